@@ -1,0 +1,59 @@
+"""Thaw fine-tunes a pre-trained CNN on your own labelled images.
+
+    import thaw
+
+    dataset = thaw.Dataset.from_folder("images/")
+    classifier = thaw.finetune(dataset, thaw.Recipe(backbone="resnet50"))
+    predictions = classifier.predict(["photo.png"])
+    classifier.save("model/")
+    classifier = thaw.load("model/")
+
+Names are loaded on first use, so that `import thaw` is instant.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Classifier": "thaw.classifier.classifier",
+    "Dataset": "thaw.data.dataset",
+    "Phase": "thaw.recipe",
+    "Prediction": "thaw.classifier.predict",
+    "Recipe": "thaw.recipe",
+    "ThawError": "thaw.errors",
+    "evaluate": "thaw.pipeline",
+    "finetune": "thaw.pipeline",
+    "load": "thaw.pipeline",
+}
+
+__all__ = [
+    "Classifier",
+    "Dataset",
+    "Phase",
+    "Prediction",
+    "Recipe",
+    "ThawError",
+    "evaluate",
+    "finetune",
+    "load",
+]
+
+if TYPE_CHECKING:
+    from thaw.classifier.classifier import Classifier
+    from thaw.classifier.predict import Prediction
+    from thaw.data.dataset import Dataset
+    from thaw.errors import ThawError
+    from thaw.pipeline import evaluate, finetune, load
+    from thaw.recipe import Phase, Recipe
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'thaw' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,136 @@
+"""Files and folders that are either whole or absent, whatever happens while they are written.
+
+A *sealed folder* is built under a temporary name beside its place, checksummed, flushed to disk and renamed. One that
+was torn, cut short or altered afterwards is told apart when it is opened.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SEAL = "seal.json"
+_CHUNK = 1 << 24
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """Replace `file` by `content` in one step; a reader sees the old file or the new one, never a part."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, file)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _flush_folder(file.parent)
+
+
+def write_text(file: Path, content: str) -> None:
+    """Replace `file` by UTF-8 text in one step."""
+    write_bytes(file, content.encode("utf-8"))
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder to fill; it becomes `folder`, which must not exist, when the block ends well."""
+    with _temporary_folder(folder) as temporary:
+        yield temporary
+        _flush_files(temporary)
+        os.replace(temporary, folder)
+        _flush_folder(folder.parent)
+
+
+@contextmanager
+def sealed_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder to fill; it becomes `folder`, sealed, when the block ends well.
+
+    When another process has made `folder` meanwhile, that one stays and this one is dropped.
+    """
+    with _temporary_folder(folder) as temporary:
+        yield temporary
+        files = _flush_files(temporary)
+        seal = {str(file.relative_to(temporary)): [file.stat().st_size, _checksum(file)] for file in files}
+        write_text(temporary / SEAL, json.dumps(seal))
+        if is_intact(folder):
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temporary, folder)
+        _flush_folder(folder.parent)
+
+
+def is_intact(folder: Path) -> bool:
+    """Whether a sealed folder is there and every byte in it is as it was sealed (CRC-32)."""
+    try:
+        seal = json.loads((folder / SEAL).read_bytes())
+        return all(
+            (folder / name).stat().st_size == size and _checksum(folder / name) == checksum
+            for name, (size, checksum) in seal.items()
+        )
+    except (OSError, ValueError, TypeError, AttributeError):
+        return False
+
+
+@contextmanager
+def _temporary_folder(folder: Path) -> Iterator[Path]:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _checksum(file: Path) -> int:
+    checksum = 0
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            checksum = zlib.crc32(chunk, checksum)
+    return checksum
+
+
+def _sweep(folder: Path) -> None:
+    """Drop what killed processes left half-built in the place of `folder`."""
+    for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):
+        owner = leftover.name.split(".")[-2]
+        if owner.isdecimal() and not _is_alive(int(owner)):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _flush_files(folder: Path) -> list[Path]:
+    """Flush every file of a folder to disk and list them in order."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    for file in files:
+        with file.open("rb+") as stream:
+            os.fsync(stream.fileno())
+    return files
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

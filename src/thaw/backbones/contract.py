@@ -1,0 +1,247 @@
+"""One contract for every pre-trained network: an ordered chain of blocks that can be cut anywhere.
+
+Knows no library. A block is the smallest piece that is never divided in forward (`layer4.1`, `blocks.5.0`,
+`conv_stem`); a stage is a named group of neighbouring blocks (`layer4`, `blocks.5`). Parameters keep the
+names that the wrapped network gives them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from thaw.data.geometry import PixelSpec
+from thaw.errors import BackboneError
+
+Pooling = Literal["avg", "max", "avgmax"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What travels with pre-trained weights.
+
+    mean, std: per channel, of pixels in 0..1. width: features after pooling. classifier_name: where the
+    wrapped library keeps the last layer. license: of the weights. origin and preprocessing_origin: one phrase
+    each, for people. model_args: what rebuilds the architecture.
+    """
+
+    architecture: str
+    pixels: PixelSpec
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    width: int
+    classifier_name: str
+    license: str
+    origin: str
+    preprocessing_origin: str
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One link of the chain: the modules that run one after the other, by their names in the network."""
+
+    stage: str
+    modules: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The first module's name, or the stage's for the network itself, which has no name."""
+        return self.modules[0] or self.stage
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Blocks below `position` are frozen; `trainable` names the parameters above it that train."""
+
+    name: str
+    position: int
+    trainable: frozenset[str]
+
+
+class Backbone(nn.Module):
+    """A pre-trained network as a chain: normalised (N, 3, S, S) float in, pooled features (N, width) out.
+
+    Starts out in eval mode, frozen to the head. `train()` never switches on what is frozen.
+    """
+
+    def __init__(
+        self, network: nn.Module, blocks: tuple[Block, ...], facts: Facts, pooling: Pooling = "avg"
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.blocks = blocks
+        self.facts = facts
+        self.pooling = pooling
+        self._runs = [[network.get_submodule(name) for name in block.modules] for block in blocks]
+        self._position, self._batchnorm = len(blocks), "frozen"
+        self.eval()
+        self.thaw(self.cut("head"), "frozen")
+
+    @property
+    def block_names(self) -> tuple[str, ...]:
+        """Every block, from the pixels to the head."""
+        return tuple(block.name for block in self.blocks)
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """Every stage, from the pixels to the head."""
+        return tuple(dict.fromkeys(block.stage for block in self.blocks))
+
+    @property
+    def is_divisible(self) -> bool:
+        """Whether there is a cut between the pixels and the head: false for a network that is no chain."""
+        return len(self.blocks) > 1
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Pooled features (N, width) of normalised images (N, 3, S, S)."""
+        return self.run(images, 0, len(self.blocks))
+
+    def run(self, value: Tensor, start: int, stop: int) -> Tensor:
+        """Run blocks `start` up to, not including, `stop` on what lies at `start`."""
+        for modules in self._runs[start:stop]:
+            for module in modules:
+                value = module(value)
+        return value
+
+    def cut(self, at: str) -> Cut:
+        """The cut that a recipe means.
+
+        `head`: nothing below the head trains. `pixels`: everything trains. `stages:N`: the top N stages that
+        have parameters. `layers:N`: the last N layers, as `layers[-N:]` in Keras, a layer being a module that
+        has parameters of its own or no children; the cut lies below the block that holds the first of them,
+        and what is older inside that block stays frozen. Else the name of a stage or block, which is the
+        lowest that trains. Raises `BackboneError`.
+        """
+        if at == "head":
+            return Cut("head", len(self.blocks), frozenset())
+        if at == "pixels":
+            return self._cut_at(at, 0)
+        if not self.is_divisible:
+            raise BackboneError(
+                f"cut {at!r}: {self.facts.architecture} runs as one piece, only head and pixels are cuts"
+            )
+        kind, _, number = at.partition(":")
+        if kind in ("stages", "layers") and number.isdecimal() and int(number) > 0:
+            return self._top_stages(int(number)) if kind == "stages" else self._last_layers(int(number))
+        for position, block in enumerate(self.blocks):
+            if at in (block.name, block.stage):
+                return self._cut_at(at, position)
+        raise BackboneError(self._no_such_cut(at))
+
+    def thaw(self, cut: Cut, batchnorm: Literal["frozen", "train"]) -> None:
+        """Let exactly `cut.trainable` learn; BatchNorm above the cut keeps its statistics or renews them."""
+        self._position, self._batchnorm = cut.position, batchnorm
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(name in cut.trainable)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Set the mode of what is thawed; what is frozen stays in eval mode."""
+        super().train(mode)
+        for modules in self._runs[: self._position]:
+            for module in modules:
+                module.eval()
+        for module in self.network.modules():
+            if isinstance(module, _BatchNorm) and (self._batchnorm == "frozen" or _is_frozen(module)):
+                module.eval()
+        return self
+
+    def depth_of(self, parameter: str) -> int:
+        """Stages between a parameter and the head, 0 in the top stage."""
+        stages = self.stage_names
+        return len(stages) - 1 - stages.index(self._block_of(parameter.removeprefix("network.")).stage)
+
+    def state_from(self, position: int) -> dict[str, Tensor]:
+        """Parameters and buffers of the blocks from `position` up, by their names in `state_dict`."""
+        kept = {name for block in self.blocks[position:] for name in block.modules}
+        return {
+            key: value
+            for key, value in self.state_dict().items()
+            if _lies_in(key.removeprefix("network."), kept)
+        }
+
+    def digest(self, position: int) -> str:
+        """SHA-256 of the architecture and of every weight below `position`."""
+        above = self.state_from(position)
+        digest = hashlib.sha256(repr((self.facts.architecture, self.facts.model_args, self.pooling)).encode())
+        for key, value in self.state_dict().items():
+            if key not in above:
+                digest.update(key.encode())
+                digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def _cut_at(self, name: str, position: int) -> Cut:
+        modules = {module for block in self.blocks[position:] for module in block.modules}
+        names = (name for name, _ in self.network.named_parameters())
+        return Cut(name, position, frozenset(name for name in names if _lies_in(name, modules)))
+
+    def _top_stages(self, count: int) -> Cut:
+        learning = [stage for stage in self.stage_names if self._has_parameters(stage)]
+        if count > len(learning):
+            raise BackboneError(
+                f"cut stages:{count}: {self.facts.architecture} has {len(learning)} stages; "
+                f"`pixels` thaws them all"
+            )
+        stage = learning[-count]
+        position = next(index for index, block in enumerate(self.blocks) if block.stage == stage)
+        return self._cut_at(stage, position)
+
+    def _last_layers(self, count: int) -> Cut:
+        layers = [
+            (position, name)
+            for position, block in enumerate(self.blocks)
+            for root in block.modules
+            for name, module in self.network.get_submodule(root).named_modules(prefix=root)
+            if _is_layer(module)
+        ]
+        if count > len(layers):
+            raise BackboneError(
+                f"cut layers:{count}: {self.facts.architecture} has {len(layers)} layers; "
+                f"`pixels` thaws them all"
+            )
+        wanted = {name for _, name in layers[-count:]}
+        names = (name for name, _ in self.network.named_parameters())
+        trainable = frozenset(name for name in names if name.rpartition(".")[0] in wanted)
+        return Cut(f"layers:{count}", layers[-count][0], trainable)
+
+    def _has_parameters(self, stage: str) -> bool:
+        modules = [name for block in self.blocks if block.stage == stage for name in block.modules]
+        return any(any(True for _ in self.network.get_submodule(name).parameters()) for name in modules)
+
+    def _block_of(self, parameter: str) -> Block:
+        return next(block for block in self.blocks if _lies_in(parameter, set(block.modules)))
+
+    def _no_such_cut(self, at: str) -> str:
+        known = ["head", "pixels", *self.stage_names]
+        near = difflib.get_close_matches(at, [*known, *self.block_names], n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return (
+            f"cut {at!r}: {self.facts.architecture} has no such stage; {hint}"
+            f"known are {', '.join(known)}, stages:N and layers:N"
+        )
+
+
+def _is_layer(module: nn.Module) -> bool:
+    """BatchNorm that carries its activation inside has a child, and is a layer nevertheless."""
+    owns_parameters = any(True for _ in module.parameters(recurse=False))
+    return owns_parameters or not (any(module.children()) or isinstance(module, nn.Identity))
+
+
+def _is_frozen(module: nn.Module) -> bool:
+    """Whether a module has parameters and none of them learns, as within a block that `layers:N` divides."""
+    parameters = list(module.parameters(recurse=False))
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
+
+
+def _lies_in(tensor: str, modules: set[str]) -> bool:
+    """Whether a tensor's name lies within one of `modules`; the empty name is the whole network."""
+    parts = tensor.split(".")
+    return any(".".join(parts[:length]) in modules for length in range(len(parts)))

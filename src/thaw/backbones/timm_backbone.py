@@ -1,0 +1,217 @@
+"""Networks of timm (PyTorch Image Models) behind the backbone contract: the only file that imports timm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.data import resolve_data_config
+from torch import nn
+
+from thaw.backbones import weights as weight_files
+from thaw.backbones.catalogue import resolve_name, suggest
+from thaw.backbones.chain import chain_of
+from thaw.backbones.contract import Backbone, Facts, Pooling
+from thaw.data.geometry import PixelSpec
+from thaw.errors import BackboneError, WeightsError
+from thaw.recipe import PreprocessingSettings
+
+# Small enough to be quick, and no smaller than the 75 pixels that Inception-v3 needs.
+_TRIAL_SIZE = 96
+
+
+def build(
+    name: str,
+    weights: str = "auto",
+    preprocessing: PreprocessingSettings | None = None,
+    pooling: Pooling = "avg",
+    seed: int = 0,
+) -> Backbone:
+    """A backbone by name, frozen, with weights `auto` (cached or from the Hub), `random`, or from a file.
+
+    Preprocessing comes with the weights; what `preprocessing` gives replaces it. Random weights depend on
+    `seed` alone. Raises `BackboneError` for an unknown name and `WeightsError` for weights that cannot be
+    had.
+    """
+    name = resolve_name(name)
+    configuration = _configuration(name)
+    if weights == "random":
+        network = _create(name, pooling, {}, seed)
+        facts = _facts(network, configuration, "random weights", f"timm's for {name}")
+    elif weights == "auto":
+        network = _published(name, configuration, pooling, seed)
+        facts = _facts(network, configuration, f"timm, {_source(configuration)}", "came with the weights")
+    else:
+        network, facts = _from_file(name, configuration, Path(weights), pooling, seed)
+    if preprocessing is not None:
+        facts = _override(facts, preprocessing, "as the recipe says")
+    fixed = _fixed_size(configuration)
+    if fixed and facts.pixels.size != fixed:
+        raise BackboneError(
+            f"backbone {name!r}: takes images of {fixed} pixels only, not {facts.pixels.size}"
+        )
+    return Backbone(network, chain_of(network, fixed or _TRIAL_SIZE), facts, pooling)
+
+
+def rebuild(facts: Facts, pooling: Pooling) -> Backbone:
+    """The architecture that `facts` describe, with weights still to be loaded by the caller.
+
+    Raises `BackboneError` where this version of timm does not have it.
+    """
+    configuration = _configuration(facts.architecture)
+    network = _create(facts.architecture, pooling, facts.model_args, seed=0)
+    return Backbone(network, chain_of(network, _fixed_size(configuration) or _TRIAL_SIZE), facts, pooling)
+
+
+def _configuration(name: str) -> dict[str, Any]:
+    """timm's record of the weights that a name stands for."""
+    try:
+        configuration = timm.models.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        raise BackboneError(f"backbone {name!r}: {error}") from error
+    if configuration is None:
+        raise BackboneError(f"backbone {name!r}: no such network; {suggest(name, timm.list_models())}")
+    return {**configuration.to_dict(), "architecture": name.partition(".")[0]}
+
+
+def _source(configuration: Mapping[str, Any]) -> str:
+    """Where published weights come from: a repository on the Hub, an address, or nowhere."""
+    return str(configuration.get("hf_hub_id") or configuration.get("url") or "")
+
+
+def _create(
+    name: str, pooling: Pooling, model_args: Mapping[str, Any], seed: int, weights: Path | None = None
+) -> nn.Module:
+    overlay = {"file": str(weights)} if weights else None
+    with torch.random.fork_rng(devices=[]):
+        # `torch.manual_seed` would seed the GPUs too, and `fork_rng` of the CPU does not give those back.
+        torch.default_generator.manual_seed(seed)
+        try:
+            return timm.create_model(
+                name,
+                pretrained=weights is not None,
+                pretrained_cfg_overlay=overlay,
+                num_classes=0,
+                global_pool=pooling,
+                **model_args,
+            ).eval()
+        except (TypeError, ValueError, KeyError, AssertionError) as error:
+            asked = {"pooling": pooling, **model_args}
+            raise BackboneError(f"backbone {name!r}: cannot be built with {asked}: {error}") from error
+
+
+def _published(name: str, configuration: Mapping[str, Any], pooling: Pooling, seed: int) -> nn.Module:
+    source = _source(configuration)
+    if not source:
+        raise WeightsError(f"nobody has published weights of {name}; pass --weights FILE or --weights random")
+    file = weight_files.fetch(source)
+    try:
+        network = _create(name, pooling, {}, seed, weights=file)
+    # Damaged bytes make readers raise anything; what is raised here concerns this one file.
+    except Exception as error:
+        raise WeightsError(
+            f"{file}: the cached weights of {name} cannot be loaded, delete the file "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    weight_files.check_finite(network.state_dict(), str(file))
+    return network
+
+
+def _from_file(
+    name: str, configuration: Mapping[str, Any], file: Path, pooling: Pooling, seed: int
+) -> tuple[nn.Module, Facts]:
+    loaded = weight_files.load_file(file)
+    architecture = configuration["architecture"]
+    if loaded.architecture not in ("", architecture):
+        raise WeightsError(
+            f"{file}: holds weights of {loaded.architecture}, not of {architecture}; "
+            f"add --backbone {loaded.architecture}"
+        )
+    network = _create(name, pooling, loaded.model_args, seed)
+    weight_files.fit_into(network, loaded, _classifiers(configuration))
+    carried = loaded.preprocessing.model_dump(exclude_none=True)
+    facts = _facts(
+        network,
+        configuration,
+        f"{file.name}, sha256 {loaded.sha256[:12]}",
+        f"timm's for {name}" + ("" if carried else f"; {file.name} carries none"),
+        loaded.model_args,
+    )
+    return network, _override(facts, loaded.preprocessing, f"as {file.name} says")
+
+
+def _facts(
+    network: nn.Module,
+    configuration: Mapping[str, Any],
+    origin: str,
+    preprocessing_origin: str,
+    model_args: Mapping[str, Any] | None = None,
+) -> Facts:
+    data = resolve_data_config({}, pretrained_cfg=dict(configuration))
+    return Facts(
+        architecture=configuration["architecture"],
+        pixels=PixelSpec(
+            size=int(data["input_size"][-1]),
+            crop_pct=float(data["crop_pct"]),
+            crop_mode=data["crop_mode"],
+            interpolation=data["interpolation"],
+            fill=_border_colour(data["mean"]),
+        ),
+        mean=_three(data["mean"]),
+        std=_three(data["std"]),
+        width=int(network.head_hidden_size),  # type: ignore[arg-type]
+        classifier_name=_classifiers(configuration)[0],
+        license=str(configuration.get("license") or "not stated"),
+        origin=origin,
+        preprocessing_origin=preprocessing_origin,
+        model_args=dict(model_args or {}),
+    )
+
+
+def _override(facts: Facts, wanted: PreprocessingSettings, whence: str) -> Facts:
+    """Facts with single values of their preprocessing replaced, which their origin then says."""
+    given = wanted.model_dump(exclude_none=True)
+    if not given:
+        return facts
+    mean = given.get("mean", facts.mean)
+    pixels = replace(
+        facts.pixels,
+        size=given.get("image_size", facts.pixels.size),
+        crop_pct=given.get("crop_pct", facts.pixels.crop_pct),
+        crop_mode=given.get("crop_mode", facts.pixels.crop_mode),
+        interpolation=given.get("interpolation", facts.pixels.interpolation),
+        fill=_border_colour(mean),
+    )
+    return replace(
+        facts,
+        pixels=pixels,
+        mean=mean,
+        std=given.get("std", facts.std),
+        preprocessing_origin=f"{facts.preprocessing_origin}; {', '.join(given)} {whence}",
+    )
+
+
+def _border_colour(mean: Sequence[float]) -> tuple[int, int, int]:
+    """timm pads with the mean of the training data, which is 0 after normalisation."""
+    red, green, blue = (round(255 * value) for value in mean)
+    return red, green, blue
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
+
+
+def _classifiers(configuration: Mapping[str, Any]) -> tuple[str, ...]:
+    """Where the architecture keeps its last layer, or layers, by name."""
+    names = configuration.get("classifier") or "classifier"
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _fixed_size(configuration: Mapping[str, Any]) -> int | None:
+    """The only image size that a network takes, where there is such a limit."""
+    return int(configuration["input_size"][-1]) if configuration.get("fixed_input_size") else None

@@ -1,0 +1,73 @@
+"""The thing that predicts: normalisation, backbone, head, and the classes in their fixed order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from thaw.backbones.contract import Backbone
+from thaw.backbones.normalise import Normalise
+from thaw.classifier.head import Head
+from thaw.recipe import DecodeSettings, Task
+
+if TYPE_CHECKING:
+    from thaw.classifier.predict import Prediction
+
+
+class Classifier(nn.Module):
+    """Pixels in, probabilities out."""
+
+    def __init__(
+        self, backbone: Backbone, head: Head, classes: Sequence[str], task: Task, decode: DecodeSettings
+    ) -> None:
+        super().__init__()
+        self.normalise = Normalise(backbone.facts.mean, backbone.facts.std)
+        self.backbone = backbone
+        self.head = head
+        self.classes = tuple(classes)
+        self.task: Task = task
+        self.decode = decode
+        self.eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits (N, outputs) for pixels (N, S, S, 3) uint8 0..255."""
+        return self.above(self.normalise(pixels), 0)
+
+    def above(self, inputs: Tensor, position: int) -> Tensor:
+        """Logits (N, outputs) for what lies at a cut: the thawed stages, pooling and the head."""
+        return self.head(self.backbone.run(inputs, position, len(self.backbone.block_names)))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probabilities (N, classes): softmax; a sigmoid per label; or for binary the two sides of one sigmoid."""
+        logits = logits.float()
+        if self.task == "multiclass":
+            return logits.softmax(dim=1)
+        if self.task == "multilabel":
+            return logits.sigmoid()
+        return torch.cat([(-logits).sigmoid(), logits.sigmoid()], dim=1)
+
+    def predict(self, paths: Iterable[str | Path], batch_size: int = 32) -> list[Prediction]:
+        """One `Prediction` for each path, in order; a file that cannot be read gives an error row with its reason."""
+        from thaw.classifier.predict import predict_files
+
+        return list(predict_files(self, [Path(path) for path in paths], batch_size))
+
+    def save(self, folder: str | Path) -> None:
+        """Write the bundle to a new folder; `thaw.load` reads it back."""
+        from thaw.classifier.bundle import write_bundle
+
+        write_bundle(self, Path(folder))
+
+
+def outputs_of(task: Task, classes: Sequence[str]) -> int:
+    """Width of the last layer: one sigmoid for binary, else one output a class."""
+    return 1 if task == "binary" else len(classes)

@@ -1,0 +1,82 @@
+"""Validation metrics of one set of predictions, computed by scikit-learn."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn import metrics as sk
+
+from thaw.recipe import Monitor, Task
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """How good predictions are, each in 0..1 but the loss.
+
+    accuracy: share of images whose label is right (multilabel: whose whole set of labels is right).
+    balanced_accuracy: mean recall over the classes present (multilabel: mean over labels of the mean of recall and
+    specificity).
+    macro_f1: mean F1 over the classes.
+    mean_average_precision: mean over the classes present of the area under precision and recall.
+    loss: mean unweighted negative log-likelihood, in nats.
+    """
+
+    loss: float
+    accuracy: float
+    balanced_accuracy: float
+    macro_f1: float
+    mean_average_precision: float
+
+    def by(self, monitor: Monitor) -> float:
+        """The monitored value, turned so that higher is better."""
+        return -self.loss if monitor == "loss" else float(getattr(self, monitor))
+
+
+def measure(probabilities: np.ndarray, targets: np.ndarray, task: Task) -> Metrics:
+    """Metrics of `probabilities` (N, C) float in 0..1 against targets.
+
+    Targets are (N,) int64 class indices, or (N, C) float 0/1 for multilabel. A binary task has two columns that sum
+    to one.
+    """
+    if task == "multilabel":
+        return _measure_multilabel(probabilities, targets)
+    predicted = probabilities.argmax(axis=1)
+    chosen = probabilities[np.arange(len(targets)), targets]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
+        balanced = sk.balanced_accuracy_score(targets, predicted)
+    classes = np.arange(probabilities.shape[1])
+    return Metrics(
+        loss=float(-np.log(np.clip(chosen, 1e-12, 1.0)).mean()),
+        accuracy=float((predicted == targets).mean()),
+        balanced_accuracy=float(balanced),
+        macro_f1=float(sk.f1_score(targets, predicted, labels=classes, average="macro", zero_division=0.0)),
+        mean_average_precision=_mean_average_precision(probabilities, targets[:, None] == classes),
+    )
+
+
+def _measure_multilabel(probabilities: np.ndarray, targets: np.ndarray) -> Metrics:
+    truth, predicted = targets > 0.5, probabilities >= 0.5
+    likelihood = np.where(truth, probabilities, 1.0 - probabilities)
+    recalls = [
+        (predicted[:, label] == truth[:, label])[truth[:, label] == side].mean()
+        for label in range(truth.shape[1])
+        for side in (False, True)
+        if (truth[:, label] == side).any()
+    ]
+    return Metrics(
+        loss=float(-np.log(np.clip(likelihood, 1e-12, 1.0)).mean()),
+        accuracy=float((predicted == truth).all(axis=1).mean()),
+        balanced_accuracy=float(np.mean(recalls)),
+        macro_f1=float(sk.f1_score(truth, predicted, average="macro", zero_division=0.0)),
+        mean_average_precision=_mean_average_precision(probabilities, truth),
+    )
+
+
+def _mean_average_precision(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    present = truth.any(axis=0)
+    if not present.any():
+        return 0.0
+    return float(sk.average_precision_score(truth[:, present], probabilities[:, present], average="macro"))

@@ -1,0 +1,221 @@
+"""The command line: one command is one call. Options of `thaw train` are made from the fields of the recipe."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import thaw
+from thaw.errors import RecipeError, ThawError
+from thaw.recipe import Recipe, Section
+
+USER_ERROR, INTERRUPTED = 2, 130
+
+app = typer.Typer(
+    help="Fine-tune a pre-trained CNN on your own labelled images.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Runs = Annotated[Path, typer.Option("--runs", help="Folder in which the run makes its own.")]
+Trained = Annotated[Path, typer.Argument(help="A run folder, such as runs/train-1, or a bundle.")]
+
+SHORTCUTS = {
+    "augment": "augment.preset",
+    "image_size": "preprocessing.image_size",
+    "strict": "decode.strict",
+}
+"""Nested settings that are asked for so often that they have an option of their own."""
+
+
+def main() -> None:
+    """Run a command; a mistake that the user can mend is one message and exit code 2, never a traceback."""
+    try:
+        app()
+    except ThawError as error:
+        print(f"thaw: {error}", file=sys.stderr)
+        raise SystemExit(USER_ERROR) from None
+    except KeyboardInterrupt:
+        print("\nthaw: interrupted; a run that was training goes on with --resume", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"thaw {thaw.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None: ...
+
+
+def train(
+    data: Path, recipe: Path | None, settings: list[str], resume: bool, runs: Path, **options: str | bool | None
+) -> None:
+    """Fine-tune on a folder of labelled images or a table of them: plan, train in phases, evaluate, keep a bundle.
+
+    DATA is a folder with one folder per class (or train/val/test folders with classes inside), a CSV or Parquet
+    table with the columns path and label, or a folder with a Hub metadata file.
+    """
+    from thaw.data.dataset import Dataset
+    from thaw.pipeline import finetune
+
+    wanted = _recipe_from(recipe, settings, options)
+    asked = None if resume and wanted is None else wanted or Recipe()
+    task = asked.task if asked else "auto"
+    finetune(Dataset.open(data, task), asked, runs, resume)
+
+
+def _recipe_from(file: Path | None, settings: list[str], options: dict[str, str | bool | None]) -> Recipe | None:
+    """The recipe that the command line asks for; `None` when it says nothing about it."""
+    changes: dict[str, Any] = {}
+    for name, value in options.items():
+        if value is not None and value is not False:
+            changes[SHORTCUTS.get(name, name)] = value
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise RecipeError(f"--set {setting}: write it as KEY=VALUE, for example --set phases.1.lr=1e-5")
+        changes[key.strip()] = value.strip()
+    if file is None and not changes:
+        return None
+    return (Recipe.load(file) if file else Recipe()).with_settings(changes)
+
+
+def _train_signature() -> inspect.Signature:
+    """Parameters of `thaw train`: its own, and an option for each plain setting of the recipe."""
+    own = [
+        _parameter("data", Annotated[Path, typer.Argument(help="Folder or table of labelled images.")]),
+        _parameter("recipe", Annotated[Path | None, typer.Option(help="YAML recipe to start from.")], None),
+        _parameter(
+            "settings",
+            Annotated[list[str], typer.Option("--set", help="Any setting, such as phases.1.lr=1e-5; repeatable.")],
+            [],
+        ),
+        _parameter("resume", Annotated[bool, typer.Option("--resume", help="Go on with the newest unfinished run.")], False),
+        _parameter("runs", Runs, Path("runs")),
+    ]
+    return inspect.Signature([*own, *_recipe_options()])
+
+
+def _recipe_options() -> list[inspect.Parameter]:
+    names = {
+        name: name
+        for name, field in Recipe.model_fields.items()
+        if name != "phases" and not isinstance(field.default, Section)
+    }
+    options = []
+    for name, key in (names | SHORTCUTS).items():
+        field = _field(key)
+        flag = f"--{name.replace('_', '-')}"
+        help_text = f"{field.description} Default: {field.default}."
+        if field.annotation is bool:
+            options.append(_parameter(name, Annotated[bool, typer.Option(flag, help=help_text)], False))
+        else:
+            option = typer.Option(flag, help=help_text, metavar="VALUE", show_default=False)
+            options.append(_parameter(name, Annotated[str | None, option], None))
+    return options
+
+
+def _field(key: str) -> Any:
+    section: type[Section] = Recipe
+    *parents, last = key.split(".")
+    for parent in parents:
+        section = type(section.model_fields[parent].default)
+    return section.model_fields[last]
+
+
+def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+train.__signature__ = _train_signature()  # type: ignore[attr-defined]
+train.__annotations__ = {name: item.annotation for name, item in train.__signature__.parameters.items()}  # type: ignore[attr-defined]
+app.command()(train)
+
+
+@app.command()
+def evaluate(
+    trained: Trained,
+    data: Annotated[Path, typer.Argument(help="Folder or table of labelled images.")],
+    out: Annotated[Path | None, typer.Option(help="Write all figures to this JSON file as well.")] = None,
+) -> None:
+    """Measure a trained classifier on labelled images."""
+    import json
+
+    from thaw import atomic
+    from thaw.data.dataset import Dataset
+    from thaw.pipeline import evaluate as measure
+    from thaw.pipeline import load
+    from thaw.progress import Terminal
+    from thaw.report.summary import show_evaluation
+
+    classifier = load(trained)
+    dataset = Dataset.open(data, classifier.task, classifier.classes)
+    terminal = Terminal()
+    result = measure(classifier, dataset, terminal)
+    show_evaluation(result, terminal)
+    if out:
+        atomic.write_text(out, json.dumps(result.to_json(), indent=2) + "\n")
+
+
+@app.command()
+def predict(
+    trained: Trained,
+    photos: Annotated[list[Path], typer.Argument(help="Image files, or folders that are searched for them.")],
+    out: Annotated[Path | None, typer.Option(help="CSV file to write; the terminal without it.")] = None,
+) -> None:
+    """Classify images: one row per file, in order; a file that cannot be read is a row with its reason."""
+    from thaw.pipeline import load
+    from thaw.report.predictions import write_predictions
+
+    classifier = load(trained)
+    done, failed = write_predictions(classifier, photos, out)
+    print(f"{done} images classified, {failed} could not be read", file=sys.stderr)
+
+
+@app.command()
+def models(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[FILTER]", help="Show names with these words.")] = None,
+) -> None:
+    """List the pre-trained networks: size, cost, published accuracy, and whether they are on this machine."""
+    from thaw.backbones.catalogue import find
+    from thaw.backbones.weights import is_cached
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("name", "family", "parameters", "GMACs", "input", "top-1", "source", "offline?"):
+        table.add_column(title, justify="right" if title in {"parameters", "GMACs", "input", "top-1"} else "left")
+    for entry in find(" ".join(words or [])):
+        table.add_row(
+            entry.name,
+            entry.family,
+            f"{entry.parameters_m:.1f} M",
+            f"{entry.gmacs:.2f}",
+            f"{entry.input_size}",
+            "-" if entry.top1 is None else f"{entry.top1:.1f} %",
+            entry.source,
+            "yes" if is_cached(entry.name) else "no",
+        )
+    Console(highlight=False).print(table)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the images and the run go.")] = Path("thaw-demo"),
+) -> None:
+    """Make a small set of surface-defect images, train on it, show the result; needs no network."""
+    from thaw.demo import run_demo
+
+    run_demo(folder)

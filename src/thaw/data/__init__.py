@@ -1,0 +1,1 @@
+"""From files on disk to rows, pixels and splits; knows nothing of networks."""

@@ -1,0 +1,109 @@
+"""A person's labelled images: found, named and counted, but not yet decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from thaw.data.layouts import TABLE_SUFFIXES, Rows, natural_key, read_folder, table_hint
+from thaw.data.manifest import Manifest
+from thaw.data.tables import read_metadata, read_table
+from thaw.errors import DataError
+from thaw.recipe import Task
+
+AskedTask = Literal["auto"] | Task
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images as their manifest, before decoding and splitting."""
+
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: str | Path, task: AskedTask = "auto", classes: Sequence[str] = ()) -> Dataset:
+        """A folder of images, or a .csv, .parquet or .jsonl table of them.
+
+        `classes` fixes the order of the classes, for data that need not show all of them; a class that is not
+        among them comes last. Raises `DataError` in one sentence for anything that is not as it should be.
+        """
+        place = Path(path)
+        if place.suffix.lower() in TABLE_SUFFIXES and not place.is_dir():
+            return cls.from_table(place, task, classes)
+        return cls.from_folder(place, task, classes)
+
+    @classmethod
+    def from_folder(cls, path: str | Path, task: AskedTask = "auto", classes: Sequence[str] = ()) -> Dataset:
+        """Class folders, split folders of class folders, or a Hub image folder with a metadata file."""
+        root = Path(path).resolve()
+        return cls(_manifest(read_metadata(root) or read_folder(root), task, classes))
+
+    @classmethod
+    def from_table(cls, path: str | Path, task: AskedTask = "auto", classes: Sequence[str] = ()) -> Dataset:
+        """A table with the columns path and label or labels, and perhaps split and group."""
+        return cls(_manifest(read_table(Path(path).resolve()), task, classes))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes in the order of the outputs."""
+        return self.manifest.classes
+
+    @property
+    def task(self) -> Task:
+        """multiclass, binary or multilabel."""
+        return self.manifest.task
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def __repr__(self) -> str:
+        return (
+            f"Dataset({len(self):,} images, {len(self.classes)} classes, {self.task}, {self.manifest.root})"
+        )
+
+
+def _manifest(rows: Rows, task: AskedTask, given: Sequence[str]) -> Manifest:
+    labels = rows.table.column("labels").to_pylist()
+    found = sorted({name for names in labels for name in names}, key=natural_key)
+    classes = (*given, *(name for name in found if name not in given))
+    resolved = _resolve(task, rows, labels, classes)
+    if not given:
+        _check_count(resolved, rows, classes)
+    return Manifest(rows.table, classes, resolved, rows.root, rows.ignored)
+
+
+def _resolve(task: AskedTask, rows: Rows, labels: Sequence[Sequence[str]], classes: Sequence[str]) -> Task:
+    """The task; raises `DataError` where a row has more or fewer labels than it allows."""
+    several = next((row for row, names in enumerate(labels) if len(names) > 1), None)
+    if task == "multilabel" or (task == "auto" and several is not None):
+        return "multilabel"
+    if several is not None:
+        raise DataError(
+            f"{_place(rows, several)} has {len(labels[several])} labels; set task to multilabel or leave one"
+        )
+    none = next((row for row, names in enumerate(labels) if not names), None)
+    if none is not None:
+        raise DataError(f"{_place(rows, none)} has no label; only multilabel data may leave it empty")
+    if task == "auto":
+        return "binary" if len(classes) == 2 else "multiclass"
+    return task
+
+
+def _check_count(task: Task, rows: Rows, classes: Sequence[str]) -> None:
+    if not classes:
+        raise DataError(f"{rows.source}: no image has a label")
+    if len(classes) == 1 and task != "multilabel":
+        hint = table_hint(rows.source)
+        raise DataError(f"{rows.source}: only one class, {classes[0]}; a classifier needs at least two{hint}")
+    if task == "binary" and len(classes) != 2:
+        raise DataError(
+            f"{rows.source}: {len(classes)} classes ({', '.join(classes)}), but task binary needs two; "
+            "set task to multiclass"
+        )
+
+
+def _place(rows: Rows, row: int) -> str:
+    path = rows.table.column("path")[row].as_py()
+    return f"{rows.source}: {rows.places[row]} ({path})" if rows.places else f"{rows.source}: {path}"

@@ -1,0 +1,203 @@
+"""From the bytes of an image file to RGB pixels: the one contract of training, prediction and every server.
+
+The content of a file decides what it is, not its name: JPEG (with MPO), PNG, TIFF, BMP and WebP are read,
+and no other. EXIF rotation is applied. Of a file with several pages the first is used and noted. Each kind
+of pixel has one rule, in which `white` is `decode.white_level` where that is set:
+
+    RGB                     as it is
+    grey, 1 bit             the grey value in each channel; 0 and 255
+    palette                 the palette's colours
+    with alpha              composited over white
+    CMYK, YCbCr, Lab, HSV   Pillow's conversion to RGB, without colour profiles
+    16-bit and 32-bit grey  value * 255 / white, rounded; white is 65535, or 4095 in a 12-bit file
+    float                   value * 255 / white, rounded; white is 1.0
+    16-bit colour           the high byte of each channel; an error where a white level is set
+
+A value that is negative, above white or not finite makes the image unreadable; nothing is ever clipped.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
+
+from thaw.data.geometry import PixelSpec
+from thaw.errors import UnreadableImage
+from thaw.recipe import DecodeSettings
+
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
+MAX_ASPECT = 64
+"""Sides in a greater ratio than this would make a resized image far larger than its file."""
+
+_RESAMPLING = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_QUARTER_TURNS = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))
+_REDUCED_MARGIN = 2
+_PILLOW_MODULES = r"PIL\."
+_TIFF_WHITE_IS_ZERO = 0
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An image as RGB pixels (H, W, 3) uint8, resized by a `PixelSpec`, and what it was.
+
+    width and height are those of the file after EXIF rotation; mode is Pillow's name for its kind of pixel,
+    for 16-bit colour followed by ";16"; note says what a person may want to know, or is empty.
+    """
+
+    pixels: np.ndarray
+    width: int
+    height: int
+    mode: str
+    note: str
+
+
+@dataclass(frozen=True)
+class _Grey:
+    """What the values of a grey image with more than 8 bits mean."""
+
+    white: float
+    is_inverted: bool
+
+
+def decode(data: bytes, settings: DecodeSettings, spec: PixelSpec, reduce_jpeg: bool = True) -> Decoded:
+    """Decode and resize one image; raises `UnreadableImage` with the reason. Threads may call it at once.
+
+    With `reduce_jpeg` a JPEG that is much larger than needed is decoded at 1/2, 1/4 or 1/8 of its size, but
+    never at less than twice the size that it is then resized to.
+    """
+    if not data:
+        raise UnreadableImage("the file is empty; copy it again")
+    _mute_pillow()
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return _decode_opened(image, settings, spec, reduce_jpeg)
+    except UnreadableImage:
+        raise
+    except UnidentifiedImageError as error:
+        raise UnreadableImage("not a JPEG, PNG, TIFF, BMP or WebP image, or its header is damaged") from error
+    except Image.DecompressionBombError as error:
+        raise UnreadableImage(f"has more pixels than decode.max_pixels={settings.max_pixels}") from error
+    except Exception as error:
+        # On damaged and hostile bytes Pillow raises whatever comes, AttributeError and MemoryError included.
+        said = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UnreadableImage(f"damaged, or of a kind that Pillow cannot read ({said})") from error
+
+
+def _mute_pillow() -> None:
+    """Keep Pillow's Python warnings (large images, odd metadata) from the user, who has max_pixels and notes.
+
+    `catch_warnings` is not safe among threads; a filter set only once goes when others put theirs back.
+    """
+    first = warnings.filters[0] if warnings.filters else None
+    if first is None or getattr(first[3], "pattern", None) != _PILLOW_MODULES:
+        warnings.filterwarnings("ignore", module=_PILLOW_MODULES)
+
+
+def _decode_opened(
+    image: ImageFile.ImageFile, settings: DecodeSettings, spec: PixelSpec, reduce_jpeg: bool
+) -> Decoded:
+    _check_size(*image.size, settings.max_pixels)
+    # Pillow forgets the raw kind of pixel when it has loaded an image.
+    rawmode = _rawmode(image)
+    pages = getattr(image, "n_frames", 1)
+    notes = [f"first of {pages} pages"] if pages > 1 else []
+    width, height = image.size
+    if reduce_jpeg and image.format in ("JPEG", "MPO"):
+        least = spec.resized(width, height)
+        image.draft(None, (least[0] * _REDUCED_MARGIN, least[1] * _REDUCED_MARGIN))
+    image.load()
+    try:
+        turn = _turn(image)
+    except Exception:
+        turn = None
+        notes.append("damaged EXIF data, taken as upright")
+    if turn in _QUARTER_TURNS:
+        width, height = height, width
+    colours = _to_rgb(image, rawmode, settings.white_level)
+    upright = colours if turn is None else colours.transpose(turn)
+    resized = upright.resize(spec.resized(width, height), _RESAMPLING[spec.interpolation])
+    mode = f"{image.mode};16" if _is_deep_colour(image, rawmode) else image.mode
+    return Decoded(np.asarray(resized), width, height, mode, ", ".join(notes))
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width < 1 or height < 1:
+        raise UnreadableImage(f"{width} x {height} pixels: there is nothing to see")
+    if width * height > max_pixels:
+        raise UnreadableImage(f"{width} x {height} pixels, more than decode.max_pixels={max_pixels}")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise UnreadableImage(f"{width} x {height} pixels: one side is over {MAX_ASPECT} times the other")
+
+
+def _rawmode(image: ImageFile.ImageFile) -> str:
+    """Pillow's name for the pixels as they lie in a PNG or TIFF file."""
+    return " ".join(str(tile.args) for tile in image.tile) if image.format in ("PNG", "TIFF") else ""
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What brings a loaded image upright; Pillow has turned TIFF files itself."""
+    if image.format == "TIFF":
+        return None
+    return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+
+
+def _is_deep_colour(image: Image.Image, rawmode: str) -> bool:
+    """Whether Pillow has reduced 16-bit channels to their high byte."""
+    return ";16" in rawmode and not image.mode.startswith("I")
+
+
+def _to_rgb(image: Image.Image, rawmode: str, white_level: float | None) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_scaled(image, _grey_of(image, rawmode, white_level))).convert("RGB")
+    if white_level is not None and _is_deep_colour(image, rawmode):
+        raise UnreadableImage(
+            "16-bit colour cannot follow decode.white_level; save it as 8-bit or as 16-bit grey"
+        )
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    with_alpha = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), with_alpha).convert("RGB")
+
+
+def _grey_of(image: Image.Image, rawmode: str, white_level: float | None) -> _Grey:
+    if "transparency" in image.info:
+        raise UnreadableImage("16-bit grey with a transparent value; save it without transparency")
+    default = 1.0 if image.mode == "F" else 4095.0 if "I;12" in rawmode else 65535.0
+    # Pillow leaves grey of more than 8 bits inverted where a TIFF file says that white is zero.
+    is_inverted = (
+        isinstance(image, TiffImagePlugin.TiffImageFile)
+        and image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == _TIFF_WHITE_IS_ZERO
+    )
+    return _Grey(white_level or default, is_inverted)
+
+
+def _scaled(image: Image.Image, grey: _Grey) -> np.ndarray:
+    """Grey values (H, W) of more than 8 bits as uint8."""
+    values = np.asarray(image)
+    if not np.isfinite(values).all():
+        raise UnreadableImage("holds values that are not finite; replace them and save it again")
+    low, high = float(values.min()), float(values.max())
+    if low < 0.0 or high > grey.white:
+        raise UnreadableImage(
+            f"holds values from {low:g} to {high:g}, outside 0 to {grey.white:g}; "
+            "set decode.white_level to the value of white"
+        )
+    scaled = np.rint(values * (255.0 / grey.white)).astype(np.uint8)
+    return 255 - scaled if grey.is_inverted else scaled

@@ -1,0 +1,56 @@
+"""Where the square that a network sees comes from: how an image is resized, and what is cut out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import floor
+from typing import Literal
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class PixelSpec:
+    """The geometry of evaluation, equal to timm's evaluation transform to the pixel.
+
+    An image is resized so that its short side (center), both sides (squash) or its long side (border) are
+    `size / crop_pct` pixels; then the middle `size` x `size` is cut out. What is missing there is black, as
+    in timm, which in border mode takes the mean of the network instead: give it as `fill` (RGB, 0..255).
+    """
+
+    size: int
+    crop_pct: float
+    crop_mode: Literal["center", "squash", "border"]
+    interpolation: Literal["bilinear", "bicubic", "lanczos"]
+    fill: tuple[int, int, int] = (0, 0, 0)
+
+    @property
+    def scale(self) -> int:
+        """The side that resizing aims at, in pixels."""
+        return floor(self.size / self.crop_pct)
+
+    def resized(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) after resizing an image of this width and height, each at least 1."""
+        if self.crop_mode == "squash":
+            return self.scale, self.scale
+        short, long = min(width, height), max(width, height)
+        if self.crop_mode == "border":
+            ratio = long / self.scale
+            return max(1, round(width / ratio)), max(1, round(height / ratio))
+        other = int(self.scale * long / short)
+        return (self.scale, other) if width <= height else (other, self.scale)
+
+    def crop(self, pixels: np.ndarray) -> np.ndarray:
+        """The middle (size, size, 3) of a resized image (H, W, 3) uint8: the plain view."""
+        if min(pixels.shape[:2]) < self.size:
+            pixels = self._padded(pixels)
+        height, width = pixels.shape[:2]
+        top, left = round((height - self.size) / 2), round((width - self.size) / 2)
+        return pixels[top : top + self.size, left : left + self.size]
+
+    def _padded(self, pixels: np.ndarray) -> np.ndarray:
+        height, width = pixels.shape[:2]
+        above, before = (max(0, self.size - side) // 2 for side in (height, width))
+        padded = np.full((max(height, self.size), max(width, self.size), 3), self.fill, dtype=np.uint8)
+        padded[above : above + height, before : before + width] = pixels
+        return padded

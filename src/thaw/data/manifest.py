@@ -1,0 +1,147 @@
+"""The table of a data set: one row an image, with its labels, split, group, and what decoding found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from thaw import atomic
+from thaw.errors import DataError
+from thaw.recipe import Task
+
+SPLITS = ("train", "val", "test")
+SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),
+        ("labels", pa.list_(pa.string())),
+        ("split", pa.string()),
+        ("group", pa.string()),
+        ("sha256", pa.string()),
+        ("bytes", pa.int64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("mode", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+"""status: "ok", or "error" with its reason; null before decoding. split: one of `SPLITS`, or null."""
+
+_METADATA = b"thaw"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Rows of a data set under one root, and the order of its classes, fixed when the manifest is made.
+
+    table: an Arrow table with `SCHEMA`; paths are relative to `root`, with forward slashes, or absolute.
+    classes: every label in the table is one of them. ignored: (suffix, count) of files that are not images.
+    """
+
+    table: pa.Table
+    classes: tuple[str, ...]
+    task: Task
+    root: Path
+    ignored: tuple[tuple[str, int], ...] = ()
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def file(self, row: int) -> Path:
+        """Where the image of a row lies."""
+        return self.root / self.table.column("path")[row].as_py()
+
+    def column(self, name: str) -> list[Any]:
+        """The values of a column, one per row."""
+        return self.table.column(name).to_pylist()
+
+    def targets(self) -> np.ndarray:
+        """(N,) int64 class indices, or for multilabel (N, C) float32 of 0 and 1."""
+        labels = pa.concat_arrays(
+            self.table.column("labels").chunks or [pa.array([], SCHEMA.field("labels").type)]
+        )
+        indices = pc.index_in(labels.flatten(), pa.array(self.classes, pa.string())).to_numpy()
+        if self.task != "multilabel":
+            return indices.astype(np.int64)
+        targets = np.zeros((len(self), len(self.classes)), dtype=np.float32)
+        targets[pc.list_parent_indices(labels).to_numpy(), indices] = 1.0
+        return targets
+
+    def indices(self, split: str) -> np.ndarray:
+        """Readable rows of a split, (N,) int64."""
+        in_split = pc.equal(self.table.column("split"), split)
+        readable = pc.equal(self.table.column("status"), "ok")
+        return np.flatnonzero(pc.and_(in_split, readable).fill_null(False).to_numpy())
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Readable images of each class in each split: {class: {split: images}}."""
+        targets = self.targets()
+        classes = np.arange(len(self.classes))
+        present = targets > 0.5 if self.task == "multilabel" else targets[:, None] == classes
+        per_split = {split: present[self.indices(split)].sum(axis=0) for split in SPLITS}
+        return {
+            name: {split: int(images[index]) for split, images in per_split.items()}
+            for index, name in enumerate(self.classes)
+        }
+
+    def errors(self) -> list[tuple[str, str]]:
+        """(path, reason) of each image that cannot be read."""
+        broken = self.table.filter(pc.equal(self.table.column("status"), "error"))
+        return list(zip(broken.column("path").to_pylist(), broken.column("reason").to_pylist(), strict=True))
+
+    def with_columns(self, columns: Mapping[str, Sequence[Any] | pa.ChunkedArray]) -> Manifest:
+        """A copy in which some columns are replaced."""
+        table = self.table
+        for name, values in columns.items():
+            field = SCHEMA.field(name)
+            if isinstance(values, pa.ChunkedArray):
+                array = values.cast(field.type)
+            else:
+                array = pa.array(values, field.type)
+            table = table.set_column(SCHEMA.get_field_index(name), field, array)
+        return replace(self, table=table)
+
+    def write(self, file: Path) -> None:
+        """Write everything as one Parquet file, in one step; `read` gives an equal manifest."""
+        facts = {"classes": self.classes, "task": self.task, "root": str(self.root), "ignored": self.ignored}
+        stream = pa.BufferOutputStream()
+        pq.write_table(self.table.replace_schema_metadata({_METADATA: json.dumps(facts)}), stream)
+        atomic.write_bytes(file, stream.getvalue().to_pybytes())
+
+    @classmethod
+    def read(cls, file: Path) -> Manifest:
+        """Read what `write` wrote; raises `DataError` when it is something else or damaged."""
+        try:
+            table = pq.read_table(pa.BufferReader(file.read_bytes()))
+            facts = json.loads(table.schema.metadata[_METADATA])
+            return cls(
+                table=table.select(SCHEMA.names).cast(SCHEMA),
+                classes=tuple(facts["classes"]),
+                task=facts["task"],
+                root=Path(facts["root"]),
+                ignored=tuple((suffix, count) for suffix, count in facts["ignored"]),
+            )
+        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{file}: cannot be read as a manifest ({error}); it is made by a run") from error
+
+
+def new_table(
+    paths: Sequence[str],
+    labels: Sequence[Sequence[str]],
+    splits: Sequence[str | None] | None = None,
+    groups: Sequence[str | None] | None = None,
+) -> pa.Table:
+    """A table with `SCHEMA`, nothing decoded yet; without splits or groups those columns are null."""
+    given = {"path": paths, "labels": labels, "split": splits, "group": groups}
+    nothing = [None] * len(paths)
+    return pa.table(
+        [pa.array(given.get(field.name) or nothing, field.type) for field in SCHEMA], schema=SCHEMA
+    )

@@ -1,0 +1,50 @@
+"""The device a run computes on and the seeds it draws from: chosen once, with the reason."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+
+import torch
+
+from thaw.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class DeviceChoice:
+    """A device and one sentence that says why."""
+
+    device: torch.device
+    reason: str
+
+
+def choose_device(wanted: str) -> DeviceChoice:
+    """Resolve `auto`, or check that the wanted device is here; raises `RecipeError` when it is not."""
+    if wanted == "auto":
+        return _best_device()
+    device = torch.device(wanted)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise RecipeError(f"device: {wanted} was asked for, but PyTorch sees {torch.cuda.device_count()} CUDA devices")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise RecipeError("device: mps was asked for, but PyTorch sees no Apple GPU here; use auto or cpu")
+    return DeviceChoice(device, "as asked")
+
+
+def _best_device() -> DeviceChoice:
+    if torch.cuda.is_available():
+        return DeviceChoice(torch.device("cuda"), f"found {torch.cuda.get_device_name()}")
+    if torch.backends.mps.is_available():
+        return DeviceChoice(torch.device("mps"), "found an Apple GPU")
+    return DeviceChoice(torch.device("cpu"), f"no GPU found; {worker_count()} cores")
+
+
+def worker_count() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A 63-bit seed that depends on every part: equal parts, equal seed, on every machine."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1

@@ -1,0 +1,48 @@
+"""Every error a user can meet, in one tree.
+
+ThawError                   one clear sentence: what is wrong, where, what to do; exit code 2
+├── DataError               the images, the table or the split
+│   └── UnreadableImage     one file that cannot be decoded; becomes an error row, not a crash
+├── RecipeError             a setting that is unknown, out of range or contradictory
+├── BackboneError           an unknown architecture or a cut it does not have
+│   └── WeightsError        weights that are missing, unreachable or do not fit
+├── TrainingError           a run that cannot go on
+│   └── ResumeError         a resume whose data or recipe has changed
+└── BundleError             a bundle that is incomplete, tampered with or does not reproduce itself
+"""
+
+
+class ThawError(Exception):
+    """A mistake that the user can mend; the message is the whole story."""
+
+
+class DataError(ThawError):
+    """The images, the table or the split are not usable as they are."""
+
+
+class UnreadableImage(DataError):
+    """One image file cannot be decoded; the message is its reason."""
+
+
+class RecipeError(ThawError):
+    """A setting is unknown, out of range or contradicts another."""
+
+
+class BackboneError(ThawError):
+    """No such architecture, or no such cut in it."""
+
+
+class WeightsError(BackboneError):
+    """Pre-trained weights are missing, unreachable or do not fit the architecture."""
+
+
+class TrainingError(ThawError):
+    """Training cannot go on."""
+
+
+class ResumeError(TrainingError):
+    """The data or the recipe is not what the interrupted run began with."""
+
+
+class BundleError(ThawError):
+    """A bundle is incomplete, tampered with or does not reproduce its own answers."""

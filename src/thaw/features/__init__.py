@@ -1,0 +1,1 @@
+"""What lies at the cut, computed once."""

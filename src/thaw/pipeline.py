@@ -1,0 +1,204 @@
+"""The story in a few calls: prepare the data, plan, look once, train phase by phase, keep the best, evaluate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from thaw.backbones.contract import Backbone
+from thaw.backbones.timm_backbone import build
+from thaw.classifier.bundle import read_bundle, write_bundle
+from thaw.classifier.classifier import Classifier, outputs_of
+from thaw.classifier.head import Head
+from thaw.data.dataset import Dataset
+from thaw.data.geometry import PixelSpec
+from thaw.data.manifest import Manifest
+from thaw.data.prepare import Prepared, prepare
+from thaw.device import choose_device, derive_seed
+from thaw.errors import BundleError
+from thaw.evaluation.evaluate import Evaluation, evaluate_rows
+from thaw.planning.measure import measure_run
+from thaw.planning.plan import make_plan
+from thaw.planning.resume import check_same_data, check_same_recipe
+from thaw.progress import Silent, Terminal, Watcher
+from thaw.recipe import Recipe
+from thaw.report import augmentations, model_card, summary
+from thaw.run_folder import RunFolder, bundle_of, cache_folder
+from thaw.training.fit import FitSettings, Watch, fit
+from thaw.training.history import EpochRecord, best_index
+from thaw.training.loss import balanced_weights
+from thaw.training.phases import PhaseReader, phase_inputs
+
+GOLDEN_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is about to train: where it writes, what was decided, and on what."""
+
+    folder: RunFolder
+    recipe: Recipe
+    prepared: Prepared
+    classifier: Classifier
+
+
+def finetune(
+    dataset: Dataset,
+    recipe: Recipe | None = None,
+    runs: str | Path = "runs",
+    resume: bool = False,
+    watch: Watcher | None = None,
+) -> Classifier:
+    """Plan, train every phase, keep the best, evaluate, and leave a run folder with the bundle under `runs`.
+
+    With `resume` the newest unfinished run under `runs` goes on; without a `recipe` that is the one it began with.
+    Raises a `ThawError` in one sentence for anything that a person can mend.
+    """
+    watch = watch or Terminal()
+    started = time.perf_counter()
+    try:
+        run = _begin(dataset, recipe, Path(runs), resume, watch)
+        _train(run, watch)
+        _finish(run, started, watch)
+        return run.classifier
+    finally:
+        watch.close()
+
+
+def load(path: str | Path) -> Classifier:
+    """The classifier of a finished run or of a bundle."""
+    return read_bundle(bundle_of(Path(path)))
+
+
+def evaluate(classifier: Classifier, dataset: Dataset, watch: Watcher | None = None) -> Evaluation:
+    """Metrics of a classifier on every image of a labelled data set."""
+    watch = watch or Silent()
+    try:
+        return evaluate_rows(classifier, dataset.manifest, np.arange(len(dataset)), watch.bar("evaluate"))
+    finally:
+        watch.close()
+
+
+def _begin(dataset: Dataset, asked: Recipe | None, runs: Path, resume: bool, watch: Watcher) -> Run:
+    folder = RunFolder.latest_unfinished(runs) if resume else None
+    saved = folder.read_plan() if folder else None
+    if saved:
+        began = Recipe.from_values(saved["asked"])
+        asked = asked or began
+        check_same_recipe(began, asked)
+    asked = asked or Recipe()
+    backbone = build(asked.backbone, asked.weights, asked.preprocessing, asked.head.pooling, asked.seed)
+    prepared = _prepare(dataset, asked, backbone.facts.pixels, _previous(dataset, asked, runs, folder, watch), watch)
+    classifier = _new_classifier(asked, prepared, backbone)
+    if folder and saved:
+        check_same_data(Manifest.read(folder.manifest), prepared.manifest)
+        recipe = Recipe.load(folder.recipe)
+        watch.say(f"resuming {folder.path}")
+    else:
+        folder = folder or RunFolder.create(runs)
+        recipe = _plan(asked, prepared, classifier, folder, watch)
+    classifier.to(choose_device(recipe.device).device)
+    return Run(folder, recipe, prepared, classifier)
+
+
+def _previous(dataset: Dataset, asked: Recipe, runs: Path, folder: RunFolder | None, watch: Watcher) -> Manifest | None:
+    """The manifest whose split is kept: of the run that resumes, or of the newest one over the same images."""
+    if folder and folder.manifest.is_file():
+        return Manifest.read(folder.manifest)
+    for earlier in RunFolder.earlier(runs):
+        manifest = Manifest.read(earlier.manifest)
+        if manifest.root == dataset.manifest.root and Recipe.load(earlier.recipe).split == asked.split:
+            watch.say(f"images that {earlier.path} knows keep the split they have there")
+            return manifest
+    return None
+
+
+def _prepare(
+    dataset: Dataset, asked: Recipe, spec: PixelSpec, previous: Manifest | None, watch: Watcher
+) -> Prepared:
+    prepared = prepare(
+        dataset, spec, asked.decode, asked.split, previous, cache_folder(), watch.bar("decode every image once")
+    )
+    summary.show_data(prepared.manifest, prepared.notes, watch)
+    return prepared
+
+
+def _new_classifier(recipe: Recipe, prepared: Prepared, backbone: Backbone) -> Classifier:
+    manifest = prepared.manifest
+    head = Head(
+        backbone.facts.width,
+        outputs_of(manifest.task, manifest.classes),
+        recipe.head.hidden,
+        recipe.head.dropout,
+        seed=derive_seed(recipe.seed, "head"),
+    )
+    return Classifier(backbone, head, manifest.classes, manifest.task, recipe.decode)
+
+
+def _plan(asked: Recipe, prepared: Prepared, classifier: Classifier, folder: RunFolder, watch: Watcher) -> Recipe:
+    """Decide everything, show it, and write it down; `plan.json` comes last, so a run that has it can be resumed."""
+    plan = make_plan(asked, measure_run(asked, prepared, classifier, cache_folder()))
+    summary.show_plan(plan, watch)
+    augmentations.draw_run(plan.recipe, prepared.manifest, prepared.pixels, folder.augmentations)
+    prepared.manifest.write(folder.manifest)
+    folder.write_unreadable(prepared.manifest.errors())
+    folder.write_recipe(plan.recipe)
+    folder.write_plan({"asked": asked.model_dump(mode="json"), **plan.to_json()})
+    return plan.recipe
+
+
+def _train(run: Run, watch: Watcher) -> None:
+    recipe, classifier = run.recipe, run.classifier
+    train = run.prepared.rows("train")
+    reader = PhaseReader(
+        inputs=phase_inputs(recipe),
+        pixels=run.prepared.pixels,
+        backbone=classifier.backbone,
+        precision=recipe.resolved_precision,
+        train=train,
+        val=run.prepared.rows("val"),
+        cache=cache_folder(),
+        seed=derive_seed(recipe.seed, "views"),
+        device=classifier.device,
+        bar=watch.bar,
+    )
+    weights = None
+    if recipe.class_weights == "balanced":
+        weights = balanced_weights(train.targets, len(classifier.classes), classifier.task)
+        weights = weights.to(classifier.device)
+    settings = FitSettings(
+        recipe.seed, recipe.resolved_precision, recipe.resolved_monitor, weights, run.folder.checkpoints
+    )
+    phases = {phase.name: phase for phase in recipe.phases}
+
+    def on_epoch(records: Sequence[EpochRecord], is_best: bool) -> None:
+        run.folder.write_metrics(summary.METRICS_HEADER, (summary.metrics_row(record) for record in records))
+        watch.epoch(phases[records[-1].phase], records[-1], is_best, settings.monitor)
+
+    progress = fit(classifier, recipe.phases, reader.sources_of, settings, Watch(on_epoch, watch.say))
+    best = best_index(progress.records, settings.monitor)
+    watch.say(summary.best_line(progress.records, best, settings.monitor))
+
+
+def _finish(run: Run, started: float, watch: Watcher) -> None:
+    manifest, classifier = run.prepared.manifest, run.classifier
+    results = {}
+    for split in ("val", "test"):
+        rows = manifest.indices(split)
+        if len(rows):
+            results[split] = evaluate_rows(classifier, manifest, rows, watch.bar(f"evaluate {split}"))
+    val = manifest.indices("val")
+    chosen = val[np.linspace(0, len(val) - 1, min(GOLDEN_IMAGES, len(val))).astype(int)]
+    card = model_card.write(classifier, run.recipe, manifest, results)
+    if not run.folder.model.exists():
+        write_bundle(classifier, run.folder.model, [manifest.file(int(row)) for row in chosen], card)
+    seconds = time.perf_counter() - started
+    saved = run.folder.read_plan() or {}
+    run.folder.write_plan({**saved, "actual": {"seconds": seconds}})
+    run.folder.write_evaluation({split: asdict(result) for split, result in results.items()})
+    summary.show_results(run.folder, results, saved["predicted"]["seconds"], seconds, watch)

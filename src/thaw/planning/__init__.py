@@ -1,0 +1,1 @@
+"""From numbers to choices, each with its reason."""

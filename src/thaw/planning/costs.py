@@ -1,0 +1,75 @@
+"""What a run will take: rates measured on this machine, bytes counted, and the forecast that follows from them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from thaw.classifier.classifier import Classifier
+from thaw.features.torch_runner import Precision, autocast
+from thaw.recipe import Phase
+
+GIB = 1 << 30
+_WARM_UP, _ROUNDS = 1, 2
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Images a second: `look` through the whole frozen backbone, `train` through one training step of each phase."""
+
+    look: float
+    train: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Seconds and bytes that a run should take; a phase may stop earlier than its last epoch."""
+
+    look_seconds: float
+    phase_seconds: tuple[float, ...]
+    disk_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return self.look_seconds + sum(self.phase_seconds)
+
+
+def forecast(
+    phases: Sequence[Phase], rates: Rates, train_images: int, val_images: int, views: int, disk_bytes: int
+) -> Forecast:
+    """What the phases should take, when `views` views are stored for each phase whose inputs are."""
+    stores = any(phase.inputs == "stored" for phase in phases)
+    look = (train_images * views + val_images) / rates.look if stores else 0.0
+    seconds = []
+    for phase, rate in zip(phases, rates.train, strict=True):
+        epoch = train_images / rate + val_images / (2.5 * rate)
+        if phase.inputs == "fresh" and phase.cut != "pixels":
+            epoch += (train_images + val_images) / rates.look
+        seconds.append(phase.epochs * epoch)
+    return Forecast(look, tuple(seconds), disk_bytes)
+
+
+def training_rate(classifier: Classifier, phase: Phase, precision: Precision) -> float:
+    """Images a second of forward and backward above the phase's cut, on random inputs; weights stay as they are."""
+    backbone = classifier.backbone
+    cut = backbone.cut(phase.cut)
+    size = backbone.facts.pixels.size
+    backbone.thaw(cut, "frozen")
+    with torch.no_grad():
+        pixels = torch.zeros(min(phase.batch_size, 32), size, size, 3, dtype=torch.uint8, device=classifier.device)
+        inputs = backbone.run(classifier.normalise(pixels), 0, cut.position)
+    seconds = []
+    for _ in range(_WARM_UP + _ROUNDS):
+        started = time.perf_counter()
+        with autocast(classifier.device, precision):
+            loss = classifier.above(inputs, cut.position).float().square().mean()
+        loss.backward()
+        float(loss)
+        seconds.append(time.perf_counter() - started)
+    classifier.zero_grad(set_to_none=True)
+    backbone.thaw(backbone.cut("head"), "frozen")
+    return len(inputs) / min(seconds[_WARM_UP:])

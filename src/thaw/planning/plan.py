@@ -1,0 +1,212 @@
+"""The plan: every "auto" of a recipe turned into a value with the measured reason for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from thaw.backbones.contract import Facts
+from thaw.data import augment
+from thaw.device import DeviceChoice
+from thaw.features.runner import Probe
+from thaw.planning.costs import GIB, Forecast, Rates, forecast
+from thaw.recipe import AugmentSettings, Phase, PreprocessingSettings, Recipe, Task
+from thaw.training.loss import IMBALANCE
+
+MOST_VIEWS = 8
+SHARE_OF_FREE_DISK = 0.5
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One setting, the value it got, and why in one sentence."""
+
+    setting: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured before anything is decided.
+
+    `imbalance` is the largest class count over the smallest. `bytes_per_view` and `positions` run along the phases:
+    what one stored view takes at the phase's cut, and where that cut lies (0 at the pixels).
+    """
+
+    task: Task
+    train_images: int
+    val_images: int
+    imbalance: float
+    facts: Facts
+    device: DeviceChoice
+    probe: Probe
+    positions: tuple[int, ...]
+    bytes_per_view: tuple[int, ...]
+    training_rates: tuple[float, ...]
+    free_bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe without "auto", the reasons, and what it should take."""
+
+    recipe: Recipe
+    choices: tuple[Choice, ...]
+    forecast: Forecast
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for plan.json."""
+        return {
+            "choices": [asdict(choice) for choice in self.choices],
+            "predicted": {**asdict(self.forecast), "seconds": self.forecast.seconds},
+        }
+
+
+def make_plan(recipe: Recipe, measured: Measured) -> Plan:
+    """Resolve every "auto" of `recipe`."""
+    budget, budget_choice = _budget(recipe, measured)
+    phases, views, disk_bytes, storing = _storing(recipe, measured, budget)
+    weights = _class_weights(recipe, measured)
+    monitor = _monitor(recipe, measured, weights.value)
+    resolved = recipe.model_copy(
+        update={
+            "task": measured.task,
+            "device": str(measured.device.device),
+            "precision": measured.probe.precision,
+            "views": views,
+            "cache_gb": round(budget / GIB, 3),
+            "class_weights": weights.value,
+            "monitor": monitor.value,
+            "preprocessing": _preprocessing(measured.facts),
+            "augment": AugmentSettings(preset=recipe.augment.preset, **asdict(augment.resolve(recipe.augment))),
+            "phases": phases,
+        }
+    )
+    choices = (
+        _task(recipe, measured),
+        Choice("backbone", recipe.backbone, f"weights: {measured.facts.origin}"),
+        Choice("preprocessing", _describe(measured.facts), measured.facts.preprocessing_origin),
+        Choice("device", str(measured.device.device), measured.device.reason),
+        Choice("precision", measured.probe.precision, measured.probe.reason),
+        weights,
+        monitor,
+        budget_choice,
+        *storing,
+    )
+    rates = Rates(measured.probe.images_per_second, measured.training_rates)
+    predicted = forecast(phases, rates, measured.train_images, measured.val_images, views, disk_bytes)
+    return Plan(resolved, choices, predicted)
+
+
+def _task(recipe: Recipe, measured: Measured) -> Choice:
+    reasons = {
+        "multiclass": "one label of several on each image: softmax",
+        "binary": "two classes: one sigmoid",
+        "multilabel": "several labels on an image: a sigmoid for each",
+    }
+    return Choice("task", measured.task, "as asked" if recipe.task != "auto" else reasons[measured.task])
+
+
+def _preprocessing(facts: Facts) -> PreprocessingSettings:
+    return PreprocessingSettings(
+        image_size=facts.pixels.size,
+        crop_pct=facts.pixels.crop_pct,
+        crop_mode=facts.pixels.crop_mode,
+        interpolation=facts.pixels.interpolation,
+        mean=facts.mean,
+        std=facts.std,
+    )
+
+
+def _describe(facts: Facts) -> str:
+    spec = facts.pixels
+    mean, std = (", ".join(f"{value:.3g}" for value in values) for values in (facts.mean, facts.std))
+    return f"{spec.size} px, {spec.crop_mode} {spec.crop_pct:.3g}, {spec.interpolation}, mean {mean}, std {std}"
+
+
+def _class_weights(recipe: Recipe, measured: Measured) -> Choice:
+    figure = f"the largest class has {measured.imbalance:.1f}x the images of the smallest"
+    if recipe.class_weights != "auto":
+        return Choice("class_weights", recipe.class_weights, f"as asked; {figure}")
+    if measured.imbalance > IMBALANCE:
+        return Choice("class_weights", "balanced", f"{figure}, more than {IMBALANCE:g}x")
+    return Choice("class_weights", "none", f"{figure}, no more than {IMBALANCE:g}x")
+
+
+def _monitor(recipe: Recipe, measured: Measured, class_weights: str) -> Choice:
+    if recipe.monitor != "auto":
+        return Choice("monitor", recipe.monitor, "as asked")
+    if measured.task == "multilabel":
+        return Choice("monitor", "mean_average_precision", "several labels an image: does not hang on one threshold")
+    if class_weights == "balanced":
+        return Choice("monitor", "balanced_accuracy", "the classes are imbalanced and weighted alike")
+    return Choice("monitor", "accuracy", "the classes are of similar size")
+
+
+def _budget(recipe: Recipe, measured: Measured) -> tuple[int, Choice]:
+    if recipe.cache_gb is not None:
+        return int(recipe.cache_gb * GIB), Choice("cache_gb", f"{recipe.cache_gb:g}", "as asked")
+    budget = int(measured.free_bytes * SHARE_OF_FREE_DISK)
+    return budget, Choice("cache_gb", f"{budget / GIB:.1f}", f"half of the {measured.free_bytes / GIB:.1f} GiB free")
+
+
+def _storing(
+    recipe: Recipe, measured: Measured, budget: int
+) -> tuple[tuple[Phase, ...], int, int, tuple[Choice, ...]]:
+    """Which phases read stored features, and with how many views: as many as fit, the deepest cut giving way first."""
+    stored = [
+        index
+        for index, phase in enumerate(recipe.phases)
+        if phase.inputs != "fresh" and measured.positions[index] > 0
+    ]
+    wanted, why = _wanted_views(recipe, stored)
+    views, dropped = wanted, []
+    while stored and _disk(measured, stored, views) > budget:
+        if views > 1 and recipe.views == "auto":
+            views //= 2
+        else:
+            deepest = min(stored, key=lambda index: measured.positions[index])
+            stored.remove(deepest)
+            dropped.append(deepest)
+            views = wanted
+    phases = tuple(
+        phase.model_copy(update={"inputs": "stored" if index in stored else "fresh"})
+        for index, phase in enumerate(recipe.phases)
+    )
+    if views < wanted:
+        why = f"{wanted} would take {_disk(measured, stored, wanted) / GIB:.1f} GiB, the budget is {budget / GIB:.1f}"
+    choices = [Choice("views", str(views), why)] if stored else []
+    for index, phase in enumerate(phases):
+        choices.append(_inputs(measured, phase, index, views, index in dropped))
+    return phases, views, _disk(measured, stored, views), tuple(choices)
+
+
+def _wanted_views(recipe: Recipe, stored: Sequence[int]) -> tuple[int, str]:
+    if recipe.views != "auto":
+        return recipe.views, "as asked"
+    if not augment.resolve(recipe.augment).changes:
+        return 1, "no augmentation: every view is the same"
+    epochs = max((recipe.phases[index].epochs for index in stored), default=1)
+    if epochs < MOST_VIEWS:
+        return epochs, f"no phase reads more in its {epochs} epochs"
+    return MOST_VIEWS, "eight stored views train as well as fresh ones each epoch"
+
+
+def _inputs(measured: Measured, phase: Phase, index: int, views: int, dropped: bool) -> Choice:
+    setting = f"phases.{index}.inputs"
+    if phase.inputs == "stored":
+        size = _disk(measured, [index], views)
+        reason = f"{size / 1e6:,.0f} MB for {views} views of {measured.train_images} images at cut {phase.cut}"
+        return Choice(setting, "stored", reason)
+    if dropped:
+        size = _disk(measured, [index], 1)
+        return Choice(setting, "fresh", f"one view alone would take {size / GIB:.1f} GiB, more than the cache may")
+    return Choice(setting, "fresh", "nothing is frozen" if measured.positions[index] == 0 else "as asked")
+
+
+def _disk(measured: Measured, stored: Sequence[int], views: int) -> int:
+    """Bytes of the stores of some phases; phases with the same cut share one."""
+    sizes = {measured.positions[index]: measured.bytes_per_view[index] for index in stored}
+    return sum(sizes.values()) * (measured.train_images * views + measured.val_images)

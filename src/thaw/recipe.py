@@ -1,0 +1,339 @@
+"""Every choice of a run, declared once: the field is the YAML key, the CLI option, the check and the docs row.
+
+A `Recipe` is frozen. `"auto"` (or `None`, where the help says so) means that the plan decides and gives its reason;
+after the plan no value is `"auto"`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from thaw.errors import RecipeError
+
+Preset = Literal["none", "light", "standard", "strong"]
+Task = Literal["multiclass", "binary", "multilabel"]
+Monitor = Literal["accuracy", "balanced_accuracy", "macro_f1", "mean_average_precision", "loss"]
+
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses a key it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SplitSettings(Section):
+    """How images are divided when the data brings no split of its own."""
+
+    val: Fraction = Field(0.15, description="Share of the images that validation gets, watched all along.")
+    test: Fraction = Field(0.15, description="Share of the images kept for the final test; 0 for none.")
+    seed: int = Field(0, ge=0, description="Another seed deals the images differently.")
+
+    @model_validator(mode="after")
+    def _leaves_images_to_train_on(self) -> SplitSettings:
+        if self.val <= 0.0 or self.val + self.test > 0.9:
+            raise ValueError("split.val must be above 0, and split.val + split.test at most 0.9")
+        return self
+
+
+class DecodeSettings(Section):
+    """How a file becomes 8-bit RGB pixels."""
+
+    max_pixels: int = Field(
+        89_478_485, gt=0, le=178_956_970, description="An image with more pixels than this is an error row."
+    )
+    white_level: Positive | None = Field(
+        None,
+        description="The value of a 16-bit or float image that becomes 255; default 65535 (16-bit) or 1.0 (float). "
+        "A brighter pixel is an error row, never clipped.",
+    )
+    strict: bool = Field(False, description="Stop at the first unreadable image instead of listing it as an error row.")
+
+
+class PreprocessingSettings(Section):
+    """What the network expects to see; `None` takes what comes with the weights."""
+
+    image_size: int | None = Field(None, ge=32, le=1024, description="Side of the square the network sees, in pixels.")
+    crop_pct: float | None = Field(
+        None, gt=0.0, le=1.0, description="Side of the crop relative to the resized image, when evaluating."
+    )
+    crop_mode: Literal["center", "squash", "border"] | None = Field(
+        None,
+        description="center: short side resized, middle cut out; squash: both sides resized; "
+        "border: long side resized, padded.",
+    )
+    interpolation: Literal["bilinear", "bicubic", "lanczos"] | None = Field(
+        None, description="How pixels are resampled when an image is resized."
+    )
+    mean: tuple[float, float, float] | None = Field(
+        None, description="Per-channel mean of pixels in 0..1 that the network was trained with."
+    )
+    std: tuple[Positive, Positive, Positive] | None = Field(
+        None, description="Per-channel standard deviation of pixels in 0..1 that the network was trained with."
+    )
+
+
+class HeadSettings(Section):
+    """The new head on the pre-trained network."""
+
+    pooling: Literal["avg", "max", "avgmax"] = Field("avg", description="Global pooling over the last maps.")
+    hidden: tuple[Annotated[int, Field(ge=1, le=65536)], ...] = Field(
+        (), description="Units of each hidden layer between pooling and the last layer; none by default."
+    )
+    dropout: Fraction = Field(0.2, description="Dropout before each layer of the head.")
+
+
+class AugmentSettings(Section):
+    """Random changes that keep the label; a value left out comes from the preset."""
+
+    preset: Preset = Field("standard", description="How much training images are changed at random.")
+    rotation: float | None = Field(None, ge=0, le=180, description="Largest rotation either way, in degrees.")
+    horizontal_flip: bool | None = Field(None, description="Mirror left-right in half of the views.")
+    vertical_flip: bool | None = Field(None, description="Mirror up-down in half of the views.")
+    zoom: float | None = Field(None, ge=0, lt=1, description="Largest change of scale either way, as a share.")
+    shift: float | None = Field(None, ge=0, lt=1, description="Largest shift either way, as a share of the side.")
+    brightness: float | None = Field(None, ge=0, lt=1, description="Largest change of brightness, as a share of white.")
+    contrast: float | None = Field(None, ge=0, lt=1, description="Largest change of contrast either way, as a share.")
+    crop: float | None = Field(
+        None, gt=0, le=1, description="Smallest share of the area that a random crop keeps; 1 for no random crop."
+    )
+
+
+class Phase(Section):
+    """One stretch of training with one cut."""
+
+    name: str = Field(description="What the phase is called in tables and files.", pattern=r"^[a-z0-9_-]{1,32}$")
+    cut: str = Field(
+        description="Where training begins: `head`; `stages:N`, the top N stages; `layers:N`, the last N layers; "
+        "a stage or block by name, such as `layer4`; `pixels`, the whole network."
+    )
+    epochs: int = Field(ge=1, le=10_000, description="Epochs at most; one epoch sees one view of every image.")
+    lr: float = Field(gt=0, le=10, description="Learning rate at its highest.")
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = Field("adamw", description="The optimizer.")
+    weight_decay: float = Field(0.01, ge=0, lt=1, description="Weight decay, on weights but not on biases and norms.")
+    momentum: Fraction = Field(0.9, description="Momentum of sgd and rmsprop.")
+    schedule: Literal["constant", "cosine", "cosine_restarts", "plateau", "one_cycle"] = Field(
+        "cosine", description="How the learning rate moves within the phase."
+    )
+    warmup_epochs: float = Field(0.0, ge=0, description="Epochs over which the learning rate climbs from zero.")
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="Each stage below the head learns at this multiple of the one above."
+    )
+    patience: int | None = Field(
+        5, ge=1, description="Epochs without a better validation result before the phase stops; null for never."
+    )
+    batch_size: int = Field(32, ge=1, le=65536, description="Images in one step.")
+    label_smoothing: Fraction = Field(0.0, description="Share of the target spread over all classes.")
+    batchnorm: Literal["frozen", "train"] = Field(
+        "frozen", description="Whether BatchNorm above the cut keeps its statistics or learns new ones."
+    )
+    inputs: Literal["auto", "stored", "fresh"] = Field(
+        "auto",
+        description="stored: features at the cut are computed once for all views; fresh: every epoch draws new views "
+        "and runs the frozen part again; auto: stored where something is frozen and the features fit the cache.",
+    )
+    augment: Preset | None = Field(None, description="Another augmentation preset for this phase; null for the recipe's.")
+
+
+HEAD_PHASE = Phase(name="head", cut="head", epochs=20, lr=1e-3, batch_size=32)
+FINE_TUNE_PHASE = Phase(name="fine-tune", cut="stages:2", epochs=20, lr=1e-4, warmup_epochs=1, layer_decay=0.8)
+
+
+class Recipe(Section):
+    """Every choice of one run."""
+
+    task: Literal["auto", "multiclass", "binary", "multilabel"] = Field(
+        "auto", description="multiclass: one label of several; binary: one sigmoid; multilabel: any number of labels."
+    )
+    backbone: str = Field("mobilenetv2_100", description="Pre-trained network; `thaw models` lists them.")
+    weights: str = Field(
+        "auto", description="auto: the published weights (cached or from the Hub); random; or a .safetensors/.pth file."
+    )
+    seed: int = Field(0, ge=0, description="Same seed, same data, same machine: same weights.")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps.")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 where a probe finds it faster and equal."
+    )
+    views: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
+        "auto", description="Augmented views of each training image that are computed once and stored."
+    )
+    cache_gb: float | None = Field(
+        None, ge=0, description="Disk that stored features may take; null for half of what is free; 0 stores nothing."
+    )
+    class_weights: Literal["auto", "none", "balanced"] = Field(
+        "auto", description="balanced: rare classes weigh more in the loss; auto: where the classes are imbalanced."
+    )
+    monitor: Literal["auto"] | Monitor = Field(
+        "auto", description="Validation metric by which the best epoch is chosen; ties go to the lower loss."
+    )
+    decode: DecodeSettings = Field(DecodeSettings(), description="From file to pixels.")
+    split: SplitSettings = Field(SplitSettings(), description="Train, validation and test.")
+    preprocessing: PreprocessingSettings = Field(PreprocessingSettings(), description="What the network sees.")
+    augment: AugmentSettings = Field(AugmentSettings(), description="Random changes of training images.")
+    head: HeadSettings = Field(HeadSettings(), description="The new head.")
+    phases: tuple[Phase, ...] = Field(
+        (HEAD_PHASE, FINE_TUNE_PHASE), min_length=1, description="What is trained, one phase after the other."
+    )
+
+    @model_validator(mode="after")
+    def _phases_have_distinct_names(self) -> Recipe:
+        names = [phase.name for phase in self.phases]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two phases share a name: {', '.join(names)}")
+        return self
+
+    @property
+    def resolved_precision(self) -> Literal["fp32", "bf16"]:
+        """The number format, once the plan has decided."""
+        assert self.precision != "auto"
+        return self.precision
+
+    @property
+    def resolved_monitor(self) -> Monitor:
+        """The monitored metric, once the plan has decided."""
+        assert self.monitor != "auto"
+        return self.monitor
+
+    @classmethod
+    def load(cls, file: Path) -> Recipe:
+        """Read a recipe from YAML; raises `RecipeError` that names the file and the key."""
+        try:
+            values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise RecipeError(f"{file}: cannot be read as a YAML recipe: {error}") from error
+        if values is not None and not isinstance(values, dict):
+            raise RecipeError(f"{file}: a recipe is a table of `key: value` lines, this is a {type(values).__name__}")
+        return cls.from_values(values or {}, where=str(file))
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any], where: str = "recipe") -> Recipe:
+        """Check plain values; raises `RecipeError` with one line for each key that is wrong."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise RecipeError("\n".join(f"{where}: {line}" for line in _explain(error))) from error
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Recipe:
+        """A copy with dotted keys changed, for example `{"phases.1.lr": 1e-5}`; text is read as YAML."""
+        values = self.model_dump(mode="json")
+        for key, value in settings.items():
+            _assign(values, key, _read_scalar(value))
+        return type(self).from_values(values)
+
+    def to_yaml(self) -> str:
+        """The whole recipe as YAML that `load` reads back to an equal recipe."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+
+    def differences(self, other: Recipe) -> list[str]:
+        """One line `key: this -> that` for each setting in which two recipes differ."""
+        mine, theirs = dict(_flatten(self.model_dump(mode="json"))), dict(_flatten(other.model_dump(mode="json")))
+        keys = [*mine, *(key for key in theirs if key not in mine)]
+        absent = "(absent)"
+        return [
+            f"{key}: {mine.get(key, absent)} -> {theirs.get(key, absent)}"
+            for key in keys
+            if mine.get(key, absent) != theirs.get(key, absent)
+        ]
+
+
+def settings_help() -> Iterator[tuple[str, str, str]]:
+    """Each setting as (dotted key, default, help sentence), for the CLI and the docs."""
+    yield from _help_of(Recipe, "")
+
+
+def _help_of(section: type[Section], prefix: str) -> Iterator[tuple[str, str, str]]:
+    for name, field in section.model_fields.items():
+        if isinstance(field.default, Section):
+            yield from _help_of(type(field.default), f"{prefix}{name}.")
+        elif name == "phases":
+            yield from _help_of(Phase, "phases.N.")
+        else:
+            default = "(needed)" if field.is_required() else str(field.default)
+            yield f"{prefix}{name}", default, field.description or ""
+
+
+def _read_scalar(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{value!r} cannot be read as a value: {error}") from error
+    if isinstance(parsed, str):
+        try:
+            return float(parsed)
+        except ValueError:
+            return parsed
+    return parsed
+
+
+def _assign(values: Any, dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for part in parents:
+        values = _child(values, part, dotted)
+    _child(values, last, dotted)
+    values[int(last) if isinstance(values, list) else last] = value
+
+
+def _child(values: Any, part: str, dotted: str) -> Any:
+    if isinstance(values, list):
+        if part.isdecimal() and int(part) < len(values):
+            return values[int(part)]
+        raise RecipeError(f"{dotted}: there is no number {part}; it counts from 0 to {len(values) - 1}")
+    if isinstance(values, dict) and part in values:
+        return values[part]
+    known = list(values) if isinstance(values, dict) else []
+    raise RecipeError(f"{dotted}: {unknown(part, known)}")
+
+
+def unknown(name: str, known: list[str]) -> str:
+    """The sentence for a name that does not exist: the nearest that does, or all of them."""
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"unknown key {name!r}; did you mean {near[0]!r}?"
+    return f"unknown key {name!r}; known are {', '.join(known) or 'none here'}"
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    for detail in error.errors():
+        path = [str(part) for part in detail["loc"]]
+        if detail["type"] == "extra_forbidden":
+            yield f"{'.'.join(path)}: {unknown(path[-1], _keys_at(path[:-1]))}"
+        else:
+            value = detail.get("input")
+            shown = "" if isinstance(value, dict | list | Section) or not path else f" (got {value!r})"
+            yield f"{'.'.join(path) + ': ' if path else ''}{detail['msg'].removeprefix('Value error, ')}{shown}"
+
+
+def _keys_at(path: list[str]) -> list[str]:
+    section: type[Section] = Recipe
+    for part in path:
+        if part == "phases":
+            section = Phase
+        elif not part.isdecimal():
+            section = type(section.model_fields[part].default)
+    return list(section.model_fields)
+
+
+def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    children: Iterator[tuple[Any, Any]]
+    if isinstance(value, dict):
+        children = iter(value.items())
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        children = iter(enumerate(value))
+    else:
+        yield prefix, value
+        return
+    for key, child in children:
+        yield from _flatten(child, f"{prefix}.{key}" if prefix else str(key))
+
+
+PRESETS: tuple[str, ...] = get_args(Preset)

@@ -1,0 +1,69 @@
+"""MODEL_CARD.md: what the classifier is, how it was made, and how good it is, written from the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from thaw.classifier.classifier import Classifier
+from thaw.data.manifest import Manifest
+from thaw.evaluation.evaluate import Evaluation
+from thaw.recipe import Recipe
+
+
+def write(
+    classifier: Classifier, recipe: Recipe, manifest: Manifest, results: Mapping[str, Evaluation]
+) -> str:
+    """The card as Markdown."""
+    facts = classifier.backbone.facts
+    phases = "\n".join(
+        f"| {phase.name} | {phase.cut} | {phase.epochs} | {phase.lr:g} | {phase.optimizer} | {phase.schedule} |"
+        for phase in recipe.phases
+    )
+    return "\n".join(
+        [
+            f"# {facts.architecture}, fine-tuned with Thaw",
+            "",
+            f"Task: {classifier.task}. Classes: {', '.join(classifier.classes)}.",
+            f"Pre-trained weights: {facts.origin} (licence: {facts.license}).",
+            f"Input: {facts.pixels.size} x {facts.pixels.size} RGB; trained on {len(manifest.indices('train'))} images, "
+            f"validated on {len(manifest.indices('val'))}.",
+            "",
+            "| set | images | accuracy | 95 % interval | balanced accuracy | macro F1 | mean AP |",
+            "| --- | --- | --- | --- | --- | --- | --- |",
+            *(_result_row(split, result) for split, result in results.items()),
+            "",
+            *(line for split, result in results.items() for line in _class_table(split, result)),
+            "## How it was trained",
+            "",
+            "| phase | cut | epochs at most | learning rate | optimizer | schedule |",
+            "| --- | --- | --- | --- | --- | --- |",
+            phases,
+            "",
+            f"Seed {recipe.seed}; augmentation {recipe.augment.preset}; class weights {recipe.class_weights}; "
+            f"best epoch by validation {recipe.monitor}.",
+            "",
+        ]
+    )
+
+
+def _result_row(split: str, result: Evaluation) -> str:
+    metrics = result.metrics
+    return (
+        f"| {split} | {result.images} | {metrics.accuracy:.1%} | {result.accuracy_low:.1%} to "
+        f"{result.accuracy_high:.1%} | {metrics.balanced_accuracy:.1%} | {metrics.macro_f1:.3f} | "
+        f"{metrics.mean_average_precision:.3f} |"
+    )
+
+
+def _class_table(split: str, result: Evaluation) -> list[str]:
+    return [
+        f"## Classes on {split}",
+        "",
+        "| class | images | precision | recall | F1 |",
+        "| --- | --- | --- | --- | --- |",
+        *(
+            f"| {item.name} | {item.images} | {item.precision:.3f} | {item.recall:.3f} | {item.f1:.3f} |"
+            for item in result.per_class
+        ),
+        "",
+    ]

@@ -1,0 +1,143 @@
+"""What a run says on the terminal: its plan, its epochs as rows, its result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+
+from thaw.classifier.metrics import Metrics
+from thaw.data.manifest import Manifest
+from thaw.evaluation.evaluate import Evaluation
+from thaw.planning.costs import Forecast
+from thaw.planning.plan import Plan
+from thaw.progress import Watcher
+from thaw.recipe import Monitor
+from thaw.run_folder import RunFolder
+from thaw.training.history import EpochRecord, best_index
+
+METRICS_HEADER = (
+    "phase",
+    "epoch",
+    "cut",
+    "lr",
+    "train_loss",
+    *(f"val_{field.name}" for field in fields(Metrics)),
+    "seconds",
+)
+_UNREADABLE_SHOWN = 5
+
+
+def metrics_row(record: EpochRecord) -> tuple[object, ...]:
+    """One epoch as a row under `METRICS_HEADER`."""
+    values = (f"{value:.6g}" for value in asdict(record.val).values())
+    head = (record.phase, record.epoch, record.cut, f"{record.lr:.6g}", f"{record.train_loss:.6g}")
+    return (*head, *values, f"{record.seconds:.3f}")
+
+
+def show_data(manifest: Manifest, notes: Sequence[str], watch: Watcher) -> None:
+    """Images per class and split, and everything that was left out."""
+    splits = [split for split in ("train", "val", "test") if len(manifest.indices(split))]
+    counts = manifest.counts()
+    rows = [(name, *(str(counts[name].get(split, 0)) for split in splits)) for name in manifest.classes]
+    watch.table(f"{len(manifest):,} images, {len(manifest.classes)} classes", ("class", *splits), rows)
+    for note in notes:
+        watch.say(note)
+    if manifest.ignored:
+        files = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in manifest.ignored)
+        watch.say(f"ignored files that are not images: {files}")
+    errors = manifest.errors()
+    if errors:
+        watch.say(f"{len(errors)} images cannot be read and are left out:")
+        for path, reason in errors[:_UNREADABLE_SHOWN]:
+            watch.say(f"  {path}: {reason}")
+        if len(errors) > _UNREADABLE_SHOWN:
+            watch.say(f"  … and {len(errors) - _UNREADABLE_SHOWN} more; all of them are in unreadable.csv")
+
+
+def show_plan(plan: Plan, watch: Watcher) -> None:
+    """Each choice with its reason, the phases, and what they should take."""
+    watch.table("Plan", ("setting", "value", "why"), [(c.setting, c.value, c.reason) for c in plan.choices])
+    phases = [
+        (phase.name, phase.cut, f"{phase.epochs}", f"{phase.lr:g}", phase.optimizer, phase.schedule, duration(seconds))
+        for phase, seconds in zip(plan.recipe.phases, plan.forecast.phase_seconds, strict=True)
+    ]
+    watch.table("Phases", ("phase", "cut", "epochs", "lr", "optimizer", "schedule", "at most"), phases)
+    watch.say(_forecast_line(plan.forecast))
+
+
+def best_line(records: Sequence[EpochRecord], monitor: Monitor) -> str:
+    """What the best epoch was, and what each later phase was worth."""
+    best = best_index(records, monitor)
+    if best is None:
+        return "no epoch gave a usable result"
+    record = records[best]
+    name = monitor.replace("_", " ")
+    line = f"best: phase {record.phase}, epoch {record.epoch}: validation {name} {abs(record.val.by(monitor)):.4f}"
+    first_phase = [other for other in records if other.phase == records[0].phase]
+    start = best_index(first_phase, monitor)
+    if start is not None and record.phase != records[0].phase:
+        line += f" (phase {records[0].phase} alone: {abs(first_phase[start].val.by(monitor)):.4f})"
+    elif records[-1].phase != record.phase:
+        line += f"; phase {records[-1].phase} brought nothing better and is not kept"
+    return line
+
+
+def show_results(
+    run: RunFolder, results: Mapping[str, Evaluation], predicted: float, seconds: float, watch: Watcher
+) -> None:
+    """The metrics of the finished classifier, where everything lies, and the time it took."""
+    rows = [
+        (
+            split,
+            f"{result.images}",
+            f"{result.metrics.accuracy:.1%} ({result.accuracy_low:.1%} to {result.accuracy_high:.1%})",
+            f"{result.metrics.balanced_accuracy:.1%}",
+            f"{result.metrics.macro_f1:.3f}",
+            f"{result.metrics.mean_average_precision:.3f}",
+        )
+        for split, result in results.items()
+    ]
+    header = ("set", "images", "accuracy (95 % interval)", "balanced", "macro F1", "mean AP")
+    watch.table("Result", header, rows)
+    watch.say(f"run {run.path}, bundle {run.model}")
+    watch.say(f"took {duration(seconds)}; training was predicted to take at most {duration(predicted)}")
+
+
+def show_evaluation(result: Evaluation, watch: Watcher) -> None:
+    """All figures of one set: overall, per class, and which classes are taken for which."""
+    metrics = result.metrics
+    watch.say(
+        f"{result.images} images: accuracy {metrics.accuracy:.1%} (95 % interval {result.accuracy_low:.1%} to "
+        f"{result.accuracy_high:.1%}), balanced accuracy {metrics.balanced_accuracy:.1%}, "
+        f"macro F1 {metrics.macro_f1:.3f}, mean AP {metrics.mean_average_precision:.3f}, loss {metrics.loss:.4f}"
+    )
+    rows = [
+        (item.name, f"{item.images}", f"{item.precision:.3f}", f"{item.recall:.3f}", f"{item.f1:.3f}")
+        for item in result.per_class
+    ]
+    watch.table("", ("class", "images", "precision", "recall", "F1"), rows)
+    if result.confusion:
+        names = [item.name for item in result.per_class]
+        counts = [(name, *map(str, row)) for name, row in zip(names, result.confusion, strict=True)]
+        watch.table("true class in rows, predicted in columns", ("", *names), counts)
+    for path, reason in result.unreadable:
+        watch.say(f"cannot be read, left out: {path}: {reason}")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _forecast_line(forecast: Forecast) -> str:
+    phases = sum(forecast.phase_seconds)
+    return (
+        f"predicted: {duration(forecast.look_seconds)} to look at every image once, at most {duration(phases)} to "
+        f"train, {forecast.disk_bytes / 1e6:,.0f} MB of stored features"
+    )

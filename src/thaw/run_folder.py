@@ -1,0 +1,161 @@
+"""The folder that a run leaves: the only place that knows its file names."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thaw import atomic
+from thaw.errors import DataError, ResumeError
+from thaw.recipe import Recipe
+
+_NAME = re.compile(r"train-(\d+)")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run on disk; nothing in it is ever overwritten by another run."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, parent: Path) -> RunFolder:
+        """Make `parent/train-N` with the next free N; safe when several runs start at once."""
+        parent.mkdir(parents=True, exist_ok=True)
+        number = max((_number(child) for child in parent.iterdir()), default=0)
+        while True:
+            number += 1
+            try:
+                (parent / f"train-{number}").mkdir()
+            except FileExistsError:
+                continue
+            return cls(parent / f"train-{number}")
+
+    @classmethod
+    def latest_unfinished(cls, parent: Path) -> RunFolder:
+        """The newest run under `parent` that did not end; raises `ResumeError` when there is none."""
+        folders = sorted(parent.iterdir(), key=_number, reverse=True) if parent.is_dir() else []
+        for folder in folders:
+            if _number(folder) and not cls(folder).is_finished:
+                return cls(folder)
+        raise ResumeError(f"{parent}: there is no unfinished run to resume; leave out --resume to start one")
+
+    @classmethod
+    def earlier(cls, parent: Path) -> list[RunFolder]:
+        """Runs under `parent` that have a manifest, newest first."""
+        folders = sorted(parent.iterdir(), key=_number, reverse=True) if parent.is_dir() else []
+        return [cls(folder) for folder in folders if _number(folder) and cls(folder).manifest.is_file()]
+
+    @property
+    def recipe(self) -> Path:
+        """Every setting as resolved, YAML."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def plan(self) -> Path:
+        """The choices, their reasons, predicted and actual time, JSON."""
+        return self.path / "plan.json"
+
+    @property
+    def manifest(self) -> Path:
+        """The table of the data set, Parquet."""
+        return self.path / "manifest.parquet"
+
+    @property
+    def unreadable(self) -> Path:
+        """Path and reason of each image that could not be read, CSV; absent when all could."""
+        return self.path / "unreadable.csv"
+
+    @property
+    def augmentations(self) -> Path:
+        """What training sees, PNG."""
+        return self.path / "augmentations.png"
+
+    @property
+    def metrics(self) -> Path:
+        """One row an epoch, CSV."""
+        return self.path / "metrics.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the last and the best checkpoint."""
+        return self.path / "checkpoints"
+
+    @property
+    def evaluation(self) -> Path:
+        """Metrics of the finished classifier on validation and test, JSON."""
+        return self.path / "evaluation.json"
+
+    @property
+    def model(self) -> Path:
+        """The bundle."""
+        return self.path / "model"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run came to its end."""
+        return self.evaluation.is_file()
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        """Keep the resolved recipe."""
+        atomic.write_text(self.recipe, recipe.to_yaml())
+
+    def write_plan(self, content: Mapping[str, Any]) -> None:
+        """Keep the plan."""
+        atomic.write_text(self.plan, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+    def read_plan(self) -> dict[str, Any] | None:
+        """The plan, or `None` when the run had not come so far."""
+        return json.loads(self.plan.read_text(encoding="utf-8")) if self.plan.is_file() else None
+
+    def write_evaluation(self, content: Mapping[str, Any]) -> None:
+        """Keep the final metrics; a run that has them is finished."""
+        atomic.write_text(self.evaluation, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+    def write_metrics(self, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+        """Keep the table of epochs."""
+        atomic.write_text(self.metrics, _csv_text(header, rows))
+
+    def write_unreadable(self, rows: Sequence[tuple[str, str]]) -> None:
+        """List the images that cannot be read, when there are any."""
+        if rows:
+            atomic.write_text(self.unreadable, _csv_text(("path", "reason"), rows))
+
+
+def cache_folder() -> Path:
+    """Where decoded pixels and stored features are kept between runs: $THAW_CACHE, or the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("THAW_CACHE") or Path(base) / "thaw")
+
+
+def bundle_of(path: Path) -> Path:
+    """The bundle that a person means by a run folder or a bundle folder; raises `DataError` when it is neither."""
+    for folder in (RunFolder(path).model, path):
+        if (folder / "config.json").is_file():
+            return folder
+    if not path.exists():
+        raise DataError(f"{path}: there is no such run or bundle")
+    if RunFolder(path).recipe.is_file():
+        raise DataError(f"{path}: this run has not finished; continue it with `thaw train DATA --resume`")
+    raise DataError(f"{path}: neither a finished run nor a bundle; a bundle holds config.json and model.safetensors")
+
+
+def _csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """CSV as RFC 4180 has it, with a header."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _number(folder: Path) -> int:
+    match = _NAME.fullmatch(folder.name)
+    return int(match.group(1)) if match and folder.is_dir() else 0

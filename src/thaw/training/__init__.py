@@ -1,0 +1,1 @@
+"""Phases, epochs, steps: training above the cut."""

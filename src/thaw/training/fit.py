@@ -1,0 +1,274 @@
+"""The training loop: run, epoch, step.
+
+A run trains its phases one after the other. All randomness of an epoch is derived from (seed, phase, epoch) and every
+decision from the records, so a run that was killed goes on from its last checkpoint to the same weights.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from thaw.backbones.contract import Cut
+from thaw.classifier.classifier import Classifier
+from thaw.classifier.metrics import Metrics, measure
+from thaw.device import derive_seed
+from thaw.errors import ResumeError, TrainingError
+from thaw.features.torch_runner import Precision, autocast
+from thaw.recipe import Monitor, Phase
+from thaw.training import checkpoint
+from thaw.training.checkpoint import Checkpoint, Progress
+from thaw.training.history import EpochRecord, best_index, divergence, plateau_factor, should_stop
+from thaw.training.loss import Loss, make_loss
+from thaw.training.optimizer import load_state_tensors, make_optimizer, set_rate, state_tensors
+from thaw.training.schedule import factor_at
+from thaw.training.sources import Source, batches
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What holds for every phase of a run."""
+
+    seed: int
+    precision: Precision
+    monitor: Monitor
+    class_weights: Tensor | None
+    checkpoints: Path
+
+
+@dataclass(frozen=True)
+class PhaseSources:
+    """Training and validation inputs at the cut of one phase."""
+
+    train: Source
+    val: Source
+
+
+OnEpoch = Callable[[Sequence[EpochRecord], bool], None]
+"""Called after each epoch with all records of the run and whether the newest is the best so far."""
+
+OnNote = Callable[[str], None]
+"""Called with one sentence when something went other than planned."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told what happens."""
+
+    on_epoch: OnEpoch
+    on_note: OnNote
+
+
+class OutOfMemory(Exception):
+    """A step did not fit into memory."""
+
+
+def fit(
+    classifier: Classifier,
+    phases: Sequence[Phase],
+    sources_of: Callable[[int], PhaseSources],
+    settings: FitSettings,
+    watch: Watch,
+) -> Progress:
+    """Train every phase that is not done yet and leave the best weights of the whole run in the classifier.
+
+    `sources_of(i)` gives the inputs of phase `i`; it is asked when the phase begins, with the classifier holding the
+    weights that the phase starts from. Raises `TrainingError` when no epoch gave a usable result.
+    """
+    saved = checkpoint.read(settings.checkpoints, "last")
+    progress = saved.progress if saved else Progress()
+    for index in range(progress.phase, len(phases)):
+        _load_weights(classifier, settings.checkpoints, "best")
+        sources = sources_of(index)
+        progress = _fit_phase(classifier, phases, index, sources, settings, watch, progress)
+        progress = replace(progress, phase=index + 1, epoch=0, batch_size=None)
+        _save(classifier, phases, progress, {}, settings, "last")
+    if not _load_weights(classifier, settings.checkpoints, "best"):
+        raise TrainingError("no epoch of any phase gave a finite loss: " + " ".join(progress.notes))
+    classifier.eval()
+    return progress
+
+
+def _fit_phase(
+    classifier: Classifier,
+    phases: Sequence[Phase],
+    index: int,
+    sources: PhaseSources,
+    settings: FitSettings,
+    watch: Watch,
+    progress: Progress,
+) -> Progress:
+    phase = phases[index]
+    cut = classifier.backbone.cut(phase.cut)
+    classifier.backbone.thaw(cut, phase.batchnorm)
+    optimizer, names = _optimizer_of(classifier, phase)
+    if progress.epoch or progress.batch_size:
+        _restore(classifier, optimizer, names, settings)
+    else:
+        progress = replace(progress, batch_size=phase.batch_size)
+        _save(classifier, phases, progress, state_tensors(optimizer, names), settings, "last")
+    loss = make_loss(classifier.task, settings.class_weights, phase.label_smoothing)
+    while progress.epoch < phase.epochs and not should_stop(progress.records, phase, settings.monitor):
+        try:
+            record = _fit_epoch(classifier, phase, cut, sources, settings, progress, optimizer, loss)
+        except OutOfMemory as error:
+            progress = _halve_batch(progress, phase, watch, error)
+            optimizer, names = _optimizer_of(classifier, phase)
+            _restore(classifier, optimizer, names, settings)
+            continue
+        progress = replace(progress, epoch=progress.epoch + 1, records=(*progress.records, record))
+        is_best = best_index(progress.records, settings.monitor) == len(progress.records) - 1
+        if is_best:
+            _save(classifier, phases, progress, {}, settings, "best")
+        watch.on_epoch(progress.records, is_best)
+        if why := divergence(progress.records, phase):
+            note = (
+                f"phase {phase.name} stopped in epoch {record.epoch}: {why} at learning rate {record.lr:.2g}; "
+                f"try --set phases.{index}.lr={phase.lr / 10:.2g}. The best weights so far are kept."
+            )
+            watch.on_note(note)
+            return replace(progress, notes=(*progress.notes, note))
+        _save(classifier, phases, progress, state_tensors(optimizer, names), settings, "last")
+    return progress
+
+
+def _fit_epoch(
+    classifier: Classifier,
+    phase: Phase,
+    cut: Cut,
+    sources: PhaseSources,
+    settings: FitSettings,
+    progress: Progress,
+    optimizer: Optimizer,
+    loss: Loss,
+) -> EpochRecord:
+    started = time.perf_counter()
+    seed = derive_seed(settings.seed, phase.name)
+    torch.manual_seed(derive_seed(seed, progress.epoch))
+    batch_size = progress.batch_size or phase.batch_size
+    steps = -(-len(sources.train) // batch_size)
+    slowdown = plateau_factor(progress.records, phase) if phase.schedule == "plateau" else 1.0
+    classifier.train()
+    total, seen, factor = torch.zeros((), device=classifier.device), 0, 1.0
+    for step, (inputs, targets) in enumerate(batches(sources.train, batch_size, progress.epoch, seed)):
+        factor = slowdown * factor_at(phase, progress.epoch * steps + step, steps)
+        set_rate(optimizer, factor)
+        value = _step(classifier, cut, inputs, targets, loss, optimizer, settings.precision)
+        total, seen = total + value * len(targets), seen + len(targets)
+    train_loss = float(total / seen)
+    return EpochRecord(
+        phase=phase.name,
+        epoch=progress.epoch + 1,
+        cut=cut.name,
+        lr=phase.lr * factor,
+        train_loss=train_loss,
+        val=validate(classifier, cut, sources.val, settings.precision) if math.isfinite(train_loss) else _no_result(),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _step(
+    classifier: Classifier,
+    cut: Cut,
+    inputs: Tensor,
+    targets: Tensor,
+    loss: Loss,
+    optimizer: Optimizer,
+    precision: Precision,
+) -> Tensor:
+    try:
+        with autocast(classifier.device, precision):
+            logits = classifier.above(inputs, cut.position)
+        value = loss(logits.float(), targets)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        optimizer.step()
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise OutOfMemory(str(error)) from error
+    except RuntimeError as error:
+        if "allocate memory" in str(error):
+            raise OutOfMemory(str(error)) from error
+        raise
+    return value.detach()
+
+
+def validate(classifier: Classifier, cut: Cut, source: Source, precision: Precision) -> Metrics:
+    """Metrics of the classifier over a source at a cut, in eval mode."""
+    classifier.eval()
+    probabilities, truth = [], []
+    with torch.no_grad(), autocast(classifier.device, precision):
+        for inputs, targets in batches(source, batch_size=64, epoch=0, shuffle_seed=None):
+            probabilities.append(classifier.probabilities(classifier.above(inputs, cut.position)).cpu().numpy())
+            truth.append(targets.cpu().numpy())
+    values = np.concatenate(probabilities)
+    if not np.isfinite(values).all():
+        return _no_result()
+    return measure(values, np.concatenate(truth), classifier.task)
+
+
+def _no_result() -> Metrics:
+    return Metrics(math.nan, 0.0, 0.0, 0.0, 0.0)
+
+
+def _halve_batch(progress: Progress, phase: Phase, watch: Watch, error: OutOfMemory) -> Progress:
+    batch_size = progress.batch_size or phase.batch_size
+    if batch_size == 1:
+        raise TrainingError(f"phase {phase.name}: one image alone does not fit into memory ({error})") from error
+    note = f"phase {phase.name}: out of memory at batch size {batch_size}; going on with {batch_size // 2}"
+    watch.on_note(note)
+    return replace(progress, batch_size=batch_size // 2, notes=(*progress.notes, note))
+
+
+def _optimizer_of(classifier: Classifier, phase: Phase) -> tuple[Optimizer, dict]:
+    """An optimizer over everything that trains, and each parameter's name."""
+    trained = [(name, parameter, 0) for name, parameter in _named(classifier.head, "head")]
+    trained += [
+        (f"backbone.{name}", parameter, 1 + classifier.backbone.depth_of(name))
+        for name, parameter in classifier.backbone.named_parameters()
+        if parameter.requires_grad
+    ]
+    return make_optimizer(trained, phase), {parameter: name for name, parameter, _ in trained}
+
+
+def _named(module: torch.nn.Module, prefix: str) -> list[tuple[str, torch.nn.Parameter]]:
+    return [(f"{prefix}.{name}", parameter) for name, parameter in module.named_parameters()]
+
+
+def _save(
+    classifier: Classifier,
+    phases: Sequence[Phase],
+    progress: Progress,
+    optimizer: dict[str, Tensor],
+    settings: FitSettings,
+    name: str,
+) -> None:
+    """Checkpoint the head and every block that some phase so far has trained."""
+    reached = phases[: progress.phase + 1]
+    lowest = min(classifier.backbone.cut(phase.cut).position for phase in reached)
+    weights = {f"backbone.{key}": value for key, value in classifier.backbone.state_from(lowest).items()}
+    weights |= {f"head.{key}": value for key, value in classifier.head.state_dict().items()}
+    checkpoint.write(settings.checkpoints, name, Checkpoint(weights, optimizer, progress))
+
+
+def _restore(classifier: Classifier, optimizer: Optimizer, names: dict, settings: FitSettings) -> None:
+    """Put weights and optimizer back to the last checkpoint."""
+    saved = _load_weights(classifier, settings.checkpoints, "last")
+    if saved:
+        load_state_tensors(optimizer, names, saved.optimizer)
+
+
+def _load_weights(classifier: Classifier, folder: Path, name: str) -> Checkpoint | None:
+    saved = checkpoint.read(folder, name)
+    if saved:
+        unexpected = classifier.load_state_dict(saved.weights, strict=False).unexpected_keys
+        if unexpected:
+            raise ResumeError(f"{folder}: the checkpoint has {len(unexpected)} tensors that this network lacks")
+    return saved

@@ -1,0 +1,178 @@
+"""Every family of networks keeps the contract of `Backbone`, with statistics unlike a new network's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from thaw.backbones.contract import Backbone
+from thaw.backbones.timm_backbone import build
+
+SMALL = 64
+# Inception-v3 and its relatives shrink an image to nothing below 75 pixels.
+SIZES = {"inception_v3": 80, "legacy_xception": 80, "xception41": 80}
+FAMILIES = [
+    "resnet50",
+    "inception_v3",
+    "legacy_xception",
+    "xception41",
+    *(f"efficientnet_b{size}" for size in range(5)),
+    "mobilenetv2_100",
+    "mobilenetv3_small_100",
+    "mobilenetv3_large_100",
+    "mobilenetv4_conv_small",
+    "convnext_tiny",
+    "densenet121",
+    "regnety_002",
+]
+LARGE = ["resnet101", "efficientnet_b5", "efficientnet_b6", "efficientnet_b7"]
+CUTS = ["stages:1", "stages:2", "layers:1", "layers:7", "layers:20", "pixels"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A backbone and what lies at each of its positions for one batch of images."""
+
+    backbone: Backbone
+    images: Tensor
+    at: tuple[Tensor, ...]
+
+
+@pytest.fixture(
+    scope="module", params=[*FAMILIES, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)]
+)
+def case(request: pytest.FixtureRequest) -> Iterator[Case]:
+    backbone = build(request.param, "random")
+    generator = torch.Generator().manual_seed(0)
+    _randomise(backbone, generator)
+    size = SIZES.get(request.param, SMALL)
+    images = torch.randn(2, 3, size, size, generator=generator)
+    at = [images]
+    with torch.no_grad():
+        for position in range(len(backbone.blocks)):
+            at.append(backbone.run(at[-1], position, position + 1))
+    yield Case(backbone, images, tuple(at))
+
+
+@pytest.fixture(autouse=True)
+def _leave_it_frozen(case: Case) -> Iterator[None]:
+    yield
+    case.backbone.zero_grad(set_to_none=True)
+    case.backbone.thaw(case.backbone.cut("head"), "frozen")
+    case.backbone.eval()
+
+
+def _randomise(backbone: Backbone, generator: torch.Generator) -> None:
+    """In a new network statistics are 0 and 1 and residual branches switched off: errors would not show."""
+    with torch.no_grad():
+        for module in backbone.network.modules():
+            if isinstance(module, _BatchNorm):
+                assert module.running_mean is not None
+                assert module.running_var is not None
+                module.running_mean.normal_(0.0, 0.1, generator=generator)
+                module.running_var.uniform_(0.8, 1.2, generator=generator)
+                module.weight.uniform_(0.8, 1.2, generator=generator)
+                module.bias.normal_(0.0, 0.1, generator=generator)
+
+
+def _batchnorms(module: nn.Module) -> dict[str, Tensor]:
+    return {
+        f"{name}.{key}": value.clone()
+        for name, child in module.named_modules()
+        if isinstance(child, _BatchNorm)
+        for key, value in child.state_dict().items()
+        if key in ("running_mean", "running_var", "num_batches_tracked")
+    }
+
+
+def test_the_chain_gives_what_the_network_gives(case: Case) -> None:
+    features = case.at[-1]
+    with torch.no_grad():
+        assert torch.equal(case.backbone.network(case.images), features)
+    assert features.shape == (2, case.backbone.facts.width)
+    assert torch.isfinite(features).all()
+    assert not torch.equal(features[0], features[1])
+
+
+def test_every_position_divides_the_network_exactly(case: Case) -> None:
+    stop = len(case.backbone.blocks)
+    with torch.no_grad():
+        for position in range(stop + 1):
+            assert torch.equal(case.backbone.run(case.at[position], position, stop), case.at[-1]), position
+
+
+def test_every_family_can_be_divided(case: Case) -> None:
+    assert len(case.backbone.blocks) >= 5
+    assert len(case.backbone.stage_names) >= 5
+
+
+def test_names_are_unique_and_stages_hang_together(case: Case) -> None:
+    blocks = case.backbone.blocks
+    modules = [module for block in blocks for module in block.modules]
+    assert len(set(case.backbone.block_names)) == len(blocks)
+    assert len(set(modules)) == len(modules)
+    assert [stage for stage, _ in groupby(blocks, key=lambda block: block.stage)] == list(
+        case.backbone.stage_names
+    )
+
+
+def test_tensors_keep_the_names_that_timm_gives_them(case: Case) -> None:
+    with torch.device("meta"):
+        whole = timm.create_model(case.backbone.facts.architecture)
+    classifier = f"{case.backbone.facts.classifier_name}."
+    given = {name for name in whole.state_dict() if name.startswith(classifier)}
+    assert given
+    assert case.backbone.network.state_dict().keys() == whole.state_dict().keys() - given
+
+
+def test_every_parameter_lies_in_one_stage_and_deeper_ones_lie_lower(case: Case) -> None:
+    backbone = case.backbone
+    assert backbone.cut("pixels").trainable == {name for name, _ in backbone.network.named_parameters()}
+    depth = {name: backbone.depth_of(name) for name in backbone.cut("pixels").trainable}
+    assert set(depth.values()) == set(range(len(backbone.stage_names)))
+    for count in range(1, len(backbone.stage_names) + 1):
+        assert backbone.cut(f"stages:{count}").trainable == {name for name in depth if depth[name] < count}
+
+
+@pytest.mark.parametrize("at", CUTS)
+def test_gradients_reach_exactly_what_is_thawed(case: Case, at: str) -> None:
+    backbone, cut = case.backbone, case.backbone.cut(at)
+    backbone.thaw(cut, "frozen")
+    backbone.train()
+    features = backbone.run(case.at[cut.position], cut.position, len(backbone.blocks))
+    if cut.trainable:
+        features.square().sum().backward()
+    reached = {name for name, value in backbone.network.named_parameters() if value.grad is not None}
+    assert reached == cut.trainable
+    assert features.requires_grad == bool(cut.trainable)
+
+
+def test_more_layers_never_thaw_less(case: Case) -> None:
+    cuts = [case.backbone.cut(f"layers:{count}") for count in (1, 2, 5, 10, 20, 30)]
+    for fewer, more in pairwise(cuts):
+        assert fewer.trainable <= more.trainable
+        assert fewer.position >= more.position
+    assert cuts[-1].trainable
+
+
+@pytest.mark.parametrize("batchnorm", ["frozen", "train"])
+def test_training_leaves_what_is_frozen_bit_for_bit(case: Case, batchnorm: str) -> None:
+    backbone, cut = case.backbone, case.backbone.cut("stages:1")
+    backbone.thaw(cut, batchnorm)  # type: ignore[arg-type]
+    above = backbone.state_from(cut.position)
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    backbone.train()
+    with torch.no_grad():
+        assert torch.equal(backbone.run(case.images, 0, cut.position), case.at[cut.position])
+        backbone.run(case.at[cut.position], cut.position, len(backbone.blocks))
+    changed = {name for name, value in backbone.state_dict().items() if not torch.equal(value, before[name])}
+    renewed = {f"network.{name}" for name in _batchnorms(backbone.network)} & above.keys()
+    assert changed == (renewed if batchnorm == "train" else set())
+    backbone.load_state_dict(before)

@@ -1,0 +1,93 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thaw.errors import RecipeError
+from thaw.recipe import Phase, Recipe, settings_help
+
+
+def test_the_default_is_the_guide_s_two_phases() -> None:
+    head, top = Recipe().phases
+    assert head.cut == "head"
+    assert top.cut != "head"
+    assert 10 <= head.lr / top.lr <= 100
+    assert head.batchnorm == top.batchnorm == "frozen"
+
+
+def test_a_recipe_survives_yaml(tmp_path: Path) -> None:
+    recipe = Recipe().with_settings({"backbone": "resnet50", "head.hidden": "[256, 64]", "phases.1.lr": "1e-5"})
+    file = tmp_path / "recipe.yaml"
+    file.write_text(recipe.to_yaml())
+    assert Recipe.load(file) == recipe
+    assert recipe.phases[1].lr == 1e-5
+    assert recipe.head.hidden == (256, 64)
+
+
+@given(
+    epochs=st.integers(1, 500),
+    lr=st.floats(1e-7, 1.0),
+    optimizer=st.sampled_from(["adam", "adamw", "sgd", "rmsprop"]),
+    schedule=st.sampled_from(["constant", "cosine", "cosine_restarts", "plateau", "one_cycle"]),
+    patience=st.none() | st.integers(1, 50),
+)
+def test_every_phase_survives_yaml(
+    tmp_path_factory: pytest.TempPathFactory, epochs: int, lr: float, optimizer: str, schedule: str, patience: int | None
+) -> None:
+    values = {"epochs": epochs, "lr": lr, "optimizer": optimizer, "schedule": schedule, "patience": patience}
+    recipe = Recipe.from_values({"phases": [{"name": "only", "cut": "head", **values}]})
+    file = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
+    file.write_text(recipe.to_yaml())
+    assert Recipe.load(file) == recipe
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("phases.1.lrr", "1", "did you mean 'lr'"),
+        ("phases.7.lr", "1", "counts from 0 to 1"),
+        ("augment.rotation", "400", "augment.rotation: Input should be less than or equal to 180"),
+        ("precision", "fp64", "'auto', 'fp32' or 'bf16'"),
+        ("split.val", "0.0", "split.val must be above 0"),
+        ("backbon", "resnet50", "did you mean 'backbone'"),
+        ("views", "100", "views"),
+        ("phases.0.name", "fine-tune", "two phases share a name"),
+    ],
+)
+def test_a_wrong_setting_is_one_clear_sentence(key: str, value: str, said: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe().with_settings({key: value})
+    assert said in str(caught.value)
+
+
+def test_a_wrong_key_in_a_file_names_file_and_key(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("head:\n  hiden: [3]\n")
+    with pytest.raises(RecipeError, match=r"mine\.yaml: head\.hiden: unknown key 'hiden'; did you mean 'hidden'"):
+        Recipe.load(file)
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "\x00"])
+def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(RecipeError, match="mine"):
+        Recipe.load(file)
+
+
+def test_differences_name_each_setting() -> None:
+    changed = Recipe().with_settings({"seed": 3, "phases.0.epochs": 7})
+    assert Recipe().differences(changed) == ["seed: 0 -> 3", "phases.0.epochs: 20 -> 7"]
+    assert Recipe().differences(Recipe()) == []
+
+
+def test_a_removed_phase_is_a_difference() -> None:
+    single = Recipe(phases=(Phase(name="head", cut="head", epochs=20, lr=1e-3),))
+    assert any(line.startswith("phases.1.name: fine-tune -> (absent)") for line in Recipe().differences(single))
+
+
+def test_every_setting_explains_itself() -> None:
+    for key, _, sentence in settings_help():
+        assert len(sentence) > 5, key
+        assert sentence.endswith("."), key
