@@ -404,4 +404,5 @@ def test_a_hub_that_never_answers_is_given_up_soon_with_advice(tmp_path: Path, s
 
 def test_a_repository_that_the_hub_refuses_is_an_error(tmp_path: Path, server: tuple[str, Path]) -> None:
     answer = in_a_new_process("resnet18", HF_ENDPOINT=server[0], HF_HOME=str(tmp_path))
-    assert "127.0.0.1 refuses them (404 Client Error" in answer
+    assert "127.0.0.1 refuses them (" in answer
+    assert "404" in answer
