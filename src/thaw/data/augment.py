@@ -31,9 +31,9 @@ class Augmentation:
     """How far a view may differ from the plain one; without arguments, not at all.
 
     rotation: degrees either way. zoom: scale from 1 / (1 + zoom) to 1 + zoom. shift: share of the side,
-    either way. brightness: added, as a share of white, either way. contrast: distances from the mean
-    times 1 - contrast to 1 + contrast. crop: smallest share of the area that a random crop keeps. Flips
-    happen in half of the views.
+    either way. brightness: share of black or white that is mixed in, which unlike adding wipes out neither
+    a dark nor a bright defect. contrast: distances from the mean times 1 - contrast to 1 + contrast. crop:
+    smallest share of the area that a random crop keeps. Flips happen in half of the views.
     """
 
     rotation: float = 0.0
@@ -86,7 +86,7 @@ class Change:
     """What one view does to the plain one.
 
     angle: radians. flip: -1 or 1 for x and y. scale: how much larger things look. shift, crop_centre: (x, y)
-    from the middle, in sides. crop_side: side of the crop, in sides. brightness: share of white. contrast: a
+    from the middle, in sides. crop_side: side of the crop, in sides. brightness: share of white mixed in, of black where negative. contrast: a
     factor.
     """
 
@@ -134,9 +134,10 @@ class Change:
         return np.column_stack([cropped, place - cropped @ middle])
 
     def table(self, mean: float) -> np.ndarray:
-        """(256,) uint8: the new value of each pixel value of a view with this mean, cut off at 0 and 255."""
-        values = mean + self.contrast * (np.arange(256) - mean) + 255.0 * self.brightness
-        return np.rint(values.clip(0.0, 255.0)).astype(np.uint8)
+        """(256,) uint8: the new value of each pixel value of a view with this mean."""
+        values = (mean + self.contrast * (np.arange(256) - mean)).clip(0.0, 255.0)
+        mixed_in = 255.0 if self.brightness > 0.0 else 0.0
+        return np.rint(values + abs(self.brightness) * (mixed_in - values)).astype(np.uint8)
 
 
 def view(

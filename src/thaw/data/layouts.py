@@ -174,7 +174,9 @@ def _loose_sentence(root: Path, images: Sequence[str], loose: Sequence[str], dep
         )
     where = "split folders have" if depth else "folder has"
     hint = table_hint(root)
-    return f"{root}: the {where} no class folders; put the images of each class into a folder of its name{hint}"
+    return (
+        f"{root}: the {where} no class folders; put the images of each class into a folder of its name{hint}"
+    )
 
 
 def _other_files(ignored: Counter[str]) -> str:

@@ -1,10 +1,10 @@
-"""Train, validation and test: who goes where depends on each image alone, not on the others or on their order.
+"""Train, validation and test: an image's place depends on itself, not on how many others there are.
 
-A *unit* is what must stay together: the images of one group, and files with identical bytes; identical files in
-two groups join those groups. Each unit has a draw in [0, 1) made from the seed and its own name. Draws below the
-test share go to test, those below test + val to val, the rest to train. Within each class the two borders are then
-moved, past as few units as possible, until no split is further from its quota than a third of it (or one unit),
-and every split has every class.
+A *unit* is what stays together: the images of a group, and files with equal bytes; a file in two groups joins
+them. Each unit has a draw in [0, 1), made from the seed and its own name. Draws below the test share go to test,
+the next up to test + val go to val, the rest to train. Then, class by class, the fewest units with draws nearest
+a border change sides until each split is within a third of its quota (or one unit) and has every class. In
+multilabel data a unit counts for the quota of its rarest class.
 """
 
 from __future__ import annotations
@@ -16,20 +16,17 @@ from dataclasses import dataclass
 from itertools import combinations
 from math import ceil, floor
 
-import numpy as np
-import pyarrow.compute as pc
-
 from thaw.data.manifest import SPLITS, Manifest
 from thaw.errors import DataError
 from thaw.recipe import SplitSettings
 
-MIN_TRAIN, MIN_HELD_OUT = 2, 1
-"""Units of each class that train, and val and test, have at least."""
+MIN_UNITS = {"train": 2, "val": 1, "test": 1}
+"""Units of each class that each split has at least; a test that is not asked for needs none."""
 
 
 @dataclass(frozen=True)
 class SplitResult:
-    """A manifest in which every readable image has a split; `notes` are sentences that a person should read."""
+    """A manifest in which every readable image has a split; `notes` are sentences for a person to read."""
 
     manifest: Manifest
     notes: tuple[str, ...] = ()
@@ -37,7 +34,7 @@ class SplitResult:
 
 @dataclass(frozen=True)
 class _Unit:
-    """Rows that stay together: their classes, their draw, and the split they had in an earlier run."""
+    """Rows that stay together, their classes, their draw, and the split they had in an earlier run."""
 
     rows: tuple[int, ...]
     classes: frozenset[str]
@@ -47,65 +44,225 @@ class _Unit:
 
 @dataclass(frozen=True)
 class _Shares:
-    """The share of the units that is held out for validation and for the test."""
+    """The shares of the units that validation and the test get; the draws of each split are one interval."""
 
     val: float
     test: float
 
     @property
     def minimum(self) -> dict[str, int]:
-        """Units of each class that each split has at least."""
-        return {"train": MIN_TRAIN, "val": MIN_HELD_OUT, "test": MIN_HELD_OUT if self.test else 0}
+        return MIN_UNITS if self.test else {**MIN_UNITS, "test": 0}
 
     def split_of(self, draw: float) -> str:
         if draw < self.test:
             return "test"
         return "val" if draw < self.test + self.val else "train"
 
+    def distance(self, draw: float, split: str) -> float:
+        """How far a draw is from those that go to a split by themselves."""
+        low, high = {
+            "test": (0.0, self.test),
+            "val": (self.test, self.test + self.val),
+            "train": (self.test + self.val, 1.0),
+        }[split]
+        return max(low - draw, draw - high, 0.0)
+
 
 def assign(manifest: Manifest, settings: SplitSettings, previous: Manifest | None = None) -> SplitResult:
-    """Give every readable image a split; needs a decoded manifest, and gives unreadable images none.
+    """Give every readable image of a decoded manifest a split, and unreadable images none.
 
-    Splits that the data brings are kept; only a missing validation split is taken out of train. Units that
-    `previous`, the manifest of an earlier run, knows keep the split they have there. Raises `DataError` with each
-    class that has too few units.
+    Splits that the data brings are kept; a validation split that is missing there is taken out of train. Units
+    that `previous`, the manifest of an earlier run, knows keep the split they have there. Raises `DataError` with
+    each class that has too few units.
     """
-    readable = np.array([status == "ok" for status in manifest.column("status")], dtype=bool)
-    splits = [split if ok else None for split, ok in zip(manifest.column("split"), readable, strict=True)]
-    if not any(splits):
+    status = manifest.column("status")
+    given = [
+        split if ok == "ok" else None for split, ok in zip(manifest.column("split"), status, strict=True)
+    ]
+    if not any(given):
+        rows = [row for row, ok in enumerate(status) if ok == "ok"]
         shares = _Shares(settings.val, settings.test)
-        units = list(_units(manifest, np.flatnonzero(readable), settings.seed, previous))
-        return SplitResult(_with_splits(manifest, splits, _deal_all(manifest, units, shares)))
-    if "train" not in splits:
-        raise DataError(f"{manifest.root}: the data brings splits, but none of its readable images is in train")
-    notes = []
-    if "val" not in splits:
-        rows = np.flatnonzero([split == "train" for split in splits])
-        units = list(_units(manifest, rows, settings.seed, previous))
-        dealt = _deal_all(manifest, units, _Shares(settings.val, 0.0))
-        notes.append(f"the data brings no validation split: {settings.val:.0%} of train was taken for it")
-    else:
-        dealt = {}
-    kept = _with_splits(manifest, splits, dealt)
-    return SplitResult(kept, (*notes, *_missing_classes(kept), *_leaks(kept)))
+        units = _units(manifest, rows, settings.seed, _earlier_splits(previous, SPLITS))
+        return SplitResult(_with_splits(manifest, given, _deal(manifest, units, shares)))
+    if "train" not in given:
+        raise DataError(f"{manifest.root}: the data brings splits, but no readable image of it is in train")
+    if "val" in given:
+        kept = _with_splits(manifest, given, {})
+        return SplitResult(kept, (*_absent_classes(kept), *_leaks(kept)))
+    rows = [row for row, split in enumerate(given) if split == "train"]
+    units = _units(manifest, rows, settings.seed, _earlier_splits(previous, ("train", "val")))
+    kept = _with_splits(manifest, given, _deal(manifest, units, _Shares(settings.val, 0.0)))
+    note = f"the data brings no validation split; {settings.val:.0%} of its train images were taken for it"
+    return SplitResult(kept, (note, *_absent_classes(kept), *_leaks(kept)))
 
 
-def _with_splits(manifest: Manifest, splits: Sequence[str | None], dealt: dict[int, str]) -> Manifest:
-    return manifest.with_columns({"split": [dealt.get(row, split) for row, split in enumerate(splits)]})
+def _with_splits(manifest: Manifest, given: Sequence[str | None], dealt: dict[int, str]) -> Manifest:
+    return manifest.with_columns({"split": [dealt.get(row, split) for row, split in enumerate(given)]})
 
 
-def _units(
-    manifest: Manifest, rows: np.ndarray, seed: int, previous: Manifest | None
-) -> Iterator[_Unit]:
-    labels = manifest.column("labels")
-    earlier = _earlier_splits(previous)
-    for members in _joined(manifest, rows):
-        names = members.names
-        had = Counter(earlier[name] for name in names if name in earlier)
-        yield _Unit(
-            rows=members.rows,
-            classes=frozenset(label for row in members.rows for label in labels[row]),
-            draw=_draw(seed, min(names)),
-            # Where joined units had several splits, the rarer use is the safer one: test, then val.
-            fixed=min(had, key=lambda split: (-had[split], -SPLITS.index(split))) if had else None,
+def _names(manifest: Manifest) -> list[tuple[str, ...]]:
+    """What each row is known by: its group, if it has one, and its bytes."""
+    pairs = zip(manifest.column("group"), manifest.column("sha256"), strict=True)
+    return [
+        (f"group {group}", f"sha256 {digest}") if group else (f"sha256 {digest}",) for group, digest in pairs
+    ]
+
+
+def _earlier_splits(previous: Manifest | None, allowed: Sequence[str]) -> dict[str, str]:
+    """The split that each name had in an earlier run."""
+    if previous is None:
+        return {}
+    pairs = zip(_names(previous), previous.column("split"), strict=True)
+    return {name: split for names, split in pairs if split in allowed for name in names}
+
+
+def _units(manifest: Manifest, rows: Sequence[int], seed: int, earlier: dict[str, str]) -> list[_Unit]:
+    names, labels = _names(manifest), manifest.column("labels")
+    units = []
+    for members in _joined(names, rows):
+        known = sorted({name for row in members for name in names[row]})
+        had = Counter(earlier[name] for name in known if name in earlier)
+        units.append(
+            _Unit(
+                rows=tuple(members),
+                classes=frozenset(label for row in members for label in labels[row]),
+                draw=_draw(seed, known[0]),
+                fixed=max(reversed(SPLITS), key=lambda split: had[split]) if had else None,
+            )
         )
+    return units
+
+
+def _joined(names: Sequence[tuple[str, ...]], rows: Sequence[int]) -> Iterator[list[int]]:
+    """Rows that share a name, directly or through others, together (union-find)."""
+    parents: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while (parent := parents.setdefault(name, name)) != name:
+            parents[name] = parents[parent]
+            name = parent
+        return name
+
+    for row in rows:
+        for name in names[row]:
+            parents[root(name)] = root(names[row][0])
+    members: defaultdict[str, list[int]] = defaultdict(list)
+    for row in rows:
+        members[root(names[row][0])].append(row)
+    yield from members.values()
+
+
+def _draw(seed: int, name: str) -> float:
+    """A number in [0, 1) that depends on nothing but the seed and the name."""
+    digest = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest()
+    return (int.from_bytes(digest) >> 11) / (1 << 53)
+
+
+def _deal(manifest: Manifest, units: Sequence[_Unit], shares: _Shares) -> dict[int, str]:
+    """The split of each row of the units."""
+    counts = Counter(name for unit in units for name in unit.classes)
+    _check_enough(manifest, counts, shares)
+    rarest_first = sorted(manifest.classes, key=lambda name: counts[name])
+    strata: defaultdict[str | None, list[_Unit]] = defaultdict(list)
+    for unit in units:
+        strata[next((name for name in rarest_first if name in unit.classes), None)].append(unit)
+    splits: dict[_Unit, str] = {}
+    for stratum in strata.values():
+        splits |= _near_quota(sorted(stratum, key=lambda unit: unit.draw), shares)
+    _cover(manifest, rarest_first, splits, shares)
+    return {row: split for unit, split in splits.items() for row in unit.rows}
+
+
+def _near_quota(stratum: Sequence[_Unit], shares: _Shares) -> dict[_Unit, str]:
+    """Units in the order of their draws to splits: by their draws, with the borders moved as far as is needed."""
+    fixed = Counter(unit.fixed for unit in stratum)
+    free = [unit for unit in stratum if unit.fixed is None]
+    drawn = Counter(shares.split_of(unit.draw) for unit in free)
+    test = _within_tolerance(drawn["test"], shares.test * len(stratum), fixed["test"])
+    test = min(test, len(free))
+    val = _within_tolerance(drawn["test"] + drawn["val"] - test, shares.val * len(stratum), fixed["val"])
+    val = min(val, len(free) - test)
+    dealt = ["test"] * test + ["val"] * val + ["train"] * (len(free) - test - val)
+    kept = {unit: unit.fixed for unit in stratum if unit.fixed is not None}
+    return dict(zip(free, dealt, strict=True)) | kept
+
+
+def _within_tolerance(count: int, quota: float, fixed: int) -> int:
+    """The nearest count that, with those that are fixed, is within tolerance of a quota."""
+    tolerance = max(1.0, quota / 3)
+    low, high = ceil(quota - tolerance) - fixed, floor(quota + tolerance) - fixed
+    return max(0, min(max(count, low), high))
+
+
+def _cover(
+    manifest: Manifest, rarest_first: Sequence[str], splits: dict[_Unit, str], shares: _Shares
+) -> None:
+    """Move units until each class has its minimum in every split; each move takes from where enough remain."""
+    have = Counter((name, split) for unit, split in splits.items() for name in unit.classes)
+    for name in rarest_first:
+        for split, least in shares.minimum.items():
+            while have[name, split] < least:
+                unit = _donor(name, split, splits, have, shares)
+                if unit is None:
+                    raise DataError(
+                        f"{manifest.root}: no images of {name} can go to {split}: those that hang together by "
+                        "group, by equal bytes or by an earlier run leave none free; add images of it"
+                    )
+                for other in unit.classes:
+                    have[other, splits[unit]] -= 1
+                    have[other, split] += 1
+                splits[unit] = split
+
+
+def _donor(
+    name: str, split: str, splits: dict[_Unit, str], have: Counter[tuple[str, str]], shares: _Shares
+) -> _Unit | None:
+    """The unit of a class with the draw nearest to a split, among those that their own split can spare."""
+    spare = [
+        unit
+        for unit, current in splits.items()
+        if name in unit.classes
+        and current != split
+        and unit.fixed is None
+        and all(have[other, current] > shares.minimum[current] for other in unit.classes)
+    ]
+    return min(spare, key=lambda unit: (shares.distance(unit.draw, split), unit.draw), default=None)
+
+
+def _check_enough(manifest: Manifest, counts: Counter[str], shares: _Shares) -> None:
+    needed = sum(shares.minimum.values())
+    few = [
+        f"{name} has {counts[name]}, needs {needed - counts[name]} more"
+        for name in manifest.classes
+        if counts[name] < needed
+    ]
+    if few:
+        without_test = ", or do without a test (split.test=0)" if shares.test else ""
+        raise DataError(
+            f"{manifest.root}: too few images to split: {'; '.join(few)} (equal files, and the images of a "
+            f"group, count once); add images or leave the class out{without_test}"
+        )
+
+
+def _absent_classes(manifest: Manifest) -> list[str]:
+    """Notes on classes that given splits lack; raises `DataError` for a class that train lacks."""
+    counts = manifest.counts()
+    present = [split for split in SPLITS if len(manifest.indices(split))]
+    absent = {split: [name for name in counts if not counts[name][split]] for split in present}
+    if absent["train"]:
+        raise DataError(f"{manifest.root}: train has no image of {', '.join(absent['train'])}")
+    return [f"{split} has no image of {', '.join(names)}" for split, names in absent.items() if names]
+
+
+def _leaks(manifest: Manifest) -> list[str]:
+    """Notes on files and groups that stand in two of the given splits."""
+    notes = []
+    for column, what in (("sha256", "identical images"), ("group", "groups")):
+        members: defaultdict[str, set[str]] = defaultdict(set)
+        for split, value in zip(manifest.column("split"), manifest.column(column), strict=True):
+            if split and value:
+                members[split].add(value)
+        for one, other in combinations(SPLITS, 2):
+            if shared := len(members[one] & members[other]):
+                notes.append(f"leak: {shared} {what} in {one} and {other}")
+    return notes

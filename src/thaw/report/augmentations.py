@@ -41,7 +41,10 @@ def draw_run(recipe: Recipe, manifest: Manifest, pixels: PixelStore, file: Path)
         Row(
             name,
             pixels.plain(index),
-            [view(pixels.read(index), pixels.spec, augmentation, seed, index, number) for number in range(VIEWS)],
+            [
+                view(pixels.read(index), pixels.spec, augmentation, seed, index, number)
+                for number in range(VIEWS)
+            ],
         )
         for name, index in _examples(manifest)[:MOST_ROWS]
     ]
@@ -49,7 +52,7 @@ def draw_run(recipe: Recipe, manifest: Manifest, pixels: PixelStore, file: Path)
 
 
 def describe(augmentation: Augmentation) -> str:
-    """The changes in words, for example "rotation up to 15°, zoom up to 10 %"."""
+    """The changes in words, for example "rotation ±15°, zoom ±10 %"."""
     shares = {
         "zoom": augmentation.zoom,
         "shift": augmentation.shift,
@@ -57,11 +60,11 @@ def describe(augmentation: Augmentation) -> str:
         "contrast": augmentation.contrast,
     }
     changes = [
-        f"rotation up to {augmentation.rotation:g}°" if augmentation.rotation else "",
+        f"rotation ±{augmentation.rotation:g}°" if augmentation.rotation else "",
         "mirrored left-right" if augmentation.horizontal_flip else "",
         "mirrored up-down" if augmentation.vertical_flip else "",
-        *(f"{name} up to {share * 100:g} %" for name, share in shares.items() if share),
-        f"crops of at least {augmentation.crop * 100:g} %" if augmentation.crop < 1 else "",
+        *(f"{name} ±{share * 100:g} %" for name, share in shares.items() if share),
+        f"random crop of {augmentation.crop * 100:g} % or more" if augmentation.crop < 1 else "",
     ]
     return ", ".join(filter(None, changes)) or "no change: every view is the image as it is"
 
@@ -74,17 +77,19 @@ def draw(rows: Sequence[Row], title: str, details: str, file: Path) -> None:
     sheet = Image.new("RGB", (width, height), _PAPER)
     pen = ImageDraw.Draw(sheet)
     pen.text((_MARGIN, _MARGIN), title, _INK, ImageFont.load_default(30))
-    pen.text((_MARGIN, _MARGIN + 44), _fitted(details, 17, width - 2 * _MARGIN), _QUIET, ImageFont.load_default(17))
-    first = _MARGIN + _TILE + _GUTTER
-    top = _MARGIN + _HEADER
+    pen.text(
+        (_MARGIN, _MARGIN + 44), _fitted(details, 17, width - 2 * _MARGIN), _QUIET, ImageFont.load_default(17)
+    )
+    first, top, outline = _MARGIN + _TILE + _GUTTER, _MARGIN + _HEADER, _rounded_tile()
     pen.text((first, top), "views that training sees", _QUIET, ImageFont.load_default(15))
     for row in rows:
         caption = _fitted(row.caption, 17, _TILE)
         pen.text((_MARGIN, top), caption, _INK, ImageFont.load_default(17))
         top += _CAPTION
-        _paste(sheet, row.plain, _MARGIN, top)
-        for column, drawn in enumerate(row.views):
-            _paste(sheet, drawn, first + column * (_TILE + _GAP), top)
+        lefts = [_MARGIN, *(first + column * (_TILE + _GAP) for column in range(len(row.views)))]
+        for left, pixels in zip(lefts, [row.plain, *row.views], strict=True):
+            tile = Image.fromarray(pixels).resize((_TILE, _TILE), Image.Resampling.LANCZOS)
+            sheet.paste(tile, (left, top), outline)
         top += _TILE + _GUTTER
     stream = io.BytesIO()
     sheet.save(stream, "PNG", optimize=True)
@@ -102,8 +107,8 @@ def _examples(manifest: Manifest) -> list[tuple[str, int]]:
 
 
 def _fitted(text: str, size: int, width: int) -> str:
-    """The text, cut off with an ellipsis where it is wider than `width` pixels."""
-    font = ImageFont.load_default(size)
+    """The text in one line, cut off with an ellipsis where it is wider than `width` pixels."""
+    text, font = " ".join(text.split()), ImageFont.load_default(size)
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "…") > width:
@@ -111,10 +116,9 @@ def _fitted(text: str, size: int, width: int) -> str:
     return text + "…"
 
 
-def _paste(sheet: Image.Image, pixels: np.ndarray, left: int, top: int) -> None:
-    """A tile with softly rounded corners."""
-    tile = Image.fromarray(pixels).resize((_TILE, _TILE), Image.Resampling.LANCZOS)
-    fine = 4
-    mask = Image.new("L", (_TILE * fine, _TILE * fine), 0)
-    ImageDraw.Draw(mask).rounded_rectangle((0, 0, *(side - 1 for side in mask.size)), _CORNER * fine, 255)
-    sheet.paste(tile, (left, top), mask.resize(tile.size, Image.Resampling.BOX))
+def _rounded_tile() -> Image.Image:
+    """The outline of a tile, drawn four times as large so that its corners are smooth."""
+    side = 4 * _TILE
+    mask = Image.new("L", (side, side), 0)
+    ImageDraw.Draw(mask).rounded_rectangle((0, 0, side - 1, side - 1), 4 * _CORNER, 255)
+    return mask.resize((_TILE, _TILE), Image.Resampling.BOX)
