@@ -30,7 +30,7 @@ from thaw.recipe import Recipe
 from thaw.report import augmentations, model_card, summary
 from thaw.run_folder import RunFolder, bundle_of, cache_folder
 from thaw.training.fit import FitSettings, Watch, fit
-from thaw.training.history import EpochRecord, best_index
+from thaw.training.history import EpochRecord
 from thaw.training.loss import balanced_weights
 from thaw.training.phases import PhaseReader, phase_inputs
 
@@ -181,8 +181,7 @@ def _train(run: Run, watch: Watcher) -> None:
         watch.epoch(phases[records[-1].phase], records[-1], is_best, settings.monitor)
 
     progress = fit(classifier, recipe.phases, reader.sources_of, settings, Watch(on_epoch, watch.say))
-    best = best_index(progress.records, settings.monitor)
-    watch.say(summary.best_line(progress.records, best, settings.monitor))
+    watch.say(summary.best_line(progress.records, settings.monitor))
 
 
 def _finish(run: Run, started: float, watch: Watcher) -> None:

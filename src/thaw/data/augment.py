@@ -86,8 +86,8 @@ class Change:
     """What one view does to the plain one.
 
     angle: radians. flip: -1 or 1 for x and y. scale: how much larger things look. shift, crop_centre: (x, y)
-    from the middle, in sides. crop_side: side of the crop, in sides. brightness: share of white mixed in, of black where negative. contrast: a
-    factor.
+    from the middle, in sides. crop_side: side of the crop, in sides. brightness: share of white mixed in, or
+    of black where negative. contrast: a factor.
     """
 
     angle: float

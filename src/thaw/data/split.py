@@ -1,10 +1,10 @@
 """Train, validation and test: an image's place depends on itself, not on how many others there are.
 
 A *unit* is what stays together: the images of a group, and files with equal bytes; a file in two groups joins
-them. Each unit has a draw in [0, 1), made from the seed and its own name. Draws below the test share go to test,
-the next up to test + val go to val, the rest to train. Then, class by class, the fewest units with draws nearest
-a border change sides until each split is within a third of its quota (or one unit) and has every class. In
-multilabel data a unit counts for the quota of its rarest class.
+them. Each unit has a draw in [0, 1), made from the seed and its own name. Draws below the test share go to
+test, the next up to test + val to val, the rest to train. Then, class by class, the fewest units with draws
+nearest a border change sides until each split is within a third of its quota (or one unit) and has every
+class. In multilabel data a unit counts for the quota of its rarest class.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ class _Shares:
 def assign(manifest: Manifest, settings: SplitSettings, previous: Manifest | None = None) -> SplitResult:
     """Give every readable image of a decoded manifest a split, and unreadable images none.
 
-    Splits that the data brings are kept; a validation split that is missing there is taken out of train. Units
-    that `previous`, the manifest of an earlier run, knows keep the split they have there. Raises `DataError` with
-    each class that has too few units.
+    Splits that the data brings are kept; a validation split that is missing there is taken out of train.
+    Units that `previous`, the manifest of an earlier run, knows keep the split they have there. Raises
+    `DataError` with each class that has too few units.
     """
     status = manifest.column("status")
     given = [
@@ -174,7 +174,7 @@ def _deal(manifest: Manifest, units: Sequence[_Unit], shares: _Shares) -> dict[i
 
 
 def _near_quota(stratum: Sequence[_Unit], shares: _Shares) -> dict[_Unit, str]:
-    """Units in the order of their draws to splits: by their draws, with the borders moved as far as is needed."""
+    """The splits of units in the order of their draws, with the borders moved as far as is needed."""
     fixed = Counter(unit.fixed for unit in stratum)
     free = [unit for unit in stratum if unit.fixed is None]
     drawn = Counter(shares.split_of(unit.draw) for unit in free)
@@ -197,7 +197,7 @@ def _within_tolerance(count: int, quota: float, fixed: int) -> int:
 def _cover(
     manifest: Manifest, rarest_first: Sequence[str], splits: dict[_Unit, str], shares: _Shares
 ) -> None:
-    """Move units until each class has its minimum in every split; each move takes from where enough remain."""
+    """Move units until each class has its minimum in every split, from where more than the minimum are."""
     have = Counter((name, split) for unit, split in splits.items() for name in unit.classes)
     for name in rarest_first:
         for split, least in shares.minimum.items():
@@ -205,8 +205,8 @@ def _cover(
                 unit = _donor(name, split, splits, have, shares)
                 if unit is None:
                     raise DataError(
-                        f"{manifest.root}: no images of {name} can go to {split}: those that hang together by "
-                        "group, by equal bytes or by an earlier run leave none free; add images of it"
+                        f"{manifest.root}: no images of {name} can go to {split}: those tied by "
+                        "group, equal bytes or an earlier run leave none free; add images of it"
                     )
                 for other in unit.classes:
                     have[other, splits[unit]] -= 1

@@ -1,4 +1,4 @@
-"""`augmentations.png` of a run: images as they are, and beside them the random views that training makes of them."""
+"""`augmentations.png` of a run: images as they are, and beside them the random views that training sees."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Row:
 
 
 def draw_run(recipe: Recipe, manifest: Manifest, pixels: PixelStore, file: Path) -> None:
-    """One training image of each class, for the first classes, with the first views that training sees of it."""
+    """Draw a training image of each of the first classes, with the very views that training sees first."""
     augmentation, seed = resolve(recipe.augment), derive_seed(recipe.seed, "views")
     rows = [
         Row(
@@ -70,7 +70,7 @@ def describe(augmentation: Augmentation) -> str:
 
 
 def draw(rows: Sequence[Row], title: str, details: str, file: Path) -> None:
-    """Write a contact sheet as PNG: a row for each image, on the left its plain view, then its random ones."""
+    """Write a contact sheet as PNG: a row for each image, its plain view on the left, then its random ones."""
     columns = max((len(row.views) for row in rows), default=0)
     width = 2 * _MARGIN + _TILE + _GUTTER + columns * _TILE + max(0, columns - 1) * _GAP
     height = 2 * _MARGIN + _HEADER + len(rows) * (_CAPTION + _TILE + _GUTTER) - _GUTTER
