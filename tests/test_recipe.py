@@ -33,7 +33,12 @@ def test_a_recipe_survives_yaml(tmp_path: Path) -> None:
     patience=st.none() | st.integers(1, 50),
 )
 def test_every_phase_survives_yaml(
-    tmp_path_factory: pytest.TempPathFactory, epochs: int, lr: float, optimizer: str, schedule: str, patience: int | None
+    tmp_path_factory: pytest.TempPathFactory,
+    epochs: int,
+    lr: float,
+    optimizer: str,
+    schedule: str,
+    patience: int | None,
 ) -> None:
     values = {"epochs": epochs, "lr": lr, "optimizer": optimizer, "schedule": schedule, "patience": patience}
     recipe = Recipe.from_values({"phases": [{"name": "only", "cut": "head", **values}]})

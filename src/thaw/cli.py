@@ -104,7 +104,9 @@ def _train_signature() -> inspect.Signature:
             Annotated[list[str], typer.Option("--set", help="Any setting, such as phases.1.lr=1e-5; repeatable.")],
             [],
         ),
-        _parameter("resume", Annotated[bool, typer.Option("--resume", help="Go on with the newest unfinished run.")], False),
+        _parameter(
+            "resume", Annotated[bool, typer.Option("--resume", help="Go on with the newest unfinished run.")], False
+        ),
         _parameter("runs", Runs, Path("runs")),
     ]
     return inspect.Signature([*own, *_recipe_options()])

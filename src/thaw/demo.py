@@ -17,9 +17,7 @@ RECIPE = Recipe(
     weights="random",
     preprocessing=PreprocessingSettings(image_size=96),
     augment=AugmentSettings(preset="light"),
-    phases=(
-        Phase(name="whole", cut="pixels", epochs=12, lr=3e-3, warmup_epochs=1, batchnorm="train"),
-    ),
+    phases=(Phase(name="whole", cut="pixels", epochs=12, lr=3e-3, warmup_epochs=1, batchnorm="train"),),
 )
 
 

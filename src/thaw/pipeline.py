@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from thaw.backbones.contract import Backbone
 from thaw.backbones.timm_backbone import build
@@ -20,7 +19,6 @@ from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import Manifest
 from thaw.data.prepare import Prepared, prepare
 from thaw.device import choose_device, derive_seed
-from thaw.errors import BundleError
 from thaw.evaluation.evaluate import Evaluation, evaluate_rows
 from thaw.planning.measure import measure_run
 from thaw.planning.plan import make_plan
@@ -118,9 +116,7 @@ def _previous(dataset: Dataset, asked: Recipe, runs: Path, folder: RunFolder | N
     return None
 
 
-def _prepare(
-    dataset: Dataset, asked: Recipe, spec: PixelSpec, previous: Manifest | None, watch: Watcher
-) -> Prepared:
+def _prepare(dataset: Dataset, asked: Recipe, spec: PixelSpec, previous: Manifest | None, watch: Watcher) -> Prepared:
     prepared = prepare(
         dataset, spec, asked.decode, asked.split, previous, cache_folder(), watch.bar("decode every image once")
     )

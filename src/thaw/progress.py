@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from rich.console import Console
@@ -23,7 +23,7 @@ class Watcher(Protocol):
         """One sentence."""
         ...
 
-    def table(self, title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    def table(self, title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
         """A small table."""
         ...
 
@@ -46,7 +46,7 @@ class Silent:
     def say(self, line: str) -> None:
         """Nothing."""
 
-    def table(self, title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    def table(self, title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
         """Nothing."""
 
     def bar(self, title: str) -> Advance:
@@ -72,7 +72,7 @@ class Terminal:
         """Print one line."""
         self._console.print(line, markup=False)
 
-    def table(self, title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    def table(self, title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
         """Print a small table, as wide as it needs to be."""
         table = Table(*header, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
         for row in rows:
@@ -98,7 +98,9 @@ class Terminal:
             self._close()
             self._phase = record.phase
             title = "loss" if monitor == "loss" else monitor.replace("_", " ")
-            self._console.print(f"\n[bold]{'phase':<12} {'epoch':>7} {'lr':>9} {'train loss':>11} {'val loss':>9}  {title}[/]")
+            self._console.print(
+                f"\n[bold]{'phase':<12} {'epoch':>7} {'lr':>9} {'train loss':>11} {'val loss':>9}  {title}[/]"
+            )
             self._open().add_task(f"phase {phase.name}", total=phase.epochs)
         mark = "  [green]best[/]" if is_best else ""
         self._console.print(

@@ -140,7 +140,9 @@ class Phase(Section):
         description="stored: features at the cut are computed once for all views; fresh: every epoch draws new views "
         "and runs the frozen part again; auto: stored where something is frozen and the features fit the cache.",
     )
-    augment: Preset | None = Field(None, description="Another augmentation preset for this phase; null for the recipe's.")
+    augment: Preset | None = Field(
+        None, description="Another augmentation preset for this phase; null for the recipe's."
+    )
 
 
 HEAD_PHASE = Phase(name="head", cut="head", epochs=20, lr=1e-3, batch_size=32)

@@ -67,9 +67,7 @@ def test_sequentials_of_one_kind_are_stages() -> None:
 
 
 def test_a_sequential_that_is_alone_of_its_kind_holds_stages() -> None:
-    network = Network(
-        stem=nn.Sequential(nn.Conv2d(3, 4, 1)), stages=nn.Sequential(Residual(), Residual()), **head()
-    )
+    network = Network(stem=nn.Sequential(nn.Conv2d(3, 4, 1)), stages=nn.Sequential(Residual(), Residual()), **head())
     assert [block.stage for block in chain(network)] == ["stem.0", "stages.0", "stages.1"]
 
 
@@ -89,9 +87,7 @@ def test_a_sequential_within_a_sequential_is_a_stage() -> None:
 
 def test_a_norm_that_opens_a_stage_stays_in_it() -> None:
     transition = nn.Sequential(OrderedDict(norm=nn.BatchNorm2d(4).eval(), conv=nn.Conv2d(4, 4, 1)))
-    network = Network(
-        features=nn.Sequential(OrderedDict(conv0=nn.Conv2d(3, 4, 1), transition=transition)), **head()
-    )
+    network = Network(features=nn.Sequential(OrderedDict(conv0=nn.Conv2d(3, 4, 1), transition=transition)), **head())
     assert [(block.stage, block.name) for block in chain(network)] == [
         ("features.conv0", "features.conv0"),
         ("features.transition", "features.transition.norm"),
@@ -126,9 +122,7 @@ def test_a_skip_between_children_makes_it_one_piece() -> None:
     class Skipping(Network):
         def forward(self, value: Tensor) -> Tensor:
             stem = self.get_submodule("stem")(value)
-            return self.get_submodule("flat")(
-                self.get_submodule("pool")(stem + self.get_submodule("body")(stem))
-            )
+            return self.get_submodule("flat")(self.get_submodule("pool")(stem + self.get_submodule("body")(stem)))
 
     assert chain(Skipping(stem=nn.Conv2d(3, 4, 1), body=nn.Conv2d(4, 4, 1), **head())) == ONE_PIECE
 

@@ -183,12 +183,8 @@ def test_batchnorm_renews_its_statistics_only_above_the_cut_and_only_when_asked(
     before = {name: value.clone() for name, value in backbone.network.named_buffers()}
     backbone.train()
     backbone(IMAGES)
-    changed = {
-        name for name, value in backbone.network.named_buffers() if not torch.equal(value, before[name])
-    }
-    assert changed == (
-        {name for name in before if name.startswith("top.")} if batchnorm == "train" else set()
-    )
+    changed = {name for name, value in backbone.network.named_buffers() if not torch.equal(value, before[name])}
+    assert changed == ({name for name in before if name.startswith("top.")} if batchnorm == "train" else set())
 
 
 def test_batchnorm_below_the_first_of_the_last_layers_stays_frozen_within_its_block() -> None:

@@ -24,9 +24,7 @@ def images(size: int = 64, count: int = 2) -> torch.Tensor:
 
 
 def test_an_unknown_name_is_an_error_with_a_suggestion() -> None:
-    with pytest.raises(
-        BackboneError, match=r"'mobilnetv2_100': no such network; did you mean mobilenetv2_100"
-    ):
+    with pytest.raises(BackboneError, match=r"'mobilnetv2_100': no such network; did you mean mobilenetv2_100"):
         build("mobilnetv2_100", "random")
 
 
@@ -51,9 +49,7 @@ def test_the_callers_random_numbers_go_on_undisturbed() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-@pytest.mark.parametrize(
-    "name", ["mobilenetv2_100", "inception_v3", "regnety_002", "mobilenetv3_large_100.ra_in1k"]
-)
+@pytest.mark.parametrize("name", ["mobilenetv2_100", "inception_v3", "regnety_002", "mobilenetv3_large_100.ra_in1k"])
 def test_facts_are_those_of_timm(name: str) -> None:
     facts = build(name, "random").facts
     data = timm.data.resolve_data_config({}, model=timm.create_model(name))
@@ -138,9 +134,7 @@ def test_published_tensorflow_weights_give_timms_own_features(shared_weights: Pa
 
 
 def test_published_weights_without_a_classifier_load_too(shared_weights: Path) -> None:
-    backbone = build(
-        "tf_efficientnet_lite0", str(shared_weights / "tf_efficientnet_lite0.features.safetensors")
-    )
+    backbone = build("tf_efficientnet_lite0", str(shared_weights / "tf_efficientnet_lite0.features.safetensors"))
     with torch.no_grad():
         features = backbone(images(224))
     assert features.shape == (2, 1280)

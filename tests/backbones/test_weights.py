@@ -121,17 +121,13 @@ def test_quantised_tensors_are_not_taken_for_weights(tmp_path: Path, tensors: di
         build(TINY, saved(tmp_path, quantised))
 
 
-def test_tensors_that_have_no_place_are_counted_and_the_first_are_named(
-    tmp_path: Path, tensors: dict
-) -> None:
+def test_tensors_that_have_no_place_are_counted_and_the_first_are_named(tmp_path: Path, tensors: dict) -> None:
     more = {**tensors, **{f"decoder.{index}": torch.zeros(1) for index in range(5)}}
     with pytest.raises(WeightsError, match=r"5 tensors.*no place for: decoder\.0, decoder\.1, decoder\.2, …"):
         build(TINY, saved(tmp_path, more))
 
 
-def test_a_layer_whose_name_only_begins_like_the_classifiers_is_not_dropped(
-    tmp_path: Path, tensors: dict
-) -> None:
+def test_a_layer_whose_name_only_begins_like_the_classifiers_is_not_dropped(tmp_path: Path, tensors: dict) -> None:
     with pytest.raises(WeightsError, match="classifier2"):
         build(TINY, saved(tmp_path, {**tensors, "classifier2.weight": torch.zeros(1)}))
 
@@ -150,9 +146,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path, tensors: dict, v
 
 def test_half_precision_is_read_into_single(tmp_path: Path, tensors: dict) -> None:
     half = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
-    assert holds(
-        build(TINY, saved(tmp_path, half)), headless({k: v.to(tensors[k].dtype) for k, v in half.items()})
-    )
+    assert holds(build(TINY, saved(tmp_path, half)), headless({k: v.to(tensors[k].dtype) for k, v in half.items()}))
 
 
 def test_the_file_must_be_there_and_of_a_known_kind(tmp_path: Path) -> None:
@@ -206,9 +200,7 @@ def test_preprocessing_comes_from_the_metadata(tmp_path: Path, tensors: dict) ->
     facts = build(TINY, saved(tmp_path, tensors, **metadata)).facts
     assert facts.mean == (0.1, 0.2, 0.3)
     assert (facts.pixels.size, facts.pixels.interpolation) == (128, "bilinear")
-    assert facts.preprocessing_origin == (
-        f"timm's for {TINY}; image_size, interpolation, mean as w.safetensors says"
-    )
+    assert facts.preprocessing_origin == (f"timm's for {TINY}; image_size, interpolation, mean as w.safetensors says")
 
 
 def test_the_recipe_has_the_last_word_on_preprocessing(tmp_path: Path, tensors: dict) -> None:
@@ -227,9 +219,7 @@ def test_the_recipe_has_the_last_word_on_preprocessing(tmp_path: Path, tensors: 
         ("crop_pct", "3"),
     ],
 )
-def test_preprocessing_that_makes_no_sense_is_refused(
-    tmp_path: Path, tensors: dict, key: str, value: str
-) -> None:
+def test_preprocessing_that_makes_no_sense_is_refused(tmp_path: Path, tensors: dict, key: str, value: str) -> None:
     name = "image_size" if key == "input_size" else key
     with pytest.raises(WeightsError, match=f"preprocessing that cannot be used: {name}"):
         load_file(Path(saved(tmp_path, tensors, **{key: value})))
@@ -269,9 +259,7 @@ def test_the_origin_names_the_file_and_its_hash(tmp_path: Path, tensors: dict) -
 
 
 def test_weights_that_nobody_published_are_an_error() -> None:
-    with pytest.raises(
-        WeightsError, match=r"nobody has published weights of efficientnet_b7.*--weights FILE"
-    ):
+    with pytest.raises(WeightsError, match=r"nobody has published weights of efficientnet_b7.*--weights FILE"):
         build("efficientnet_b7", "auto")
 
 
@@ -377,9 +365,7 @@ def test_weights_come_from_a_mirror_once_and_from_the_cache_afterwards(
     repository.mkdir(parents=True)
     file = saved(repository, tensors)
     Path(file).rename(repository / "model.safetensors")
-    total = sum(
-        value.double().sum() for value in headless(read_tensors(repository / "model.safetensors")).values()
-    )
+    total = sum(value.double().sum() for value in headless(read_tensors(repository / "model.safetensors")).values())
     home = {"HF_HOME": str(tmp_path / "hub"), "HF_HUB_DISABLE_XET": "1"}
 
     downloaded = in_a_new_process(TINY, HF_ENDPOINT=address, **home)

@@ -45,9 +45,7 @@ class Case:
     at: tuple[Tensor, ...]
 
 
-@pytest.fixture(
-    scope="module", params=[*FAMILIES, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)]
-)
+@pytest.fixture(scope="module", params=[*FAMILIES, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)])
 def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     backbone = build(request.param, "random")
     generator = torch.Generator().manual_seed(0)
@@ -118,9 +116,7 @@ def test_names_are_unique_and_stages_hang_together(case: Case) -> None:
     modules = [module for block in blocks for module in block.modules]
     assert len(set(case.backbone.block_names)) == len(blocks)
     assert len(set(modules)) == len(modules)
-    assert [stage for stage, _ in groupby(blocks, key=lambda block: block.stage)] == list(
-        case.backbone.stage_names
-    )
+    assert [stage for stage, _ in groupby(blocks, key=lambda block: block.stage)] == list(case.backbone.stage_names)
 
 
 def test_tensors_keep_the_names_that_timm_gives_them(case: Case) -> None:

@@ -148,21 +148,15 @@ def test_beyond_a_padded_image_lies_the_fill_of_evaluation() -> None:
 
 
 @given(seed=seeds, augmentation=augmentations)
-def test_a_strip_too_long_for_opencv_is_seen_like_a_shorter_one(
-    seed: int, augmentation: Augmentation
-) -> None:
+def test_a_strip_too_long_for_opencv_is_seen_like_a_shorter_one(seed: int, augmentation: Augmentation) -> None:
     short = stored(36, 400)
     strip = np.full((36, 40_000, 3), 77, dtype=np.uint8)
     strip[:, 20_000 - 200 : 20_000 + 200] = short
-    assert np.array_equal(
-        view(strip, SPEC, augmentation, seed, 0, 0), view(short, SPEC, augmentation, seed, 0, 0)
-    )
+    assert np.array_equal(view(strip, SPEC, augmentation, seed, 0, 0), view(short, SPEC, augmentation, seed, 0, 0))
 
 
 @given(preset=presets, seed=seeds, image=numbers, number=numbers)
-def test_every_view_of_a_preset_shows_the_promised_share(
-    preset: Preset, seed: int, image: int, number: int
-) -> None:
+def test_every_view_of_a_preset_shows_the_promised_share(preset: Preset, seed: int, image: int, number: int) -> None:
     assert visible_share(Change.draw(PRESETS[preset], seed, image, number)) >= LEAST_VISIBLE[preset]
 
 
@@ -173,9 +167,7 @@ def test_the_worst_view_of_a_preset_shows_the_promised_share(name: Preset) -> No
     slack = (1 - crop_side) / 2
     worst = min(
         visible_share(
-            Change(
-                np.radians(turn), (1, 1), 1 + most.zoom, (right, down), crop_side, (crop_x, crop_y), 0.0, 1.0
-            )
+            Change(np.radians(turn), (1, 1), 1 + most.zoom, (right, down), crop_side, (crop_x, crop_y), 0.0, 1.0)
         )
         for turn in np.linspace(-most.rotation, most.rotation, 9)
         for right, down in itertools.product((-most.shift, most.shift), repeat=2)
@@ -185,9 +177,7 @@ def test_the_worst_view_of_a_preset_shows_the_promised_share(name: Preset) -> No
 
 
 @given(augmentation=augmentations, seed=seeds, image=numbers, number=numbers)
-def test_a_change_stays_within_its_settings(
-    augmentation: Augmentation, seed: int, image: int, number: int
-) -> None:
+def test_a_change_stays_within_its_settings(augmentation: Augmentation, seed: int, image: int, number: int) -> None:
     change = Change.draw(augmentation, seed, image, number)
     close = 1e-9
     assert abs(np.degrees(change.angle)) <= augmentation.rotation + close
@@ -201,9 +191,7 @@ def test_a_change_stays_within_its_settings(
 
 
 @given(augmentation=augmentations, seed=seeds)
-def test_no_view_reaches_beyond_two_sides_around_the_plain_view(
-    augmentation: Augmentation, seed: int
-) -> None:
+def test_no_view_reaches_beyond_two_sides_around_the_plain_view(augmentation: Augmentation, seed: int) -> None:
     corners = corners_in_the_plain_view(Change.draw(augmentation, seed, 0, 0), 100)
     assert -200 <= corners.min() <= corners.max() <= 300
 
@@ -216,9 +204,7 @@ def test_altering_one_setting_leaves_the_other_draws(augmentation: Augmentation,
 
 
 @given(darker=st.floats(-1, 1), lighter=st.floats(-1, 1), contrast=st.floats(0.01, 2), mean=st.floats(0, 255))
-def test_brightness_and_pixel_values_rise_together(
-    darker: float, lighter: float, contrast: float, mean: float
-) -> None:
+def test_brightness_and_pixel_values_rise_together(darker: float, lighter: float, contrast: float, mean: float) -> None:
     darker, lighter = sorted((darker, lighter))
     low = replace(STILL, brightness=darker, contrast=contrast).table(mean)
     high = replace(STILL, brightness=lighter, contrast=contrast).table(mean)
@@ -245,9 +231,7 @@ def test_brightness_mixes_in_white_or_black_and_keeps_what_is_dark_or_bright_apa
 
 @given(augmentation=augmentations, seed=seeds)
 @settings(max_examples=30)
-def test_views_are_the_same_in_any_order_batch_and_number_of_workers(
-    augmentation: Augmentation, seed: int
-) -> None:
+def test_views_are_the_same_in_any_order_batch_and_number_of_workers(augmentation: Augmentation, seed: int) -> None:
     images = [stored(36, 40 + image, seed=image) for image in range(3)]
     items = [(image, number) for image in range(3) for number in range(3)]
 
@@ -256,9 +240,7 @@ def test_views_are_the_same_in_any_order_batch_and_number_of_workers(
         render(images.__getitem__, items, SPEC, augmentation, seed, out, workers)
         return out
 
-    alone = np.stack(
-        [view(images[image], SPEC, augmentation, seed, image, number) for image, number in items]
-    )
+    alone = np.stack([view(images[image], SPEC, augmentation, seed, image, number) for image, number in items])
     assert np.array_equal(rendered(items, workers=1), alone)
     assert np.array_equal(rendered(items, workers=4), alone)
     assert np.array_equal(rendered(items[::-1], workers=3)[::-1], alone)
@@ -276,9 +258,7 @@ def test_neighbouring_views_share_no_draw() -> None:
     even = Augmentation(rotation=0.5, shift=0.5, brightness=0.5, contrast=0.5)
     changes = [Change.draw(even, 0, image, number) for image in range(3) for number in range(8)]
     drawn = [
-        value
-        for one in changes
-        for value in (np.degrees(one.angle), *one.shift, one.brightness, one.contrast - 1)
+        value for one in changes for value in (np.degrees(one.angle), *one.shift, one.brightness, one.contrast - 1)
     ]
     assert len({round(float(value), 9) for value in drawn}) == len(drawn)
 

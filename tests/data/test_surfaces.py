@@ -18,9 +18,7 @@ def pixels_of(image: SurfaceImage) -> np.ndarray:
 def test_each_class_gets_its_folder_of_grey_images(tmp_path: Path) -> None:
     written = write_surfaces(tmp_path, images_per_class=3, size=96)
     assert sorted(image.file for image in written) == sorted(tmp_path.rglob("*.png"))
-    assert Counter(image.label for image in written) == dict.fromkeys(
-        ("ok", "scratch", "pits", "stain", "crack"), 3
-    )
+    assert Counter(image.label for image in written) == dict.fromkeys(("ok", "scratch", "pits", "stain", "crack"), 3)
     for image in written:
         assert image.file.parent.name == image.label
         with Image.open(image.file) as opened:

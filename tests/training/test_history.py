@@ -67,9 +67,7 @@ def test_early_stopping_looks_at_its_own_phase_only() -> None:
 
 def test_a_plateau_slows_down_after_two_epochs_without_a_lower_loss() -> None:
     losses = [1.0, 0.9, 0.9, 0.9, 0.8, 0.8, 0.8]
-    story = [
-        EpochRecord("p", i + 1, "head", 0.1, 0.5, metrics(0.5, loss), 1.0) for i, loss in enumerate(losses)
-    ]
+    story = [EpochRecord("p", i + 1, "head", 0.1, 0.5, metrics(0.5, loss), 1.0) for i, loss in enumerate(losses)]
     assert [plateau_factor(story[:n], phase()) for n in (2, 3, 4, 6, 7)] == pytest.approx([1, 1, 0.3, 0.3, 0.09])
 
 

@@ -1,3 +1,4 @@
+import itertools
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ def test_cosine_falls_all_the_way() -> None:
 
 def test_restarts_climb_back_twice() -> None:
     factors = curve(phase(schedule="cosine_restarts", epochs=9))
-    climbs = [now for before, now in zip(factors, factors[1:], strict=False) if now > before]
+    climbs = [now for before, now in itertools.pairwise(factors) if now > before]
     assert climbs == [1.0, 1.0]
 
 

@@ -25,8 +25,7 @@ def chain_of(network: nn.Module, size: int) -> tuple[Block, ...]:
     images = torch.linspace(-1.0, 1.0, 3 * size**2).reshape(1, 3, size, size)
     ran: list[str] = []
     hooks = [
-        child.register_forward_hook(lambda *_, name=name: ran.append(name))
-        for name, child in network.named_children()
+        child.register_forward_hook(lambda *_, name=name: ran.append(name)) for name, child in network.named_children()
     ]
     try:
         with torch.no_grad():

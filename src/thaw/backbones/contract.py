@@ -72,9 +72,7 @@ class Backbone(nn.Module):
     Starts out in eval mode, frozen to the head. `train()` never switches on what is frozen.
     """
 
-    def __init__(
-        self, network: nn.Module, blocks: tuple[Block, ...], facts: Facts, pooling: Pooling = "avg"
-    ) -> None:
+    def __init__(self, network: nn.Module, blocks: tuple[Block, ...], facts: Facts, pooling: Pooling = "avg") -> None:
         super().__init__()
         self.network = network
         self.blocks = blocks
@@ -162,11 +160,7 @@ class Backbone(nn.Module):
     def state_from(self, position: int) -> dict[str, Tensor]:
         """Parameters and buffers of the blocks from `position` up, by their names in `state_dict`."""
         kept = {name for block in self.blocks[position:] for name in block.modules}
-        return {
-            key: value
-            for key, value in self.state_dict().items()
-            if _lies_in(key.removeprefix("network."), kept)
-        }
+        return {key: value for key, value in self.state_dict().items() if _lies_in(key.removeprefix("network."), kept)}
 
     def digest(self, position: int) -> str:
         """SHA-256 of the architecture and of every weight below `position`."""
@@ -187,8 +181,7 @@ class Backbone(nn.Module):
         learning = [stage for stage in self.stage_names if self._has_parameters(stage)]
         if count > len(learning):
             raise BackboneError(
-                f"cut stages:{count}: {self.facts.architecture} has {len(learning)} stages; "
-                f"`pixels` thaws them all"
+                f"cut stages:{count}: {self.facts.architecture} has {len(learning)} stages; `pixels` thaws them all"
             )
         stage = learning[-count]
         position = next(index for index, block in enumerate(self.blocks) if block.stage == stage)
@@ -204,8 +197,7 @@ class Backbone(nn.Module):
         ]
         if count > len(layers):
             raise BackboneError(
-                f"cut layers:{count}: {self.facts.architecture} has {len(layers)} layers; "
-                f"`pixels` thaws them all"
+                f"cut layers:{count}: {self.facts.architecture} has {len(layers)} layers; `pixels` thaws them all"
             )
         wanted = {name for _, name in layers[-count:]}
         names = (name for name, _ in self.network.named_parameters())

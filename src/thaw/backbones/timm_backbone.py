@@ -51,9 +51,7 @@ def build(
         facts = _override(facts, preprocessing, "as the recipe says")
     fixed = _fixed_size(configuration)
     if fixed and facts.pixels.size != fixed:
-        raise BackboneError(
-            f"backbone {name!r}: takes images of {fixed} pixels only, not {facts.pixels.size}"
-        )
+        raise BackboneError(f"backbone {name!r}: takes images of {fixed} pixels only, not {facts.pixels.size}")
     return Backbone(network, chain_of(network, fixed or _TRIAL_SIZE), facts, pooling)
 
 
@@ -114,8 +112,7 @@ def _published(name: str, configuration: Mapping[str, Any], pooling: Pooling, se
     # Damaged bytes make readers raise anything; what is raised here concerns this one file.
     except Exception as error:
         raise WeightsError(
-            f"{file}: the cached weights of {name} cannot be loaded, delete the file "
-            f"({type(error).__name__}: {error})"
+            f"{file}: the cached weights of {name} cannot be loaded, delete the file ({type(error).__name__}: {error})"
         ) from error
     weight_files.check_finite(network.state_dict(), str(file))
     return network

@@ -87,24 +87,19 @@ def fit_into(network: nn.Module, loaded: LoadedWeights, classifiers: Sequence[st
     wanted, given, file = network.state_dict(), loaded.tensors, loaded.file
     missing = [name for name in wanted if name not in given and not name.endswith("num_batches_tracked")]
     if missing:
-        raise WeightsError(
-            f"{file}: lacks {len(missing)} of {len(wanted)} tensors of this network: {_some(missing)}"
-        )
+        raise WeightsError(f"{file}: lacks {len(missing)} of {len(wanted)} tensors of this network: {_some(missing)}")
     fitting = {name: given[name] for name in wanted if name in given}
     strange = [
         f"{name} is {_kind(tensor)}, not {_kind(wanted[name])}"
         for name, tensor in fitting.items()
-        if tensor.shape != wanted[name].shape
-        or tensor.is_floating_point() != wanted[name].is_floating_point()
+        if tensor.shape != wanted[name].shape or tensor.is_floating_point() != wanted[name].is_floating_point()
     ]
     if strange:
         raise WeightsError(f"{file}: {len(strange)} tensors do not fit this network: {_some(strange)}")
     dropped = tuple(f"{name}." for name in (*classifiers, *_AUXILIARY))
     extra = [name for name in given if name not in wanted and not name.startswith(dropped)]
     if extra:
-        raise WeightsError(
-            f"{file}: holds {len(extra)} tensors that this network has no place for: {_some(extra)}"
-        )
+        raise WeightsError(f"{file}: holds {len(extra)} tensors that this network has no place for: {_some(extra)}")
     network.load_state_dict(fitting, strict=False)
 
 
@@ -112,9 +107,7 @@ def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
     """Raise `WeightsError` naming the first tensor that holds NaN or infinity."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise WeightsError(
-                f"{where}: tensor {name} holds values that are not finite; the file is damaged"
-            )
+            raise WeightsError(f"{where}: tensor {name} holds values that are not finite; the file is damaged")
 
 
 def is_cached(name: str) -> bool:
@@ -252,9 +245,7 @@ def _model_args(config: Mapping[str, Any], metadata: Mapping[str, Any], file: Pa
     return {name: value for name, value in given.items() if name in _MODEL_ARGS}
 
 
-def _preprocessing(
-    config: Mapping[str, Any], metadata: Mapping[str, Any], file: Path
-) -> PreprocessingSettings:
+def _preprocessing(config: Mapping[str, Any], metadata: Mapping[str, Any], file: Path) -> PreprocessingSettings:
     """Preprocessing as timm names it; older Hub files have it at the top level of `config.json`."""
     given: dict[str, Any] = {}
     nested = config.get("pretrained_cfg")

@@ -39,7 +39,13 @@ from thaw.recipe import DecodeSettings, HeadSettings
 
 FORMAT = 1
 TOLERANCE = 1e-4
-_MODEL, _HEAD, _CONFIG, _LABELS, _SUMS = "model.safetensors", "head.safetensors", "config.json", "labels.txt", "SHA256SUMS"
+_MODEL, _HEAD, _CONFIG, _LABELS, _SUMS = (
+    "model.safetensors",
+    "head.safetensors",
+    "config.json",
+    "labels.txt",
+    "SHA256SUMS",
+)
 _GOLDEN = "golden"
 
 
@@ -70,7 +76,7 @@ def write_bundle(
 
 
 def read_bundle(folder: Path) -> Classifier:
-    """The classifier of a bundle, in eval mode on the CPU; raises `BundleError` naming a file that is not as written."""
+    """The classifier of a bundle, in eval mode on the CPU; raises `BundleError` for a file that is not as written."""
     check_sums(folder)
     try:
         config = json.loads((folder / _CONFIG).read_bytes())

@@ -53,12 +53,8 @@ class Augmentation:
 
 PRESETS: dict[Preset, Augmentation] = {
     "none": Augmentation(),
-    "light": Augmentation(
-        rotation=5.0, horizontal_flip=True, zoom=0.05, shift=0.02, brightness=0.05, contrast=0.05
-    ),
-    "standard": Augmentation(
-        rotation=15.0, horizontal_flip=True, zoom=0.1, shift=0.05, brightness=0.1, contrast=0.1
-    ),
+    "light": Augmentation(rotation=5.0, horizontal_flip=True, zoom=0.05, shift=0.02, brightness=0.05, contrast=0.05),
+    "standard": Augmentation(rotation=15.0, horizontal_flip=True, zoom=0.1, shift=0.05, brightness=0.1, contrast=0.1),
     "strong": Augmentation(
         rotation=20.0,
         horizontal_flip=True,
@@ -76,9 +72,7 @@ LEAST_VISIBLE: dict[Preset, float] = {"none": 1.0, "light": 0.85, "standard": 0.
 def resolve(settings: AugmentSettings) -> Augmentation:
     """The preset, changed by each setting that is given."""
     given = {field.name: getattr(settings, field.name) for field in fields(Augmentation)}
-    return replace(
-        PRESETS[settings.preset], **{name: value for name, value in given.items() if value is not None}
-    )
+    return replace(PRESETS[settings.preset], **{name: value for name, value in given.items() if value is not None})
 
 
 @dataclass(frozen=True)

@@ -59,9 +59,7 @@ class Dataset:
         return len(self.manifest)
 
     def __repr__(self) -> str:
-        return (
-            f"Dataset({len(self):,} images, {len(self.classes)} classes, {self.task}, {self.manifest.root})"
-        )
+        return f"Dataset({len(self):,} images, {len(self.classes)} classes, {self.task}, {self.manifest.root})"
 
 
 def _manifest(rows: Rows, task: AskedTask, given: Sequence[str]) -> Manifest:

@@ -110,9 +110,7 @@ def _mute_pillow() -> None:
         warnings.filterwarnings("ignore", module=_PILLOW_MODULES)
 
 
-def _decode_opened(
-    image: ImageFile.ImageFile, settings: DecodeSettings, spec: PixelSpec, reduce_jpeg: bool
-) -> Decoded:
+def _decode_opened(image: ImageFile.ImageFile, settings: DecodeSettings, spec: PixelSpec, reduce_jpeg: bool) -> Decoded:
     _check_size(*image.size, settings.max_pixels)
     # Pillow forgets the raw kind of pixel when it has loaded an image.
     rawmode = _rawmode(image)
@@ -123,11 +121,7 @@ def _decode_opened(
         least = spec.resized(width, height)
         image.draft(None, (least[0] * _REDUCED_MARGIN, least[1] * _REDUCED_MARGIN))
     image.load()
-    try:
-        turn = _turn(image)
-    except Exception:
-        turn = None
-        notes.append("damaged EXIF data, taken as upright")
+    turn = _turn(image)
     if turn in _QUARTER_TURNS:
         width, height = height, width
     colours = _to_rgb(image, rawmode, settings.white_level)
@@ -167,9 +161,7 @@ def _to_rgb(image: Image.Image, rawmode: str, white_level: float | None) -> Imag
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_scaled(image, _grey_of(image, rawmode, white_level))).convert("RGB")
     if white_level is not None and _is_deep_colour(image, rawmode):
-        raise UnreadableImage(
-            "16-bit colour cannot follow decode.white_level; save it as 8-bit or as 16-bit grey"
-        )
+        raise UnreadableImage("16-bit colour cannot follow decode.white_level; save it as 8-bit or as 16-bit grey")
     if not image.has_transparency_data:
         return image.convert("RGB")
     with_alpha = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")

@@ -90,9 +90,7 @@ def metadata_files(root: Path) -> list[tuple[Path, str | None]]:
     here = [root / name for name in METADATA_FILES if (root / name).is_file()]
     if here:
         return [(file, None) for file in here]
-    folders = sorted(
-        folder for folder in _existing_folder(root).iterdir() if folder.name.lower() in SPLIT_WORDS
-    )
+    folders = sorted(folder for folder in _existing_folder(root).iterdir() if folder.name.lower() in SPLIT_WORDS)
     return [
         (folder / name, SPLIT_WORDS[folder.name.lower()])
         for folder in folders
@@ -169,22 +167,16 @@ def _has_splits(root: Path, images: Sequence[str]) -> bool:
 def _loose_sentence(root: Path, images: Sequence[str], loose: Sequence[str], depth: int) -> str:
     if len(loose) < len(images):
         what = "image lies" if len(loose) == 1 else "images lie"
-        return (
-            f"{root}: {len(loose)} {what} outside the class folders ({_listed(loose)}); move or remove them"
-        )
+        return f"{root}: {len(loose)} {what} outside the class folders ({_listed(loose)}); move or remove them"
     where = "split folders have" if depth else "folder has"
     hint = table_hint(root)
-    return (
-        f"{root}: the {where} no class folders; put the images of each class into a folder of its name{hint}"
-    )
+    return f"{root}: the {where} no class folders; put the images of each class into a folder of its name{hint}"
 
 
 def _other_files(ignored: Counter[str]) -> str:
     if not ignored:
         return "; it is empty"
-    kinds = ", ".join(
-        f"{count} {suffix or 'without suffix'}" for suffix, count in ignored.most_common(_SHOWN)
-    )
+    kinds = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in ignored.most_common(_SHOWN))
     return f", only {kinds}; images end in {', '.join(sorted(IMAGE_SUFFIXES))}"
 
 

@@ -65,9 +65,7 @@ class Manifest:
 
     def targets(self) -> np.ndarray:
         """(N,) int64 class indices, or for multilabel (N, C) float32 of 0 and 1."""
-        labels = pa.concat_arrays(
-            self.table.column("labels").chunks or [pa.array([], SCHEMA.field("labels").type)]
-        )
+        labels = pa.concat_arrays(self.table.column("labels").chunks or [pa.array([], SCHEMA.field("labels").type)])
         indices = pc.index_in(labels.flatten(), pa.array(self.classes, pa.string())).to_numpy()
         if self.task != "multilabel":
             return indices.astype(np.int64)
@@ -102,10 +100,7 @@ class Manifest:
         table = self.table
         for name, values in columns.items():
             field = SCHEMA.field(name)
-            if isinstance(values, pa.ChunkedArray):
-                array = values.cast(field.type)
-            else:
-                array = pa.array(values, field.type)
+            array = pa.array(values, field.type) if isinstance(values, Sequence) else values.cast(field.type)
             table = table.set_column(SCHEMA.get_field_index(name), field, array)
         return replace(self, table=table)
 
@@ -142,6 +137,4 @@ def new_table(
     """A table with `SCHEMA`, nothing decoded yet; without splits or groups those columns are null."""
     given = {"path": paths, "labels": labels, "split": splits, "group": groups}
     nothing = [None] * len(paths)
-    return pa.table(
-        [pa.array(given.get(field.name) or nothing, field.type) for field in SCHEMA], schema=SCHEMA
-    )
+    return pa.table([pa.array(given.get(field.name) or nothing, field.type) for field in SCHEMA], schema=SCHEMA)

@@ -1,15 +1,20 @@
-"""Decode once: every image of a data set as resized pixels in one memory-mapped file."""
+"""Decode once: every image of a manifest as resized RGB pixels in one memory-mapped file, kept between runs.
+
+A store is keyed by all that determines its content, sealed when it is whole (see `thaw.atomic`), and built
+anew when a byte of it is not as it was.
+"""
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import json
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import PIL
@@ -19,56 +24,81 @@ import pyarrow.parquet as pq
 from thaw import atomic
 from thaw.data.decode import decode
 from thaw.data.geometry import PixelSpec
-from thaw.data.manifest import Manifest
+from thaw.data.manifest import SCHEMA, Manifest
 from thaw.errors import DataError, UnreadableImage
 from thaw.recipe import DecodeSettings
 
 FORMAT = 1
-_PIXELS, _FACTS = "pixels.bin", "facts.parquet"
-_WINDOW = 64
-_FACT_SCHEMA = pa.schema(
-    [
-        ("sha256", pa.string()),
-        ("bytes", pa.int64()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("mode", pa.string()),
-        ("status", pa.string()),
-        ("reason", pa.string()),
-        ("note", pa.string()),
-        ("offset", pa.int64()),
-        ("stored_width", pa.int32()),
-        ("stored_height", pa.int32()),
-    ]
+"""Counts up when what is stored changes its meaning, or `thaw.data.decode` one of its rules."""
+
+OnProgress = Callable[[int, int], None]
+
+_PIXELS, _ROWS = "pixels.bin", "rows.parquet"
+_FACTS = ("sha256", "bytes", "width", "height", "mode", "status", "reason")
+_SCHEMA = pa.schema(
+    [SCHEMA.field(name) for name in _FACTS]
+    + [("note", pa.string()), ("stored_width", pa.int32()), ("stored_height", pa.int32())]
 )
+_AHEAD_PER_WORKER = 4
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class _Decoding:
+    """How the files of a store are decoded."""
+
+    spec: PixelSpec
+    settings: DecodeSettings
+    reduce_jpeg: bool
+
+    def key(self, manifest: Manifest) -> str:
+        """A name for what this makes of the files of a manifest as they are now."""
+        rules = (
+            FORMAT,
+            PIL.__version__,
+            self.spec,
+            self.settings.max_pixels,
+            self.settings.white_level,
+            self.reduce_jpeg,
+        )
+        digest = hashlib.sha256(repr(rules).encode())
+        for row in range(len(manifest)):
+            digest.update(repr(_state(manifest.file(row))).encode())
+        return digest.hexdigest()[:32]
 
 
 @dataclass(frozen=True)
 class _Row:
-    """What reading one file gave: pixels, or the reason why there are none."""
+    """What is known of one file, column by column; sizes are None or 0 where it is unreadable."""
 
-    sha256: str | None
-    bytes: int | None
-    width: int | None
-    height: int | None
-    mode: str | None
-    reason: str | None
-    note: str
-    pixels: np.ndarray | None
+    sha256: str | None = None
+    bytes: int | None = None
+    width: int | None = None
+    height: int | None = None
+    mode: str | None = None
+    status: str = "error"
+    reason: str | None = None
+    note: str | None = None
+    stored_width: int = 0
+    stored_height: int = 0
 
 
 class PixelStore:
-    """Pixels of every row of a manifest, resized by one `PixelSpec`; rows that cannot be read have none."""
+    """Pixels of every readable row of a manifest; opened by `open_or_build`.
 
-    def __init__(self, folder: Path, key: str, spec: PixelSpec) -> None:
-        self.key = key
+    spec: how they were resized. key: equal keys hold equal pixels. facts: a table with sha256, bytes, width,
+    height, mode, status, reason and note of each row.
+    """
+
+    def __init__(self, folder: Path, spec: PixelSpec) -> None:
+        rows = pq.read_table(pa.BufferReader((folder / _ROWS).read_bytes()))
         self.spec = spec
-        self.facts: pa.Table = pq.read_table(folder / _FACTS)
-        file = folder / _PIXELS
-        self._pixels = np.memmap(file, dtype=np.uint8, mode="r")
-        self._offsets = self.facts.column("offset").to_numpy()
-        self._widths = self.facts.column("stored_width").to_numpy()
-        self._heights = self.facts.column("stored_height").to_numpy()
+        self.key = folder.name
+        self.facts = rows.select([*_FACTS, "note"])
+        self._heights = rows.column("stored_height").to_numpy().astype(np.int64)
+        self._widths = rows.column("stored_width").to_numpy().astype(np.int64)
+        self._ends = np.cumsum(self._heights * self._widths * 3)
+        self._pixels = np.asarray(np.memmap(folder / _PIXELS, dtype=np.uint8, mode="r"))
 
     @classmethod
     def open_or_build(
@@ -76,137 +106,127 @@ class PixelStore:
         manifest: Manifest,
         spec: PixelSpec,
         settings: DecodeSettings,
-        cache: Path,
+        folder: Path,
         workers: int,
-        on_progress: Callable[[int, int], None],
+        on_progress: OnProgress | None = None,
+        reduce_jpeg: bool = True,
     ) -> PixelStore:
-        """The store of a data set: the one of an earlier run when it is whole and no file has changed, else a new one.
+        """The store of a manifest's images in the cache `folder`; `workers` threads make it if it is absent.
 
-        Raises `DataError` when no image at all can be read, at the first unreadable one under `decode.strict`, and
-        when the disk is full.
+        The pixels do not depend on `workers`. Raises `DataError` when no image can be read, when the disk is
+        full, and with `settings.strict` at the first image that cannot be read.
         """
-        key = _key(manifest, spec, settings)
-        folder = cache / "pixels" / key
-        if not atomic.is_intact(folder):
-            try:
-                _build(folder, manifest, spec, settings, workers, on_progress)
-            except OSError as error:
-                if error.errno != errno.ENOSPC:
-                    raise
-                raise DataError(f"{cache}: the disk is full; free some space or set THAW_CACHE elsewhere") from error
-        on_progress(len(manifest), len(manifest))
-        store = cls(folder, key, spec)
-        store._check(manifest, settings)
+        decoding = _Decoding(spec, settings, reduce_jpeg)
+        place = folder / "pixels" / decoding.key(manifest)
+        if not atomic.is_intact(place):
+            _build(place, manifest, decoding, workers, on_progress)
+        elif on_progress:
+            on_progress(len(manifest), len(manifest))
+        store = cls(place, spec)
+        if settings.strict:
+            store._refuse_unreadable(manifest)
         return store
 
     def read(self, row: int) -> np.ndarray:
-        """The resized image of a readable row, (H, W, 3) uint8, read-only."""
-        height, width = int(self._heights[row]), int(self._widths[row])
+        """The resized image of a row, (h, w, 3) uint8, read-only; raises `UnreadableImage` if it has none."""
+        height, width = self._heights[row], self._widths[row]
         if not height:
-            raise IndexError(f"row {row} could not be read and has no pixels")
-        start = int(self._offsets[row])
-        return self._pixels[start : start + height * width * 3].reshape(height, width, 3)
+            raise UnreadableImage(self.facts.column("reason")[row].as_py())
+        end = self._ends[row]
+        return self._pixels[end - height * width * 3 : end].reshape(height, width, 3)
 
     def plain(self, row: int) -> np.ndarray:
-        """The plain view of a readable row, (size, size, 3) uint8."""
+        """The plain view of a row: the centre crop, (size, size, 3) uint8."""
         return self.spec.crop(self.read(row))
 
     def describe(self, manifest: Manifest) -> Manifest:
-        """The manifest with what decoding found in each file."""
-        names = ("sha256", "bytes", "width", "height", "mode", "status", "reason")
-        return manifest.with_columns({name: self.facts.column(name) for name in names})
+        """The manifest with what decoding found in it."""
+        return manifest.with_columns({name: self.facts.column(name) for name in _FACTS})
 
-    def notes(self) -> list[str]:
-        """Sentences about images that were read, but not as a person may expect."""
-        noted = [note for note in self.facts.column("note").to_pylist() if note]
-        return [f"{len(noted)} files have several pages; only the first of each is used"] if noted else []
-
-    def _check(self, manifest: Manifest, settings: DecodeSettings) -> None:
-        reasons = self.facts.column("reason").to_pylist()
-        broken = [row for row, reason in enumerate(reasons) if reason is not None]
-        if broken and (settings.strict or len(broken) == len(manifest)):
-            first = f"{manifest.file(broken[0])}: {reasons[broken[0]]}"
-            if settings.strict:
-                raise DataError(f"{first}; without --strict such images are listed and left out")
-            raise DataError(f"none of the {len(manifest)} images can be read; the first: {first}")
+    def _refuse_unreadable(self, manifest: Manifest) -> None:
+        """Raise `DataError` for the first unreadable row of a store that was built without `strict`."""
+        for path, reason in self.describe(manifest).errors():
+            raise _unreadable(manifest.root / path, reason)
 
 
-def _build(
-    folder: Path,
-    manifest: Manifest,
-    spec: PixelSpec,
-    settings: DecodeSettings,
-    workers: int,
-    on_progress: Callable[[int, int], None],
-) -> None:
-    facts: dict[str, list] = {name: [] for name in _FACT_SCHEMA.names}
-    offset = 0
-    with atomic.sealed_folder(folder) as building:
-        with (building / _PIXELS).open("wb") as stream:
-            for done, row in enumerate(_read_in_order(manifest, spec, settings, workers), start=1):
-                if row.reason is not None and settings.strict:
-                    raise DataError(f"{manifest.file(done - 1)}: {row.reason}; without --strict it is listed and left out")
-                height, width = (0, 0) if row.pixels is None else row.pixels.shape[:2]
-                values = {**_facts_of(row), "offset": offset, "stored_width": width, "stored_height": height}
-                for name, column in facts.items():
-                    column.append(values[name])
-                if row.pixels is not None:
-                    stream.write(np.ascontiguousarray(row.pixels).data)
-                    offset += row.pixels.size
-                on_progress(done, len(manifest))
-            if offset == 0:
-                stream.write(b"\0")
-        pq.write_table(pa.table(facts, schema=_FACT_SCHEMA), building / _FACTS)
+def _state(file: Path) -> tuple[str, int, int] | str:
+    """What changes when a file changes: its path, size and time of last change."""
+    try:
+        state = file.stat()
+    except (OSError, ValueError):
+        return str(file)
+    return str(file), state.st_size, state.st_mtime_ns
 
 
-def _facts_of(row: _Row) -> dict[str, object]:
-    """The facts of a row, without its pixels."""
-    return {
-        "sha256": row.sha256,
-        "bytes": row.bytes,
-        "width": row.width,
-        "height": row.height,
-        "mode": row.mode,
-        "status": "ok" if row.reason is None else "error",
-        "reason": row.reason,
-        "note": row.note,
-    }
+def _build(place: Path, manifest: Manifest, decoding: _Decoding, workers: int, on_progress: OnProgress | None) -> None:
+    rows: list[_Row] = []
+    try:
+        with atomic.sealed_folder(place) as folder:
+            with (folder / _PIXELS).open("wb") as stream:
+                for row in _written(stream, _decoded(manifest, decoding, workers)):
+                    if decoding.settings.strict and row.reason:
+                        raise _unreadable(manifest.file(len(rows)), row.reason)
+                    rows.append(row)
+                    if on_progress:
+                        on_progress(len(rows), len(manifest))
+            if all(row.status == "error" for row in rows):
+                reason = f"{manifest.file(0)}: {rows[0].reason}" if rows else "there is none"
+                raise DataError(f"{manifest.root}: none of {len(rows)} images can be read ({reason})")
+            pq.write_table(pa.Table.from_pylist([vars(row) for row in rows], schema=_SCHEMA), folder / _ROWS)
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        written = sum(row.stored_width * row.stored_height * 3 for row in rows)
+        needed = written / max(1, len(rows)) * len(manifest) / 1e9
+        raise DataError(
+            f"{place.parent}: the disk is full; the decoded pixels of {len(manifest)} images need about "
+            f"{needed:.1f} GB; free some space or set THAW_CACHE to a folder on a larger disk"
+        ) from error
 
 
-def _read_in_order(manifest: Manifest, spec: PixelSpec, settings: DecodeSettings, workers: int) -> Iterator[_Row]:
-    """Every row, in order, read by a pool that is at most a window ahead, so memory does not grow."""
-    files = (manifest.file(row) for row in range(len(manifest)))
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        window: list[Future[_Row]] = [pool.submit(_read, file, spec, settings) for file in islice(files, _WINDOW)]
-        while window:
-            row = window.pop(0).result()
-            window.extend(pool.submit(_read, file, spec, settings) for file in islice(files, 1))
-            yield row
+def _written(stream: BinaryIO, decoded: Iterable[tuple[_Row, np.ndarray | None]]) -> Iterator[_Row]:
+    for row, pixels in decoded:
+        if pixels is not None:
+            stream.write(np.ascontiguousarray(pixels).data)
+        yield row
 
 
-def _read(file: Path, spec: PixelSpec, settings: DecodeSettings) -> _Row:
+def _decoded(manifest: Manifest, decoding: _Decoding, workers: int) -> Iterator[tuple[_Row, np.ndarray | None]]:
+    """Every file in the order of the rows; only a few are ever in memory."""
+    with ThreadPoolExecutor(workers) as pool:
+        started = (pool.submit(_decode_file, manifest.file(row), decoding) for row in range(len(manifest)))
+        waiting = deque(islice(started, workers * _AHEAD_PER_WORKER))
+        while waiting:
+            yield waiting.popleft().result()
+            waiting.extend(islice(started, 1))
+
+
+def _decode_file(file: Path, decoding: _Decoding) -> tuple[_Row, np.ndarray | None]:
+    if not file.is_file():
+        return _Row(reason="there is no such file"), None
     try:
         data = file.read_bytes()
     except OSError as error:
-        return _Row(None, None, None, None, None, error.strerror or str(error), "", None)
+        return _Row(reason=error.strerror or str(error)), None
     digest = hashlib.sha256(data).hexdigest()
     try:
-        image = decode(data, settings, spec)
+        image = decode(data, decoding.settings, decoding.spec, decoding.reduce_jpeg)
     except UnreadableImage as error:
-        return _Row(digest, len(data), None, None, None, str(error), "", None)
-    return _Row(digest, len(data), image.width, image.height, image.mode, None, image.note, image.pixels)
+        return _Row(digest, len(data), reason=str(error)), None
+    stored_height, stored_width = image.pixels.shape[:2]
+    row = _Row(
+        digest,
+        len(data),
+        image.width,
+        image.height,
+        image.mode,
+        status="ok",
+        note=image.note or None,
+        stored_width=stored_width,
+        stored_height=stored_height,
+    )
+    return row, image.pixels
 
 
-def _key(manifest: Manifest, spec: PixelSpec, settings: DecodeSettings) -> str:
-    """What determines the pixels: each file's path, size and time of change, the geometry, the rules of decoding."""
-    digest = hashlib.sha256()
-    rules = {"format": FORMAT, "pillow": PIL.__version__, "spec": asdict(spec), "decode": settings.model_dump()}
-    digest.update(json.dumps(rules, sort_keys=True).encode())
-    for row in range(len(manifest)):
-        file = manifest.file(row)
-        try:
-            found = file.stat()
-            digest.update(f"{file}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
-        except OSError:
-            digest.update(f"{file}\0absent\n".encode())
-    return digest.hexdigest()[:32]
+def _unreadable(file: Path, reason: str) -> DataError:
+    return DataError(f"{file}: cannot be read: {reason}; mend or remove it, or set decode.strict to false")

@@ -76,9 +76,7 @@ def assign(manifest: Manifest, settings: SplitSettings, previous: Manifest | Non
     `DataError` with each class that has too few units.
     """
     status = manifest.column("status")
-    given = [
-        split if ok == "ok" else None for split, ok in zip(manifest.column("split"), status, strict=True)
-    ]
+    given = [split if ok == "ok" else None for split, ok in zip(manifest.column("split"), status, strict=True)]
     if not any(given):
         rows = [row for row, ok in enumerate(status) if ok == "ok"]
         shares = _Shares(settings.val, settings.test)
@@ -103,9 +101,7 @@ def _with_splits(manifest: Manifest, given: Sequence[str | None], dealt: dict[in
 def _names(manifest: Manifest) -> list[tuple[str, ...]]:
     """What each row is known by: its group, if it has one, and its bytes."""
     pairs = zip(manifest.column("group"), manifest.column("sha256"), strict=True)
-    return [
-        (f"group {group}", f"sha256 {digest}") if group else (f"sha256 {digest}",) for group, digest in pairs
-    ]
+    return [(f"group {group}", f"sha256 {digest}") if group else (f"sha256 {digest}",) for group, digest in pairs]
 
 
 def _earlier_splits(previous: Manifest | None, allowed: Sequence[str]) -> dict[str, str]:
@@ -194,9 +190,7 @@ def _within_tolerance(count: int, quota: float, fixed: int) -> int:
     return max(0, min(max(count, low), high))
 
 
-def _cover(
-    manifest: Manifest, rarest_first: Sequence[str], splits: dict[_Unit, str], shares: _Shares
-) -> None:
+def _cover(manifest: Manifest, rarest_first: Sequence[str], splits: dict[_Unit, str], shares: _Shares) -> None:
     """Move units until each class has its minimum in every split, from where more than the minimum are."""
     have = Counter((name, split) for unit, split in splits.items() for name in unit.classes)
     for name in rarest_first:

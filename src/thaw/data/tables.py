@@ -196,9 +196,7 @@ def _splits(raw: _Raw, file: Path) -> list[str] | None:
     return [SPLIT_WORDS[word] for word in words]
 
 
-def _check_contradictions(
-    paths: Iterable[str], labels: Iterable[list[str]], file: Path, places: Iterable[str]
-) -> None:
+def _check_contradictions(paths: Iterable[str], labels: Iterable[list[str]], file: Path, places: Iterable[str]) -> None:
     first: dict[str, tuple[list[str], str]] = {}
     for path, names, place in zip(paths, labels, places, strict=True):
         known, where = first.setdefault(path, (names, place))

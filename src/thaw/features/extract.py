@@ -50,7 +50,9 @@ def extract(
 
     Stored in half precision; a cut whose features are too large for it is stored in float32.
     """
-    wanted = {position: _key(pixels, look, runner, backbone, position, "float16") for position in sorted(set(positions))}
+    wanted = {
+        position: _key(pixels, look, runner, backbone, position, "float16") for position in sorted(set(positions))
+    }
     try:
         return _fill(pixels, look, runner, wanted, cache, batch_size, on_progress)
     except OverflowError:
@@ -117,9 +119,7 @@ def bytes_per_view(backbone: Backbone, positions: Sequence[int]) -> dict[int, in
     return sizes
 
 
-def _key(
-    pixels: PixelStore, look: Look, runner: Runner, backbone: Backbone, position: int, dtype: str
-) -> FeatureKey:
+def _key(pixels: PixelStore, look: Look, runner: Runner, backbone: Backbone, position: int, dtype: str) -> FeatureKey:
     return FeatureKey(
         pixels=pixels.key,
         rows=hashlib.sha256(np.ascontiguousarray(look.rows, dtype=np.int64).tobytes()).hexdigest(),

@@ -68,7 +68,7 @@ class FeatureWriter:
         if not torch.isfinite(values).all():
             raise OverflowError(f"features exceed {self._dtype}")
         self.shape = tuple(values.shape[1:])
-        self._stream.write(memoryview(values.numpy()).cast("B"))
+        self._stream.write(values.numpy().data.cast("B"))
 
 
 def folder_of(cache: Path, key: FeatureKey) -> Path:

@@ -152,14 +152,10 @@ def _budget(recipe: Recipe, measured: Measured) -> tuple[int, Choice]:
     return budget, Choice("cache_gb", f"{budget / GIB:.1f}", f"half of the {measured.free_bytes / GIB:.1f} GiB free")
 
 
-def _storing(
-    recipe: Recipe, measured: Measured, budget: int
-) -> tuple[tuple[Phase, ...], int, int, tuple[Choice, ...]]:
+def _storing(recipe: Recipe, measured: Measured, budget: int) -> tuple[tuple[Phase, ...], int, int, tuple[Choice, ...]]:
     """Which phases read stored features, and with how many views: as many as fit, the deepest cut giving way first."""
     stored = [
-        index
-        for index, phase in enumerate(recipe.phases)
-        if phase.inputs != "fresh" and measured.positions[index] > 0
+        index for index, phase in enumerate(recipe.phases) if phase.inputs != "fresh" and measured.positions[index] > 0
     ]
     wanted, why = _wanted_views(recipe, stored)
     views, dropped = wanted, []

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from thaw import atomic
-from thaw.data.augment import Augmentation, resolve, view
+from thaw.data.augment import PRESETS, Augmentation, resolve, view
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
 from thaw.device import derive_seed
@@ -41,14 +41,13 @@ def draw_run(recipe: Recipe, manifest: Manifest, pixels: PixelStore, file: Path)
         Row(
             name,
             pixels.plain(index),
-            [
-                view(pixels.read(index), pixels.spec, augmentation, seed, index, number)
-                for number in range(VIEWS)
-            ],
+            [view(pixels.read(index), pixels.spec, augmentation, seed, index, number) for number in range(VIEWS)],
         )
         for name, index in _examples(manifest)[:MOST_ROWS]
     ]
-    draw(rows, f"Augmentation: {recipe.augment.preset}", describe(augmentation), file)
+    preset = recipe.augment.preset
+    own = "" if augmentation == PRESETS[preset] else ", with settings of your own"
+    draw(rows, f"Augmentation: {preset}{own}", describe(augmentation), file)
 
 
 def describe(augmentation: Augmentation) -> str:
@@ -70,21 +69,19 @@ def describe(augmentation: Augmentation) -> str:
 
 
 def draw(rows: Sequence[Row], title: str, details: str, file: Path) -> None:
-    """Write a contact sheet as PNG: a row for each image, its plain view on the left, then its random ones."""
+    """Write a contact sheet as PNG: for each image a row with its plain view, then the random ones."""
+    first = _MARGIN + _TILE + _GUTTER
     columns = max((len(row.views) for row in rows), default=0)
-    width = 2 * _MARGIN + _TILE + _GUTTER + columns * _TILE + max(0, columns - 1) * _GAP
-    height = 2 * _MARGIN + _HEADER + len(rows) * (_CAPTION + _TILE + _GUTTER) - _GUTTER
-    sheet = Image.new("RGB", (width, height), _PAPER)
+    width = first + columns * (_TILE + _GAP) - _GAP + _MARGIN
+    top = _MARGIN + _HEADER
+    height = top + len(rows) * (_CAPTION + _TILE + _GUTTER) - _GUTTER + _MARGIN
+    sheet, outline = Image.new("RGB", (width, height), _PAPER), _rounded_tile()
     pen = ImageDraw.Draw(sheet)
-    pen.text((_MARGIN, _MARGIN), title, _INK, ImageFont.load_default(30))
-    pen.text(
-        (_MARGIN, _MARGIN + 44), _fitted(details, 17, width - 2 * _MARGIN), _QUIET, ImageFont.load_default(17)
-    )
-    first, top, outline = _MARGIN + _TILE + _GUTTER, _MARGIN + _HEADER, _rounded_tile()
-    pen.text((first, top), "views that training sees", _QUIET, ImageFont.load_default(15))
+    _write(pen, (_MARGIN, _MARGIN), title, 30, _INK, width - 2 * _MARGIN)
+    _write(pen, (_MARGIN, _MARGIN + 44), details, 17, _QUIET, width - 2 * _MARGIN)
+    _write(pen, (first, top), "views that training sees", 15, _QUIET, width - first - _MARGIN)
     for row in rows:
-        caption = _fitted(row.caption, 17, _TILE)
-        pen.text((_MARGIN, top), caption, _INK, ImageFont.load_default(17))
+        _write(pen, (_MARGIN, top), row.caption, 17, _INK, _TILE)
         top += _CAPTION
         lefts = [_MARGIN, *(first + column * (_TILE + _GAP) for column in range(len(row.views)))]
         for left, pixels in zip(lefts, [row.plain, *row.views], strict=True):
@@ -106,14 +103,14 @@ def _examples(manifest: Manifest) -> list[tuple[str, int]]:
     return found
 
 
-def _fitted(text: str, size: int, width: int) -> str:
-    """The text in one line, cut off with an ellipsis where it is wider than `width` pixels."""
-    text, font = " ".join(text.split()), ImageFont.load_default(size)
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
+def _write(pen: ImageDraw.ImageDraw, place: tuple[int, int], text: str, size: int, colour: str, width: int) -> None:
+    """One line of text, cut off with an ellipsis where it is wider than `width` pixels."""
+    font, line = ImageFont.load_default(size), " ".join(text.split())
+    shown = line
+    while shown and font.getlength(shown) > width:
+        line = line[:-1]
+        shown = f"{line}…" if line else ""
+    pen.text(place, shown, colour, font)
 
 
 def _rounded_tile() -> Image.Image:

@@ -10,9 +10,7 @@ from thaw.evaluation.evaluate import Evaluation
 from thaw.recipe import Recipe
 
 
-def write(
-    classifier: Classifier, recipe: Recipe, manifest: Manifest, results: Mapping[str, Evaluation]
-) -> str:
+def write(classifier: Classifier, recipe: Recipe, manifest: Manifest, results: Mapping[str, Evaluation]) -> str:
     """The card as Markdown."""
     facts = classifier.backbone.facts
     phases = "\n".join(
@@ -25,8 +23,8 @@ def write(
             "",
             f"Task: {classifier.task}. Classes: {', '.join(classifier.classes)}.",
             f"Pre-trained weights: {facts.origin} (licence: {facts.license}).",
-            f"Input: {facts.pixels.size} x {facts.pixels.size} RGB; trained on {len(manifest.indices('train'))} images, "
-            f"validated on {len(manifest.indices('val'))}.",
+            f"Input: {facts.pixels.size} x {facts.pixels.size} RGB; trained on {len(manifest.indices('train'))} "
+            f"images, validated on {len(manifest.indices('val'))}.",
             "",
             "| set | images | accuracy | 95 % interval | balanced accuracy | macro F1 | mean AP |",
             "| --- | --- | --- | --- | --- | --- | --- |",

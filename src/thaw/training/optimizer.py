@@ -50,9 +50,9 @@ def set_rate(optimizer: Optimizer, factor: float) -> None:
 def state_tensors(optimizer: Optimizer, names: dict[nn.Parameter, str]) -> dict[str, Tensor]:
     """The optimizer's memory as flat tensors `name/key`, for a checkpoint."""
     return {
-        f"{names[parameter]}/{key}": torch.as_tensor(value)
-        for parameter, memory in optimizer.state.items()
-        for key, value in memory.items()
+        f"{name}/{key}": torch.as_tensor(value)
+        for parameter, name in names.items()
+        for key, value in optimizer.state.get(parameter, {}).items()
         if value is not None
     }
 
