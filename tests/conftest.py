@@ -1,8 +1,29 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from thaw.data.dataset import Dataset
+from thaw.data.surfaces import write_surfaces
+from thaw.pipeline import finetune
+from thaw.progress import Silent
+from thaw.recipe import AugmentSettings, Phase, PreprocessingSettings, Recipe
+from thaw.run_folder import RunFolder
+
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
+
+QUICK = Recipe(
+    backbone="mobilenetv3_small_050",
+    weights="random",
+    precision="fp32",
+    views=2,
+    preprocessing=PreprocessingSettings(image_size=64),
+    augment=AugmentSettings(preset="light"),
+    phases=(
+        Phase(name="head", cut="head", epochs=2, lr=1e-2, batch_size=16),
+        Phase(name="fine-tune", cut="stages:2", epochs=2, lr=1e-3, batch_size=16),
+    ),
+)
 
 
 @pytest.fixture
@@ -19,3 +40,34 @@ def _present(folder: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the real images and weights in {folder}")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Pixels and features of the tests stay among the tests."""
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THAW_CACHE", str(cache))
+        yield cache
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three kinds of small steel surfaces, twelve of each."""
+    folder = tmp_path_factory.mktemp("data") / "surfaces"
+    write_surfaces(folder, images_per_class=12, size=64, classes=("ok", "scratch", "stain"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def quick() -> Recipe:
+    """A recipe that trains in seconds: two phases on a small network with random weights."""
+    return QUICK
+
+
+@pytest.fixture(scope="session")
+def trained(images: Path, quick: Recipe, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A finished run of the quick recipe."""
+    runs = tmp_path_factory.mktemp("runs")
+    finetune(Dataset.open(images), quick, runs, watch=Silent())
+    return RunFolder(runs / "train-1")

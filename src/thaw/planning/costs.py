@@ -68,7 +68,7 @@ def training_rate(classifier: Classifier, phase: Phase, precision: Precision) ->
         with autocast(classifier.device, precision):
             loss = classifier.above(inputs, cut.position).float().square().mean()
         loss.backward()
-        float(loss)
+        float(loss.detach())
         seconds.append(time.perf_counter() - started)
     classifier.zero_grad(set_to_none=True)
     backbone.thaw(backbone.cut("head"), "frozen")

@@ -1,0 +1,202 @@
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from thaw.data.layouts import Rows, images_under, metadata_files, natural_key, read_folder, table_hint
+from thaw.errors import DataError
+
+
+def make(root: Path, *names: str) -> Path:
+    """A tiny image for each name that Pillow can write, and a text file for each other."""
+    for name in names:
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.suffix.lower() in Image.registered_extensions():
+            Image.new("RGB", (2, 2)).save(file)
+        else:
+            file.write_text("not an image")
+    return root
+
+
+def column(rows: Rows, name: str) -> list[object]:
+    return rows.table.column(name).to_pylist()
+
+
+def test_each_class_folder_gives_its_images_their_label(tmp_path: Path) -> None:
+    rows = read_folder(make(tmp_path, "ok/a.png", "crack/b.jpg", "crack/c.bmp"))
+    assert column(rows, "path") == ["crack/b.jpg", "crack/c.bmp", "ok/a.png"]
+    assert column(rows, "labels") == [["crack"], ["crack"], ["ok"]]
+    assert column(rows, "split") == [None] * 3
+    assert (rows.root, rows.source) == (tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "png", "tif", "tiff", "bmp", "webp", "JPG", "Png", "TIFF"])
+def test_every_known_suffix_counts_as_an_image_in_any_case(tmp_path: Path, suffix: str) -> None:
+    assert column(read_folder(make(tmp_path, f"ok/a.{suffix}")), "path") == [f"ok/a.{suffix}"]
+
+
+def test_folders_below_a_class_folder_count_to_that_class(tmp_path: Path) -> None:
+    rows = read_folder(make(tmp_path, "ok/line 1/monday/a.png", "ok/b.png", "crack/line 2/c.png"))
+    labels = dict(zip(column(rows, "path"), column(rows, "labels"), strict=True))
+    assert labels == {"ok/line 1/monday/a.png": ["ok"], "ok/b.png": ["ok"], "crack/line 2/c.png": ["crack"]}
+
+
+@pytest.mark.parametrize(
+    ("folder", "split"),
+    [("val", "val"), ("valid", "val"), ("validation", "val"), ("Val", "val"), ("test", "test"), ("TEST", "test")],
+)
+def test_folders_named_as_splits_give_the_split(tmp_path: Path, folder: str, split: str) -> None:
+    rows = read_folder(make(tmp_path, "train/ok/a.png", "train/crack/b.png", f"{folder}/ok/below/c.png"))
+    found = dict(
+        zip(column(rows, "path"), zip(column(rows, "split"), column(rows, "labels"), strict=True), strict=True)
+    )
+    assert found == {
+        "train/ok/a.png": ("train", ["ok"]),
+        "train/crack/b.png": ("train", ["crack"]),
+        f"{folder}/ok/below/c.png": (split, ["ok"]),
+    }
+
+
+def test_classes_named_val_or_test_beside_others_are_classes(tmp_path: Path) -> None:
+    rows = read_folder(make(tmp_path, "test/a.png", "val/b.png", "production/c.png"))
+    assert column(rows, "labels") == [["production"], ["test"], ["val"]]
+    assert column(rows, "split") == [None] * 3
+
+
+def test_images_come_in_natural_order(tmp_path: Path) -> None:
+    rows = read_folder(make(tmp_path, *(f"class{number}/x{number}.png" for number in (10, 2, 1))))
+    assert column(rows, "path") == ["class1/x1.png", "class2/x2.png", "class10/x10.png"]
+
+
+def test_a_number_too_long_for_an_integer_sorts_as_well() -> None:
+    assert sorted(["a" + "9" * 5000, "a10", "a2"], key=natural_key) == ["a2", "a10", "a" + "9" * 5000]
+
+
+@given(numbers=st.lists(st.integers(0, 10**30)))
+def test_numbered_names_sort_by_their_number(numbers: list[int]) -> None:
+    names = sorted((f"class {number} b" for number in numbers), key=natural_key)
+    assert names == [f"class {number} b" for number in sorted(numbers)]
+
+
+@given(names=st.lists(st.text(alphabet="a0129²٣é/ ", max_size=8), unique=True))
+def test_the_natural_order_depends_only_on_the_names(names: list[str]) -> None:
+    assert sorted(names, key=natural_key) == sorted(reversed(names), key=natural_key)
+
+
+def test_other_files_are_counted_by_suffix_and_hidden_ones_left_out(tmp_path: Path) -> None:
+    make(tmp_path, "ok/a.png", "ok/notes.txt", "README", "crack/b.png", "crack/list.TXT")
+    make(tmp_path, "ok/._a.png", ".cache/thumb/c.png")
+    rows = read_folder(tmp_path)
+    assert column(rows, "path") == ["crack/b.png", "ok/a.png"]
+    assert dict(rows.ignored) == {".txt": 2, "": 1, "hidden": 2}
+
+
+def test_a_folder_of_only_other_files_names_their_kinds(tmp_path: Path) -> None:
+    make(tmp_path, "ok/a.txt", "ok/b.txt", "ok/c.gif")
+    with pytest.raises(DataError, match=r"no image in this folder, only 2 \.txt, 1 \.gif; images end in .*\.jpg"):
+        read_folder(tmp_path)
+
+
+def test_an_empty_folder_is_said_to_be_empty(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=re.escape(f"{tmp_path}: there is no image") + ".*empty"):
+        read_folder(tmp_path)
+
+
+def test_a_folder_that_is_missing_or_a_file_is_said_to_be(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="missing: there is no such folder"):
+        read_folder(tmp_path / "missing")
+    make(tmp_path, "image.png")
+    with pytest.raises(DataError, match=r"image\.png: is a file"):
+        read_folder(tmp_path / "image.png")
+
+
+def test_images_without_class_folders_ask_for_class_folders(tmp_path: Path) -> None:
+    make(tmp_path, "a.png", "b.png")
+    with pytest.raises(DataError, match="has no class folders") as caught:
+        read_folder(tmp_path)
+    assert "instead" not in str(caught.value)
+
+
+def test_images_without_class_folders_beside_a_table_point_at_the_table(tmp_path: Path) -> None:
+    make(tmp_path, "a.png", "labels.csv")
+    with pytest.raises(DataError, match=r"no class folders.*labels\.csv.*instead"):
+        read_folder(tmp_path)
+
+
+def test_split_folders_without_class_folders_say_so(tmp_path: Path) -> None:
+    make(tmp_path, "train/a.png", "test/b.png")
+    with pytest.raises(DataError, match="split folders have no class folders"):
+        read_folder(tmp_path)
+
+
+def test_images_outside_the_class_folders_are_named(tmp_path: Path) -> None:
+    make(tmp_path, "ok/a.png", "stray.png")
+    with pytest.raises(DataError, match=r"1 image lies outside the class folders \(stray\.png\)"):
+        read_folder(tmp_path)
+    make(tmp_path, *(f"stray{number}.png" for number in range(4)))
+    with pytest.raises(DataError, match=r"5 images lie outside .*stray\.png.* and 2 more"):
+        read_folder(tmp_path)
+
+
+def test_images_outside_the_class_folders_of_a_split_are_named(tmp_path: Path) -> None:
+    make(tmp_path, "train/ok/a.png", "val/stray.png")
+    with pytest.raises(DataError, match=r"outside the class folders \(val/stray\.png\)"):
+        read_folder(tmp_path)
+
+
+def test_a_folder_that_is_no_split_beside_train_is_refused(tmp_path: Path) -> None:
+    make(tmp_path, "train/ok/a.png", "test/ok/b.png", "extra/c.png")
+    with pytest.raises(DataError, match="extra beside .*train.*every folder is a split"):
+        read_folder(tmp_path)
+
+
+def test_a_link_back_to_a_folder_above_is_not_followed_for_ever(tmp_path: Path) -> None:
+    make(tmp_path, "ok/a.png", "crack/b.png")
+    (tmp_path / "ok" / "again").symlink_to(tmp_path / "ok", target_is_directory=True)
+    assert column(read_folder(tmp_path), "path") == ["crack/b.png", "ok/a.png"]
+
+
+def test_a_class_folder_may_be_a_link(tmp_path: Path) -> None:
+    make(tmp_path, "elsewhere/a.png", "root/ok/b.png")
+    (tmp_path / "root" / "crack").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert column(read_folder(tmp_path / "root"), "labels") == [["crack"], ["ok"]]
+
+
+def test_a_name_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
+    make(tmp_path, "ok/a.png")
+    try:
+        (tmp_path / "ok" / "a.png").rename(tmp_path / "ok" / "caf\udce9.png")
+    except OSError:
+        pytest.skip("this file system has no such names")
+    with pytest.raises(DataError, match="not valid UTF-8; rename it") as caught:
+        read_folder(tmp_path)
+    str(caught.value).encode("utf-8")
+
+
+def test_all_images_under_a_folder_are_listed_in_natural_order(tmp_path: Path) -> None:
+    make(tmp_path, "x10.png", "x9.png", "below/y.jpg", "note.txt", ".hidden.png")
+    assert images_under(tmp_path) == [tmp_path / "below/y.jpg", tmp_path / "x9.png", tmp_path / "x10.png"]
+    with pytest.raises(DataError, match="no such folder"):
+        images_under(tmp_path / "missing")
+
+
+def test_a_hint_at_a_table_is_given_only_where_there_is_one(tmp_path: Path) -> None:
+    assert table_hint(make(tmp_path, "ok/a.png")) == ""
+    assert table_hint(tmp_path / "missing") == ""
+    assert "labels.parquet" in table_hint(make(tmp_path, "labels.parquet"))
+
+
+def test_metadata_files_are_found_in_the_folder_or_in_its_splits(tmp_path: Path) -> None:
+    whole, divided = tmp_path / "whole", tmp_path / "divided"
+    make(whole, "metadata.jsonl", "train/metadata.csv")
+    make(divided, "train/metadata.csv", "validation/metadata.csv", "other/metadata.csv")
+    assert metadata_files(whole) == [(whole / "metadata.jsonl", None)]
+    assert metadata_files(divided) == [
+        (divided / "train/metadata.csv", "train"),
+        (divided / "validation/metadata.csv", "val"),
+    ]
+    assert metadata_files(make(tmp_path / "none", "ok/a.png")) == []
