@@ -6,6 +6,7 @@ was torn, cut short or altered afterwards is told apart when it is opened.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -81,7 +82,7 @@ def is_intact(folder: Path) -> bool:
 @contextmanager
 def _temporary_folder(folder: Path) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(folder)
+    remove_leftovers(folder.parent, glob.escape(folder.name))
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
@@ -99,12 +100,16 @@ def _checksum(file: Path) -> int:
     return checksum
 
 
-def _sweep(folder: Path) -> None:
-    """Drop what killed processes left half-built in the place of `folder`."""
-    for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Drop what killed processes left half-written in `folder` for files and folders called `name`."""
+    for leftover in folder.glob(f".{name}.*.tmp"):
         owner = leftover.name.split(".")[-2]
-        if owner.isdecimal() and not _is_alive(int(owner)):
+        if not owner.isdecimal() or _is_alive(int(owner)):
+            continue
+        if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def _is_alive(process: int) -> bool:

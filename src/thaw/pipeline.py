@@ -94,6 +94,7 @@ def _begin(dataset: Dataset, asked: Recipe | None, runs: Path, resume: bool, wat
     prepared = _prepare(dataset, asked, backbone.facts.pixels, _previous(dataset, asked, runs, folder, watch), watch)
     classifier = _new_classifier(asked, prepared, backbone)
     if folder and saved:
+        folder.remove_leftovers()
         check_same_data(Manifest.read(folder.manifest), prepared.manifest)
         recipe = Recipe.load(folder.recipe)
         watch.say(f"resuming {folder.path}")

@@ -103,6 +103,11 @@ class RunFolder:
         """Whether the run came to its end."""
         return self.evaluation.is_file()
 
+    def remove_leftovers(self) -> None:
+        """Drop what a killed run left half-written."""
+        for folder in (self.path, self.checkpoints):
+            atomic.remove_leftovers(folder)
+
     def write_recipe(self, recipe: Recipe) -> None:
         """Keep the resolved recipe."""
         atomic.write_text(self.recipe, recipe.to_yaml())

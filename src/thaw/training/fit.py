@@ -85,8 +85,10 @@ def fit(
     """
     saved = checkpoint.read(settings.checkpoints, "last")
     progress = saved.progress if saved else Progress()
+    untrained = {key: value.clone() for key, value in _weights(classifier, phases).items()}
     for index in range(progress.phase, len(phases)):
-        _load_weights(classifier, settings.checkpoints, "best")
+        if not _load_weights(classifier, settings.checkpoints, "best"):
+            classifier.load_state_dict(untrained, strict=False)
         sources = sources_of(index)
         progress = _fit_phase(classifier, phases, index, sources, settings, watch, progress)
         progress = replace(progress, phase=index + 1, epoch=0, batch_size=None)
@@ -250,12 +252,17 @@ def _save(
     settings: FitSettings,
     name: str,
 ) -> None:
-    """Checkpoint the head and every block that some phase so far has trained."""
-    reached = phases[: progress.phase + 1]
-    lowest = min(classifier.backbone.cut(phase.cut).position for phase in reached)
+    checkpoint.write(settings.checkpoints, name, Checkpoint(_weights(classifier, phases), optimizer, progress))
+
+
+def _weights(classifier: Classifier, phases: Sequence[Phase]) -> dict[str, Tensor]:
+    """The head and every block that some phase trains, later ones too.
+
+    A later phase that loses is undone by loading an earlier phase's best, which must hold all that the later one moved.
+    """
+    lowest = min(classifier.backbone.cut(phase.cut).position for phase in phases)
     weights = {f"backbone.{key}": value for key, value in classifier.backbone.state_from(lowest).items()}
-    weights |= {f"head.{key}": value for key, value in classifier.head.state_dict().items()}
-    checkpoint.write(settings.checkpoints, name, Checkpoint(weights, optimizer, progress))
+    return weights | {f"head.{key}": value for key, value in classifier.head.state_dict().items()}
 
 
 def _restore(classifier: Classifier, optimizer: Optimizer, names: dict, settings: FitSettings) -> None:

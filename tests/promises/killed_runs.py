@@ -1,0 +1,128 @@
+"""Kill real training processes at chosen moments, resume each, and print the weights they end with as JSON.
+
+    python killed_runs.py IMAGES FOLDER STRIDE
+
+Forks a child for every run, so that PyTorch is imported once. A moment is the n-th time that a run flushes a file
+(what is written lies under a temporary name), replaces one (it is about to appear under its own), or takes a
+training step. Every STRIDE-th moment of an undisturbed run is tried.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import thaw.pipeline
+from thaw.data.dataset import Dataset
+from thaw.errors import ResumeError
+from thaw.pipeline import finetune
+from thaw.progress import Silent
+from thaw.recipe import AugmentSettings, Phase, PreprocessingSettings, Recipe
+from thaw.run_folder import RunFolder
+from thaw.training import fit
+
+RECIPE = Recipe(
+    backbone="mobilenetv3_small_050",
+    weights="random",
+    precision="fp32",
+    views=2,
+    preprocessing=PreprocessingSettings(image_size=32),
+    augment=AugmentSettings(preset="light"),
+    phases=(
+        Phase(name="head", cut="head", epochs=2, lr=1e-2, batch_size=16),
+        Phase(name="top", cut="stages:2", epochs=2, lr=1e-3, batch_size=16, schedule="plateau", optimizer="rmsprop"),
+        Phase(name="whole", cut="pixels", epochs=2, lr=1e-3, batch_size=16, batchnorm="train", optimizer="sgd"),
+    ),
+)
+
+
+class Moments:
+    """Counts moments and kills this process without warning at the chosen one."""
+
+    def __init__(self, fatal: int | None) -> None:
+        self.count, self.fatal = 0, fatal
+        self.kinds: list[str] = []
+
+    def watched(self, kind: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            if self.count == self.fatal:
+                os.kill(os.getpid(), signal.SIGKILL)
+            self.count += 1
+            self.kinds.append(kind)
+            return call(*args, **kwargs)
+
+        return wrapper
+
+    def install(self) -> None:
+        os.fsync = self.watched("flush", os.fsync)
+        os.replace = self.watched("replace", os.replace)
+        fit._step = self.watched("step", fit._step)
+
+
+def train(images: Path, place: Path, resume: bool, fatal: int | None) -> int:
+    """Run in a child of its own; gives how it ended: 0, or minus the signal."""
+    if child := os.fork():
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    try:
+        os.environ["THAW_CACHE"] = str(place / "cache")
+        moments = Moments(fatal)
+        moments.install()
+        finetune(Dataset.open(images), RECIPE, place / "runs", resume, Silent())
+        (place / "moments.json").write_text(json.dumps(moments.kinds))
+        os._exit(0)
+    except ResumeError:
+        os._exit(3)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def outcome(place: Path) -> dict[str, Any]:
+    """What a finished run left."""
+    run = RunFolder(place / "runs" / "train-1")
+    rows = [line.rpartition(",")[0] for line in run.metrics.read_text().splitlines()]
+    leftovers = [str(file.relative_to(place)) for file in place.rglob("*.tmp")]
+    return {
+        "weights": hashlib.sha256((run.model / "model.safetensors").read_bytes()).hexdigest(),
+        "metrics": rows,
+        "runs": sorted(folder.name for folder in (place / "runs").iterdir()),
+        "leftovers": leftovers,
+    }
+
+
+def main() -> None:
+    images, folder, stride = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    whole = folder / "whole"
+    whole.mkdir(parents=True)
+    assert train(images, whole, resume=False, fatal=None) == 0
+    kinds = json.loads((whole / "moments.json").read_text())
+    deaths = []
+    for moment in range(stride // 2, len(kinds), stride):
+        place = folder / f"killed-{moment}"
+        place.mkdir()
+        died = train(images, place, resume=False, fatal=moment)
+        resumed = train(images, place, resume=True, fatal=None)
+        began_anew = resumed == 3
+        if began_anew:
+            resumed = train(images, place, resume=False, fatal=None)
+        deaths.append(
+            {
+                "moment": moment,
+                "kind": kinds[moment],
+                "died": died,
+                "resumed": resumed,
+                "began_anew": began_anew,
+                **(outcome(place) if resumed == 0 else {}),
+            }
+        )
+    print(json.dumps({"moments": len(kinds), "whole": outcome(whole), "deaths": deaths}))
+
+
+if __name__ == "__main__":
+    assert thaw.pipeline
+    main()

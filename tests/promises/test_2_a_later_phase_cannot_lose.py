@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from thaw.data.dataset import Dataset
+from thaw.pipeline import finetune
+from thaw.progress import Silent
+from thaw.recipe import Phase, Recipe
+
+RUINOUS = Phase(name="ruin", cut="pixels", epochs=2, lr=5.0, optimizer="sgd", batch_size=16, batchnorm="train")
+
+
+class Listening(Silent):
+    """Remembers what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_a_phase_that_ruins_the_network_leaves_no_trace_in_the_result(
+    images: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    alone = quick.model_copy(update={"phases": quick.phases[:1]})
+    ruined = quick.model_copy(update={"phases": (quick.phases[0], RUINOUS)})
+    watch = Listening()
+    expected = finetune(Dataset.open(images), alone, tmp_path / "a", watch=Silent()).state_dict()
+    kept = finetune(Dataset.open(images), ruined, tmp_path / "b", watch=watch).state_dict()
+    assert expected.keys() == kept.keys()
+    assert all(torch.equal(expected[key], kept[key]) for key in expected)
+    assert any("phase ruin brought nothing better" in line for line in watch.lines)
+
+
+@pytest.mark.parametrize("phase", [0, 1])
+def test_a_loss_that_is_not_finite_stops_the_phase_with_epoch_rate_and_advice_and_keeps_the_best(
+    phase: int, images: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    broken = quick.phases[phase].model_copy(
+        update={"name": "broken", "lr": 10.0, "optimizer": "sgd", "cut": "pixels", "batchnorm": "train", "epochs": 9}
+    )
+    order = (broken, quick.phases[0]) if phase == 0 else (quick.phases[0], broken)
+    watch = Listening()
+    classifier = finetune(Dataset.open(images), quick.model_copy(update={"phases": order}), tmp_path, watch=watch)
+    assert all(torch.isfinite(value).all() for value in classifier.state_dict().values())
+    (said,) = [line for line in watch.lines if "broken stopped" in line]
+    assert "in epoch" in said and "learning rate" in said and f"--set phases.{phase}.lr=1" in said

@@ -1,0 +1,92 @@
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from thaw.data.dataset import Dataset
+from thaw.data.manifest import Manifest
+from thaw.errors import DataError
+from thaw.pipeline import evaluate, finetune, load
+from thaw.progress import Silent
+from thaw.recipe import DecodeSettings, Recipe
+from thaw.run_folder import RunFolder
+
+
+def state(folder: Path) -> dict[str, tuple[str, int]]:
+    return {
+        str(file): (hashlib.sha256(file.read_bytes()).hexdigest(), file.stat().st_mtime_ns)
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
+
+
+@pytest.fixture
+def damaged(images: Path, tmp_path: Path) -> Path:
+    """Images of which two cannot be read."""
+    folder = tmp_path / "damaged"
+    shutil.copytree(images, folder)
+    whole = (folder / "ok" / "000.png").read_bytes()
+    (folder / "ok" / "torn.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "stain" / "empty.png").write_bytes(b"")
+    return folder
+
+
+def test_training_lists_what_it_cannot_read_and_never_writes_to_the_images(
+    damaged: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    before = state(damaged)
+    finetune(Dataset.open(damaged), quick, tmp_path / "runs", watch=Silent())
+    assert state(damaged) == before
+    run = RunFolder(tmp_path / "runs" / "train-1")
+    errors = dict(Manifest.read(run.manifest).errors())
+    assert sorted(errors) == ["ok/torn.png", "stain/empty.png"]
+    assert "empty" in errors["stain/empty.png"] and "damaged" in errors["ok/torn.png"]
+    listed = run.unreadable.read_text().splitlines()
+    assert len(listed) == 3 and listed[0] == "path,reason"
+    splits = dict(
+        zip(Manifest.read(run.manifest).column("path"), Manifest.read(run.manifest).column("split"), strict=True)
+    )
+    assert not splits["ok/torn.png"] and not splits["stain/empty.png"]
+
+
+def test_strict_stops_at_the_first_image_that_cannot_be_read_and_names_it(
+    damaged: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    strict = quick.model_copy(update={"decode": DecodeSettings(strict=True)})
+    with pytest.raises(DataError, match=r"torn\.png: cannot be read"):
+        finetune(Dataset.open(damaged), strict, tmp_path / "runs", watch=Silent())
+
+
+def test_evaluation_counts_what_it_cannot_read(damaged: Path, trained: RunFolder) -> None:
+    classifier = load(trained.path)
+    result = evaluate(classifier, Dataset.open(damaged, classifier.task, classifier.classes))
+    assert result.images == len(list(damaged.rglob("*.png"))) - 2
+    assert sorted(Path(path).name for path, _ in result.unreadable) == ["empty.png", "torn.png"]
+
+
+def test_prediction_gives_a_row_for_every_path_in_order_and_a_reason_where_it_has_no_answer(
+    damaged: Path, trained: RunFolder
+) -> None:
+    files = [damaged / "ok" / "torn.png", damaged / "ok" / "001.png", damaged / "nowhere.png", damaged / "ok"]
+    rows = load(trained.path).predict(files, batch_size=2)
+    assert [row.path for row in rows] == files
+    assert [row.status for row in rows] == ["error", "ok", "error", "error"]
+    assert all(row.reason and not row.labels and not row.probabilities for row in rows if row.status == "error")
+    assert "No such file" in rows[2].reason
+
+
+def test_sixteen_bit_images_and_turned_ones_get_the_answer_of_their_plain_twins(
+    images: Path, trained: RunFolder, tmp_path: Path
+) -> None:
+    grey = np.asarray(Image.open(images / "scratch" / "003.png").convert("L"))
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    turned, exif = Image.fromarray(np.rot90(grey)), Image.Exif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.png", exif=exif)
+    plain, deep, upright = load(trained.path).predict(
+        [images / "scratch" / "003.png", tmp_path / "deep.png", tmp_path / "turned.png"]
+    )
+    assert plain.probabilities == deep.probabilities == upright.probabilities

@@ -1,0 +1,87 @@
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+
+from thaw.classifier.bundle import certify, read_bundle
+from thaw.data.dataset import Dataset
+from thaw.data.manifest import Manifest
+from thaw.errors import BundleError
+from thaw.pipeline import evaluate, finetune, load
+from thaw.progress import Silent
+from thaw.recipe import HeadSettings, Recipe
+from thaw.run_folder import RunFolder
+
+
+@pytest.fixture
+def bundle(trained: RunFolder, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained.model, tmp_path / "bundle"))
+
+
+def test_the_bundle_repeats_the_evaluation_that_the_run_wrote_down(trained: RunFolder, images: Path) -> None:
+    manifest = Manifest.read(trained.manifest)
+    written = json.loads(trained.evaluation.read_text())["test"]
+    classifier = load(trained.path)
+    files = [manifest.file(int(row)) for row in manifest.indices("test")]
+    truth = [file.parent.name for file in files]
+    right = np.mean([row.label == name for row, name in zip(classifier.predict(files), truth, strict=True)])
+    assert right == pytest.approx(written["metrics"]["accuracy"])
+    assert evaluate(classifier, Dataset.open(images)).images == len(manifest)
+
+
+def test_timm_reads_the_bundle_and_gives_the_same_logits(trained: RunFolder) -> None:
+    classifier = load(trained.path)
+    model = timm.create_model(f"local-dir:{trained.model}", pretrained=True).eval()
+    pixels = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mean, std = (torch.tensor(model.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
+    inputs = (pixels.permute(0, 3, 1, 2) / 255.0 - mean) / std
+    with torch.inference_mode():
+        assert torch.allclose(model(inputs), classifier(pixels), atol=1e-5)
+
+
+@pytest.mark.parametrize("hidden", [(), (8,)])
+def test_a_saved_classifier_gives_the_very_same_probabilities(
+    hidden: tuple[int, ...], images: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    recipe = quick.model_copy(update={"head": HeadSettings(hidden=hidden), "phases": quick.phases[:1]})
+    classifier = finetune(Dataset.open(images), recipe, tmp_path / "runs", watch=Silent())
+    classifier.save(tmp_path / "saved")
+    files = sorted(images.rglob("*.png"))[::5]
+    assert load(tmp_path / "saved").predict(files) == classifier.predict(files)
+    assert load(tmp_path / "saved").classes == classifier.classes
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "labels.txt", "golden/golden.json"])
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "removed"])
+def test_a_bundle_that_was_tampered_with_is_refused_with_the_file_named(name: str, damage: str, bundle: Path) -> None:
+    file = bundle / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    if damage == "removed":
+        file.unlink()
+    else:
+        file.write_bytes(content if damage == "flipped" else content[:-1])
+    with pytest.raises(BundleError, match=Path(name).name.replace(".", r"\.")):
+        read_bundle(bundle)
+
+
+def test_weights_that_give_other_probabilities_than_the_golden_ones_are_not_certified(bundle: Path) -> None:
+    tensors = load_file(bundle / "model.safetensors")
+    tensors = {name: value * 1.05 if value.is_floating_point() else value for name, value in tensors.items()}
+    save_file(tensors, bundle / "model.safetensors")
+    sums = [line.split("  ") for line in (bundle / "SHA256SUMS").read_text().splitlines()]
+    anew = [(hashlib.sha256((bundle / name).read_bytes()).hexdigest(), name) for _, name in sums]
+    (bundle / "SHA256SUMS").write_text("".join(f"{digest}  {name}\n" for digest, name in anew))
+    with pytest.raises(BundleError, match="does not give the probabilities"):
+        certify(read_bundle(bundle), bundle)
+
+
+def test_saving_over_something_that_exists_is_refused(trained: RunFolder) -> None:
+    with pytest.raises(BundleError, match="give a new folder"):
+        load(trained.path).save(trained.model)

@@ -1,0 +1,58 @@
+import pickle
+import socket
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import torch
+
+from thaw.cli import app
+from thaw.data.dataset import Dataset
+from thaw.pipeline import evaluate, finetune, load
+from thaw.progress import Silent
+from thaw.recipe import Recipe
+from thaw.run_folder import RunFolder
+
+PLAIN = {".safetensors", ".json", ".parquet", ".csv", ".yaml", ".png", ".md", ".txt", ""}
+
+
+@pytest.fixture
+def sealed_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No socket opens and nothing is unpickled."""
+
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        raise AssertionError("a socket was opened, or a pickle read")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    for name in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    monkeypatch.setattr(torch, "load", refuse)
+
+
+@pytest.mark.usefixtures("sealed_off")
+def test_training_evaluating_and_predicting_open_no_socket_and_read_no_pickle(
+    images: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    finetune(Dataset.open(images), quick, tmp_path / "runs", watch=Silent())
+    classifier = load(tmp_path / "runs" / "train-1")
+    assert evaluate(classifier, Dataset.open(images)).images == 36
+    assert classifier.predict(sorted(images.rglob("*.png"))[:2])[0].status == "ok"
+
+
+@pytest.mark.usefixtures("sealed_off")
+def test_listing_the_models_opens_no_socket() -> None:
+    with pytest.raises(SystemExit) as done:
+        app(["models", "resnet50"])
+    assert done.value.code in (0, None)
+
+
+def test_everything_that_a_run_and_its_caches_hold_is_in_a_format_without_code(
+    trained: RunFolder, own_cache: Path
+) -> None:
+    for folder in (trained.path, own_cache):
+        files = [file for file in folder.rglob("*") if file.is_file()]
+        assert files
+        assert {file.suffix for file in files} <= PLAIN | {".bin"}
+    assert all(not file.read_bytes().startswith(b"\x80") for file in trained.path.rglob("*.safetensors"))
