@@ -8,16 +8,28 @@ from thaw.data.dataset import Dataset
 from thaw.data.surfaces import write_surfaces
 from thaw.pipeline import finetune
 from thaw.progress import Terminal, Watcher
-from thaw.recipe import AugmentSettings, Phase, PreprocessingSettings, Recipe
+from thaw.recipe import AugmentSettings, HeadSettings, Phase, PreprocessingSettings, Recipe
 
 IMAGES_PER_CLASS = 60
 
 RECIPE = Recipe(
-    backbone="mobilenetv3_small_050",
+    backbone="resnet10t",
     weights="random",
     preprocessing=PreprocessingSettings(image_size=96),
     augment=AugmentSettings(preset="light"),
-    phases=(Phase(name="whole", cut="pixels", epochs=12, lr=3e-3, warmup_epochs=1, batchnorm="train"),),
+    head=HeadSettings(pooling="max"),
+    phases=(
+        Phase(
+            name="whole",
+            cut="pixels",
+            epochs=18,
+            lr=2e-3,
+            warmup_epochs=2,
+            batch_size=16,
+            batchnorm="train",
+            patience=None,
+        ),
+    ),
 )
 
 

@@ -61,8 +61,8 @@ def finetune(
     started = time.perf_counter()
     try:
         run = _begin(dataset, recipe, Path(runs), resume, watch)
-        _train(run, watch)
-        _finish(run, started, watch)
+        training = _train(run, watch)
+        _finish(run, started, training, watch)
         return run.classifier
     finally:
         watch.close()
@@ -149,7 +149,9 @@ def _plan(asked: Recipe, prepared: Prepared, classifier: Classifier, folder: Run
     return plan.recipe
 
 
-def _train(run: Run, watch: Watcher) -> None:
+def _train(run: Run, watch: Watcher) -> float:
+    """Train every phase; gives the seconds it took, looks included."""
+    started = time.perf_counter()
     recipe, classifier = run.recipe, run.classifier
     train = run.prepared.rows("train")
     reader = PhaseReader(
@@ -179,9 +181,10 @@ def _train(run: Run, watch: Watcher) -> None:
 
     progress = fit(classifier, recipe.phases, reader.sources_of, settings, Watch(on_epoch, watch.say))
     watch.say(summary.best_line(progress.records, settings.monitor))
+    return time.perf_counter() - started
 
 
-def _finish(run: Run, started: float, watch: Watcher) -> None:
+def _finish(run: Run, started: float, training: float, watch: Watcher) -> None:
     manifest, classifier = run.prepared.manifest, run.classifier
     results = {}
     for split in ("val", "test"):
@@ -195,6 +198,6 @@ def _finish(run: Run, started: float, watch: Watcher) -> None:
         write_bundle(classifier, run.folder.model, [manifest.file(int(row)) for row in chosen], card)
     seconds = time.perf_counter() - started
     saved = run.folder.read_plan() or {}
-    run.folder.write_plan({**saved, "actual": {"seconds": seconds}})
+    run.folder.write_plan({**saved, "actual": {"seconds": seconds, "training_seconds": training}})
     run.folder.write_evaluation({split: asdict(result) for split, result in results.items()})
-    summary.show_results(run.folder, results, saved["predicted"]["seconds"], seconds, watch)
+    summary.show_results(run.folder, results, summary.Times(seconds, training, saved["predicted"]["seconds"]), watch)

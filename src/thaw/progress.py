@@ -125,6 +125,7 @@ class Terminal:
             TimeRemainingColumn(),
             console=self._console,
             transient=True,
+            disable=not self._console.is_terminal,
         )
         self._bars.start()
         return self._bars

@@ -145,8 +145,8 @@ class Phase(Section):
     )
 
 
-HEAD_PHASE = Phase(name="head", cut="head", epochs=20, lr=1e-3, batch_size=32)
-FINE_TUNE_PHASE = Phase(name="fine-tune", cut="stages:2", epochs=20, lr=1e-4, warmup_epochs=1, layer_decay=0.8)
+HEAD_PHASE = Phase(name="head", cut="head", epochs=20, lr=3e-3, batch_size=32)
+FINE_TUNE_PHASE = Phase(name="fine-tune", cut="stages:3", epochs=20, lr=3e-4, warmup_epochs=1, layer_decay=0.8)
 
 
 class Recipe(Section):

@@ -82,9 +82,10 @@ def test_numbered_names_sort_by_their_number(numbers: list[int]) -> None:
     assert names == [f"class {number} b" for number in sorted(numbers)]
 
 
-@given(names=st.lists(st.text(alphabet="a0129²٣é/ ", max_size=8), unique=True))
-def test_the_natural_order_depends_only_on_the_names(names: list[str]) -> None:
-    assert sorted(names, key=natural_key) == sorted(reversed(names), key=natural_key)
+@given(names=st.lists(st.text(alphabet="a0129²٣é/ ", max_size=8), unique=True), data=st.data())
+def test_the_natural_order_depends_only_on_the_names(names: list[str], data: st.DataObject) -> None:
+    shuffled = data.draw(st.permutations(names))
+    assert sorted(names, key=natural_key) == sorted(shuffled, key=natural_key)
 
 
 def test_other_files_are_counted_by_suffix_and_hidden_ones_left_out(tmp_path: Path) -> None:
@@ -138,7 +139,7 @@ def test_images_outside_the_class_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"1 image lies outside the class folders \(stray\.png\)"):
         read_folder(tmp_path)
     make(tmp_path, *(f"stray{number}.png" for number in range(4)))
-    with pytest.raises(DataError, match=r"5 images lie outside .*stray\.png.* and 2 more"):
+    with pytest.raises(DataError, match=r"5 images lie outside .*stray0\.png.* and 2 more"):
         read_folder(tmp_path)
 
 
@@ -150,7 +151,7 @@ def test_images_outside_the_class_folders_of_a_split_are_named(tmp_path: Path) -
 
 def test_a_folder_that_is_no_split_beside_train_is_refused(tmp_path: Path) -> None:
     make(tmp_path, "train/ok/a.png", "test/ok/b.png", "extra/c.png")
-    with pytest.raises(DataError, match="extra beside .*train.*every folder is a split"):
+    with pytest.raises(DataError, match=r"extra beside .*train.*every folder is a split"):
         read_folder(tmp_path)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 
 from thaw.classifier.metrics import Metrics
 from thaw.data.manifest import Manifest
@@ -25,6 +25,15 @@ METRICS_HEADER = (
     "seconds",
 )
 _UNREADABLE_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds that a run took in `all`, of them looking and training, and what those were predicted to take at most."""
+
+    all: float
+    training: float
+    predicted: float
 
 
 def metrics_row(record: EpochRecord) -> tuple[object, ...]:
@@ -82,9 +91,7 @@ def best_line(records: Sequence[EpochRecord], monitor: Monitor) -> str:
     return line
 
 
-def show_results(
-    run: RunFolder, results: Mapping[str, Evaluation], predicted: float, seconds: float, watch: Watcher
-) -> None:
+def show_results(run: RunFolder, results: Mapping[str, Evaluation], times: Times, watch: Watcher) -> None:
     """The metrics of the finished classifier, where everything lies, and the time it took."""
     rows = [
         (
@@ -100,7 +107,10 @@ def show_results(
     header = ("set", "images", "accuracy (95 % interval)", "balanced", "macro F1", "mean AP")
     watch.table("Result", header, rows)
     watch.say(f"run {run.path}, bundle {run.model}")
-    watch.say(f"took {duration(seconds)}; training was predicted to take at most {duration(predicted)}")
+    watch.say(
+        f"took {duration(times.all)}; of it {duration(times.training)} of looking and training, "
+        f"predicted at most {duration(times.predicted)}"
+    )
 
 
 def show_evaluation(result: Evaluation, watch: Watcher) -> None:
@@ -136,8 +146,10 @@ def duration(seconds: float) -> str:
 
 
 def _forecast_line(forecast: Forecast) -> str:
-    phases = sum(forecast.phase_seconds)
+    training = f"at most {duration(sum(forecast.phase_seconds))} to train"
+    if not forecast.disk_bytes:
+        return f"predicted: {training}; nothing is stored"
     return (
-        f"predicted: {duration(forecast.look_seconds)} to look at every image once, at most {duration(phases)} to "
-        f"train, {forecast.disk_bytes / 1e6:,.0f} MB of stored features"
+        f"predicted: {duration(forecast.look_seconds)} to look at every image once, {training}, "
+        f"{forecast.disk_bytes / 1e6:,.0f} MB of stored features"
     )

@@ -1,0 +1,391 @@
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from thaw.data.geometry import PixelSpec
+from thaw.data.manifest import SPLITS, Manifest, new_table
+from thaw.data.pixel_store import PixelStore
+from thaw.data.split import MIN_UNITS, assign
+from thaw.errors import DataError
+from thaw.recipe import DecodeSettings, SplitSettings, Task
+
+CLASSES = ("a", "b", "c")
+USUAL = SplitSettings()
+# A name, its labels as in a table ("a|b"), and other columns: group, split, status, or content (else its own).
+Row = tuple[str, str, dict[str, Any]]
+
+
+def digest(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def manifest(rows: Sequence[Row], task: Task = "multiclass") -> Manifest:
+    """The manifest of decoded images, with the classes that they show."""
+    classes = sorted({label for _, labels, _ in rows for label in filter(None, labels.split("|"))})
+    table = new_table(
+        [name for name, _, _ in rows],
+        [list(filter(None, labels.split("|"))) for _, labels, _ in rows],
+        [others.get("split") for _, _, others in rows],
+        [others.get("group") for _, _, others in rows],
+    )
+    found = {
+        "status": [others.get("status", "ok") for _, _, others in rows],
+        "sha256": [digest(others.get("content", name)) for name, _, others in rows],
+    }
+    return Manifest(table, tuple(classes), task, Path("/images")).with_columns(found)
+
+
+def images(label: str, count: int, start: int = 0, **others: Any) -> list[Row]:
+    """Images of one class, each in a file of its own content."""
+    return [(f"{label}/{number}.png", label, others) for number in range(start, start + count)]
+
+
+def many() -> list[Row]:
+    return [*images("a", 200), *images("b", 60), *images("c", 9)]
+
+
+def splits(divided: Manifest) -> dict[str, str | None]:
+    """The split of each image by its name."""
+    return dict(zip(divided.column("path"), divided.column("split"), strict=True))
+
+
+def split_of(rows: Sequence[Row], seed: int = 0, previous: Manifest | None = None) -> dict[str, str | None]:
+    return splits(assign(manifest(rows), SplitSettings(seed=seed), previous).manifest)
+
+
+def same_share(one: dict[str, str | None], other: dict[str, str | None]) -> float:
+    """The share of the images known to both whose split is the same."""
+    both = one.keys() & other.keys()
+    return sum(one[name] == other[name] for name in both) / len(both)
+
+
+def test_every_image_gets_a_split_and_nothing_else_changes() -> None:
+    rows = manifest(many())
+    result = assign(rows, USUAL)
+    assert set(result.manifest.column("split")) == set(SPLITS)
+    assert result.manifest.table.drop_columns(["split"]).equals(rows.table.drop_columns(["split"]))
+    assert result.notes == ()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    counts=st.lists(st.integers(4, 80), min_size=3, max_size=3),
+    share=st.sampled_from([0.1, 0.15, 0.2, 0.3]),
+    seed=st.integers(0, 1000),
+)
+def test_each_class_is_divided_by_the_shares(counts: list[int], share: float, seed: int) -> None:
+    rows = [row for name, count in zip(CLASSES, counts, strict=True) for row in images(name, count)]
+    divided = assign(manifest(rows), SplitSettings(val=share, test=share, seed=seed)).manifest
+    for name, count in zip(CLASSES, counts, strict=True):
+        found, quota = divided.counts()[name], share * count
+        assert sum(found.values()) == count
+        assert all(found[split] >= least for split, least in MIN_UNITS.items())
+        assert all(abs(found[split] - quota) <= max(1.0, quota / 3) for split in ("val", "test"))
+
+
+def test_without_a_test_share_there_is_no_test() -> None:
+    divided = assign(manifest([*images("a", 40), *images("b", 3)]), SplitSettings(test=0.0)).manifest
+    assert divided.counts()["a"]["test"] == 0
+    assert divided.counts()["b"] == {"train": 2, "val": 1, "test": 0}
+
+
+def test_the_same_seed_deals_the_same_and_another_does_not() -> None:
+    assert split_of(many(), seed=3) == split_of(many(), seed=3)
+    assert same_share(split_of(many(), seed=3), split_of(many(), seed=4)) < 0.9
+
+
+def test_a_deal_is_the_same_on_every_machine_and_in_every_version() -> None:
+    """Where this fails, the images of everyone who trains again without an earlier run change sides."""
+    found = split_of(images("a", 16))
+    assert [name for name in found if found[name] == "val"] == ["a/3.png", "a/6.png", "a/12.png"]
+    assert [name for name in found if found[name] == "test"] == ["a/7.png", "a/10.png", "a/13.png"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(shuffled=st.permutations([*images("a", 15), *images("b", 6, group="g"), *images("b", 5, start=6)]))
+def test_the_order_of_the_rows_does_not_matter(shuffled: list[Row]) -> None:
+    assert split_of(shuffled) == split_of(sorted(shuffled, key=lambda row: row[0]))
+
+
+def test_names_of_files_do_not_matter() -> None:
+    renamed = [(f"new {name}", label, {"content": name}) for name, label, _ in many()]
+    assert list(split_of(renamed).values()) == list(split_of(many()).values())
+
+
+def test_an_unreadable_image_gets_no_split_and_does_not_count() -> None:
+    broken = images("a", 5, start=100, status="error")
+    found = split_of([*images("a", 20), *broken])
+    assert {found[name] for name, _, _ in broken} == {None}
+    assert {name: split for name, split in found.items() if split} == split_of(images("a", 20))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    tied=st.lists(
+        st.tuples(st.sampled_from(CLASSES), st.sampled_from([None, *range(6)]), st.integers(0, 25)), max_size=60
+    ),
+    seed=st.integers(0, 1000),
+)
+def test_groups_and_identical_files_stay_together(tied: list[tuple[str, int | None, int]], seed: int) -> None:
+    rows = [row for name in CLASSES for row in images(name, 8)]
+    for number, (label, group, content) in enumerate(tied):
+        others = {"group": None if group is None else f"part {group}", "content": f"content {content}"}
+        rows.append((f"tied {number}.png", label, others))
+    try:
+        divided = assign(manifest(rows), SplitSettings(seed=seed)).manifest
+    except DataError:
+        assume(False)
+    for column in ("group", "sha256"):
+        together = defaultdict(set)
+        for value, split in zip(divided.column(column), divided.column("split"), strict=True):
+            together[value].add(split)
+        assert all(len(found) == 1 for value, found in together.items() if value is not None)
+
+
+def test_a_file_in_two_groups_joins_them() -> None:
+    for seed in range(20):
+        joined: list[Row] = [
+            ("1.png", "a", {"group": "g"}),
+            ("2.png", "a", {"group": "g", "content": "same"}),
+            ("3.png", "a", {"group": "h", "content": "same"}),
+            ("4.png", "a", {"group": "h"}),
+        ]
+        found = split_of([*images("a", 10), *joined], seed)
+        assert len({found[f"{number}.png"] for number in range(1, 5)}) == 1
+
+
+def test_identical_files_on_disk_stay_together(tmp_path: Path) -> None:
+    names = []
+    for number in range(12):
+        image = Image.new("RGB", (4, 4), (number, 0, 0))
+        for copy in "xy":
+            names.append(f"{number}{copy}.png")
+            image.save(tmp_path / names[-1])
+    rows = Manifest(new_table(names, [["a"]] * len(names)), CLASSES[:1], "multiclass", tmp_path)
+    spec = PixelSpec(32, 1.0, "squash", "bilinear")
+    store = PixelStore.open_or_build(rows, spec, DecodeSettings(), tmp_path / "cache", 2)
+    found = splits(assign(store.describe(rows), USUAL).manifest)
+    assert all(found[f"{number}x.png"] == found[f"{number}y.png"] for number in range(12))
+    assert set(found.values()) == set(SPLITS)
+
+
+def test_groups_are_divided_by_their_number_not_by_their_images() -> None:
+    rows = [row for part in range(20) for row in images("a", 1 + part, start=100 * part, group=f"part {part}")]
+    divided = assign(manifest(rows), SplitSettings(val=0.2, test=0.2)).manifest
+    parts = Counter(dict(zip(divided.column("group"), divided.column("split"), strict=True)).values())
+    assert abs(parts["val"] - 4) <= 4 / 3
+    assert abs(parts["test"] - 4) <= 4 / 3
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_most_images_keep_their_split_when_others_are_added(seed: int) -> None:
+    before = split_of(many(), seed)
+    after = split_of([*many(), *images("a", 40, start=200), *images("b", 6, start=60), *images("c", 2, start=9)], seed)
+    assert same_share(before, after) > 0.9
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_most_images_keep_their_split_when_others_are_taken_away(seed: int) -> None:
+    assert same_share(split_of(many(), seed), split_of(many()[20:], seed)) > 0.9
+
+
+@settings(max_examples=30, deadline=None)
+@given(before=st.integers(4, 20), added=st.integers(2, 30), removed=st.integers(0, 2), seed=st.integers(0, 99))
+def test_images_of_an_earlier_run_keep_their_split(before: int, added: int, removed: int, seed: int) -> None:
+    first = assign(manifest([*images("a", before), *images("b", 8)]), SplitSettings(seed=seed)).manifest
+    found = split_of([*images("a", before + added)[removed:], *images("b", 8)], seed + 1, first)
+    assert all(found[name] == split for name, split in splits(first).items() if name in found)
+    assert set(found.values()) == set(SPLITS)
+
+
+def test_images_added_to_an_earlier_run_bring_the_shares_back() -> None:
+    first = assign(manifest(images("a", 20)), USUAL).manifest
+    divided = assign(manifest(images("a", 200)), USUAL, first).manifest
+    assert all(abs(divided.counts()["a"][split] - 30) <= 10 for split in ("val", "test"))
+
+
+def test_a_file_of_an_earlier_run_is_known_by_its_content() -> None:
+    first = assign(manifest(images("a", 30)), USUAL).manifest
+    moved = [(f"moved {name}", label, {"content": name}) for name, label, _ in images("a", 30)]
+    found = split_of(moved, 99, first)
+    assert {name.removeprefix("moved "): split for name, split in found.items()} == splits(first)
+
+
+def test_new_images_of_a_known_group_go_where_the_group_was() -> None:
+    rows = [row for part in range(12) for row in images("a", 2, start=10 * part, group=f"part {part}")]
+    first = assign(manifest(rows), USUAL).manifest
+    more = [row for part in range(12) for row in images("a", 1, start=10 * part + 5, group=f"part {part}")]
+    found = split_of([*rows, *more], 7, first)
+    assert all(found[f"a/{10 * part + 5}.png"] == splits(first)[f"a/{10 * part}.png"] for part in range(12))
+
+
+def test_a_new_class_is_divided_beside_an_earlier_run() -> None:
+    first = assign(manifest(images("a", 20)), USUAL).manifest
+    divided = assign(manifest([*images("a", 20), *images("b", 20)]), USUAL, first).manifest
+    assert all(divided.counts()["b"][split] >= least for split, least in MIN_UNITS.items())
+
+
+def test_an_earlier_run_that_leaves_nothing_for_a_split_is_an_error() -> None:
+    rows = [*images("a", 10), *images("b", 10)]
+    first = manifest(rows).with_columns({"split": [*["train"] * 10, *["train", "val", "test", "train", "train"] * 2]})
+    with pytest.raises(DataError, match=r"no images of a can go to val: .*an earlier run"):
+        assign(manifest(rows), USUAL, first)
+
+
+def test_a_class_that_is_too_small_says_how_many_more_are_needed() -> None:
+    rows = [*images("a", 20), *images("b", 3), *images("c", 1)]
+    with pytest.raises(
+        DataError, match=r"too few images.*: b has 3, needs 1 more; c has 1, needs 3 more .*split\.test=0"
+    ):
+        assign(manifest(rows), USUAL)
+
+
+def test_without_a_test_a_class_needs_fewer_images() -> None:
+    without = SplitSettings(test=0.0)
+    assign(manifest([*images("a", 20), *images("b", 3)]), without)
+    with pytest.raises(DataError, match="b has 2, needs 1 more") as caught:
+        assign(manifest([*images("a", 20), *images("b", 2)]), without)
+    assert "split.test=0" not in str(caught.value)
+
+
+@pytest.mark.parametrize("others", [{"group": "one part"}, {"content": "the same"}])
+def test_groups_and_identical_files_count_once(others: dict[str, str]) -> None:
+    with pytest.raises(DataError, match="b has 1, needs 3 more"):
+        assign(manifest([*images("a", 20), *images("b", 20, **others)]), USUAL)
+
+
+def test_unreadable_images_do_not_make_a_class_large_enough() -> None:
+    with pytest.raises(DataError, match="b has 3, needs 1 more"):
+        assign(manifest([*images("a", 20), *images("b", 3), *images("b", 9, start=3, status="error")]), USUAL)
+
+
+def test_the_smallest_class_that_is_large_enough_is_in_every_split() -> None:
+    for seed in range(30):
+        counts = assign(manifest([*images("a", 30), *images("b", 4)]), SplitSettings(seed=seed)).manifest.counts()
+        assert counts["b"] == {"train": 2, "val": 1, "test": 1}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    labels=st.lists(st.sets(st.sampled_from(CLASSES)).map(lambda names: "|".join(sorted(names))), max_size=60),
+    seed=st.integers(0, 99),
+)
+def test_every_class_of_several_labels_is_in_every_split(labels: list[str], seed: int) -> None:
+    rows: list[Row] = [(f"{number}.png", names, {}) for number, names in enumerate(labels)]
+    rows += [row for name in CLASSES for row in images(name, 4)]
+    divided = assign(manifest(rows, "multilabel"), SplitSettings(seed=seed)).manifest
+    for found in divided.counts().values():
+        assert all(found[split] >= least for split, least in MIN_UNITS.items())
+    assert None not in divided.column("split")
+
+
+def given_splits(test: int = 5) -> list[Row]:
+    return [
+        row
+        for name in CLASSES
+        for row in [
+            *images(name, 20, split="train"),
+            *images(name, 5, start=20, split="val"),
+            *images(name, test, start=25, split="test"),
+        ]
+    ]
+
+
+@pytest.mark.parametrize("test", [0, 5])
+def test_given_splits_are_kept(test: int) -> None:
+    rows = manifest(given_splits(test))
+    result = assign(rows, SplitSettings(val=0.4, test=0.4, seed=9))
+    assert result.manifest.column("split") == rows.column("split")
+    assert result.notes == ()
+
+
+def test_given_splits_are_kept_whatever_an_earlier_run_had() -> None:
+    rows = manifest(given_splits())
+    first = rows.with_columns({"split": ["test"] * len(rows)})
+    assert assign(rows, USUAL, first).manifest.column("split") == rows.column("split")
+
+
+def test_an_unreadable_image_loses_its_given_split() -> None:
+    rows = [*given_splits(), *images("a", 1, start=50, split="train", status="error")]
+    assert splits(assign(manifest(rows), USUAL).manifest)["a/50.png"] is None
+
+
+def without_val() -> list[Row]:
+    return [row for row in given_splits() if row[2]["split"] != "val"]
+
+
+def test_a_validation_split_that_is_missing_is_taken_out_of_train() -> None:
+    rows = manifest(without_val())
+    result = assign(rows, SplitSettings(val=0.2))
+    pairs = Counter(zip(rows.column("split"), result.manifest.column("split"), strict=True))
+    assert pairs.keys() == {("train", "train"), ("train", "val"), ("test", "test")}
+    assert all(3 <= found["val"] <= 5 for found in result.manifest.counts().values())
+    assert any("no validation split; 20% of its train images" in note for note in result.notes)
+
+
+def test_a_validation_split_taken_out_of_train_is_kept_in_the_next_run() -> None:
+    first = assign(manifest(without_val()), USUAL).manifest
+    more = [*without_val(), *images("a", 10, start=60, split="train")]
+    found = split_of(more, 5, first)
+    assert all(found[name] == split for name, split in splits(first).items())
+
+
+def test_a_train_split_too_small_to_take_validation_from_says_so() -> None:
+    rows = [*without_val(), *images("d", 2, split="train"), *images("d", 9, start=2, split="test")]
+    with pytest.raises(DataError, match="d has 2, needs 1 more"):
+        assign(manifest(rows), USUAL)
+
+
+def test_given_splits_without_train_are_refused() -> None:
+    with pytest.raises(DataError, match="no readable image of it is in train"):
+        assign(manifest([*images("a", 9, split="val"), *images("b", 9, split="test")]), USUAL)
+
+
+def test_a_class_that_given_splits_lack_is_noted_and_in_train_refused() -> None:
+    rows = given_splits()
+    without = [row for row in rows if (row[1], row[2]["split"]) not in {("b", "val"), ("c", "test")}]
+    assert assign(manifest(without), USUAL).notes == ("val has no image of b", "test has no image of c")
+    with pytest.raises(DataError, match="train has no image of b"):
+        assign(manifest([row for row in rows if (row[1], row[2]["split"]) != ("b", "train")]), USUAL)
+
+
+def test_identical_images_in_two_given_splits_are_a_noted_leak() -> None:
+    rows = [
+        *given_splits(),
+        *images("a", 2, start=50, split="test", content="a/0.png"),
+        *images("b", 1, start=50, split="test", content="b/1.png"),
+        *images("c", 1, start=50, split="val", content="c/2.png"),
+        *images("c", 1, start=60, split="train", content="c/3.png"),
+    ]
+    assert assign(manifest(rows), USUAL).notes == (
+        "leak: 1 identical images in train and val",
+        "leak: 2 identical images in train and test",
+    )
+
+
+def test_a_group_in_two_given_splits_is_a_noted_leak() -> None:
+    rows = [
+        *given_splits(),
+        *images("a", 2, start=50, split="val", group="part 1"),
+        *images("a", 2, start=60, split="test", group="part 1"),
+        *images("a", 2, start=70, split="train", group="part 2"),
+    ]
+    assert assign(manifest(rows), USUAL).notes == ("leak: 1 groups in val and test",)
+
+
+def test_an_unreadable_image_is_no_leak() -> None:
+    rows = [*given_splits(), *images("a", 1, start=50, split="test", status="error", content="a/0.png")]
+    assert assign(manifest(rows), USUAL).notes == ()
+
+
+def test_a_leak_between_a_given_test_and_the_rest_is_noted_without_validation_too() -> None:
+    rows = [*without_val(), *images("a", 1, start=50, split="test", content="a/0.png")]
+    notes = assign(manifest(rows), USUAL).notes
+    assert sum(note.startswith("leak: 1 identical images in ") and note.endswith("test") for note in notes) == 1

@@ -1,0 +1,302 @@
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from thaw.data.layouts import Rows
+from thaw.data.tables import read_metadata, read_table
+from thaw.errors import DataError
+
+
+def csv_file(folder: Path, text: str, name: str = "labels.csv", encoding: str = "utf-8") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / name
+    file.write_bytes(text.encode(encoding))
+    return file
+
+
+def parquet_file(folder: Path, name: str = "labels.parquet", **columns: Any) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), folder / name)
+    return folder / name
+
+
+def json_lines(folder: Path, *rows: Any, name: str = "metadata.jsonl") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return folder / name
+
+
+def columns(rows: Rows, *names: str) -> list[tuple[Any, ...]]:
+    """The rows as tuples of some columns."""
+    return list(zip(*(rows.table.column(name).to_pylist() for name in names), strict=True))
+
+
+def test_a_csv_of_paths_and_labels_is_read_in_its_order(tmp_path: Path) -> None:
+    file = csv_file(tmp_path, "path,label\nz.png,ok\nbelow/a.png,crack\n")
+    rows = read_table(file)
+    assert columns(rows, "path", "labels", "split", "group") == [
+        ("z.png", ["ok"], None, None),
+        ("below/a.png", ["crack"], None, None),
+    ]
+    assert (rows.root, rows.source) == (tmp_path, file)
+    assert list(rows.places) == ["row 2", "row 3"]
+
+
+def test_a_table_may_bring_splits_and_groups(tmp_path: Path) -> None:
+    text = (
+        "path,label,split,group\na.png,ok,train,part 1\nb.png,ok,Validation,part 2\nc.png,ok,TEST,\nd.png,ok,valid,7\n"
+    )
+    assert columns(read_table(csv_file(tmp_path, text)), "split", "group") == [
+        ("train", "part 1"),
+        ("val", "part 2"),
+        ("test", None),
+        ("val", "7"),
+    ]
+
+
+def test_parquet_says_the_same_as_csv(tmp_path: Path) -> None:
+    text = "path,label,split,group\na.png,ok,train,g\nb.png,crack,val,h\n"
+    by_csv = read_table(csv_file(tmp_path, text))
+    by_parquet = read_table(
+        parquet_file(tmp_path, path=["a.png", "b.png"], label=["ok", "crack"], split=["train", "val"], group=["g", "h"])
+    )
+    assert by_parquet.table.equals(by_csv.table)
+    assert list(by_parquet.places) == ["row 1", "row 2"]
+
+
+def test_json_lines_say_the_same_as_csv(tmp_path: Path) -> None:
+    by_csv = read_table(csv_file(tmp_path, "file_name,label\na.png,ok\nb.png,crack\n"))
+    by_json = read_table(
+        json_lines(tmp_path, {"file_name": "a.png", "label": "ok"}, {"file_name": "b.png", "label": "crack"})
+    )
+    assert by_json.table.equals(by_csv.table)
+    assert list(by_json.places) == ["line 1", "line 2"]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_csv_as_spreadsheets_write_it_is_read(tmp_path: Path, delimiter: str, encoding: str, newline: str) -> None:
+    lines = ["Path, Label ", "größe/a.png,ok", "", '"with, comma.png",crack']
+    text = newline.join(
+        [line.replace(",", delimiter) for line in lines[:3]] + [lines[3].replace('",', f'"{delimiter}')]
+    )
+    rows = read_table(csv_file(tmp_path, text, encoding=encoding))
+    assert columns(rows, "path", "labels") == [("größe/a.png", ["ok"]), ("with, comma.png", ["crack"])]
+
+
+@pytest.mark.parametrize(
+    ("cell", "labels"),
+    [
+        ("scratch|dent", ["scratch", "dent"]),
+        (" scratch | dent ", ["scratch", "dent"]),
+        ("dent|dent", ["dent"]),
+        ("dent|", ["dent"]),
+        ("", []),
+        ("|", []),
+        ("scratch and dent", ["scratch and dent"]),
+    ],
+)
+def test_several_labels_in_a_cell_are_parted_by_bars(tmp_path: Path, cell: str, labels: list[str]) -> None:
+    assert columns(read_table(csv_file(tmp_path, f"path,labels\na.png,{cell}\n")), "labels") == [(labels,)]
+
+
+def test_lists_of_labels_are_taken_as_they_are(tmp_path: Path) -> None:
+    expected = [(["a|b", "c"],), ([],), ([],)]
+    table = parquet_file(tmp_path, path=["1.png", "2.png", "3.png"], labels=[["a|b", "c"], [], None])
+    assert columns(read_table(table), "labels") == expected
+    lines = json_lines(
+        tmp_path, {"path": "1.png", "labels": ["a|b", "c"]}, {"path": "2.png", "labels": []}, {"path": "3.png"}
+    )
+    assert columns(read_table(lines), "labels") == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([0, 1], [["0"], ["1"]]),
+        ([1.0, None], [["1"], []]),
+        ([float("nan"), 2.0], [[], ["2"]]),
+        ([0.5, 1.0], [["0.5"], ["1"]]),
+        ([True, False], [["True"], ["False"]]),
+    ],
+)
+def test_labels_that_are_numbers_become_names(tmp_path: Path, values: list[Any], labels: list[list[str]]) -> None:
+    rows = read_table(parquet_file(tmp_path, path=["a.png", "b.png"], label=values))
+    assert [names for (names,) in columns(rows, "labels")] == labels
+
+
+def test_columns_of_other_names_are_left_out(tmp_path: Path) -> None:
+    rows = read_table(csv_file(tmp_path, "id,label,remark,path\n1,ok,fine,a.png\n"))
+    assert columns(rows, "path", "labels") == [("a.png", ["ok"])]
+
+
+def test_an_absolute_path_stays_absolute(tmp_path: Path) -> None:
+    rows = read_table(csv_file(tmp_path, f"path,label\n{tmp_path}/elsewhere/a.png,ok\n"))
+    assert columns(rows, "path") == [((tmp_path / "elsewhere/a.png").as_posix(),)]
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("path,defect", "no column 'label', only path, defect"),
+        ("path,class", r"no column 'label'.*did you mean 'class'\? rename it to 'label'"),
+        ("image,label", r"no column 'path'.*did you mean 'image'\?"),
+        ("pth,label", r"no column 'path'.*did you mean 'pth'\?"),
+        ("path,file_name,label", "has the columns path and file_name; keep one"),
+        ("path,label,labels", "has the columns label and labels; keep one"),
+    ],
+)
+def test_a_missing_or_doubled_column_is_named(tmp_path: Path, header: str, message: str) -> None:
+    cells = ",".join("x" for _ in header.split(","))
+    with pytest.raises(DataError, match=rf"labels\.csv: .*{message}"):
+        read_table(csv_file(tmp_path, f"{header}\n{cells}\n"))
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("path,label\na.png,ok\n,crack\n", "row 3: there is no path"),
+        ("path,label\na.png,ok\n  ,crack\n", "row 3: there is no path"),
+        ("path,label\na.png,ok\nb.png\n", "row 3 has 1 cells, the header has 2"),
+        ("path,label\na.png,ok\nb.png,ok,crack\n", "row 3 has 3 cells, the header has 2"),
+        ("path,label,split\na.png,ok,train\nb.png,ok,dev\n", "row 3: unknown split 'dev'; known are train, val"),
+        ("path,label,split\na.png,ok,train\nb.png,ok,\n", "row 3: has no split, though other rows have one"),
+        ("path,label\na.png,ok\n\n\nb.png\n", "row 5 has 1 cells"),
+    ],
+)
+def test_a_bad_row_is_named_by_its_line_in_the_file(tmp_path: Path, body: str, message: str) -> None:
+    with pytest.raises(DataError, match=rf"labels\.csv: .*{message}"):
+        read_table(csv_file(tmp_path, body))
+
+
+def test_a_bad_row_of_other_tables_is_named_too(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="row 2: there is no path"):
+        read_table(parquet_file(tmp_path, path=["a.png", None], label=["ok", "ok"]))
+    with pytest.raises(DataError, match="line 2: there is no path"):
+        read_table(json_lines(tmp_path, {"path": "a.png", "label": "ok"}, {"label": "ok"}))
+    with pytest.raises(DataError, match="line 2 is not an object"):
+        read_table(json_lines(tmp_path, {"path": "a.png", "label": "ok"}, ["b.png", "ok"]))
+
+
+def test_an_image_with_two_contradicting_rows_is_refused(tmp_path: Path) -> None:
+    file = csv_file(tmp_path, "path,label\na.png,ok\nb.png,ok\n./a.png,crack\n")
+    with pytest.raises(DataError, match=r"row 2 and row 4: a\.png is labelled ok and crack.*one row per image"):
+        read_table(file)
+
+
+def test_an_image_listed_twice_with_the_same_labels_is_no_contradiction(tmp_path: Path) -> None:
+    file = csv_file(tmp_path, "path,labels\na.png,dent|scratch\na.png,scratch|dent\n")
+    assert len(read_table(file).table) == 2
+
+
+def test_a_split_column_that_is_empty_brings_no_split(tmp_path: Path) -> None:
+    rows = read_table(csv_file(tmp_path, "path,label,split\na.png,ok,\nb.png,ok,\n"))
+    assert columns(rows, "split") == [(None,), (None,)]
+
+
+@pytest.mark.parametrize("text", ["path,label\n", "path,label\n\n\n", "", "\n"])
+def test_a_table_without_rows_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(DataError, match=r"labels\.csv: the table has no rows"):
+        read_table(csv_file(tmp_path, text))
+
+
+def test_other_tables_without_rows_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no rows"):
+        read_table(parquet_file(tmp_path, path=pa.array([], pa.string()), label=pa.array([], pa.string())))
+    with pytest.raises(DataError, match="no rows"):
+        read_table(json_lines(tmp_path))
+
+
+def test_a_missing_table_or_one_of_another_kind_is_said_to_be(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"missing\.csv: there is no such file"):
+        read_table(tmp_path / "missing.csv")
+    with pytest.raises(DataError, match=r"labels\.xlsx: not a table .*\.csv, \.parquet, \.jsonl"):
+        read_table(csv_file(tmp_path, "", "labels.xlsx"))
+
+
+def test_a_damaged_table_is_said_to_be_unreadable(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot be read as \.parquet"):
+        read_table(csv_file(tmp_path, "path,label\n", "labels.parquet"))
+    with pytest.raises(DataError, match=r"cannot be read as \.jsonl"):
+        read_table(csv_file(tmp_path, '{"path": "a.png"\n', "labels.jsonl"))
+    with pytest.raises(DataError, match=r"cannot be read as \.csv"):
+        read_table(csv_file(tmp_path, 'path,label\n"a.png"x,ok\n'))
+
+
+def test_text_that_is_no_utf8_says_how_to_save_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is not UTF-8 text; save it as"):
+        read_table(csv_file(tmp_path, "path,label\na.png,größe\n", encoding="latin-1"))
+
+
+def test_a_folder_without_metadata_has_no_rows(tmp_path: Path) -> None:
+    csv_file(tmp_path, "path,label\na.png,ok\n")
+    assert read_metadata(tmp_path) is None
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl", "metadata.parquet"])
+def test_a_metadata_file_labels_the_images_of_its_folder(tmp_path: Path, name: str) -> None:
+    if name.endswith("csv"):
+        csv_file(tmp_path, "file_name,label\na.png,ok\nbelow/b.png,crack\n", name)
+    elif name.endswith("jsonl"):
+        json_lines(tmp_path, {"file_name": "a.png", "label": "ok"}, {"file_name": "below/b.png", "label": "crack"})
+    else:
+        parquet_file(tmp_path, name, file_name=["a.png", "below/b.png"], label=["ok", "crack"])
+    rows = read_metadata(tmp_path)
+    assert rows is not None
+    assert columns(rows, "path", "labels", "split") == [("a.png", ["ok"], None), ("below/b.png", ["crack"], None)]
+    assert (rows.root, rows.source) == (tmp_path, tmp_path)
+
+
+def test_metadata_files_in_split_folders_give_the_split_and_paths_below_the_root(tmp_path: Path) -> None:
+    csv_file(tmp_path / "train", "file_name,label\na.png,ok\nbelow/b.png,crack\n", "metadata.csv")
+    json_lines(tmp_path / "validation", {"file_name": "a.png", "label": "ok"})
+    rows = read_metadata(tmp_path)
+    assert rows is not None
+    assert columns(rows, "path", "labels", "split") == [
+        ("train/a.png", ["ok"], "train"),
+        ("train/below/b.png", ["crack"], "train"),
+        ("validation/a.png", ["ok"], "val"),
+    ]
+    assert list(rows.places) == ["metadata.csv row 2", "metadata.csv row 3", "metadata.jsonl line 1"]
+
+
+def test_metadata_in_the_root_takes_the_split_from_the_first_folder_of_every_path(tmp_path: Path) -> None:
+    csv_file(tmp_path, "file_name,label\ntrain/a.png,ok\nValid/b.png,ok\n", "metadata.csv")
+    rows = read_metadata(tmp_path)
+    assert rows is not None
+    assert columns(rows, "split") == [("train",), ("val",)]
+    csv_file(tmp_path, "file_name,label\ntrain/a.png,ok\nelsewhere/b.png,ok\n", "metadata.csv")
+    rows = read_metadata(tmp_path)
+    assert rows is not None
+    assert columns(rows, "split") == [(None,), (None,)]
+
+
+def test_a_split_column_of_metadata_goes_before_the_folders(tmp_path: Path) -> None:
+    csv_file(tmp_path, "file_name,label,split\ntrain/a.png,ok,test\ntest/b.png,ok,train\n", "metadata.csv")
+    rows = read_metadata(tmp_path)
+    assert rows is not None
+    assert columns(rows, "split") == [("test",), ("train",)]
+
+
+def test_two_metadata_files_for_the_same_images_are_refused(tmp_path: Path) -> None:
+    csv_file(tmp_path / "train", "file_name,label\na.png,ok\n", "metadata.csv")
+    json_lines(tmp_path / "train", {"file_name": "a.png", "label": "crack"})
+    with pytest.raises(DataError, match=r"several metadata files .*train/metadata\.csv, train/metadata\.jsonl"):
+        read_metadata(tmp_path)
+
+
+def test_a_bad_metadata_file_is_named_with_its_folder(tmp_path: Path) -> None:
+    csv_file(tmp_path / "test", "file_name,caption\na.png,nice\n", "metadata.csv")
+    with pytest.raises(DataError, match=re.escape(f"{tmp_path / 'test' / 'metadata.csv'}: has no column 'label'")):
+        read_metadata(tmp_path)
+
+
+def test_metadata_of_a_missing_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        read_metadata(tmp_path / "missing")
