@@ -16,6 +16,8 @@ from thaw.errors import RecipeError, ThawError
 from thaw.recipe import Recipe, Section
 
 USER_ERROR, INTERRUPTED = 2, 130
+WIDE = 132
+"""Columns that the table of models needs; a narrower terminal wraps its lines."""
 
 app = typer.Typer(
     help="Fine-tune a pre-trained CNN on your own labelled images.",
@@ -210,7 +212,9 @@ def models(
             entry.source,
             "yes" if is_cached(entry.name) else "no",
         )
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.width = max(console.width, WIDE)
+    console.print(table)
 
 
 @app.command()

@@ -90,6 +90,7 @@ def _begin(dataset: Dataset, asked: Recipe | None, runs: Path, resume: bool, wat
         asked = asked or began
         check_same_recipe(began, asked)
     asked = asked or Recipe()
+    device, dataset = choose_device(asked.device).device, dataset.as_task(asked.task)
     backbone = build(asked.backbone, asked.weights, asked.preprocessing, asked.head.pooling, asked.seed)
     prepared = _prepare(dataset, asked, backbone.facts.pixels, _previous(dataset, asked, runs, folder, watch), watch)
     classifier = _new_classifier(asked, prepared, backbone)
@@ -101,7 +102,7 @@ def _begin(dataset: Dataset, asked: Recipe | None, runs: Path, resume: bool, wat
     else:
         folder = folder or RunFolder.create(runs)
         recipe = _plan(asked, prepared, classifier, folder, watch)
-    classifier.to(choose_device(recipe.device).device)
+    classifier.to(device)
     return Run(folder, recipe, prepared, classifier)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -44,6 +44,18 @@ class Dataset:
     def from_table(cls, path: str | Path, task: AskedTask = "auto", classes: Sequence[str] = ()) -> Dataset:
         """A table with the columns path and label or labels, and perhaps split and group."""
         return cls(_manifest(read_table(Path(path).resolve()), task, classes))
+
+    def as_task(self, task: AskedTask) -> Dataset:
+        """The same images for another task; raises `DataError` where their labels do not allow it."""
+        manifest = self.manifest
+        if task == "auto" or task == manifest.task:
+            return self
+        for path, labels in zip(manifest.column("path"), manifest.column("labels"), strict=True):
+            if task != "multilabel" and len(labels) != 1:
+                raise DataError(f"{manifest.root}: {path} has {len(labels)} labels, but task {task} needs one")
+        if task == "binary" and len(manifest.classes) != 2:
+            raise DataError(f"{manifest.root}: {len(manifest.classes)} classes, but task binary needs two")
+        return Dataset(replace(manifest, task=task))
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -142,6 +142,11 @@ class PixelStore:
     def describe(self, manifest: Manifest) -> Manifest:
         """The manifest with what decoding found in it."""
         return manifest.with_columns({name: self.facts.column(name) for name in _FACTS})
+
+    def notes(self) -> tuple[str, ...]:
+        """What a person may want to know of the files, counted: "first of 5 pages (3 images)"."""
+        counts = Counter(self.facts.column("note").drop_null().to_pylist())
+        return tuple(f"{note} ({count} images)" for note, count in counts.most_common())
 
     def _refuse_unreadable(self, manifest: Manifest) -> None:
         """Raise `DataError` for the first unreadable row of a store that was built without `strict`."""

@@ -51,4 +51,4 @@ def prepare(
     """Decode every image once and divide the readable ones; images that `previous` knows keep their split."""
     pixels = PixelStore.open_or_build(dataset.manifest, spec, decode, cache, worker_count(), on_progress)
     divided = assign(pixels.describe(dataset.manifest), split, previous)
-    return Prepared(divided.manifest, pixels, divided.notes)
+    return Prepared(divided.manifest, pixels, (*pixels.notes(), *divided.notes))

@@ -1,0 +1,139 @@
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from thaw.cli import main
+from thaw.recipe import Recipe
+from thaw.run_folder import RunFolder
+
+
+def thaw(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    """Run a command as the shell would; gives its exit code."""
+    monkeypatch.setattr(sys, "argv", ["thaw", *map(str, words)])
+    try:
+        main()
+    except SystemExit as done:
+        return int(done.code or 0)
+    return 0
+
+
+@pytest.fixture
+def recipe(quick: Recipe, tmp_path: Path) -> Path:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(quick.to_yaml())
+    return file
+
+
+def test_train_leaves_a_run_with_all_its_files(
+    images: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs"
+    code = thaw(monkeypatch, "train", images, "--recipe", recipe, "--runs", runs, "--set", "phases.1.lr=1e-5")
+    assert code == 0
+    run = RunFolder(runs / "train-1")
+    assert Recipe.load(run.recipe).phases[1].lr == 1e-5
+    for file in (run.plan, run.manifest, run.augmentations, run.metrics, run.evaluation):
+        assert file.stat().st_size > 0
+    assert (run.model / "MODEL_CARD.md").is_file()
+    rows = list(csv.DictReader(run.metrics.read_text().splitlines()))
+    assert [(row["phase"], row["epoch"]) for row in rows] == [
+        ("head", "1"),
+        ("head", "2"),
+        ("fine-tune", "1"),
+        ("fine-tune", "2"),
+    ]
+    said = capsys.readouterr().out
+    assert "36 images, 3 classes" in said and "best: phase" in said and "accuracy (95 % interval)" in said
+
+
+def test_options_are_settings_of_the_recipe(
+    images: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = tmp_path / "runs"
+    options = ("--seed", "7", "--augment", "none", "--image-size", "32", "--set", "phases.1.epochs=1")
+    assert thaw(monkeypatch, "train", images, "--recipe", recipe, "--runs", runs, *options) == 0
+    resolved = Recipe.load(runs / "train-1" / "recipe.yaml")
+    assert (resolved.seed, resolved.augment.preset, resolved.preprocessing.image_size) == (7, "none", 32)
+    assert resolved.phases[1].epochs == 1
+
+
+def test_running_the_resolved_recipe_again_gives_the_same_weights(
+    trained: RunFolder, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert thaw(monkeypatch, "train", images, "--recipe", trained.recipe, "--runs", tmp_path) == 0
+    again = (tmp_path / "train-1" / "model" / "model.safetensors").read_bytes()
+    assert again == (trained.model / "model.safetensors").read_bytes()
+
+
+def test_evaluate_writes_its_figures_as_json(
+    trained: RunFolder, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "figures.json"
+    assert thaw(monkeypatch, "evaluate", trained.path, images, "--out", out) == 0
+    figures = json.loads(out.read_text())
+    assert figures["images"] == 36
+    assert sum(map(sum, figures["confusion"])) == 36
+
+
+def test_predict_writes_one_row_for_each_file_in_order(
+    trained: RunFolder, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "photos"
+    shutil.copytree(images / "stain", folder)
+    (folder / "005.png").write_bytes(b"not an image")
+    out = tmp_path / "results.csv"
+    assert thaw(monkeypatch, "predict", trained.path, folder, "--out", out) == 0
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert [Path(row["path"]).name for row in rows] == [f"{number:03d}.png" for number in range(12)]
+    assert [row["status"] for row in rows].count("error") == 1 and rows[5]["reason"]
+    assert {"p_ok", "p_scratch", "p_stain"} <= set(rows[0])
+    assert sum(float(rows[0][f"p_{name}"]) for name in ("ok", "scratch", "stain")) == pytest.approx(1, abs=1e-4)
+
+
+def test_models_can_be_filtered(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert thaw(monkeypatch, "models", "mobilenetv3") == 0
+    said = capsys.readouterr().out
+    assert "mobilenetv3_large_100" in said and "resnet50" not in said
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("train", "nowhere"), "nowhere"),
+        (("train", "IMAGES", "--set", "phases.1.lrr=1"), "did you mean 'lr'"),
+        (("train", "IMAGES", "--set", "lr"), "KEY=VALUE"),
+        (("train", "IMAGES", "--backbone", "resnt50"), "resnet50"),
+        (("train", "IMAGES", "--weights", "absent.safetensors"), "absent.safetensors"),
+        (("train", "IMAGES", "--weights", "random", "--set", "phases.1.cut=stages:99"), "stages:99"),
+        (("train", "IMAGES", "--resume"), "no unfinished run"),
+        (("train", "IMAGES", "--device", "cuda:7"), "cuda:7"),
+        (("evaluate", "nowhere", "IMAGES"), "no such run"),
+        (("predict", "IMAGES", "IMAGES"), "neither a finished run nor a bundle"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2_and_leaves_nothing_behind(
+    words: tuple[str, ...],
+    expected: str,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert thaw(monkeypatch, *(str(images) if word == "IMAGES" else word for word in words)) == 2
+    said = capsys.readouterr().err
+    assert expected in said and said.startswith("thaw: ") and "Traceback" not in said
+    assert not list(tmp_path.rglob("*.yaml"))
+
+
+def test_help_and_version_do_not_import_torch() -> None:
+    heavy = ("torch", "timm", "sklearn", "cv2")
+    program = f"import sys, thaw, thaw.cli; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

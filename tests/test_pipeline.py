@@ -1,0 +1,228 @@
+import csv
+import json
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import thaw
+from thaw.data.dataset import Dataset
+from thaw.errors import ResumeError
+from thaw.pipeline import finetune
+from thaw.progress import Silent
+from thaw.recipe import Phase, Recipe
+from thaw.run_folder import RunFolder
+from thaw.training import fit
+
+
+class Interruption(Exception):
+    """Stands for a power cut."""
+
+
+class Unplugged(Silent):
+    """Cuts the power after some epochs."""
+
+    def __init__(self, epochs: int) -> None:
+        self.left = epochs
+
+    def epoch(self, *_: object) -> None:
+        self.left -= 1
+        if not self.left:
+            raise Interruption
+
+
+class Listening(Silent):
+    """Remembers what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_the_public_names_are_these_and_each_is_there() -> None:
+    assert thaw.__all__ == sorted(thaw.__all__, key=lambda name: (name.islower(), name))
+    assert set(thaw.__all__) == {
+        "Classifier",
+        "Dataset",
+        "Phase",
+        "Prediction",
+        "Recipe",
+        "ThawError",
+        "evaluate",
+        "finetune",
+        "load",
+    }
+    assert all(getattr(thaw, name) for name in thaw.__all__)
+
+
+def test_five_lines_of_python_do_it_all(
+    images: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    dataset = thaw.Dataset.from_folder(images)
+    classifier = thaw.finetune(dataset, quick)
+    predictions = classifier.predict(sorted(images.rglob("*.png"))[:3])
+    classifier.save("model")
+    assert thaw.load("model").predict([row.path for row in predictions]) == predictions
+
+
+def test_same_seed_same_weights_whatever_the_number_of_workers(
+    images: Path, quick: Recipe, trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
+    for module in ("thaw.data.prepare", "thaw.features.extract"):
+        monkeypatch.setattr(f"{module}.worker_count", lambda: 7)
+    finetune(Dataset.open(images), quick, tmp_path / "runs", watch=Silent())
+    weights = (tmp_path / "runs" / "train-1" / "model" / "model.safetensors").read_bytes()
+    assert weights == (trained.model / "model.safetensors").read_bytes()
+
+
+def test_another_seed_gives_other_weights(images: Path, quick: Recipe, trained: RunFolder, tmp_path: Path) -> None:
+    finetune(Dataset.open(images), quick.model_copy(update={"seed": 1}), tmp_path, watch=Silent())
+    weights = (tmp_path / "train-1" / "model" / "model.safetensors").read_bytes()
+    assert weights != (trained.model / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("outputs", ["binary", "multilabel"])
+def test_binary_and_multilabel_data_train_and_predict(
+    outputs: str, images: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    kinds = ("ok", "stain") if outputs == "binary" else ("ok", "scratch", "stain")
+    rows = [(str(file), kind) for kind in kinds for file in sorted((images / kind).iterdir())]
+    if outputs == "multilabel":
+        marked = {"ok": "", "scratch": "scratch|dark", "stain": "stain"}
+        rows = [(path, marked[kind]) for path, kind in rows]
+    table = tmp_path / "table.csv"
+    with table.open("w", newline="") as stream:
+        csv.writer(stream).writerows([("path", "label" if outputs == "binary" else "labels"), *rows])
+    dataset = Dataset.open(table)
+    assert dataset.task == outputs
+    classifier = finetune(dataset, quick, tmp_path / "runs", watch=Silent())
+    prediction = classifier.predict([rows[0][0]])[0]
+    assert len(prediction.probabilities) == len(dataset.classes)
+    assert classifier.head.state_dict()[list(classifier.head.state_dict())[-1]].shape == (
+        (1,) if outputs == "binary" else (3,)
+    )
+    if outputs == "binary":
+        assert sum(prediction.probabilities) == pytest.approx(1, abs=1e-6)
+
+
+def test_the_task_of_the_recipe_holds_from_python_too(images: Path, quick: Recipe, tmp_path: Path) -> None:
+    pair = tmp_path / "pair.csv"
+    rows = [(str(file), file.parent.name) for kind in ("ok", "stain") for file in sorted((images / kind).iterdir())]
+    with pair.open("w", newline="") as stream:
+        csv.writer(stream).writerows([("path", "label"), *rows])
+    asked = quick.model_copy(update={"task": "multiclass", "phases": quick.phases[:1]})
+    assert finetune(Dataset.open(pair), asked, tmp_path / "runs", watch=Silent()).task == "multiclass"
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_run_that_was_cut_off_resumes_to_the_same_weights(
+    epochs: int, images: Path, quick: Recipe, trained: RunFolder, tmp_path: Path
+) -> None:
+    with pytest.raises(Interruption):
+        finetune(Dataset.open(images), quick, tmp_path, watch=Unplugged(epochs))
+    finetune(Dataset.open(images), None, tmp_path, resume=True, watch=Silent())
+    weights = (tmp_path / "train-1" / "model" / "model.safetensors").read_bytes()
+    assert weights == (trained.model / "model.safetensors").read_bytes()
+
+
+def test_resuming_with_another_recipe_or_other_images_is_refused_with_the_difference(
+    images: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    table, runs = tmp_path / "table.csv", tmp_path / "runs"
+    rows = [(str(file), file.parent.name) for file in sorted(images.rglob("*.png"))]
+
+    def dataset(number: int) -> Dataset:
+        with table.open("w", newline="") as stream:
+            csv.writer(stream).writerows([("path", "label"), *rows[:number]])
+        return Dataset.open(table)
+
+    with pytest.raises(Interruption):
+        finetune(dataset(36), quick, runs, watch=Unplugged(1))
+    other = quick.with_settings({"phases.1.lr": 0.5})
+    with pytest.raises(ResumeError, match=r"phases\.1\.lr: 0\.001 -> 0\.5"):
+        finetune(dataset(36), other, runs, resume=True, watch=Silent())
+    with pytest.raises(ResumeError, match=r"1 removed: .*stain.011\.png"):
+        finetune(dataset(35), quick, runs, resume=True, watch=Silent())
+    finetune(dataset(36), quick, runs, resume=True, watch=Silent())
+    assert RunFolder(runs / "train-1").is_finished
+
+
+def test_out_of_memory_halves_the_batch_says_so_and_goes_on(
+    images: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole_step = fit._step
+
+    def small_memory(classifier, cut, inputs, *rest):  # type: ignore[no-untyped-def]
+        if len(inputs) > 5:
+            raise fit.OutOfMemory("no room")
+        return whole_step(classifier, cut, inputs, *rest)
+
+    monkeypatch.setattr(fit, "_step", small_memory)
+    watch = Listening()
+    finetune(Dataset.open(images), quick, tmp_path, watch=watch)
+    assert [line for line in watch.lines if "out of memory" in line] == [
+        f"phase {phase}: out of memory at batch size {size}; going on with {size // 2}"
+        for phase in ("head", "fine-tune")
+        for size in (16, 8)
+    ]
+    assert RunFolder(tmp_path / "train-1").is_finished
+
+
+def test_a_small_cache_means_fresh_views_and_says_so(images: Path, quick: Recipe, tmp_path: Path) -> None:
+    finetune(Dataset.open(images), quick.model_copy(update={"cache_gb": 0.0}), tmp_path, watch=Silent())
+    plan = json.loads((tmp_path / "train-1" / "plan.json").read_text())
+    inputs = {choice["setting"]: choice for choice in plan["choices"] if choice["setting"].endswith("inputs")}
+    assert {choice["value"] for choice in inputs.values()} == {"fresh"}
+    assert all("cache" in choice["reason"] for choice in inputs.values())
+
+
+def test_a_second_phase_needs_no_second_look(images: Path, quick: Recipe, tmp_path: Path) -> None:
+    class Bars(Silent):
+        def __init__(self) -> None:
+            self.looked = 0
+
+        def bar(self, title: str):  # type: ignore[no-untyped-def]
+            def advance(done: int, total: int) -> None:
+                self.looked += title.startswith("look") and done < total
+
+            return advance
+
+    watch = Bars()
+    deep = quick.model_copy(update={"phases": (*quick.phases, Phase(name="again", cut="stages:2", epochs=1, lr=1e-4))})
+    finetune(Dataset.open(images), deep, tmp_path / "a", watch=watch)
+    first = watch.looked
+    finetune(Dataset.open(images), deep, tmp_path / "b", watch=watch)
+    assert watch.looked == first
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_fifty_thousand_rows_are_indexed_in_seconds_and_in_flat_memory(tmp_path: Path) -> None:
+    """Five hundred files, each named in a hundred rows' worth of copies, are indexed without being opened."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    for number in range(500):
+        Image.fromarray(np.full((8, 8, 3), number % 256, np.uint8)).save(folder / f"{number}.png")
+    for number in range(500, 50_000):
+        (folder / f"{number}.png").hardlink_to(folder / f"{number % 500}.png")
+    table = tmp_path / "table.csv"
+    with table.open("w", newline="") as stream:
+        csv.writer(stream).writerows(
+            [("path", "label"), *((f"tiny/{number}.png", f"class{number % 10}") for number in range(50_000))]
+        )
+    tracemalloc.start()
+    started = time.perf_counter()
+    dataset = Dataset.open(table)
+    seconds = time.perf_counter() - started
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(dataset) == 50_000
+    assert peak < 100e6
+    print(f"50,000 rows indexed in {seconds:.1f} s, {peak / 1e6:.0f} MB")
