@@ -74,6 +74,8 @@ class Terminal:
 
     def table(self, title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
         """Print a small table, as wide as it needs to be."""
+        if title:
+            self._console.print()
         table = Table(*header, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))
