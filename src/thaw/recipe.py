@@ -157,7 +157,9 @@ class Recipe(Section):
     )
     backbone: str = Field("mobilenetv2_100", description="Pre-trained network; `thaw models` lists them.")
     weights: str = Field(
-        "auto", description="auto: the published weights (cached or from the Hub); random; or a .safetensors/.pth file."
+        "published",
+        description="published: those of the architecture's authors (cached or from the Hub); random; "
+        "or a .safetensors or .pth file.",
     )
     seed: int = Field(0, ge=0, description="Same seed, same data, same machine: same weights.")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps.")

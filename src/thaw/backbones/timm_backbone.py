@@ -26,7 +26,7 @@ _TRIAL_SIZE = 96
 
 def build(
     name: str,
-    weights: str = "auto",
+    weights: str = "published",
     preprocessing: PreprocessingSettings | None = None,
     pooling: Pooling = "avg",
     seed: int = 0,
@@ -42,7 +42,7 @@ def build(
     if weights == "random":
         network = _create(name, pooling, {}, seed)
         facts = _facts(network, configuration, "random weights", f"timm's for {name}")
-    elif weights == "auto":
+    elif weights == "published":
         network = _published(name, configuration, pooling, seed)
         facts = _facts(network, configuration, f"timm, {_source(configuration)}", "came with the weights")
     else:

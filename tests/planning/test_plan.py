@@ -1,0 +1,96 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from thaw.backbones.timm_backbone import build
+from thaw.device import DeviceChoice
+from thaw.features.runner import Probe
+from thaw.planning.costs import GIB
+from thaw.planning.plan import Choice, Measured, Plan, make_plan
+from thaw.recipe import AugmentSettings, PreprocessingSettings, Recipe
+
+MEASURED = Measured(
+    task="multiclass",
+    train_images=1000,
+    val_images=200,
+    imbalance=1.5,
+    facts=build("mobilenetv3_small_050", "random", PreprocessingSettings(), "avg", 0).facts,
+    device=DeviceChoice(torch.device("cpu"), "no GPU found; 2 cores"),
+    probe=Probe("fp32", "bf16 is no faster", 100.0),
+    positions=(12, 8),
+    bytes_per_view=(2_000, 100_000),
+    training_rates=(10_000.0, 500.0),
+    free_bytes=100 * GIB,
+)
+
+
+def why(plan: Plan, setting: str) -> Choice:
+    (choice,) = [choice for choice in plan.choices if choice.setting == setting]
+    return choice
+
+
+def test_after_the_plan_nothing_is_auto() -> None:
+    resolved = make_plan(Recipe(), MEASURED).recipe
+    assert "auto" not in resolved.to_yaml().split()
+    assert [phase.inputs for phase in resolved.phases] == ["stored", "stored"]
+    assert resolved.views == 8 and resolved.precision == "fp32" and resolved.monitor == "accuracy"
+
+
+def test_what_was_asked_for_stays() -> None:
+    asked = Recipe().with_settings(
+        {"views": 3, "class_weights": "balanced", "monitor": "loss", "phases.1.inputs": "fresh", "cache_gb": 5}
+    )
+    plan = make_plan(asked, MEASURED)
+    assert (plan.recipe.views, plan.recipe.class_weights, plan.recipe.monitor) == (3, "balanced", "loss")
+    assert plan.recipe.phases[1].inputs == "fresh"
+    assert {why(plan, name).reason for name in ("views", "monitor", "cache_gb", "phases.1.inputs")} == {"as asked"}
+
+
+@pytest.mark.parametrize(
+    ("imbalance", "weights", "monitor"), [(2.9, "none", "accuracy"), (3.1, "balanced", "balanced_accuracy")]
+)
+def test_imbalanced_classes_are_weighted_and_judged_alike(imbalance: float, weights: str, monitor: str) -> None:
+    plan = make_plan(Recipe(), replace(MEASURED, imbalance=imbalance))
+    assert (plan.recipe.class_weights, plan.recipe.monitor) == (weights, monitor)
+    assert f"{imbalance:.1f}x" in why(plan, "class_weights").reason
+
+
+def test_a_small_cache_first_takes_views_then_the_deepest_cut() -> None:
+    eight = 102_000 * (8 * 1000 + 200)
+    half = make_plan(Recipe(cache_gb=eight * 0.6 / GIB), MEASURED)
+    assert half.recipe.views == 4 and "8 would take" in why(half, "views").reason
+    assert half.forecast.disk_bytes == 102_000 * 4200
+    shallow = make_plan(Recipe(cache_gb=0.05), MEASURED)
+    assert [phase.inputs for phase in shallow.recipe.phases] == ["stored", "fresh"]
+    assert shallow.recipe.views == 8 and "more than the cache may" in why(shallow, "phases.1.inputs").reason
+    none = make_plan(Recipe(cache_gb=0), MEASURED)
+    assert [phase.inputs for phase in none.recipe.phases] == ["fresh", "fresh"]
+    assert none.forecast.disk_bytes == 0
+
+
+def test_without_augmentation_one_view_is_enough() -> None:
+    plan = make_plan(Recipe(augment=AugmentSettings(preset="none")), MEASURED)
+    assert plan.recipe.views == 1 and "every view is the same" in why(plan, "views").reason
+
+
+def test_no_more_views_than_epochs() -> None:
+    plan = make_plan(Recipe().with_settings({"phases.0.epochs": 3, "phases.1.epochs": 2}), MEASURED)
+    assert plan.recipe.views == 3
+
+
+def test_the_forecast_follows_from_the_rates() -> None:
+    plan = make_plan(Recipe(), MEASURED)
+    assert plan.forecast.look_seconds == pytest.approx((8 * 1000 + 200) / 100)
+    head, top = plan.forecast.phase_seconds
+    assert head == pytest.approx(20 * (1000 / 10_000 + 200 / 25_000))
+    assert top == pytest.approx(20 * (1000 / 500 + 200 / 1250))
+    assert plan.forecast.seconds == pytest.approx(plan.forecast.look_seconds + head + top)
+
+
+def test_whole_network_training_reads_fresh_pixels() -> None:
+    plan = make_plan(
+        Recipe(phases=(Recipe().phases[1],)),
+        replace(MEASURED, positions=(0,), bytes_per_view=(1,), training_rates=(10.0,)),
+    )
+    assert plan.recipe.phases[0].inputs == "fresh" and why(plan, "phases.0.inputs").reason == "nothing is frozen"

@@ -1,0 +1,51 @@
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from thaw.errors import DataError, ResumeError
+from thaw.run_folder import RunFolder, bundle_of, cache_folder
+
+
+def test_runs_are_numbered_and_never_share_a_folder(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        names = [run.path.name for run in pool.map(lambda _: RunFolder.create(tmp_path), range(20))]
+    assert sorted(names) == sorted(f"train-{number}" for number in range(1, 21))
+
+
+def test_a_number_is_not_used_again_below_the_highest(tmp_path: Path) -> None:
+    (tmp_path / "train-7").mkdir()
+    (tmp_path / "notes").mkdir()
+    assert RunFolder.create(tmp_path).path.name == "train-8"
+
+
+def test_the_newest_unfinished_run_is_the_one_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(ResumeError, match="no unfinished run"):
+        RunFolder.latest_unfinished(tmp_path / "absent")
+    runs = [RunFolder.create(tmp_path) for _ in range(11)]
+    runs[10].write_evaluation({})
+    assert RunFolder.latest_unfinished(tmp_path) == runs[9]
+
+
+def test_a_bundle_is_found_by_its_run_or_itself(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path)
+    run.model.mkdir()
+    (run.model / "config.json").write_text("{}")
+    assert bundle_of(run.path) == bundle_of(run.model) == run.model
+    with pytest.raises(DataError, match="no such run or bundle"):
+        bundle_of(tmp_path / "nothing")
+
+
+def test_a_run_that_is_not_finished_says_how_to_go_on(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path)
+    run.recipe.write_text("")
+    with pytest.raises(DataError, match="--resume"):
+        bundle_of(run.path)
+
+
+def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("THAW_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "thaw"

@@ -1,0 +1,67 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thaw.classifier.metrics import Metrics
+from thaw.errors import ResumeError
+from thaw.training import checkpoint
+from thaw.training.checkpoint import Checkpoint, Progress
+from thaw.training.history import EpochRecord
+
+RECORD = EpochRecord("head", 1, "head", 0.1, math.nan, Metrics(0.5, 0.25, 0.5, 0.75, 1.0), 2.5)
+
+
+def state(value: float = 1.0, progress: Progress | None = None) -> Checkpoint:
+    return Checkpoint(
+        {"head.weight": torch.full((2, 3), value)}, {"head.weight/step": torch.tensor(4.0)}, progress or Progress()
+    )
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
+    progress = Progress(1, 3, 16, (RECORD,), ("a note",))
+    checkpoint.write(tmp_path, "last", state(2.0, progress))
+    read = checkpoint.read(tmp_path, "last")
+    assert read is not None
+    assert torch.equal(read.weights["head.weight"], torch.full((2, 3), 2.0))
+    assert read.optimizer["head.weight/step"] == 4.0
+    assert repr(read.progress) == repr(progress)
+
+
+def test_there_is_none_before_the_first(tmp_path: Path) -> None:
+    assert checkpoint.read(tmp_path, "best") is None
+
+
+def test_only_the_newest_of_a_name_stays(tmp_path: Path) -> None:
+    for value in (1.0, 2.0, 3.0):
+        checkpoint.write(tmp_path, "last", state(value))
+    checkpoint.write(tmp_path, "best", state(9.0))
+    assert len(list(tmp_path.glob("last-*.safetensors"))) == 1
+    read = checkpoint.read(tmp_path, "last")
+    assert read is not None and read.weights["head.weight"][0, 0] == 3.0
+
+
+@given(st.integers(0, 10_000), st.integers(1, 255))
+def test_a_flipped_byte_anywhere_is_told(tmp_path_factory: pytest.TempPathFactory, place: int, change: int) -> None:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    checkpoint.write(folder, "last", state())
+    (file,) = folder.glob("*.safetensors")
+    content = bytearray(file.read_bytes())
+    content[place % len(content)] ^= change
+    file.write_bytes(content)
+    with pytest.raises(ResumeError, match="last"):
+        checkpoint.read(folder, "last")
+
+
+def test_a_missing_or_shortened_file_is_told(tmp_path: Path) -> None:
+    checkpoint.write(tmp_path, "last", state())
+    (file,) = tmp_path.glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(ResumeError, match="damaged"):
+        checkpoint.read(tmp_path, "last")
+    file.unlink()
+    with pytest.raises(ResumeError, match="cannot be read"):
+        checkpoint.read(tmp_path, "last")

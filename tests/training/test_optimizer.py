@@ -1,0 +1,75 @@
+from typing import Literal
+
+import pytest
+import torch
+from torch import nn
+
+from thaw.recipe import Phase
+from thaw.training.optimizer import load_state_tensors, make_optimizer, set_rate, state_tensors
+
+Kind = Literal["adam", "adamw", "sgd", "rmsprop"]
+KINDS: tuple[Kind, ...] = ("adam", "adamw", "sgd", "rmsprop")
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
+    for step in steps:
+        inputs = torch.randn(16, 4, generator=torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        model(inputs).square().mean().backward()
+        optimizer.step()
+
+
+def phase(kind: Kind = "adamw", decay: float = 0.5) -> Phase:
+    return Phase(name="p", cut="head", epochs=1, lr=0.1, optimizer=kind, layer_decay=decay, weight_decay=0.01)
+
+
+def parameters(model: nn.Module) -> list[tuple[str, nn.Parameter, int]]:
+    return [(name, value, 0 if name.startswith("2") else 3) for name, value in model.named_parameters()]
+
+
+def test_each_stage_below_the_head_learns_slower_and_biases_are_not_decayed() -> None:
+    model = network()
+    optimizer = make_optimizer(parameters(model), phase())
+    found = {
+        id(parameter): (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    rates = {name: found[id(value)] for name, value in model.named_parameters()}
+    assert rates == {
+        "2.weight": (0.1, 0.01),
+        "2.bias": (0.1, 0.0),
+        "0.weight": (pytest.approx(0.0125), 0.01),
+        "0.bias": (pytest.approx(0.0125), 0.0),
+    }
+
+
+def test_the_rate_moves_in_every_group_alike() -> None:
+    optimizer = make_optimizer(parameters(network()), phase())
+    set_rate(optimizer, 0.1)
+    set_rate(optimizer, 0.5)
+    assert {round(group["lr"], 6) for group in optimizer.param_groups} == {0.05, 0.00625}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_optimizer_that_gets_its_memory_back_goes_on_bit_for_bit(kind: Kind) -> None:
+    straight = network()
+    optimizer = make_optimizer(parameters(straight), phase(kind))
+    train(straight, optimizer, range(3))
+    names = {value: name for name, value in straight.named_parameters()}
+    memory = {key: value.clone() for key, value in state_tensors(optimizer, names).items()}
+    weights = {key: value.clone() for key, value in straight.state_dict().items()}
+    train(straight, optimizer, range(3, 6))
+
+    resumed = network()
+    resumed.load_state_dict(weights)
+    other = make_optimizer(parameters(resumed), phase(kind))
+    load_state_tensors(other, {value: name for name, value in resumed.named_parameters()}, memory)
+    train(resumed, other, range(3, 6))
+    for key, value in straight.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key])

@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thaw.features.store import FeatureStore
+from thaw.training.sources import StoredSource, batches
+
+
+def source(images: int, views: int = 3) -> StoredSource:
+    """Features whose two values are the image and the view."""
+    grid = np.stack(np.meshgrid(np.arange(images), np.arange(views), indexing="ij"), axis=-1).astype(np.float16)
+    return StoredSource.of(FeatureStore(grid), torch.arange(images), torch.device("cpu"), seed=1)
+
+
+@given(st.integers(1, 70), st.integers(1, 40))
+def test_an_epoch_gives_every_image_once_in_batches_that_are_never_too_large(images: int, batch_size: int) -> None:
+    parts = list(batches(source(images), batch_size, epoch=0, shuffle_seed=3))
+    targets = torch.cat([part for _, part in parts])
+    features = torch.cat([part for part, _ in parts])
+    assert sorted(targets.tolist()) == list(range(images))
+    assert torch.equal(features[:, 0], targets.float())
+    sizes = [len(part) for _, part in parts]
+    assert max(sizes) <= batch_size and max(sizes) - min(sizes) <= 1
+
+
+def test_as_many_epochs_as_views_show_each_view_of_each_image_once() -> None:
+    seen = {
+        (int(image), int(view))
+        for epoch in range(3)
+        for features, _ in batches(source(10), 4, epoch, shuffle_seed=0)
+        for image, view in features
+    }
+    assert len(seen) == 30
+
+
+def test_order_hangs_on_seed_and_epoch_alone() -> None:
+    def order(epoch: int, seed: int | None) -> list[int]:
+        return [int(target) for _, targets in batches(source(20), 8, epoch, seed) for target in targets]
+
+    assert order(0, 1) == order(0, 1)
+    assert order(0, 1) != order(1, 1) != order(1, 2)
+    assert order(5, None) == list(range(20))
+
+
+@pytest.mark.parametrize("views", [1, 3])
+def test_maps_come_out_channels_first(views: int) -> None:
+    store = FeatureStore(np.zeros((4, views, 5, 6, 7), np.float16))
+    features, _ = StoredSource.of(store, torch.zeros(4), torch.device("cpu"), 0).batch(np.array([1, 3]), epoch=2)
+    assert features.shape == (2, 7, 5, 6) and features.dtype == torch.float32
