@@ -260,7 +260,7 @@ def test_the_origin_names_the_file_and_its_hash(tmp_path: Path, tensors: dict) -
 
 def test_weights_that_nobody_published_are_an_error() -> None:
     with pytest.raises(WeightsError, match=r"nobody has published weights of efficientnet_b7.*--weights FILE"):
-        build("efficientnet_b7", "auto")
+        build("efficientnet_b7", "published")
 
 
 def test_only_networks_of_the_catalogue_are_asked_after() -> None:
@@ -335,7 +335,7 @@ if "--no-sockets" in sys.argv:
     socket.socket.connect = None
 started = time.monotonic()
 try:
-    backbone = build(sys.argv[1], "auto")
+    backbone = build(sys.argv[1], "published")
 except WeightsError as error:
     print(round(time.monotonic() - started), error)
 else:

@@ -31,7 +31,7 @@ def build(
     pooling: Pooling = "avg",
     seed: int = 0,
 ) -> Backbone:
-    """A backbone by name, frozen, with weights `auto` (cached or from the Hub), `random`, or from a file.
+    """A backbone by name, frozen, with weights `published` (cached or from the Hub), `random`, or from a file.
 
     Preprocessing comes with the weights; what `preprocessing` gives replaces it. Random weights depend on
     `seed` alone. Raises `BackboneError` for an unknown name and `WeightsError` for weights that cannot be
