@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -58,8 +58,8 @@ def sealed_folder(folder: Path) -> Iterator[Path]:
     with _temporary_folder(folder) as temporary:
         yield temporary
         files = _flush_files(temporary)
-        seal = {str(file.relative_to(temporary)): [file.stat().st_size, _checksum(file)] for file in files}
-        write_text(temporary / SEAL, json.dumps(seal))
+        seal = {str(file.relative_to(temporary)): [*_state(file), _checksum(file)] for file in files}
+        write_text(temporary / SEAL, json.dumps({"files": seal, "crc32": _checksum_of(seal)}))
         if is_intact(folder):
             return
         shutil.rmtree(folder, ignore_errors=True)
@@ -68,15 +68,30 @@ def sealed_folder(folder: Path) -> Iterator[Path]:
 
 
 def is_intact(folder: Path) -> bool:
-    """Whether a sealed folder is there and every byte in it is as it was sealed (CRC-32)."""
+    """Whether a sealed folder is there and what is in it is as it was sealed.
+
+    A file whose size and time of last change are those of the seal is taken as it is, for a store may be larger than
+    memory; of any other the bytes are compared (CRC-32).
+    """
     try:
         seal = json.loads((folder / SEAL).read_bytes())
-        return all(
-            (folder / name).stat().st_size == size and _checksum(folder / name) == checksum
-            for name, (size, checksum) in seal.items()
+        files = seal["files"]
+        return seal["crc32"] == _checksum_of(files) and all(
+            _is_as_sealed(folder / name, *facts) for name, facts in files.items()
         )
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return False
+
+
+def _is_as_sealed(file: Path, size: int, changed_ns: int, checksum: int) -> bool:
+    state = _state(file)
+    return state[0] == size and (state[1] == changed_ns or _checksum(file) == checksum)
+
+
+def _state(file: Path) -> tuple[int, int]:
+    """Size in bytes and time of last change in nanoseconds."""
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 @contextmanager
@@ -90,6 +105,10 @@ def _temporary_folder(folder: Path) -> Iterator[Path]:
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _checksum_of(files: Mapping[str, Sequence[int]]) -> int:
+    return zlib.crc32(json.dumps(files, sort_keys=True).encode())
 
 
 def _checksum(file: Path) -> int:

@@ -217,6 +217,47 @@ def models(
     console.print(table)
 
 
+caches = typer.Typer(help="Decoded pixels and stored features that are kept between runs.", no_args_is_help=True)
+app.add_typer(caches, name="cache")
+
+
+@caches.command("list")
+def cache_list() -> None:
+    """Show what is kept, where, how large it is and when it was last used; the oldest first."""
+    from datetime import datetime
+
+    from thaw.cache import kept
+    from thaw.run_folder import cache_folder
+
+    stores = kept(cache_folder())
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("last used", "size", "kind", "what"):
+        table.add_column(title, justify="right" if title == "size" else "left")
+    for item in stores:
+        used = datetime.fromtimestamp(item.used).strftime("%Y-%m-%d %H:%M")
+        table.add_row(used, f"{item.size / 1e6:,.1f} MB", item.kind, item.about)
+    console = Console(highlight=False)
+    console.width = max(console.width, WIDE)
+    if stores:
+        console.print(table)
+    print(f"{cache_folder()}: {len(stores)} stores, {sum(item.size for item in stores) / 1e9:.2f} GB")
+
+
+@caches.command("clear")
+def cache_clear(
+    kind: Annotated[str, typer.Argument(help="pixels, features, or all of it.")] = "all",
+) -> None:
+    """Remove what is kept; later runs make it anew."""
+    from thaw.cache import KINDS, clear
+    from thaw.run_folder import cache_folder
+
+    kinds = tuple(name for name in KINDS if kind in (name, "all"))
+    if not kinds:
+        raise RecipeError(f"cache clear {kind}: there is no such kind; known are {', '.join(KINDS)} and all")
+    gone = clear(cache_folder(), kinds)
+    print(f"removed {len(gone)} stores, {sum(item.size for item in gone) / 1e9:.2f} GB, from {cache_folder()}")
+
+
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Option(help="Where the images and the run go.")] = Path("thaw-demo"),

@@ -19,7 +19,9 @@ from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import Manifest
 from thaw.data.prepare import Prepared, prepare
 from thaw.device import choose_device, derive_seed
-from thaw.evaluation.evaluate import Evaluation, evaluate_rows
+from thaw.evaluation.evaluate import LARGEST_GAP, Evaluation, evaluate_rows, evaluate_stored, gap_to_files
+from thaw.features.extract import Shelf
+from thaw.planning.costs import GIB
 from thaw.planning.measure import measure_run
 from thaw.planning.plan import make_plan
 from thaw.planning.resume import check_same_data, check_same_recipe
@@ -61,8 +63,9 @@ def finetune(
     started = time.perf_counter()
     try:
         run = _begin(dataset, recipe, Path(runs), resume, watch)
-        training = _train(run, watch)
-        _finish(run, started, training, watch)
+        reader = _reader(run, watch)
+        training = _train(run, reader, watch)
+        _finish(run, reader, started, training, watch)
         return run.classifier
     finally:
         watch.close()
@@ -150,26 +153,31 @@ def _plan(asked: Recipe, prepared: Prepared, classifier: Classifier, folder: Run
     return plan.recipe
 
 
-def _train(run: Run, watch: Watcher) -> float:
+def _reader(run: Run, watch: Watcher) -> PhaseReader:
+    recipe = run.recipe
+    assert recipe.stored_as != "auto" and recipe.cache_gb is not None
+    return PhaseReader(
+        inputs=phase_inputs(recipe),
+        pixels=run.prepared.pixels,
+        backbone=run.classifier.backbone,
+        engine=recipe.resolved_engine,
+        train=run.prepared.rows("train"),
+        val=run.prepared.rows("val"),
+        test=run.prepared.rows("test"),
+        shelf=Shelf(cache_folder(), recipe.stored_as, int(recipe.cache_gb * GIB)),
+        seed=derive_seed(recipe.seed, "views"),
+        device=run.classifier.device,
+        bar=watch.bar,
+    )
+
+
+def _train(run: Run, reader: PhaseReader, watch: Watcher) -> float:
     """Train every phase; gives the seconds it took, looks included."""
     started = time.perf_counter()
     recipe, classifier = run.recipe, run.classifier
-    train = run.prepared.rows("train")
-    reader = PhaseReader(
-        inputs=phase_inputs(recipe),
-        pixels=run.prepared.pixels,
-        backbone=classifier.backbone,
-        precision=recipe.resolved_precision,
-        train=train,
-        val=run.prepared.rows("val"),
-        cache=cache_folder(),
-        seed=derive_seed(recipe.seed, "views"),
-        device=classifier.device,
-        bar=watch.bar,
-    )
     weights = None
     if recipe.class_weights == "balanced":
-        weights = balanced_weights(train.targets, len(classifier.classes), classifier.task)
+        weights = balanced_weights(reader.train.targets, len(classifier.classes), classifier.task)
         weights = weights.to(classifier.device)
     settings = FitSettings(
         recipe.seed, recipe.resolved_precision, recipe.resolved_monitor, weights, run.folder.checkpoints
@@ -185,20 +193,40 @@ def _train(run: Run, watch: Watcher) -> float:
     return time.perf_counter() - started
 
 
-def _finish(run: Run, started: float, training: float, watch: Watcher) -> None:
+def _finish(run: Run, reader: PhaseReader, started: float, training: float, watch: Watcher) -> None:
     manifest, classifier = run.prepared.manifest, run.classifier
-    results = {}
-    for split in ("val", "test"):
-        rows = manifest.indices(split)
-        if len(rows):
-            results[split] = evaluate_rows(classifier, manifest, rows, watch.bar(f"evaluate {split}"))
     val = manifest.indices("val")
-    chosen = val[np.linspace(0, len(val) - 1, min(GOLDEN_IMAGES, len(val))).astype(int)]
+    chosen = np.linspace(0, len(val) - 1, min(GOLDEN_IMAGES, len(val))).astype(int)
+    golden = [manifest.file(int(row)) for row in val[chosen]]
+    results = _evaluate(run, reader, chosen, golden, watch)
     card = model_card.write(classifier, run.recipe, manifest, results)
     if not run.folder.model.exists():
-        write_bundle(classifier, run.folder.model, [manifest.file(int(row)) for row in chosen], card)
+        write_bundle(classifier, run.folder.model, golden, card)
     seconds = time.perf_counter() - started
     saved = run.folder.read_plan() or {}
     run.folder.write_plan({**saved, "actual": {"seconds": seconds, "training_seconds": training}})
     run.folder.write_evaluation({split: asdict(result) for split, result in results.items()})
     summary.show_results(run.folder, results, summary.Times(seconds, training, saved["predicted"]["seconds"]), watch)
+
+
+def _evaluate(
+    run: Run, reader: PhaseReader, chosen: np.ndarray, golden: Sequence[Path], watch: Watcher
+) -> dict[str, Evaluation]:
+    """Metrics on validation and test: from stored features where they give what the shipped classifier gives."""
+    manifest, classifier = run.prepared.manifest, run.classifier
+    splits = [split for split in ("val", "test") if len(manifest.indices(split))]
+    if final := reader.final_sources():
+        position, *sources = final
+        stored = [evaluate_stored(classifier, position, source) for source in sources if len(source)]
+        gap = gap_to_files(classifier, stored[0].probabilities[chosen], golden)
+        if gap <= LARGEST_GAP:
+            watch.say(
+                f"evaluated from stored features; on {len(golden)} golden images they give what the bundle gives to "
+                f"within {gap:.2g} of probability"
+            )
+            return {split: item.evaluation for split, item in zip(splits, stored, strict=True)}
+        watch.say(f"stored features are off by {gap:.2g} of probability: evaluating from the files instead")
+    return {
+        split: evaluate_rows(classifier, manifest, manifest.indices(split), watch.bar(f"evaluate {split}"))
+        for split in splits
+    }

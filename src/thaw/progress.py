@@ -14,6 +14,8 @@ from thaw.recipe import Monitor, Phase
 from thaw.training.history import EpochRecord
 
 Advance = Callable[[int, int], None]
+_PLAIN_WIDTH = 140
+"""Columns where the output is a file or a pipe, which wraps nothing."""
 
 
 class Watcher(Protocol):
@@ -65,6 +67,8 @@ class Terminal:
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False)
+        if not self._console.is_terminal:
+            self._console.width = max(self._console.width, _PLAIN_WIDTH)
         self._bars: Progress | None = None
         self._phase = ""
 

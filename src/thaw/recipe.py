@@ -18,6 +18,7 @@ from thaw.errors import RecipeError
 
 Preset = Literal["none", "light", "standard", "strong"]
 Task = Literal["multiclass", "binary", "multilabel"]
+Engine = Literal["pytorch-fp32", "pytorch-bf16", "compiled-fp32", "compiled-bf16", "openvino-fp32", "openvino-bf16"]
 Monitor = Literal["accuracy", "balanced_accuracy", "macro_f1", "mean_average_precision", "loss"]
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -163,11 +164,19 @@ class Recipe(Section):
     )
     seed: int = Field(0, ge=0, description="Same seed, same data, same machine: same weights.")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps.")
+    engine: Literal["auto"] | Engine = Field(
+        "auto", description="What runs the frozen part; auto: the fastest that a probe finds equal to pytorch-fp32."
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto: bf16 where a probe finds it faster and equal."
+        "auto", description="Number format of the thawed part; auto: bf16 where a probe finds it faster and equal."
     )
     views: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
         "auto", description="Augmented views of each training image that are computed once and stored."
+    )
+    stored_as: Literal["auto", "float16", "uint8"] = Field(
+        "auto",
+        description="How features are stored: half precision, or eight bits with a scale for each channel of a view; "
+        "auto: eight bits where half precision does not fit the cache.",
     )
     cache_gb: float | None = Field(
         None, ge=0, description="Disk that stored features may take; null for half of what is free; 0 stores nothing."
@@ -199,6 +208,12 @@ class Recipe(Section):
         """The number format, once the plan has decided."""
         assert self.precision != "auto"
         return self.precision
+
+    @property
+    def resolved_engine(self) -> Engine:
+        """What runs the frozen part, once the plan has decided."""
+        assert self.engine != "auto"
+        return self.engine
 
     @property
     def resolved_monitor(self) -> Monitor:

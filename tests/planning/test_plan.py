@@ -5,22 +5,23 @@ import torch
 
 from thaw.backbones.timm_backbone import build
 from thaw.device import DeviceChoice
-from thaw.features.runner import Probe
-from thaw.planning.costs import GIB
-from thaw.planning.plan import Choice, Measured, Plan, make_plan
+from thaw.features.probe import Probe
+from thaw.planning.costs import GIB, ThawedProbe
+from thaw.planning.plan import Choice, Measured, Plan, Sizes, make_plan
 from thaw.recipe import AugmentSettings, PreprocessingSettings, Recipe
 
 MEASURED = Measured(
     task="multiclass",
     train_images=1000,
     val_images=200,
+    plain_images=300,
     imbalance=1.5,
     facts=build("mobilenetv3_small_050", "random", PreprocessingSettings(), "avg", 0).facts,
     device=DeviceChoice(torch.device("cpu"), "no GPU found; 2 cores"),
-    probe=Probe("fp32", "bf16 is no faster", 100.0),
+    engine=Probe("openvino-fp32", "the fastest that agrees", 100.0),
+    thawed=ThawedProbe("fp32", "bf16 is no faster", (10_000.0, 500.0)),
     positions=(12, 8),
-    bytes_per_view=(2_000, 100_000),
-    training_rates=(10_000.0, 500.0),
+    sizes=(Sizes(2_000, 2_000), Sizes(100_000, 52_000)),
     free_bytes=100 * GIB,
 )
 
@@ -35,6 +36,7 @@ def test_after_the_plan_nothing_is_auto() -> None:
     assert "auto" not in resolved.to_yaml().split()
     assert [phase.inputs for phase in resolved.phases] == ["stored", "stored"]
     assert resolved.views == 8 and resolved.precision == "fp32" and resolved.monitor == "accuracy"
+    assert resolved.engine == "openvino-fp32" and resolved.stored_as == "float16"
 
 
 def test_what_was_asked_for_stays() -> None:
@@ -56,17 +58,28 @@ def test_imbalanced_classes_are_weighted_and_judged_alike(imbalance: float, weig
     assert f"{imbalance:.1f}x" in why(plan, "class_weights").reason
 
 
-def test_a_small_cache_first_takes_views_then_the_deepest_cut() -> None:
-    eight = 102_000 * (8 * 1000 + 200)
-    half = make_plan(Recipe(cache_gb=eight * 0.6 / GIB), MEASURED)
-    assert half.recipe.views == 4 and "8 would take" in why(half, "views").reason
-    assert half.forecast.disk_bytes == 102_000 * 4200
+def test_a_small_cache_first_takes_eight_bits_then_views_then_the_deepest_cut() -> None:
+    whole = 102_000 * (8 * 1000 + 300)
+    eight_bits = make_plan(Recipe(cache_gb=whole * 0.6 / GIB), MEASURED)
+    assert (eight_bits.recipe.stored_as, eight_bits.recipe.views) == ("uint8", 8)
+    assert "half precision would not fit" in why(eight_bits, "stored_as").reason
+    fewer = make_plan(Recipe(cache_gb=whole * 0.3 / GIB), MEASURED)
+    assert (fewer.recipe.stored_as, fewer.recipe.views) == ("uint8", 4)
+    assert "8 would take" in why(fewer, "views").reason
+    assert fewer.forecast.disk_bytes == 54_000 * 4300
     shallow = make_plan(Recipe(cache_gb=0.05), MEASURED)
     assert [phase.inputs for phase in shallow.recipe.phases] == ["stored", "fresh"]
-    assert shallow.recipe.views == 8 and "more than the cache may" in why(shallow, "phases.1.inputs").reason
+    assert (shallow.recipe.stored_as, shallow.recipe.views) == ("float16", 8)
+    assert "more than the cache may" in why(shallow, "phases.1.inputs").reason
     none = make_plan(Recipe(cache_gb=0), MEASURED)
     assert [phase.inputs for phase in none.recipe.phases] == ["fresh", "fresh"]
     assert none.forecast.disk_bytes == 0
+
+
+def test_what_is_stored_as_asked_gives_way_to_fewer_views() -> None:
+    plan = make_plan(Recipe(stored_as="float16", cache_gb=102_000 * 5000 / GIB), MEASURED)
+    assert (plan.recipe.stored_as, plan.recipe.views) == ("float16", 4)
+    assert why(plan, "stored_as").reason == "as asked"
 
 
 def test_without_augmentation_one_view_is_enough() -> None:
@@ -81,7 +94,7 @@ def test_no_more_views_than_epochs() -> None:
 
 def test_the_forecast_follows_from_the_rates() -> None:
     plan = make_plan(Recipe(), MEASURED)
-    assert plan.forecast.look_seconds == pytest.approx((8 * 1000 + 200) / 100)
+    assert plan.forecast.look_seconds == pytest.approx((8 * 1000 + 300) / 100)
     head, top = plan.forecast.phase_seconds
     assert head == pytest.approx(20 * (1000 / 10_000 + 200 / 25_000))
     assert top == pytest.approx(20 * (1000 / 500 + 200 / 1250))
@@ -91,6 +104,11 @@ def test_the_forecast_follows_from_the_rates() -> None:
 def test_whole_network_training_reads_fresh_pixels() -> None:
     plan = make_plan(
         Recipe(phases=(Recipe().phases[1],)),
-        replace(MEASURED, positions=(0,), bytes_per_view=(1,), training_rates=(10.0,)),
+        replace(
+            MEASURED,
+            positions=(0,),
+            sizes=(Sizes(1, 1),),
+            thawed=ThawedProbe("fp32", "as asked", (10.0,)),
+        ),
     )
     assert plan.recipe.phases[0].inputs == "fresh" and why(plan, "phases.0.inputs").reason == "nothing is frozen"

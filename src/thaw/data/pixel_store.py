@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
+import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,12 +30,12 @@ from thaw.data.manifest import SCHEMA, Manifest
 from thaw.errors import DataError, UnreadableImage
 from thaw.recipe import DecodeSettings
 
-FORMAT = 1
+FORMAT = 2
 """Counts up when what is stored changes its meaning, or `thaw.data.decode` one of its rules."""
 
 OnProgress = Callable[[int, int], None]
 
-_PIXELS, _ROWS = "pixels.bin", "rows.parquet"
+_PIXELS, _ROWS, _ABOUT = "pixels.bin", "rows.parquet", "about.json"
 _FACTS = ("sha256", "bytes", "width", "height", "mode", "status", "reason")
 _SCHEMA = pa.schema(
     [SCHEMA.field(name) for name in _FACTS]
@@ -120,8 +122,10 @@ class PixelStore:
         place = folder / "pixels" / decoding.key(manifest)
         if not atomic.is_intact(place):
             _build(place, manifest, decoding, workers, on_progress)
-        elif on_progress:
-            on_progress(len(manifest), len(manifest))
+        else:
+            os.utime(place / atomic.SEAL)
+            if on_progress:
+                on_progress(len(manifest), len(manifest))
         store = cls(place, spec)
         if settings.strict:
             store._refuse_unreadable(manifest)
@@ -178,6 +182,8 @@ def _build(place: Path, manifest: Manifest, decoding: _Decoding, workers: int, o
                 reason = f"{manifest.file(0)}: {rows[0].reason}" if rows else "there is none"
                 raise DataError(f"{manifest.root}: none of {len(rows)} images can be read ({reason})")
             pq.write_table(pa.Table.from_pylist([vars(row) for row in rows], schema=_SCHEMA), folder / _ROWS)
+            about = {"root": str(manifest.root), "images": len(rows), "size": decoding.spec.size}
+            (folder / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
     except OSError as error:
         if error.errno not in _DISK_FULL:
             raise

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,12 @@ from thaw.classifier.metrics import Metrics, measure
 from thaw.classifier.predict import THRESHOLD, Prediction, predict_files
 from thaw.data.manifest import Manifest
 from thaw.errors import DataError
+from thaw.training.fit import probabilities_at
+from thaw.training.sources import Source
 
 Z95 = 1.959964
+LARGEST_GAP = 0.02
+"""Probability by which features from a fast engine may differ from the shipped path before they are not believed."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,26 @@ def evaluate_rows(
     probabilities = np.array([prediction.probabilities for prediction in predictions if prediction.status == "ok"])
     unreadable = tuple((str(item.path), item.reason) for item in predictions if item.status == "error")
     return summarise(classifier, probabilities, targets[readable], unreadable)
+
+
+@dataclass(frozen=True)
+class StoredEvaluation:
+    """An evaluation from stored features, and the probabilities (N, classes) that it stands on."""
+
+    evaluation: Evaluation
+    probabilities: np.ndarray
+
+
+def evaluate_stored(classifier: Classifier, position: int, source: Source) -> StoredEvaluation:
+    """Evaluate on the features at a cut, running what is above it in fp32 as a shipped classifier does."""
+    probabilities, targets = probabilities_at(classifier, position, source, "fp32")
+    return StoredEvaluation(summarise(classifier, probabilities, targets, ()), probabilities)
+
+
+def gap_to_files(classifier: Classifier, probabilities: np.ndarray, files: Sequence[Path]) -> float:
+    """Largest difference between probabilities (N, classes) and those that the classifier gives for the N files."""
+    shipped = np.array([prediction.probabilities for prediction in predict_files(classifier, files)])
+    return float(np.abs(shipped - probabilities).max()) if shipped.shape == probabilities.shape else float("inf")
 
 
 def targets_for(classifier: Classifier, manifest: Manifest) -> np.ndarray:

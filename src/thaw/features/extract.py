@@ -1,28 +1,35 @@
-"""Look at every image once: decode, augment, run the frozen part, store what lies at each cut, in one pass."""
+"""Look at every image once: draw views, run the frozen part, store what lies at each cut, in one pass.
+
+Three things go on at once: the next batch is drawn, this one runs, the last one is written. All of them leave Python's
+lock, so neither core idles.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from thaw import cache as stores_on_disk
 from thaw.backbones.contract import Backbone
 from thaw.data.augment import Augmentation, render
 from thaw.data.geometry import PixelSpec
 from thaw.data.pixel_store import PixelStore
 from thaw.device import worker_count
-from thaw.features.runner import Runner
-from thaw.features.store import FeatureKey, FeatureStore, open_store, writing
+from thaw.features.engines import FrozenPart
+from thaw.features.store import FeatureKey, FeatureStore, FeatureWriter, StoredType, open_store, writing
 
 OnProgress = Callable[[int, int], None]
+BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -36,54 +43,88 @@ class Look:
     spec: PixelSpec
 
 
+@dataclass(frozen=True)
+class Shelf:
+    """Where features are kept: the cache folder, how they are stored, and how many bytes of them it may hold."""
+
+    cache: Path
+    dtype: StoredType
+    budget: int
+
+
 def extract(
     pixels: PixelStore,
     look: Look,
-    runner: Runner,
-    backbone: Backbone,
+    frozen: FrozenPart,
     positions: Sequence[int],
-    cache: Path,
-    batch_size: int,
+    shelf: Shelf,
     on_progress: OnProgress,
 ) -> dict[int, FeatureStore]:
     """Features of a look at each of `positions`; what an earlier run has stored is read, the rest made in one pass.
 
-    Stored in half precision; a cut whose features are too large for it is stored in float32.
+    A cut whose features are too large for half precision is stored in float32.
     """
-    wanted = {
-        position: _key(pixels, look, runner, backbone, position, "float16") for position in sorted(set(positions))
-    }
+    wanted = {position: _key(pixels, look, frozen, position, shelf.dtype) for position in sorted(set(positions))}
     try:
-        return _fill(pixels, look, runner, wanted, cache, batch_size, on_progress)
+        return _fill(pixels, look, frozen, wanted, shelf, on_progress)
     except OverflowError:
         wider = {position: replace(key, dtype="float32") for position, key in wanted.items()}
-        return _fill(pixels, look, runner, wider, cache, batch_size, on_progress)
+        return _fill(pixels, look, frozen, wider, shelf, on_progress)
 
 
 def _fill(
     pixels: PixelStore,
     look: Look,
-    runner: Runner,
+    frozen: FrozenPart,
     keys: dict[int, FeatureKey],
-    cache: Path,
-    batch_size: int,
+    shelf: Shelf,
     on_progress: OnProgress,
 ) -> dict[int, FeatureStore]:
-    stores = {position: open_store(cache, key) for position, key in keys.items()}
-    missing = [position for position, store in stores.items() if store is None]
+    stores = {position: open_store(shelf.cache, key, look.views) for position, key in keys.items()}
+    absent = [position for position, store in stores.items() if store is None]
     total = len(look.rows) * look.views
-    if missing:
+    if absent:
+        sizes = bytes_per_view(frozen.backbone, absent, shelf.dtype)
+        stores_on_disk.make_room(shelf.cache, total * sum(sizes.values()), shelf.budget)
         with ExitStack() as stack:
-            writers = [stack.enter_context(writing(cache, keys[position])) for position in missing]
-            done = 0
-            for batch in rendered(pixels, look, batch_size):
-                for writer, features in zip(writers, runner.run(batch, missing), strict=True):
-                    writer.append(features)
-                done += len(batch)
-                on_progress(done, total)
-        stores |= {position: open_store(cache, keys[position]) for position in missing}
+            writers = [
+                stack.enter_context(writing(shelf.cache, keys[position], look.views, _about(frozen.backbone, position)))
+                for position in absent
+            ]
+            _pass_through(rendered(pixels, look, BATCH), frozen.runner(absent).run, writers, total, on_progress)
+        stores |= {position: open_store(shelf.cache, keys[position], look.views) for position in absent}
     on_progress(total, total)
     return {position: _present(store) for position, store in stores.items()}
+
+
+def _pass_through(
+    batches: Iterable[Tensor],
+    run: Callable[[Tensor], list[Tensor]],
+    writers: Sequence[FeatureWriter],
+    total: int,
+    on_progress: OnProgress,
+) -> None:
+    """Run every batch and append its outputs, writing behind the run."""
+
+    def write(outputs: list[Tensor]) -> None:
+        for writer, features in zip(writers, outputs, strict=True):
+            writer.append(features)
+
+    with ThreadPoolExecutor(max_workers=1) as behind:
+        done, written = 0, None
+        for batch in batches:
+            outputs = run(batch)
+            _wait(written)
+            written = behind.submit(write, outputs)
+            done += len(batch)
+            on_progress(done, total)
+        _wait(written)
+
+
+def _wait(future: Future[None] | None) -> None:
+    """Let what went wrong in a thread go wrong here."""
+    if future is not None:
+        future.result()
 
 
 def rendered(pixels: PixelStore, look: Look, batch_size: int) -> Iterator[Tensor]:
@@ -107,28 +148,40 @@ def draw(pixels: PixelStore, look: Look, items: Sequence[tuple[int, int]]) -> Te
     return torch.from_numpy(out)
 
 
-def bytes_per_view(backbone: Backbone, positions: Sequence[int]) -> dict[int, int]:
-    """Bytes that one view takes in half precision at each position, found by one small forward pass."""
+def bytes_per_view(backbone: Backbone, positions: Sequence[int], dtype: StoredType = "float16") -> dict[int, int]:
+    """Bytes that one view takes at each position, found by one small forward pass."""
     size = backbone.facts.pixels.size
-    pixels = torch.zeros(1, 3, size, size, device=next(backbone.parameters()).device)
-    sizes, value, start = {}, pixels, 0
+    value, start = torch.zeros(1, 3, size, size, device=next(backbone.parameters()).device), 0
+    sizes = {}
     with torch.no_grad():
         for position in sorted(set(positions)):
             value, start = backbone.run(value, start, position), position
-            sizes[position] = value.numel() * 2
+            sizes[position] = stored_bytes(tuple(value.shape[1:]), dtype)
     return sizes
 
 
-def _key(pixels: PixelStore, look: Look, runner: Runner, backbone: Backbone, position: int, dtype: str) -> FeatureKey:
+def stored_bytes(shape: tuple[int, ...], dtype: StoredType) -> int:
+    """Bytes of one view of features (C, H, W) or (C,)."""
+    if dtype == "uint8" and len(shape) == 3:
+        return int(np.prod(shape)) + 8 * shape[0]
+    return int(np.prod(shape)) * (4 if dtype == "float32" else 2)
+
+
+def _about(backbone: Backbone, position: int) -> Mapping[str, Any]:
+    names = (*backbone.block_names, "head")
+    return {"backbone": backbone.facts.architecture, "cut": names[position]}
+
+
+def _key(pixels: PixelStore, look: Look, frozen: FrozenPart, position: int, dtype: StoredType) -> FeatureKey:
+    facts = frozen.backbone.facts
     return FeatureKey(
         pixels=pixels.key,
         rows=hashlib.sha256(np.ascontiguousarray(look.rows, dtype=np.int64).tobytes()).hexdigest(),
-        views=look.views,
         augmentation=repr((look.augmentation, look.spec)),
         seed=look.seed,
-        backbone=f"{backbone.digest(position)} {backbone.facts.mean} {backbone.facts.std}",
+        backbone=f"{frozen.backbone.digest(position)} {facts.mean} {facts.std}",
         position=position,
-        engine=runner.name,
+        engine=frozen.label,
         dtype=dtype,
     )
 

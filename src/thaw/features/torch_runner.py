@@ -1,4 +1,4 @@
-"""The frozen part executed by PyTorch, eagerly."""
+"""The frozen part executed by PyTorch, eagerly or compiled."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from thaw.backbones.contract import Backbone
 from thaw.backbones.normalise import Normalise
@@ -14,24 +14,46 @@ from thaw.backbones.normalise import Normalise
 Precision = Literal["fp32", "bf16"]
 
 
-class TorchRunner:
-    """Runs blocks from the pixels up to each asked position, in fp32 or under bf16 autocast, channels last."""
+class Frozen(nn.Module):
+    """Blocks from the pixels up to the last of some positions, giving what lies at each of them."""
 
-    def __init__(self, backbone: Backbone, device: torch.device, precision: Precision) -> None:
-        self.name = f"PyTorch {torch.__version__.split('+')[0]} {precision} on {device.type}"
-        self._backbone = backbone
-        self._normalise = Normalise(backbone.facts.mean, backbone.facts.std).to(device)
+    def __init__(self, backbone: Backbone, positions: Sequence[int]) -> None:
+        super().__init__()
+        self.normalise = Normalise(backbone.facts.mean, backbone.facts.std)
+        self.backbone = backbone
+        self.positions = tuple(positions)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Outputs at the positions for pixels (N, S, S, 3) uint8 0..255."""
+        value, start, outputs = self.normalise(pixels), 0, []
+        for position in self.positions:
+            value, start = self.backbone.run(value, start, position), position
+            outputs.append(value)
+        return tuple(outputs)
+
+
+class TorchRunner:
+    """Runs the frozen blocks in fp32 or under bf16 autocast, channels last, perhaps compiled."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        device: torch.device,
+        precision: Precision,
+        positions: Sequence[int],
+        compiled: bool = False,
+    ) -> None:
+        self.positions = tuple(positions)
+        frozen = Frozen(backbone, positions)
+        frozen.normalise.to(device)
+        self._frozen = torch.compile(frozen, dynamic=False) if compiled else frozen
         self._device = device
         self._precision = precision
 
-    def run(self, pixels: Tensor, positions: Sequence[int]) -> list[Tensor]:
-        """Outputs at `positions` (ascending) for pixels (N, S, S, 3) uint8: float32 on the device, no gradients."""
+    def run(self, pixels: Tensor) -> list[Tensor]:
+        """Outputs at the positions for pixels (N, S, S, 3) uint8: float32 on the device, no gradients."""
         with torch.no_grad(), autocast(self._device, self._precision):
-            value, start, outputs = self._normalise(pixels.to(self._device)), 0, []
-            for position in positions:
-                value, start = self._backbone.run(value, start, position), position
-                outputs.append(value.float())
-            return outputs
+            return [output.float() for output in self._frozen(pixels.to(self._device))]
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
+from torch import Tensor
 
 from thaw.classifier.classifier import Classifier
 from thaw.features.torch_runner import Precision, autocast
@@ -25,6 +25,24 @@ class Rates:
 
 
 @dataclass(frozen=True)
+class ThawedProbe:
+    """The number format of the thawed part, why, and images a second of a training step of each phase."""
+
+    precision: Precision
+    reason: str
+    rates: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Images:
+    """How many images there are to train on, to validate on, and to look at once as they are (validation and test)."""
+
+    train: int
+    val: int
+    plain: int
+
+
+@dataclass(frozen=True)
 class Forecast:
     """Seconds and bytes that a run should take; a phase may stop earlier than its last epoch."""
 
@@ -38,30 +56,25 @@ class Forecast:
         return self.look_seconds + sum(self.phase_seconds)
 
 
-def forecast(
-    phases: Sequence[Phase], rates: Rates, train_images: int, val_images: int, views: int, disk_bytes: int
-) -> Forecast:
+def forecast(phases: Sequence[Phase], rates: Rates, images: Images, views: int, disk_bytes: int) -> Forecast:
     """What the phases should take, when `views` views are stored for each phase whose inputs are."""
     stores = any(phase.inputs == "stored" for phase in phases)
-    look = (train_images * views + val_images) / rates.look if stores else 0.0
+    look = (images.train * views + images.plain) / rates.look if stores else 0.0
     seconds = []
     for phase, rate in zip(phases, rates.train, strict=True):
-        epoch = train_images / rate + val_images / (2.5 * rate)
+        epoch = images.train / rate + images.val / (2.5 * rate)
         if phase.inputs == "fresh" and phase.cut != "pixels":
-            epoch += (train_images + val_images) / rates.look
+            epoch += (images.train + images.val) / rates.look
         seconds.append(phase.epochs * epoch)
     return Forecast(look, tuple(seconds), disk_bytes)
 
 
-def training_rate(classifier: Classifier, phase: Phase, precision: Precision) -> float:
-    """Images a second of forward and backward above the phase's cut, on random inputs; weights stay as they are."""
+def training_rate(classifier: Classifier, phase: Phase, precision: Precision, features: Tensor) -> float:
+    """Images a second of forward and backward above the phase's cut on features there; weights stay as they are."""
     backbone = classifier.backbone
     cut = backbone.cut(phase.cut)
-    size = backbone.facts.pixels.size
     backbone.thaw(cut, "frozen")
-    with torch.no_grad():
-        pixels = torch.zeros(min(phase.batch_size, 32), size, size, 3, dtype=torch.uint8, device=classifier.device)
-        inputs = backbone.run(classifier.normalise(pixels), 0, cut.position)
+    inputs = features.repeat(-(-min(phase.batch_size, 32) // len(features)), *[1] * (features.ndim - 1))
     seconds = []
     for _ in range(_WARM_UP + _ROUNDS):
         started = time.perf_counter()

@@ -7,42 +7,87 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from thaw.classifier.classifier import Classifier
 from thaw.data.prepare import Prepared
 from thaw.device import choose_device
-from thaw.features.extract import bytes_per_view
-from thaw.features.runner import probe_precision
-from thaw.planning.costs import training_rate
-from thaw.planning.plan import Measured
+from thaw.features.extract import stored_bytes
+from thaw.features.probe import TOLERANCE, WORTHWHILE, choose_engine, distance_between
+from thaw.features.torch_runner import Precision, autocast
+from thaw.planning.costs import ThawedProbe, training_rate
+from thaw.planning.plan import Measured, Sizes, wanted_views
 from thaw.recipe import Recipe
 from thaw.training.loss import imbalance
 
 PROBE_IMAGES = 16
+THAWED_IMAGES = 8
 
 
 def measure_run(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: Path) -> Measured:
-    """Probe number formats and training steps on real images, and count what is stored; a few seconds."""
+    """Probe engines and training steps on real images, and count what is stored; a few seconds."""
     backbone, manifest = classifier.backbone, prepared.manifest
     device = choose_device(recipe.device)
     classifier.to(device.device)
     train = manifest.indices("train")
+    plain = len(manifest.indices("val")) + len(manifest.indices("test"))
     sample = train[np.linspace(0, len(train) - 1, min(PROBE_IMAGES, len(train))).astype(int)]
     pixels = torch.from_numpy(np.stack([prepared.pixels.plain(int(row)) for row in sample]))
-    probe = probe_precision(backbone, device.device, recipe.precision, pixels)
     positions = tuple(backbone.cut(phase.cut).position for phase in recipe.phases)
-    sizes = bytes_per_view(backbone, positions)
+    at = _features_at(classifier, positions, pixels[:THAWED_IMAGES])
+    frozen = [position for position in positions if position > 0]
+    looks = wanted_views(recipe, range(len(recipe.phases)))[0] * len(train) + plain
     cache.mkdir(parents=True, exist_ok=True)
+    shapes = [tuple(at[position].shape[1:]) for position in positions]
     return Measured(
         task=manifest.task,
         train_images=len(train),
+        plain_images=plain,
         val_images=len(manifest.indices("val")),
         imbalance=imbalance(manifest.targets()[train], len(manifest.classes)),
         facts=backbone.facts,
         device=device,
-        probe=probe,
+        engine=choose_engine(backbone, device.device, recipe.engine, frozen or [0], pixels, looks, cache),
+        thawed=_probe_thawed(recipe, classifier, positions, at),
         positions=positions,
-        bytes_per_view=tuple(sizes[position] for position in positions),
-        training_rates=tuple(training_rate(classifier, phase, probe.precision) for phase in recipe.phases),
+        sizes=tuple(Sizes(stored_bytes(shape, "float16"), stored_bytes(shape, "uint8")) for shape in shapes),
         free_bytes=shutil.disk_usage(cache).free,
     )
+
+
+def _features_at(classifier: Classifier, positions: tuple[int, ...], pixels: Tensor) -> dict[int, Tensor]:
+    """What lies at each cut for some images, in fp32."""
+    value, start, at = classifier.normalise(pixels.to(classifier.device)), 0, {}
+    with torch.no_grad():
+        for position in sorted({*positions, len(classifier.backbone.blocks)}):
+            value, start = classifier.backbone.run(value, start, position), position
+            at[position] = value
+    return at
+
+
+def _probe_thawed(
+    recipe: Recipe, classifier: Classifier, positions: tuple[int, ...], at: dict[int, Tensor]
+) -> ThawedProbe:
+    """Time training steps in fp32 and bf16 and compare what they make of the same features at the lowest cut."""
+    lowest, top = min(positions), len(classifier.backbone.blocks)
+
+    def rates(precision: Precision) -> tuple[float, ...]:
+        return tuple(
+            training_rate(classifier, phase, precision, at[position])
+            for phase, position in zip(recipe.phases, positions, strict=True)
+        )
+
+    if recipe.precision != "auto":
+        return ThawedProbe(recipe.precision, "as asked", rates(recipe.precision))
+    exact = rates("fp32")
+    if lowest == top:
+        return ThawedProbe("fp32", "only the head trains, which any format does in no time", exact)
+    with torch.no_grad(), autocast(classifier.device, "bf16"):
+        rounded = classifier.backbone.run(at[lowest], lowest, top)
+    distance = distance_between(rounded.float(), at[top])
+    quick = rates("bf16")
+    gain = quick[positions.index(lowest)] / exact[positions.index(lowest)]
+    figures = f"bf16 trains the thawed part at {gain:.2f}x the speed of fp32 and differs by {distance:.1%}"
+    if gain >= WORTHWHILE and distance <= TOLERANCE:
+        return ThawedProbe("bf16", f"{figures} (at most {TOLERANCE:.0%})", quick)
+    return ThawedProbe("fp32", f"{figures}; wanted {WORTHWHILE}x and at most {TOLERANCE:.0%}", exact)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from thaw.backbones.contract import Facts
 from thaw.data import augment
 from thaw.device import DeviceChoice
-from thaw.features.runner import Probe
-from thaw.planning.costs import GIB, Forecast, Rates, forecast
+from thaw.features.probe import Probe
+from thaw.features.store import StoredType
+from thaw.planning.costs import GIB, Forecast, Images, Rates, ThawedProbe, forecast
 from thaw.recipe import AugmentSettings, Phase, PreprocessingSettings, Recipe, Task
 from thaw.training.loss import IMBALANCE
 
@@ -28,24 +29,49 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """Bytes that one stored view takes in half precision and in eight bits."""
+
+    float16: int
+    uint8: int
+
+    def of(self, dtype: StoredType) -> int:
+        """Bytes as one type or the other."""
+        return self.uint8 if dtype == "uint8" else self.float16
+
+
+@dataclass(frozen=True)
 class Measured:
     """What was measured before anything is decided.
 
-    `imbalance` is the largest class count over the smallest. `bytes_per_view` and `positions` run along the phases:
-    what one stored view takes at the phase's cut, and where that cut lies (0 at the pixels).
+    `plain_images` are those of validation and test, looked at once as they are. `imbalance` is the largest class count
+    over the smallest. `sizes` and `positions` run along the phases: what one stored view takes at the phase's cut, and
+    where that cut lies (0 at the pixels).
     """
 
     task: Task
     train_images: int
     val_images: int
+    plain_images: int
     imbalance: float
     facts: Facts
     device: DeviceChoice
-    probe: Probe
+    engine: Probe
+    thawed: ThawedProbe
     positions: tuple[int, ...]
-    bytes_per_view: tuple[int, ...]
-    training_rates: tuple[float, ...]
+    sizes: tuple[Sizes, ...]
     free_bytes: int
+
+
+@dataclass(frozen=True)
+class _Storing:
+    """Which phases read stored features, as what, and how many views of each training image."""
+
+    phases: tuple[Phase, ...]
+    views: int
+    dtype: StoredType
+    disk_bytes: int
+    choices: tuple[Choice, ...]
 
 
 @dataclass(frozen=True)
@@ -67,21 +93,23 @@ class Plan:
 def make_plan(recipe: Recipe, measured: Measured) -> Plan:
     """Resolve every "auto" of `recipe`."""
     budget, budget_choice = _budget(recipe, measured)
-    phases, views, disk_bytes, storing = _storing(recipe, measured, budget)
+    storing = _storing(recipe, measured, budget)
     weights = _class_weights(recipe, measured)
     monitor = _monitor(recipe, measured, weights.value)
     resolved = recipe.model_copy(
         update={
             "task": measured.task,
             "device": str(measured.device.device),
-            "precision": measured.probe.precision,
-            "views": views,
+            "engine": measured.engine.engine,
+            "precision": measured.thawed.precision,
+            "views": storing.views,
+            "stored_as": storing.dtype,
             "cache_gb": round(budget / GIB, 3),
             "class_weights": weights.value,
             "monitor": monitor.value,
             "preprocessing": _preprocessing(measured.facts),
             "augment": AugmentSettings(preset=recipe.augment.preset, **asdict(augment.resolve(recipe.augment))),
-            "phases": phases,
+            "phases": storing.phases,
         }
     )
     choices = (
@@ -89,14 +117,16 @@ def make_plan(recipe: Recipe, measured: Measured) -> Plan:
         Choice("backbone", recipe.backbone, f"weights: {measured.facts.origin}"),
         Choice("preprocessing", _describe(measured.facts), measured.facts.preprocessing_origin),
         Choice("device", str(measured.device.device), measured.device.reason),
-        Choice("precision", measured.probe.precision, measured.probe.reason),
+        Choice("engine", measured.engine.engine, measured.engine.reason),
+        Choice("precision", measured.thawed.precision, measured.thawed.reason),
         weights,
         monitor,
         budget_choice,
-        *storing,
+        *storing.choices,
     )
-    rates = Rates(measured.probe.images_per_second, measured.training_rates)
-    predicted = forecast(phases, rates, measured.train_images, measured.val_images, views, disk_bytes)
+    rates = Rates(measured.engine.images_per_second, measured.thawed.rates)
+    images = Images(measured.train_images, measured.val_images, measured.plain_images)
+    predicted = forecast(storing.phases, rates, images, storing.views, storing.disk_bytes)
     return Plan(resolved, choices, predicted)
 
 
@@ -152,34 +182,8 @@ def _budget(recipe: Recipe, measured: Measured) -> tuple[int, Choice]:
     return budget, Choice("cache_gb", f"{budget / GIB:.1f}", f"half of the {measured.free_bytes / GIB:.1f} GiB free")
 
 
-def _storing(recipe: Recipe, measured: Measured, budget: int) -> tuple[tuple[Phase, ...], int, int, tuple[Choice, ...]]:
-    """Which phases read stored features, and with how many views: as many as fit, the deepest cut giving way first."""
-    stored = [
-        index for index, phase in enumerate(recipe.phases) if phase.inputs != "fresh" and measured.positions[index] > 0
-    ]
-    wanted, why = _wanted_views(recipe, stored)
-    views, dropped = wanted, []
-    while stored and _disk(measured, stored, views) > budget:
-        if views > 1 and recipe.views == "auto":
-            views //= 2
-        else:
-            deepest = min(stored, key=lambda index: measured.positions[index])
-            stored.remove(deepest)
-            dropped.append(deepest)
-            views = wanted
-    phases = tuple(
-        phase.model_copy(update={"inputs": "stored" if index in stored else "fresh"})
-        for index, phase in enumerate(recipe.phases)
-    )
-    if views < wanted:
-        why = f"{wanted} would take {_disk(measured, stored, wanted) / GIB:.1f} GiB, the budget is {budget / GIB:.1f}"
-    choices = [Choice("views", str(views), why)] if stored else []
-    for index, phase in enumerate(phases):
-        choices.append(_inputs(measured, phase, index, views, index in dropped))
-    return phases, views, _disk(measured, stored, views), tuple(choices)
-
-
-def _wanted_views(recipe: Recipe, stored: Sequence[int]) -> tuple[int, str]:
+def wanted_views(recipe: Recipe, stored: Iterable[int]) -> tuple[int, str]:
+    """How many stored views the recipe asks for or the training of phases `stored` can use, and why."""
     if recipe.views != "auto":
         return recipe.views, "as asked"
     if not augment.resolve(recipe.augment).changes:
@@ -190,19 +194,61 @@ def _wanted_views(recipe: Recipe, stored: Sequence[int]) -> tuple[int, str]:
     return MOST_VIEWS, "eight stored views train as well as fresh ones each epoch"
 
 
-def _inputs(measured: Measured, phase: Phase, index: int, views: int, dropped: bool) -> Choice:
+def _storing(recipe: Recipe, measured: Measured, budget: int) -> _Storing:
+    """As many views as fit: eight bits give way to fewer views, and those to running the deepest cut anew."""
+    stored = [
+        index for index, phase in enumerate(recipe.phases) if phase.inputs != "fresh" and measured.positions[index] > 0
+    ]
+    wanted, why = wanted_views(recipe, stored)
+    asked = recipe.stored_as
+    dtype: StoredType = "float16" if asked == "auto" else asked
+    views, dropped = wanted, []
+    while stored and _disk(measured, stored, views, dtype) > budget:
+        if dtype == "float16" and asked == "auto":
+            dtype = "uint8"
+        elif views > 1 and recipe.views == "auto":
+            views //= 2
+        else:
+            deepest = min(stored, key=lambda index: measured.positions[index])
+            stored.remove(deepest)
+            dropped.append(deepest)
+            views, dtype = wanted, "float16" if asked == "auto" else asked
+    phases = tuple(
+        phase.model_copy(update={"inputs": "stored" if index in stored else "fresh"})
+        for index, phase in enumerate(recipe.phases)
+    )
+    if views < wanted:
+        size = _disk(measured, stored, wanted, dtype)
+        why = f"{wanted} would take {size / GIB:.1f} GiB, the budget is {budget / GIB:.1f}"
+    choices = []
+    if stored:
+        choices = [Choice("views", str(views), why), Choice("stored_as", dtype, _why_stored_as(recipe, dtype))]
+    for index, phase in enumerate(phases):
+        choices.append(_inputs(measured, phase, index, views, dtype, index in dropped))
+    return _Storing(phases, views, dtype, _disk(measured, stored, views, dtype), tuple(choices))
+
+
+def _why_stored_as(recipe: Recipe, dtype: StoredType) -> str:
+    if recipe.stored_as != "auto":
+        return "as asked"
+    if dtype == "uint8":
+        return "half precision would not fit; eight bits a value with a scale for each channel train as well"
+    return "half precision fits"
+
+
+def _inputs(measured: Measured, phase: Phase, index: int, views: int, dtype: StoredType, dropped: bool) -> Choice:
     setting = f"phases.{index}.inputs"
     if phase.inputs == "stored":
-        size = _disk(measured, [index], views)
+        size = _disk(measured, [index], views, dtype)
         reason = f"{size / 1e6:,.0f} MB for {views} views of {measured.train_images} images at cut {phase.cut}"
         return Choice(setting, "stored", reason)
     if dropped:
-        size = _disk(measured, [index], 1)
+        size = _disk(measured, [index], 1, dtype)
         return Choice(setting, "fresh", f"one view alone would take {size / GIB:.1f} GiB, more than the cache may")
     return Choice(setting, "fresh", "nothing is frozen" if measured.positions[index] == 0 else "as asked")
 
 
-def _disk(measured: Measured, stored: Sequence[int], views: int) -> int:
+def _disk(measured: Measured, stored: Sequence[int], views: int, dtype: StoredType) -> int:
     """Bytes of the stores of some phases; phases with the same cut share one."""
-    sizes = {measured.positions[index]: measured.bytes_per_view[index] for index in stored}
-    return sum(sizes.values()) * (measured.train_images * views + measured.val_images)
+    sizes = {measured.positions[index]: measured.sizes[index].of(dtype) for index in stored}
+    return sum(sizes.values()) * (measured.train_images * views + measured.plain_images)

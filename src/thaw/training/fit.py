@@ -204,16 +204,23 @@ def _step(
 
 def validate(classifier: Classifier, cut: Cut, source: Source, precision: Precision) -> Metrics:
     """Metrics of the classifier over a source at a cut, in eval mode."""
+    probabilities, targets = probabilities_at(classifier, cut.position, source, precision)
+    if not np.isfinite(probabilities).all():
+        return _no_result()
+    return measure(probabilities, targets, classifier.task)
+
+
+def probabilities_at(
+    classifier: Classifier, position: int, source: Source, precision: Precision
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (N, classes) of everything in a source at a cut, in its order and in eval mode, and its targets."""
     classifier.eval()
     probabilities, truth = [], []
     with torch.no_grad(), autocast(classifier.device, precision):
         for inputs, targets in batches(source, batch_size=64, epoch=0, shuffle_seed=None):
-            probabilities.append(classifier.probabilities(classifier.above(inputs, cut.position)).cpu().numpy())
+            probabilities.append(classifier.probabilities(classifier.above(inputs, position)).cpu().numpy())
             truth.append(targets.cpu().numpy())
-    values = np.concatenate(probabilities)
-    if not np.isfinite(values).all():
-        return _no_result()
-    return measure(values, np.concatenate(truth), classifier.task)
+    return np.concatenate(probabilities), np.concatenate(truth)
 
 
 def _no_result() -> Metrics:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+import numpy as np
 import torch
 
 from thaw.backbones.contract import Backbone
 from thaw.data.augment import Augmentation, resolve
 from thaw.data.pixel_store import PixelStore
 from thaw.data.prepare import LabelledRows
-from thaw.features.extract import Look, OnProgress, extract
-from thaw.features.runner import Runner
-from thaw.features.torch_runner import Precision, TorchRunner
-from thaw.recipe import AugmentSettings, Phase, Recipe
+from thaw.features.engines import FrozenPart
+from thaw.features.extract import Look, OnProgress, Shelf, extract
+from thaw.features.store import FeatureStore
+from thaw.recipe import AugmentSettings, Engine, Phase, Recipe
 from thaw.training.fit import PhaseSources
 from thaw.training.sources import FreshSource, Source, StoredSource
 
-LOOK_BATCH = 64
 PLAIN = Augmentation()
 
 
@@ -34,32 +33,62 @@ class PhaseInput:
 
 @dataclass(frozen=True)
 class PhaseReader:
-    """Gives each phase its inputs, and looks at every image once for as many phases as one pass can serve."""
+    """Gives each phase its inputs, and looks at every image once for as many phases as one pass can serve.
+
+    Images of validation and test are looked at together, as they are, so that the final test costs no look either.
+    """
 
     inputs: tuple[PhaseInput, ...]
     pixels: PixelStore
     backbone: Backbone
-    precision: Precision
+    engine: Engine
     train: LabelledRows
     val: LabelledRows
-    cache: Path
+    test: LabelledRows
+    shelf: Shelf
     seed: int
     device: torch.device
     bar: Callable[[str], OnProgress]
 
     def sources_of(self, index: int) -> PhaseSources:
         """Training and validation inputs of phase `index`, made with the weights that the backbone holds now."""
-        own = self.inputs[index]
-        position = self._position(index)
-        spec = self.backbone.facts.pixels
-        seen = Look(self.train.rows, max(own.views, 1), own.augmentation, self.seed, spec)
-        plain = Look(self.val.rows, 1, PLAIN, self.seed, spec)
+        own, position = self.inputs[index], self._position(index)
+        frozen = self._frozen()
+        look = Look(self.train.rows, max(own.views, 1), own.augmentation, self.seed, self.backbone.facts.pixels)
         if own.views == 0:
-            return PhaseSources(self._fresh(seen, position, self.train), self._fresh(plain, position, self.val))
+            plain = replace(look, rows=self.val.rows, views=1, augmentation=PLAIN)
+            return PhaseSources(
+                FreshSource(self.pixels, look, frozen, position, _targets(self.train), self.device),
+                FreshSource(self.pixels, plain, frozen, position, _targets(self.val), self.device),
+            )
         positions = [self._position(other) for other in self._served_with(index)]
-        return PhaseSources(
-            self._stored(seen, positions, position, self.train), self._stored(plain, positions, position, self.val)
+        stores = self._extract(look, frozen, positions)
+        val, _ = self._plain(frozen, positions, position)
+        return PhaseSources(self._stored(stores[position], self.train), val)
+
+    def final_sources(self) -> tuple[int, Source, Source] | None:
+        """The lowest cut of the run, and validation and test inputs there; `None` where some phase stored nothing."""
+        if any(item.views == 0 for item in self.inputs):
+            return None
+        positions = [self._position(index) for index in range(len(self.inputs))]
+        return min(positions), *self._plain(self._frozen(), [min(positions)], min(positions))
+
+    def _plain(self, frozen: FrozenPart, positions: list[int], position: int) -> tuple[Source, Source]:
+        rows = np.concatenate([self.val.rows, self.test.rows])
+        look = Look(rows, 1, PLAIN, self.seed, self.backbone.facts.pixels)
+        array = self._extract(look, frozen, positions)[position].array
+        border = len(self.val.rows)
+        return self._stored(FeatureStore(array[:border]), self.val), self._stored(
+            FeatureStore(array[border:]), self.test
         )
+
+    def _extract(self, look: Look, frozen: FrozenPart, positions: list[int]) -> dict[int, FeatureStore]:
+        views = f", {look.views} views of each" if look.views > 1 else ""
+        bar = self.bar(f"look once at {len(look.rows)} images{views}")
+        return extract(self.pixels, look, frozen, positions, self.shelf, bar)
+
+    def _stored(self, store: FeatureStore, labelled: LabelledRows) -> Source:
+        return StoredSource.of(store, _targets(labelled), self.device, self.seed)
 
     def _served_with(self, index: int) -> list[int]:
         """This phase and the later ones that the same pass serves: same views, and nothing below their cut trained."""
@@ -74,24 +103,12 @@ class PhaseReader:
     def _position(self, index: int) -> int:
         return self.backbone.cut(self.inputs[index].phase.cut).position
 
-    def _stored(self, look: Look, positions: list[int], position: int, labelled: LabelledRows) -> Source:
-        stores = extract(
-            self.pixels,
-            look,
-            self._runner(),
-            self.backbone,
-            positions,
-            self.cache,
-            LOOK_BATCH,
-            self.bar(f"look at {len(look.rows)} images, {look.views} views"),
-        )
-        return StoredSource.of(stores[position], torch.from_numpy(labelled.targets), self.device, self.seed)
+    def _frozen(self) -> FrozenPart:
+        return FrozenPart(self.backbone, self.device, self.engine)
 
-    def _fresh(self, look: Look, position: int, labelled: LabelledRows) -> Source:
-        return FreshSource(self.pixels, look, self._runner(), position, torch.from_numpy(labelled.targets), self.device)
 
-    def _runner(self) -> Runner:
-        return TorchRunner(self.backbone, self.device, self.precision)
+def _targets(labelled: LabelledRows) -> torch.Tensor:
+    return torch.from_numpy(labelled.targets)
 
 
 def phase_inputs(recipe: Recipe) -> tuple[PhaseInput, ...]:

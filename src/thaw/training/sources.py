@@ -13,8 +13,8 @@ from torch import Tensor
 
 from thaw.data.pixel_store import PixelStore
 from thaw.device import derive_seed
+from thaw.features.engines import FrozenPart
 from thaw.features.extract import Look, draw
-from thaw.features.runner import Runner
 from thaw.features.store import FeatureStore
 
 Batch = tuple[Tensor, Tensor]
@@ -44,7 +44,7 @@ class StoredSource:
     @classmethod
     def of(cls, store: FeatureStore, targets: Tensor, device: torch.device, seed: int) -> StoredSource:
         """A source whose first views are drawn from `seed`."""
-        views = store.array.shape[1]
+        views = store.views
         first_view = np.random.default_rng(derive_seed(seed, "first view")).integers(views, size=len(targets))
         return cls(store, targets, device, first_view)
 
@@ -53,7 +53,7 @@ class StoredSource:
 
     def batch(self, chosen: np.ndarray, epoch: int) -> Batch:
         """One gather from the memory map."""
-        views = self.store.array.shape[1]
+        views = self.store.views
         features = self.store.batch(chosen, (self.first_view[chosen] + epoch) % views)
         return features.to(self.device).float(), self.targets[chosen].to(self.device)
 
@@ -64,7 +64,7 @@ class FreshSource:
 
     pixels: PixelStore
     look: Look
-    runner: Runner
+    frozen: FrozenPart
     position: int
     targets: Tensor
     device: torch.device
@@ -75,7 +75,7 @@ class FreshSource:
     def batch(self, chosen: np.ndarray, epoch: int) -> Batch:
         """One batch of new views."""
         drawn = draw(self.pixels, self.look, [(int(row), epoch) for row in self.look.rows[chosen]])
-        return self.runner.run(drawn, [self.position])[0], self.targets[chosen].to(self.device)
+        return self.frozen.runner([self.position]).run(drawn)[0].to(self.device), self.targets[chosen].to(self.device)
 
 
 def batches(source: Source, batch_size: int, epoch: int, shuffle_seed: int | None) -> Iterator[Batch]:

@@ -1,0 +1,86 @@
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from thaw.backbones.contract import Backbone
+from thaw.backbones.timm_backbone import build
+from thaw.features import engines
+from thaw.features.engines import FrozenPart, make_runner, missing
+from thaw.recipe import Engine, PreprocessingSettings
+
+CPU = torch.device("cpu")
+EXACT: tuple[Engine, ...] = ("pytorch-fp32", "openvino-fp32")
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return build("mobilenetv3_small_050", "random", PreprocessingSettings(image_size=64), "avg", 0)
+
+
+def pixels(count: int = 4) -> torch.Tensor:
+    return torch.randint(0, 256, (count, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def outputs(engine: Engine, backbone: Backbone, positions: Sequence[int], count: int = 4) -> list[torch.Tensor]:
+    return make_runner(engine, backbone, CPU, positions).run(pixels(count))
+
+
+@pytest.mark.parametrize("engine", EXACT)
+def test_one_pass_gives_what_lies_at_every_position(engine: Engine, backbone: Backbone) -> None:
+    last = len(backbone.block_names)
+    at_once = outputs(engine, backbone, [3, last - 2, last])
+    for position, features in zip([3, last - 2, last], at_once, strict=True):
+        assert torch.allclose(features, outputs("pytorch-fp32", backbone, [position])[0], atol=1e-4)
+        assert not features.requires_grad and features.dtype == torch.float32
+        with torch.no_grad():
+            assert torch.allclose(backbone.run(features, position, last), at_once[-1], atol=1e-4)
+
+
+def test_an_early_output_is_not_changed_by_what_runs_after_it(backbone: Backbone) -> None:
+    every = list(range(1, len(backbone.block_names) + 1))
+    for position, features in zip(every, outputs("pytorch-fp32", backbone, every, 2), strict=True):
+        alone = outputs("pytorch-fp32", backbone, [position], 2)[0]
+        assert torch.equal(features, alone), backbone.block_names[position - 1]
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 9])
+def test_an_image_gives_the_same_features_however_many_come_with_it(count: int, backbone: Backbone) -> None:
+    last = [len(backbone.block_names)]
+    runner = make_runner("openvino-fp32", backbone, CPU, last)
+    (many,) = runner.run(pixels(count))
+    assert len(many) == count
+    for index in range(count):
+        assert torch.equal(runner.run(pixels(count)[index : index + 1])[0][0], many[index])
+
+
+@pytest.mark.parametrize("engine", ["openvino-bf16", "pytorch-bf16"])
+def test_half_precision_stays_near(engine: Engine, backbone: Backbone) -> None:
+    last = [len(backbone.block_names)]
+    exact, near = outputs("pytorch-fp32", backbone, last)[0], outputs(engine, backbone, last)[0]
+    assert 0 < float((near - exact).norm() / exact.norm()) < 0.05
+
+
+def test_the_pixels_themselves_are_only_normalised_whatever_the_engine(backbone: Backbone) -> None:
+    (normalised,) = outputs("openvino-fp32", backbone, [0])
+    assert torch.equal(normalised, outputs("pytorch-fp32", backbone, [0])[0])
+    assert normalised.shape == (4, 3, 64, 64)
+
+
+def test_a_frozen_part_makes_each_runner_once_and_none_before_it_is_needed(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Sequence[int]] = []
+    whole = engines.make_runner
+    monkeypatch.setattr(engines, "make_runner", lambda *arguments: made.append(arguments[-1]) or whole(*arguments))
+    frozen = FrozenPart(backbone, CPU, "pytorch-fp32")
+    assert not made and "torch" in frozen.label
+    assert frozen.runner([3]) is frozen.runner([3]) is not frozen.runner([4])
+    assert made == [(3,), (4,)]
+
+
+def test_an_engine_that_cannot_run_here_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert missing("openvino-fp32", torch.device("cuda")) == "runs on the CPU only"
+    assert not missing("pytorch-bf16", CPU)
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    assert "pip install openvino" in missing("openvino-bf16", CPU)

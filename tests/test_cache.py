@@ -1,0 +1,49 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from thaw import atomic
+from thaw.cache import clear, kept, make_room
+
+
+def store(cache: Path, kind: str, name: str, size: int, used: float) -> Path:
+    folder = cache / kind / name
+    with atomic.sealed_folder(folder) as building:
+        (building / "data.bin").write_bytes(bytes(size))
+    os.utime(folder / atomic.SEAL, (used, used))
+    return folder
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    store(tmp_path, "features", "old", 1000, 1.0)
+    store(tmp_path, "features", "new", 1000, 3.0)
+    store(tmp_path, "pixels", "images", 5000, 2.0)
+    return tmp_path
+
+
+def test_stores_are_listed_from_the_one_used_longest_ago(cache: Path) -> None:
+    assert [item.folder.name for item in kept(cache)] == ["old", "images", "new"]
+    assert all(item.size > 1000 for item in kept(cache))
+    assert kept(cache / "nowhere") == []
+
+
+def test_room_is_made_by_removing_the_features_that_were_used_longest_ago_and_no_more(cache: Path) -> None:
+    size = kept(cache)[0].size
+    assert not make_room(cache, 10, 2 * size + 10)
+    assert [item.folder.name for item in make_room(cache, 10, 2 * size)] == ["old"]
+    assert [item.folder.name for item in kept(cache)] == ["images", "new"]
+    assert [item.folder.name for item in make_room(cache, 10, 0)] == ["new"]
+    assert [item.folder.name for item in kept(cache)] == ["images"]
+
+
+def test_clearing_takes_one_kind_or_everything(cache: Path) -> None:
+    assert len(clear(cache, ("features",))) == 2
+    assert [item.kind for item in kept(cache)] == ["pixels"]
+    assert len(clear(cache)) == 1 and kept(cache) == []
+
+
+def test_what_is_being_written_is_not_listed(cache: Path) -> None:
+    (cache / "features" / ".half.123.tmp").mkdir()
+    assert len(kept(cache)) == 3
