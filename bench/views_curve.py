@@ -1,0 +1,137 @@
+"""Test accuracy against the number of stored views, up to one fresh view an epoch.
+
+    python bench/views_curve.py DATA --backbone mobilenetv2_100 --weights FILE --epochs 10 --seeds 5
+
+One look gives `--epochs` views of each training image; K views are the first K of them, so K = epochs is fresh
+augmentation in every epoch. Each seed gives another head, order and first view; split and views stay as they are, so
+the columns differ in K alone. Prints mean and standard deviation of the test accuracy, for phase 1 alone and for both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from thaw.backbones.contract import Backbone
+from thaw.backbones.timm_backbone import build
+from thaw.classifier.classifier import Classifier, outputs_of
+from thaw.classifier.head import Head
+from thaw.data.dataset import Dataset
+from thaw.data.prepare import Prepared, prepare
+from thaw.evaluation.evaluate import evaluate_stored
+from thaw.features.extract import Shelf
+from thaw.features.store import FeatureStore
+from thaw.recipe import Engine, Phase, Recipe
+from thaw.run_folder import cache_folder
+from thaw.training.fit import FitSettings, PhaseSources, Watch, fit
+from thaw.training.phases import PhaseReader, phase_inputs
+from thaw.training.sources import Source, StoredSource
+
+
+def reader_of(recipe: Recipe, prepared: Prepared, backbone: Backbone, engine: Engine) -> PhaseReader:
+    """Everything stored, with as many views as the longest phase has epochs."""
+    phases = tuple(phase.model_copy(update={"inputs": "stored"}) for phase in recipe.phases)
+    views = max(phase.epochs for phase in phases)
+    return PhaseReader(
+        inputs=phase_inputs(recipe.model_copy(update={"phases": phases, "views": views})),
+        pixels=prepared.pixels,
+        backbone=backbone,
+        engine=engine,
+        train=prepared.rows("train"),
+        val=prepared.rows("val"),
+        test=prepared.rows("test"),
+        shelf=Shelf(cache_folder(), "float16", 1 << 40),
+        seed=0,
+        device=torch.device("cpu"),
+        bar=lambda title: lambda done, total: None,
+    )
+
+
+def first_views(source: Source, views: int, seed: int) -> StoredSource:
+    """The source with its first views only."""
+    assert isinstance(source, StoredSource)
+    return StoredSource.of(FeatureStore(source.store.array[:, :views]), source.targets, source.device, seed)
+
+
+def accuracy(recipe: Recipe, prepared: Prepared, backbone: Backbone, engine: Engine, views: int, seed: int) -> float:
+    """Test accuracy of one training from stored views; the backbone gets its weights back."""
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    manifest = prepared.manifest
+    outputs = outputs_of(manifest.task, manifest.classes)
+    head = Head(backbone.facts.width, outputs, (), recipe.head.dropout, seed)
+    classifier = Classifier(backbone, head, manifest.classes, manifest.task, recipe.decode)
+    reader = reader_of(recipe, prepared, backbone, engine)
+
+    def sources_of(index: int) -> PhaseSources:
+        whole = reader.sources_of(index)
+        return PhaseSources(first_views(whole.train, views, seed), whole.val)
+
+    with tempfile.TemporaryDirectory() as folder:
+        settings = FitSettings(seed, "fp32", "accuracy", None, Path(folder))
+        fit(classifier, recipe.phases, sources_of, settings, Watch(lambda *_: None, print))
+    final = reader.final_sources()
+    assert final is not None
+    position, _, test = final
+    result = evaluate_stored(classifier, position, test).evaluation.metrics.accuracy
+    backbone.load_state_dict(before)
+    return result
+
+
+def recipes(base: Recipe, epochs: int, cut: str) -> dict[str, Recipe]:
+    """Phase 1 alone, and both phases."""
+    head, top = base.phases
+    phases: Sequence[Phase] = (
+        head.model_copy(update={"epochs": epochs, "patience": None}),
+        top.model_copy(update={"epochs": epochs, "cut": cut, "patience": None}),
+    )
+    return {
+        "head alone": base.model_copy(update={"phases": tuple(phases[:1])}),
+        "both phases": base.model_copy(update={"phases": tuple(phases)}),
+    }
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--backbone", default="mobilenetv2_100")
+    parser.add_argument("--weights", default="published")
+    parser.add_argument("--cut", default="stages:3")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--views", type=int, nargs="+", default=[1, 2, 4, 8, 16])
+    parser.add_argument("--engine", default="openvino-fp32")
+    return parser.parse_args()
+
+
+def main() -> None:
+    asked = parse()
+    base = Recipe(backbone=asked.backbone, weights=asked.weights)
+    backbone = build(asked.backbone, asked.weights)
+    data = Dataset.open(asked.data)
+    spec = backbone.facts.pixels
+    prepared = prepare(data, spec, base.decode, base.split, None, cache_folder(), lambda done, total: None)
+    columns = [*(views for views in asked.views if views < asked.epochs), asked.epochs]
+    for name, recipe in recipes(base, asked.epochs, asked.cut).items():
+        found: dict[int, list[float]] = defaultdict(list)
+        started = time.perf_counter()
+        for seed in range(asked.seeds):
+            for views in columns:
+                found[views].append(accuracy(recipe, prepared, backbone, asked.engine, views, seed))
+        cells = [
+            f"{views}{' (fresh)' if views == asked.epochs else ''}: {statistics.mean(values):.2%} "
+            f"± {statistics.stdev(values):.2%}"
+            for views, values in found.items()
+        ]
+        print(f"{asked.data.name}, {name}, {asked.epochs} epochs, {asked.seeds} seeds: {'; '.join(cells)}", flush=True)
+        print(f"  took {time.perf_counter() - started:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
