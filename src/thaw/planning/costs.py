@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 
 from thaw.classifier.classifier import Classifier
-from thaw.features.torch_runner import Precision, autocast
+from thaw.features.torch_runner import Precision
 from thaw.recipe import Phase
+from thaw.training.arithmetic import training_arithmetic
 
 GIB = 1 << 30
 _WARM_UP, _ROUNDS = 1, 2
@@ -65,7 +66,7 @@ def training_rate(classifier: Classifier, phase: Phase, precision: Precision) ->
     seconds = []
     for _ in range(_WARM_UP + _ROUNDS):
         started = time.perf_counter()
-        with autocast(classifier.device, precision):
+        with training_arithmetic(classifier.device, precision):
             loss = classifier.above(inputs, cut.position).float().square().mean()
         loss.backward()
         float(loss.detach())
