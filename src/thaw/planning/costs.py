@@ -15,6 +15,9 @@ from thaw.training.arithmetic import training_arithmetic
 
 GIB = 1 << 30
 _WARM_UP, _ROUNDS = 1, 2
+# Solving a head: 39 looks at all features for each penalty (solar cells, MobileNetV2, mean of five penalties), each of
+# which reads them twice, from memory that gives 4 GB/s at least.
+_LOOKS_PER_PENALTY, _BYTES_PER_SECOND = 39, 4e9
 
 
 @dataclass(frozen=True)
@@ -40,14 +43,27 @@ class Forecast:
 
 
 def forecast(
-    phases: Sequence[Phase], rates: Rates, train_images: int, val_images: int, views: int, disk_bytes: int
+    phases: Sequence[Phase],
+    rates: Rates,
+    train_images: int,
+    val_images: int,
+    views: int,
+    disk_bytes: int,
+    feature_bytes: int,
 ) -> Forecast:
-    """What the phases should take, when `views` views are stored for each phase whose inputs are."""
+    """What the phases should take, when `views` views are stored for each phase whose inputs are.
+
+    `feature_bytes` is what the pooled features of one view take in memory.
+    """
     stores = any(phase.inputs == "stored" for phase in phases)
     look = (train_images * views + val_images) / rates.look if stores else 0.0
     seconds = []
     for phase, rate in zip(phases, rates.train, strict=True):
-        epoch = train_images / rate + val_images / (2.5 * rate)
+        if phase.solver == "lbfgs":
+            epoch = _LOOKS_PER_PENALTY * 2 * train_images * views * feature_bytes / _BYTES_PER_SECOND
+        else:
+            epoch = train_images / rate
+        epoch += val_images / (2.5 * rate)
         if phase.inputs == "fresh" and phase.cut != "pixels":
             epoch += (train_images + val_images) / rates.look
         seconds.append(phase.epochs * epoch)

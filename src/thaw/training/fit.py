@@ -29,8 +29,10 @@ from thaw.training.arithmetic import training_arithmetic
 from thaw.training.checkpoint import Progress
 from thaw.training.history import EpochRecord, best_index, divergence, plateau_factor, should_stop
 from thaw.training.loss import Loss, make_loss
+from thaw.training.mixup import draw_blend
 from thaw.training.optimizer import set_rate
 from thaw.training.schedule import factor_at
+from thaw.training.solve import PENALTIES, HeadSolver
 from thaw.training.sources import Source, batches
 from thaw.training.state import Learning, load_weights, save, weights_of
 
@@ -121,9 +123,11 @@ def _fit_phase(
         progress = replace(progress, batch_size=phase.batch_size)
         learning.save_last(progress)
     loss = make_loss(classifier.task, settings.class_weights, phase.label_smoothing)
-    while progress.epoch < phase.epochs and not should_stop(progress.records, phase, settings.monitor):
+    solver = HeadSolver(classifier, sources.train, loss) if phase.solver == "lbfgs" else None
+    epochs = min(phase.epochs, len(PENALTIES)) if solver else phase.epochs
+    while progress.epoch < epochs and not should_stop(progress.records, phase, settings.monitor):
         try:
-            record = _fit_epoch(classifier, phase, cut, sources, settings, progress, learning.optimizer, loss)
+            record = _fit_epoch(classifier, phase, cut, sources, settings, progress, learning.optimizer, loss, solver)
         except OutOfMemory as error:
             progress = _halve_batch(progress, phase, watch, error)
             learning = Learning(classifier, phases, index, settings.checkpoints)
@@ -154,30 +158,54 @@ def _fit_epoch(
     progress: Progress,
     optimizer: Optimizer,
     loss: Loss,
+    solver: HeadSolver | None,
 ) -> EpochRecord:
     started = time.perf_counter()
-    seed = derive_seed(settings.seed, phase.name)
-    torch.manual_seed(derive_seed(seed, progress.epoch))
-    batch_size = progress.batch_size or phase.batch_size
-    steps = -(-len(sources.train) // batch_size)
-    slowdown = plateau_factor(progress.records, phase) if phase.schedule == "plateau" else 1.0
-    classifier.train()
-    total, seen, factor = torch.zeros((), device=classifier.device), 0, 1.0
-    for step, (inputs, targets) in enumerate(batches(sources.train, batch_size, progress.epoch, seed)):
-        factor = slowdown * factor_at(phase, progress.epoch * steps + step, steps)
-        set_rate(optimizer, factor)
-        value = _step(classifier, cut, inputs, targets, loss, optimizer, settings.precision)
-        total, seen = total + value * len(targets), seen + len(targets)
-    train_loss = float(total / seen)
+    if solver:
+        lr = PENALTIES[progress.epoch]
+        train_loss = solver.solve(lr)
+    else:
+        lr, train_loss = _train_epoch(classifier, phase, cut, sources.train, settings, progress, optimizer, loss)
     return EpochRecord(
         phase=phase.name,
         epoch=progress.epoch + 1,
         cut=cut.name,
-        lr=phase.lr * factor,
+        lr=lr,
         train_loss=train_loss,
         val=validate(classifier, cut, sources.val, settings.precision) if math.isfinite(train_loss) else _no_result(),
         seconds=time.perf_counter() - started,
     )
+
+
+def _train_epoch(
+    classifier: Classifier,
+    phase: Phase,
+    cut: Cut,
+    source: Source,
+    settings: FitSettings,
+    progress: Progress,
+    optimizer: Optimizer,
+    loss: Loss,
+) -> tuple[float, float]:
+    """One view of every image, step by step; gives the last step's learning rate and the mean loss."""
+    seed = derive_seed(settings.seed, phase.name)
+    torch.manual_seed(derive_seed(seed, progress.epoch))
+    batch_size = progress.batch_size or phase.batch_size
+    steps = -(-len(source) // batch_size)
+    slowdown = plateau_factor(progress.records, phase) if phase.schedule == "plateau" else 1.0
+    classifier.train()
+    total, seen, factor = torch.zeros((), device=classifier.device), 0, 1.0
+    for step, (inputs, targets) in enumerate(batches(source, batch_size, progress.epoch, seed)):
+        step_loss = loss
+        if phase.mixup:
+            mixed = derive_seed(seed, "mixup", progress.epoch, step)
+            blend = draw_blend(phase.mixup, len(inputs), mixed, inputs.device)
+            inputs, step_loss = blend.inputs(inputs), blend.loss(loss)
+        factor = slowdown * factor_at(phase, progress.epoch * steps + step, steps)
+        set_rate(optimizer, factor)
+        value = _step(classifier, cut, inputs, targets, step_loss, optimizer, settings.precision)
+        total, seen = total + value * len(targets), seen + len(targets)
+    return phase.lr * factor, float(total / seen)
 
 
 def _step(
