@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import thaw
@@ -16,6 +17,7 @@ from thaw.progress import Silent
 from thaw.recipe import Phase, Recipe
 from thaw.run_folder import RunFolder
 from thaw.training import fit
+from thaw.training.solve import PENALTIES
 
 
 class Interruption(Exception):
@@ -152,6 +154,22 @@ def test_resuming_with_another_recipe_or_other_images_is_refused_with_the_differ
         finetune(dataset(35), quick, runs, resume=True, watch=Silent())
     finetune(dataset(36), quick, runs, resume=True, watch=Silent())
     assert RunFolder(runs / "train-1").is_finished
+
+
+def test_a_solved_head_trains_resumes_and_tries_one_penalty_an_epoch(
+    images: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    solved = quick.with_settings({"phases.0.solver": "auto", "phases.0.epochs": 5})
+    whole = finetune(Dataset.open(images), solved, tmp_path / "a", watch=Silent())
+    with pytest.raises(Interruption):
+        finetune(Dataset.open(images), solved, tmp_path / "b", watch=Unplugged(2))
+    resumed = finetune(Dataset.open(images), None, tmp_path / "b", resume=True, watch=Silent())
+    assert all(torch.equal(value, resumed.state_dict()[key]) for key, value in whole.state_dict().items())
+    with (tmp_path / "a" / "train-1" / "metrics.csv").open() as stream:
+        rows = [row for row in csv.DictReader(stream) if row["phase"] == "head"]
+    assert [float(row["lr"]) for row in rows] == pytest.approx(PENALTIES[: len(rows)], rel=1e-4)
+    losses = [float(row["train_loss"]) for row in rows]
+    assert losses == sorted(losses, reverse=True)
 
 
 def test_out_of_memory_halves_the_batch_says_so_and_goes_on(

@@ -25,6 +25,13 @@ def test_a_recipe_survives_yaml(tmp_path: Path) -> None:
     assert recipe.head.hidden == (256, 64)
 
 
+@pytest.mark.parametrize("settings", [{"phases.0.cut": "stages:1"}, {"head.hidden": "[64]"}, {"phases.0.mixup": 0.2}])
+def test_only_a_linear_head_can_be_solved(settings: dict[str, object]) -> None:
+    asked = Recipe().with_settings({"phases.0.solver": "lbfgs"})
+    with pytest.raises(RecipeError, match="phase head: solver lbfgs needs cut head"):
+        asked.with_settings(settings)
+
+
 @given(
     epochs=st.integers(1, 500),
     lr=st.floats(1e-7, 1.0),

@@ -18,7 +18,7 @@ from thaw.data.dataset import Dataset
 from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import Manifest
 from thaw.data.prepare import Prepared, prepare
-from thaw.device import choose_device, derive_seed
+from thaw.device import choose_device, derive_seed, keep_freed_memory
 from thaw.evaluation.evaluate import LARGEST_GAP, Evaluation, evaluate_rows, evaluate_stored, gap_to_files
 from thaw.features.extract import Shelf
 from thaw.planning.costs import GIB
@@ -59,6 +59,7 @@ def finetune(
     With `resume` the newest unfinished run under `runs` goes on; without a `recipe` that is the one it began with.
     Raises a `ThawError` in one sentence for anything that a person can mend.
     """
+    keep_freed_memory()
     watch = watch or Terminal()
     started = time.perf_counter()
     try:
@@ -73,11 +74,13 @@ def finetune(
 
 def load(path: str | Path) -> Classifier:
     """The classifier of a finished run or of a bundle."""
+    keep_freed_memory()
     return read_bundle(bundle_of(Path(path)))
 
 
 def evaluate(classifier: Classifier, dataset: Dataset, watch: Watcher | None = None) -> Evaluation:
     """Metrics of a classifier on every image of a labelled data set."""
+    keep_freed_memory()
     watch = watch or Silent()
     try:
         return evaluate_rows(classifier, dataset.manifest, np.arange(len(dataset)), watch.bar("evaluate"))

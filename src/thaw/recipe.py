@@ -132,6 +132,15 @@ class Phase(Section):
         5, ge=1, description="Epochs without a better validation result before the phase stops; null for never."
     )
     batch_size: int = Field(32, ge=1, le=65536, description="Images in one step.")
+    solver: Literal["auto", "steps", "lbfgs"] = Field(
+        "auto",
+        description="steps: the optimizer, batch by batch; lbfgs: a linear head is solved for all stored views at "
+        "once, and validation chooses its L2 penalty (epochs is then how many are tried, and optimizer, lr, schedule, "
+        "batch_size and weight_decay have no say); auto: lbfgs where the phase trains nothing but a linear head.",
+    )
+    mixup: float = Field(
+        0.0, ge=0, le=10, description="Blend pairs of images at the cut, in shares from Beta(mixup, mixup); 0 for none."
+    )
     label_smoothing: Fraction = Field(0.0, description="Share of the target spread over all classes.")
     batchnorm: Literal["frozen", "train"] = Field(
         "frozen", description="Whether BatchNorm above the cut keeps its statistics or learns new ones."
@@ -202,6 +211,19 @@ class Recipe(Section):
         if len(set(names)) < len(names):
             raise ValueError(f"two phases share a name: {', '.join(names)}")
         return self
+
+    @model_validator(mode="after")
+    def _only_a_linear_head_can_be_solved(self) -> Recipe:
+        for phase in self.phases:
+            if phase.solver == "lbfgs" and not self.can_solve(phase):
+                raise ValueError(
+                    f"phase {phase.name}: solver lbfgs needs cut head, no hidden layers in the head, and mixup 0"
+                )
+        return self
+
+    def can_solve(self, phase: Phase) -> bool:
+        """Whether a phase trains nothing but a linear head on what images give, so that it can be solved at once."""
+        return phase.cut == "head" and not self.head.hidden and phase.mixup == 0
 
     @property
     def resolved_precision(self) -> Literal["fp32", "bf16"]:

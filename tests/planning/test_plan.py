@@ -9,6 +9,7 @@ from thaw.features.probe import Probe
 from thaw.planning.costs import GIB, ThawedProbe
 from thaw.planning.plan import Choice, Measured, Plan, Sizes, make_plan
 from thaw.recipe import AugmentSettings, PreprocessingSettings, Recipe
+from thaw.training.solve import PENALTIES
 
 MEASURED = Measured(
     task="multiclass",
@@ -93,12 +94,35 @@ def test_no_more_views_than_epochs() -> None:
 
 
 def test_the_forecast_follows_from_the_rates() -> None:
-    plan = make_plan(Recipe(), MEASURED)
+    plan = make_plan(Recipe().with_settings({"phases.0.solver": "steps"}), MEASURED)
     assert plan.forecast.look_seconds == pytest.approx((8 * 1000 + 300) / 100)
     head, top = plan.forecast.phase_seconds
     assert head == pytest.approx(20 * (1000 / 10_000 + 200 / 25_000))
     assert top == pytest.approx(20 * (1000 / 500 + 200 / 1250))
     assert plan.forecast.seconds == pytest.approx(plan.forecast.look_seconds + head + top)
+
+
+def test_a_head_that_is_one_linear_layer_is_solved_where_its_features_fit_into_memory() -> None:
+    plan = make_plan(Recipe(), MEASURED)
+    assert [phase.solver for phase in plan.recipe.phases] == ["lbfgs", "steps"]
+    assert plan.recipe.phases[0].epochs == len(PENALTIES)
+    width, seconds = MEASURED.facts.width, plan.forecast.phase_seconds[0]
+    assert seconds == pytest.approx(len(PENALTIES) * (39 * 2 * 8000 * width * 4 / 4e9 + 200 / 25_000))
+
+
+@pytest.mark.parametrize(
+    ("settings", "images", "reason"),
+    [
+        ({"head.hidden": "[64]"}, 1000, "more than a linear head"),
+        ({"phases.0.mixup": 0.2}, 1000, "more than a linear head"),
+        ({"phases.0.inputs": "fresh"}, 1000, "not stored"),
+        ({}, 1_000_000, "GiB of memory"),
+    ],
+)
+def test_else_it_is_trained_step_by_step(settings: dict[str, object], images: int, reason: str) -> None:
+    plan = make_plan(Recipe(cache_gb=10_000).with_settings(settings), replace(MEASURED, train_images=images))
+    assert plan.recipe.phases[0].solver == "steps" and plan.recipe.phases[0].epochs == 20
+    assert reason in why(plan, "phases.0.solver").reason
 
 
 def test_whole_network_training_reads_fresh_pixels() -> None:

@@ -31,6 +31,8 @@ class Classifier(nn.Module):
         self.classes = tuple(classes)
         self.task: Task = task
         self.decode = decode
+        # As the images lie, so that no convolution turns its weights around at every step.
+        self.to(memory_format=torch.channels_last)
         self.eval()
 
     @property

@@ -14,10 +14,11 @@ from thaw.data.prepare import Prepared
 from thaw.device import choose_device
 from thaw.features.extract import stored_bytes
 from thaw.features.probe import TOLERANCE, WORTHWHILE, choose_engine, distance_between
-from thaw.features.torch_runner import Precision, autocast
+from thaw.features.torch_runner import Precision
 from thaw.planning.costs import ThawedProbe, training_rate
 from thaw.planning.plan import Measured, Sizes, wanted_views
 from thaw.recipe import Recipe
+from thaw.training.arithmetic import training_arithmetic
 from thaw.training.loss import imbalance
 
 PROBE_IMAGES = 16
@@ -82,7 +83,7 @@ def _probe_thawed(
     exact = rates("fp32")
     if lowest == top:
         return ThawedProbe("fp32", "only the head trains, which any format does in no time", exact)
-    with torch.no_grad(), autocast(classifier.device, "bf16"):
+    with torch.no_grad(), training_arithmetic(classifier.device, "bf16"):
         rounded = classifier.backbone.run(at[lowest], lowest, top)
     distance = distance_between(rounded.float(), at[top])
     quick = rates("bf16")

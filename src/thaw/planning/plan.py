@@ -14,9 +14,11 @@ from thaw.features.store import StoredType
 from thaw.planning.costs import GIB, Forecast, Images, Rates, ThawedProbe, forecast
 from thaw.recipe import AugmentSettings, Phase, PreprocessingSettings, Recipe, Task
 from thaw.training.loss import IMBALANCE
+from thaw.training.solve import PENALTIES
 
 MOST_VIEWS = 8
 SHARE_OF_FREE_DISK = 0.5
+MOST_SOLVED_BYTES = 2 * GIB
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def make_plan(recipe: Recipe, measured: Measured) -> Plan:
     """Resolve every "auto" of `recipe`."""
     budget, budget_choice = _budget(recipe, measured)
     storing = _storing(recipe, measured, budget)
+    phases, solving = _solving(recipe, measured, storing.phases, storing.views)
     weights = _class_weights(recipe, measured)
     monitor = _monitor(recipe, measured, weights.value)
     resolved = recipe.model_copy(
@@ -109,7 +112,7 @@ def make_plan(recipe: Recipe, measured: Measured) -> Plan:
             "monitor": monitor.value,
             "preprocessing": _preprocessing(measured.facts),
             "augment": AugmentSettings(preset=recipe.augment.preset, **asdict(augment.resolve(recipe.augment))),
-            "phases": storing.phases,
+            "phases": phases,
         }
     )
     choices = (
@@ -123,10 +126,11 @@ def make_plan(recipe: Recipe, measured: Measured) -> Plan:
         monitor,
         budget_choice,
         *storing.choices,
+        *solving,
     )
     rates = Rates(measured.engine.images_per_second, measured.thawed.rates)
     images = Images(measured.train_images, measured.val_images, measured.plain_images)
-    predicted = forecast(storing.phases, rates, images, storing.views, storing.disk_bytes)
+    predicted = forecast(phases, rates, images, storing.views, storing.disk_bytes, _feature_bytes(measured))
     return Plan(resolved, choices, predicted)
 
 
@@ -246,6 +250,34 @@ def _inputs(measured: Measured, phase: Phase, index: int, views: int, dtype: Sto
         size = _disk(measured, [index], 1, dtype)
         return Choice(setting, "fresh", f"one view alone would take {size / GIB:.1f} GiB, more than the cache may")
     return Choice(setting, "fresh", "nothing is frozen" if measured.positions[index] == 0 else "as asked")
+
+
+def _solving(
+    recipe: Recipe, measured: Measured, phases: Sequence[Phase], views: int
+) -> tuple[tuple[Phase, ...], tuple[Choice, ...]]:
+    """Which phases solve the head instead of stepping towards it."""
+    resolved, choices = [], []
+    size = measured.train_images * views * _feature_bytes(measured)
+    for index, phase in enumerate(phases):
+        solver, reason = phase.solver, "as asked"
+        if phase.solver == "auto":
+            if not recipe.can_solve(phase):
+                solver, reason = "steps", "trains more than a linear head"
+            elif phase.inputs != "stored":
+                solver, reason = "steps", "features are not stored"
+            elif size > MOST_SOLVED_BYTES:
+                solver, reason = "steps", f"all views at once would take {size / GIB:.1f} GiB of memory"
+            else:
+                solver, reason = "lbfgs", f"a linear head on {size / 1e6:,.0f} MB of features has one best solution"
+        epochs = min(phase.epochs, len(PENALTIES)) if solver == "lbfgs" else phase.epochs
+        resolved.append(phase.model_copy(update={"solver": solver, "epochs": epochs}))
+        choices.append(Choice(f"phases.{index}.solver", solver, reason))
+    return tuple(resolved), tuple(choices)
+
+
+def _feature_bytes(measured: Measured) -> int:
+    """What the pooled features of one view take in memory, as float32."""
+    return 4 * measured.facts.width
 
 
 def _disk(measured: Measured, stored: Sequence[int], views: int, dtype: StoredType) -> int:

@@ -21,16 +21,20 @@ from thaw.backbones.contract import Cut
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.metrics import Metrics, measure
 from thaw.device import derive_seed
-from thaw.errors import ResumeError, TrainingError
+from thaw.errors import TrainingError
 from thaw.features.torch_runner import Precision, autocast
 from thaw.recipe import Monitor, Phase
 from thaw.training import checkpoint
-from thaw.training.checkpoint import Checkpoint, Progress
+from thaw.training.arithmetic import training_arithmetic
+from thaw.training.checkpoint import Progress
 from thaw.training.history import EpochRecord, best_index, divergence, plateau_factor, should_stop
 from thaw.training.loss import Loss, make_loss
-from thaw.training.optimizer import load_state_tensors, make_optimizer, set_rate, state_tensors
+from thaw.training.mixup import draw_blend
+from thaw.training.optimizer import set_rate
 from thaw.training.schedule import factor_at
+from thaw.training.solve import PENALTIES, HeadSolver
 from thaw.training.sources import Source, batches
+from thaw.training.state import Learning, load_weights, save, weights_of
 
 
 @dataclass(frozen=True)
@@ -83,17 +87,18 @@ def fit(
     `sources_of(i)` gives the inputs of phase `i`; it is asked when the phase begins, with the classifier holding the
     weights that the phase starts from. Raises `TrainingError` when no epoch gave a usable result.
     """
-    saved = checkpoint.read(settings.checkpoints, "last")
+    folder = settings.checkpoints
+    saved = checkpoint.read(folder, "last")
     progress = saved.progress if saved else Progress()
-    untrained = {key: value.clone() for key, value in _weights(classifier, phases).items()}
+    untrained = {key: value.clone() for key, value in weights_of(classifier, phases).items()}
     for index in range(progress.phase, len(phases)):
-        if not _load_weights(classifier, settings.checkpoints, "best"):
+        if not load_weights(classifier, folder, "best"):
             classifier.load_state_dict(untrained, strict=False)
         sources = sources_of(index)
         progress = _fit_phase(classifier, phases, index, sources, settings, watch, progress)
         progress = replace(progress, phase=index + 1, epoch=0, batch_size=None)
-        _save(classifier, phases, progress, {}, settings, "last")
-    if not _load_weights(classifier, settings.checkpoints, "best"):
+        save(classifier, phases, progress, folder, "last")
+    if not load_weights(classifier, folder, "best"):
         raise TrainingError("no epoch of any phase gave a finite loss: " + " ".join(progress.notes))
     classifier.eval()
     return progress
@@ -111,25 +116,27 @@ def _fit_phase(
     phase = phases[index]
     cut = classifier.backbone.cut(phase.cut)
     classifier.backbone.thaw(cut, phase.batchnorm)
-    optimizer, names = _optimizer_of(classifier, phase)
+    learning = Learning(classifier, phases, index, settings.checkpoints)
     if progress.epoch or progress.batch_size:
-        _restore(classifier, optimizer, names, settings)
+        learning.restore_last()
     else:
         progress = replace(progress, batch_size=phase.batch_size)
-        _save(classifier, phases, progress, state_tensors(optimizer, names), settings, "last")
+        learning.save_last(progress)
     loss = make_loss(classifier.task, settings.class_weights, phase.label_smoothing)
-    while progress.epoch < phase.epochs and not should_stop(progress.records, phase, settings.monitor):
+    solver = HeadSolver(classifier, sources.train, loss) if phase.solver == "lbfgs" else None
+    epochs = min(phase.epochs, len(PENALTIES)) if solver else phase.epochs
+    while progress.epoch < epochs and not should_stop(progress.records, phase, settings.monitor):
         try:
-            record = _fit_epoch(classifier, phase, cut, sources, settings, progress, optimizer, loss)
+            record = _fit_epoch(classifier, phase, cut, sources, settings, progress, learning.optimizer, loss, solver)
         except OutOfMemory as error:
             progress = _halve_batch(progress, phase, watch, error)
-            optimizer, names = _optimizer_of(classifier, phase)
-            _restore(classifier, optimizer, names, settings)
+            learning = Learning(classifier, phases, index, settings.checkpoints)
+            learning.restore_last()
             continue
         progress = replace(progress, epoch=progress.epoch + 1, records=(*progress.records, record))
         is_best = best_index(progress.records, settings.monitor) == len(progress.records) - 1
         if is_best:
-            _save(classifier, phases, progress, {}, settings, "best")
+            save(classifier, phases, progress, settings.checkpoints, "best")
         watch.on_epoch(progress.records, is_best)
         if why := divergence(progress.records, phase):
             note = (
@@ -138,7 +145,7 @@ def _fit_phase(
             )
             watch.on_note(note)
             return replace(progress, notes=(*progress.notes, note))
-        _save(classifier, phases, progress, state_tensors(optimizer, names), settings, "last")
+        learning.save_last(progress)
     return progress
 
 
@@ -151,30 +158,54 @@ def _fit_epoch(
     progress: Progress,
     optimizer: Optimizer,
     loss: Loss,
+    solver: HeadSolver | None,
 ) -> EpochRecord:
     started = time.perf_counter()
-    seed = derive_seed(settings.seed, phase.name)
-    torch.manual_seed(derive_seed(seed, progress.epoch))
-    batch_size = progress.batch_size or phase.batch_size
-    steps = -(-len(sources.train) // batch_size)
-    slowdown = plateau_factor(progress.records, phase) if phase.schedule == "plateau" else 1.0
-    classifier.train()
-    total, seen, factor = torch.zeros((), device=classifier.device), 0, 1.0
-    for step, (inputs, targets) in enumerate(batches(sources.train, batch_size, progress.epoch, seed)):
-        factor = slowdown * factor_at(phase, progress.epoch * steps + step, steps)
-        set_rate(optimizer, factor)
-        value = _step(classifier, cut, inputs, targets, loss, optimizer, settings.precision)
-        total, seen = total + value * len(targets), seen + len(targets)
-    train_loss = float(total / seen)
+    if solver:
+        lr = PENALTIES[progress.epoch]
+        train_loss = solver.solve(lr)
+    else:
+        lr, train_loss = _train_epoch(classifier, phase, cut, sources.train, settings, progress, optimizer, loss)
     return EpochRecord(
         phase=phase.name,
         epoch=progress.epoch + 1,
         cut=cut.name,
-        lr=phase.lr * factor,
+        lr=lr,
         train_loss=train_loss,
         val=validate(classifier, cut, sources.val, settings.precision) if math.isfinite(train_loss) else _no_result(),
         seconds=time.perf_counter() - started,
     )
+
+
+def _train_epoch(
+    classifier: Classifier,
+    phase: Phase,
+    cut: Cut,
+    source: Source,
+    settings: FitSettings,
+    progress: Progress,
+    optimizer: Optimizer,
+    loss: Loss,
+) -> tuple[float, float]:
+    """One view of every image, step by step; gives the last step's learning rate and the mean loss."""
+    seed = derive_seed(settings.seed, phase.name)
+    torch.manual_seed(derive_seed(seed, progress.epoch))
+    batch_size = progress.batch_size or phase.batch_size
+    steps = -(-len(source) // batch_size)
+    slowdown = plateau_factor(progress.records, phase) if phase.schedule == "plateau" else 1.0
+    classifier.train()
+    total, seen, factor = torch.zeros((), device=classifier.device), 0, 1.0
+    for step, (inputs, targets) in enumerate(batches(source, batch_size, progress.epoch, seed)):
+        step_loss = loss
+        if phase.mixup:
+            mixed = derive_seed(seed, "mixup", progress.epoch, step)
+            blend = draw_blend(phase.mixup, len(inputs), mixed, inputs.device)
+            inputs, step_loss = blend.inputs(inputs), blend.loss(loss)
+        factor = slowdown * factor_at(phase, progress.epoch * steps + step, steps)
+        set_rate(optimizer, factor)
+        value = _step(classifier, cut, inputs, targets, step_loss, optimizer, settings.precision)
+        total, seen = total + value * len(targets), seen + len(targets)
+    return phase.lr * factor, float(total / seen)
 
 
 def _step(
@@ -187,7 +218,7 @@ def _step(
     precision: Precision,
 ) -> Tensor:
     try:
-        with autocast(classifier.device, precision):
+        with training_arithmetic(classifier.device, precision):
             logits = classifier.above(inputs, cut.position)
         value = loss(logits.float(), targets)
         optimizer.zero_grad(set_to_none=True)
@@ -234,55 +265,3 @@ def _halve_batch(progress: Progress, phase: Phase, watch: Watch, error: OutOfMem
     note = f"phase {phase.name}: out of memory at batch size {batch_size}; going on with {batch_size // 2}"
     watch.on_note(note)
     return replace(progress, batch_size=batch_size // 2, notes=(*progress.notes, note))
-
-
-def _optimizer_of(classifier: Classifier, phase: Phase) -> tuple[Optimizer, dict]:
-    """An optimizer over everything that trains, and each parameter's name."""
-    trained = [(name, parameter, 0) for name, parameter in _named(classifier.head, "head")]
-    trained += [
-        (f"backbone.{name}", parameter, 1 + classifier.backbone.depth_of(name))
-        for name, parameter in classifier.backbone.named_parameters()
-        if parameter.requires_grad
-    ]
-    return make_optimizer(trained, phase), {parameter: name for name, parameter, _ in trained}
-
-
-def _named(module: torch.nn.Module, prefix: str) -> list[tuple[str, torch.nn.Parameter]]:
-    return [(f"{prefix}.{name}", parameter) for name, parameter in module.named_parameters()]
-
-
-def _save(
-    classifier: Classifier,
-    phases: Sequence[Phase],
-    progress: Progress,
-    optimizer: dict[str, Tensor],
-    settings: FitSettings,
-    name: str,
-) -> None:
-    checkpoint.write(settings.checkpoints, name, Checkpoint(_weights(classifier, phases), optimizer, progress))
-
-
-def _weights(classifier: Classifier, phases: Sequence[Phase]) -> dict[str, Tensor]:
-    """The head and every block that some phase trains, later ones too.
-
-    A later phase that loses is undone by loading an earlier phase's best, which must hold all that the later one moved.
-    """
-    lowest = min(classifier.backbone.cut(phase.cut).position for phase in phases)
-    weights = {f"backbone.{key}": value for key, value in classifier.backbone.state_from(lowest).items()}
-    return weights | {f"head.{key}": value for key, value in classifier.head.state_dict().items()}
-
-
-def _restore(classifier: Classifier, optimizer: Optimizer, names: dict, settings: FitSettings) -> None:
-    """Put weights and optimizer back to the last checkpoint."""
-    saved = _load_weights(classifier, settings.checkpoints, "last")
-    if saved:
-        load_state_tensors(optimizer, names, saved.optimizer)
-
-
-def _load_weights(classifier: Classifier, folder: Path, name: str) -> Checkpoint | None:
-    saved = checkpoint.read(folder, name)
-    if saved:
-        unexpected = classifier.load_state_dict(saved.weights, strict=False).unexpected_keys
-        if unexpected:
-            raise ResumeError(f"{folder}: the checkpoint has {len(unexpected)} tensors that this network lacks")
-    return saved

@@ -16,11 +16,15 @@ from thaw.recipe import Monitor, Phase
 
 PLATEAU_PATIENCE = 2
 PLATEAU_FACTOR = 0.3
+PENALTY_PATIENCE = 2
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch of one phase; `lr` is the rate of its last step, `train_loss` the mean over its steps."""
+    """One epoch of one phase; `lr` is the rate of its last step, `train_loss` the mean over its steps.
+
+    Where the head is solved, an epoch is one penalty, and `lr` is that penalty.
+    """
 
     phase: str
     epoch: int
@@ -57,8 +61,15 @@ def best_index(records: Sequence[EpochRecord], monitor: Monitor) -> int | None:
 
 
 def should_stop(records: Sequence[EpochRecord], phase: Phase, monitor: Monitor) -> bool:
-    """Early stopping: no better epoch within the phase for `patience` epochs."""
+    """Early stopping: no better epoch within the phase for `patience` epochs.
+
+    A solved head is done when 2 penalties in a row gave a higher validation loss than the best: with the penalty the
+    loss falls and then rises, and what comes after would only be fitted better to the training images.
+    """
     own = _of_phase(records, phase)
+    if phase.solver == "lbfgs":
+        losses = [record.val.loss for record in own]
+        return bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= PENALTY_PATIENCE
     best = best_index(own, monitor)
     return phase.patience is not None and best is not None and len(own) - 1 - best >= phase.patience
 

@@ -57,11 +57,15 @@ def state_tensors(optimizer: Optimizer, names: dict[nn.Parameter, str]) -> dict[
     }
 
 
+@torch.no_grad()
 def load_state_tensors(optimizer: Optimizer, names: dict[nn.Parameter, str], tensors: dict[str, Tensor]) -> None:
     """Give the optimizer back the memory that `state_tensors` took."""
     parameters = {name: parameter for parameter, name in names.items()}
     for key, tensor in tensors.items():
         name, _, slot = key.rpartition("/")
         parameter = parameters[name]
-        place = torch.device("cpu") if slot == "step" else parameter.device
-        optimizer.state[parameter][slot] = tensor.to(place)
+        if slot == "step":
+            optimizer.state[parameter][slot] = tensor.cpu()
+        else:
+            # In the layout of the parameter, as the optimizer itself would have it: mixed layouts cost a slower path.
+            optimizer.state[parameter][slot] = torch.empty_like(parameter).copy_(tensor)

@@ -23,6 +23,11 @@ Batch = tuple[Tensor, Tensor]
 class Source(Protocol):
     """Labelled inputs at one cut."""
 
+    @property
+    def views(self) -> int:
+        """How many epochs show each image differently."""
+        ...
+
     def __len__(self) -> int:
         """Images an epoch."""
         ...
@@ -48,13 +53,17 @@ class StoredSource:
         first_view = np.random.default_rng(derive_seed(seed, "first view")).integers(views, size=len(targets))
         return cls(store, targets, device, first_view)
 
+    @property
+    def views(self) -> int:
+        """The stored views of each image."""
+        return self.store.array.shape[1]
+
     def __len__(self) -> int:
         return len(self.targets)
 
     def batch(self, chosen: np.ndarray, epoch: int) -> Batch:
         """One gather from the memory map."""
-        views = self.store.views
-        features = self.store.batch(chosen, (self.first_view[chosen] + epoch) % views)
+        features = self.store.batch(chosen, (self.first_view[chosen] + epoch) % self.views)
         return features.to(self.device).float(), self.targets[chosen].to(self.device)
 
 
@@ -68,6 +77,11 @@ class FreshSource:
     position: int
     targets: Tensor
     device: torch.device
+
+    @property
+    def views(self) -> int:
+        """As many as the look asks for, though every epoch's are new."""
+        return self.look.views
 
     def __len__(self) -> int:
         return len(self.targets)
