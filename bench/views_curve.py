@@ -47,7 +47,7 @@ def reader_of(recipe: Recipe, prepared: Prepared, backbone: Backbone, engine: En
         train=prepared.rows("train"),
         val=prepared.rows("val"),
         test=prepared.rows("test"),
-        shelf=Shelf(cache_folder(), "float16", 1 << 40),
+        shelf=Shelf(cache_folder(), "uint8" if recipe.stored_as == "uint8" else "float16", 1 << 40),
         seed=0,
         device=torch.device("cpu"),
         bar=lambda title: lambda done, total: None,
@@ -74,7 +74,7 @@ def accuracy(recipe: Recipe, prepared: Prepared, backbone: Backbone, engine: Eng
         return PhaseSources(first_views(whole.train, views, seed), whole.val)
 
     with tempfile.TemporaryDirectory() as folder:
-        settings = FitSettings(seed, "fp32", "accuracy", None, Path(folder))
+        settings = FitSettings(seed, recipe.resolved_precision, "accuracy", None, Path(folder))
         fit(classifier, recipe.phases, sources_of, settings, Watch(lambda *_: None, print))
     final = reader.final_sources()
     assert final is not None
@@ -88,8 +88,8 @@ def recipes(base: Recipe, epochs: int, cut: str) -> dict[str, Recipe]:
     """Phase 1 alone, and both phases."""
     head, top = base.phases
     phases: Sequence[Phase] = (
-        head.model_copy(update={"epochs": epochs, "patience": None}),
-        top.model_copy(update={"epochs": epochs, "cut": cut, "patience": None}),
+        head.model_copy(update={"epochs": epochs, "patience": None, "solver": "lbfgs"}),
+        top.model_copy(update={"epochs": epochs, "cut": cut, "patience": None, "solver": "steps"}),
     )
     return {
         "head alone": base.model_copy(update={"phases": tuple(phases[:1])}),
@@ -107,12 +107,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--views", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     parser.add_argument("--engine", default="openvino-fp32")
+    parser.add_argument("--precision", default="bf16", help="of the thawed part")
+    parser.add_argument("--stored-as", default="float16", help="float16 or uint8")
     return parser.parse_args()
 
 
 def main() -> None:
     asked = parse()
-    base = Recipe(backbone=asked.backbone, weights=asked.weights)
+    base = Recipe(backbone=asked.backbone, weights=asked.weights, precision=asked.precision, stored_as=asked.stored_as)
     backbone = build(asked.backbone, asked.weights)
     data = Dataset.open(asked.data)
     spec = backbone.facts.pixels
@@ -129,7 +131,10 @@ def main() -> None:
             f"± {statistics.stdev(values):.2%}"
             for views, values in found.items()
         ]
-        print(f"{asked.data.name}, {name}, {asked.epochs} epochs, {asked.seeds} seeds: {'; '.join(cells)}", flush=True)
+        print(
+            f"{asked.data.name}, {name}, {asked.epochs} epochs, {asked.seeds} seeds, {asked.stored_as}: {'; '.join(cells)}",
+            flush=True,
+        )
         print(f"  took {time.perf_counter() - started:.0f} s", flush=True)
 
 
