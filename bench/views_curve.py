@@ -131,10 +131,8 @@ def main() -> None:
             f"± {statistics.stdev(values):.2%}"
             for views, values in found.items()
         ]
-        print(
-            f"{asked.data.name}, {name}, {asked.epochs} epochs, {asked.seeds} seeds, {asked.stored_as}: {'; '.join(cells)}",
-            flush=True,
-        )
+        job = f"{asked.data.name}, {name}, {asked.epochs} epochs, {asked.seeds} seeds, {asked.stored_as}"
+        print(f"{job}: {'; '.join(cells)}", flush=True)
         print(f"  took {time.perf_counter() - started:.0f} s", flush=True)
 
 
