@@ -7,7 +7,9 @@ from thaw.backbones.timm_backbone import build
 from thaw.device import DeviceChoice
 from thaw.features.probe import Probe
 from thaw.planning.costs import GIB, ThawedProbe
-from thaw.planning.plan import Choice, Measured, Plan, Sizes, make_plan
+from thaw.planning.measured import Choice, Measured, Sizes
+from thaw.planning.plan import Plan, make_plan
+from thaw.planning.storing import wanted_views
 from thaw.recipe import AugmentSettings, PreprocessingSettings, Recipe
 from thaw.training.solve import PENALTIES
 
@@ -86,6 +88,11 @@ def test_what_is_stored_as_asked_gives_way_to_fewer_views() -> None:
 def test_without_augmentation_one_view_is_enough() -> None:
     plan = make_plan(Recipe(augment=AugmentSettings(preset="none")), MEASURED)
     assert plan.recipe.views == 1 and "every view is the same" in why(plan, "views").reason
+
+
+@pytest.mark.parametrize(("images", "views"), [(100, 8), (2_000, 8), (4_000, 4), (20_000, 2), (1_000_000, 2)])
+def test_more_images_need_fewer_views_of_each(images: int, views: int) -> None:
+    assert wanted_views(Recipe(), [0, 1], images)[0] == views
 
 
 def test_no_more_views_than_epochs() -> None:

@@ -16,7 +16,8 @@ from thaw.features.extract import stored_bytes
 from thaw.features.probe import TOLERANCE, WORTHWHILE, choose_engine, distance_between
 from thaw.features.torch_runner import Precision
 from thaw.planning.costs import ThawedProbe, training_rate
-from thaw.planning.plan import Measured, Sizes, wanted_views
+from thaw.planning.measured import Measured, Sizes
+from thaw.planning.storing import wanted_views
 from thaw.recipe import Recipe
 from thaw.training.arithmetic import training_arithmetic
 from thaw.training.loss import imbalance
@@ -37,7 +38,7 @@ def measure_run(recipe: Recipe, prepared: Prepared, classifier: Classifier, cach
     positions = tuple(backbone.cut(phase.cut).position for phase in recipe.phases)
     at = _features_at(classifier, positions, pixels[:THAWED_IMAGES])
     frozen = [position for position in positions if position > 0]
-    looks = wanted_views(recipe, range(len(recipe.phases)))[0] * len(train) + plain
+    looks = wanted_views(recipe, range(len(recipe.phases)), len(train))[0] * len(train) + plain
     cache.mkdir(parents=True, exist_ok=True)
     shapes = [tuple(at[position].shape[1:]) for position in positions]
     return Measured(

@@ -2,78 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from thaw.backbones.contract import Facts
 from thaw.data import augment
-from thaw.device import DeviceChoice
-from thaw.features.probe import Probe
-from thaw.features.store import StoredType
-from thaw.planning.costs import GIB, Forecast, Images, Rates, ThawedProbe, forecast
-from thaw.recipe import AugmentSettings, Phase, PreprocessingSettings, Recipe, Task
+from thaw.planning.costs import GIB, Forecast, Images, Rates, forecast
+from thaw.planning.measured import Choice, Measured
+from thaw.planning.storing import plan_storing
+from thaw.recipe import AugmentSettings, Phase, PreprocessingSettings, Recipe
 from thaw.training.loss import IMBALANCE
 from thaw.training.solve import PENALTIES
 
-MOST_VIEWS = 8
 SHARE_OF_FREE_DISK = 0.5
 MOST_SOLVED_BYTES = 2 * GIB
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One setting, the value it got, and why in one sentence."""
-
-    setting: str
-    value: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Bytes that one stored view takes in half precision and in eight bits."""
-
-    float16: int
-    uint8: int
-
-    def of(self, dtype: StoredType) -> int:
-        """Bytes as one type or the other."""
-        return self.uint8 if dtype == "uint8" else self.float16
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What was measured before anything is decided.
-
-    `plain_images` are those of validation and test, looked at once as they are. `imbalance` is the largest class count
-    over the smallest. `sizes` and `positions` run along the phases: what one stored view takes at the phase's cut, and
-    where that cut lies (0 at the pixels).
-    """
-
-    task: Task
-    train_images: int
-    val_images: int
-    plain_images: int
-    imbalance: float
-    facts: Facts
-    device: DeviceChoice
-    engine: Probe
-    thawed: ThawedProbe
-    positions: tuple[int, ...]
-    sizes: tuple[Sizes, ...]
-    free_bytes: int
-
-
-@dataclass(frozen=True)
-class _Storing:
-    """Which phases read stored features, as what, and how many views of each training image."""
-
-    phases: tuple[Phase, ...]
-    views: int
-    dtype: StoredType
-    disk_bytes: int
-    choices: tuple[Choice, ...]
 
 
 @dataclass(frozen=True)
@@ -95,7 +38,7 @@ class Plan:
 def make_plan(recipe: Recipe, measured: Measured) -> Plan:
     """Resolve every "auto" of `recipe`."""
     budget, budget_choice = _budget(recipe, measured)
-    storing = _storing(recipe, measured, budget)
+    storing = plan_storing(recipe, measured, budget)
     phases, solving = _solving(recipe, measured, storing.phases, storing.views)
     weights = _class_weights(recipe, measured)
     monitor = _monitor(recipe, measured, weights.value)
@@ -186,72 +129,6 @@ def _budget(recipe: Recipe, measured: Measured) -> tuple[int, Choice]:
     return budget, Choice("cache_gb", f"{budget / GIB:.1f}", f"half of the {measured.free_bytes / GIB:.1f} GiB free")
 
 
-def wanted_views(recipe: Recipe, stored: Iterable[int]) -> tuple[int, str]:
-    """How many stored views the recipe asks for or the training of phases `stored` can use, and why."""
-    if recipe.views != "auto":
-        return recipe.views, "as asked"
-    if not augment.resolve(recipe.augment).changes:
-        return 1, "no augmentation: every view is the same"
-    epochs = max((recipe.phases[index].epochs for index in stored), default=1)
-    if epochs < MOST_VIEWS:
-        return epochs, f"no phase reads more in its {epochs} epochs"
-    return MOST_VIEWS, "eight stored views train as well as fresh ones each epoch"
-
-
-def _storing(recipe: Recipe, measured: Measured, budget: int) -> _Storing:
-    """As many views as fit: eight bits give way to fewer views, and those to running the deepest cut anew."""
-    stored = [
-        index for index, phase in enumerate(recipe.phases) if phase.inputs != "fresh" and measured.positions[index] > 0
-    ]
-    wanted, why = wanted_views(recipe, stored)
-    asked = recipe.stored_as
-    dtype: StoredType = "float16" if asked == "auto" else asked
-    views, dropped = wanted, []
-    while stored and _disk(measured, stored, views, dtype) > budget:
-        if dtype == "float16" and asked == "auto":
-            dtype = "uint8"
-        elif views > 1 and recipe.views == "auto":
-            views //= 2
-        else:
-            deepest = min(stored, key=lambda index: measured.positions[index])
-            stored.remove(deepest)
-            dropped.append(deepest)
-            views, dtype = wanted, "float16" if asked == "auto" else asked
-    phases = tuple(
-        phase.model_copy(update={"inputs": "stored" if index in stored else "fresh"})
-        for index, phase in enumerate(recipe.phases)
-    )
-    if views < wanted:
-        size = _disk(measured, stored, wanted, dtype)
-        why = f"{wanted} would take {size / GIB:.1f} GiB, the budget is {budget / GIB:.1f}"
-    choices = []
-    if stored:
-        choices = [Choice("views", str(views), why), Choice("stored_as", dtype, _why_stored_as(recipe, dtype))]
-    for index, phase in enumerate(phases):
-        choices.append(_inputs(measured, phase, index, views, dtype, index in dropped))
-    return _Storing(phases, views, dtype, _disk(measured, stored, views, dtype), tuple(choices))
-
-
-def _why_stored_as(recipe: Recipe, dtype: StoredType) -> str:
-    if recipe.stored_as != "auto":
-        return "as asked"
-    if dtype == "uint8":
-        return "half precision would not fit; eight bits a value with a scale for each channel train as well"
-    return "half precision fits"
-
-
-def _inputs(measured: Measured, phase: Phase, index: int, views: int, dtype: StoredType, dropped: bool) -> Choice:
-    setting = f"phases.{index}.inputs"
-    if phase.inputs == "stored":
-        size = _disk(measured, [index], views, dtype)
-        reason = f"{size / 1e6:,.0f} MB for {views} views of {measured.train_images} images at cut {phase.cut}"
-        return Choice(setting, "stored", reason)
-    if dropped:
-        size = _disk(measured, [index], 1, dtype)
-        return Choice(setting, "fresh", f"one view alone would take {size / GIB:.1f} GiB, more than the cache may")
-    return Choice(setting, "fresh", "nothing is frozen" if measured.positions[index] == 0 else "as asked")
-
-
 def _solving(
     recipe: Recipe, measured: Measured, phases: Sequence[Phase], views: int
 ) -> tuple[tuple[Phase, ...], tuple[Choice, ...]]:
@@ -278,9 +155,3 @@ def _solving(
 def _feature_bytes(measured: Measured) -> int:
     """What the pooled features of one view take in memory, as float32."""
     return 4 * measured.facts.width
-
-
-def _disk(measured: Measured, stored: Sequence[int], views: int, dtype: StoredType) -> int:
-    """Bytes of the stores of some phases; phases with the same cut share one."""
-    sizes = {measured.positions[index]: measured.sizes[index].of(dtype) for index in stored}
-    return sum(sizes.values()) * (measured.train_images * views + measured.plain_images)

@@ -1,0 +1,56 @@
+"""What is measured before anything is decided, and what a decision looks like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from thaw.backbones.contract import Facts
+from thaw.device import DeviceChoice
+from thaw.features.probe import Probe
+from thaw.features.store import StoredType
+from thaw.planning.costs import ThawedProbe
+from thaw.recipe import Task
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One setting, the value it got, and why in one sentence."""
+
+    setting: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes that one stored view takes in half precision and in eight bits."""
+
+    float16: int
+    uint8: int
+
+    def of(self, dtype: StoredType) -> int:
+        """Bytes as one type or the other."""
+        return self.uint8 if dtype == "uint8" else self.float16
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured before anything is decided.
+
+    `plain_images` are those of validation and test, looked at once as they are. `imbalance` is the largest class count
+    over the smallest. `sizes` and `positions` run along the phases: what one stored view takes at the phase's cut, and
+    where that cut lies (0 at the pixels).
+    """
+
+    task: Task
+    train_images: int
+    val_images: int
+    plain_images: int
+    imbalance: float
+    facts: Facts
+    device: DeviceChoice
+    engine: Probe
+    thawed: ThawedProbe
+    positions: tuple[int, ...]
+    sizes: tuple[Sizes, ...]
+    free_bytes: int
