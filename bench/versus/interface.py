@@ -1,7 +1,7 @@
 """What every peer takes and gives. Standard library only, for it runs in the environment of each.
 
 A peer is told the table of images, the weights and the epochs, and prints one JSON object as its last line:
-seconds of each part, seconds of each epoch, accuracies, peak memory, versions. `bench.versus` adds them up.
+seconds of each part and each epoch, accuracies, peak memory, processor time, versions. `bench.versus` adds them up.
 """
 
 from __future__ import annotations
@@ -131,6 +131,8 @@ def finish(outcome: Outcome, peak: PeakMemory, packages: Sequence[str], total: f
         "test_accuracy": outcome.test_accuracy,
         "peak_rss_mb": round(peak.rss_mb),
         "peak_pss_mb": round(peak.pss_mb),
+        "peak_anon_mb": round(peak.anon_mb),
+        "cpu_seconds": round(peak.cpu_seconds, 1),
         "versions": versions(packages),
         "notes": outcome.notes,
         **outcome.extra,

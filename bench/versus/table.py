@@ -10,7 +10,7 @@ from bench.versus.interface import PARTS
 THAW = "thaw_cli"
 Record = dict
 TITLES = ("peer", "start", "data", "look", "phase 1", "phase 2", "evaluation", "**total**", "x Thaw")
-FURTHER = ("val", "test", "memory", "measured")
+FURTHER = ("val", "test", "memory", "cores", "measured")
 
 INTRODUCTION = """# Benchmark
 
@@ -22,6 +22,7 @@ backbone, starting weights, batch size, epochs and kinds of augmentation; each p
   validation after each epoch.
 - x Thaw: total of the peer over total of Thaw.
 - memory: highest sum over the process and its children, pages that they share counted once.
+- cores: processor time over wall time; what is missing to the cores of the machine, waiting or other work took.
 - measured: "2 + 2 of 10 + 10, scaled" means that the peer ran two epochs of each phase, and that each missing epoch
   was added at the cost of the second (of the first, where only one was run). Scaled figures begin with ~; a scaled
   run has no accuracy.
@@ -122,7 +123,8 @@ def _row(runs: Sequence[Record], thaw: float | None) -> str:
         accuracies = [f"{middle(lambda record, key=key: record[key]):.1%}" for key in ("val_accuracy", "test_accuracy")]
     ratio = f"{tilde}{total / thaw:.1f}" if thaw else "-"
     memory = f"{middle(lambda record: record['peak_pss_mb']):,.0f} MB"
-    cells = [runs[0]["title"], *map(seconds, PARTS), f"**{tilde}{total:.1f}**", ratio, *accuracies, memory]
+    cores = f"{median(record['cpu_seconds'] / record['total_seconds'] for record in runs):.1f}"
+    cells = [runs[0]["title"], *map(seconds, PARTS), f"**{tilde}{total:.1f}**", ratio, *accuracies, memory, cores]
     return f"| {' | '.join([*cells, _measured(runs)])} |"
 
 
