@@ -73,9 +73,11 @@ def read_rows(file: Path, limit: int | None) -> tuple[dict[str, list[tuple[Path,
     return splits, classes
 
 
-def transforms(size: int, mean: float, std: float) -> tuple[v2.Transform, v2.Transform]:
+def transforms(
+    size: int, mean: Sequence[float], std: Sequence[float], crop_pct: float = 0.875
+) -> tuple[v2.Transform, v2.Transform]:
     """For training, with the guide's random changes; and for evaluation."""
-    geometry = [v2.Resize(round(size / 0.875), antialias=True), v2.CenterCrop(size)]
+    geometry = [v2.Resize(round(size / crop_pct), antialias=True), v2.CenterCrop(size)]
     changes = [
         v2.RandomHorizontalFlip(),
         v2.RandomAffine(
@@ -83,17 +85,15 @@ def transforms(size: int, mean: float, std: float) -> tuple[v2.Transform, v2.Tra
         ),
         v2.ColorJitter(brightness=0.1, contrast=0.1),
     ]
-    to_input = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([mean] * 3, [std] * 3)]
+    to_input = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
     return v2.Compose([*geometry, *changes, *to_input]), v2.Compose([*geometry, *to_input])
 
 
-def build(arguments: argparse.Namespace, classes: int) -> nn.Module:
+def build(name: str, weights: Path, classes: int, **model_args: object) -> nn.Module:
     """The pre-trained network up to global average pooling, then dropout and one linear layer."""
-    padding = {"pad_type": arguments.pad_type} if arguments.pad_type else {}
-    backbone = timm.create_model(arguments.backbone, pretrained=False, num_classes=0, **padding)
+    backbone = timm.create_model(name, pretrained=False, num_classes=0, **model_args)
     wanted = backbone.state_dict()
-    weights = load_file(arguments.weights)
-    backbone.load_state_dict({name: value for name, value in weights.items() if name in wanted})
+    backbone.load_state_dict({name: value for name, value in load_file(weights).items() if name in wanted})
     head = {"dropout": nn.Dropout(0.2), "classifier": nn.Linear(backbone.num_features, classes)}
     model = nn.Sequential(OrderedDict(backbone=backbone, **head))
     return model.to(memory_format=torch.channels_last)
@@ -143,17 +143,39 @@ def train_phase(
     epochs: int,
     bf16: bool,
     best: Best,
-) -> float:
-    """Train for some epochs, keep the best in `best`; gives the seconds it took."""
-    started = time.perf_counter()
+) -> list[float]:
+    """Train for some epochs, keep the best in `best`; gives the seconds that each took."""
+    seconds = []
     for epoch in range(1, epochs + 1):
+        started = time.perf_counter()
         train_epoch(model, loaders["train"], optimizer, bf16)
         accuracy, loss = evaluate(model, loaders["val"], bf16)
         print(f"{name} {epoch}/{epochs}: validation accuracy {accuracy:.4f}, loss {loss:.4f}", flush=True)
         if (accuracy, -loss) > best.key:
             best.key, best.phase, best.epoch = (accuracy, -loss), name, epoch
             best.weights = deepcopy(model.state_dict())
-    return time.perf_counter() - started
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def loaders_of(
+    splits: dict[str, list[tuple[Path, int]]],
+    train: v2.Transform,
+    plain: v2.Transform,
+    batch_size: int = 32,
+    workers: int = 2,
+) -> dict[str, DataLoader]:
+    """A loader of each split; the train split is shuffled and changed at random."""
+    return {
+        split: DataLoader(
+            Images(rows, train if split == "train" else plain),
+            batch_size=batch_size,
+            shuffle=split == "train",
+            num_workers=workers,
+            persistent_workers=workers > 0 and split != "test",
+        )
+        for split, rows in splits.items()
+    }
 
 
 def parse() -> argparse.Namespace:
@@ -180,23 +202,15 @@ def main() -> None:
     arguments = parse()
     torch.manual_seed(arguments.seed)
     splits, classes = read_rows(arguments.table, arguments.limit)
-    train, plain = transforms(arguments.size, arguments.mean, arguments.std)
-    loaders = {
-        split: DataLoader(
-            Images(rows, train if split == "train" else plain),
-            batch_size=arguments.batch_size,
-            shuffle=split == "train",
-            num_workers=arguments.workers,
-            persistent_workers=arguments.workers > 0 and split != "test",
-        )
-        for split, rows in splits.items()
-    }
-    model, best = build(arguments, len(classes)), Best()
+    train, plain = transforms(arguments.size, [arguments.mean] * 3, [arguments.std] * 3)
+    loaders = loaders_of(splits, train, plain, arguments.batch_size, arguments.workers)
+    padding = {"pad_type": arguments.pad_type} if arguments.pad_type else {}
+    model, best = build(arguments.backbone, arguments.weights, len(classes), **padding), Best()
     adam = torch.optim.Adam(thaw(model, ()), lr=1e-3)
-    seconds = {"head": train_phase("head", model, adam, loaders, arguments.epochs_head, arguments.bf16, best)}
+    seconds = {"head": sum(train_phase("head", model, adam, loaders, arguments.epochs_head, arguments.bf16, best))}
     model.load_state_dict(best.weights)
     adam = torch.optim.Adam(thaw(model, arguments.top), lr=1e-4)
-    seconds["top"] = train_phase("top", model, adam, loaders, arguments.epochs_top, arguments.bf16, best)
+    seconds["top"] = sum(train_phase("top", model, adam, loaders, arguments.epochs_top, arguments.bf16, best))
     model.load_state_dict(best.weights)
     accuracy, loss = evaluate(model, loaders["test"], arguments.bf16)
     result = {

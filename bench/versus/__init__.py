@@ -1,0 +1,1 @@
+"""Thaw beside what people would use instead, on the same job: `python -m bench.versus --help`."""

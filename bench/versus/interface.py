@@ -1,0 +1,140 @@
+"""What every peer takes and gives. Standard library only, for it runs in the environment of each.
+
+A peer is told the table of images, the weights and the epochs, and prints one JSON object as its last line:
+seconds of each part and each epoch, accuracies, peak memory, processor time, versions. `bench.versus` adds them up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from bench.versus.jobs import BACKBONES, BackboneFacts
+from bench.versus.memory import PeakMemory
+
+SPLITS = ("train", "val", "test")
+PARTS = ("start", "data", "look", "phase1", "phase2", "evaluation")
+"""start: from the birth of the process until the libraries are imported. data: table, model, weights, first decode
+where it is a step of its own. look: features computed once (Thaw). The phases include validation after each epoch."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What the network expects to see, from the config.json beside the weights."""
+
+    size: int
+    crop_pct: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    model_args: dict[str, object]
+
+
+@dataclass
+class Outcome:
+    """What a peer measured."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    epoch_seconds: dict[str, list[float]] = field(default_factory=lambda: {"phase1": [], "phase2": []})
+    val_accuracy: float = 0.0
+    test_accuracy: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    extra: dict[str, object] = field(default_factory=dict)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Add the seconds of a block to one of `PARTS`."""
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+def parse(about: str | None, precisions: Sequence[str] = ("fp32",)) -> argparse.Namespace:
+    """The arguments of a peer."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", type=Path, help="CSV with the columns path, label, split (train, val, test)")
+    parser.add_argument("--backbone", choices=BACKBONES, required=True)
+    parser.add_argument("--weights", type=Path, required=True, help=".safetensors of timm, config.json beside it")
+    parser.add_argument("--epochs-head", type=int, default=10)
+    parser.add_argument("--epochs-top", type=int, default=10, help="0 leaves phase 2 out")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit", type=int, help="images of each split at most, to try things out")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that decode images")
+    parser.add_argument("--precision", choices=precisions, default=precisions[0])
+    return parser.parse_args()
+
+
+def facts_of(arguments: argparse.Namespace) -> BackboneFacts:
+    """How each library names the backbone and its top."""
+    return BACKBONES[arguments.backbone]
+
+
+def read_rows(table: Path, limit: int | None) -> tuple[dict[str, list[tuple[Path, int]]], list[str]]:
+    """(file, class index) of each image, by split, at most `limit` of each; and the classes in order."""
+    with table.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    classes = sorted({row["label"] for row in rows})
+    splits: dict[str, list[tuple[Path, int]]] = {split: [] for split in SPLITS}
+    for row in rows:
+        splits[row["split"]].append((table.parent / row["path"], classes.index(row["label"])))
+    if limit is not None:
+        dice = random.Random(0)
+        splits = {split: dice.sample(part, min(limit, len(part))) for split, part in splits.items()}
+    return splits, classes
+
+
+def read_preprocessing(weights: Path) -> Preprocessing:
+    """Size, mean, std and model arguments that belong to the weights."""
+    config = json.loads(weights.with_name("config.json").read_text(encoding="utf-8"))
+    given = config["pretrained_cfg"]
+    return Preprocessing(
+        size=given["input_size"][-1],
+        crop_pct=given["crop_pct"],
+        mean=tuple(given["mean"]),
+        std=tuple(given["std"]),
+        model_args=config.get("model_args", {}),
+    )
+
+
+def seconds_since_birth() -> float:
+    """How long this process has lived, imports included."""
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    return float(Path("/proc/uptime").read_text().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
+
+
+def versions(names: Sequence[str]) -> dict[str, str]:
+    """Versions of those of these packages that are installed here."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def finish(outcome: Outcome, peak: PeakMemory, packages: Sequence[str], total: float | None = None) -> None:
+    """Print the last line. `total` is the age of this process where it is not given."""
+    result = {
+        "seconds": {name: round(outcome.seconds.get(name, 0.0), 3) for name in PARTS},
+        "total_seconds": round(seconds_since_birth() if total is None else total, 3),
+        "epoch_seconds": {name: [round(value, 3) for value in each] for name, each in outcome.epoch_seconds.items()},
+        "val_accuracy": outcome.val_accuracy,
+        "test_accuracy": outcome.test_accuracy,
+        "peak_rss_mb": round(peak.rss_mb),
+        "peak_pss_mb": round(peak.pss_mb),
+        "peak_anon_mb": round(peak.anon_mb),
+        "cpu_seconds": round(peak.cpu_seconds, 1),
+        "versions": versions(packages),
+        "notes": outcome.notes,
+        **outcome.extra,
+    }
+    print(json.dumps(result), flush=True)

@@ -1,0 +1,129 @@
+"""Hugging Face `Trainer` on the timm network of the guide, its default linear schedule, in two calls of `train`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from argparse import Namespace
+from pathlib import Path
+
+import torch
+from bench.guide_loop import Images, build, thaw, transforms
+from bench.versus import interface
+from bench.versus.jobs import BATCH_SIZE, HEAD_RATE, TOP_RATE
+from bench.versus.memory import PeakMemory
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArguments
+
+
+class Labelled(Images):
+    """Images as the dictionaries that `Trainer` wants."""
+
+    def __getitem__(self, index: int) -> dict[str, Tensor | int]:
+        pixels, target = super().__getitem__(index)
+        return {"pixel_values": pixels, "labels": target}
+
+
+class Network(nn.Module):
+    """Gives a loss, as `Trainer` wants; its BatchNorm stays in inference mode."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        logits = self.model(pixel_values)
+        if labels is None:
+            return {"logits": logits}
+        return {"loss": F.cross_entropy(logits, labels), "logits": logits}
+
+    def train(self, mode: bool = True) -> Network:
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+
+class EpochClock(TrainerCallback):
+    """Seconds of each epoch with its validation."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._started = 0.0
+
+    def on_epoch_begin(self, args, state, control, **kwargs) -> None:
+        self._started = time.perf_counter()
+
+    def on_evaluate(self, args, state, control, **kwargs) -> None:
+        self.seconds.append(time.perf_counter() - self._started)
+
+
+def accuracy(prediction: EvalPrediction) -> dict[str, float]:
+    return {"accuracy": float((prediction.predictions.argmax(1) == prediction.label_ids).mean())}
+
+
+def train(
+    network: Network, data: dict[str, Labelled], epochs: int, rate: float, folder: Path, arguments: Namespace
+) -> tuple[Trainer, list[float]]:
+    """One phase and the seconds of its epochs; the network is left as it was after the best of them."""
+    settings = TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=epochs,
+        learning_rate=rate,
+        per_device_train_batch_size=BATCH_SIZE,
+        per_device_eval_batch_size=BATCH_SIZE,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="accuracy",
+        dataloader_num_workers=arguments.workers,
+        dataloader_persistent_workers=arguments.workers > 0,
+        remove_unused_columns=False,
+        use_cpu=True,
+        bf16=arguments.precision == "bf16",
+        seed=arguments.seed,
+        report_to="none",
+        disable_tqdm=True,
+    )
+    trainer = Trainer(
+        network, settings, train_dataset=data["train"], eval_dataset=data["val"], compute_metrics=accuracy
+    )
+    clock = EpochClock()
+    trainer.add_callback(clock)
+    trainer.train()
+    return trainer, list(clock.seconds)
+
+
+def main() -> None:
+    arguments, outcome = interface.parse(__doc__, ("fp32", "bf16")), interface.Outcome()
+    outcome.seconds["start"] = interface.seconds_since_birth()
+    with PeakMemory(os.getpid()) as peak, tempfile.TemporaryDirectory() as folder:
+        with outcome.part("data"):
+            torch.manual_seed(arguments.seed)
+            splits, classes = interface.read_rows(arguments.table, arguments.limit)
+            look = interface.read_preprocessing(arguments.weights)
+            changing, plain = transforms(look.size, look.mean, look.std, look.crop_pct)
+            data = {split: Labelled(rows, changing if split == "train" else plain) for split, rows in splits.items()}
+            model = build(arguments.backbone, arguments.weights, len(classes), **look.model_args)
+            # `Trainer` cannot save weights that lie in memory as channels_last.
+            network = Network(model.to(memory_format=torch.contiguous_format))
+        phases = (("phase1", arguments.epochs_head, (), HEAD_RATE),)
+        if arguments.epochs_top:
+            phases += (("phase2", arguments.epochs_top, interface.facts_of(arguments).timm_top, TOP_RATE),)
+        for name, epochs, top, rate in phases:
+            with outcome.part(name):
+                thaw(network.model, top)
+                trainer, seconds = train(network, data, epochs, rate, Path(folder) / name, arguments)
+                outcome.epoch_seconds[name] = seconds
+                outcome.val_accuracy = trainer.state.best_metric
+        with outcome.part("evaluation"):
+            outcome.test_accuracy = trainer.evaluate(data["test"])["eval_accuracy"]
+    interface.finish(outcome, peak, ("torch", "torchvision", "timm", "transformers", "accelerate"))
+
+
+if __name__ == "__main__":
+    main()
