@@ -46,7 +46,7 @@ def scaled(record: Record) -> Record:
 
 def is_scaled(record: Record) -> bool:
     """Whether fewer epochs were run than the job has."""
-    return _run(record) != tuple(record["epochs_wanted"])
+    return record["peer"] != THAW and _run(record) != tuple(record["epochs_wanted"])
 
 
 def draw(records: Sequence[Record]) -> str:
@@ -106,7 +106,7 @@ def _section(job: tuple, runs: Sequence[Record]) -> str:
 
 def _row(runs: Sequence[Record], thaw: float | None) -> str:
     marked = any(map(is_scaled, runs))
-    whole = [scaled(record) for record in runs]
+    whole = [scaled(record) if is_scaled(record) else record for record in runs]
 
     def middle(value: Callable[[Record], float]) -> float:
         return median(value(record) for record in whole)
@@ -131,5 +131,8 @@ def _row(runs: Sequence[Record], thaw: float | None) -> str:
 def _measured(runs: Sequence[Record]) -> str:
     """How many epochs were run, and how often."""
     ran, wanted = (" + ".join(str(n) for n in counts if n) for counts in (_run(runs[0]), runs[0]["epochs_wanted"]))
-    text = f"{ran} of {wanted}, scaled" if is_scaled(runs[0]) else "all"
+    if is_scaled(runs[0]):
+        text = f"{ran} of {wanted}, scaled"
+    else:
+        text = "all" if ran == wanted else f"all: it stopped by itself after {ran}"
     return text if len(runs) == 1 else f"{text}; median of {len(runs)}"

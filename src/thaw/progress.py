@@ -104,8 +104,9 @@ class Terminal:
             self._close()
             self._phase = record.phase
             title = "loss" if monitor == "loss" else monitor.replace("_", " ")
+            rate = "penalty" if phase.solver == "lbfgs" else "lr"
             self._console.print(
-                f"\n[bold]{'phase':<12} {'epoch':>7} {'lr':>9} {'train loss':>11} {'val loss':>9}  {title}[/]"
+                f"\n[bold]{'phase':<12} {'epoch':>7} {rate:>9} {'train loss':>11} {'val loss':>9}  {title}[/]"
             )
             self._open().add_task(f"phase {phase.name}", total=phase.epochs)
         mark = "  [green]best[/]" if is_best else ""

@@ -72,7 +72,7 @@ def test_a_small_cache_first_takes_eight_bits_then_views_then_the_deepest_cut() 
     assert fewer.forecast.disk_bytes == 54_000 * 4300
     shallow = make_plan(Recipe(cache_gb=0.05), MEASURED)
     assert [phase.inputs for phase in shallow.recipe.phases] == ["stored", "fresh"]
-    assert (shallow.recipe.stored_as, shallow.recipe.views) == ("float16", 8)
+    assert (shallow.recipe.stored_as, shallow.recipe.views) == ("float16", 4)
     assert "more than the cache may" in why(shallow, "phases.1.inputs").reason
     none = make_plan(Recipe(cache_gb=0), MEASURED)
     assert [phase.inputs for phase in none.recipe.phases] == ["fresh", "fresh"]
@@ -93,6 +93,12 @@ def test_without_augmentation_one_view_is_enough() -> None:
 @pytest.mark.parametrize(("images", "views"), [(100, 8), (2_000, 8), (4_000, 4), (20_000, 2), (1_000_000, 2)])
 def test_more_images_need_fewer_views_of_each(images: int, views: int) -> None:
     assert wanted_views(Recipe(), [0, 1], images)[0] == views
+
+
+def test_a_head_alone_needs_fewer_views_than_thawed_stages() -> None:
+    assert wanted_views(Recipe(), [0], 1_000)[0] == 4
+    assert wanted_views(Recipe(), [0, 1], 1_000)[0] == 8
+    assert "a head trains as well on 4" in wanted_views(Recipe(), [0], 1_000)[1]
 
 
 def test_no_more_views_than_epochs() -> None:

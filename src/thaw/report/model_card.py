@@ -8,14 +8,14 @@ from thaw.classifier.classifier import Classifier
 from thaw.data.manifest import Manifest
 from thaw.evaluation.evaluate import Evaluation
 from thaw.recipe import Recipe
+from thaw.report.summary import how
 
 
 def write(classifier: Classifier, recipe: Recipe, manifest: Manifest, results: Mapping[str, Evaluation]) -> str:
     """The card as Markdown."""
     facts = classifier.backbone.facts
     phases = "\n".join(
-        f"| {phase.name} | {phase.cut} | {phase.epochs} | {phase.lr:g} | {phase.optimizer} | {phase.schedule} |"
-        for phase in recipe.phases
+        f"| {phase.name} | {phase.cut} | {phase.epochs} | {' | '.join(how(phase))} |" for phase in recipe.phases
     )
     return "\n".join(
         [

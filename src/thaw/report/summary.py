@@ -11,7 +11,7 @@ from thaw.evaluation.evaluate import Evaluation
 from thaw.planning.costs import Forecast
 from thaw.planning.plan import Plan
 from thaw.progress import Watcher
-from thaw.recipe import Monitor
+from thaw.recipe import Monitor, Phase
 from thaw.run_folder import RunFolder
 from thaw.training.history import EpochRecord, best_index
 
@@ -67,11 +67,18 @@ def show_plan(plan: Plan, watch: Watcher) -> None:
     """Each choice with its reason, the phases, and what they should take."""
     watch.table("Plan", ("setting", "value", "why"), [(c.setting, c.value, c.reason) for c in plan.choices])
     phases = [
-        (phase.name, phase.cut, f"{phase.epochs}", f"{phase.lr:g}", phase.optimizer, phase.schedule, duration(seconds))
+        (phase.name, phase.cut, f"{phase.epochs}", *how(phase), duration(seconds))
         for phase, seconds in zip(plan.recipe.phases, plan.forecast.phase_seconds, strict=True)
     ]
     watch.table("Phases", ("phase", "cut", "epochs", "lr", "optimizer", "schedule", "at most"), phases)
     watch.say(_forecast_line(plan.forecast))
+
+
+def how(phase: Phase) -> tuple[str, str, str]:
+    """Learning rate, optimizer and schedule; a solved head knows no rate, and its epochs are penalties."""
+    if phase.solver == "lbfgs":
+        return "-", "L-BFGS", "penalties"
+    return f"{phase.lr:g}", phase.optimizer, phase.schedule
 
 
 def best_line(records: Sequence[EpochRecord], monitor: Monitor) -> str:
