@@ -3,7 +3,8 @@
     python bench/thawed_step.py [--case NAME:CUT:BATCH ...] [--return-freed-memory] [--profile]
 
 Inputs are random maps as a store gives them. Three ways alternate, and the median of each is printed: fp32, bf16 by
-autocast alone, and bf16 as Thaw trains. The peak is one 2048 x 2048 x 2048 product in bf16. A step counts as three
+autocast alone, and bf16 as Thaw trains. The peak is that of one 2048 x 2048 x 2048
+product in bf16. A step counts as three
 forward passes of every layer above the cut (forward, gradient by weights, gradient by inputs) less the gradient by
 inputs of the layers that read what lies at the cut, which nobody needs.
 """
@@ -106,16 +107,16 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def measure(case: str, best: float) -> None:
-    step = Step(case)
+def measure(case: str) -> None:
+    step, best = Step(case), peak(torch.bfloat16)
     times: dict[str, list[float]] = {way: [] for way in WAYS}
     for round_ in range(ROUNDS + 1):
         for way, arithmetic in WAYS.items():
             taken = seconds(partial(step.run, arithmetic))
             if round_:
                 times[way].append(taken)
-    images, flops = len(step.inputs), step.flops()
-    print(f"{case}: {flops / images / 1e9:.2f} GFLOP an image")
+    images, flops, best = len(step.inputs), step.flops(), max(best, peak(torch.bfloat16))
+    print(f"{case}: {flops / images / 1e9:.2f} GFLOP an image, matrix peak {best / 1e12:.3f} TFLOP/s")
     for way, values in times.items():
         taken = statistics.median(values)
         print(f"  {way:22} {images / taken:7.1f} images/s, {flops / taken / best:.0%} of the peak", flush=True)
@@ -142,10 +143,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.return_freed_memory:
         keep_freed_memory()
-    best = peak(torch.bfloat16)
-    print(f"matrix peak: {best / 1e12:.3f} TFLOP/s bf16, {peak(torch.float32) / 1e12:.3f} TFLOP/s fp32")
     for case in arguments.case:
-        show_profile(case) if arguments.profile else measure(case, best)
+        show_profile(case) if arguments.profile else measure(case)
     print(f"peak memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
 
 

@@ -81,3 +81,16 @@ def test_divergence_is_told_apart_from_a_bad_epoch(losses: list[float], said: st
 def test_a_record_survives_json() -> None:
     (record,) = records([0.25])
     assert EpochRecord.from_json(record.to_json()) == record
+
+
+def test_a_solved_head_stops_once_two_weaker_penalties_in_a_row_lose_whatever_the_accuracy() -> None:
+    def stops(*losses: float) -> bool:
+        path = [
+            EpochRecord("p", number, "head", 1.0, 0.5, metrics(0.5 + 0.1 * number, loss), 1.0)
+            for number, loss in enumerate(losses)
+        ]
+        return should_stop(path, phase(solver="lbfgs", patience=None), "accuracy")
+
+    assert not stops() and not stops(0.5) and not stops(0.5, 0.4, 0.3, 0.4)
+    assert stops(0.5, 0.3, 0.4, 0.35)
+    assert not stops(0.5, 0.3, 0.4, 0.2)
