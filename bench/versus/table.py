@@ -32,6 +32,8 @@ backbone, starting weights, batch size, epochs and kinds of augmentation; each p
 
 def scaled(record: Record) -> Record:
     """The record as if every epoch that is missing had cost as much as those after the first."""
+    if not is_scaled(record):
+        return record
     seconds, total = dict(record["seconds"]), record["total_seconds"]
     for phase, wanted in zip(("phase1", "phase2"), record["epochs_wanted"], strict=True):
         epochs = record["epoch_seconds"][phase]
@@ -45,8 +47,8 @@ def scaled(record: Record) -> Record:
 
 
 def is_scaled(record: Record) -> bool:
-    """Whether fewer epochs were run than the job has."""
-    return _run(record) != tuple(record["epochs_wanted"])
+    """Whether fewer epochs were run than the job has; Thaw always runs the whole job, solving for a head in fewer."""
+    return record["peer"].partition("@")[0] != THAW and _run(record) != tuple(record["epochs_wanted"])
 
 
 def draw(records: Sequence[Record]) -> str:
