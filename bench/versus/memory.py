@@ -43,13 +43,14 @@ class PeakMemory:
 
     def _look(self) -> None:
         tree = _tree(self._pid)
-        rss = sum(_field(f"/proc/{pid}/status", "VmRSS:") for pid in tree)
+        rss = sum(_megabytes(_read(f"/proc/{pid}/status"), "VmRSS:") for pid in tree)
         self.rss_mb = max(self.rss_mb, rss)
         self.cpu_seconds = max(self.cpu_seconds, sum(map(_cpu_seconds, tree)))
         if rss > self._looked_at * _WORTH_A_LOOK:
             self._looked_at = rss
-            self.pss_mb = max(self.pss_mb, sum(_field(f"/proc/{pid}/smaps_rollup", "Pss:") for pid in tree))
-            self.anon_mb = max(self.anon_mb, sum(_field(f"/proc/{pid}/smaps_rollup", "Pss_Anon:") for pid in tree))
+            pages = [_read(f"/proc/{pid}/smaps_rollup") for pid in tree]
+            self.pss_mb = max(self.pss_mb, sum(_megabytes(text, "Pss:") for text in pages))
+            self.anon_mb = max(self.anon_mb, sum(_megabytes(text, "Pss_Anon:") for text in pages))
 
 
 def _tree(root: int) -> list[int]:
@@ -69,9 +70,9 @@ def _cpu_seconds(pid: int) -> float:
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
-def _field(file: str, name: str) -> float:
-    """Megabytes in a line `NAME N kB`; 0 for a process that has ended."""
-    for line in _read(file).splitlines():
+def _megabytes(text: str, name: str) -> float:
+    """Of a line `NAME N kB`; 0 where there is none, as for a process that has ended."""
+    for line in text.splitlines():
         if line.startswith(name):
             return int(line.split()[1]) * 1024 / 1e6
     return 0.0

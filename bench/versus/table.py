@@ -32,6 +32,8 @@ backbone, starting weights, batch size, epochs and kinds of augmentation; each p
 
 def scaled(record: Record) -> Record:
     """The record as if every epoch that is missing had cost as much as those after the first."""
+    if not is_scaled(record):
+        return record
     seconds, total = dict(record["seconds"]), record["total_seconds"]
     for phase, wanted in zip(("phase1", "phase2"), record["epochs_wanted"], strict=True):
         epochs = record["epoch_seconds"][phase]
@@ -45,8 +47,8 @@ def scaled(record: Record) -> Record:
 
 
 def is_scaled(record: Record) -> bool:
-    """Whether fewer epochs were run than the job has."""
-    return record["peer"] != THAW and _run(record) != tuple(record["epochs_wanted"])
+    """Whether fewer epochs were run than the job has; Thaw always runs the whole job, solving for a head in fewer."""
+    return record["peer"].partition("@")[0] != THAW and _run(record) != tuple(record["epochs_wanted"])
 
 
 def draw(records: Sequence[Record]) -> str:
@@ -106,7 +108,7 @@ def _section(job: tuple, runs: Sequence[Record]) -> str:
 
 def _row(runs: Sequence[Record], thaw: float | None) -> str:
     marked = any(map(is_scaled, runs))
-    whole = [scaled(record) if is_scaled(record) else record for record in runs]
+    whole = [scaled(record) for record in runs]
 
     def middle(value: Callable[[Record], float]) -> float:
         return median(value(record) for record in whole)
@@ -131,8 +133,5 @@ def _row(runs: Sequence[Record], thaw: float | None) -> str:
 def _measured(runs: Sequence[Record]) -> str:
     """How many epochs were run, and how often."""
     ran, wanted = (" + ".join(str(n) for n in counts if n) for counts in (_run(runs[0]), runs[0]["epochs_wanted"]))
-    if is_scaled(runs[0]):
-        text = f"{ran} of {wanted}, scaled"
-    else:
-        text = "all" if ran == wanted else f"all: it stopped by itself after {ran}"
+    text = f"{ran} of {wanted}, scaled" if is_scaled(runs[0]) else "all"
     return text if len(runs) == 1 else f"{text}; median of {len(runs)}"

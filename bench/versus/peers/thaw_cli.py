@@ -98,6 +98,17 @@ def read_times(trial: Trial, outcome: interface.Outcome) -> None:
     outcome.seconds["start"] = trial.wall - actual["seconds"]
 
 
+def rounds(arguments: Namespace, outcome: interface.Outcome, chosen: dict[str, str]) -> list[str]:
+    """A sentence for each phase that took another number of epochs than the job has."""
+    notes = []
+    for index, (phase, asked) in enumerate((("phase1", arguments.epochs_head), ("phase2", arguments.epochs_top))):
+        ran = len(outcome.epoch_seconds[phase])
+        if ran != asked:
+            solver = chosen.get(f"phases.{index}.solver", "not named in the plan")
+            notes.append(f"{ran} rounds in {phase} instead of {asked} epochs, solver {solver}")
+    return notes
+
+
 def main() -> None:
     arguments, outcome = interface.parse(__doc__, ("auto", "fp32", "bf16")), interface.Outcome()
     with tempfile.TemporaryDirectory() as folder:
@@ -111,7 +122,9 @@ def main() -> None:
         )
         outcome.extra["cache_mb"] = round(sum(f.stat().st_blocks * 512 for f in work.glob("cache/**/*")) / 1e6)
         plan = json.loads((first.folder / "plan.json").read_text(encoding="utf-8"))
-        outcome.extra["plan"] = {choice["setting"]: choice["value"] for choice in plan["choices"]}
+        chosen = {choice["setting"]: choice["value"] for choice in plan["choices"]}
+        outcome.extra["plan"] = chosen
+        outcome.notes += rounds(arguments, outcome, chosen)
         second = train("second", work, recipe(arguments, OTHER_RATES))
         outcome.extra["second_trial_seconds"] = round(second.wall, 3)
     interface.finish(outcome, first.peak, ("thaw-vision", "torch", "torchvision", "timm"), total=first.wall)
