@@ -2,6 +2,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from thaw.data.dataset import Dataset
 from thaw.data.surfaces import write_surfaces
@@ -11,6 +12,9 @@ from thaw.recipe import AugmentSettings, Phase, PreprocessingSettings, Recipe
 from thaw.run_folder import RunFolder
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
+
+settings.register_profile("thaw", deadline=None)
+settings.load_profile("thaw")
 
 QUICK = Recipe(
     backbone="mobilenetv3_small_050",
