@@ -60,7 +60,7 @@ class Crops:
         return resized[:, ::-1] if rng.random() < 0.5 else resized
 
     def _changed(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        values = pixels.astype(np.float32)
+        values: np.ndarray = pixels.astype(np.float32)
         if rng.random() < 0.1:
             values = np.rot90(values, int(rng.integers(1, 4)))
         luma = (values @ _LUMA.astype(np.float32))[..., None]

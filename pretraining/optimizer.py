@@ -40,7 +40,7 @@ class Muon(torch.optim.Optimizer):
                     state["momentum"] = torch.zeros_like(weight.grad)
                 momentum = state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
                 direction = weight.grad.lerp(momentum, group["momentum"]).flatten(1)
-                directions[tuple(direction.shape)].append((weight, direction))  # type: ignore[index]
+                directions[tuple(direction.shape)].append((weight, direction))
             for shape, members in directions.items():
                 moves = orthogonal(torch.stack([direction for _, direction in members]))
                 for (weight, _), move in zip(members, moves, strict=True):

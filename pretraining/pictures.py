@@ -57,9 +57,9 @@ def _fractal(rng: np.random.Generator) -> np.ndarray:
     low, high = np.percentile(cloud, [1, 99], axis=0)
     places = ((cloud - low) / np.maximum(high - low, 1e-6) * (SIDE - 1)).astype(int)
     inside = ((places >= 0) & (places < SIDE)).all(axis=1)
-    density = np.zeros((SIDE, SIDE), np.float32)
-    np.add.at(density, (places[inside, 1], places[inside, 0]), 1.0)
-    density = cv2.GaussianBlur(np.log1p(density), (0, 0), rng.uniform(0.4, 1.2))
+    visited = np.zeros((SIDE, SIDE), np.float32)
+    np.add.at(visited, (places[inside, 1], places[inside, 0]), 1.0)
+    density = cv2.GaussianBlur(np.log1p(visited), (0, 0), rng.uniform(0.4, 1.2))
     return _coloured(density / max(density.max(), 1e-6), rng)
 
 
