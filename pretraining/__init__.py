@@ -1,0 +1,1 @@
+"""How the bundled starter backbone is made: distilled from a pre-trained teacher, with no labels."""

@@ -1,0 +1,95 @@
+"""Random crops of pictures with random colours, (size, size, 3) uint8 RGB."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from pretraining.configuration import Images
+
+_LUMA = np.array([0.299, 0.587, 0.114])
+
+
+class Crops:
+    """Draws crops of photographs and made-up pictures; held-out pictures are drawn for validation alone.
+
+    A crop depends on the seed and its number, not on the crops before it.
+    """
+
+    def __init__(
+        self, photographs: Sequence[np.ndarray], made_up: Sequence[np.ndarray], settings: Images, size: int, seed: int
+    ) -> None:
+        self._settings, self._size, self._seed = settings, size, seed
+        self._pictures = {
+            held_out: (
+                _part(photographs, settings.held_out, held_out),
+                _part(made_up, settings.held_out, held_out),
+            )
+            for held_out in (False, True)
+        }
+
+    def draw(self, numbers: range, validation: bool = False) -> np.ndarray:
+        """The crops with these numbers, (N, size, size, 3) uint8."""
+        return np.stack([self._draw_one(number, validation) for number in numbers])
+
+    def _draw_one(self, number: int, validation: bool) -> np.ndarray:
+        rng = np.random.default_rng((self._seed, int(validation), number))
+        pixels = self._changed(self._cut(validation, rng), rng)
+        if rng.random() < self._settings.blended:
+            other = self._changed(self._cut(validation, rng), rng)
+            pixels = _blend(pixels, other, rng)
+        return pixels
+
+    def _cut(self, validation: bool, rng: np.random.Generator) -> np.ndarray:
+        photographs, made_up = self._pictures[validation]
+        pictures = made_up if made_up and rng.random() < self._settings.made_up_share else photographs
+        picture = pictures[rng.integers(len(pictures))]
+        height, width = picture.shape[:2]
+        area = rng.uniform(self._settings.smallest_crop, 1.0) * height * width
+        ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+        wide = min(round(np.sqrt(area * ratio)), width)
+        high = min(round(np.sqrt(area / ratio)), height)
+        top, left = rng.integers(height - high + 1), rng.integers(width - wide + 1)
+        cut = picture[top : top + high, left : left + wide]
+        smaller = wide > self._size and high > self._size
+        resized = cv2.resize(
+            cut, (self._size, self._size), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+        )
+        return resized[:, ::-1] if rng.random() < 0.5 else resized
+
+    def _changed(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        values: np.ndarray = pixels.astype(np.float32)
+        if rng.random() < 0.1:
+            values = np.rot90(values, int(rng.integers(1, 4)))
+        luma = (values @ _LUMA.astype(np.float32))[..., None]
+        if rng.random() < self._settings.grey:
+            values = np.repeat(luma, 3, axis=2)
+        elif rng.random() < 0.7:
+            values = (luma + (values - luma) * rng.uniform(0.3, 1.7)) * rng.uniform(0.85, 1.15, 3)
+        if rng.random() < 0.7:
+            middle = values.mean()
+            values = (values - middle) * rng.uniform(0.5, 1.5) + middle * rng.uniform(0.6, 1.4)
+        if rng.random() < 0.1:
+            values = cv2.GaussianBlur(np.ascontiguousarray(values), (0, 0), rng.uniform(0.5, 2.0))
+        if rng.random() < 0.1:
+            values = values + rng.normal(0, rng.uniform(2, 15), values.shape)
+        return np.rint(values.clip(0, 255)).astype(np.uint8)
+
+
+def _part(pictures: Sequence[np.ndarray], one_in: int, held_out: bool) -> list[np.ndarray]:
+    return [picture for number, picture in enumerate(pictures) if (number % one_in == 0) == held_out]
+
+
+def _blend(one: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Half of them shine through each other, half have a box of the other pasted in."""
+    if rng.random() < 0.5:
+        share = rng.uniform(0.2, 0.8)
+        return np.rint(share * one.astype(np.float32) + (1 - share) * other.astype(np.float32)).astype(np.uint8)
+    size = len(one)
+    high, wide = (rng.uniform(0.3, 0.8, 2) * size).astype(int)
+    top, left = rng.integers(size - high + 1), rng.integers(size - wide + 1)
+    pasted = one.copy()
+    pasted[top : top + high, left : left + wide] = other[top : top + high, left : left + wide]
+    return pasted

@@ -1,0 +1,222 @@
+"""What the starter is worth: random start, starter and teacher on the same data, recipe and seeds.
+
+    python -m pretraining.prove WORK name=images/ other=table.csv --teacher teacher.safetensors
+    python -m pretraining.prove WORK name=images/ --teacher teacher.safetensors --training both --seeds 1
+
+A set is a folder of class folders or a table with the columns path and label; it must not hold images that the
+starter was distilled on. `few` trains on 10 images of each class, `full` on three quarters; what remains is the test.
+`--training linear` fits logistic regression on standardised features of whole images; `both` runs both phases of
+Thaw's default recipe. Each result is kept in WORK/proof.jsonl and not computed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from thaw.backbones.contract import Backbone
+from thaw.backbones.normalise import Normalise
+from thaw.backbones.timm_backbone import build
+from thaw.data.dataset import Dataset
+from thaw.data.decode import decode
+from thaw.pipeline import finetune
+from thaw.progress import Silent
+from thaw.recipe import DecodeSettings, Recipe
+from thaw.run_folder import RunFolder
+
+BACKBONES = ("random", "starter", "teacher")
+FEW = 10
+_BATCH = 64
+# The best, or nearly, of 0.001 to 1 for every backbone and set in a trial; the same for all, so that none is favoured.
+_INVERSE_REGULARISATION = 0.01
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One result: accuracy in percent on the test images."""
+
+    data: str
+    images: str
+    training: str
+    backbone: str
+    seed: int
+    accuracy: float
+    weights: str
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where the three backbones come from."""
+
+    teacher_name: str
+    teacher: Path
+    starter: str
+
+    def recipe(self, kind: str) -> tuple[str, str]:
+        """Backbone and weights as a recipe names them."""
+        if kind == "teacher":
+            return self.teacher_name, str(self.teacher)
+        return "starter", "random" if kind == "random" else self.starter
+
+
+@dataclass(frozen=True)
+class LabelledFiles:
+    """Images of one set."""
+
+    files: tuple[Path, ...]
+    labels: np.ndarray
+
+    @classmethod
+    def open(cls, place: Path) -> LabelledFiles:
+        """Read a folder or a table."""
+        manifest = Dataset.open(place).manifest
+        files = tuple(manifest.file(row) for row in range(len(manifest)))
+        return cls(files, np.array([labels[0] for labels in manifest.column("labels")]))
+
+    def split(self, images: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows to train on and rows to test on, stratified."""
+        rows = np.arange(len(self.files))
+        if images == "full":
+            train, test = train_test_split(rows, test_size=0.25, random_state=seed, stratify=self.labels)
+            return train, test
+        rng = np.random.default_rng(seed)
+        chosen = [rng.permutation(rows[self.labels == label])[:FEW] for label in np.unique(self.labels)]
+        train = np.concatenate(chosen)
+        return train, np.setdiff1d(rows, train)
+
+
+def features_of(backbone: Backbone, files: tuple[Path, ...]) -> np.ndarray:
+    """Pooled features (N, width) of whole images."""
+    normalise, spec, parts = Normalise(backbone.facts.mean, backbone.facts.std), backbone.facts.pixels, []
+    with torch.inference_mode():
+        for start in range(0, len(files), _BATCH):
+            read = (decode(file.read_bytes(), DecodeSettings(), spec).pixels for file in files[start : start + _BATCH])
+            pixels = torch.from_numpy(np.stack([spec.crop(image) for image in read]))
+            parts.append(backbone(normalise(pixels)).numpy())
+    return np.concatenate(parts)
+
+
+def linear(features: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:
+    """Test accuracy in percent of a linear head."""
+    head = make_pipeline(StandardScaler(), LogisticRegression(C=_INVERSE_REGULARISATION, max_iter=300))
+    head.fit(features[train], labels[train])
+    return 100 * float(head.score(features[test], labels[test]))
+
+
+def both_phases(
+    data: LabelledFiles, train: np.ndarray, test: np.ndarray, backbone: tuple[str, str], seed: int, folder: Path
+) -> float:
+    """Test accuracy in percent after both phases of the default recipe."""
+    folder.mkdir(parents=True, exist_ok=True)
+    val = train[
+        train_test_split(np.arange(len(train)), test_size=0.2, random_state=seed, stratify=data.labels[train])[1]
+    ]
+    splits = {**dict.fromkeys(train, "train"), **dict.fromkeys(val, "val"), **dict.fromkeys(test, "test")}
+    with (folder / "table.csv").open("w", encoding="utf-8", newline="") as stream:
+        rows = [(str(data.files[row]), data.labels[row], split) for row, split in splits.items()]
+        csv.writer(stream).writerows([("path", "label", "split"), *rows])
+    recipe = Recipe(backbone=backbone[0], weights=backbone[1], seed=seed)
+    finetune(Dataset.open(folder / "table.csv", "multiclass"), recipe, folder / "runs", watch=Silent())
+    evaluation = json.loads(RunFolder.earlier(folder / "runs")[0].evaluation.read_text(encoding="utf-8"))
+    return 100 * float(evaluation["test"]["metrics"]["accuracy"])
+
+
+def prove(arguments: argparse.Namespace) -> Iterator[Cell]:
+    """Every result that is not there yet."""
+    known = {(cell.data, cell.images, cell.training, cell.backbone, cell.seed) for cell in read(arguments.work)}
+    weights = Weights(arguments.teacher_name, arguments.teacher, arguments.starter)
+    for name, _, place in (pair.partition("=") for pair in arguments.sets):
+        data = LabelledFiles.open(Path(place))
+        for kind in arguments.backbones:
+            wanted = [
+                (images, seed)
+                for images in arguments.images
+                for seed in range(arguments.seeds)
+                if (name, images, arguments.training, kind, seed) not in known
+            ]
+            if not wanted:
+                continue
+            backbone = weights.recipe(kind)
+            features = features_of(build(*backbone), data.files) if arguments.training == "linear" else np.empty(0)
+            for images, seed in wanted:
+                train, test = data.split(images, seed)
+                if arguments.training == "linear":
+                    accuracy = linear(features, data.labels, train, test)
+                else:
+                    folder = arguments.work / f"{name}-{images}-{kind}-{seed}"
+                    accuracy = both_phases(data, train, test, backbone, seed, folder)
+                yield Cell(name, images, arguments.training, kind, seed, accuracy, Path(backbone[1]).name)
+
+
+def read(work: Path) -> list[Cell]:
+    """The results so far."""
+    file = work / "proof.jsonl"
+    return [Cell(**json.loads(line)) for line in file.read_text("utf-8").splitlines()] if file.is_file() else []
+
+
+def table(cells: list[Cell]) -> str:
+    """Mean and deviation over seeds as Markdown, and how much of the gap the starter closes."""
+    lines = [
+        "| set | images | training | seeds | random start | starter | teacher | gap closed |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for data, images, training in dict.fromkeys((cell.data, cell.images, cell.training) for cell in cells):
+        found = {
+            kind: np.array(
+                [
+                    cell.accuracy
+                    for cell in cells
+                    if (cell.data, cell.images, cell.training, cell.backbone) == (data, images, training, kind)
+                ]
+            )
+            for kind in BACKBONES
+        }
+        if not all(len(values) for values in found.values()):
+            continue
+        low, mid, high = (float(values.mean()) for values in found.values())
+        shown = " | ".join(f"{values.mean():.1f} ± {values.std():.1f}" for values in found.values())
+        closed = f"{100 * (mid - low) / (high - low):.0f} %" if high > low else "-"
+        seeds = min(len(values) for values in found.values())
+        lines.append(f"| {data} | {images} | {training} | {seeds} | {shown} | {closed} |")
+    return "\n".join(lines)
+
+
+def parse(words: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("sets", nargs="*", metavar="NAME=PLACE")
+    parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--teacher-name", default="mobilenetv2_100")
+    parser.add_argument("--starter", default="published", help="another file instead of the bundled one")
+    parser.add_argument("--training", choices=["linear", "both"], default="linear")
+    parser.add_argument("--images", nargs="+", choices=["few", "full"], default=["few", "full"])
+    parser.add_argument("--backbones", nargs="+", choices=BACKBONES, default=BACKBONES)
+    parser.add_argument("--seeds", type=int, default=5)
+    return parser.parse_args(words)
+
+
+def main(words: list[str] | None = None) -> None:
+    """Compute what is missing, then print the whole table."""
+    arguments = parse(words)
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    for cell in prove(arguments):
+        print(cell, flush=True)
+        with (arguments.work / "proof.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(asdict(cell)) + "\n")
+    print(table(read(arguments.work)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""The proof on three tiny sets; figures of tiny networks mean nothing, so only the bookkeeping is looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import timm
+from safetensors.torch import save_file
+
+from pretraining import prove
+from pretraining.prove import Cell, LabelledFiles, linear, table
+
+TEACHER = "test_efficientnet"
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Two classes, dark and bright, of 16 images each."""
+    rng = np.random.default_rng(0)
+    for label, grey in (("dark", 60), ("bright", 180)):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for number in range(16):
+            pixels = rng.integers(grey - 40, grey + 40, (40, 40, 3), dtype=np.uint8)
+            cv2.imwrite(str(tmp_path / "images" / label / f"{number}.png"), pixels)
+    return tmp_path / "images"
+
+
+def test_few_is_ten_of_each_class_and_the_rest_is_the_test(images: Path) -> None:
+    data = LabelledFiles.open(images)
+    train, test = data.split("few", seed=0)
+    assert sorted(data.labels[train]) == ["bright"] * 10 + ["dark"] * 10
+    assert sorted([*train, *test]) == list(range(32))
+    assert not np.array_equal(train, data.split("few", seed=1)[0])
+
+
+def test_a_linear_head_reads_what_is_there() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(["a", "b"], 40)
+    features = rng.normal(size=(80, 5)) + 4 * (labels == "a")[:, None]
+    rows = rng.permutation(80)
+    assert linear(features, labels, rows[:40], rows[40:]) > 95
+
+
+def test_the_table_says_how_much_of_the_gap_is_closed() -> None:
+    cells = [
+        Cell("steel", "few", "linear", kind, seed, accuracy, "w")
+        for kind, accuracies in {"random": (40, 60), "starter": (80, 90), "teacher": (99, 91)}.items()
+        for seed, accuracy in enumerate(accuracies)
+    ]
+    assert table(cells).splitlines()[-1] == (
+        "| steel | few | linear | 2 | 50.0 ± 10.0 | 85.0 ± 5.0 | 95.0 ± 4.0 | 78 % |"
+    )
+
+
+@pytest.mark.slow
+def test_results_are_kept_and_not_computed_again(
+    tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_file(timm.create_model(TEACHER).state_dict(), tmp_path / "t.safetensors")
+    words = [str(tmp_path / "proof"), f"tiny={images}", "--teacher", str(tmp_path / "t.safetensors")]
+    words += ["--teacher-name", TEACHER, "--images", "few", "--seeds", "1"]
+    prove.main(words)
+    assert "| tiny | few | linear | 1 |" in capsys.readouterr().out
+    prove.main(words)
+    assert "Cell(" not in capsys.readouterr().out
