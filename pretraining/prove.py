@@ -1,7 +1,7 @@
 """What the starter is worth: random start, starter and teacher on the same data, recipe and seeds.
 
-    python -m pretraining.prove WORK name=images/ other=table.csv --teacher teacher.safetensors
-    python -m pretraining.prove WORK name=images/ --teacher teacher.safetensors --training both --seeds 1
+    python -m pretraining.prove WORK name=images/ other=table.csv --teacher TEACHER --starter STARTER
+    python -m pretraining.prove WORK name=images/ --teacher TEACHER --starter STARTER --training both --seeds 1
 
 A set is a folder of class folders or a table with the columns path and label; it must not hold images that the
 starter was distilled on. `few` trains on 10 images of each class, `full` on three quarters; what remains is the test.
@@ -61,13 +61,14 @@ class Weights:
 
     teacher_name: str
     teacher: Path
-    starter: str
+    starter_name: str
+    starter: Path
 
     def recipe(self, kind: str) -> tuple[str, str]:
         """Backbone and weights as a recipe names them."""
         if kind == "teacher":
             return self.teacher_name, str(self.teacher)
-        return "starter", "random" if kind == "random" else self.starter
+        return self.starter_name, "random" if kind == "random" else str(self.starter)
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def both_phases(
 def prove(arguments: argparse.Namespace) -> Iterator[Cell]:
     """Every result that is not there yet."""
     known = {(cell.data, cell.images, cell.training, cell.backbone, cell.seed) for cell in read(arguments.work)}
-    weights = Weights(arguments.teacher_name, arguments.teacher, arguments.starter)
+    weights = Weights(arguments.teacher_name, arguments.teacher, arguments.starter_name, arguments.starter)
     for name, _, place in (pair.partition("=") for pair in arguments.sets):
         data = LabelledFiles.open(Path(place))
         for kind in arguments.backbones:
@@ -199,7 +200,8 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("sets", nargs="*", metavar="NAME=PLACE")
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--teacher-name", default="mobilenetv2_100")
-    parser.add_argument("--starter", default="published", help="another file instead of the bundled one")
+    parser.add_argument("--starter", type=Path, required=True, help="what `pretraining.distil export` wrote")
+    parser.add_argument("--starter-name", default="mobilenetv4_conv_small")
     parser.add_argument("--training", choices=["linear", "both"], default="linear")
     parser.add_argument("--images", nargs="+", choices=["few", "full"], default=["few", "full"])
     parser.add_argument("--backbones", nargs="+", choices=BACKBONES, default=BACKBONES)

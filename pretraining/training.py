@@ -57,7 +57,7 @@ def train(student: Student, configuration: Configuration, work: Path) -> None:
             )
         if step % settings.checkpoint_steps == 0 or step == settings.steps:
             save_checkpoint(student, movers, work / CHECKPOINT, step, time.perf_counter() - started)
-            print(f"step {step}: {describe(validate(student, validation))}", flush=True)
+            print(f"step {step}: {describe(validate(student, validation, _size(configuration, step)))}", flush=True)
 
 
 def learning_rate(settings: Training, step: int) -> float:
@@ -67,14 +67,14 @@ def learning_rate(settings: Training, step: int) -> float:
     return settings.lr * min(climb, fall)
 
 
-def validate(student: Student, shard: Shard) -> dict[str, float]:
-    """On crops of held-out pictures: share of the features' variance explained, and the same top label."""
+def validate(student: Student, shard: Shard, size: int) -> dict[str, float]:
+    """On crops of held-out pictures of `size` pixels: share of the features' variance explained, same top label."""
     student.eval()
     explained, agrees, batch = [], [], 64
     with torch.inference_mode():
         for start in range(0, len(shard), batch):
             part = _tensors({name: values[start : start + batch] for name, values in shard.arrays.items()})
-            features, _ = student.predict(part["pixels"], part["pixels"].shape[1])
+            features, _ = student.predict(part["pixels"], size)
             wanted = student.standard(part[FEATURES])
             explained.append(F.mse_loss(features, wanted, reduction="none").mean(dim=1))
             if student.classifier is not None:

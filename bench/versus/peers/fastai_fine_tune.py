@@ -11,10 +11,6 @@ import tempfile
 import time
 
 import pandas as pd
-from bench.guide_loop import build
-from bench.versus import interface
-from bench.versus.jobs import BATCH_SIZE
-from bench.versus.memory import PeakMemory
 from fastai.callback.core import Callback
 from fastai.callback.schedule import Learner  # patches `fine_tune` and `fit_one_cycle` into Learner
 from fastai.callback.tracker import SaveModelCallback
@@ -24,6 +20,11 @@ from fastai.vision.augment import RandomCrop, Resize, aug_transforms
 from fastai.vision.core import PILImage
 from fastai.vision.data import CategoryBlock, ColReader, ColSplitter, DataBlock, DataLoaders, ImageBlock, Normalize
 from torch import nn
+
+from bench.guide_loop import build
+from bench.versus import interface
+from bench.versus.jobs import BATCH_SIZE
+from bench.versus.memory import PeakMemory
 
 
 class TopLearner(Learner):

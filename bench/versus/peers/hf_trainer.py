@@ -12,13 +12,14 @@ from argparse import Namespace
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArguments
+
 from bench.guide_loop import Images, build, thaw, transforms
 from bench.versus import interface
 from bench.versus.jobs import BATCH_SIZE, HEAD_RATE, TOP_RATE
 from bench.versus.memory import PeakMemory
-from torch import Tensor, nn
-from torch.nn import functional as F
-from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArguments
 
 
 class Labelled(Images):

@@ -16,11 +16,12 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 
 import keras
 import tensorflow as tf
+from keras import layers
+
 from bench.versus import interface
 from bench.versus.jobs import BATCH_SIZE, DROPOUT, HEAD_RATE, TOP_RATE
 from bench.versus.memory import PeakMemory
 from bench.versus.peers.keras_weights import load_mobilenetv2
-from keras import layers
 
 Rows = list[tuple[Path, int]]
 

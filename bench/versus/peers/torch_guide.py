@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import torch
+
 from bench.guide_loop import Best, build, evaluate, loaders_of, thaw, train_phase, transforms
 from bench.versus import interface
 from bench.versus.jobs import BATCH_SIZE, HEAD_RATE, TOP_RATE
