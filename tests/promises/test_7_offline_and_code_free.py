@@ -42,6 +42,12 @@ def test_training_evaluating_and_predicting_open_no_socket_and_read_no_pickle(
 
 
 @pytest.mark.usefixtures("sealed_off")
+def test_the_fastest_engine_opens_no_socket_either(images: Path, quick: Recipe, tmp_path: Path) -> None:
+    finetune(Dataset.open(images), quick.model_copy(update={"engine": "openvino-fp32"}), tmp_path, watch=Silent())
+    assert RunFolder(tmp_path / "train-1").is_finished
+
+
+@pytest.mark.usefixtures("sealed_off")
 def test_listing_the_models_opens_no_socket() -> None:
     with pytest.raises(SystemExit) as done:
         app(["models", "resnet50"])
