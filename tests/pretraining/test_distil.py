@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from pretraining import distil
 from pretraining.configuration import Configuration, Images, Training
 from pretraining.crops import Crops
+from pretraining.export import mute_silent_channels
 from pretraining.shards import Shards, open_shard, shard_folder
 from pretraining.training import CHECKPOINT, learning_rate
 from thaw.backbones.timm_backbone import build
@@ -167,3 +168,16 @@ def test_held_out_pictures_are_in_no_training_crop(workplace: Workplace) -> None
 def test_the_learning_rate_climbs_stays_and_falls() -> None:
     settings = Training(steps=100, decay_steps=20, warmup_steps=10, lr=1.0)
     assert [learning_rate(settings, step) for step in (0, 4, 10, 80, 90, 99)] == [0.1, 0.5, 1.0, 1.0, 0.5, 0.05]
+
+
+def test_channels_that_never_varied_stay_constant() -> None:
+    backbone = build(STUDENT, "random")
+    norm = backbone.network.get_submodule("blocks.1.0.bn2")
+    norm.running_var[3] = 1e-33
+    images = 100 * torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        magnified = backbone(images).abs().max()
+        assert mute_silent_channels(backbone) == 1
+        assert backbone(images).abs().max() < magnified
+        assert torch.equal(norm(torch.randn(1, len(norm.weight), 4, 4))[0, 3], norm.bias[3].relu().expand(4, 4))
+    assert mute_silent_channels(backbone) == 0
