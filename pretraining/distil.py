@@ -4,7 +4,7 @@
     python -m pretraining.distil train pretraining/starter.yaml WORK --teacher teacher.safetensors
     python -m pretraining.distil export pretraining/starter.yaml WORK starter.safetensors
 
-WORK holds the crops with the teacher's answers (about 85 kB a crop) and the checkpoint. Training may begin as
+WORK holds the crops with the teacher's answers (about 80 kB a crop) and the checkpoint. Training may begin as
 soon as the first crops are there; each command goes on from where it was stopped.
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pretraining.configuration import Configuration
 from pretraining.crops import Crops
-from pretraining.export import write_backbone
+from pretraining.export import measure_statistics, mute_silent_channels, write_backbone
 from pretraining.pictures import make_up, read_photographs
 from pretraining.shards import Shards
 from pretraining.student import Student
@@ -48,6 +48,8 @@ def run_export(arguments: argparse.Namespace) -> None:
     configuration = Configuration.load(arguments.configuration)
     student = _student(configuration, arguments)
     step, _ = resume(student, [], arguments.work / CHECKPOINT)
+    measure_statistics(student, Shards(arguments.work), arguments.size)
+    mute_silent_channels(student.backbone)
     print(write_backbone(student.backbone, configuration, arguments.size, step, arguments.out))
 
 

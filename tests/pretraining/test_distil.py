@@ -71,6 +71,8 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
     """Photographs, a teacher and a configuration; nothing has run yet."""
     monkeypatch.setattr("pretraining.teacher.VALIDATION_CROPS", 6)
     monkeypatch.setattr("pretraining.teacher.BATCH", 4)
+    monkeypatch.setattr("pretraining.export._BATCHES", 3)
+    monkeypatch.setattr("pretraining.export._BATCH", 4)
     rng = np.random.default_rng(0)
     (tmp_path / "photographs").mkdir()
     for number in range(6):
