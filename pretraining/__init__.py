@@ -1,1 +1,1 @@
-"""How the bundled starter backbone is made: distilled from a pre-trained teacher, with no labels."""
+"""How a starter backbone is made: distilled from a pre-trained teacher, with no labels."""
