@@ -1,11 +1,13 @@
-"""Validation metrics of one set of predictions, computed by scikit-learn."""
+"""Validation metrics of one set of predictions, computed by scikit-learn.
+
+scikit-learn takes a second to import, so it is imported by the first call and not before the first image is read.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn import metrics as sk
 
 from thaw.recipe import Monitor, Task
 
@@ -41,6 +43,8 @@ def measure(probabilities: np.ndarray, targets: np.ndarray, task: Task) -> Metri
     """
     if task == "multilabel":
         return _measure_multilabel(probabilities, targets)
+    from sklearn import metrics as sk
+
     predicted = probabilities.argmax(axis=1)
     chosen = probabilities[np.arange(len(targets)), targets]
     balanced = sk.recall_score(targets, predicted, labels=np.unique(targets), average="macro", zero_division=0.0)
@@ -55,6 +59,8 @@ def measure(probabilities: np.ndarray, targets: np.ndarray, task: Task) -> Metri
 
 
 def _measure_multilabel(probabilities: np.ndarray, targets: np.ndarray) -> Metrics:
+    from sklearn import metrics as sk
+
     truth, predicted = targets > 0.5, probabilities >= 0.5
     likelihood = np.where(truth, probabilities, 1.0 - probabilities)
     recalls = [
@@ -73,6 +79,8 @@ def _measure_multilabel(probabilities: np.ndarray, targets: np.ndarray) -> Metri
 
 
 def _mean_average_precision(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    from sklearn import metrics as sk
+
     present = truth.any(axis=0)
     if not present.any():
         return 0.0

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import precision_recall_fscore_support
 
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.metrics import Metrics, measure
@@ -118,6 +117,8 @@ def summarise(
     classifier: Classifier, probabilities: np.ndarray, targets: np.ndarray, unreadable: tuple[tuple[str, str], ...]
 ) -> Evaluation:
     """Metrics of probabilities (N, C) against targets in the classifier's order."""
+    from sklearn.metrics import precision_recall_fscore_support
+
     metrics = measure(probabilities, targets, classifier.task)
     low, high = wilson(metrics.accuracy, len(targets))
     classes = np.arange(len(classifier.classes))
