@@ -28,6 +28,7 @@ from thaw.data.prepare import Prepared, prepare
 from thaw.evaluation.evaluate import evaluate_stored
 from thaw.features.extract import Shelf
 from thaw.features.store import FeatureStore
+from thaw.progress import Silent
 from thaw.recipe import Engine, Phase, Recipe
 from thaw.run_folder import cache_folder
 from thaw.training.fit import FitSettings, PhaseSources, Watch, fit
@@ -50,7 +51,7 @@ def reader_of(recipe: Recipe, prepared: Prepared, backbone: Backbone, engine: En
         shelf=Shelf(cache_folder(), "uint8" if recipe.stored_as == "uint8" else "float16", 1 << 40),
         seed=0,
         device=torch.device("cpu"),
-        bar=lambda title: lambda done, total: None,
+        bar=Silent().bar,
     )
 
 
@@ -118,7 +119,7 @@ def main() -> None:
     backbone = build(asked.backbone, asked.weights)
     data = Dataset.open(asked.data)
     spec = backbone.facts.pixels
-    prepared = prepare(data, spec, base.decode, base.split, None, cache_folder(), lambda done, total: None)
+    prepared = prepare(data, spec, base.decode, base.split, None, cache_folder(), Silent().bar)
     columns = [*(views for views in asked.views if views < asked.epochs), asked.epochs]
     for name, recipe in recipes(base, asked.epochs, asked.cut).items():
         found: dict[int, list[float]] = defaultdict(list)

@@ -125,9 +125,7 @@ def _previous(dataset: Dataset, asked: Recipe, runs: Path, folder: RunFolder | N
 
 
 def _prepare(dataset: Dataset, asked: Recipe, spec: PixelSpec, previous: Manifest | None, watch: Watcher) -> Prepared:
-    prepared = prepare(
-        dataset, spec, asked.decode, asked.split, previous, cache_folder(), watch.bar("decode every image once")
-    )
+    prepared = prepare(dataset, spec, asked.decode, asked.split, previous, cache_folder(), watch.bar)
     summary.show_data(prepared.manifest, prepared.notes, watch)
     return prepared
 

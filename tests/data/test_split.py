@@ -389,3 +389,17 @@ def test_a_leak_between_a_given_test_and_the_rest_is_noted_without_validation_to
     rows = [*without_val(), *images("a", 1, start=50, split="test", content="a/0.png")]
     notes = assign(manifest(rows), USUAL).notes
     assert sum(note.startswith("leak: 1 identical images in ") and note.endswith("test") for note in notes) == 1
+
+
+def test_near_duplicates_stay_together() -> None:
+    rows = many()
+    alike = [(number, number + 1) for number in range(0, 40, 2)] + [(200, 210), (210, 220)]
+    divided = assign(manifest(rows), USUAL, alike=alike).manifest.column("split")
+    assert all(divided[one] == divided[other] for one, other in alike)
+    assert set(divided) == set(SPLITS)
+
+
+def test_near_duplicates_across_given_splits_are_noted() -> None:
+    rows = [*images("a", 6, split="train"), *images("a", 4, 6, split="val"), *images("b", 4, split="train")]
+    result = assign(manifest([*rows, *images("b", 3, 4, split="val")]), USUAL, alike=[(0, 6), (1, 7), (2, 3)])
+    assert "leak: 2 near-duplicates in train and val" in result.notes

@@ -3,6 +3,8 @@ import shutil
 from collections import defaultdict
 from pathlib import Path
 
+from PIL import Image
+
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.data.surfaces import write_surfaces
@@ -57,3 +59,18 @@ def test_the_split_is_stratified(trained: RunFolder) -> None:
     counts = Manifest.read(trained.manifest).counts()
     assert all(count[split] >= 1 for count in counts.values() for split in ("train", "val", "test"))
     assert all(6 <= count["train"] <= 10 for count in counts.values())
+
+
+def test_near_duplicates_stay_on_one_side(images: Path, quick: Recipe, tmp_path: Path) -> None:
+    short = quick.model_copy(update={"phases": quick.phases[:1]})
+    folder = tmp_path / "copied"
+    shutil.copytree(images, folder)
+    originals = sorted(images.rglob("*.png"))
+    for file in originals:
+        picture = Image.open(file).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        picture.save(folder / file.parent.name / f"copy-of-{file.stem}.jpg", quality=90)
+    finetune(Dataset.open(folder), short, tmp_path / "runs", watch=Silent())
+    split = splits_of(RunFolder(tmp_path / "runs" / "train-1"))
+    named = [(f"{file.parent.name}/{file.name}", f"{file.parent.name}/copy-of-{file.stem}.jpg") for file in originals]
+    assert all(split[original] == split[copy] for original, copy in named)
+    assert set(split.values()) == {"train", "val", "test"}

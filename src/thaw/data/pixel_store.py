@@ -13,7 +13,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from thaw import atomic
 from thaw.data.decode import decode
+from thaw.data.duplicates import RULES, Duplicate, near_duplicates
 from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import SCHEMA, Manifest
 from thaw.errors import DataError, UnreadableImage
@@ -101,6 +102,7 @@ class PixelStore:
         self._widths = rows.column("stored_width").to_numpy().astype(np.int64)
         self._ends = np.cumsum(self._heights * self._widths * 3)
         self._pixels = np.asarray(np.memmap(folder / _PIXELS, dtype=np.uint8, mode="r"))
+        self._duplicates = folder.with_name(f"{folder.name}.duplicates-{RULES}.json")
 
     @classmethod
     def open_or_build(
@@ -146,6 +148,15 @@ class PixelStore:
     def describe(self, manifest: Manifest) -> Manifest:
         """The manifest with what decoding found in it."""
         return manifest.with_columns({name: self.facts.column(name) for name in _FACTS})
+
+    def duplicates(self, workers: int, on_progress: OnProgress | None = None) -> list[Duplicate]:
+        """Pairs of rows that show the same picture; found by `workers` threads the first time, then kept."""
+        try:
+            return [Duplicate(*pair) for pair in json.loads(self._duplicates.read_bytes())]
+        except (OSError, ValueError, TypeError):
+            found = near_duplicates(self.read, np.flatnonzero(self._heights).tolist(), workers, on_progress)
+        atomic.write_text(self._duplicates, json.dumps([astuple(pair) for pair in found]))
+        return found
 
     def notes(self) -> tuple[str, ...]:
         """What a person may want to know of the files, counted: "first of 5 pages (3 images)"."""

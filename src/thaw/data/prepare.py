@@ -11,7 +11,7 @@ import numpy as np
 from thaw.data.dataset import Dataset
 from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import Manifest
-from thaw.data.pixel_store import PixelStore
+from thaw.data.pixel_store import OnProgress, PixelStore
 from thaw.data.split import assign
 from thaw.device import worker_count
 from thaw.recipe import DecodeSettings, SplitSettings
@@ -46,9 +46,11 @@ def prepare(
     split: SplitSettings,
     previous: Manifest | None,
     cache: Path,
-    on_progress: Callable[[int, int], None],
+    bar: Callable[[str], OnProgress],
 ) -> Prepared:
     """Decode every image once and divide the readable ones; images that `previous` knows keep their split."""
-    pixels = PixelStore.open_or_build(dataset.manifest, spec, decode, cache, worker_count(), on_progress)
-    divided = assign(pixels.describe(dataset.manifest), split, previous)
+    workers, manifest = worker_count(), dataset.manifest
+    pixels = PixelStore.open_or_build(manifest, spec, decode, cache, workers, bar("decode every image once"))
+    duplicates = pixels.duplicates(workers, bar("look for near-duplicates"))
+    divided = assign(pixels.describe(manifest), split, previous, [(pair.first, pair.second) for pair in duplicates])
     return Prepared(divided.manifest, pixels, (*pixels.notes(), *divided.notes))

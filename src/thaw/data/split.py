@@ -1,7 +1,7 @@
 """Train, validation and test: an image's place depends on itself, not on how many others there are.
 
-A *unit* is what stays together: the images of a group, and files with equal bytes; a file in two groups joins
-them. Each unit has a draw in [0, 1), made from the seed and its own name. Draws below the test share go to
+A *unit* is what stays together: the images of a group, files with equal bytes, and near-duplicates; a file in two
+groups joins them. Each unit has a draw in [0, 1), made from the seed and its own name. Draws below the test share go to
 test, the next up to test + val to val, the rest to train. Then, class by class, the fewest units with draws
 nearest a border change sides until each split is within a third of its quota (or one unit) and has every
 class. In multilabel data a unit counts for the quota of its rarest class.
@@ -68,30 +68,35 @@ class _Shares:
         return max(low - draw, draw - high, 0.0)
 
 
-def assign(manifest: Manifest, settings: SplitSettings, previous: Manifest | None = None) -> SplitResult:
+def assign(
+    manifest: Manifest,
+    settings: SplitSettings,
+    previous: Manifest | None = None,
+    alike: Sequence[tuple[int, int]] = (),
+) -> SplitResult:
     """Give every readable image of a decoded manifest a split, and unreadable images none.
 
-    Splits that the data brings are kept; a validation split that is missing there is taken out of train.
-    Units that `previous`, the manifest of an earlier run, knows keep the split they have there. Raises
-    `DataError` with each class that has too few units.
+    `alike` are pairs of rows that show the same picture. Splits that the data brings are kept; a validation split
+    that is missing there is taken out of train. Units that `previous`, the manifest of an earlier run, knows keep the
+    split they have there. Raises `DataError` with each class that has too few units.
     """
     status = manifest.column("status")
     given = [split if ok == "ok" else None for split, ok in zip(manifest.column("split"), status, strict=True)]
     if not any(given):
         rows = [row for row, ok in enumerate(status) if ok == "ok"]
         shares = _Shares(settings.val, settings.test)
-        units = _units(manifest, rows, settings.seed, _earlier_splits(previous, SPLITS))
+        units = _units(manifest, rows, settings.seed, _earlier_splits(previous, SPLITS), alike)
         return SplitResult(_with_splits(manifest, given, _deal(manifest, units, shares)))
     if "train" not in given:
         raise DataError(f"{manifest.root}: the data brings splits, but no readable image of it is in train")
     if "val" in given:
         kept = _with_splits(manifest, given, {})
-        return SplitResult(kept, (*_absent_classes(kept), *_leaks(kept)))
+        return SplitResult(kept, (*_absent_classes(kept), *_leaks(kept, alike)))
     rows = [row for row, split in enumerate(given) if split == "train"]
-    units = _units(manifest, rows, settings.seed, _earlier_splits(previous, ("train", "val")))
+    units = _units(manifest, rows, settings.seed, _earlier_splits(previous, ("train", "val")), alike)
     kept = _with_splits(manifest, given, _deal(manifest, units, _Shares(settings.val, 0.0)))
     note = f"the data brings no validation split; {settings.val:.0%} of its train images were taken for it"
-    return SplitResult(kept, (note, *_absent_classes(kept), *_leaks(kept)))
+    return SplitResult(kept, (note, *_absent_classes(kept), *_leaks(kept, alike)))
 
 
 def _with_splits(manifest: Manifest, given: Sequence[str | None], dealt: dict[int, str]) -> Manifest:
@@ -112,10 +117,16 @@ def _earlier_splits(previous: Manifest | None, allowed: Sequence[str]) -> dict[s
     return {name: split for names, split in pairs if split in allowed for name in names}
 
 
-def _units(manifest: Manifest, rows: Sequence[int], seed: int, earlier: dict[str, str]) -> list[_Unit]:
+def _units(
+    manifest: Manifest,
+    rows: Sequence[int],
+    seed: int,
+    earlier: dict[str, str],
+    alike: Sequence[tuple[int, int]],
+) -> list[_Unit]:
     names, labels = _names(manifest), manifest.column("labels")
     units = []
-    for members in _joined(names, rows):
+    for members in _joined(names, rows, alike):
         known = sorted({name for row in members for name in names[row]})
         had = Counter(earlier[name] for name in known if name in earlier)
         units.append(
@@ -129,8 +140,10 @@ def _units(manifest: Manifest, rows: Sequence[int], seed: int, earlier: dict[str
     return units
 
 
-def _joined(names: Sequence[tuple[str, ...]], rows: Sequence[int]) -> Iterator[list[int]]:
-    """Rows that share a name, directly or through others, together (union-find)."""
+def _joined(
+    names: Sequence[tuple[str, ...]], rows: Sequence[int], alike: Sequence[tuple[int, int]]
+) -> Iterator[list[int]]:
+    """Rows that are alike or share a name, directly or through others, together (union-find)."""
     parents: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -142,6 +155,8 @@ def _joined(names: Sequence[tuple[str, ...]], rows: Sequence[int]) -> Iterator[l
     for row in rows:
         for name in names[row]:
             parents[root(name)] = root(names[row][0])
+    for one, other in alike:
+        parents[root(names[one][0])] = root(names[other][0])
     members: defaultdict[str, list[int]] = defaultdict(list)
     for row in rows:
         members[root(names[row][0])].append(row)
@@ -200,7 +215,7 @@ def _cover(manifest: Manifest, rarest_first: Sequence[str], splits: dict[_Unit, 
                 if unit is None:
                     raise DataError(
                         f"{manifest.root}: no images of {name} can go to {split}: those tied by "
-                        "group, equal bytes or an earlier run leave none free; add images of it"
+                        "group, equal bytes, likeness or an earlier run leave none free; add images of it"
                     )
                 for other in unit.classes:
                     have[other, splits[unit]] -= 1
@@ -233,7 +248,7 @@ def _check_enough(manifest: Manifest, counts: Counter[str], shares: _Shares) -> 
     if few:
         without_test = ", or do without a test (split.test=0)" if shares.test else ""
         raise DataError(
-            f"{manifest.root}: too few images to split: {'; '.join(few)} (equal files, and the images of a "
+            f"{manifest.root}: too few images to split: {'; '.join(few)} (near-duplicates, and the images of a "
             f"group, count once); add images or leave the class out{without_test}"
         )
 
@@ -248,15 +263,21 @@ def _absent_classes(manifest: Manifest) -> list[str]:
     return [f"{split} has no image of {', '.join(names)}" for split, names in absent.items() if names]
 
 
-def _leaks(manifest: Manifest) -> list[str]:
-    """Notes on files and groups that stand in two of the given splits."""
+def _leaks(manifest: Manifest, alike: Sequence[tuple[int, int]]) -> list[str]:
+    """Notes on files, groups and near-duplicates that stand in two of the given splits."""
     notes = []
+    splits, digests = manifest.column("split"), manifest.column("sha256")
     for column, what in (("sha256", "identical images"), ("group", "groups")):
         members: defaultdict[str, set[str]] = defaultdict(set)
-        for split, value in zip(manifest.column("split"), manifest.column(column), strict=True):
+        for split, value in zip(splits, manifest.column(column), strict=True):
             if split and value:
                 members[split].add(value)
         for one, other in combinations(SPLITS, 2):
             if shared := len(members[one] & members[other]):
                 notes.append(f"leak: {shared} {what} in {one} and {other}")
-    return notes
+    across = Counter(
+        tuple(sorted((splits[one], splits[other]), key=SPLITS.index))
+        for one, other in alike
+        if splits[one] and splits[other] and splits[one] != splits[other] and digests[one] != digests[other]
+    )
+    return notes + [f"leak: {count} near-duplicates in {' and '.join(pair)}" for pair, count in across.items()]

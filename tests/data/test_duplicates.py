@@ -1,0 +1,95 @@
+"""Near-duplicates among synthetic surfaces, with copies planted."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from thaw.data.duplicates import near_duplicates
+from thaw.data.surfaces import write_surfaces
+
+
+def recompressed(pixels: np.ndarray) -> np.ndarray:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=30)
+    return np.asarray(Image.open(stream).convert("RGB"))
+
+
+def shrunk(pixels: np.ndarray) -> np.ndarray:
+    return cv2.resize(pixels, (56, 56), interpolation=cv2.INTER_AREA)
+
+
+def brightened(pixels: np.ndarray) -> np.ndarray:
+    return (pixels * 0.7 + 50).clip(0, 255).astype(np.uint8)
+
+
+CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "recompressed": recompressed,
+    "shrunk": shrunk,
+    "brightened": brightened,
+    "mirrored": lambda pixels: pixels[:, ::-1],
+    "upside down": lambda pixels: pixels[::-1],
+    "turned": lambda pixels: np.rot90(pixels),
+}
+
+
+@pytest.fixture(scope="module")
+def surfaces(tmp_path_factory: pytest.TempPathFactory) -> list[np.ndarray]:
+    folder = tmp_path_factory.mktemp("surfaces")
+    write_surfaces(folder, images_per_class=30, size=128, classes=("ok", "scratch", "stain"))
+    return [np.asarray(Image.open(file).convert("RGB")) for file in sorted(folder.rglob("*.png"))]
+
+
+def pairs(pictures: list[np.ndarray]) -> set[tuple[int, int]]:
+    found = near_duplicates(lambda row: pictures[row], range(len(pictures)), workers=2)
+    return {(pair.first, pair.second) for pair in found}
+
+
+def test_different_pictures_of_one_kind_are_no_duplicates(surfaces: list[np.ndarray]) -> None:
+    assert pairs(surfaces) == set()
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_copy_is_found(surfaces: list[np.ndarray], change: str) -> None:
+    copies = [CHANGES[change](picture) for picture in surfaces[::6]]
+    planted = {(6 * number, len(surfaces) + number) for number in range(len(copies))}
+    assert pairs([*surfaces, *copies]) == planted
+
+
+def test_all_copies_of_a_burst_are_found(surfaces: list[np.ndarray]) -> None:
+    rng = np.random.default_rng(0)
+    burst = [
+        np.rint(surfaces[7] + rng.normal(0, 1, surfaces[7].shape)).clip(0, 255).astype(np.uint8) for _ in range(24)
+    ]
+    found = pairs([*surfaces, *burst])
+    assert {(7, len(surfaces) + number) for number in range(24)} <= found
+    assert len(found) == 25 * 24 // 2
+
+
+def test_a_cut_out_is_another_picture(surfaces: list[np.ndarray]) -> None:
+    assert pairs([*surfaces, surfaces[3][:64, :64]]) == set()
+
+
+def test_blank_pictures_show_nothing_to_compare(surfaces: list[np.ndarray]) -> None:
+    blank = np.full((128, 128, 3), 90, np.uint8)
+    assert pairs([blank, blank]) == pairs([blank]) == pairs([]) == set()
+    assert pairs([*surfaces, blank, blank]) == set()
+
+
+def test_rows_are_named_as_they_were_given(surfaces: list[np.ndarray]) -> None:
+    pictures = dict(enumerate([*surfaces[:20], surfaces[4]], start=100))
+    found = near_duplicates(pictures.__getitem__, list(pictures), workers=1)
+    assert [(pair.first, pair.second) for pair in found] == [(104, 120)]
+    assert found[0].agreement == pytest.approx(1.0)
+
+
+def test_two_photographs_of_one_object_are_found_and_nothing_else(shared_data: Path) -> None:
+    files = sorted((shared_data / "trashnet").glob("paper/*.jpg"))[:200]
+    found = pairs([np.asarray(Image.open(file).convert("RGB")) for file in files])
+    named = {(files[one].stem, files[other].stem) for one, other in found}
+    assert {("paper101", "paper108"), ("paper136", "paper148")} <= named
+    assert len(named) <= 6
