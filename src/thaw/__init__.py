@@ -19,24 +19,28 @@ __version__ = "0.1.0"
 _HOMES = {
     "Classifier": "thaw.classifier.classifier",
     "Dataset": "thaw.data.dataset",
+    "Inspection": "thaw.planning.inspection",
     "Phase": "thaw.recipe",
     "Prediction": "thaw.classifier.predict",
     "Recipe": "thaw.recipe",
     "ThawError": "thaw.errors",
     "evaluate": "thaw.pipeline",
     "finetune": "thaw.pipeline",
+    "inspect": "thaw.pipeline",
     "load": "thaw.pipeline",
 }
 
 __all__ = [
     "Classifier",
     "Dataset",
+    "Inspection",
     "Phase",
     "Prediction",
     "Recipe",
     "ThawError",
     "evaluate",
     "finetune",
+    "inspect",
     "load",
 ]
 
@@ -45,7 +49,8 @@ if TYPE_CHECKING:
     from thaw.classifier.predict import Prediction
     from thaw.data.dataset import Dataset
     from thaw.errors import ThawError
-    from thaw.pipeline import evaluate, finetune, load
+    from thaw.pipeline import evaluate, finetune, inspect, load
+    from thaw.planning.inspection import Inspection
     from thaw.recipe import Phase, Recipe
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -80,6 +81,18 @@ def train(
     finetune(Dataset.open(data, task), asked, runs, resume)
 
 
+def inspect_(data: Path, recipe: Path | None, settings: list[str], runs: Path, **options: str | bool | None) -> None:
+    """Look at a data set before training: counts, duplicates, leaks, wrong labels, similarity, what more would bring.
+
+    Nothing is trained and no file of yours is changed; a page with pictures and a JSON file are written under RUNS.
+    """
+    from thaw.data.dataset import Dataset
+    from thaw.pipeline import inspect as look_at
+
+    asked = _recipe_from(recipe, settings, options) or Recipe()
+    look_at(Dataset.open(data, asked.task), asked, runs)
+
+
 def _recipe_from(file: Path | None, settings: list[str], options: dict[str, str | bool | None]) -> Recipe | None:
     """The recipe that the command line asks for; `None` when it says nothing about it."""
     changes: dict[str, Any] = {}
@@ -96,9 +109,9 @@ def _recipe_from(file: Path | None, settings: list[str], options: dict[str, str 
     return (Recipe.load(file) if file else Recipe()).with_settings(changes)
 
 
-def _train_signature() -> inspect.Signature:
-    """Parameters of `thaw train`: its own, and an option for each plain setting of the recipe."""
-    own = [
+def _signature(*own: inspect.Parameter, only: Sequence[str] = ()) -> inspect.Signature:
+    """Parameters of a command that takes a recipe: its own, and an option for each plain setting, or for some."""
+    shared = [
         _parameter("data", Annotated[Path, typer.Argument(help="Folder or table of labelled images.")]),
         _parameter("recipe", Annotated[Path | None, typer.Option(help="YAML recipe to start from.")], None),
         _parameter(
@@ -106,12 +119,9 @@ def _train_signature() -> inspect.Signature:
             Annotated[list[str], typer.Option("--set", help="Any setting, such as phases.1.lr=1e-5; repeatable.")],
             [],
         ),
-        _parameter(
-            "resume", Annotated[bool, typer.Option("--resume", help="Go on with the newest unfinished run.")], False
-        ),
         _parameter("runs", Runs, Path("runs")),
     ]
-    return inspect.Signature([*own, *_recipe_options()])
+    return inspect.Signature([*shared, *own, *(item for item in _recipe_options() if not only or item.name in only)])
 
 
 def _recipe_options() -> list[inspect.Parameter]:
@@ -145,9 +155,18 @@ def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empt
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-train.__signature__ = _train_signature()  # type: ignore[attr-defined]
-train.__annotations__ = {name: item.annotation for name, item in train.__signature__.parameters.items()}  # type: ignore[attr-defined]
-app.command()(train)
+def _add(name: str, command: Callable[..., None], signature: inspect.Signature) -> None:
+    """Register a command under a signature that is made of the recipe's fields."""
+    command.__signature__ = signature  # type: ignore[attr-defined]
+    command.__annotations__ = {name: item.annotation for name, item in signature.parameters.items()}
+    app.command(name)(command)
+
+
+_RESUME = typer.Option("--resume", help="Go on with the newest unfinished run.")
+_SEEN_THROUGH = ("backbone", "weights", "image_size", "task", "device", "engine", "seed", "strict")
+
+_add("train", train, _signature(_parameter("resume", Annotated[bool, _RESUME], False)))
+_add("inspect", inspect_, _signature(only=_SEEN_THROUGH))
 
 
 @app.command()

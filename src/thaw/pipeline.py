@@ -17,18 +17,20 @@ from thaw.classifier.head import Head
 from thaw.data.dataset import Dataset
 from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import Manifest
+from thaw.data.pixel_store import PixelStore
 from thaw.data.prepare import Prepared, prepare
-from thaw.device import choose_device, derive_seed, keep_freed_memory
+from thaw.device import choose_device, derive_seed, keep_freed_memory, worker_count
 from thaw.evaluation.evaluate import LARGEST_GAP, Evaluation, evaluate_rows, evaluate_stored, gap_to_files
 from thaw.features.extract import Shelf
 from thaw.planning.costs import GIB
+from thaw.planning.inspection import Inspection, inspect_images
 from thaw.planning.measure import measure_run
 from thaw.planning.plan import make_plan
 from thaw.planning.resume import check_same_data, check_same_recipe
 from thaw.progress import Silent, Terminal, Watcher
 from thaw.recipe import Recipe
-from thaw.report import augmentations, model_card, summary
-from thaw.run_folder import RunFolder, bundle_of, cache_folder
+from thaw.report import augmentations, inspection_page, model_card, summary
+from thaw.run_folder import InspectionFolder, RunFolder, bundle_of, cache_folder
 from thaw.training.fit import FitSettings, Watch, fit
 from thaw.training.history import EpochRecord
 from thaw.training.loss import balanced_weights
@@ -84,6 +86,31 @@ def evaluate(classifier: Classifier, dataset: Dataset, watch: Watcher | None = N
     watch = watch or Silent()
     try:
         return evaluate_rows(classifier, dataset.manifest, np.arange(len(dataset)), watch.bar("evaluate"))
+    finally:
+        watch.close()
+
+
+def inspect(
+    dataset: Dataset, recipe: Recipe | None = None, runs: str | Path = "runs", watch: Watcher | None = None
+) -> Inspection:
+    """Measure a data set through a backbone before any training, and leave a page and a JSON file under `runs`.
+
+    The backbone, its weights, size, device and engine are those of the `recipe`. Raises a `ThawError` in one sentence
+    for anything that a person can mend.
+    """
+    keep_freed_memory()
+    asked, watch = recipe or Recipe(), watch or Terminal()
+    try:
+        dataset = dataset.as_task(asked.task)
+        backbone = build(asked.backbone, asked.weights, asked.preprocessing, asked.head.pooling, asked.seed)
+        cache, bar = cache_folder(), watch.bar("decode every image once")
+        spec, workers = backbone.facts.pixels, worker_count()
+        pixels = PixelStore.open_or_build(dataset.manifest, spec, asked.decode, cache, workers, bar)
+        found = inspect_images(asked, pixels.describe(dataset.manifest), pixels, backbone, cache, watch.bar)
+        folder = InspectionFolder.create(Path(runs))
+        folder.write(inspection_page.write_page(found, pixels), inspection_page.to_json(found))
+        summary.show_inspection(found, folder, watch)
+        return found
     finally:
         watch.close()
 

@@ -16,7 +16,7 @@ from thaw import atomic
 from thaw.errors import DataError, ResumeError
 from thaw.recipe import Recipe
 
-_NAME = re.compile(r"train-(\d+)")
+_NAME = re.compile(r"(train|inspect)-(\d+)")
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,7 @@ class RunFolder:
     @classmethod
     def create(cls, parent: Path) -> RunFolder:
         """Make `parent/train-N` with the next free N; safe when several runs start at once."""
-        parent.mkdir(parents=True, exist_ok=True)
-        number = max((_number(child) for child in parent.iterdir()), default=0)
-        while True:
-            number += 1
-            try:
-                (parent / f"train-{number}").mkdir()
-            except FileExistsError:
-                continue
-            return cls(parent / f"train-{number}")
+        return cls(_next_folder(parent, "train"))
 
     @classmethod
     def latest_unfinished(cls, parent: Path) -> RunFolder:
@@ -134,6 +126,33 @@ class RunFolder:
             atomic.write_text(self.unreadable, _csv_text(("path", "reason"), rows))
 
 
+@dataclass(frozen=True)
+class InspectionFolder:
+    """What one inspection leaves on disk."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, parent: Path) -> InspectionFolder:
+        """Make `parent/inspect-N` with the next free N; safe when several start at once."""
+        return cls(_next_folder(parent, "inspect"))
+
+    @property
+    def page(self) -> Path:
+        """Everything that was found, with pictures: one HTML file that needs no network."""
+        return self.path / "inspect.html"
+
+    @property
+    def findings(self) -> Path:
+        """Everything that was found, JSON."""
+        return self.path / "inspect.json"
+
+    def write(self, page: str, findings: Mapping[str, Any]) -> None:
+        """Keep page and findings."""
+        atomic.write_text(self.findings, json.dumps(findings, indent=1, ensure_ascii=False) + "\n")
+        atomic.write_text(self.page, page)
+
+
 def cache_folder() -> Path:
     """Where decoded pixels and stored features are kept between runs: $THAW_CACHE, or the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -161,6 +180,18 @@ def _csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     return text.getvalue()
 
 
-def _number(folder: Path) -> int:
+def _next_folder(parent: Path, kind: str) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
+    number = max((_number(child, kind) for child in parent.iterdir()), default=0)
+    while True:
+        number += 1
+        try:
+            (parent / f"{kind}-{number}").mkdir()
+        except FileExistsError:
+            continue
+        return parent / f"{kind}-{number}"
+
+
+def _number(folder: Path, kind: str = "train") -> int:
     match = _NAME.fullmatch(folder.name)
-    return int(match.group(1)) if match and folder.is_dir() else 0
+    return int(match.group(2)) if match and match.group(1) == kind and folder.is_dir() else 0

@@ -9,10 +9,12 @@ from thaw.classifier.metrics import Metrics
 from thaw.data.manifest import Manifest
 from thaw.evaluation.evaluate import Evaluation
 from thaw.planning.costs import Forecast
+from thaw.planning.inspection import Inspection
 from thaw.planning.plan import Plan
 from thaw.progress import Watcher
 from thaw.recipe import Monitor, Phase
-from thaw.run_folder import RunFolder
+from thaw.report.findings import findings
+from thaw.run_folder import InspectionFolder, RunFolder
 from thaw.training.history import EpochRecord, best_index
 
 METRICS_HEADER = (
@@ -24,7 +26,7 @@ METRICS_HEADER = (
     *(f"val_{field.name}" for field in fields(Metrics)),
     "seconds",
 )
-_UNREADABLE_SHOWN = 5
+_UNREADABLE_SHOWN = _SUSPECTS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,26 @@ def show_results(run: RunFolder, results: Mapping[str, Evaluation], times: Times
         f"took {duration(times.all)}; of it {duration(times.training)} of looking and training, "
         f"predicted at most {duration(times.predicted)}"
     )
+
+
+def show_inspection(found: Inspection, folder: InspectionFolder, watch: Watcher) -> None:
+    """Images per class, every finding, the labels that look most wrong, and where the pictures are."""
+    counts = found.counts()
+    splits = [name for name in ("train", "val", "test", "all") if any(name in count for count in counts.values())]
+    rows = [(name, *(f"{count.get(split, 0):,}" for split in splits)) for name, count in counts.items()]
+    watch.table(f"{len(found.manifest):,} images, {len(counts)} classes", ("class", *splits), rows)
+    watch.say("")
+    marks = {"good": "+", "note": "-", "warning": "!", "alarm": "!!"}
+    for finding in findings(found):
+        watch.say(f"{marks[finding.weight]:>2} {finding.text}")
+    if found.suspects:
+        paths, classes = found.manifest.column("path"), found.manifest.classes
+        wrong = [
+            (paths[item.row], classes[item.given], classes[item.rather], f"{item.rather_probability:.0%}")
+            for item in found.suspects[:_SUSPECTS_SHOWN]
+        ]
+        watch.table("Labels that look most wrong", ("image", "label", "looks like", "probability"), wrong)
+    watch.say(f"\npage {folder.page}, all of it as JSON {folder.findings}")
 
 
 def show_evaluation(result: Evaluation, watch: Watcher) -> None:
