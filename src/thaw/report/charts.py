@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from math import log
 
 from thaw.planning.probing import CurvePoint, LearningCurve
 from thaw.planning.similarity import DIFFERENT, SIMILAR, StageShift
 
 HUES = ("#2f6fde", "#d9622b", "#2b9a66", "#a04bc4", "#c79a12", "#d0407c", "#1a9aa8", "#7a6a58", "#6a74d8", "#8aa02c")
 """One for each class, told apart by people who see few colours too; after ten they come again."""
+
+_LABEL_WIDTH = 44
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ def learning_curve(curve: LearningCurve) -> str:
     first, last = points[0].images, points[-1].images
 
     def x(point: CurvePoint) -> float:
-        span = _log(last) - _log(first) or 1.0
-        return left + (_log(point.images) - _log(first)) / span * (width - left - right)
+        span = log(last) - log(first) or 1.0
+        return left + (log(point.images) - log(first)) / span * (width - left - right)
 
     def y(value: float) -> float:
         return height - bottom - (value - low) / (high - low or 1.0) * (height - bottom - top)
@@ -49,12 +52,14 @@ def learning_curve(curve: LearningCurve) -> str:
     parts.append(f'<polygon class="band" points="{upper} {lower}"/>')
     parts.append(_line(curve.measured, x, y, "curve"))
     parts.append(_line([*curve.measured[-1:], *curve.forecast], x, y, "curve forecast"))
+    labelled = float("-inf")
     for point in points:
         label = f"{point.images:,} images: {point.accuracy:.1%} ({point.low:.1%} to {point.high:.1%})"
         parts.append(f'<circle cx="{x(point):.1f}" cy="{y(point.accuracy):.1f}" r="4"><title>{label}</title></circle>')
-        parts.append(
-            f'<text x="{x(point):.1f}" y="{height - bottom + 20}" text-anchor="middle">{_short(point.images)}</text>'
-        )
+        if x(point) - labelled >= _LABEL_WIDTH:
+            labelled = x(point)
+            place = f'x="{labelled:.1f}" y="{height - bottom + 20}"'
+            parts.append(f'<text {place} text-anchor="middle">{_short(point.images)}</text>')
     parts.append(f'<text x="{(left + width) / 2}" y="{height - 4}" text-anchor="middle">training images</text></svg>')
     return "".join(parts)
 
@@ -93,15 +98,11 @@ def scatter(spots: Sequence[Spot]) -> str:
     return "".join([*parts, "</svg>"])
 
 
-def _line(points: Sequence[CurvePoint], x, y, kind: str) -> str:  # type: ignore[no-untyped-def]
+def _line(
+    points: Sequence[CurvePoint], x: Callable[[CurvePoint], float], y: Callable[[float], float], kind: str
+) -> str:
     path = " ".join(f"{x(point):.1f},{y(point.accuracy):.1f}" for point in points)
     return f'<polyline class="{kind}" points="{path}"/>'
-
-
-def _log(value: float) -> float:
-    from math import log
-
-    return log(max(value, 1.0))
 
 
 def _short(images: int) -> str:

@@ -17,7 +17,7 @@ from thaw.report import charts
 from thaw.report.findings import Finding, findings
 from thaw.report.pictures import embedded
 
-MOST_SHOWN, MOST_PAIRS, MOST_ON_MAP = 36, 30, 500
+MOST_SHOWN, MOST_PAIRS, MOST_ON_MAP = 24, 12, 500
 _THUMBNAIL, _SPOT = 150, 64
 
 
