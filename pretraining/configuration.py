@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,61 +24,42 @@ class Images(Section):
     smallest_crop: float = Field(0.08, gt=0, le=1, description="Smallest share of a picture's area in a crop.")
     grey: float = Field(0.25, ge=0, le=1, description="Share of the crops without colour.")
     blended: float = Field(0.15, ge=0, le=1, description="Share of the crops that are two crops in one.")
-    crops: int = Field(49152, ge=1, description="Crops that the teacher looks at, once.")
-    shard: int = Field(2048, ge=1, description="Crops in one file set.")
+    size: int = Field(128, ge=32, description="Pixels of a side of a crop.")
+    crops: int = Field(49152, ge=1, description="Crops, each drawn once.")
+    shard: int = Field(2048, ge=1, description="Crops in one file.")
 
 
-class Pair(Section):
-    """A map of the teacher that a map of the student should predict, both averaged to `grid` x `grid`."""
+class Part(Section):
+    """Some blocks of the student and how they learn to do what the same blocks of the teacher do."""
 
-    teacher: str
-    student: str
-    grid: int = Field(ge=1)
-    weight: float = Field(1.0, ge=0)
-
-
-class Teacher(Section):
-    """The pre-trained network."""
-
-    backbone: str = "mobilenetv2_100"
-    size: int = Field(160, ge=32, description="Pixels that the teacher sees.")
-
-
-class Student(Section):
-    """The network that learns from it."""
-
-    backbone: str
-    size: int = Field(128, ge=32, description="Pixels that the student sees; the crops are stored at this size.")
-    small_size: int = Field(96, ge=32, description="Pixels at the beginning, where detail matters less than speed.")
-    small_steps: int = Field(0, ge=0, description="Steps at `small_size`.")
-
-
-class Training(Section):
-    """The optimisation."""
-
+    start: str = Field(description="The lowest block that learns; pixels for all.")
+    stop: str = Field("", description="The lowest block above the part; empty where there is none.")
+    inputs: Literal["teacher", "student"] = Field(
+        "teacher", description="Whose blocks below the part give what the student gets at its lowest block."
+    )
+    chained: bool = Field(
+        False, description="Each block gets what the block below it gave, not what the teacher's block gave."
+    )
+    features: float = Field(1.0, ge=0, description="Weight of the last block's error; every other block weighs 1.")
+    window: int = Field(0, ge=0, description="Side of a random window of the crops, for a part on pixels; 0 for all.")
     steps: int = Field(ge=1, description="Steps in all.")
-    decay_steps: int = Field(ge=0, description="Steps at the end over which the learning rate falls to zero.")
-    warmup_steps: int = Field(200, ge=0, description="Steps over which the learning rate climbs from zero.")
+    warmup_steps: int = Field(100, ge=0, description="Steps over which the learning rate climbs from zero.")
+    decay_steps: int = Field(ge=0, description="Steps at the end over which it falls to zero.")
     batch: int = Field(64, ge=2)
-    lr: float = Field(2e-3, gt=0)
+    lr: float = Field(3e-3, gt=0)
     weight_decay: float = Field(0.02, ge=0)
     muon: bool = Field(True, description="Muon for dense weights, AdamW for the others; else AdamW for all.")
-    soft_labels: float = Field(0.5, ge=0, description="Weight of the divergence from the teacher's soft labels.")
-    temperature: float = Field(2.0, gt=0)
-    bf16: bool = Field(False, description="bfloat16 autocast.")
-    report_steps: int = Field(100, ge=1)
-    checkpoint_steps: int = Field(200, ge=1)
 
 
 class Configuration(Section):
-    """One distillation."""
+    """One distillation: the parts are trained in their order, each beginning with what those before it learned."""
 
     seed: int = 0
+    teacher: str = "mobilenetv2_100"
     images: Images = Images()
-    teacher: Teacher = Teacher()
-    student: Student
-    pairs: tuple[Pair, ...] = ()
-    training: Training
+    parts: dict[str, Part]
+    report_steps: int = Field(100, ge=1)
+    checkpoint_steps: int = Field(500, ge=1)
 
     @classmethod
     def load(cls, file: Path) -> Configuration:

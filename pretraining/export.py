@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pretraining.configuration import Configuration
-from pretraining.shards import PIXELS, Shards
-from pretraining.student import Student
-from thaw.atomic import write_bytes
+from pretraining.shards import Shards
+from pretraining.student import Range
 from thaw.backbones.contract import Backbone
+from thaw.backbones.weights import write_file
 
 _BATCHES, _BATCH = 64, 128
 _SILENT = 1e-4
@@ -23,21 +21,21 @@ _SILENT = 1e-4
 
 
 @torch.no_grad()
-def measure_statistics(student: Student, shards: Shards, size: int) -> None:
-    """Measure BatchNorm's statistics anew, over 8,192 crops of the size that users' images get.
+def measure_statistics(student: Backbone, shards: Shards) -> None:
+    """Measure BatchNorm's statistics anew, over 8,192 crops and with every block fed by the one below it.
 
-    The running ones remember the last few batches of smaller images. A channel that seldom wakes had next to
-    no variance there, and each later layer magnified it: in a first training, features of one crop in a hundred
-    were up to 500 times too large; measured anew, none was more than 7 times.
+    The running ones remember the last few batches, each block having been fed by the teacher.
     """
-    norms = [module for module in student.backbone.modules() if isinstance(module, _BatchNorm)]
+    norms = [module for module in student.network.modules() if isinstance(module, _BatchNorm)]
     for module in norms:
         module.reset_running_stats()
         module.momentum = None
+    student.thaw(student.cut("pixels"), "train")
     student.train()
+    whole = Range(0, len(student.blocks))
     for number in range(_BATCHES):
-        batch = shards.batch(_BATCH, np.random.default_rng(number))
-        student.predict(torch.from_numpy(batch[PIXELS]), size)
+        (pixels,) = shards.batch(_BATCH, np.random.default_rng(number))
+        student(whole.values(student, pixels))
     student.eval()
 
 
@@ -58,30 +56,7 @@ def mute_silent_channels(backbone: Backbone) -> int:
     return muted
 
 
-def half_precision(backbone: Backbone) -> dict[str, torch.Tensor]:
-    """The network's tensors; floats in half precision, which must hold them all."""
-    tensors = {}
-    for name, value in backbone.network.state_dict().items():
-        half = value.half() if value.is_floating_point() else value
-        if not torch.isfinite(half.float()).all():
-            raise SystemExit(f"{name}: holds values beyond half precision")
-        tensors[name] = half.contiguous()
-    return tensors
-
-
-def write_backbone(backbone: Backbone, configuration: Configuration, size: int, step: int, file: Path) -> str:
-    """Write the safetensors file; gives its SHA-256."""
-    facts = backbone.facts
-    notes = {
-        "architecture": facts.architecture,
-        "mean": json.dumps(facts.mean),
-        "std": json.dumps(facts.std),
-        "input_size": json.dumps([3, size, size]),
-        "crop_pct": "0.875",
-        "interpolation": "bilinear",
-        "distilled_from": configuration.teacher.backbone,
-        "steps": str(step),
-    }
-    content = save(half_precision(backbone), notes)
-    write_bytes(file, content)
-    return hashlib.sha256(content).hexdigest()
+def write_backbone(backbone: Backbone, configuration: Configuration, size: int, file: Path) -> str:
+    """Write the safetensors file for images of `size` pixels, in half precision; gives its SHA-256."""
+    backbone.facts = replace(backbone.facts, pixels=replace(backbone.facts.pixels, size=size))
+    return write_file(backbone, file, half=True, notes={"distilled_from": configuration.teacher})

@@ -201,7 +201,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--teacher-name", default="mobilenetv2_100")
     parser.add_argument("--starter", type=Path, required=True, help="what `pretraining.distil export` wrote")
-    parser.add_argument("--starter-name", default="mobilenetv4_conv_small")
+    parser.add_argument("--starter-name", default="mobilenetv2_100")
     parser.add_argument("--training", choices=["linear", "both"], default="linear")
     parser.add_argument("--images", nargs="+", choices=["few", "full"], default=["few", "full"])
     parser.add_argument("--backbones", nargs="+", choices=BACKBONES, default=BACKBONES)

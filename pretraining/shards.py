@@ -1,80 +1,83 @@
-"""What the teacher saw and what it made of it, on disk: folders of plain arrays, each whole or absent."""
+"""Crops, and what lies at a block for each of them, on disk: plain arrays, one file a shard, each whole or absent."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from thaw.atomic import new_folder
+from pretraining.configuration import Images
+from pretraining.crops import Crops
+from thaw.atomic import write_bytes
+from thaw.backbones.contract import Backbone
+from thaw.features.engines import FrozenPart, missing
 
-PIXELS, FEATURES = "pixels", "features"
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Arrays of equal length: `pixels` (N, S, S, 3) uint8, `features` (N, W), and maps (N, C, G, G), float16."""
-
-    arrays: Mapping[str, np.ndarray]
-
-    def __len__(self) -> int:
-        return len(self.arrays[PIXELS])
+VALIDATION_CROPS = 512
+BATCH = 64
+PIXELS, VALIDATION = "pixels", "validation"
 
 
-def shard_folder(root: Path, number: int | None) -> Path:
-    """The folder of a shard; None for the validation crops."""
-    return root / ("validation" if number is None else f"shard-{number:04d}")
+def shard_file(folder: Path, number: int | str) -> Path:
+    """The file of a shard, or of the validation crops."""
+    return folder / (f"{number}.npy" if isinstance(number, str) else f"{number:04d}.npy")
 
 
-def write_shard(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write all arrays of one shard in one step."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with new_folder(folder) as temporary:
-        for name, values in arrays.items():
-            np.save(temporary / f"{name}.npy", values)
+def draw(crops: Crops, settings: Images, work: Path) -> None:
+    """Write every shard of crops that is not there yet, the validation crops first."""
+    jobs: list[tuple[int | str, range]] = [(VALIDATION, range(VALIDATION_CROPS))]
+    jobs += [
+        (number, range(first, min(first + settings.shard, settings.crops)))
+        for number, first in enumerate(range(0, settings.crops, settings.shard))
+    ]
+    for number, numbers in jobs:
+        file = shard_file(work / PIXELS, number)
+        if not file.is_file():
+            _write(file, crops.draw(numbers, validation=number == VALIDATION))
 
 
-def open_shard(folder: Path) -> Shard:
-    """A shard, memory-mapped."""
-    return Shard({file.stem: np.load(file, mmap_mode="r") for file in sorted(folder.glob("*.npy"))})
+def look(backbone: Backbone, position: int, work: Path, name: str) -> None:
+    """Write what lies at `position` for every crop, in half precision, to WORK/name; go on where it was stopped."""
+    device = torch.device("cpu")
+    engine = FrozenPart(backbone, device, "pytorch-fp32" if missing("openvino-fp32", device) else "openvino-fp32")
+    run: Callable[[torch.Tensor], list[torch.Tensor]] | None = None
+    for pixels in sorted((work / PIXELS).glob("*.npy")):
+        file = work / name / pixels.name
+        if file.is_file():
+            continue
+        run = run or engine.runner((position,)).run
+        crops = torch.from_numpy(np.load(pixels))
+        _write(file, np.concatenate([run(part)[0].half().numpy() for part in crops.split(BATCH)]))
 
 
 class Shards:
-    """The training shards below a folder, which may still grow."""
+    """One or more arrays of each crop, memory-mapped: the shards below each of `folders`."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._open: list[Shard] = []
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Open the shards that were finished meanwhile."""
-        while (folder := shard_folder(self._root, len(self._open))).is_dir():
-            self._open.append(open_shard(folder))
+    def __init__(self, *folders: Path) -> None:
+        count = len(list(folders[0].glob("[0-9]*.npy")))
+        self._arrays = [[np.load(shard_file(folder, n), mmap_mode="r") for n in range(count)] for folder in folders]
+        self._ends = np.cumsum([len(array) for array in self._arrays[0]])
+        self.validation = [torch.from_numpy(np.load(shard_file(folder, VALIDATION))) for folder in folders]
 
     def __len__(self) -> int:
-        return sum(len(shard) for shard in self._open)
+        return int(self._ends[-1])
 
-    @property
-    def first(self) -> Shard:
-        """The first shard, from which statistics are taken."""
-        return self._open[0]
-
-    def batch(self, size: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """`size` crops drawn at random, half of them mirrored left to right with their maps."""
+    def batch(self, size: int, rng: np.random.Generator) -> list[torch.Tensor]:
+        """The arrays of `size` crops drawn at random."""
         chosen = np.sort(rng.integers(0, len(self), size))
-        lengths = np.array([len(shard) for shard in self._open])
-        owners = np.searchsorted(lengths.cumsum(), chosen, side="right")
-        rows = chosen - (lengths.cumsum() - lengths)[owners]
-        batch = {
-            name: np.stack([self._open[owner].arrays[name][row] for owner, row in zip(owners, rows, strict=True)])
-            for name in self.first.arrays
-        }
-        mirrored = rng.random(size) < 0.5
-        for name, values in batch.items():
-            if name != FEATURES:
-                across = 2 if name == PIXELS else 3
-                values[mirrored] = np.flip(values[mirrored], axis=across)
-        return batch
+        owners = np.searchsorted(self._ends, chosen, side="right")
+        rows = chosen - np.concatenate([[0], self._ends])[owners]
+        return [
+            torch.from_numpy(np.stack([arrays[owner][row] for owner, row in zip(owners, rows, strict=True)]))
+            for arrays in self._arrays
+        ]
+
+
+def _write(file: Path, array: np.ndarray) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    content = io.BytesIO()
+    np.save(content, array)
+    write_bytes(file, content.getvalue())
+    print(f"{file.parent.name}/{file.name}: {len(array)} crops", flush=True)

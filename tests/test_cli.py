@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from thaw.backbones.timm_backbone import build
 from thaw.cli import main
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
@@ -96,7 +98,7 @@ def test_predict_writes_one_row_for_each_file_in_order(
 
 
 def test_models_can_be_filtered(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert thaw(monkeypatch, "models", "mobilenetv3") == 0
+    assert thaw(monkeypatch, "models", "list", "mobilenetv3") == 0
     said = capsys.readouterr().out
     assert "mobilenetv3_large_100" in said and "resnet50" not in said
 
@@ -137,3 +139,28 @@ def test_help_and_version_do_not_import_torch() -> None:
     program = f"import sys, thaw, thaw.cli; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_weights_are_fetched_into_a_file_that_trains_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "starter.safetensors"
+    assert thaw(monkeypatch, "models", "fetch", "starter", "--to", str(file)) == 0
+    assert f"--backbone starter --weights {file.name}" in capsys.readouterr().out
+    fetched, bundled = build("starter", str(file)), build("starter")
+    assert fetched.facts.pixels == bundled.facts.pixels
+    assert fetched.facts.model_args == bundled.facts.model_args
+    state = bundled.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in fetched.state_dict().items())
+
+
+def test_a_file_that_is_there_is_not_overwritten(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.safetensors"
+    file.write_bytes(b"mine")
+    assert thaw(monkeypatch, "models", "fetch", "starter", "--to", str(file)) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert file.read_bytes() == b"mine"
+    assert thaw(monkeypatch, "models", "fetch", "starter", "--to", str(tmp_path / "a.bin")) == 2
+    assert thaw(monkeypatch, "models", "fetch", "starter", "--to", str(tmp_path / "no" / "a.safetensors")) == 2

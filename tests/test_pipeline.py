@@ -51,12 +51,14 @@ def test_the_public_names_are_these_and_each_is_there() -> None:
     assert set(thaw.__all__) == {
         "Classifier",
         "Dataset",
+        "Inspection",
         "Phase",
         "Prediction",
         "Recipe",
         "ThawError",
         "evaluate",
         "finetune",
+        "inspect",
         "load",
     }
     assert all(getattr(thaw, name) for name in thaw.__all__)

@@ -209,8 +209,19 @@ def predict(
     print(f"{done} images classified, {failed} could not be read", file=sys.stderr)
 
 
-@app.command()
-def models(
+networks = typer.Typer(help="The pre-trained networks: listed, and fetched for a machine without internet.")
+app.add_typer(networks, name="models", invoke_without_command=True)
+
+
+@networks.callback()
+def _networks(context: typer.Context) -> None:
+    """List the pre-trained networks, or fetch one for a machine without internet."""
+    if context.invoked_subcommand is None:
+        models_list()
+
+
+@networks.command("list")
+def models_list(
     words: Annotated[list[str] | None, typer.Argument(metavar="[FILTER]", help="Show names with these words.")] = None,
 ) -> None:
     """List the pre-trained networks: size, cost, published accuracy, and whether they are on this machine."""
@@ -234,6 +245,22 @@ def models(
     console = Console(highlight=False)
     console.width = max(console.width, WIDE)
     console.print(table)
+
+
+@networks.command("fetch")
+def models_fetch(
+    name: Annotated[str, typer.Argument(help="A network that `thaw models` lists.")],
+    to: Annotated[Path, typer.Option(help="The .safetensors file to write; it must not exist.")],
+) -> None:
+    """Fetch published weights into one file that carries its preprocessing, to be taken to another machine."""
+    from thaw.backbones.timm_backbone import build
+    from thaw.backbones.weights import refuse_to_overwrite, write_file
+
+    refuse_to_overwrite(to)
+    backbone = build(name)
+    digest = write_file(backbone, to)
+    print(f"{to}: {backbone.facts.origin}, licence {backbone.facts.license}, sha256 {digest}")
+    print(f"on the other machine: thaw train IMAGES --backbone {name} --weights {to.name}")
 
 
 caches = typer.Typer(help="Decoded pixels and stored features that are kept between runs.", no_args_is_help=True)
@@ -280,8 +307,11 @@ def cache_clear(
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Option(help="Where the images and the run go.")] = Path("thaw-demo"),
+    random_start: Annotated[
+        bool, typer.Option("--random-start", help="Train from random weights too, to see what pre-training is worth.")
+    ] = False,
 ) -> None:
     """Make a small set of surface-defect images, train on it, show the result; needs no network."""
     from thaw.demo import run_demo
 
-    run_demo(folder)
+    run_demo(folder, random_start)

@@ -384,7 +384,7 @@ def test_a_hub_that_never_answers_is_given_up_soon_with_advice(tmp_path: Path, s
     seconds, _, sentence = answer.partition(" ")
     assert "timm/resnet18.a1_in1k are not on this machine and 127.0.0.1 cannot be reached" in sentence
     assert f"fetch {silent}/timm/resnet18.a1_in1k/resolve/main/model.safetensors elsewhere" in sentence
-    assert "--weights FILE, or train from --weights random" in sentence
+    assert "--weights FILE, or take --backbone starter" in sentence
     assert int(seconds) < 15
 
 

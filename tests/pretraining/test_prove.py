@@ -60,7 +60,7 @@ def test_results_are_kept_and_not_computed_again(
     tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_file(timm.create_model(TEACHER).state_dict(), tmp_path / "t.safetensors")
-    save_file(timm.create_model("mobilenetv4_conv_small").state_dict(), tmp_path / "s.safetensors")
+    save_file(timm.create_model("mobilenetv2_100").state_dict(), tmp_path / "s.safetensors")
     words = [str(tmp_path / "proof"), f"tiny={images}", "--teacher", str(tmp_path / "t.safetensors")]
     words += ["--starter", str(tmp_path / "s.safetensors")]
     words += ["--teacher-name", TEACHER, "--images", "few", "--seeds", "1"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from thaw.backbones import starter
 from thaw.errors import BackboneError
 
 ALIASES = {
@@ -34,8 +35,8 @@ class Entry:
 
     parameters_m: millions of parameters, gmacs: 10^9 multiply-adds of one image; both without a classifier.
     input_size: side of the square, in pixels. source: repository on the Hub, or address, of the published
-    weights; empty where there are none. top1: their ImageNet accuracy in percent at `input_size`, from timm's
-    results/results-imagenet.csv; `None` where none is published.
+    weights; `bundled` where they travel with Thaw; empty where there are none. top1: their ImageNet accuracy
+    in percent at `input_size`, from timm's results/results-imagenet.csv; `None` where none is published.
     """
 
     name: str
@@ -45,6 +46,11 @@ class Entry:
     input_size: int
     top1: float | None
     source: str
+
+    @property
+    def architecture(self) -> str:
+        """What timm calls the network."""
+        return starter.ARCHITECTURE if self.name == starter.NAME else self.name
 
 
 @cache

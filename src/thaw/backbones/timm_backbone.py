@@ -12,6 +12,7 @@ import torch
 from timm.data import resolve_data_config
 from torch import nn
 
+from thaw.backbones import starter
 from thaw.backbones import weights as weight_files
 from thaw.backbones.catalogue import resolve_name, suggest
 from thaw.backbones.chain import chain_of
@@ -31,15 +32,25 @@ def build(
     pooling: Pooling = "avg",
     seed: int = 0,
 ) -> Backbone:
-    """A backbone by name, frozen, with weights `published` (cached or from the Hub), `random`, or from a file.
+    """A backbone by name, frozen, with weights `published` (bundled, cached or from the Hub), `random`, or from a file.
 
     Preprocessing comes with the weights; what `preprocessing` gives replaces it. Random weights depend on
     `seed` alone. Raises `BackboneError` for an unknown name and `WeightsError` for weights that cannot be
     had.
     """
     name = resolve_name(name)
+    is_starter = name == starter.NAME
+    name = starter.ARCHITECTURE if is_starter else name
     configuration = _configuration(name)
-    if weights == "random":
+    if is_starter and weights == "published":
+        network, facts = _from_file(name, configuration, starter.bundled_weights(), pooling, seed)
+        facts = replace(
+            facts,
+            origin="Thaw's starter, bundled",
+            preprocessing_origin="came with the weights",
+            license=starter.LICENSE,
+        )
+    elif weights == "random":
         network = _create(name, pooling, {}, seed)
         facts = _facts(network, configuration, "random weights", f"timm's for {name}")
     elif weights == "published":

@@ -22,9 +22,13 @@ from huggingface_hub import (
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from thaw import atomic
+from thaw.backbones import starter
 from thaw.backbones.catalogue import look_up
+from thaw.backbones.contract import Backbone
 from thaw.errors import WeightsError
 from thaw.recipe import PreprocessingSettings
 
@@ -79,6 +83,44 @@ def load_file(file: Path) -> LoadedWeights:
     )
 
 
+def write_file(backbone: Backbone, file: Path, half: bool = False, notes: Mapping[str, str] | None = None) -> str:
+    """Write the weights of a backbone, and what `load_file` needs to know of them, in one step; gives the SHA-256.
+
+    With `half`, floats in half precision. Raises `WeightsError` where half precision cannot hold them, or the file
+    cannot be written.
+    """
+    facts, tensors = backbone.facts, {}
+    for name, value in backbone.network.state_dict().items():
+        tensors[name] = (value.half() if half and value.is_floating_point() else value).contiguous()
+    check_finite(tensors, f"{file}, in half precision" if half else str(file))
+    metadata = {
+        "architecture": facts.architecture,
+        "model_args": json.dumps(dict(facts.model_args)),
+        "mean": json.dumps(facts.mean),
+        "std": json.dumps(facts.std),
+        "input_size": json.dumps([3, facts.pixels.size, facts.pixels.size]),
+        "crop_pct": json.dumps(facts.pixels.crop_pct),
+        "crop_mode": facts.pixels.crop_mode,
+        "interpolation": facts.pixels.interpolation,
+    }
+    content = save(tensors, {**metadata, **(notes or {})})
+    try:
+        atomic.write_bytes(file, content)
+    except OSError as error:
+        raise WeightsError(f"{file}: cannot be written: {error.strerror or error}") from error
+    return hashlib.sha256(content).hexdigest()
+
+
+def refuse_to_overwrite(file: Path) -> None:
+    """Raise `WeightsError` for a place where weights cannot go: something is there, no folder, another suffix."""
+    if file.suffix.lower() != ".safetensors":
+        raise WeightsError(f"{file}: weights are written as .safetensors; name the file so")
+    if file.exists():
+        raise WeightsError(f"{file}: is there already; remove it or name another file")
+    if not file.parent.is_dir():
+        raise WeightsError(f"{file}: there is no folder {file.parent}")
+
+
 def fit_into(network: nn.Module, loaded: LoadedWeights, classifiers: Sequence[str]) -> None:
     """Load every tensor of a headless network from a file, which may hold `classifiers` besides.
 
@@ -116,7 +158,7 @@ def is_cached(name: str) -> bool:
     Raises `BackboneError` for a name that the catalogue lacks.
     """
     source = look_up(name).source
-    return bool(source) and _cached(source) is not None
+    return source == starter.SOURCE or (bool(source) and _cached(source) is not None)
 
 
 def fetch(source: str) -> Path:
@@ -177,7 +219,7 @@ def _download(source: str) -> Path:
 def _unreachable(source: str, address: str, reason: str) -> str:
     return (
         f"the weights {source} are not on this machine and {reason}; fetch {address} elsewhere, copy it here "
-        f"and pass --weights FILE, or train from --weights random"
+        f"and pass --weights FILE, or take --backbone {starter.NAME}, which needs no network"
     )
 
 
