@@ -79,8 +79,9 @@ class Terminal:
     def table(self, title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
         """Print a small table, as wide as it needs to be."""
         if title:
-            self._console.print()
-        table = Table(*header, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+            # As the title of the table it would wrap at the table's width.
+            self._console.print(Text(f"\n{title}", style="italic"))
+        table = Table(*header, box=None, pad_edge=False, header_style="bold")
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))
         self._console.print(table)

@@ -50,7 +50,7 @@ def test_the_fastest_engine_opens_no_socket_either(images: Path, quick: Recipe, 
 @pytest.mark.usefixtures("sealed_off")
 def test_listing_the_models_opens_no_socket() -> None:
     with pytest.raises(SystemExit) as done:
-        app(["models", "resnet50"])
+        app(["models", "list", "resnet50"])
     assert done.value.code in (0, None)
 
 

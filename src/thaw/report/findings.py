@@ -9,6 +9,9 @@ from typing import Literal
 from thaw.planning.inspection import Inspection
 from thaw.training.loss import IMBALANCE
 
+_SURE = 0.9
+"""Accuracy from which a head that disagrees with a label is more often right than not, in sets with planted errors."""
+
 Weight = Literal["good", "note", "warning", "alarm"]
 
 
@@ -77,9 +80,11 @@ def _labels(found: Inspection) -> list[Finding]:
         return []
     if not found.suspects:
         return [Finding("good", "No label looks wrong.")]
-    share = len(found.suspects) / len(found.probe.probabilities)
-    text = f"{_many(len(found.suspects), 'label')} ({share:.1%}) look wrong; the surest come first in the list."
-    return [Finding("warning" if share > 0.02 else "note", text)]
+    share, right = len(found.suspects) / len(found.probe.probabilities), found.probe.linear
+    text = f"{_many(len(found.suspects), 'label')} ({share:.1%}) look wrong to a head that gets {right:.0%} right"
+    if right < _SURE:
+        return [Finding("note", f"{text}: many will be right, the surest come first.")]
+    return [Finding("warning" if share > 0.02 else "note", f"{text}; the surest come first.")]
 
 
 def _classes(found: Inspection) -> list[Finding]:
@@ -87,6 +92,8 @@ def _classes(found: Inspection) -> list[Finding]:
     largest, smallest = max(totals, key=lambda name: totals[name]), min(totals, key=lambda name: totals[name])
     if not totals[smallest]:
         return [Finding("alarm", f"{smallest} has no readable picture.")]
+    if totals[largest] == totals[smallest]:
+        return [Finding("good", f"Every class has {totals[largest]:,} pictures.")]
     ratio = totals[largest] / totals[smallest]
     text = f"{largest} has {totals[largest]:,} pictures, {smallest} has {totals[smallest]:,} ({ratio:.1f}x fewer)"
     if ratio > IMBALANCE:
