@@ -164,3 +164,23 @@ def test_a_file_that_is_there_is_not_overwritten(
     assert file.read_bytes() == b"mine"
     assert thaw(monkeypatch, "models", "fetch", "starter", "--to", str(tmp_path / "a.bin")) == 2
     assert thaw(monkeypatch, "models", "fetch", "starter", "--to", str(tmp_path / "no" / "a.safetensors")) == 2
+
+
+def test_a_plan_is_a_recipe_that_runs_as_it_was_planned(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], images: Path, tmp_path: Path, quick: Recipe
+) -> None:
+    asked, planned = tmp_path / "asked.yaml", tmp_path / "planned.yaml"
+    asked.write_text(quick.to_yaml(), encoding="utf-8")
+    assert thaw(monkeypatch, "plan", images, "--recipe", asked, "--out", planned) == 0
+    said = capsys.readouterr().out
+    assert "a linear head" in said or "as asked" in said
+    assert "predicted: " in said
+    assert not list(tmp_path.glob("**/train-*"))
+    recipe = Recipe.load(planned)
+    assert "auto" not in planned.read_text(encoding="utf-8")
+    assert thaw(monkeypatch, "train", images, "--recipe", planned, "--runs", tmp_path / "runs") == 0
+    assert Recipe.load(RunFolder(tmp_path / "runs" / "train-1").recipe) == recipe
+    capsys.readouterr()
+    assert thaw(monkeypatch, "plan", images, "--recipe", asked, "--out", planned) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert Recipe.load(planned) == recipe

@@ -28,6 +28,7 @@ _HOMES = {
     "finetune": "thaw.pipeline",
     "inspect": "thaw.pipeline",
     "load": "thaw.pipeline",
+    "plan": "thaw.pipeline",
 }
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "finetune",
     "inspect",
     "load",
+    "plan",
 ]
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
     from thaw.classifier.predict import Prediction
     from thaw.data.dataset import Dataset
     from thaw.errors import ThawError
-    from thaw.pipeline import evaluate, finetune, inspect, load
+    from thaw.pipeline import evaluate, finetune, inspect, load, plan
     from thaw.planning.inspection import Inspection
     from thaw.recipe import Phase, Recipe
 

@@ -81,6 +81,15 @@ def train(
     finetune(Dataset.open(data, task), asked, runs, resume)
 
 
+def plan(data: Path, recipe: Path | None, settings: list[str], out: Path, **options: str | bool | None) -> None:
+    """Decide all that `thaw train` would decide, with reasons and a forecast, as a recipe file; train nothing."""
+    from thaw.data.dataset import Dataset
+    from thaw.pipeline import plan as decide
+
+    asked = _recipe_from(recipe, settings, options) or Recipe()
+    decide(Dataset.open(data, asked.task), asked, out)
+
+
 def inspect_(data: Path, recipe: Path | None, settings: list[str], runs: Path, **options: str | bool | None) -> None:
     """Look at a data set before training: counts, duplicates, leaks, wrong labels, similarity, what more would bring.
 
@@ -119,7 +128,6 @@ def _signature(*own: inspect.Parameter, only: Sequence[str] = ()) -> inspect.Sig
             Annotated[list[str], typer.Option("--set", help="Any setting, such as phases.1.lr=1e-5; repeatable.")],
             [],
         ),
-        _parameter("runs", Runs, Path("runs")),
     ]
     return inspect.Signature([*shared, *own, *(item for item in _recipe_options() if not only or item.name in only)])
 
@@ -165,8 +173,12 @@ def _add(name: str, command: Callable[..., None], signature: inspect.Signature) 
 _RESUME = typer.Option("--resume", help="Go on with the newest unfinished run.")
 _SEEN_THROUGH = ("backbone", "weights", "image_size", "task", "device", "engine", "seed", "strict")
 
-_add("train", train, _signature(_parameter("resume", Annotated[bool, _RESUME], False)))
-_add("inspect", inspect_, _signature(only=_SEEN_THROUGH))
+_RUNS = _parameter("runs", Runs, Path("runs"))
+_OUT = typer.Option("--out", help="The recipe to write; it must not exist.")
+
+_add("train", train, _signature(_parameter("resume", Annotated[bool, _RESUME], False), _RUNS))
+_add("inspect", inspect_, _signature(_RUNS, only=_SEEN_THROUGH))
+_add("plan", plan, _signature(_parameter("out", Annotated[Path, _OUT], Path("recipe.yaml"))))
 
 
 @app.command()

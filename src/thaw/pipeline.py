@@ -9,23 +9,24 @@ from pathlib import Path
 
 import numpy as np
 
+from thaw import atomic
 from thaw.backbones.contract import Backbone
 from thaw.backbones.timm_backbone import build
 from thaw.classifier.bundle import read_bundle, write_bundle
 from thaw.classifier.classifier import Classifier, outputs_of
 from thaw.classifier.head import Head
 from thaw.data.dataset import Dataset
-from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
 from thaw.data.prepare import Prepared, prepare
 from thaw.device import choose_device, derive_seed, keep_freed_memory, worker_count
+from thaw.errors import RecipeError
 from thaw.evaluation.evaluate import LARGEST_GAP, Evaluation, evaluate_rows, evaluate_stored, gap_to_files
 from thaw.features.extract import Shelf
 from thaw.planning.costs import GIB
 from thaw.planning.inspection import Inspection, inspect_images
 from thaw.planning.measure import measure_run
-from thaw.planning.plan import make_plan
+from thaw.planning.plan import Plan, make_plan
 from thaw.planning.resume import check_same_data, check_same_recipe
 from thaw.progress import Silent, Terminal, Watcher
 from thaw.recipe import Recipe
@@ -115,6 +116,31 @@ def inspect(
         watch.close()
 
 
+def plan(
+    dataset: Dataset, recipe: Recipe | None = None, out: str | Path = "recipe.yaml", watch: Watcher | None = None
+) -> Plan:
+    """Decide everything that `finetune` would decide, show it with its reasons, and write it to `out` as a recipe.
+
+    Decodes and measures, and trains nothing. Raises `RecipeError` when `out` is there already, and a `ThawError` in one
+    sentence for anything else that a person can mend.
+    """
+    keep_freed_memory()
+    asked, watch, file = recipe or Recipe(), watch or Terminal(), Path(out)
+    if file.exists():
+        raise RecipeError(f"{file}: is there already; remove it or name another file with --out")
+    if not file.parent.is_dir():
+        raise RecipeError(f"{file}: there is no folder {file.parent}")
+    try:
+        prepared, classifier = _prepare(dataset.as_task(asked.task), asked, None, watch)
+        decided = make_plan(asked, measure_run(asked, prepared, classifier, cache_folder()))
+        summary.show_plan(decided, watch)
+        atomic.write_text(file, decided.recipe.to_yaml())
+        watch.say(f"recipe {file}: edit it, and run it with `thaw train DATA --recipe {file}`")
+        return decided
+    finally:
+        watch.close()
+
+
 def _begin(dataset: Dataset, asked: Recipe | None, runs: Path, resume: bool, watch: Watcher) -> Run:
     folder = RunFolder.latest_unfinished(runs) if resume else None
     saved = folder.read_plan() if folder else None
@@ -124,9 +150,7 @@ def _begin(dataset: Dataset, asked: Recipe | None, runs: Path, resume: bool, wat
         check_same_recipe(began, asked)
     asked = asked or Recipe()
     device, dataset = choose_device(asked.device).device, dataset.as_task(asked.task)
-    backbone = build(asked.backbone, asked.weights, asked.preprocessing, asked.head.pooling, asked.seed)
-    prepared = _prepare(dataset, asked, backbone.facts.pixels, _previous(dataset, asked, runs, folder, watch), watch)
-    classifier = _new_classifier(asked, prepared, backbone)
+    prepared, classifier = _prepare(dataset, asked, _previous(dataset, asked, runs, folder, watch), watch)
     if folder and saved:
         folder.remove_leftovers()
         check_same_data(Manifest.read(folder.manifest), prepared.manifest)
@@ -151,10 +175,13 @@ def _previous(dataset: Dataset, asked: Recipe, runs: Path, folder: RunFolder | N
     return None
 
 
-def _prepare(dataset: Dataset, asked: Recipe, spec: PixelSpec, previous: Manifest | None, watch: Watcher) -> Prepared:
+def _prepare(dataset: Dataset, asked: Recipe, previous: Manifest | None, watch: Watcher) -> tuple[Prepared, Classifier]:
+    """The images decoded and divided, and a classifier with a new head for them."""
+    backbone = build(asked.backbone, asked.weights, asked.preprocessing, asked.head.pooling, asked.seed)
+    spec = backbone.facts.pixels
     prepared = prepare(dataset, spec, asked.decode, asked.split, previous, cache_folder(), watch.bar)
     summary.show_data(prepared.manifest, prepared.notes, watch)
-    return prepared
+    return prepared, _new_classifier(asked, prepared, backbone)
 
 
 def _new_classifier(recipe: Recipe, prepared: Prepared, backbone: Backbone) -> Classifier:
@@ -171,14 +198,14 @@ def _new_classifier(recipe: Recipe, prepared: Prepared, backbone: Backbone) -> C
 
 def _plan(asked: Recipe, prepared: Prepared, classifier: Classifier, folder: RunFolder, watch: Watcher) -> Recipe:
     """Decide everything, show it, and write it down; `plan.json` comes last, so a run that has it can be resumed."""
-    plan = make_plan(asked, measure_run(asked, prepared, classifier, cache_folder()))
-    summary.show_plan(plan, watch)
-    augmentations.draw_run(plan.recipe, prepared.manifest, prepared.pixels, folder.augmentations)
+    decided = make_plan(asked, measure_run(asked, prepared, classifier, cache_folder()))
+    summary.show_plan(decided, watch)
+    augmentations.draw_run(decided.recipe, prepared.manifest, prepared.pixels, folder.augmentations)
     prepared.manifest.write(folder.manifest)
     folder.write_unreadable(prepared.manifest.errors())
-    folder.write_recipe(plan.recipe)
-    folder.write_plan({"asked": asked.model_dump(mode="json"), **plan.to_json()})
-    return plan.recipe
+    folder.write_recipe(decided.recipe)
+    folder.write_plan({"asked": asked.model_dump(mode="json"), **decided.to_json()})
+    return decided.recipe
 
 
 def _reader(run: Run, watch: Watcher) -> PhaseReader:
