@@ -126,7 +126,7 @@ def _units(
 ) -> list[_Unit]:
     names, labels = _names(manifest), manifest.column("labels")
     units = []
-    for members in _joined(names, rows, alike):
+    for members in joined(manifest, rows, alike):
         known = sorted({name for row in members for name in names[row]})
         had = Counter(earlier[name] for name in known if name in earlier)
         units.append(
@@ -140,10 +140,9 @@ def _units(
     return units
 
 
-def _joined(
-    names: Sequence[tuple[str, ...]], rows: Sequence[int], alike: Sequence[tuple[int, int]]
-) -> Iterator[list[int]]:
-    """Rows that are alike or share a name, directly or through others, together (union-find)."""
+def joined(manifest: Manifest, rows: Sequence[int], alike: Sequence[tuple[int, int]]) -> Iterator[list[int]]:
+    """Rows that are alike, or share bytes or a group, directly or through others, together (union-find)."""
+    names = _names(manifest)
     parents: dict[str, str] = {}
 
     def root(name: str) -> str:

@@ -84,8 +84,7 @@ def _look(pixels: np.ndarray) -> _Look:
 
 
 def _odd_sizes(manifest: Manifest, rows: Sequence[int]) -> list[Flag]:
-    widths = np.array([manifest.column("width")[row] for row in rows], float)
-    heights = np.array([manifest.column("height")[row] for row in rows], float)
+    widths, heights = (np.array(manifest.column(name), float)[rows] for name in ("width", "height"))
     flags: dict[int, Flag] = {}
     for values, unit in ((widths * heights, "pixels"), (widths / heights, "width over height")):
         usual = float(np.median(values))

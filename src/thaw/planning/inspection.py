@@ -15,6 +15,7 @@ from thaw.backbones.contract import Backbone
 from thaw.data.augment import Augmentation
 from thaw.data.manifest import SPLITS, Manifest
 from thaw.data.pixel_store import OnProgress, PixelStore
+from thaw.data.split import joined
 from thaw.device import choose_device, worker_count
 from thaw.features.engines import FrozenPart
 from thaw.features.extract import Look, Shelf, extract
@@ -90,6 +91,12 @@ class Inspection:
         return {name: dict(count) for name, count in found.items()}
 
     @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that the data brings, in their order; "all" stands for images without one."""
+        counts = self.counts().values()
+        return tuple(name for name in (*SPLITS, "all") if any(name in count for count in counts))
+
+    @property
     def contradictions(self) -> tuple[Twins, ...]:
         """The same picture under two labels."""
         labels = self.manifest.column("labels")
@@ -140,17 +147,12 @@ def _with_features(found: Inspection, features: Features, bar: Bar) -> Inspectio
             Place(int(features.rows[index]), float(x), float(y)) for index, (x, y) in zip(shown, places, strict=True)
         ),
     )
-    if found.manifest.task != "multilabel" and (probe := probing.probe(features)):
-        advance(3, 4)
-        found = replace(
-            found,
-            probe=probe,
-            suspects=probing.find_suspects(features, probe),
-            curve=probing.learning_curve(features),
-            leaks=tuple(_leaks(found, features)),
-        )
-    elif found.twins:
-        found = replace(found, leaks=tuple(_leaks(found, None)))
+    probe = probing.probe(features) if found.manifest.task != "multilabel" else None
+    advance(3, 4)
+    if probe:
+        suspects, curve = probing.find_suspects(features, probe), probing.learning_curve(features)
+        found = replace(found, probe=probe, suspects=suspects, curve=curve)
+    found = replace(found, leaks=tuple(_leaks(found, features if probe else None)))
     advance(4, 4)
     return found
 
@@ -199,22 +201,10 @@ def _classes(manifest: Manifest, rows: np.ndarray) -> np.ndarray:
 
 
 def _groups(manifest: Manifest, rows: np.ndarray, twins: Sequence[Twins]) -> np.ndarray:
-    """A number for each row, the same for rows that are twins or share a group."""
-    parents = list(range(len(manifest)))
-
-    def root(row: int) -> int:
-        while parents[row] != row:
-            parents[row] = parents[parents[row]]
-            row = parents[row]
-        return row
-
-    first: dict[str, int] = {}
-    for row, group in enumerate(manifest.column("group")):
-        if group:
-            parents[root(row)] = root(first.setdefault(group, row))
-    for pair in twins:
-        parents[root(pair.first)] = root(pair.second)
-    return np.array([root(int(row)) for row in rows])
+    """A number for each row, the same for rows that a split would keep together."""
+    units = joined(manifest, rows.tolist(), [(pair.first, pair.second) for pair in twins])
+    unit_of = {row: number for number, members in enumerate(units) for row in members}
+    return np.array([unit_of[row] for row in rows.tolist()])
 
 
 def _leaks(found: Inspection, features: Features | None) -> list[Leak]:

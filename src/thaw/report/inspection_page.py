@@ -109,8 +109,7 @@ def to_json(found: Inspection) -> dict[str, Any]:
 
 
 def _page(found: Inspection, pixels: PixelStore) -> Page:
-    manifest, counts = found.manifest, found.counts()
-    splits = tuple(name for name in ("train", "val", "test", "all") if any(name in count for count in counts.values()))
+    manifest, counts, splits = found.manifest, found.counts(), found.splits
     largest = max((sum(count.values()) for count in counts.values()), default=0) or 1
     readable = sum(sum(count.values()) for count in counts.values())
     return Page(
@@ -189,7 +188,7 @@ def _pairs(heading: str, about: str, twins: Sequence[Twins], found: Inspection, 
 
 
 def _picture(row: int, caption: str, found: Inspection, pixels: PixelStore) -> Picture:
-    path = found.manifest.column("path")[row]
+    path = found.manifest.table.column("path")[row].as_py()
     return Picture(embedded(pixels.read(row), _THUMBNAIL), path, caption)
 
 

@@ -124,8 +124,7 @@ def show_results(run: RunFolder, results: Mapping[str, Evaluation], times: Times
 
 def show_inspection(found: Inspection, folder: InspectionFolder, watch: Watcher) -> None:
     """Images per class, every finding, the labels that look most wrong, and where the pictures are."""
-    counts = found.counts()
-    splits = [name for name in ("train", "val", "test", "all") if any(name in count for count in counts.values())]
+    counts, splits = found.counts(), found.splits
     rows = [(name, *(f"{count.get(split, 0):,}" for split in splits)) for name, count in counts.items()]
     watch.table(f"{len(found.manifest):,} images, {len(counts)} classes", ("class", *splits), rows)
     watch.say("")
