@@ -75,9 +75,9 @@ def accuracy(recipe: Recipe, prepared: Prepared, backbone: Backbone, engine: Eng
         return PhaseSources(first_views(whole.train, views, seed), whole.val)
 
     with tempfile.TemporaryDirectory() as folder:
-        settings = FitSettings(seed, recipe.resolved_precision, "accuracy", None, Path(folder))
+        settings = FitSettings(seed, recipe.resolved_precision, "accuracy", None, Path(folder), len(reader.val.rows))
         fit(classifier, recipe.phases, sources_of, settings, Watch(lambda *_: None, print))
-    final = reader.final_sources()
+    final = reader.final_sources([phase.name for phase in recipe.phases])
     assert final is not None
     position, _, test = final
     result = evaluate_stored(classifier, position, test).evaluation.metrics.accuracy

@@ -90,7 +90,11 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str) -> None:
 
 def test_differences_name_each_setting() -> None:
     changed = Recipe().with_settings({"seed": 3, "phases.0.epochs": 7})
-    assert Recipe().differences(changed) == ["seed: 0 -> 3", "phases.0.epochs: 20 -> 7"]
+    assert Recipe().differences(changed) == [
+        "seed: 0 -> 3",
+        "strategy: auto -> as_written",
+        "phases.0.epochs: 20 -> 7",
+    ]
     assert Recipe().differences(Recipe()) == []
 
 
@@ -103,3 +107,27 @@ def test_every_setting_explains_itself() -> None:
     for key, _, sentence in settings_help():
         assert len(sentence) > 5, key
         assert sentence.endswith("."), key
+
+
+def test_phases_that_somebody_wrote_are_not_planned_away() -> None:
+    assert Recipe().strategy == "auto"
+    assert Recipe(phases=Recipe().phases).strategy == "as_written"
+    assert Recipe().with_settings({"phases.1.lr": 1e-5}).strategy == "as_written"
+    assert Recipe().with_settings({"strategy": "top", "phases.1.lr": 1e-5}).strategy == "top"
+    assert Recipe.from_values({"phases": [], "strategy": "head"} | Recipe().model_dump(include={"phases"})) == Recipe(
+        strategy="head"
+    )
+
+
+def test_candidates_are_written_with_commas() -> None:
+    assert Recipe().with_settings({"candidates": "starter, resnet50=a.safetensors"}).candidates == (
+        "starter",
+        "resnet50=a.safetensors",
+    )
+
+
+def test_a_target_is_a_metric_and_a_share() -> None:
+    assert Recipe(target="accuracy=0.97").target == "accuracy=0.97"
+    for wrong in ("accuracy", "accuracy=97", "loss=0.1"):
+        with pytest.raises(RecipeError, match="target"):
+            Recipe.from_values({"target": wrong})

@@ -14,7 +14,8 @@ from rich.table import Table
 
 import thaw
 from thaw.errors import RecipeError, ThawError
-from thaw.recipe import Recipe, Section
+from thaw.recipe import Recipe
+from thaw.settings import Section
 
 USER_ERROR, INTERRUPTED = 2, 130
 WIDE = 132

@@ -6,29 +6,25 @@ after the plan no value is `"auto"`.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from thaw.errors import RecipeError
+from thaw.settings import Section, assign, explain, flatten, help_of, read_scalar
 
 Preset = Literal["none", "light", "standard", "strong"]
 Task = Literal["multiclass", "binary", "multilabel"]
 Engine = Literal["pytorch-fp32", "pytorch-bf16", "compiled-fp32", "compiled-bf16", "openvino-fp32", "openvino-bf16"]
 Monitor = Literal["accuracy", "balanced_accuracy", "macro_f1", "mean_average_precision", "loss"]
 
+Strategy = Literal["head", "top", "whole", "scratch", "as_written"]
+
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
-
-
-class Section(BaseModel):
-    """A frozen group of settings that refuses a key it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class SplitSettings(Section):
@@ -153,10 +149,18 @@ class Phase(Section):
     augment: Preset | None = Field(
         None, description="Another augmentation preset for this phase; null for the recipe's."
     )
+    optional: bool = Field(
+        False,
+        description="Leave this phase out where validation has no mistake left to mend, or where the phase before it, "
+        "that thawed less, was worth no more than the noise.",
+    )
 
 
 HEAD_PHASE = Phase(name="head", cut="head", epochs=20, lr=3e-3, batch_size=32)
 FINE_TUNE_PHASE = Phase(name="fine-tune", cut="stages:3", epochs=20, lr=3e-4, warmup_epochs=1, layer_decay=0.8)
+
+
+_LISTS = {"phases": Phase}
 
 
 class Recipe(Section):
@@ -165,7 +169,22 @@ class Recipe(Section):
     task: Literal["auto", "multiclass", "binary", "multilabel"] = Field(
         "auto", description="multiclass: one label of several; binary: one sigmoid; multilabel: any number of labels."
     )
-    backbone: str = Field("mobilenetv2_100", description="Pre-trained network; `thaw models` lists them.")
+    backbone: str = Field(
+        "mobilenetv2_100",
+        description="Pre-trained network; `thaw models` lists them; auto: the most accurate of the candidates under "
+        "cross-validation on stored features.",
+    )
+    candidates: tuple[str, ...] = Field(
+        (),
+        description="Backbones that auto chooses among, as NAME or NAME=FILE, with commas between them; none: the "
+        "starter and every network whose weights are on this machine.",
+    )
+    max_latency_ms: Positive | None = Field(
+        None, description="Backbone auto: milliseconds at most for one image alone on this machine."
+    )
+    max_size_mb: Positive | None = Field(
+        None, description="Backbone auto: megabytes at most that the weights may take, in single precision."
+    )
     weights: str = Field(
         "published",
         description="published: those of the architecture's authors (cached or from the Hub); random; "
@@ -196,6 +215,19 @@ class Recipe(Section):
     monitor: Literal["auto"] | Monitor = Field(
         "auto", description="Validation metric by which the best epoch is chosen; ties go to the lower loss."
     )
+    strategy: Literal["auto"] | Strategy = Field(
+        "auto",
+        description="How deep training goes. head: the head alone; top: then the top stages, and deeper while that "
+        "pays; whole: then the whole network; scratch: all of it at once; as_written: the phases as they stand, which "
+        "a recipe that names phases means; auto: by how many images there are and how near they lie to those of the "
+        "pre-training.",
+    )
+    target: str | None = Field(
+        None,
+        pattern=r"^(accuracy|balanced_accuracy|macro_f1|mean_average_precision)=(0?\.\d+|1|1\.0)$",
+        description="Stop as soon as validation shows this with 95 % confidence, such as accuracy=0.97; null for "
+        "never.",
+    )
     decode: DecodeSettings = Field(DecodeSettings(), description="From file to pixels.")
     split: SplitSettings = Field(SplitSettings(), description="Train, validation and test.")
     preprocessing: PreprocessingSettings = Field(PreprocessingSettings(), description="What the network sees.")
@@ -204,6 +236,19 @@ class Recipe(Section):
     phases: tuple[Phase, ...] = Field(
         (HEAD_PHASE, FINE_TUNE_PHASE), min_length=1, description="What is trained, one phase after the other."
     )
+
+    @field_validator("candidates", mode="before")
+    @classmethod
+    def _names_between_commas(cls, value: Any) -> Any:
+        return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_phases_are_meant(cls, values: Any) -> Any:
+        """Phases that somebody wrote are not planned away, unless a strategy is named beside them."""
+        if isinstance(values, dict) and "phases" in values and "strategy" not in values:
+            return {**values, "strategy": "as_written"}
+        return values
 
     @model_validator(mode="after")
     def _phases_have_distinct_names(self) -> Recipe:
@@ -260,13 +305,15 @@ class Recipe(Section):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise RecipeError("\n".join(f"{where}: {line}" for line in _explain(error))) from error
+            raise RecipeError("\n".join(f"{where}: {line}" for line in explain(error, cls, _LISTS))) from error
 
     def with_settings(self, settings: Mapping[str, Any]) -> Recipe:
         """A copy with dotted keys changed, for example `{"phases.1.lr": 1e-5}`; text is read as YAML."""
         values = self.model_dump(mode="json")
+        if self.strategy == "auto" and any(key.startswith("phases.") for key in settings):
+            values["strategy"] = "as_written"
         for key, value in settings.items():
-            _assign(values, key, _read_scalar(value))
+            assign(values, key, read_scalar(value))
         return type(self).from_values(values)
 
     def to_yaml(self) -> str:
@@ -275,7 +322,7 @@ class Recipe(Section):
 
     def differences(self, other: Recipe) -> list[str]:
         """One line `key: this -> that` for each setting in which two recipes differ."""
-        mine, theirs = dict(_flatten(self.model_dump(mode="json"))), dict(_flatten(other.model_dump(mode="json")))
+        mine, theirs = dict(flatten(self.model_dump(mode="json"))), dict(flatten(other.model_dump(mode="json")))
         keys = [*mine, *(key for key in theirs if key not in mine)]
         absent = "(absent)"
         return [
@@ -287,94 +334,4 @@ class Recipe(Section):
 
 def settings_help() -> Iterator[tuple[str, str, str]]:
     """Each setting as (dotted key, default, help sentence), for the CLI and the docs."""
-    yield from _help_of(Recipe, "")
-
-
-def _help_of(section: type[Section], prefix: str) -> Iterator[tuple[str, str, str]]:
-    for name, field in section.model_fields.items():
-        if isinstance(field.default, Section):
-            yield from _help_of(type(field.default), f"{prefix}{name}.")
-        elif name == "phases":
-            yield from _help_of(Phase, "phases.N.")
-        else:
-            default = "(needed)" if field.is_required() else str(field.default)
-            yield f"{prefix}{name}", default, field.description or ""
-
-
-def _read_scalar(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{value!r} cannot be read as a value: {error}") from error
-    if isinstance(parsed, str):
-        try:
-            return float(parsed)
-        except ValueError:
-            return parsed
-    return parsed
-
-
-def _assign(values: Any, dotted: str, value: Any) -> None:
-    *parents, last = dotted.split(".")
-    for part in parents:
-        values = _child(values, part, dotted)
-    _child(values, last, dotted)
-    values[int(last) if isinstance(values, list) else last] = value
-
-
-def _child(values: Any, part: str, dotted: str) -> Any:
-    if isinstance(values, list):
-        if part.isdecimal() and int(part) < len(values):
-            return values[int(part)]
-        raise RecipeError(f"{dotted}: there is no number {part}; it counts from 0 to {len(values) - 1}")
-    if isinstance(values, dict) and part in values:
-        return values[part]
-    known = list(values) if isinstance(values, dict) else []
-    raise RecipeError(f"{dotted}: {unknown(part, known)}")
-
-
-def unknown(name: str, known: list[str]) -> str:
-    """The sentence for a name that does not exist: the nearest that does, or all of them."""
-    near = difflib.get_close_matches(name, known, n=1)
-    if near:
-        return f"unknown key {name!r}; did you mean {near[0]!r}?"
-    return f"unknown key {name!r}; known are {', '.join(known) or 'none here'}"
-
-
-def _explain(error: ValidationError) -> Iterator[str]:
-    for detail in error.errors():
-        path = [str(part) for part in detail["loc"]]
-        if detail["type"] == "extra_forbidden":
-            yield f"{'.'.join(path)}: {unknown(path[-1], _keys_at(path[:-1]))}"
-        else:
-            value = detail.get("input")
-            shown = "" if isinstance(value, dict | list | Section) or not path else f" (got {value!r})"
-            yield f"{'.'.join(path) + ': ' if path else ''}{detail['msg'].removeprefix('Value error, ')}{shown}"
-
-
-def _keys_at(path: list[str]) -> list[str]:
-    section: type[Section] = Recipe
-    for part in path:
-        if part == "phases":
-            section = Phase
-        elif not part.isdecimal():
-            section = type(section.model_fields[part].default)
-    return list(section.model_fields)
-
-
-def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    children: Iterator[tuple[Any, Any]]
-    if isinstance(value, dict):
-        children = iter(value.items())
-    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-        children = iter(enumerate(value))
-    else:
-        yield prefix, value
-        return
-    for key, child in children:
-        yield from _flatten(child, f"{prefix}.{key}" if prefix else str(key))
-
-
-PRESETS: tuple[str, ...] = get_args(Preset)
+    yield from help_of(Recipe, _LISTS)

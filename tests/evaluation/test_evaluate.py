@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thaw.classifier.metrics import wilson
 from thaw.data.dataset import Dataset
 from thaw.errors import DataError
-from thaw.evaluation.evaluate import wilson
 from thaw.pipeline import evaluate, load
 from thaw.run_folder import RunFolder
 

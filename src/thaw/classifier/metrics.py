@@ -6,10 +6,14 @@ scikit-learn takes a second to import, so it is imported by the first call and n
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 
 from thaw.recipe import Monitor, Task
+
+Z95 = 1.959964
+"""Deviations from the mean between which 95 % of a normal distribution lie."""
 
 
 @dataclass(frozen=True)
@@ -85,3 +89,10 @@ def _mean_average_precision(probabilities: np.ndarray, truth: np.ndarray) -> flo
     if not present.any():
         return 0.0
     return float(sk.average_precision_score(truth[:, present], probabilities[:, present], average="macro"))
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """95 % interval of a share observed over `count` trials (Wilson 1927)."""
+    centre = (share + Z95**2 / (2 * count)) / (1 + Z95**2 / count)
+    half = Z95 / (1 + Z95**2 / count) * sqrt(share * (1 - share) / count + Z95**2 / (4 * count**2))
+    return max(0.0, centre - half), min(1.0, centre + half)

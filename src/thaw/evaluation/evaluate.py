@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from thaw.classifier.classifier import Classifier
-from thaw.classifier.metrics import Metrics, measure
+from thaw.classifier.metrics import Metrics, measure, wilson
 from thaw.classifier.predict import THRESHOLD, Prediction, predict_files
 from thaw.data.manifest import Manifest
 from thaw.errors import DataError
 from thaw.training.fit import probabilities_at
 from thaw.training.sources import Source
 
-Z95 = 1.959964
 LARGEST_GAP = 0.02
 """Probability by which features from a fast engine may differ from the shipped path before they are not believed."""
 
@@ -136,10 +134,3 @@ def summarise(
         for name, precision, recall, f1, images in zip(classifier.classes, *figures, strict=True)
     )
     return Evaluation(len(targets), metrics, low, high, per_class, confusion, unreadable)
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """95 % interval of a share observed over `count` trials (Wilson 1927)."""
-    centre = (share + Z95**2 / (2 * count)) / (1 + Z95**2 / count)
-    half = Z95 / (1 + Z95**2 / count) * sqrt(share * (1 - share) / count + Z95**2 / (4 * count**2))
-    return max(0.0, centre - half), min(1.0, centre + half)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -48,11 +49,25 @@ class Images:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Seconds and bytes that a run should take; a phase may stop earlier than its last epoch."""
+    """Seconds and bytes that a run should take.
+
+    phase_seconds: of all epochs of a phase, which may stop earlier or be left out. epoch_seconds: of one of them.
+    """
 
     look_seconds: float
     phase_seconds: tuple[float, ...]
+    epoch_seconds: tuple[float, ...]
     disk_bytes: int
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Forecast:
+        """The forecast that plan.json keeps."""
+        return cls(
+            values["look_seconds"],
+            tuple(values["phase_seconds"]),
+            tuple(values["epoch_seconds"]),
+            values["disk_bytes"],
+        )
 
     @property
     def seconds(self) -> float:
@@ -78,8 +93,9 @@ def forecast(
         epoch += images.val / (2.5 * rate)
         if phase.inputs == "fresh" and phase.cut != "pixels":
             epoch += (images.train + images.val) / rates.look
-        seconds.append(phase.epochs * epoch)
-    return Forecast(look, tuple(seconds), disk_bytes)
+        seconds.append(epoch)
+    phase_seconds = tuple(phase.epochs * epoch for phase, epoch in zip(phases, seconds, strict=True))
+    return Forecast(look, phase_seconds, tuple(seconds), disk_bytes)
 
 
 def training_rate(classifier: Classifier, phase: Phase, precision: Precision, features: Tensor) -> float:

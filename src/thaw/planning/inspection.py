@@ -15,14 +15,13 @@ from thaw.backbones.contract import Backbone
 from thaw.data.augment import Augmentation
 from thaw.data.manifest import SPLITS, Manifest
 from thaw.data.pixel_store import OnProgress, PixelStore
-from thaw.data.split import joined
 from thaw.device import choose_device, worker_count
 from thaw.features.engines import FrozenPart
 from thaw.features.extract import Look, Shelf, extract
 from thaw.features.probe import choose_engine
 from thaw.planning import probing
 from thaw.planning.health import Flag, find_flags
-from thaw.planning.probing import Features, LearningCurve, Outlier, Probe, Suspect
+from thaw.planning.probing import Features, LearningCurve, Outlier, Probe, Suspect, groups_of
 from thaw.planning.similarity import SAMPLE, Similarity, measure_similarity
 from thaw.recipe import Recipe
 
@@ -128,7 +127,9 @@ def inspect_images(
         places=(),
         backbone=f"{backbone.facts.architecture}, {backbone.facts.origin}",
     )
-    features = Features(rows, values, _classes(manifest, rows), _groups(manifest, rows, twins))
+    features = Features(
+        rows, values, _classes(manifest, rows), groups_of(manifest, rows, [(pair.first, pair.second) for pair in twins])
+    )
     with probing.one_thread():
         return _with_features(found, features, bar)
 
@@ -198,13 +199,6 @@ def _classes(manifest: Manifest, rows: np.ndarray) -> np.ndarray:
     place = {name: index for index, name in enumerate(manifest.classes)}
     labels = manifest.column("labels")
     return np.array([place[labels[row][0]] if labels[row] else 0 for row in rows])
-
-
-def _groups(manifest: Manifest, rows: np.ndarray, twins: Sequence[Twins]) -> np.ndarray:
-    """A number for each row, the same for rows that a split would keep together."""
-    units = joined(manifest, rows.tolist(), [(pair.first, pair.second) for pair in twins])
-    unit_of = {row: number for number, members in enumerate(units) for row in members}
-    return np.array([unit_of[row] for row in rows.tolist()])
 
 
 def _leaks(found: Inspection, features: Features | None) -> list[Leak]:

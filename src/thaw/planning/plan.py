@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from thaw.backbones.contract import Facts
+import numpy as np
+import torch
+
+from thaw.backbones.contract import Backbone, Facts
+from thaw.classifier.classifier import Classifier
 from thaw.data import augment
+from thaw.data.prepare import Prepared
 from thaw.planning.costs import GIB, Forecast, Images, Rates, forecast
+from thaw.planning.measure import measure_run
 from thaw.planning.measured import Choice, Measured
+from thaw.planning.similarity import Similarity, measure_similarity
 from thaw.planning.storing import plan_storing
+from thaw.planning.strategy import SHALLOWER, apply_strategy, choose_strategy, work_above
 from thaw.recipe import AugmentSettings, Phase, PreprocessingSettings, Recipe
 from thaw.training.loss import IMBALANCE
 from thaw.training.solve import PENALTIES
 
 SHARE_OF_FREE_DISK = 0.5
 MOST_SOLVED_BYTES = 2 * GIB
+
+LONGEST_PHASE = 2 * 3600.0
+"""Seconds at most that a phase nobody asked for may take."""
+
+SIMILARITY_IMAGES = 32
 
 
 @dataclass(frozen=True)
@@ -27,6 +41,12 @@ class Plan:
     choices: tuple[Choice, ...]
     forecast: Forecast
 
+    def after(self, choices: tuple[Choice, ...]) -> Plan:
+        """The same plan with choices that were made before it, in place of its own of the same name."""
+        before = {choice.setting: choice for choice in choices}
+        kept = tuple(before.pop(choice.setting, choice) for choice in self.choices)
+        return replace(self, choices=(*before.values(), *kept))
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for plan.json."""
         return {
@@ -35,8 +55,37 @@ class Plan:
         }
 
 
-def make_plan(recipe: Recipe, measured: Measured) -> Plan:
-    """Resolve every "auto" of `recipe`."""
+def plan_run(asked: Recipe, prepared: Prepared, classifier: Classifier, cache: Path) -> Plan:
+    """Choose a strategy, measure what it takes, and resolve every "auto" of `asked`.
+
+    A strategy that nobody asked for gives way to a shallower one where this machine would train for too long.
+    """
+    images, backbone = len(prepared.manifest.indices("train")), classifier.backbone
+    similarity = _similarity(asked, prepared, backbone)
+    strategy, why = choose_strategy(asked, similarity, images)
+    shares = () if strategy in ("as_written", "head", "scratch") else work_above(backbone)
+    while True:
+        strategic = apply_strategy(asked, strategy, why, backbone, shares, images)
+        measured = measure_run(strategic.recipe, prepared, classifier, cache)
+        decided = make_plan(strategic.recipe, measured, strategic.choices)
+        longest = max(decided.forecast.phase_seconds)
+        if asked.strategy != "auto" or strategy not in SHALLOWER or longest < LONGEST_PHASE:
+            return decided
+        why = f"{why}; {strategy} would train for {longest / 3600:.1f} h here"
+        strategy = SHALLOWER[strategy]
+
+
+def _similarity(asked: Recipe, prepared: Prepared, backbone: Backbone) -> Similarity:
+    """How near the images are, where the strategy hangs on it."""
+    if asked.strategy != "auto" or asked.weights == "random":
+        return Similarity(None, (), "unknown")
+    train = prepared.manifest.indices("train")
+    rows = train[np.linspace(0, len(train) - 1, min(SIMILARITY_IMAGES, len(train))).astype(int)]
+    return measure_similarity(backbone, torch.from_numpy(np.stack([prepared.pixels.plain(int(row)) for row in rows])))
+
+
+def make_plan(recipe: Recipe, measured: Measured, chosen: tuple[Choice, ...] = ()) -> Plan:
+    """Resolve every "auto" of `recipe`, whose phases are decided; `chosen` are choices made before."""
     budget, budget_choice = _budget(recipe, measured)
     storing = plan_storing(recipe, measured, budget)
     phases, solving = _solving(recipe, measured, storing.phases, storing.views)
@@ -56,6 +105,7 @@ def make_plan(recipe: Recipe, measured: Measured) -> Plan:
             "preprocessing": _preprocessing(measured.facts),
             "augment": AugmentSettings(preset=recipe.augment.preset, **asdict(augment.resolve(recipe.augment))),
             "phases": phases,
+            "strategy": "as_written",
         }
     )
     choices = (
@@ -68,6 +118,7 @@ def make_plan(recipe: Recipe, measured: Measured) -> Plan:
         weights,
         monitor,
         budget_choice,
+        *chosen,
         *storing.choices,
         *solving,
     )

@@ -16,6 +16,7 @@ from thaw.recipe import Monitor, Phase
 from thaw.report.findings import findings
 from thaw.run_folder import InspectionFolder, RunFolder
 from thaw.training.history import EpochRecord, best_index
+from thaw.training.worth import PhaseWorth
 
 METRICS_HEADER = (
     "phase",
@@ -30,12 +31,16 @@ _UNREADABLE_SHOWN = _SUSPECTS_SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Times:
-    """Seconds that a run took in `all`, of them looking and training, and what those were predicted to take at most."""
+class Spent:
+    """Seconds that a run took: in all, looking at images, and training each phase as (index, name, seconds).
 
-    all: float
-    training: float
-    predicted: float
+    epochs: how many of each phase of the recipe were trained, earlier runs of the same folder included.
+    """
+
+    seconds: float
+    look: float
+    phases: tuple[tuple[int, str, float], ...]
+    epochs: tuple[int, ...]
 
 
 def metrics_row(record: EpochRecord) -> tuple[object, ...]:
@@ -100,8 +105,39 @@ def best_line(records: Sequence[EpochRecord], monitor: Monitor) -> str:
     return line
 
 
-def show_results(run: RunFolder, results: Mapping[str, Evaluation], times: Times, watch: Watcher) -> None:
-    """The metrics of the finished classifier, where everything lies, and the time it took."""
+def show_worth(found: Sequence[PhaseWorth], monitor: Monitor, watch: Watcher) -> None:
+    """What each phase brought on validation, beside what chance alone moves."""
+    if len(found) < 2:
+        return
+    rows = []
+    for item in found:
+        gain = "-" if item.before is None else f"{item.gain:+.4f}"
+        noise = "-" if item.noise is None else f"{item.noise:.4f}"
+        verdict = "" if item.before is None else "kept" if item.gain > 0 else "equal" if item.gain == 0 else "not kept"
+        rows.append(
+            (item.phase, f"{item.epochs}", duration(item.seconds), f"{abs(item.best):.4f}", gain, noise, verdict)
+        )
+    header = ("phase", "epochs", "took", f"best {monitor.replace('_', ' ')}", "worth", "chance moves", "")
+    watch.table("What each phase was worth on validation", header, rows)
+
+
+def show_times(predicted: Forecast, spent: Spent, watch: Watcher) -> None:
+    """Predicted and actual time of what was done; phases that stopped early are predicted for the epochs they had."""
+    rows = [("look at every image", predicted.look_seconds, spent.look)] if spent.look else []
+    for index, name, seconds in spent.phases:
+        expected = predicted.epoch_seconds[index] * spent.epochs[index]
+        rows.append((f"phase {name}, {spent.epochs[index]} epochs", expected, seconds))
+    rows.append(("all of it", sum(row[1] for row in rows), sum(row[2] for row in rows)))
+    shown = [
+        (name, duration(expected), duration(took), f"{took / expected:.2f}x" if expected > 0 else "-")
+        for name, expected, took in rows
+    ]
+    watch.table("Time", ("", "predicted", "took", "ratio"), shown)
+    watch.say(f"took {duration(spent.seconds)} from the first image to the bundle")
+
+
+def show_results(run: RunFolder, results: Mapping[str, Evaluation], watch: Watcher) -> None:
+    """The metrics of the finished classifier, and where everything lies."""
     rows = [
         (
             split,
@@ -116,10 +152,6 @@ def show_results(run: RunFolder, results: Mapping[str, Evaluation], times: Times
     header = ("set", "images", "accuracy (95 % interval)", "balanced", "macro F1", "mean AP")
     watch.table("Result", header, rows)
     watch.say(f"run {run.path}, bundle {run.model}")
-    watch.say(
-        f"took {duration(times.all)}; of it {duration(times.training)} of looking and training, "
-        f"predicted at most {duration(times.predicted)}"
-    )
 
 
 def show_inspection(found: Inspection, folder: InspectionFolder, watch: Watcher) -> None:

@@ -35,17 +35,20 @@ from thaw.training.schedule import factor_at
 from thaw.training.solve import PENALTIES, HeadSolver
 from thaw.training.sources import Source, batches
 from thaw.training.state import Learning, load_weights, save, weights_of
+from thaw.training.worth import reason_to_skip, target_reached
 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """What holds for every phase of a run."""
+    """What holds for every phase of a run; `val_images` is how many images validation has."""
 
     seed: int
     precision: Precision
     monitor: Monitor
     class_weights: Tensor | None
     checkpoints: Path
+    val_images: int
+    target: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,16 +95,29 @@ def fit(
     progress = saved.progress if saved else Progress()
     untrained = {key: value.clone() for key, value in weights_of(classifier, phases).items()}
     for index in range(progress.phase, len(phases)):
+        if why := _reason_to_leave_out(progress, phases, index, settings):
+            watch.on_note(why)
+            continue
         if not load_weights(classifier, folder, "best"):
             classifier.load_state_dict(untrained, strict=False)
         sources = sources_of(index)
-        progress = _fit_phase(classifier, phases, index, sources, settings, watch, progress)
+        progress = _fit_phase(classifier, phases, index, sources, settings, watch, replace(progress, phase=index))
         progress = replace(progress, phase=index + 1, epoch=0, batch_size=None)
         save(classifier, phases, progress, folder, "last")
+    if reached := target_reached(progress.records, settings.target, settings.val_images):
+        watch.on_note(reached)
     if not load_weights(classifier, folder, "best"):
         raise TrainingError("no epoch of any phase gave a finite loss: " + " ".join(progress.notes))
     classifier.eval()
     return progress
+
+
+def _reason_to_leave_out(progress: Progress, phases: Sequence[Phase], index: int, settings: FitSettings) -> str | None:
+    if index == progress.phase and progress.epoch:
+        return None
+    if target_reached(progress.records, settings.target, settings.val_images):
+        return f"phase {phases[index].name} is left out: the target is reached"
+    return reason_to_skip(progress.records, phases, index, settings.monitor, settings.val_images)
 
 
 def _fit_phase(
@@ -125,7 +141,7 @@ def _fit_phase(
     loss = make_loss(classifier.task, settings.class_weights, phase.label_smoothing)
     solver = HeadSolver(classifier, sources.train, loss) if phase.solver == "lbfgs" else None
     epochs = min(phase.epochs, len(PENALTIES)) if solver else phase.epochs
-    while progress.epoch < epochs and not should_stop(progress.records, phase, settings.monitor):
+    while progress.epoch < epochs and not _is_over(progress.records, phase, settings):
         try:
             record = _fit_epoch(classifier, phase, cut, sources, settings, progress, learning.optimizer, loss, solver)
         except OutOfMemory as error:
@@ -147,6 +163,12 @@ def _fit_phase(
             return replace(progress, notes=(*progress.notes, note))
         learning.save_last(progress)
     return progress
+
+
+def _is_over(records: Sequence[EpochRecord], phase: Phase, settings: FitSettings) -> bool:
+    """Whether a phase has nothing more to gain, or the run nothing more to prove."""
+    reached = target_reached(records, settings.target, settings.val_images)
+    return reached is not None or should_stop(records, phase, settings.monitor)
 
 
 def _fit_epoch(

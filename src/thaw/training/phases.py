@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -66,11 +66,15 @@ class PhaseReader:
         val, _ = self._plain(frozen, positions, position)
         return PhaseSources(self._stored(stores[position], self.train), val)
 
-    def final_sources(self) -> tuple[int, Source, Source] | None:
-        """The lowest cut of the run, and validation and test inputs there; `None` where some phase stored nothing."""
-        if any(item.views == 0 for item in self.inputs):
+    def final_sources(self, trained: Collection[str]) -> tuple[int, Source, Source] | None:
+        """The lowest cut that was trained, and validation and test inputs there; `None` where nothing is stored for it.
+
+        `trained` names the phases that were not left out.
+        """
+        indices = [index for index, item in enumerate(self.inputs) if item.phase.name in trained]
+        if any(self.inputs[index].views == 0 for index in indices):
             return None
-        positions = [self._position(index) for index in range(len(self.inputs))]
+        positions = [self._position(index) for index in indices]
         return min(positions), *self._plain(self._frozen(), [min(positions)], min(positions))
 
     def _plain(self, frozen: FrozenPart, positions: list[int], position: int) -> tuple[Source, Source]:
@@ -91,12 +95,17 @@ class PhaseReader:
         return StoredSource.of(store, _targets(labelled), self.device, self.seed)
 
     def _served_with(self, index: int) -> list[int]:
-        """This phase and the later ones that the same pass serves: same views, and nothing below their cut trained."""
+        """This phase and the later ones that the same pass serves: same views, and nothing below their cut trained.
+
+        Of phases that may be left out the first counts only: nearly always it is not.
+        """
         own, reach, served = self.inputs[index], self._position(index), [index]
-        for later in range(index + 1, len(self.inputs)):
+        for later in range(index + 1, len(self.inputs)) if not own.phase.optional else ():
             position = self._position(later)
             if position <= reach and replace(self.inputs[later], phase=own.phase) == own:
                 served.append(later)
+            if self.inputs[later].phase.optional:
+                break
             reach = min(reach, position)
         return served
 

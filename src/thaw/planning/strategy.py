@@ -1,0 +1,134 @@
+"""How deep training goes: which phases, with which cuts, for so many images that lie so far from the pre-training.
+
+The table is the one that guides to transfer learning share (CS231n, "Transfer Learning"; the Keras guide): few and
+similar images train the head alone, more of them or stranger ones thaw the top, very many the whole network. It decides
+what is tried; validation decides how far it goes, for every phase after the head is `optional`. From scratch is for
+random weights only: pre-trained ones are no worse a start, however strange the images (He et al. 2019, "Rethinking
+ImageNet Pre-training").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from thaw.backbones.contract import Backbone
+from thaw.planning.measured import Choice
+from thaw.planning.similarity import Similarity, Verdict
+from thaw.recipe import Phase, Recipe, Strategy
+
+SMALL, LARGE = 1_000, 10_000
+"""Training images below which a set counts as small, and from which as large."""
+
+TOP, DEEPER = 0.4, 0.65
+"""Shares of the network's work (multiply-adds of a forward pass) that the top stages, and those below, may have: of
+ResNet50 `layer4` and then `layer3`, of MobileNetV2 the last three stages and then the last five."""
+
+TABLE: dict[tuple[str, Verdict], Strategy] = {
+    ("small", "similar"): "head",
+    ("small", "moderately different"): "top",
+    ("small", "very different"): "top",
+    ("medium", "similar"): "top",
+    ("medium", "moderately different"): "top",
+    ("medium", "very different"): "top",
+    ("large", "similar"): "whole",
+    ("large", "moderately different"): "whole",
+    ("large", "very different"): "whole",
+}
+
+SHALLOWER: dict[Strategy, Strategy] = {"whole": "top", "top": "head"}
+_DEEPER_EPOCHS, _SCRATCH_EPOCHS = 10, 60
+_LEAST_EPOCHS, _WANTED_STEPS = 6, 3_000
+
+
+@dataclass(frozen=True)
+class Strategic:
+    """A recipe whose phases are decided, and the reasons for them."""
+
+    recipe: Recipe
+    strategy: Strategy
+    choices: tuple[Choice, ...]
+
+
+def choose_strategy(recipe: Recipe, similarity: Similarity, train_images: int) -> tuple[Strategy, str]:
+    """The strategy that the recipe asks for or the table gives, and why."""
+    if recipe.strategy != "auto":
+        return recipe.strategy, "as asked" if recipe.strategy != "as_written" else "the phases are those of the recipe"
+    if recipe.weights == "random":
+        return "scratch", "the weights are random: nothing in them is worth freezing"
+    size = "small" if train_images < SMALL else "large" if train_images >= LARGE else "medium"
+    set_is = f"{train_images:,} training images are a {size} set"
+    if similarity.shift is None:
+        return ("head" if size == "small" else "top"), f"{set_is}; the network cannot tell how similar they are"
+    how = f"{similarity.verdict} to the pre-training (activations {similarity.shift:.2f} deviations away)"
+    return TABLE[size, similarity.verdict], f"{set_is}, {how}"
+
+
+def apply_strategy(
+    recipe: Recipe, strategy: Strategy, why: str, backbone: Backbone, shares: Sequence[float], train_images: int
+) -> Strategic:
+    """The phases of a strategy, made from the recipe's own: its first is the head's, its last that of thawed stages.
+
+    `shares` are those of `work_above` for each block.
+    """
+    named = Choice("strategy", strategy, why)
+    if strategy == "as_written":
+        return Strategic(recipe, strategy, (named,))
+    head, thawed = recipe.phases[0], recipe.phases[-1]
+    epochs = max(_LEAST_EPOCHS, min(thawed.epochs, round(_WANTED_STEPS * thawed.batch_size / train_images)))
+    phases: list[Phase] = [head.model_copy(update={"cut": "head"})]
+    choices = [named]
+    if strategy == "scratch":
+        scratch = {"name": "scratch", "cut": "pixels", "batchnorm": "train", "layer_decay": 1.0}
+        scratch |= {"lr": 1e-3, "epochs": _SCRATCH_EPOCHS, "patience": 15, "optional": False}
+        phases = [thawed.model_copy(update=scratch)]
+        choices.append(Choice("phases.0.batchnorm", "train", "random weights have no statistics worth keeping"))
+    elif strategy == "whole":
+        phases.append(thawed.model_copy(update={"cut": "pixels", "epochs": epochs, "lr": thawed.lr / 3}))
+        choices.append(Choice("phases.1.cut", "pixels", "many images can move every layer"))
+    elif strategy == "top":
+        for name, cut, share in _cuts(backbone, shares):
+            deeper = len(phases) > 1
+            changes = {"name": name, "cut": cut, "optional": True, "epochs": epochs}
+            if deeper:
+                changes |= {"epochs": min(epochs, _DEEPER_EPOCHS), "lr": thawed.lr / 2}
+            phases.append(thawed.model_copy(update=changes))
+            only = ", only if thawing the top paid" if deeper else ""
+            choices.append(Choice(f"phases.{len(phases) - 1}.cut", cut, f"{share:.0%} of the network's work{only}"))
+    if len(phases) > 1:
+        rate = phases[1].lr
+        reason = f"{phases[0].lr / rate:.0f}x less than the head's; {epochs} epochs are {epochs * train_images:,} views"
+        choices.append(Choice("phases.1.lr", f"{rate:g}", reason))
+    return Strategic(recipe.model_copy(update={"phases": tuple(phases)}), strategy, tuple(choices))
+
+
+def work_above(backbone: Backbone) -> tuple[float, ...]:
+    """For each block, the share of the network's multiply-adds that it and the blocks above it do."""
+    size = min(backbone.facts.pixels.size, 256)
+    value = torch.zeros(1, 3, size, size, device=next(backbone.parameters()).device)
+    work = []
+    with torch.no_grad():
+        for position in range(len(backbone.blocks)):
+            with FlopCounterMode(display=False) as counter:
+                value = backbone.run(value, position, position + 1)
+            work.append(counter.get_total_flops())
+    total = max(1, sum(work))
+    return tuple(sum(work[position:]) / total for position in range(len(work)))
+
+
+def _cuts(backbone: Backbone, shares: Sequence[float]) -> list[tuple[str, str, float]]:
+    """Name, cut and share of each phase that thaws stages, the higher cut first."""
+    if not backbone.is_divisible:
+        return [("fine-tune", "pixels", 1.0)]
+    starts: dict[str, float] = {}
+    for block, share in zip(backbone.blocks, shares, strict=True):
+        starts.setdefault(block.stage, share)
+    found: list[tuple[str, str, float]] = []
+    for name, most in (("fine-tune", TOP), ("deeper", DEEPER)):
+        fitting = [(stage, share) for stage, share in starts.items() if 0 < share <= most]
+        if fitting and fitting[0][0] not in {cut for _, cut, _ in found}:
+            found.append((name, *fitting[0]))
+    return found

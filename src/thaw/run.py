@@ -1,0 +1,244 @@
+"""One run from its plan to its bundle: begun or resumed, trained phase by phase, evaluated, written down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from thaw.backbones.timm_backbone import build
+from thaw.classifier.bundle import write_bundle
+from thaw.classifier.classifier import Classifier, outputs_of
+from thaw.classifier.head import Head
+from thaw.data.dataset import Dataset
+from thaw.data.manifest import Manifest
+from thaw.data.prepare import Prepared, prepare
+from thaw.device import choose_device, derive_seed
+from thaw.evaluation.evaluate import LARGEST_GAP, Evaluation, evaluate_rows, evaluate_stored, gap_to_files
+from thaw.features.extract import Shelf
+from thaw.planning.choosing import choose_backbone
+from thaw.planning.costs import GIB, Forecast
+from thaw.planning.plan import Plan, plan_run
+from thaw.planning.resume import check_same_data, check_same_recipe
+from thaw.progress import Watcher
+from thaw.recipe import Recipe
+from thaw.report import augmentations, model_card, summary
+from thaw.run_folder import RunFolder, cache_folder
+from thaw.training.fit import FitSettings, PhaseSources, Watch, fit
+from thaw.training.history import EpochRecord
+from thaw.training.loss import balanced_weights
+from thaw.training.phases import PhaseReader, phase_inputs
+from thaw.training.worth import worth_of
+
+GOLDEN_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is about to train: where it writes, what was decided, and on what."""
+
+    folder: RunFolder
+    recipe: Recipe
+    prepared: Prepared
+    classifier: Classifier
+
+
+@dataclass
+class Stopwatch:
+    """Seconds of looking at images and of training each phase, told apart by when a phase asks for its inputs."""
+
+    looking: float = 0.0
+    training: dict[int, float] = field(default_factory=dict)
+    _phase: int | None = None
+    _since: float = 0.0
+
+    def around(self, sources_of: Callable[[int], PhaseSources]) -> Callable[[int], PhaseSources]:
+        """The same function, timed."""
+
+        def timed(index: int) -> PhaseSources:
+            self.stop()
+            started = time.perf_counter()
+            sources = sources_of(index)
+            self._phase, self._since = index, time.perf_counter()
+            self.looking += self._since - started
+            return sources
+
+        return timed
+
+    def stop(self) -> None:
+        """The phase that was training is done."""
+        if self._phase is not None:
+            self.training[self._phase] = time.perf_counter() - self._since
+        self._phase = None
+
+
+def begin(dataset: Dataset, asked: Recipe | None, runs: Path, resume: bool, watch: Watcher) -> Run:
+    """A new run that is planned, or the newest unfinished one under `runs` as it stands."""
+    folder = RunFolder.latest_unfinished(runs) if resume else None
+    saved = folder.read_plan() if folder else None
+    if saved:
+        began = Recipe.from_values(saved["asked"])
+        asked = asked or began
+        check_same_recipe(began, asked)
+    asked = asked or Recipe()
+    device, dataset = choose_device(asked.device).device, dataset.as_task(asked.task)
+    previous = _previous(dataset, asked, runs, folder, watch)
+    if folder and saved:
+        recipe = Recipe.load(folder.recipe)
+        prepared, classifier = prepare_run(dataset, recipe, previous, watch)
+        folder.remove_leftovers()
+        check_same_data(Manifest.read(folder.manifest), prepared.manifest)
+        watch.say(f"resuming {folder.path}")
+    else:
+        decided, prepared, classifier = decide(dataset, asked, previous, watch)
+        folder, recipe = folder or RunFolder.create(runs), decided.recipe
+        _write_plan(asked, decided, prepared, folder)
+    classifier.to(device)
+    return Run(folder, recipe, prepared, classifier)
+
+
+def decide(
+    dataset: Dataset, asked: Recipe, previous: Manifest | None, watch: Watcher
+) -> tuple[Plan, Prepared, Classifier]:
+    """The backbone chosen, the images decoded and divided, everything else planned and shown."""
+    chosen = choose_backbone(asked, dataset, previous, cache_folder(), watch.bar)
+    prepared, classifier = prepare_run(dataset, chosen.recipe, previous, watch)
+    decided = plan_run(chosen.recipe, prepared, classifier, cache_folder()).after(chosen.choices)
+    summary.show_plan(decided, watch)
+    return decided, prepared, classifier
+
+
+def prepare_run(
+    dataset: Dataset, recipe: Recipe, previous: Manifest | None, watch: Watcher
+) -> tuple[Prepared, Classifier]:
+    """The images decoded and divided, and a classifier with a new head for them."""
+    backbone = build(recipe.backbone, recipe.weights, recipe.preprocessing, recipe.head.pooling, recipe.seed)
+    spec = backbone.facts.pixels
+    prepared = prepare(dataset, spec, recipe.decode, recipe.split, previous, cache_folder(), watch.bar)
+    manifest = prepared.manifest
+    summary.show_data(manifest, prepared.notes, watch)
+    outputs, seed = outputs_of(manifest.task, manifest.classes), derive_seed(recipe.seed, "head")
+    head = Head(backbone.facts.width, outputs, recipe.head.hidden, recipe.head.dropout, seed=seed)
+    return prepared, Classifier(backbone, head, manifest.classes, manifest.task, recipe.decode)
+
+
+def reader_of(run: Run, watch: Watcher) -> PhaseReader:
+    """What gives each phase of a run its inputs."""
+    recipe = run.recipe
+    assert recipe.stored_as != "auto" and recipe.cache_gb is not None
+    return PhaseReader(
+        inputs=phase_inputs(recipe),
+        pixels=run.prepared.pixels,
+        backbone=run.classifier.backbone,
+        engine=recipe.resolved_engine,
+        train=run.prepared.rows("train"),
+        val=run.prepared.rows("val"),
+        test=run.prepared.rows("test"),
+        shelf=Shelf(cache_folder(), recipe.stored_as, int(recipe.cache_gb * GIB)),
+        seed=derive_seed(recipe.seed, "views"),
+        device=run.classifier.device,
+        bar=watch.bar,
+    )
+
+
+def train(run: Run, reader: PhaseReader, watch: Watcher) -> tuple[tuple[EpochRecord, ...], Stopwatch]:
+    """Train every phase that is worth it; gives the records of all epochs and the time that this call took."""
+    recipe, classifier, stopwatch = run.recipe, run.classifier, Stopwatch()
+    weights = None
+    if recipe.class_weights == "balanced":
+        weights = balanced_weights(reader.train.targets, len(classifier.classes), classifier.task)
+        weights = weights.to(classifier.device)
+    settings = FitSettings(
+        seed=recipe.seed,
+        precision=recipe.resolved_precision,
+        monitor=recipe.resolved_monitor,
+        class_weights=weights,
+        checkpoints=run.folder.checkpoints,
+        val_images=len(reader.val.rows),
+        target=recipe.target,
+    )
+    phases = {phase.name: phase for phase in recipe.phases}
+
+    def on_epoch(records: Sequence[EpochRecord], is_best: bool) -> None:
+        run.folder.write_metrics(summary.METRICS_HEADER, (summary.metrics_row(record) for record in records))
+        watch.epoch(phases[records[-1].phase], records[-1], is_best, settings.monitor)
+
+    sources_of = stopwatch.around(reader.sources_of)
+    progress = fit(classifier, recipe.phases, sources_of, settings, Watch(on_epoch, watch.say))
+    stopwatch.stop()
+    watch.say(summary.best_line(progress.records, settings.monitor))
+    summary.show_worth(worth_of(progress.records, settings.monitor, settings.val_images), settings.monitor, watch)
+    return progress.records, stopwatch
+
+
+def finish(
+    run: Run, reader: PhaseReader, records: Sequence[EpochRecord], stopwatch: Stopwatch, started: float, watch: Watcher
+) -> None:
+    """Evaluate, write the bundle, and say what everything took beside what was predicted."""
+    manifest, classifier = run.prepared.manifest, run.classifier
+    val = manifest.indices("val")
+    chosen = np.linspace(0, len(val) - 1, min(GOLDEN_IMAGES, len(val))).astype(int)
+    golden = [manifest.file(int(row)) for row in val[chosen]]
+    results = _evaluate(run, reader, {record.phase for record in records}, chosen, golden, watch)
+    card = model_card.write(classifier, run.recipe, manifest, results)
+    if not run.folder.model.exists():
+        write_bundle(classifier, run.folder.model, golden, card)
+    saved = run.folder.read_plan() or {}
+    names = [phase.name for phase in run.recipe.phases]
+    spent = summary.Spent(
+        seconds=time.perf_counter() - started,
+        look=stopwatch.looking,
+        phases=tuple((index, names[index], seconds) for index, seconds in stopwatch.training.items()),
+        epochs=tuple(sum(record.phase == name for record in records) for name in names),
+    )
+    run.folder.write_plan({**saved, "actual": asdict(spent)})
+    run.folder.write_evaluation({split: asdict(result) for split, result in results.items()})
+    summary.show_results(run.folder, results, watch)
+    summary.show_times(Forecast.from_json(saved["predicted"]), spent, watch)
+
+
+def _previous(dataset: Dataset, asked: Recipe, runs: Path, folder: RunFolder | None, watch: Watcher) -> Manifest | None:
+    """The manifest whose split is kept: of the run that resumes, or of the newest one over the same images."""
+    if folder and folder.manifest.is_file():
+        return Manifest.read(folder.manifest)
+    for earlier in RunFolder.earlier(runs):
+        manifest = Manifest.read(earlier.manifest)
+        if manifest.root == dataset.manifest.root and Recipe.load(earlier.recipe).split == asked.split:
+            watch.say(f"images that {earlier.path} knows keep the split they have there")
+            return manifest
+    return None
+
+
+def _write_plan(asked: Recipe, decided: Plan, prepared: Prepared, folder: RunFolder) -> None:
+    """Write down what was decided; `plan.json` comes last, so a run that has it can be resumed."""
+    augmentations.draw_run(decided.recipe, prepared.manifest, prepared.pixels, folder.augmentations)
+    prepared.manifest.write(folder.manifest)
+    folder.write_unreadable(prepared.manifest.errors())
+    folder.write_recipe(decided.recipe)
+    folder.write_plan({"asked": asked.model_dump(mode="json"), **decided.to_json()})
+
+
+def _evaluate(
+    run: Run, reader: PhaseReader, trained: set[str], chosen: np.ndarray, golden: Sequence[Path], watch: Watcher
+) -> dict[str, Evaluation]:
+    """Metrics on validation and test: from stored features where they give what the shipped classifier gives."""
+    manifest, classifier = run.prepared.manifest, run.classifier
+    splits = [split for split in ("val", "test") if len(manifest.indices(split))]
+    if final := reader.final_sources(trained):
+        position, *sources = final
+        stored = [evaluate_stored(classifier, position, source) for source in sources if len(source)]
+        gap = gap_to_files(classifier, stored[0].probabilities[chosen], golden)
+        if gap <= LARGEST_GAP:
+            watch.say(
+                f"evaluated from stored features; on {len(golden)} golden images they give what the bundle gives to "
+                f"within {gap:.2g} of probability"
+            )
+            return {split: item.evaluation for split, item in zip(splits, stored, strict=True)}
+        watch.say(f"stored features are off by {gap:.2g} of probability: evaluating from the files instead")
+    return {
+        split: evaluate_rows(classifier, manifest, manifest.indices(split), watch.bar(f"evaluate {split}"))
+        for split in splits
+    }

@@ -1,0 +1,111 @@
+"""Groups of settings: frozen, refusing what they do not know, reached by dotted keys, explained in sentences."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from thaw.errors import RecipeError
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses a key it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def help_of(
+    section: type[Section], lists: Mapping[str, type[Section]], prefix: str = ""
+) -> Iterator[tuple[str, str, str]]:
+    """Each setting as (dotted key, default, help sentence); `lists` says what the items of a list of sections are."""
+    for name, field in section.model_fields.items():
+        if isinstance(field.default, Section):
+            yield from help_of(type(field.default), lists, f"{prefix}{name}.")
+        elif name in lists:
+            yield from help_of(lists[name], lists, f"{name}.N.")
+        else:
+            default = "(needed)" if field.is_required() else str(field.default)
+            yield f"{prefix}{name}", default, field.description or ""
+
+
+def read_scalar(value: Any) -> Any:
+    """A value as YAML reads it, where it is text; raises `RecipeError`."""
+    if not isinstance(value, str):
+        return value
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{value!r} cannot be read as a value: {error}") from error
+    if isinstance(parsed, str):
+        try:
+            return float(parsed)
+        except ValueError:
+            return parsed
+    return parsed
+
+
+def assign(values: Any, dotted: str, value: Any) -> None:
+    """Put a value where a dotted key points, such as `phases.1.lr`; raises `RecipeError` where there is no such key."""
+    *parents, last = dotted.split(".")
+    for part in parents:
+        values = _child(values, part, dotted)
+    _child(values, last, dotted)
+    values[int(last) if isinstance(values, list) else last] = value
+
+
+def _child(values: Any, part: str, dotted: str) -> Any:
+    if isinstance(values, list):
+        if part.isdecimal() and int(part) < len(values):
+            return values[int(part)]
+        raise RecipeError(f"{dotted}: there is no number {part}; it counts from 0 to {len(values) - 1}")
+    if isinstance(values, dict) and part in values:
+        return values[part]
+    known = list(values) if isinstance(values, dict) else []
+    raise RecipeError(f"{dotted}: {unknown(part, known)}")
+
+
+def unknown(name: str, known: list[str]) -> str:
+    """The sentence for a name that does not exist: the nearest that does, or all of them."""
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"unknown key {name!r}; did you mean {near[0]!r}?"
+    return f"unknown key {name!r}; known are {', '.join(known) or 'none here'}"
+
+
+def explain(error: ValidationError, root: type[Section], lists: Mapping[str, type[Section]]) -> Iterator[str]:
+    """One line for each key that is wrong."""
+    for detail in error.errors():
+        path = [str(part) for part in detail["loc"]]
+        if detail["type"] == "extra_forbidden":
+            yield f"{'.'.join(path)}: {unknown(path[-1], _keys_at(path[:-1], root, lists))}"
+        else:
+            value = detail.get("input")
+            shown = "" if isinstance(value, dict | list | Section) or not path else f" (got {value!r})"
+            yield f"{'.'.join(path) + ': ' if path else ''}{detail['msg'].removeprefix('Value error, ')}{shown}"
+
+
+def _keys_at(path: list[str], section: type[Section], lists: Mapping[str, type[Section]]) -> list[str]:
+    for part in path:
+        if part in lists:
+            section = lists[part]
+        elif not part.isdecimal():
+            section = type(section.model_fields[part].default)
+    return list(section.model_fields)
+
+
+def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Plain values as (dotted key, value); a list of plain values is one value."""
+    children: Iterator[tuple[Any, Any]]
+    if isinstance(value, dict):
+        children = iter(value.items())
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        children = iter(enumerate(value))
+    else:
+        yield prefix, value
+        return
+    for key, child in children:
+        yield from flatten(child, f"{prefix}.{key}" if prefix else str(key))

@@ -1,0 +1,81 @@
+import pytest
+
+from thaw.backbones.timm_backbone import build
+from thaw.planning.similarity import Similarity, Verdict
+from thaw.planning.strategy import DEEPER, TABLE, TOP, apply_strategy, choose_strategy, work_above
+from thaw.recipe import Recipe, Strategy
+
+PRETENDED = Recipe(weights="a.safetensors")
+
+
+def seen(verdict: Verdict) -> Similarity:
+    return Similarity(0.5, (), verdict)
+
+
+@pytest.mark.parametrize(
+    ("images", "verdict", "strategy"),
+    [(300, "similar", "head"), (300, "very different", "top"), (3000, "similar", "top"), (30_000, "similar", "whole")],
+)
+def test_the_table_decides_by_size_and_similarity_and_says_both(images: int, verdict: Verdict, strategy: str) -> None:
+    chosen, why = choose_strategy(PRETENDED, seen(verdict), images)
+    assert chosen == strategy
+    assert f"{images:,} training images" in why and verdict in why and "0.50 deviations" in why
+
+
+def test_the_stranger_or_more_the_images_the_deeper() -> None:
+    depth: dict[Strategy, int] = {"head": 0, "top": 1, "whole": 2}
+    sizes, verdicts = ("small", "medium", "large"), ("similar", "moderately different", "very different")
+    by_size = [[depth[TABLE[size, verdict]] for size in sizes] for verdict in verdicts]
+    by_verdict = [list(column) for column in zip(*by_size, strict=True)]
+    assert all(row == sorted(row) for row in (*by_size, *by_verdict))
+
+
+def test_random_weights_are_trained_from_scratch_and_a_wish_is_obeyed() -> None:
+    assert choose_strategy(Recipe(weights="random"), seen("similar"), 300)[0] == "scratch"
+    assert choose_strategy(Recipe(strategy="head"), seen("very different"), 30_000) == ("head", "as asked")
+    assert choose_strategy(Recipe(phases=Recipe().phases), seen("similar"), 300)[0] == "as_written"
+    assert choose_strategy(PRETENDED, Similarity(None, (), "unknown"), 3000)[0] == "top"
+
+
+@pytest.mark.parametrize(
+    ("name", "cuts"),
+    [
+        ("resnet50", ["layer4", "layer3"]),
+        ("mobilenetv2_100", ["blocks.5", "blocks.3"]),
+        ("efficientnet_b0", ["blocks.5", "blocks.4"]),
+    ],
+)
+def test_the_top_is_thawed_by_its_share_of_the_work(name: str, cuts: list[str]) -> None:
+    backbone = build(name, "random")
+    shares = work_above(backbone)
+    assert shares[0] == pytest.approx(1) and list(shares) == sorted(shares, reverse=True)
+    found = apply_strategy(PRETENDED, "top", "", backbone, shares, 2000)
+    head, top, deeper = found.recipe.phases
+    assert [top.cut, deeper.cut] == cuts
+    assert not head.optional and top.optional and deeper.optional
+    assert deeper.lr < top.lr <= head.lr / 10
+    share = dict(zip(backbone.block_names, shares, strict=True))
+    stage = next(block.name for block in backbone.blocks if block.stage == top.cut)
+    assert share[stage] <= TOP < DEEPER
+
+
+def test_a_network_that_is_no_chain_thaws_as_a_whole() -> None:
+    backbone = build("pnasnet5large", "random")
+    assert not backbone.is_divisible
+    found = apply_strategy(PRETENDED, "top", "", backbone, work_above(backbone), 2000)
+    assert [phase.cut for phase in found.recipe.phases] == ["head", "pixels"]
+
+
+def test_few_epochs_are_enough_for_many_images() -> None:
+    backbone = build("mobilenetv3_small_050", "random")
+    few, many = (apply_strategy(PRETENDED, "whole", "", backbone, (), images) for images in (500, 50_000))
+    assert few.recipe.phases[1].epochs == 20 and many.recipe.phases[1].epochs == 6
+    assert few.recipe.phases[1].cut == "pixels" and few.recipe.phases[1].batchnorm == "frozen"
+    (scratch,) = apply_strategy(PRETENDED, "scratch", "", backbone, (), 500).recipe.phases
+    assert (scratch.cut, scratch.batchnorm) == ("pixels", "train")
+
+
+def test_phases_as_written_stay() -> None:
+    written = PRETENDED.with_settings({"phases.1.lr": 1e-5})
+    found = apply_strategy(written, "as_written", "", build("mobilenetv3_small_050", "random"), (), 500)
+    assert found.recipe == written
