@@ -188,9 +188,11 @@ def finish(
         write_bundle(classifier, run.folder.model, golden, card)
     saved = run.folder.read_plan() or {}
     names = [phase.name for phase in run.recipe.phases]
+    optional = [index for index, phase in enumerate(run.recipe.phases) if phase.optional and phase.inputs == "stored"]
     spent = summary.Spent(
         seconds=time.perf_counter() - started,
         look=stopwatch.looking,
+        looks=1 + sum(index in stopwatch.training for index in optional[1:]),
         phases=tuple((index, names[index], seconds) for index, seconds in stopwatch.training.items()),
         epochs=tuple(sum(record.phase == name for record in records) for name in names),
     )

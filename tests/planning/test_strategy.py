@@ -17,7 +17,7 @@ def seen(verdict: Verdict) -> Similarity:
     [(300, "similar", "head"), (300, "very different", "top"), (3000, "similar", "top"), (30_000, "similar", "whole")],
 )
 def test_the_table_decides_by_size_and_similarity_and_says_both(images: int, verdict: Verdict, strategy: str) -> None:
-    chosen, why = choose_strategy(PRETENDED, seen(verdict), images)
+    chosen, why = choose_strategy(PRETENDED, seen(verdict), images, 5)
     assert chosen == strategy
     assert f"{images:,} training images" in why and verdict in why and "0.50 deviations" in why
 
@@ -30,11 +30,19 @@ def test_the_stranger_or_more_the_images_the_deeper() -> None:
     assert all(row == sorted(row) for row in (*by_size, *by_verdict))
 
 
+def test_a_few_images_a_class_train_the_head_alone_however_strange() -> None:
+    assert choose_strategy(PRETENDED, seen("very different"), 70, 7) == (
+        "head",
+        "10 training images a class are too few to thaw anything",
+    )
+    assert choose_strategy(PRETENDED, seen("very different"), 140, 7)[0] == "top"
+
+
 def test_random_weights_are_trained_from_scratch_and_a_wish_is_obeyed() -> None:
-    assert choose_strategy(Recipe(weights="random"), seen("similar"), 300)[0] == "scratch"
-    assert choose_strategy(Recipe(strategy="head"), seen("very different"), 30_000) == ("head", "as asked")
-    assert choose_strategy(Recipe(phases=Recipe().phases), seen("similar"), 300)[0] == "as_written"
-    assert choose_strategy(PRETENDED, Similarity(None, (), "unknown"), 3000)[0] == "top"
+    assert choose_strategy(Recipe(weights="random"), seen("similar"), 300, 5)[0] == "scratch"
+    assert choose_strategy(Recipe(strategy="head"), seen("very different"), 30_000, 5) == ("head", "as asked")
+    assert choose_strategy(Recipe(phases=Recipe().phases), seen("similar"), 300, 5)[0] == "as_written"
+    assert choose_strategy(PRETENDED, Similarity(None, (), "unknown"), 3000, 5)[0] == "top"
 
 
 @pytest.mark.parametrize(

@@ -61,8 +61,9 @@ def plan_run(asked: Recipe, prepared: Prepared, classifier: Classifier, cache: P
     A strategy that nobody asked for gives way to a shallower one where this machine would train for too long.
     """
     images, backbone = len(prepared.manifest.indices("train")), classifier.backbone
+    classes = len(prepared.manifest.classes)
     similarity = _similarity(asked, prepared, backbone)
-    strategy, why = choose_strategy(asked, similarity, images)
+    strategy, why = choose_strategy(asked, similarity, images, classes)
     shares = () if strategy in ("as_written", "head", "scratch") else work_above(backbone)
     while True:
         strategic = apply_strategy(asked, strategy, why, backbone, shares, images)

@@ -34,11 +34,13 @@ _UNREADABLE_SHOWN = _SUSPECTS_SHOWN = 5
 class Spent:
     """Seconds that a run took: in all, looking at images, and training each phase as (index, name, seconds).
 
+    looks: how often images were looked at; a second optional phase, which may be left out, has a look of its own.
     epochs: how many of each phase of the recipe were trained, earlier runs of the same folder included.
     """
 
     seconds: float
     look: float
+    looks: int
     phases: tuple[tuple[int, str, float], ...]
     epochs: tuple[int, ...]
 
@@ -123,7 +125,8 @@ def show_worth(found: Sequence[PhaseWorth], monitor: Monitor, watch: Watcher) ->
 
 def show_times(predicted: Forecast, spent: Spent, watch: Watcher) -> None:
     """Predicted and actual time of what was done; phases that stopped early are predicted for the epochs they had."""
-    rows = [("look at every image", predicted.look_seconds, spent.look)] if spent.look else []
+    looked = "look at every image" + (f", {spent.looks} times" if spent.looks > 1 else "")
+    rows = [(looked, predicted.look_seconds * spent.looks, spent.look)]
     for index, name, seconds in spent.phases:
         expected = predicted.epoch_seconds[index] * spent.epochs[index]
         rows.append((f"phase {name}, {spent.epochs[index]} epochs", expected, seconds))
