@@ -49,7 +49,7 @@ def wanted_views(recipe: Recipe, stored: Iterable[int], images: int) -> tuple[in
         return most, f"{images:,} images are varied themselves"
     return (
         most,
-        f"with {images:,} images, thawed stages train as well on {most} stored views as on fresh ones each epoch",
+        f"with {images:,} images, {most} stored views train as well as fresh ones each epoch",
     )
 
 
