@@ -25,8 +25,8 @@ SMALL, LARGE = 1_000, 10_000
 
 FEW_PER_CLASS = 20
 """Training images of a class, on average, below which the head alone trains: with ten, logistic regression on whole
-images beat both phases by 1 to 5 points on insects, steel and waste (pretraining/prove.py, five seeds); both phases gave
-two of the ten to validation, which is a part of that difference."""
+images beat both phases by 1 to 5 points on insects, steel and waste (pretraining/prove.py, five seeds); both phases
+gave two of the ten to validation, which is a part of that difference."""
 
 TOP, DEEPER = 0.4, 0.65
 """Shares of the network's work (multiply-adds of a forward pass) that the top stages, and those below, may have: of
