@@ -106,7 +106,7 @@ def decide(
     """The backbone chosen, the images decoded and divided, everything else planned and shown."""
     chosen = choose_backbone(asked, dataset, previous, cache_folder(), watch.bar)
     prepared, classifier = prepare_run(dataset, chosen.recipe, previous, watch)
-    decided = plan_run(chosen.recipe, prepared, classifier, cache_folder()).after(chosen.choices)
+    decided = plan_run(chosen, prepared, classifier, cache_folder())
     summary.show_plan(decided, watch)
     return decided, prepared, classifier
 
@@ -188,11 +188,10 @@ def finish(
         write_bundle(classifier, run.folder.model, golden, card)
     saved = run.folder.read_plan() or {}
     names = [phase.name for phase in run.recipe.phases]
-    optional = [index for index, phase in enumerate(run.recipe.phases) if phase.optional and phase.inputs == "stored"]
     spent = summary.Spent(
         seconds=time.perf_counter() - started,
         look=stopwatch.looking,
-        looks=1 + sum(index in stopwatch.training for index in optional[1:]),
+        looks=reader.looks(stopwatch.training),
         phases=tuple((index, names[index], seconds) for index, seconds in stopwatch.training.items()),
         epochs=tuple(sum(record.phase == name for record in records) for name in names),
     )

@@ -5,14 +5,15 @@ import pytest
 
 from thaw.data.dataset import Dataset
 from thaw.errors import RecipeError
-from thaw.planning.choosing import Chosen, Trial, candidates, choose_backbone, pick
+from thaw.planning.choosing import Trial, candidates, choose_backbone, pick
+from thaw.planning.measured import Decided
 from thaw.progress import Silent
 from thaw.recipe import Recipe
 
 TRIAL = Trial("a", "published", 0.9, 800, 20.0, 10.0, "")
 
 
-def choose(recipe: Recipe, images: Path, cache: Path) -> Chosen:
+def choose(recipe: Recipe, images: Path, cache: Path) -> Decided:
     return choose_backbone(recipe, Dataset.open(images), None, cache, Silent().bar)
 
 
@@ -48,4 +49,4 @@ def test_limits_refuse_and_without_a_candidate_left_the_error_says_what_was_trie
 
 
 def test_a_named_backbone_is_not_tried(images: Path, tmp_path: Path) -> None:
-    assert choose(Recipe(), images, tmp_path) == Chosen(Recipe(), ())
+    assert choose(Recipe(), images, tmp_path) == Decided(Recipe(), ())

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 
 from thaw.backbones.timm_backbone import build
@@ -8,8 +10,8 @@ from thaw.recipe import Recipe, Strategy
 PRETENDED = Recipe(weights="a.safetensors")
 
 
-def seen(verdict: Verdict) -> Similarity:
-    return Similarity(0.5, (), verdict)
+def seen(verdict: Verdict, shift: float | None = 0.5) -> Callable[[], Similarity]:
+    return lambda: Similarity(shift, (), verdict)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,7 @@ def test_random_weights_are_trained_from_scratch_and_a_wish_is_obeyed() -> None:
     assert choose_strategy(Recipe(weights="random"), seen("similar"), 300, 5)[0] == "scratch"
     assert choose_strategy(Recipe(strategy="head"), seen("very different"), 30_000, 5) == ("head", "as asked")
     assert choose_strategy(Recipe(phases=Recipe().phases), seen("similar"), 300, 5)[0] == "as_written"
-    assert choose_strategy(PRETENDED, Similarity(None, (), "unknown"), 3000, 5)[0] == "top"
+    assert choose_strategy(PRETENDED, seen("unknown", None), 3000, 5)[0] == "top"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,7 @@ def test_the_top_is_thawed_by_its_share_of_the_work(name: str, cuts: list[str]) 
     backbone = build(name, "random")
     shares = work_above(backbone)
     assert shares[0] == pytest.approx(1) and list(shares) == sorted(shares, reverse=True)
-    found = apply_strategy(PRETENDED, "top", "", backbone, shares, 2000)
+    found = apply_strategy(PRETENDED, "top", "", backbone, 2000)
     head, top, deeper = found.recipe.phases
     assert [top.cut, deeper.cut] == cuts
     assert not head.optional and top.optional and deeper.optional
@@ -70,20 +72,20 @@ def test_the_top_is_thawed_by_its_share_of_the_work(name: str, cuts: list[str]) 
 def test_a_network_that_is_no_chain_thaws_as_a_whole() -> None:
     backbone = build("pnasnet5large", "random")
     assert not backbone.is_divisible
-    found = apply_strategy(PRETENDED, "top", "", backbone, work_above(backbone), 2000)
+    found = apply_strategy(PRETENDED, "top", "", backbone, 2000)
     assert [phase.cut for phase in found.recipe.phases] == ["head", "pixels"]
 
 
 def test_few_epochs_are_enough_for_many_images() -> None:
     backbone = build("mobilenetv3_small_050", "random")
-    few, many = (apply_strategy(PRETENDED, "whole", "", backbone, (), images) for images in (500, 50_000))
+    few, many = (apply_strategy(PRETENDED, "whole", "", backbone, images) for images in (500, 50_000))
     assert few.recipe.phases[1].epochs == 20 and many.recipe.phases[1].epochs == 6
     assert few.recipe.phases[1].cut == "pixels" and few.recipe.phases[1].batchnorm == "frozen"
-    (scratch,) = apply_strategy(PRETENDED, "scratch", "", backbone, (), 500).recipe.phases
+    (scratch,) = apply_strategy(PRETENDED, "scratch", "", backbone, 500).recipe.phases
     assert (scratch.cut, scratch.batchnorm) == ("pixels", "train")
 
 
 def test_phases_as_written_stay() -> None:
     written = PRETENDED.with_settings({"phases.1.lr": 1e-5})
-    found = apply_strategy(written, "as_written", "", build("mobilenetv3_small_050", "random"), (), 500)
+    found = apply_strategy(written, "as_written", "", build("mobilenetv3_small_050", "random"), 500)
     assert found.recipe == written

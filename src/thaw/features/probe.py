@@ -145,7 +145,7 @@ def _try(
     try:
         runner = make_runner(engine, backbone, device, [top])
         features = runner.run(pixels)[0].flatten(1)
-        rate = len(pixels) / statistics.median(_time(runner, pixels, device) for _ in range(ROUNDS))
+        rate = len(pixels) / median_seconds(runner, pixels, device, ROUNDS)
     # Compilers and engines fail in ways of their own on a network that they do not know; fp32 PyTorch remains.
     except Exception as error:
         if reference is None:
@@ -153,6 +153,11 @@ def _try(
         said = str(error).strip().partition("\n")[0][:80]
         return Tried(engine, problem=f"fails here ({type(error).__name__}: {said})")
     return Tried(engine, rate, 0.0 if reference is None else distance_between(features, reference))
+
+
+def median_seconds(runner: Runner, pixels: Tensor, device: torch.device, rounds: int) -> float:
+    """Seconds that a runner takes for some pixels, the median of so many rounds."""
+    return statistics.median(_time(runner, pixels, device) for _ in range(rounds))
 
 
 def _time(runner: Runner, pixels: Tensor, device: torch.device) -> float:

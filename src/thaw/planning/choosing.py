@@ -7,46 +7,35 @@ noise does not tell apart, the one that is quickest here is taken. Images of val
 
 from __future__ import annotations
 
-import statistics
-import time
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from thaw.backbones.catalogue import entries
 from thaw.backbones.starter import NAME as STARTER
 from thaw.backbones.timm_backbone import build
 from thaw.backbones.weights import is_cached
-from thaw.data.augment import Augmentation
 from thaw.data.dataset import Dataset
+from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import Manifest
-from thaw.data.pixel_store import OnProgress
 from thaw.data.prepare import Prepared, prepare
 from thaw.device import choose_device, derive_seed, worker_count
 from thaw.errors import RecipeError
 from thaw.features.engines import FrozenPart
-from thaw.features.extract import Look, Shelf, extract
-from thaw.features.probe import choose_engine
+from thaw.features.probe import choose_engine, median_seconds
 from thaw.planning import probing
-from thaw.planning.measured import Choice
+from thaw.planning.looking import PROBE_IMAGES, Bar, plain_sample, pooled_features
+from thaw.planning.measured import Choice, Decided
 from thaw.planning.probing import Features, groups_of
 from thaw.recipe import Recipe
 from thaw.training.worth import noise_between
 
 MOST_IMAGES = 800
-_PROBE_IMAGES, _ROUNDS = 16, 5
-Bar = Callable[[str], OnProgress]
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """A recipe whose backbone has a name, and the reasons."""
-
-    recipe: Recipe
-    choices: tuple[Choice, ...]
+_ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -71,14 +60,19 @@ class Trial:
         return f"{self.name} {seen}{self.latency_ms:.0f} ms, {self.size_mb:.0f} MB{why}"
 
 
-def choose_backbone(recipe: Recipe, dataset: Dataset, previous: Manifest | None, cache: Path, bar: Bar) -> Chosen:
+def choose_backbone(recipe: Recipe, dataset: Dataset, previous: Manifest | None, cache: Path, bar: Bar) -> Decided:
     """The recipe with `auto` replaced by the best candidate; as it is where it names a backbone.
 
     Raises `RecipeError` where no candidate is left, or where images have several labels each.
     """
     if recipe.backbone != "auto":
-        return Chosen(recipe, ())
-    trials = [_try(name, weights, recipe, dataset, previous, cache, bar) for name, weights in candidates(recipe)]
+        return Decided(recipe, ())
+
+    @functools.cache
+    def prepared_for(spec: PixelSpec) -> Prepared:
+        return prepare(dataset, spec, recipe.decode, recipe.split, previous, cache, bar)
+
+    trials = [_try(name, weights, recipe, prepared_for, cache, bar) for name, weights in candidates(recipe)]
     usable = [trial for trial in trials if not trial.refused]
     if not usable:
         shown = "; ".join(trial.describe() for trial in trials)
@@ -88,7 +82,7 @@ def choose_backbone(recipe: Recipe, dataset: Dataset, previous: Manifest | None,
     reason = f"{best.describe()} under cross-validation on {best.images} training images"
     reason += f", against {others}" if others else ", the only candidate"
     chosen = recipe.model_copy(update={"backbone": best.name, "weights": best.weights})
-    return Chosen(chosen, (Choice("backbone", best.name, reason),))
+    return Decided(chosen, (Choice("backbone", best.name, reason),))
 
 
 def candidates(recipe: Recipe) -> Iterator[tuple[str, str]]:
@@ -113,29 +107,26 @@ def pick(trials: list[Trial]) -> Trial:
 
 
 def _try(
-    name: str, weights: str, recipe: Recipe, dataset: Dataset, previous: Manifest | None, cache: Path, bar: Bar
+    name: str, weights: str, recipe: Recipe, prepared_for: Callable[[PixelSpec], Prepared], cache: Path, bar: Bar
 ) -> Trial:
     backbone = build(name, weights, recipe.preprocessing, recipe.head.pooling, recipe.seed)
     size = sum(tensor.numel() for tensor in backbone.state_dict().values()) * 4 / 1e6
-    spec, device = backbone.facts.pixels, choose_device(recipe.device).device
-    prepared = prepare(dataset, spec, recipe.decode, recipe.split, previous, cache, bar)
-    if prepared.manifest.task == "multilabel":
+    prepared, device = prepared_for(backbone.facts.pixels), choose_device(recipe.device).device
+    manifest, pixels = prepared.manifest, prepared.pixels
+    if manifest.task == "multilabel":
         raise RecipeError("backbone auto: chooses by one label an image, these have several; name a backbone")
     backbone.to(device)
-    rows = _sample(prepared, recipe.seed)
-    top, plain = len(backbone.blocks), _plain(prepared, rows)
+    rows, top = _sample(prepared, recipe.seed), len(backbone.blocks)
+    plain = plain_sample(pixels, rows[:PROBE_IMAGES], PROBE_IMAGES)
     engine = choose_engine(backbone, device, recipe.engine, [top], plain, len(rows), cache).engine
     frozen = FrozenPart(backbone, device, engine)
     latency = _latency(frozen, top, plain)
     if refused := _refuse(recipe, latency, size):
         return Trial(name, weights, 0.0, len(rows), latency, size, refused)
-    look = Look(rows, 1, Augmentation(), recipe.seed, spec)
-    store = extract(prepared.pixels, look, frozen, [top], Shelf(cache, "float16", 1 << 62), bar(f"try {name}"))[top]
-    values = store.batch(np.arange(len(rows)), np.zeros(len(rows), int)).float().numpy()
-    pairs = [(pair.first, pair.second) for pair in prepared.pixels.duplicates(worker_count())]
-    labels = prepared.manifest.targets()[rows]
+    values = pooled_features(pixels, rows, frozen, recipe.seed, cache, bar(f"try {name}"))
+    pairs = [(pair.first, pair.second) for pair in pixels.duplicates(worker_count())]
     with probing.one_thread():
-        found = probing.probe(Features(rows, values, labels, groups_of(prepared.manifest, rows, pairs)))
+        found = probing.probe(Features(rows, values, manifest.targets()[rows], groups_of(manifest, rows, pairs)))
     if found is None:
         raise RecipeError("backbone auto: needs two training images of each class, apart from duplicates; name one")
     return Trial(name, weights, found.linear, len(rows), latency, size, "")
@@ -150,19 +141,11 @@ def _sample(prepared: Prepared, seed: int) -> np.ndarray:
     return np.sort(chosen)
 
 
-def _plain(prepared: Prepared, rows: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.stack([prepared.pixels.plain(int(row)) for row in rows[:_PROBE_IMAGES]]))
-
-
-def _latency(frozen: FrozenPart, top: int, plain: torch.Tensor) -> float:
+def _latency(frozen: FrozenPart, top: int, plain: Tensor) -> float:
     """Milliseconds for one image alone, the median of a few."""
-    runner, seconds = frozen.runner([top]), []
+    runner = frozen.runner([top])
     runner.run(plain[:1])
-    for _ in range(_ROUNDS):
-        started = time.perf_counter()
-        runner.run(plain[:1])
-        seconds.append(time.perf_counter() - started)
-    return 1000 * statistics.median(seconds)
+    return 1000 * median_seconds(runner, plain[:1], frozen.device, _ROUNDS)
 
 
 def _refuse(recipe: Recipe, latency: float, size: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -12,21 +12,17 @@ import numpy as np
 import torch
 
 from thaw.backbones.contract import Backbone
-from thaw.data.augment import Augmentation
 from thaw.data.manifest import SPLITS, Manifest
-from thaw.data.pixel_store import OnProgress, PixelStore
+from thaw.data.pixel_store import PixelStore
 from thaw.device import choose_device, worker_count
 from thaw.features.engines import FrozenPart
-from thaw.features.extract import Look, Shelf, extract
 from thaw.features.probe import choose_engine
 from thaw.planning import probing
 from thaw.planning.health import Flag, find_flags
+from thaw.planning.looking import PROBE_IMAGES, Bar, plain_sample, pooled_features
 from thaw.planning.probing import Features, LearningCurve, Outlier, Probe, Suspect, groups_of
 from thaw.planning.similarity import SAMPLE, Similarity, measure_similarity
 from thaw.recipe import Recipe
-
-PROBE_IMAGES = 16
-Bar = Callable[[str], OnProgress]
 
 
 @dataclass(frozen=True)
@@ -110,8 +106,7 @@ def inspect_images(
     twins = _twins(manifest, pixels, bar)
     device = choose_device(recipe.device).device
     backbone.to(device)
-    sample = rows[np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int)]
-    plain = torch.from_numpy(np.stack([pixels.plain(int(row)) for row in sample]))
+    plain = plain_sample(pixels, rows, SAMPLE)
     values = _look(recipe, pixels, rows, backbone, plain, device, cache, bar)
     found = Inspection(
         manifest=manifest,
@@ -171,11 +166,8 @@ def _look(
     """Pooled features (N, C) float32 of the plain views."""
     top = len(backbone.blocks)
     probe = choose_engine(backbone, device, recipe.engine, [top], plain[:PROBE_IMAGES], len(rows), cache)
-    look = Look(rows, 1, Augmentation(), recipe.seed, backbone.facts.pixels)
     frozen = FrozenPart(backbone, device, probe.engine)
-    title = f"look once at {len(rows)} images"
-    stores = extract(pixels, look, frozen, [top], Shelf(cache, "float16", 1 << 62), bar(title))
-    return stores[top].batch(np.arange(len(rows)), np.zeros(len(rows), int)).float().numpy()
+    return pooled_features(pixels, rows, frozen, recipe.seed, cache, bar(f"look once at {len(rows)} images"))
 
 
 def _twins(manifest: Manifest, pixels: PixelStore, bar: Bar) -> tuple[Twins, ...]:

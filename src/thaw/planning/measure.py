@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,13 +15,13 @@ from thaw.features.extract import stored_bytes
 from thaw.features.probe import TOLERANCE, WORTHWHILE, choose_engine, distance_between
 from thaw.features.torch_runner import Precision
 from thaw.planning.costs import ThawedProbe, training_rate
+from thaw.planning.looking import PROBE_IMAGES, plain_sample
 from thaw.planning.measured import Measured, Sizes
 from thaw.planning.storing import wanted_views
 from thaw.recipe import Recipe
 from thaw.training.arithmetic import training_arithmetic
 from thaw.training.loss import imbalance
 
-PROBE_IMAGES = 16
 THAWED_IMAGES = 8
 
 
@@ -33,8 +32,7 @@ def measure_run(recipe: Recipe, prepared: Prepared, classifier: Classifier, cach
     classifier.to(device.device)
     train = manifest.indices("train")
     plain = len(manifest.indices("val")) + len(manifest.indices("test"))
-    sample = train[np.linspace(0, len(train) - 1, min(PROBE_IMAGES, len(train))).astype(int)]
-    pixels = torch.from_numpy(np.stack([prepared.pixels.plain(int(row)) for row in sample]))
+    pixels = plain_sample(prepared.pixels, train, PROBE_IMAGES)
     positions = tuple(backbone.cut(phase.cut).position for phase in recipe.phases)
     at = _features_at(classifier, positions, pixels[:THAWED_IMAGES])
     frozen = [position for position in positions if position > 0]

@@ -9,7 +9,7 @@ from thaw.device import DeviceChoice
 from thaw.features.probe import Probe
 from thaw.features.store import StoredType
 from thaw.planning.costs import ThawedProbe
-from thaw.recipe import Task
+from thaw.recipe import Recipe, Task
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,14 @@ class Choice:
     setting: str
     value: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A recipe in which something is decided, and the reasons."""
+
+    recipe: Recipe
+    choices: tuple[Choice, ...]
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from thaw.backbones.contract import Backbone, Facts
+from thaw.backbones.contract import Facts
 from thaw.classifier.classifier import Classifier
 from thaw.data import augment
 from thaw.data.prepare import Prepared
 from thaw.planning.costs import GIB, Forecast, Images, Rates, forecast
+from thaw.planning.looking import plain_sample
 from thaw.planning.measure import measure_run
-from thaw.planning.measured import Choice, Measured
+from thaw.planning.measured import Choice, Decided, Measured
 from thaw.planning.similarity import Similarity, measure_similarity
 from thaw.planning.storing import plan_storing
-from thaw.planning.strategy import SHALLOWER, apply_strategy, choose_strategy, work_above
+from thaw.planning.strategy import SHALLOWER, apply_strategy, choose_strategy
 from thaw.recipe import AugmentSettings, Phase, PreprocessingSettings, Recipe
 from thaw.training.loss import IMBALANCE
 from thaw.training.solve import PENALTIES
@@ -41,12 +39,6 @@ class Plan:
     choices: tuple[Choice, ...]
     forecast: Forecast
 
-    def after(self, choices: tuple[Choice, ...]) -> Plan:
-        """The same plan with choices that were made before it, in place of its own of the same name."""
-        before = {choice.setting: choice for choice in choices}
-        kept = tuple(before.pop(choice.setting, choice) for choice in self.choices)
-        return replace(self, choices=(*before.values(), *kept))
-
     def to_json(self) -> dict[str, Any]:
         """Plain values for plan.json."""
         return {
@@ -55,38 +47,30 @@ class Plan:
         }
 
 
-def plan_run(asked: Recipe, prepared: Prepared, classifier: Classifier, cache: Path) -> Plan:
-    """Choose a strategy, measure what it takes, and resolve every "auto" of `asked`.
+def plan_run(asked: Decided, prepared: Prepared, classifier: Classifier, cache: Path) -> Plan:
+    """Choose a strategy, measure what it takes, and resolve every "auto" of what was asked.
 
     A strategy that nobody asked for gives way to a shallower one where this machine would train for too long.
     """
-    images, backbone = len(prepared.manifest.indices("train")), classifier.backbone
-    classes = len(prepared.manifest.classes)
-    similarity = _similarity(asked, prepared, backbone)
-    strategy, why = choose_strategy(asked, similarity, images, classes)
-    shares = () if strategy in ("as_written", "head", "scratch") else work_above(backbone)
+    recipe, backbone, train = asked.recipe, classifier.backbone, prepared.manifest.indices("train")
+
+    def measure() -> Similarity:
+        return measure_similarity(backbone, plain_sample(prepared.pixels, train, SIMILARITY_IMAGES))
+
+    strategy, why = choose_strategy(recipe, measure, len(train), len(prepared.manifest.classes))
     while True:
-        strategic = apply_strategy(asked, strategy, why, backbone, shares, images)
-        measured = measure_run(strategic.recipe, prepared, classifier, cache)
-        decided = make_plan(strategic.recipe, measured, strategic.choices)
-        longest = max(decided.forecast.phase_seconds)
-        if asked.strategy != "auto" or strategy not in SHALLOWER or longest < LONGEST_PHASE:
-            return decided
+        phased = apply_strategy(recipe, strategy, why, backbone, len(train))
+        measured = measure_run(phased.recipe, prepared, classifier, cache)
+        plan = make_plan(phased.recipe, measured, (*asked.choices, *phased.choices))
+        longest = max(plan.forecast.phase_seconds)
+        if recipe.strategy != "auto" or strategy not in SHALLOWER or longest < LONGEST_PHASE:
+            return plan
         why = f"{why}; {strategy} would train for {longest / 3600:.1f} h here"
         strategy = SHALLOWER[strategy]
 
 
-def _similarity(asked: Recipe, prepared: Prepared, backbone: Backbone) -> Similarity:
-    """How near the images are, where the strategy hangs on it."""
-    if asked.strategy != "auto" or asked.weights == "random":
-        return Similarity(None, (), "unknown")
-    train = prepared.manifest.indices("train")
-    rows = train[np.linspace(0, len(train) - 1, min(SIMILARITY_IMAGES, len(train))).astype(int)]
-    return measure_similarity(backbone, torch.from_numpy(np.stack([prepared.pixels.plain(int(row)) for row in rows])))
-
-
 def make_plan(recipe: Recipe, measured: Measured, chosen: tuple[Choice, ...] = ()) -> Plan:
-    """Resolve every "auto" of `recipe`, whose phases are decided; `chosen` are choices made before."""
+    """Resolve every "auto" of `recipe`, whose backbone and phases are decided; `chosen` says why."""
     budget, budget_choice = _budget(recipe, measured)
     storing = plan_storing(recipe, measured, budget)
     phases, solving = _solving(recipe, measured, storing.phases, storing.views)
@@ -109,9 +93,11 @@ def make_plan(recipe: Recipe, measured: Measured, chosen: tuple[Choice, ...] = (
             "strategy": "as_written",
         }
     )
+    reasons = {choice.setting: choice for choice in chosen}
+    published = Choice("backbone", recipe.backbone, f"weights: {measured.facts.origin}")
     choices = (
         _task(recipe, measured),
-        Choice("backbone", recipe.backbone, f"weights: {measured.facts.origin}"),
+        reasons.pop("backbone", published),
         Choice("preprocessing", _describe(measured.facts), measured.facts.preprocessing_origin),
         Choice("device", str(measured.device.device), measured.device.reason),
         Choice("engine", measured.engine.engine, measured.engine.reason),
@@ -119,7 +105,7 @@ def make_plan(recipe: Recipe, measured: Measured, chosen: tuple[Choice, ...] = (
         weights,
         monitor,
         budget_choice,
-        *chosen,
+        *reasons.values(),
         *storing.choices,
         *solving,
     )

@@ -9,14 +9,13 @@ ImageNet Pre-training").
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from thaw.backbones.contract import Backbone
-from thaw.planning.measured import Choice
+from thaw.planning.measured import Choice, Decided
 from thaw.planning.similarity import Similarity, Verdict
 from thaw.recipe import Phase, Recipe, Strategy
 
@@ -49,17 +48,10 @@ _DEEPER_EPOCHS, _SCRATCH_EPOCHS = 10, 60
 _LEAST_EPOCHS, _WANTED_STEPS = 6, 3_000
 
 
-@dataclass(frozen=True)
-class Strategic:
-    """A recipe whose phases are decided, and the reasons for them."""
-
-    recipe: Recipe
-    strategy: Strategy
-    choices: tuple[Choice, ...]
-
-
-def choose_strategy(recipe: Recipe, similarity: Similarity, train_images: int, classes: int) -> tuple[Strategy, str]:
-    """The strategy that the recipe asks for or the table gives, and why."""
+def choose_strategy(
+    recipe: Recipe, measure: Callable[[], Similarity], train_images: int, classes: int
+) -> tuple[Strategy, str]:
+    """The strategy that the recipe asks for or the table gives, and why; `measure` is called where it hangs on it."""
     if recipe.strategy != "auto":
         return recipe.strategy, "as asked" if recipe.strategy != "as_written" else "the phases are those of the recipe"
     if recipe.weights == "random":
@@ -68,22 +60,18 @@ def choose_strategy(recipe: Recipe, similarity: Similarity, train_images: int, c
         return "head", f"{train_images / classes:.0f} training images a class are too few to thaw anything"
     size = "small" if train_images < SMALL else "large" if train_images >= LARGE else "medium"
     set_is = f"{train_images:,} training images are a {size} set"
+    similarity = measure()
     if similarity.shift is None:
         return ("head" if size == "small" else "top"), f"{set_is}; the network cannot tell how similar they are"
     how = f"{similarity.verdict} to the pre-training (activations {similarity.shift:.2f} deviations away)"
     return TABLE[size, similarity.verdict], f"{set_is}, {how}"
 
 
-def apply_strategy(
-    recipe: Recipe, strategy: Strategy, why: str, backbone: Backbone, shares: Sequence[float], train_images: int
-) -> Strategic:
-    """The phases of a strategy, made from the recipe's own: its first is the head's, its last that of thawed stages.
-
-    `shares` are those of `work_above` for each block.
-    """
+def apply_strategy(recipe: Recipe, strategy: Strategy, why: str, backbone: Backbone, train_images: int) -> Decided:
+    """The phases of a strategy, made from the recipe's own: its first is the head's, its last that of thawed stages."""
     named = Choice("strategy", strategy, why)
     if strategy == "as_written":
-        return Strategic(recipe, strategy, (named,))
+        return Decided(recipe, (named,))
     head, thawed = recipe.phases[0], recipe.phases[-1]
     epochs = max(_LEAST_EPOCHS, min(thawed.epochs, round(_WANTED_STEPS * thawed.batch_size / train_images)))
     phases: list[Phase] = [head.model_copy(update={"cut": "head"})]
@@ -97,7 +85,7 @@ def apply_strategy(
         phases.append(thawed.model_copy(update={"cut": "pixels", "epochs": epochs, "lr": thawed.lr / 3}))
         choices.append(Choice("phases.1.cut", "pixels", "many images can move every layer"))
     elif strategy == "top":
-        for name, cut, share in _cuts(backbone, shares):
+        for name, cut, share in _cuts(backbone):
             deeper = len(phases) > 1
             changes = {"name": name, "cut": cut, "optional": True, "epochs": epochs}
             if deeper:
@@ -109,7 +97,7 @@ def apply_strategy(
         rate = phases[1].lr
         reason = f"{phases[0].lr / rate:.0f}x less than the head's; {epochs} epochs are {epochs * train_images:,} views"
         choices.append(Choice("phases.1.lr", f"{rate:g}", reason))
-    return Strategic(recipe.model_copy(update={"phases": tuple(phases)}), strategy, tuple(choices))
+    return Decided(recipe.model_copy(update={"phases": tuple(phases)}), tuple(choices))
 
 
 def work_above(backbone: Backbone) -> tuple[float, ...]:
@@ -126,12 +114,12 @@ def work_above(backbone: Backbone) -> tuple[float, ...]:
     return tuple(sum(work[position:]) / total for position in range(len(work)))
 
 
-def _cuts(backbone: Backbone, shares: Sequence[float]) -> list[tuple[str, str, float]]:
+def _cuts(backbone: Backbone) -> list[tuple[str, str, float]]:
     """Name, cut and share of each phase that thaws stages, the higher cut first."""
     if not backbone.is_divisible:
         return [("fine-tune", "pixels", 1.0)]
     starts: dict[str, float] = {}
-    for block, share in zip(backbone.blocks, shares, strict=True):
+    for block, share in zip(backbone.blocks, work_above(backbone), strict=True):
         starts.setdefault(block.stage, share)
     found: list[tuple[str, str, float]] = []
     for name, most in (("fine-tune", TOP), ("deeper", DEEPER)):

@@ -34,7 +34,7 @@ _UNREADABLE_SHOWN = _SUSPECTS_SHOWN = 5
 class Spent:
     """Seconds that a run took: in all, looking at images, and training each phase as (index, name, seconds).
 
-    looks: how often images were looked at; a second optional phase, which may be left out, has a look of its own.
+    looks: how often images were looked at for their views.
     epochs: how many of each phase of the recipe were trained, earlier runs of the same folder included.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -65,6 +65,14 @@ class PhaseReader:
         stores = self._extract(look, frozen, positions)
         val, _ = self._plain(frozen, positions, position)
         return PhaseSources(self._stored(stores[position], self.train), val)
+
+    def looks(self, trained: Iterable[int]) -> int:
+        """How many passes over the images the views of these phases take, in the order of their training."""
+        passes, served = 0, set[int]()
+        for index in trained:
+            passes += index not in served and self.inputs[index].views > 0
+            served.update(self._served_with(index))
+        return passes
 
     def final_sources(self, trained: Collection[str]) -> tuple[int, Source, Source] | None:
         """The lowest cut that was trained, and validation and test inputs there; `None` where nothing is stored for it.

@@ -1,0 +1,50 @@
+from typing import Any
+
+import pytest
+import torch
+
+from thaw.backbones.timm_backbone import build
+from thaw.progress import Silent
+from thaw.recipe import FINE_TUNE_PHASE, HEAD_PHASE, Phase, Recipe
+from thaw.training.phases import PhaseReader, phase_inputs
+
+HEAD = HEAD_PHASE.model_copy(update={"inputs": "stored"})
+
+
+def thawing(name: str, cut: str, **values: object) -> Phase:
+    return FINE_TUNE_PHASE.model_copy(update={"name": name, "cut": cut, "inputs": "stored", **values})
+
+
+def reader(*phases: Phase) -> PhaseReader:
+    nothing: Any = None
+    return PhaseReader(
+        inputs=phase_inputs(Recipe(views=2, phases=phases)),
+        pixels=nothing,
+        backbone=build("mobilenetv3_small_050", "random"),
+        engine="pytorch-fp32",
+        train=nothing,
+        val=nothing,
+        test=nothing,
+        shelf=nothing,
+        seed=0,
+        device=torch.device("cpu"),
+        bar=Silent().bar,
+    )
+
+
+@pytest.mark.parametrize(
+    ("phases", "trained", "looks"),
+    [
+        ((HEAD, thawing("top", "stages:1")), (0, 1), 1),
+        ((HEAD, thawing("top", "stages:1", optional=True)), (0, 1), 1),
+        ((HEAD, thawing("top", "stages:1", optional=True), thawing("deeper", "stages:2", optional=True)), (0, 1, 2), 2),
+        ((HEAD, thawing("top", "stages:1", optional=True), thawing("deeper", "stages:2", optional=True)), (0, 1), 1),
+        ((HEAD, thawing("top", "stages:1", augment="strong")), (0, 1), 2),
+        ((HEAD, thawing("top", "stages:1", inputs="fresh")), (0, 1), 1),
+        ((thawing("whole", "pixels", inputs="fresh"),), (0,), 0),
+    ],
+)
+def test_one_look_serves_what_is_sure_to_be_trained(
+    phases: tuple[Phase, ...], trained: tuple[int, ...], looks: int
+) -> None:
+    assert reader(*phases).looks(trained) == looks
