@@ -68,8 +68,12 @@ def _features_at(classifier: Classifier, positions: tuple[int, ...], pixels: Ten
 def _probe_thawed(
     recipe: Recipe, classifier: Classifier, positions: tuple[int, ...], at: dict[int, Tensor]
 ) -> ThawedProbe:
-    """Time training steps in fp32 and bf16 and compare what they make of the same features at the lowest cut."""
-    lowest, top = min(positions), len(classifier.backbone.blocks)
+    """Time training steps in fp32 and bf16 and compare what they make of the same features at the first thawed cut.
+
+    Phases that thaw further do not decide: they may be left out, and validation judges what they bring.
+    """
+    top = len(classifier.backbone.blocks)
+    cut = next((position for position in positions if position < top), top)
 
     def rates(precision: Precision) -> tuple[float, ...]:
         return tuple(
@@ -80,13 +84,13 @@ def _probe_thawed(
     if recipe.precision != "auto":
         return ThawedProbe(recipe.precision, "as asked", rates(recipe.precision))
     exact = rates("fp32")
-    if lowest == top:
+    if cut == top:
         return ThawedProbe("fp32", "only the head trains, which any format does in no time", exact)
     with torch.no_grad(), training_arithmetic(classifier.device, "bf16"):
-        rounded = classifier.backbone.run(at[lowest], lowest, top)
+        rounded = classifier.backbone.run(at[cut], cut, top)
     distance = distance_between(rounded.float(), at[top])
     quick = rates("bf16")
-    gain = quick[positions.index(lowest)] / exact[positions.index(lowest)]
+    gain = quick[positions.index(cut)] / exact[positions.index(cut)]
     figures = f"bf16 trains the thawed part at {gain:.2f}x the speed of fp32 and differs by {distance:.1%}"
     if gain >= WORTHWHILE and distance <= TOLERANCE:
         return ThawedProbe("bf16", f"{figures} (at most {TOLERANCE:.0%})", quick)
