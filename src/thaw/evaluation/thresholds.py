@@ -1,0 +1,148 @@
+"""Thresholds from what a person wants: a recall, a precision, or costs; chosen on validation, reported on test.
+
+A threshold that is the best of a few images is too good to be true, so a wanted recall is met by the lower end of a
+one-sided interval where the images allow it, and the report says what the test set shows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from thaw.classifier.decision import Decision
+from thaw.errors import RecipeError
+from thaw.evaluation.figures import Estimate, Scored, share
+from thaw.recipe import DecideSettings
+
+_COST = re.compile(r"\s*(.+?)\s*>\s*(.+?)\s*=\s*([0-9.eE+-]+)\s*")
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """One threshold of one class: the share of its images that are found, and of the others that are called it."""
+
+    threshold: float
+    recall: float
+    false_alarms: float
+    precision: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a decision does on some images: of one class, the share found, false alarms, and precision."""
+
+    class_name: str
+    threshold: float
+    recall: Estimate | None
+    false_alarms: Estimate | None
+    precision: Estimate | None
+
+
+def decide(settings: DecideSettings, classes: Sequence[str], scored: Scored) -> Decision:
+    """The decision that the settings ask for, chosen on validation.
+
+    Raises `RecipeError` for a class that is not there, or a wish that no threshold fulfils.
+    """
+    wishes = [(name, text) for name, text in (("recall", settings.recall), ("precision", settings.precision)) if text]
+    if settings.costs:
+        return Decision(costs=_costs(settings.costs, classes), reason=f"lowest expected cost: {settings.costs}")
+    thresholds, reasons = [], []
+    for kind, text in wishes:
+        for name, wanted in _shares(text, kind, classes):
+            index = list(classes).index(name)
+            pick = threshold_for_recall if kind == "recall" else threshold_for_precision
+            threshold = pick(scored.probabilities[:, index], scored.truth[:, index], wanted)
+            if threshold is None:
+                raise RecipeError(
+                    f"decide.{kind}: no threshold gives {name} a {kind} of {wanted:g} on validation "
+                    f"({int(scored.truth[:, index].sum())} images of it); ask for less"
+                )
+            thresholds.append((index, threshold))
+            reasons.append(f"{kind} of {name} at least {wanted:g}")
+    return Decision(tuple(thresholds), reason="; ".join(reasons))
+
+
+def threshold_for_recall(probabilities: np.ndarray, truth: np.ndarray, wanted: float) -> float | None:
+    """The highest threshold that finds the wanted share of the true images; `None` without any.
+
+    It lies half way to the next lower probability, or at half of the lowest one, so that an image just like the last
+    that must be found is found too.
+    """
+    found = np.sort(probabilities[truth])[::-1]
+    if not len(found):
+        return None
+    needed = max(int(np.ceil(wanted * len(found) - 1e-9)), 1)
+    border = float(found[needed - 1])
+    below = probabilities[probabilities < border]
+    return (border + float(below.max(initial=0.0))) / 2
+
+
+def threshold_for_precision(probabilities: np.ndarray, truth: np.ndarray, wanted: float) -> float | None:
+    """The lowest threshold above which the wanted share is right; `None` where there is no such one."""
+    order = np.argsort(-probabilities, kind="stable")
+    hits = np.cumsum(truth[order])
+    last = np.append(np.diff(probabilities[order]) != 0, True)
+    good = np.flatnonzero((hits / np.arange(1, len(order) + 1) >= wanted) & last & (hits > 0))
+    return float(probabilities[order][good[-1]]) if len(good) else None
+
+
+def operating_points(probabilities: np.ndarray, truth: np.ndarray, most: int = 101) -> tuple[OperatingPoint, ...]:
+    """What thresholds from 0 to 1 do to one class."""
+    points = []
+    for threshold in np.linspace(0.0, 1.0, most):
+        called = probabilities >= threshold
+        hits, alarms = int((called & truth).sum()), int((called & ~truth).sum())
+        points.append(
+            OperatingPoint(
+                float(threshold),
+                hits / max(int(truth.sum()), 1),
+                alarms / max(int((~truth).sum()), 1),
+                hits / max(hits + alarms, 1),
+            )
+        )
+    return tuple(points)
+
+
+def outcomes(decision: Decision, classes: Sequence[str], scored: Scored) -> tuple[Outcome, ...]:
+    """What each threshold of a decision does on some images."""
+    found = []
+    labels = decision.labels(scored.probabilities, scored.task)
+    for index, threshold in decision.thresholds:
+        truth, called = scored.truth[:, index], labels[:, index]
+        groups = scored.groups
+
+        def of(flags: np.ndarray, where: np.ndarray, groups: np.ndarray | None = groups) -> Estimate | None:
+            return share(flags[where], None if groups is None else groups[where])
+
+        found.append(
+            Outcome(classes[index], threshold, of(called, truth), of(called, ~truth), of(truth, called))
+        )
+    return tuple(found)
+
+
+def _shares(text: str, kind: str, classes: Sequence[str]) -> list[tuple[str, float]]:
+    found = []
+    for part in text.split(","):
+        name, _, value = part.rpartition("=")
+        name = name.strip()
+        if name not in classes:
+            raise RecipeError(f"decide.{kind}: there is no class {name!r}; there are {', '.join(classes)}")
+        found.append((name, float(value)))
+    return found
+
+
+def _costs(text: str, classes: Sequence[str]) -> tuple[tuple[float, ...], ...]:
+    """A matrix with 1 for every confusion that is not named and 0 for right answers."""
+    costs = [[float(row != column) for column in range(len(classes))] for row in range(len(classes))]
+    for part in text.split(","):
+        match = _COST.fullmatch(part)
+        if match is None:
+            raise RecipeError(f"decide.costs: {part!r}: write TRUE>PREDICTED=COST, such as crack>ok=50")
+        for name in match.group(1, 2):
+            if name not in classes:
+                raise RecipeError(f"decide.costs: there is no class {name!r}; there are {', '.join(classes)}")
+        costs[list(classes).index(match.group(1))][list(classes).index(match.group(2))] = float(match.group(3))
+    return tuple(tuple(row) for row in costs)
