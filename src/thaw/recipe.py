@@ -25,6 +25,7 @@ Strategy = Literal["head", "top", "whole", "scratch", "as_written"]
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
+_WISHES = r"^[^=]+=(0?\.\d+|1|1\.0)(,[^=]+=(0?\.\d+|1|1\.0))*$"
 
 
 class SplitSettings(Section):
@@ -86,6 +87,32 @@ class HeadSettings(Section):
         (), description="Units of each hidden layer between pooling and the last layer; none by default."
     )
     dropout: Fraction = Field(0.2, description="Dropout before each layer of the head.")
+
+
+class DecideSettings(Section):
+    """What follows from the probabilities: which label, and when a person should look."""
+
+    recall: str | None = Field(
+        None,
+        pattern=_WISHES,
+        description="Find at least this share of a class, such as crack=0.99: its threshold is chosen on validation.",
+    )
+    precision: str | None = Field(
+        None, pattern=_WISHES, description="Be right at least this often about a class, such as crack=0.9."
+    )
+    costs: str | None = Field(
+        None,
+        description="What confusions cost, as TRUE>PREDICTED=COST with commas between; one that is not named costs 1. "
+        "The label with the lowest expected cost is given.",
+    )
+    coverage: Fraction = Field(
+        0.95,
+        description="Share of images whose true class is among the candidates; an image with several candidates is "
+        "one for a person.",
+    )
+    familiar: Fraction = Field(
+        0.99, description="Share of validation images that count as like those of training; what lies farther is not."
+    )
 
 
 class AugmentSettings(Section):
@@ -233,6 +260,7 @@ class Recipe(Section):
     preprocessing: PreprocessingSettings = Field(PreprocessingSettings(), description="What the network sees.")
     augment: AugmentSettings = Field(AugmentSettings(), description="Random changes of training images.")
     head: HeadSettings = Field(HeadSettings(), description="The new head.")
+    decide: DecideSettings = Field(DecideSettings(), description="From probabilities to labels.")
     phases: tuple[Phase, ...] = Field(
         (HEAD_PHASE, FINE_TUNE_PHASE), min_length=1, description="What is trained, one phase after the other."
     )

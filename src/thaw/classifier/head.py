@@ -38,6 +38,14 @@ class Head(nn.Module):
         """Whether the head is one linear layer, as a network of timm has it."""
         return not self.hidden
 
+    def cool(self, temperature: float) -> None:
+        """Divide all logits by a temperature from now on, by scaling the last layer."""
+        last = self.layers[-1]
+        assert isinstance(last, nn.Linear)
+        with torch.no_grad():
+            last.weight /= temperature
+            last.bias /= temperature
+
     def forward(self, features: Tensor) -> Tensor:
         """Logits (N, outputs) of features (N, width)."""
         return self.layers(features)

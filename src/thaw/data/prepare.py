@@ -27,11 +27,15 @@ class LabelledRows:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set that is decoded and divided; `notes` are sentences that a person should read."""
+    """A data set that is decoded and divided.
+
+    notes: sentences that a person should read. alike: pairs of rows that show the same picture.
+    """
 
     manifest: Manifest
     pixels: PixelStore
     notes: tuple[str, ...]
+    alike: tuple[tuple[int, int], ...] = ()
 
     def rows(self, split: str) -> LabelledRows:
         """Readable rows of a split with their targets."""
@@ -52,5 +56,6 @@ def prepare(
     workers, manifest = worker_count(), dataset.manifest
     pixels = PixelStore.open_or_build(manifest, spec, decode, cache, workers, bar("decode every image once"))
     duplicates = pixels.duplicates(workers, bar("look for near-duplicates"))
-    divided = assign(pixels.describe(manifest), split, previous, [(pair.first, pair.second) for pair in duplicates])
-    return Prepared(divided.manifest, pixels, (*pixels.notes(), *divided.notes))
+    alike = tuple((pair.first, pair.second) for pair in duplicates)
+    divided = assign(pixels.describe(manifest), split, previous, alike)
+    return Prepared(divided.manifest, pixels, (*pixels.notes(), *divided.notes), alike)

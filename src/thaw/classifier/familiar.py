@@ -1,0 +1,61 @@
+"""Which images a person should look at: those with several likely classes, and those unlike anything in training.
+
+Several likely classes: a conformal set, which holds the true class of the wanted share of images (Sadinle, Lei and
+Wasserman 2019). Unlike anything: far from the nearest training images in feature space (Sun et al. 2022). Both borders
+come from validation images, and hold for images that are drawn as those were.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+NEIGHBOURS = 5
+MOST_KEPT = 1_000
+"""Training images that a bundle remembers by their features."""
+
+_CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class Familiar:
+    """What the classifier knows.
+
+    bank: (M, W) float16, pooled features of training images, each of length one. farthest: mean cosine distance to the
+    nearest of them, 0..2, beyond which an image is unlike anything. least: probability from which on a class is a
+    candidate, 0..1; `None` for multilabel, where every label is decided on its own.
+    """
+
+    bank: np.ndarray
+    farthest: float
+    least: float | None
+
+    def distances(self, features: np.ndarray) -> np.ndarray:
+        """Mean cosine distance (N,) of pooled features (N, W) to their nearest training images."""
+        return distances(features, self.bank)
+
+    def is_unlike(self, features: np.ndarray) -> np.ndarray:
+        """(N,) bool: unlike any training image."""
+        return np.asarray(self.distances(features) > self.farthest)
+
+    def candidates(self, probabilities: np.ndarray) -> np.ndarray:
+        """(N, C) bool: the classes that an image may have; the most likely one is always among them."""
+        likely = probabilities == probabilities.max(axis=1, keepdims=True)
+        return np.asarray(likely if self.least is None else likely | (probabilities >= self.least))
+
+
+def distances(features: np.ndarray, bank: np.ndarray) -> np.ndarray:
+    """Mean cosine distance (N,) to the nearest rows of a bank whose rows have length one."""
+    near = min(NEIGHBOURS, len(bank))
+    known, found = bank.astype(np.float32).T, []
+    for start in range(0, len(features), _CHUNK):
+        alike = unit(features[start : start + _CHUNK]) @ known
+        found.append(1.0 - np.sort(alike, axis=1)[:, -near:].mean(axis=1))
+    return np.concatenate(found) if found else np.zeros(0, np.float32)
+
+
+def unit(features: np.ndarray) -> np.ndarray:
+    """Rows of length one."""
+    values = np.asarray(features, dtype=np.float32)
+    return np.asarray(values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12))
