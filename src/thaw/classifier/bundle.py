@@ -4,6 +4,7 @@
     head.safetensors    the head, where it has hidden layers
     config.json         architecture, preprocessing and classes as timm and the Hub read them; `thaw` holds the rest
     labels.txt          one class a line, in the order of the outputs
+    familiar.safetensors  features of training images, which tell what is unlike them; absent where nothing was learned
     golden/             a few images and the probabilities that they must give
     SHA256SUMS          of every other file, as `sha256sum` writes it
 
@@ -23,6 +24,8 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_numpy
+from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -31,6 +34,8 @@ from thaw import atomic
 from thaw.backbones.contract import Facts
 from thaw.backbones.timm_backbone import rebuild
 from thaw.classifier.classifier import Classifier, outputs_of
+from thaw.classifier.decision import Decision
+from thaw.classifier.familiar import Familiar
 from thaw.classifier.head import Head
 from thaw.classifier.predict import Prediction, predict_files
 from thaw.data.geometry import PixelSpec
@@ -46,7 +51,7 @@ _MODEL, _HEAD, _CONFIG, _LABELS, _SUMS = (
     "labels.txt",
     "SHA256SUMS",
 )
-_GOLDEN = "golden"
+_GOLDEN, _FAMILIAR = "golden", "familiar.safetensors"
 
 
 def write_bundle(
@@ -65,6 +70,8 @@ def write_bundle(
         raise BundleError(f"{folder}: there is something already; give a new folder")
     with atomic.new_folder(folder) as building:
         _write_weights(classifier, building)
+        if classifier.familiar:
+            save_numpy({"bank": classifier.familiar.bank}, building / _FAMILIAR)
         atomic.write_text(building / _CONFIG, json.dumps(_config(classifier, provenance), indent=2, ensure_ascii=False))
         atomic.write_text(building / _LABELS, "".join(f"{name}\n" for name in classifier.classes))
         if card:
@@ -89,6 +96,9 @@ def read_bundle(folder: Path) -> Classifier:
         decode = DecodeSettings.model_validate(own["decode"])
         classifier = Classifier(backbone, head, own["classes"], own["task"], decode)
         _load_weights(classifier, folder)
+        classifier.decision = Decision.from_json(own.get("decision"))
+        if own.get("familiar"):
+            classifier.familiar = Familiar(bank=load_numpy(folder / _FAMILIAR)["bank"], **own["familiar"])
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, ValidationError, RuntimeError) as error:
         raise BundleError(f"{folder}: cannot be loaded: {error}") from error
     return classifier
@@ -211,9 +221,15 @@ def _config(classifier: Classifier, provenance: Mapping[str, Any] | None) -> dic
             ).model_dump(mode="json"),
             "decode": classifier.decode.model_dump(mode="json"),
             "facts": asdict(facts),
+            "decision": classifier.decision.to_json(),
+            "familiar": _borders(classifier.familiar),
             "provenance": dict(provenance or {}),
         },
     }
+
+
+def _borders(familiar: Familiar | None) -> dict[str, Any] | None:
+    return {"farthest": familiar.farthest, "least": familiar.least} if familiar else None
 
 
 def _facts_of(config: Mapping[str, Any]) -> Facts:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from thaw.backbones.contract import Backbone
 from thaw.backbones.normalise import Normalise
+from thaw.classifier.decision import Decision
+from thaw.classifier.familiar import Familiar
 from thaw.classifier.head import Head
 from thaw.recipe import DecodeSettings, Task
 
@@ -19,7 +21,11 @@ if TYPE_CHECKING:
 
 
 class Classifier(nn.Module):
-    """Pixels in, probabilities out."""
+    """Pixels in, probabilities out, and labels from them.
+
+    decision: how labels follow from probabilities. familiar: what tells images for a person from others; `None` where
+    nothing was learned about that.
+    """
 
     def __init__(
         self, backbone: Backbone, head: Head, classes: Sequence[str], task: Task, decode: DecodeSettings
@@ -31,6 +37,8 @@ class Classifier(nn.Module):
         self.classes = tuple(classes)
         self.task: Task = task
         self.decode = decode
+        self.decision = Decision()
+        self.familiar: Familiar | None = None
         # As the images lie, so that no convolution turns its weights around at every step.
         self.to(memory_format=torch.channels_last)
         self.eval()

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from math import ceil, floor
 
+import numpy as np
+
 from thaw.data.manifest import SPLITS, Manifest
 from thaw.errors import DataError
 from thaw.recipe import SplitSettings
@@ -160,6 +162,12 @@ def joined(manifest: Manifest, rows: Sequence[int], alike: Sequence[tuple[int, i
     for row in rows:
         members[root(names[row][0])].append(row)
     yield from members.values()
+
+
+def groups_of(manifest: Manifest, rows: np.ndarray, alike: Sequence[tuple[int, int]]) -> np.ndarray:
+    """A number for each row (N,), the same for rows that a split would keep together; `alike` are near-duplicates."""
+    unit_of = {row: number for number, members in enumerate(joined(manifest, rows.tolist(), alike)) for row in members}
+    return np.array([unit_of[row] for row in rows.tolist()])
 
 
 def _draw(seed: int, name: str) -> float:

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thaw.classifier.familiar import MOST_KEPT, Familiar, unit
+from thaw.classifier.familiar import MOST_KEPT, Familiar, distances, unit
 from thaw.device import derive_seed
 from thaw.evaluation.figures import Estimate, Scored, share
 from thaw.recipe import DecideSettings
+
+FARTHEST = 2.0
+"""The largest cosine distance there is."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,7 @@ def learn_familiar(
     and not only for these (Vovk et al. 2005).
     """
     bank = unit(train[_kept(train_targets, seed)]).astype(np.float16)
-    known = Familiar(bank, farthest=2.0, least=None)
-    farthest = conformal(known.distances(val), settings.familiar, 2.0)
+    farthest = conformal(distances(val, bank), settings.familiar, FARTHEST)
     return Familiar(bank, farthest, least_likely(scored, settings.coverage))
 
 
@@ -54,9 +56,8 @@ def conformal(values: np.ndarray, share_below: float, most: float) -> float:
     return most if place > len(values) else float(np.sort(values)[max(place, 1) - 1])
 
 
-def for_a_person(familiar: Familiar, features: np.ndarray, scored: Scored) -> ForAPerson:
-    """What a set with features (N, W) would leave to a person."""
-    candidates, unlike = familiar.candidates(scored.probabilities), familiar.is_unlike(features)
+def for_a_person(candidates: np.ndarray, unlike: np.ndarray, scored: Scored) -> ForAPerson:
+    """What a set would leave to a person: `candidates` (N, C) bool and `unlike` (N,) bool of each image."""
     unsure = candidates.sum(axis=1) > 1
     rest = ~(unsure | unlike)
     groups = scored.groups

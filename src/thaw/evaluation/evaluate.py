@@ -1,4 +1,4 @@
-"""How good a classifier is on labelled images, measured from the files through the very path that predicts."""
+"""How good a classifier is on labelled images: figures with intervals, per class, and what is left to a person."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from thaw.classifier.classifier import Classifier
-from thaw.classifier.metrics import Metrics, measure, wilson
-from thaw.classifier.predict import THRESHOLD, Prediction, predict_files
+from thaw.classifier.predict import Prediction, predict_files
 from thaw.data.manifest import Manifest
+from thaw.data.split import groups_of
 from thaw.errors import DataError
-from thaw.training.fit import probabilities_at
-from thaw.training.sources import Source
+from thaw.evaluation.borders import ForAPerson, for_a_person
+from thaw.evaluation.figures import ClassFigures, Overall, Scored, overall, per_class
+from thaw.evaluation.thresholds import Outcome, outcomes
+from thaw.training.fit import Outputs
 
 LARGEST_GAP = 0.02
 """Probability by which features from a fast engine may differ from the shipped path before they are not believed."""
@@ -23,29 +25,30 @@ LARGEST_GAP = 0.02
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class: shares in 0..1, and how many images carry it."""
+    """One class: how many images carry it, and its figures."""
 
     name: str
-    precision: float
-    recall: float
-    f1: float
     images: int
+    figures: ClassFigures
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics over the readable images of one set.
+    """Figures over the readable images of one set.
 
-    accuracy_low and accuracy_high: 95 % Wilson interval (1927) of the accuracy. confusion: images by true class (row)
-    and predicted class (column), empty for multilabel. unreadable: (path, reason) of images left out.
+    groups: how many independent groups the images come in, over which intervals are drawn; equal to `images` where each
+    stands alone. confusion: images by true class (row) and given class (column), empty for multilabel. for_a_person:
+    `None` where the classifier has no borders. outcomes: what each threshold of its decision does. unreadable: (path,
+    reason) of images left out.
     """
 
     images: int
-    metrics: Metrics
-    accuracy_low: float
-    accuracy_high: float
+    groups: int
+    overall: Overall
     per_class: tuple[ClassResult, ...]
     confusion: tuple[tuple[int, ...], ...]
+    for_a_person: ForAPerson | None
+    outcomes: tuple[Outcome, ...]
     unreadable: tuple[tuple[str, str], ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -56,7 +59,10 @@ class Evaluation:
 def evaluate_rows(
     classifier: Classifier, manifest: Manifest, rows: np.ndarray, on_progress: Callable[[int, int], None]
 ) -> Evaluation:
-    """Evaluate on some rows of a data set; raises `DataError` when none of them can be read."""
+    """Evaluate on some rows of a data set from the files, through the very path that predicts.
+
+    Raises `DataError` when none of them can be read.
+    """
     targets = targets_for(classifier, manifest)[rows]
     predictions: list[Prediction] = []
     for prediction in predict_files(classifier, (manifest.file(int(row)) for row in rows)):
@@ -65,23 +71,32 @@ def evaluate_rows(
     readable = np.array([prediction.status == "ok" for prediction in predictions], dtype=bool)
     if not readable.any():
         raise DataError(f"{manifest.root}: none of the {len(rows)} images can be read")
-    probabilities = np.array([prediction.probabilities for prediction in predictions if prediction.status == "ok"])
+    fine = [prediction for prediction in predictions if prediction.status == "ok"]
     unreadable = tuple((str(item.path), item.reason) for item in predictions if item.status == "error")
-    return summarise(classifier, probabilities, targets[readable], unreadable)
+    probabilities = np.array([prediction.probabilities for prediction in fine])
+    groups = _given_groups(manifest, rows[readable])
+    unlike = np.array([prediction.unlike for prediction in fine], dtype=bool) if classifier.familiar else None
+    return summarise(classifier, score(classifier, probabilities, targets[readable], groups), unlike, unreadable)
 
 
-@dataclass(frozen=True)
-class StoredEvaluation:
-    """An evaluation from stored features, and the probabilities (N, classes) that it stands on."""
-
-    evaluation: Evaluation
-    probabilities: np.ndarray
+def evaluate_outputs(classifier: Classifier, outputs: Outputs, groups: np.ndarray | None) -> Evaluation:
+    """Evaluate on what the classifier made of some images."""
+    unlike = classifier.familiar.is_unlike(outputs.features) if classifier.familiar else None
+    return summarise(classifier, score(classifier, outputs.probabilities, outputs.targets, groups), unlike, ())
 
 
-def evaluate_stored(classifier: Classifier, position: int, source: Source) -> StoredEvaluation:
-    """Evaluate on the features at a cut, running what is above it in fp32 as a shipped classifier does."""
-    probabilities, targets = probabilities_at(classifier, position, source, "fp32")
-    return StoredEvaluation(summarise(classifier, probabilities, targets, ()), probabilities)
+def score(
+    classifier: Classifier, probabilities: np.ndarray, targets: np.ndarray, groups: np.ndarray | None = None
+) -> Scored:
+    """Probabilities (N, C) with the labels that the classifier gives them, beside the targets in its class order."""
+    truth = targets > 0.5 if classifier.task == "multilabel" else targets[:, None] == np.arange(len(classifier.classes))
+    return Scored(
+        task=classifier.task,
+        probabilities=probabilities.astype(np.float64),
+        truth=truth,
+        predicted=classifier.decision.labels(probabilities, classifier.task),
+        groups=groups,
+    )
 
 
 def gap_to_files(classifier: Classifier, probabilities: np.ndarray, files: Sequence[Path]) -> float:
@@ -112,25 +127,42 @@ def targets_for(classifier: Classifier, manifest: Manifest) -> np.ndarray:
 
 
 def summarise(
-    classifier: Classifier, probabilities: np.ndarray, targets: np.ndarray, unreadable: tuple[tuple[str, str], ...]
+    classifier: Classifier, scored: Scored, unlike: np.ndarray | None, unreadable: tuple[tuple[str, str], ...]
 ) -> Evaluation:
-    """Metrics of probabilities (N, C) against targets in the classifier's order."""
-    from sklearn.metrics import precision_recall_fscore_support
-
-    metrics = measure(probabilities, targets, classifier.task)
-    low, high = wilson(metrics.accuracy, len(targets))
-    classes = np.arange(len(classifier.classes))
-    if classifier.task == "multilabel":
-        truth, predicted = targets.astype(int), (probabilities >= THRESHOLD).astype(int)
-        confusion: tuple[tuple[int, ...], ...] = ()
-    else:
-        truth, predicted = targets, probabilities.argmax(axis=1)
-        counts = np.zeros((len(classes), len(classes)), dtype=int)
-        np.add.at(counts, (truth, predicted), 1)
+    """All figures of scored images; `unlike` (N,) bool says which are unlike anything in training."""
+    confusion: tuple[tuple[int, ...], ...] = ()
+    if classifier.task != "multilabel":
+        counts = scored.truth.astype(int).T @ scored.predicted.astype(int)
         confusion = tuple(tuple(int(count) for count in row) for row in counts)
-    figures = precision_recall_fscore_support(truth, predicted, labels=classes, zero_division=0.0)
-    per_class = tuple(
-        ClassResult(name, float(precision), float(recall), float(f1), int(images))
-        for name, precision, recall, f1, images in zip(classifier.classes, *figures, strict=True)
+    person = None
+    if classifier.familiar and unlike is not None:
+        person = for_a_person(classifier.familiar.candidates(scored.probabilities), unlike, scored)
+    return Evaluation(
+        images=len(scored),
+        groups=len(scored) if scored.groups is None else len(np.unique(scored.groups)),
+        overall=overall(scored),
+        per_class=tuple(
+            ClassResult(name, int(scored.truth[:, index].sum()), figures)
+            for index, (name, figures) in enumerate(zip(classifier.classes, per_class(scored), strict=True))
+        ),
+        confusion=confusion,
+        for_a_person=person,
+        outcomes=outcomes(classifier.decision, classifier.classes, scored),
+        unreadable=unreadable,
     )
-    return Evaluation(len(targets), metrics, low, high, per_class, confusion, unreadable)
+
+
+def groups_among(manifest: Manifest, rows: np.ndarray, alike: Sequence[tuple[int, int]] = ()) -> np.ndarray | None:
+    """Which of some rows belong together, (N,) int; `None` where each stands alone."""
+    chosen = set(rows.tolist())
+    pairs = [pair for pair in alike if chosen.issuperset(pair)]
+    groups = groups_of(manifest, rows, pairs)
+    return groups if len(np.unique(groups)) < len(rows) else None
+
+
+def _given_groups(manifest: Manifest, rows: np.ndarray) -> np.ndarray | None:
+    """The groups that the data names; an image without one stands alone."""
+    names = manifest.column("group")
+    if not any(names[row] for row in rows):
+        return None
+    return np.unique([names[row] or f"row {row}" for row in rows], return_inverse=True)[1]

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thaw.data.manifest import Manifest
-from thaw.data.split import joined
 from thaw.planning.health import robust_distance
 
 if TYPE_CHECKING:
@@ -141,12 +140,6 @@ def probe(features: Features) -> Probe | None:
         majority=float(np.bincount(truth).max() / len(truth)),
         probabilities=probabilities,
     )
-
-
-def groups_of(manifest: Manifest, rows: np.ndarray, alike: Sequence[tuple[int, int]]) -> np.ndarray:
-    """A number for each row (N,), the same for rows that a split would keep together; `alike` are near-duplicates."""
-    unit_of = {row: number for number, members in enumerate(joined(manifest, rows.tolist(), alike)) for row in members}
-    return np.array([unit_of[row] for row in rows.tolist()])
 
 
 def find_suspects(features: Features, found: Probe) -> tuple[Suspect, ...]:

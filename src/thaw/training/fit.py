@@ -59,6 +59,15 @@ class PhaseSources:
     val: Source
 
 
+@dataclass(frozen=True)
+class Outputs:
+    """What a classifier makes of N images: pooled features (N, W) float32, probabilities (N, C), and their targets."""
+
+    features: np.ndarray
+    probabilities: np.ndarray
+    targets: np.ndarray
+
+
 OnEpoch = Callable[[Sequence[EpochRecord], bool], None]
 """Called after each epoch with all records of the run and whether the newest is the best so far."""
 
@@ -267,13 +276,22 @@ def probabilities_at(
     classifier: Classifier, position: int, source: Source, precision: Precision
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (N, classes) of everything in a source at a cut, in its order and in eval mode, and its targets."""
+    outputs = outputs_at(classifier, position, source, precision)
+    return outputs.probabilities, outputs.targets
+
+
+def outputs_at(classifier: Classifier, position: int, source: Source, precision: Precision) -> Outputs:
+    """What the classifier makes of everything in a source at a cut, in its order and in eval mode."""
     classifier.eval()
-    probabilities, truth = [], []
+    top = len(classifier.backbone.blocks)
+    features, probabilities, truth = [], [], []
     with torch.no_grad(), autocast(classifier.device, precision):
         for inputs, targets in batches(source, batch_size=64, epoch=0, shuffle_seed=None):
-            probabilities.append(classifier.probabilities(classifier.above(inputs, position)).cpu().numpy())
+            pooled = classifier.backbone.run(inputs, position, top)
+            features.append(pooled.float().cpu().numpy())
+            probabilities.append(classifier.probabilities(classifier.head(pooled)).cpu().numpy())
             truth.append(targets.cpu().numpy())
-    return np.concatenate(probabilities), np.concatenate(truth)
+    return Outputs(*map(np.concatenate, (features, probabilities, truth)))
 
 
 def _no_result() -> Metrics:

@@ -32,6 +32,16 @@ class PhaseInput:
 
 
 @dataclass(frozen=True)
+class FinalSources:
+    """Inputs at the lowest cut that was trained: `train` as one of its views each, validation and test as they are."""
+
+    position: int
+    train: Source
+    val: Source
+    test: Source
+
+
+@dataclass(frozen=True)
 class PhaseReader:
     """Gives each phase its inputs, and looks at every image once for as many phases as one pass can serve.
 
@@ -54,7 +64,7 @@ class PhaseReader:
         """Training and validation inputs of phase `index`, made with the weights that the backbone holds now."""
         own, position = self.inputs[index], self._position(index)
         frozen = self._frozen()
-        look = Look(self.train.rows, max(own.views, 1), own.augmentation, self.seed, self.backbone.facts.pixels)
+        look = self._look(index)
         if own.views == 0:
             plain = replace(look, rows=self.val.rows, views=1, augmentation=PLAIN)
             return PhaseSources(
@@ -74,16 +84,20 @@ class PhaseReader:
             served.update(self._served_with(index))
         return passes
 
-    def final_sources(self, trained: Collection[str]) -> tuple[int, Source, Source] | None:
-        """The lowest cut that was trained, and validation and test inputs there; `None` where nothing is stored for it.
+    def final_sources(self, trained: Collection[str]) -> FinalSources | None:
+        """What the finished classifier is judged on, from what is stored; `None` where nothing is stored for it.
 
         `trained` names the phases that were not left out.
         """
         indices = [index for index, item in enumerate(self.inputs) if item.phase.name in trained]
         if any(self.inputs[index].views == 0 for index in indices):
             return None
-        positions = [self._position(index) for index in indices]
-        return min(positions), *self._plain(self._frozen(), [min(positions)], min(positions))
+        lowest = min(indices, key=self._position)
+        position, frozen = self._position(lowest), self._frozen()
+        stores = self._extract(self._look(lowest), frozen, [position])
+        return FinalSources(
+            position, self._stored(stores[position], self.train), *self._plain(frozen, [position], position)
+        )
 
     def _plain(self, frozen: FrozenPart, positions: list[int], position: int) -> tuple[Source, Source]:
         rows = np.concatenate([self.val.rows, self.test.rows])
@@ -116,6 +130,10 @@ class PhaseReader:
                 break
             reach = min(reach, position)
         return served
+
+    def _look(self, index: int) -> Look:
+        own = self.inputs[index]
+        return Look(self.train.rows, max(own.views, 1), own.augmentation, self.seed, self.backbone.facts.pixels)
 
     def _position(self, index: int) -> int:
         return self.backbone.cut(self.inputs[index].phase.cut).position
