@@ -211,14 +211,35 @@ def evaluate(
 def predict(
     trained: Trained,
     photos: Annotated[list[Path], typer.Argument(help="Image files, or folders that are searched for them.")],
-    out: Annotated[Path | None, typer.Option(help="CSV file to write; the terminal without it.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Table to write, .csv or .parquet; CSV on standard output without it.")
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="What runs the network; auto: the fastest found equal to pytorch-fp32.")
+    ] = "auto",
+    device: Annotated[str, typer.Option(help=str(_field("device").description))] = "auto",
+    shard: Annotated[
+        str, typer.Option(help="I/N: classify only the I-th of N parts, so that N processes or machines share the job.")
+    ] = "1/1",
 ) -> None:
-    """Classify images: one row per file, in order; a file that cannot be read is a row with its reason."""
-    from thaw.pipeline import load
-    from thaw.report.predictions import write_predictions
+    """Classify images: one row per file, in order; a file that cannot be read is a row with its reason.
 
+    With --out, a command that was cut short goes on when it is given again.
+    """
+    from thaw.classifier.bundle import digest_of
+    from thaw.pipeline import load
+    from thaw.progress import Terminal
+    from thaw.report.predictions import Asked, Shard, write_predictions
+    from thaw.run_folder import bundle_of, cache_folder
+
+    settings = Recipe().with_settings({"engine": engine, "device": device})
+    asked = Asked(tuple(photos), out, Shard.parse(shard), settings.engine, settings.device)
+    watch = Terminal(Console(stderr=True, highlight=False, soft_wrap=True))
     classifier = load(trained)
-    done, failed = write_predictions(classifier, photos, out)
+    try:
+        done, failed = write_predictions(classifier, digest_of(bundle_of(trained)), asked, cache_folder(), watch)
+    finally:
+        watch.close()
     print(f"{done} images classified, {failed} could not be read", file=sys.stderr)
 
 

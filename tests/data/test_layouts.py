@@ -1,5 +1,6 @@
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
@@ -180,9 +181,35 @@ def test_a_name_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
 
 def test_all_images_under_a_folder_are_listed_in_natural_order(tmp_path: Path) -> None:
     make(tmp_path, "x10.png", "x9.png", "below/y.jpg", "note.txt", ".hidden.png")
-    assert images_under(tmp_path) == [tmp_path / "below/y.jpg", tmp_path / "x9.png", tmp_path / "x10.png"]
+    assert list(images_under(tmp_path)) == [tmp_path / "below/y.jpg", tmp_path / "x9.png", tmp_path / "x10.png"]
     with pytest.raises(DataError, match="no such folder"):
         images_under(tmp_path / "missing")
+
+
+_NAMES = st.text(alphabet="a-01.²٣é", min_size=1, max_size=3).filter(lambda name: not name.startswith("."))
+
+
+@given(paths=st.sets(st.lists(_NAMES, min_size=1, max_size=3).map(lambda names: "/".join((*names, "x1.png")))))
+def test_folder_after_folder_gives_the_order_of_whole_paths(paths: set[str]) -> None:
+    with TemporaryDirectory() as place:
+        for path in paths:
+            (Path(place) / path).parent.mkdir(parents=True, exist_ok=True)
+            (Path(place) / path).touch()
+        found = [file.relative_to(place).as_posix() for file in images_under(Path(place))]
+    assert found == sorted(paths, key=_by_pieces)
+
+
+def _by_pieces(path: str) -> tuple[list[tuple[int, str]], str]:
+    """The natural order spelled out: text and numbers in turn, a number by how many digits it has and then by them."""
+    pieces = re.split(r"(\d+)", path)
+    bare = [piece.lstrip("0") if index % 2 else piece for index, piece in enumerate(pieces)]
+    return [(len(piece) if index % 2 else 0, piece) for index, piece in enumerate(bare)], path
+
+
+def test_folders_that_differ_in_leading_zeros_alone_take_turns(tmp_path: Path) -> None:
+    make(tmp_path, "1/b.png", "01/a.png", "01/c.png", "2/a.png")
+    found = [file.relative_to(tmp_path).as_posix() for file in images_under(tmp_path)]
+    assert found == ["01/a.png", "1/b.png", "01/c.png", "2/a.png"]
 
 
 def test_a_hint_at_a_table_is_given_only_where_there_is_one(tmp_path: Path) -> None:

@@ -125,6 +125,11 @@ def check_sums(folder: Path) -> None:
             raise BundleError(f"{file}: is not as it was written (its SHA-256 differs)")
 
 
+def digest_of(folder: Path) -> str:
+    """SHA-256 of a bundle: of its list of sums, which stands for every file of it."""
+    return _sha256(folder / _SUMS)
+
+
 def certify(classifier: Classifier, folder: Path) -> None:
     """Predict the golden images of a bundle anew; raises `BundleError` when a probability is off by over 1e-4."""
     record = folder / _GOLDEN / "golden.json"

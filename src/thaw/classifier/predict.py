@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
+from thaw.classifier.classifier import Classifier
+from thaw.classifier.predictor import BATCH, Predictor
 from thaw.data.decode import decode
 from thaw.device import worker_count
 from thaw.errors import UnreadableImage
-
-if TYPE_CHECKING:
-    from thaw.classifier.classifier import Classifier
+from thaw.features.engines import REFERENCE
 
 THRESHOLD = 0.5
+AHEAD = 2
+"""Batches that are being read while one is classified: with two, a slow file does not let the engine wait."""
 
 
 @dataclass(frozen=True)
@@ -44,48 +46,68 @@ class Prediction:
         return "|".join(self.labels)
 
 
-def predict_files(classifier: Classifier, files: Iterable[Path], batch_size: int = 32) -> Iterator[Prediction]:
-    """Predictions for files, in order; memory does not grow with their number.
+def predict_files(
+    classifier: Classifier, files: Iterable[Path], batch_size: int = BATCH, predictor: Predictor | None = None
+) -> Generator[Prediction]:
+    """Predictions for files, in order, in plain fp32 PyTorch where no `predictor` is given.
 
-    One batch is read while the one before it is classified.
+    Memory does not grow with the number of files: they are read a few batches ahead of the one that is classified.
     """
-    remaining = iter(files)
-    with ThreadPoolExecutor(max_workers=worker_count()) as pool:
-        current: list[tuple[Path, Future[np.ndarray | str]]] = []
+    predictor = predictor or Predictor(classifier, REFERENCE, classifier.device)
+    with closing(read_files(classifier, files, batch_size)) as batches:
+        for batch in batches:
+            probabilities = iter(predictor.probabilities(batch.pixels) if len(batch.pixels) else ())
+            for file, reason in zip(batch.files, batch.reasons, strict=True):
+                if reason is None:
+                    yield _decide(classifier, file, next(probabilities))
+                else:
+                    yield Prediction(file, "error", reason)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Files, for each the reason why it cannot be read or `None`, and pixels (N, S, S, 3) uint8 of those that can."""
+
+    files: tuple[Path, ...]
+    reasons: tuple[str | None, ...]
+    pixels: np.ndarray
+
+
+def read_files(classifier: Classifier, files: Iterable[Path], batch_size: int) -> Generator[Batch]:
+    """Files in order, decoded in batches by as many threads as there are cores, which stay `AHEAD` batches ahead."""
+    remaining, size = iter(files), classifier.backbone.facts.pixels.size
+    pool = ThreadPoolExecutor(max_workers=worker_count())
+    waiting: deque[tuple[list[Path], np.ndarray, list[Future[str | None]]]] = deque()
+    try:
         while True:
-            following = [(file, pool.submit(_read, classifier, file)) for file in islice(remaining, batch_size)]
-            yield from _classify(classifier, [(file, future.result()) for file, future in current])
-            if not following:
+            while len(waiting) <= AHEAD and (following := list(islice(remaining, batch_size))):
+                pixels = np.empty((len(following), size, size, 3), np.uint8)
+                reasons = [pool.submit(_read, classifier, *item) for item in zip(following, pixels, strict=True)]
+                waiting.append((following, pixels, reasons))
+            if not waiting:
                 return
-            current = following
+            yield _finished(*waiting.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def predict_pixels(classifier: Classifier, pixels: np.ndarray) -> np.ndarray:
-    """Probabilities (N, classes) float32 for pixels (N, S, S, 3) uint8, in fp32."""
-    with torch.inference_mode():
-        logits = classifier(torch.from_numpy(pixels).to(classifier.device))
-        return classifier.probabilities(logits).cpu().numpy()
+def _finished(files: list[Path], pixels: np.ndarray, futures: list[Future[str | None]]) -> Batch:
+    """A batch once its files are read, without the rows of those that cannot be."""
+    reasons = tuple(future.result() for future in futures)
+    readable = [reason is None for reason in reasons]
+    return Batch(tuple(files), reasons, pixels[readable] if not all(readable) else pixels)
 
 
-def _read(classifier: Classifier, file: Path) -> np.ndarray | str:
-    """The plain view of a file, or the reason why there is none."""
+def _read(classifier: Classifier, file: Path, row: np.ndarray) -> str | None:
+    """Put the plain view of a file into a row (S, S, 3), or give the reason why there is none."""
     spec = classifier.backbone.facts.pixels
     try:
-        return spec.crop(decode(file.read_bytes(), classifier.decode, spec).pixels)
+        row[...] = spec.crop(decode(file.read_bytes(), classifier.decode, spec).pixels)
     except UnreadableImage as error:
         return str(error)
     except OSError as error:
         return error.strerror or str(error)
-
-
-def _classify(classifier: Classifier, read: list[tuple[Path, np.ndarray | str]]) -> Iterator[Prediction]:
-    pixels = [image for _, image in read if isinstance(image, np.ndarray)]
-    probabilities = iter(predict_pixels(classifier, np.stack(pixels)) if pixels else ())
-    for file, image in read:
-        if isinstance(image, str):
-            yield Prediction(file, "error", image)
-        else:
-            yield _decide(classifier, file, next(probabilities))
+    return None
 
 
 def _decide(classifier: Classifier, file: Path, row: np.ndarray) -> Prediction:
@@ -95,4 +117,4 @@ def _decide(classifier: Classifier, file: Path, row: np.ndarray) -> Prediction:
     else:
         labels = (classifier.classes[int(row.argmax())],)
         confidence = float(row.max())
-    return Prediction(file, "ok", "", labels, confidence, tuple(float(value) for value in row))
+    return Prediction(file, "ok", "", labels, confidence, tuple(row.tolist()))

@@ -12,8 +12,10 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from heapq import merge
+from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
@@ -46,23 +48,15 @@ class Rows:
     ignored: tuple[tuple[str, int], ...] = ()
 
 
-@dataclass
-class _Found:
-    """Images below a folder as paths relative to it, and other files counted by suffix."""
-
-    images: list[str] = field(default_factory=list)
-    ignored: Counter[str] = field(default_factory=Counter)
-
-
 def read_folder(root: Path) -> Rows:
     """Rows of a folder with class folders, or with split folders that hold class folders, in natural order.
 
     Raises `DataError` when it is missing, empty, or laid out in another way.
     """
-    found = _walk(_existing_folder(root))
-    if not found.images:
-        raise DataError(f"{root}: there is no image in this folder{_other_files(found.ignored)}")
-    images = sorted(found.images, key=natural_key)
+    ignored: Counter[str] = Counter()
+    images = list(_walk(_existing_folder(root), "", (), ignored))
+    if not images:
+        raise DataError(f"{root}: there is no image in this folder{_other_files(ignored)}")
     depth = 1 if _has_splits(root, images) else 0
     loose = [path for path in images if path.count("/") <= depth]
     if loose:
@@ -70,12 +64,15 @@ def read_folder(root: Path) -> Rows:
     parts = [path.split("/", depth + 1) for path in images]
     splits = [SPLIT_WORDS[part[0].lower()] for part in parts] if depth else None
     table = new_table(images, [[part[depth]] for part in parts], splits)
-    return Rows(table, root, root, ignored=tuple(sorted(found.ignored.items())))
+    return Rows(table, root, root, ignored=tuple(sorted(ignored.items())))
 
 
-def images_under(folder: Path) -> list[Path]:
-    """Every image file below a folder, in natural order; hidden files and folders are left out."""
-    return [folder / path for path in sorted(_walk(_existing_folder(folder)).images, key=natural_key)]
+def images_under(folder: Path) -> Iterator[Path]:
+    """Every image file below a folder, in natural order; hidden files and folders are left out.
+
+    Found one folder after the other: what is in memory is the names in the folders on the way, never the whole list.
+    """
+    return (folder / path for path in _walk(_existing_folder(folder), "", (), Counter()))
 
 
 def table_hint(place: Path) -> str:
@@ -99,11 +96,23 @@ def metadata_files(root: Path) -> list[tuple[Path, str | None]]:
     ]
 
 
-def natural_key(text: str) -> tuple[tuple[tuple[int, str], ...], str]:
+def natural_key(text: str) -> tuple[str, str]:
     """Sorts numbers within text by value: class2 before class10."""
     pieces = _DIGITS.split(text)
-    numbers = (piece.lstrip("0") if index % 2 else piece for index, piece in enumerate(pieces))
-    return tuple((len(piece) if index % 2 else 0, piece) for index, piece in enumerate(numbers)), text
+    # A number is led by how many digits it has; the end of a text sorts before whatever another one goes on with.
+    numbers = [piece.lstrip("0") for piece in pieces[1::2]]
+    pieces[1::2] = [f"\0{chr(len(number))}{number}" for number in numbers]
+    return "".join(pieces), text
+
+
+def utf8(path: str) -> str:
+    """A path as it is; raises `DataError` for one that no table and no JSON file could hold."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError as error:
+        shown = path.encode("utf-8", "backslashreplace").decode("utf-8")
+        raise DataError(f"{shown}: the name of this file is not valid UTF-8; rename it") from error
+    return path
 
 
 def _existing_folder(folder: Path) -> Path:
@@ -114,41 +123,53 @@ def _existing_folder(folder: Path) -> Path:
     return folder
 
 
-def _walk(root: Path) -> _Found:
-    found = _Found()
-    _walk_into(root, "", (), found)
-    return found
+def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...], ignored: Counter[str]) -> Iterator[str]:
+    """Images below a folder, in natural order of their paths, each led by `prefix`; counts what it passes over.
 
-
-def _walk_into(folder: Path, prefix: str, above: tuple[tuple[int, int], ...], found: _Found) -> None:
-    """Collect what lies below a folder; `above` are the folders on the way, which a link may lead back to."""
+    `above` are the folders on the way, which a link may lead back to.
+    """
     try:
         status = folder.stat()
-        entries = list(os.scandir(folder))
+        with os.scandir(folder) as entries:
+            names = [name for entry in entries if (name := _name_of(entry, ignored))]
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed: {error.strerror}") from error
     here = (status.st_dev, status.st_ino)
     if here in above:
         return
-    for entry in entries:
-        suffix = Path(entry.name).suffix.lower()
-        if entry.name.startswith("."):
-            found.ignored[HIDDEN] += 1
-        elif entry.is_dir():
-            _walk_into(Path(entry.path), f"{prefix}{entry.name}/", (*above, here), found)
-        elif suffix in IMAGE_SUFFIXES:
-            found.images.append(_utf8(prefix + entry.name, folder))
-        else:
-            found.ignored[suffix] += 1
+    names.sort(key=natural_key)
+    for _, alike in groupby(names, key=_place):
+        below = [_below(folder, name, prefix, (*above, here), ignored) for name in alike]
+        yield from below[0] if len(below) == 1 else merge(*below, key=natural_key)
 
 
-def _utf8(path: str, folder: Path) -> str:
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError as error:
-        shown = path.encode("utf-8", "backslashreplace").decode("utf-8")
-        raise DataError(f"{shown}: the name of this file is not valid UTF-8; rename it") from error
-    return path
+def _below(
+    folder: Path, name: str, prefix: str, above: tuple[tuple[int, int], ...], ignored: Counter[str]
+) -> Iterable[str]:
+    """The one image of this name, or the images in the folder of this name."""
+    if name.endswith("/"):
+        return _walk(folder / name, prefix + name, above, ignored)
+    return (utf8(prefix + name),)
+
+
+def _name_of(entry: os.DirEntry[str], ignored: Counter[str]) -> str:
+    """The name of an image, or of a folder with a slash behind it; for anything else nothing, and it is counted."""
+    _, dot, ending = entry.name.rpartition(".")
+    suffix = (dot + ending).lower() if dot and ending else ""
+    if entry.name.startswith("."):
+        ignored[HIDDEN] += 1
+    elif entry.is_dir():
+        return f"{entry.name}/"
+    elif suffix in IMAGE_SUFFIXES:
+        return entry.name
+    else:
+        ignored[suffix] += 1
+    return ""
+
+
+def _place(name: str) -> str:
+    """Equal for folders whose names differ in leading zeros alone: their images take turns (1/a, 01/b, 1/c)."""
+    return natural_key(name)[0] if name.endswith("/") else name
 
 
 def _has_splits(root: Path, images: Sequence[str]) -> bool:
