@@ -52,8 +52,14 @@ def run(data: Path, name: str, seed: int, weights: str, work: Path) -> dict[str,
     thaw.finetune(thaw.Dataset.open(data), recipe, runs, watch=Silent())
     seconds = time.perf_counter() - started
     folder = RunFolder(runs / "train-1")
-    figures = json.loads(folder.evaluation.read_text())["test"]["metrics"]
-    return {"set": data.stem, "recipe": name, "seed": seed, "accuracy": figures["accuracy"], "seconds": seconds}
+    figures = json.loads(folder.evaluation.read_text())["test"]["overall"]
+    return {
+        "set": data.stem,
+        "recipe": name,
+        "seed": seed,
+        "accuracy": figures["accuracy"]["value"],
+        "seconds": seconds,
+    }
 
 
 def table(rows: list[dict[str, object]]) -> str:

@@ -25,13 +25,12 @@ from thaw.classifier.classifier import Classifier, outputs_of
 from thaw.classifier.head import Head
 from thaw.data.dataset import Dataset
 from thaw.data.prepare import Prepared, prepare
-from thaw.evaluation.evaluate import evaluate_stored
 from thaw.features.extract import Shelf
 from thaw.features.store import FeatureStore
 from thaw.progress import Silent
 from thaw.recipe import Engine, Phase, Recipe
 from thaw.run_folder import cache_folder
-from thaw.training.fit import FitSettings, PhaseSources, Watch, fit
+from thaw.training.fit import FitSettings, PhaseSources, Watch, fit, outputs_at
 from thaw.training.phases import PhaseReader, phase_inputs
 from thaw.training.sources import Source, StoredSource
 
@@ -79,8 +78,8 @@ def accuracy(recipe: Recipe, prepared: Prepared, backbone: Backbone, engine: Eng
         fit(classifier, recipe.phases, sources_of, settings, Watch(lambda *_: None, print))
     final = reader.final_sources([phase.name for phase in recipe.phases])
     assert final is not None
-    position, _, test = final
-    result = evaluate_stored(classifier, position, test).evaluation.metrics.accuracy
+    outputs = outputs_at(classifier, final.position, final.test, "fp32")
+    result = float((outputs.probabilities.argmax(axis=1) == outputs.targets).mean())
     backbone.load_state_dict(before)
     return result
 

@@ -66,7 +66,7 @@ def _train(images: Path, name: str, recipe: Recipe, runs: Path, watch: Watcher) 
     return Start(
         name,
         tuple(_best_of(run, phase) for phase in recipe.phases),
-        float(evaluation["test"]["metrics"]["accuracy"]),
+        float(evaluation["test"]["overall"]["accuracy"]["value"]),
     )
 
 

@@ -12,12 +12,15 @@ import numpy as np
 from thaw.backbones.timm_backbone import build
 from thaw.classifier.bundle import write_bundle
 from thaw.classifier.classifier import Classifier, outputs_of
+from thaw.classifier.familiar import MOST_KEPT
 from thaw.classifier.head import Head
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.data.prepare import Prepared, prepare
 from thaw.device import choose_device, derive_seed
-from thaw.evaluation.evaluate import LARGEST_GAP, Evaluation, evaluate_rows, evaluate_stored, gap_to_files
+from thaw.evaluation.evaluate import LARGEST_GAP, gap_to_files, groups_among
+from thaw.evaluation.records import write_records
+from thaw.evaluation.settle import Sets, outputs_of_rows, settle
 from thaw.features.extract import Shelf
 from thaw.planning.choosing import choose_backbone
 from thaw.planning.costs import GIB, Forecast
@@ -27,7 +30,7 @@ from thaw.progress import Watcher
 from thaw.recipe import Recipe
 from thaw.report import augmentations, model_card, summary
 from thaw.run_folder import RunFolder, cache_folder
-from thaw.training.fit import FitSettings, PhaseSources, Watch, fit
+from thaw.training.fit import FitSettings, Outputs, PhaseSources, Watch, fit, outputs_at
 from thaw.training.history import EpochRecord
 from thaw.training.loss import balanced_weights
 from thaw.training.phases import PhaseReader, phase_inputs
@@ -182,7 +185,10 @@ def finish(
     val = manifest.indices("val")
     chosen = np.linspace(0, len(val) - 1, min(GOLDEN_IMAGES, len(val))).astype(int)
     golden = [manifest.file(int(row)) for row in val[chosen]]
-    results = _evaluate(run, reader, {record.phase for record in records}, chosen, golden, watch)
+    outputs = _outputs(run, reader, {record.phase for record in records}, chosen, golden, watch)
+    settled = settle(classifier, outputs, run.recipe.decide, run.recipe.seed)
+    write_records(classifier, manifest, settled.sets, run.folder.predictions)
+    results = settled.evaluations
     card = model_card.write(classifier, run.recipe, manifest, results)
     if not run.folder.model.exists():
         write_bundle(classifier, run.folder.model, golden, card)
@@ -196,7 +202,13 @@ def finish(
         epochs=tuple(sum(record.phase == name for record in records) for name in names),
     )
     run.folder.write_plan({**saved, "actual": asdict(spent)})
-    run.folder.write_evaluation({split: asdict(result) for split, result in results.items()})
+    run.folder.write_evaluation(
+        {
+            **{split: asdict(result) for split, result in results.items()},
+            "calibration": asdict(settled.calibration),
+            "decision": classifier.decision.to_json(),
+        }
+    )
     summary.show_results(run.folder, results, watch)
     summary.show_times(Forecast.from_json(saved["predicted"]), spent, watch)
 
@@ -222,24 +234,32 @@ def _write_plan(asked: Recipe, decided: Plan, prepared: Prepared, folder: RunFol
     folder.write_plan({"asked": asked.model_dump(mode="json"), **decided.to_json()})
 
 
-def _evaluate(
+def _outputs(
     run: Run, reader: PhaseReader, trained: set[str], chosen: np.ndarray, golden: Sequence[Path], watch: Watcher
-) -> dict[str, Evaluation]:
-    """Metrics on validation and test: from stored features where they give what the shipped classifier gives."""
-    manifest, classifier = run.prepared.manifest, run.classifier
+) -> Sets:
+    """What the classifier makes of every image: from stored features where they give what the bundle would give."""
+    prepared, classifier = run.prepared, run.classifier
+    manifest = prepared.manifest
     splits = [split for split in ("val", "test") if len(manifest.indices(split))]
+    groups = {split: groups_among(manifest, manifest.indices(split), prepared.alike) for split in splits}
     if final := reader.final_sources(trained):
-        position, *sources = final
-        stored = [evaluate_stored(classifier, position, source) for source in sources if len(source)]
-        gap = gap_to_files(classifier, stored[0].probabilities[chosen], golden)
+        stored = {
+            name: outputs_at(classifier, final.position, source, "fp32")
+            for name, source in (("train", final.train), ("val", final.val), ("test", final.test))
+            if len(source)
+        }
+        gap = gap_to_files(classifier, stored["val"].probabilities[chosen], golden)
         if gap <= LARGEST_GAP:
             watch.say(
                 f"evaluated from stored features; on {len(golden)} golden images they give what the bundle gives to "
                 f"within {gap:.2g} of probability"
             )
-            return {split: item.evaluation for split, item in zip(splits, stored, strict=True)}
-        watch.say(f"stored features are off by {gap:.2g} of probability: evaluating from the files instead")
-    return {
-        split: evaluate_rows(classifier, manifest, manifest.indices(split), watch.bar(f"evaluate {split}"))
-        for split in splits
-    }
+            return Sets(stored.pop("train"), stored, groups)
+        watch.say(f"stored features are off by {gap:.2g} of probability: evaluating from the images instead")
+
+    def seen(split: str, rows: np.ndarray) -> Outputs:
+        return outputs_of_rows(classifier, manifest, prepared.pixels, rows, watch.bar(f"evaluate {split}"))
+
+    train = manifest.indices("train")
+    sample = train[np.linspace(0, len(train) - 1, min(MOST_KEPT, len(train))).astype(int)]
+    return Sets(seen("train", sample), {split: seen(split, manifest.indices(split)) for split in splits}, groups)

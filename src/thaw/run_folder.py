@@ -86,6 +86,16 @@ class RunFolder:
         return self.path / "evaluation.json"
 
     @property
+    def predictions(self) -> Path:
+        """What the finished classifier said of each image of validation and test, Parquet."""
+        return self.path / "predictions.parquet"
+
+    @property
+    def report(self) -> Path:
+        """The page that tells all of it: one HTML file that needs no network."""
+        return self.path / "report.html"
+
+    @property
     def model(self) -> Path:
         """The bundle."""
         return self.path / "model"

@@ -26,11 +26,11 @@ def test_confusion_and_classes_agree_with_the_accuracy(trained: RunFolder, image
     classifier = load(trained.path)
     result = evaluate(classifier, Dataset.open(images))
     right = sum(result.confusion[index][index] for index in range(3))
-    assert result.metrics.accuracy == pytest.approx(right / 36)
+    assert result.overall.accuracy.value == pytest.approx(right / 36)
     assert [item.name for item in result.per_class] == list(classifier.classes)
     for index, item in enumerate(result.per_class):
         assert item.images == sum(result.confusion[index]) == 12
-        assert item.recall == pytest.approx(result.confusion[index][index] / 12)
+        assert item.figures.recall and item.figures.recall.value == pytest.approx(result.confusion[index][index] / 12)
 
 
 def test_a_set_that_lacks_a_class_keeps_the_order_of_the_classifier(

@@ -31,7 +31,7 @@ def test_the_bundle_repeats_the_evaluation_that_the_run_wrote_down(trained: RunF
     files = [manifest.file(int(row)) for row in manifest.indices("test")]
     truth = [file.parent.name for file in files]
     right = np.mean([row.label == name for row, name in zip(classifier.predict(files), truth, strict=True)])
-    assert right == pytest.approx(written["metrics"]["accuracy"])
+    assert right == pytest.approx(written["overall"]["accuracy"]["value"])
     assert evaluate(classifier, Dataset.open(images)).images == len(manifest)
 
 
@@ -73,7 +73,7 @@ def test_a_bundle_that_was_tampered_with_is_refused_with_the_file_named(name: st
 
 def test_weights_that_give_other_probabilities_than_the_golden_ones_are_not_certified(bundle: Path) -> None:
     tensors = load_file(bundle / "model.safetensors")
-    tensors = {name: value * 1.05 if value.is_floating_point() else value for name, value in tensors.items()}
+    tensors = {name: value * 2 if value.is_floating_point() else value for name, value in tensors.items()}
     save_file(tensors, bundle / "model.safetensors")
     sums = [line.split("  ") for line in (bundle / "SHA256SUMS").read_text().splitlines()]
     anew = [(hashlib.sha256((bundle / name).read_bytes()).hexdigest(), name) for _, name in sums]

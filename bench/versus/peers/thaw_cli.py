@@ -118,7 +118,7 @@ def main() -> None:
         read_times(first, outcome)
         results = json.loads((first.folder / "evaluation.json").read_text(encoding="utf-8"))
         outcome.val_accuracy, outcome.test_accuracy = (
-            results[split]["metrics"]["accuracy"] for split in ("val", "test")
+            results[split]["overall"]["accuracy"]["value"] for split in ("val", "test")
         )
         outcome.extra["cache_mb"] = round(sum(f.stat().st_blocks * 512 for f in work.glob("cache/**/*")) / 1e6)
         plan = json.loads((first.folder / "plan.json").read_text(encoding="utf-8"))

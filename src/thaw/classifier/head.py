@@ -43,8 +43,8 @@ class Head(nn.Module):
         last = self.layers[-1]
         assert isinstance(last, nn.Linear)
         with torch.no_grad():
-            last.weight /= temperature
-            last.bias /= temperature
+            last.weight.div_(temperature)
+            last.bias.div_(temperature)
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits (N, outputs) of features (N, width)."""

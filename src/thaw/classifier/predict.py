@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,13 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from thaw.classifier.classifier import Classifier
-from thaw.classifier.predictor import BATCH, Predictor
+from thaw.classifier.predictor import BATCH, Answers, Predictor
 from thaw.data.decode import decode
 from thaw.device import worker_count
 from thaw.errors import UnreadableImage
 from thaw.features.engines import REFERENCE
 
-THRESHOLD = 0.5
 AHEAD = 2
 """Batches that are being read while one is classified: with two, a slow file does not let the engine wait."""
 
@@ -28,9 +27,10 @@ AHEAD = 2
 class Prediction:
     """What the classifier says about one file.
 
-    `status` is "ok", or "error" with its `reason` and nothing else. `labels` holds the one label, or for multilabel
-    every label at 0.5 or more. `confidence` is the probability of the label, or of the least sure decision.
-    `probabilities` are in class order, 0..1.
+    `status` is "ok", or "error" with its `reason` and nothing else. `labels` holds the one label that the classifier's
+    decision gives, or for multilabel all of them. `confidence` is the probability of the label, or of the least sure of
+    them. `probabilities` are in class order, 0..1. `candidates` are the classes that the image may have, where the
+    classifier knows that; `unlike` says that the image is unlike any that it was trained on.
     """
 
     path: Path
@@ -39,6 +39,15 @@ class Prediction:
     labels: tuple[str, ...] = ()
     confidence: float = float("nan")
     probabilities: tuple[float, ...] = ()
+    candidates: tuple[str, ...] = ()
+    unlike: bool = False
+
+    @property
+    def review(self) -> str:
+        """Why a person should look at the image: unlike, or unsure with the candidates; empty where none needs to."""
+        if self.unlike:
+            return "unlike"
+        return f"unsure: {'|'.join(self.candidates)}" if len(self.candidates) > 1 else ""
 
     @property
     def label(self) -> str:
@@ -56,12 +65,10 @@ def predict_files(
     predictor = predictor or Predictor(classifier, REFERENCE, classifier.device)
     with closing(read_files(classifier, files, batch_size)) as batches:
         for batch in batches:
-            probabilities = iter(predictor.probabilities(batch.pixels) if len(batch.pixels) else ())
+            readable = [file for file, reason in zip(batch.files, batch.reasons, strict=True) if reason is None]
+            decided = iter(decide(classifier, readable, predictor.answers(batch.pixels)) if readable else ())
             for file, reason in zip(batch.files, batch.reasons, strict=True):
-                if reason is None:
-                    yield _decide(classifier, file, next(probabilities))
-                else:
-                    yield Prediction(file, "error", reason)
+                yield next(decided) if reason is None else Prediction(file, "error", reason)
 
 
 @dataclass(frozen=True)
@@ -110,11 +117,24 @@ def _read(classifier: Classifier, file: Path, row: np.ndarray) -> str | None:
     return None
 
 
-def _decide(classifier: Classifier, file: Path, row: np.ndarray) -> Prediction:
-    if classifier.task == "multilabel":
-        labels = tuple(name for name, value in zip(classifier.classes, row, strict=True) if value >= THRESHOLD)
-        confidence = float(np.maximum(row, 1.0 - row).min())
-    else:
-        labels = (classifier.classes[int(row.argmax())],)
-        confidence = float(row.max())
-    return Prediction(file, "ok", "", labels, confidence, tuple(row.tolist()))
+def decide(classifier: Classifier, files: Sequence[Path], answers: Answers) -> list[Prediction]:
+    """Predictions for N files from what the network said of them."""
+    familiar, classes = classifier.familiar, classifier.classes
+    chosen = classifier.decision.labels(answers.probabilities, classifier.task)
+    likely = familiar.candidates(answers.probabilities) if familiar else np.zeros_like(chosen)
+    unlike = familiar.is_unlike(answers.features) if familiar else np.zeros(len(files), bool)
+    found = []
+    for file, row, given, may, is_unlike in zip(files, answers.probabilities, chosen, likely, unlike, strict=True):
+        sure = np.where(given, row, 1.0 - row).min() if classifier.task == "multilabel" else row[given.argmax()]
+        found.append(
+            Prediction(
+                path=file,
+                status="ok",
+                labels=tuple(classes[index] for index in np.flatnonzero(given)),
+                confidence=float(sure),
+                probabilities=tuple(row.tolist()),
+                candidates=tuple(classes[index] for index in np.flatnonzero(may)),
+                unlike=bool(is_unlike),
+            )
+        )
+    return found

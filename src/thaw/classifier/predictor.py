@@ -31,6 +31,14 @@ LARGEST_GAP = 0.01
 """Probability by which an engine may differ from fp32 PyTorch on images of the user's own."""
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What the network says of N images: pooled features (N, W) and probabilities (N, C), both float32."""
+
+    features: np.ndarray
+    probabilities: np.ndarray
+
+
 class Predictor:
     """Runs the backbone through one engine, and the head on its pooled features in fp32 PyTorch."""
 
@@ -49,9 +57,14 @@ class Predictor:
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """Probabilities (N, classes) float32 for pixels (N, S, S, 3) uint8 0..255."""
+        return self.answers(pixels).probabilities
+
+    def answers(self, pixels: np.ndarray) -> Answers:
+        """Features and probabilities for pixels (N, S, S, 3) uint8 0..255."""
         with torch.inference_mode():
-            logits = self.classifier.head(self.features(pixels))
-            return self.classifier.probabilities(logits).cpu().numpy()
+            features = self.features(pixels)
+            probabilities = self.classifier.probabilities(self.classifier.head(features))
+            return Answers(features.float().cpu().numpy(), probabilities.cpu().numpy())
 
     def features(self, pixels: np.ndarray) -> torch.Tensor:
         """Pooled features (N, width) float32 on the device for pixels (N, S, S, 3) uint8 0..255."""

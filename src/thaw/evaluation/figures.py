@@ -2,8 +2,8 @@
 
 Each figure is a function of weighted images, defined once: weights of one give the figure itself, and weights drawn
 anew give its interval, by the bootstrap over images or over the groups that they come in (Efron 1979; for groups the
-cluster bootstrap, Davison and Hinkley 1997, section 3.8). Shares of images without groups have Wilson's interval (1927),
-which stays honest for few images and for shares near one.
+cluster bootstrap, Davison and Hinkley 1997, section 3.8). Shares of images without groups have Wilson's interval
+(1927), which stays honest for few images and for shares near one.
 """
 
 from __future__ import annotations
@@ -109,9 +109,7 @@ def per_class(scored: Scored, seed: int = 0) -> tuple[ClassFigures, ...]:
     for index in range(truth.shape[1]):
         of, called = int(truth[:, index].sum()), int(predicted[:, index].sum())
         sizes = {"precision": called}
-        figures = {
-            name: _estimate(values[:, place, index], sizes.get(name, of)) for place, name in enumerate(names)
-        }
+        figures = {name: _estimate(values[:, place, index], sizes.get(name, of)) for place, name in enumerate(names)}
         if scored.groups is None:
             hits = int((truth[:, index] & predicted[:, index]).sum())
             for name, trials in (("precision", called), ("recall", of)):
@@ -236,6 +234,14 @@ def confidence_of(scored: Scored) -> tuple[np.ndarray, np.ndarray]:
         sure = np.where(scored.predicted, scored.probabilities, 1.0 - scored.probabilities)
         return sure.reshape(-1), (scored.truth == scored.predicted).reshape(-1)
     return (scored.probabilities * scored.predicted).sum(axis=1), scored.right
+
+
+def calibration_error(scored: Scored, seed: int = 0) -> Estimate:
+    """Mean distance between confidence and the share of right answers, 0..1 (Guo et al. 2017)."""
+    values = _with_repeats(scored, seed, lambda weights: _calibration_error(scored, weights) / weights.sum(axis=1))
+    found = _estimate(values, 0)
+    assert found is not None
+    return found
 
 
 def _calibration_error(scored: Scored, weights: np.ndarray) -> np.ndarray:

@@ -117,9 +117,7 @@ def outcomes(decision: Decision, classes: Sequence[str], scored: Scored) -> tupl
         def of(flags: np.ndarray, where: np.ndarray, groups: np.ndarray | None = groups) -> Estimate | None:
             return share(flags[where], None if groups is None else groups[where])
 
-        found.append(
-            Outcome(classes[index], threshold, of(called, truth), of(called, ~truth), of(truth, called))
-        )
+        found.append(Outcome(classes[index], threshold, of(called, truth), of(called, ~truth), of(truth, called)))
     return tuple(found)
 
 

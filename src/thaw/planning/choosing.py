@@ -23,6 +23,7 @@ from thaw.data.dataset import Dataset
 from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import Manifest
 from thaw.data.prepare import Prepared, prepare
+from thaw.data.split import groups_of
 from thaw.device import choose_device, derive_seed, worker_count
 from thaw.errors import RecipeError
 from thaw.features.engines import FrozenPart
@@ -30,7 +31,7 @@ from thaw.features.probe import choose_engine, median_seconds
 from thaw.planning import probing
 from thaw.planning.looking import PROBE_IMAGES, Bar, plain_sample, pooled_features
 from thaw.planning.measured import Choice, Decided
-from thaw.planning.probing import Features, groups_of
+from thaw.planning.probing import Features
 from thaw.recipe import Recipe
 from thaw.training.worth import noise_between
 

@@ -14,13 +14,14 @@ import torch
 from thaw.backbones.contract import Backbone
 from thaw.data.manifest import SPLITS, Manifest
 from thaw.data.pixel_store import PixelStore
+from thaw.data.split import groups_of
 from thaw.device import choose_device, worker_count
 from thaw.features.engines import FrozenPart
 from thaw.features.probe import choose_engine
 from thaw.planning import probing
 from thaw.planning.health import Flag, find_flags
 from thaw.planning.looking import PROBE_IMAGES, Bar, plain_sample, pooled_features
-from thaw.planning.probing import Features, LearningCurve, Outlier, Probe, Suspect, groups_of
+from thaw.planning.probing import Features, LearningCurve, Outlier, Probe, Suspect
 from thaw.planning.similarity import SAMPLE, Similarity, measure_similarity
 from thaw.recipe import Recipe
 

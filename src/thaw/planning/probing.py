@@ -6,14 +6,13 @@ Every prediction is made for images that the model was not fitted on, near-dupli
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thaw.data.manifest import Manifest
 from thaw.planning.health import robust_distance
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from thaw.classifier.classifier import Classifier
 from thaw.data.manifest import Manifest
 from thaw.evaluation.evaluate import Evaluation
 from thaw.recipe import Recipe
-from thaw.report.summary import how
+from thaw.report.summary import figure, how, percent
 
 
 def write(classifier: Classifier, recipe: Recipe, manifest: Manifest, results: Mapping[str, Evaluation]) -> str:
@@ -26,7 +26,9 @@ def write(classifier: Classifier, recipe: Recipe, manifest: Manifest, results: M
             f"Input: {facts.pixels.size} x {facts.pixels.size} RGB; trained on {len(manifest.indices('train'))} "
             f"images, validated on {len(manifest.indices('val'))}.",
             "",
-            "| set | images | accuracy | 95 % interval | balanced accuracy | macro F1 | mean AP |",
+            "Figures with 95 % intervals; probabilities are calibrated on validation.",
+            "",
+            "| set | images | accuracy | balanced accuracy | macro F1 | mean AP | calibration error |",
             "| --- | --- | --- | --- | --- | --- | --- |",
             *(_result_row(split, result) for split, result in results.items()),
             "",
@@ -45,11 +47,10 @@ def write(classifier: Classifier, recipe: Recipe, manifest: Manifest, results: M
 
 
 def _result_row(split: str, result: Evaluation) -> str:
-    metrics = result.metrics
+    found = result.overall
     return (
-        f"| {split} | {result.images} | {metrics.accuracy:.1%} | {result.accuracy_low:.1%} to "
-        f"{result.accuracy_high:.1%} | {metrics.balanced_accuracy:.1%} | {metrics.macro_f1:.3f} | "
-        f"{metrics.mean_average_precision:.3f} |"
+        f"| {split} | {result.images} | {percent(found.accuracy)} | {percent(found.balanced_accuracy)} | "
+        f"{figure(found.macro_f1)} | {figure(found.mean_average_precision)} | {percent(found.calibration_error)} |"
     )
 
 
@@ -60,7 +61,8 @@ def _class_table(split: str, result: Evaluation) -> list[str]:
         "| class | images | precision | recall | F1 |",
         "| --- | --- | --- | --- | --- |",
         *(
-            f"| {item.name} | {item.images} | {item.precision:.3f} | {item.recall:.3f} | {item.f1:.3f} |"
+            f"| {item.name} | {item.images} | {figure(item.figures.precision)} | {figure(item.figures.recall)} | "
+            f"{figure(item.figures.f1)} |"
             for item in result.per_class
         ),
         "",

@@ -21,7 +21,7 @@ PARQUET = ".parquet"
 GROUP = 8192
 """Rows in a row group of a Parquet file: 33 MB for 1000 classes."""
 
-_TEXTS = ("path", "status", "reason", "label")
+_TEXTS = ("path", "status", "reason", "label", "review")
 
 
 def header(classes: Sequence[str]) -> tuple[str, ...]:
@@ -33,8 +33,9 @@ def cells(prediction: Prediction, classes: Sequence[str]) -> tuple[str | float |
     """One row under the header; `None` where there is nothing to say."""
     path = str(prediction.path)
     if prediction.status == "error":
-        return (path, "error", prediction.reason, None, None, *[None] * len(classes))
-    return (path, "ok", None, prediction.label, prediction.confidence, *prediction.probabilities)
+        return (path, "error", prediction.reason, None, None, None, *[None] * len(classes))
+    said = (prediction.label, prediction.review or None, prediction.confidence)
+    return (path, "ok", None, *said, *prediction.probabilities)
 
 
 class Format(Protocol):

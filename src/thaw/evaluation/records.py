@@ -1,0 +1,85 @@
+"""predictions.parquet: what the finished classifier said of every image of validation and test, beside the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from thaw import atomic
+from thaw.classifier.classifier import Classifier
+from thaw.data.manifest import Manifest
+from thaw.errors import DataError
+from thaw.evaluation.evaluate import score
+from thaw.evaluation.figures import Scored
+from thaw.evaluation.settle import Sets
+from thaw.recipe import Task
+
+
+@dataclass(frozen=True)
+class Records:
+    """Predictions of one run on one split.
+
+    paths: of N images. classes: in the order of the columns of `scored`.
+    """
+
+    paths: tuple[str, ...]
+    classes: tuple[str, ...]
+    scored: Scored
+
+
+def write_records(classifier: Classifier, manifest: Manifest, sets: Sets, file: Path) -> None:
+    """Write one row an image: path, split, labels, given labels, group, distance, unlike, and each probability."""
+    tables = []
+    for split, outputs in sets.judged.items():
+        rows, groups = manifest.indices(split), sets.groups[split]
+        scored = score(classifier, outputs.probabilities, outputs.targets)
+        paths = manifest.column("path")
+        columns = {
+            "path": pa.array([paths[row] for row in rows]),
+            "split": pa.array([split] * len(rows)),
+            "labels": _labels(scored.truth, classifier.classes),
+            "given": _labels(scored.predicted, classifier.classes),
+            "group": pa.array(np.arange(len(rows)) if groups is None else groups, pa.int64()),
+        }
+        if classifier.familiar:
+            columns["distance"] = pa.array(classifier.familiar.distances(outputs.features), pa.float32())
+            columns["unlike"] = pa.array(classifier.familiar.is_unlike(outputs.features))
+        for index, name in enumerate(classifier.classes):
+            columns[f"p_{name}"] = pa.array(outputs.probabilities[:, index], pa.float32())
+        tables.append(pa.table(columns))
+    table = pa.concat_tables(tables).replace_schema_metadata({"task": classifier.task})
+    stream = pa.BufferOutputStream()
+    pq.write_table(table, stream)
+    atomic.write_bytes(file, stream.getvalue().to_pybytes())
+
+
+def read_records(file: Path, split: str) -> Records:
+    """What `write_records` wrote of one split; raises `DataError` for something else or an empty split."""
+    try:
+        table = pq.read_table(pa.BufferReader(file.read_bytes()))
+        task: Task = table.schema.metadata[b"task"].decode()
+        table = table.filter(pa.compute.equal(table.column("split"), split))
+        classes = tuple(name.removeprefix("p_") for name in table.column_names if name.startswith("p_"))
+        probabilities = np.stack([table.column(f"p_{name}").to_numpy() for name in classes], axis=1)
+        labels, given = (_flags(table.column(name).to_pylist(), classes) for name in ("labels", "given"))
+    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
+        raise DataError(f"{file}: cannot be read as the predictions of a run ({error})") from error
+    if not table.num_rows:
+        raise DataError(f"{file}: has no predictions on {split}")
+    groups = table.column("group").to_numpy()
+    together = groups if len(np.unique(groups)) < len(groups) else None
+    return Records(
+        tuple(table.column("path").to_pylist()), classes, Scored(task, probabilities, labels, given, together)
+    )
+
+
+def _labels(flags: np.ndarray, classes: tuple[str, ...]) -> pa.Array:
+    return pa.array([[classes[index] for index in np.flatnonzero(row)] for row in flags], pa.list_(pa.string()))
+
+
+def _flags(labels: list[list[str]], classes: tuple[str, ...]) -> np.ndarray:
+    return np.array([[name in names for name in classes] for names in labels], dtype=bool).reshape(-1, len(classes))

@@ -1,0 +1,102 @@
+"""What a trained classifier still has to learn from validation: how sure to be, how to decide, and what it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from thaw.classifier.classifier import Classifier
+from thaw.data.manifest import Manifest
+from thaw.data.pixel_store import OnProgress, PixelStore
+from thaw.evaluation.borders import learn_familiar
+from thaw.evaluation.calibration import Calibration, cool, fit_temperature
+from thaw.evaluation.evaluate import Evaluation, evaluate_outputs, score
+from thaw.evaluation.figures import Estimate, calibration_error
+from thaw.evaluation.thresholds import decide
+from thaw.recipe import DecideSettings
+from thaw.training.fit import Outputs
+
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Sets:
+    """What the trained classifier makes of a view of each training image, and of each set as it is.
+
+    judged: the outputs of "val", and of "test" where there is one; groups: which images of it belong together.
+    """
+
+    train: Outputs
+    judged: Mapping[str, Outputs]
+    groups: Mapping[str, np.ndarray | None]
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What came of it: outputs after calibration, figures of each set, and the temperature."""
+
+    sets: Sets
+    evaluations: dict[str, Evaluation]
+    calibration: Calibration
+
+
+def settle(classifier: Classifier, sets: Sets, settings: DecideSettings, seed: int) -> Settled:
+    """Calibrate the classifier, choose its decision and the borders of what it knows, and judge it.
+
+    Changes the classifier. Raises `RecipeError` for a wish that no threshold fulfils.
+    """
+    val, task = sets.judged["val"], classifier.task
+    temperature = fit_temperature(val.probabilities, score(classifier, val.probabilities, val.targets).truth, task)
+    before = _errors(classifier, sets)
+    classifier.head.cool(temperature)
+    sets = replace(
+        sets,
+        train=_cooled(sets.train, temperature, classifier),
+        judged={name: _cooled(outputs, temperature, classifier) for name, outputs in sets.judged.items()},
+    )
+    val = sets.judged["val"]
+    classifier.decision = decide(
+        settings, classifier.classes, score(classifier, val.probabilities, val.targets, sets.groups["val"])
+    )
+    scored = score(classifier, val.probabilities, val.targets, sets.groups["val"])
+    classifier.familiar = learn_familiar(sets.train.features, sets.train.targets, val.features, scored, settings, seed)
+    return Settled(
+        sets=sets,
+        evaluations={
+            name: evaluate_outputs(classifier, outputs, sets.groups[name]) for name, outputs in sets.judged.items()
+        },
+        calibration=Calibration(temperature, len(val.targets), before, _errors(classifier, sets)),
+    )
+
+
+def outputs_of_rows(
+    classifier: Classifier, manifest: Manifest, pixels: PixelStore, rows: np.ndarray, on_progress: OnProgress
+) -> Outputs:
+    """What the classifier makes of rows as they are, through the very path that predicts, in fp32."""
+    from thaw.classifier.predictor import Predictor
+    from thaw.features.engines import REFERENCE
+
+    predictor = Predictor(classifier, REFERENCE, classifier.device)
+    features, probabilities = [], []
+    for start in range(0, len(rows), _BATCH):
+        part = rows[start : start + _BATCH]
+        answers = predictor.answers(np.stack([pixels.plain(int(row)) for row in part]))
+        features.append(answers.features)
+        probabilities.append(answers.probabilities)
+        on_progress(start + len(part), len(rows))
+    return Outputs(np.concatenate(features), np.concatenate(probabilities), manifest.targets()[rows])
+
+
+def _cooled(outputs: Outputs, temperature: float, classifier: Classifier) -> Outputs:
+    cooled = cool(outputs.probabilities, temperature, classifier.task).astype(np.float32)
+    return replace(outputs, probabilities=cooled)
+
+
+def _errors(classifier: Classifier, sets: Sets) -> dict[str, Estimate]:
+    """The calibration error of each set."""
+    return {
+        name: calibration_error(score(classifier, outputs.probabilities, outputs.targets, sets.groups[name]))
+        for name, outputs in sets.judged.items()
+    }
