@@ -53,7 +53,7 @@ def predict_files(classifier: Classifier, files: Iterable[Path], batch_size: int
     with ThreadPoolExecutor(max_workers=worker_count()) as pool:
         current: list[tuple[Path, Future[np.ndarray | str]]] = []
         while True:
-            following = [(file, pool.submit(_read, classifier, file)) for file in islice(remaining, batch_size)]
+            following = [(file, pool.submit(read_pixels, classifier, file)) for file in islice(remaining, batch_size)]
             yield from _classify(classifier, [(file, future.result()) for file, future in current])
             if not following:
                 return
@@ -67,8 +67,8 @@ def predict_pixels(classifier: Classifier, pixels: np.ndarray) -> np.ndarray:
         return classifier.probabilities(logits).cpu().numpy()
 
 
-def _read(classifier: Classifier, file: Path) -> np.ndarray | str:
-    """The plain view of a file, or the reason why there is none."""
+def read_pixels(classifier: Classifier, file: Path) -> np.ndarray | str:
+    """The plain view (S, S, 3) uint8 of a file, or the reason why there is none."""
     spec = classifier.backbone.facts.pixels
     try:
         return spec.crop(decode(file.read_bytes(), classifier.decode, spec).pixels)

@@ -20,7 +20,7 @@ def write_predictions(classifier: Classifier, places: Sequence[Path], out: Path 
 
     The file appears when it is whole. Gives how many images were classified and how many could not be read.
     """
-    files = list(_files(places))
+    files = list(files_at(places))
     if out is None:
         return _write(classifier, files, sys.stdout)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
@@ -35,7 +35,8 @@ def write_predictions(classifier: Classifier, places: Sequence[Path], out: Path 
     return counts
 
 
-def _files(places: Sequence[Path]) -> Iterator[Path]:
+def files_at(places: Sequence[Path]) -> Iterator[Path]:
+    """Files as they are named, and every image in folders; raises `DataError` for a place where there is none."""
     for place in places:
         if place.is_dir():
             found = images_under(place)
