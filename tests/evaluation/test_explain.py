@@ -157,9 +157,16 @@ def test_a_network_in_one_piece_is_watched_as_it_runs() -> None:
         )
 
 
-@pytest.mark.parametrize(("name", "cut"), [("resnet18", "pixels"), ("vit_tiny_patch16_224", None)])
-def test_where_there_is_no_map_the_reason_is_said(name: str, cut: str | None) -> None:
-    with pytest.raises(BackboneError, match="there is no map"):
+@pytest.mark.parametrize(
+    ("name", "cut", "said"),
+    [
+        ("resnet18", "pixels", "no map at or below it in resnet18; take head"),
+        ("vit_tiny_patch16_224", None, "vit_tiny_patch16_224: has no maps"),
+        ("vit_tiny_patch16_224", "head", "vit_tiny_patch16_224: has no maps"),
+    ],
+)
+def test_where_there_is_no_map_the_reason_is_said(name: str, cut: str | None, said: str) -> None:
+    with pytest.raises(BackboneError, match=said):
         class_maps(classifier_of(name, size=224), noise(1, 224), [0], cut)
 
 

@@ -84,16 +84,16 @@ def _module_at(classifier: Classifier, image: np.ndarray, cut: str | None) -> nn
     """The module whose output is looked at, found by watching one image (1, S, S, 3) pass."""
     maps = _maps_on_the_way(classifier, image)
     backbone = classifier.backbone
+    if not maps:
+        raise BackboneError(f"{backbone.facts.architecture}: has no maps (N, C, h, w), so that it cannot show where")
     if cut is None:
-        finer = [found for found in maps if found.side > maps[-1].side]
-        maps = finer or maps
+        reached = [found for found in maps if found.side > maps[-1].side] or maps
     else:
         position = backbone.cut(cut).position
-        maps = [found for found in maps if found.position <= position]
-    if not maps:
-        where = f"cut {cut}: there is no map at or below it; take head" if cut else "there is no map in it"
-        raise BackboneError(f"{backbone.facts.architecture}: {where}, so that nothing can be shown on an image")
-    return maps[-1].module
+        reached = [found for found in maps if found.position <= position]
+    if not reached:
+        raise BackboneError(f"cut {cut}: there is no map at or below it in {backbone.facts.architecture}; take head")
+    return reached[-1].module
 
 
 def _maps_on_the_way(classifier: Classifier, image: np.ndarray) -> list[_Map]:
