@@ -184,3 +184,32 @@ def test_a_plan_is_a_recipe_that_runs_as_it_was_planned(
     assert thaw(monkeypatch, "plan", images, "--recipe", asked, "--out", planned) == 2
     assert "is there already" in capsys.readouterr().err
     assert Recipe.load(planned) == recipe
+
+
+def test_explain_writes_a_picture_for_each_image_and_says_which_class_it_shows(
+    trained: RunFolder,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out, broken = tmp_path / "why", tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    assert thaw(monkeypatch, "explain", trained.path, images / "ok", broken, "--out", out, "--class", "stain") == 0
+    said = capsys.readouterr()
+    assert len(list(out.rglob("*.png"))) == len(said.out.splitlines()) == 12
+    assert all(": stain, " in line for line in said.out.splitlines())
+    assert f"{broken}: not a JPEG" in said.err and "12 pictures written" in said.err and "1 files without" in said.err
+
+
+def test_explain_refuses_a_class_that_is_unknown(
+    trained: RunFolder,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ("explain", trained.path, images, "--out", tmp_path / "why", "--class", "rust")
+    assert thaw(monkeypatch, *words) == 2
+    assert "class 'rust': the classifier does not know it" in capsys.readouterr().err
+    assert not (tmp_path / "why").exists()

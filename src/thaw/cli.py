@@ -243,6 +243,33 @@ def predict(
     print(f"{done} images classified, {failed} could not be read", file=sys.stderr)
 
 
+@app.command()
+def explain(
+    trained: Trained,
+    photos: Annotated[list[Path], typer.Argument(help="Image files, or folders that are searched for them.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures; nothing in it is overwritten.")],
+    class_name: Annotated[
+        str | None, typer.Option("--class", metavar="NAME", help="Show what speaks for this class.", show_default=False)
+    ] = None,
+) -> None:
+    """Show where in each image the classifier sees what speaks for its class: one picture per file.
+
+    Without --class that is the most probable class of each image.
+    """
+    from thaw.pipeline import load
+    from thaw.report.overlays import write_overlays
+    from thaw.report.predictions import files_at
+
+    classifier = load(trained)
+    written = failed = 0
+    for row in write_overlays(classifier, list(files_at(photos)), out, class_name):
+        written += row.status == "ok"
+        failed += row.status == "error"
+        said = f"{row.picture}: {row.label}, {row.probability:.1%}" if row.picture else f"{row.path}: {row.reason}"
+        print(said, file=sys.stdout if row.picture else sys.stderr)
+    print(f"{written} pictures written to {out}, {failed} files without one", file=sys.stderr)
+
+
 networks = typer.Typer(help="The pre-trained networks: listed, and fetched for a machine without internet.")
 app.add_typer(networks, name="models", invoke_without_command=True)
 

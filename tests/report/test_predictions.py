@@ -98,7 +98,17 @@ def test_there_is_a_row_for_each_image_in_order_and_a_reason_where_it_has_no_ans
     assert write(classifier, Asked((photos,), tmp_path / "a.csv")) == (35, 1)
     found = rows(tmp_path / "a.csv")
     assert [row["path"] for row in found] == [str(file) for file in images_under(photos)]
-    assert list(found[0]) == ["path", "status", "reason", "label", "review", "confidence", "p_ok", "p_scratch", "p_stain"]
+    assert list(found[0]) == [
+        "path",
+        "status",
+        "reason",
+        "label",
+        "review",
+        "confidence",
+        "p_ok",
+        "p_scratch",
+        "p_stain",
+    ]
     assert found[TORN]["status"] == "error" and found[TORN]["reason"] and not found[TORN]["p_ok"]
     assert not hidden(tmp_path)
 

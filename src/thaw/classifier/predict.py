@@ -98,6 +98,14 @@ def read_files(classifier: Classifier, files: Iterable[Path], batch_size: int) -
         pool.shutdown(cancel_futures=True)
 
 
+def read_pixels(classifier: Classifier, file: Path) -> np.ndarray | str:
+    """The plain view (S, S, 3) uint8 of a file, or the reason why there is none."""
+    size = classifier.backbone.facts.pixels.size
+    pixels = np.empty((size, size, 3), np.uint8)
+    reason = _read(classifier, file, pixels)
+    return pixels if reason is None else reason
+
+
 def _finished(files: list[Path], pixels: np.ndarray, futures: list[Future[str | None]]) -> Batch:
     """A batch once its files are read, without the rows of those that cannot be."""
     reasons = tuple(future.result() for future in futures)

@@ -75,7 +75,7 @@ class Asked:
 
     def files(self) -> Iterator[Path]:
         """Found one after the other, always in the same order; raises `DataError` where there are none."""
-        return self.shard.of(_files(self.places))
+        return self.shard.of(files_at(self.places))
 
 
 def write_predictions(
@@ -205,7 +205,8 @@ def _skip(files: Iterator[Path], trail: _Trail, done: Done, asked: Asked) -> Non
         )
 
 
-def _files(places: Sequence[Path]) -> Iterator[Path]:
+def files_at(places: Sequence[Path]) -> Iterator[Path]:
+    """Image files, and those in folders, one after the other in a fixed order; raises `DataError` for none."""
     for place in places:
         utf8(str(place))
         if place.is_dir():

@@ -1,0 +1,39 @@
+"""The training images most like an image: cosine similarity of pooled features."""
+
+from __future__ import annotations
+
+import numpy as np
+
+_QUERIES, _BANK = 1024, 8192
+"""Rows compared at a time: 32 MB of similarities, whatever the number of images."""
+
+
+def nearest(features: np.ndarray, bank: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k rows of `bank` (M, W) most like each row of `features` (N, W), by cosine; the most similar first.
+
+    Gives indices (N, k) int64 and similarities (N, k) float32, -1..1; fewer columns where the bank has fewer rows. A
+    row of zeros is 0 like everything. Of equally similar rows the first comes first. Both inputs may be memory-mapped
+    and of any float type: they are read in parts.
+    """
+    columns = min(k, len(bank))
+    indices = np.zeros((len(features), columns), dtype=np.int64)
+    similarities = np.full((len(features), columns), -np.inf, dtype=np.float32)
+    for first in range(0, len(bank), _BANK):
+        part = _unit(bank[first : first + _BANK])
+        numbers = np.arange(first, first + len(part))
+        for start in range(0, len(features), _QUERIES):
+            rows = slice(start, start + _QUERIES)
+            alike = _unit(features[rows]) @ part.T
+            candidates = np.hstack([similarities[rows], alike])
+            known = np.hstack([indices[rows], np.broadcast_to(numbers, alike.shape)])
+            order = np.argsort(-candidates, axis=1, kind="stable")[:, :columns]
+            similarities[rows] = np.take_along_axis(candidates, order, axis=1)
+            indices[rows] = np.take_along_axis(known, order, axis=1)
+    return indices, similarities
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    """Rows (N, W) of length 1, float32; a row of zeros as it is."""
+    values = np.asarray(rows, dtype=np.float32)
+    length = np.linalg.norm(values, axis=1, keepdims=True)
+    return values / np.where(length > 0, length, 1.0)

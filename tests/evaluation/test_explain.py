@@ -1,0 +1,215 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from thaw import demo
+from thaw.backbones.contract import Backbone, Block
+from thaw.backbones.timm_backbone import build
+from thaw.classifier.classifier import Classifier, outputs_of
+from thaw.classifier.head import Head
+from thaw.classifier.predict import predict_pixels, read_pixels
+from thaw.data.dataset import Dataset
+from thaw.data.surfaces import write_surfaces
+from thaw.errors import BackboneError
+from thaw.evaluation.explain import class_maps, randomised_agreement
+from thaw.pipeline import finetune, load
+from thaw.progress import Silent
+from thaw.recipe import DecodeSettings, PreprocessingSettings, Task
+from thaw.run_folder import RunFolder
+
+FAMILIES = [
+    "resnet18",
+    "inception_v3",
+    "legacy_xception",
+    "xception41",
+    "efficientnet_b0",
+    "mobilenetv2_050",
+    "mobilenetv3_small_100",
+    "mobilenetv4_conv_small",
+    "convnext_tiny",
+    "densenet121",
+    "regnety_016",
+]
+SIDE = 128
+
+
+def classifier_of(
+    name: str, task: Task = "multiclass", hidden: tuple[int, ...] = (), size: int = SIDE, weights: str = "random"
+) -> Classifier:
+    """A classifier of three classes (two for binary) whose head tells them apart by random weights."""
+    backbone = build(name, weights, PreprocessingSettings(image_size=size))
+    classes = ("a", "b") if task == "binary" else ("a", "b", "c")
+    head = Head(backbone.facts.width, outputs_of(task, classes), hidden, 0.2, seed=0)
+    last = head.layers[-1]
+    assert isinstance(last, nn.Linear)
+    nn.init.normal_(last.weight, generator=torch.Generator().manual_seed(1))
+    return Classifier(backbone, head, classes, task, DecodeSettings())
+
+
+def noise(count: int, size: int = SIDE) -> np.ndarray:
+    """Images of random squares, which differ from place to place as pixels of noise do not."""
+    squares = np.random.default_rng(0).integers(0, 256, (count, size // 16, size // 16, 3), dtype=np.uint8)
+    return squares.repeat(16, axis=1).repeat(16, axis=2)
+
+
+@pytest.fixture(scope="module")
+def starter() -> Classifier:
+    return classifier_of("starter", weights="published")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_has_maps_at_the_head_and_finer_ones(name: str) -> None:
+    classifier = classifier_of(name)
+    image = noise(1).repeat(3, axis=0)
+    last, finer = (class_maps(classifier, image, [0, 1, 2], cut) for cut in ("head", None))
+    assert last.shape[0] == finer.shape[0] == 3 and last.dtype == finer.dtype == np.float32
+    assert 1 < last.shape[1] < finer.shape[1] <= SIDE // 8
+    for maps in (last, finer):
+        assert maps.min() == 0 and set(maps.max(axis=(1, 2))) in ({1.0}, {0.0, 1.0})
+
+
+def test_a_linear_head_on_average_pooling_gives_the_map_of_zhou(starter: Classifier) -> None:
+    pixels, network = noise(3), starter.backbone.network
+    with torch.no_grad():
+        value = starter.normalise(torch.from_numpy(pixels))
+        value = network.get_submodule("bn2")(
+            network.get_submodule("conv_head")(starter.backbone.run(value, 0, len(starter.backbone.blocks) - 1))
+        )
+        last = starter.head.layers[-1]
+        assert isinstance(last, nn.Linear)
+        by_hand = torch.einsum("nchw,nc->nhw", value, last.weight[[2, 0, 1]]).relu().numpy()
+    by_hand /= by_hand.max(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(class_maps(starter, pixels, [2, 0, 1], "head"), by_hand, atol=1e-4)
+
+
+def test_a_map_belongs_to_its_image_and_its_class(starter: Classifier) -> None:
+    pixels = noise(20)
+    classes = np.arange(20) % 3
+    maps = class_maps(starter, pixels, classes)
+    for index in (0, 15, 16, 19):
+        alone = class_maps(starter, pixels[index : index + 1], classes[index : index + 1])
+        np.testing.assert_allclose(maps[index], alone[0], atol=1e-3)
+    other = class_maps(starter, pixels, (classes + 1) % 3)
+    assert (np.abs(maps - other).max(axis=(1, 2)) > 0.1).all()
+
+
+def test_the_two_sides_of_a_binary_task_share_no_place() -> None:
+    classifier = classifier_of("mobilenetv2_050", "binary")
+    one, zero = (class_maps(classifier, noise(2), [side, side]) for side in (1, 0))
+    assert one.max() == zero.max() == 1
+    assert not ((one > 0) & (zero > 0)).any()
+
+
+def test_a_hidden_head_has_maps_too() -> None:
+    maps = class_maps(classifier_of("mobilenetv2_050", "multilabel", hidden=(16,)), noise(2), [0, 1])
+    assert (maps.max(axis=(1, 2)) == 1).all()
+
+
+def test_a_class_that_nothing_speaks_for_has_an_empty_map() -> None:
+    new = classifier_of("mobilenetv2_050")
+    nn.init.zeros_(new.head.layers[-1].weight)  # type: ignore[arg-type]
+    assert not class_maps(new, noise(1), [0]).any()
+
+
+@pytest.mark.parametrize(("cut", "side"), [("head", 4), ("stages:1", 4), ("stages:3", 8), ("stages:5", 16), (None, 8)])
+def test_a_cut_has_the_resolution_of_what_lies_at_it(starter: Classifier, cut: str | None, side: int) -> None:
+    assert class_maps(starter, noise(1), [0], cut).shape == (1, side, side)
+
+
+def test_pooled_features_below_a_cut_are_passed_over() -> None:
+    classifier = classifier_of("mobilenetv3_small_100")
+    position = classifier.backbone.cut("stages:1").position
+    at_cut = classifier.backbone.run(torch.zeros(1, 3, SIDE, SIDE), 0, position)
+    assert at_cut.shape[2:] == (1, 1)
+    assert class_maps(classifier, noise(1), [0], "stages:1").shape == (1, 4, 4)
+
+
+@pytest.mark.parametrize("cut", [None, "head", "stages:4"])
+def test_weights_gradients_and_modes_stay_as_they_are(cut: str | None) -> None:
+    classifier = classifier_of("mobilenetv2_050", hidden=(8,))
+    classifier.backbone.thaw(classifier.backbone.cut("stages:2"), "train")
+    classifier.train()
+    modes = {name: module.training for name, module in classifier.named_modules()}
+    assert set(modes.values()) == {True, False}
+    learning = {name: value.requires_grad for name, value in classifier.named_parameters()}
+    before = {name: value.clone() for name, value in classifier.state_dict().items()}
+    with torch.no_grad():
+        class_maps(classifier, noise(2), [0, 1], cut)
+        randomised_agreement(classifier, noise(2), [0, 1])
+    assert {name: module.training for name, module in classifier.named_modules()} == modes
+    assert {name: value.requires_grad for name, value in classifier.named_parameters()} == learning
+    assert all(value.grad is None for value in classifier.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in classifier.state_dict().items())
+    assert not any(module._forward_hooks for module in classifier.modules())
+
+
+def test_a_network_in_one_piece_is_watched_as_it_runs() -> None:
+    chained = classifier_of("resnet18")
+    backbone = Backbone(chained.backbone.network, (Block("network", ("",)),), chained.backbone.facts)
+    whole = Classifier(backbone, chained.head, chained.classes, "multiclass", DecodeSettings())
+    assert not whole.backbone.is_divisible
+    for cut in ("head", None):
+        np.testing.assert_array_equal(
+            class_maps(whole, noise(2), [0, 1], cut), class_maps(chained, noise(2), [0, 1], cut)
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "cut", "said"),
+    [
+        ("resnet18", "pixels", "no map at or below it in resnet18; take head"),
+        ("vit_tiny_patch16_224", None, "vit_tiny_patch16_224: has no maps"),
+        ("vit_tiny_patch16_224", "head", "vit_tiny_patch16_224: has no maps"),
+    ],
+)
+def test_where_there_is_no_map_the_reason_is_said(name: str, cut: str | None, said: str) -> None:
+    with pytest.raises(BackboneError, match=said):
+        class_maps(classifier_of(name, size=224), noise(1, 224), [0], cut)
+
+
+def test_an_unknown_cut_is_named(starter: Classifier) -> None:
+    with pytest.raises(BackboneError, match="has no such stage"):
+        class_maps(starter, noise(1), [0], "layer9")
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_the_maps_of_the_demo_find_the_planted_defects_and_hang_on_what_was_learned(tmp_path: Path) -> None:
+    write_surfaces(tmp_path / "images", images_per_class=demo.IMAGES_PER_CLASS)
+    finetune(Dataset.open(tmp_path / "images"), demo.RECIPE, tmp_path / "runs", watch=Silent())
+    classifier = load(RunFolder(tmp_path / "runs" / "train-1").path)
+    planted = [image for image in write_surfaces(tmp_path / "new", images_per_class=20, seed=1) if image.box]
+    pixels = np.stack([read_pixels(classifier, image.file) for image in planted])
+    truth = np.array([classifier.classes.index(image.label) for image in planted])
+    right = predict_pixels(classifier, pixels).argmax(axis=1) == truth
+    assert right.mean() > 0.7
+
+    boxes = boxes_seen(classifier, [image.box for image in planted if image.box])[right]
+    maps = class_maps(classifier, pixels[right], truth[right])
+    hit, chance = hits(maps, boxes, pixels.shape[1])
+    assert chance < 0.3
+    assert hit > 0.85
+
+    assert abs(randomised_agreement(classifier, pixels[:20], truth[:20])) < 0.1
+    assert randomised_agreement(classifier, pixels[:4], truth[:4]) == randomised_agreement(
+        classifier, pixels[:4], truth[:4]
+    )
+
+
+def boxes_seen(classifier: Classifier, boxes: list[tuple[int, int, int, int]]) -> np.ndarray:
+    """Boxes (N, 4) of square images of 160 pixels, in the pixels that the network sees."""
+    spec = classifier.backbone.facts.pixels
+    return np.array(boxes) * spec.scale / 160 - (spec.scale - spec.size) / 2
+
+
+def hits(maps: np.ndarray, boxes: np.ndarray, size: int) -> tuple[float, float]:
+    """Share of maps that are highest in the box widened by half a cell; the share of the area that such boxes take."""
+    cell = size / maps.shape[1]
+    rows, columns = np.unravel_index(maps.reshape(len(maps), -1).argmax(axis=1), maps.shape[1:])
+    right, down = (columns + 0.5) * cell, (rows + 0.5) * cell
+    left, top, end, bottom = np.clip(boxes + np.array([-1, -1, 1, 1]) * cell / 2, 0, size).T
+    inside = (left <= right) & (right <= end) & (top <= down) & (down <= bottom)
+    return float(inside.mean()), float(((end - left) * (bottom - top)).mean()) / size**2
