@@ -254,7 +254,7 @@ def _outputs(
                 f"evaluated from stored features; on {len(golden)} golden images they give what the bundle gives to "
                 f"within {gap:.2g} of probability"
             )
-            return Sets(stored.pop("train"), stored, groups)
+            return Sets(stored.pop("train"), manifest.indices("train"), stored, groups)
         watch.say(f"stored features are off by {gap:.2g} of probability: evaluating from the images instead")
 
     def seen(split: str, rows: np.ndarray) -> Outputs:
@@ -262,4 +262,5 @@ def _outputs(
 
     train = manifest.indices("train")
     sample = train[np.linspace(0, len(train) - 1, min(MOST_KEPT, len(train))).astype(int)]
-    return Sets(seen("train", sample), {split: seen(split, manifest.indices(split)) for split in splits}, groups)
+    judged = {split: seen(split, manifest.indices(split)) for split in splits}
+    return Sets(seen("train", sample), sample, judged, groups)

@@ -10,11 +10,13 @@ from thaw.backbones.contract import Backbone, Block
 from thaw.backbones.timm_backbone import build
 from thaw.classifier.classifier import Classifier, outputs_of
 from thaw.classifier.head import Head
-from thaw.classifier.predict import predict_pixels, read_pixels
+from thaw.classifier.predict import read_pixels
+from thaw.classifier.predictor import Predictor
 from thaw.data.dataset import Dataset
 from thaw.data.surfaces import write_surfaces
 from thaw.errors import BackboneError
 from thaw.evaluation.explain import class_maps, randomised_agreement
+from thaw.features.engines import REFERENCE
 from thaw.pipeline import finetune, load
 from thaw.progress import Silent
 from thaw.recipe import DecodeSettings, PreprocessingSettings, Task
@@ -184,7 +186,7 @@ def test_the_maps_of_the_demo_find_the_planted_defects_and_hang_on_what_was_lear
     planted = [image for image in write_surfaces(tmp_path / "new", images_per_class=20, seed=1) if image.box]
     pixels = np.stack([read_pixels(classifier, image.file) for image in planted])
     truth = np.array([classifier.classes.index(image.label) for image in planted])
-    right = predict_pixels(classifier, pixels).argmax(axis=1) == truth
+    right = Predictor(classifier, REFERENCE, classifier.device).probabilities(pixels).argmax(axis=1) == truth
     assert right.mean() > 0.7
 
     boxes = boxes_seen(classifier, [image.box for image in planted if image.box])[right]

@@ -15,8 +15,12 @@ from thaw.data.manifest import Manifest
 from thaw.errors import DataError
 from thaw.evaluation.evaluate import score
 from thaw.evaluation.figures import Scored
+from thaw.evaluation.neighbours import nearest
 from thaw.evaluation.settle import Sets
 from thaw.recipe import Task
+
+NEAREST = 3
+"""Training images that are named beside each prediction, the most alike first."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,9 @@ class Records:
 
 
 def write_records(classifier: Classifier, manifest: Manifest, sets: Sets, file: Path) -> None:
-    """Write one row an image: path, split, labels, given labels, group, distance, unlike, and each probability."""
+    """Write one row an image: path, split, labels, given labels, group, nearest training images, distance, whether it is
+    unlike them or has several candidates, and each probability.
+    """
     tables = []
     for split, outputs in sets.judged.items():
         rows, groups = manifest.indices(split), sets.groups[split]
@@ -45,7 +51,12 @@ def write_records(classifier: Classifier, manifest: Manifest, sets: Sets, file: 
             "given": _labels(scored.predicted, classifier.classes),
             "group": pa.array(np.arange(len(rows)) if groups is None else groups, pa.int64()),
         }
+        near, _ = nearest(outputs.features, sets.train.features, NEAREST)
+        trained = sets.train_rows[near]
+        columns["nearest"] = pa.array([[paths[row] for row in some] for some in trained], pa.list_(pa.string()))
         if classifier.familiar:
+            several = classifier.familiar.candidates(outputs.probabilities).sum(axis=1) > 1
+            columns["unsure"] = pa.array(several)
             columns["distance"] = pa.array(classifier.familiar.distances(outputs.features), pa.float32())
             columns["unlike"] = pa.array(classifier.familiar.is_unlike(outputs.features))
         for index, name in enumerate(classifier.classes):

@@ -25,10 +25,12 @@ _BATCH = 32
 class Sets:
     """What the trained classifier makes of a view of each training image, and of each set as it is.
 
-    judged: the outputs of "val", and of "test" where there is one; groups: which images of it belong together.
+    train_rows: the rows of the manifest that `train` is of. judged: the outputs of "val", and of "test" where there is
+    one; groups: which images of it belong together.
     """
 
     train: Outputs
+    train_rows: np.ndarray
     judged: Mapping[str, Outputs]
     groups: Mapping[str, np.ndarray | None]
 
