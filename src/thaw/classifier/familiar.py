@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from thaw.classifier.neighbours import nearest
+
 NEIGHBOURS = 5
 MOST_KEPT = 1_000
 """Training images that a bundle remembers by their features."""
-
-_CHUNK = 1024
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,8 @@ class Familiar:
 
 def distances(features: np.ndarray, bank: np.ndarray) -> np.ndarray:
     """Mean cosine distance (N,) to the nearest rows of a bank whose rows have length one."""
-    near = min(NEIGHBOURS, len(bank))
-    known, found = bank.astype(np.float32).T, []
-    for start in range(0, len(features), _CHUNK):
-        alike = unit(features[start : start + _CHUNK]) @ known
-        found.append(1.0 - np.sort(alike, axis=1)[:, -near:].mean(axis=1))
-    return np.concatenate(found) if found else np.zeros(0, np.float32)
+    _, similarities = nearest(features, bank, NEIGHBOURS)
+    return np.asarray(1.0 - similarities.mean(axis=1))
 
 
 def unit(features: np.ndarray) -> np.ndarray:

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 
 from thaw import atomic
 from thaw.classifier.classifier import Classifier
+from thaw.classifier.neighbours import nearest
 from thaw.data.manifest import Manifest
 from thaw.errors import DataError
 from thaw.evaluation.evaluate import score
 from thaw.evaluation.figures import Scored
-from thaw.evaluation.neighbours import nearest
 from thaw.evaluation.settle import Sets
 from thaw.recipe import Task
 
@@ -36,8 +36,8 @@ class Records:
 
 
 def write_records(classifier: Classifier, manifest: Manifest, sets: Sets, file: Path) -> None:
-    """Write one row an image: path, split, labels, given labels, group, nearest training images, distance, whether it is
-    unlike them or has several candidates, and each probability.
+    """Write one row an image: path, split, labels, given labels, group, the nearest training images, distance to them,
+    whether it is unlike them or has several candidates, and each probability.
     """
     tables = []
     for split, outputs in sets.judged.items():
