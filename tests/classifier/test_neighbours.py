@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics.pairwise import cosine_similarity
 
+from thaw.classifier import neighbours
 from thaw.classifier.neighbours import nearest
-from thaw.evaluation import neighbours
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 8), st.integers(1, 6), st.integers(0, 10**6))

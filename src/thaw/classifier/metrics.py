@@ -95,4 +95,4 @@ def wilson(share: float, count: int) -> tuple[float, float]:
     """95 % interval of a share observed over `count` trials (Wilson 1927)."""
     centre = (share + Z95**2 / (2 * count)) / (1 + Z95**2 / count)
     half = Z95 / (1 + Z95**2 / count) * sqrt(share * (1 - share) / count + Z95**2 / (4 * count**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))

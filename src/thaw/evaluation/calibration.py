@@ -14,7 +14,7 @@ from thaw.evaluation.figures import BINS, Estimate, Scored, confidence_of
 from thaw.recipe import Task
 
 COLDEST, HOTTEST = 0.05, 20.0
-_TINY = 1e-12
+_TINY, _SMALLEST = 1e-12, 1e-30
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def fit_temperature(probabilities: np.ndarray, truth: np.ndarray, task: Task) ->
 
 def cool(probabilities: np.ndarray, temperature: float, task: Task) -> np.ndarray:
     """Probabilities (N, C) as they are when the logits are divided by a temperature."""
-    logs = np.log(np.clip(probabilities.astype(np.float64), _TINY, 1.0))
+    logs = np.log(np.clip(probabilities.astype(np.float64), _SMALLEST, 1.0))
     if task == "multilabel":
         odds = (logs - np.log(np.clip(1.0 - probabilities.astype(np.float64), _TINY, 1.0))) / temperature
         return np.asarray(1.0 / (1.0 + np.exp(-odds)))

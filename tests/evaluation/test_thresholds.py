@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thaw.classifier.decision import Decision
+from thaw.errors import RecipeError
+from thaw.evaluation.figures import Scored
+from thaw.evaluation.thresholds import (
+    decide,
+    operating_points,
+    outcomes,
+    threshold_for_precision,
+    threshold_for_recall,
+)
+from thaw.recipe import DecideSettings
+
+SHARES = st.lists(st.tuples(st.floats(0, 1, width=16), st.booleans()), min_size=2, max_size=60)
+
+
+def two_columns(pairs: list[tuple[float, bool]]) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([value for value, _ in pairs]), np.array([flag for _, flag in pairs])
+
+
+@given(SHARES, st.floats(0.01, 1.0))
+def test_the_wanted_recall_is_reached_and_no_higher_threshold_would_do(
+    pairs: list[tuple[float, bool]], wanted: float
+) -> None:
+    probabilities, truth = two_columns(pairs)
+    threshold = threshold_for_recall(probabilities, truth, wanted)
+    if not truth.any():
+        assert threshold is None
+        return
+    assert threshold is not None
+    assert (probabilities[truth] >= threshold).mean() >= wanted - 1e-9
+    higher = probabilities[probabilities > threshold]
+    if len(higher) and (probabilities[truth] > higher.min()).mean() >= wanted:
+        raise AssertionError("a higher threshold finds enough")
+
+
+@given(SHARES, st.floats(0.05, 1.0))
+def test_the_wanted_precision_is_reached_or_said_to_be_out_of_reach(
+    pairs: list[tuple[float, bool]], wanted: float
+) -> None:
+    probabilities, truth = two_columns(pairs)
+    threshold = threshold_for_precision(probabilities, truth, wanted)
+    every = [
+        truth[probabilities >= value].mean() >= wanted and truth[probabilities >= value].any()
+        for value in probabilities
+    ]
+    assert (threshold is not None) == any(every)
+    if threshold is not None:
+        assert truth[probabilities >= threshold].mean() >= wanted
+
+
+def test_a_threshold_is_asked_for_by_class_and_changes_the_labels() -> None:
+    rng = np.random.default_rng(0)
+    defective = rng.random(400) < 0.3
+    p = np.clip(0.3 * defective + rng.normal(0.3, 0.15, 400), 0.01, 0.99)
+    probabilities = np.stack([1 - p, p], axis=1)
+    truth = np.stack([~defective, defective], axis=1)
+    scored = Scored("binary", probabilities, truth, Decision().labels(probabilities, "binary"))
+    decision = decide(DecideSettings(recall="bad=0.99"), ("good", "bad"), scored)
+    (found,) = outcomes(decision, ("good", "bad"), scored)
+    assert found.recall and found.recall.value >= 0.99 and found.false_alarms
+    plain = scored.predicted[:, 1]
+    assert decision.labels(probabilities, "binary")[:, 1].sum() > plain.sum()
+    assert Decision.from_json(decision.to_json()) == decision
+
+
+def test_costs_move_the_label_to_where_a_mistake_is_cheap() -> None:
+    scored = Scored("multiclass", np.array([[0.9, 0.1]]), np.array([[True, False]]), np.array([[True, False]]))
+    decision = decide(DecideSettings(costs="crack>ok=50"), ("ok", "crack"), scored)
+    assert decision.labels(scored.probabilities, "multiclass").tolist() == [[False, True]]
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (DecideSettings(recall="dent=0.9"), "no class 'dent'"),
+        (DecideSettings(costs="ok>dent=3"), "no class 'dent'"),
+        (DecideSettings(costs="ok=3"), "TRUE>PREDICTED=COST"),
+        (DecideSettings(precision="crack=0.9"), "no threshold gives crack a precision of 0.9"),
+    ],
+)
+def test_a_wish_that_cannot_be_met_is_one_sentence(settings: DecideSettings, says: str) -> None:
+    scored = Scored("multiclass", np.array([[0.4, 0.6]]), np.array([[True, False]]), np.array([[False, True]]))
+    with pytest.raises(RecipeError, match=says):
+        decide(settings, ("ok", "crack"), scored)
+
+
+def test_raising_a_threshold_never_finds_more() -> None:
+    rng = np.random.default_rng(1)
+    points = operating_points(rng.random(200), rng.random(200) < 0.5)
+    recalls, alarms = [point.recall for point in points], [point.false_alarms for point in points]
+    assert recalls == sorted(recalls, reverse=True) and alarms == sorted(alarms, reverse=True)
+    assert recalls[0] == alarms[0] == 1.0
