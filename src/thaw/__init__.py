@@ -24,6 +24,8 @@ _HOMES = {
     "Prediction": "thaw.classifier.predict",
     "Recipe": "thaw.recipe",
     "ThawError": "thaw.errors",
+    "compare": "thaw.pipeline",
+    "cross_validate": "thaw.pipeline",
     "evaluate": "thaw.pipeline",
     "finetune": "thaw.pipeline",
     "inspect": "thaw.pipeline",
@@ -39,6 +41,8 @@ __all__ = [
     "Prediction",
     "Recipe",
     "ThawError",
+    "compare",
+    "cross_validate",
     "evaluate",
     "finetune",
     "inspect",
@@ -51,7 +55,7 @@ if TYPE_CHECKING:
     from thaw.classifier.predict import Prediction
     from thaw.data.dataset import Dataset
     from thaw.errors import ThawError
-    from thaw.pipeline import evaluate, finetune, inspect, load, plan
+    from thaw.pipeline import compare, cross_validate, evaluate, finetune, inspect, load, plan
     from thaw.planning.inspection import Inspection
     from thaw.recipe import Phase, Recipe
 

@@ -185,26 +185,52 @@ _add("plan", plan, _signature(_parameter("out", Annotated[Path, _OUT], Path("rec
 @app.command()
 def evaluate(
     trained: Trained,
-    data: Annotated[Path, typer.Argument(help="Folder or table of labelled images.")],
-    out: Annotated[Path | None, typer.Option(help="Write all figures to this JSON file as well.")] = None,
+    data: Annotated[Path | None, typer.Argument(help="Folder or table of labelled images.", show_default=False)] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(help="Instead of DATA: train again on folds of the run's own data.", show_default=False),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="With --folds: how often the folds are dealt.")] = 1,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="With --folds: train the whole recipe, not a head on stored features.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Write all figures to this JSON file as well.", show_default=False)
+    ] = None,
 ) -> None:
-    """Measure a trained classifier on labelled images."""
+    """Measure a trained classifier on labelled images, or its recipe by cross-validation, with 95 % intervals."""
     import json
+    from dataclasses import asdict
 
-    from thaw import atomic
+    from thaw import atomic, pipeline
     from thaw.data.dataset import Dataset
-    from thaw.pipeline import evaluate as measure
-    from thaw.pipeline import load
     from thaw.progress import Terminal
-    from thaw.report.summary import show_evaluation
+    from thaw.report.results import show_evaluation
 
-    classifier = load(trained)
-    dataset = Dataset.open(data, classifier.task, classifier.classes)
-    terminal = Terminal()
-    result = measure(classifier, dataset, terminal)
-    show_evaluation(result, terminal)
+    if (data is None) == (folds is None):
+        raise RecipeError("evaluate: give either DATA to measure on, or --folds K to train again on the run's own data")
+    if folds is not None:
+        found = asdict(pipeline.cross_validate(trained, folds, seeds, whole))
+    else:
+        assert data is not None
+        classifier, terminal = pipeline.load(trained), Terminal()
+        result = pipeline.evaluate(classifier, Dataset.open(data, classifier.task, classifier.classes), terminal)
+        show_evaluation(result, terminal)
+        found = result.to_json()
     if out:
-        atomic.write_text(out, json.dumps(result.to_json(), indent=2) + "\n")
+        atomic.write_text(out, json.dumps(found, indent=2) + "\n")
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="A finished run, such as runs/train-1.")],
+    second: Annotated[Path, typer.Argument(help="Another one over the same images.")],
+    split: Annotated[str, typer.Option(help="test or val.")] = "test",
+) -> None:
+    """Say whether one run is better than another, by the images that both were tested on."""
+    from thaw.pipeline import compare as beside
+
+    beside(first, second, split)
 
 
 @app.command()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
 
-from thaw import atomic, run
+from thaw import atomic, repeated, run
 from thaw.backbones.timm_backbone import build
 from thaw.classifier.bundle import read_bundle
 from thaw.classifier.classifier import Classifier
@@ -15,13 +14,17 @@ from thaw.data.dataset import Dataset
 from thaw.data.pixel_store import PixelStore
 from thaw.device import keep_freed_memory, worker_count
 from thaw.errors import RecipeError
+from thaw.evaluation.compare import Comparison
+from thaw.evaluation.compare import compare as compare_records
 from thaw.evaluation.evaluate import Evaluation, evaluate_rows
+from thaw.evaluation.folds import Repeats
+from thaw.evaluation.records import read_records
 from thaw.planning.inspection import Inspection, inspect_images
 from thaw.planning.plan import Plan
 from thaw.progress import Silent, Terminal, Watcher
 from thaw.recipe import Recipe
-from thaw.report import inspection_page, summary
-from thaw.run_folder import InspectionFolder, bundle_of, cache_folder
+from thaw.report import inspection_page, results, summary
+from thaw.run_folder import InspectionFolder, RunFolder, bundle_of, cache_folder
 
 
 def finetune(
@@ -38,13 +41,8 @@ def finetune(
     """
     keep_freed_memory()
     watch = watch or Terminal()
-    started = time.perf_counter()
     try:
-        this = run.begin(dataset, recipe, Path(runs), resume, watch)
-        reader = run.reader_of(this, watch)
-        records, stopwatch = run.train(this, reader, watch)
-        run.finish(this, reader, records, stopwatch, started, watch)
-        return this.classifier
+        return run.train_once(dataset, recipe, Path(runs), watch, resume).classifier
     finally:
         watch.close()
 
@@ -63,6 +61,33 @@ def evaluate(classifier: Classifier, dataset: Dataset, watch: Watcher | None = N
         return evaluate_rows(classifier, dataset.manifest, np.arange(len(dataset)), watch.bar("evaluate"))
     finally:
         watch.close()
+
+
+def cross_validate(
+    trained: str | Path, folds: int = 5, seeds: int = 1, whole: bool = False, watch: Watcher | None = None
+) -> Repeats:
+    """Figures of every image of a run's data, each tested by a classifier that never saw it, for each seed.
+
+    Without `whole` a linear head on the frozen network is trained each time, from stored features; with it the whole
+    recipe, whose runs are left in the run folder. Raises a `ThawError` in one sentence for what a person can mend.
+    """
+    keep_freed_memory()
+    watch = watch or Terminal()
+    try:
+        found = repeated.cross_validate(RunFolder.at(Path(trained)), folds, seeds, whole, watch)
+        results.show_repeats(found, watch)
+        return found
+    finally:
+        watch.close()
+
+
+def compare(first: str | Path, second: str | Path, split: str = "test", watch: Watcher | None = None) -> Comparison:
+    """Two runs on the images that both were tested on (or validated on, for split val), the second beside the first."""
+    watch = watch or Terminal()
+    runs = [RunFolder.at(Path(path)) for path in (first, second)]
+    found = compare_records(*(read_records(run.predictions, split) for run in runs))
+    results.show_comparison(runs[0].path, runs[1].path, found, watch)
+    return found
 
 
 def inspect(

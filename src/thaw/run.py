@@ -28,7 +28,7 @@ from thaw.planning.plan import Plan, plan_run
 from thaw.planning.resume import check_same_data, check_same_recipe
 from thaw.progress import Watcher
 from thaw.recipe import Recipe
-from thaw.report import augmentations, model_card, summary
+from thaw.report import augmentations, model_card, results, summary
 from thaw.run_folder import RunFolder, cache_folder
 from thaw.training.fit import FitSettings, Outputs, PhaseSources, Watch, fit, outputs_at
 from thaw.training.history import EpochRecord
@@ -76,6 +76,16 @@ class Stopwatch:
         if self._phase is not None:
             self.training[self._phase] = time.perf_counter() - self._since
         self._phase = None
+
+
+def train_once(dataset: Dataset, asked: Recipe | None, runs: Path, watch: Watcher, resume: bool = False) -> Run:
+    """One run from its first image to its bundle."""
+    started = time.perf_counter()
+    this = begin(dataset, asked, runs, resume, watch)
+    reader = reader_of(this, watch)
+    records, stopwatch = train(this, reader, watch)
+    finish(this, reader, records, stopwatch, started, watch)
+    return this
 
 
 def begin(dataset: Dataset, asked: Recipe | None, runs: Path, resume: bool, watch: Watcher) -> Run:
@@ -188,8 +198,8 @@ def finish(
     outputs = _outputs(run, reader, {record.phase for record in records}, chosen, golden, watch)
     settled = settle(classifier, outputs, run.recipe.decide, run.recipe.seed)
     write_records(classifier, manifest, settled.sets, run.folder.predictions)
-    results = settled.evaluations
-    card = model_card.write(classifier, run.recipe, manifest, results)
+    evaluations = settled.evaluations
+    card = model_card.write(classifier, run.recipe, manifest, evaluations)
     if not run.folder.model.exists():
         write_bundle(classifier, run.folder.model, golden, card)
     saved = run.folder.read_plan() or {}
@@ -204,12 +214,12 @@ def finish(
     run.folder.write_plan({**saved, "actual": asdict(spent)})
     run.folder.write_evaluation(
         {
-            **{split: asdict(result) for split, result in results.items()},
+            **{split: asdict(result) for split, result in evaluations.items()},
             "calibration": asdict(settled.calibration),
             "decision": classifier.decision.to_json(),
         }
     )
-    summary.show_results(run.folder, results, watch)
+    results.show_results(run.folder, evaluations, watch)
     summary.show_times(Forecast.from_json(saved["predicted"]), spent, watch)
 
 

@@ -31,6 +31,15 @@ class RunFolder:
         return cls(_next_folder(parent, "train"))
 
     @classmethod
+    def at(cls, path: Path) -> RunFolder:
+        """The finished run at a path; raises `DataError` when there is none."""
+        folder = cls(path)
+        if not folder.is_finished:
+            why = "has not finished; continue it with --resume" if folder.recipe.is_file() else "is no run folder"
+            raise DataError(f"{path}: {why if path.exists() else 'there is no such run'}")
+        return folder
+
+    @classmethod
     def latest_unfinished(cls, parent: Path) -> RunFolder:
         """The newest run under `parent` that did not end; raises `ResumeError` when there is none."""
         folders = sorted(parent.iterdir(), key=_number, reverse=True) if parent.is_dir() else []

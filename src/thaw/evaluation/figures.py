@@ -119,6 +119,19 @@ def per_class(scored: Scored, seed: int = 0) -> tuple[ClassFigures, ...]:
     return tuple(found)
 
 
+def difference(first: Scored, second: Scored, seed: int = 0) -> dict[str, Estimate]:
+    """By how much each figure of `Overall` is higher for the second of two answers to the same images, in one order.
+
+    Both are drawn together, so that what is hard for both tells nothing (paired bootstrap).
+    """
+    values = _with_repeats(first, seed, lambda weights: _overall(second, weights) - _overall(first, weights))
+    found = {}
+    for index, field in enumerate(fields(Overall)):
+        if (estimate := _estimate(values[:, index], 0)) is not None:
+            found[field.name] = estimate
+    return found
+
+
 def share(flags: np.ndarray, groups: np.ndarray | None = None, seed: int = 0) -> Estimate | None:
     """The share of `flags` (N,) bool that hold; `None` of none."""
     if not len(flags):

@@ -8,7 +8,8 @@ from thaw.classifier.classifier import Classifier
 from thaw.data.manifest import Manifest
 from thaw.evaluation.evaluate import Evaluation
 from thaw.recipe import Recipe
-from thaw.report.summary import figure, how, percent
+from thaw.report.results import figure, percent
+from thaw.report.summary import how
 
 
 def write(classifier: Classifier, recipe: Recipe, manifest: Manifest, results: Mapping[str, Evaluation]) -> str:

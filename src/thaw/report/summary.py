@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 
 from thaw.classifier.metrics import Metrics
 from thaw.data.manifest import Manifest
-from thaw.evaluation.evaluate import Evaluation
-from thaw.evaluation.figures import Estimate
 from thaw.planning.costs import Forecast
 from thaw.planning.inspection import Inspection
 from thaw.planning.plan import Plan
 from thaw.progress import Watcher
 from thaw.recipe import Monitor, Phase
 from thaw.report.findings import findings
-from thaw.run_folder import InspectionFolder, RunFolder
+from thaw.run_folder import InspectionFolder
 from thaw.training.history import EpochRecord, best_index
 from thaw.training.worth import PhaseWorth
 
@@ -140,26 +138,6 @@ def show_times(predicted: Forecast, spent: Spent, watch: Watcher) -> None:
     watch.say(f"took {duration(spent.seconds)} from the first image to the bundle")
 
 
-def show_results(run: RunFolder, results: Mapping[str, Evaluation], watch: Watcher) -> None:
-    """The metrics of the finished classifier, and where everything lies."""
-    rows = [
-        (
-            split,
-            f"{result.images}",
-            percent(result.overall.accuracy),
-            percent(result.overall.balanced_accuracy),
-            figure(result.overall.macro_f1),
-            figure(result.overall.mean_average_precision),
-            percent(result.overall.calibration_error),
-        )
-        for split, result in results.items()
-    ]
-    header = ("set", "images", "accuracy", "balanced", "macro F1", "mean AP", "calibration error")
-    watch.table("Result, with 95 % intervals", header, rows)
-    _show_people(results, watch)
-    watch.say(f"run {run.path}, bundle {run.model}")
-
-
 def show_inspection(found: Inspection, folder: InspectionFolder, watch: Watcher) -> None:
     """Images per class, every finding, the labels that look most wrong, and where the pictures are."""
     counts, splits = found.counts(), found.splits
@@ -177,51 +155,6 @@ def show_inspection(found: Inspection, folder: InspectionFolder, watch: Watcher)
         ]
         watch.table("Labels that look most wrong", ("image", "label", "looks like", "probability"), wrong)
     watch.say(f"\npage {folder.page}, all of it as JSON {folder.findings}")
-
-
-def show_evaluation(result: Evaluation, watch: Watcher) -> None:
-    """All figures of one set: overall, per class, and which classes are taken for which."""
-    found = result.overall
-    rows = [(field.name.replace("_", " "), figure(getattr(found, field.name))) for field in fields(found)]
-    watch.table(f"{result.images} images, with 95 % intervals", ("", ""), rows)
-    classes = [
-        (item.name, f"{item.images}", *(figure(getattr(item.figures, field.name)) for field in fields(item.figures)))
-        for item in result.per_class
-    ]
-    watch.table("", ("class", "images", "precision", "recall", "F1", "AP", "AUROC"), classes)
-    if result.confusion:
-        names = [item.name for item in result.per_class]
-        counts = [(name, *map(str, row)) for name, row in zip(names, result.confusion, strict=True)]
-        watch.table("true class in rows, predicted in columns", ("", *names), counts)
-    _show_people({"these images": result}, watch)
-    for path, reason in result.unreadable:
-        watch.say(f"cannot be read, left out: {path}: {reason}")
-
-
-def _show_people(results: Mapping[str, Evaluation], watch: Watcher) -> None:
-    """What thresholds do, and what is left to a person."""
-    for split, result in results.items():
-        for item in result.outcomes:
-            watch.say(
-                f"{split}: from {item.threshold:.3f} on it is {item.class_name}: finds {percent(item.recall)} of them, "
-                f"false alarms {percent(item.false_alarms)}, right {percent(item.precision)}"
-            )
-        if result.for_a_person:
-            person = result.for_a_person
-            watch.say(
-                f"{split}: for a person to look at: {percent(person.unsure)} unsure, {percent(person.unlike)} unlike "
-                f"any training image; of the rest {percent(person.right_of_rest)} right"
-            )
-
-
-def percent(estimate: Estimate | None) -> str:
-    """A share with its interval, as 97.1% (94.8% to 98.6%)."""
-    return "-" if estimate is None else f"{estimate.value:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"
-
-
-def figure(estimate: Estimate | None) -> str:
-    """A figure with its interval, as 0.971 (0.948 to 0.986)."""
-    return "-" if estimate is None else f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
 
 
 def duration(seconds: float) -> str:

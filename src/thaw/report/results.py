@@ -1,0 +1,108 @@
+"""What a person is told of how good a classifier is: figures with their intervals, and comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+
+from thaw.evaluation.compare import Comparison
+from thaw.evaluation.evaluate import Evaluation
+from thaw.evaluation.figures import Estimate
+from thaw.evaluation.folds import Repeats
+from thaw.progress import Watcher
+from thaw.run_folder import RunFolder
+
+
+def show_results(run: RunFolder, results: Mapping[str, Evaluation], watch: Watcher) -> None:
+    """The metrics of the finished classifier, and where everything lies."""
+    rows = [
+        (
+            split,
+            f"{result.images}",
+            percent(result.overall.accuracy),
+            percent(result.overall.balanced_accuracy),
+            figure(result.overall.macro_f1),
+            figure(result.overall.mean_average_precision),
+            percent(result.overall.calibration_error),
+        )
+        for split, result in results.items()
+    ]
+    header = ("set", "images", "accuracy", "balanced", "macro F1", "mean AP", "calibration error")
+    watch.table("Result, with 95 % intervals", header, rows)
+    _show_people(results, watch)
+    watch.say(f"run {run.path}, bundle {run.model}")
+
+
+def show_evaluation(result: Evaluation, watch: Watcher) -> None:
+    """All figures of one set: overall, per class, and which classes are taken for which."""
+    found = result.overall
+    rows = [(field.name.replace("_", " "), figure(getattr(found, field.name))) for field in fields(found)]
+    watch.table(f"{result.images} images, with 95 % intervals", ("", ""), rows)
+    classes = [
+        (item.name, f"{item.images}", *(figure(getattr(item.figures, field.name)) for field in fields(item.figures)))
+        for item in result.per_class
+    ]
+    watch.table("", ("class", "images", "precision", "recall", "F1", "AP", "AUROC"), classes)
+    if result.confusion:
+        names = [item.name for item in result.per_class]
+        counts = [(name, *map(str, row)) for name, row in zip(names, result.confusion, strict=True)]
+        watch.table("true class in rows, predicted in columns", ("", *names), counts)
+    _show_people({"these images": result}, watch)
+    for path, reason in result.unreadable:
+        watch.say(f"cannot be read, left out: {path}: {reason}")
+
+
+def show_repeats(found: Repeats, watch: Watcher) -> None:
+    """Figures for each seed with their intervals, and how far they move from seed to seed."""
+    names = ("accuracy", "balanced_accuracy", "macro_f1")
+    rows = [(f"{seed}", *(percent(getattr(item, name)) for name in names)) for seed, item in enumerate(found.by_seed)]
+    means = []
+    for name in names:
+        move = found.deviation(name)
+        means.append(f"{found.mean(name):.1%}" + ("" if move is None else f" ± {move:.1%}"))
+    rows.append(("mean", *means))
+    title = f"{found.how}: {found.folds} folds of {found.images:,} images, each tested once a seed"
+    watch.table(title, ("seed", "accuracy", "balanced", "macro F1"), rows)
+
+
+def show_comparison(first: Path, second: Path, found: Comparison, watch: Watcher) -> None:
+    """Who is better, by how much, and on what."""
+    watch.say(f"first {first}, second {second}: {found.verdict}")
+    left = f"; {found.left_out} images that only one was tested on are left out" if found.left_out else ""
+    watch.say(
+        f"{found.images:,} images{left}; the first alone is right on {found.only_first}, the second alone on "
+        f"{found.only_second}" + ("" if found.p_value is None else f" (McNemar p = {found.p_value:.3g})")
+    )
+    rows = [
+        (name.replace("_", " "), f"{item.value:+.4f}", f"{item.low:+.4f} to {item.high:+.4f}")
+        for name in ("accuracy", "balanced_accuracy", "macro_f1", "loss")
+        for item in [getattr(found, name)]
+    ]
+    watch.table("second less first", ("", "difference", "95 % interval"), rows)
+
+
+def _show_people(results: Mapping[str, Evaluation], watch: Watcher) -> None:
+    """What thresholds do, and what is left to a person."""
+    for split, result in results.items():
+        for item in result.outcomes:
+            watch.say(
+                f"{split}: from {item.threshold:.3f} on it is {item.class_name}: finds {percent(item.recall)} of them, "
+                f"false alarms {percent(item.false_alarms)}, right {percent(item.precision)}"
+            )
+        if result.for_a_person:
+            person = result.for_a_person
+            watch.say(
+                f"{split}: for a person to look at: {percent(person.unsure)} unsure, {percent(person.unlike)} unlike "
+                f"any training image; of the rest {percent(person.right_of_rest)} right"
+            )
+
+
+def percent(estimate: Estimate | None) -> str:
+    """A share with its interval, as 97.1% (94.8% to 98.6%)."""
+    return "-" if estimate is None else f"{estimate.value:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"
+
+
+def figure(estimate: Estimate | None) -> str:
+    """A figure with its interval, as 0.971 (0.948 to 0.986)."""
+    return "-" if estimate is None else f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
