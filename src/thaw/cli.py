@@ -222,6 +222,25 @@ def evaluate(
 
 
 @app.command()
+def decide(
+    trained: Annotated[Path, typer.Argument(help="A finished run, such as runs/train-1.")],
+    out: Annotated[Path, typer.Option(help="The bundle to write; it must not exist.")],
+    recall: Annotated[str | None, typer.Option(help=_field("decide.recall").description, show_default=False)] = None,
+    precision: Annotated[
+        str | None, typer.Option(help=_field("decide.precision").description, show_default=False)
+    ] = None,
+    costs: Annotated[str | None, typer.Option(help=_field("decide.costs").description, show_default=False)] = None,
+) -> None:
+    """Give a trained classifier another threshold, chosen on validation, and show what it does on test."""
+    from thaw.pipeline import decide as choose
+
+    wishes = {"recall": recall, "precision": precision, "costs": costs}
+    if not any(wishes.values()):
+        raise RecipeError("decide: say what is wanted, such as --recall crack=0.99")
+    choose(trained, Recipe.from_values({"decide": wishes}, where="decide").decide, out)
+
+
+@app.command()
 def compare(
     first: Annotated[Path, typer.Argument(help="A finished run, such as runs/train-1.")],
     second: Annotated[Path, typer.Argument(help="Another one over the same images.")],

@@ -8,7 +8,7 @@ import numpy as np
 
 from thaw import atomic, repeated, run
 from thaw.backbones.timm_backbone import build
-from thaw.classifier.bundle import read_bundle
+from thaw.classifier.bundle import golden_of, read_bundle, write_bundle
 from thaw.classifier.classifier import Classifier
 from thaw.data.dataset import Dataset
 from thaw.data.pixel_store import PixelStore
@@ -19,10 +19,12 @@ from thaw.evaluation.compare import compare as compare_records
 from thaw.evaluation.evaluate import Evaluation, evaluate_rows
 from thaw.evaluation.folds import Repeats
 from thaw.evaluation.records import read_records
+from thaw.evaluation.thresholds import check_wishes, outcomes
+from thaw.evaluation.thresholds import decide as choose_decision
 from thaw.planning.inspection import Inspection, inspect_images
 from thaw.planning.plan import Plan
 from thaw.progress import Silent, Terminal, Watcher
-from thaw.recipe import Recipe
+from thaw.recipe import DecideSettings, Recipe
 from thaw.report import inspection_page, results, summary
 from thaw.run_folder import InspectionFolder, RunFolder, bundle_of, cache_folder
 
@@ -51,6 +53,28 @@ def load(path: str | Path) -> Classifier:
     """The classifier of a finished run or of a bundle."""
     keep_freed_memory()
     return read_bundle(bundle_of(Path(path)))
+
+
+def decide(trained: str | Path, settings: DecideSettings, out: str | Path, watch: Watcher | None = None) -> Classifier:
+    """The classifier of a run with another decision, written as a bundle to `out`; nothing is trained or looked at.
+
+    Thresholds are chosen on the run's predictions on validation, and what they do on test is shown. Raises
+    `RecipeError` for a wish that validation cannot fulfil.
+    """
+    watch, folder = watch or Terminal(), RunFolder.at(Path(trained))
+    classifier = load(folder.path)
+    check_wishes(settings, classifier.classes)
+    decided = choose_decision(settings, classifier.classes, read_records(folder.predictions, "val").scored)
+    if decided.unmet:
+        raise RecipeError("; ".join(decided.unmet))
+    classifier.decision = decided.decision
+    for split in ("val", "test"):
+        scored = read_records(folder.predictions, split).scored
+        results.show_outcomes(split, outcomes(decided.decision, classifier.classes, scored), watch)
+    card = (folder.model / "MODEL_CARD.md").read_text(encoding="utf-8")
+    write_bundle(classifier, Path(out), golden_of(folder.model), f"{card}\nDecision: {decided.decision.reason}.\n")
+    watch.say(f"bundle {out}: {decided.decision.reason}")
+    return classifier
 
 
 def evaluate(classifier: Classifier, dataset: Dataset, watch: Watcher | None = None) -> Evaluation:

@@ -21,6 +21,7 @@ from thaw.device import choose_device, derive_seed
 from thaw.evaluation.evaluate import LARGEST_GAP, gap_to_files, groups_among
 from thaw.evaluation.records import write_records
 from thaw.evaluation.settle import Sets, outputs_of_rows, settle
+from thaw.evaluation.thresholds import check_wishes
 from thaw.features.extract import Shelf
 from thaw.planning.choosing import choose_backbone
 from thaw.planning.costs import GIB, Forecast
@@ -106,6 +107,7 @@ def begin(dataset: Dataset, asked: Recipe | None, runs: Path, resume: bool, watc
         check_same_data(Manifest.read(folder.manifest), prepared.manifest)
         watch.say(f"resuming {folder.path}")
     else:
+        check_wishes(asked.decide, dataset.classes)
         decided, prepared, classifier = decide(dataset, asked, previous, watch)
         folder, recipe = folder or RunFolder.create(runs), decided.recipe
         _write_plan(asked, decided, prepared, folder)
@@ -197,6 +199,8 @@ def finish(
     golden = [manifest.file(int(row)) for row in val[chosen]]
     outputs = _outputs(run, reader, {record.phase for record in records}, chosen, golden, watch)
     settled = settle(classifier, outputs, run.recipe.decide, run.recipe.seed)
+    for line in settled.unmet:
+        watch.say(line)
     write_records(classifier, manifest, settled.sets, run.folder.predictions)
     evaluations = settled.evaluations
     card = model_card.write(classifier, run.recipe, manifest, evaluations)

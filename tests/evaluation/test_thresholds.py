@@ -7,6 +7,7 @@ from thaw.classifier.decision import Decision
 from thaw.errors import RecipeError
 from thaw.evaluation.figures import Scored
 from thaw.evaluation.thresholds import (
+    check_wishes,
     decide,
     operating_points,
     outcomes,
@@ -60,7 +61,7 @@ def test_a_threshold_is_asked_for_by_class_and_changes_the_labels() -> None:
     probabilities = np.stack([1 - p, p], axis=1)
     truth = np.stack([~defective, defective], axis=1)
     scored = Scored("binary", probabilities, truth, Decision().labels(probabilities, "binary"))
-    decision = decide(DecideSettings(recall="bad=0.99"), ("good", "bad"), scored)
+    decision = decide(DecideSettings(recall="bad=0.99"), ("good", "bad"), scored).decision
     (found,) = outcomes(decision, ("good", "bad"), scored)
     assert found.recall and found.recall.value >= 0.99 and found.false_alarms
     plain = scored.predicted[:, 1]
@@ -70,7 +71,7 @@ def test_a_threshold_is_asked_for_by_class_and_changes_the_labels() -> None:
 
 def test_costs_move_the_label_to_where_a_mistake_is_cheap() -> None:
     scored = Scored("multiclass", np.array([[0.9, 0.1]]), np.array([[True, False]]), np.array([[True, False]]))
-    decision = decide(DecideSettings(costs="crack>ok=50"), ("ok", "crack"), scored)
+    decision = decide(DecideSettings(costs="crack>ok=50"), ("ok", "crack"), scored).decision
     assert decision.labels(scored.probabilities, "multiclass").tolist() == [[False, True]]
 
 
@@ -80,13 +81,17 @@ def test_costs_move_the_label_to_where_a_mistake_is_cheap() -> None:
         (DecideSettings(recall="dent=0.9"), "no class 'dent'"),
         (DecideSettings(costs="ok>dent=3"), "no class 'dent'"),
         (DecideSettings(costs="ok=3"), "TRUE>PREDICTED=COST"),
-        (DecideSettings(precision="crack=0.9"), "no threshold gives crack a precision of 0.9"),
     ],
 )
-def test_a_wish_that_cannot_be_met_is_one_sentence(settings: DecideSettings, says: str) -> None:
-    scored = Scored("multiclass", np.array([[0.4, 0.6]]), np.array([[True, False]]), np.array([[False, True]]))
+def test_a_wish_that_cannot_be_understood_is_one_sentence(settings: DecideSettings, says: str) -> None:
     with pytest.raises(RecipeError, match=says):
-        decide(settings, ("ok", "crack"), scored)
+        check_wishes(settings, ("ok", "crack"))
+
+
+def test_a_wish_that_validation_cannot_meet_is_said_and_changes_nothing() -> None:
+    scored = Scored("multiclass", np.array([[0.4, 0.6]]), np.array([[True, False]]), np.array([[False, True]]))
+    found = decide(DecideSettings(precision="crack=0.9"), ("ok", "crack"), scored)
+    assert found.decision == Decision() and "no threshold gives crack a precision of 0.9" in found.unmet[0]
 
 
 def test_raising_a_threshold_never_finds_more() -> None:

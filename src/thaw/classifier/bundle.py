@@ -142,6 +142,13 @@ def certify(classifier: Classifier, folder: Path) -> None:
             raise BundleError(f"{file}: the bundle does not give the probabilities that it was written with")
 
 
+def golden_of(folder: Path) -> list[Path]:
+    """The golden images of a bundle."""
+    record = folder / _GOLDEN / "golden.json"
+    names = [entry["file"] for entry in json.loads(record.read_bytes())] if record.is_file() else []
+    return [folder / _GOLDEN / name for name in names]
+
+
 def _write_golden(classifier: Classifier, folder: Path, golden: Sequence[Path]) -> None:
     folder.mkdir()
     entries = []

@@ -37,17 +37,18 @@ class Sets:
 
 @dataclass(frozen=True)
 class Settled:
-    """What came of it: outputs after calibration, figures of each set, and the temperature."""
+    """What came of it: outputs after calibration, figures of each set, the temperature, and wishes that stay unmet."""
 
     sets: Sets
     evaluations: dict[str, Evaluation]
     calibration: Calibration
+    unmet: tuple[str, ...]
 
 
 def settle(classifier: Classifier, sets: Sets, settings: DecideSettings, seed: int) -> Settled:
     """Calibrate the classifier, choose its decision and the borders of what it knows, and judge it.
 
-    Changes the classifier. Raises `RecipeError` for a wish that no threshold fulfils.
+    Changes the classifier.
     """
     val, task = sets.judged["val"], classifier.task
     temperature = fit_temperature(val.probabilities, score(classifier, val.probabilities, val.targets).truth, task)
@@ -59,9 +60,9 @@ def settle(classifier: Classifier, sets: Sets, settings: DecideSettings, seed: i
         judged={name: _cooled(outputs, temperature, classifier) for name, outputs in sets.judged.items()},
     )
     val = sets.judged["val"]
-    classifier.decision = decide(
-        settings, classifier.classes, score(classifier, val.probabilities, val.targets, sets.groups["val"])
-    )
+    unscored = score(classifier, val.probabilities, val.targets, sets.groups["val"])
+    decided = decide(settings, classifier.classes, unscored)
+    classifier.decision = decided.decision
     scored = score(classifier, val.probabilities, val.targets, sets.groups["val"])
     classifier.familiar = learn_familiar(sets.train.features, sets.train.targets, val.features, scored, settings, seed)
     return Settled(
@@ -70,6 +71,7 @@ def settle(classifier: Classifier, sets: Sets, settings: DecideSettings, seed: i
             name: evaluate_outputs(classifier, outputs, sets.groups[name]) for name, outputs in sets.judged.items()
         },
         calibration=Calibration(temperature, len(val.targets), before, _errors(classifier, sets)),
+        unmet=decided.unmet,
     )
 
 

@@ -41,28 +41,42 @@ class Outcome:
     precision: Estimate | None
 
 
-def decide(settings: DecideSettings, classes: Sequence[str], scored: Scored) -> Decision:
-    """The decision that the settings ask for, chosen on validation.
+@dataclass(frozen=True)
+class Decided:
+    """The decision that came of some wishes, and a sentence for each wish that validation cannot fulfil."""
 
-    Raises `RecipeError` for a class that is not there, or a wish that no threshold fulfils.
-    """
-    wishes = [(name, text) for name, text in (("recall", settings.recall), ("precision", settings.precision)) if text]
+    decision: Decision
+    unmet: tuple[str, ...] = ()
+
+
+def check_wishes(settings: DecideSettings, classes: Sequence[str]) -> None:
+    """Raise `RecipeError` for a wish about a class that is not there, or one that cannot be read."""
     if settings.costs:
-        return Decision(costs=_costs(settings.costs, classes), reason=f"lowest expected cost: {settings.costs}")
-    thresholds, reasons = [], []
-    for kind, text in wishes:
+        _costs(settings.costs, classes)
+    for kind, text in _wishes(settings):
+        _shares(text, kind, classes)
+
+
+def decide(settings: DecideSettings, classes: Sequence[str], scored: Scored) -> Decided:
+    """The decision that the settings ask for, chosen on validation; raises `RecipeError` as `check_wishes` does."""
+    if settings.costs:
+        costs = _costs(settings.costs, classes)
+        return Decided(Decision(costs=costs, reason=f"lowest expected cost: {settings.costs}"))
+    thresholds, reasons, unmet = [], [], []
+    for kind, text in _wishes(settings):
         for name, wanted in _shares(text, kind, classes):
             index = list(classes).index(name)
             pick = threshold_for_recall if kind == "recall" else threshold_for_precision
             threshold = pick(scored.probabilities[:, index], scored.truth[:, index], wanted)
             if threshold is None:
-                raise RecipeError(
-                    f"decide.{kind}: no threshold gives {name} a {kind} of {wanted:g} on validation "
-                    f"({int(scored.truth[:, index].sum())} images of it); ask for less"
+                unmet.append(
+                    f"decide.{kind}: no threshold gives {name} a {kind} of {wanted:g} on validation, which has "
+                    f"{int(scored.truth[:, index].sum())} images of it; {name} is decided as without the wish"
                 )
-            thresholds.append((index, threshold))
-            reasons.append(f"{kind} of {name} at least {wanted:g}")
-    return Decision(tuple(thresholds), reason="; ".join(reasons))
+            else:
+                thresholds.append((index, threshold))
+                reasons.append(f"{kind} of {name} at least {wanted:g}")
+    return Decided(Decision(tuple(thresholds), reason="; ".join(reasons)), tuple(unmet))
 
 
 def threshold_for_recall(probabilities: np.ndarray, truth: np.ndarray, wanted: float) -> float | None:
@@ -119,6 +133,10 @@ def outcomes(decision: Decision, classes: Sequence[str], scored: Scored) -> tupl
 
         found.append(Outcome(classes[index], threshold, of(called, truth), of(called, ~truth), of(truth, called)))
     return tuple(found)
+
+
+def _wishes(settings: DecideSettings) -> list[tuple[str, str]]:
+    return [(kind, text) for kind, text in (("recall", settings.recall), ("precision", settings.precision)) if text]
 
 
 def _shares(text: str, kind: str, classes: Sequence[str]) -> list[tuple[str, float]]:

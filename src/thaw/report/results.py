@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from thaw.evaluation.compare import Comparison
 from thaw.evaluation.evaluate import Evaluation
 from thaw.evaluation.figures import Estimate
 from thaw.evaluation.folds import Repeats
+from thaw.evaluation.thresholds import Outcome
 from thaw.progress import Watcher
 from thaw.run_folder import RunFolder
 
@@ -85,17 +86,22 @@ def show_comparison(first: Path, second: Path, found: Comparison, watch: Watcher
 def _show_people(results: Mapping[str, Evaluation], watch: Watcher) -> None:
     """What thresholds do, and what is left to a person."""
     for split, result in results.items():
-        for item in result.outcomes:
-            watch.say(
-                f"{split}: from {item.threshold:.3f} on it is {item.class_name}: finds {percent(item.recall)} of them, "
-                f"false alarms {percent(item.false_alarms)}, right {percent(item.precision)}"
-            )
+        show_outcomes(split, result.outcomes, watch)
         if result.for_a_person:
             person = result.for_a_person
             watch.say(
                 f"{split}: for a person to look at: {percent(person.unsure)} unsure, {percent(person.unlike)} unlike "
                 f"any training image; of the rest {percent(person.right_of_rest)} right"
             )
+
+
+def show_outcomes(split: str, found: Sequence[Outcome], watch: Watcher) -> None:
+    """What thresholds do on a set."""
+    for item in found:
+        watch.say(
+            f"{split}: from {item.threshold:.3f} on it is {item.class_name}: finds {percent(item.recall)} of them, "
+            f"false alarms {percent(item.false_alarms)}, right {percent(item.precision)}"
+        )
 
 
 def percent(estimate: Estimate | None) -> str:
