@@ -85,10 +85,11 @@ def _classify(classifier: Classifier, read: list[tuple[Path, np.ndarray | str]])
         if isinstance(image, str):
             yield Prediction(file, "error", image)
         else:
-            yield _decide(classifier, file, next(probabilities))
+            yield decide(classifier, file, next(probabilities))
 
 
-def _decide(classifier: Classifier, file: Path, row: np.ndarray) -> Prediction:
+def decide(classifier: Classifier, file: Path, row: np.ndarray) -> Prediction:
+    """What probabilities (classes,) in 0..1 say about a file."""
     if classifier.task == "multilabel":
         labels = tuple(name for name, value in zip(classifier.classes, row, strict=True) if value >= THRESHOLD)
         confidence = float(np.maximum(row, 1.0 - row).min())
