@@ -18,7 +18,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 import thaw
 from thaw.serve import protocol
-from thaw.serve.guard import Door, Guard
+from thaw.serve.guard import FAULT, Door, Guard
 from thaw.serve.limits import Refusal
 from thaw.serve.service import Answer, Service
 
@@ -39,6 +39,7 @@ def create_app(service: Service, door: Door) -> Guard:
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.add_exception_handler(Refusal, partial(_refused, service))
     app.add_exception_handler(HTTPException, partial(_not_handled, service))
+    app.add_exception_handler(Exception, _failed)
     _add_page(app, service, door)
     _add_plain_routes(app, service)
     _add_protocol_routes(app, service)
@@ -168,3 +169,8 @@ def _not_handled(service: Service, _: Request, error: Exception) -> JSONResponse
     service.metrics.refused("not_found" if error.status_code in _SENTENCES else "bad_request")
     sentence = _SENTENCES.get(error.status_code, "the form cannot be read")
     return JSONResponse({"error": sentence}, error.status_code, error.headers)
+
+
+def _failed(_: Request, error: Exception) -> JSONResponse:
+    """A fault; the framework raises it again, and the guard counts and logs it."""
+    return JSONResponse({"error": FAULT}, 500)

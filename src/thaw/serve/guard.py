@@ -28,6 +28,7 @@ OPEN_PATHS = ("/", "/health", "/ready", "/v2/health/live", "/v2/health/ready")
 """What needs no token: probes of an orchestrator, and the page, which asks for the token itself."""
 LINGER_SECONDS = 2.0
 """How long a refused sender is listened to, so that it comes to read why."""
+FAULT = "the server could not answer; its log says why"
 
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -89,7 +90,7 @@ class Guard:
             _LOG.exception("a request failed")
             self._metrics.failed()
             if not reply.status:
-                await reply.refuse(Refusal(500, "error", "the server could not answer; its log says why"), incoming)
+                await reply.refuse(Refusal(500, "fault", FAULT), incoming)
         route = getattr(scope.get("route"), "path", "none")
         self._metrics.answered(route, reply.status, time.perf_counter() - began)
 

@@ -112,7 +112,8 @@ def service_of(path: Path, limits: Limits, name: str | None = None) -> Service:
 def server_for(service: Service, door: Door) -> uvicorn.Server:
     """A server that is ready to run."""
     limits = service.limits
-    logging.getLogger("thaw.serve").addHandler(logging.StreamHandler())
+    # It writes a line for every form that it cannot read, and anybody can send one.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     config = uvicorn.Config(
         create_app(service, door),
         http=bounded_protocol(limits, service.metrics),

@@ -180,11 +180,12 @@ class Service:
 
     def _explained(self, pixels: np.ndarray, label: str | None) -> bytes:
         assert self._abilities.explain is not None
+        batch = np.stack([pixels])
         if label is None:
-            index = int(self._probabilities(pixels[None])[0].argmax())
+            index = int(self._probabilities(batch)[0].argmax())
         else:
             index = self.classifier.classes.index(label)
-        (heat,) = self._abilities.explain(self.classifier, pixels[None], np.array([index]))
+        (heat,) = self._abilities.explain(self.classifier, batch, np.array([index]))
         return heat_picture(pixels, heat)
 
 

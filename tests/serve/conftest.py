@@ -1,0 +1,65 @@
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from thaw.run_folder import RunFolder
+from thaw.serve.guard import Door
+from thaw.serve.limits import Limits
+from thaw.serve.server import server_for, service_of
+from thaw.serve.service import Service
+
+NAME = "steel"
+Start = Callable[..., AbstractContextManager[str]]
+
+
+@contextmanager
+def running(service: Service, door: Door | None = None) -> Iterator[str]:
+    """The address of a server on a real socket; it is stopped as a signal would stop it."""
+    server = server_for(service, door or Door())
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        while not server.started and thread.is_alive():
+            thread.join(0.02)
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.should_exit = True
+            thread.join(30)
+    assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def bundle(trained: RunFolder) -> Path:
+    return trained.model
+
+
+@pytest.fixture(scope="session")
+def url(bundle: Path) -> Iterator[str]:
+    """A server with bounds small enough to meet in a test."""
+    limits = Limits(batch=4, queue=8, body_bytes=1 << 20, head_seconds=0.6, body_seconds=0.6)
+    with running(service_of(bundle, limits, NAME)) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def photo(images: Path) -> bytes:
+    return (images / "scratch" / "000.png").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def photos(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The same picture in each format that is read."""
+    folder = tmp_path_factory.mktemp("formats")
+    picture = Image.open(images / "scratch" / "000.png").convert("RGB").resize((160, 120))
+    files = {}
+    for kind in ("JPEG", "PNG", "TIFF", "BMP", "WEBP"):
+        picture.save(folder / kind, kind)
+        files[kind] = (folder / kind).read_bytes()
+    return files
