@@ -284,7 +284,6 @@ def _addresses() -> Iterator[Hostile]:
         "/shutdown",
         "/v2/repository/index",
         "/.env",
-        "//",
         "/v2/",
     ):
         for method in ("GET", "POST"):

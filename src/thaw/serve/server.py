@@ -10,6 +10,7 @@ import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def serve(
     limits: Limits,
     token_file: Path | None = None,
     name: str | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = partial(print, flush=True),
 ) -> None:
     """Serve a bundle, or the bundle of a run, until interrupted; what was accepted by then is answered.
 

@@ -181,10 +181,8 @@ class Service:
     def _explained(self, pixels: np.ndarray, label: str | None) -> bytes:
         assert self._abilities.explain is not None
         batch = np.stack([pixels])
-        if label is None:
-            index = int(self._probabilities(batch)[0].argmax())
-        else:
-            index = self.classifier.classes.index(label)
+        classes = self.classifier.classes
+        index = classes.index(label) if label else int(self._probabilities(batch)[0].argmax())
         (heat,) = self._abilities.explain(self.classifier, batch, np.array([index]))
         return heat_picture(pixels, heat)
 
