@@ -109,7 +109,7 @@ def test_what_is_no_picture_is_told_in_a_sentence(url: str, seen: Seen, tmp_path
     seen.page.goto(url)
     seen.page.set_input_files("#file", tmp_path / "notes.png")
     seen.page.wait_for_selector("#note.alarm")
-    assert "not a JPEG" in seen.page.inner_text("#note") and seen.page.is_visible("#invitation")
+    assert "Not a JPEG" in seen.page.inner_text("#note") and seen.page.is_visible("#invitation")
 
 
 def test_a_token_is_asked_for_where_one_is_needed(bundle: Path, images: Path, seen: Seen) -> None:

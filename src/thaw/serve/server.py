@@ -8,9 +8,8 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -55,7 +54,6 @@ def serve(
     limits: Limits,
     token_file: Path | None = None,
     name: str | None = None,
-    say: Callable[[str], None] = partial(print, flush=True),
 ) -> None:
     """Serve a bundle, or the bundle of a run, until interrupted; what was accepted by then is answered.
 
@@ -67,7 +65,7 @@ def serve(
     with listening:
         service = service_of(path, limits, name)
         shown = f"[{address.host}]" if ":" in address.host else address.host
-        say(f"{service.name}: http://{shown}:{listening.getsockname()[1]}/ (Ctrl+C ends)")
+        print(f"{service.name}: http://{shown}:{listening.getsockname()[1]}/ (Ctrl+C ends)", flush=True)
         server_for(service, door).run(sockets=[listening])
 
 
