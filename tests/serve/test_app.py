@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,16 @@ def test_the_protocol_describes_server_and_model(url: str) -> None:
         assert httpx.get(url + path).status_code == 200
     for path in ("/v2/models/other", "/v2/models/other/ready", "/docs", "/redoc", "/openapi.json", "/v2/"):
         assert httpx.get(url + path).status_code == 404
+
+
+def test_a_reply_is_sent_at_once(url: str) -> None:
+    seconds = []
+    with httpx.Client(base_url=url) as client:
+        for _ in range(40):
+            began = time.perf_counter()
+            client.get("/health")
+            seconds.append(time.perf_counter() - began)
+    assert min(seconds[1:]) < 0.03
 
 
 def test_one_bad_image_of_several_is_named(url: str, photo: bytes) -> None:
