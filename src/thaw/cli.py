@@ -315,6 +315,32 @@ def explain(
     print(f"{written} pictures written to {out}, {failed} files without one", file=sys.stderr)
 
 
+@app.command()
+def serve(
+    trained: Trained,
+    host: Annotated[str, typer.Option(help="Where to listen; beyond this machine a token is needed.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")] = 8000,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the token that callers must show; or THAW_TOKEN in the environment.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model in /v2/models/NAME; that of the run.")] = None,
+    batch: Annotated[int, typer.Option(help="Images classified at once, at most.")] = 16,
+    queue: Annotated[int, typer.Option(help="Images accepted and not yet answered, at most; more are refused.")] = 64,
+    body_mb: Annotated[float, typer.Option(help="Megabytes that one request may have.")] = 16.0,
+) -> None:
+    """Answer over HTTP: a page for people, /predict, and the Open Inference Protocol under /v2."""
+    from thaw.errors import ServeError
+
+    try:
+        from thaw.serve.limits import Limits
+        from thaw.serve.server import Address
+        from thaw.serve.server import serve as listen
+    except ModuleNotFoundError as error:
+        raise ServeError(f"thaw serve needs {error.name}: pip install 'thaw-vision[serve]'") from error
+    limits = Limits(batch=batch, queue=queue, body_bytes=int(body_mb * (1 << 20)))
+    listen(trained, Address(host, port), limits, token_file, name)
+
+
 networks = typer.Typer(help="The pre-trained networks: listed, and fetched for a machine without internet.")
 app.add_typer(networks, name="models", invoke_without_command=True)
 

@@ -98,7 +98,13 @@ def read_bundle(folder: Path) -> Classifier:
         _load_weights(classifier, folder)
         classifier.decision = Decision.from_json(own.get("decision"))
         if own.get("familiar"):
-            classifier.familiar = Familiar(bank=load_numpy(folder / _FAMILIAR)["bank"], **own["familiar"])
+            baseline = own["baseline"]
+            classifier.familiar = Familiar(
+                bank=load_numpy(folder / _FAMILIAR)["bank"],
+                **own["familiar"],
+                confidence=baseline["confidence"],
+                shares=tuple(baseline["shares"][name] for name in own["classes"]),
+            )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, ValidationError, RuntimeError) as error:
         raise BundleError(f"{folder}: cannot be loaded: {error}") from error
     return classifier
@@ -234,14 +240,22 @@ def _config(classifier: Classifier, provenance: Mapping[str, Any] | None) -> dic
             "decode": classifier.decode.model_dump(mode="json"),
             "facts": asdict(facts),
             "decision": classifier.decision.to_json(),
-            "familiar": _borders(classifier.familiar),
+            **_known(classifier),
             "provenance": dict(provenance or {}),
         },
     }
 
 
-def _borders(familiar: Familiar | None) -> dict[str, Any] | None:
-    return {"farthest": familiar.farthest, "least": familiar.least} if familiar else None
+def _known(classifier: Classifier) -> dict[str, Any]:
+    """The borders of what the classifier knows, and what validation looked like."""
+    familiar = classifier.familiar
+    if familiar is None:
+        return {"familiar": None, "baseline": None}
+    shares = dict(zip(classifier.classes, familiar.shares, strict=True))
+    return {
+        "familiar": {"farthest": familiar.farthest, "least": familiar.least},
+        "baseline": {"confidence": familiar.confidence, "shares": shares},
+    }
 
 
 def _facts_of(config: Mapping[str, Any]) -> Facts:

@@ -24,12 +24,15 @@ class Familiar:
 
     bank: (M, W) float16, pooled features of training images, each of length one. farthest: mean cosine distance to the
     nearest of them, 0..2, beyond which an image is unlike anything. least: probability from which on a class is a
-    candidate, 0..1; `None` for multilabel, where every label is decided on its own.
+    candidate, 0..1; `None` for multilabel, where every label is decided on its own. confidence and shares: mean
+    confidence on validation, and the share of its images that each class was given to; what drifts departs from them.
     """
 
     bank: np.ndarray
     farthest: float
     least: float | None
+    confidence: float
+    shares: tuple[float, ...]
 
     def distances(self, features: np.ndarray) -> np.ndarray:
         """Mean cosine distance (N,) of pooled features (N, W) to their nearest training images."""

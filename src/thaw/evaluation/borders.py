@@ -8,7 +8,7 @@ import numpy as np
 
 from thaw.classifier.familiar import MOST_KEPT, Familiar, distances, unit
 from thaw.device import derive_seed
-from thaw.evaluation.figures import Estimate, Scored, share
+from thaw.evaluation.figures import Estimate, Scored, confidence_of, share
 from thaw.recipe import DecideSettings
 
 FARTHEST = 2.0
@@ -39,7 +39,14 @@ def learn_familiar(
     """
     bank = unit(train[_kept(train_targets, seed)]).astype(np.float16)
     farthest = conformal(distances(val, bank), settings.familiar, FARTHEST)
-    return Familiar(bank, farthest, least_likely(scored, settings.coverage))
+    sure, _ = confidence_of(scored)
+    return Familiar(
+        bank=bank,
+        farthest=farthest,
+        least=least_likely(scored, settings.coverage),
+        confidence=float(sure.mean()),
+        shares=tuple(scored.predicted.mean(axis=0).tolist()),
+    )
 
 
 def least_likely(scored: Scored, coverage: float) -> float | None:

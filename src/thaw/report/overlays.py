@@ -63,6 +63,11 @@ def overlay(pixels: np.ndarray, class_map: np.ndarray) -> np.ndarray:
     return np.rint((1 - share) * grey[:, :, None] + share * coloured).astype(np.uint8)
 
 
+def as_png(picture: np.ndarray) -> bytes:
+    """An image (S, S, 3) uint8 RGB as the bytes of a PNG file."""
+    return cv2.imencode(".png", picture[:, :, ::-1])[1].tobytes()
+
+
 def write_overlays(
     classifier: Classifier, files: Sequence[Path], folder: Path, class_name: str | None = None
 ) -> Iterator[Overlay]:
@@ -110,7 +115,7 @@ def _write(file: Path, place: Path, picture: np.ndarray, label: str, probability
         return Overlay(file, "error", f"{place} is there already; name another folder")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(place, cv2.imencode(".png", picture[:, :, ::-1])[1].tobytes())
+        atomic.write_bytes(place, as_png(picture))
     except OSError as error:
         return Overlay(file, "error", f"{place} cannot be written: {error.strerror}")
     return Overlay(file, "ok", "", label, probability, place)

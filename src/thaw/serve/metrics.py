@@ -1,0 +1,128 @@
+"""What Prometheus reads: traffic, refusals, waiting, and whether the pictures still look like those of validation."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from thaw.errors import BundleError
+
+WINDOW = 1000
+"""Latest images that the shares and the mean confidence are taken over."""
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What validation looked like: the mean confidence, and the share of images that each class was predicted for."""
+
+    confidence: float
+    shares: Mapping[str, float]
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any]) -> Baseline | None:
+        """The `thaw.baseline` of a bundle's config.json, or `None` where it has none; raises `BundleError`."""
+        values = config["thaw"].get("baseline")
+        if values is None:
+            return None
+        try:
+            shares = {str(name): float(share) for name, share in values["shares"].items()}
+            return cls(float(values["confidence"]), shares)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BundleError("config.json: thaw.baseline needs a confidence and the shares of classes") from error
+
+
+class Metrics:
+    """The figures of one server, in a registry of its own."""
+
+    def __init__(self, classes: Sequence[str], baseline: Baseline | None) -> None:
+        self._registry = CollectorRegistry()
+        self._classes = classes
+        self._baseline = baseline
+        self._lock = Lock()
+        self._latest: deque[tuple[tuple[str, ...], float]] = deque(maxlen=WINDOW)
+        own = self._registry
+        self._requests = Counter("thaw_requests", "Requests answered.", ("route", "status"), registry=own)
+        self._seconds = Histogram(
+            "thaw_request_seconds", "From first to last byte.", ("route",), registry=own, buckets=_SECONDS
+        )
+        self._refusals = Counter("thaw_refusals", "Requests refused.", ("reason",), registry=own)
+        self._errors = Counter("thaw_errors", "Requests that failed by a fault of the server.", registry=own)
+        self._images = Counter("thaw_images", "Images classified.", registry=own)
+        self._predicted = Counter("thaw_predictions", "Images by predicted class.", ("label",), registry=own)
+        self._batches = Histogram("thaw_batch_images", "Images in one batch.", registry=own, buckets=_SIZES)
+        self._queue = Gauge("thaw_queue_images", "Images accepted and not yet answered.", registry=own)
+        self._confidence = Gauge("thaw_recent_confidence", f"Mean over the latest {WINDOW} images.", registry=own)
+        self._shares = Gauge(
+            "thaw_recent_share", f"Share of a class among the latest {WINDOW} images.", ("label",), registry=own
+        )
+        for name in classes:
+            self._predicted.labels(name)
+        if baseline:
+            self._tell_baseline(baseline)
+
+    def watch_queue(self, length: Callable[[], int]) -> None:
+        """Say where the number of waiting images is read."""
+        self._queue.set_function(length)
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        """Count one request."""
+        self._requests.labels(route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def refused(self, reason: str) -> None:
+        """Count one refusal."""
+        self._refusals.labels(reason).inc()
+
+    def failed(self) -> None:
+        """Count one fault of the server."""
+        self._errors.inc()
+
+    def batch(self, images: int) -> None:
+        """Count one batch."""
+        self._batches.observe(images)
+
+    def predicted(self, labels: tuple[str, ...], confidence: float) -> None:
+        """Count one image."""
+        self._images.inc()
+        for label in labels:
+            self._predicted.labels(label).inc()
+        with self._lock:
+            self._latest.append((labels, confidence))
+
+    def text(self) -> bytes:
+        """All figures in the text format of Prometheus."""
+        with self._lock:
+            latest = list(self._latest)
+        if latest:
+            self._tell_recent(latest)
+        return generate_latest(self._registry)
+
+    def _tell_recent(self, latest: list[tuple[tuple[str, ...], float]]) -> None:
+        seen = Tally(label for labels, _ in latest for label in labels)
+        shares = {name: seen[name] / len(latest) for name in self._classes}
+        self._confidence.set(sum(confidence for _, confidence in latest) / len(latest))
+        for name, share in shares.items():
+            self._shares.labels(name).set(share)
+        if self._baseline:
+            expected = self._baseline.shares
+            self._shift.set(sum(abs(share - expected.get(name, 0.0)) for name, share in shares.items()) / 2)
+
+    def _tell_baseline(self, baseline: Baseline) -> None:
+        own = self._registry
+        Gauge("thaw_validation_confidence", "Mean confidence on validation.", registry=own).set(baseline.confidence)
+        shares = Gauge("thaw_validation_share", "Share of a class on validation.", ("label",), registry=own)
+        for name, share in baseline.shares.items():
+            shares.labels(name).set(share)
+        self._shift = Gauge(
+            "thaw_class_shift",
+            "Half the summed difference of shares, recent to validation: 0 the same, 1 nothing in common.",
+            registry=own,
+        )

@@ -1,0 +1,158 @@
+"""From a bundle on disk to a socket that answers."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import logging
+import os
+import re
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import uvicorn
+
+from thaw.classifier.bundle import certify, golden_of, read_bundle
+from thaw.classifier.classifier import Classifier
+from thaw.classifier.predict import read_pixels
+from thaw.classifier.predictor import Predictor, choose_predictor
+from thaw.device import choose_device, keep_freed_memory
+from thaw.errors import ServeError
+from thaw.run_folder import bundle_of, cache_folder
+from thaw.serve.app import create_app
+from thaw.serve.connection import bounded_protocol
+from thaw.serve.guard import Door
+from thaw.serve.limits import Limits
+from thaw.serve.metrics import Baseline
+from thaw.serve.service import Service
+
+TOKEN_VARIABLE = "THAW_TOKEN"
+SHORTEST_TOKEN = 16
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_GRACE_SECONDS = 60
+_IMAGES_A_DAY = 10_000
+"""A server is worth a probe that saves time on so many images."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where to listen; port 0 takes any free one."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def serve(
+    path: Path,
+    address: Address,
+    limits: Limits,
+    token_file: Path | None = None,
+    name: str | None = None,
+) -> None:
+    """Serve a bundle, or the bundle of a run, until interrupted; what was accepted by then is answered.
+
+    Raises `ServeError` where it cannot listen or where anybody could ask without a token, and `BundleError` for a
+    bundle that does not give the probabilities that it was written with.
+    """
+    door = door_for(address, token_file, os.environ)
+    listening = _listen(address)
+    with listening:
+        service = service_of(path, limits, name)
+        shown = f"[{address.host}]" if ":" in address.host else address.host
+        print(f"{service.name}: http://{shown}:{listening.getsockname()[1]}/ (Ctrl+C ends)", flush=True)
+        server_for(service, door).run(sockets=[listening])
+
+
+def door_for(address: Address, token_file: Path | None, environment: Mapping[str, str]) -> Door:
+    """Who may ask; raises `ServeError` where a token is needed and there is none, or where it is not one."""
+    token, source = environment.get(TOKEN_VARIABLE), TOKEN_VARIABLE
+    if token_file:
+        source = str(token_file)
+        try:
+            token = token_file.read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ServeError(f"{source}: the token cannot be read from this file") from error
+    if token is None:
+        if not address.is_loopback:
+            raise ServeError(
+                f"--host {address.host} is open to other machines and needs a token: --token-file FILE, or "
+                f"{TOKEN_VARIABLE} in the environment"
+            )
+        own = f"[{address.host}]" if ":" in address.host else address.host
+        return Door(hosts=(*Door.hosts, own))
+    token = token.strip()
+    if len(token) < SHORTEST_TOKEN or not _TOKEN.fullmatch(token):
+        raise ServeError(
+            f"{source}: a token is {SHORTEST_TOKEN} or more letters, digits and ._~+/=-, such as "
+            "`openssl rand -hex 24` writes"
+        )
+    return Door(token)
+
+
+def service_of(path: Path, limits: Limits, name: str | None = None) -> Service:
+    """The classifier of a run or a bundle, checked on its golden images, as a service."""
+    folder = bundle_of(path)
+    classifier = read_bundle(folder)
+    certify(classifier, folder)
+    config = json.loads((folder / "config.json").read_bytes())
+    whole = folder.resolve()
+    chosen = name or (whole.parent.name if whole.name == "model" else whole.name)
+    if not _NAME.fullmatch(chosen):
+        raise ServeError(f"{chosen}: a name has letters, digits and ._- only; give another with --name")
+    predictor = _quickest(classifier, folder)
+    return Service(classifier, chosen, limits, predictor.answers, baseline=Baseline.read(config))
+
+
+def _quickest(classifier: Classifier, folder: Path) -> Predictor:
+    """The predictor of the fastest engine that agrees with fp32 PyTorch on the golden images; says which and why."""
+    keep_freed_memory()
+    read = [read_pixels(classifier, file) for file in golden_of(folder)]
+    size = classifier.backbone.facts.pixels.size
+    pixels = [image for image in read if isinstance(image, np.ndarray)] or [np.zeros((size, size, 3), np.uint8)]
+    device = choose_device("auto").device
+    chosen = choose_predictor(classifier, "auto", device, np.stack(pixels), _IMAGES_A_DAY, cache_folder())
+    print(f"engine {chosen.predictor.engine}: {chosen.reason}", file=sys.stderr)
+    return chosen.predictor
+
+
+def server_for(service: Service, door: Door) -> uvicorn.Server:
+    """A server that is ready to run."""
+    limits = service.limits
+    # It writes a line for every form that it cannot read, and anybody can send one.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
+    config = uvicorn.Config(
+        create_app(service, door),
+        http=bounded_protocol(limits, service.metrics),
+        ws="none",
+        lifespan="on",
+        log_level="error",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=limits.keep_alive_seconds,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        h11_max_incomplete_event_size=limits.header_bytes,
+    )
+    return uvicorn.Server(config)
+
+
+def _listen(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        return socket.create_server((address.host, address.port), family=family)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ServeError(f"cannot listen on {address.host} port {address.port}: {reason}") from error

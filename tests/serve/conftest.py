@@ -1,0 +1,80 @@
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from thaw.classifier.classifier import Classifier
+from thaw.classifier.familiar import Familiar, distances, unit
+from thaw.classifier.predictor import Predictor
+from thaw.features.engines import REFERENCE
+from thaw.run_folder import RunFolder
+from thaw.serve.guard import Door
+from thaw.serve.limits import Limits
+from thaw.serve.server import server_for, service_of
+from thaw.serve.service import Service
+
+NAME = "steel"
+Start = Callable[..., AbstractContextManager[str]]
+
+
+@contextmanager
+def running(service: Service, door: Door | None = None) -> Iterator[str]:
+    """The address of a server on a real socket; it is stopped as a signal would stop it."""
+    server = server_for(service, door or Door())
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        while not server.started and thread.is_alive():
+            thread.join(0.02)
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.should_exit = True
+            thread.join(30)
+    assert not thread.is_alive()
+
+
+def knowing_only(classifier: Classifier, known: list[np.ndarray], stranger: np.ndarray) -> Familiar:
+    """Borders by which the known images (S, S, 3) uint8 are familiar and the stranger is not."""
+    features = Predictor(classifier, REFERENCE, classifier.device).answers(np.stack([*known, stranger])).features
+    bank = unit(features[:-1])
+    apart = distances(features, bank)
+    assert apart[-1] > apart[:-1].max()
+    border = float((apart[-1] + apart[:-1].max()) / 2)
+    return Familiar(bank, border, None, 0.9, (1 / 3, 1 / 3, 1 / 3))
+
+
+@pytest.fixture(scope="session")
+def bundle(trained: RunFolder) -> Path:
+    return trained.model
+
+
+@pytest.fixture(scope="session")
+def url(bundle: Path) -> Iterator[str]:
+    """A server with bounds small enough to meet in a test."""
+    limits = Limits(batch=4, queue=8, body_bytes=1 << 20, head_seconds=0.6, body_seconds=0.6)
+    with running(service_of(bundle, limits, NAME)) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def photo(images: Path) -> bytes:
+    return (images / "scratch" / "000.png").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def photos(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The same picture in each format that is read."""
+    folder = tmp_path_factory.mktemp("formats")
+    picture = Image.open(images / "scratch" / "000.png").convert("RGB").resize((160, 120))
+    files = {}
+    for kind in ("JPEG", "PNG", "TIFF", "BMP", "WEBP"):
+        picture.save(folder / kind, kind)
+        files[kind] = (folder / kind).read_bytes()
+    return files

@@ -1,0 +1,183 @@
+import base64
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+import thaw
+from tests.serve.conftest import NAME, knowing_only, running
+from thaw.classifier.predictor import Answers
+from thaw.serve.limits import Limits
+from thaw.serve.server import service_of
+from thaw.serve.service import Service
+
+INFER = f"/v2/models/{NAME}/infer"
+
+
+def pixels_of(file: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
+
+
+def infer_body(datatype: str, shape: list[int], data: Any, **more: Any) -> dict[str, Any]:
+    return {"inputs": [{"name": "images", "datatype": datatype, "shape": shape, "data": data}], **more}
+
+
+def test_a_file_gets_the_probabilities_that_prediction_gives(url: str, bundle: Path, images: Path) -> None:
+    classifier = thaw.load(bundle)
+    for file in sorted(images.glob("*/00[0-3].png")):
+        (expected,) = classifier.predict([file])
+        said = httpx.post(f"{url}/predict", content=file.read_bytes()).raise_for_status().json()
+        assert said["label"] == expected.label and said["model"] == NAME
+        assert said["confidence"] == pytest.approx(expected.confidence, abs=1e-5)
+        assert list(said["probabilities"]) == list(classifier.classes)
+        assert list(said["probabilities"].values()) == pytest.approx(list(expected.probabilities), abs=1e-5)
+
+
+def test_a_file_in_a_form_is_the_same_as_a_file(url: str, photos: dict[str, bytes]) -> None:
+    for kind, file in photos.items():
+        plain = httpx.post(f"{url}/predict", content=file).raise_for_status().json()
+        form = httpx.post(f"{url}/predict", files={"file": (f"../../{kind}", file)}).raise_for_status().json()
+        assert form["probabilities"] == pytest.approx(plain["probabilities"], abs=1e-6)
+
+
+def test_the_protocol_takes_files_and_arrays_nested_or_flat_alike(url: str, images: Path) -> None:
+    files = [file.read_bytes() for file in sorted(images.glob("*/001.png"))]
+    arrays = np.stack([pixels_of(file) for file in files])
+    plain = [list(httpx.post(f"{url}/predict", content=file).json()["probabilities"].values()) for file in files]
+    shape = list(arrays.shape)
+    bodies = [
+        infer_body("BYTES", [len(files)], [base64.b64encode(file).decode() for file in files], id="a-1"),
+        infer_body("UINT8", shape, arrays.tolist(), id="a-1"),
+        infer_body("UINT8", shape, arrays.ravel().tolist(), id="a-1", outputs=[{"name": "probabilities"}]),
+    ]
+    for body in bodies:
+        said = httpx.post(url + INFER, json=body).raise_for_status().json()
+        assert (said["model_name"], said["id"]) == (NAME, "a-1")
+        (output,) = said["outputs"]
+        assert (output["name"], output["datatype"], output["shape"]) == ("probabilities", "FP32", [3, 3])
+        np.testing.assert_allclose(np.reshape(output["data"], (3, 3)), plain, atol=1e-5)
+
+
+def test_the_protocol_describes_server_and_model(url: str) -> None:
+    assert httpx.get(f"{url}/v2").json() == {"name": "thaw", "version": thaw.__version__, "extensions": []}
+    model = httpx.get(f"{url}/v2/models/{NAME}").json()
+    assert model["name"] == NAME and model["parameters"]["classes"] == ["ok", "scratch", "stain"]
+    assert model["outputs"] == [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 3]}]
+    for path in ("/health", "/ready", "/v2/health/live", "/v2/health/ready", f"/v2/models/{NAME}/ready"):
+        assert httpx.get(url + path).status_code == 200
+    for path in ("/v2/models/other", "/v2/models/other/ready", "/docs", "/redoc", "/openapi.json", "/v2/"):
+        assert httpx.get(url + path).status_code == 404
+
+
+def test_a_reply_is_sent_at_once(url: str) -> None:
+    seconds = []
+    with httpx.Client(base_url=url) as client:
+        for _ in range(40):
+            began = time.perf_counter()
+            client.get("/health")
+            seconds.append(time.perf_counter() - began)
+    assert min(seconds[1:]) < 0.03
+
+
+def test_one_bad_image_of_several_is_named(url: str, photo: bytes) -> None:
+    data = [base64.b64encode(file).decode() for file in (photo, photo[:200], photo)]
+    said = httpx.post(url + INFER, json=infer_body("BYTES", [3], data))
+    assert said.status_code == 422 and said.json()["error"].startswith("image 1: ")
+
+
+def test_metrics_count_what_was_asked(bundle: Path, photo: bytes) -> None:
+    with running(service_of(bundle, Limits())) as url, httpx.Client(base_url=url) as client:
+        for _ in range(3):
+            client.post("/predict", content=photo).raise_for_status()
+        client.post("/predict", content=b"nothing")
+        text = client.get("/metrics").text
+    assert 'thaw_requests_total{route="/predict",status="200"} 3.0' in text
+    assert 'thaw_refusals_total{reason="unreadable_image"} 1.0' in text
+    assert "thaw_images_total 3.0" in text and "thaw_queue_images 0.0" in text and "thaw_errors_total 0.0" in text
+    assert "thaw_batch_images_count 3.0" in text and "thaw_recent_confidence 0." in text
+
+
+def test_what_a_fault_of_the_server_says_is_in_its_log_and_not_in_its_reply(
+    bundle: Path, photo: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = service_of(bundle, Limits())
+
+    def fail_when_white(pixels: np.ndarray) -> Answers:
+        if pixels.any():
+            raise RuntimeError("/secret/place is broken")
+        return Answers(np.ones((len(pixels), 1024), np.float32), np.full((len(pixels), 3), 1 / 3, np.float32))
+
+    service = Service(plain.classifier, NAME, Limits(), fail_when_white)
+    with running(service) as url:
+        said = httpx.post(f"{url}/predict", content=photo)
+        assert said.status_code == 500 and said.json() == {"error": "the server could not answer; its log says why"}
+        assert "thaw_errors_total 1.0" in httpx.get(f"{url}/metrics").text
+        assert httpx.get(f"{url}/ready").status_code == 200
+    assert "/secret/place" in caplog.text
+
+
+def test_a_server_says_whether_an_image_is_unlike_all_and_shows_where_it_looked(bundle: Path, photo: bytes) -> None:
+    classifier = thaw.load(bundle)
+    classifier.familiar = knowing_only(classifier, [pixels_of(photo)], stranger=np.zeros((64, 64, 3), np.uint8))
+    service = Service(classifier, NAME, Limits())
+    black = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(black, "PNG")
+    with running(service) as url:
+        assert httpx.post(f"{url}/predict", content=black.getvalue()).json()["unlike"] is True
+        assert httpx.post(f"{url}/predict", content=photo).json()["unlike"] is False
+        data = [base64.b64encode(file).decode() for file in (photo, black.getvalue())]
+        outputs = httpx.post(url + INFER, json=infer_body("BYTES", [2], data)).json()["outputs"]
+        assert outputs[1] == {"name": "unlike", "datatype": "BOOL", "shape": [2], "data": [False, True]}
+        for query in ("", "?class=stain"):
+            said = httpx.post(f"{url}/explain{query}", content=photo).raise_for_status()
+            assert said.headers["content-type"] == "image/png"
+            assert Image.open(io.BytesIO(said.content)).size == (64, 64)
+        assert httpx.post(f"{url}/explain?class=nothing", content=photo).status_code == 422
+        assert httpx.post(f"{url}/explain", content=b"nothing").status_code == 422
+
+
+def test_a_classifier_that_cannot_tell_has_no_such_output(bundle: Path, photo: bytes) -> None:
+    classifier = thaw.load(bundle)
+    classifier.familiar = None
+    data = [base64.b64encode(photo).decode()]
+    with running(Service(classifier, NAME, Limits())) as url:
+        assert "unlike" not in httpx.post(f"{url}/predict", content=photo).json()
+        said = httpx.post(url + INFER, json=infer_body("BYTES", [1], data, outputs=[{"name": "unlike"}]))
+        assert said.status_code == 400 and "unlike" in said.json()["error"]
+
+
+def test_replies_carry_the_headers_that_keep_a_browser_safe(url: str, photo: bytes) -> None:
+    page = httpx.get(url)
+    policy = page.headers["content-security-policy"]
+    nonce = policy.partition("script-src 'nonce-")[2].partition("'")[0]
+    assert policy.startswith("default-src 'none'") and "unsafe" not in policy
+    assert page.text.count(f'nonce="{nonce}"') == 2 and "http://" not in page.text and "https://" not in page.text
+    assert nonce not in httpx.get(url).headers["content-security-policy"]
+    for reply in (
+        page,
+        httpx.post(f"{url}/predict", content=photo),
+        httpx.post(f"{url}/predict"),
+        httpx.get(f"{url}/x"),
+    ):
+        assert reply.headers["x-content-type-options"] == "nosniff"
+        assert "server" not in reply.headers
+        assert not any(name.startswith("access-control") for name in reply.headers)
+
+
+def test_drift_is_told_where_the_bundle_knows_its_validation(bundle: Path, photo: bytes) -> None:
+    from thaw.serve.metrics import Baseline
+
+    config = json.loads((bundle / "config.json").read_text())
+    config["thaw"]["baseline"] = {"confidence": 0.5, "shares": {"ok": 0.0, "scratch": 0.25, "stain": 0.75}}
+    service = Service(thaw.load(bundle), NAME, Limits(), baseline=Baseline.read(config))
+    with running(service) as url:
+        label = httpx.post(f"{url}/predict", content=photo).json()["label"]
+        text = httpx.get(f"{url}/metrics").text
+    shift = 1.0 - config["thaw"]["baseline"]["shares"][label]
+    assert f"thaw_class_shift {shift}" in text and "thaw_validation_confidence 0.5" in text

@@ -1,0 +1,112 @@
+import json
+import shutil
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from thaw.classifier.bundle import _sha256
+from thaw.cli import main
+from thaw.errors import BundleError, ServeError
+from thaw.serve.guard import Door
+from thaw.serve.limits import Limits
+from thaw.serve.metrics import Baseline
+from thaw.serve.server import Address, door_for, service_of
+
+TOKEN = "a-token-of-some-length"
+
+
+def thaw_serve(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["thaw", "serve", *map(str, words)])
+    with pytest.raises(SystemExit) as done:
+        main()
+    return int(done.value.code or 0)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "example.org", "", "127.0.0.1.example.org"])
+def test_beyond_this_machine_nobody_is_served_without_a_token(host: str) -> None:
+    with pytest.raises(ServeError, match="--token-file"):
+        door_for(Address(host), None, {})
+    assert door_for(Address(host), None, {"THAW_TOKEN": TOKEN}) == Door(TOKEN)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "::1", "localhost"])
+def test_on_this_machine_no_token_is_needed_and_a_given_one_counts(host: str, tmp_path: Path) -> None:
+    assert door_for(Address(host), None, {}).token is None
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+    assert door_for(Address(host), file, {"THAW_TOKEN": "another-token-of-some-length"}) == Door(TOKEN)
+
+
+@pytest.mark.parametrize(
+    "token", ["", "short", "with a space in the middle", "line\nbreak-in-the-middle", "schlüssel-mit-umlaut"]
+)
+def test_what_is_no_token_is_not_taken_for_one(token: str, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(token, encoding="utf-8")
+    for source in ((file, {}), (None, {"THAW_TOKEN": token})):
+        with pytest.raises(ServeError, match="token"):
+            door_for(Address(), *source)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("BUNDLE", "--host", "0.0.0.0"), "needs a token"),
+        (("BUNDLE", "--token-file", "absent"), "cannot be read"),
+        (("BUNDLE", "--port", "TAKEN"), "cannot listen on 127.0.0.1"),
+        (("BUNDLE", "--host", "203.0.113.9", "--token-file", "TOKEN"), "cannot listen on 203.0.113.9"),
+        (("nowhere", "--port", "0"), "no such run or bundle"),
+        (("BUNDLE", "--port", "0", "--name", "a/b"), "letters, digits"),
+        (("BUNDLE", "--queue", "2", "--batch", "3"), "at most the queue"),
+        (("BUNDLE", "--body-mb", "0"), "a request may have"),
+    ],
+)
+def test_a_server_that_cannot_start_says_why_in_one_sentence(
+    words: tuple[str, ...],
+    expected: str,
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("THAW_TOKEN", raising=False)
+    monkeypatch.chdir(tmp_path)
+    Path("token").write_text(TOKEN)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        meant = {"BUNDLE": bundle, "TAKEN": taken.getsockname()[1], "TOKEN": "token"}
+        assert thaw_serve(monkeypatch, *(meant.get(word, word) for word in words)) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("thaw: ") and expected in said and said.count("\n") == 1
+
+
+def test_a_bundle_that_does_not_reproduce_itself_is_not_served(bundle: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(bundle, changed)
+    golden = changed / "golden" / "golden.json"
+    entries = json.loads(golden.read_text())
+    entries[0]["probabilities"] = [1.0 - value for value in entries[0]["probabilities"]]
+    golden.write_text(json.dumps(entries))
+    sums = changed / "SHA256SUMS"
+    lines = [line for line in sums.read_text().splitlines() if not line.endswith("golden.json")]
+    sums.write_text("\n".join([*lines, f"{_sha256(golden)}  golden/golden.json", ""]))
+    with pytest.raises(BundleError, match="does not give the probabilities"):
+        service_of(changed, Limits())
+
+
+def test_a_model_is_called_by_its_run_or_its_folder(bundle: Path, tmp_path: Path) -> None:
+    assert service_of(bundle, Limits()).name == service_of(bundle.parent, Limits()).name == "train-1"
+    shutil.copytree(bundle, tmp_path / "plates")
+    assert service_of(tmp_path / "plates", Limits()).name == "plates"
+    assert service_of(bundle, Limits(), "other").name == "other"
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"confidence": 1}, {"confidence": "x", "shares": {}}, {"confidence": 1, "shares": 2}, 7]
+)
+def test_a_baseline_that_cannot_be_read_is_told(values: Any) -> None:
+    assert Baseline.read({"thaw": {}}) is None
+    with pytest.raises(BundleError, match=r"thaw\.baseline"):
+        Baseline.read({"thaw": {"baseline": values}})
