@@ -59,7 +59,7 @@ def test_the_protocol_takes_files_and_arrays_nested_or_flat_alike(url: str, imag
     for body in bodies:
         said = httpx.post(url + INFER, json=body).raise_for_status().json()
         assert (said["model_name"], said["id"]) == (NAME, "a-1")
-        (output,) = said["outputs"]
+        output, *_ = said["outputs"]
         assert (output["name"], output["datatype"], output["shape"]) == ("probabilities", "FP32", [3, 3])
         np.testing.assert_allclose(np.reshape(output["data"], (3, 3)), plain, atol=1e-5)
 
