@@ -8,7 +8,8 @@ ThawError                   one clear sentence: what is wrong, where, what to do
 │   └── WeightsError        weights that are missing, unreachable or do not fit
 ├── TrainingError           a run that cannot go on
 │   └── ResumeError         a resume whose data or recipe has changed
-└── BundleError             a bundle that is incomplete, tampered with or does not reproduce itself
+├── BundleError             a bundle that is incomplete, tampered with or does not reproduce itself
+└── ExportError             an export that cannot be written, or does not give what the bundle gives
 """
 
 
@@ -46,3 +47,7 @@ class ResumeError(TrainingError):
 
 class BundleError(ThawError):
     """A bundle is incomplete, tampered with or does not reproduce its own answers."""
+
+
+class ExportError(ThawError):
+    """An export cannot be written, or does not give what the bundle gives."""

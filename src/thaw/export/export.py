@@ -1,0 +1,108 @@
+"""From a bundle to one deployable: recorded, written beside its place, certified there, and only then renamed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from thaw import atomic
+from thaw.classifier.bundle import certify as certify_bundle
+from thaw.classifier.bundle import read_bundle
+from thaw.errors import ExportError
+from thaw.export import onnx_target, openvino_target, torch_target, triton_target
+from thaw.export.certificate import Certificate, cases_of, certify
+from thaw.export.deployment import Deployment, record
+from thaw.export.target import Run, need
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One kind of deployable: its file name's ending, empty for a folder; what it takes; how to write and run it.
+
+    `write` gets the place to fill and the name under which it will be known. `has_branches`: whether the engine can be
+    trusted with an `If`.
+    """
+
+    ending: str
+    packages: tuple[str, ...]
+    write: Callable[[Deployment, Path, str], None]
+    load: Callable[[Path], Run]
+    has_branches: bool = True
+
+
+TARGETS = {
+    "onnx": Target(
+        ".onnx",
+        ("onnx", "onnxscript", "onnxruntime"),
+        lambda deployment, place, _: onnx_target.write(deployment, place),
+        onnx_target.load,
+    ),
+    "openvino": Target(
+        "",
+        ("onnx", "onnxscript", "openvino"),
+        lambda deployment, place, _: openvino_target.write(deployment, place),
+        openvino_target.load,
+        # The first answer of OpenVINO 2026.4 after an `If` over open sizes is wrong.
+        has_branches=False,
+    ),
+    "torch": Target(
+        ".pt2",
+        (),
+        lambda deployment, place, _: torch_target.write(deployment, place),
+        torch_target.load,
+    ),
+    "triton": Target("", ("onnx", "onnxscript", "onnxruntime"), triton_target.write, triton_target.load),
+}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A deployable on disk: where, how large in bytes, and what certifies it."""
+
+    path: Path
+    size: int
+    certificate: Certificate
+
+
+def export_bundle(bundle: Path, to: str, out: Path) -> Exported:
+    """Write a bundle as a deployable for `to` (onnx, openvino, torch or triton) at `out`, which must not exist.
+
+    A caller feeds it images (N, H, W, 3) uint8 RGB, any H and W, decoded as `thaw.data.decode` documents (upright,
+    alpha over white) and at their full size, and gets probabilities (N, classes) float32 in class order. Raises
+    `ExportError` where the export cannot be written there, a package is missing, or it does not give Thaw's own
+    probabilities to 1e-3; nothing is left then.
+    """
+    target = _target(to, out)
+    need(target.packages)
+    classifier = read_bundle(bundle)
+    certify_bundle(classifier, bundle)
+    cases = cases_of(classifier, bundle)
+    deployment = record(classifier, bundle, target.has_branches)
+    building = atomic.new_file(out) if target.ending else atomic.new_folder(out)
+    with building as place:
+        target.write(deployment, place, out.name)
+        certificate = certify(target.load(place), cases)
+    return Exported(out, _size(out), certificate)
+
+
+def _target(to: str, out: Path) -> Target:
+    """The target, when it can be written to `out`; raises `ExportError`."""
+    if to not in TARGETS:
+        raise ExportError(f"export --to {to}: there is no such target; known are {', '.join(TARGETS)}")
+    target = TARGETS[to]
+    if out.exists():
+        raise ExportError(f"{out}: is there already; remove it or name another place with --out")
+    if target.ending and out.suffix != target.ending:
+        raise ExportError(f"{out}: an export to {to} is one file; give a name that ends in {target.ending}")
+    if not target.ending and not _NAME.fullmatch(out.name):
+        raise ExportError(f"{out}: a server takes letters, digits, - . and _ in the name of a model")
+    return target
+
+
+def _size(path: Path) -> int:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
