@@ -222,6 +222,24 @@ def predict(
     print(f"{done} images classified, {failed} could not be read", file=sys.stderr)
 
 
+@app.command()
+def export(
+    trained: Trained,
+    to: Annotated[str, typer.Option(help="onnx, openvino, torch or triton.")],
+    out: Annotated[Path, typer.Option(help="The file (onnx, torch) or model folder (openvino, triton) to write.")],
+) -> None:
+    """Write a trained classifier for another engine, and certify that it gives the same probabilities.
+
+    The model takes uint8 RGB images of any size; resizing, cropping and normalising are part of it.
+    """
+    from thaw.export.export import export_bundle
+    from thaw.run_folder import bundle_of
+
+    done = export_bundle(bundle_of(trained), to, out)
+    print(f"{done.path}: {done.size / 1e6:.1f} MB; {done.hint}")
+    print(f"certified on {done.certificate.images} images: probabilities differ by at most {done.certificate.gap:.2g}")
+
+
 networks = typer.Typer(help="The pre-trained networks: listed, and fetched for a machine without internet.")
 app.add_typer(networks, name="models", invoke_without_command=True)
 

@@ -24,13 +24,14 @@ class Target:
     """One kind of deployable: its file name's ending, empty for a folder; what it takes; how to write and run it.
 
     `write` gets the place to fill and the name under which it will be known. `has_branches`: whether the engine can be
-    trusted with an `If`.
+    trusted with an `If`. hint: one sentence for who deploys it.
     """
 
     ending: str
     packages: tuple[str, ...]
     write: Callable[[Deployment, Path, str], None]
     load: Callable[[Path], Run]
+    hint: str
     has_branches: bool = True
 
 
@@ -40,12 +41,14 @@ TARGETS = {
         ("onnx", "onnxscript", "onnxruntime"),
         lambda deployment, place, _: onnx_target.write(deployment, place),
         onnx_target.load,
+        "any ONNX Runtime since 1.17 runs it",
     ),
     "openvino": Target(
         "",
         ("onnx", "onnxscript", "openvino"),
         lambda deployment, place, _: openvino_target.write(deployment, place),
         openvino_target.load,
+        "set INFERENCE_PRECISION_HINT to f32: a CPU with bfloat16 takes that otherwise, and answers differ",
         # The first answer of OpenVINO 2026.4 after an `If` over open sizes is wrong.
         has_branches=False,
     ),
@@ -54,18 +57,26 @@ TARGETS = {
         (),
         lambda deployment, place, _: torch_target.write(deployment, place),
         torch_target.load,
+        "torch.export.load reads it, without Thaw and timm",
     ),
-    "triton": Target("", ("onnx", "onnxscript", "onnxruntime"), triton_target.write, triton_target.load),
+    "triton": Target(
+        "",
+        ("onnx", "onnxscript", "onnxruntime"),
+        triton_target.write,
+        triton_target.load,
+        "the folder that holds it is the model repository",
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A deployable on disk: where, how large in bytes, and what certifies it."""
+    """A deployable on disk: where, how large in bytes, what certifies it, and a sentence for who deploys it."""
 
     path: Path
     size: int
     certificate: Certificate
+    hint: str
 
 
 def export_bundle(bundle: Path, to: str, out: Path) -> Exported:
@@ -86,7 +97,7 @@ def export_bundle(bundle: Path, to: str, out: Path) -> Exported:
     with building as place:
         target.write(deployment, place, out.name)
         certificate = certify(target.load(place), cases)
-    return Exported(out, _size(out), certificate)
+    return Exported(out, _size(out), certificate, target.hint)
 
 
 def _target(to: str, out: Path) -> Target:
