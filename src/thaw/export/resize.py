@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from thaw.data.geometry import PixelSpec
 
 _HALF = 2.0**11
-"""Pillow's weights for 8-bit pixels are whole numbers of 2^-22. In two halves of 11 bits, which are multiplied and added
+"""Pillow's weights for 8-bit pixels are whole numbers of 2^-22. In two halves of 11 bits, multiplied and added
 up apart, nothing is lost in float32, nor in the TF32 of a GPU."""
 _DOWN_FIRST_SINCE = 13
 
