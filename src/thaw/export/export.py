@@ -6,14 +6,17 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from thaw import atomic
 from thaw.classifier.bundle import certify as certify_bundle
 from thaw.classifier.bundle import read_bundle
+from thaw.data.dataset import Dataset
 from thaw.errors import ExportError
 from thaw.export import onnx_target, openvino_target, torch_target, triton_target
 from thaw.export.certificate import Certificate, cases_of, certify
 from thaw.export.deployment import Deployment, record
+from thaw.export.quantise import Quantised, accept, divide, judge, quantise
 from thaw.export.target import Run, need
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -23,13 +26,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 class Target:
     """One kind of deployable: its file name's ending, empty for a folder; what it takes; how to write and run it.
 
-    `write` gets the place to fill and the name under which it will be known. `has_branches`: whether the engine can be
+    `write` gets the place to fill and the name under which it will be known; `adopt` does the same from an .onnx file
+    that is there already, and is `None` where none can be taken over. `has_branches`: whether the engine can be
     trusted with an `If`. hint: one sentence for who deploys it.
     """
 
     ending: str
     packages: tuple[str, ...]
     write: Callable[[Deployment, Path, str], None]
+    adopt: Callable[[Deployment, Path, Path, str], None] | None
     load: Callable[[Path], Run]
     hint: str
     has_branches: bool = True
@@ -40,6 +45,7 @@ TARGETS = {
         ".onnx",
         ("onnx", "onnxscript", "onnxruntime"),
         lambda deployment, place, _: onnx_target.write(deployment, place),
+        lambda _, model, place, __: onnx_target.adopt(model, place),
         onnx_target.load,
         "any ONNX Runtime since 1.17 runs it",
     ),
@@ -47,6 +53,7 @@ TARGETS = {
         "",
         ("onnx", "onnxscript", "openvino"),
         lambda deployment, place, _: openvino_target.write(deployment, place),
+        lambda deployment, model, place, _: openvino_target.adopt(deployment, model, place),
         openvino_target.load,
         "set INFERENCE_PRECISION_HINT to f32: a CPU with bfloat16 takes that otherwise, and answers differ",
         # The first answer of OpenVINO 2026.4 after an `If` over open sizes is wrong.
@@ -56,6 +63,7 @@ TARGETS = {
         ".pt2",
         (),
         lambda deployment, place, _: torch_target.write(deployment, place),
+        None,
         torch_target.load,
         "torch.export.load reads it, without Thaw and timm",
     ),
@@ -63,6 +71,7 @@ TARGETS = {
         "",
         ("onnx", "onnxscript", "onnxruntime"),
         triton_target.write,
+        triton_target.adopt,
         triton_target.load,
         "the folder that holds it is the model repository",
     ),
@@ -71,12 +80,16 @@ TARGETS = {
 
 @dataclass(frozen=True)
 class Exported:
-    """A deployable on disk: where, how large in bytes, what certifies it, and a sentence for who deploys it."""
+    """A deployable on disk: where, how large in bytes, what certifies it, and a sentence for who deploys it.
+
+    quantised: where it is in int8, what that cost; the certificate is that of the graph before, in fp32.
+    """
 
     path: Path
     size: int
     certificate: Certificate
     hint: str
+    quantised: Quantised | None = None
 
 
 def export_bundle(bundle: Path, to: str, out: Path) -> Exported:
@@ -98,6 +111,35 @@ def export_bundle(bundle: Path, to: str, out: Path) -> Exported:
         target.write(deployment, place, out.name)
         certificate = certify(target.load(place), cases)
     return Exported(out, _size(out), certificate, target.hint)
+
+
+def export_int8(bundle: Path, to: str, out: Path, images: Path, max_drop: float = 0.5) -> Exported:
+    """As `export_bundle`, in 8-bit integers, for onnx, openvino or triton.
+
+    `images` is a labelled data set of at least 30 images: a third of it, up to 100, calibrates, and the rest measures.
+    Raises `ExportError` also where the accuracy falls by more than `max_drop` points; nothing is left then.
+    """
+    target = _target(to, out)
+    if target.adopt is None:
+        raise ExportError(f"export --to {to} --int8: int8 is for {', '.join(n for n, t in TARGETS.items() if t.adopt)}")
+    need((*target.packages, "onnxruntime"))
+    classifier = read_bundle(bundle)
+    certify_bundle(classifier, bundle)
+    calibration, rest = divide(classifier, Dataset.open(images, classifier.task, classifier.classes))
+    deployment = record(classifier, bundle, target.has_branches)
+    building = atomic.new_file(out) if target.ending else atomic.new_folder(out)
+    with TemporaryDirectory() as scratch, building as place:
+        plain, small, whole = (Path(scratch) / name for name in ("plain.onnx", "small.onnx", "whole"))
+        onnx_target.write(deployment, plain)
+        target.adopt(deployment, plain, whole, out.name)
+        run = target.load(whole)
+        certificate = certify(run, cases_of(classifier, bundle))
+        before = judge(run, _size(whole), classifier, rest)
+        quantise(plain, small, classifier, calibration)
+        target.adopt(deployment, small, place, out.name)
+        after = judge(target.load(place), _size(place), classifier, rest)
+        quantised = accept(before, after, calibration.files, rest.files, max_drop)
+    return Exported(out, after.size, certificate, target.hint, quantised)
 
 
 def _target(to: str, out: Path) -> Target:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -62,6 +63,11 @@ def _forget_the_source(graph: Any) -> None:
 def write(deployment: Deployment, file: Path) -> None:
     """Write the .onnx file."""
     file.write_bytes(model_of(deployment).SerializeToString())
+
+
+def adopt(model: Path, file: Path) -> None:
+    """Take over an .onnx file that is there already."""
+    shutil.copyfile(model, file)
 
 
 def load(file: Path) -> Run:

@@ -24,11 +24,11 @@ def write(deployment: Deployment, folder: Path) -> None:
     with TemporaryDirectory() as scratch:
         file = Path(scratch) / "model.onnx"
         onnx_target.write(deployment, file)
-        convert(deployment, file, folder)
+        adopt(deployment, file, folder)
 
 
-def convert(deployment: Deployment, file: Path, folder: Path) -> None:
-    """Write an .onnx file that is there already as the folder NAME."""
+def adopt(deployment: Deployment, file: Path, folder: Path) -> None:
+    """Take over an .onnx file that is there already as the folder NAME."""
     import openvino
     from openvino.frontend import FrontEndManager
 

@@ -27,10 +27,17 @@ def write(deployment: Deployment, folder: Path, name: str) -> None:
     """Write the folder NAME; the folder that holds it is the model repository."""
     (folder / VERSION).mkdir(parents=True)
     onnx_target.write(deployment, folder / VERSION / _MODEL)
-    configure(deployment, folder, name)
+    _configure(deployment, folder, name)
 
 
-def configure(deployment: Deployment, folder: Path, name: str) -> None:
+def adopt(deployment: Deployment, model: Path, folder: Path, name: str) -> None:
+    """Take over an .onnx file that is there already as the folder NAME."""
+    (folder / VERSION).mkdir(parents=True)
+    onnx_target.adopt(model, folder / VERSION / _MODEL)
+    _configure(deployment, folder, name)
+
+
+def _configure(deployment: Deployment, folder: Path, name: str) -> None:
     """Write what the server reads beside the model."""
     parameters = "".join(
         f"parameters {{ key: {_quoted(key)} value {{ string_value: {_quoted(value)} }} }}\n"
