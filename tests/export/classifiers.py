@@ -46,7 +46,11 @@ def _randomise(backbone: Backbone, generator: torch.Generator) -> None:
 
 
 def _spread(classifier: Classifier, generator: torch.Generator) -> None:
-    """Let the logits of different images lie about one apart, as those of a trained classifier do."""
+    """Let the logits of different images lie about one apart, as those of a trained classifier do.
+
+    The features of a deep network with random weights hardly differ; they are not blown up more than twentyfold, or the
+    last bits of float32 would show.
+    """
     last = classifier.head.layers[-1]
     assert isinstance(last, torch.nn.Linear)
     side = classifier.backbone.facts.pixels.size
@@ -55,5 +59,6 @@ def _spread(classifier: Classifier, generator: torch.Generator) -> None:
     with torch.no_grad():
         last.weight.normal_(generator=generator)
         logits = classifier(images)
-        last.weight.div_(logits.std(dim=0, keepdim=True).T)
-        last.bias.copy_(-(logits / logits.std(dim=0)).mean(dim=0))
+        spread = torch.maximum(logits.std(dim=0), 0.05 * logits.square().mean(dim=0).sqrt())
+        last.weight.div_(spread[:, None])
+        last.bias.copy_(-(logits / spread).mean(dim=0))

@@ -2,7 +2,11 @@
 
 Convolutions and the head's layers are calculated in int8 with a scale for each channel of the weights and ranges of the
 activations that are measured (static post-training quantisation of ONNX Runtime, as QDQ nodes, which OpenVINO reads
-too). Resizing stays exact.
+too). Resizing stays exact. The first convolution and the depthwise ones stay in float32: they cost little time and lose
+the most. On Thaw's starter (MobileNetV2), 80 images of surface defects, accuracy fell from 91 % to 28 % with all of them
+in int8 and to 80 % without these.
+
+NNCF would do the same with more refinement, but reports its use over the network.
 """
 
 from __future__ import annotations
@@ -103,12 +107,26 @@ def quantise(file: Path, small: Path, classifier: Classifier, images: Labelled) 
                 quant_format=QuantFormat.QDQ,
                 # Resizing has neither of them.
                 op_types_to_quantize=["Conv", "Gemm"],
+                nodes_to_exclude=_delicate(file),
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
             )
     finally:
         logging.disable(logged)
+
+
+def _delicate(file: Path) -> list[str]:
+    """Names of the first convolution and of every one with groups."""
+    import onnx
+
+    convolutions = [node for node in onnx.load(file).graph.node if node.op_type == "Conv"]
+    grouped = [
+        node.name
+        for node in convolutions
+        if any(attribute.name == "group" and attribute.i > 1 for attribute in node.attribute)
+    ]
+    return [convolutions[0].name, *grouped]
 
 
 def judge(run: Run, size: int, classifier: Classifier, images: Labelled) -> Quality:
