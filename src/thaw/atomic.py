@@ -50,6 +50,16 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def new_file(file: Path) -> Iterator[Path]:
+    """Yield a place of the same name to write; it becomes `file`, which must not exist, when the block ends well."""
+    with _temporary_folder(file) as temporary:
+        yield temporary / file.name
+        _flush_files(temporary)
+        os.replace(temporary / file.name, file)
+        _flush_folder(file.parent)
+
+
+@contextmanager
 def sealed_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder to fill; it becomes `folder`, sealed, when the block ends well.
 

@@ -341,6 +341,38 @@ def serve(
     listen(trained, Address(host, port), limits, token_file, name)
 
 
+@app.command()
+def export(
+    trained: Trained,
+    to: Annotated[str, typer.Option(help="onnx, openvino, torch or triton.")],
+    out: Annotated[Path, typer.Option(help="The file (onnx, torch) or model folder (openvino, triton) to write.")],
+    int8: Annotated[bool, typer.Option("--int8", help="In 8-bit integers: smaller, perhaps faster.")] = False,
+    images: Annotated[Path | None, typer.Option(help="Labelled images that calibrate and judge int8.")] = None,
+    max_drop: Annotated[float, typer.Option(help="Points of accuracy that int8 may cost.")] = 0.5,
+) -> None:
+    """Write a trained classifier for another engine, and certify that it gives the same probabilities.
+
+    The model takes uint8 RGB images of any size; resizing, cropping and normalising are part of it.
+    """
+    from thaw.errors import ExportError
+    from thaw.export.export import export_bundle, export_int8
+    from thaw.run_folder import bundle_of
+
+    if int8 != (images is not None):
+        raise ExportError("export: --int8 and --images FOLDER go together")
+    bundle = bundle_of(trained)
+    done = export_int8(bundle, to, out, images, max_drop) if images else export_bundle(bundle, to, out)
+    print(f"{done.path}: {done.size / 1e6:.1f} MB; {done.hint}")
+    print(f"certified on {done.certificate.images} images: probabilities differ by at most {done.certificate.gap:.2g}")
+    if done.quantised:
+        print(f"int8: ranges from {done.quantised.calibrated} images, compared on {done.quantised.measured} others")
+        for title, quality in (("before", done.quantised.before), ("after", done.quantised.after)):
+            print(
+                f"  {title:6}  {quality.size / 1e6:8.1f} MB  {quality.latency_ms:8.1f} ms an image  "
+                f"accuracy {quality.accuracy:.1%}"
+            )
+
+
 networks = typer.Typer(help="The pre-trained networks: listed, and fetched for a machine without internet.")
 app.add_typer(networks, name="models", invoke_without_command=True)
 

@@ -9,6 +9,7 @@ ThawError                   one clear sentence: what is wrong, where, what to do
 ├── TrainingError           a run that cannot go on
 │   └── ResumeError         a resume whose data or recipe has changed
 ├── BundleError             a bundle that is incomplete, tampered with or does not reproduce itself
+├── ExportError             an export that cannot be written, or does not give what the bundle gives
 └── ServeError              a server that cannot start as it was asked to
 """
 
@@ -47,6 +48,10 @@ class ResumeError(TrainingError):
 
 class BundleError(ThawError):
     """A bundle is incomplete, tampered with or does not reproduce its own answers."""
+
+
+class ExportError(ThawError):
+    """An export cannot be written, or does not give what the bundle gives."""
 
 
 class ServeError(ThawError):

@@ -1,0 +1,1 @@
+"""A finished classifier as one deployable for other engines, certified after it is written."""

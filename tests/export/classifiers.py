@@ -1,0 +1,64 @@
+"""Classifiers with random weights whose answers hang on every weight and on what is in an image."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from thaw.backbones.contract import Backbone
+from thaw.backbones.timm_backbone import build
+from thaw.classifier.classifier import Classifier, outputs_of
+from thaw.classifier.head import Head
+from thaw.recipe import DecodeSettings, PreprocessingSettings, Task
+
+SMALL = "mobilenetv3_small_050"
+CLASSES = ("ok", "scratch", 'a "stain", größer')
+
+
+def random_classifier(
+    name: str = SMALL,
+    preprocessing: PreprocessingSettings | None = None,
+    task: Task = "multiclass",
+    hidden: tuple[int, ...] = (),
+) -> Classifier:
+    """A classifier of three classes, two where the task is binary."""
+    backbone = build(name, "random", preprocessing or PreprocessingSettings(image_size=64))
+    generator = torch.Generator().manual_seed(0)
+    _randomise(backbone, generator)
+    classes = CLASSES[:2] if task == "binary" else CLASSES
+    head = Head(backbone.facts.width, outputs_of(task, classes), hidden, 0.0, seed=0)
+    classifier = Classifier(backbone, head, classes, task, DecodeSettings())
+    _spread(classifier, generator)
+    return classifier
+
+
+def _randomise(backbone: Backbone, generator: torch.Generator) -> None:
+    """In a new network statistics are 0 and 1 and residual branches switched off: errors would not show."""
+    with torch.no_grad():
+        for module in backbone.network.modules():
+            if isinstance(module, _BatchNorm):
+                assert module.running_mean is not None
+                assert module.running_var is not None
+                module.running_mean.normal_(0.0, 0.1, generator=generator)
+                module.running_var.uniform_(0.8, 1.2, generator=generator)
+                module.weight.uniform_(0.8, 1.2, generator=generator)
+                module.bias.normal_(0.0, 0.1, generator=generator)
+
+
+def _spread(classifier: Classifier, generator: torch.Generator) -> None:
+    """Let the logits of different images lie about one apart, as those of a trained classifier do.
+
+    The features of a deep network with random weights hardly differ; they are not blown up more than twentyfold, or the
+    last bits of float32 would show.
+    """
+    last = classifier.head.layers[-1]
+    assert isinstance(last, torch.nn.Linear)
+    side = classifier.backbone.facts.pixels.size
+    coarse = torch.rand(8, 3, 4, 4, generator=generator) * 255
+    images = torch.nn.functional.interpolate(coarse, size=side, mode="bilinear").permute(0, 2, 3, 1).to(torch.uint8)
+    with torch.no_grad():
+        last.weight.normal_(generator=generator)
+        logits = classifier(images)
+        spread = torch.maximum(logits.std(dim=0), 0.05 * logits.square().mean(dim=0).sqrt())
+        last.weight.div_(spread[:, None])
+        last.bias.copy_(-(logits / spread).mean(dim=0))

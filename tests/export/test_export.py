@@ -1,0 +1,216 @@
+"""A bundle becomes one file or folder that answers as Thaw does, or nothing at all."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from tests.export.classifiers import CLASSES, random_classifier
+from thaw.classifier.bundle import read_bundle, write_bundle
+from thaw.cli import app
+from thaw.errors import ExportError
+from thaw.export import export, onnx_target
+from thaw.export.certificate import TOLERANCE, Case, cases_of, certify
+from thaw.export.deployment import Deployment
+from thaw.export.export import TARGETS, Exported, export_bundle
+
+PLACES = {"onnx": "model.onnx", "openvino": "flowers", "torch": "model.pt2", "triton": "flowers"}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with three golden images, of which the first is a photograph that Thaw decodes at reduced size."""
+    folder = tmp_path_factory.mktemp("bundle")
+    generator = np.random.default_rng(1)
+    files = []
+    for number, (height, width, ending) in enumerate(((700, 900, "jpg"), (90, 70, "png"), (40, 200, "png"))):
+        coarse = Image.fromarray(generator.integers(0, 256, (6, 7, 3), dtype=np.uint8))
+        files.append(folder / f"{number}.{ending}")
+        coarse.resize((width, height), Image.Resampling.BICUBIC).save(files[-1])
+    write_bundle(random_classifier(), folder / "model", golden=files)
+    return folder / "model"
+
+
+@pytest.fixture(scope="module", params=PLACES)
+def exported(
+    request: pytest.FixtureRequest, bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Exported]:
+    out = tmp_path_factory.mktemp("out") / PLACES[request.param]
+    return request.param, export_bundle(bundle, request.param, out)
+
+
+@pytest.fixture(scope="module")
+def cases(bundle: Path) -> list[Case]:
+    return cases_of(read_bundle(bundle), bundle)
+
+
+def test_an_export_answers_alone_and_in_batches_as_thaw_does(
+    exported: tuple[str, Exported], bundle: Path, cases: list[Case]
+) -> None:
+    to, done = exported
+    assert done.certificate.images == len(cases) > 3
+    assert done.certificate.gap <= TOLERANCE
+    run = TARGETS[to].load(done.path)
+    files = sorted((bundle / "golden").glob("*.png"))
+    for file, prediction in zip(files, read_bundle(bundle).predict(files), strict=True):
+        images = np.stack([np.asarray(Image.open(file))] * 5)
+        assert np.abs(run(images) - prediction.probabilities).max() <= TOLERANCE
+    given = {tuple(np.round(case.expected, 2)) for case in cases}
+    assert len(given) > len(cases) // 2, "the images must be told apart, or nothing is certified"
+
+
+def test_an_export_is_one_file_or_the_folder_of_a_server_and_nothing_beside_it(exported: tuple[str, Exported]) -> None:
+    to, done = exported
+    assert list(done.path.parent.iterdir()) == [done.path]
+    files = {str(file.relative_to(done.path)) for file in done.path.rglob("*") if file.is_file()}
+    assert (
+        files
+        == {
+            "onnx": set(),
+            "torch": set(),
+            "openvino": {"1/model.xml", "1/model.bin"},
+            "triton": {"config.pbtxt", "labels.txt", "1/model.onnx"},
+        }[to]
+    )
+    assert done.size == sum(file.stat().st_size for file in [done.path, *done.path.rglob("*")] if file.is_file())
+
+
+def test_an_export_says_where_it_comes_from(exported: tuple[str, Exported], bundle: Path) -> None:
+    to, done = exported
+    facts = _facts(to, done.path)
+    assert json.loads(facts["classes"]) == list(CLASSES)
+    assert facts["architecture"] == read_bundle(bundle).backbone.facts.architecture
+    assert facts["task"] == "multiclass"
+    assert json.loads(facts["preprocessing"])["size"] == 64
+    assert len(facts["bundle_sha256"]) == 64
+
+
+def _facts(to: str, path: Path) -> dict[str, str]:
+    if to == "torch":
+        extra = {"thaw.json": ""}
+        torch.export.load(path, extra_files=extra)
+        return json.loads(extra["thaw.json"])
+    if to == "openvino":
+        import openvino
+
+        model = openvino.Core().read_model(path / "1/model.xml")
+        keys = ("classes", "architecture", "task", "preprocessing", "bundle_sha256")
+        return {key: model.get_rt_info(["thaw", key]).value for key in keys}
+    file = path if to == "onnx" else path / "1" / "model.onnx"
+    return {item.key: item.value for item in onnx.load(file).metadata_props}
+
+
+def test_an_onnx_file_tells_nothing_of_the_machine_that_wrote_it(exported: tuple[str, Exported]) -> None:
+    to, done = exported
+    if to != "onnx":
+        pytest.skip("about ONNX")
+    content = done.path.read_bytes()
+    assert str(Path(export.__file__).parents[2]).encode() not in content
+    assert b".py" not in content
+
+
+def test_triton_is_told_name_types_shapes_and_labels(exported: tuple[str, Exported]) -> None:
+    to, done = exported
+    if to != "triton":
+        pytest.skip("about Triton")
+    config = (done.path / "config.pbtxt").read_text()
+    for line in ('name: "flowers"', "dims: [ -1, -1, 3 ]", "TYPE_UINT8", "dims: [ 3 ]", "dynamic_batching"):
+        assert line in config
+    assert (done.path / "labels.txt").read_text().splitlines() == list(CLASSES)
+
+
+def test_weights_that_were_changed_on_the_way_are_noticed_and_nothing_is_left(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_altered(deployment: Deployment, place: Path, name: str) -> None:
+        weight = next(value for key, value in deployment.program.state_dict.items() if key.endswith("conv_stem.weight"))
+        weight.data.mul_(1.05)
+        TARGETS["torch"].write(deployment, place, name)
+
+    altered = replace(TARGETS["torch"], write=write_altered)
+    monkeypatch.setattr(export, "TARGETS", {**TARGETS, "torch": altered})
+    with pytest.raises(ExportError, match="differs by"):
+        export_bundle(bundle, "torch", tmp_path / "model.pt2")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tampered_graph_is_not_certified(exported: tuple[str, Exported], cases: list[Case], tmp_path: Path) -> None:
+    to, done = exported
+    if to != "onnx":
+        pytest.skip("about ONNX")
+    model = onnx.load(done.path)
+    last = next(node for node in reversed(model.graph.node) if node.op_type in ("Gemm", "MatMul"))
+    weights = next(tensor for tensor in model.graph.initializer if tensor.name == last.input[1])
+    rolled = np.roll(onnx.numpy_helper.to_array(weights), 1, axis=0)
+    weights.CopyFrom(onnx.numpy_helper.from_array(rolled.copy(), weights.name))
+    onnx.save(model, tmp_path / "tampered.onnx")
+    with pytest.raises(ExportError, match="differs by"):
+        certify(onnx_target.load(tmp_path / "tampered.onnx"), cases)
+
+
+@pytest.mark.parametrize("mistake", ["channels", "classes", "size", "nan"])
+def test_the_certificate_notices_what_servers_get_wrong(
+    mistake: str, exported: tuple[str, Exported], cases: list[Case]
+) -> None:
+    to, done = exported
+    if to != "onnx":
+        pytest.skip("about the certificate, which is one for all")
+    run = TARGETS[to].load(done.path)
+
+    def wrong(images: np.ndarray) -> np.ndarray:
+        if mistake == "channels":
+            return run(np.ascontiguousarray(images[..., ::-1]))
+        if mistake == "size":
+            return run(np.ascontiguousarray(images[:, ::2, ::2]))
+        return run(images)[:, ::-1] if mistake == "classes" else run(images) * np.float32("nan")
+
+    certify(run, cases)
+    with pytest.raises(ExportError, match="differs by"):
+        certify(wrong, cases)
+
+
+def test_what_is_there_already_is_not_overwritten(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_text("mine")
+    with pytest.raises(ExportError, match="is there already"):
+        export_bundle(bundle, "onnx", tmp_path / "model.onnx")
+    assert (tmp_path / "model.onnx").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("to", "out", "complaint"),
+    [
+        ("coreml", "model", "known are onnx, openvino, torch, triton"),
+        ("onnx", "model", r"ends in \.onnx"),
+        ("torch", "model.pt", r"ends in \.pt2"),
+        ("triton", "my model", "letters"),
+    ],
+)
+def test_a_target_or_a_name_that_cannot_be_is_said_before_anything_is_done(
+    to: str, out: str, complaint: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ExportError, match=complaint):
+        export_bundle(tmp_path / "no bundle", to, tmp_path / out)
+
+
+def test_a_missing_package_is_one_sentence_that_says_what_to_install(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ExportError, match=r"onnxscript: pip install 'thaw-vision\[onnx\]'"):
+        export_bundle(bundle, "triton", tmp_path / "model")
+
+
+def test_the_command_writes_and_says_what_it_certified(bundle: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["export", str(bundle), "--to", "torch", "--out", str(tmp_path / "model.pt2")])
+    assert result.exit_code == 0, result.output
+    assert "certified on 11 images" in result.output
+    assert (tmp_path / "model.pt2").is_file()
