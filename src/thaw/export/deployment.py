@@ -69,6 +69,7 @@ def facts_of(classifier: Classifier, bundle: Path) -> dict[str, str]:
         "license": facts.license,
         "task": classifier.task,
         "classes": json.dumps(classifier.classes, ensure_ascii=False),
+        "decision": json.dumps(classifier.decision.to_json(), ensure_ascii=False),
         "input": _FEED,
         "preprocessing": json.dumps(preprocessing),
         "bundle_sha256": hashlib.sha256((bundle / "SHA256SUMS").read_bytes()).hexdigest(),
