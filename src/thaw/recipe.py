@@ -21,6 +21,7 @@ Task = Literal["multiclass", "binary", "multilabel"]
 Engine = Literal["pytorch-fp32", "pytorch-bf16", "compiled-fp32", "compiled-bf16", "openvino-fp32", "openvino-bf16"]
 Monitor = Literal["accuracy", "balanced_accuracy", "macro_f1", "mean_average_precision", "loss"]
 
+LoggerName = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 Strategy = Literal["head", "top", "whole", "scratch", "as_written"]
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -255,6 +256,11 @@ class Recipe(Section):
         description="Stop as soon as validation shows this with 95 % confidence, such as accuracy=0.97; null for "
         "never.",
     )
+    loggers: tuple[LoggerName, ...] = Field(
+        ("tensorboard",),
+        description="Who is told the figures of each epoch beside metrics.csv: tensorboard, mlflow, wandb, trackio, "
+        "with commas between them; none for nobody.",
+    )
     decode: DecodeSettings = Field(DecodeSettings(), description="From file to pixels.")
     split: SplitSettings = Field(SplitSettings(), description="Train, validation and test.")
     preprocessing: PreprocessingSettings = Field(PreprocessingSettings(), description="What the network sees.")
@@ -265,9 +271,11 @@ class Recipe(Section):
         (HEAD_PHASE, FINE_TUNE_PHASE), min_length=1, description="What is trained, one phase after the other."
     )
 
-    @field_validator("candidates", mode="before")
+    @field_validator("candidates", "loggers", mode="before")
     @classmethod
     def _names_between_commas(cls, value: Any) -> Any:
+        if value == "none":
+            return ()
         return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
 
     @model_validator(mode="before")

@@ -30,9 +30,11 @@ from thaw.planning.resume import check_same_data, check_same_recipe
 from thaw.progress import Watcher
 from thaw.recipe import Recipe
 from thaw.report import augmentations, model_card, results, summary
+from thaw.report.loggers import check_loggers, figures_of, open_loggers
 from thaw.run_folder import RunFolder, cache_folder
+from thaw.training import checkpoint
 from thaw.training.fit import FitSettings, Outputs, PhaseSources, Watch, fit, outputs_at
-from thaw.training.history import EpochRecord
+from thaw.training.history import EpochRecord, best_index
 from thaw.training.loss import balanced_weights
 from thaw.training.phases import PhaseReader, phase_inputs
 from thaw.training.worth import worth_of
@@ -107,6 +109,7 @@ def begin(dataset: Dataset, asked: Recipe | None, runs: Path, resume: bool, watc
         check_same_data(Manifest.read(folder.manifest), prepared.manifest)
         watch.say(f"resuming {folder.path}")
     else:
+        check_loggers(asked.loggers)
         check_wishes(asked.decide, dataset.classes)
         decided, prepared, classifier = decide(dataset, asked, previous, watch)
         folder, recipe = folder or RunFolder.create(runs), decided.recipe
@@ -176,14 +179,20 @@ def train(run: Run, reader: PhaseReader, watch: Watcher) -> tuple[tuple[EpochRec
         target=recipe.target,
     )
     phases = {phase.name: phase for phase in recipe.phases}
+    loggers = open_loggers(recipe, run.folder.path, watch)
+    if saved := checkpoint.read(run.folder.checkpoints, "last"):
+        loggers.skip(len(saved.progress.records))
 
     def on_epoch(records: Sequence[EpochRecord], is_best: bool) -> None:
+        loggers.epochs(records)
         run.folder.write_metrics(summary.METRICS_HEADER, (summary.metrics_row(record) for record in records))
         watch.epoch(phases[records[-1].phase], records[-1], is_best, settings.monitor)
 
     sources_of = stopwatch.around(reader.sources_of)
     progress = fit(classifier, recipe.phases, sources_of, settings, Watch(on_epoch, watch.say))
     stopwatch.stop()
+    best = best_index(progress.records, settings.monitor)
+    loggers.finish(figures_of(progress.records[best]) if best is not None else {})
     watch.say(summary.best_line(progress.records, settings.monitor))
     summary.show_worth(worth_of(progress.records, settings.monitor, settings.val_images), settings.monitor, watch)
     return progress.records, stopwatch
