@@ -26,6 +26,7 @@ _HOMES = {
     "ThawError": "thaw.errors",
     "compare": "thaw.pipeline",
     "cross_validate": "thaw.pipeline",
+    "decide": "thaw.pipeline",
     "evaluate": "thaw.pipeline",
     "finetune": "thaw.pipeline",
     "inspect": "thaw.pipeline",
@@ -43,6 +44,7 @@ __all__ = [
     "ThawError",
     "compare",
     "cross_validate",
+    "decide",
     "evaluate",
     "finetune",
     "inspect",
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
     from thaw.classifier.predict import Prediction
     from thaw.data.dataset import Dataset
     from thaw.errors import ThawError
-    from thaw.pipeline import compare, cross_validate, evaluate, finetune, inspect, load, plan
+    from thaw.pipeline import compare, cross_validate, decide, evaluate, finetune, inspect, load, plan
     from thaw.planning.inspection import Inspection
     from thaw.recipe import Phase, Recipe
 
