@@ -61,6 +61,9 @@ def test_the_public_names_are_these_and_each_is_there() -> None:
         "inspect",
         "load",
         "plan",
+        "compare",
+        "cross_validate",
+        "decide",
     }
     assert all(getattr(thaw, name) for name in thaw.__all__)
 
