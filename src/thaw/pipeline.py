@@ -14,14 +14,14 @@ from thaw.classifier.classifier import Classifier
 from thaw.data.dataset import Dataset
 from thaw.data.pixel_store import PixelStore
 from thaw.device import keep_freed_memory, worker_count
-from thaw.errors import RecipeError
+from thaw.errors import DataError, RecipeError
 from thaw.evaluation.evaluate import Evaluation, evaluate_rows
 from thaw.planning.inspection import Inspection, inspect_images
 from thaw.planning.plan import Plan
 from thaw.progress import Silent, Terminal, Watcher
 from thaw.recipe import Recipe
-from thaw.report import inspection_page, summary
-from thaw.run_folder import InspectionFolder, bundle_of, cache_folder
+from thaw.report import inspection_page, report_page, summary
+from thaw.run_folder import InspectionFolder, RunFolder, bundle_of, cache_folder
 
 
 def finetune(
@@ -61,6 +61,21 @@ def evaluate(classifier: Classifier, dataset: Dataset, watch: Watcher | None = N
     watch = watch or Silent()
     try:
         return evaluate_rows(classifier, dataset.manifest, np.arange(len(dataset)), watch.bar("evaluate"))
+    finally:
+        watch.close()
+
+
+def report(run: str | Path, watch: Watcher | None = None) -> Path:
+    """Write report.html of a finished run anew, and say where it is.
+
+    Raises a `ThawError` in one sentence for anything that a person can mend.
+    """
+    watch, folder = watch or Silent(), RunFolder(Path(run))
+    try:
+        if bundle_of(folder.path) != folder.model:
+            raise DataError(f"{run}: is a bundle; a report is made of the run that left it, such as runs/train-1")
+        folder.remove_leftovers()
+        return report_page.write_page(folder, load(folder.path), watch)
     finally:
         watch.close()
 
