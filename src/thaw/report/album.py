@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -24,7 +25,10 @@ _NO_ROOM = "left out, so that this page stays small"
 
 @dataclass(frozen=True)
 class Picture:
-    """One image with what is said of it; without a source, `reason` says why it cannot be shown."""
+    """One image with what is said of it; without a source, `reason` says why it cannot be shown.
+
+    name: its path below the folder of all images; empty where it stands beside its image.
+    """
 
     name: str
     source: str
@@ -34,10 +38,14 @@ class Picture:
 
 
 class Album:
-    """Thumbnails of image files. `budget` is how many characters all of those that are given out may take together."""
+    """Thumbnails of image files.
 
-    def __init__(self, classifier: Classifier, root: Path, budget: int) -> None:
-        self._classifier, self._root, self._left = classifier, root, budget
+    folder: what the names of all images begin with, which their captions leave out. budget: how many characters all
+    pictures that are given out may take together.
+    """
+
+    def __init__(self, classifier: Classifier, root: Path, folder: str, budget: int) -> None:
+        self._classifier, self._root, self._folder, self._left = classifier, root, folder, budget
         self._sources: dict[tuple[str, int], str] = {}
         self._reasons: dict[str, str] = {}
 
@@ -75,13 +83,15 @@ class Album:
             else:
                 for number, image, class_map in zip(shown, pixels, maps, strict=True):
                     sources[number] = embedded(overlay(image, class_map), side)
-        rows = zip(paths, sources, captions, reasons, strict=True)
-        return [self._spend(path, source, caption, "", reason) for path, source, caption, reason in rows]
+        rows = zip(sources, captions, reasons, strict=True)
+        return [self._spend("", source, caption, "", reason) for source, caption, reason in rows]
 
     def agreement_with_random(self, paths: Sequence[str], class_indices: Sequence[int]) -> float | None:
         """How alike the maps of images are to those of a random network, -1..1; `None` where there are no maps."""
         read = [read_pixels(self._classifier, self._root / path) for path in paths]
-        shown = [(pixels, index) for pixels, index in zip(read, class_indices, strict=True) if not isinstance(pixels, str)]
+        shown = [
+            (pixels, index) for pixels, index in zip(read, class_indices, strict=True) if not isinstance(pixels, str)
+        ]
         if not shown:
             return None
         try:
@@ -101,7 +111,13 @@ class Album:
         if len(source) > self._left:
             source, reason = "", _NO_ROOM
         self._left -= len(source)
-        return Picture(short(path), source, caption, detail, reason)
+        return Picture(short(path.removeprefix(self._folder)), source, caption, detail, reason)
+
+
+def folder_of(paths: Sequence[str]) -> str:
+    """The folder that all paths begin with, up to and with its last slash; empty where they share none."""
+    shared = os.path.commonprefix(paths)
+    return shared[: shared.rfind("/") + 1]
 
 
 def short(path: str) -> str:

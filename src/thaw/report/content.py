@@ -20,7 +20,7 @@ from thaw.planning.costs import Forecast
 from thaw.planning.measured import Choice
 from thaw.progress import Advance
 from thaw.recipe import Monitor, Recipe, Task
-from thaw.report.album import Album
+from thaw.report.album import Album, folder_of
 from thaw.report.shown import Shown, show
 from thaw.report.summary import Duration, Spent, durations, read_metrics
 from thaw.report.thresholds import ThresholdCurve, threshold_curves
@@ -76,9 +76,12 @@ class Calibrated:
 
 @dataclass(frozen=True)
 class Data:
-    """Readable images of each class in each split, of the first `MOST_CLASSES` classes, and what could not be read."""
+    """Readable images of each class in each split, of the first `MOST_CLASSES` classes, and what could not be read.
 
-    root: str
+    folder: where all images lie.
+    """
+
+    folder: str
     splits: tuple[str, ...]
     counts: tuple[tuple[str, tuple[int, ...]], ...]
     totals: tuple[int, ...]
@@ -142,7 +145,8 @@ def read_content(run: RunFolder, classifier: Classifier, on_progress: Advance | 
     recipe, manifest = Recipe.load(run.recipe), Manifest.read(run.manifest)
     judged = Judged(evaluations, {split: read_records(run.predictions, split) for split in evaluations})
     sought, monitor = class_to_find(classifier.decision, manifest), recipe.resolved_monitor
-    album = Album(classifier, manifest.root, PICTURE_BUDGET)
+    folder = folder_of(manifest.column("path"))
+    album = Album(classifier, manifest.root, folder, PICTURE_BUDGET)
     return Content(
         title=manifest.root.name or str(manifest.root),
         about=_about(run, classifier, judged),
@@ -159,7 +163,7 @@ def read_content(run: RunFolder, classifier: Classifier, on_progress: Advance | 
         calibrated=_calibrated(calibration, judged),
         thresholds=threshold_curves(judged, classifier.decision, sought),
         shown=show(judged, manifest, album, on_progress),
-        data=_data(manifest),
+        data=_data(manifest, folder),
         times=times,
         origin=origin,
     )
@@ -214,11 +218,11 @@ def _calibrated(calibration: Calibration, judged: Judged) -> Calibrated:
     )
 
 
-def _data(manifest: Manifest) -> Data:
+def _data(manifest: Manifest, folder: str) -> Data:
     counts, errors = manifest.counts(), manifest.errors()
     splits = tuple(split for split in SPLITS if len(manifest.indices(split)))
     return Data(
-        root=str(manifest.root),
+        folder=str(manifest.root / folder),
         splits=splits,
         counts=tuple(
             (name, tuple(counts[name][split] for split in splits)) for name in manifest.classes[:MOST_CLASSES]

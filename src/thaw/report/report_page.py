@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from thaw.classifier.classifier import Classifier
 from thaw.evaluation.figures import Estimate
@@ -46,7 +46,11 @@ def render(content: Content) -> str:
         loader=PackageLoader("thaw.report"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        duration=duration, percent=_percent, number=_number, interval=lambda found: Markup(run_charts.interval(found))
+        duration=duration,
+        percent=_percent,
+        number=_number,
+        soft=_soft,
+        interval=lambda found: Markup(run_charts.interval(found)),
     )
     return environment.get_template("report.html").render(
         page=content,
@@ -96,9 +100,7 @@ def _matrix(confusion: Confusion | None) -> list[tuple[str, list[tuple[int, Cell
     if confusion is None:
         return []
     cells = {(cell.true, cell.given): (number, cell) for number, cell in enumerate(confusion.cells)}
-    return [
-        (true, [cells.get((true, given), (-1, None)) for given in confusion.classes]) for true in confusion.classes
-    ]
+    return [(true, [cells.get((true, given), (-1, None)) for given in confusion.classes]) for true in confusion.classes]
 
 
 def _commands(origin: Origin) -> list[tuple[str, str]]:
@@ -114,6 +116,14 @@ def _commands(origin: Origin) -> list[tuple[str, str]]:
 
 def _percent(estimate: Estimate | None) -> str:
     return "-" if estimate is None else f"{100 * estimate.value:.1f} %"
+
+
+def _soft(name: str) -> Markup:
+    """A name, escaped, that may be broken where a person would break it."""
+    text = str(escape(name))
+    for mark in "_/":
+        text = text.replace(mark, f"{mark}<wbr>")
+    return Markup(text)
 
 
 def _number(value: float | None) -> str:

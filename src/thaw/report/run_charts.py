@@ -25,8 +25,8 @@ class Frame:
     high: float
     first: float = 0.0
     last: float = 1.0
-    left: int = 52
-    right: int = 14
+    left: int = 58
+    right: int = 24
     top: int = 26
     bottom: int = 40
 
@@ -72,7 +72,7 @@ def training_curve(
 def reliability(before: Sequence[Bin], after: Sequence[Bin]) -> str:
     """The share of right answers against confidence, before and after calibration; larger dots hold more answers."""
     frame = Frame(420, 380, 0.0, 1.0)
-    parts = [_open(frame, "share of right answers against confidence"), *_grid(frame, "{:.0%}".format)]
+    parts = [_open(frame, "share of right answers against confidence"), *_grid(frame, _percent)]
     parts.append(
         f'<line class="ideal" x1="{frame.x(0):.1f}" y1="{frame.y(0):.1f}" x2="{frame.x(1):.1f}" y2="{frame.y(1):.1f}"/>'
     )
@@ -81,14 +81,14 @@ def reliability(before: Sequence[Bin], after: Sequence[Bin]) -> str:
         points = " ".join(f"{frame.x(one.confidence):.1f},{frame.y(one.right):.1f}" for one in bins)
         parts.append(f'<polyline class="curve thin {kind}" points="{points}"/>')
         for one in bins:
-            title = f"{name}: {one.answers:,} answers with confidence {one.confidence:.1%}, {one.right:.1%} of them right"
+            title = f"{name}: {one.answers:,} answers with confidence {_percent(one.confidence)}, {_percent(one.right)} right"
             radius = 3 + 6 * math.sqrt(one.answers / most)
             parts.append(
                 f'<circle class="{kind or "dot"}" cx="{frame.x(one.confidence):.1f}" cy="{frame.y(one.right):.1f}" '
                 f'r="{radius:.1f}"><title>{title}</title></circle>'
             )
     parts += [
-        f'<text x="{frame.x(value):.1f}" y="{frame.height - frame.bottom + 18}" text-anchor="middle">{value:.0%}</text>'
+        f'<text x="{frame.x(value):.1f}" y="{frame.height - frame.bottom + 18}" text-anchor="middle">{_percent(value)}</text>'
         for value in (0.0, 0.25, 0.5, 0.75, 1.0)
     ]
     parts.append(f'<text x="{frame.x(0.5):.1f}" y="{frame.height - 4}" text-anchor="middle">confidence</text>')
@@ -97,8 +97,8 @@ def reliability(before: Sequence[Bin], after: Sequence[Bin]) -> str:
 
 def threshold_frame() -> tuple[str, Frame]:
     """The axes of the plot of thresholds, without its end; the page draws the curves of the chosen class into it."""
-    frame = Frame(640, 300, 0.0, 1.0)
-    parts = [_open(frame, "recall, false alarms and precision by threshold"), *_grid(frame, "{:.0%}".format)]
+    frame = Frame(520, 270, 0.0, 1.0)
+    parts = [_open(frame, "recall, false alarms and precision by threshold"), *_grid(frame, _percent)]
     parts += [
         f'<text x="{frame.x(value):.1f}" y="{frame.height - frame.bottom + 18}" text-anchor="middle">{value:g}</text>'
         for value in (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -116,6 +116,10 @@ def interval(estimate: Estimate) -> str:
     )
 
 
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f} %"
+
+
 def _open(frame: Frame, label: str) -> str:
     return f'<svg viewBox="0 0 {frame.width} {frame.height}" role="img" aria-label="{escape(label, quote=True)}">'
 
@@ -125,7 +129,9 @@ def _grid(frame: Frame, written: Callable[[float], str], steps: int = 4) -> list
     for step in range(steps + 1):
         value = frame.low + (frame.high - frame.low) * step / steps
         y = frame.y(value)
-        parts.append(f'<line class="grid" x1="{frame.left}" x2="{frame.width - frame.right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(
+            f'<line class="grid" x1="{frame.left}" x2="{frame.width - frame.right}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        )
         parts.append(f'<text x="{frame.left - 8}" y="{y + 4:.1f}" text-anchor="end">{written(value)}</text>')
     return parts
 
@@ -143,7 +149,7 @@ def _phases(frame: Frame, records: Sequence[EpochRecord]) -> list[str]:
             f'<rect class="phase{shade}" x="{left:.1f}" y="{top}" width="{right - left:.1f}" height="{height}">'
             f"<title>phase {escape(name)}, {end - start} epochs</title></rect>"
         )
-        if right - left > 7 * len(name):
+        if right - left > 9 * len(name):
             parts.append(f'<text x="{left + 6:.1f}" y="{frame.height - frame.bottom - 8}">{escape(name)}</text>')
     return parts
 

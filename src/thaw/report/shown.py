@@ -96,9 +96,7 @@ def show(judged: Judged, manifest: Manifest, album: Album, on_progress: Advance 
         tuple(_suspect(judged.records[split], split, row, album) for split, row in suspects[:MOST_SUSPECTS]),
         len(suspects),
     )
-    unlike, unsure = (
-        Gallery(tuple(_said(records, row, album) for row in rows[:MOST_ODD]), len(rows)) for rows in odd
-    )
+    unlike, unsure = (Gallery(tuple(_said(records, row, album) for row in rows[:MOST_ODD]), len(rows)) for rows in odd)
     return Shown(
         confusion=_confusion(records, cells, album) if scored.task != "multilabel" else None,
         mistakes=mistakes,
@@ -171,12 +169,16 @@ def _suspect(records: Records, split: str, row: int, album: Album) -> Picture:
     if scored.task == "multilabel":
         index = int(np.where(has, likely, 1.0 - likely).argmin())
         name = records.classes[index]
-        caption = f"labelled {name} ({likely[index]:.1%})" if has[index] else f"not labelled {name} ({likely[index]:.1%})"
+        caption = (
+            f"labelled {name} ({100 * likely[index]:.1f} %)"
+            if has[index]
+            else f"not labelled {name} ({100 * likely[index]:.1f} %)"
+        )
     else:
         own, rather = int(has.argmax()), int(likely.argmax())
         caption = (
-            f"labelled {records.classes[own]} ({likely[own]:.1%}), "
-            f"looks like {records.classes[rather]} ({likely[rather]:.1%})"
+            f"labelled {records.classes[own]} ({100 * likely[own]:.1f} %), "
+            f"looks like {records.classes[rather]} ({100 * likely[rather]:.1f} %)"
         )
     return album.picture(records.paths[row], _SMALL, caption, SET_NAMES[split])
 
@@ -188,7 +190,10 @@ def _said(records: Records, row: int, album: Album) -> Picture:
 def _given_and_true(records: Records, row: int) -> tuple[str, str]:
     """What the classifier says of an image, with probabilities, and what its label is."""
     scored = records.scored
-    said = [f"{records.classes[i]} {scored.probabilities[row, i]:.1%}" for i in np.flatnonzero(scored.predicted[row])]
+    said = [
+        f"{records.classes[i]} {100 * scored.probabilities[row, i]:.1f} %"
+        for i in np.flatnonzero(scored.predicted[row])
+    ]
     true = [records.classes[index] for index in np.flatnonzero(scored.truth[row])]
     return f"said {' + '.join(said) or 'nothing'}", f"labelled {' + '.join(true) or 'nothing'}"
 
@@ -203,9 +208,7 @@ def _cells(scored: Scored) -> list[tuple[int, int, int, np.ndarray]]:
     true, given = scored.truth.argmax(axis=1), scored.predicted.argmax(axis=1)
     sure = scored.probabilities[np.arange(len(scored)), given]
     order = np.lexsort((-sure, given, true))
-    pairs, starts, counts = np.unique(
-        np.stack([true, given])[:, order], axis=1, return_index=True, return_counts=True
-    )
+    pairs, starts, counts = np.unique(np.stack([true, given])[:, order], axis=1, return_index=True, return_counts=True)
     found, left = [], MOST_IN_CELLS
     places = sorted(range(pairs.shape[1]), key=lambda k: (pairs[0, k] == pairs[1, k], -counts[k]))
     if scored.truth.shape[1] > MOST_CLASSES:
@@ -237,7 +240,7 @@ def _confusion(records: Records, cells: Sequence[tuple[int, int, int, np.ndarray
 
 
 def _in_cell(records: Records, row: int, given: int, album: Album) -> Picture:
-    return album.picture(records.paths[row], _SMALL, f"{records.scored.probabilities[row, given]:.1%}")
+    return album.picture(records.paths[row], _SMALL, f"{100 * records.scored.probabilities[row, given]:.1f} %")
 
 
 def _spread(count: int, most: int) -> np.ndarray:

@@ -40,11 +40,11 @@ class ThresholdCurve:
 
 def threshold_curves(judged: Judged, decision: Decision, first: int | None) -> tuple[ThresholdCurve, ...]:
     """A curve for each class, the one that is sought first; of many classes those with the most images."""
-    scored = judged.record.scored
+    scored, chosen = judged.record.scored, dict(decision.thresholds)
     images = scored.truth.sum(axis=0)
-    chosen = dict(decision.thresholds)
-    order = sorted(range(len(images)), key=lambda index: (index != first, index not in chosen, -images[index]))
-    return tuple(_curve(judged, index, _in_use(decision, scored.task, index)) for index in order[:MOST_CLASSES])
+    kept = sorted(range(len(images)), key=lambda index: (index != first, index not in chosen, -images[index]))
+    order = sorted(kept[:MOST_CLASSES], key=lambda index: (index != first, index not in chosen, index))
+    return tuple(_curve(judged, index, _in_use(decision, scored.task, index)) for index in order)
 
 
 def _in_use(decision: Decision, task: Task, index: int) -> float | None:

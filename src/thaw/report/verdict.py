@@ -73,9 +73,7 @@ def recall_and_false_alarms(records: Records, index: int) -> tuple[Estimate | No
     """The share of the images of a class that are called it, and the share of the others that are."""
     scored = records.scored
     truth, called, groups = scored.truth[:, index], scored.predicted[:, index], scored.groups
-    found, wrongly = (
-        share(called[where], None if groups is None else groups[where]) for where in (truth, ~truth)
-    )
+    found, wrongly = (share(called[where], None if groups is None else groups[where]) for where in (truth, ~truth))
     return found, wrongly
 
 
@@ -119,18 +117,19 @@ def _about_the_set(judged: Judged, sought: int | None) -> list[Finding]:
             "threshold were chosen, so they are better than new images will show."
         )
         notes.append(Finding("warning", text))
-    figures = {"accuracy": evaluation.overall.accuracy}
+    of, what, images, found = "", "accuracy", evaluation.images, evaluation.overall.accuracy
     if sought is not None:
         recall, _ = recall_and_false_alarms(judged.record, sought)
         if recall is not None:
-            figures = {f"the share of {judged.record.classes[sought]} that is found": recall}
-    for name, found in figures.items():
-        if found.high - found.low > _WIDE:
-            text = (
-                f"{evaluation.images:,} images tell little: with 95 % confidence {name} lies between "
-                f"{found.low:.0%} and {found.high:.0%}; four times as many would halve that."
-            )
-            notes.append(Finding("warning", text))
+            name = judged.record.classes[sought]
+            of, what = f" of {name}", "the share that is found"
+            images, found = evaluation.per_class[sought].images, recall
+    if found.high - found.low > _WIDE:
+        text = (
+            f"{images:,} images{of} tell little: with 95 % confidence {what} lies between {100 * found.low:.0f} % and "
+            f"{100 * found.high:.0f} %; four times as many would halve that."
+        )
+        notes.append(Finding("warning", text))
     if evaluation.groups < evaluation.images:
         text = f"The images come in {evaluation.groups:,} groups that belong together; intervals are drawn over those."
         notes.append(Finding("note", text))
@@ -173,7 +172,7 @@ def _people(judged: Judged) -> list[Finding]:
     ]
     if not left:
         return [Finding("good", "Leaves no image to a person: none is unsure or unlike those of training.")]
-    text = f"Leaves {left:,} of {len(records.paths):,} images ({left / len(records.paths):.1%}) to a person"
+    text = f"Leaves {left:,} of {len(records.paths):,} images ({100 * left / len(records.paths):.1f} %) to a person"
     rest = f"; of the rest {percent(person.right_of_rest)} are right" if person.right_of_rest else ""
     return [Finding("note", f"{text}: {', '.join(kinds)}{rest}.")]
 
