@@ -116,7 +116,7 @@ class Album:
 
 def folder_of(paths: Sequence[str]) -> str:
     """The folder that all paths begin with, up to and with its last slash; empty where they share none."""
-    shared = os.path.commonprefix(paths)
+    shared = os.path.commonprefix(paths)  # noqa: RUF071, for what follows the last slash is cut off
     return shared[: shared.rfind("/") + 1]
 
 

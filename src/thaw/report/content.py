@@ -15,7 +15,7 @@ from thaw.errors import DataError
 from thaw.evaluation.calibration import Bin, Calibration, cool, reliability
 from thaw.evaluation.evaluate import ClassResult, Evaluation
 from thaw.evaluation.figures import Estimate, Scored
-from thaw.evaluation.records import Records, read_records
+from thaw.evaluation.records import read_records
 from thaw.planning.costs import Forecast
 from thaw.planning.measured import Choice
 from thaw.progress import Advance

@@ -67,9 +67,8 @@ def _drawn(content: Content) -> Drawn:
     axes, frame = run_charts.threshold_frame()
     losses = (("training", lambda record: record.train_loss), ("validation", lambda record: record.val.loss))
     monitored = (("validation", lambda record: abs(record.val.by(monitor))),)
-    best_by_loss = training.best
     return Drawn(
-        loss=Markup(run_charts.training_curve(training.records, best_by_loss, "loss by epoch", losses)),
+        loss=Markup(run_charts.training_curve(training.records, training.best, "loss by epoch", losses)),
         monitored=Markup(
             run_charts.training_curve(training.records, training.best, f"validation {monitor} by epoch", monitored)
         ),

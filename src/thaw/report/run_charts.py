@@ -81,30 +81,22 @@ def reliability(before: Sequence[Bin], after: Sequence[Bin]) -> str:
         points = " ".join(f"{frame.x(one.confidence):.1f},{frame.y(one.right):.1f}" for one in bins)
         parts.append(f'<polyline class="curve thin {kind}" points="{points}"/>')
         for one in bins:
-            title = f"{name}: {one.answers:,} answers with confidence {_percent(one.confidence)}, {_percent(one.right)} right"
+            title = (
+                f"{name}: {one.answers:,} answers, confidence {_percent(one.confidence)}, right {_percent(one.right)}"
+            )
             radius = 3 + 6 * math.sqrt(one.answers / most)
             parts.append(
                 f'<circle class="{kind or "dot"}" cx="{frame.x(one.confidence):.1f}" cy="{frame.y(one.right):.1f}" '
                 f'r="{radius:.1f}"><title>{title}</title></circle>'
             )
-    parts += [
-        f'<text x="{frame.x(value):.1f}" y="{frame.height - frame.bottom + 18}" text-anchor="middle">{_percent(value)}</text>'
-        for value in (0.0, 0.25, 0.5, 0.75, 1.0)
-    ]
-    parts.append(f'<text x="{frame.x(0.5):.1f}" y="{frame.height - 4}" text-anchor="middle">confidence</text>')
-    return "".join([*parts, "</svg>"])
+    return "".join([*parts, *_quarters(frame, "confidence", _percent), "</svg>"])
 
 
 def threshold_frame() -> tuple[str, Frame]:
     """The axes of the plot of thresholds, without its end; the page draws the curves of the chosen class into it."""
     frame = Frame(520, 270, 0.0, 1.0)
-    parts = [_open(frame, "recall, false alarms and precision by threshold"), *_grid(frame, _percent)]
-    parts += [
-        f'<text x="{frame.x(value):.1f}" y="{frame.height - frame.bottom + 18}" text-anchor="middle">{value:g}</text>'
-        for value in (0.0, 0.25, 0.5, 0.75, 1.0)
-    ]
-    parts.append(f'<text x="{frame.x(0.5):.1f}" y="{frame.height - 4}" text-anchor="middle">threshold</text>')
-    return "".join(parts), frame
+    label = "recall, false alarms and precision by threshold"
+    return "".join([_open(frame, label), *_grid(frame, _percent), *_quarters(frame, "threshold", "{:g}".format)]), frame
 
 
 def interval(estimate: Estimate) -> str:
@@ -112,7 +104,8 @@ def interval(estimate: Estimate) -> str:
     low, value, high = (2 + 92 * min(max(part, 0.0), 1.0) for part in (estimate.low, estimate.value, estimate.high))
     return (
         '<svg class="interval" viewBox="0 0 96 10" aria-hidden="true"><line class="grid" x1="2" x2="94" y1="5" y2="5"/>'
-        f'<line class="span" x1="{low:.1f}" x2="{high:.1f}" y1="5" y2="5"/><circle cx="{value:.1f}" cy="5" r="3"/></svg>'
+        f'<line class="span" x1="{low:.1f}" x2="{high:.1f}" y1="5" y2="5"/>'
+        f'<circle cx="{value:.1f}" cy="5" r="3"/></svg>'
     )
 
 
@@ -134,6 +127,15 @@ def _grid(frame: Frame, written: Callable[[float], str], steps: int = 4) -> list
         )
         parts.append(f'<text x="{frame.left - 8}" y="{y + 4:.1f}" text-anchor="end">{written(value)}</text>')
     return parts
+
+
+def _quarters(frame: Frame, name: str, written: Callable[[float], str]) -> list[str]:
+    """The horizontal axis from 0 to 1, and what it is of."""
+    marks = [(value, frame.height - frame.bottom + 18, written(value)) for value in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    return [
+        f'<text x="{frame.x(value):.1f}" y="{y}" text-anchor="middle">{text}</text>'
+        for value, y, text in (*marks, (0.5, frame.height - 4, name))
+    ]
 
 
 def _phases(frame: Frame, records: Sequence[EpochRecord]) -> list[str]:

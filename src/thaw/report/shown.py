@@ -1,4 +1,4 @@
-"""Which images the page of a run shows: the cells of the confusion matrix, mistakes with reasons, odd ones, suspects."""
+"""Which images the page of a run shows: cells of the confusion matrix, mistakes with reasons, odd ones, suspects."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ function moveThresholds({ curves, sets, frame }) {
     upright(at, "at");
     byId("value").textContent = thresholds[at].toFixed(3);
     slider.setAttribute("aria-valuetext", thresholds[at].toFixed(3));
-    byId("effect").tBodies[0].replaceChildren(...Object.keys(sets).reverse().map(set => {
+    byId("effect").tBodies[0].replaceChildren(...Object.keys(sets).map(set => {
       const row = document.createElement("tr"), head = document.createElement("th");
       head.scope = "row";
       head.textContent = sets[set];
