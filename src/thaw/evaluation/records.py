@@ -67,7 +67,7 @@ def write_records(classifier: Classifier, manifest: Manifest, sets: Sets, file: 
         columns["nearest"] = pa.array([[paths[row] for row in some] for some in trained], pa.list_(pa.string()))
         if classifier.familiar:
             several = classifier.familiar.candidates(outputs.probabilities).sum(axis=1) > 1
-            columns["unsure"] = pa.array(several)
+            columns["unsure"] = pa.array(several & (classifier.task != "multilabel"))
             columns["distance"] = pa.array(classifier.familiar.distances(outputs.features), pa.float32())
             columns["unlike"] = pa.array(classifier.familiar.is_unlike(outputs.features))
         for index, name in enumerate(classifier.classes):

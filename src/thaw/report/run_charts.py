@@ -52,7 +52,7 @@ def training_curve(
         return ""
     low, high = min(values), max(values)
     room = (high - low) * 0.08 or 0.05
-    frame = Frame(520, 260, max(low - room, 0.0), high + room, 0.5, len(records) + 0.5)
+    frame = Frame(520, 270, max(low - room, 0.0), high + room, 0.5, len(records) + 0.5, top=44)
     parts = [_open(frame, label), *_phases(frame, records), *_grid(frame, lambda value: f"{value:.3g}")]
     for number, (name, of) in enumerate(curves):
         is_last = number == len(curves) - 1
@@ -152,7 +152,7 @@ def _phases(frame: Frame, records: Sequence[EpochRecord]) -> list[str]:
             f"<title>phase {escape(name)}, {end - start} epochs</title></rect>"
         )
         if right - left > 9 * len(name):
-            parts.append(f'<text x="{left + 6:.1f}" y="{frame.height - frame.bottom - 8}">{escape(name)}</text>')
+            parts.append(f'<text x="{left + 6:.1f}" y="{top - 8}">{escape(name)}</text>')
     return parts
 
 

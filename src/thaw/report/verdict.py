@@ -118,6 +118,8 @@ def _about_the_set(judged: Judged, sought: int | None) -> list[Finding]:
         )
         notes.append(Finding("warning", text))
     of, what, images, found = "", "accuracy", evaluation.images, evaluation.overall.accuracy
+    if judged.record.scored.task == "multilabel":
+        what, found = "mean average precision", evaluation.overall.mean_average_precision
     if sought is not None:
         recall, _ = recall_and_false_alarms(judged.record, sought)
         if recall is not None:
