@@ -373,6 +373,15 @@ def export(
             )
 
 
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="The folder of a finished run, such as runs/train-1.")]) -> None:
+    """Write the page of a finished run anew: figures, pictures, reasons, in one HTML file that needs no network."""
+    from thaw.pipeline import report as write
+    from thaw.progress import Terminal
+
+    print(write(run, Terminal(Console(stderr=True, highlight=False, soft_wrap=True))))
+
+
 networks = typer.Typer(help="The pre-trained networks: listed, and fetched for a machine without internet.")
 app.add_typer(networks, name="models", invoke_without_command=True)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import platform
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -48,6 +50,25 @@ def _best_device() -> DeviceChoice:
 def worker_count() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def describe_machine(device: torch.device) -> dict[str, str]:
+    """What a run needs to be repeated to the bit: the processor, the accelerator it used, and the versions."""
+    accelerator = {"accelerator": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
+    return {
+        "machine": f"{_processor()}, {worker_count()} cores",
+        **accelerator,
+        "system": f"{platform.system()} {platform.release()}",
+        "versions": f"Python {platform.python_version()}, PyTorch {torch.__version__}",
+    }
+
+
+def _processor() -> str:
+    """The name of the processor, as Linux knows it, or what Python makes of it."""
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text(encoding="utf-8", errors="replace").splitlines() if facts.is_file() else []
+    names = [value.strip() for key, _, value in (line.partition(":") for line in lines) if key.strip() == "model name"]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def keep_freed_memory() -> None:

@@ -13,7 +13,7 @@ from thaw.classifier.classifier import Classifier
 from thaw.data.dataset import Dataset
 from thaw.data.pixel_store import PixelStore
 from thaw.device import keep_freed_memory, worker_count
-from thaw.errors import RecipeError
+from thaw.errors import DataError, RecipeError
 from thaw.evaluation.compare import Comparison
 from thaw.evaluation.compare import compare as compare_records
 from thaw.evaluation.evaluate import Evaluation, evaluate_rows
@@ -25,7 +25,7 @@ from thaw.planning.inspection import Inspection, inspect_images
 from thaw.planning.plan import Plan
 from thaw.progress import Silent, Terminal, Watcher
 from thaw.recipe import DecideSettings, Recipe
-from thaw.report import inspection_page, results, summary
+from thaw.report import inspection_page, report_page, results, summary
 from thaw.run_folder import InspectionFolder, RunFolder, bundle_of, cache_folder
 
 
@@ -101,6 +101,21 @@ def cross_validate(
         found = repeated.cross_validate(RunFolder.at(Path(trained)), folds, seeds, whole, watch)
         results.show_repeats(found, watch)
         return found
+    finally:
+        watch.close()
+
+
+def report(run: str | Path, watch: Watcher | None = None) -> Path:
+    """Write report.html of a finished run anew, and say where it is.
+
+    Raises a `ThawError` in one sentence for anything that a person can mend.
+    """
+    watch, folder = watch or Silent(), RunFolder(Path(run))
+    try:
+        if bundle_of(folder.path) != folder.model:
+            raise DataError(f"{run}: is a bundle; a report is made of the run that left it, such as runs/train-1")
+        folder.remove_leftovers()
+        return report_page.write_page(folder, load(folder.path), watch)
     finally:
         watch.close()
 

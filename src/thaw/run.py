@@ -17,7 +17,7 @@ from thaw.classifier.head import Head
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.data.prepare import Prepared, prepare
-from thaw.device import choose_device, derive_seed
+from thaw.device import choose_device, derive_seed, describe_machine
 from thaw.evaluation.evaluate import LARGEST_GAP, gap_to_files, groups_among
 from thaw.evaluation.records import write_records
 from thaw.evaluation.settle import Sets, outputs_of_rows, settle
@@ -29,7 +29,7 @@ from thaw.planning.plan import Plan, plan_run
 from thaw.planning.resume import check_same_data, check_same_recipe
 from thaw.progress import Watcher
 from thaw.recipe import Recipe
-from thaw.report import augmentations, model_card, results, summary
+from thaw.report import augmentations, model_card, report_page, results, summary
 from thaw.report.loggers import check_loggers, figures_of, open_loggers
 from thaw.run_folder import RunFolder, cache_folder
 from thaw.training import checkpoint
@@ -224,7 +224,7 @@ def finish(
         phases=tuple((index, names[index], seconds) for index, seconds in stopwatch.training.items()),
         epochs=tuple(sum(record.phase == name for record in records) for name in names),
     )
-    run.folder.write_plan({**saved, "actual": asdict(spent)})
+    run.folder.write_plan({**saved, "actual": asdict(spent), "machine": describe_machine(classifier.device)})
     run.folder.write_evaluation(
         {
             **{split: asdict(result) for split, result in evaluations.items()},
@@ -234,6 +234,15 @@ def finish(
     )
     results.show_results(run.folder, evaluations, watch)
     summary.show_times(Forecast.from_json(saved["predicted"]), spent, watch)
+    _write_page(run, watch)
+
+
+def _write_page(run: Run, watch: Watcher) -> None:
+    """Leave report.html; whatever is wrong with it, the run is finished and stays so."""
+    try:
+        report_page.write_page(run.folder, run.classifier, watch)
+    except Exception as error:  # A page must not cost the hours that the classifier took.
+        watch.say(f"{run.folder.report.name} could not be written ({error}); try again: thaw report {run.folder.path}")
 
 
 def _previous(dataset: Dataset, asked: Recipe, runs: Path, folder: RunFolder | None, watch: Watcher) -> Manifest | None:

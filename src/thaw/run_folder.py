@@ -139,6 +139,10 @@ class RunFolder:
         """Keep the table of epochs."""
         atomic.write_text(self.metrics, _csv_text(header, rows))
 
+    def write_report(self, page: str) -> None:
+        """Keep the page."""
+        atomic.write_text(self.report, page)
+
     def write_unreadable(self, rows: Sequence[tuple[str, str]]) -> None:
         """List the images that cannot be read, when there are any."""
         if rows:

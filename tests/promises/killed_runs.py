@@ -109,7 +109,9 @@ def main() -> None:
         place = folder / f"killed-{moment}"
         place.mkdir()
         died = train(images, place, resume=False, fatal=moment)
-        resumed = train(images, place, resume=True, fatal=None)
+        # What is left to write of a finished run is its page, which nobody resumes a run for.
+        is_finished = RunFolder(place / "runs" / "train-1").is_finished
+        resumed = 0 if is_finished else train(images, place, resume=True, fatal=None)
         began_anew = resumed == 3
         if began_anew:
             resumed = train(images, place, resume=False, fatal=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from thaw.data.manifest import Manifest
 from thaw.data.split import groups_of
 from thaw.errors import DataError
 from thaw.evaluation.borders import ForAPerson, for_a_person
-from thaw.evaluation.figures import ClassFigures, Overall, Scored, overall, per_class
+from thaw.evaluation.figures import ClassFigures, Estimate, Overall, Scored, overall, per_class
 from thaw.evaluation.thresholds import Outcome, outcomes
 from thaw.training.fit import Outputs
 
@@ -54,6 +54,24 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Evaluation:
+        """What `to_json` gave; raises `KeyError` or `TypeError` for something else."""
+        person = values["for_a_person"]
+        return cls(
+            images=values["images"],
+            groups=values["groups"],
+            overall=Overall(**_estimates(values["overall"])),
+            per_class=tuple(
+                ClassResult(item["name"], item["images"], ClassFigures(**_estimates(item["figures"])))
+                for item in values["per_class"]
+            ),
+            confusion=tuple(tuple(row) for row in values["confusion"]),
+            for_a_person=ForAPerson(**_estimates(person)) if person else None,
+            outcomes=tuple(Outcome(**_estimates(item)) for item in values["outcomes"]),
+            unreadable=tuple((path, reason) for path, reason in values["unreadable"]),
+        )
 
 
 def evaluate_rows(
@@ -158,6 +176,11 @@ def groups_among(manifest: Manifest, rows: np.ndarray, alike: Sequence[tuple[int
     pairs = [pair for pair in alike if chosen.issuperset(pair)]
     groups = groups_of(manifest, rows, pairs)
     return groups if len(np.unique(groups)) < len(rows) else None
+
+
+def _estimates(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values in which every estimate is one again."""
+    return {name: Estimate(**value) if isinstance(value, dict) else value for name, value in values.items()}
 
 
 def _given_groups(manifest: Manifest, rows: np.ndarray) -> np.ndarray | None:

@@ -27,12 +27,23 @@ NEAREST = 3
 class Records:
     """Predictions of one run on one split.
 
-    paths: of N images. classes: in the order of the columns of `scored`.
+    paths: of N images. classes: in the order of the columns of `scored`. nearest: paths of the training images that
+    are most alike, for each image. unsure, unlike: (N,) bool, an image for a person because it has several candidates,
+    or because it is unlike those of training; distance: (N,) from them, 0..2.
     """
 
     paths: tuple[str, ...]
     classes: tuple[str, ...]
     scored: Scored
+    nearest: tuple[tuple[str, ...], ...]
+    unsure: np.ndarray
+    unlike: np.ndarray
+    distance: np.ndarray
+
+    @property
+    def for_a_person(self) -> np.ndarray:
+        """(N,) bool: a person should look."""
+        return np.asarray(self.unsure | self.unlike)
 
 
 def write_records(classifier: Classifier, manifest: Manifest, sets: Sets, file: Path) -> None:
@@ -56,7 +67,7 @@ def write_records(classifier: Classifier, manifest: Manifest, sets: Sets, file: 
         columns["nearest"] = pa.array([[paths[row] for row in some] for some in trained], pa.list_(pa.string()))
         if classifier.familiar:
             several = classifier.familiar.candidates(outputs.probabilities).sum(axis=1) > 1
-            columns["unsure"] = pa.array(several)
+            columns["unsure"] = pa.array(several & (classifier.task != "multilabel"))
             columns["distance"] = pa.array(classifier.familiar.distances(outputs.features), pa.float32())
             columns["unlike"] = pa.array(classifier.familiar.is_unlike(outputs.features))
         for index, name in enumerate(classifier.classes):
@@ -77,6 +88,8 @@ def read_records(file: Path, split: str) -> Records:
         classes = tuple(name.removeprefix("p_") for name in table.column_names if name.startswith("p_"))
         probabilities = np.stack([table.column(f"p_{name}").to_numpy() for name in classes], axis=1)
         labels, given = (_flags(table.column(name).to_pylist(), classes) for name in ("labels", "given"))
+        near = tuple(tuple(paths) for paths in table.column("nearest").to_pylist())
+        unsure, unlike, distance = (_values(table, name) for name in ("unsure", "unlike", "distance"))
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
         raise DataError(f"{file}: cannot be read as the predictions of a run ({error})") from error
     if not table.num_rows:
@@ -84,12 +97,23 @@ def read_records(file: Path, split: str) -> Records:
     groups = table.column("group").to_numpy()
     together = groups if len(np.unique(groups)) < len(groups) else None
     return Records(
-        tuple(table.column("path").to_pylist()), classes, Scored(task, probabilities, labels, given, together)
+        paths=tuple(table.column("path").to_pylist()),
+        classes=classes,
+        scored=Scored(task, probabilities, labels, given, together),
+        nearest=near,
+        unsure=unsure.astype(bool),
+        unlike=unlike.astype(bool),
+        distance=distance,
     )
 
 
 def _labels(flags: np.ndarray, classes: tuple[str, ...]) -> pa.Array:
     return pa.array([[classes[index] for index in np.flatnonzero(row)] for row in flags], pa.list_(pa.string()))
+
+
+def _values(table: pa.Table, name: str) -> np.ndarray:
+    """A column (N,), or zeros where the classifier had no such borders."""
+    return table.column(name).to_numpy() if name in table.column_names else np.zeros(table.num_rows)
 
 
 def _flags(labels: list[list[str]], classes: tuple[str, ...]) -> np.ndarray:

@@ -13,7 +13,7 @@ from thaw.planning.similarity import DIFFERENT, SIMILAR, StageShift
 HUES = ("#2f6fde", "#d9622b", "#2b9a66", "#a04bc4", "#c79a12", "#d0407c", "#1a9aa8", "#7a6a58", "#6a74d8", "#8aa02c")
 """One for each class, told apart by people who see few colours too; after ten they come again."""
 
-_LABEL_WIDTH = 44
+_LABEL_WIDTH = 60
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,14 @@ def learning_curve(curve: LearningCurve) -> str:
 def stage_bars(stages: Sequence[StageShift]) -> str:
     """One bar a stage, from the pixels to the head, with the borders of the verdicts."""
     width, row, left = 640, 26, 150
-    height = row * len(stages) + 40
+    height = row * len(stages) + 48
     most = max(1.0, *(stage.shift for stage in stages))
     scale = (width - left - 60) / most
     parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="shift of each stage">']
     for border in (SIMILAR, DIFFERENT):
         place = left + border * scale
-        parts.append(f'<line class="grid" x1="{place:.1f}" x2="{place:.1f}" y1="0" y2="{height - 34}"/>')
-        parts.append(f'<text x="{place:.1f}" y="{height - 18}" text-anchor="middle">{border:g}</text>')
+        parts.append(f'<line class="grid" x1="{place:.1f}" x2="{place:.1f}" y1="0" y2="{height - 46}"/>')
+        parts.append(f'<text x="{place:.1f}" y="{height - 28}" text-anchor="middle">{border:g}</text>')
     for number, stage in enumerate(stages):
         top = number * row
         parts.append(f'<text x="{left - 10}" y="{top + 17}" text-anchor="end">{escape(stage.stage)}</text>')
@@ -82,18 +82,24 @@ def stage_bars(stages: Sequence[StageShift]) -> str:
         parts.append(f'<rect class="bar" x="{left}" y="{top + 4}" width="{length:.1f}" height="{row - 8}" rx="3"/>')
         parts.append(f'<text x="{left + length + 8:.1f}" y="{top + 17}">{stage.shift:.2f}</text>')
     legend = "deviations from what the network remembers"
-    parts.append(f'<text x="{(left + width) / 2}" y="{height - 2}" text-anchor="middle">{legend}</text></svg>')
+    parts.append(f'<text x="{(left + width) / 2}" y="{height - 6}" text-anchor="middle">{legend}</text></svg>')
     return "".join(parts)
 
 
 def scatter(spots: Sequence[Spot]) -> str:
-    """The map: one dot an image; those with a picture show it on hover, on focus and on a tap."""
-    side, edge = 640, 14
-    parts = [f'<svg class="map" viewBox="0 0 {side} {side}" role="img" aria-label="map of the images">']
+    """The map: one dot an image; those with a picture show it on hover, on focus and on a tap.
+
+    The Tab key stops at the first of them alone; from there on the page moves the focus.
+    """
+    side, edge, stop = 640, 14, 0
+    parts = [f'<svg class="map" viewBox="0 0 {side} {side}" role="group" aria-label="map of the images">']
     for spot in spots:
         x, y = (edge + value * (side - 2 * edge) for value in (spot.x, spot.y))
         colour, title = HUES[spot.class_index % len(HUES)], escape(spot.title, quote=True)
-        more = f' tabindex="0" data-picture="{spot.picture}" data-title="{title}"' if spot.picture else ""
+        more = ""
+        if spot.picture:
+            more = f' tabindex="{stop}" role="img" data-picture="{spot.picture}" data-title="{title}"'
+            stop = -1
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"{more}><title>{title}</title></circle>')
     return "".join([*parts, "</svg>"])
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from thaw.classifier.metrics import Metrics
 from thaw.data.manifest import Manifest
@@ -43,12 +45,35 @@ class Spent:
     phases: tuple[tuple[int, str, float], ...]
     epochs: tuple[int, ...]
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Spent:
+        """What plan.json keeps of it."""
+        phases = tuple((index, name, seconds) for index, name, seconds in values["phases"])
+        return cls(values["seconds"], values["look"], values["looks"], phases, tuple(values["epochs"]))
+
 
 def metrics_row(record: EpochRecord) -> tuple[object, ...]:
     """One epoch as a row under `METRICS_HEADER`."""
     values = (f"{value:.6g}" for value in asdict(record.val).values())
     head = (record.phase, record.epoch, record.cut, f"{record.lr:.6g}", f"{record.train_loss:.6g}")
     return (*head, *values, f"{record.seconds:.3f}")
+
+
+def read_metrics(text: str) -> tuple[EpochRecord, ...]:
+    """The records of a table that `METRICS_HEADER` and `metrics_row` wrote."""
+    names = [field.name for field in fields(Metrics)]
+    return tuple(
+        EpochRecord(
+            phase=row["phase"],
+            epoch=int(row["epoch"]),
+            cut=row["cut"],
+            lr=float(row["lr"]),
+            train_loss=float(row["train_loss"]),
+            val=Metrics(**{name: float(row[f"val_{name}"]) for name in names}),
+            seconds=float(row["seconds"]),
+        )
+        for row in csv.DictReader(text.splitlines())
+    )
 
 
 def show_data(manifest: Manifest, notes: Sequence[str], watch: Watcher) -> None:
@@ -122,17 +147,35 @@ def show_worth(found: Sequence[PhaseWorth], monitor: Monitor, watch: Watcher) ->
     watch.table("What each phase was worth on validation", header, rows)
 
 
-def show_times(predicted: Forecast, spent: Spent, watch: Watcher) -> None:
+@dataclass(frozen=True)
+class Duration:
+    """Seconds that a part of a run was predicted to take, and took."""
+
+    part: str
+    predicted: float
+    took: float
+
+
+def durations(predicted: Forecast, spent: Spent) -> tuple[Duration, ...]:
     """Predicted and actual time of what was done; phases that stopped early are predicted for the epochs they had."""
     looked = "look at every image" + (f", {spent.looks} times" if spent.looks > 1 else "")
-    rows = [(looked, predicted.look_seconds * spent.looks, spent.look)]
+    parts = [Duration(looked, predicted.look_seconds * spent.looks, spent.look)]
     for index, name, seconds in spent.phases:
         expected = predicted.epoch_seconds[index] * spent.epochs[index]
-        rows.append((f"phase {name}, {spent.epochs[index]} epochs", expected, seconds))
-    rows.append(("all of it", sum(row[1] for row in rows), sum(row[2] for row in rows)))
+        parts.append(Duration(f"phase {name}, {spent.epochs[index]} epochs", expected, seconds))
+    return (*parts, Duration("all of it", sum(part.predicted for part in parts), sum(part.took for part in parts)))
+
+
+def show_times(predicted: Forecast, spent: Spent, watch: Watcher) -> None:
+    """Predicted and actual time of what was done."""
     shown = [
-        (name, duration(expected), duration(took), f"{took / expected:.2f}x" if expected > 0 else "-")
-        for name, expected, took in rows
+        (
+            part.part,
+            duration(part.predicted),
+            duration(part.took),
+            f"{part.took / part.predicted:.2f}x" if part.predicted > 0 else "-",
+        )
+        for part in durations(predicted, spent)
     ]
     watch.table("Time", ("", "predicted", "took", "ratio"), shown)
     watch.say(f"took {duration(spent.seconds)} from the first image to the bundle")

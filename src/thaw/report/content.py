@@ -1,0 +1,251 @@
+"""What the page of a run says: one tree of plain values read from the run's files, and no drawing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from thaw.classifier.bundle import digest_of
+from thaw.classifier.classifier import Classifier
+from thaw.data.manifest import SPLITS, Manifest
+from thaw.errors import DataError
+from thaw.evaluation.calibration import Bin, Calibration, cool, reliability
+from thaw.evaluation.evaluate import ClassResult, Evaluation
+from thaw.evaluation.figures import Estimate, Scored
+from thaw.evaluation.records import read_records
+from thaw.planning.costs import Forecast
+from thaw.planning.measured import Choice
+from thaw.progress import Advance
+from thaw.recipe import Monitor, Recipe, Task
+from thaw.report.album import Album, folder_of
+from thaw.report.shown import Shown, show
+from thaw.report.summary import Duration, Spent, durations, read_metrics
+from thaw.report.thresholds import ThresholdCurve, threshold_curves
+from thaw.report.verdict import Judged, Verdict, class_to_find, verdict
+from thaw.run_folder import RunFolder
+from thaw.training.history import EpochRecord, best_index
+from thaw.training.worth import PhaseWorth, worth_of
+
+PICTURE_BUDGET = 3_000_000
+"""Characters that all pictures of the page may take."""
+
+MOST_CLASSES, MOST_UNREADABLE = 100, 50
+_FIGURES = {
+    "accuracy": "images whose label is right",
+    "balanced_accuracy": "mean over the classes of the share found",
+    "macro_f1": "mean over the classes of F1",
+    "mean_average_precision": "mean over the classes of the area under precision and recall",
+    "auroc": "chance that an image of a class scores above one of another",
+    "calibration_error": "how far confidence lies from the share of right answers",
+}
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """One figure of the set that counts, and of validation where that is another one."""
+
+    name: str
+    about: str
+    value: Estimate | None
+    validation: Estimate | None
+
+
+@dataclass(frozen=True)
+class Training:
+    """Every epoch, which of them was best (`None` for none), and what each phase was worth."""
+
+    records: tuple[EpochRecord, ...]
+    monitor: Monitor
+    best: int | None
+    worth: tuple[PhaseWorth, ...]
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """The temperature, the calibration error of the set that counts, and its answers in bins, before and after."""
+
+    temperature: float
+    images: int
+    errors: tuple[Estimate, Estimate]
+    before: tuple[Bin, ...]
+    after: tuple[Bin, ...]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Readable images of each class in each split, of the first `MOST_CLASSES` classes, and what could not be read.
+
+    folder: where all images lie.
+    """
+
+    folder: str
+    splits: tuple[str, ...]
+    counts: tuple[tuple[str, tuple[int, ...]], ...]
+    totals: tuple[int, ...]
+    classes: int
+    unreadable: tuple[tuple[str, str], ...]
+    unreadable_total: int
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What it takes to make the run again, and where its classifier lies."""
+
+    version: str
+    seed: int
+    facts: tuple[tuple[str, str], ...]
+    recipe: str
+    run: str
+    bundle: str
+    weights_sha256: str
+    bundle_sha256: str
+
+
+@dataclass(frozen=True)
+class Content:
+    """Everything on the page; `split` is the set that counts, "test" or, where there is none, "val"."""
+
+    title: str
+    about: str
+    task: Task
+    split: str
+    verdict: Verdict
+    figures: tuple[KeyFigure, ...]
+    choices: tuple[Choice, ...]
+    training: Training
+    classes: tuple[ClassResult, ...]
+    sought: str | None
+    calibrated: Calibrated
+    thresholds: tuple[ThresholdCurve, ...]
+    shown: Shown
+    data: Data
+    times: tuple[Duration, ...]
+    origin: Origin
+
+
+def read_content(run: RunFolder, classifier: Classifier, on_progress: Advance | None = None) -> Content:
+    """Everything that the files of a finished run tell; raises `DataError` where they are not those of one.
+
+    Memory grows with the table of predictions, and not with the pixels of the images.
+    """
+    try:
+        values = json.loads(run.evaluation.read_text(encoding="utf-8"))
+        plan = run.read_plan() or {}
+        evaluations = {split: Evaluation.from_json(values[split]) for split in ("val", "test") if split in values}
+        calibration = _calibration(values["calibration"])
+        choices = tuple(Choice(**choice) for choice in plan["choices"])
+        times = durations(Forecast.from_json(plan["predicted"]), Spent.from_json(plan["actual"]))
+        epochs = read_metrics(run.metrics.read_text(encoding="utf-8"))
+        origin = _origin(run, classifier, plan)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{run.path}: cannot be read as a finished run ({error!r})") from error
+    recipe, manifest = Recipe.load(run.recipe), Manifest.read(run.manifest)
+    judged = Judged(evaluations, {split: read_records(run.predictions, split) for split in evaluations})
+    sought, monitor = class_to_find(classifier.decision, manifest), recipe.resolved_monitor
+    folder = folder_of(manifest.column("path"))
+    album = Album(classifier, manifest.root, folder, PICTURE_BUDGET)
+    return Content(
+        title=manifest.root.name or str(manifest.root),
+        about=_about(run, classifier, judged),
+        task=manifest.task,
+        split=judged.split,
+        verdict=verdict(judged, classifier.decision, sought, monitor),
+        figures=_figures(judged),
+        choices=choices,
+        training=Training(
+            epochs, monitor, best_index(epochs, monitor), worth_of(epochs, monitor, evaluations["val"].images)
+        ),
+        classes=_weakest_first(judged.evaluation),
+        sought=None if sought is None else classifier.classes[sought],
+        calibrated=_calibrated(calibration, judged),
+        thresholds=threshold_curves(judged, classifier.decision, sought),
+        shown=show(judged, manifest, album, on_progress),
+        data=_data(manifest, folder),
+        times=times,
+        origin=origin,
+    )
+
+
+def _about(run: RunFolder, classifier: Classifier, judged: Judged) -> str:
+    finished = datetime.fromtimestamp(run.evaluation.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
+    images = sum(evaluation.images for evaluation in judged.evaluations.values())
+    return (
+        f"{run.path.name}: {classifier.backbone.facts.architecture}, {classifier.task}, "
+        f"{len(classifier.classes)} classes, judged on {images:,} images, finished {finished}"
+    )
+
+
+def _figures(judged: Judged) -> tuple[KeyFigure, ...]:
+    validation = judged.evaluations["val"].overall if judged.split == "test" else None
+    return tuple(
+        KeyFigure(
+            name.replace("_", " ").replace("f1", "F1").replace("auroc", "AUROC"),
+            about,
+            getattr(judged.evaluation.overall, name),
+            getattr(validation, name) if validation else None,
+        )
+        for name, about in _FIGURES.items()
+    )
+
+
+def _weakest_first(evaluation: Evaluation) -> tuple[ClassResult, ...]:
+    """The classes in their order; where they are too many, those with the lowest F1."""
+    if len(evaluation.per_class) <= MOST_CLASSES:
+        return evaluation.per_class
+    ranked = sorted(evaluation.per_class, key=lambda item: item.figures.f1.value if item.figures.f1 else 2.0)
+    return tuple(ranked[:MOST_CLASSES])
+
+
+def _calibration(values: Mapping[str, Any]) -> Calibration:
+    before, after = (
+        {split: Estimate(**found) for split, found in values[name].items()} for name in ("before", "after")
+    )
+    return Calibration(values["temperature"], values["images"], before, after)
+
+
+def _calibrated(calibration: Calibration, judged: Judged) -> Calibrated:
+    scored, split = judged.record.scored, judged.split
+    raw = cool(scored.probabilities, 1 / calibration.temperature, scored.task)
+    return Calibrated(
+        calibration.temperature,
+        calibration.images,
+        (calibration.before[split], calibration.after[split]),
+        reliability(Scored(scored.task, raw, scored.truth, scored.predicted, scored.groups)),
+        reliability(scored),
+    )
+
+
+def _data(manifest: Manifest, folder: str) -> Data:
+    counts, errors = manifest.counts(), manifest.errors()
+    splits = tuple(split for split in SPLITS if len(manifest.indices(split)))
+    return Data(
+        folder=str(manifest.root / folder),
+        splits=splits,
+        counts=tuple(
+            (name, tuple(counts[name][split] for split in splits)) for name in manifest.classes[:MOST_CLASSES]
+        ),
+        totals=tuple(len(manifest.indices(split)) for split in splits),
+        classes=len(manifest.classes),
+        unreadable=tuple(errors[:MOST_UNREADABLE]),
+        unreadable_total=len(errors),
+    )
+
+
+def _origin(run: RunFolder, classifier: Classifier, plan: Mapping[str, Any]) -> Origin:
+    config = json.loads((run.model / "config.json").read_text(encoding="utf-8"))
+    sums = (run.model / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    digests = {name: digest for digest, _, name in (line.partition("  ") for line in sums)}
+    facts = classifier.backbone.facts
+    return Origin(
+        version=config["thaw"]["version"],
+        seed=plan["asked"]["seed"],
+        facts=(*plan.get("machine", {}).items(), ("pre-trained weights", f"{facts.origin} (licence: {facts.license})")),
+        recipe=run.recipe.read_text(encoding="utf-8"),
+        run=str(run.path),
+        bundle=str(run.model),
+        weights_sha256=digests["model.safetensors"],
+        bundle_sha256=digest_of(run.model),
+    )
