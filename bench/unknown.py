@@ -3,7 +3,7 @@
     python -m bench.unknown IMAGES --weights mobilenetv2_100.safetensors --work FOLDER
 
 For each class of a folder of class folders: train on the others, then predict its images, and those of the test split
-of the others. Prints the share that is called unlike training, the share that is unsure (several candidates), and
+of the others. Prints the share that is called unlike training, the share that is unsure (not one candidate), and
 either of them, on both; then the means.
 """
 
@@ -27,7 +27,7 @@ def shares(predictions: list[thaw.Prediction]) -> tuple[float, float, float]:
     read = [item for item in predictions if item.status == "ok"]
     return (
         statistics.mean(item.unlike for item in read),
-        statistics.mean(len(item.candidates) > 1 for item in read),
+        statistics.mean(item.unsure for item in read),
         statistics.mean(bool(item.review) for item in read),
     )
 

@@ -94,3 +94,18 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
         atomic.write_text(file, "new")
     assert file.read_text() == "old"
     assert [child.name for child in tmp_path.iterdir()] == ["last.json"]
+
+
+def test_a_new_file_is_there_when_its_block_ends_well_and_else_not_at_all(tmp_path: Path) -> None:
+    def write(fail: bool) -> None:
+        with atomic.new_file(tmp_path / "model.bin") as place:
+            place.write_bytes(b"whole")
+            assert not (tmp_path / "model.bin").exists()
+            if fail:
+                raise RuntimeError("not certified")
+
+    with pytest.raises(RuntimeError):
+        write(fail=True)
+    assert list(tmp_path.iterdir()) == []
+    write(fail=False)
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"whole"]

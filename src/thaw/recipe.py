@@ -108,8 +108,8 @@ class DecideSettings(Section):
     )
     coverage: Fraction = Field(
         0.95,
-        description="Share of images whose true class is among the candidates; an image with several candidates is "
-        "one for a person.",
+        description="Share of images whose true class is among the candidates; an image with several candidates, or "
+        "none, is one for a person.",
     )
     familiar: Fraction = Field(
         0.99, description="Share of validation images that count as like those of training; what lies farther is not."

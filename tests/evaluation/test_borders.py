@@ -44,7 +44,7 @@ def test_new_images_are_covered_and_called_familiar_as_often_as_was_asked() -> N
         asked = DecideSettings(coverage=0.9, familiar=0.95)
         familiar = learn_familiar(train, labels, val, scored(val_labels, seed + 300), asked, seed)
         new = scored(test_labels, seed + 400)
-        person = for_a_person(familiar.candidates(new.probabilities), familiar.is_unlike(test), new)
+        person = for_a_person(familiar, familiar.is_unlike(test), new)
         assert person.covered and person.unlike
         covered.append(person.covered.value)
         unlike.append(person.unlike.value)

@@ -20,7 +20,8 @@ def records(count: int, right: float, seed: int, classes: tuple[str, ...] = CLAS
     probabilities = np.where(said[:, None] == np.arange(2), 0.8, 0.2)
     truth = labels[:, None] == np.arange(2)
     scored = Scored("binary", probabilities, truth, Decision().labels(probabilities, "binary"))
-    return Records(tuple(f"{index}.png" for index in range(count)), classes, scored)
+    paths, nobody = tuple(f"{index}.png" for index in range(count)), np.zeros(count, bool)
+    return Records(paths, classes, scored, ((),) * count, unsure=nobody, unlike=nobody, distance=np.zeros(count))
 
 
 def test_a_better_run_is_told_from_a_worse_one() -> None:

@@ -1,8 +1,8 @@
-"""Which images a person should look at: those with several likely classes, and those unlike anything in training.
+"""Which images a person should look at: those without one likely class, and those unlike anything in training.
 
-Several likely classes: a conformal set, which holds the true class of the wanted share of images (Sadinle, Lei and
-Wasserman 2019). Unlike anything: far from the nearest training images in feature space (Sun et al. 2022). Both borders
-come from validation images, and hold for images that are drawn as those were.
+Not exactly one likely class: a conformal set, which holds the true class of the wanted share of images (Sadinle, Lei
+and Wasserman 2019), and is empty where nothing fits. Unlike anything: far from the nearest training images in feature
+space (Sun et al. 2022). Both borders come from validation images, and hold for images that are drawn as those were.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class Familiar:
 
     bank: (M, W) float16, pooled features of training images, each of length one. farthest: mean cosine distance to the
     nearest of them, 0..2, beyond which an image is unlike anything. least: probability from which on a class is a
-    candidate, 0..1; `None` for multilabel, where every label is decided on its own. confidence and shares: mean
+    candidate, 0..1; `None` where nothing is known about that, as for multilabel, where every label is decided on its
+    own. confidence and shares: mean
     confidence on validation, and the share of its images that each class was given to; what drifts departs from them.
     """
 
@@ -43,9 +44,16 @@ class Familiar:
         return np.asarray(self.distances(features) > self.farthest)
 
     def candidates(self, probabilities: np.ndarray) -> np.ndarray:
-        """(N, C) bool: the classes that an image may have; the most likely one is always among them."""
-        likely = probabilities == probabilities.max(axis=1, keepdims=True)
-        return np.asarray(likely if self.least is None else likely | (probabilities >= self.least))
+        """(N, C) bool: the classes that an image may have: several, or none that is likely enough, leave it unsure."""
+        if self.least is None:
+            return np.zeros(probabilities.shape, bool)
+        return np.asarray(probabilities >= self.least)
+
+    def is_unsure(self, probabilities: np.ndarray) -> np.ndarray:
+        """(N,) bool: not exactly one class is a candidate."""
+        if self.least is None:
+            return np.zeros(len(probabilities), bool)
+        return np.asarray(self.candidates(probabilities).sum(axis=1) != 1)
 
 
 def distances(features: np.ndarray, bank: np.ndarray) -> np.ndarray:

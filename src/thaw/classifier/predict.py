@@ -29,8 +29,8 @@ class Prediction:
 
     `status` is "ok", or "error" with its `reason` and nothing else. `labels` holds the one label that the classifier's
     decision gives, or for multilabel all of them. `confidence` is the probability of the label, or of the least sure of
-    them. `probabilities` are in class order, 0..1. `candidates` are the classes that the image may have, where the
-    classifier knows that; `unlike` says that the image is unlike any that it was trained on.
+    them. `probabilities` are in class order, 0..1. `candidates` are the classes that the image may have, and it is
+    `unsure` where that is not exactly one; `unlike` says that the image is unlike any that it was trained on.
     """
 
     path: Path
@@ -40,6 +40,7 @@ class Prediction:
     confidence: float = float("nan")
     probabilities: tuple[float, ...] = ()
     candidates: tuple[str, ...] = ()
+    unsure: bool = False
     unlike: bool = False
 
     @property
@@ -47,7 +48,7 @@ class Prediction:
         """Why a person should look at the image: unlike, or unsure with the candidates; empty where none needs to."""
         if self.unlike:
             return "unlike"
-        return f"unsure: {'|'.join(self.candidates)}" if len(self.candidates) > 1 else ""
+        return f"unsure: {'|'.join(self.candidates) or 'no class fits'}" if self.unsure else ""
 
     @property
     def label(self) -> str:
@@ -130,9 +131,12 @@ def decide(classifier: Classifier, files: Sequence[Path], answers: Answers) -> l
     familiar, classes = classifier.familiar, classifier.classes
     chosen = classifier.decision.labels(answers.probabilities, classifier.task)
     likely = familiar.candidates(answers.probabilities) if familiar else np.zeros_like(chosen)
-    unlike = familiar.is_unlike(answers.features) if familiar else np.zeros(len(files), bool)
+    nobody = np.zeros(len(files), bool)
+    unsure = familiar.is_unsure(answers.probabilities) if familiar else nobody
+    unlike = familiar.is_unlike(answers.features) if familiar else nobody
+    rows = zip(files, answers.probabilities, chosen, likely, unsure, unlike, strict=True)
     found = []
-    for file, row, given, may, is_unlike in zip(files, answers.probabilities, chosen, likely, unlike, strict=True):
+    for file, row, given, may, is_unsure, is_unlike in rows:
         sure = np.where(given, row, 1.0 - row).min() if classifier.task == "multilabel" else row[given.argmax()]
         found.append(
             Prediction(
@@ -142,6 +146,7 @@ def decide(classifier: Classifier, files: Sequence[Path], answers: Answers) -> l
                 confidence=float(sure),
                 probabilities=tuple(row.tolist()),
                 candidates=tuple(classes[index] for index in np.flatnonzero(may)),
+                unsure=bool(is_unsure),
                 unlike=bool(is_unlike),
             )
         )

@@ -19,7 +19,7 @@ FARTHEST = 2.0
 class ForAPerson:
     """What a set would leave to a person, shares of its images; `None` where it does not apply.
 
-    covered: the true class is among the candidates. unsure: more than one candidate. unlike: unlike any training
+    covered: the true class is among the candidates. unsure: not exactly one candidate. unlike: unlike any training
     image. right_of_rest: accuracy on the images that are neither.
     """
 
@@ -50,11 +50,14 @@ def learn_familiar(
 
 
 def least_likely(scored: Scored, coverage: float) -> float | None:
-    """The probability that the true class of the wanted share of images has at least; `None` for multilabel."""
+    """The probability that the true class of the wanted share of images has at least.
+
+    `None` for multilabel, and where there are too few images to say.
+    """
     if scored.task == "multilabel":
         return None
-    missing = 1.0 - scored.probabilities[scored.truth]
-    return 1.0 - conformal(missing, coverage, 1.0)
+    missing = conformal(1.0 - scored.probabilities[scored.truth], coverage, np.inf)
+    return None if np.isinf(missing) else 1.0 - missing
 
 
 def conformal(values: np.ndarray, share_below: float, most: float) -> float:
@@ -63,15 +66,15 @@ def conformal(values: np.ndarray, share_below: float, most: float) -> float:
     return most if place > len(values) else float(np.sort(values)[max(place, 1) - 1])
 
 
-def for_a_person(candidates: np.ndarray, unlike: np.ndarray, scored: Scored) -> ForAPerson:
-    """What a set would leave to a person: `candidates` (N, C) bool and `unlike` (N,) bool of each image."""
-    unsure = candidates.sum(axis=1) > 1
+def for_a_person(familiar: Familiar, unlike: np.ndarray, scored: Scored) -> ForAPerson:
+    """What a set would leave to a person; `unlike` (N,) bool says which images are unlike any of training."""
+    candidates, unsure = familiar.candidates(scored.probabilities), familiar.is_unsure(scored.probabilities)
     rest = ~(unsure | unlike)
     groups = scored.groups
-    several = scored.task != "multilabel"
+    knows = familiar.least is not None
     return ForAPerson(
-        covered=share((candidates & scored.truth).any(axis=1), groups) if several else None,
-        unsure=share(unsure, groups) if several else None,
+        covered=share((candidates & scored.truth).any(axis=1), groups) if knows else None,
+        unsure=share(unsure, groups) if knows else None,
         unlike=share(unlike, groups),
         right_of_rest=share(scored.right[rest], None if groups is None else groups[rest]),
     )

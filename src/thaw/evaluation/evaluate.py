@@ -154,7 +154,7 @@ def summarise(
         confusion = tuple(tuple(int(count) for count in row) for row in counts)
     person = None
     if classifier.familiar and unlike is not None:
-        person = for_a_person(classifier.familiar.candidates(scored.probabilities), unlike, scored)
+        person = for_a_person(classifier.familiar, unlike, scored)
     return Evaluation(
         images=len(scored),
         groups=len(scored) if scored.groups is None else len(np.unique(scored.groups)),

@@ -28,7 +28,7 @@ class Records:
     """Predictions of one run on one split.
 
     paths: of N images. classes: in the order of the columns of `scored`. nearest: paths of the training images that
-    are most alike, for each image. unsure, unlike: (N,) bool, an image for a person because it has several candidates,
+    are most alike, for each image. unsure, unlike: (N,) bool, an image for a person because it has not one candidate,
     or because it is unlike those of training; distance: (N,) from them, 0..2.
     """
 
@@ -48,7 +48,7 @@ class Records:
 
 def write_records(classifier: Classifier, manifest: Manifest, sets: Sets, file: Path) -> None:
     """Write one row an image: path, split, labels, given labels, group, the nearest training images, distance to them,
-    whether it is unlike them or has several candidates, and each probability.
+    whether it is unlike them or has not one candidate, and each probability.
     """
     tables = []
     for split, outputs in sets.judged.items():
@@ -66,8 +66,7 @@ def write_records(classifier: Classifier, manifest: Manifest, sets: Sets, file: 
         trained = sets.train_rows[near]
         columns["nearest"] = pa.array([[paths[row] for row in some] for some in trained], pa.list_(pa.string()))
         if classifier.familiar:
-            several = classifier.familiar.candidates(outputs.probabilities).sum(axis=1) > 1
-            columns["unsure"] = pa.array(several & (classifier.task != "multilabel"))
+            columns["unsure"] = pa.array(classifier.familiar.is_unsure(outputs.probabilities))
             columns["distance"] = pa.array(classifier.familiar.distances(outputs.features), pa.float32())
             columns["unlike"] = pa.array(classifier.familiar.is_unlike(outputs.features))
         for index, name in enumerate(classifier.classes):

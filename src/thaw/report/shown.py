@@ -145,7 +145,7 @@ def _mistakes(records: Records, rows: np.ndarray, manifest: Manifest, album: Alb
 
 
 def _odd(records: Records) -> tuple[np.ndarray, np.ndarray]:
-    """Rows unlike any training image, the farthest first, and rows with several candidates, the least sure first."""
+    """Rows unlike any training image, the farthest first, and rows without one likely class, the least sure first."""
     unlike, unsure = np.flatnonzero(records.unlike), np.flatnonzero(records.unsure)
     most_likely = records.scored.probabilities.max(axis=1)
     farthest = unlike[np.argsort(-records.distance[unlike], kind="stable")]
