@@ -3,13 +3,8 @@
 Convolutions and the head's layers are calculated in int8 with a scale for each channel of the weights and ranges of the
 activations that are measured (static post-training quantisation of ONNX Runtime, as QDQ nodes, which OpenVINO reads
 too). Resizing stays exact. The first convolution and the depthwise ones stay in float32: they cost little time and
-<<<<<<< HEAD
-lose the most. On Thaw's starter (MobileNetV2), 80 images of surface defects, accuracy fell from 91 % to 28 % with
-all of them in int8 and to 80 % without these.
-=======
-lose the most. On 200 images of surface defects the accuracy of Thaw's starter (MobileNetV2) fell from 91 % to 42 % with
-all of them in int8, and to 83 % without these.
->>>>>>> helper-export
+lose the most. On 200 images of surface defects the accuracy of Thaw's starter (MobileNetV2) fell from 91 % to 42 %
+with all of them in int8, and to 83 % without these.
 
 NNCF would do the same with more refinement, but reports its use over the network.
 """
