@@ -29,7 +29,7 @@ app = typer.Typer(
 )
 
 Runs = Annotated[Path, typer.Option("--runs", help="Folder in which the run makes its own.")]
-Trained = Annotated[Path, typer.Argument(help="A run folder, such as runs/train-1, or a bundle.")]
+Trained = Annotated[Path, typer.Argument(help="A run folder, such as runs/train-1, a bundle, or hub:OWNER/NAME.")]
 
 SHORTCUTS = {
     "augment": "augment.preset",
@@ -371,6 +371,18 @@ def export(
                 f"  {title:6}  {quality.size / 1e6:8.1f} MB  {quality.latency_ms:8.1f} ms an image  "
                 f"accuracy {quality.accuracy:.1%}"
             )
+
+
+@app.command()
+def push(
+    trained: Trained,
+    name: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository on the hub; made if needed.")],
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see a repository that is made.")] = False,
+) -> None:
+    """Upload a bundle to a model hub (huggingface.co, or HF_ENDPOINT); hub:OWNER/NAME then names it everywhere."""
+    from thaw.pipeline import push as upload
+
+    print(upload(trained, name, private=not public))
 
 
 @app.command()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from thaw import atomic, repeated, run
+from thaw import atomic, hub, repeated, run
 from thaw.backbones.timm_backbone import build
-from thaw.classifier.bundle import golden_of, read_bundle, write_bundle
+from thaw.classifier.bundle import certify, golden_of, read_bundle, write_bundle
 from thaw.classifier.classifier import Classifier
 from thaw.data.dataset import Dataset
 from thaw.data.pixel_store import PixelStore
@@ -25,7 +25,7 @@ from thaw.planning.inspection import Inspection, inspect_images
 from thaw.planning.plan import Plan
 from thaw.progress import Silent, Terminal, Watcher
 from thaw.recipe import DecideSettings, Recipe
-from thaw.report import inspection_page, report_page, results, summary
+from thaw.report import inspection_page, model_card, report_page, results, summary
 from thaw.run_folder import InspectionFolder, RunFolder, bundle_of, cache_folder
 
 
@@ -75,6 +75,20 @@ def decide(trained: str | Path, settings: DecideSettings, out: str | Path, watch
     write_bundle(classifier, Path(out), golden_of(folder.model), f"{card}\nDecision: {decided.decision.reason}.\n")
     watch.say(f"bundle {out}: {decided.decision.reason}")
     return classifier
+
+
+def push(trained: str | Path, name: str, private: bool = True) -> str:
+    """Upload the bundle of a run to a model hub as `OWNER/NAME`; gives its address.
+
+    It is certified on its golden images first. `hub:OWNER/NAME` then names it wherever a bundle is asked for. Raises
+    `BundleError` in one sentence.
+    """
+    folder = bundle_of(Path(trained))
+    classifier = read_bundle(folder)
+    certify(classifier, folder)
+    file = folder / "MODEL_CARD.md"
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    return hub.push(folder, name, model_card.for_hub(classifier, text, name), private)
 
 
 def evaluate(classifier: Classifier, dataset: Dataset, watch: Watcher | None = None) -> Evaluation:

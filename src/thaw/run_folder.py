@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thaw import atomic
+from thaw import atomic, hub
 from thaw.errors import DataError, ResumeError
 from thaw.recipe import Recipe
 
@@ -183,7 +183,12 @@ def cache_folder() -> Path:
 
 
 def bundle_of(path: Path) -> Path:
-    """The bundle that a person means by a run folder or a bundle folder; raises `DataError` when it is neither."""
+    """The bundle that a person means by a run folder, a bundle folder, or `hub:OWNER/NAME`, which is fetched.
+
+    Raises `DataError` when it is neither, and `BundleError` where it cannot be fetched.
+    """
+    if hub.is_hub_name(str(path)):
+        return hub.fetch(str(path))
     for folder in (RunFolder(path).model, path):
         if (folder / "config.json").is_file():
             return folder

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import yaml
+
 from thaw.classifier.classifier import Classifier
 from thaw.data.manifest import Manifest
 from thaw.evaluation.evaluate import Evaluation
+from thaw.hub import PREFIX
 from thaw.recipe import Recipe
 from thaw.report.results import figure, percent
 from thaw.report.summary import how
@@ -45,6 +48,19 @@ def write(classifier: Classifier, recipe: Recipe, manifest: Manifest, results: M
             "",
         ]
     )
+
+
+def for_hub(classifier: Classifier, card: str, name: str) -> str:
+    """A card as the README.md of a model hub: with the header that hubs read, and how to use it from there."""
+    name = name.removeprefix(PREFIX)
+    facts = {
+        "library_name": "timm",
+        "pipeline_tag": "image-classification",
+        "tags": ["image-classification", "timm", "thaw"],
+    }
+    use = f"    thaw predict {PREFIX}{name} photos/\n\n    timm.create_model('hf-hub:{name}', pretrained=True)\n"
+    about = card or f"# {classifier.backbone.facts.architecture}, fine-tuned with Thaw\n"
+    return f"---\n{yaml.safe_dump(facts, sort_keys=False)}---\n\n{about}\n## How to use it\n\n{use}"
 
 
 def _result_row(split: str, result: Evaluation) -> str:

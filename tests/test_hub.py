@@ -1,0 +1,171 @@
+import base64
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import thaw
+from thaw.classifier.bundle import check_sums
+from thaw.cli import main
+from thaw.errors import BundleError
+from thaw.hub import fetch
+from thaw.pipeline import push
+from thaw.run_folder import RunFolder, bundle_of
+
+NAME = "factory/steel"
+
+
+class Hub:
+    """What a hub keeps: the files of each repository, and what it was asked."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.made: list[dict[str, Any]] = []
+        self.asked: list[str] = []
+
+    @property
+    def revision(self) -> str:
+        return hashlib.sha1(repr(sorted(self.files.items())).encode()).hexdigest()
+
+    def info(self) -> dict[str, Any]:
+        siblings = [{"rfilename": name, "size": len(data)} for name, data in sorted(self.files.items())]
+        return {"id": NAME, "modelId": NAME, "sha": self.revision, "siblings": siblings, "private": True, "tags": []}
+
+    def tree(self) -> list[dict[str, Any]]:
+        return [
+            {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
+            for name, data in sorted(self.files.items())
+        ]
+
+    def commit(self, body: bytes) -> None:
+        for line in body.decode().splitlines():
+            entry = json.loads(line)
+            if entry["key"] == "file":
+                self.files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
+
+
+def handler_of(hub: Hub) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None: ...
+
+        def reply(self, value: Any, status: int = 200, **headers: str) -> None:
+            body = value if isinstance(value, bytes) else json.dumps(value).encode()
+            self.send_response(status)
+            for name, text in {"Content-Length": str(len(body)), **headers}.items():
+                self.send_header(name.replace("_", "-"), text)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            hub.asked.append(self.path)
+            body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            if self.path == "/api/repos/create":
+                hub.made.append(json.loads(body))
+                self.reply({"url": f"http://{self.headers['Host']}/{NAME}"})
+            elif self.path == "/api/validate-yaml":
+                self.reply({"errors": [], "warnings": []})
+            elif "/preupload/" in self.path:
+                files = [
+                    {"path": item["path"], "uploadMode": "regular", "shouldIgnore": False}
+                    for item in json.loads(body)["files"]
+                ]
+                self.reply({"files": files})
+            elif "/commit/" in self.path:
+                hub.commit(body)
+                self.reply({"commitUrl": f"http://{self.headers['Host']}/{NAME}/commit/1", "commitOid": hub.revision})
+            else:
+                self.reply({"error": "unknown"}, 404)
+
+        def do_GET(self) -> None:
+            hub.asked.append(self.path)
+            path = self.path.partition("?")[0]
+            if "/resolve/" in path:
+                name = path.partition("/resolve/")[2].partition("/")[2]
+                data = hub.files.get(name)
+                if data is None:
+                    self.reply({"error": "no such file"}, 404, X_Error_Code="EntryNotFound")
+                else:
+                    self.reply(data, ETag=f'"{hashlib.sha1(data).hexdigest()}"', X_Repo_Commit=hub.revision)
+            elif "/tree/" in path:
+                self.reply(hub.tree())
+            elif path.startswith(f"/api/models/{NAME}"):
+                self.reply(hub.info())
+            else:
+                self.reply({"error": "no such repository"}, 404, X_Error_Code="RepoNotFound")
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+    return Handler
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """A hub on this machine, spoken to by the real client."""
+    kept = Hub()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(kept))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    yield kept
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_bundle_is_pushed_and_predicts_the_same_by_its_name(trained: RunFolder, images: Path, hub: Hub) -> None:
+    assert NAME in push(trained.path, NAME)
+    made = hub.made[0]
+    assert made["name"] == "steel" and (made.get("private") or made.get("visibility") == "private")
+    for file in (item for item in trained.model.rglob("*") if item.is_file()):
+        assert hub.files[file.relative_to(trained.model).as_posix()] == file.read_bytes()
+    files = sorted(images.rglob("*.png"))[::9]
+    assert thaw.load(f"hub:{NAME}").predict(files) == thaw.load(trained.path).predict(files)
+    check_sums(bundle_of(Path(f"hub:{NAME}")))
+
+
+def test_the_hub_shows_a_card_with_its_header(trained: RunFolder, hub: Hub) -> None:
+    push(trained.path, f"hub:{NAME}")
+    card = hub.files["README.md"].decode()
+    assert card.startswith("---\nlibrary_name: timm\n") and "pipeline_tag: image-classification" in card
+    assert f"thaw predict hub:{NAME}" in card and "calibration error" in card
+
+
+def test_what_was_fetched_once_needs_no_network(trained: RunFolder, hub: Hub) -> None:
+    push(trained.path, NAME)
+    first = fetch(f"hub:{NAME}")
+    hub.asked.clear()
+    assert fetch(f"hub:{NAME}") == first and not hub.asked
+
+
+def test_a_name_that_is_none_and_a_bundle_that_is_not_there_are_one_sentence(
+    hub: Hub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BundleError, match="hub:OWNER/NAME"):
+        fetch("hub:../../etc")
+    monkeypatch.setattr("sys.argv", ["thaw", "predict", "hub:nobody/nothing", "photo.png"])
+    with pytest.raises(SystemExit) as done:
+        main()
+    said = capsys.readouterr().err
+    assert done.value.code == 2 and "hub:nobody/nothing: cannot be fetched" in said and "Traceback" not in said
+
+
+def test_a_damaged_bundle_is_not_pushed(trained: RunFolder, hub: Hub, tmp_path: Path) -> None:
+    import shutil
+
+    copy = Path(shutil.copytree(trained.model, tmp_path / "copy"))
+    (copy / "labels.txt").write_text("other\n")
+    with pytest.raises(BundleError, match=r"labels\.txt"):
+        push(copy, NAME)
+    assert not hub.asked
