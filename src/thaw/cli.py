@@ -194,6 +194,10 @@ def evaluate(
     whole: Annotated[
         bool, typer.Option("--whole", help="With --folds: train the whole recipe, not a head on stored features.")
     ] = False,
+    options: Annotated[
+        bool,
+        typer.Option("--options", help="Instead of DATA: what mirror images and larger pictures bring."),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Write all figures to this JSON file as well.", show_default=False)
     ] = None,
@@ -207,9 +211,11 @@ def evaluate(
     from thaw.progress import Terminal
     from thaw.report.results import show_evaluation
 
-    if (data is None) == (folds is None):
-        raise RecipeError("evaluate: give either DATA to measure on, or --folds K to train again on the run's own data")
-    if folds is not None:
+    if (data is not None) + (folds is not None) + options != 1:
+        raise RecipeError("evaluate: give either DATA to measure on, --folds K to train again, or --options")
+    if options:
+        found: Any = [asdict(option) for option in pipeline.try_options(trained)]
+    elif folds is not None:
         found = asdict(pipeline.cross_validate(trained, folds, seeds, whole))
     else:
         assert data is not None
@@ -266,6 +272,13 @@ def predict(
     shard: Annotated[
         str, typer.Option(help="I/N: classify only the I-th of N parts, so that N processes or machines share the job.")
     ] = "1/1",
+    mirrored: Annotated[
+        bool,
+        typer.Option("--mirrored", help="Average with the mirror image, in twice the time."),
+    ] = False,
+    size: Annotated[
+        int | None, typer.Option(min=32, max=2048, help="Look at pictures of this side, in pixels.", show_default=False)
+    ] = None,
 ) -> None:
     """Classify images: one row per file, in order; a file that cannot be read is a row with its reason.
 
@@ -278,7 +291,7 @@ def predict(
     from thaw.run_folder import bundle_of, cache_folder
 
     settings = Recipe().with_settings({"engine": engine, "device": device})
-    asked = Asked(tuple(photos), out, Shard.parse(shard), settings.engine, settings.device)
+    asked = Asked(tuple(photos), out, Shard.parse(shard), settings.engine, settings.device, mirrored, size)
     watch = Terminal(Console(stderr=True, highlight=False, soft_wrap=True))
     classifier = load(trained)
     try:

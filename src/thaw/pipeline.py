@@ -11,13 +11,16 @@ from thaw.backbones.timm_backbone import build
 from thaw.classifier.bundle import certify, golden_of, read_bundle, write_bundle
 from thaw.classifier.classifier import Classifier
 from thaw.data.dataset import Dataset
+from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
 from thaw.device import keep_freed_memory, worker_count
 from thaw.errors import DataError, RecipeError
+from thaw.evaluation import prediction_options
 from thaw.evaluation.compare import Comparison
 from thaw.evaluation.compare import compare as compare_records
-from thaw.evaluation.evaluate import Evaluation, evaluate_rows
+from thaw.evaluation.evaluate import Evaluation, evaluate_rows, groups_among
 from thaw.evaluation.folds import Repeats
+from thaw.evaluation.prediction_options import Option
 from thaw.evaluation.records import read_records
 from thaw.evaluation.thresholds import check_wishes, outcomes
 from thaw.evaluation.thresholds import decide as choose_decision
@@ -130,6 +133,24 @@ def report(run: str | Path, watch: Watcher | None = None) -> Path:
             raise DataError(f"{run}: is a bundle; a report is made of the run that left it, such as runs/train-1")
         folder.remove_leftovers()
         return report_page.write_page(folder, load(folder.path), watch)
+    finally:
+        watch.close()
+
+
+def try_options(trained: str | Path, watch: Watcher | None = None) -> tuple[Option, ...]:
+    """What averaging with mirror images and larger pictures do on a run's validation images, and what they cost."""
+    keep_freed_memory()
+    watch, folder = watch or Terminal(), RunFolder.at(Path(trained))
+    try:
+        classifier, manifest = load(folder.path), Manifest.read(folder.manifest)
+        rows = manifest.indices("val")
+        files, engine = [manifest.file(int(row)) for row in rows], Recipe.load(folder.recipe).resolved_engine
+        bar = watch.bar("predict in every way")
+        found = prediction_options.try_options(
+            classifier, files, manifest.targets()[rows], groups_among(manifest, rows), engine, bar
+        )
+        results.show_options(found, len(rows), watch)
+        return found
     finally:
         watch.close()
 

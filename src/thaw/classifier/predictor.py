@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -43,15 +45,17 @@ class Answers:
 class Predictor:
     """Runs the backbone through one engine, and the head on its pooled features in fp32 PyTorch."""
 
-    def __init__(self, classifier: Classifier, engine: Engine, device: torch.device) -> None:
+    def __init__(self, classifier: Classifier, engine: Engine, device: torch.device, mirrored: bool = False) -> None:
         """Move the classifier to the device and build the engine with the weights that it holds now.
 
+        With `mirrored` the features of an image are averaged with those of its mirror image, at twice the work.
         Raises `RecipeError` where the engine cannot run here.
         """
         if problem := missing(engine, device):
             raise RecipeError(f"engine: {engine} {problem}")
         self.classifier = classifier.to(device)
         self.engine = engine
+        self.mirrored = mirrored
         self._device = device
         self._top = len(classifier.backbone.blocks)
         self._runner = FrozenPart(classifier.backbone, device, engine).runner([self._top])
@@ -69,12 +73,29 @@ class Predictor:
 
     def features(self, pixels: np.ndarray) -> torch.Tensor:
         """Pooled features (N, width) float32 on the device for pixels (N, S, S, 3) uint8 0..255."""
+        if self.mirrored:
+            return (self._features(pixels) + self._features(np.ascontiguousarray(pixels[:, :, ::-1]))) / 2
+        return self._features(pixels)
+
+    def _features(self, pixels: np.ndarray) -> torch.Tensor:
         count = len(pixels)
         if self.engine.startswith("compiled") and count < BATCH:
             # A compiled network is compiled anew for every other number of images.
             pixels = np.concatenate([pixels, np.zeros((BATCH - count, *pixels.shape[1:]), np.uint8)])
         (features,) = self._runner.run(torch.from_numpy(pixels))
         return features.flatten(1)[:count].to(self._device)
+
+
+@contextmanager
+def looking_at(classifier: Classifier, size: int | None) -> Iterator[None]:
+    """Let a classifier see pictures of another side than it was trained at, in pixels, within the block."""
+    backbone = classifier.backbone
+    trained = backbone.facts
+    backbone.facts = replace(trained, pixels=replace(trained.pixels, size=size or trained.pixels.size))
+    try:
+        yield
+    finally:
+        backbone.facts = trained
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import torch
 
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.predict import Prediction, predict_files, read_files
-from thaw.classifier.predictor import BATCH, PLAIN_BELOW, Chosen, Predictor, choose_predictor
+from thaw.classifier.predictor import BATCH, PLAIN_BELOW, Chosen, Predictor, choose_predictor, looking_at
 from thaw.data.layouts import images_under, utf8
 from thaw.device import choose_device
 from thaw.errors import DataError, RecipeError
@@ -64,7 +64,8 @@ class Shard:
 class Asked:
     """What to classify, on what, and where the table goes: a .csv or .parquet file, or standard output.
 
-    `places` are image files, or folders that are searched for them.
+    `places` are image files, or folders that are searched for them. `mirrored` averages each image with its mirror
+    image, and `size` looks at pictures of that side instead of the one that was trained at, in pixels.
     """
 
     places: tuple[Path, ...]
@@ -72,6 +73,13 @@ class Asked:
     shard: Shard = Shard()
     engine: Literal["auto"] | Engine = "auto"
     device: str = "auto"
+    mirrored: bool = False
+    size: int | None = None
+
+    @property
+    def way(self) -> str:
+        """What tells these predictions from plain ones; empty for those."""
+        return (" mirrored" if self.mirrored else "") + (f" at {self.size}" if self.size else "")
 
     def files(self) -> Iterator[Path]:
         """Found one after the other, always in the same order; raises `DataError` where there are none."""
@@ -89,12 +97,13 @@ def write_predictions(
     """
     device = choose_device(asked.device).device
     total = sum(1 for _ in asked.files())
-    with _place(asked, bundle, device) as place:
+    with looking_at(classifier, asked.size), _place(asked, bundle + asked.way, device) as place:
         files, trail = asked.files(), _Trail()
         _skip(files, trail, place.done, asked)
         if place.done.rows:
             watch.say(f"{asked.out}: going on after {place.done.rows:,} of {total:,} images")
         chosen = _chosen(classifier, asked, device, place.done, total, cache)
+        chosen.predictor.mirrored = asked.mirrored
         watch.say(f"engine {chosen.predictor.engine} on {device}: {chosen.reason}")
         form = format_of(asked.out, classifier.classes)
         with closing(predict_files(classifier, files, BATCH, chosen.predictor)) as predictions:

@@ -10,6 +10,7 @@ from thaw.evaluation.compare import Comparison
 from thaw.evaluation.evaluate import Evaluation
 from thaw.evaluation.figures import Estimate
 from thaw.evaluation.folds import Repeats
+from thaw.evaluation.prediction_options import Option
 from thaw.evaluation.thresholds import Outcome
 from thaw.progress import Watcher
 from thaw.run_folder import RunFolder
@@ -102,6 +103,27 @@ def show_outcomes(split: str, found: Sequence[Outcome], watch: Watcher) -> None:
             f"{split}: from {item.threshold:.3f} on it is {item.class_name}: finds {percent(item.recall)} of them, "
             f"false alarms {percent(item.false_alarms)}, right {percent(item.precision)}"
         )
+
+
+def show_options(found: Sequence[Option], images: int, watch: Watcher) -> None:
+    """What each way to predict changes, and whether it pays."""
+    rows = [
+        (
+            option.name,
+            f"{option.accuracy.value:+.2%} ({option.accuracy.low:+.2%} to {option.accuracy.high:+.2%})",
+            f"{option.loss.value:+.4f} ({option.loss.low:+.4f} to {option.loss.high:+.4f})",
+            f"{option.cost:.2f}x",
+            "pays" if option.pays else "",
+        )
+        for option in found
+    ]
+    header = ("way to predict", "accuracy", "log loss", "time", "")
+    watch.table(f"Beside plain prediction, {images:,} validation images, 95 % intervals", header, rows)
+    if best := min((option for option in found if option.pays), key=lambda option: option.loss.value, default=None):
+        how = ("--mirrored" if best.mirrored else "") + f" --size {best.size}"
+        watch.say(f"thaw predict {how.strip()}: the lowest log loss, at {best.cost:.1f}x the time")
+    else:
+        watch.say("none of them is better beyond chance: predict plainly")
 
 
 def percent(estimate: Estimate | None) -> str:
