@@ -112,7 +112,7 @@ class DecideSettings(Section):
         "none, is one for a person.",
     )
     familiar: Fraction = Field(
-        0.99, description="Share of validation images that count as like those of training; what lies farther is not."
+        0.95, description="Share of validation images that count as like those of training; what lies farther is not."
     )
 
 

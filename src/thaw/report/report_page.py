@@ -107,6 +107,9 @@ def _commands(origin: Origin) -> list[tuple[str, str]]:
     return [
         ("Classify images", f"thaw predict {run} IMAGES --out predictions.csv"),
         ("See why", f"thaw explain {run} IMAGES --out why"),
+        ("Write it for another engine", f"thaw export {run} --to onnx --out model.onnx"),
+        ("Answer over HTTP", f"thaw serve {run}"),
+        ("Choose another threshold", f"thaw decide {run} --recall CLASS=0.99 --out model-99"),
         ("Measure on other labelled images", f"thaw evaluate {run} DATA"),
         ("Train the same again", f"thaw train DATA --recipe {recipe}"),
         ("Write this page anew", f"thaw report {run}"),
