@@ -43,6 +43,12 @@ def test_thawing_goes_deeper_only_after_a_gain_beyond_noise() -> None:
     assert "-10.0%" in str(reason_to_skip(story(0.8, 0.7), PHASES, 2, "accuracy", 400))
 
 
+def test_thawing_goes_deeper_only_where_a_fifth_of_the_last_gain_would_show() -> None:
+    why = str(reason_to_skip(story(0.8, 0.85), PHASES, 2, "accuracy", 400))
+    assert "+5.0%" in why and "a fifth of that at best" in why
+    assert reason_to_skip(story(0.8, 0.85), PHASES, 2, "accuracy", 40_000) is None
+
+
 def test_with_the_loss_as_monitor_any_gain_counts() -> None:
     assert reason_to_skip(story(0.8, 0.8), PHASES, 2, "loss", 400) is not None
     assert worth_of(story(0.8, 0.8), "loss", 400)[1].noise is None
