@@ -1,0 +1,49 @@
+"""The application that commands join, and what several of them ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import thaw
+from thaw.recipe import Recipe
+from thaw.settings import Section
+
+WIDE = 132
+"""Columns that wide tables need; a narrower terminal wraps their lines."""
+
+app = typer.Typer(
+    help="Fine-tune a pre-trained CNN on your own labelled images.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Runs = Annotated[Path, typer.Option("--runs", help="Folder in which the run makes its own.")]
+Trained = Annotated[Path, typer.Argument(help="A run folder, such as runs/train-1, a bundle, or hub:OWNER/NAME.")]
+Finished = Annotated[Path, typer.Argument(help="A finished run, such as runs/train-1.")]
+
+
+def field_of(key: str) -> Any:
+    """The field of the recipe that a dotted key names."""
+    section: type[Section] = Recipe
+    *parents, last = key.split(".")
+    for parent in parents:
+        section = type(section.model_fields[parent].default)
+    return section.model_fields[last]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"thaw {thaw.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None: ...

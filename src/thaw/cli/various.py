@@ -1,0 +1,120 @@
+"""The pre-trained networks, what is kept between runs, and the demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from thaw.cli.app import WIDE, app
+from thaw.errors import RecipeError
+
+networks = typer.Typer(help="The pre-trained networks: listed, and fetched for a machine without internet.")
+app.add_typer(networks, name="models", invoke_without_command=True)
+
+
+@networks.callback()
+def _networks(context: typer.Context) -> None:
+    """List the pre-trained networks, or fetch one for a machine without internet."""
+    if context.invoked_subcommand is None:
+        models_list()
+
+
+@networks.command("list")
+def models_list(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[FILTER]", help="Show names with these words.")] = None,
+) -> None:
+    """List the pre-trained networks: size, cost, published accuracy, and whether they are on this machine."""
+    from thaw.backbones.catalogue import find
+    from thaw.backbones.weights import is_cached
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("name", "family", "parameters", "GMACs", "input", "top-1", "source", "offline?"):
+        table.add_column(title, justify="right" if title in {"parameters", "GMACs", "input", "top-1"} else "left")
+    for entry in find(" ".join(words or [])):
+        table.add_row(
+            entry.name,
+            entry.family,
+            f"{entry.parameters_m:.1f} M",
+            f"{entry.gmacs:.2f}",
+            f"{entry.input_size}",
+            "-" if entry.top1 is None else f"{entry.top1:.1f} %",
+            entry.source,
+            "yes" if is_cached(entry.name) else "no",
+        )
+    console = Console(highlight=False)
+    console.width = max(console.width, WIDE)
+    console.print(table)
+
+
+@networks.command("fetch")
+def models_fetch(
+    name: Annotated[str, typer.Argument(help="A network that `thaw models` lists.")],
+    to: Annotated[Path, typer.Option(help="The .safetensors file to write; it must not exist.")],
+) -> None:
+    """Fetch published weights into one file that carries its preprocessing, to be taken to another machine."""
+    from thaw.backbones.timm_backbone import build
+    from thaw.backbones.weights import refuse_to_overwrite, write_file
+
+    refuse_to_overwrite(to)
+    backbone = build(name)
+    digest = write_file(backbone, to)
+    print(f"{to}: {backbone.facts.origin}, licence {backbone.facts.license}, sha256 {digest}")
+    print(f"on the other machine: thaw train IMAGES --backbone {name} --weights {to.name}")
+
+
+caches = typer.Typer(help="Decoded pixels and stored features that are kept between runs.", no_args_is_help=True)
+app.add_typer(caches, name="cache")
+
+
+@caches.command("list")
+def cache_list() -> None:
+    """Show what is kept, where, how large it is and when it was last used; the oldest first."""
+    from datetime import datetime
+
+    from thaw.cache import kept
+    from thaw.run_folder import cache_folder
+
+    stores = kept(cache_folder())
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("last used", "size", "kind", "what"):
+        table.add_column(title, justify="right" if title == "size" else "left")
+    for item in stores:
+        used = datetime.fromtimestamp(item.used).strftime("%Y-%m-%d %H:%M")
+        table.add_row(used, f"{item.size / 1e6:,.1f} MB", item.kind, item.about)
+    console = Console(highlight=False)
+    console.width = max(console.width, WIDE)
+    if stores:
+        console.print(table)
+    print(f"{cache_folder()}: {len(stores)} stores, {sum(item.size for item in stores) / 1e9:.2f} GB")
+
+
+@caches.command("clear")
+def cache_clear(
+    kind: Annotated[str, typer.Argument(help="pixels, features, or all of it.")] = "all",
+) -> None:
+    """Remove what is kept; later runs make it anew."""
+    from thaw.cache import KINDS, clear
+    from thaw.run_folder import cache_folder
+
+    kinds = tuple(name for name in KINDS if kind in (name, "all"))
+    if not kinds:
+        raise RecipeError(f"cache clear {kind}: there is no such kind; known are {', '.join(KINDS)} and all")
+    gone = clear(cache_folder(), kinds)
+    print(f"removed {len(gone)} stores, {sum(item.size for item in gone) / 1e9:.2f} GB, from {cache_folder()}")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the images and the run go.")] = Path("thaw-demo"),
+    random_start: Annotated[
+        bool, typer.Option("--random-start", help="Train from random weights too, to see what pre-training is worth.")
+    ] = False,
+) -> None:
+    """Make a small set of surface-defect images, train on it, show the result; needs no network."""
+    from thaw.demo import run_demo
+
+    run_demo(folder, random_start)
