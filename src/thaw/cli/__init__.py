@@ -1,7 +1,7 @@
 """The command line: one command is one call.
 
-`training` holds what leads to a classifier, `trust` what tells how good it is, `use` what puts it to work, `various` the
-networks, what is kept between runs, and the demo.
+`training` holds what leads to a classifier, `trust` what tells how good it is, `use` what puts it to work, `various`
+the networks, what is kept between runs, and the demo.
 """
 
 from __future__ import annotations
