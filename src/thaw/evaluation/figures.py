@@ -156,7 +156,7 @@ def weights_of(groups: np.ndarray | None, count: int, repeats: int, seed: int) -
 
 def _with_repeats(scored: Scored, seed: int, figures: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """The figures themselves in the first row, then those of each bootstrap repeat."""
-    own = figures(np.ones((1, len(scored)), np.float32))
+    own = figures(np.ones((1, len(scored))))
     repeats = _repeats(scored.truth.size)
     drawn = [figures(weights) for weights in weights_of(scored.groups, len(scored), repeats, seed)]
     return np.concatenate([own, *drawn])
