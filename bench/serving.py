@@ -3,7 +3,8 @@
     python -m bench.serving runs/train-1 IMAGES --rounds 5
 
 The server runs as its own process on this machine and shares its cores with the clients that ask it, each over one
-connection, one image a request. The bare classifier reads and classifies the same files with `predict_files`. The two
+connection, one image a request. The bare classifier reads and classifies the same files with `predict_files`, through
+the same engine. The two
 take turns, so that whatever else the machine does falls on both.
 """
 
@@ -24,6 +25,8 @@ from pathlib import Path
 from thaw.classifier.predict import predict_files
 from thaw.data.layouts import images_under
 from thaw.pipeline import load
+from thaw.run_folder import bundle_of
+from thaw.serve.server import quickest
 
 BATCH = 16
 
@@ -84,12 +87,13 @@ def main() -> None:
     asked = parser.parse_args()
     files = list(islice(cycle(images_under(asked.images)), asked.count))
     classifier = load(asked.trained)
+    predictor = quickest(classifier, bundle_of(asked.trained))
     ratios = []
     with server(asked.trained, asked.clients) as port:
         served(port, files[: 4 * BATCH], asked.clients)
         for _ in range(asked.rounds):
             began = time.perf_counter()
-            for _prediction in predict_files(classifier, files):
+            for _prediction in predict_files(classifier, files, BATCH, predictor):
                 pass
             bare = len(files) / (time.perf_counter() - began)
             through = served(port, files, asked.clients)

@@ -112,11 +112,11 @@ def service_of(path: Path, limits: Limits, name: str | None = None) -> Service:
     chosen = name or (whole.parent.name if whole.name == "model" else whole.name)
     if not _NAME.fullmatch(chosen):
         raise ServeError(f"{chosen}: a name has letters, digits and ._- only; give another with --name")
-    predictor = _quickest(classifier, folder)
+    predictor = quickest(classifier, folder)
     return Service(classifier, chosen, limits, predictor.answers, baseline=Baseline.read(config))
 
 
-def _quickest(classifier: Classifier, folder: Path) -> Predictor:
+def quickest(classifier: Classifier, folder: Path) -> Predictor:
     """The predictor of the fastest engine that agrees with fp32 PyTorch on the golden images; says which and why."""
     keep_freed_memory()
     read = [read_pixels(classifier, file) for file in golden_of(folder)]
