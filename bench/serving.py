@@ -4,8 +4,7 @@
 
 The server runs as its own process on this machine and shares its cores with the clients that ask it, each over one
 connection, one image a request. The bare classifier reads and classifies the same files with `predict_files`, through
-the same engine. The two
-take turns, so that whatever else the machine does falls on both.
+the same engine. The two take turns, so that whatever else the machine does falls on both.
 """
 
 from __future__ import annotations
