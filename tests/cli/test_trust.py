@@ -1,0 +1,87 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from thaw.classifier.bundle import read_bundle
+from thaw.cli import main
+from thaw.run_folder import RunFolder
+
+
+def thaw(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    """Run a command as the shell would; gives its exit code."""
+    monkeypatch.setattr(sys, "argv", ["thaw", *map(str, words)])
+    try:
+        main()
+    except SystemExit as done:
+        return int(done.code or 0)
+    return 0
+
+
+def test_evaluate_by_folds_says_each_seed_and_the_mean_and_writes_them(
+    trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "folds.json"
+    assert thaw(monkeypatch, "evaluate", trained.path, "--folds", 3, "--seeds", 2, "--out", out) == 0
+    said = capsys.readouterr().out
+    assert "3 folds of 36 images" in said and "mean" in said and "±" in said
+    assert len(json.loads(out.read_text())["by_seed"]) == 2
+
+
+def test_evaluate_offers_ways_to_predict(
+    trained: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert thaw(monkeypatch, "evaluate", trained.path, "--options") == 0
+    said = capsys.readouterr().out
+    assert "64 px, with the mirror image" in said and "predict" in said.splitlines()[-1]
+
+
+def test_compare_says_who_is_better(
+    trained: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert thaw(monkeypatch, "compare", trained.path, trained.path) == 0
+    assert "no difference in accuracy" in capsys.readouterr().out
+
+
+def test_decide_writes_a_bundle_with_the_threshold_and_says_what_it_does(
+    trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "model-99"
+    assert thaw(monkeypatch, "decide", trained.path, "--recall", "scratch=0.99", "--out", out) == 0
+    said = capsys.readouterr().out
+    assert "val: from" in said and "test: from" in said and "false alarms" in said
+    decision = read_bundle(out).decision
+    assert decision.thresholds[0][0] == 1 and "recall of scratch" in decision.reason
+    assert thaw(monkeypatch, "decide", trained.path, "--recall", "scratch=0.9", "--out", out) == 2
+    assert "there is something already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("evaluate", "RUN"), "give either DATA"),
+        (("evaluate", "RUN", "DATA", "--options"), "give either DATA"),
+        (("evaluate", "RUN", "--folds", "1"), "needs two folds"),
+        (("decide", "RUN", "--out", "OUT"), "say what is wanted"),
+        (("decide", "RUN", "--recall", "dent=0.9", "--out", "OUT"), "no class 'dent'"),
+        (("decide", "RUN", "--recall", "scratch", "--out", "OUT"), "decide.recall"),
+        (("compare", "RUN", "OUT"), "there is no such run"),
+        (("compare", "RUN", "RUN", "--split", "holdout"), "no predictions on holdout"),
+        (("report", "OUT"), "there is no such run"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(
+    words: tuple[str, ...],
+    says: str,
+    trained: RunFolder,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    places = {"RUN": trained.path, "DATA": images, "OUT": tmp_path / "nothing"}
+    assert thaw(monkeypatch, *(places.get(word, word) for word in words)) == 2
+    said = capsys.readouterr().err
+    assert says in said and "Traceback" not in said
+    assert not (tmp_path / "nothing").exists()
