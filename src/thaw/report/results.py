@@ -70,7 +70,9 @@ def show_repeats(found: Repeats, watch: Watcher) -> None:
 
 def show_comparison(first: Path, second: Path, found: Comparison, watch: Watcher) -> None:
     """Who is better, by how much, and on what."""
-    watch.say(f"first {first}, second {second}: {found.verdict}")
+    watch.say(f"first {first}")
+    watch.say(f"second {second}")
+    watch.say(found.verdict)
     left = f"; {found.left_out} images that only one was tested on are left out" if found.left_out else ""
     watch.say(
         f"{found.images:,} images{left}; the first alone is right on {found.only_first}, the second alone on "
