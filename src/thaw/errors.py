@@ -56,3 +56,8 @@ class ExportError(ThawError):
 
 class ServeError(ThawError):
     """A server cannot start as it was asked to."""
+
+
+def first_line(error: Exception) -> str:
+    """What an error says in its first line, or its name where it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

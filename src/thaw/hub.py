@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from thaw.errors import BundleError
+from thaw.errors import BundleError, first_line
 
 PREFIX = "hub:"
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -35,7 +35,7 @@ def fetch(name: str) -> Path:
     try:
         return Path(snapshot_download(repository, endpoint=os.environ.get("HF_ENDPOINT")))
     except Exception as error:  # What is raised hangs on the HTTP library below huggingface_hub.
-        raise BundleError(f"{name}: cannot be fetched: {_first_line(error)}") from error
+        raise BundleError(f"{name}: cannot be fetched: {first_line(error)}") from error
 
 
 def push(bundle: Path, name: str, card: str, private: bool) -> str:
@@ -54,7 +54,7 @@ def push(bundle: Path, name: str, card: str, private: bool) -> str:
         address = api.create_repo(repository, private=private, exist_ok=True)
         api.create_commit(repository, operations, commit_message="Upload a Thaw bundle")
     except Exception as error:
-        raise BundleError(f"{name}: cannot be pushed: {_first_line(error)}; log in with `hf auth login`") from error
+        raise BundleError(f"{name}: cannot be pushed: {first_line(error)}; log in with `hf auth login`") from error
     return str(address)
 
 
@@ -63,7 +63,3 @@ def _repository(name: str) -> str:
     if not _NAME.fullmatch(repository):
         raise BundleError(f"{name}: write a bundle on the hub as hub:OWNER/NAME")
     return repository
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

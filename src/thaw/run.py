@@ -227,7 +227,7 @@ def finish(
     run.folder.write_plan({**saved, "actual": asdict(spent), "machine": describe_machine(classifier.device)})
     run.folder.write_evaluation(
         {
-            **{split: asdict(result) for split, result in evaluations.items()},
+            **{split: result.to_json() for split, result in evaluations.items()},
             "calibration": asdict(settled.calibration),
             "decision": classifier.decision.to_json(),
         }

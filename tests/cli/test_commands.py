@@ -8,20 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.cli.running import thaw
 from thaw.backbones.timm_backbone import build
-from thaw.cli import main
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
-
-
-def thaw(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    """Run a command as the shell would; gives its exit code."""
-    monkeypatch.setattr(sys, "argv", ["thaw", *map(str, words)])
-    try:
-        main()
-    except SystemExit as done:
-        return int(done.code or 0)
-    return 0
 
 
 @pytest.fixture

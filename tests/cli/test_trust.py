@@ -1,22 +1,11 @@
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.cli.running import thaw
 from thaw.classifier.bundle import read_bundle
-from thaw.cli import main
 from thaw.run_folder import RunFolder
-
-
-def thaw(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    """Run a command as the shell would; gives its exit code."""
-    monkeypatch.setattr(sys, "argv", ["thaw", *map(str, words)])
-    try:
-        main()
-    except SystemExit as done:
-        return int(done.code or 0)
-    return 0
 
 
 def test_evaluate_by_folds_says_each_seed_and_the_mean_and_writes_them(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from tests.networks import randomise
 from thaw.backbones.contract import Backbone
 from thaw.backbones.timm_backbone import build
 
@@ -49,7 +50,7 @@ class Case:
 def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     backbone = build(request.param, "random")
     generator = torch.Generator().manual_seed(0)
-    _randomise(backbone, generator)
+    randomise(backbone, generator)
     size = SIZES.get(request.param, SMALL)
     images = torch.randn(2, 3, size, size, generator=generator)
     at = [images]
@@ -65,19 +66,6 @@ def _leave_it_frozen(case: Case) -> Iterator[None]:
     case.backbone.zero_grad(set_to_none=True)
     case.backbone.thaw(case.backbone.cut("head"), "frozen")
     case.backbone.eval()
-
-
-def _randomise(backbone: Backbone, generator: torch.Generator) -> None:
-    """In a new network statistics are 0 and 1 and residual branches switched off: errors would not show."""
-    with torch.no_grad():
-        for module in backbone.network.modules():
-            if isinstance(module, _BatchNorm):
-                assert module.running_mean is not None
-                assert module.running_var is not None
-                module.running_mean.normal_(0.0, 0.1, generator=generator)
-                module.running_var.uniform_(0.8, 1.2, generator=generator)
-                module.weight.uniform_(0.8, 1.2, generator=generator)
-                module.bias.normal_(0.0, 0.1, generator=generator)
 
 
 def _batchnorms(module: nn.Module) -> dict[str, Tensor]:

@@ -9,7 +9,6 @@ from thaw.evaluation.figures import Scored
 from thaw.evaluation.thresholds import (
     check_wishes,
     decide,
-    operating_points,
     outcomes,
     threshold_for_precision,
     threshold_for_recall,
@@ -92,11 +91,3 @@ def test_a_wish_that_validation_cannot_meet_is_said_and_changes_nothing() -> Non
     scored = Scored("multiclass", np.array([[0.4, 0.6]]), np.array([[True, False]]), np.array([[False, True]]))
     found = decide(DecideSettings(precision="crack=0.9"), ("ok", "crack"), scored)
     assert found.decision == Decision() and "no threshold gives crack a precision of 0.9" in found.unmet[0]
-
-
-def test_raising_a_threshold_never_finds_more() -> None:
-    rng = np.random.default_rng(1)
-    points = operating_points(rng.random(200), rng.random(200) < 0.5)
-    recalls, alarms = [point.recall for point in points], [point.false_alarms for point in points]
-    assert recalls == sorted(recalls, reverse=True) and alarms == sorted(alarms, reverse=True)
-    assert recalls[0] == alarms[0] == 1.0

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from thaw.backbones.contract import Backbone
+from tests.networks import randomise
 from thaw.backbones.timm_backbone import build
 from thaw.classifier.classifier import Classifier, outputs_of
 from thaw.classifier.head import Head
@@ -24,25 +23,12 @@ def random_classifier(
     """A classifier of three classes, two where the task is binary."""
     backbone = build(name, "random", preprocessing or PreprocessingSettings(image_size=64))
     generator = torch.Generator().manual_seed(0)
-    _randomise(backbone, generator)
+    randomise(backbone, generator)
     classes = CLASSES[:2] if task == "binary" else CLASSES
     head = Head(backbone.facts.width, outputs_of(task, classes), hidden, 0.0, seed=0)
     classifier = Classifier(backbone, head, classes, task, DecodeSettings())
     _spread(classifier, generator)
     return classifier
-
-
-def _randomise(backbone: Backbone, generator: torch.Generator) -> None:
-    """In a new network statistics are 0 and 1 and residual branches switched off: errors would not show."""
-    with torch.no_grad():
-        for module in backbone.network.modules():
-            if isinstance(module, _BatchNorm):
-                assert module.running_mean is not None
-                assert module.running_var is not None
-                module.running_mean.normal_(0.0, 0.1, generator=generator)
-                module.running_var.uniform_(0.8, 1.2, generator=generator)
-                module.weight.uniform_(0.8, 1.2, generator=generator)
-                module.bias.normal_(0.0, 0.1, generator=generator)
 
 
 def _spread(classifier: Classifier, generator: torch.Generator) -> None:

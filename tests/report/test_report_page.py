@@ -27,7 +27,7 @@ from thaw.report.album import Album, folder_of
 from thaw.report.content import PICTURE_BUDGET, Content, read_content
 from thaw.report.report_page import render
 from thaw.report.shown import own_probability, surest_mistakes
-from thaw.report.thresholds import threshold_curves
+from thaw.report.thresholds import counts_at, threshold_curves
 from thaw.report.verdict import Judged, verdict
 from thaw.run_folder import RunFolder
 
@@ -345,3 +345,12 @@ def test_what_it_takes_to_make_the_run_again_is_on_the_page(trained: RunFolder, 
     assert "cores" in facts["machine"] and "PyTorch" in facts["versions"]
     parts = [part.part for part in content.times]
     assert parts[0].startswith("look at every image") and parts[-1] == "all of it"
+
+
+def test_raising_a_threshold_never_finds_more() -> None:
+    rng = np.random.default_rng(1)
+    counts = counts_at(rng.random(200), rng.random(200) < 0.5, np.linspace(0.0, 1.0, 101))
+    recalls = [found / counts.images for found in counts.found]
+    alarms = [wrong / counts.others for wrong in counts.alarms]
+    assert recalls == sorted(recalls, reverse=True) and alarms == sorted(alarms, reverse=True)
+    assert recalls[0] == alarms[0] == 1.0

@@ -41,7 +41,11 @@ class Familiar:
 
     def is_unlike(self, features: np.ndarray) -> np.ndarray:
         """(N,) bool: unlike any training image."""
-        return np.asarray(self.distances(features) > self.farthest)
+        return self.is_far(self.distances(features))
+
+    def is_far(self, distances: np.ndarray) -> np.ndarray:
+        """(N,) bool: what lies so far is unlike any training image."""
+        return np.asarray(distances > self.farthest)
 
     def candidates(self, probabilities: np.ndarray) -> np.ndarray:
         """(N, C) bool: the classes that an image may have: several, or none that is likely enough, leave it unsure."""

@@ -99,6 +99,12 @@ def read_files(classifier: Classifier, files: Iterable[Path], batch_size: int) -
         pool.shutdown(cancel_futures=True)
 
 
+def view_of(classifier: Classifier, data: bytes) -> np.ndarray:
+    """The plain view (S, S, 3) uint8 of what a file holds; raises `UnreadableImage`."""
+    spec = classifier.backbone.facts.pixels
+    return spec.crop(decode(data, classifier.decode, spec).pixels)
+
+
 def read_pixels(classifier: Classifier, file: Path) -> np.ndarray | str:
     """The plain view (S, S, 3) uint8 of a file, or the reason why there is none."""
     size = classifier.backbone.facts.pixels.size
@@ -116,9 +122,8 @@ def _finished(files: list[Path], pixels: np.ndarray, futures: list[Future[str | 
 
 def _read(classifier: Classifier, file: Path, row: np.ndarray) -> str | None:
     """Put the plain view of a file into a row (S, S, 3), or give the reason why there is none."""
-    spec = classifier.backbone.facts.pixels
     try:
-        row[...] = spec.crop(decode(file.read_bytes(), classifier.decode, spec).pixels)
+        row[...] = view_of(classifier, file.read_bytes())
     except UnreadableImage as error:
         return str(error)
     except OSError as error:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import thaw
 from thaw.recipe import Recipe
 from thaw.settings import Section
+
+if TYPE_CHECKING:
+    from thaw.progress import Terminal
 
 WIDE = 132
 """Columns that wide tables need; a narrower terminal wraps their lines."""
@@ -24,6 +27,15 @@ app = typer.Typer(
 Runs = Annotated[Path, typer.Option("--runs", help="Folder in which the run makes its own.")]
 Trained = Annotated[Path, typer.Argument(help="A run folder, such as runs/train-1, a bundle, or hub:OWNER/NAME.")]
 Finished = Annotated[Path, typer.Argument(help="A finished run, such as runs/train-1.")]
+
+
+def on_stderr() -> Terminal:
+    """What a command says beside its output."""
+    from rich.console import Console
+
+    from thaw.progress import Terminal
+
+    return Terminal(Console(stderr=True, highlight=False, soft_wrap=True))
 
 
 def field_of(key: str) -> Any:

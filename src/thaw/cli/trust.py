@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from thaw.cli.app import Finished, Trained, app, field_of
+from thaw.cli.app import Finished, Trained, app, field_of, on_stderr
 from thaw.errors import RecipeError
 from thaw.recipe import Recipe
 
@@ -121,6 +120,5 @@ def explain(
 def report(run: Finished) -> None:
     """Write the page of a finished run anew: figures, pictures, reasons, in one HTML file that needs no network."""
     from thaw.pipeline import report as write
-    from thaw.progress import Terminal
 
-    print(write(run, Terminal(Console(stderr=True, highlight=False, soft_wrap=True))))
+    print(write(run, on_stderr()))

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from thaw.cli.app import Trained, app, field_of
+from thaw.cli.app import Trained, app, field_of, on_stderr
 from thaw.recipe import Recipe
 
 
@@ -41,13 +40,12 @@ def predict(
     """
     from thaw.classifier.bundle import digest_of
     from thaw.pipeline import load
-    from thaw.progress import Terminal
     from thaw.report.predictions import Asked, Shard, write_predictions
     from thaw.run_folder import bundle_of, cache_folder
 
     settings = Recipe().with_settings({"engine": engine, "device": device})
     asked = Asked(tuple(photos), out, Shard.parse(shard), settings.engine, settings.device, mirrored, size)
-    watch = Terminal(Console(stderr=True, highlight=False, soft_wrap=True))
+    watch = on_stderr()
     classifier = load(trained)
     try:
         done, failed = write_predictions(classifier, digest_of(bundle_of(trained)), asked, cache_folder(), watch)

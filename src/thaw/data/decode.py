@@ -26,7 +26,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from thaw.data.geometry import PixelSpec
-from thaw.errors import UnreadableImage
+from thaw.errors import UnreadableImage, first_line
 from thaw.recipe import DecodeSettings
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
@@ -96,7 +96,7 @@ def decode(data: bytes, settings: DecodeSettings, spec: PixelSpec, reduce_jpeg: 
         raise UnreadableImage(f"has more pixels than decode.max_pixels={settings.max_pixels}") from error
     except Exception as error:
         # On damaged and hostile bytes Pillow raises whatever comes, AttributeError and MemoryError included.
-        said = str(error).strip().partition("\n")[0] or type(error).__name__
+        said = first_line(error)
         raise UnreadableImage(f"damaged, or of a kind that Pillow cannot read ({said})") from error
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from thaw.classifier.familiar import MOST_KEPT, Familiar, distances, unit
 from thaw.device import derive_seed
-from thaw.evaluation.figures import Estimate, Scored, confidence_of, share
+from thaw.evaluation.figures import Estimate, Scored, confidence_of
 from thaw.recipe import DecideSettings
 
 FARTHEST = 2.0
@@ -70,13 +70,12 @@ def for_a_person(familiar: Familiar, unlike: np.ndarray, scored: Scored) -> ForA
     """What a set would leave to a person; `unlike` (N,) bool says which images are unlike any of training."""
     candidates, unsure = familiar.candidates(scored.probabilities), familiar.is_unsure(scored.probabilities)
     rest = ~(unsure | unlike)
-    groups = scored.groups
     knows = familiar.least is not None
     return ForAPerson(
-        covered=share((candidates & scored.truth).any(axis=1), groups) if knows else None,
-        unsure=share(unsure, groups) if knows else None,
-        unlike=share(unlike, groups),
-        right_of_rest=share(scored.right[rest], None if groups is None else groups[rest]),
+        covered=scored.share((candidates & scored.truth).any(axis=1)) if knows else None,
+        unsure=scored.share(unsure) if knows else None,
+        unlike=scored.share(unlike),
+        right_of_rest=scored.share(scored.right, rest),
     )
 
 

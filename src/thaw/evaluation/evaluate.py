@@ -15,7 +15,7 @@ from thaw.data.manifest import Manifest
 from thaw.data.split import groups_of
 from thaw.errors import DataError
 from thaw.evaluation.borders import ForAPerson, for_a_person
-from thaw.evaluation.figures import ClassFigures, Estimate, Overall, Scored, overall, per_class
+from thaw.evaluation.figures import ClassFigures, Estimate, Overall, Scored, overall, per_class, truth_of
 from thaw.evaluation.thresholds import Outcome, outcomes
 from thaw.training.fit import Outputs
 
@@ -107,11 +107,10 @@ def score(
     classifier: Classifier, probabilities: np.ndarray, targets: np.ndarray, groups: np.ndarray | None = None
 ) -> Scored:
     """Probabilities (N, C) with the labels that the classifier gives them, beside the targets in its class order."""
-    truth = targets > 0.5 if classifier.task == "multilabel" else targets[:, None] == np.arange(len(classifier.classes))
     return Scored(
         task=classifier.task,
         probabilities=probabilities.astype(np.float64),
-        truth=truth,
+        truth=truth_of(targets, len(classifier.classes)),
         predicted=classifier.decision.labels(probabilities, classifier.task),
         groups=groups,
     )

@@ -54,6 +54,12 @@ class Scored:
         """(N,) bool: the label is right; for multilabel all of them."""
         return np.asarray((self.truth == self.predicted).all(axis=1))
 
+    def share(self, flags: np.ndarray, where: np.ndarray | None = None) -> Estimate | None:
+        """The share of `flags` (N,) bool that hold, of all images or of those `where` (N,) bool; `None` of none."""
+        if where is None:
+            return share(flags, self.groups)
+        return share(flags[where], None if self.groups is None else self.groups[where])
+
 
 @dataclass(frozen=True)
 class Overall:
@@ -82,6 +88,11 @@ class ClassFigures:
     f1: Estimate | None
     average_precision: Estimate | None
     auroc: Estimate | None
+
+
+def truth_of(targets: np.ndarray, classes: int) -> np.ndarray:
+    """(N, C) bool from class indices (N,) int64, or from (N, C) float 0/1 for multilabel."""
+    return np.asarray(targets > 0.5 if targets.ndim > 1 else targets[:, None] == np.arange(classes))
 
 
 def overall(scored: Scored, seed: int = 0) -> Overall:

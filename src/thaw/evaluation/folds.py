@@ -12,10 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from thaw.classifier.decision import Decision
 from thaw.data.manifest import Manifest
 from thaw.data.split import groups_of
 from thaw.errors import DataError
-from thaw.evaluation.figures import Overall, Scored, overall
+from thaw.evaluation.evaluate import groups_among
+from thaw.evaluation.figures import Overall, Scored, overall, truth_of
 
 Fit = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 """Train on some positions, test on others, with a seed: probabilities (N, C) of the tested ones, in their order."""
@@ -74,18 +76,13 @@ def repeat(
     on_progress: Callable[[int, int], None],
 ) -> Repeats:
     """Test every one of `rows` once for each seed, by classifiers that were trained without its fold."""
-    targets, groups = manifest.targets()[rows], groups_of(manifest, rows, list(alike))
-    classes = np.arange(len(manifest.classes))
-    truth = targets > 0.5 if targets.ndim > 1 else targets[:, None] == classes
-    together = groups if len(np.unique(groups)) < len(rows) else None
+    truth, together = truth_of(manifest.targets()[rows], len(manifest.classes)), groups_among(manifest, rows, alike)
     found = []
     for seed in range(seeds):
         probabilities = np.zeros(truth.shape)
         for number, (train, test) in enumerate(fold_rows(manifest, rows, alike, folds, seed), start=1):
             probabilities[test] = fit(train, test, seed)
             on_progress(seed * folds + number, seeds * folds)
-        predicted = (
-            probabilities >= 0.5 if manifest.task == "multilabel" else probabilities.argmax(axis=1)[:, None] == classes
-        )
+        predicted = Decision().labels(probabilities, manifest.task)
         found.append(overall(Scored(manifest.task, probabilities, truth, predicted, together)))
     return Repeats(how, folds, len(rows), tuple(found))

@@ -50,11 +50,10 @@ def write_records(classifier: Classifier, manifest: Manifest, sets: Sets, file: 
     """Write one row an image: path, split, labels, given labels, group, the nearest training images, distance to them,
     whether it is unlike them or has not one candidate, and each probability.
     """
-    tables = []
+    tables, paths = [], manifest.column("path")
     for split, outputs in sets.judged.items():
         rows, groups = manifest.indices(split), sets.groups[split]
         scored = score(classifier, outputs.probabilities, outputs.targets)
-        paths = manifest.column("path")
         columns = {
             "path": pa.array([paths[row] for row in rows]),
             "split": pa.array([split] * len(rows)),
@@ -67,8 +66,9 @@ def write_records(classifier: Classifier, manifest: Manifest, sets: Sets, file: 
         columns["nearest"] = pa.array([[paths[row] for row in some] for some in trained], pa.list_(pa.string()))
         if classifier.familiar:
             columns["unsure"] = pa.array(classifier.familiar.is_unsure(outputs.probabilities))
-            columns["distance"] = pa.array(classifier.familiar.distances(outputs.features), pa.float32())
-            columns["unlike"] = pa.array(classifier.familiar.is_unlike(outputs.features))
+            distance = classifier.familiar.distances(outputs.features)
+            columns["distance"] = pa.array(distance, pa.float32())
+            columns["unlike"] = pa.array(classifier.familiar.is_far(distance))
         for index, name in enumerate(classifier.classes):
             columns[f"p_{name}"] = pa.array(outputs.probabilities[:, index], pa.float32())
         tables.append(pa.table(columns))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from thaw.classifier.classifier import Classifier
+from thaw.classifier.predictor import Predictor
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import OnProgress, PixelStore
 from thaw.evaluation.borders import learn_familiar
@@ -15,6 +16,7 @@ from thaw.evaluation.calibration import Calibration, cool, fit_temperature
 from thaw.evaluation.evaluate import Evaluation, evaluate_outputs, score
 from thaw.evaluation.figures import Estimate, calibration_error
 from thaw.evaluation.thresholds import decide
+from thaw.features.engines import REFERENCE
 from thaw.recipe import DecideSettings
 from thaw.training.fit import Outputs
 
@@ -79,9 +81,6 @@ def outputs_of_rows(
     classifier: Classifier, manifest: Manifest, pixels: PixelStore, rows: np.ndarray, on_progress: OnProgress
 ) -> Outputs:
     """What the classifier makes of rows as they are, through the very path that predicts, in fp32."""
-    from thaw.classifier.predictor import Predictor
-    from thaw.features.engines import REFERENCE
-
     predictor = Predictor(classifier, REFERENCE, classifier.device)
     features, probabilities = [], []
     for start in range(0, len(rows), _BATCH):

@@ -14,20 +14,10 @@ import numpy as np
 
 from thaw.classifier.decision import Decision
 from thaw.errors import RecipeError
-from thaw.evaluation.figures import Estimate, Scored, share
+from thaw.evaluation.figures import Estimate, Scored
 from thaw.recipe import DecideSettings
 
 _COST = re.compile(r"\s*(.+?)\s*>\s*(.+?)\s*=\s*([0-9.eE+-]+)\s*")
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """One threshold of one class: the share of its images that are found, and of the others that are called it."""
-
-    threshold: float
-    recall: float
-    false_alarms: float
-    precision: float
 
 
 @dataclass(frozen=True)
@@ -103,35 +93,14 @@ def threshold_for_precision(probabilities: np.ndarray, truth: np.ndarray, wanted
     return float(probabilities[order][good[-1]]) if len(good) else None
 
 
-def operating_points(probabilities: np.ndarray, truth: np.ndarray, most: int = 101) -> tuple[OperatingPoint, ...]:
-    """What thresholds from 0 to 1 do to one class."""
-    points = []
-    for threshold in np.linspace(0.0, 1.0, most):
-        called = probabilities >= threshold
-        hits, alarms = int((called & truth).sum()), int((called & ~truth).sum())
-        points.append(
-            OperatingPoint(
-                float(threshold),
-                hits / max(int(truth.sum()), 1),
-                alarms / max(int((~truth).sum()), 1),
-                hits / max(hits + alarms, 1),
-            )
-        )
-    return tuple(points)
-
-
 def outcomes(decision: Decision, classes: Sequence[str], scored: Scored) -> tuple[Outcome, ...]:
     """What each threshold of a decision does on some images."""
     found = []
     labels = decision.labels(scored.probabilities, scored.task)
     for index, threshold in decision.thresholds:
         truth, called = scored.truth[:, index], labels[:, index]
-        groups = scored.groups
-
-        def of(flags: np.ndarray, where: np.ndarray, groups: np.ndarray | None = groups) -> Estimate | None:
-            return share(flags[where], None if groups is None else groups[where])
-
-        found.append(Outcome(classes[index], threshold, of(called, truth), of(called, ~truth), of(truth, called)))
+        figures = scored.share(called, truth), scored.share(called, ~truth), scored.share(truth, called)
+        found.append(Outcome(classes[index], threshold, *figures))
     return tuple(found)
 
 

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
 
 from thaw.data.pixel_store import PixelStore
 from thaw.planning.inspection import Inspection, Twins
 from thaw.report import charts
 from thaw.report.findings import Finding, findings
+from thaw.report.pages import environment
 from thaw.report.pictures import embedded
 
 MOST_SHOWN, MOST_PAIRS, MOST_ON_MAP = 24, 12, 500
@@ -63,10 +63,7 @@ class Page:
 
 def write_page(found: Inspection, pixels: PixelStore) -> str:
     """The page: one HTML file that asks for nothing else."""
-    environment = Environment(
-        loader=PackageLoader("thaw.report"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("inspect.html").render(page=_page(found, pixels))
+    return environment().get_template("inspect.html").render(page=_page(found, pixels))
 
 
 def to_json(found: Inspection) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup, escape
 
 from thaw.classifier.classifier import Classifier
@@ -15,6 +14,7 @@ from thaw.evaluation.figures import Estimate
 from thaw.progress import Watcher
 from thaw.report import run_charts
 from thaw.report.content import Content, Origin, read_content
+from thaw.report.pages import environment
 from thaw.report.shown import Cell, Confusion
 from thaw.report.summary import duration
 from thaw.report.thresholds import ThresholdCurve
@@ -42,17 +42,15 @@ def write_page(run: RunFolder, classifier: Classifier, watch: Watcher) -> Path:
 
 def render(content: Content) -> str:
     """The page: one HTML file that asks for nothing else."""
-    environment = Environment(
-        loader=PackageLoader("thaw.report"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(
+    templates = environment()
+    templates.filters.update(
         duration=duration,
         percent=_percent,
         number=_number,
         soft=_soft,
         interval=lambda found: Markup(run_charts.interval(found)),
     )
-    return environment.get_template("report.html").render(
+    return templates.get_template("report.html").render(
         page=content,
         judged=SET_NAMES[content.split],
         set_names=SET_NAMES,

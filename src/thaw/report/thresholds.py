@@ -68,7 +68,11 @@ def _curve(judged: Judged, index: int, in_use: float | None) -> ThresholdCurve:
 
 
 def _counts(records: Records, index: int, grid: np.ndarray) -> Counts:
-    probabilities, truth = records.scored.probabilities[:, index], records.scored.truth[:, index]
+    return counts_at(records.scored.probabilities[:, index], records.scored.truth[:, index], grid)
+
+
+def counts_at(probabilities: np.ndarray, truth: np.ndarray, grid: np.ndarray) -> Counts:
+    """What each threshold of a grid does to a class: its probabilities (N,) and where it is true (N,) bool."""
     found, alarms = (_at_least(probabilities[where], grid) for where in (truth, ~truth))
     return Counts(found, alarms, int(truth.sum()), int((~truth).sum()))
 

@@ -10,14 +10,13 @@ import numpy as np
 from thaw.classifier.decision import Decision
 from thaw.data.manifest import Manifest
 from thaw.evaluation.evaluate import ClassResult, Evaluation
-from thaw.evaluation.figures import Estimate, share
+from thaw.evaluation.figures import Estimate
 from thaw.evaluation.records import Records
 from thaw.recipe import Monitor
 from thaw.report.findings import Finding
 
 _WIDE = 0.1
 """Width of a 95 % interval from which on a set is too small to tell much."""
-_Z95 = 1.96
 SET_NAMES = {"val": "validation", "test": "test"}
 
 
@@ -72,9 +71,8 @@ def class_to_find(decision: Decision, manifest: Manifest) -> int | None:
 def recall_and_false_alarms(records: Records, index: int) -> tuple[Estimate | None, Estimate | None]:
     """The share of the images of a class that are called it, and the share of the others that are."""
     scored = records.scored
-    truth, called, groups = scored.truth[:, index], scored.predicted[:, index], scored.groups
-    found, wrongly = (share(called[where], None if groups is None else groups[where]) for where in (truth, ~truth))
-    return found, wrongly
+    truth, called = scored.truth[:, index], scored.predicted[:, index]
+    return scored.share(called, truth), scored.share(called, ~truth)
 
 
 def percent(estimate: Estimate | None) -> str:
@@ -143,7 +141,7 @@ def _agreement(judged: Judged, monitor: Monitor) -> list[Finding]:
     if judged.split != "test":
         return []
     val, test = (getattr(judged.evaluations[split].overall, monitor) for split in ("val", "test"))
-    noise = _Z95 * float(np.hypot(_deviation(val), _deviation(test)))
+    noise = float(np.hypot(_half_width(val), _half_width(test)))
     name = monitor.replace("_", " ")
     values = f"validation {val.value:.3f}, test {test.value:.3f}"
     if abs(val.value - test.value) <= noise:
@@ -158,8 +156,8 @@ def _agreement(judged: Judged, monitor: Monitor) -> list[Finding]:
     return [Finding("warning", text)]
 
 
-def _deviation(estimate: Estimate) -> float:
-    return (estimate.high - estimate.low) / (2 * _Z95)
+def _half_width(estimate: Estimate) -> float:
+    return (estimate.high - estimate.low) / 2
 
 
 def _people(judged: Judged) -> list[Finding]:

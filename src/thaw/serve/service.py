@@ -14,9 +14,8 @@ from typing import TypeVar
 import numpy as np
 
 from thaw.classifier.classifier import Classifier
-from thaw.classifier.predict import decide
+from thaw.classifier.predict import decide, view_of
 from thaw.classifier.predictor import Answers, Predictor
-from thaw.data.decode import decode
 from thaw.device import worker_count
 from thaw.errors import BackboneError, UnreadableImage
 from thaw.evaluation.explain import class_maps
@@ -117,7 +116,7 @@ class Service:
             raise Refusal(503, "saturated", "all places are taken; ask again in a moment", retry_after=1)
         self._explanations += 1
         try:
-            pixels = await self.in_pool(partial(self._view, file))
+            pixels = await self.in_pool(partial(view_of, self.classifier, file))
             return await asyncio.wrap_future(self._batcher.run_alone(lambda: self._explained(pixels, label)))
         except UnreadableImage as error:
             raise Refusal(422, "unreadable_image", str(error)) from error
@@ -145,16 +144,11 @@ class Service:
         if not answer.set_running_or_notify_cancel():
             return
         try:
-            pixels = self._view(file)
+            pixels = view_of(self.classifier, file)
         except Exception as error:
             answer.set_exception(error)
         else:
             self._batcher.put(pixels, answer)
-
-    def _view(self, file: bytes) -> np.ndarray:
-        """The plain view (S, S, 3) uint8 of a file; raises `UnreadableImage`."""
-        spec = self.classifier.backbone.facts.pixels
-        return spec.crop(decode(file, self.classifier.decode, spec).pixels)
 
     def _classify(self, pixels: np.ndarray) -> list[Answer]:
         answers = self._ask(pixels)

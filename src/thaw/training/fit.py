@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -276,22 +276,34 @@ def probabilities_at(
     classifier: Classifier, position: int, source: Source, precision: Precision
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (N, classes) of everything in a source at a cut, in its order and in eval mode, and its targets."""
-    outputs = outputs_at(classifier, position, source, precision)
-    return outputs.probabilities, outputs.targets
+    answers = [
+        (probabilities.cpu().numpy(), targets.cpu().numpy())
+        for _, probabilities, targets in _answers(classifier, position, source, precision)
+    ]
+    probabilities, targets = map(np.concatenate, zip(*answers, strict=True))
+    return probabilities, targets
 
 
 def outputs_at(classifier: Classifier, position: int, source: Source, precision: Precision) -> Outputs:
     """What the classifier makes of everything in a source at a cut, in its order and in eval mode."""
+    answers = [
+        tuple(part.cpu().numpy() for part in (pooled.float(), probabilities, targets))
+        for pooled, probabilities, targets in _answers(classifier, position, source, precision)
+    ]
+    return Outputs(*map(np.concatenate, zip(*answers, strict=True)))
+
+
+def _answers(
+    classifier: Classifier, position: int, source: Source, precision: Precision
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Pooled features, probabilities and targets, batch by batch."""
     classifier.eval()
     top = len(classifier.backbone.blocks)
-    features, probabilities, truth = [], [], []
-    with torch.no_grad(), autocast(classifier.device, precision):
-        for inputs, targets in batches(source, batch_size=64, epoch=0, shuffle_seed=None):
+    for inputs, targets in batches(source, batch_size=64, epoch=0, shuffle_seed=None):
+        with torch.no_grad(), autocast(classifier.device, precision):
             pooled = classifier.backbone.run(inputs, position, top)
-            features.append(pooled.float().cpu().numpy())
-            probabilities.append(classifier.probabilities(classifier.head(pooled)).cpu().numpy())
-            truth.append(targets.cpu().numpy())
-    return Outputs(*map(np.concatenate, (features, probabilities, truth)))
+            probabilities = classifier.probabilities(classifier.head(pooled))
+        yield pooled, probabilities, targets
 
 
 def _no_result() -> Metrics:
