@@ -1,7 +1,7 @@
 """Thresholds from what a person wants: a recall, a precision, or costs; chosen on validation, reported on test.
 
-A threshold that is the best of a few images is too good to be true, so a wanted recall is met by the lower end of a
-one-sided interval where the images allow it, and the report says what the test set shows.
+A threshold that is the best of a few images is too good to be true: validation reaches what was wanted by its making,
+so what counts is what the test set shows, with its interval.
 """
 
 from __future__ import annotations
