@@ -19,6 +19,7 @@ settings.load_profile("thaw")
 QUICK = Recipe(
     backbone="mobilenetv3_small_050",
     weights="random",
+    engine="pytorch-fp32",
     precision="fp32",
     views=2,
     preprocessing=PreprocessingSettings(image_size=64),

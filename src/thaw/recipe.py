@@ -218,7 +218,7 @@ class Recipe(Section):
         description="published: those of the architecture's authors (cached or from the Hub); random; "
         "or a .safetensors or .pth file.",
     )
-    seed: int = Field(0, ge=0, description="Same seed, same data, same machine: same weights.")
+    seed: int = Field(0, ge=0, description="Same seed, data, machine, engine and precision: same weights.")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps.")
     engine: Literal["auto"] | Engine = Field(
         "auto", description="What runs the frozen part; auto: the fastest that a probe finds equal to pytorch-fp32."

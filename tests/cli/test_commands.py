@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.cli.running import thaw
+from tests.runs import outcome
 from thaw.backbones.timm_backbone import build
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
@@ -58,8 +59,7 @@ def test_running_the_resolved_recipe_again_gives_the_same_weights(
     trained: RunFolder, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert thaw(monkeypatch, "train", images, "--recipe", trained.recipe, "--runs", tmp_path) == 0
-    again = (tmp_path / "train-1" / "model" / "model.safetensors").read_bytes()
-    assert again == (trained.model / "model.safetensors").read_bytes()
+    assert outcome(RunFolder(tmp_path / "train-1")) == outcome(trained)
 
 
 def test_evaluate_writes_its_figures_as_json(
