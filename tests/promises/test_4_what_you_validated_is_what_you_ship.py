@@ -35,6 +35,11 @@ def test_the_bundle_repeats_the_evaluation_that_the_run_wrote_down(trained: RunF
     assert evaluate(classifier, Dataset.open(images)).images == len(manifest)
 
 
+def test_whoever_may_read_one_file_of_the_bundle_may_read_all(trained: RunFolder) -> None:
+    files = [file for file in trained.model.rglob("*") if file.is_file()]
+    assert len({file.stat().st_mode for file in files}) == 1
+
+
 def test_timm_reads_the_bundle_and_gives_the_same_logits(trained: RunFolder) -> None:
     classifier = load(trained.path)
     model = timm.create_model(f"local-dir:{trained.model}", pretrained=True).eval()

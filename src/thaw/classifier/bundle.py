@@ -78,6 +78,9 @@ def write_bundle(
             atomic.write_text(building / "MODEL_CARD.md", card)
         if golden:
             _write_golden(classifier, building / _GOLDEN, golden)
+        # safetensors makes files that their owner alone may read; a server runs as somebody else.
+        for file in building.glob("*.safetensors"):
+            file.chmod((building / _CONFIG).stat().st_mode)
         _write_sums(building)
         certify(read_bundle(building), building)
 
