@@ -1,6 +1,6 @@
 """How good the plan is: the planned recipe against four fixed ones, on the same splits of several sets.
 
-    python -m bench.regret --weights mobilenetv2_100.safetensors --work FOLDER --seeds 5 steel/ insects/ cells.csv
+    python -m bench.regret steel/ insects/ cells.csv --work FOLDER --seeds 5 --set weights=mobilenetv2_100.safetensors
 
 Each run of a seed has the same split and the same decoded images; every run looks anew, so that times compare. Runs
 that `FOLDER/regret.jsonl` holds already are not made again. Prints, for each set, the mean test accuracy and minutes
@@ -40,9 +40,9 @@ FIXED: dict[str, tuple[Phase, ...]] = {
 }
 
 
-def run(data: Path, name: str, seed: int, weights: str, work: Path) -> dict[str, object]:
+def run(data: Path, name: str, seed: int, base: thaw.Recipe, work: Path) -> dict[str, object]:
     """Train once; gives accuracy on test and the seconds from the first image to the bundle."""
-    recipe = thaw.Recipe(weights=weights, seed=seed, split=SplitSettings(seed=seed))
+    recipe = base.model_copy(update={"seed": seed, "split": SplitSettings(seed=seed)})
     if name != PLANNED:
         recipe = recipe.model_copy(update={"phases": FIXED[name], "strategy": "as_written"})
     runs = work / f"{data.stem}-{seed}-{name.replace(' ', '-')}"
@@ -90,11 +90,12 @@ def table(rows: list[dict[str, object]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="*")
-    parser.add_argument("--weights", default="published")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings that all recipes share")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--recipes", nargs="+", default=[PLANNED, *FIXED], choices=[PLANNED, *FIXED])
     asked = parser.parse_args()
+    base = thaw.Recipe().with_settings(dict(setting.split("=", 1) for setting in asked.set))
     asked.work.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("THAW_CACHE", str(asked.work / "cache"))
     log = asked.work / "regret.jsonl"
@@ -104,7 +105,7 @@ def main() -> None:
         for seed in range(asked.seeds):
             for name in asked.recipes:
                 if (data.stem, name, seed) not in done:
-                    rows.append(run(data, name, seed, asked.weights, asked.work))
+                    rows.append(run(data, name, seed, base, asked.work))
                     with log.open("a") as stream:
                         stream.write(json.dumps(rows[-1]) + "\n")
                     print(rows[-1], flush=True)
