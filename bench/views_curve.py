@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -26,7 +27,6 @@ from thaw.classifier.head import Head
 from thaw.data.dataset import Dataset
 from thaw.data.prepare import Prepared, prepare
 from thaw.features.extract import Shelf
-from thaw.features.store import FeatureStore
 from thaw.progress import Silent
 from thaw.recipe import Engine, Phase, Recipe
 from thaw.run_folder import cache_folder
@@ -57,7 +57,7 @@ def reader_of(recipe: Recipe, prepared: Prepared, backbone: Backbone, engine: En
 def first_views(source: Source, views: int, seed: int) -> StoredSource:
     """The source with its first views only."""
     assert isinstance(source, StoredSource)
-    return StoredSource.of(FeatureStore(source.store.array[:, :views]), source.targets, source.device, seed)
+    return StoredSource.of(replace(source.store, views=views), source.targets, source.device, seed)
 
 
 def accuracy(recipe: Recipe, prepared: Prepared, backbone: Backbone, engine: Engine, views: int, seed: int) -> float:

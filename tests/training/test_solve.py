@@ -31,7 +31,7 @@ def source(task: Task) -> StoredSource:
     features[..., :3] += 2.0 * (targets[:, None] if task == "multilabel" else np.eye(3)[targets][:, None])
     features[..., 5], features[..., 6] = 1.0, 1.0 + 1e-3 * draws.normal(size=(IMAGES, VIEWS))
     wanted = torch.from_numpy(targets.astype(np.float32) if task == "multilabel" else targets)
-    return StoredSource.of(FeatureStore(features.astype(np.float32)), wanted, torch.device("cpu"), seed=0)
+    return StoredSource.of(FeatureStore.whole(features.astype(np.float32)), wanted, torch.device("cpu"), seed=0)
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])

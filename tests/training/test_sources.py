@@ -11,7 +11,7 @@ from thaw.training.sources import StoredSource, batches
 def source(images: int, views: int = 3) -> StoredSource:
     """Features whose two values are the image and the view."""
     grid = np.stack(np.meshgrid(np.arange(images), np.arange(views), indexing="ij"), axis=-1).astype(np.float16)
-    return StoredSource.of(FeatureStore(grid), torch.arange(images), torch.device("cpu"), seed=1)
+    return StoredSource.of(FeatureStore.whole(grid), torch.arange(images), torch.device("cpu"), seed=1)
 
 
 @given(st.integers(1, 70), st.integers(1, 40))
@@ -46,6 +46,6 @@ def test_order_hangs_on_seed_and_epoch_alone() -> None:
 
 @pytest.mark.parametrize("views", [1, 3])
 def test_maps_come_out_channels_first(views: int) -> None:
-    store = FeatureStore(np.zeros((4, views, 5, 6, 7), np.float16))
+    store = FeatureStore.whole(np.zeros((4, views, 5, 6, 7), np.float16))
     features, _ = StoredSource.of(store, torch.zeros(4), torch.device("cpu"), 0).batch(np.array([1, 3]), epoch=2)
     assert features.shape == (2, 7, 5, 6) and features.dtype == torch.float32

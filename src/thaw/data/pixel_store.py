@@ -1,4 +1,4 @@
-"""Decode once: every image of a manifest as resized RGB pixels in one memory-mapped file, kept between runs.
+"""Decode once: every image of a manifest as resized RGB pixels in one file, kept between runs.
 
 A store is keyed by all that determines its content, sealed when it is whole (see `thaw.atomic`), and built
 anew when a byte of it is not as it was.
@@ -29,6 +29,7 @@ from thaw.data.duplicates import RULES, Duplicate, near_duplicates
 from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import SCHEMA, Manifest
 from thaw.errors import DataError, UnreadableImage
+from thaw.piecewise import PiecewiseFile
 from thaw.recipe import DecodeSettings
 
 FORMAT = 2
@@ -101,7 +102,7 @@ class PixelStore:
         self._heights = rows.column("stored_height").to_numpy().astype(np.int64)
         self._widths = rows.column("stored_width").to_numpy().astype(np.int64)
         self._ends = np.cumsum(self._heights * self._widths * 3)
-        self._pixels = np.asarray(np.memmap(folder / _PIXELS, dtype=np.uint8, mode="r"))
+        self._pixels = PiecewiseFile(folder / _PIXELS)
         self._duplicates = folder.with_name(f"{folder.name}.duplicates-{RULES}.json")
 
     @classmethod
@@ -138,8 +139,10 @@ class PixelStore:
         height, width = self._heights[row], self._widths[row]
         if not height:
             raise UnreadableImage(self.facts.column("reason")[row].as_py())
-        end = self._ends[row]
-        return self._pixels[end - height * width * 3 : end].reshape(height, width, 3)
+        pixels = np.empty((height, width, 3), np.uint8)
+        self._pixels.fill(pixels, int(self._ends[row]) - pixels.nbytes)
+        pixels.flags.writeable = False
+        return pixels
 
     def plain(self, row: int) -> np.ndarray:
         """The plain view of a row: the centre crop, (size, size, 3) uint8."""

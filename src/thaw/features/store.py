@@ -1,4 +1,4 @@
-"""Stored features: what lies at a cut, for every view of every image, memory-mapped and sealed.
+"""Stored features: what lies at a cut, for every view of every image, in sealed files.
 
 A store of more views serves a run that wants fewer, for a view does not depend on how many others there are.
 """
@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from thaw import atomic
+from thaw.piecewise import ItemGrid
 
 FORMAT = 2
 StoredType = Literal["float32", "float16", "uint8"]
@@ -54,16 +55,22 @@ class FeatureStore:
     `quantised_type` has them.
     """
 
-    array: np.ndarray
+    grid: np.ndarray | ItemGrid
+    rows: range
+    views: int
 
-    @property
-    def views(self) -> int:
-        """Views of each row."""
-        return self.array.shape[1]
+    @classmethod
+    def whole(cls, grid: np.ndarray | ItemGrid) -> FeatureStore:
+        """All rows and views of a grid."""
+        return cls(grid, range(grid.shape[0]), grid.shape[1])
+
+    def part(self, start: int, stop: int) -> FeatureStore:
+        """The rows from `start` to `stop`."""
+        return replace(self, rows=self.rows[start:stop])
 
     def batch(self, rows: np.ndarray, views: np.ndarray) -> Tensor:
         """View `views[i]` of row `rows[i]`: (N, C, H, W) channels last in memory, or (N, C); float16 or float32."""
-        read = self.array[rows, views]
+        read = self.grid[rows + self.rows.start, views]
         features = torch.from_numpy(read) if read.dtype.names is None else restored(read)
         return features.permute(0, 3, 1, 2) if features.ndim == 4 else features
 
@@ -137,8 +144,8 @@ def open_store(cache: Path, key: FeatureKey, views: int) -> FeatureStore | None:
             os.utime(folder / atomic.SEAL)
             shape = tuple(json.loads((folder / _SHAPE).read_bytes()))
             dtype, tail = item_type(key.dtype, shape[2:])
-            array = np.memmap(folder / _DATA, dtype=dtype, mode="r", shape=(*shape[:2], *tail))
-            return FeatureStore(array[:, :views])
+            store = FeatureStore.whole(ItemGrid(folder / _DATA, dtype, (*shape[:2], *tail)))
+            return replace(store, views=views)
     return None
 
 

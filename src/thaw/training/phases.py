@@ -102,10 +102,11 @@ class PhaseReader:
     def _plain(self, frozen: FrozenPart, positions: list[int], position: int) -> tuple[Source, Source]:
         rows = np.concatenate([self.val.rows, self.test.rows])
         look = Look(rows, 1, PLAIN, self.seed, self.backbone.facts.pixels)
-        array = self._extract(look, frozen, positions)[position].array
+        store = self._extract(look, frozen, positions)[position]
         border = len(self.val.rows)
-        return self._stored(FeatureStore(array[:border]), self.val), self._stored(
-            FeatureStore(array[border:]), self.test
+        return (
+            self._stored(store.part(0, border), self.val),
+            self._stored(store.part(border, len(store.rows)), self.test),
         )
 
     def _extract(self, look: Look, frozen: FrozenPart, positions: list[int]) -> dict[int, FeatureStore]:

@@ -56,13 +56,13 @@ class StoredSource:
     @property
     def views(self) -> int:
         """The stored views of each image."""
-        return self.store.array.shape[1]
+        return self.store.views
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def batch(self, chosen: np.ndarray, epoch: int) -> Batch:
-        """One gather from the memory map."""
+        """One gather from the store."""
         features = self.store.batch(chosen, (self.first_view[chosen] + epoch) % self.views)
         return features.to(self.device).float(), self.targets[chosen].to(self.device)
 

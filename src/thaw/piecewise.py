@@ -1,0 +1,52 @@
+"""Files that are larger than memory may be: read piece by piece, by any thread."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from pathlib import Path
+
+import numpy as np
+
+
+class PiecewiseFile:
+    """A file whose pieces are copied into arrays.
+
+    A memory map would spare the copy, but its pages count as memory of this process for as long as there is room, and
+    giving them back after each piece costs more than the copy. The file stays open: whoever removes it meanwhile does
+    not disturb.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._stream = file.open("rb", buffering=0)
+        self._lock = threading.Lock()
+        self._path = file
+        weakref.finalize(self, self._stream.close)
+
+    def fill(self, array: np.ndarray, offset: int) -> None:
+        """Read a contiguous array from byte `offset` on; raises `EOFError` where the file is too short for it."""
+        left = memoryview(array.reshape(-1).view(np.uint8))
+        with self._lock:
+            self._stream.seek(offset)
+            while left:
+                count = self._stream.readinto(left)
+                if not count:
+                    raise EOFError(f"{self._path}: ends {len(left)} bytes too early")
+                left = left[count:]
+
+
+class ItemGrid:
+    """Arrays of one dtype and shape that lie in a file by row and column, (rows, columns, *shape)."""
+
+    def __init__(self, file: Path, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self._dtype = dtype
+        self._file = PiecewiseFile(file)
+
+    def __getitem__(self, where: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        """The items in rows (N,) and columns (N,), as (N, *shape)."""
+        rows, columns = where
+        read = np.empty((len(rows), *self.shape[2:]), self._dtype)
+        for item, index in zip(read.reshape(len(rows), -1), rows * self.shape[1] + columns, strict=True):
+            self._file.fill(item, int(index) * item.nbytes)
+        return read
