@@ -25,7 +25,7 @@ class PiecewiseFile:
 
     def fill(self, array: np.ndarray, offset: int) -> None:
         """Read a contiguous array from byte `offset` on; raises `EOFError` where the file is too short for it."""
-        left = memoryview(array.reshape(-1).view(np.uint8))
+        left = array.reshape(-1).view(np.uint8).data
         with self._lock:
             self._stream.seek(offset)
             while left:
