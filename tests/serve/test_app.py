@@ -12,6 +12,8 @@ from PIL import Image
 
 import thaw
 from tests.serve.conftest import NAME, knowing_only, running
+from thaw.classifier.classifier import Classifier
+from thaw.classifier.decision import Decision
 from thaw.classifier.predictor import Answers
 from thaw.serve.limits import Limits
 from thaw.serve.server import service_of
@@ -140,6 +142,21 @@ def test_a_server_says_whether_an_image_is_unlike_all_and_shows_where_it_looked(
             assert Image.open(io.BytesIO(said.content)).size == (64, 64)
         assert httpx.post(f"{url}/explain?class=nothing", content=photo).status_code == 422
         assert httpx.post(f"{url}/explain", content=b"nothing").status_code == 422
+
+
+@pytest.mark.parametrize("rare", [0, 1, 2])
+def test_the_map_is_of_the_class_that_the_server_answers_with(rare: int, bundle: Path, photo: bytes) -> None:
+    classifier, shown = thaw.load(bundle), list[int]()
+    classifier.decision = Decision(((rare, 0.0),))
+
+    def maps(_: Classifier, pixels: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        shown.extend(indices.tolist())
+        return np.zeros(pixels.shape[:3], np.float32)
+
+    with running(Service(classifier, NAME, Limits(), explain=maps)) as url:
+        assert httpx.post(f"{url}/predict", content=photo).json()["labels"] == [classifier.classes[rare]]
+        httpx.post(f"{url}/explain", content=photo).raise_for_status()
+    assert shown == [rare]
 
 
 def test_a_classifier_that_cannot_tell_has_no_such_output(bundle: Path, photo: bytes) -> None:

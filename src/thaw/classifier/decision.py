@@ -42,6 +42,11 @@ class Decision:
         chosen = scores.argmax(axis=1)
         return np.asarray(chosen[:, None] == np.arange(probabilities.shape[1]))
 
+    def foremost(self, probabilities: np.ndarray, task: Task) -> np.ndarray:
+        """(N,) index of the most probable of the labels that are given; of all where none is."""
+        given = self.labels(probabilities, task)
+        return np.asarray((probabilities + 2.0 * given).argmax(axis=1))
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for the bundle."""
         return {

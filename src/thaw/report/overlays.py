@@ -101,8 +101,7 @@ def _explained(
 ) -> Iterator[tuple[np.ndarray, str, float]]:
     """For each image (N, S, S, 3) its overlay, the name of the class that it shows, and that class's probability."""
     probabilities = Predictor(classifier, REFERENCE, classifier.device).probabilities(pixels)
-    given = classifier.decision.labels(probabilities, classifier.task)
-    indices = np.where(given, probabilities, given - 1.0).argmax(axis=1)
+    indices = classifier.decision.foremost(probabilities, classifier.task)
     if class_index is not None:
         indices = np.full(len(pixels), class_index)
     maps = class_maps(classifier, pixels, indices)

@@ -160,9 +160,12 @@ class Service:
         ]
 
     def _explained(self, pixels: np.ndarray, label: str | None) -> bytes:
-        batch, classes = np.stack([pixels]), self.classifier.classes
-        index = classes.index(label) if label else int(self._ask(batch).probabilities[0].argmax())
-        (class_map,) = self._explain(self.classifier, batch, np.array([index]))
+        batch, decision = np.stack([pixels]), self.classifier.decision
+        if label:
+            indices = np.array([self.classifier.classes.index(label)])
+        else:
+            indices = decision.foremost(self._ask(batch).probabilities, self.classifier.task)
+        (class_map,) = self._explain(self.classifier, batch, indices)
         return as_png(overlay(pixels, class_map))
 
 
