@@ -92,9 +92,10 @@ def read_times(trial: Trial, outcome: interface.Outcome) -> None:
         outcome.seconds[name] = sum(seconds)
     written = [(trial.folder / name).stat().st_mtime for name in ("metrics.csv", "evaluation.json")]
     evaluation = written[1] - written[0]
-    outcome.seconds["look"] = actual["training_seconds"] - outcome.seconds["phase1"] - outcome.seconds["phase2"]
+    training = actual["look"] + sum(seconds for _, _, seconds in actual["phases"])
+    outcome.seconds["look"] = training - outcome.seconds["phase1"] - outcome.seconds["phase2"]
     outcome.seconds["evaluation"] = evaluation
-    outcome.seconds["data"] = actual["seconds"] - actual["training_seconds"] - evaluation
+    outcome.seconds["data"] = actual["seconds"] - training - evaluation
     outcome.seconds["start"] = trial.wall - actual["seconds"]
 
 
