@@ -5,6 +5,7 @@ import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -136,6 +137,19 @@ def test_a_run_that_was_cut_off_resumes_to_the_same_weights(
         finetune(Dataset.open(images), quick, tmp_path, watch=Unplugged(epochs))
     finetune(Dataset.open(images), None, tmp_path, resume=True, watch=Silent())
     assert outcome(RunFolder(tmp_path / "train-1")) == outcome(trained)
+
+
+def test_where_stored_features_do_not_give_what_the_bundle_gives_the_images_are_judged_anew(
+    images: Path, quick: Recipe, trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thaw.run.LARGEST_GAP", -1.0)
+    watch = Listening()
+    finetune(Dataset.open(images), quick, tmp_path, watch=watch)
+    assert any("evaluating from the images instead" in line for line in watch.lines)
+    here, there = (pq.read_table(run.predictions) for run in (RunFolder(tmp_path / "train-1"), trained))
+    assert here.select(["path", "split", "nearest"]) == there.select(["path", "split", "nearest"])
+    for name in ("p_ok", "p_scratch", "p_stain", "distance"):
+        assert here.column(name).to_numpy() == pytest.approx(there.column(name).to_numpy(), abs=1e-3)
 
 
 def test_resuming_with_another_recipe_or_other_images_is_refused_with_the_difference(

@@ -274,25 +274,26 @@ def _outputs(
     manifest = prepared.manifest
     splits = [split for split in ("val", "test") if len(manifest.indices(split))]
     groups = {split: groups_among(manifest, manifest.indices(split), prepared.alike) for split in splits}
+
+    def seen(split: str, rows: np.ndarray) -> Outputs:
+        return outputs_of_rows(classifier, manifest, prepared.pixels, rows, watch.bar(f"evaluate {split}"))
+
+    rows = manifest.indices("train")
     if final := reader.final_sources(trained):
         stored = {
             name: outputs_at(classifier, final.position, source, "fp32")
             for name, source in (("train", final.train), ("val", final.val), ("test", final.test))
             if len(source)
         }
-        gap = gap_to_files(classifier, stored["val"].probabilities[chosen], golden)
+        train, gap = stored.pop("train"), gap_to_files(classifier, stored["val"].probabilities[chosen], golden)
         if gap <= LARGEST_GAP:
             watch.say(
                 f"evaluated from stored features; on {len(golden)} golden images they give what the bundle gives to "
                 f"within {gap:.2g} of probability"
             )
-            return Sets(stored.pop("train"), manifest.indices("train"), stored, groups)
+            return Sets(train, rows, stored, groups)
         watch.say(f"stored features are off by {gap:.2g} of probability: evaluating from the images instead")
-
-    def seen(split: str, rows: np.ndarray) -> Outputs:
-        return outputs_of_rows(classifier, manifest, prepared.pixels, rows, watch.bar(f"evaluate {split}"))
-
-    train = manifest.indices("train")
-    sample = train[np.linspace(0, len(train) - 1, min(MOST_KEPT, len(train))).astype(int)]
-    judged = {split: seen(split, manifest.indices(split)) for split in splits}
-    return Sets(seen("train", sample), sample, judged, groups)
+    else:
+        rows = rows[np.linspace(0, len(rows) - 1, min(MOST_KEPT, len(rows))).astype(int)]
+        train = seen("train", rows)
+    return Sets(train, rows, {split: seen(split, manifest.indices(split)) for split in splits}, groups)
