@@ -12,24 +12,38 @@ def nearest(features: np.ndarray, bank: np.ndarray, k: int) -> tuple[np.ndarray,
     """The k rows of `bank` (M, W) most like each row of `features` (N, W), by cosine; the most similar first.
 
     Gives indices (N, k) int64 and similarities (N, k) float32, -1..1; fewer columns where the bank has fewer rows. A
-    row of zeros is 0 like everything. Of equally similar rows the first comes first. Both inputs may be memory-mapped
-    and of any float type: they are read in parts.
+    row of zeros is 0 like everything. Of equally similar rows the first comes first. Both inputs may be of any
+    float type: they are read in parts.
     """
     columns = min(k, len(bank))
     indices = np.zeros((len(features), columns), dtype=np.int64)
     similarities = np.full((len(features), columns), -np.inf, dtype=np.float32)
     for first in range(0, len(bank), _BANK):
         part = _unit(bank[first : first + _BANK])
-        numbers = np.arange(first, first + len(part))
         for start in range(0, len(features), _QUERIES):
             rows = slice(start, start + _QUERIES)
-            alike = _unit(features[rows]) @ part.T
+            places, alike = _largest(_unit(features[rows]) @ part.T, columns)
             candidates = np.hstack([similarities[rows], alike])
-            known = np.hstack([indices[rows], np.broadcast_to(numbers, alike.shape)])
+            known = np.hstack([indices[rows], first + places])
             order = np.argsort(-candidates, axis=1, kind="stable")[:, :columns]
             similarities[rows] = np.take_along_axis(candidates, order, axis=1)
             indices[rows] = np.take_along_axis(known, order, axis=1)
     return indices, similarities
+
+
+def _largest(values: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places and values of the k largest of each row (N, M), in their order; overwrites `values`.
+
+    Finding a maximum k times is several times faster than sorting rows of thousands.
+    """
+    every = np.arange(len(values))
+    places = np.empty((len(values), min(k, values.shape[1])), dtype=np.int64)
+    found = np.empty(places.shape, dtype=values.dtype)
+    for column in range(places.shape[1]):
+        places[:, column] = values.argmax(axis=1)
+        found[:, column] = values[every, places[:, column]]
+        values[every, places[:, column]] = -np.inf
+    return places, found
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
