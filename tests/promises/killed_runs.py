@@ -1,13 +1,12 @@
 """Kill real training processes at chosen moments, resume each, and print the weights they end with as JSON.
 
-    python killed_runs.py IMAGES FOLDER STRIDE
+    python -m tests.promises.killed_runs IMAGES FOLDER STRIDE
 
 Forks a child for every run, so that PyTorch is imported once. A moment is the n-th time that a run flushes a file
 (what is written lies under a temporary name), replaces one (it is about to appear under its own), or takes a
 training step. Every STRIDE-th moment of an undisturbed run is tried.
 """
 
-import hashlib
 import json
 import os
 import signal
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import thaw.pipeline
+from tests import runs
 from thaw.data.dataset import Dataset
 from thaw.errors import ResumeError
 from thaw.pipeline import finetune
@@ -87,11 +87,10 @@ def train(images: Path, place: Path, resume: bool, fatal: int | None) -> int:
 
 def outcome(place: Path) -> dict[str, Any]:
     """What a finished run left."""
-    run = RunFolder(place / "runs" / "train-1")
-    rows = [line.rpartition(",")[0] for line in run.metrics.read_text().splitlines()]
+    weights, rows = runs.outcome(RunFolder(place / "runs" / "train-1"))
     leftovers = [str(file.relative_to(place)) for file in place.rglob("*.tmp")]
     return {
-        "weights": hashlib.sha256((run.model / "model.safetensors").read_bytes()).hexdigest(),
+        "weights": weights,
         "metrics": rows,
         "runs": sorted(folder.name for folder in (place / "runs").iterdir()),
         "leftovers": leftovers,

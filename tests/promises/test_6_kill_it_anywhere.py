@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-DRIVER = Path(__file__).with_name("killed_runs.py")
+ROOT = Path(__file__).parents[2]
 
 
 def kill_every(stride: int, images: Path, folder: Path) -> dict[str, Any]:
-    command = [sys.executable, str(DRIVER), str(images), str(folder), str(stride)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "tests.promises.killed_runs", str(images), str(folder), str(stride)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -144,8 +144,8 @@ def open_store(cache: Path, key: FeatureKey, views: int) -> FeatureStore | None:
             os.utime(folder / atomic.SEAL)
             shape = tuple(json.loads((folder / _SHAPE).read_bytes()))
             dtype, tail = item_type(key.dtype, shape[2:])
-            store = FeatureStore.whole(ItemGrid(folder / _DATA, dtype, (*shape[:2], *tail)))
-            return replace(store, views=views)
+            grid = ItemGrid(folder / _DATA, dtype, (*shape[:2], *tail))
+            return FeatureStore(grid, range(shape[0]), views)
     return None
 
 
