@@ -36,7 +36,8 @@ def measure_run(recipe: Recipe, prepared: Prepared, classifier: Classifier, cach
     positions = tuple(backbone.cut(phase.cut).position for phase in recipe.phases)
     at = _features_at(classifier, positions, pixels[:THAWED_IMAGES])
     frozen = [position for position in positions if position > 0]
-    looks = wanted_views(recipe, range(len(recipe.phases)), len(train))[0] * len(train) + plain
+    stored = [index for index, position in enumerate(positions) if position > 0]
+    looks = wanted_views(recipe, stored, len(train))[0] * len(train) + plain
     cache.mkdir(parents=True, exist_ok=True)
     shapes = [tuple(at[position].shape[1:]) for position in positions]
     return Measured(
