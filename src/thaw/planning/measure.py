@@ -35,9 +35,8 @@ def measure_run(recipe: Recipe, prepared: Prepared, classifier: Classifier, cach
     pixels = plain_sample(prepared.pixels, train, PROBE_IMAGES)
     positions = tuple(backbone.cut(phase.cut).position for phase in recipe.phases)
     at = _features_at(classifier, positions, pixels[:THAWED_IMAGES])
-    frozen = [position for position in positions if position > 0]
-    stored = [index for index, position in enumerate(positions) if position > 0]
-    looks = wanted_views(recipe, stored, len(train))[0] * len(train) + plain
+    looking = [index for index, position in enumerate(positions) if position > 0]
+    looks = wanted_views(recipe, looking, len(train))[0] * len(train) + plain
     cache.mkdir(parents=True, exist_ok=True)
     shapes = [tuple(at[position].shape[1:]) for position in positions]
     return Measured(
@@ -48,7 +47,7 @@ def measure_run(recipe: Recipe, prepared: Prepared, classifier: Classifier, cach
         imbalance=imbalance(manifest.targets()[train], len(manifest.classes)),
         facts=backbone.facts,
         device=device,
-        engine=choose_engine(backbone, device.device, recipe.engine, frozen or [0], pixels, looks, cache),
+        engine=choose_engine(backbone, device.device, recipe.engine, positions, pixels, looks, cache),
         thawed=_probe_thawed(recipe, classifier, positions, at),
         positions=positions,
         sizes=tuple(Sizes(stored_bytes(shape, "float16"), stored_bytes(shape, "uint8")) for shape in shapes),
