@@ -24,14 +24,14 @@ import torch
 from thaw.backbones.timm_backbone import build
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.head import Head
-from thaw.classifier.predict import read_files
-from thaw.classifier.predictor import BATCH, Predictor
 from thaw.data.layouts import images_under
 from thaw.device import keep_freed_memory
 from thaw.features.engines import REFERENCE
-from thaw.progress import Advance, Silent
+from thaw.prediction.job import Asked, write_predictions
+from thaw.prediction.predict import read_files
+from thaw.prediction.predictor import BATCH, Predictor
+from thaw.progress import NullReporter, OnProgress
 from thaw.recipe import DecodeSettings, Engine
-from thaw.report.predictions import Asked, write_predictions
 
 CPU = torch.device("cpu")
 
@@ -46,18 +46,18 @@ def decoding_alone(classifier: Classifier, files: list[Path]) -> None:
         pass
 
 
-class Watch(Silent):
+class Watch(NullReporter):
     """Notes when the bar began to move and when it moved last."""
 
-    def bar(self, title: str) -> Advance:
+    def bar(self, title: str) -> OnProgress:
         self.times: list[float] = []
         return lambda done, total: self.times.append(time.perf_counter())
 
 
 def files_to_rows(classifier: Classifier, files: list[Path], engine: Engine, folder: Path) -> float:
-    watch = Watch()
-    write_predictions(classifier, "bench", Asked(tuple(files), folder / "rows.csv", engine=engine), folder, watch)
-    return watch.times[-1] - watch.times[0]
+    reporter = Watch()
+    write_predictions(classifier, "bench", Asked(tuple(files), folder / "rows.csv", engine=engine), folder, reporter)
+    return reporter.times[-1] - reporter.times[0]
 
 
 def seconds(call: Callable[[], None]) -> float:

@@ -19,10 +19,10 @@ from collections import defaultdict
 from pathlib import Path
 
 import thaw
-from thaw.cache import clear
-from thaw.progress import Silent
+from thaw.cache import cache_folder, clear
+from thaw.progress import NullReporter
 from thaw.recipe import FINE_TUNE_PHASE, HEAD_PHASE, Phase, SplitSettings
-from thaw.run_folder import RunFolder, cache_folder
+from thaw.run_folder import RunFolder
 
 PLANNED = "planned"
 
@@ -49,7 +49,7 @@ def run(data: Path, name: str, seed: int, base: thaw.Recipe, work: Path) -> dict
     shutil.rmtree(runs, ignore_errors=True)
     clear(cache_folder(), ("features",))
     started = time.perf_counter()
-    thaw.finetune(thaw.Dataset.open(data), recipe, runs, watch=Silent())
+    thaw.finetune(thaw.Dataset.open(data), recipe, runs, reporter=NullReporter())
     seconds = time.perf_counter() - started
     folder = RunFolder(runs / "train-1")
     figures = json.loads(folder.evaluation.read_text())["test"]["overall"]

@@ -21,9 +21,9 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
 from pathlib import Path
 
-from thaw.classifier.predict import predict_files
 from thaw.data.layouts import images_under
 from thaw.pipeline import load
+from thaw.prediction.predict import predict_files
 from thaw.run_folder import bundle_of
 from thaw.serve.server import quickest
 

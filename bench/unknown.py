@@ -18,7 +18,7 @@ from pathlib import Path
 import thaw
 from thaw.data.layouts import images_under
 from thaw.data.manifest import Manifest
-from thaw.progress import Silent
+from thaw.progress import NullReporter
 from thaw.run_folder import RunFolder
 
 
@@ -55,10 +55,10 @@ def main() -> None:
         without(asked.images, name, table)
         shutil.rmtree(runs, ignore_errors=True)
         recipe = thaw.Recipe(weights=asked.weights, strategy=asked.strategy)
-        classifier = thaw.finetune(thaw.Dataset.open(table), recipe, runs, watch=Silent())
+        classifier = thaw.finetune(thaw.Dataset.open(table), recipe, runs, reporter=NullReporter())
         manifest = Manifest.read(RunFolder(runs / "train-1").manifest)
-        known = shares(classifier.predict([manifest.file(int(row)) for row in manifest.indices("test")]))
-        strange = shares(classifier.predict(list(images_under(asked.images / name))))
+        known = shares(thaw.predict(classifier, [manifest.file(int(row)) for row in manifest.indices("test")]))
+        strange = shares(thaw.predict(classifier, list(images_under(asked.images / name))))
         rows.append((*known, *strange))
         figures = "  ".join(f"{value:.1%}" for value in rows[-1])
         print(f"{name}: known unlike, unsure, either; never seen unlike, unsure, either: {figures}", flush=True)

@@ -22,15 +22,15 @@ import torch
 
 from thaw.backbones.contract import Backbone
 from thaw.backbones.timm_backbone import build
+from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier, outputs_of
 from thaw.classifier.head import Head
 from thaw.data.dataset import Dataset
 from thaw.data.prepare import Prepared, prepare
 from thaw.features.extract import Shelf
-from thaw.progress import Silent
+from thaw.progress import NullReporter
 from thaw.recipe import Engine, Phase, Recipe
-from thaw.run_folder import cache_folder
-from thaw.training.fit import FitSettings, PhaseSources, Watch, fit, outputs_at
+from thaw.training.fit import FitSettings, PhaseSources, FitCallbacks, fit, outputs_at
 from thaw.training.phases import PhaseReader, phase_inputs
 from thaw.training.sources import Source, StoredSource
 
@@ -50,7 +50,7 @@ def reader_of(recipe: Recipe, prepared: Prepared, backbone: Backbone, engine: En
         shelf=Shelf(cache_folder(), "uint8" if recipe.stored_as == "uint8" else "float16", 1 << 40),
         seed=0,
         device=torch.device("cpu"),
-        bar=Silent().bar,
+        bar=NullReporter().bar,
     )
 
 
@@ -75,7 +75,7 @@ def accuracy(recipe: Recipe, prepared: Prepared, backbone: Backbone, engine: Eng
 
     with tempfile.TemporaryDirectory() as folder:
         settings = FitSettings(seed, recipe.resolved_precision, "accuracy", None, Path(folder), len(reader.val.rows))
-        fit(classifier, recipe.phases, sources_of, settings, Watch(lambda *_: None, print))
+        fit(classifier, recipe.phases, sources_of, settings, FitCallbacks(lambda *_: None, print))
     final = reader.final_sources([phase.name for phase in recipe.phases])
     assert final is not None
     outputs = outputs_at(classifier, final.position, final.test, "fp32")
@@ -118,7 +118,7 @@ def main() -> None:
     backbone = build(asked.backbone, asked.weights)
     data = Dataset.open(asked.data)
     spec = backbone.facts.pixels
-    prepared = prepare(data, spec, base.decode, base.split, None, cache_folder(), Silent().bar)
+    prepared = prepare(data, spec, base.decode, base.split, None, cache_folder(), NullReporter().bar)
     columns = [*(views for views in asked.views if views < asked.epochs), asked.epochs]
     for name, recipe in recipes(base, asked.epochs, asked.cut).items():
         found: dict[int, list[float]] = defaultdict(list)

@@ -31,7 +31,7 @@ from thaw.backbones.timm_backbone import build
 from thaw.data.dataset import Dataset
 from thaw.data.decode import decode
 from thaw.pipeline import finetune
-from thaw.progress import Silent
+from thaw.progress import NullReporter
 from thaw.recipe import DecodeSettings, Recipe
 from thaw.run_folder import RunFolder
 
@@ -128,7 +128,7 @@ def both_phases(
         rows = [(str(data.files[row]), data.labels[row], split) for row, split in splits.items()]
         csv.writer(stream).writerows([("path", "label", "split"), *rows])
     recipe = Recipe(backbone=backbone[0], weights=backbone[1], seed=seed)
-    finetune(Dataset.open(folder / "table.csv", "multiclass"), recipe, folder / "runs", watch=Silent())
+    finetune(Dataset.open(folder / "table.csv", "multiclass"), recipe, folder / "runs", reporter=NullReporter())
     evaluation = json.loads(RunFolder.earlier(folder / "runs")[0].evaluation.read_text(encoding="utf-8"))
     return 100 * float(evaluation["test"]["metrics"]["accuracy"])
 

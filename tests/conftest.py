@@ -7,7 +7,7 @@ from hypothesis import settings
 from thaw.data.dataset import Dataset
 from thaw.data.surfaces import write_surfaces
 from thaw.pipeline import finetune
-from thaw.progress import Silent
+from thaw.progress import NullReporter
 from thaw.recipe import AugmentSettings, Phase, PreprocessingSettings, Recipe
 from thaw.run_folder import RunFolder
 
@@ -74,5 +74,5 @@ def quick() -> Recipe:
 def trained(images: Path, quick: Recipe, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A finished run of the quick recipe."""
     runs = tmp_path_factory.mktemp("runs")
-    finetune(Dataset.open(images), quick, runs, watch=Silent())
+    finetune(Dataset.open(images), quick, runs, reporter=NullReporter())
     return RunFolder(runs / "train-1")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import thaw
-from thaw.classifier.bundle import check_sums
+from thaw.bundle import check_sums
 from thaw.cli import main
 from thaw.errors import BundleError
 from thaw.hub import fetch
@@ -131,7 +131,7 @@ def test_a_bundle_is_pushed_and_predicts_the_same_by_its_name(trained: RunFolder
     for file in (item for item in trained.model.rglob("*") if item.is_file()):
         assert hub.files[file.relative_to(trained.model).as_posix()] == file.read_bytes()
     files = sorted(images.rglob("*.png"))[::9]
-    assert thaw.load(f"hub:{NAME}").predict(files) == thaw.load(trained.path).predict(files)
+    assert thaw.predict(thaw.load(f"hub:{NAME}"), files) == thaw.predict(thaw.load(trained.path), files)
     check_sums(bundle_of(Path(f"hub:{NAME}")))
 
 

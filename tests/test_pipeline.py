@@ -15,30 +15,33 @@ from tests.runs import outcome
 from thaw.data.dataset import Dataset
 from thaw.errors import ResumeError
 from thaw.pipeline import finetune
-from thaw.progress import Silent
+from thaw.progress import NullReporter, OnProgress
 from thaw.recipe import Phase, PreprocessingSettings, Recipe, SplitSettings
 from thaw.run_folder import RunFolder
 from thaw.training import fit
-from thaw.training.solve import PENALTIES
+from thaw.training.head_solver import PENALTIES
 
 
 class Interruption(Exception):
     """Stands for a power cut."""
 
 
-class Unplugged(Silent):
+class Unplugged(NullReporter):
     """Cuts the power after some epochs."""
 
     def __init__(self, epochs: int) -> None:
         self.left = epochs
 
-    def epoch(self, *_: object) -> None:
-        self.left -= 1
-        if not self.left:
-            raise Interruption
+    def bar(self, title: str) -> OnProgress:
+        def advance(done: int, total: int) -> None:
+            self.left -= title.startswith("phase ")
+            if not self.left:
+                raise Interruption
+
+        return advance
 
 
-class Listening(Silent):
+class Listening(NullReporter):
     """Remembers what was said."""
 
     def __init__(self) -> None:
@@ -66,6 +69,8 @@ def test_the_public_names_are_these_and_each_is_there() -> None:
         "compare",
         "cross_validate",
         "decide",
+        "predict",
+        "save",
     }
     assert all(getattr(thaw, name) for name in thaw.__all__)
 
@@ -76,9 +81,9 @@ def test_five_lines_of_python_do_it_all(
     monkeypatch.chdir(tmp_path)
     dataset = thaw.Dataset.from_folder(images)
     classifier = thaw.finetune(dataset, quick)
-    predictions = classifier.predict(sorted(images.rglob("*.png"))[:3])
-    classifier.save("model")
-    assert thaw.load("model").predict([row.path for row in predictions]) == predictions
+    predictions = thaw.predict(classifier, sorted(images.rglob("*.png"))[:3])
+    thaw.save(classifier, "model")
+    assert thaw.predict(thaw.load("model"), [row.path for row in predictions]) == predictions
 
 
 def test_same_seed_same_weights_whatever_the_number_of_workers(
@@ -87,12 +92,12 @@ def test_same_seed_same_weights_whatever_the_number_of_workers(
     monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
     for module in ("thaw.data.prepare", "thaw.features.extract"):
         monkeypatch.setattr(f"{module}.worker_count", lambda: 7)
-    finetune(Dataset.open(images), quick, tmp_path / "runs", watch=Silent())
+    finetune(Dataset.open(images), quick, tmp_path / "runs", reporter=NullReporter())
     assert outcome(RunFolder(tmp_path / "runs" / "train-1")) == outcome(trained)
 
 
 def test_another_seed_gives_other_weights(images: Path, quick: Recipe, trained: RunFolder, tmp_path: Path) -> None:
-    finetune(Dataset.open(images), quick.model_copy(update={"seed": 1}), tmp_path, watch=Silent())
+    finetune(Dataset.open(images), quick.model_copy(update={"seed": 1}), tmp_path, reporter=NullReporter())
     assert not set(outcome(RunFolder(tmp_path / "train-1"))) & set(outcome(trained))
 
 
@@ -110,8 +115,8 @@ def test_binary_and_multilabel_data_train_and_predict(
         csv.writer(stream).writerows([("path", "label" if outputs == "binary" else "labels"), *rows])
     dataset = Dataset.open(table)
     assert dataset.task == outputs
-    classifier = finetune(dataset, quick, tmp_path / "runs", watch=Silent())
-    prediction = classifier.predict([rows[0][0]])[0]
+    classifier = finetune(dataset, quick, tmp_path / "runs", reporter=NullReporter())
+    prediction = thaw.predict(classifier, [rows[0][0]])[0]
     assert len(prediction.probabilities) == len(dataset.classes)
     assert classifier.head.state_dict()[list(classifier.head.state_dict())[-1]].shape == (
         (1,) if outputs == "binary" else (3,)
@@ -126,7 +131,7 @@ def test_the_task_of_the_recipe_holds_from_python_too(images: Path, quick: Recip
     with pair.open("w", newline="") as stream:
         csv.writer(stream).writerows([("path", "label"), *rows])
     asked = quick.model_copy(update={"task": "multiclass", "phases": quick.phases[:1]})
-    assert finetune(Dataset.open(pair), asked, tmp_path / "runs", watch=Silent()).task == "multiclass"
+    assert finetune(Dataset.open(pair), asked, tmp_path / "runs", reporter=NullReporter()).task == "multiclass"
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
@@ -134,8 +139,8 @@ def test_a_run_that_was_cut_off_resumes_to_the_same_weights(
     epochs: int, images: Path, quick: Recipe, trained: RunFolder, tmp_path: Path
 ) -> None:
     with pytest.raises(Interruption):
-        finetune(Dataset.open(images), quick, tmp_path, watch=Unplugged(epochs))
-    finetune(Dataset.open(images), None, tmp_path, resume=True, watch=Silent())
+        finetune(Dataset.open(images), quick, tmp_path, reporter=Unplugged(epochs))
+    finetune(Dataset.open(images), None, tmp_path, resume=True, reporter=NullReporter())
     assert outcome(RunFolder(tmp_path / "train-1")) == outcome(trained)
 
 
@@ -143,9 +148,9 @@ def test_where_stored_features_do_not_give_what_the_bundle_gives_the_images_are_
     images: Path, quick: Recipe, trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("thaw.run.LARGEST_GAP", -1.0)
-    watch = Listening()
-    finetune(Dataset.open(images), quick, tmp_path, watch=watch)
-    assert any("evaluating from the images instead" in line for line in watch.lines)
+    reporter = Listening()
+    finetune(Dataset.open(images), quick, tmp_path, reporter=reporter)
+    assert any("evaluating from the images instead" in line for line in reporter.lines)
     here, there = (pq.read_table(run.predictions) for run in (RunFolder(tmp_path / "train-1"), trained))
     assert here.select(["path", "split", "nearest"]) == there.select(["path", "split", "nearest"])
     for name in ("p_ok", "p_scratch", "p_stain", "distance"):
@@ -164,13 +169,13 @@ def test_resuming_with_another_recipe_or_other_images_is_refused_with_the_differ
         return Dataset.open(table)
 
     with pytest.raises(Interruption):
-        finetune(dataset(36), quick, runs, watch=Unplugged(1))
+        finetune(dataset(36), quick, runs, reporter=Unplugged(1))
     other = quick.with_settings({"phases.1.lr": 0.5})
     with pytest.raises(ResumeError, match=r"phases\.1\.lr: 0\.001 -> 0\.5"):
-        finetune(dataset(36), other, runs, resume=True, watch=Silent())
+        finetune(dataset(36), other, runs, resume=True, reporter=NullReporter())
     with pytest.raises(ResumeError, match=r"1 removed: .*stain.011\.png"):
-        finetune(dataset(35), quick, runs, resume=True, watch=Silent())
-    finetune(dataset(36), quick, runs, resume=True, watch=Silent())
+        finetune(dataset(35), quick, runs, resume=True, reporter=NullReporter())
+    finetune(dataset(36), quick, runs, resume=True, reporter=NullReporter())
     assert RunFolder(runs / "train-1").is_finished
 
 
@@ -178,10 +183,10 @@ def test_a_solved_head_trains_resumes_and_tries_one_penalty_an_epoch(
     images: Path, quick: Recipe, tmp_path: Path
 ) -> None:
     solved = quick.with_settings({"phases.0.solver": "auto", "phases.0.epochs": 5})
-    whole = finetune(Dataset.open(images), solved, tmp_path / "a", watch=Silent())
+    whole = finetune(Dataset.open(images), solved, tmp_path / "a", reporter=NullReporter())
     with pytest.raises(Interruption):
-        finetune(Dataset.open(images), solved, tmp_path / "b", watch=Unplugged(2))
-    resumed = finetune(Dataset.open(images), None, tmp_path / "b", resume=True, watch=Silent())
+        finetune(Dataset.open(images), solved, tmp_path / "b", reporter=Unplugged(2))
+    resumed = finetune(Dataset.open(images), None, tmp_path / "b", resume=True, reporter=NullReporter())
     assert all(torch.equal(value, resumed.state_dict()[key]) for key, value in whole.state_dict().items())
     with (tmp_path / "a" / "train-1" / "metrics.csv").open() as stream:
         rows = [row for row in csv.DictReader(stream) if row["phase"] == "head"]
@@ -201,9 +206,9 @@ def test_out_of_memory_halves_the_batch_says_so_and_goes_on(
         return whole_step(classifier, cut, inputs, *rest)
 
     monkeypatch.setattr(fit, "_step", small_memory)
-    watch = Listening()
-    finetune(Dataset.open(images), quick, tmp_path, watch=watch)
-    assert [line for line in watch.lines if "out of memory" in line] == [
+    reporter = Listening()
+    finetune(Dataset.open(images), quick, tmp_path, reporter=reporter)
+    assert [line for line in reporter.lines if "out of memory" in line] == [
         f"phase {phase}: out of memory at batch size {size}; going on with {size // 2}"
         for phase in ("head", "fine-tune")
         for size in (16, 8)
@@ -212,7 +217,7 @@ def test_out_of_memory_halves_the_batch_says_so_and_goes_on(
 
 
 def test_a_small_cache_means_fresh_views_and_says_so(images: Path, quick: Recipe, tmp_path: Path) -> None:
-    finetune(Dataset.open(images), quick.model_copy(update={"cache_gb": 0.0}), tmp_path, watch=Silent())
+    finetune(Dataset.open(images), quick.model_copy(update={"cache_gb": 0.0}), tmp_path, reporter=NullReporter())
     plan = json.loads((tmp_path / "train-1" / "plan.json").read_text())
     inputs = {choice["setting"]: choice for choice in plan["choices"] if choice["setting"].endswith("inputs")}
     assert {choice["value"] for choice in inputs.values()} == {"fresh"}
@@ -220,7 +225,7 @@ def test_a_small_cache_means_fresh_views_and_says_so(images: Path, quick: Recipe
 
 
 def test_a_second_phase_needs_no_second_look(images: Path, quick: Recipe, tmp_path: Path) -> None:
-    class Bars(Silent):
+    class Bars(NullReporter):
         def __init__(self) -> None:
             self.looked = 0
 
@@ -230,12 +235,12 @@ def test_a_second_phase_needs_no_second_look(images: Path, quick: Recipe, tmp_pa
 
             return advance
 
-    watch = Bars()
+    reporter = Bars()
     deep = quick.model_copy(update={"phases": (*quick.phases, Phase(name="again", cut="stages:2", epochs=1, lr=1e-4))})
-    finetune(Dataset.open(images), deep, tmp_path / "a", watch=watch)
-    first = watch.looked
-    finetune(Dataset.open(images), deep, tmp_path / "b", watch=watch)
-    assert watch.looked == first
+    finetune(Dataset.open(images), deep, tmp_path / "a", reporter=reporter)
+    first = reporter.looked
+    finetune(Dataset.open(images), deep, tmp_path / "b", reporter=reporter)
+    assert reporter.looked == first
 
 
 @pytest.mark.slow
@@ -266,7 +271,7 @@ def test_fifty_thousand_rows_are_indexed_in_seconds_and_in_flat_memory(tmp_path:
 
 def test_a_run_stops_when_its_target_is_reached_and_says_so(images: Path, quick: Recipe, tmp_path: Path) -> None:
     heard = Listening()
-    thaw.finetune(Dataset.open(images), quick.with_settings({"target": "accuracy=0.01"}), tmp_path, watch=heard)
+    thaw.finetune(Dataset.open(images), quick.with_settings({"target": "accuracy=0.01"}), tmp_path, reporter=heard)
     records = list(csv.DictReader((tmp_path / "train-1" / "metrics.csv").read_text().splitlines()))
     assert {row["phase"] for row in records} == {"head"} and len(records) == 1
     assert any("fine-tune is left out: the target is reached" in line for line in heard.lines)
@@ -279,7 +284,7 @@ def test_an_optional_phase_without_a_mistake_to_mend_is_left_out_and_the_test_re
     heard = Listening()
     recipe = Recipe(backbone="starter", strategy="top", views=2, preprocessing=PreprocessingSettings(image_size=64))
     recipe = recipe.model_copy(update={"split": SplitSettings(val=0.1, test=0.3)})
-    thaw.finetune(Dataset.open(images), recipe, tmp_path, watch=heard)
+    thaw.finetune(Dataset.open(images), recipe, tmp_path, reporter=heard)
     run = RunFolder(tmp_path / "train-1")
     trained = {row["phase"] for row in csv.DictReader(run.metrics.read_text().splitlines())}
     left_out = [line for line in heard.lines if "is left out" in line]

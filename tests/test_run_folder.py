@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from thaw.cache import cache_folder
 from thaw.errors import DataError, ResumeError
-from thaw.run_folder import RunFolder, bundle_of, cache_folder
+from thaw.run_folder import RunFolder, bundle_of
 
 
 def test_runs_are_numbered_and_never_share_a_folder(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@
 
     dataset = thaw.Dataset.from_folder("images/")
     classifier = thaw.finetune(dataset, thaw.Recipe(backbone="resnet50"))
-    predictions = classifier.predict(["photo.png"])
-    classifier.save("model/")
+    predictions = thaw.predict(classifier, ["photo.png"])
+    thaw.save(classifier, "model/")
     classifier = thaw.load("model/")
 
 Names are loaded on first use, so that `import thaw` is instant.
@@ -14,14 +14,14 @@ Names are loaded on first use, so that `import thaw` is instant.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from thaw.version import __version__ as __version__
 
 _HOMES = {
     "Classifier": "thaw.classifier.classifier",
     "Dataset": "thaw.data.dataset",
-    "Inspection": "thaw.planning.inspection",
+    "Inspection": "thaw.inspection.inspect",
     "Phase": "thaw.recipe",
-    "Prediction": "thaw.classifier.predict",
+    "Prediction": "thaw.prediction.predict",
     "Recipe": "thaw.recipe",
     "ThawError": "thaw.errors",
     "compare": "thaw.pipeline",
@@ -32,6 +32,8 @@ _HOMES = {
     "inspect": "thaw.pipeline",
     "load": "thaw.pipeline",
     "plan": "thaw.pipeline",
+    "predict": "thaw.pipeline",
+    "save": "thaw.pipeline",
 }
 
 __all__ = [
@@ -50,15 +52,17 @@ __all__ = [
     "inspect",
     "load",
     "plan",
+    "predict",
+    "save",
 ]
 
 if TYPE_CHECKING:
     from thaw.classifier.classifier import Classifier
-    from thaw.classifier.predict import Prediction
     from thaw.data.dataset import Dataset
     from thaw.errors import ThawError
-    from thaw.pipeline import compare, cross_validate, decide, evaluate, finetune, inspect, load, plan
-    from thaw.planning.inspection import Inspection
+    from thaw.inspection.inspect import Inspection
+    from thaw.pipeline import compare, cross_validate, decide, evaluate, finetune, inspect, load, plan, predict, save
+    from thaw.prediction.predict import Prediction
     from thaw.recipe import Phase, Recipe
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,12 @@ class Kept:
     size: int
     used: float
     about: str
+
+
+def cache_folder() -> Path:
+    """Where decoded pixels and stored features are kept between runs: $THAW_CACHE, or the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("THAW_CACHE") or Path(base) / "thaw")
 
 
 def kept(cache: Path) -> list[Kept]:

@@ -1,9 +1,8 @@
-"""The device a run computes on and the seeds it draws from: chosen once, with the reason."""
+"""The device a run computes on: chosen once, with the reason."""
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import platform
 import sys
@@ -85,9 +84,3 @@ def keep_freed_memory() -> None:
         return
     for parameter, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1), (_M_TOP_PAD, _TOP_PAD)):
         mallopt(parameter, value)
-
-
-def derive_seed(*parts: int | str) -> int:
-    """A 63-bit seed that depends on every part: equal parts, equal seed, on every machine."""
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest) >> 1

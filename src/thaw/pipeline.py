@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from thaw import atomic, hub, repeated, run
+from thaw import atomic, hub, run
 from thaw.backbones.timm_backbone import build
-from thaw.classifier.bundle import certify, golden_of, read_bundle, write_bundle
+from thaw.bundle import certify, golden_of, read_bundle, write_bundle
+from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier
+from thaw.cross_validate import cross_validate as cross_validate_run
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
 from thaw.device import keep_freed_memory, worker_count
 from thaw.errors import DataError, RecipeError
-from thaw.evaluation import prediction_options
+from thaw.evaluation import test_time_options
 from thaw.evaluation.compare import Comparison
 from thaw.evaluation.compare import compare as compare_records
 from thaw.evaluation.evaluate import Evaluation, evaluate_rows, groups_among
 from thaw.evaluation.folds import Repeats
-from thaw.evaluation.prediction_options import Option
 from thaw.evaluation.records import read_records
+from thaw.evaluation.test_time_options import Option
 from thaw.evaluation.thresholds import check_wishes, outcomes
 from thaw.evaluation.thresholds import decide as choose_decision
-from thaw.planning.inspection import Inspection, inspect_images
+from thaw.inspection import page as inspection_page
+from thaw.inspection.inspect import Inspection, inspect_images
 from thaw.planning.plan import Plan
-from thaw.progress import Silent, Terminal, Watcher
+from thaw.prediction.predict import Prediction, predict_files
+from thaw.progress import NullReporter, Reporter
 from thaw.recipe import DecideSettings, Recipe
-from thaw.report import inspection_page, model_card, report_page, results, summary
-from thaw.run_folder import InspectionFolder, RunFolder, bundle_of, cache_folder
+from thaw.report import model_card
+from thaw.report import page as report_page
+from thaw.run_folder import InspectionFolder, RunFolder, bundle_of
+from thaw.terminal import results, run_summary
+from thaw.terminal.console import ConsoleReporter
 
 
 def finetune(
@@ -37,7 +45,7 @@ def finetune(
     recipe: Recipe | None = None,
     runs: str | Path = "runs",
     resume: bool = False,
-    watch: Watcher | None = None,
+    reporter: Reporter | None = None,
 ) -> Classifier:
     """Plan, train every phase, keep the best, evaluate, and leave a run folder with the bundle under `runs`.
 
@@ -45,11 +53,11 @@ def finetune(
     Raises a `ThawError` in one sentence for anything that a person can mend.
     """
     keep_freed_memory()
-    watch = watch or Terminal()
+    reporter = reporter or ConsoleReporter()
     try:
-        return run.train_once(dataset, recipe, Path(runs), watch, resume).classifier
+        return run.train_once(dataset, recipe, Path(runs), reporter, resume).classifier
     finally:
-        watch.close()
+        reporter.close()
 
 
 def load(path: str | Path) -> Classifier:
@@ -58,13 +66,29 @@ def load(path: str | Path) -> Classifier:
     return read_bundle(bundle_of(Path(path)))
 
 
-def decide(trained: str | Path, settings: DecideSettings, out: str | Path, watch: Watcher | None = None) -> Classifier:
+def save(classifier: Classifier, folder: str | Path) -> None:
+    """Write a classifier as a bundle to a new folder; `thaw.load` reads it back. Raises `BundleError`."""
+    write_bundle(classifier, Path(folder))
+
+
+def predict(model: str | Path | Classifier, images: Iterable[str | Path], batch_size: int = 32) -> list[Prediction]:
+    """One `Prediction` for each image file, in order; a file that cannot be read gives an error row with its reason.
+
+    `model` is a run, a bundle or a classifier.
+    """
+    classifier = model if isinstance(model, Classifier) else load(model)
+    return list(predict_files(classifier, [Path(path) for path in images], batch_size))
+
+
+def decide(
+    trained: str | Path, settings: DecideSettings, out: str | Path, reporter: Reporter | None = None
+) -> Classifier:
     """The classifier of a run with another decision, written as a bundle to `out`; nothing is trained or looked at.
 
     Thresholds are chosen on the run's predictions on validation, and what they do on test is shown. Raises
     `RecipeError` for a wish that validation cannot fulfil.
     """
-    watch, folder = watch or Terminal(), RunFolder.at(Path(trained))
+    reporter, folder = reporter or ConsoleReporter(), RunFolder.at(Path(trained))
     classifier = load(folder.path)
     check_wishes(settings, classifier.classes)
     decided = choose_decision(settings, classifier.classes, read_records(folder.predictions, "val").scored)
@@ -73,10 +97,10 @@ def decide(trained: str | Path, settings: DecideSettings, out: str | Path, watch
     classifier.decision = decided.decision
     for split in ("val", "test"):
         scored = read_records(folder.predictions, split).scored
-        results.show_outcomes(split, outcomes(decided.decision, classifier.classes, scored), watch)
+        results.show_outcomes(split, outcomes(decided.decision, classifier.classes, scored), reporter)
     card = (folder.model / "MODEL_CARD.md").read_text(encoding="utf-8")
     write_bundle(classifier, Path(out), golden_of(folder.model), f"{card}\nDecision: {decided.decision.reason}.\n")
-    watch.say(f"bundle {out}: {decided.decision.reason}")
+    reporter.say(f"bundle {out}: {decided.decision.reason}")
     return classifier
 
 
@@ -94,18 +118,18 @@ def push(trained: str | Path, name: str, private: bool = True) -> str:
     return hub.push(folder, name, model_card.for_hub(classifier, text, name), private)
 
 
-def evaluate(classifier: Classifier, dataset: Dataset, watch: Watcher | None = None) -> Evaluation:
+def evaluate(classifier: Classifier, dataset: Dataset, reporter: Reporter | None = None) -> Evaluation:
     """Metrics of a classifier on every image of a labelled data set."""
     keep_freed_memory()
-    watch = watch or Silent()
+    reporter = reporter or NullReporter()
     try:
-        return evaluate_rows(classifier, dataset.manifest, np.arange(len(dataset)), watch.bar("evaluate"))
+        return evaluate_rows(classifier, dataset.manifest, np.arange(len(dataset)), reporter.bar("evaluate"))
     finally:
-        watch.close()
+        reporter.close()
 
 
 def cross_validate(
-    trained: str | Path, folds: int = 5, seeds: int = 1, whole: bool = False, watch: Watcher | None = None
+    trained: str | Path, folds: int = 5, seeds: int = 1, whole: bool = False, reporter: Reporter | None = None
 ) -> Repeats:
     """Figures of every image of a run's data, each tested by a classifier that never saw it, for each seed.
 
@@ -113,59 +137,59 @@ def cross_validate(
     recipe, whose runs are left in the run folder. Raises a `ThawError` in one sentence for what a person can mend.
     """
     keep_freed_memory()
-    watch = watch or Terminal()
+    reporter = reporter or ConsoleReporter()
     try:
-        found = repeated.cross_validate(RunFolder.at(Path(trained)), folds, seeds, whole, watch)
-        results.show_repeats(found, watch)
+        found = cross_validate_run(RunFolder.at(Path(trained)), folds, seeds, whole, reporter)
+        results.show_repeats(found, reporter)
         return found
     finally:
-        watch.close()
+        reporter.close()
 
 
-def report(run: str | Path, watch: Watcher | None = None) -> Path:
+def report(run: str | Path, reporter: Reporter | None = None) -> Path:
     """Write report.html of a finished run anew, and say where it is.
 
     Raises a `ThawError` in one sentence for anything that a person can mend.
     """
-    watch, folder = watch or Silent(), RunFolder(Path(run))
+    reporter, folder = reporter or NullReporter(), RunFolder(Path(run))
     try:
         if bundle_of(folder.path) != folder.model:
             raise DataError(f"{run}: is a bundle; a report is made of the run that left it, such as runs/train-1")
         folder.remove_leftovers()
-        return report_page.write_page(folder, load(folder.path), watch)
+        return report_page.write_page(folder, load(folder.path), reporter)
     finally:
-        watch.close()
+        reporter.close()
 
 
-def try_options(trained: str | Path, watch: Watcher | None = None) -> tuple[Option, ...]:
+def try_options(trained: str | Path, reporter: Reporter | None = None) -> tuple[Option, ...]:
     """What averaging with mirror images and larger pictures do on a run's validation images, and what they cost."""
     keep_freed_memory()
-    watch, folder = watch or Terminal(), RunFolder.at(Path(trained))
+    reporter, folder = reporter or ConsoleReporter(), RunFolder.at(Path(trained))
     try:
         classifier, manifest = load(folder.path), Manifest.read(folder.manifest)
         rows = manifest.indices("val")
         files, engine = [manifest.file(int(row)) for row in rows], Recipe.load(folder.recipe).resolved_engine
-        bar = watch.bar("predict in every way")
-        found = prediction_options.try_options(
+        bar = reporter.bar("predict in every way")
+        found = test_time_options.try_options(
             classifier, files, manifest.targets()[rows], groups_among(manifest, rows), engine, bar
         )
-        results.show_options(found, len(rows), watch)
+        results.show_options(found, len(rows), reporter)
         return found
     finally:
-        watch.close()
+        reporter.close()
 
 
-def compare(first: str | Path, second: str | Path, split: str = "test", watch: Watcher | None = None) -> Comparison:
+def compare(first: str | Path, second: str | Path, split: str = "test", reporter: Reporter | None = None) -> Comparison:
     """Two runs on the images that both were tested on (or validated on, for split val), the second beside the first."""
-    watch = watch or Terminal()
+    reporter = reporter or ConsoleReporter()
     runs = [RunFolder.at(Path(path)) for path in (first, second)]
     found = compare_records(*(read_records(run.predictions, split) for run in runs))
-    results.show_comparison(runs[0].path, runs[1].path, found, watch)
+    results.show_comparison(runs[0].path, runs[1].path, found, reporter)
     return found
 
 
 def inspect(
-    dataset: Dataset, recipe: Recipe | None = None, runs: str | Path = "runs", watch: Watcher | None = None
+    dataset: Dataset, recipe: Recipe | None = None, runs: str | Path = "runs", reporter: Reporter | None = None
 ) -> Inspection:
     """Measure a data set through a backbone before any training, and leave a page and a JSON file under `runs`.
 
@@ -173,24 +197,24 @@ def inspect(
     for anything that a person can mend.
     """
     keep_freed_memory()
-    asked, watch = recipe or Recipe(), watch or Terminal()
+    asked, reporter = recipe or Recipe(), reporter or ConsoleReporter()
     try:
         dataset = dataset.as_task(asked.task)
         backbone = build(asked.backbone, asked.weights, asked.preprocessing, asked.head.pooling, asked.seed)
-        cache, bar = cache_folder(), watch.bar("decode every image once")
+        cache, bar = cache_folder(), reporter.bar("decode every image once")
         spec, workers = backbone.facts.pixels, worker_count()
         pixels = PixelStore.open_or_build(dataset.manifest, spec, asked.decode, cache, workers, bar)
-        found = inspect_images(asked, pixels.describe(dataset.manifest), pixels, backbone, cache, watch.bar)
+        found = inspect_images(asked, pixels.describe(dataset.manifest), pixels, backbone, cache, reporter.bar)
         folder = InspectionFolder.create(Path(runs))
         folder.write(inspection_page.write_page(found, pixels), inspection_page.to_json(found))
-        summary.show_inspection(found, folder, watch)
+        run_summary.show_inspection(found, folder, reporter)
         return found
     finally:
-        watch.close()
+        reporter.close()
 
 
 def plan(
-    dataset: Dataset, recipe: Recipe | None = None, out: str | Path = "recipe.yaml", watch: Watcher | None = None
+    dataset: Dataset, recipe: Recipe | None = None, out: str | Path = "recipe.yaml", reporter: Reporter | None = None
 ) -> Plan:
     """Decide everything that `finetune` would decide, show it with its reasons, and write it to `out` as a recipe.
 
@@ -198,15 +222,15 @@ def plan(
     sentence for anything else that a person can mend.
     """
     keep_freed_memory()
-    asked, watch, file = recipe or Recipe(), watch or Terminal(), Path(out)
+    asked, reporter, file = recipe or Recipe(), reporter or ConsoleReporter(), Path(out)
     if file.exists():
         raise RecipeError(f"{file}: is there already; remove it or name another file with --out")
     if not file.parent.is_dir():
         raise RecipeError(f"{file}: there is no folder {file.parent}")
     try:
-        decided, _, _ = run.decide(dataset.as_task(asked.task), asked, None, watch)
+        decided, _, _ = run.decide(dataset.as_task(asked.task), asked, None, reporter)
         atomic.write_text(file, decided.recipe.to_yaml())
-        watch.say(f"recipe {file}: edit it, and run it with `thaw train DATA --recipe {file}`")
+        reporter.say(f"recipe {file}: edit it, and run it with `thaw train DATA --recipe {file}`")
         return decided
     finally:
-        watch.close()
+        reporter.close()

@@ -10,34 +10,39 @@ from pathlib import Path
 import numpy as np
 
 from thaw.backbones.timm_backbone import build
-from thaw.classifier.bundle import write_bundle
+from thaw.bundle import write_bundle
+from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier, outputs_of
-from thaw.classifier.familiar import MOST_KEPT
 from thaw.classifier.head import Head
+from thaw.classifier.outputs import LabelledOutputs
+from thaw.classifier.review import MOST_KEPT
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.data.prepare import Prepared, prepare
-from thaw.device import choose_device, derive_seed, describe_machine
+from thaw.device import choose_device, describe_machine
 from thaw.evaluation.evaluate import LARGEST_GAP, gap_to_files, groups_among
+from thaw.evaluation.finalize import Sets, outputs_of_rows, settle
 from thaw.evaluation.records import write_records
-from thaw.evaluation.settle import Sets, outputs_of_rows, settle
 from thaw.evaluation.thresholds import check_wishes
 from thaw.features.extract import Shelf
-from thaw.planning.choosing import choose_backbone
+from thaw.planning.backbone_choice import choose_backbone
 from thaw.planning.costs import GIB, Forecast
 from thaw.planning.plan import Plan, plan_run
 from thaw.planning.resume import check_same_data, check_same_recipe
-from thaw.progress import Watcher
+from thaw.progress import Reporter
 from thaw.recipe import Recipe
-from thaw.report import augmentations, model_card, report_page, results, summary
-from thaw.report.loggers import check_loggers, figures_of, open_loggers
-from thaw.run_folder import RunFolder, cache_folder
+from thaw.report import augmentations, model_card, page
+from thaw.run_folder import RunFolder
+from thaw.seeds import derive_seed
+from thaw.terminal import results, run_summary
+from thaw.terminal.epochs import EpochTable
 from thaw.training import checkpoint
-from thaw.training.fit import FitSettings, Outputs, PhaseSources, Watch, fit, outputs_at
+from thaw.training.fit import FitCallbacks, FitSettings, PhaseSources, fit, outputs_at
+from thaw.training.gain import worth_of
 from thaw.training.history import EpochRecord, best_index
+from thaw.training.loggers import check_loggers, figures_of, open_loggers
 from thaw.training.loss import balanced_weights
 from thaw.training.phases import PhaseReader, phase_inputs
-from thaw.training.worth import worth_of
 
 GOLDEN_IMAGES = 8
 
@@ -81,17 +86,17 @@ class Stopwatch:
         self._phase = None
 
 
-def train_once(dataset: Dataset, asked: Recipe | None, runs: Path, watch: Watcher, resume: bool = False) -> Run:
+def train_once(dataset: Dataset, asked: Recipe | None, runs: Path, reporter: Reporter, resume: bool = False) -> Run:
     """One run from its first image to its bundle."""
     started = time.perf_counter()
-    this = begin(dataset, asked, runs, resume, watch)
-    reader = reader_of(this, watch)
-    records, stopwatch = train(this, reader, watch)
-    finish(this, reader, records, stopwatch, started, watch)
+    this = begin(dataset, asked, runs, resume, reporter)
+    reader = reader_of(this, reporter)
+    records, stopwatch = train(this, reader, reporter)
+    finish(this, reader, records, stopwatch, started, reporter)
     return this
 
 
-def begin(dataset: Dataset, asked: Recipe | None, runs: Path, resume: bool, watch: Watcher) -> Run:
+def begin(dataset: Dataset, asked: Recipe | None, runs: Path, resume: bool, reporter: Reporter) -> Run:
     """A new run that is planned, or the newest unfinished one under `runs` as it stands."""
     folder = RunFolder.latest_unfinished(runs) if resume else None
     saved = folder.read_plan() if folder else None
@@ -101,17 +106,17 @@ def begin(dataset: Dataset, asked: Recipe | None, runs: Path, resume: bool, watc
         check_same_recipe(began, asked)
     asked = asked or Recipe()
     device, dataset = choose_device(asked.device).device, dataset.as_task(asked.task)
-    previous = _previous(dataset, asked, runs, folder, watch)
+    previous = _previous(dataset, asked, runs, folder, reporter)
     if folder and saved:
         recipe = Recipe.load(folder.recipe)
-        prepared, classifier = prepare_run(dataset, recipe, previous, watch)
+        prepared, classifier = prepare_run(dataset, recipe, previous, reporter)
         folder.remove_leftovers()
         check_same_data(Manifest.read(folder.manifest), prepared.manifest)
-        watch.say(f"resuming {folder.path}")
+        reporter.say(f"resuming {folder.path}")
     else:
         check_loggers(asked.loggers)
         check_wishes(asked.decide, dataset.classes)
-        decided, prepared, classifier = decide(dataset, asked, previous, watch)
+        decided, prepared, classifier = decide(dataset, asked, previous, reporter)
         folder, recipe = folder or RunFolder.create(runs), decided.recipe
         _write_plan(asked, decided, prepared, folder)
     classifier.to(device)
@@ -119,31 +124,31 @@ def begin(dataset: Dataset, asked: Recipe | None, runs: Path, resume: bool, watc
 
 
 def decide(
-    dataset: Dataset, asked: Recipe, previous: Manifest | None, watch: Watcher
+    dataset: Dataset, asked: Recipe, previous: Manifest | None, reporter: Reporter
 ) -> tuple[Plan, Prepared, Classifier]:
     """The backbone chosen, the images decoded and divided, everything else planned and shown."""
-    chosen = choose_backbone(asked, dataset, previous, cache_folder(), watch.bar)
-    prepared, classifier = prepare_run(dataset, chosen.recipe, previous, watch)
+    chosen = choose_backbone(asked, dataset, previous, cache_folder(), reporter.bar)
+    prepared, classifier = prepare_run(dataset, chosen.recipe, previous, reporter)
     decided = plan_run(chosen, prepared, classifier, cache_folder())
-    summary.show_plan(decided, watch)
+    run_summary.show_plan(decided, reporter)
     return decided, prepared, classifier
 
 
 def prepare_run(
-    dataset: Dataset, recipe: Recipe, previous: Manifest | None, watch: Watcher
+    dataset: Dataset, recipe: Recipe, previous: Manifest | None, reporter: Reporter
 ) -> tuple[Prepared, Classifier]:
     """The images decoded and divided, and a classifier with a new head for them."""
     backbone = build(recipe.backbone, recipe.weights, recipe.preprocessing, recipe.head.pooling, recipe.seed)
     spec = backbone.facts.pixels
-    prepared = prepare(dataset, spec, recipe.decode, recipe.split, previous, cache_folder(), watch.bar)
+    prepared = prepare(dataset, spec, recipe.decode, recipe.split, previous, cache_folder(), reporter.bar)
     manifest = prepared.manifest
-    summary.show_data(manifest, prepared.notes, watch)
+    run_summary.show_data(manifest, prepared.notes, reporter)
     outputs, seed = outputs_of(manifest.task, manifest.classes), derive_seed(recipe.seed, "head")
     head = Head(backbone.facts.width, outputs, recipe.head.hidden, recipe.head.dropout, seed=seed)
     return prepared, Classifier(backbone, head, manifest.classes, manifest.task, recipe.decode)
 
 
-def reader_of(run: Run, watch: Watcher) -> PhaseReader:
+def reader_of(run: Run, reporter: Reporter) -> PhaseReader:
     """What gives each phase of a run its inputs."""
     recipe = run.recipe
     assert recipe.stored_as != "auto" and recipe.cache_gb is not None
@@ -158,11 +163,11 @@ def reader_of(run: Run, watch: Watcher) -> PhaseReader:
         shelf=Shelf(cache_folder(), recipe.stored_as, int(recipe.cache_gb * GIB)),
         seed=derive_seed(recipe.seed, "views"),
         device=run.classifier.device,
-        bar=watch.bar,
+        bar=reporter.bar,
     )
 
 
-def train(run: Run, reader: PhaseReader, watch: Watcher) -> tuple[tuple[EpochRecord, ...], Stopwatch]:
+def train(run: Run, reader: PhaseReader, reporter: Reporter) -> tuple[tuple[EpochRecord, ...], Stopwatch]:
     """Train every phase that is worth it; gives the records of all epochs and the time that this call took."""
     recipe, classifier, stopwatch = run.recipe, run.classifier, Stopwatch()
     weights = None
@@ -178,38 +183,45 @@ def train(run: Run, reader: PhaseReader, watch: Watcher) -> tuple[tuple[EpochRec
         val_images=len(reader.val.rows),
         target=recipe.target,
     )
-    phases = {phase.name: phase for phase in recipe.phases}
-    loggers = open_loggers(recipe, run.folder.path, watch)
+    table = EpochTable(recipe.phases, settings.monitor, reporter)
+    loggers = open_loggers(recipe, run.folder.path, reporter)
     if saved := checkpoint.read(run.folder.checkpoints, "last"):
         loggers.skip(len(saved.progress.records))
 
     def on_epoch(records: Sequence[EpochRecord], is_best: bool) -> None:
         loggers.epochs(records)
-        run.folder.write_metrics(summary.METRICS_HEADER, (summary.metrics_row(record) for record in records))
-        watch.epoch(phases[records[-1].phase], records[-1], is_best, settings.monitor)
+        run.folder.write_metrics(run_summary.METRICS_HEADER, (run_summary.metrics_row(record) for record in records))
+        table.add(records[-1], is_best)
 
     sources_of = stopwatch.around(reader.sources_of)
-    progress = fit(classifier, recipe.phases, sources_of, settings, Watch(on_epoch, watch.say))
+    progress = fit(classifier, recipe.phases, sources_of, settings, FitCallbacks(on_epoch, reporter.say))
     stopwatch.stop()
     best = best_index(progress.records, settings.monitor)
     loggers.finish(figures_of(progress.records[best]) if best is not None else {})
-    watch.say(summary.best_line(progress.records, settings.monitor))
-    summary.show_worth(worth_of(progress.records, settings.monitor, settings.val_images), settings.monitor, watch)
+    reporter.say(run_summary.best_line(progress.records, settings.monitor))
+    run_summary.show_worth(
+        worth_of(progress.records, settings.monitor, settings.val_images), settings.monitor, reporter
+    )
     return progress.records, stopwatch
 
 
 def finish(
-    run: Run, reader: PhaseReader, records: Sequence[EpochRecord], stopwatch: Stopwatch, started: float, watch: Watcher
+    run: Run,
+    reader: PhaseReader,
+    records: Sequence[EpochRecord],
+    stopwatch: Stopwatch,
+    started: float,
+    reporter: Reporter,
 ) -> None:
     """Evaluate, write the bundle, and say what everything took beside what was predicted."""
     manifest, classifier = run.prepared.manifest, run.classifier
     val = manifest.indices("val")
     chosen = np.linspace(0, len(val) - 1, min(GOLDEN_IMAGES, len(val))).astype(int)
     golden = [manifest.file(int(row)) for row in val[chosen]]
-    outputs = _outputs(run, reader, {record.phase for record in records}, chosen, golden, watch)
+    outputs = _outputs(run, reader, {record.phase for record in records}, chosen, golden, reporter)
     settled = settle(classifier, outputs, run.recipe.decide, run.recipe.seed)
     for line in settled.unmet:
-        watch.say(line)
+        reporter.say(line)
     write_records(classifier, manifest, settled.sets, run.folder.predictions)
     evaluations = settled.evaluations
     card = model_card.write(classifier, run.recipe, manifest, evaluations)
@@ -217,7 +229,7 @@ def finish(
         write_bundle(classifier, run.folder.model, golden, card)
     saved = run.folder.read_plan() or {}
     names = [phase.name for phase in run.recipe.phases]
-    spent = summary.Spent(
+    spent = run_summary.Spent(
         seconds=time.perf_counter() - started,
         look=stopwatch.looking,
         looks=reader.looks(stopwatch.training),
@@ -232,27 +244,31 @@ def finish(
             "decision": classifier.decision.to_json(),
         }
     )
-    results.show_results(run.folder, evaluations, watch)
-    summary.show_times(Forecast.from_json(saved["predicted"]), spent, watch)
-    _write_page(run, watch)
+    results.show_results(run.folder, evaluations, reporter)
+    run_summary.show_times(Forecast.from_json(saved["predicted"]), spent, reporter)
+    _write_page(run, reporter)
 
 
-def _write_page(run: Run, watch: Watcher) -> None:
+def _write_page(run: Run, reporter: Reporter) -> None:
     """Leave report.html; whatever is wrong with it, the run is finished and stays so."""
     try:
-        report_page.write_page(run.folder, run.classifier, watch)
+        page.write_page(run.folder, run.classifier, reporter)
     except Exception as error:  # A page must not cost the hours that the classifier took.
-        watch.say(f"{run.folder.report.name} could not be written ({error}); try again: thaw report {run.folder.path}")
+        reporter.say(
+            f"{run.folder.report.name} could not be written ({error}); try again: thaw report {run.folder.path}"
+        )
 
 
-def _previous(dataset: Dataset, asked: Recipe, runs: Path, folder: RunFolder | None, watch: Watcher) -> Manifest | None:
+def _previous(
+    dataset: Dataset, asked: Recipe, runs: Path, folder: RunFolder | None, reporter: Reporter
+) -> Manifest | None:
     """The manifest whose split is kept: of the run that resumes, or of the newest one over the same images."""
     if folder and folder.manifest.is_file():
         return Manifest.read(folder.manifest)
     for earlier in RunFolder.earlier(runs):
         manifest = Manifest.read(earlier.manifest)
         if manifest.root == dataset.manifest.root and Recipe.load(earlier.recipe).split == asked.split:
-            watch.say(f"images that {earlier.path} knows keep the split they have there")
+            reporter.say(f"images that {earlier.path} knows keep the split they have there")
             return manifest
     return None
 
@@ -267,7 +283,7 @@ def _write_plan(asked: Recipe, decided: Plan, prepared: Prepared, folder: RunFol
 
 
 def _outputs(
-    run: Run, reader: PhaseReader, trained: set[str], chosen: np.ndarray, golden: Sequence[Path], watch: Watcher
+    run: Run, reader: PhaseReader, trained: set[str], chosen: np.ndarray, golden: Sequence[Path], reporter: Reporter
 ) -> Sets:
     """What the classifier makes of every image: from stored features where they give what the bundle would give."""
     prepared, classifier = run.prepared, run.classifier
@@ -275,8 +291,8 @@ def _outputs(
     splits = [split for split in ("val", "test") if len(manifest.indices(split))]
     groups = {split: groups_among(manifest, manifest.indices(split), prepared.alike) for split in splits}
 
-    def seen(split: str, rows: np.ndarray) -> Outputs:
-        return outputs_of_rows(classifier, manifest, prepared.pixels, rows, watch.bar(f"evaluate {split}"))
+    def seen(split: str, rows: np.ndarray) -> LabelledOutputs:
+        return outputs_of_rows(classifier, manifest, prepared.pixels, rows, reporter.bar(f"evaluate {split}"))
 
     rows = manifest.indices("train")
     if final := reader.final_sources(trained):
@@ -287,12 +303,12 @@ def _outputs(
         }
         train, gap = stored.pop("train"), gap_to_files(classifier, stored["val"].probabilities[chosen], golden)
         if gap <= LARGEST_GAP:
-            watch.say(
+            reporter.say(
                 f"evaluated from stored features; on {len(golden)} golden images they give what the bundle gives to "
                 f"within {gap:.2g} of probability"
             )
             return Sets(train, rows, stored, groups)
-        watch.say(f"stored features are off by {gap:.2g} of probability: evaluating from the images instead")
+        reporter.say(f"stored features are off by {gap:.2g} of probability: evaluating from the images instead")
     else:
         rows = rows[np.linspace(0, len(rows) - 1, min(MOST_KEPT, len(rows))).astype(int)]
         train = seen("train", rows)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -174,12 +173,6 @@ class InspectionFolder:
         """Keep page and findings."""
         atomic.write_text(self.findings, json.dumps(findings, indent=1, ensure_ascii=False) + "\n")
         atomic.write_text(self.page, page)
-
-
-def cache_folder() -> Path:
-    """Where decoded pixels and stored features are kept between runs: $THAW_CACHE, or the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("THAW_CACHE") or Path(base) / "thaw")
 
 
 def bundle_of(path: Path) -> Path:

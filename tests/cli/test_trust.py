@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import thaw
-from thaw.classifier.bundle import read_bundle
+from thaw.bundle import read_bundle
 from thaw.run_folder import RunFolder
 
 

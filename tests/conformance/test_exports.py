@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.export.classifiers import random_classifier
-from thaw.classifier.bundle import write_bundle
+from thaw.bundle import write_bundle
 from thaw.classifier.classifier import Classifier
 from thaw.export.certificate import TOLERANCE
 from thaw.export.export import export_bundle

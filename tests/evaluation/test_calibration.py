@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from thaw.classifier.decision import Decision
 from thaw.evaluation.calibration import cool, fit_temperature, reliability
-from thaw.evaluation.figures import Scored
+from thaw.evaluation.metrics import Scored
 from thaw.recipe import Task
 
 TASKS: list[Task] = ["multiclass", "binary", "multilabel"]

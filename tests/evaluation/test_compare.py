@@ -6,7 +6,7 @@ import pytest
 from thaw.classifier.decision import Decision
 from thaw.errors import DataError
 from thaw.evaluation.compare import compare
-from thaw.evaluation.figures import Scored
+from thaw.evaluation.metrics import Scored
 from thaw.evaluation.records import Records
 
 CLASSES = ("ok", "crack")

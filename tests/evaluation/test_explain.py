@@ -10,15 +10,15 @@ from thaw.backbones.contract import Backbone, Block
 from thaw.backbones.timm_backbone import build
 from thaw.classifier.classifier import Classifier, outputs_of
 from thaw.classifier.head import Head
-from thaw.classifier.predict import read_pixels
-from thaw.classifier.predictor import Predictor
 from thaw.data.dataset import Dataset
 from thaw.data.surfaces import write_surfaces
 from thaw.errors import BackboneError
 from thaw.evaluation.explain import class_maps, randomised_agreement
 from thaw.features.engines import REFERENCE
 from thaw.pipeline import finetune, load
-from thaw.progress import Silent
+from thaw.prediction.predict import read_pixels
+from thaw.prediction.predictor import Predictor
+from thaw.progress import NullReporter
 from thaw.recipe import DecodeSettings, PreprocessingSettings, Task
 from thaw.run_folder import RunFolder
 
@@ -181,7 +181,7 @@ def test_an_unknown_cut_is_named(starter: Classifier) -> None:
 @pytest.mark.ci
 def test_the_maps_of_the_demo_find_the_planted_defects_and_hang_on_what_was_learned(tmp_path: Path) -> None:
     write_surfaces(tmp_path / "images", images_per_class=demo.IMAGES_PER_CLASS)
-    finetune(Dataset.open(tmp_path / "images"), demo.RECIPE, tmp_path / "runs", watch=Silent())
+    finetune(Dataset.open(tmp_path / "images"), demo.RECIPE, tmp_path / "runs", reporter=NullReporter())
     classifier = load(RunFolder(tmp_path / "runs" / "train-1").path)
     planted = [image for image in write_surfaces(tmp_path / "new", images_per_class=20, seed=1) if image.box]
     pixels = np.stack([read_pixels(classifier, image.file) for image in planted])

@@ -8,7 +8,7 @@ from thaw.data.split import groups_of
 from thaw.errors import DataError
 from thaw.evaluation.folds import fold_rows, repeat
 from thaw.pipeline import cross_validate
-from thaw.progress import Silent
+from thaw.progress import NullReporter
 from thaw.run_folder import RunFolder
 
 
@@ -54,13 +54,13 @@ def test_luck_shows_as_deviation_between_seeds(manifest: Manifest) -> None:
 
 
 def test_heads_on_stored_features_are_trained_in_no_time(trained: RunFolder) -> None:
-    found = cross_validate(trained.path, folds=3, seeds=2, watch=Silent())
+    found = cross_validate(trained.path, folds=3, seeds=2, reporter=NullReporter())
     assert "stored features" in found.how and len(found.by_seed) == 2
-    assert found == cross_validate(trained.path, folds=3, seeds=2, watch=Silent())
+    assert found == cross_validate(trained.path, folds=3, seeds=2, reporter=NullReporter())
 
 
 def test_whole_runs_test_every_image_too_and_are_left_to_look_at(trained: RunFolder) -> None:
-    found = cross_validate(trained.path, folds=2, seeds=1, whole=True, watch=Silent())
+    found = cross_validate(trained.path, folds=2, seeds=1, whole=True, reporter=NullReporter())
     assert found.by_seed[0].accuracy.high > 0
     left = sorted((trained.path / "folds").iterdir())
     assert len(left) == 2
@@ -74,4 +74,4 @@ def indices(run: Path) -> np.ndarray:
 
 def test_one_fold_is_refused(trained: RunFolder) -> None:
     with pytest.raises(DataError, match="needs two folds"):
-        cross_validate(trained.path, folds=1, watch=Silent())
+        cross_validate(trained.path, folds=1, reporter=NullReporter())

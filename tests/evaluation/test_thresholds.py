@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from thaw.classifier.decision import Decision
 from thaw.errors import RecipeError
-from thaw.evaluation.figures import Scored
+from thaw.evaluation.metrics import Scored
 from thaw.evaluation.thresholds import (
     check_wishes,
     decide,

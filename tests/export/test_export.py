@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+import thaw
 from tests.export.classifiers import CLASSES, random_classifier
-from thaw.classifier.bundle import read_bundle, write_bundle
+from thaw.bundle import read_bundle, write_bundle
 from thaw.cli import app
 from thaw.errors import ExportError
 from thaw.export import export, onnx_target
@@ -71,7 +72,7 @@ def test_an_export_answers_alone_and_in_batches_as_thaw_does(
     assert done.certificate.gap <= TOLERANCE
     run = TARGETS[to].load(done.path)
     files = sorted((bundle / "golden").glob("*.png"))
-    for file, prediction in zip(files, read_bundle(bundle).predict(files), strict=True):
+    for file, prediction in zip(files, thaw.predict(read_bundle(bundle), files), strict=True):
         images = np.stack([np.asarray(Image.open(file))] * 5)
         assert np.abs(run(images) - prediction.probabilities).max() <= TOLERANCE
     given = {tuple(np.round(case.expected, 2)) for case in cases}

@@ -7,11 +7,11 @@ from thaw.backbones.timm_backbone import build
 from thaw.device import DeviceChoice
 from thaw.features.probe import Probe
 from thaw.planning.costs import GIB, Forecast, ThawedProbe
-from thaw.planning.measured import Choice, Measured, Sizes
+from thaw.planning.measurements import Choice, Measured, Sizes
 from thaw.planning.plan import Plan, make_plan
 from thaw.planning.storing import wanted_views
 from thaw.recipe import AugmentSettings, PreprocessingSettings, Recipe
-from thaw.training.solve import PENALTIES
+from thaw.training.head_solver import PENALTIES
 
 MEASURED = Measured(
     task="multiclass",

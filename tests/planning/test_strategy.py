@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from thaw.backbones.timm_backbone import build
-from thaw.planning.similarity import Similarity, Verdict
+from thaw.inspection.similarity import Similarity, Verdict
 from thaw.planning.strategy import DEEPER, TABLE, TOP, apply_strategy, choose_strategy, work_above
 from thaw.recipe import Recipe, Strategy
 

@@ -21,7 +21,7 @@ from tests import runs
 from thaw.data.dataset import Dataset
 from thaw.errors import ResumeError
 from thaw.pipeline import finetune
-from thaw.progress import Silent
+from thaw.progress import NullReporter
 from thaw.recipe import AugmentSettings, Phase, PreprocessingSettings, Recipe
 from thaw.run_folder import RunFolder
 from thaw.training import fit
@@ -75,7 +75,7 @@ def train(images: Path, place: Path, resume: bool, fatal: int | None) -> int:
         os.environ["THAW_CACHE"] = str(place / "cache")
         moments = Moments(fatal)
         moments.install()
-        finetune(Dataset.open(images), RECIPE, place / "runs", resume, Silent())
+        finetune(Dataset.open(images), RECIPE, place / "runs", resume, NullReporter())
         (place / "moments.json").write_text(json.dumps(moments.kinds))
         os._exit(0)
     except ResumeError:

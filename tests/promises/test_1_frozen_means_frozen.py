@@ -11,7 +11,7 @@ from thaw.classifier.classifier import Classifier
 from thaw.classifier.head import Head
 from thaw.data.dataset import Dataset
 from thaw.pipeline import finetune, load
-from thaw.progress import Silent
+from thaw.progress import NullReporter
 from thaw.recipe import DecodeSettings, Phase, PreprocessingSettings, Recipe
 from thaw.run_folder import RunFolder
 
@@ -35,7 +35,7 @@ def test_training_leaves_every_tensor_below_the_cut_bit_identical(
     recipe = quick.model_copy(update={"phases": (phase,)})
     before = fresh(recipe).backbone
     trainable = {f"network.{name}" for name in before.cut(cut).trainable}
-    classifier = finetune(Dataset.open(images), recipe, tmp_path, watch=Silent())
+    classifier = finetune(Dataset.open(images), recipe, tmp_path, reporter=NullReporter())
     moved = changed(before.state_dict(), classifier.backbone.state_dict())
     assert moved <= trainable
     assert bool(moved) == (cut != "head")
@@ -47,7 +47,7 @@ def test_batchnorm_above_the_cut_keeps_its_statistics_unless_the_recipe_lets_it_
     def moved_statistics(batchnorm: Literal["frozen", "train"]) -> set[str]:
         phase = Phase(name="only", cut="pixels", epochs=1, lr=0.01, batch_size=16, batchnorm=batchnorm)
         recipe = quick.model_copy(update={"phases": (phase,)})
-        classifier = finetune(Dataset.open(images), recipe, tmp_path, watch=Silent())
+        classifier = finetune(Dataset.open(images), recipe, tmp_path, reporter=NullReporter())
         moved = changed(fresh(recipe).backbone.state_dict(), classifier.backbone.state_dict())
         return {name for name in moved if "running" in name}
 
@@ -78,6 +78,6 @@ def test_a_bundle_of_phase_one_alone_holds_the_pretrained_network_unchanged(
     recipe = quick.model_copy(
         update={"phases": quick.phases[:1], "preprocessing": PreprocessingSettings(image_size=64)}
     )
-    finetune(Dataset.open(images), recipe, tmp_path, watch=Silent())
+    finetune(Dataset.open(images), recipe, tmp_path, reporter=NullReporter())
     shipped = load(RunFolder(tmp_path / "train-1").path)
     assert not changed(fresh(recipe).backbone.state_dict(), shipped.backbone.state_dict())

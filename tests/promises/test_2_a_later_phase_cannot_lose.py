@@ -6,14 +6,14 @@ import torch
 
 from thaw.data.dataset import Dataset
 from thaw.pipeline import finetune
-from thaw.progress import Silent
+from thaw.progress import NullReporter
 from thaw.recipe import Phase, Recipe
 from thaw.run_folder import RunFolder
 
 RUINOUS = Phase(name="ruin", cut="pixels", epochs=2, lr=5.0, optimizer="sgd", batch_size=16, batchnorm="train")
 
 
-class Listening(Silent):
+class Listening(NullReporter):
     """Remembers what was said."""
 
     def __init__(self) -> None:
@@ -28,9 +28,9 @@ def test_a_phase_that_ruins_the_network_leaves_no_trace_in_the_result(
 ) -> None:
     alone = quick.model_copy(update={"phases": quick.phases[:1]})
     ruined = quick.model_copy(update={"phases": (quick.phases[0], RUINOUS)})
-    watch = Listening()
-    expected = finetune(Dataset.open(images), alone, tmp_path / "a", watch=Silent()).state_dict()
-    kept = finetune(Dataset.open(images), ruined, tmp_path / "b", watch=watch).state_dict()
+    reporter = Listening()
+    expected = finetune(Dataset.open(images), alone, tmp_path / "a", reporter=NullReporter()).state_dict()
+    kept = finetune(Dataset.open(images), ruined, tmp_path / "b", reporter=reporter).state_dict()
     assert expected.keys() == kept.keys()
     network = [key for key in expected if key.startswith("backbone.")]
     assert network and all(torch.equal(expected[key], kept[key]) for key in network)
@@ -39,7 +39,7 @@ def test_a_phase_that_ruins_the_network_leaves_no_trace_in_the_result(
     for key in expected.keys() - set(network):
         undone = [state[key] * found["temperature"] for state, found in zip((expected, kept), warmth, strict=True)]
         assert torch.allclose(*undone, rtol=1e-5)
-    assert any("phase ruin brought nothing better" in line for line in watch.lines)
+    assert any("phase ruin brought nothing better" in line for line in reporter.lines)
 
 
 @pytest.mark.parametrize("phase", [0, 1])
@@ -50,8 +50,8 @@ def test_a_loss_that_is_not_finite_stops_the_phase_with_epoch_rate_and_advice_an
         update={"name": "broken", "lr": 10.0, "optimizer": "sgd", "cut": "pixels", "batchnorm": "train", "epochs": 9}
     )
     order = (broken, quick.phases[0]) if phase == 0 else (quick.phases[0], broken)
-    watch = Listening()
-    classifier = finetune(Dataset.open(images), quick.model_copy(update={"phases": order}), tmp_path, watch=watch)
+    reporter = Listening()
+    classifier = finetune(Dataset.open(images), quick.model_copy(update={"phases": order}), tmp_path, reporter=reporter)
     assert all(torch.isfinite(value).all() for value in classifier.state_dict().values())
-    (said,) = [line for line in watch.lines if "broken stopped" in line]
+    (said,) = [line for line in reporter.lines if "broken stopped" in line]
     assert "in epoch" in said and "learning rate" in said and f"--set phases.{phase}.lr=1" in said

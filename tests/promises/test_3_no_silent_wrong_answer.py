@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import thaw
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.errors import DataError
 from thaw.pipeline import evaluate, finetune, load
-from thaw.progress import Silent
+from thaw.progress import NullReporter
 from thaw.recipe import DecodeSettings, Recipe
 from thaw.run_folder import RunFolder
 
@@ -38,7 +39,7 @@ def test_training_lists_what_it_cannot_read_and_never_writes_to_the_images(
     damaged: Path, quick: Recipe, tmp_path: Path
 ) -> None:
     before = state(damaged)
-    finetune(Dataset.open(damaged), quick, tmp_path / "runs", watch=Silent())
+    finetune(Dataset.open(damaged), quick, tmp_path / "runs", reporter=NullReporter())
     assert state(damaged) == before
     run = RunFolder(tmp_path / "runs" / "train-1")
     errors = dict(Manifest.read(run.manifest).errors())
@@ -57,7 +58,7 @@ def test_strict_stops_at_the_first_image_that_cannot_be_read_and_names_it(
 ) -> None:
     strict = quick.model_copy(update={"decode": DecodeSettings(strict=True)})
     with pytest.raises(DataError, match=r"torn\.png: cannot be read"):
-        finetune(Dataset.open(damaged), strict, tmp_path / "runs", watch=Silent())
+        finetune(Dataset.open(damaged), strict, tmp_path / "runs", reporter=NullReporter())
 
 
 def test_evaluation_counts_what_it_cannot_read(damaged: Path, trained: RunFolder) -> None:
@@ -71,7 +72,7 @@ def test_prediction_gives_a_row_for_every_path_in_order_and_a_reason_where_it_ha
     damaged: Path, trained: RunFolder
 ) -> None:
     files = [damaged / "ok" / "torn.png", damaged / "ok" / "001.png", damaged / "nowhere.png", damaged / "ok"]
-    rows = load(trained.path).predict(files, batch_size=2)
+    rows = thaw.predict(load(trained.path), files, batch_size=2)
     assert [row.path for row in rows] == files
     assert [row.status for row in rows] == ["error", "ok", "error", "error"]
     assert all(row.reason and not row.labels and not row.probabilities for row in rows if row.status == "error")
@@ -86,7 +87,7 @@ def test_sixteen_bit_images_and_turned_ones_get_the_answer_of_their_plain_twins(
     turned, exif = Image.fromarray(np.rot90(grey)), Image.Exif()
     exif[0x0112] = 6
     turned.save(tmp_path / "turned.png", exif=exif)
-    plain, deep, upright = load(trained.path).predict(
-        [images / "scratch" / "003.png", tmp_path / "deep.png", tmp_path / "turned.png"]
+    plain, deep, upright = thaw.predict(
+        load(trained.path), [images / "scratch" / "003.png", tmp_path / "deep.png", tmp_path / "turned.png"]
     )
     assert plain.probabilities == deep.probabilities == upright.probabilities

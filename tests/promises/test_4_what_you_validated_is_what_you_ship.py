@@ -9,12 +9,13 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from thaw.classifier.bundle import certify, read_bundle
+import thaw
+from thaw.bundle import certify, read_bundle
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.errors import BundleError
 from thaw.pipeline import evaluate, finetune, load
-from thaw.progress import Silent
+from thaw.progress import NullReporter
 from thaw.recipe import HeadSettings, Recipe
 from thaw.run_folder import RunFolder
 
@@ -30,7 +31,7 @@ def test_the_bundle_repeats_the_evaluation_that_the_run_wrote_down(trained: RunF
     classifier = load(trained.path)
     files = [manifest.file(int(row)) for row in manifest.indices("test")]
     truth = [file.parent.name for file in files]
-    right = np.mean([row.label == name for row, name in zip(classifier.predict(files), truth, strict=True)])
+    right = np.mean([row.label == name for row, name in zip(thaw.predict(classifier, files), truth, strict=True)])
     assert right == pytest.approx(written["overall"]["accuracy"]["value"])
     assert evaluate(classifier, Dataset.open(images)).images == len(manifest)
 
@@ -55,10 +56,10 @@ def test_a_saved_classifier_gives_the_very_same_probabilities(
     hidden: tuple[int, ...], images: Path, quick: Recipe, tmp_path: Path
 ) -> None:
     recipe = quick.model_copy(update={"head": HeadSettings(hidden=hidden), "phases": quick.phases[:1]})
-    classifier = finetune(Dataset.open(images), recipe, tmp_path / "runs", watch=Silent())
-    classifier.save(tmp_path / "saved")
+    classifier = finetune(Dataset.open(images), recipe, tmp_path / "runs", reporter=NullReporter())
+    thaw.save(classifier, tmp_path / "saved")
     files = sorted(images.rglob("*.png"))[::5]
-    assert load(tmp_path / "saved").predict(files) == classifier.predict(files)
+    assert thaw.predict(load(tmp_path / "saved"), files) == thaw.predict(classifier, files)
     assert load(tmp_path / "saved").classes == classifier.classes
 
 
@@ -89,4 +90,4 @@ def test_weights_that_give_other_probabilities_than_the_golden_ones_are_not_cert
 
 def test_saving_over_something_that_exists_is_refused(trained: RunFolder) -> None:
     with pytest.raises(BundleError, match="give a new folder"):
-        load(trained.path).save(trained.model)
+        thaw.save(load(trained.path), trained.model)

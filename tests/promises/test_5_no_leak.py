@@ -9,7 +9,7 @@ from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.data.surfaces import write_surfaces
 from thaw.pipeline import finetune
-from thaw.progress import Silent
+from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 
@@ -23,11 +23,11 @@ def test_images_keep_their_split_when_images_are_added(images: Path, quick: Reci
     short = quick.model_copy(update={"phases": quick.phases[:1]})
     folder = tmp_path / "growing"
     shutil.copytree(images, folder)
-    finetune(Dataset.open(folder), short, tmp_path / "runs", watch=Silent())
+    finetune(Dataset.open(folder), short, tmp_path / "runs", reporter=NullReporter())
     write_surfaces(tmp_path / "more", images_per_class=9, size=64, seed=5, classes=("ok", "scratch", "stain"))
     for file in sorted((tmp_path / "more").rglob("*.png")):
         shutil.copy(file, folder / file.parent.name / f"a-{file.name}")
-    finetune(Dataset.open(folder), short, tmp_path / "runs", watch=Silent())
+    finetune(Dataset.open(folder), short, tmp_path / "runs", reporter=NullReporter())
     before = splits_of(RunFolder(tmp_path / "runs" / "train-1"))
     after = splits_of(RunFolder(tmp_path / "runs" / "train-2"))
     assert len(after) == len(before) + 27
@@ -45,7 +45,7 @@ def test_groups_and_equal_files_stay_on_one_side(images: Path, quick: Recipe, tm
     shutil.copy(images / "ok" / "004.png", twin)
     with (tmp_path / "table.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows([("path", "label", "group"), *rows, (str(twin), "ok", "elsewhere")])
-    finetune(Dataset.open(tmp_path / "table.csv"), short, tmp_path / "runs", watch=Silent())
+    finetune(Dataset.open(tmp_path / "table.csv"), short, tmp_path / "runs", reporter=NullReporter())
     manifest = Manifest.read(RunFolder(tmp_path / "runs" / "train-1").manifest)
     sides = defaultdict(set)
     for column in ("group", "sha256"):
@@ -69,7 +69,7 @@ def test_near_duplicates_stay_on_one_side(images: Path, quick: Recipe, tmp_path:
     for file in originals:
         picture = Image.open(file).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         picture.save(folder / file.parent.name / f"copy-of-{file.stem}.jpg", quality=90)
-    finetune(Dataset.open(folder), short, tmp_path / "runs", watch=Silent())
+    finetune(Dataset.open(folder), short, tmp_path / "runs", reporter=NullReporter())
     split = splits_of(RunFolder(tmp_path / "runs" / "train-1"))
     named = [(f"{file.parent.name}/{file.name}", f"{file.parent.name}/copy-of-{file.stem}.jpg") for file in originals]
     assert all(split[original] == split[copy] for original, copy in named)

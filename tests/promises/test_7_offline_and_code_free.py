@@ -6,10 +6,11 @@ from typing import Any, NoReturn
 import pytest
 import torch
 
+import thaw
 from thaw.cli import app
 from thaw.data.dataset import Dataset
 from thaw.pipeline import evaluate, finetune, load
-from thaw.progress import Silent
+from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 
@@ -35,15 +36,17 @@ def sealed_off(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_training_evaluating_and_predicting_open_no_socket_and_read_no_pickle(
     images: Path, quick: Recipe, tmp_path: Path
 ) -> None:
-    finetune(Dataset.open(images), quick, tmp_path / "runs", watch=Silent())
+    finetune(Dataset.open(images), quick, tmp_path / "runs", reporter=NullReporter())
     classifier = load(tmp_path / "runs" / "train-1")
     assert evaluate(classifier, Dataset.open(images)).images == 36
-    assert classifier.predict(sorted(images.rglob("*.png"))[:2])[0].status == "ok"
+    assert thaw.predict(classifier, sorted(images.rglob("*.png"))[:2])[0].status == "ok"
 
 
 @pytest.mark.usefixtures("sealed_off")
 def test_the_fastest_engine_opens_no_socket_either(images: Path, quick: Recipe, tmp_path: Path) -> None:
-    finetune(Dataset.open(images), quick.model_copy(update={"engine": "openvino-fp32"}), tmp_path, watch=Silent())
+    finetune(
+        Dataset.open(images), quick.model_copy(update={"engine": "openvino-fp32"}), tmp_path, reporter=NullReporter()
+    )
     assert RunFolder(tmp_path / "train-1").is_finished
 
 

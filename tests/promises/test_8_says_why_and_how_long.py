@@ -5,7 +5,7 @@ import pytest
 
 from thaw.data.dataset import Dataset
 from thaw.pipeline import finetune
-from thaw.progress import Silent
+from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 
@@ -22,7 +22,7 @@ def test_predicted_disk_is_what_the_stores_take(
     images: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
-    finetune(Dataset.open(images), quick, tmp_path / "runs", watch=Silent())
+    finetune(Dataset.open(images), quick, tmp_path / "runs", reporter=NullReporter())
     plan = json.loads(RunFolder(tmp_path / "runs" / "train-1").plan.read_text())
     taken = sum(file.stat().st_size for file in (tmp_path / "cache" / "features").rglob("features.bin"))
     assert plan["predicted"]["disk_bytes"] == taken > 0

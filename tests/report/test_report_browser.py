@@ -10,7 +10,7 @@ import pytest
 
 from thaw.data.dataset import Dataset
 from thaw.pipeline import finetune, inspect
-from thaw.progress import Silent
+from thaw.progress import NullReporter
 from thaw.recipe import Recipe, SplitSettings
 from thaw.run_folder import InspectionFolder, RunFolder
 
@@ -68,14 +68,14 @@ def report(images: Path, quick: Recipe, tmp_path_factory: pytest.TempPathFactory
         rows = [(str(file), names[kind]) for kind in names for file in sorted((images / kind).iterdir())]
         csv.writer(stream).writerows([("path", "label"), *rows])
     recipe = quick.model_copy(update={"phases": quick.phases[:1], "split": SplitSettings(val=0.3, test=0.3)})
-    finetune(Dataset.open(table), recipe, folder / "runs", watch=Silent())
+    finetune(Dataset.open(table), recipe, folder / "runs", reporter=NullReporter())
     return RunFolder(folder / "runs" / "train-1").report
 
 
 @pytest.fixture(scope="module")
 def inspection(images: Path, quick: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inspected")
-    inspect(Dataset.open(images), quick, folder, watch=Silent())
+    inspect(Dataset.open(images), quick, folder, reporter=NullReporter())
     return InspectionFolder(folder / "inspect-1").page
 
 

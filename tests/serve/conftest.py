@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from thaw.classifier.classifier import Classifier
-from thaw.classifier.familiar import Familiar, distances, unit
-from thaw.classifier.predictor import Predictor
+from thaw.classifier.review import Familiar, distances, unit
 from thaw.features.engines import REFERENCE
+from thaw.prediction.predictor import Predictor
 from thaw.run_folder import RunFolder
 from thaw.serve.guard import Door
 from thaw.serve.limits import Limits

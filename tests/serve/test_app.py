@@ -14,7 +14,7 @@ import thaw
 from tests.serve.conftest import NAME, knowing_only, running
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.decision import Decision
-from thaw.classifier.predictor import Answers
+from thaw.classifier.outputs import ModelOutputs
 from thaw.serve.limits import Limits
 from thaw.serve.server import service_of
 from thaw.serve.service import Service
@@ -33,7 +33,7 @@ def infer_body(datatype: str, shape: list[int], data: Any, **more: Any) -> dict[
 def test_a_file_gets_the_probabilities_that_prediction_gives(url: str, bundle: Path, images: Path) -> None:
     classifier = thaw.load(bundle)
     for file in sorted(images.glob("*/00[0-3].png")):
-        (expected,) = classifier.predict([file])
+        (expected,) = thaw.predict(classifier, [file])
         said = httpx.post(f"{url}/predict", content=file.read_bytes()).raise_for_status().json()
         assert said["label"] == expected.label and said["model"] == NAME
         assert said["confidence"] == pytest.approx(expected.confidence, abs=1e-5)
@@ -110,10 +110,10 @@ def test_what_a_fault_of_the_server_says_is_in_its_log_and_not_in_its_reply(
 ) -> None:
     plain = service_of(bundle, Limits())
 
-    def fail_when_white(pixels: np.ndarray) -> Answers:
+    def fail_when_white(pixels: np.ndarray) -> ModelOutputs:
         if pixels.any():
             raise RuntimeError("/secret/place is broken")
-        return Answers(np.ones((len(pixels), 1024), np.float32), np.full((len(pixels), 3), 1 / 3, np.float32))
+        return ModelOutputs(np.ones((len(pixels), 1024), np.float32), np.full((len(pixels), 3), 1 / 3, np.float32))
 
     service = Service(plain.classifier, NAME, Limits(), fail_when_white)
     with running(service) as url:

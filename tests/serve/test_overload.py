@@ -9,8 +9,9 @@ import numpy as np
 
 import thaw
 from tests.serve.conftest import NAME, running
-from thaw.classifier.predictor import Answers, Predictor
+from thaw.classifier.outputs import ModelOutputs
 from thaw.features.engines import REFERENCE
+from thaw.prediction.predictor import Predictor
 from thaw.serve.limits import Limits
 from thaw.serve.service import Service
 
@@ -22,7 +23,7 @@ def slow_service(bundle: Path, limits: Limits, seconds: float = SLOWNESS) -> Ser
     classifier = thaw.load(bundle)
     predictor = Predictor(classifier, REFERENCE, classifier.device)
 
-    def ask_slowly(pixels: np.ndarray) -> Answers:
+    def ask_slowly(pixels: np.ndarray) -> ModelOutputs:
         time.sleep(seconds * len(pixels))
         return predictor.answers(pixels)
 

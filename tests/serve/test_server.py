@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from thaw.classifier.bundle import _sha256
+from thaw.bundle import _sha256
 from thaw.cli import main
 from thaw.errors import BundleError, ServeError
 from thaw.serve.guard import Door

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from thaw.backbones.timm_backbone import build
-from thaw.progress import Silent
+from thaw.progress import NullReporter
 from thaw.recipe import FINE_TUNE_PHASE, HEAD_PHASE, Phase, Recipe
 from thaw.training.phases import PhaseReader, phase_inputs
 
@@ -28,7 +28,7 @@ def reader(*phases: Phase) -> PhaseReader:
         shelf=nothing,
         seed=0,
         device=torch.device("cpu"),
-        bar=Silent().bar,
+        bar=NullReporter().bar,
     )
 
 

@@ -1,1 +1,1 @@
-"""The thing that predicts: backbone, head, classes, and what it takes to save and load them."""
+"""The model: backbone, head and classes, how labels follow from probabilities, and what is flagged for review."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +10,9 @@ from torch import Tensor, nn
 from thaw.backbones.contract import Backbone
 from thaw.backbones.normalise import Normalise
 from thaw.classifier.decision import Decision
-from thaw.classifier.familiar import Familiar
 from thaw.classifier.head import Head
+from thaw.classifier.review import Familiar
 from thaw.recipe import DecodeSettings, Task
-
-if TYPE_CHECKING:
-    from thaw.classifier.predict import Prediction
 
 
 class Classifier(nn.Module):
@@ -64,18 +59,6 @@ class Classifier(nn.Module):
         if self.task == "multilabel":
             return logits.sigmoid()
         return torch.cat([(-logits).sigmoid(), logits.sigmoid()], dim=1)
-
-    def predict(self, paths: Iterable[str | Path], batch_size: int = 32) -> list[Prediction]:
-        """One `Prediction` for each path, in order; a file that cannot be read gives an error row with its reason."""
-        from thaw.classifier.predict import predict_files
-
-        return list(predict_files(self, [Path(path) for path in paths], batch_size))
-
-    def save(self, folder: str | Path) -> None:
-        """Write the bundle to a new folder; `thaw.load` reads it back."""
-        from thaw.classifier.bundle import write_bundle
-
-        write_bundle(self, Path(folder))
 
 
 def outputs_of(task: Task, classes: Sequence[str]) -> int:

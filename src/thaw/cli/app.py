@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import thaw
 from thaw.recipe import Recipe
 from thaw.settings import Section
+from thaw.version import __version__
 
 if TYPE_CHECKING:
-    from thaw.progress import Terminal
+    from thaw.terminal.console import ConsoleReporter
 
 WIDE = 132
 """Columns that wide tables need; a narrower terminal wraps their lines."""
@@ -29,13 +29,13 @@ Trained = Annotated[Path, typer.Argument(help="A run folder, such as runs/train-
 Finished = Annotated[Path, typer.Argument(help="A finished run, such as runs/train-1.")]
 
 
-def on_stderr() -> Terminal:
+def on_stderr() -> ConsoleReporter:
     """What a command says beside its output."""
     from rich.console import Console
 
-    from thaw.progress import Terminal
+    from thaw.terminal.console import ConsoleReporter
 
-    return Terminal(Console(stderr=True, highlight=False, soft_wrap=True))
+    return ConsoleReporter(Console(stderr=True, highlight=False, soft_wrap=True))
 
 
 def field_of(key: str) -> Any:
@@ -49,7 +49,7 @@ def field_of(key: str) -> Any:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"thaw {thaw.__version__}")
+        print(f"thaw {__version__}")
         raise typer.Exit
 
 

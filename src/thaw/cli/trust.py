@@ -39,8 +39,8 @@ def evaluate(
 
     from thaw import atomic, pipeline
     from thaw.data.dataset import Dataset
-    from thaw.progress import Terminal
-    from thaw.report.results import show_evaluation
+    from thaw.terminal.console import ConsoleReporter
+    from thaw.terminal.results import show_evaluation
 
     if (data is not None) + (folds is not None) + options != 1:
         raise RecipeError("evaluate: give either DATA to measure on, --folds K to train again, or --options")
@@ -50,7 +50,7 @@ def evaluate(
         found = asdict(pipeline.cross_validate(trained, folds, seeds, whole))
     else:
         assert data is not None
-        classifier, terminal = pipeline.load(trained), Terminal()
+        classifier, terminal = pipeline.load(trained), ConsoleReporter()
         result = pipeline.evaluate(classifier, Dataset.open(data, classifier.task, classifier.classes), terminal)
         show_evaluation(result, terminal)
         found = result.to_json()
@@ -102,9 +102,9 @@ def explain(
 
     Without --class that is the most probable class of each image.
     """
+    from thaw.evaluation.overlays import write_overlays
     from thaw.pipeline import load
-    from thaw.report.overlays import write_overlays
-    from thaw.report.predictions import files_at
+    from thaw.prediction.job import files_at
 
     classifier = load(trained)
     written = failed = 0

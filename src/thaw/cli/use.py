@@ -38,19 +38,20 @@ def predict(
 
     With --out, a command that was cut short goes on when it is given again.
     """
-    from thaw.classifier.bundle import digest_of
+    from thaw.bundle import digest_of
+    from thaw.cache import cache_folder
     from thaw.pipeline import load
-    from thaw.report.predictions import Asked, Shard, write_predictions
-    from thaw.run_folder import bundle_of, cache_folder
+    from thaw.prediction.job import Asked, Shard, write_predictions
+    from thaw.run_folder import bundle_of
 
     settings = Recipe().with_settings({"engine": engine, "device": device})
     asked = Asked(tuple(photos), out, Shard.parse(shard), settings.engine, settings.device, mirrored, size)
-    watch = on_stderr()
+    reporter = on_stderr()
     classifier = load(trained)
     try:
-        done, failed = write_predictions(classifier, digest_of(bundle_of(trained)), asked, cache_folder(), watch)
+        done, failed = write_predictions(classifier, digest_of(bundle_of(trained)), asked, cache_folder(), reporter)
     finally:
-        watch.close()
+        reporter.close()
     print(f"{done} images classified, {failed} could not be read", file=sys.stderr)
 
 

@@ -75,8 +75,7 @@ def cache_list() -> None:
     """Show what is kept, where, how large it is and when it was last used; the oldest first."""
     from datetime import datetime
 
-    from thaw.cache import kept
-    from thaw.run_folder import cache_folder
+    from thaw.cache import cache_folder, kept
 
     stores = kept(cache_folder())
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -97,8 +96,7 @@ def cache_clear(
     kind: Annotated[str, typer.Argument(help="pixels, features, or all of it.")] = "all",
 ) -> None:
     """Remove what is kept; later runs make it anew."""
-    from thaw.cache import KINDS, clear
-    from thaw.run_folder import cache_folder
+    from thaw.cache import KINDS, cache_folder, clear
 
     kinds = tuple(name for name in KINDS if kind in (name, "all"))
     if not kinds:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thaw.evaluation.figures import BINS, Estimate, Scored, confidence_of
+from thaw.evaluation.metrics import BINS, Estimate, Scored, confidence_of
 from thaw.recipe import Task
 
 COLDEST, HOTTEST = 0.05, 20.0

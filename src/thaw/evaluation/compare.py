@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from thaw.errors import DataError
-from thaw.evaluation.figures import Estimate, Scored, difference
+from thaw.evaluation.metrics import Estimate, Scored, difference
 from thaw.evaluation.records import Records
 
 

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from thaw.classifier.classifier import Classifier
-from thaw.classifier.predict import Prediction, predict_files
+from thaw.classifier.outputs import LabelledOutputs
 from thaw.data.manifest import Manifest
 from thaw.data.split import groups_of
 from thaw.errors import DataError
-from thaw.evaluation.borders import ForAPerson, for_a_person
-from thaw.evaluation.figures import ClassFigures, Estimate, Overall, Scored, overall, per_class, truth_of
+from thaw.evaluation.metrics import ClassFigures, Estimate, Overall, Scored, overall, per_class, truth_of
+from thaw.evaluation.review import ForAPerson, for_a_person
 from thaw.evaluation.thresholds import Outcome, outcomes
-from thaw.training.fit import Outputs
+from thaw.prediction.predict import Prediction, predict_files
 
 LARGEST_GAP = 0.02
 """Probability by which features from a fast engine may differ from the shipped path before they are not believed."""
@@ -97,7 +97,7 @@ def evaluate_rows(
     return summarise(classifier, score(classifier, probabilities, targets[readable], groups), unlike, unreadable)
 
 
-def evaluate_outputs(classifier: Classifier, outputs: Outputs, groups: np.ndarray | None) -> Evaluation:
+def evaluate_outputs(classifier: Classifier, outputs: LabelledOutputs, groups: np.ndarray | None) -> Evaluation:
     """Evaluate on what the classifier made of some images."""
     unlike = classifier.familiar.is_unlike(outputs.features) if classifier.familiar else None
     return summarise(classifier, score(classifier, outputs.probabilities, outputs.targets, groups), unlike, ())

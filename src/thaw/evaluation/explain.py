@@ -32,8 +32,8 @@ import torch
 from torch import Tensor, nn
 
 from thaw.classifier.classifier import Classifier
-from thaw.device import derive_seed
 from thaw.errors import BackboneError
+from thaw.seeds import derive_seed
 
 _BATCH = 16
 

@@ -17,7 +17,7 @@ from thaw.data.manifest import Manifest
 from thaw.data.split import groups_of
 from thaw.errors import DataError
 from thaw.evaluation.evaluate import groups_among
-from thaw.evaluation.figures import Overall, Scored, overall, truth_of
+from thaw.evaluation.metrics import Overall, Scored, overall, truth_of
 
 Fit = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 """Train on some positions, test on others, with a seed: probabilities (N, C) of the tested ones, in their order."""

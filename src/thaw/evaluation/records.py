@@ -15,8 +15,8 @@ from thaw.classifier.neighbours import nearest
 from thaw.data.manifest import Manifest
 from thaw.errors import DataError
 from thaw.evaluation.evaluate import score
-from thaw.evaluation.figures import Scored
-from thaw.evaluation.settle import Sets
+from thaw.evaluation.finalize import Sets
+from thaw.evaluation.metrics import Scored
 from thaw.recipe import Task
 
 NEAREST = 3

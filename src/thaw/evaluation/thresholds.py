@@ -14,7 +14,7 @@ import numpy as np
 
 from thaw.classifier.decision import Decision
 from thaw.errors import RecipeError
-from thaw.evaluation.figures import Estimate, Scored
+from thaw.evaluation.metrics import Estimate, Scored
 from thaw.recipe import DecideSettings
 
 _COST = re.compile(r"\s*(.+?)\s*>\s*(.+?)\s*=\s*([0-9.eE+-]+)\s*")

@@ -20,12 +20,12 @@ import numpy as np
 from PIL import Image
 
 from thaw.classifier.classifier import Classifier
-from thaw.classifier.predictor import Predictor
 from thaw.data.decode import decode
 from thaw.data.geometry import PixelSpec
 from thaw.errors import ExportError
 from thaw.export.target import Run
 from thaw.features.engines import REFERENCE
+from thaw.prediction.predictor import Predictor
 
 TOLERANCE = 1e-3
 """The most by which a probability of an export may differ."""

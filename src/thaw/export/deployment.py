@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-import thaw
 from thaw.classifier.classifier import Classifier
 from thaw.export.resize import Resize
+from thaw.version import __version__
 
 INPUT, OUTPUT = "images", "probabilities"
 AXES = ("batch", "height", "width")
@@ -64,7 +64,7 @@ def facts_of(classifier: Classifier, bundle: Path) -> dict[str, str]:
     facts = classifier.backbone.facts
     preprocessing = {**asdict(facts.pixels), "mean": facts.mean, "std": facts.std}
     return {
-        "thaw_version": thaw.__version__,
+        "thaw_version": __version__,
         "architecture": facts.architecture,
         "license": facts.license,
         "task": classifier.task,

@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from thaw import atomic
-from thaw.classifier.bundle import certify as certify_bundle
-from thaw.classifier.bundle import read_bundle
+from thaw.bundle import certify as certify_bundle
+from thaw.bundle import read_bundle
 from thaw.data.dataset import Dataset
 from thaw.errors import ExportError
 from thaw.export import onnx_target, openvino_target, torch_target, triton_target

@@ -12,11 +12,11 @@ from thaw.classifier.classifier import Classifier
 from thaw.data.prepare import Prepared
 from thaw.device import choose_device
 from thaw.features.extract import stored_bytes
+from thaw.features.pooled import PROBE_IMAGES, plain_sample
 from thaw.features.probe import TOLERANCE, WORTHWHILE, choose_engine, distance_between
 from thaw.features.torch_runner import Precision
 from thaw.planning.costs import ThawedProbe, training_rate
-from thaw.planning.looking import PROBE_IMAGES, plain_sample
-from thaw.planning.measured import Measured, Sizes
+from thaw.planning.measurements import Measured, Sizes
 from thaw.planning.storing import wanted_views
 from thaw.recipe import Recipe
 from thaw.training.arithmetic import training_arithmetic

@@ -11,16 +11,16 @@ from thaw.backbones.contract import Facts
 from thaw.classifier.classifier import Classifier
 from thaw.data import augment
 from thaw.data.prepare import Prepared
+from thaw.features.pooled import plain_sample
+from thaw.inspection.similarity import Similarity, measure_similarity
 from thaw.planning.costs import GIB, Forecast, Images, Rates, forecast
-from thaw.planning.looking import plain_sample
 from thaw.planning.measure import measure_run
-from thaw.planning.measured import Choice, Decided, Measured
-from thaw.planning.similarity import Similarity, measure_similarity
+from thaw.planning.measurements import Choice, Decided, Measured
 from thaw.planning.storing import plan_storing
 from thaw.planning.strategy import SHALLOWER, apply_strategy, choose_strategy
 from thaw.recipe import AugmentSettings, Phase, PreprocessingSettings, Recipe
+from thaw.training.head_solver import PENALTIES
 from thaw.training.loss import IMBALANCE
-from thaw.training.solve import PENALTIES
 
 SHARE_OF_FREE_DISK = 0.5
 MOST_SOLVED_BYTES = 2 * GIB

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from thaw.data import augment
 from thaw.features.store import StoredType
 from thaw.planning.costs import GIB
-from thaw.planning.measured import Choice, Measured
+from thaw.planning.measurements import Choice, Measured
 from thaw.recipe import Phase, Recipe
 
 HEAD_VIEWS, THAWED_VIEWS = 4, 2

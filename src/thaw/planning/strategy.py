@@ -15,8 +15,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from thaw.backbones.contract import Backbone
-from thaw.planning.measured import Choice, Decided
-from thaw.planning.similarity import Similarity, Verdict
+from thaw.inspection.similarity import Similarity, Verdict
+from thaw.planning.measurements import Choice, Decided
 from thaw.recipe import Phase, Recipe, Strategy
 
 SMALL, LARGE = 1_000, 10_000

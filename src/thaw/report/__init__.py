@@ -1,1 +1,1 @@
-"""What a run shows and leaves for people: terminal, pictures, tables, model card."""
+"""What a run leaves for people: report.html, the model card, the picture of its augmentations."""

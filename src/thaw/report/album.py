@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from thaw.classifier.classifier import Classifier
-from thaw.classifier.predict import read_files, read_pixels
 from thaw.errors import BackboneError
 from thaw.evaluation.explain import class_maps, randomised_agreement
-from thaw.progress import Advance
-from thaw.report.overlays import overlay
-from thaw.report.pictures import embedded
+from thaw.evaluation.overlays import overlay
+from thaw.html.thumbnails import embedded
+from thaw.prediction.predict import read_files, read_pixels
+from thaw.progress import OnProgress
 
 _BATCH = 16
 _LONGEST_NAME = 96
@@ -49,7 +49,7 @@ class Album:
         self._sources: dict[tuple[str, int], str] = {}
         self._reasons: dict[str, str] = {}
 
-    def read(self, paths: Iterable[str], side: int, on_progress: Advance | None = None) -> None:
+    def read(self, paths: Iterable[str], side: int, on_progress: OnProgress | None = None) -> None:
         """Read files, given relative to the root, and keep their thumbnails and nothing else of them."""
         wanted = [path for path in dict.fromkeys(paths) if (path, side) not in self._sources]
         names, done = iter(wanted), 0

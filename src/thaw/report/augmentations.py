@@ -14,8 +14,8 @@ from thaw import atomic
 from thaw.data.augment import PRESETS, Augmentation, resolve, view
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
-from thaw.device import derive_seed
 from thaw.recipe import Recipe
+from thaw.seeds import derive_seed
 
 MOST_ROWS, VIEWS = 8, 7
 

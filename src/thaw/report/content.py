@@ -8,26 +8,26 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from thaw.classifier.bundle import digest_of
+from thaw.bundle import digest_of
 from thaw.classifier.classifier import Classifier
 from thaw.data.manifest import SPLITS, Manifest
 from thaw.errors import DataError
 from thaw.evaluation.calibration import Bin, Calibration, cool, reliability
 from thaw.evaluation.evaluate import ClassResult, Evaluation
-from thaw.evaluation.figures import Estimate, Scored
+from thaw.evaluation.metrics import Estimate, Scored
 from thaw.evaluation.records import read_records
 from thaw.planning.costs import Forecast
-from thaw.planning.measured import Choice
-from thaw.progress import Advance
+from thaw.planning.measurements import Choice
+from thaw.progress import OnProgress
 from thaw.recipe import Monitor, Recipe, Task
 from thaw.report.album import Album, folder_of
-from thaw.report.shown import Shown, show
-from thaw.report.summary import Duration, Spent, durations, read_metrics
+from thaw.report.images import Shown, show
 from thaw.report.thresholds import ThresholdCurve, threshold_curves
 from thaw.report.verdict import Judged, Verdict, class_to_find, verdict
 from thaw.run_folder import RunFolder
+from thaw.terminal.run_summary import Duration, Spent, durations, read_metrics
+from thaw.training.gain import PhaseWorth, worth_of
 from thaw.training.history import EpochRecord, best_index
-from thaw.training.worth import PhaseWorth, worth_of
 
 PICTURE_BUDGET = 3_000_000
 """Characters that all pictures of the page may take."""
@@ -126,7 +126,7 @@ class Content:
     origin: Origin
 
 
-def read_content(run: RunFolder, classifier: Classifier, on_progress: Advance | None = None) -> Content:
+def read_content(run: RunFolder, classifier: Classifier, on_progress: OnProgress | None = None) -> Content:
     """Everything that the files of a finished run tell; raises `DataError` where they are not those of one.
 
     Memory grows with the table of predictions, and not with the pixels of the images.

@@ -11,8 +11,8 @@ from thaw.data.manifest import Manifest
 from thaw.evaluation.evaluate import Evaluation
 from thaw.hub import PREFIX
 from thaw.recipe import Recipe
-from thaw.report.results import figure, percent
-from thaw.report.summary import how
+from thaw.terminal.results import figure, percent
+from thaw.terminal.run_summary import how
 
 
 def write(classifier: Classifier, recipe: Recipe, manifest: Manifest, results: Mapping[str, Evaluation]) -> str:

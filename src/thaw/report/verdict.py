@@ -10,10 +10,10 @@ import numpy as np
 from thaw.classifier.decision import Decision
 from thaw.data.manifest import Manifest
 from thaw.evaluation.evaluate import ClassResult, Evaluation
-from thaw.evaluation.figures import Estimate
+from thaw.evaluation.metrics import Estimate
 from thaw.evaluation.records import Records
+from thaw.inspection.findings import Finding
 from thaw.recipe import Monitor
-from thaw.report.findings import Finding
 
 _WIDE = 0.1
 """Width of a 95 % interval from which on a set is too small to tell much."""

@@ -16,11 +16,11 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-import thaw
 from thaw.serve import protocol
 from thaw.serve.guard import FAULT, Door, Guard
 from thaw.serve.limits import Refusal
 from thaw.serve.service import Answer, Service
+from thaw.version import __version__
 
 MOST_FIELDS = 8
 """Fields of a form that are looked at."""
@@ -80,7 +80,7 @@ def _add_plain_routes(app: FastAPI, service: Service) -> None:
 def _add_protocol_routes(app: FastAPI, service: Service) -> None:
     @app.get("/v2")
     async def server_metadata() -> dict[str, Any]:
-        return {"name": "thaw", "version": thaw.__version__, "extensions": []}
+        return {"name": "thaw", "version": __version__, "extensions": []}
 
     @app.get("/v2/models/{name}")
     async def model_metadata(name: str) -> dict[str, Any]:

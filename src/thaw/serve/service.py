@@ -14,19 +14,20 @@ from typing import TypeVar
 import numpy as np
 
 from thaw.classifier.classifier import Classifier
-from thaw.classifier.predict import decide, view_of
-from thaw.classifier.predictor import Answers, Predictor
+from thaw.classifier.outputs import ModelOutputs
 from thaw.device import worker_count
 from thaw.errors import BackboneError, UnreadableImage
 from thaw.evaluation.explain import class_maps
+from thaw.evaluation.overlays import as_png, overlay
 from thaw.features.engines import REFERENCE
-from thaw.report.overlays import as_png, overlay
+from thaw.prediction.predict import decide, view_of
+from thaw.prediction.predictor import Predictor
 from thaw.serve.batching import Batcher, Full
 from thaw.serve.limits import Limits, Refusal
 from thaw.serve.metrics import Baseline, Metrics
 
 Result = TypeVar("Result")
-Ask = Callable[[np.ndarray], Answers]
+Ask = Callable[[np.ndarray], ModelOutputs]
 """What the network says of pixels (N, S, S, 3) uint8."""
 Explain = Callable[[Classifier, np.ndarray, np.ndarray], np.ndarray]
 """What speaks for class indices (N,) in pixels (N, S, S, 3) uint8: maps (N, h, w) 0..1."""

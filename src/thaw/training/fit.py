@@ -20,22 +20,23 @@ from torch.optim import Optimizer
 from thaw.backbones.contract import Cut
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.metrics import Metrics, measure
-from thaw.device import derive_seed
+from thaw.classifier.outputs import LabelledOutputs
 from thaw.errors import TrainingError
 from thaw.features.torch_runner import Precision, autocast
 from thaw.recipe import Monitor, Phase
+from thaw.seeds import derive_seed
 from thaw.training import checkpoint
 from thaw.training.arithmetic import training_arithmetic
 from thaw.training.checkpoint import Progress
+from thaw.training.gain import reason_to_skip, target_reached
+from thaw.training.head_solver import PENALTIES, HeadSolver
 from thaw.training.history import EpochRecord, best_index, divergence, plateau_factor, should_stop
 from thaw.training.loss import Loss, make_loss
 from thaw.training.mixup import draw_blend
 from thaw.training.optimizer import set_rate
 from thaw.training.schedule import factor_at
-from thaw.training.solve import PENALTIES, HeadSolver
 from thaw.training.sources import Source, batches
 from thaw.training.state import Learning, load_weights, save, weights_of
-from thaw.training.worth import reason_to_skip, target_reached
 
 
 @dataclass(frozen=True)
@@ -59,15 +60,6 @@ class PhaseSources:
     val: Source
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """What a classifier makes of N images: pooled features (N, W) float32, probabilities (N, C), and their targets."""
-
-    features: np.ndarray
-    probabilities: np.ndarray
-    targets: np.ndarray
-
-
 OnEpoch = Callable[[Sequence[EpochRecord], bool], None]
 """Called after each epoch with all records of the run and whether the newest is the best so far."""
 
@@ -76,7 +68,7 @@ OnNote = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Watch:
+class FitCallbacks:
     """Who is told what happens."""
 
     on_epoch: OnEpoch
@@ -92,7 +84,7 @@ def fit(
     phases: Sequence[Phase],
     sources_of: Callable[[int], PhaseSources],
     settings: FitSettings,
-    watch: Watch,
+    callbacks: FitCallbacks,
 ) -> Progress:
     """Train every phase that is not done yet and leave the best weights of the whole run in the classifier.
 
@@ -105,16 +97,16 @@ def fit(
     untrained = {key: value.clone() for key, value in weights_of(classifier, phases).items()}
     for index in range(progress.phase, len(phases)):
         if why := _reason_to_leave_out(progress, phases, index, settings):
-            watch.on_note(why)
+            callbacks.on_note(why)
             continue
         if not load_weights(classifier, folder, "best"):
             classifier.load_state_dict(untrained, strict=False)
         sources = sources_of(index)
-        progress = _fit_phase(classifier, phases, index, sources, settings, watch, replace(progress, phase=index))
+        progress = _fit_phase(classifier, phases, index, sources, settings, callbacks, replace(progress, phase=index))
         progress = replace(progress, phase=index + 1, epoch=0, batch_size=None)
         save(classifier, phases, progress, folder, "last")
     if reached := target_reached(progress.records, settings.target, settings.val_images):
-        watch.on_note(reached)
+        callbacks.on_note(reached)
     if not load_weights(classifier, folder, "best"):
         raise TrainingError("no epoch of any phase gave a finite loss: " + " ".join(progress.notes))
     classifier.eval()
@@ -135,7 +127,7 @@ def _fit_phase(
     index: int,
     sources: PhaseSources,
     settings: FitSettings,
-    watch: Watch,
+    callbacks: FitCallbacks,
     progress: Progress,
 ) -> Progress:
     phase = phases[index]
@@ -154,7 +146,7 @@ def _fit_phase(
         try:
             record = _fit_epoch(classifier, phase, cut, sources, settings, progress, learning.optimizer, loss, solver)
         except OutOfMemory as error:
-            progress = _halve_batch(progress, phase, watch, error)
+            progress = _halve_batch(progress, phase, callbacks, error)
             learning = Learning(classifier, phases, index, settings.checkpoints)
             learning.restore_last()
             continue
@@ -162,13 +154,13 @@ def _fit_phase(
         is_best = best_index(progress.records, settings.monitor) == len(progress.records) - 1
         if is_best:
             save(classifier, phases, progress, settings.checkpoints, "best")
-        watch.on_epoch(progress.records, is_best)
+        callbacks.on_epoch(progress.records, is_best)
         if why := divergence(progress.records, phase):
             note = (
                 f"phase {phase.name} stopped in epoch {record.epoch}: {why} at learning rate {record.lr:.2g}; "
                 f"try --set phases.{index}.lr={phase.lr / 10:.2g}. The best weights so far are kept."
             )
-            watch.on_note(note)
+            callbacks.on_note(note)
             return replace(progress, notes=(*progress.notes, note))
         learning.save_last(progress)
     return progress
@@ -284,13 +276,13 @@ def probabilities_at(
     return probabilities, targets
 
 
-def outputs_at(classifier: Classifier, position: int, source: Source, precision: Precision) -> Outputs:
+def outputs_at(classifier: Classifier, position: int, source: Source, precision: Precision) -> LabelledOutputs:
     """What the classifier makes of everything in a source at a cut, in its order and in eval mode."""
     answers = [
         tuple(part.cpu().numpy() for part in (pooled.float(), probabilities, targets))
         for pooled, probabilities, targets in _answers(classifier, position, source, precision)
     ]
-    return Outputs(*map(np.concatenate, zip(*answers, strict=True)))
+    return LabelledOutputs(*map(np.concatenate, zip(*answers, strict=True)))
 
 
 def _answers(
@@ -310,10 +302,10 @@ def _no_result() -> Metrics:
     return Metrics(math.nan, 0.0, 0.0, 0.0, 0.0)
 
 
-def _halve_batch(progress: Progress, phase: Phase, watch: Watch, error: OutOfMemory) -> Progress:
+def _halve_batch(progress: Progress, phase: Phase, callbacks: FitCallbacks, error: OutOfMemory) -> Progress:
     batch_size = progress.batch_size or phase.batch_size
     if batch_size == 1:
         raise TrainingError(f"phase {phase.name}: one image alone does not fit into memory ({error})") from error
     note = f"phase {phase.name}: out of memory at batch size {batch_size}; going on with {batch_size // 2}"
-    watch.on_note(note)
+    callbacks.on_note(note)
     return replace(progress, batch_size=batch_size // 2, notes=(*progress.notes, note))

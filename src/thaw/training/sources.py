@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from thaw.data.pixel_store import PixelStore
-from thaw.device import derive_seed
 from thaw.features.engines import FrozenPart
 from thaw.features.extract import Look, draw
 from thaw.features.store import FeatureStore
+from thaw.seeds import derive_seed
 
 Batch = tuple[Tensor, Tensor]
 

@@ -1,0 +1,24 @@
+"""What a network gives for images, before anything is decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ModelOutputs:
+    """LabelledOutputs for N images: pooled features (N, W) float32 and probabilities (N, C) float32."""
+
+    features: np.ndarray
+    probabilities: np.ndarray
+
+
+@dataclass(frozen=True)
+class LabelledOutputs:
+    """Outputs for N labelled images: features (N, W) float32, probabilities (N, C), targets as in a manifest."""
+
+    features: np.ndarray
+    probabilities: np.ndarray
+    targets: np.ndarray

@@ -1,0 +1,221 @@
+"""What a run says on the terminal: its plan, its epochs as rows, its result."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from thaw.classifier.metrics import Metrics
+from thaw.data.manifest import Manifest
+from thaw.inspection.findings import findings
+from thaw.inspection.inspect import Inspection
+from thaw.planning.costs import Forecast
+from thaw.planning.plan import Plan
+from thaw.progress import Reporter
+from thaw.recipe import Monitor, Phase
+from thaw.run_folder import InspectionFolder
+from thaw.training.gain import PhaseWorth
+from thaw.training.history import EpochRecord, best_index
+
+METRICS_HEADER = (
+    "phase",
+    "epoch",
+    "cut",
+    "lr",
+    "train_loss",
+    *(f"val_{field.name}" for field in fields(Metrics)),
+    "seconds",
+)
+_UNREADABLE_SHOWN = _SUSPECTS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds that a run took: in all, looking at images, and training each phase as (index, name, seconds).
+
+    looks: how often images were looked at for their views.
+    epochs: how many of each phase of the recipe were trained, earlier runs of the same folder included.
+    """
+
+    seconds: float
+    look: float
+    looks: int
+    phases: tuple[tuple[int, str, float], ...]
+    epochs: tuple[int, ...]
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Spent:
+        """What plan.json keeps of it."""
+        phases = tuple((index, name, seconds) for index, name, seconds in values["phases"])
+        return cls(values["seconds"], values["look"], values["looks"], phases, tuple(values["epochs"]))
+
+
+def metrics_row(record: EpochRecord) -> tuple[object, ...]:
+    """One epoch as a row under `METRICS_HEADER`."""
+    values = (f"{value:.6g}" for value in asdict(record.val).values())
+    head = (record.phase, record.epoch, record.cut, f"{record.lr:.6g}", f"{record.train_loss:.6g}")
+    return (*head, *values, f"{record.seconds:.3f}")
+
+
+def read_metrics(text: str) -> tuple[EpochRecord, ...]:
+    """The records of a table that `METRICS_HEADER` and `metrics_row` wrote."""
+    names = [field.name for field in fields(Metrics)]
+    return tuple(
+        EpochRecord(
+            phase=row["phase"],
+            epoch=int(row["epoch"]),
+            cut=row["cut"],
+            lr=float(row["lr"]),
+            train_loss=float(row["train_loss"]),
+            val=Metrics(**{name: float(row[f"val_{name}"]) for name in names}),
+            seconds=float(row["seconds"]),
+        )
+        for row in csv.DictReader(text.splitlines())
+    )
+
+
+def show_data(manifest: Manifest, notes: Sequence[str], reporter: Reporter) -> None:
+    """Images per class and split, and everything that was left out."""
+    splits = [split for split in ("train", "val", "test") if len(manifest.indices(split))]
+    counts = manifest.counts()
+    rows = [(name, *(str(counts[name].get(split, 0)) for split in splits)) for name in manifest.classes]
+    reporter.table(f"{len(manifest):,} images, {len(manifest.classes)} classes", ("class", *splits), rows)
+    for note in notes:
+        reporter.say(note)
+    if manifest.ignored:
+        files = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in manifest.ignored)
+        reporter.say(f"ignored files that are not images: {files}")
+    errors = manifest.errors()
+    if errors:
+        reporter.say(f"{len(errors)} images cannot be read and are left out:")
+        for path, reason in errors[:_UNREADABLE_SHOWN]:
+            reporter.say(f"  {path}: {reason}")
+        if len(errors) > _UNREADABLE_SHOWN:
+            reporter.say(f"  … and {len(errors) - _UNREADABLE_SHOWN} more; all of them are in unreadable.csv")
+
+
+def show_plan(plan: Plan, reporter: Reporter) -> None:
+    """Each choice with its reason, the phases, and what they should take."""
+    reporter.table("Plan", ("setting", "value", "why"), [(c.setting, c.value, c.reason) for c in plan.choices])
+    phases = [
+        (phase.name, phase.cut, f"{phase.epochs}", *how(phase), duration(seconds))
+        for phase, seconds in zip(plan.recipe.phases, plan.forecast.phase_seconds, strict=True)
+    ]
+    reporter.table("Phases", ("phase", "cut", "epochs", "lr", "optimizer", "schedule", "at most"), phases)
+    reporter.say(_forecast_line(plan.forecast))
+
+
+def how(phase: Phase) -> tuple[str, str, str]:
+    """Learning rate, optimizer and schedule; a solved head knows no rate, and its epochs are penalties."""
+    if phase.solver == "lbfgs":
+        return "-", "L-BFGS", "penalties"
+    return f"{phase.lr:g}", phase.optimizer, phase.schedule
+
+
+def best_line(records: Sequence[EpochRecord], monitor: Monitor) -> str:
+    """What the best epoch was, and what each later phase was worth."""
+    best = best_index(records, monitor)
+    if best is None:
+        return "no epoch gave a usable result"
+    record = records[best]
+    name = monitor.replace("_", " ")
+    line = f"best: phase {record.phase}, epoch {record.epoch}: validation {name} {abs(record.val.by(monitor)):.4f}"
+    first_phase = [other for other in records if other.phase == records[0].phase]
+    start = best_index(first_phase, monitor)
+    if start is not None and record.phase != records[0].phase:
+        line += f" (phase {records[0].phase} alone: {abs(first_phase[start].val.by(monitor)):.4f})"
+    elif records[-1].phase != record.phase:
+        line += f"; phase {records[-1].phase} brought nothing better and is not kept"
+    return line
+
+
+def show_worth(found: Sequence[PhaseWorth], monitor: Monitor, reporter: Reporter) -> None:
+    """What each phase brought on validation, beside what chance alone moves."""
+    if len(found) < 2:
+        return
+    rows = []
+    for item in found:
+        gain = "-" if item.before is None else f"{item.gain:+.4f}"
+        noise = "-" if item.noise is None else f"{item.noise:.4f}"
+        verdict = "" if item.before is None else "kept" if item.gain > 0 else "equal" if item.gain == 0 else "not kept"
+        rows.append(
+            (item.phase, f"{item.epochs}", duration(item.seconds), f"{abs(item.best):.4f}", gain, noise, verdict)
+        )
+    header = ("phase", "epochs", "took", f"best {monitor.replace('_', ' ')}", "worth", "chance moves", "")
+    reporter.table("What each phase was worth on validation", header, rows)
+
+
+@dataclass(frozen=True)
+class Duration:
+    """Seconds that a part of a run was predicted to take, and took."""
+
+    part: str
+    predicted: float
+    took: float
+
+
+def durations(predicted: Forecast, spent: Spent) -> tuple[Duration, ...]:
+    """Predicted and actual time of what was done; phases that stopped early are predicted for the epochs they had."""
+    looked = "look at every image" + (f", {spent.looks} times" if spent.looks > 1 else "")
+    parts = [Duration(looked, predicted.look_seconds * spent.looks, spent.look)]
+    for index, name, seconds in spent.phases:
+        expected = predicted.epoch_seconds[index] * spent.epochs[index]
+        parts.append(Duration(f"phase {name}, {spent.epochs[index]} epochs", expected, seconds))
+    return (*parts, Duration("all of it", sum(part.predicted for part in parts), sum(part.took for part in parts)))
+
+
+def show_times(predicted: Forecast, spent: Spent, reporter: Reporter) -> None:
+    """Predicted and actual time of what was done."""
+    shown = [
+        (
+            part.part,
+            duration(part.predicted),
+            duration(part.took),
+            f"{part.took / part.predicted:.2f}x" if part.predicted > 0 else "-",
+        )
+        for part in durations(predicted, spent)
+    ]
+    reporter.table("Time", ("", "predicted", "took", "ratio"), shown)
+    reporter.say(f"took {duration(spent.seconds)} from the first image to the bundle")
+
+
+def show_inspection(found: Inspection, folder: InspectionFolder, reporter: Reporter) -> None:
+    """Images per class, every finding, the labels that look most wrong, and where the pictures are."""
+    counts, splits = found.counts(), found.splits
+    rows = [(name, *(f"{count.get(split, 0):,}" for split in splits)) for name, count in counts.items()]
+    reporter.table(f"{len(found.manifest):,} images, {len(counts)} classes", ("class", *splits), rows)
+    reporter.say("")
+    marks = {"good": "+", "note": "-", "warning": "!", "alarm": "!!"}
+    for finding in findings(found):
+        reporter.say(f"{marks[finding.weight]:>2} {finding.text}")
+    if found.suspects:
+        paths, classes = found.manifest.column("path"), found.manifest.classes
+        wrong = [
+            (paths[item.row], classes[item.given], classes[item.rather], f"{item.rather_probability:.0%}")
+            for item in found.suspects[:_SUSPECTS_SHOWN]
+        ]
+        reporter.table("Labels that look most wrong", ("image", "label", "looks like", "probability"), wrong)
+    reporter.say(f"\npage {folder.page}, all of it as JSON {folder.findings}")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _forecast_line(forecast: Forecast) -> str:
+    training = f"at most {duration(sum(forecast.phase_seconds))} to train"
+    if not forecast.disk_bytes:
+        return f"predicted: {training}; nothing is stored"
+    return (
+        f"predicted: {duration(forecast.look_seconds)} to look at every image once, {training}, "
+        f"{forecast.disk_bytes / 1e6:,.0f} MB of stored features"
+    )

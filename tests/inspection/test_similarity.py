@@ -1,0 +1,98 @@
+"""Shift against what BatchNorm remembers: on activations whose distance is known, and on real weights and images."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from thaw.backbones.contract import Backbone
+from thaw.backbones.timm_backbone import build
+from thaw.inspection.similarity import measure_similarity, verdict_of
+from thaw.recipe import PreprocessingSettings
+
+SMALL = PreprocessingSettings(image_size=64)
+
+
+def pictures(count: int, seed: int = 0) -> torch.Tensor:
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    return torch.from_numpy(coarse.repeat(8, axis=1).repeat(8, axis=2))
+
+
+def remember(backbone: Backbone, images: torch.Tensor) -> None:
+    """Let every BatchNorm remember what these images give."""
+    for module in backbone.network.modules():
+        if isinstance(module, _BatchNorm):
+            module.reset_running_stats()
+            module.momentum = None
+    backbone.thaw(backbone.cut("pixels"), "train")
+    backbone.train()
+    with torch.no_grad():
+        backbone((images.permute(0, 3, 1, 2) / 255 - torch.tensor(backbone.facts.mean)[:, None, None]) / 0.225)
+    backbone.eval()
+    backbone.thaw(backbone.cut("head"), "frozen")
+
+
+@pytest.fixture
+def taught() -> Backbone:
+    backbone = build("resnet18", "random", SMALL)
+    remember(backbone, pictures(64))
+    return backbone
+
+
+def test_images_like_those_it_remembers_are_nearer_than_others(taught: Backbone) -> None:
+    known = measure_similarity(taught, pictures(48, seed=1)).shift
+    darker = measure_similarity(taught, pictures(48, seed=1) // 4).shift
+    noise = measure_similarity(taught, torch.randint(0, 256, (48, 64, 64, 3), dtype=torch.uint8)).shift
+    assert known is not None
+    assert darker is not None
+    assert noise is not None
+    assert known < 0.2 < min(darker, noise)
+
+
+def test_every_stage_has_a_shift_from_the_pixels_up(taught: Backbone) -> None:
+    stages = [stage.stage for stage in measure_similarity(taught, pictures(8)).stages]
+    assert stages == [name for name in taught.stage_names if name in stages]
+    assert {"layer1", "layer4"} <= set(stages)
+
+
+def test_networks_without_memory_are_unknown() -> None:
+    for name in ("resnet18", "convnext_tiny"):
+        found = measure_similarity(build(name, "random", SMALL), pictures(4))
+        assert (found.shift, found.verdict) == (None, "unknown")
+
+
+def test_nothing_of_the_network_is_changed(taught: Backbone) -> None:
+    before = {name: value.clone() for name, value in taught.state_dict().items()}
+    measure_similarity(taught, pictures(8))
+    assert all(torch.equal(value, before[name]) for name, value in taught.state_dict().items())
+
+
+def test_known_sets_are_in_the_order_that_people_expect(
+    shared_data: Path, shared_weights: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "weights.safetensors"
+    from safetensors.torch import load_file
+
+    tensors = load_file(shared_weights / "mobilenetv2_100.imagenet.safetensors")
+    save_file(tensors, file, {"pad_type": "same", "mean": "[0.5, 0.5, 0.5]", "std": "[0.5, 0.5, 0.5]"})
+    backbone = build("mobilenetv2_100", str(file))
+
+    def shift(pattern: str) -> float:
+        files = sorted(shared_data.glob(pattern))
+        shown = [Image.open(file).convert("RGB").resize((224, 224)) for file in files[:: len(files) // 48][:48]]
+        found = measure_similarity(backbone, torch.from_numpy(np.stack([np.asarray(image) for image in shown])))
+        assert found.shift is not None
+        return found.shift
+
+    noise = measure_similarity(backbone, torch.randint(0, 256, (32, 224, 224, 3), dtype=torch.uint8)).shift
+    assert noise is not None
+    insects, waste, steel, cells = map(shift, ("ants_bees/*/*/*", "trashnet/*/*", "xsdd/*/*", "elpv/images/*"))
+    assert insects < waste < min(steel, cells)
+    assert max(steel, cells) < noise
+    assert verdict_of(insects) == "similar"
+    assert verdict_of(cells) == verdict_of(steel) == "very different"

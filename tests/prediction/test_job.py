@@ -1,0 +1,354 @@
+import csv
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thaw.bundle import digest_of
+from thaw.classifier.classifier import Classifier
+from thaw.data.layouts import images_under
+from thaw.errors import DataError, RecipeError
+from thaw.pipeline import load
+from thaw.prediction import job as predictions
+from thaw.prediction.job import Asked, Shard, write_predictions
+from thaw.prediction.partial_file import Done, PartialFile
+from thaw.progress import NullReporter, OnProgress
+from thaw.run_folder import RunFolder
+
+DRIVER = Path(__file__).with_name("killed_predictions.py")
+COMMAND = [sys.executable, "-c", "from thaw.cli import main; main()", "predict"]
+TORN = 5
+
+
+class Listener(NullReporter):
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.moves: list[tuple[int, int]] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    def bar(self, title: str) -> OnProgress:
+        return lambda done, total: self.moves.append((done, total))
+
+
+@pytest.fixture(scope="module")
+def classifier(trained: RunFolder) -> Classifier:
+    return load(trained.path)
+
+
+@pytest.fixture
+def photos(images: Path, tmp_path: Path) -> Path:
+    """36 images in three folders, one of them torn."""
+    folder = Path(shutil.copytree(images, tmp_path / "photos"))
+    list(images_under(folder))[TORN].write_bytes(b"torn")
+    return folder
+
+
+def write(
+    classifier: Classifier, asked: Asked, bundle: str = "bundle", reporter: NullReporter | None = None
+) -> tuple[int, int]:
+    return write_predictions(classifier, bundle, asked, asked.places[0].parent / "cache", reporter or NullReporter())
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
+
+
+def hidden(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir() if file.name.startswith("."))
+
+
+@pytest.fixture
+def cut_short(photos: Path, tmp_path: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """A job that died with 24 of 36 rows written, in blocks of 8, and with a torn block behind them."""
+    monkeypatch.setattr(predictions, "BLOCK", 8)
+    asked = Asked((photos,), tmp_path / "results.csv")
+    with pytest.MonkeyPatch.context() as patch:
+        append = PartialFile.append
+
+        def dying(self: PartialFile, block: bytes, done: Done) -> None:
+            append(self, block, done)
+            if done.rows == 24:
+                raise KeyboardInterrupt
+
+        patch.setattr(PartialFile, "append", dying)
+        with pytest.raises(KeyboardInterrupt):
+            write(classifier, asked)
+    with (tmp_path / ".results.csv.partial").open("ab") as stream:
+        stream.write(b"photos/torn,o")
+    assert not asked.out.exists()
+    return asked
+
+
+def test_there_is_a_row_for_each_image_in_order_and_a_reason_where_it_has_no_answer(
+    classifier: Classifier, photos: Path, tmp_path: Path
+) -> None:
+    assert write(classifier, Asked((photos,), tmp_path / "a.csv")) == (35, 1)
+    found = rows(tmp_path / "a.csv")
+    assert [row["path"] for row in found] == [str(file) for file in images_under(photos)]
+    assert list(found[0]) == [
+        "path",
+        "status",
+        "reason",
+        "label",
+        "review",
+        "confidence",
+        "p_ok",
+        "p_scratch",
+        "p_stain",
+    ]
+    assert found[TORN]["status"] == "error" and found[TORN]["reason"] and not found[TORN]["p_ok"]
+    assert not hidden(tmp_path)
+
+
+def test_parquet_holds_the_figures_of_csv_and_null_where_there_are_none(
+    classifier: Classifier, photos: Path, tmp_path: Path
+) -> None:
+    write(classifier, Asked((photos,), tmp_path / "a.csv"))
+    assert write(classifier, Asked((photos,), tmp_path / "a.parquet")) == (35, 1)
+    assert hidden(tmp_path) == []
+    table = pq.read_table(tmp_path / "a.parquet")
+    for row, twin in zip(table.to_pylist(), rows(tmp_path / "a.csv"), strict=True):
+        assert list(row) == list(twin)
+        for name, value in row.items():
+            expected = twin[name]
+            assert (f"{value:.6f}" if isinstance(value, float) else value or "") == expected
+    assert table["p_ok"].null_count == table["label"].null_count == 1
+
+
+def test_a_large_parquet_file_has_several_row_groups(
+    classifier: Classifier, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predictions, "BLOCK", 8)
+    monkeypatch.setattr("thaw.prediction.table.GROUP", 16)
+    write(classifier, Asked((photos,), tmp_path / "a.parquet"))
+    file = pq.ParquetFile(tmp_path / "a.parquet")
+    assert [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)] == [16, 16, 4]
+
+
+@given(total=st.integers(0, 200), count=st.integers(1, 40))
+def test_shards_take_every_image_exactly_once(total: int, count: int) -> None:
+    files = [Path(str(number)) for number in range(total)]
+    taken = [list(Shard.parse(f"{index}/{count}").of(files)) for index in range(1, count + 1)]
+    assert sorted((file for part in taken for file in part), key=lambda file: int(file.name)) == files
+    assert max(map(len, taken)) - min(map(len, taken)) <= 1
+
+
+@pytest.mark.parametrize("count", [3, 50])
+def test_the_tables_of_all_shards_together_are_the_table(
+    count: int, classifier: Classifier, photos: Path, tmp_path: Path
+) -> None:
+    write(classifier, Asked((photos,), tmp_path / "whole.csv"))
+    parts = []
+    for index in range(1, count + 1):
+        write(classifier, Asked((photos,), tmp_path / f"{index}.csv", Shard(index, count)))
+        parts.append(rows(tmp_path / f"{index}.csv"))
+        assert (tmp_path / f"{index}.csv").read_text().startswith("path,status")
+    together = {row["path"]: row for part in parts for row in part}
+    whole = rows(tmp_path / "whole.csv")
+    assert sum(map(len, parts)) == len(together) == len(whole)
+    for row in whole:
+        assert together[row["path"]]["label"] == row["label"]
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "1/0", "-1/3", "a/b", "1/3/5", ""])
+def test_a_shard_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(RecipeError, match="from 1 to N"):
+        Shard.parse(text)
+
+
+@pytest.mark.parametrize("name", ["results.csv", "results.parquet"])
+def test_a_job_that_was_killed_again_and_again_gives_the_same_file_byte_for_byte(
+    name: str, trained: RunFolder, photos: Path, tmp_path: Path
+) -> None:
+    stride = 7 if name.endswith("csv") else 16
+    command = [sys.executable, str(DRIVER), str(trained.model), str(photos), str(tmp_path / "jobs"), name, str(stride)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    whole = (tmp_path / "jobs" / "whole" / name).read_bytes()
+    assert len(told["stories"]) >= 2 and max(story["deaths"] for story in told["stories"]) >= 3
+    for story in told["stories"]:
+        assert story["code"] == 0 and story["left"] == [name], story
+        assert (tmp_path / "jobs" / f"every-{story['every']}" / name).read_bytes() == whole, story
+
+
+@pytest.mark.slow
+def test_the_command_itself_goes_on_after_kills_from_outside(trained: RunFolder, photos: Path, tmp_path: Path) -> None:
+    for number in range(60):
+        shutil.copytree(photos / "stain", photos / f"more{number}")
+    words = [str(trained.path), str(photos)]
+    subprocess.run([*COMMAND, *words, "--out", str(tmp_path / "whole.csv")], check=True, capture_output=True)
+    out, record = tmp_path / "killed.csv", tmp_path / ".killed.csv.partial.json"
+    for _ in range(2):
+        before = record.read_bytes() if record.exists() else b""
+        with subprocess.Popen([*COMMAND, *words, "--out", str(out)], stderr=subprocess.DEVNULL) as process:
+            while not record.exists() or record.read_bytes() == before or b'"rows": 0' in record.read_bytes():
+                assert process.poll() is None
+                time.sleep(0.001)
+            process.send_signal(signal.SIGKILL)
+        assert not out.exists() and record.exists()
+    last = subprocess.run([*COMMAND, *words, "--out", str(out)], check=True, capture_output=True, text=True)
+    assert re.search(r"going on after [\d,]+ of 756 images", last.stderr)
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes() and not hidden(tmp_path)
+
+
+def test_a_job_that_goes_on_says_so_and_counts_all_of_its_rows(cut_short: Asked, classifier: Classifier) -> None:
+    listener = Listener()
+    assert write(classifier, cut_short, reporter=listener) == (35, 1)
+    assert listener.lines[0] == f"{cut_short.out}: going on after 24 of 36 images"
+    assert listener.lines[1].startswith("engine pytorch-fp32 on cpu: with which this file was begun")
+    assert listener.moves[0] == (24, 36) and listener.moves[-1] == (36, 36)
+    whole = cut_short.out.with_name("whole.csv")
+    write(classifier, Asked(cut_short.places, whole))
+    assert cut_short.out.read_bytes() == whole.read_bytes() and not hidden(cut_short.out.parent)
+
+
+def test_what_is_left_is_computed_by_the_engine_that_began(cut_short: Asked, classifier: Classifier) -> None:
+    record = cut_short.out.with_name(".results.csv.partial.json")
+    record.write_text(record.read_text().replace('"pytorch-fp32"', '"openvino-fp32"'))
+    listener = Listener()
+    write(classifier, cut_short, reporter=listener)
+    assert "engine openvino-fp32 on cpu: with which this file was begun" in listener.lines
+
+
+def test_rows_of_another_job_are_never_mixed_in(cut_short: Asked, classifier: Classifier) -> None:
+    partial = cut_short.out.with_name(".results.csv.partial")
+    before = partial.read_bytes()
+    others = {
+        "shard, engine": Asked(cut_short.places, cut_short.out, Shard(1, 2), "openvino-fp32"),
+        "images": Asked((cut_short.places[0] / "ok",), cut_short.out),
+    }
+    for what, asked in others.items():
+        with pytest.raises(DataError, match=rf"24 rows of another job \({what} differ\)"):
+            write(classifier, asked)
+    with pytest.raises(DataError, match=r"\(bundle differ\)"):
+        write(classifier, cut_short, bundle="another")
+    assert partial.read_bytes() == before
+    assert write(classifier, cut_short) == (35, 1)
+
+
+def test_images_that_came_or_went_among_those_with_rows_are_noticed(cut_short: Asked, classifier: Classifier) -> None:
+    (cut_short.places[0] / "ok" / "000.png").rename(cut_short.places[0] / "ok" / "new.png")
+    with pytest.raises(DataError, match="added, removed or renamed among the 24"):
+        write(classifier, cut_short)
+
+
+def test_images_that_came_after_those_with_rows_get_theirs(cut_short: Asked, classifier: Classifier) -> None:
+    shutil.copy(cut_short.places[0] / "ok" / "000.png", cut_short.places[0] / "zzz.png")
+    assert write(classifier, cut_short) == (36, 1)
+    assert Path(rows(cut_short.out)[-1]["path"]).name == "zzz.png"
+
+
+def test_a_record_whose_rows_are_gone_begins_anew(cut_short: Asked, classifier: Classifier) -> None:
+    partial = cut_short.out.with_name(".results.csv.partial")
+    partial.write_bytes(partial.read_bytes()[:40])
+    listener = Listener()
+    assert write(classifier, cut_short, reporter=listener) == (35, 1)
+    assert not any("going on" in line for line in listener.lines) and len(rows(cut_short.out)) == 36
+
+
+def test_rows_without_their_record_are_cut_off_whole(classifier: Classifier, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / ".a.csv.partial").write_bytes(b"x" * 100_000)
+    (tmp_path / ".a.csv.partial.json").write_text("{")
+    assert write(classifier, Asked((photos,), tmp_path / "a.csv")) == (35, 1)
+    assert len(rows(tmp_path / "a.csv")) == 36 and b"x" * 100 not in (tmp_path / "a.csv").read_bytes()
+
+
+def test_two_processes_do_not_write_one_file(cut_short: Asked, classifier: Classifier) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    with cut_short.out.with_name(".results.csv.partial").open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(DataError, match="another process is writing it"):
+            write(classifier, cut_short)
+    assert write(classifier, cut_short) == (35, 1)
+
+
+def test_a_full_disk_is_one_sentence_and_what_was_written_counts(
+    photos: Path, classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(predictions, "BLOCK", 8)
+    asked = Asked((photos,), tmp_path / "a.csv")
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
+    try:
+        with pytest.raises(DataError, match=r"a\.csv: cannot be written: .*; run the same again to go on"):
+            write(classifier, asked)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    listener = Listener()
+    assert write(classifier, asked, reporter=listener) == (35, 1)
+    assert "going on after" in listener.lines[0]
+    write(classifier, Asked((photos,), tmp_path / "b.csv"))
+    assert asked.out.read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("place", "out", "expected"),
+    [
+        ("empty", "a.csv", "there is no image in this folder"),
+        ("nowhere", "a.csv", "there is no such file or folder"),
+        ("photos", "no/such/a.csv", "cannot be written: No such file"),
+        ("photos", "empty", "is a folder"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(
+    place: str, out: str, expected: str, classifier: Classifier, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=expected):
+        write(classifier, Asked((photos, tmp_path / place), tmp_path / out))
+    assert not hidden(tmp_path) and not (tmp_path / "a.csv").exists()
+
+
+def test_the_bar_moves_on_the_terminal_while_rows_go_to_a_pipe(trained: RunFolder, images: Path) -> None:
+    master, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, str(trained.path), str(images)],
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        text=True,
+        env=os.environ | {"TERM": "xterm"},
+    )
+    os.close(terminal)
+    shown = b""
+    while chunk := _read(master):
+        shown += chunk
+    out, _ = process.communicate()
+    os.close(master)
+    assert process.returncode == 0
+    assert len(list(csv.DictReader(out.splitlines()))) == 36 and "\x1b" not in out
+    assert b"predict" in shown and b"36/36" in shown and b"engine pytorch-fp32" in shown
+    assert b"36 images classified, 0 could not be read" in shown
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:
+        return b""
+
+
+def test_the_digest_of_a_bundle_changes_with_the_bundle(trained: RunFolder, tmp_path: Path) -> None:
+    other = tmp_path / "bundle"
+    shutil.copytree(trained.model, other)
+    assert digest_of(other) == digest_of(trained.model)
+    (other / "SHA256SUMS").write_text((other / "SHA256SUMS").read_text().replace("0", "1"))
+    assert digest_of(other) != digest_of(trained.model)

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from thaw.backbones.timm_backbone import build
+from thaw.classifier.classifier import Classifier, outputs_of
+from thaw.classifier.head import Head
+from thaw.features.store import FeatureStore
+from thaw.recipe import DecodeSettings, PreprocessingSettings, Task
+from thaw.training.head_solver import HeadSolver
+from thaw.training.loss import make_loss
+from thaw.training.sources import StoredSource
+
+WIDTH, IMAGES, VIEWS = 1024, 60, 2
+
+
+def classifier(task: Task) -> Classifier:
+    backbone = build("mobilenetv3_small_050", "random", PreprocessingSettings(image_size=32))
+    assert backbone.facts.width == WIDTH
+    return Classifier(backbone, Head(WIDTH, outputs_of(task, "abc"), (), 0.2, 0), "abc", task, DecodeSettings())
+
+
+def source(task: Task) -> StoredSource:
+    """Features of which some speak of the class; one is dead, one hardly varies, and scales differ."""
+    draws = np.random.default_rng(0)
+    classes = {"multiclass": 3, "binary": 2, "multilabel": 2}[task]
+    targets = draws.integers(classes, size=(IMAGES, 3) if task == "multilabel" else IMAGES)
+    features = draws.normal(size=(IMAGES, VIEWS, WIDTH)) * draws.uniform(0.1, 10.0, size=WIDTH)
+    features[..., :3] += 2.0 * (targets[:, None] if task == "multilabel" else np.eye(3)[targets][:, None])
+    features[..., 5], features[..., 6] = 1.0, 1.0 + 1e-3 * draws.normal(size=(IMAGES, VIEWS))
+    wanted = torch.from_numpy(targets.astype(np.float32) if task == "multilabel" else targets)
+    return StoredSource.of(FeatureStore.whole(features.astype(np.float32)), wanted, torch.device("cpu"), seed=0)
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_at_the_minimum_the_loss_s_gradient_balances_the_penalty_s(task: Task, smoothing: float) -> None:
+    model, data, penalty = classifier(task), source(task), 0.01
+    weights = torch.tensor({"binary": [0.5, 2.0]}.get(task, [0.5, 1.0, 2.0]))
+    loss = make_loss(task, weights, smoothing)
+    solver = HeadSolver(model, data, loss)
+    value = solver.solve(penalty)
+
+    views = [data.batch(np.arange(IMAGES), view) for view in range(VIEWS)]
+    features, targets = (torch.cat(parts).double() for parts in zip(*views, strict=True))
+    targets = targets if task == "multilabel" else targets.long()
+    deviation = features.std(dim=0, correction=0).clamp_min(float(0.01 * features.std(dim=0, correction=0).mean()))
+    layer = model.head.layers[-1]
+    weight = (layer.weight.double() * deviation).detach().requires_grad_()
+    bias = (layer.bias.double() + layer.weight.double() @ features.mean(dim=0)).detach().requires_grad_()
+    exact = make_loss(task, weights.double(), smoothing)(
+        (features - features.mean(0)) / deviation @ weight.T + bias, targets
+    )
+    assert value == pytest.approx(exact.item(), rel=1e-3)
+    (exact + penalty / 2 * weight.square().sum()).backward()
+    assert weight.grad is not None and bias.grad is not None
+    assert weight.grad.abs().max() < 1e-3 and bias.grad.abs().max() < 1e-3
+
+
+def test_it_finds_what_scikit_learn_finds() -> None:
+    model, data, penalty = classifier("multiclass"), source("multiclass"), 0.1
+    HeadSolver(model, data, make_loss("multiclass", None, 0.0)).solve(penalty)
+    views = [data.batch(np.arange(IMAGES), view) for view in range(VIEWS)]
+    features, targets = (torch.cat(parts).numpy() for parts in zip(*views, strict=True))
+    live = np.delete(np.arange(WIDTH), [5, 6])
+    scaled = StandardScaler().fit_transform(features[:, live])
+    other = LogisticRegression(C=1 / (penalty * len(scaled)), tol=1e-8, max_iter=1000).fit(scaled, targets)
+    with torch.no_grad():
+        ours = model.head.eval()(torch.from_numpy(features)).softmax(1).numpy()
+    assert np.abs(ours - other.predict_proba(scaled)).max() < 5e-3
+
+
+def test_where_the_search_begins_does_not_matter_and_a_weaker_penalty_fits_closer() -> None:
+    loss = make_loss("multiclass", None, 0.0)
+    fresh, warm = classifier("multiclass"), classifier("multiclass")
+    cold = HeadSolver(fresh, source("multiclass"), loss).solve(1e-2)
+    solver = HeadSolver(warm, source("multiclass"), loss)
+    path = [solver.solve(penalty) for penalty in (1.0, 1e-1, 1e-2)]
+    assert path == sorted(path, reverse=True)
+    assert path[-1] == pytest.approx(cold, rel=1e-2)
+
+
+def test_solving_again_from_the_same_head_gives_the_same_bits() -> None:
+    def weights() -> torch.Tensor:
+        model = classifier("binary")
+        HeadSolver(model, source("binary"), make_loss("binary", None, 0.0)).solve(1e-2)
+        return model.head.layers[-1].weight.detach()
+
+    assert torch.equal(weights(), weights())

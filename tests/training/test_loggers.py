@@ -1,0 +1,109 @@
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from thaw.classifier.metrics import Metrics
+from thaw.data.dataset import Dataset
+from thaw.errors import RecipeError
+from thaw.pipeline import finetune
+from thaw.progress import NullReporter
+from thaw.recipe import Recipe
+from thaw.run_folder import RunFolder
+from thaw.training.history import EpochRecord
+from thaw.training.loggers import check_loggers, open_loggers
+
+
+class Said(NullReporter):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def records(count: int) -> list[EpochRecord]:
+    metrics = Metrics(0.5, 0.8, 0.8, 0.8, 0.9)
+    return [EpochRecord("head", number + 1, "head", 1e-3, 0.6, metrics, 1.0) for number in range(count)]
+
+
+def stand_in(name: str, monkeypatch: pytest.MonkeyPatch, fail_at: int | None = None) -> list[tuple[str, Any]]:
+    """A package with the calls of W&B that keeps what it is told."""
+    calls: list[tuple[str, Any]] = []
+    package = ModuleType(name)
+
+    def log(figures: dict[str, float], step: int | None = None) -> None:
+        if step == fail_at is not None:
+            raise ConnectionError("no network")
+        calls.append(("log", (step, figures)))
+
+    package.init = lambda **how: calls.append(("init", how))  # type: ignore[attr-defined]
+    package.log = log  # type: ignore[attr-defined]
+    package.finish = lambda: calls.append(("finish", None))  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, name, package)
+    return calls
+
+
+def test_every_run_leaves_event_files_that_tensorboard_reads(trained: RunFolder) -> None:
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    (file,) = (trained.path / "tensorboard").iterdir()
+    events = [event for event in EventFileLoader(str(file)).Load() if event.summary.value]
+    epochs = [event for event in events if event.step]
+    assert [event.step for event in epochs] == [1, 2, 3, 4]
+    assert {value.tag for value in epochs[0].summary.value} >= {"train/loss", "val/accuracy", "lr"}
+    assert events[-1].summary.value[0].tag.startswith("final/")
+
+
+@pytest.mark.parametrize("name", ["wandb", "trackio"])
+def test_others_are_told_the_settings_every_epoch_once_and_the_end(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls = stand_in(name, monkeypatch)
+    loggers = open_loggers(Recipe.from_values({"loggers": [name]}), tmp_path / "train-7", NullReporter())
+    loggers.epochs(records(1))
+    loggers.epochs(records(3))
+    loggers.finish({"val/accuracy": 0.8})
+    assert calls[0][1]["name"] == "train-7" and calls[0][1]["config"]["seed"] == 0
+    assert [step for kind, (step, _) in calls[1:-1] if kind == "log"] == [1, 2, 3, None]
+    assert calls[-1][0] == "finish"
+
+
+def test_a_run_that_goes_on_tells_only_what_is_new(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls = stand_in("wandb", monkeypatch)
+    loggers = open_loggers(Recipe.from_values({"loggers": "wandb"}), tmp_path, NullReporter())
+    loggers.skip(2)
+    loggers.epochs(records(3))
+    assert [said[0] for kind, said in calls if kind == "log"] == [3]
+
+
+def test_a_logger_that_fails_is_dropped_with_a_line_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken, whole, reporter = stand_in("wandb", monkeypatch, fail_at=2), stand_in("trackio", monkeypatch), Said()
+    loggers = open_loggers(Recipe.from_values({"loggers": "wandb,trackio"}), tmp_path, reporter)
+    loggers.epochs(records(3))
+    assert (
+        len(reporter.lines) == 1
+        and "wandb takes no more figures" in reporter.lines[0]
+        and "no network" in reporter.lines[0]
+    )
+    assert len(broken) == 2 and len(whole) == 4
+
+
+def test_a_logger_that_is_not_installed_is_told_before_anything_starts(
+    images: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thaw.training.loggers.find_spec", lambda name: None if name == "trackio" else object())
+    with pytest.raises(RecipeError, match="trackio is not installed; pip install trackio"):
+        finetune(Dataset.open(images), quick.model_copy(update={"loggers": ("trackio",)}), tmp_path / "runs")
+    assert not list(tmp_path.rglob("*.csv"))
+    check_loggers(("wandb",))
+
+
+def test_no_logger_leaves_no_event_files(images: Path, quick: Recipe, tmp_path: Path) -> None:
+    asked = quick.with_settings({"loggers": "none"}).model_copy(update={"phases": quick.phases[:1]})
+    finetune(Dataset.open(images), asked, tmp_path / "runs", reporter=NullReporter())
+    assert not (tmp_path / "runs" / "train-1" / "tensorboard").exists()
