@@ -34,7 +34,7 @@ from torchvision.transforms import v2
 DEFAULT_TOP = ("blocks.5", "blocks.6", "conv_head", "bn2")
 
 
-class Images(Dataset[tuple[Tensor, int]]):
+class ImageCounts(Dataset[tuple[Tensor, int]]):
     def __init__(self, rows: list[tuple[Path, int]], transform: v2.Transform) -> None:
         self.rows, self.transform = rows, transform
 
@@ -168,7 +168,7 @@ def loaders_of(
     """A loader of each split; the train split is shuffled and changed at random."""
     return {
         split: DataLoader(
-            Images(rows, train if split == "train" else plain),
+            ImageCounts(rows, train if split == "train" else plain),
             batch_size=batch_size,
             shuffle=split == "train",
             num_workers=workers,

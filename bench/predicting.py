@@ -27,7 +27,7 @@ from thaw.classifier.head import Head
 from thaw.data.layouts import images_under
 from thaw.device import keep_freed_memory
 from thaw.features.engines import REFERENCE
-from thaw.prediction.job import Asked, write_predictions
+from thaw.prediction.job import PredictJob, write_predictions
 from thaw.prediction.predict import read_files
 from thaw.prediction.predictor import BATCH, Predictor
 from thaw.progress import NullReporter, OnProgress
@@ -56,7 +56,9 @@ class Watch(NullReporter):
 
 def files_to_rows(classifier: Classifier, files: list[Path], engine: Engine, folder: Path) -> float:
     reporter = Watch()
-    write_predictions(classifier, "bench", Asked(tuple(files), folder / "rows.csv", engine=engine), folder, reporter)
+    write_predictions(
+        classifier, "bench", PredictJob(tuple(files), folder / "rows.csv", engine=engine), folder, reporter
+    )
     return reporter.times[-1] - reporter.times[0]
 
 

@@ -25,7 +25,7 @@ from thaw.data.layouts import images_under
 from thaw.pipeline import load
 from thaw.prediction.predict import predict_files
 from thaw.run_folder import bundle_of
-from thaw.serve.server import quickest
+from thaw.serve.server import fastest_predictor
 
 BATCH = 16
 
@@ -86,7 +86,7 @@ def main() -> None:
     asked = parser.parse_args()
     files = list(islice(cycle(images_under(asked.images)), asked.count))
     classifier = load(asked.trained)
-    predictor = quickest(classifier, bundle_of(asked.trained))
+    predictor = fastest_predictor(classifier, bundle_of(asked.trained))
     ratios = []
     with server(asked.trained, asked.clients) as port:
         served(port, files[: 4 * BATCH], asked.clients)

@@ -22,12 +22,12 @@ from thaw.progress import NullReporter
 from thaw.run_folder import RunFolder
 
 
-def shares(predictions: list[thaw.Prediction]) -> tuple[float, float, float]:
+def fractions(predictions: list[thaw.Prediction]) -> tuple[float, float, float]:
     """Unlike, unsure, and either."""
     read = [item for item in predictions if item.status == "ok"]
     return (
-        statistics.mean(item.unlike for item in read),
-        statistics.mean(item.unsure for item in read),
+        statistics.mean(item.out_of_distribution for item in read),
+        statistics.mean(item.ambiguous for item in read),
         statistics.mean(bool(item.review) for item in read),
     )
 
@@ -57,8 +57,8 @@ def main() -> None:
         recipe = thaw.Recipe(weights=asked.weights, strategy=asked.strategy)
         classifier = thaw.finetune(thaw.Dataset.open(table), recipe, runs, reporter=NullReporter())
         manifest = Manifest.read(RunFolder(runs / "train-1").manifest)
-        known = shares(thaw.predict(classifier, [manifest.file(int(row)) for row in manifest.indices("test")]))
-        strange = shares(thaw.predict(classifier, list(images_under(asked.images / name))))
+        known = fractions(thaw.predict(classifier, [manifest.file(int(row)) for row in manifest.indices("test")]))
+        strange = fractions(thaw.predict(classifier, list(images_under(asked.images / name))))
         rows.append((*known, *strange))
         figures = "  ".join(f"{value:.1%}" for value in rows[-1])
         print(f"{name}: known unlike, unsure, either; never seen unlike, unsure, either: {figures}", flush=True)

@@ -27,15 +27,15 @@ from thaw.classifier.classifier import Classifier, outputs_of
 from thaw.classifier.head import Head
 from thaw.data.dataset import Dataset
 from thaw.data.prepare import Prepared, prepare
-from thaw.features.extract import Shelf
+from thaw.features.extract import FeatureCache
 from thaw.progress import NullReporter
 from thaw.recipe import Engine, Phase, Recipe
-from thaw.training.fit import FitSettings, PhaseSources, FitCallbacks, fit, outputs_at
+from thaw.training.fit import FitCallbacks, FitSettings, PhaseSources, fit, outputs_at
 from thaw.training.phases import PhaseReader, phase_inputs
 from thaw.training.sources import Source, StoredSource
 
 
-def reader_of(recipe: Recipe, prepared: Prepared, backbone: Backbone, engine: Engine) -> PhaseReader:
+def make_phase_reader(recipe: Recipe, prepared: Prepared, backbone: Backbone, engine: Engine) -> PhaseReader:
     """Everything stored, with as many views as the longest phase has epochs."""
     phases = tuple(phase.model_copy(update={"inputs": "stored"}) for phase in recipe.phases)
     views = max(phase.epochs for phase in phases)
@@ -47,7 +47,7 @@ def reader_of(recipe: Recipe, prepared: Prepared, backbone: Backbone, engine: En
         train=prepared.rows("train"),
         val=prepared.rows("val"),
         test=prepared.rows("test"),
-        shelf=Shelf(cache_folder(), "uint8" if recipe.stored_as == "uint8" else "float16", 1 << 40),
+        feature_cache=FeatureCache(cache_folder(), "uint8" if recipe.stored_as == "uint8" else "float16", 1 << 40),
         seed=0,
         device=torch.device("cpu"),
         bar=NullReporter().bar,
@@ -67,7 +67,7 @@ def accuracy(recipe: Recipe, prepared: Prepared, backbone: Backbone, engine: Eng
     outputs = outputs_of(manifest.task, manifest.classes)
     head = Head(backbone.facts.width, outputs, (), recipe.head.dropout, seed)
     classifier = Classifier(backbone, head, manifest.classes, manifest.task, recipe.decode)
-    reader = reader_of(recipe, prepared, backbone, engine)
+    reader = make_phase_reader(recipe, prepared, backbone, engine)
 
     def sources_of(index: int) -> PhaseSources:
         whole = reader.sources_of(index)

@@ -15,7 +15,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Images(Section):
+class ImageCounts(Section):
     """What teacher and student look at."""
 
     made_up: int = Field(600, ge=0, description="Made-up pictures beside the photographs.")
@@ -56,7 +56,7 @@ class Configuration(Section):
 
     seed: int = 0
     teacher: str = "mobilenetv2_100"
-    images: Images = Images()
+    images: ImageCounts = ImageCounts()
     parts: dict[str, Part]
     report_steps: int = Field(100, ge=1)
     checkpoint_steps: int = Field(500, ge=1)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from pretraining.configuration import Images
+from pretraining.configuration import ImageCounts
 
 _LUMA = np.array([0.299, 0.587, 0.114])
 
@@ -19,7 +19,12 @@ class Crops:
     """
 
     def __init__(
-        self, photographs: Sequence[np.ndarray], made_up: Sequence[np.ndarray], settings: Images, size: int, seed: int
+        self,
+        photographs: Sequence[np.ndarray],
+        made_up: Sequence[np.ndarray],
+        settings: ImageCounts,
+        size: int,
+        seed: int,
     ) -> None:
         self._settings, self._size, self._seed = settings, size, seed
         self._pictures = {
@@ -85,8 +90,8 @@ def _part(pictures: Sequence[np.ndarray], one_in: int, held_out: bool) -> list[n
 def _blend(one: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Half of them shine through each other, half have a box of the other pasted in."""
     if rng.random() < 0.5:
-        share = rng.uniform(0.2, 0.8)
-        return np.rint(share * one.astype(np.float32) + (1 - share) * other.astype(np.float32)).astype(np.uint8)
+        fraction = rng.uniform(0.2, 0.8)
+        return np.rint(fraction * one.astype(np.float32) + (1 - fraction) * other.astype(np.float32)).astype(np.uint8)
     size = len(one)
     high, wide = (rng.uniform(0.3, 0.8, 2) * size).astype(int)
     top, left = rng.integers(size - high + 1), rng.integers(size - wide + 1)

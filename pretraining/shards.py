@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pretraining.configuration import Images
+from pretraining.configuration import ImageCounts
 from pretraining.crops import Crops
 from thaw.atomic import write_bytes
 from thaw.backbones.contract import Backbone
@@ -25,7 +25,7 @@ def shard_file(folder: Path, number: int | str) -> Path:
     return folder / (f"{number}.npy" if isinstance(number, str) else f"{number:04d}.npy")
 
 
-def draw(crops: Crops, settings: Images, work: Path) -> None:
+def draw(crops: Crops, settings: ImageCounts, work: Path) -> None:
     """Write every shard of crops that is not there yet, the validation crops first."""
     jobs: list[tuple[int | str, range]] = [(VALIDATION, range(VALIDATION_CROPS))]
     jobs += [

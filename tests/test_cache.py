@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from thaw import atomic
-from thaw.cache import clear, kept, make_room
+from thaw.cache import cache_entries, clear, make_room
 
 
 def store(cache: Path, kind: str, name: str, size: int, used: float) -> Path:
@@ -24,26 +24,26 @@ def cache(tmp_path: Path) -> Path:
 
 
 def test_stores_are_listed_from_the_one_used_longest_ago(cache: Path) -> None:
-    assert [item.folder.name for item in kept(cache)] == ["old", "images", "new"]
-    assert all(item.size > 1000 for item in kept(cache))
-    assert kept(cache / "nowhere") == []
+    assert [item.folder.name for item in cache_entries(cache)] == ["old", "images", "new"]
+    assert all(item.size > 1000 for item in cache_entries(cache))
+    assert cache_entries(cache / "nowhere") == []
 
 
 def test_room_is_made_by_removing_the_features_that_were_used_longest_ago_and_no_more(cache: Path) -> None:
-    size = sum(item.size for item in kept(cache) if item.kind == "features")
+    size = sum(item.size for item in cache_entries(cache) if item.kind == "features")
     assert not make_room(cache, 10, size + 10)
     assert [item.folder.name for item in make_room(cache, 10, size)] == ["old"]
-    assert [item.folder.name for item in kept(cache)] == ["images", "new"]
+    assert [item.folder.name for item in cache_entries(cache)] == ["images", "new"]
     assert [item.folder.name for item in make_room(cache, 10, 0)] == ["new"]
-    assert [item.folder.name for item in kept(cache)] == ["images"]
+    assert [item.folder.name for item in cache_entries(cache)] == ["images"]
 
 
 def test_clearing_takes_one_kind_or_everything(cache: Path) -> None:
     assert len(clear(cache, ("features",))) == 2
-    assert [item.kind for item in kept(cache)] == ["pixels"]
-    assert len(clear(cache)) == 1 and kept(cache) == []
+    assert [item.kind for item in cache_entries(cache)] == ["pixels"]
+    assert len(clear(cache)) == 1 and cache_entries(cache) == []
 
 
 def test_what_is_being_written_is_not_listed(cache: Path) -> None:
     (cache / "features" / ".half.123.tmp").mkdir()
-    assert len(kept(cache)) == 3
+    assert len(cache_entries(cache)) == 3

@@ -39,7 +39,7 @@ class Preprocessing:
 
 
 @dataclass
-class Outcome:
+class ThresholdResult:
     """What a peer measured."""
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -121,7 +121,7 @@ def versions(names: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def finish(outcome: Outcome, peak: PeakMemory, packages: Sequence[str], total: float | None = None) -> None:
+def finish(outcome: ThresholdResult, peak: PeakMemory, packages: Sequence[str], total: float | None = None) -> None:
     """Print the last line. `total` is the age of this process where it is not given."""
     result = {
         "seconds": {name: round(outcome.seconds.get(name, 0.0), 3) for name in PARTS},

@@ -25,7 +25,7 @@ class PeakMemory:
         self.rss_mb = self.pss_mb = self.anon_mb = self.cpu_seconds = 0.0
         self._pid, self._looked_at = pid, 0.0
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._reporter, daemon=True)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> PeakMemory:
         self._thread.start()

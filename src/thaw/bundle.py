@@ -4,7 +4,7 @@
     head.safetensors    the head, where it has hidden layers
     config.json         architecture, preprocessing and classes as timm and the Hub read them; `thaw` holds the rest
     labels.txt          one class a line, in the order of the outputs
-    familiar.safetensors  features of training images, which tell what is unlike them; absent where nothing was learned
+    review.safetensors  features of training images, for out-of-distribution detection; absent where there are none
     golden/             a few images and the probabilities that they must give
     SHA256SUMS          of every other file, as `sha256sum` writes it
 
@@ -35,7 +35,7 @@ from thaw.backbones.timm_backbone import rebuild
 from thaw.classifier.classifier import Classifier, outputs_of
 from thaw.classifier.decision import Decision
 from thaw.classifier.head import Head
-from thaw.classifier.review import Familiar
+from thaw.classifier.review import ReviewPolicy
 from thaw.data.geometry import PixelSpec
 from thaw.errors import BundleError
 from thaw.prediction.predict import Prediction, predict_files
@@ -51,7 +51,9 @@ _MODEL, _HEAD, _CONFIG, _LABELS, _SUMS = (
     "labels.txt",
     "SHA256SUMS",
 )
-_GOLDEN, _FAMILIAR = "golden", "familiar.safetensors"
+_GOLDEN, _REVIEW = "golden", "review.safetensors"
+_REVIEW_0_1 = "familiar.safetensors"
+"""What release 0.1 called `_REVIEW`."""
 
 
 def write_bundle(
@@ -70,8 +72,8 @@ def write_bundle(
         raise BundleError(f"{folder}: there is something already; give a new folder")
     with atomic.new_folder(folder) as building:
         _write_weights(classifier, building)
-        if classifier.familiar:
-            save_numpy({"bank": classifier.familiar.bank}, building / _FAMILIAR)
+        if classifier.review_policy:
+            save_numpy({"train_features": classifier.review_policy.train_features}, building / _REVIEW)
         atomic.write_text(building / _CONFIG, json.dumps(_config(classifier, provenance), indent=2, ensure_ascii=False))
         atomic.write_text(building / _LABELS, "".join(f"{name}\n" for name in classifier.classes))
         if card:
@@ -100,14 +102,7 @@ def read_bundle(folder: Path) -> Classifier:
         classifier = Classifier(backbone, head, own["classes"], own["task"], decode)
         _load_weights(classifier, folder)
         classifier.decision = Decision.from_json(own.get("decision"))
-        if own.get("familiar"):
-            baseline = own["baseline"]
-            classifier.familiar = Familiar(
-                bank=load_numpy(folder / _FAMILIAR)["bank"],
-                **own["familiar"],
-                confidence=baseline["confidence"],
-                shares=tuple(baseline["shares"][name] for name in own["classes"]),
-            )
+        classifier.review_policy = _read_review(own, folder)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, ValidationError, RuntimeError) as error:
         raise BundleError(f"{folder}: cannot be loaded: {error}") from error
     return classifier
@@ -243,22 +238,43 @@ def _config(classifier: Classifier, provenance: Mapping[str, Any] | None) -> dic
             "decode": classifier.decode.model_dump(mode="json"),
             "facts": asdict(facts),
             "decision": classifier.decision.to_json(),
-            **_known(classifier),
+            **_review(classifier),
             "provenance": dict(provenance or {}),
         },
     }
 
 
-def _known(classifier: Classifier) -> dict[str, Any]:
-    """The borders of what the classifier knows, and what validation looked like."""
-    familiar = classifier.familiar
-    if familiar is None:
-        return {"familiar": None, "baseline": None}
-    shares = dict(zip(classifier.classes, familiar.shares, strict=True))
+def _review(classifier: Classifier) -> dict[str, Any]:
+    """What flags images for review, and what validation looked like."""
+    policy = classifier.review_policy
+    if policy is None:
+        return {"review": None, "baseline": None}
+    fractions = dict(zip(classifier.classes, policy.class_fractions, strict=True))
     return {
-        "familiar": {"farthest": familiar.farthest, "least": familiar.least},
-        "baseline": {"confidence": familiar.confidence, "shares": shares},
+        "review": {"max_distance": policy.max_distance, "min_probability": policy.min_probability},
+        "baseline": {"confidence": policy.confidence, "class_fractions": fractions},
     }
+
+
+def _read_review(own: Mapping[str, Any], folder: Path) -> ReviewPolicy | None:
+    """What `_review` wrote, or release 0.1 under other names."""
+    if review := own.get("review"):
+        limits = review["max_distance"], review["min_probability"]
+        train_features = load_numpy(folder / _REVIEW)["train_features"]
+        fractions = own["baseline"]["class_fractions"]
+    elif review := own.get("familiar"):
+        limits = review["farthest"], review["least"]
+        train_features = load_numpy(folder / _REVIEW_0_1)["bank"]
+        fractions = own["baseline"]["shares"]
+    else:
+        return None
+    return ReviewPolicy(
+        train_features=train_features,
+        max_distance=limits[0],
+        min_probability=limits[1],
+        confidence=own["baseline"]["confidence"],
+        class_fractions=tuple(fractions[name] for name in own["classes"]),
+    )
 
 
 def _facts_of(config: Mapping[str, Any]) -> Facts:

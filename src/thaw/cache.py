@@ -17,7 +17,7 @@ KINDS: tuple[Kind, ...] = ("pixels", "features")
 
 
 @dataclass(frozen=True)
-class Kept:
+class CacheEntry:
     """One store: its size in bytes, when it was last used (seconds since 1970), and what it is, for people."""
 
     kind: Kind
@@ -33,25 +33,25 @@ def cache_folder() -> Path:
     return Path(os.environ.get("THAW_CACHE") or Path(base) / "thaw")
 
 
-def kept(cache: Path) -> list[Kept]:
+def cache_entries(cache: Path) -> list[CacheEntry]:
     """Every store, the one that was used longest ago first."""
     return sorted(_find(cache), key=lambda item: item.used)
 
 
-def clear(cache: Path, kinds: tuple[Kind, ...] = KINDS) -> list[Kept]:
+def clear(cache: Path, kinds: tuple[Kind, ...] = KINDS) -> list[CacheEntry]:
     """Remove every store of some kinds and what broken runs left of them; gives those that went.
 
     A run that is reading one keeps its files until it ends (POSIX); it makes anew what it needs later.
     """
-    gone = [item for item in kept(cache) if item.kind in kinds]
+    gone = [item for item in cache_entries(cache) if item.kind in kinds]
     for kind in kinds:
         shutil.rmtree(cache / kind, ignore_errors=True)
     return gone
 
 
-def make_room(cache: Path, needed: int, budget: int) -> list[Kept]:
+def make_room(cache: Path, needed: int, budget: int) -> list[CacheEntry]:
     """Remove the stored features that were used longest ago until `needed` more bytes are within `budget`."""
-    stores = [item for item in kept(cache) if item.kind == "features"]
+    stores = [item for item in cache_entries(cache) if item.kind == "features"]
     total, gone = sum(item.size for item in stores), []
     for item in stores:
         if total + needed <= budget:
@@ -62,13 +62,13 @@ def make_room(cache: Path, needed: int, budget: int) -> list[Kept]:
     return gone
 
 
-def _find(cache: Path) -> Iterator[Kept]:
+def _find(cache: Path) -> Iterator[CacheEntry]:
     for kind in KINDS:
         for folder in (cache / kind).glob("*") if (cache / kind).is_dir() else ():
             seal = folder / atomic.SEAL
             try:
                 size = sum(file.stat().st_size for file in folder.iterdir())
-                yield Kept(kind, folder, size, seal.stat().st_mtime, _about(kind, folder))
+                yield CacheEntry(kind, folder, size, seal.stat().st_mtime, _about(kind, folder))
             except OSError:
                 continue
 

@@ -51,7 +51,7 @@ def cross_validate(folder: RunFolder, folds: int, seeds: int, whole: bool, repor
         bar = reporter.bar("look at every image as it is")
         fit = _head(pooled_features(prepared.pixels, rows, frozen, recipe.seed, cache_folder(), bar), prepared, rows)
     how, bar = (WHOLE if whole else HEADS), reporter.bar("train and test")
-    return repeat(how, fit, prepared.manifest, rows, prepared.alike, folds, seeds, bar)
+    return repeat(how, fit, prepared.manifest, rows, prepared.duplicates, folds, seeds, bar)
 
 
 def _head(values: np.ndarray, prepared: Prepared, rows: np.ndarray) -> Fit:

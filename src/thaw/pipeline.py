@@ -25,7 +25,7 @@ from thaw.evaluation.evaluate import Evaluation, evaluate_rows, groups_among
 from thaw.evaluation.folds import Repeats
 from thaw.evaluation.records import read_records
 from thaw.evaluation.test_time_options import Option
-from thaw.evaluation.thresholds import check_wishes, outcomes
+from thaw.evaluation.thresholds import check_requirements, threshold_results
 from thaw.evaluation.thresholds import decide as choose_decision
 from thaw.inspection import page as inspection_page
 from thaw.inspection.inspect import Inspection, inspect_images
@@ -90,14 +90,14 @@ def decide(
     """
     reporter, folder = reporter or ConsoleReporter(), RunFolder.at(Path(trained))
     classifier = load(folder.path)
-    check_wishes(settings, classifier.classes)
+    check_requirements(settings, classifier.classes)
     decided = choose_decision(settings, classifier.classes, read_records(folder.predictions, "val").scored)
     if decided.unmet:
         raise RecipeError("; ".join(decided.unmet))
     classifier.decision = decided.decision
     for split in ("val", "test"):
         scored = read_records(folder.predictions, split).scored
-        results.show_outcomes(split, outcomes(decided.decision, classifier.classes, scored), reporter)
+        results.show_threshold_results(split, threshold_results(decided.decision, classifier.classes, scored), reporter)
     card = (folder.model / "MODEL_CARD.md").read_text(encoding="utf-8")
     write_bundle(classifier, Path(out), golden_of(folder.model), f"{card}\nDecision: {decided.decision.reason}.\n")
     reporter.say(f"bundle {out}: {decided.decision.reason}")

@@ -26,7 +26,7 @@ Strategy = Literal["head", "top", "whole", "scratch", "as_written"]
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
-_WISHES = r"^[^=]+=(0?\.\d+|1|1\.0)(,[^=]+=(0?\.\d+|1|1\.0))*$"
+_REQUIREMENTS = r"^[^=]+=(0?\.\d+|1|1\.0)(,[^=]+=(0?\.\d+|1|1\.0))*$"
 
 
 class SplitSettings(Section):
@@ -95,11 +95,11 @@ class DecideSettings(Section):
 
     recall: str | None = Field(
         None,
-        pattern=_WISHES,
+        pattern=_REQUIREMENTS,
         description="Find at least this share of a class, such as crack=0.99: its threshold is chosen on validation.",
     )
     precision: str | None = Field(
-        None, pattern=_WISHES, description="Be right at least this often about a class, such as crack=0.9."
+        None, pattern=_REQUIREMENTS, description="Be right at least this often about a class, such as crack=0.9."
     )
     costs: str | None = Field(
         None,
@@ -111,7 +111,7 @@ class DecideSettings(Section):
         description="Share of images whose true class is among the candidates; an image with several candidates, or "
         "none, is one for a person.",
     )
-    familiar: Fraction = Field(
+    review_policy: Fraction = Field(
         0.95, description="Share of validation images that count as like those of training; what lies farther is not."
     )
 

@@ -15,16 +15,16 @@ from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier, outputs_of
 from thaw.classifier.head import Head
 from thaw.classifier.outputs import LabelledOutputs
-from thaw.classifier.review import MOST_KEPT
+from thaw.classifier.review import MAX_TRAIN_FEATURES
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.data.prepare import Prepared, prepare
 from thaw.device import choose_device, describe_machine
 from thaw.evaluation.evaluate import LARGEST_GAP, gap_to_files, groups_among
-from thaw.evaluation.finalize import Sets, outputs_of_rows, settle
+from thaw.evaluation.finalize import SplitOutputs, finalize, outputs_of_rows
 from thaw.evaluation.records import write_records
-from thaw.evaluation.thresholds import check_wishes
-from thaw.features.extract import Shelf
+from thaw.evaluation.thresholds import check_requirements
+from thaw.features.extract import FeatureCache
 from thaw.planning.backbone_choice import choose_backbone
 from thaw.planning.costs import GIB, Forecast
 from thaw.planning.plan import Plan, plan_run
@@ -38,9 +38,9 @@ from thaw.terminal import results, run_summary
 from thaw.terminal.epochs import EpochTable
 from thaw.training import checkpoint
 from thaw.training.fit import FitCallbacks, FitSettings, PhaseSources, fit, outputs_at
-from thaw.training.gain import worth_of
+from thaw.training.gain import phase_gains
 from thaw.training.history import EpochRecord, best_index
-from thaw.training.loggers import check_loggers, figures_of, open_loggers
+from thaw.training.loggers import check_loggers, logged_values, open_loggers
 from thaw.training.loss import balanced_weights
 from thaw.training.phases import PhaseReader, phase_inputs
 
@@ -48,7 +48,7 @@ GOLDEN_IMAGES = 8
 
 
 @dataclass(frozen=True)
-class Run:
+class Trial:
     """A run that is about to train: where it writes, what was decided, and on what."""
 
     folder: RunFolder
@@ -61,7 +61,7 @@ class Run:
 class Stopwatch:
     """Seconds of looking at images and of training each phase, told apart by when a phase asks for its inputs."""
 
-    looking: float = 0.0
+    extraction: float = 0.0
     training: dict[int, float] = field(default_factory=dict)
     _phase: int | None = None
     _since: float = 0.0
@@ -74,7 +74,7 @@ class Stopwatch:
             started = time.perf_counter()
             sources = sources_of(index)
             self._phase, self._since = index, time.perf_counter()
-            self.looking += self._since - started
+            self.extraction += self._since - started
             return sources
 
         return timed
@@ -86,17 +86,17 @@ class Stopwatch:
         self._phase = None
 
 
-def train_once(dataset: Dataset, asked: Recipe | None, runs: Path, reporter: Reporter, resume: bool = False) -> Run:
+def train_once(dataset: Dataset, asked: Recipe | None, runs: Path, reporter: Reporter, resume: bool = False) -> Trial:
     """One run from its first image to its bundle."""
     started = time.perf_counter()
     this = begin(dataset, asked, runs, resume, reporter)
-    reader = reader_of(this, reporter)
+    reader = make_phase_reader(this, reporter)
     records, stopwatch = train(this, reader, reporter)
     finish(this, reader, records, stopwatch, started, reporter)
     return this
 
 
-def begin(dataset: Dataset, asked: Recipe | None, runs: Path, resume: bool, reporter: Reporter) -> Run:
+def begin(dataset: Dataset, asked: Recipe | None, runs: Path, resume: bool, reporter: Reporter) -> Trial:
     """A new run that is planned, or the newest unfinished one under `runs` as it stands."""
     folder = RunFolder.latest_unfinished(runs) if resume else None
     saved = folder.read_plan() if folder else None
@@ -115,12 +115,12 @@ def begin(dataset: Dataset, asked: Recipe | None, runs: Path, resume: bool, repo
         reporter.say(f"resuming {folder.path}")
     else:
         check_loggers(asked.loggers)
-        check_wishes(asked.decide, dataset.classes)
+        check_requirements(asked.decide, dataset.classes)
         decided, prepared, classifier = decide(dataset, asked, previous, reporter)
         folder, recipe = folder or RunFolder.create(runs), decided.recipe
         _write_plan(asked, decided, prepared, folder)
     classifier.to(device)
-    return Run(folder, recipe, prepared, classifier)
+    return Trial(folder, recipe, prepared, classifier)
 
 
 def decide(
@@ -148,7 +148,7 @@ def prepare_run(
     return prepared, Classifier(backbone, head, manifest.classes, manifest.task, recipe.decode)
 
 
-def reader_of(run: Run, reporter: Reporter) -> PhaseReader:
+def make_phase_reader(run: Trial, reporter: Reporter) -> PhaseReader:
     """What gives each phase of a run its inputs."""
     recipe = run.recipe
     assert recipe.stored_as != "auto" and recipe.cache_gb is not None
@@ -160,14 +160,14 @@ def reader_of(run: Run, reporter: Reporter) -> PhaseReader:
         train=run.prepared.rows("train"),
         val=run.prepared.rows("val"),
         test=run.prepared.rows("test"),
-        shelf=Shelf(cache_folder(), recipe.stored_as, int(recipe.cache_gb * GIB)),
+        feature_cache=FeatureCache(cache_folder(), recipe.stored_as, int(recipe.cache_gb * GIB)),
         seed=derive_seed(recipe.seed, "views"),
         device=run.classifier.device,
         bar=reporter.bar,
     )
 
 
-def train(run: Run, reader: PhaseReader, reporter: Reporter) -> tuple[tuple[EpochRecord, ...], Stopwatch]:
+def train(run: Trial, reader: PhaseReader, reporter: Reporter) -> tuple[tuple[EpochRecord, ...], Stopwatch]:
     """Train every phase that is worth it; gives the records of all epochs and the time that this call took."""
     recipe, classifier, stopwatch = run.recipe, run.classifier, Stopwatch()
     weights = None
@@ -197,16 +197,16 @@ def train(run: Run, reader: PhaseReader, reporter: Reporter) -> tuple[tuple[Epoc
     progress = fit(classifier, recipe.phases, sources_of, settings, FitCallbacks(on_epoch, reporter.say))
     stopwatch.stop()
     best = best_index(progress.records, settings.monitor)
-    loggers.finish(figures_of(progress.records[best]) if best is not None else {})
+    loggers.finish(logged_values(progress.records[best]) if best is not None else {})
     reporter.say(run_summary.best_line(progress.records, settings.monitor))
-    run_summary.show_worth(
-        worth_of(progress.records, settings.monitor, settings.val_images), settings.monitor, reporter
+    run_summary.show_gains(
+        phase_gains(progress.records, settings.monitor, settings.val_images), settings.monitor, reporter
     )
     return progress.records, stopwatch
 
 
 def finish(
-    run: Run,
+    run: Trial,
     reader: PhaseReader,
     records: Sequence[EpochRecord],
     stopwatch: Stopwatch,
@@ -219,11 +219,11 @@ def finish(
     chosen = np.linspace(0, len(val) - 1, min(GOLDEN_IMAGES, len(val))).astype(int)
     golden = [manifest.file(int(row)) for row in val[chosen]]
     outputs = _outputs(run, reader, {record.phase for record in records}, chosen, golden, reporter)
-    settled = settle(classifier, outputs, run.recipe.decide, run.recipe.seed)
-    for line in settled.unmet:
+    finalized = finalize(classifier, outputs, run.recipe.decide, run.recipe.seed)
+    for line in finalized.unmet:
         reporter.say(line)
-    write_records(classifier, manifest, settled.sets, run.folder.predictions)
-    evaluations = settled.evaluations
+    write_records(classifier, manifest, finalized.sets, run.folder.predictions)
+    evaluations = finalized.evaluations
     card = model_card.write(classifier, run.recipe, manifest, evaluations)
     if not run.folder.model.exists():
         write_bundle(classifier, run.folder.model, golden, card)
@@ -231,8 +231,8 @@ def finish(
     names = [phase.name for phase in run.recipe.phases]
     spent = run_summary.Spent(
         seconds=time.perf_counter() - started,
-        look=stopwatch.looking,
-        looks=reader.looks(stopwatch.training),
+        extraction=stopwatch.extraction,
+        extraction_passes=reader.extraction_passes(stopwatch.training),
         phases=tuple((index, names[index], seconds) for index, seconds in stopwatch.training.items()),
         epochs=tuple(sum(record.phase == name for record in records) for name in names),
     )
@@ -240,7 +240,7 @@ def finish(
     run.folder.write_evaluation(
         {
             **{split: result.to_json() for split, result in evaluations.items()},
-            "calibration": asdict(settled.calibration),
+            "calibration": asdict(finalized.calibration),
             "decision": classifier.decision.to_json(),
         }
     )
@@ -249,7 +249,7 @@ def finish(
     _write_page(run, reporter)
 
 
-def _write_page(run: Run, reporter: Reporter) -> None:
+def _write_page(run: Trial, reporter: Reporter) -> None:
     """Leave report.html; whatever is wrong with it, the run is finished and stays so."""
     try:
         page.write_page(run.folder, run.classifier, reporter)
@@ -283,13 +283,13 @@ def _write_plan(asked: Recipe, decided: Plan, prepared: Prepared, folder: RunFol
 
 
 def _outputs(
-    run: Run, reader: PhaseReader, trained: set[str], chosen: np.ndarray, golden: Sequence[Path], reporter: Reporter
-) -> Sets:
+    run: Trial, reader: PhaseReader, trained: set[str], chosen: np.ndarray, golden: Sequence[Path], reporter: Reporter
+) -> SplitOutputs:
     """What the classifier makes of every image: from stored features where they give what the bundle would give."""
     prepared, classifier = run.prepared, run.classifier
     manifest = prepared.manifest
     splits = [split for split in ("val", "test") if len(manifest.indices(split))]
-    groups = {split: groups_among(manifest, manifest.indices(split), prepared.alike) for split in splits}
+    groups = {split: groups_among(manifest, manifest.indices(split), prepared.duplicates) for split in splits}
 
     def seen(split: str, rows: np.ndarray) -> LabelledOutputs:
         return outputs_of_rows(classifier, manifest, prepared.pixels, rows, reporter.bar(f"evaluate {split}"))
@@ -307,9 +307,9 @@ def _outputs(
                 f"evaluated from stored features; on {len(golden)} golden images they give what the bundle gives to "
                 f"within {gap:.2g} of probability"
             )
-            return Sets(train, rows, stored, groups)
+            return SplitOutputs(train, rows, stored, groups)
         reporter.say(f"stored features are off by {gap:.2g} of probability: evaluating from the images instead")
     else:
-        rows = rows[np.linspace(0, len(rows) - 1, min(MOST_KEPT, len(rows))).astype(int)]
+        rows = rows[np.linspace(0, len(rows) - 1, min(MAX_TRAIN_FEATURES, len(rows))).astype(int)]
         train = seen("train", rows)
-    return Sets(train, rows, {split: seen(split, manifest.indices(split)) for split in splits}, groups)
+    return SplitOutputs(train, rows, {split: seen(split, manifest.indices(split)) for split in splits}, groups)

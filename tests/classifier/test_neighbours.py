@@ -12,20 +12,20 @@ from thaw.classifier.neighbours import nearest
 @settings(max_examples=50)
 def test_the_nearest_are_those_of_the_whole_table(queries: int, rows: int, width: int, k: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    features, bank = rng.normal(size=(queries, width)), rng.normal(size=(rows, width))
+    features, train_features = rng.normal(size=(queries, width)), rng.normal(size=(rows, width))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neighbours, "_QUERIES", 7)
         patch.setattr(neighbours, "_BANK", 5)
-        indices, similarities = nearest(features, bank, k)
-    table = cosine_similarity(features, bank)
+        indices, similarities = nearest(features, train_features, k)
+    table = cosine_similarity(features, train_features)
     best = -np.sort(-table, axis=1)[:, :k]
     np.testing.assert_allclose(similarities, best, atol=1e-5)
     np.testing.assert_allclose(np.take_along_axis(table, indices, axis=1), best, atol=1e-5)
 
 
 def test_length_does_not_count_and_the_first_of_equals_comes_first() -> None:
-    bank = np.array([[0, 2], [3, 0], [30, 0], [0, 0], [-1, 0]], dtype=np.float16)
-    indices, similarities = nearest(np.array([[0.5, 0.0]], dtype=np.float32), bank, 5)
+    train_features = np.array([[0, 2], [3, 0], [30, 0], [0, 0], [-1, 0]], dtype=np.float16)
+    indices, similarities = nearest(np.array([[0.5, 0.0]], dtype=np.float32), train_features, 5)
     assert indices.tolist() == [[1, 2, 0, 3, 4]]
     assert similarities.tolist() == [[1, 1, 0, 0, -1]]
 

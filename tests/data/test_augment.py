@@ -221,11 +221,11 @@ def test_contrast_scales_the_distance_from_the_mean() -> None:
 @given(seed=seeds)
 def test_brightness_mixes_in_white_or_black_and_keeps_what_is_dark_or_bright_apart(seed: int) -> None:
     pixels, dim = stored(), Augmentation(brightness=0.2)
-    share = Change.draw(dim, seed, 0, 0).brightness
+    fraction = Change.draw(dim, seed, 0, 0).brightness
     drawn, plain = view(pixels, SPEC, dim, seed, 0, 0), SPEC.crop(pixels)
-    expected = plain + share * (255.0 - plain) if share > 0 else plain * (1 + share)
+    expected = plain + fraction * (255.0 - plain) if fraction > 0 else plain * (1 + fraction)
     assert np.abs(drawn - expected).max() <= 0.5
-    table = replace(STILL, brightness=share).table(128.0).astype(int)
+    table = replace(STILL, brightness=fraction).table(128.0).astype(int)
     assert min(table[20] - table[0], table[255] - table[235]) >= 0.8 * 20 - 1
 
 

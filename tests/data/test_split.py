@@ -77,14 +77,14 @@ def test_every_image_gets_a_split_and_nothing_else_changes() -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     counts=st.lists(st.integers(4, 80), min_size=3, max_size=3),
-    share=st.sampled_from([0.1, 0.15, 0.2, 0.3]),
+    fraction=st.sampled_from([0.1, 0.15, 0.2, 0.3]),
     seed=st.integers(0, 1000),
 )
-def test_each_class_is_divided_by_the_shares(counts: list[int], share: float, seed: int) -> None:
+def test_each_class_is_divided_by_the_shares(counts: list[int], fraction: float, seed: int) -> None:
     rows = [row for name, count in zip(CLASSES, counts, strict=True) for row in images(name, count)]
-    divided = assign(manifest(rows), SplitSettings(val=share, test=share, seed=seed)).manifest
+    divided = assign(manifest(rows), SplitSettings(val=fraction, test=fraction, seed=seed)).manifest
     for name, count in zip(CLASSES, counts, strict=True):
-        found, quota = divided.counts()[name], share * count
+        found, quota = divided.counts()[name], fraction * count
         assert sum(found.values()) == count
         assert all(found[split] >= least for split, least in MIN_UNITS.items())
         assert all(abs(found[split] - quota) <= max(1.0, quota / 3) for split in ("val", "test"))
@@ -393,13 +393,13 @@ def test_a_leak_between_a_given_test_and_the_rest_is_noted_without_validation_to
 
 def test_near_duplicates_stay_together() -> None:
     rows = many()
-    alike = [(number, number + 1) for number in range(0, 40, 2)] + [(200, 210), (210, 220)]
-    divided = assign(manifest(rows), USUAL, alike=alike).manifest.column("split")
-    assert all(divided[one] == divided[other] for one, other in alike)
+    duplicates = [(number, number + 1) for number in range(0, 40, 2)] + [(200, 210), (210, 220)]
+    divided = assign(manifest(rows), USUAL, duplicates=duplicates).manifest.column("split")
+    assert all(divided[one] == divided[other] for one, other in duplicates)
     assert set(divided) == set(SPLITS)
 
 
 def test_near_duplicates_across_given_splits_are_noted() -> None:
     rows = [*images("a", 6, split="train"), *images("a", 4, 6, split="val"), *images("b", 4, split="train")]
-    result = assign(manifest([*rows, *images("b", 3, 4, split="val")]), USUAL, alike=[(0, 6), (1, 7), (2, 3)])
+    result = assign(manifest([*rows, *images("b", 3, 4, split="val")]), USUAL, duplicates=[(0, 6), (1, 7), (2, 3)])
     assert "leak: 2 near-duplicates in train and val" in result.notes

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thaw.classifier.decision import Decision
-from thaw.evaluation.calibration import cool, fit_temperature, reliability
+from thaw.evaluation.calibration import apply_temperature, fit_temperature, reliability
 from thaw.evaluation.metrics import Scored
 from thaw.recipe import Task
 
@@ -27,7 +27,7 @@ def honest(task: Task, seed: int = 0, count: int = 3000) -> tuple[np.ndarray, np
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
 def test_the_temperature_that_was_put_in_is_found(task: Task, temperature: float) -> None:
     probabilities, truth = honest(task)
-    assert fit_temperature(cool(probabilities, 1 / temperature, task), truth, task) == pytest.approx(
+    assert fit_temperature(apply_temperature(probabilities, 1 / temperature, task), truth, task) == pytest.approx(
         temperature, rel=0.1
     )
 
@@ -36,18 +36,18 @@ def test_the_temperature_that_was_put_in_is_found(task: Task, temperature: float
 @given(st.integers(0, 500), st.sampled_from(TASKS), st.floats(0.3, 10))
 def test_cooling_keeps_every_order_and_is_undone_by_its_inverse(seed: int, task: Task, temperature: float) -> None:
     probabilities, _ = honest(task, seed, 20)
-    cooled = cool(probabilities, temperature, task)
-    assert (cooled.argsort(axis=1) == probabilities.argsort(axis=1)).all()
-    assert np.allclose(cool(cooled, 1 / temperature, task), probabilities, atol=1e-3)
+    scaled = apply_temperature(probabilities, temperature, task)
+    assert (scaled.argsort(axis=1) == probabilities.argsort(axis=1)).all()
+    assert np.allclose(apply_temperature(scaled, 1 / temperature, task), probabilities, atol=1e-3)
     if task != "multilabel":
-        assert np.allclose(cooled.sum(axis=1), 1.0)
+        assert np.allclose(scaled.sum(axis=1), 1.0)
 
 
 def test_a_few_images_that_are_all_right_do_not_ask_for_certainty() -> None:
     truth = np.eye(3, dtype=bool)[[0, 1, 2] * 4]
     probabilities = truth * 0.7 + 0.1
-    cooled = cool(probabilities, fit_temperature(probabilities, truth, "multiclass"), "multiclass")
-    assert 0.8 < cooled.max() < 0.99
+    scaled = apply_temperature(probabilities, fit_temperature(probabilities, truth, "multiclass"), "multiclass")
+    assert 0.8 < scaled.max() < 0.99
 
 
 def test_bins_hold_every_answer_once() -> None:

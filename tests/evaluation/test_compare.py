@@ -21,7 +21,9 @@ def records(count: int, right: float, seed: int, classes: tuple[str, ...] = CLAS
     truth = labels[:, None] == np.arange(2)
     scored = Scored("binary", probabilities, truth, Decision().labels(probabilities, "binary"))
     paths, nobody = tuple(f"{index}.png" for index in range(count)), np.zeros(count, bool)
-    return Records(paths, classes, scored, ((),) * count, unsure=nobody, unlike=nobody, distance=np.zeros(count))
+    return Records(
+        paths, classes, scored, ((),) * count, ambiguous=nobody, out_of_distribution=nobody, distance=np.zeros(count)
+    )
 
 
 def test_a_better_run_is_told_from_a_worse_one() -> None:

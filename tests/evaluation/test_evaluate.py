@@ -17,9 +17,9 @@ def test_the_interval_is_wilson_s() -> None:
 
 
 @given(st.integers(1, 2000), st.floats(0, 1))
-def test_the_interval_holds_the_share_and_stays_within_0_and_1(count: int, share: float) -> None:
-    low, high = wilson(share, count)
-    assert 0 <= low <= share + 1e-9 and share - 1e-9 <= high <= 1
+def test_the_interval_holds_the_share_and_stays_within_0_and_1(count: int, fraction: float) -> None:
+    low, high = wilson(fraction, count)
+    assert 0 <= low <= fraction + 1e-9 and fraction - 1e-9 <= high <= 1
 
 
 def test_confusion_and_classes_agree_with_the_accuracy(trained: RunFolder, images: Path) -> None:
@@ -30,7 +30,7 @@ def test_confusion_and_classes_agree_with_the_accuracy(trained: RunFolder, image
     assert [item.name for item in result.per_class] == list(classifier.classes)
     for index, item in enumerate(result.per_class):
         assert item.images == sum(result.confusion[index]) == 12
-        assert item.figures.recall and item.figures.recall.value == pytest.approx(result.confusion[index][index] / 12)
+        assert item.metrics.recall and item.metrics.recall.value == pytest.approx(result.confusion[index][index] / 12)
 
 
 def test_a_set_that_lacks_a_class_keeps_the_order_of_the_classifier(

@@ -136,13 +136,13 @@ def test_weights_gradients_and_modes_stay_as_they_are(cut: str | None) -> None:
     classifier.train()
     modes = {name: module.training for name, module in classifier.named_modules()}
     assert set(modes.values()) == {True, False}
-    learning = {name: value.requires_grad for name, value in classifier.named_parameters()}
+    state = {name: value.requires_grad for name, value in classifier.named_parameters()}
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
     with torch.no_grad():
         class_maps(classifier, noise(2), [0, 1], cut)
         randomised_agreement(classifier, noise(2), [0, 1])
     assert {name: module.training for name, module in classifier.named_modules()} == modes
-    assert {name: value.requires_grad for name, value in classifier.named_parameters()} == learning
+    assert {name: value.requires_grad for name, value in classifier.named_parameters()} == state
     assert all(value.grad is None for value in classifier.parameters())
     assert all(torch.equal(value, before[name]) for name, value in classifier.state_dict().items())
     assert not any(module._forward_hooks for module in classifier.modules())

@@ -35,9 +35,13 @@ def test_a_decision_and_borders_travel_with_the_bundle(images: Path, quick: Reci
     run = RunFolder(tmp_path / "runs" / "train-1")
     again = load(run.path)
     assert again.decision == classifier.decision and "recall of scratch" in again.decision.reason
-    assert again.familiar and classifier.familiar and again.familiar.farthest == classifier.familiar.farthest
+    assert (
+        again.review_policy
+        and classifier.review_policy
+        and again.review_policy.max_distance == classifier.review_policy.max_distance
+    )
     found = evaluate(again, Dataset.open(images))
-    assert found.for_a_person and found.outcomes[0].class_name == "scratch"
+    assert found.review and found.thresholds[0].class_name == "scratch"
     val = read_records(run.predictions, "val").scored
     index = again.classes.index("scratch")
     assert val.predicted[val.truth[:, index], index].all()
@@ -47,14 +51,14 @@ def test_a_bundle_without_decision_and_borders_gives_the_most_likely_class(
     trained: RunFolder, images: Path, tmp_path: Path
 ) -> None:
     classifier = load(trained.path)
-    classifier.familiar = None
+    classifier.review_policy = None
     write_bundle(classifier, tmp_path / "plain")
     config = json.loads((tmp_path / "plain" / "config.json").read_text())
-    assert config["thaw"]["familiar"] is None and not (tmp_path / "plain" / "familiar.safetensors").exists()
+    assert config["thaw"]["review"] is None and not (tmp_path / "plain" / "review.safetensors").exists()
     plain = read_bundle(tmp_path / "plain")
     (row,) = thaw.predict(plain, [next(images.rglob("*.png"))])
     assert row.label == plain.classes[int(np.argmax(row.probabilities))] and not row.review
-    assert evaluate(plain, Dataset.open(images)).for_a_person is None
+    assert evaluate(plain, Dataset.open(images)).review is None
 
 
 def test_a_wish_for_a_class_that_is_not_there_is_told_before_training(

@@ -18,9 +18,9 @@ def manifest(trained: RunFolder) -> Manifest:
 
 
 def test_every_image_is_tested_once_and_what_belongs_together_stays_together(manifest: Manifest) -> None:
-    rows, alike = np.arange(len(manifest)), ((0, 20), (20, 30))
-    groups, tested = groups_of(manifest, rows, list(alike)), []
-    for train, test in fold_rows(manifest, rows, alike, 4, seed=0):
+    rows, duplicates = np.arange(len(manifest)), ((0, 20), (20, 30))
+    groups, tested = groups_of(manifest, rows, list(duplicates)), []
+    for train, test in fold_rows(manifest, rows, duplicates, 4, seed=0):
         tested += test.tolist()
         assert not set(groups[train]) & set(groups[test])
     assert sorted(tested) == rows.tolist()

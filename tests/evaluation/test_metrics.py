@@ -6,7 +6,7 @@ from sklearn import metrics as sk
 
 from thaw.classifier.decision import Decision
 from thaw.classifier.metrics import measure, wilson
-from thaw.evaluation.metrics import Scored, calibration_error, overall, per_class, share
+from thaw.evaluation.metrics import Scored, calibration_error, fraction, overall, per_class
 from thaw.recipe import Task
 
 
@@ -108,6 +108,6 @@ def test_calibration_error_is_none_for_honest_and_large_for_boastful_probabiliti
 
 
 def test_a_share_of_nothing_is_unknown() -> None:
-    assert share(np.zeros(0, bool)) is None
-    half = share(np.array([True, False]))
+    assert fraction(np.zeros(0, bool)) is None
+    half = fraction(np.array([True, False]))
     assert half and half.value == 0.5 and half.low < 0.2

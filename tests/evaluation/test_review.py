@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thaw.classifier.decision import Decision
-from thaw.classifier.review import MOST_KEPT
+from thaw.classifier.review import MAX_TRAIN_FEATURES
 from thaw.evaluation.metrics import Scored
-from thaw.evaluation.review import conformal, for_a_person, learn_familiar
+from thaw.evaluation.review import conformal, fit_review_policy, review_rates
 from thaw.recipe import DecideSettings
 
 
@@ -36,35 +36,35 @@ def test_few_validation_images_give_no_border() -> None:
 
 
 def test_new_images_are_covered_and_called_familiar_as_often_as_was_asked() -> None:
-    covered, unlike = [], []
+    covered, out_of_distribution = [], []
     for seed in range(20):
         train, labels = clouds(300, seed)
         val, val_labels = clouds(300, seed + 100)
         test, test_labels = clouds(300, seed + 200)
-        asked = DecideSettings(coverage=0.9, familiar=0.95)
-        familiar = learn_familiar(train, labels, val, scored(val_labels, seed + 300), asked, seed)
+        asked = DecideSettings(coverage=0.9, review_policy=0.95)
+        review_policy = fit_review_policy(train, labels, val, scored(val_labels, seed + 300), asked, seed)
         new = scored(test_labels, seed + 400)
-        person = for_a_person(familiar, familiar.is_unlike(test), new)
-        assert person.covered and person.unlike
+        person = review_rates(review_policy, review_policy.is_out_of_distribution(test), new)
+        assert person.covered and person.out_of_distribution
         covered.append(person.covered.value)
-        unlike.append(person.unlike.value)
+        out_of_distribution.append(person.out_of_distribution.value)
     assert np.mean(covered) == pytest.approx(0.9, abs=0.02)
-    assert np.mean(unlike) == pytest.approx(0.05, abs=0.02)
+    assert np.mean(out_of_distribution) == pytest.approx(0.05, abs=0.02)
 
 
 def test_a_class_that_was_never_seen_is_unlike() -> None:
     train, labels = clouds(600, 0)
     val, val_labels = clouds(200, 1)
-    familiar = learn_familiar(train, labels, val, scored(val_labels, 2), DecideSettings(), 0)
+    review_policy = fit_review_policy(train, labels, val, scored(val_labels, 2), DecideSettings(), 0)
     strange, _ = clouds(200, 3, centres=(9,))
-    assert familiar.is_unlike(strange).mean() > 0.9
+    assert review_policy.is_out_of_distribution(strange).mean() > 0.9
 
 
 def test_a_bundle_remembers_no_more_than_it_should_and_every_class() -> None:
     train, labels = clouds(5000, 0)
     labels[:4900] = 0
     labels[4900:4950], labels[4950:] = 1, 2
-    familiar = learn_familiar(train, labels, train[:50], scored(labels[:50], 0), DecideSettings(), 0)
-    assert len(familiar.bank) <= MOST_KEPT
+    review_policy = fit_review_policy(train, labels, train[:50], scored(labels[:50], 0), DecideSettings(), 0)
+    assert len(review_policy.train_features) <= MAX_TRAIN_FEATURES
     rare = train[4900:] / np.linalg.norm(train[4900:], axis=1, keepdims=True)
-    assert (familiar.distances(rare) < 0.5).all()
+    assert (review_policy.distances(rare) < 0.5).all()

@@ -9,8 +9,8 @@ from thaw.evaluation.test_time_options import try_options
 from thaw.features.engines import REFERENCE
 from thaw.pipeline import load
 from thaw.pipeline import try_options as offer
-from thaw.prediction.job import Asked, write_predictions
-from thaw.prediction.predictor import Predictor, looking_at
+from thaw.prediction.job import PredictJob, write_predictions
+from thaw.prediction.predictor import Predictor, at_image_size
 from thaw.progress import NullReporter
 from thaw.run_folder import RunFolder
 
@@ -47,7 +47,7 @@ def test_predictions_of_another_way_are_other_ones(
     tables = []
     for number, more in enumerate(({}, way)):
         out = tmp_path / f"{number}.csv"
-        asked = Asked((images,), out, engine=REFERENCE, **more)  # type: ignore[arg-type]
+        asked = PredictJob((images,), out, engine=REFERENCE, **more)  # type: ignore[arg-type]
         write_predictions(load(trained.path), "bundle", asked, own_cache, NullReporter())
         tables.append([float(row["p_ok"]) for row in csv.DictReader(out.read_text().splitlines())])
     assert len(tables[0]) == len(tables[1]) == 36 and tables[0] != tables[1]
@@ -55,7 +55,7 @@ def test_predictions_of_another_way_are_other_ones(
 
 def test_another_size_is_left_when_the_block_ends(trained: RunFolder) -> None:
     classifier = load(trained.path)
-    with pytest.raises(ZeroDivisionError), looking_at(classifier, 128):
+    with pytest.raises(ZeroDivisionError), at_image_size(classifier, 128):
         assert classifier.backbone.facts.pixels.size == 128
         raise ZeroDivisionError
     assert classifier.backbone.facts.pixels.size == 64

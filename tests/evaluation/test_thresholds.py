@@ -7,11 +7,11 @@ from thaw.classifier.decision import Decision
 from thaw.errors import RecipeError
 from thaw.evaluation.metrics import Scored
 from thaw.evaluation.thresholds import (
-    check_wishes,
+    check_requirements,
     decide,
-    outcomes,
     threshold_for_precision,
     threshold_for_recall,
+    threshold_results,
 )
 from thaw.recipe import DecideSettings
 
@@ -61,8 +61,8 @@ def test_a_threshold_is_asked_for_by_class_and_changes_the_labels() -> None:
     truth = np.stack([~defective, defective], axis=1)
     scored = Scored("binary", probabilities, truth, Decision().labels(probabilities, "binary"))
     decision = decide(DecideSettings(recall="bad=0.99"), ("good", "bad"), scored).decision
-    (found,) = outcomes(decision, ("good", "bad"), scored)
-    assert found.recall and found.recall.value >= 0.99 and found.false_alarms
+    (found,) = threshold_results(decision, ("good", "bad"), scored)
+    assert found.recall and found.recall.value >= 0.99 and found.false_positive_rate
     plain = scored.predicted[:, 1]
     assert decision.labels(probabilities, "binary")[:, 1].sum() > plain.sum()
     assert Decision.from_json(decision.to_json()) == decision
@@ -84,7 +84,7 @@ def test_costs_move_the_label_to_where_a_mistake_is_cheap() -> None:
 )
 def test_a_wish_that_cannot_be_understood_is_one_sentence(settings: DecideSettings, says: str) -> None:
     with pytest.raises(RecipeError, match=says):
-        check_wishes(settings, ("ok", "crack"))
+        check_requirements(settings, ("ok", "crack"))
 
 
 def test_a_wish_that_validation_cannot_meet_is_said_and_changes_nothing() -> None:

@@ -7,7 +7,7 @@ import torch
 from thaw.backbones.contract import Backbone
 from thaw.backbones.timm_backbone import build
 from thaw.features import probe
-from thaw.features.probe import Probe, Tried, agrees, choose_engine, distance_between
+from thaw.features.probe import EngineChoice, EngineTiming, agrees, choose_engine, distance_between
 from thaw.recipe import Engine, PreprocessingSettings
 
 CPU = torch.device("cpu")
@@ -23,27 +23,27 @@ def pixels(count: int = 4) -> torch.Tensor:
     return torch.randint(0, 256, (count, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def choose(backbone: Backbone, cache: Path, looks: int, wanted: str = "auto") -> Probe:
-    return choose_engine(backbone, CPU, wanted, [3, len(backbone.blocks)], pixels(), looks, cache)  # type: ignore[arg-type]
+def choose(backbone: Backbone, cache: Path, images: int, wanted: str = "auto") -> EngineChoice:
+    return choose_engine(backbone, CPU, wanted, [3, len(backbone.blocks)], pixels(), images, cache)  # type: ignore[arg-type]
 
 
 def test_a_cheap_job_does_not_pay_for_a_probe_nor_decides_for_a_later_one(backbone: Backbone, tmp_path: Path) -> None:
-    cheap = choose(backbone, tmp_path, looks=8)
+    cheap = choose(backbone, tmp_path, images=8)
     assert cheap.engine == "pytorch-fp32" and "too little to look at" in cheap.reason
-    assert "openvino" in choose(backbone, tmp_path, looks=MANY).reason
+    assert "openvino" in choose(backbone, tmp_path, images=MANY).reason
 
 
 def test_the_probe_shows_its_figures_and_is_remembered(backbone: Backbone, tmp_path: Path) -> None:
-    first = choose(backbone, tmp_path, looks=MANY)
+    first = choose(backbone, tmp_path, images=MANY)
     assert first.reason.count("/s") >= 3 and "differs by" in first.reason
     (tried,) = json.loads((tmp_path / "engines.json").read_text()).values()
     assert {item["engine"] for item in tried} >= {"pytorch-fp32", "openvino-fp32", "openvino-bf16"}
-    again = choose(backbone, tmp_path, looks=MANY)
+    again = choose(backbone, tmp_path, images=MANY)
     assert again.engine == first.engine and again.reason == f"remembered from an earlier run: {first.reason}"
 
 
 def test_an_engine_that_was_asked_for_is_taken_and_timed(backbone: Backbone, tmp_path: Path) -> None:
-    asked = choose(backbone, tmp_path, looks=8, wanted="openvino-bf16")
+    asked = choose(backbone, tmp_path, images=8, wanted="openvino-bf16")
     assert asked.engine == "openvino-bf16" and asked.reason == "as asked" and asked.images_per_second > 0
 
 
@@ -51,17 +51,17 @@ def test_what_is_fast_but_wrong_is_refused_and_what_is_hardly_faster_too(
     backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures = {
-        "pytorch-fp32": Tried("pytorch-fp32", 10.0),
-        "openvino-fp32": Tried("openvino-fp32", 100.0, 1e-6),
-        "openvino-bf16": Tried("openvino-bf16", 900.0, 0.031),
+        "pytorch-fp32": EngineTiming("pytorch-fp32", 10.0),
+        "openvino-fp32": EngineTiming("openvino-fp32", 100.0, 1e-6),
+        "openvino-bf16": EngineTiming("openvino-bf16", 900.0, 0.031),
     }
     monkeypatch.setattr(probe, "_try", lambda engine, *_: figures[engine])
-    wrong = choose(backbone, tmp_path / "a", looks=MANY)
+    wrong = choose(backbone, tmp_path / "a", images=MANY)
     assert wrong.engine == "openvino-fp32" and "differs by 3.1%" in wrong.reason and "at most 3%" in wrong.reason
-    figures["openvino-bf16"] = Tried("openvino-bf16", 109.0, 0.001)
-    assert choose(backbone, tmp_path / "b", looks=MANY).engine == "openvino-fp32"
-    figures["openvino-bf16"] = Tried("openvino-bf16", 111.0, 0.029)
-    assert choose(backbone, tmp_path / "c", looks=MANY).engine == "openvino-bf16"
+    figures["openvino-bf16"] = EngineTiming("openvino-bf16", 109.0, 0.001)
+    assert choose(backbone, tmp_path / "b", images=MANY).engine == "openvino-fp32"
+    figures["openvino-bf16"] = EngineTiming("openvino-bf16", 111.0, 0.029)
+    assert choose(backbone, tmp_path / "c", images=MANY).engine == "openvino-bf16"
 
 
 def test_without_openvino_a_long_job_tries_to_compile_and_what_fails_is_a_line_not_a_crash(
@@ -76,7 +76,7 @@ def test_without_openvino_a_long_job_tries_to_compile_and_what_fails_is_a_line_n
 
     monkeypatch.setattr(probe, "make_runner", broken)
     monkeypatch.setattr(probe, "find_spec", lambda name: None)
-    chosen = choose(backbone, tmp_path, looks=MANY)
+    chosen = choose(backbone, tmp_path, images=MANY)
     assert chosen.engine.startswith("pytorch")
     assert "compiled-bf16 fails here (RuntimeError: no C++ compiler)" in chosen.reason
 
@@ -84,8 +84,8 @@ def test_without_openvino_a_long_job_tries_to_compile_and_what_fails_is_a_line_n
 @pytest.mark.parametrize("damage", ["{", "[]", '{"x": 1}'])
 def test_a_damaged_memory_is_probed_anew(damage: str, backbone: Backbone, tmp_path: Path) -> None:
     (tmp_path / "engines.json").write_text(damage)
-    assert not choose(backbone, tmp_path, looks=MANY).reason.startswith("remembered")
-    assert choose(backbone, tmp_path, looks=MANY).reason.startswith("remembered")
+    assert not choose(backbone, tmp_path, images=MANY).reason.startswith("remembered")
+    assert choose(backbone, tmp_path, images=MANY).reason.startswith("remembered")
 
 
 def test_the_distance_is_that_of_the_worst_image_and_infinite_for_nan() -> None:
@@ -93,7 +93,9 @@ def test_the_distance_is_that_of_the_worst_image_and_infinite_for_nan() -> None:
     assert distance_between(reference, reference) == 0.0
     assert distance_between(torch.tensor([[3.0, 4.5], [0.0, 1.2]]), reference) == pytest.approx(0.2)
     assert distance_between(torch.tensor([[3.0, 4.0], [float("nan"), 1.0]]), reference) == float("inf")
-    assert not agrees(Tried("openvino-bf16", 1.0, float("inf"))) and not agrees(Tried("openvino-bf16", problem="x"))
+    assert not agrees(EngineTiming("openvino-bf16", 1.0, float("inf"))) and not agrees(
+        EngineTiming("openvino-bf16", problem="x")
+    )
 
 
 def test_nothing_frozen_needs_no_probe(backbone: Backbone, tmp_path: Path) -> None:

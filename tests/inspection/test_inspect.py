@@ -55,10 +55,10 @@ def test_every_picture_is_counted_or_named_as_unreadable(found: Inspection) -> N
 
 
 def test_copies_are_found_and_told_apart(found: Inspection) -> None:
-    told = {frozenset(paths(found, pair.first, pair.second)): pair.exact for pair in found.twins}
+    told = {frozenset(paths(found, pair.first, pair.second)): pair.exact for pair in found.duplicates}
     assert told[frozenset({"scratch/005.png", "scratch/equal.png"})]
     assert not told[frozenset({"ok/003.png", "stain/mirrored.png"})]
-    assert [paths(found, pair.first, pair.second) for pair in found.contradictions] == [
+    assert [paths(found, pair.first, pair.second) for pair in found.conflicting_labels] == [
         {"ok/003.png", "stain/mirrored.png"}
     ]
 
@@ -91,7 +91,7 @@ def test_page_and_json_are_left_and_ask_for_no_network(found: Inspection, runs: 
     assert "Duplicates under different labels" in page
     written = json.loads((folder / "inspect.json").read_text(encoding="utf-8"))
     assert written["unreadable"][0]["path"] == "stain/torn.png"
-    assert len(written["duplicates"]) == len(found.twins)
+    assert len(written["duplicates"]) == len(found.duplicates)
 
 
 def test_names_of_files_cannot_break_out_of_the_page(tmp_path: Path, images: Path, quick: Recipe) -> None:
@@ -114,7 +114,7 @@ def test_a_split_that_leaks_is_an_alarm_with_its_worth(tmp_path: Path, images: P
     found = inspect(Dataset.open(tmp_path / "table.csv"), quick, tmp_path / "runs", reporter=NullReporter())
     (leak,) = found.leaks
     assert leak.splits == ("train", "test")
-    assert len(leak.twins) == 6
+    assert len(leak.duplicates) == 6
     assert leak.accuracy is not None
     assert leak.accuracy_without is not None
     page = (tmp_path / "runs" / "inspect-1" / "inspect.html").read_text(encoding="utf-8")

@@ -22,9 +22,9 @@ def test_wrong_labels_come_first_and_right_ones_are_left_alone() -> None:
     features.classes[wrong] = (features.classes[wrong] + 1) % 3
     found = probing.probe(features)
     assert found is not None
-    suspects = probing.find_suspects(features, found)
-    assert {item.row - 100 for item in suspects} == set(wrong)
-    assert all(item.rather == (item.given + 2) % 3 for item in suspects)
+    label_errors = probing.find_label_errors(features, found)
+    assert {item.row - 100 for item in label_errors} == set(wrong)
+    assert all(item.suggested == (item.given + 2) % 3 for item in label_errors)
 
 
 def test_copies_never_help_their_own_prediction() -> None:

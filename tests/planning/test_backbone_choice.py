@@ -6,14 +6,14 @@ import pytest
 from thaw.data.dataset import Dataset
 from thaw.errors import RecipeError
 from thaw.planning.backbone_choice import Trial, candidates, choose_backbone, pick
-from thaw.planning.measurements import Decided
+from thaw.planning.measurements import PlannedRecipe
 from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 
 TRIAL = Trial("a", "published", 0.9, 800, 20.0, 10.0, "")
 
 
-def choose(recipe: Recipe, images: Path, cache: Path) -> Decided:
+def choose(recipe: Recipe, images: Path, cache: Path) -> PlannedRecipe:
     return choose_backbone(recipe, Dataset.open(images), None, cache, NullReporter().bar)
 
 
@@ -49,4 +49,4 @@ def test_limits_refuse_and_without_a_candidate_left_the_error_says_what_was_trie
 
 
 def test_a_named_backbone_is_not_tried(images: Path, tmp_path: Path) -> None:
-    assert choose(Recipe(), images, tmp_path) == Decided(Recipe(), ())
+    assert choose(Recipe(), images, tmp_path) == PlannedRecipe(Recipe(), ())

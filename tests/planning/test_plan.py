@@ -5,15 +5,15 @@ import torch
 
 from thaw.backbones.timm_backbone import build
 from thaw.device import DeviceChoice
-from thaw.features.probe import Probe
-from thaw.planning.costs import GIB, Forecast, ThawedProbe
-from thaw.planning.measurements import Choice, Measured, Sizes
+from thaw.features.probe import EngineChoice
+from thaw.planning.costs import GIB, Forecast, StepTimings
+from thaw.planning.measurements import Choice, Measurements, ViewSizes
 from thaw.planning.plan import Plan, make_plan
 from thaw.planning.storing import wanted_views
 from thaw.recipe import AugmentSettings, PreprocessingSettings, Recipe
 from thaw.training.head_solver import PENALTIES
 
-MEASURED = Measured(
+MEASURED = Measurements(
     task="multiclass",
     train_images=1000,
     val_images=200,
@@ -21,10 +21,10 @@ MEASURED = Measured(
     imbalance=1.5,
     facts=build("mobilenetv3_small_050", "random", PreprocessingSettings(), "avg", 0).facts,
     device=DeviceChoice(torch.device("cpu"), "no GPU found; 2 cores"),
-    engine=Probe("openvino-fp32", "the fastest that agrees", 100.0),
-    thawed=ThawedProbe("fp32", "bf16 is no faster", (10_000.0, 500.0)),
+    engine=EngineChoice("openvino-fp32", "the fastest that agrees", 100.0),
+    thawed=StepTimings("fp32", "bf16 is no faster", (10_000.0, 500.0)),
     positions=(12, 8),
-    sizes=(Sizes(2_000, 2_000), Sizes(100_000, 52_000)),
+    sizes=(ViewSizes(2_000, 2_000), ViewSizes(100_000, 52_000)),
     free_bytes=100 * GIB,
 )
 
@@ -108,11 +108,11 @@ def test_no_more_views_than_epochs() -> None:
 
 def test_the_forecast_follows_from_the_rates() -> None:
     plan = make_plan(Recipe().with_settings({"phases.0.solver": "steps"}), MEASURED)
-    assert plan.forecast.look_seconds == pytest.approx((2 * 1000 + 300) / 100)
+    assert plan.forecast.extraction_seconds == pytest.approx((2 * 1000 + 300) / 100)
     head, top = plan.forecast.phase_seconds
     assert head == pytest.approx(20 * (1000 / 10_000 + 200 / 25_000))
     assert top == pytest.approx(20 * (1000 / 500 + 200 / 1250))
-    assert plan.forecast.seconds == pytest.approx(plan.forecast.look_seconds + head + top)
+    assert plan.forecast.seconds == pytest.approx(plan.forecast.extraction_seconds + head + top)
     assert plan.forecast.epoch_seconds == pytest.approx((head / 20, top / 20))
     assert Forecast.from_json(plan.to_json()["predicted"]) == plan.forecast
 
@@ -146,8 +146,8 @@ def test_whole_network_training_reads_fresh_pixels() -> None:
         replace(
             MEASURED,
             positions=(0,),
-            sizes=(Sizes(1, 1),),
-            thawed=ThawedProbe("fp32", "as asked", (10.0,)),
+            sizes=(ViewSizes(1, 1),),
+            thawed=StepTimings("fp32", "as asked", (10.0,)),
         ),
     )
     assert plan.recipe.phases[0].inputs == "fresh" and why(plan, "phases.0.inputs").reason == "nothing is frozen"

@@ -57,16 +57,16 @@ def test_random_weights_are_trained_from_scratch_and_a_wish_is_obeyed() -> None:
 )
 def test_the_top_is_thawed_by_its_share_of_the_work(name: str, cuts: list[str]) -> None:
     backbone = build(name, "random")
-    shares = work_above(backbone)
-    assert shares[0] == pytest.approx(1) and list(shares) == sorted(shares, reverse=True)
+    fractions = work_above(backbone)
+    assert fractions[0] == pytest.approx(1) and list(fractions) == sorted(fractions, reverse=True)
     found = apply_strategy(PRETENDED, "top", "", backbone, 2000)
     head, top, deeper = found.recipe.phases
     assert [top.cut, deeper.cut] == cuts
     assert not head.optional and top.optional and deeper.optional
     assert deeper.lr < top.lr <= head.lr / 10
-    share = dict(zip(backbone.block_names, shares, strict=True))
+    fraction = dict(zip(backbone.block_names, fractions, strict=True))
     stage = next(block.name for block in backbone.blocks if block.stage == top.cut)
-    assert share[stage] <= TOP < DEEPER
+    assert fraction[stage] <= TOP < DEEPER
 
 
 def test_a_network_that_is_no_chain_thaws_as_a_whole() -> None:

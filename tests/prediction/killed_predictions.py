@@ -19,7 +19,7 @@ from typing import Any
 from thaw.bundle import digest_of
 from thaw.pipeline import load
 from thaw.prediction import job as predictions
-from thaw.prediction.job import Asked, write_predictions
+from thaw.prediction.job import PredictJob, write_predictions
 from thaw.progress import NullReporter
 
 
@@ -40,7 +40,7 @@ def watched(counts: list[int], fatal: int | None) -> None:
     os.replace = lambda *arguments: moment(replace, *arguments)
 
 
-def predict(bundle: Path, asked: Asked, fatal: int | None) -> int:
+def predict(bundle: Path, job: PredictJob, fatal: int | None) -> int:
     """Run in a child of its own; gives how it ended: 0, or minus the signal."""
     if child := os.fork():
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -48,33 +48,33 @@ def predict(bundle: Path, asked: Asked, fatal: int | None) -> int:
         counts: list[int] = []
         predictions.BLOCK = predictions.BATCH = 4
         watched(counts, fatal)
-        write_predictions(load(bundle), digest_of(bundle), asked, asked.out.parent, NullReporter())
-        (asked.out.parent / "moments").write_text(str(len(counts)))
+        write_predictions(load(bundle), digest_of(bundle), job, job.out.parent, NullReporter())
+        (job.out.parent / "moments").write_text(str(len(counts)))
         os._exit(0)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
 
 
-def story_of(bundle: Path, asked: Asked, every: int) -> dict[str, object]:
+def story_of(bundle: Path, job: PredictJob, every: int) -> dict[str, object]:
     """Run again and again, each process dying `every` moments after its start, until one ends."""
     deaths = 0
-    asked.out.parent.mkdir(parents=True)
-    while (code := predict(bundle, asked, every)) == -signal.SIGKILL and deaths < 100:
+    job.out.parent.mkdir(parents=True)
+    while (code := predict(bundle, job, every)) == -signal.SIGKILL and deaths < 100:
         deaths += 1
-    left = sorted(file.name for file in asked.out.parent.iterdir() if file.name != "moments")
+    left = sorted(file.name for file in job.out.parent.iterdir() if file.name != "moments")
     return {"every": every, "code": code, "deaths": deaths, "left": left}
 
 
 def main() -> None:
     bundle, images, folder, name, stride = *map(Path, sys.argv[1:4]), sys.argv[4], int(sys.argv[5])
-    whole = Asked((images,), folder / "whole" / name)
+    whole = PredictJob((images,), folder / "whole" / name)
     whole.out.parent.mkdir(parents=True)
     assert predict(bundle, whole, None) == 0
     moments = int((folder / "whole" / "moments").read_text())
     # Below eight moments a process may die again before it comes to a new block, and never end.
     stories = [
-        story_of(bundle, Asked((images,), folder / f"every-{every}" / name), every)
+        story_of(bundle, PredictJob((images,), folder / f"every-{every}" / name), every)
         for every in range(8, moments, stride)
     ]
     print(json.dumps({"moments": moments, "stories": stories}))

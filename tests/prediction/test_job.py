@@ -21,8 +21,8 @@ from thaw.data.layouts import images_under
 from thaw.errors import DataError, RecipeError
 from thaw.pipeline import load
 from thaw.prediction import job as predictions
-from thaw.prediction.job import Asked, Shard, write_predictions
-from thaw.prediction.partial_file import Done, PartialFile
+from thaw.prediction.job import PredictJob, Shard, write_predictions
+from thaw.prediction.partial_file import PartialFile, RowsDone
 from thaw.progress import NullReporter, OnProgress
 from thaw.run_folder import RunFolder
 
@@ -59,9 +59,9 @@ def photos(images: Path, tmp_path: Path) -> Path:
 
 
 def write(
-    classifier: Classifier, asked: Asked, bundle: str = "bundle", reporter: NullReporter | None = None
+    classifier: Classifier, job: PredictJob, bundle: str = "bundle", reporter: NullReporter | None = None
 ) -> tuple[int, int]:
-    return write_predictions(classifier, bundle, asked, asked.places[0].parent / "cache", reporter or NullReporter())
+    return write_predictions(classifier, bundle, job, job.places[0].parent / "cache", reporter or NullReporter())
 
 
 def rows(file: Path) -> list[dict[str, str]]:
@@ -73,31 +73,31 @@ def hidden(folder: Path) -> list[str]:
 
 
 @pytest.fixture
-def cut_short(photos: Path, tmp_path: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> Asked:
+def cut_short(photos: Path, tmp_path: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> PredictJob:
     """A job that died with 24 of 36 rows written, in blocks of 8, and with a torn block behind them."""
     monkeypatch.setattr(predictions, "BLOCK", 8)
-    asked = Asked((photos,), tmp_path / "results.csv")
+    job = PredictJob((photos,), tmp_path / "results.csv")
     with pytest.MonkeyPatch.context() as patch:
         append = PartialFile.append
 
-        def dying(self: PartialFile, block: bytes, done: Done) -> None:
+        def dying(self: PartialFile, block: bytes, done: RowsDone) -> None:
             append(self, block, done)
             if done.rows == 24:
                 raise KeyboardInterrupt
 
         patch.setattr(PartialFile, "append", dying)
         with pytest.raises(KeyboardInterrupt):
-            write(classifier, asked)
+            write(classifier, job)
     with (tmp_path / ".results.csv.partial").open("ab") as stream:
         stream.write(b"photos/torn,o")
-    assert not asked.out.exists()
-    return asked
+    assert not job.out.exists()
+    return job
 
 
 def test_there_is_a_row_for_each_image_in_order_and_a_reason_where_it_has_no_answer(
     classifier: Classifier, photos: Path, tmp_path: Path
 ) -> None:
-    assert write(classifier, Asked((photos,), tmp_path / "a.csv")) == (35, 1)
+    assert write(classifier, PredictJob((photos,), tmp_path / "a.csv")) == (35, 1)
     found = rows(tmp_path / "a.csv")
     assert [row["path"] for row in found] == [str(file) for file in images_under(photos)]
     assert list(found[0]) == [
@@ -118,8 +118,8 @@ def test_there_is_a_row_for_each_image_in_order_and_a_reason_where_it_has_no_ans
 def test_parquet_holds_the_figures_of_csv_and_null_where_there_are_none(
     classifier: Classifier, photos: Path, tmp_path: Path
 ) -> None:
-    write(classifier, Asked((photos,), tmp_path / "a.csv"))
-    assert write(classifier, Asked((photos,), tmp_path / "a.parquet")) == (35, 1)
+    write(classifier, PredictJob((photos,), tmp_path / "a.csv"))
+    assert write(classifier, PredictJob((photos,), tmp_path / "a.parquet")) == (35, 1)
     assert hidden(tmp_path) == []
     table = pq.read_table(tmp_path / "a.parquet")
     for row, twin in zip(table.to_pylist(), rows(tmp_path / "a.csv"), strict=True):
@@ -135,7 +135,7 @@ def test_a_large_parquet_file_has_several_row_groups(
 ) -> None:
     monkeypatch.setattr(predictions, "BLOCK", 8)
     monkeypatch.setattr("thaw.prediction.table.GROUP", 16)
-    write(classifier, Asked((photos,), tmp_path / "a.parquet"))
+    write(classifier, PredictJob((photos,), tmp_path / "a.parquet"))
     file = pq.ParquetFile(tmp_path / "a.parquet")
     assert [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)] == [16, 16, 4]
 
@@ -152,10 +152,10 @@ def test_shards_take_every_image_exactly_once(total: int, count: int) -> None:
 def test_the_tables_of_all_shards_together_are_the_table(
     count: int, classifier: Classifier, photos: Path, tmp_path: Path
 ) -> None:
-    write(classifier, Asked((photos,), tmp_path / "whole.csv"))
+    write(classifier, PredictJob((photos,), tmp_path / "whole.csv"))
     parts = []
     for index in range(1, count + 1):
-        write(classifier, Asked((photos,), tmp_path / f"{index}.csv", Shard(index, count)))
+        write(classifier, PredictJob((photos,), tmp_path / f"{index}.csv", Shard(index, count)))
         parts.append(rows(tmp_path / f"{index}.csv"))
         assert (tmp_path / f"{index}.csv").read_text().startswith("path,status")
     together = {row["path"]: row for part in parts for row in part}
@@ -207,18 +207,18 @@ def test_the_command_itself_goes_on_after_kills_from_outside(trained: RunFolder,
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes() and not hidden(tmp_path)
 
 
-def test_a_job_that_goes_on_says_so_and_counts_all_of_its_rows(cut_short: Asked, classifier: Classifier) -> None:
+def test_a_job_that_goes_on_says_so_and_counts_all_of_its_rows(cut_short: PredictJob, classifier: Classifier) -> None:
     listener = Listener()
     assert write(classifier, cut_short, reporter=listener) == (35, 1)
     assert listener.lines[0] == f"{cut_short.out}: going on after 24 of 36 images"
     assert listener.lines[1].startswith("engine pytorch-fp32 on cpu: with which this file was begun")
     assert listener.moves[0] == (24, 36) and listener.moves[-1] == (36, 36)
     whole = cut_short.out.with_name("whole.csv")
-    write(classifier, Asked(cut_short.places, whole))
+    write(classifier, PredictJob(cut_short.places, whole))
     assert cut_short.out.read_bytes() == whole.read_bytes() and not hidden(cut_short.out.parent)
 
 
-def test_what_is_left_is_computed_by_the_engine_that_began(cut_short: Asked, classifier: Classifier) -> None:
+def test_what_is_left_is_computed_by_the_engine_that_began(cut_short: PredictJob, classifier: Classifier) -> None:
     record = cut_short.out.with_name(".results.csv.partial.json")
     record.write_text(record.read_text().replace('"pytorch-fp32"', '"openvino-fp32"'))
     listener = Listener()
@@ -226,35 +226,37 @@ def test_what_is_left_is_computed_by_the_engine_that_began(cut_short: Asked, cla
     assert "engine openvino-fp32 on cpu: with which this file was begun" in listener.lines
 
 
-def test_rows_of_another_job_are_never_mixed_in(cut_short: Asked, classifier: Classifier) -> None:
+def test_rows_of_another_job_are_never_mixed_in(cut_short: PredictJob, classifier: Classifier) -> None:
     partial = cut_short.out.with_name(".results.csv.partial")
     before = partial.read_bytes()
     others = {
-        "shard, engine": Asked(cut_short.places, cut_short.out, Shard(1, 2), "openvino-fp32"),
-        "images": Asked((cut_short.places[0] / "ok",), cut_short.out),
+        "shard, engine": PredictJob(cut_short.places, cut_short.out, Shard(1, 2), "openvino-fp32"),
+        "images": PredictJob((cut_short.places[0] / "ok",), cut_short.out),
     }
-    for what, asked in others.items():
+    for what, job in others.items():
         with pytest.raises(DataError, match=rf"24 rows of another job \({what} differ\)"):
-            write(classifier, asked)
+            write(classifier, job)
     with pytest.raises(DataError, match=r"\(bundle differ\)"):
         write(classifier, cut_short, bundle="another")
     assert partial.read_bytes() == before
     assert write(classifier, cut_short) == (35, 1)
 
 
-def test_images_that_came_or_went_among_those_with_rows_are_noticed(cut_short: Asked, classifier: Classifier) -> None:
+def test_images_that_came_or_went_among_those_with_rows_are_noticed(
+    cut_short: PredictJob, classifier: Classifier
+) -> None:
     (cut_short.places[0] / "ok" / "000.png").rename(cut_short.places[0] / "ok" / "new.png")
     with pytest.raises(DataError, match="added, removed or renamed among the 24"):
         write(classifier, cut_short)
 
 
-def test_images_that_came_after_those_with_rows_get_theirs(cut_short: Asked, classifier: Classifier) -> None:
+def test_images_that_came_after_those_with_rows_get_theirs(cut_short: PredictJob, classifier: Classifier) -> None:
     shutil.copy(cut_short.places[0] / "ok" / "000.png", cut_short.places[0] / "zzz.png")
     assert write(classifier, cut_short) == (36, 1)
     assert Path(rows(cut_short.out)[-1]["path"]).name == "zzz.png"
 
 
-def test_a_record_whose_rows_are_gone_begins_anew(cut_short: Asked, classifier: Classifier) -> None:
+def test_a_record_whose_rows_are_gone_begins_anew(cut_short: PredictJob, classifier: Classifier) -> None:
     partial = cut_short.out.with_name(".results.csv.partial")
     partial.write_bytes(partial.read_bytes()[:40])
     listener = Listener()
@@ -265,11 +267,11 @@ def test_a_record_whose_rows_are_gone_begins_anew(cut_short: Asked, classifier: 
 def test_rows_without_their_record_are_cut_off_whole(classifier: Classifier, photos: Path, tmp_path: Path) -> None:
     (tmp_path / ".a.csv.partial").write_bytes(b"x" * 100_000)
     (tmp_path / ".a.csv.partial.json").write_text("{")
-    assert write(classifier, Asked((photos,), tmp_path / "a.csv")) == (35, 1)
+    assert write(classifier, PredictJob((photos,), tmp_path / "a.csv")) == (35, 1)
     assert len(rows(tmp_path / "a.csv")) == 36 and b"x" * 100 not in (tmp_path / "a.csv").read_bytes()
 
 
-def test_two_processes_do_not_write_one_file(cut_short: Asked, classifier: Classifier) -> None:
+def test_two_processes_do_not_write_one_file(cut_short: PredictJob, classifier: Classifier) -> None:
     fcntl = pytest.importorskip("fcntl")
     with cut_short.out.with_name(".results.csv.partial").open("rb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
@@ -283,21 +285,21 @@ def test_a_full_disk_is_one_sentence_and_what_was_written_counts(
 ) -> None:
     resource = pytest.importorskip("resource")
     monkeypatch.setattr(predictions, "BLOCK", 8)
-    asked = Asked((photos,), tmp_path / "a.csv")
+    job = PredictJob((photos,), tmp_path / "a.csv")
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
     try:
         with pytest.raises(DataError, match=r"a\.csv: cannot be written: .*; run the same again to go on"):
-            write(classifier, asked)
+            write(classifier, job)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     listener = Listener()
-    assert write(classifier, asked, reporter=listener) == (35, 1)
+    assert write(classifier, job, reporter=listener) == (35, 1)
     assert "going on after" in listener.lines[0]
-    write(classifier, Asked((photos,), tmp_path / "b.csv"))
-    assert asked.out.read_bytes() == (tmp_path / "b.csv").read_bytes()
+    write(classifier, PredictJob((photos,), tmp_path / "b.csv"))
+    assert job.out.read_bytes() == (tmp_path / "b.csv").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -314,7 +316,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(
 ) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=expected):
-        write(classifier, Asked((photos, tmp_path / place), tmp_path / out))
+        write(classifier, PredictJob((photos, tmp_path / place), tmp_path / out))
     assert not hidden(tmp_path) and not (tmp_path / "a.csv").exists()
 
 

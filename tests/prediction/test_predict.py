@@ -12,7 +12,7 @@ import thaw
 from thaw.classifier.classifier import Classifier
 from thaw.data.surfaces import write_surfaces
 from thaw.errors import RecipeError
-from thaw.features.probe import Probe
+from thaw.features.probe import EngineChoice
 from thaw.pipeline import load
 from thaw.prediction import predict, predictor
 from thaw.prediction.predict import predict_files, read_files
@@ -90,7 +90,7 @@ def test_an_engine_that_was_asked_for_is_taken(classifier: Classifier, pixels: n
 def test_an_engine_whose_probabilities_are_off_gives_way_to_its_exact_sibling_and_then_to_pytorch(
     gap: float, classifier: Classifier, pixels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = Probe("openvino-bf16", "fast", 1000.0)
+    found = EngineChoice("openvino-bf16", "fast", 1000.0)
     monkeypatch.setattr(predictor, "choose_engine", lambda *_: found)
     wrong = {"openvino-bf16"}
     whole = Predictor.probabilities
@@ -131,18 +131,18 @@ def test_an_engine_classifies_the_files_that_it_is_given(classifier: Classifier,
 def test_files_are_asked_for_only_a_few_batches_ahead_and_pixels_are_let_go(
     classifier: Classifier, images: Path
 ) -> None:
-    asked, (one, *_) = 0, sorted(images.rglob("*.png"))
+    job, (one, *_) = 0, sorted(images.rglob("*.png"))
 
     def files() -> Iterator[Path]:
-        nonlocal asked
+        nonlocal job
         for _ in range(1000):
-            asked += 1
+            job += 1
             yield one
 
     alive: list[weakref.ref[np.ndarray]] = []
     batches = read_files(classifier, files(), 4)
     for number, batch in enumerate(batches, 1):
-        assert asked <= 4 * (number + predict.AHEAD)
+        assert job <= 4 * (number + predict.AHEAD)
         alive.append(weakref.ref(batch.pixels))
         if number == 20:
             break

@@ -15,7 +15,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from pretraining import distil
-from pretraining.configuration import Configuration, Images, Part
+from pretraining.configuration import Configuration, ImageCounts, Part
 from pretraining.crops import Crops
 from pretraining.export import mute_silent_channels
 from pretraining.shards import Shards, look
@@ -184,7 +184,7 @@ def test_batches_of_several_folders_are_of_the_same_crops(workplace: Workplace) 
 
 def test_held_out_pictures_are_in_no_training_crop() -> None:
     pictures = [np.full((64, 64, 3), 10 * number, np.uint8) for number in range(10)]
-    settings = Images(made_up=0, made_up_share=0, held_out=5, grey=0, blended=0)
+    settings = ImageCounts(made_up=0, made_up_share=0, held_out=5, grey=0, blended=0)
     crops = Crops(pictures, [], settings, 32, seed=0)
     crops._changed = lambda pixels, _: pixels  # type: ignore[method-assign]
     seen = {held: set(np.unique(crops.draw(range(60), held))) for held in (False, True)}

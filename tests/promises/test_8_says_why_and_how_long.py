@@ -31,6 +31,6 @@ def test_predicted_disk_is_what_the_stores_take(
 def test_time_is_predicted_before_and_set_beside_what_it_took(trained: RunFolder) -> None:
     plan = json.loads(trained.plan.read_text())
     predicted = plan["predicted"]
-    assert predicted["seconds"] >= predicted["look_seconds"] + sum(predicted["phase_seconds"]) > 0
+    assert predicted["seconds"] >= predicted["extraction_seconds"] + sum(predicted["phase_seconds"]) > 0
     assert len(predicted["phase_seconds"]) == 2
     assert plan["actual"]["seconds"] > 0

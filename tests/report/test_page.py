@@ -104,7 +104,7 @@ def test_the_verdict_says_the_numbers_of_the_test_set(trained: RunFolder, conten
     accuracy, images = result["overall"]["accuracy"], result["images"]
     assert f"Right on {100 * accuracy['value']:.1f} % (" in content.verdict.sentence
     assert f"of {images} test images" in content.verdict.sentence
-    recalls = {item["name"]: item["figures"]["recall"] for item in result["per_class"]}
+    recalls = {item["name"]: item["metrics"]["recall"] for item in result["per_class"]}
     lowest = min(recall["value"] for recall in recalls.values() if recall)
     if lowest < 1:
         weakest = re.search(r"weakest is (\w+)", content.verdict.sentence)
@@ -117,8 +117,8 @@ def test_a_small_test_set_is_said_to_tell_little(content: Content) -> None:
 
 def test_the_class_with_a_threshold_is_the_one_that_is_found(binary: RunFolder) -> None:
     found = read_content(binary, load(binary.path))
-    (outcome,) = json.loads(binary.evaluation.read_text())["test"]["outcomes"]
-    recall, alarms = (f"{100 * outcome[name]['value']:.1f} % (" for name in ("recall", "false_alarms"))
+    (outcome,) = json.loads(binary.evaluation.read_text())["test"]["thresholds"]
+    recall, alarms = (f"{100 * outcome[name]['value']:.1f} % (" for name in ("recall", "false_positive_rate"))
     assert found.sought == EVIL and found.verdict.sentence.startswith(f"Finds {recall}")
     assert f"of {EVIL} at {alarms}" in found.verdict.sentence
     assert any("chosen on validation: recall" in note.text for note in found.verdict.notes)
@@ -188,7 +188,7 @@ def test_mistakes_come_with_reasons_and_the_nearest_training_images(binary: RunF
 def test_a_multilabel_page_judges_each_label_and_has_no_matrix(multilabel: RunFolder) -> None:
     found = read_content(multilabel, load(multilabel.path))
     assert found.shown.confusion is None and [item.name for item in found.classes] == ["dark", "scratch", "stain"]
-    assert "Mean average precision" in found.verdict.sentence and not found.shown.unsure.total
+    assert "Mean average precision" in found.verdict.sentence and not found.shown.ambiguous.total
     page = multilabel.report.read_text(encoding="utf-8")
     assert "Confusion matrix" not in page and ">Labels</h2>" in page
     assert all(curve.chosen == curve.thresholds.index(0.5) for curve in found.thresholds)
@@ -282,8 +282,8 @@ def test_the_slider_counts_what_a_threshold_calls(seed: int, images: int, wanted
         classes=("no", "yes"),
         scored=Scored("binary", probabilities, truth, decision.labels(probabilities, "binary")),
         nearest=((),) * images,
-        unsure=np.zeros(images, bool),
-        unlike=np.zeros(images, bool),
+        ambiguous=np.zeros(images, bool),
+        out_of_distribution=np.zeros(images, bool),
         distance=np.zeros(images),
     )
     curve, other = threshold_curves(Judged({}, {"val": records}), decision, 1)

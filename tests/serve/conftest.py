@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from thaw.classifier.classifier import Classifier
-from thaw.classifier.review import Familiar, distances, unit
+from thaw.classifier.review import ReviewPolicy, distances, unit
 from thaw.features.engines import REFERENCE
 from thaw.prediction.predictor import Predictor
 from thaw.run_folder import RunFolder
-from thaw.serve.guard import Door
+from thaw.serve.guard import AccessPolicy
 from thaw.serve.limits import Limits
 from thaw.serve.server import server_for, service_of
 from thaw.serve.service import Service
@@ -23,9 +23,9 @@ Start = Callable[..., AbstractContextManager[str]]
 
 
 @contextmanager
-def running(service: Service, door: Door | None = None) -> Iterator[str]:
+def running(service: Service, access: AccessPolicy | None = None) -> Iterator[str]:
     """The address of a server on a real socket; it is stopped as a signal would stop it."""
-    server = server_for(service, door or Door())
+    server = server_for(service, access or AccessPolicy())
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -40,14 +40,14 @@ def running(service: Service, door: Door | None = None) -> Iterator[str]:
     assert not thread.is_alive()
 
 
-def knowing_only(classifier: Classifier, known: list[np.ndarray], stranger: np.ndarray) -> Familiar:
+def knowing_only(classifier: Classifier, known: list[np.ndarray], stranger: np.ndarray) -> ReviewPolicy:
     """Borders by which the known images (S, S, 3) uint8 are familiar and the stranger is not."""
     features = Predictor(classifier, REFERENCE, classifier.device).answers(np.stack([*known, stranger])).features
-    bank = unit(features[:-1])
-    apart = distances(features, bank)
+    train_features = unit(features[:-1])
+    apart = distances(features, train_features)
     assert apart[-1] > apart[:-1].max()
     border = float((apart[-1] + apart[:-1].max()) / 2)
-    return Familiar(bank, border, None, 0.9, (1 / 3, 1 / 3, 1 / 3))
+    return ReviewPolicy(train_features, border, None, 0.9, (1 / 3, 1 / 3, 1 / 3))
 
 
 @pytest.fixture(scope="session")

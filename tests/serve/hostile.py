@@ -80,8 +80,8 @@ def raw_requests() -> dict[str, bytes]:
 
 def _damaged_files(photos: dict[str, bytes]) -> Iterator[Hostile]:
     for kind, file in photos.items():
-        for share in (0.0, 0.002, 0.01, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9):
-            yield Hostile(f"{kind} cut off at {share:.1%}", "/predict", file[: int(share * len(file))])
+        for fraction in (0.0, 0.002, 0.01, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9):
+            yield Hostile(f"{kind} cut off at {fraction:.1%}", "/predict", file[: int(fraction * len(file))])
         yield Hostile(f"{kind} behind other bytes", "/predict", b"\0" * 64 + file)
         yield Hostile(
             f"{kind} with zeros for its first half", "/predict", bytes(len(file) // 2) + file[len(file) // 2 :]

@@ -126,16 +126,16 @@ def test_what_a_fault_of_the_server_says_is_in_its_log_and_not_in_its_reply(
 
 def test_a_server_says_whether_an_image_is_unlike_all_and_shows_where_it_looked(bundle: Path, photo: bytes) -> None:
     classifier = thaw.load(bundle)
-    classifier.familiar = knowing_only(classifier, [pixels_of(photo)], stranger=np.zeros((64, 64, 3), np.uint8))
+    classifier.review_policy = knowing_only(classifier, [pixels_of(photo)], stranger=np.zeros((64, 64, 3), np.uint8))
     service = Service(classifier, NAME, Limits())
     black = io.BytesIO()
     Image.new("RGB", (64, 64)).save(black, "PNG")
     with running(service) as url:
-        assert httpx.post(f"{url}/predict", content=black.getvalue()).json()["unlike"] is True
-        assert httpx.post(f"{url}/predict", content=photo).json()["unlike"] is False
+        assert httpx.post(f"{url}/predict", content=black.getvalue()).json()["out_of_distribution"] is True
+        assert httpx.post(f"{url}/predict", content=photo).json()["out_of_distribution"] is False
         data = [base64.b64encode(file).decode() for file in (photo, black.getvalue())]
         outputs = httpx.post(url + INFER, json=infer_body("BYTES", [2], data)).json()["outputs"]
-        assert outputs[1] == {"name": "unlike", "datatype": "BOOL", "shape": [2], "data": [False, True]}
+        assert outputs[1] == {"name": "out_of_distribution", "datatype": "BOOL", "shape": [2], "data": [False, True]}
         for query in ("", "?class=stain"):
             said = httpx.post(f"{url}/explain{query}", content=photo).raise_for_status()
             assert said.headers["content-type"] == "image/png"
@@ -161,12 +161,12 @@ def test_the_map_is_of_the_class_that_the_server_answers_with(rare: int, bundle:
 
 def test_a_classifier_that_cannot_tell_has_no_such_output(bundle: Path, photo: bytes) -> None:
     classifier = thaw.load(bundle)
-    classifier.familiar = None
+    classifier.review_policy = None
     data = [base64.b64encode(photo).decode()]
     with running(Service(classifier, NAME, Limits())) as url:
-        assert "unlike" not in httpx.post(f"{url}/predict", content=photo).json()
-        said = httpx.post(url + INFER, json=infer_body("BYTES", [1], data, outputs=[{"name": "unlike"}]))
-        assert said.status_code == 400 and "unlike" in said.json()["error"]
+        assert "out_of_distribution" not in httpx.post(f"{url}/predict", content=photo).json()
+        said = httpx.post(url + INFER, json=infer_body("BYTES", [1], data, outputs=[{"name": "out_of_distribution"}]))
+        assert said.status_code == 400 and "out_of_distribution" in said.json()["error"]
 
 
 def test_replies_carry_the_headers_that_keep_a_browser_safe(url: str, photo: bytes) -> None:
@@ -191,10 +191,10 @@ def test_drift_is_told_where_the_bundle_knows_its_validation(bundle: Path, photo
     from thaw.serve.metrics import Baseline
 
     config = json.loads((bundle / "config.json").read_text())
-    config["thaw"]["baseline"] = {"confidence": 0.5, "shares": {"ok": 0.0, "scratch": 0.25, "stain": 0.75}}
+    config["thaw"]["baseline"] = {"confidence": 0.5, "class_fractions": {"ok": 0.0, "scratch": 0.25, "stain": 0.75}}
     service = Service(thaw.load(bundle), NAME, Limits(), baseline=Baseline.read(config))
     with running(service) as url:
         label = httpx.post(f"{url}/predict", content=photo).json()["label"]
         text = httpx.get(f"{url}/metrics").text
-    shift = 1.0 - config["thaw"]["baseline"]["shares"][label]
+    shift = 1.0 - config["thaw"]["baseline"]["class_fractions"][label]
     assert f"thaw_class_shift {shift}" in text and "thaw_validation_confidence 0.5" in text

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.serve.conftest import running
-from thaw.serve.guard import Door
+from thaw.serve.guard import AccessPolicy
 from thaw.serve.limits import Limits
 from thaw.serve.server import service_of
 
@@ -34,7 +34,7 @@ def converse(url: str, *pieces: bytes, pause: float = 0.0, patience: float = 8.0
 
 
 def test_beyond_the_probes_and_the_page_a_token_is_needed(bundle: Path, photo: bytes) -> None:
-    with running(service_of(bundle, Limits()), Door(TOKEN)) as url:
+    with running(service_of(bundle, Limits()), AccessPolicy(TOKEN)) as url:
         for path in ("/", "/health", "/ready", "/v2/health/live", "/v2/health/ready"):
             assert httpx.get(url + path).status_code == 200
         wrong = (None, "", TOKEN, f"Basic {TOKEN}", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Bearer", "Bearer é")

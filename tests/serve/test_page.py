@@ -9,7 +9,7 @@ from PIL import Image
 
 import thaw
 from tests.serve.conftest import NAME, knowing_only, running
-from thaw.serve.guard import Door
+from thaw.serve.guard import AccessPolicy
 from thaw.serve.limits import Limits
 from thaw.serve.service import Service
 
@@ -55,7 +55,7 @@ def able(bundle: Path, images: Path) -> Service:
     """A service to which a white picture is unlike anything."""
     classifier = thaw.load(bundle)
     known = np.asarray(Image.open(images / "scratch" / "000.png").convert("RGB"))
-    classifier.familiar = knowing_only(classifier, [known], stranger=np.full((64, 64, 3), 255, np.uint8))
+    classifier.review_policy = knowing_only(classifier, [known], stranger=np.full((64, 64, 3), 255, np.uint8))
     return Service(classifier, NAME, Limits())
 
 
@@ -78,7 +78,7 @@ def test_a_picture_that_is_chosen_is_named_with_bars_and_a_map(
         assert page.evaluate("document.querySelector('#map img').naturalWidth") == 64
         page.set_input_files("#file", white)
         page.wait_for_selector("#note:not([hidden])")
-        assert page.inner_text("#note").startswith("Unlike anything I know") and page.is_hidden("#map")
+        assert page.inner_text("#note").startswith("Out of distribution") and page.is_hidden("#map")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert all(address.startswith((f"{url}/", f"blob:{url}/", "data:,")) for address in seen.addresses)
     assert not seen.console
@@ -109,7 +109,7 @@ def test_what_is_no_picture_is_told_in_a_sentence(url: str, seen: Seen, tmp_path
 
 def test_a_token_is_asked_for_where_one_is_needed(bundle: Path, images: Path, seen: Seen) -> None:
     service = Service(thaw.load(bundle), NAME, Limits())
-    with running(service, Door(TOKEN)) as url:
+    with running(service, AccessPolicy(TOKEN)) as url:
         page = seen.page
         page.goto(url)
         assert page.is_visible("#token")

@@ -10,10 +10,10 @@ import pytest
 from thaw.bundle import _sha256
 from thaw.cli import main
 from thaw.errors import BundleError, ServeError
-from thaw.serve.guard import Door
+from thaw.serve.guard import AccessPolicy
 from thaw.serve.limits import Limits
 from thaw.serve.metrics import Baseline
-from thaw.serve.server import Address, door_for, service_of
+from thaw.serve.server import Address, access_policy_for, service_of
 
 TOKEN = "a-token-of-some-length"
 
@@ -28,16 +28,16 @@ def thaw_serve(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "example.org", "", "127.0.0.1.example.org"])
 def test_beyond_this_machine_nobody_is_served_without_a_token(host: str) -> None:
     with pytest.raises(ServeError, match="--token-file"):
-        door_for(Address(host), None, {})
-    assert door_for(Address(host), None, {"THAW_TOKEN": TOKEN}) == Door(TOKEN)
+        access_policy_for(Address(host), None, {})
+    assert access_policy_for(Address(host), None, {"THAW_TOKEN": TOKEN}) == AccessPolicy(TOKEN)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "::1", "localhost"])
 def test_on_this_machine_no_token_is_needed_and_a_given_one_counts(host: str, tmp_path: Path) -> None:
-    assert door_for(Address(host), None, {}).token is None
+    assert access_policy_for(Address(host), None, {}).token is None
     file = tmp_path / "token"
     file.write_text(f"{TOKEN}\n")
-    assert door_for(Address(host), file, {"THAW_TOKEN": "another-token-of-some-length"}) == Door(TOKEN)
+    assert access_policy_for(Address(host), file, {"THAW_TOKEN": "another-token-of-some-length"}) == AccessPolicy(TOKEN)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_what_is_no_token_is_not_taken_for_one(token: str, tmp_path: Path) -> No
     file.write_text(token, encoding="utf-8")
     for source in ((file, {}), (None, {"THAW_TOKEN": token})):
         with pytest.raises(ServeError, match="token"):
-            door_for(Address(), *source)
+            access_policy_for(Address(), *source)
 
 
 @pytest.mark.parametrize(

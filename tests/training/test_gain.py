@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.test_history import phase, records
-from thaw.training.gain import noise_between, reason_to_skip, target_reached, worth_of
+from thaw.training.gain import phase_gains, reason_to_skip, standard_error_of_difference, target_reached
 
 PHASES = [phase(name="head"), phase(name="top", optional=True), phase(name="deeper", optional=True)]
 
@@ -13,18 +13,18 @@ def story(head: float, top: float | None = None) -> list:  # type: ignore[type-a
 
 
 def test_each_phase_is_told_by_what_it_beat() -> None:
-    head, top = worth_of(records([0.7, 0.8], phase="head") + records([0.85, 0.9, 0.6], phase="top"), "accuracy", 100)
+    head, top = phase_gains(records([0.7, 0.8], phase="head") + records([0.85, 0.9, 0.6], phase="top"), "accuracy", 100)
     assert (head.before, head.epochs, head.best) == (None, 2, 0.8)
     assert (top.before, top.epochs, top.best, top.seconds) == (0.8, 3, 0.9, 3.0)
-    assert top.gain == pytest.approx(0.1) and top.is_beyond_noise
+    assert top.gain == pytest.approx(0.1) and top.exceeds_standard_error
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.integers(1, 10_000))
 def test_noise_is_a_standard_error_that_falls_with_the_images(one: float, other: float, images: int) -> None:
-    noise = noise_between(one, other, images)
-    assert 0 <= noise <= 1
-    assert noise_between(one, other, 4 * images) == pytest.approx(noise / 2)
-    assert noise == pytest.approx(noise_between(other, one, images))
+    standard_error = standard_error_of_difference(one, other, images)
+    assert 0 <= standard_error <= 1
+    assert standard_error_of_difference(one, other, 4 * images) == pytest.approx(standard_error / 2)
+    assert standard_error == pytest.approx(standard_error_of_difference(other, one, images))
 
 
 def test_a_phase_that_is_not_optional_is_always_trained() -> None:
@@ -51,7 +51,7 @@ def test_thawing_goes_deeper_only_where_a_fifth_of_the_last_gain_would_show() ->
 
 def test_with_the_loss_as_monitor_any_gain_counts() -> None:
     assert reason_to_skip(story(0.8, 0.8), PHASES, 2, "loss", 400) is not None
-    assert worth_of(story(0.8, 0.8), "loss", 400)[1].noise is None
+    assert phase_gains(story(0.8, 0.8), "loss", 400)[1].standard_error is None
 
 
 def test_a_target_is_reached_when_its_lower_bound_is() -> None:

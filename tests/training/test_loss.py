@@ -43,8 +43,8 @@ def test_balanced_weights_make_every_class_that_is_present_count_the_same(labels
     targets = np.array(labels)
     weights = balanced_weights(targets, 5, "multiclass").numpy()
     counts = class_counts(targets, 5)
-    shares = (weights * counts)[counts > 0]
-    assert np.allclose(shares, shares[0], rtol=1e-5)
+    fractions = (weights * counts)[counts > 0]
+    assert np.allclose(fractions, fractions[0], rtol=1e-5)
     assert (weights[counts == 0] == 1).all()
 
 

@@ -27,14 +27,14 @@ def test_the_loss_is_that_of_blended_targets() -> None:
 @given(st.floats(0.05, 10.0), st.integers(1, 40), st.integers(0, 2**62))
 def test_a_blend_hangs_on_its_seed_alone_and_pairs_every_image_once(amount: float, size: int, seed: int) -> None:
     blend, again = draw_blend(amount, size, seed, CPU), draw_blend(amount, size, seed, CPU)
-    assert 0.0 <= blend.share <= 1.0 and blend.share == again.share
+    assert 0.0 <= blend.fraction <= 1.0 and blend.fraction == again.fraction
     assert torch.equal(blend.partner, again.partner)
     assert sorted(blend.partner.tolist()) == list(range(size))
 
 
 def test_a_small_amount_hardly_mixes_and_a_large_one_mixes_evenly() -> None:
     def evenness(amount: float) -> float:
-        shares = [draw_blend(amount, 2, seed, CPU).share for seed in range(400)]
-        return sum(min(share, 1 - share) for share in shares) / len(shares)
+        fractions = [draw_blend(amount, 2, seed, CPU).fraction for seed in range(400)]
+        return sum(min(fraction, 1 - fraction) for fraction in fractions) / len(fractions)
 
     assert evenness(0.1) < 0.15 < 0.35 < evenness(8.0)

@@ -25,7 +25,7 @@ def reader(*phases: Phase) -> PhaseReader:
         train=nothing,
         val=nothing,
         test=nothing,
-        shelf=nothing,
+        feature_cache=nothing,
         seed=0,
         device=torch.device("cpu"),
         bar=NullReporter().bar,
@@ -33,7 +33,7 @@ def reader(*phases: Phase) -> PhaseReader:
 
 
 @pytest.mark.parametrize(
-    ("phases", "trained", "looks"),
+    ("phases", "trained", "extraction_passes"),
     [
         ((HEAD, thawing("top", "stages:1")), (0, 1), 1),
         ((HEAD, thawing("top", "stages:1", optional=True)), (0, 1), 1),
@@ -44,7 +44,7 @@ def reader(*phases: Phase) -> PhaseReader:
         ((thawing("whole", "pixels", inputs="fresh"),), (0,), 0),
     ],
 )
-def test_one_look_serves_what_is_sure_to_be_trained(
-    phases: tuple[Phase, ...], trained: tuple[int, ...], looks: int
+def test_one_pass_serves_what_is_sure_to_be_trained(
+    phases: tuple[Phase, ...], trained: tuple[int, ...], extraction_passes: int
 ) -> None:
-    assert reader(*phases).looks(trained) == looks
+    assert reader(*phases).extraction_passes(trained) == extraction_passes

@@ -80,7 +80,7 @@ def loaders(splits: dict, look: interface.Preprocessing, workers: int) -> tuple[
 
 
 def main() -> None:
-    arguments, outcome = interface.parse(__doc__), interface.Outcome()
+    arguments, outcome = interface.parse(__doc__), interface.ThresholdResult()
     outcome.seconds["start"] = interface.seconds_since_birth()
     outcome.notes.append("shift by random crop, for fastai has no translation")
     with PeakMemory(os.getpid()) as peak, tempfile.TemporaryDirectory() as folder:

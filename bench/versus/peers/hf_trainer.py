@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArguments
 
-from bench.guide_loop import Images, build, thaw, transforms
+from bench.guide_loop import ImageCounts, build, thaw, transforms
 from bench.versus import interface
 from bench.versus.jobs import BATCH_SIZE, HEAD_RATE, TOP_RATE
 from bench.versus.memory import PeakMemory
 
 
-class Labelled(Images):
+class Labelled(ImageCounts):
     """Images as the dictionaries that `Trainer` wants."""
 
     def __getitem__(self, index: int) -> dict[str, Tensor | int]:
@@ -103,7 +103,7 @@ def train(
 
 
 def main() -> None:
-    arguments, outcome = interface.parse(__doc__, ("fp32", "bf16")), interface.Outcome()
+    arguments, outcome = interface.parse(__doc__, ("fp32", "bf16")), interface.ThresholdResult()
     outcome.seconds["start"] = interface.seconds_since_birth()
     with PeakMemory(os.getpid()) as peak, tempfile.TemporaryDirectory() as folder:
         with outcome.part("data"):

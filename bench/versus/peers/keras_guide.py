@@ -97,7 +97,7 @@ def thaw(base: keras.Model, top: tuple[str, ...]) -> None:
 
 
 def main() -> None:
-    arguments, outcome = interface.parse(__doc__, ("fp32", "bf16")), interface.Outcome()
+    arguments, outcome = interface.parse(__doc__, ("fp32", "bf16")), interface.ThresholdResult()
     outcome.seconds["start"] = interface.seconds_since_birth()
     facts = interface.facts_of(arguments)
     with PeakMemory(os.getpid()) as peak, tempfile.TemporaryDirectory() as folder:

@@ -78,7 +78,7 @@ def train(name: str, work: Path, values: dict[str, object]) -> Trial:
     return Trial(next((work / name).iterdir()), time.perf_counter() - started, peak)
 
 
-def read_times(trial: Trial, outcome: interface.Outcome) -> None:
+def read_times(trial: Trial, outcome: interface.ThresholdResult) -> None:
     """Parts of the run from the files that it left.
 
     Training seconds that no epoch accounts for are the look at every image, checkpoints included. Evaluation is
@@ -92,14 +92,14 @@ def read_times(trial: Trial, outcome: interface.Outcome) -> None:
         outcome.seconds[name] = sum(seconds)
     written = [(trial.folder / name).stat().st_mtime for name in ("metrics.csv", "evaluation.json")]
     evaluation = written[1] - written[0]
-    training = actual["look"] + sum(seconds for _, _, seconds in actual["phases"])
+    training = actual["extraction"] + sum(seconds for _, _, seconds in actual["phases"])
     outcome.seconds["look"] = training - outcome.seconds["phase1"] - outcome.seconds["phase2"]
     outcome.seconds["evaluation"] = evaluation
     outcome.seconds["data"] = actual["seconds"] - training - evaluation
     outcome.seconds["start"] = trial.wall - actual["seconds"]
 
 
-def rounds(arguments: Namespace, outcome: interface.Outcome, chosen: dict[str, str]) -> list[str]:
+def rounds(arguments: Namespace, outcome: interface.ThresholdResult, chosen: dict[str, str]) -> list[str]:
     """A sentence for each phase that took another number of epochs than the job has."""
     notes = []
     for index, (phase, asked) in enumerate((("phase1", arguments.epochs_head), ("phase2", arguments.epochs_top))):
@@ -111,7 +111,7 @@ def rounds(arguments: Namespace, outcome: interface.Outcome, chosen: dict[str, s
 
 
 def main() -> None:
-    arguments, outcome = interface.parse(__doc__, ("auto", "fp32", "bf16")), interface.Outcome()
+    arguments, outcome = interface.parse(__doc__, ("auto", "fp32", "bf16")), interface.ThresholdResult()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         write_table(arguments, work / "table.csv")

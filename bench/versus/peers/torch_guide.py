@@ -13,7 +13,7 @@ from bench.versus.memory import PeakMemory
 
 
 def main() -> None:
-    arguments, outcome = interface.parse(__doc__, ("fp32", "bf16")), interface.Outcome()
+    arguments, outcome = interface.parse(__doc__, ("fp32", "bf16")), interface.ThresholdResult()
     outcome.seconds["start"] = interface.seconds_since_birth()
     bf16 = arguments.precision == "bf16"
     with PeakMemory(os.getpid()) as peak:

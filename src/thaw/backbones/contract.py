@@ -178,12 +178,12 @@ class Backbone(nn.Module):
         return Cut(name, position, frozenset(name for name in names if _lies_in(name, modules)))
 
     def _top_stages(self, count: int) -> Cut:
-        learning = [stage for stage in self.stage_names if self._has_parameters(stage)]
-        if count > len(learning):
+        state = [stage for stage in self.stage_names if self._has_parameters(stage)]
+        if count > len(state):
             raise BackboneError(
-                f"cut stages:{count}: {self.facts.architecture} has {len(learning)} stages; `pixels` thaws them all"
+                f"cut stages:{count}: {self.facts.architecture} has {len(state)} stages; `pixels` thaws them all"
             )
-        stage = learning[-count]
+        stage = state[-count]
         position = next(index for index, block in enumerate(self.blocks) if block.stage == stage)
         return self._cut_at(stage, position)
 

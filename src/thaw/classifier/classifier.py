@@ -11,7 +11,7 @@ from thaw.backbones.contract import Backbone
 from thaw.backbones.normalise import Normalise
 from thaw.classifier.decision import Decision
 from thaw.classifier.head import Head
-from thaw.classifier.review import Familiar
+from thaw.classifier.review import ReviewPolicy
 from thaw.recipe import DecodeSettings, Task
 
 
@@ -33,7 +33,7 @@ class Classifier(nn.Module):
         self.task: Task = task
         self.decode = decode
         self.decision = Decision()
-        self.familiar: Familiar | None = None
+        self.review_policy: ReviewPolicy | None = None
         # As the images lie, so that no convolution turns its weights around at every step.
         self.to(memory_format=torch.channels_last)
         self.eval()

@@ -38,7 +38,7 @@ class Head(nn.Module):
         """Whether the head is one linear layer, as a network of timm has it."""
         return not self.hidden
 
-    def cool(self, temperature: float) -> None:
+    def apply_temperature(self, temperature: float) -> None:
         """Divide all logits by a temperature from now on, by scaling the last layer."""
         last = self.layers[-1]
         assert isinstance(last, nn.Linear)

@@ -91,8 +91,8 @@ def _mean_average_precision(probabilities: np.ndarray, truth: np.ndarray) -> flo
     return float(sk.average_precision_score(truth[:, present], probabilities[:, present], average="macro"))
 
 
-def wilson(share: float, count: int) -> tuple[float, float]:
+def wilson(fraction: float, count: int) -> tuple[float, float]:
     """95 % interval of a share observed over `count` trials (Wilson 1927)."""
-    centre = (share + Z95**2 / (2 * count)) / (1 + Z95**2 / count)
-    half = Z95 / (1 + Z95**2 / count) * sqrt(share * (1 - share) / count + Z95**2 / (4 * count**2))
-    return max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))
+    centre = (fraction + Z95**2 / (2 * count)) / (1 + Z95**2 / count)
+    half = Z95 / (1 + Z95**2 / count) * sqrt(fraction * (1 - fraction) / count + Z95**2 / (4 * count**2))
+    return max(0.0, min(centre - half, fraction)), min(1.0, max(centre + half, fraction))

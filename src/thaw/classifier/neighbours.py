@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 
-_QUERIES, _BANK = 1024, 8192
+_QUERIES, _REFERENCE_ROWS = 1024, 8192
 """Rows compared at a time: 32 MB of similarities, whatever the number of images."""
 
 
-def nearest(features: np.ndarray, bank: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k rows of `bank` (M, W) most like each row of `features` (N, W), by cosine; the most similar first.
+def nearest(features: np.ndarray, reference: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k rows of `reference` (M, W) most like each row of `features` (N, W), by cosine; the most similar first.
 
     Gives indices (N, k) int64 and similarities (N, k) float32, -1..1; fewer columns where the bank has fewer rows. A
     row of zeros is 0 like everything. Of equally similar rows the first comes first. Both inputs may be of any
     float type: they are read in parts.
     """
-    columns = min(k, len(bank))
+    columns = min(k, len(reference))
     indices = np.zeros((len(features), columns), dtype=np.int64)
     similarities = np.full((len(features), columns), -np.inf, dtype=np.float32)
-    for first in range(0, len(bank), _BANK):
-        part = _unit(bank[first : first + _BANK])
+    for first in range(0, len(reference), _REFERENCE_ROWS):
+        part = _unit(reference[first : first + _REFERENCE_ROWS])
         for start in range(0, len(features), _QUERIES):
             rows = slice(start, start + _QUERIES)
-            places, alike = _largest(_unit(features[rows]) @ part.T, columns)
-            candidates = np.hstack([similarities[rows], alike])
+            places, similar = _largest(_unit(features[rows]) @ part.T, columns)
+            candidates = np.hstack([similarities[rows], similar])
             known = np.hstack([indices[rows], first + places])
             order = np.argsort(-candidates, axis=1, kind="stable")[:, :columns]
             similarities[rows] = np.take_along_axis(candidates, order, axis=1)

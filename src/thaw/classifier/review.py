@@ -14,12 +14,12 @@ import numpy as np
 from thaw.classifier.neighbours import nearest
 
 NEIGHBOURS = 5
-MOST_KEPT = 1_000
+MAX_TRAIN_FEATURES = 1_000
 """Training images that a bundle remembers by their features."""
 
 
 @dataclass(frozen=True)
-class Familiar:
+class ReviewPolicy:
     """What the classifier knows.
 
     bank: (M, W) float16, pooled features of training images, each of length one. farthest: mean cosine distance to the
@@ -29,40 +29,40 @@ class Familiar:
     confidence on validation, and the share of its images that each class was given to; what drifts departs from them.
     """
 
-    bank: np.ndarray
-    farthest: float
-    least: float | None
+    train_features: np.ndarray
+    max_distance: float
+    min_probability: float | None
     confidence: float
-    shares: tuple[float, ...]
+    class_fractions: tuple[float, ...]
 
     def distances(self, features: np.ndarray) -> np.ndarray:
         """Mean cosine distance (N,) of pooled features (N, W) to their nearest training images."""
-        return distances(features, self.bank)
+        return distances(features, self.train_features)
 
-    def is_unlike(self, features: np.ndarray) -> np.ndarray:
+    def is_out_of_distribution(self, features: np.ndarray) -> np.ndarray:
         """(N,) bool: unlike any training image."""
-        return self.is_far(self.distances(features))
+        return self.exceeds_max_distance(self.distances(features))
 
-    def is_far(self, distances: np.ndarray) -> np.ndarray:
+    def exceeds_max_distance(self, distances: np.ndarray) -> np.ndarray:
         """(N,) bool: what lies so far is unlike any training image."""
-        return np.asarray(distances > self.farthest)
+        return np.asarray(distances > self.max_distance)
 
     def candidates(self, probabilities: np.ndarray) -> np.ndarray:
         """(N, C) bool: the classes that an image may have: several, or none that is likely enough, leave it unsure."""
-        if self.least is None:
+        if self.min_probability is None:
             return np.zeros(probabilities.shape, bool)
-        return np.asarray(probabilities >= self.least)
+        return np.asarray(probabilities >= self.min_probability)
 
-    def is_unsure(self, probabilities: np.ndarray) -> np.ndarray:
+    def is_ambiguous(self, probabilities: np.ndarray) -> np.ndarray:
         """(N,) bool: not exactly one class is a candidate."""
-        if self.least is None:
+        if self.min_probability is None:
             return np.zeros(len(probabilities), bool)
         return np.asarray(self.candidates(probabilities).sum(axis=1) != 1)
 
 
-def distances(features: np.ndarray, bank: np.ndarray) -> np.ndarray:
+def distances(features: np.ndarray, train_features: np.ndarray) -> np.ndarray:
     """Mean cosine distance (N,) to the nearest rows of a bank whose rows have length one."""
-    _, similarities = nearest(features, bank, NEIGHBOURS)
+    _, similarities = nearest(features, train_features, NEIGHBOURS)
     return np.asarray(1.0 - similarities.mean(axis=1))
 
 

@@ -41,11 +41,11 @@ def predict(
     from thaw.bundle import digest_of
     from thaw.cache import cache_folder
     from thaw.pipeline import load
-    from thaw.prediction.job import Asked, Shard, write_predictions
+    from thaw.prediction.job import PredictJob, Shard, write_predictions
     from thaw.run_folder import bundle_of
 
     settings = Recipe().with_settings({"engine": engine, "device": device})
-    asked = Asked(tuple(photos), out, Shard.parse(shard), settings.engine, settings.device, mirrored, size)
+    asked = PredictJob(tuple(photos), out, Shard.parse(shard), settings.engine, settings.device, mirrored, size)
     reporter = on_stderr()
     classifier = load(trained)
     try:

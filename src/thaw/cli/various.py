@@ -75,9 +75,9 @@ def cache_list() -> None:
     """Show what is kept, where, how large it is and when it was last used; the oldest first."""
     from datetime import datetime
 
-    from thaw.cache import cache_folder, kept
+    from thaw.cache import cache_entries, cache_folder
 
-    stores = kept(cache_folder())
+    stores = cache_entries(cache_folder())
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("last used", "size", "kind", "what"):
         table.add_column(title, justify="right" if title == "size" else "left")

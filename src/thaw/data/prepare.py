@@ -35,7 +35,7 @@ class Prepared:
     manifest: Manifest
     pixels: PixelStore
     notes: tuple[str, ...]
-    alike: tuple[tuple[int, int], ...] = ()
+    duplicates: tuple[tuple[int, int], ...] = ()
 
     def rows(self, split: str) -> LabelledRows:
         """Readable rows of a split with their targets."""
@@ -55,7 +55,7 @@ def prepare(
     """Decode every image once and divide the readable ones; images that `previous` knows keep their split."""
     workers, manifest = worker_count(), dataset.manifest
     pixels = PixelStore.open_or_build(manifest, spec, decode, cache, workers, bar("decode every image once"))
-    duplicates = pixels.duplicates(workers, bar("look for near-duplicates"))
-    alike = tuple((pair.first, pair.second) for pair in duplicates)
-    divided = assign(pixels.describe(manifest), split, previous, alike)
-    return Prepared(divided.manifest, pixels, (*pixels.notes(), *divided.notes), alike)
+    found = pixels.duplicates(workers, bar("find near-duplicates"))
+    duplicates = tuple((pair.first, pair.second) for pair in found)
+    divided = assign(pixels.describe(manifest), split, previous, duplicates)
+    return Prepared(divided.manifest, pixels, (*pixels.notes(), *divided.notes), duplicates)

@@ -45,7 +45,7 @@ class _Unit:
 
 
 @dataclass(frozen=True)
-class _Shares:
+class _Fractions:
     """The shares of the units that validation and the test get; the draws of each split are one interval."""
 
     val: float
@@ -74,11 +74,11 @@ def assign(
     manifest: Manifest,
     settings: SplitSettings,
     previous: Manifest | None = None,
-    alike: Sequence[tuple[int, int]] = (),
+    duplicates: Sequence[tuple[int, int]] = (),
 ) -> SplitResult:
     """Give every readable image of a decoded manifest a split, and unreadable images none.
 
-    `alike` are pairs of rows that show the same picture. Splits that the data brings are kept; a validation split
+    `duplicates` are pairs of rows that show the same picture. Splits that the data brings are kept; a validation split
     that is missing there is taken out of train. Units that `previous`, the manifest of an earlier run, knows keep the
     split they have there. Raises `DataError` with each class that has too few units.
     """
@@ -86,19 +86,19 @@ def assign(
     given = [split if ok == "ok" else None for split, ok in zip(manifest.column("split"), status, strict=True)]
     if not any(given):
         rows = [row for row, ok in enumerate(status) if ok == "ok"]
-        shares = _Shares(settings.val, settings.test)
-        units = _units(manifest, rows, settings.seed, _earlier_splits(previous, SPLITS), alike)
-        return SplitResult(_with_splits(manifest, given, _deal(manifest, units, shares)))
+        fractions = _Fractions(settings.val, settings.test)
+        units = _units(manifest, rows, settings.seed, _earlier_splits(previous, SPLITS), duplicates)
+        return SplitResult(_with_splits(manifest, given, _deal(manifest, units, fractions)))
     if "train" not in given:
         raise DataError(f"{manifest.root}: the data brings splits, but no readable image of it is in train")
     if "val" in given:
         kept = _with_splits(manifest, given, {})
-        return SplitResult(kept, (*_absent_classes(kept), *_leaks(kept, alike)))
+        return SplitResult(kept, (*_absent_classes(kept), *_leaks(kept, duplicates)))
     rows = [row for row, split in enumerate(given) if split == "train"]
-    units = _units(manifest, rows, settings.seed, _earlier_splits(previous, ("train", "val")), alike)
-    kept = _with_splits(manifest, given, _deal(manifest, units, _Shares(settings.val, 0.0)))
+    units = _units(manifest, rows, settings.seed, _earlier_splits(previous, ("train", "val")), duplicates)
+    kept = _with_splits(manifest, given, _deal(manifest, units, _Fractions(settings.val, 0.0)))
     note = f"the data brings no validation split; {settings.val:.0%} of its train images were taken for it"
-    return SplitResult(kept, (note, *_absent_classes(kept), *_leaks(kept, alike)))
+    return SplitResult(kept, (note, *_absent_classes(kept), *_leaks(kept, duplicates)))
 
 
 def _with_splits(manifest: Manifest, given: Sequence[str | None], dealt: dict[int, str]) -> Manifest:
@@ -124,11 +124,11 @@ def _units(
     rows: Sequence[int],
     seed: int,
     earlier: dict[str, str],
-    alike: Sequence[tuple[int, int]],
+    duplicates: Sequence[tuple[int, int]],
 ) -> list[_Unit]:
     names, labels = _names(manifest), manifest.column("labels")
     units = []
-    for members in joined(manifest, rows, alike):
+    for members in joined(manifest, rows, duplicates):
         known = sorted({name for row in members for name in names[row]})
         had = Counter(earlier[name] for name in known if name in earlier)
         units.append(
@@ -142,7 +142,7 @@ def _units(
     return units
 
 
-def joined(manifest: Manifest, rows: Sequence[int], alike: Sequence[tuple[int, int]]) -> Iterator[list[int]]:
+def joined(manifest: Manifest, rows: Sequence[int], duplicates: Sequence[tuple[int, int]]) -> Iterator[list[int]]:
     """Rows that are alike, or share bytes or a group, directly or through others, together (union-find)."""
     names = _names(manifest)
     parents: dict[str, str] = {}
@@ -156,7 +156,7 @@ def joined(manifest: Manifest, rows: Sequence[int], alike: Sequence[tuple[int, i
     for row in rows:
         for name in names[row]:
             parents[root(name)] = root(names[row][0])
-    for one, other in alike:
+    for one, other in duplicates:
         parents[root(names[one][0])] = root(names[other][0])
     members: defaultdict[str, list[int]] = defaultdict(list)
     for row in rows:
@@ -164,9 +164,11 @@ def joined(manifest: Manifest, rows: Sequence[int], alike: Sequence[tuple[int, i
     yield from members.values()
 
 
-def groups_of(manifest: Manifest, rows: np.ndarray, alike: Sequence[tuple[int, int]]) -> np.ndarray:
-    """A number for each row (N,), the same for rows that a split would keep together; `alike` are near-duplicates."""
-    unit_of = {row: number for number, members in enumerate(joined(manifest, rows.tolist(), alike)) for row in members}
+def groups_of(manifest: Manifest, rows: np.ndarray, duplicates: Sequence[tuple[int, int]]) -> np.ndarray:
+    """A number for each row (N,), the same for rows that a split would keep together; `duplicates` are near-duplicates."""
+    unit_of = {
+        row: number for number, members in enumerate(joined(manifest, rows.tolist(), duplicates)) for row in members
+    }
     return np.array([unit_of[row] for row in rows.tolist()])
 
 
@@ -176,29 +178,29 @@ def _draw(seed: int, name: str) -> float:
     return (int.from_bytes(digest) >> 11) / (1 << 53)
 
 
-def _deal(manifest: Manifest, units: Sequence[_Unit], shares: _Shares) -> dict[int, str]:
+def _deal(manifest: Manifest, units: Sequence[_Unit], fractions: _Fractions) -> dict[int, str]:
     """The split of each row of the units."""
     counts = Counter(name for unit in units for name in unit.classes)
-    _check_enough(manifest, counts, shares)
+    _check_enough(manifest, counts, fractions)
     rarest_first = sorted(manifest.classes, key=lambda name: counts[name])
     strata: defaultdict[str | None, list[_Unit]] = defaultdict(list)
     for unit in units:
         strata[next((name for name in rarest_first if name in unit.classes), None)].append(unit)
     splits: dict[_Unit, str] = {}
     for stratum in strata.values():
-        splits |= _near_quota(sorted(stratum, key=lambda unit: unit.draw), shares)
-    _cover(manifest, rarest_first, splits, shares)
+        splits |= _near_quota(sorted(stratum, key=lambda unit: unit.draw), fractions)
+    _cover(manifest, rarest_first, splits, fractions)
     return {row: split for unit, split in splits.items() for row in unit.rows}
 
 
-def _near_quota(stratum: Sequence[_Unit], shares: _Shares) -> dict[_Unit, str]:
+def _near_quota(stratum: Sequence[_Unit], fractions: _Fractions) -> dict[_Unit, str]:
     """The splits of units in the order of their draws, with the borders moved as far as is needed."""
     fixed = Counter(unit.fixed for unit in stratum)
     free = [unit for unit in stratum if unit.fixed is None]
-    drawn = Counter(shares.split_of(unit.draw) for unit in free)
-    test = _within_tolerance(drawn["test"], shares.test * len(stratum), fixed["test"])
+    drawn = Counter(fractions.split_of(unit.draw) for unit in free)
+    test = _within_tolerance(drawn["test"], fractions.test * len(stratum), fixed["test"])
     test = min(test, len(free))
-    val = _within_tolerance(drawn["test"] + drawn["val"] - test, shares.val * len(stratum), fixed["val"])
+    val = _within_tolerance(drawn["test"] + drawn["val"] - test, fractions.val * len(stratum), fixed["val"])
     val = min(val, len(free) - test)
     dealt = ["test"] * test + ["val"] * val + ["train"] * (len(free) - test - val)
     kept = {unit: unit.fixed for unit in stratum if unit.fixed is not None}
@@ -212,13 +214,13 @@ def _within_tolerance(count: int, quota: float, fixed: int) -> int:
     return max(0, min(max(count, low), high))
 
 
-def _cover(manifest: Manifest, rarest_first: Sequence[str], splits: dict[_Unit, str], shares: _Shares) -> None:
+def _cover(manifest: Manifest, rarest_first: Sequence[str], splits: dict[_Unit, str], fractions: _Fractions) -> None:
     """Move units until each class has its minimum in every split, from where more than the minimum are."""
     have = Counter((name, split) for unit, split in splits.items() for name in unit.classes)
     for name in rarest_first:
-        for split, least in shares.minimum.items():
+        for split, least in fractions.minimum.items():
             while have[name, split] < least:
-                unit = _donor(name, split, splits, have, shares)
+                unit = _donor(name, split, splits, have, fractions)
                 if unit is None:
                     raise DataError(
                         f"{manifest.root}: no images of {name} can go to {split}: those tied by "
@@ -231,7 +233,7 @@ def _cover(manifest: Manifest, rarest_first: Sequence[str], splits: dict[_Unit, 
 
 
 def _donor(
-    name: str, split: str, splits: dict[_Unit, str], have: Counter[tuple[str, str]], shares: _Shares
+    name: str, split: str, splits: dict[_Unit, str], have: Counter[tuple[str, str]], fractions: _Fractions
 ) -> _Unit | None:
     """The unit of a class with the draw nearest to a split, among those that their own split can spare."""
     spare = [
@@ -240,20 +242,20 @@ def _donor(
         if name in unit.classes
         and current != split
         and unit.fixed is None
-        and all(have[other, current] > shares.minimum[current] for other in unit.classes)
+        and all(have[other, current] > fractions.minimum[current] for other in unit.classes)
     ]
-    return min(spare, key=lambda unit: (shares.distance(unit.draw, split), unit.draw), default=None)
+    return min(spare, key=lambda unit: (fractions.distance(unit.draw, split), unit.draw), default=None)
 
 
-def _check_enough(manifest: Manifest, counts: Counter[str], shares: _Shares) -> None:
-    needed = sum(shares.minimum.values())
+def _check_enough(manifest: Manifest, counts: Counter[str], fractions: _Fractions) -> None:
+    needed = sum(fractions.minimum.values())
     few = [
         f"{name} has {counts[name]}, needs {needed - counts[name]} more"
         for name in manifest.classes
         if counts[name] < needed
     ]
     if few:
-        without_test = ", or do without a test (split.test=0)" if shares.test else ""
+        without_test = ", or do without a test (split.test=0)" if fractions.test else ""
         raise DataError(
             f"{manifest.root}: too few images to split: {'; '.join(few)} (near-duplicates, and the images of a "
             f"group, count once); add images or leave the class out{without_test}"
@@ -270,7 +272,7 @@ def _absent_classes(manifest: Manifest) -> list[str]:
     return [f"{split} has no image of {', '.join(names)}" for split, names in absent.items() if names]
 
 
-def _leaks(manifest: Manifest, alike: Sequence[tuple[int, int]]) -> list[str]:
+def _leaks(manifest: Manifest, duplicates: Sequence[tuple[int, int]]) -> list[str]:
     """Notes on files, groups and near-duplicates that stand in two of the given splits."""
     notes = []
     splits, digests = manifest.column("split"), manifest.column("sha256")
@@ -284,7 +286,7 @@ def _leaks(manifest: Manifest, alike: Sequence[tuple[int, int]]) -> list[str]:
                 notes.append(f"leak: {shared} {what} in {one} and {other}")
     across = Counter(
         tuple(sorted((splits[one], splits[other]), key=SPLITS.index))
-        for one, other in alike
+        for one, other in duplicates
         if splits[one] and splits[other] and splits[one] != splits[other] and digests[one] != digests[other]
     )
     return notes + [f"leak: {count} near-duplicates in {' and '.join(pair)}" for pair, count in across.items()]

@@ -13,7 +13,7 @@ import numpy as np
 from thaw.evaluation.metrics import BINS, Estimate, Scored, confidence_of
 from thaw.recipe import Task
 
-COLDEST, HOTTEST = 0.05, 20.0
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 _PRIOR = float(np.log(2.0))
 _TINY, _SMALLEST = 1e-12, 1e-30
 
@@ -47,15 +47,15 @@ def fit_temperature(probabilities: np.ndarray, truth: np.ndarray, task: Task) ->
     from scipy.optimize import minimize_scalar
 
     def loss(log_temperature: float) -> float:
-        cooled = np.clip(cool(probabilities, float(np.exp(log_temperature)), task), _TINY, 1 - _TINY)
-        likely = np.log(np.where(truth, cooled, 1 - cooled)) if task == "multilabel" else np.log(cooled[truth])
+        scaled = np.clip(apply_temperature(probabilities, float(np.exp(log_temperature)), task), _TINY, 1 - _TINY)
+        likely = np.log(np.where(truth, scaled, 1 - scaled)) if task == "multilabel" else np.log(scaled[truth])
         return float(-likely.sum() + (log_temperature / _PRIOR) ** 2 / 2)
 
-    found = minimize_scalar(loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded")
+    found = minimize_scalar(loss, bounds=(np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)), method="bounded")
     return float(np.exp(found.x))
 
 
-def cool(probabilities: np.ndarray, temperature: float, task: Task) -> np.ndarray:
+def apply_temperature(probabilities: np.ndarray, temperature: float, task: Task) -> np.ndarray:
     """Probabilities (N, C) as they are when the logits are divided by a temperature."""
     logs = np.log(np.clip(probabilities.astype(np.float64), _SMALLEST, 1.0))
     if task == "multilabel":

@@ -14,9 +14,9 @@ from thaw.classifier.outputs import LabelledOutputs
 from thaw.data.manifest import Manifest
 from thaw.data.split import groups_of
 from thaw.errors import DataError
-from thaw.evaluation.metrics import ClassFigures, Estimate, Overall, Scored, overall, per_class, truth_of
-from thaw.evaluation.review import ForAPerson, for_a_person
-from thaw.evaluation.thresholds import Outcome, outcomes
+from thaw.evaluation.metrics import ClassMetrics, Estimate, OverallMetrics, Scored, overall, per_class, truth_of
+from thaw.evaluation.review import ReviewRates, review_rates
+from thaw.evaluation.thresholds import ThresholdResult, threshold_results
 from thaw.prediction.predict import Prediction, predict_files
 
 LARGEST_GAP = 0.02
@@ -29,7 +29,7 @@ class ClassResult:
 
     name: str
     images: int
-    figures: ClassFigures
+    metrics: ClassMetrics
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Evaluation:
 
     images: int
     groups: int
-    overall: Overall
+    overall: OverallMetrics
     per_class: tuple[ClassResult, ...]
     confusion: tuple[tuple[int, ...], ...]
-    for_a_person: ForAPerson | None
-    outcomes: tuple[Outcome, ...]
+    review: ReviewRates | None
+    thresholds: tuple[ThresholdResult, ...]
     unreadable: tuple[tuple[str, str], ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -57,19 +57,20 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Evaluation:
-        """What `to_json` gave; raises `KeyError` or `TypeError` for something else."""
-        person = values["for_a_person"]
+        """What `to_json` gave, or release 0.1; raises `KeyError` or `TypeError` for something else."""
+        values = _renamed(values)
+        review = values["review"]
         return cls(
             images=values["images"],
             groups=values["groups"],
-            overall=Overall(**_estimates(values["overall"])),
+            overall=OverallMetrics(**_estimates(values["overall"])),
             per_class=tuple(
-                ClassResult(item["name"], item["images"], ClassFigures(**_estimates(item["figures"])))
+                ClassResult(item["name"], item["images"], ClassMetrics(**_estimates(item["metrics"])))
                 for item in values["per_class"]
             ),
             confusion=tuple(tuple(row) for row in values["confusion"]),
-            for_a_person=ForAPerson(**_estimates(person)) if person else None,
-            outcomes=tuple(Outcome(**_estimates(item)) for item in values["outcomes"]),
+            review=ReviewRates(**_estimates(review)) if review else None,
+            thresholds=tuple(ThresholdResult(**_estimates(item)) for item in values["thresholds"]),
             unreadable=tuple((path, reason) for path, reason in values["unreadable"]),
         )
 
@@ -93,14 +94,24 @@ def evaluate_rows(
     unreadable = tuple((str(item.path), item.reason) for item in predictions if item.status == "error")
     probabilities = np.array([prediction.probabilities for prediction in fine])
     groups = _given_groups(manifest, rows[readable])
-    unlike = np.array([prediction.unlike for prediction in fine], dtype=bool) if classifier.familiar else None
-    return summarise(classifier, score(classifier, probabilities, targets[readable], groups), unlike, unreadable)
+    out_of_distribution = (
+        np.array([prediction.out_of_distribution for prediction in fine], dtype=bool)
+        if classifier.review_policy
+        else None
+    )
+    return summarise(
+        classifier, score(classifier, probabilities, targets[readable], groups), out_of_distribution, unreadable
+    )
 
 
 def evaluate_outputs(classifier: Classifier, outputs: LabelledOutputs, groups: np.ndarray | None) -> Evaluation:
     """Evaluate on what the classifier made of some images."""
-    unlike = classifier.familiar.is_unlike(outputs.features) if classifier.familiar else None
-    return summarise(classifier, score(classifier, outputs.probabilities, outputs.targets, groups), unlike, ())
+    out_of_distribution = (
+        classifier.review_policy.is_out_of_distribution(outputs.features) if classifier.review_policy else None
+    )
+    return summarise(
+        classifier, score(classifier, outputs.probabilities, outputs.targets, groups), out_of_distribution, ()
+    )
 
 
 def score(
@@ -144,16 +155,19 @@ def targets_for(classifier: Classifier, manifest: Manifest) -> np.ndarray:
 
 
 def summarise(
-    classifier: Classifier, scored: Scored, unlike: np.ndarray | None, unreadable: tuple[tuple[str, str], ...]
+    classifier: Classifier,
+    scored: Scored,
+    out_of_distribution: np.ndarray | None,
+    unreadable: tuple[tuple[str, str], ...],
 ) -> Evaluation:
-    """All figures of scored images; `unlike` (N,) bool says which are unlike anything in training."""
+    """All figures of scored images; `out_of_distribution` (N,) bool says which are unlike anything in training."""
     confusion: tuple[tuple[int, ...], ...] = ()
     if classifier.task != "multilabel":
         counts = scored.truth.astype(int).T @ scored.predicted.astype(int)
         confusion = tuple(tuple(int(count) for count in row) for row in counts)
     person = None
-    if classifier.familiar and unlike is not None:
-        person = for_a_person(classifier.familiar, unlike, scored)
+    if classifier.review_policy and out_of_distribution is not None:
+        person = review_rates(classifier.review_policy, out_of_distribution, scored)
     return Evaluation(
         images=len(scored),
         groups=len(scored) if scored.groups is None else len(np.unique(scored.groups)),
@@ -163,18 +177,37 @@ def summarise(
             for index, (name, figures) in enumerate(zip(classifier.classes, per_class(scored), strict=True))
         ),
         confusion=confusion,
-        for_a_person=person,
-        outcomes=outcomes(classifier.decision, classifier.classes, scored),
+        review=person,
+        thresholds=threshold_results(classifier.decision, classifier.classes, scored),
         unreadable=unreadable,
     )
 
 
-def groups_among(manifest: Manifest, rows: np.ndarray, alike: Sequence[tuple[int, int]] = ()) -> np.ndarray | None:
+def groups_among(manifest: Manifest, rows: np.ndarray, duplicates: Sequence[tuple[int, int]] = ()) -> np.ndarray | None:
     """Which of some rows belong together, (N,) int; `None` where each stands alone."""
     chosen = set(rows.tolist())
-    pairs = [pair for pair in alike if chosen.issuperset(pair)]
+    pairs = [pair for pair in duplicates if chosen.issuperset(pair)]
     groups = groups_of(manifest, rows, pairs)
     return groups if len(np.unique(groups)) < len(rows) else None
+
+
+_NAMES_0_1 = {
+    "for_a_person": "review",
+    "unsure": "ambiguous",
+    "unlike": "out_of_distribution",
+    "right_of_rest": "accuracy_of_rest",
+    "outcomes": "thresholds",
+    "false_alarms": "false_positive_rate",
+    "figures": "metrics",
+}
+"""What release 0.1 called the keys of an evaluation."""
+
+
+def _renamed(values: Any) -> Any:
+    """The same values under today's keys."""
+    if isinstance(values, Mapping):
+        return {_NAMES_0_1.get(key, key): _renamed(value) for key, value in values.items()}
+    return [_renamed(value) for value in values] if isinstance(values, list | tuple) else values
 
 
 def _estimates(values: Mapping[str, Any]) -> dict[str, Any]:

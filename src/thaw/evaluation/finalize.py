@@ -11,10 +11,10 @@ from thaw.classifier.classifier import Classifier
 from thaw.classifier.outputs import LabelledOutputs
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import OnProgress, PixelStore
-from thaw.evaluation.calibration import Calibration, cool, fit_temperature
+from thaw.evaluation.calibration import Calibration, apply_temperature, fit_temperature
 from thaw.evaluation.evaluate import Evaluation, evaluate_outputs, score
 from thaw.evaluation.metrics import Estimate, calibration_error
-from thaw.evaluation.review import learn_familiar
+from thaw.evaluation.review import fit_review_policy
 from thaw.evaluation.thresholds import decide
 from thaw.features.engines import REFERENCE
 from thaw.prediction.predictor import Predictor
@@ -24,7 +24,7 @@ _BATCH = 32
 
 
 @dataclass(frozen=True)
-class Sets:
+class SplitOutputs:
     """What the trained classifier makes of a view of each training image, and of each set as it is.
 
     train_rows: the rows of the manifest that `train` is of. judged: the outputs of "val", and of "test" where there is
@@ -38,16 +38,16 @@ class Sets:
 
 
 @dataclass(frozen=True)
-class Settled:
+class Finalized:
     """What came of it: outputs after calibration, figures of each set, the temperature, and wishes that stay unmet."""
 
-    sets: Sets
+    sets: SplitOutputs
     evaluations: dict[str, Evaluation]
     calibration: Calibration
     unmet: tuple[str, ...]
 
 
-def settle(classifier: Classifier, sets: Sets, settings: DecideSettings, seed: int) -> Settled:
+def finalize(classifier: Classifier, sets: SplitOutputs, settings: DecideSettings, seed: int) -> Finalized:
     """Calibrate the classifier, choose its decision and the borders of what it knows, and judge it.
 
     Changes the classifier.
@@ -55,19 +55,21 @@ def settle(classifier: Classifier, sets: Sets, settings: DecideSettings, seed: i
     val, task = sets.judged["val"], classifier.task
     temperature = fit_temperature(val.probabilities, score(classifier, val.probabilities, val.targets).truth, task)
     before = _errors(classifier, sets)
-    classifier.head.cool(temperature)
+    classifier.head.apply_temperature(temperature)
     sets = replace(
         sets,
-        train=_cooled(sets.train, temperature, classifier),
-        judged={name: _cooled(outputs, temperature, classifier) for name, outputs in sets.judged.items()},
+        train=_scaled(sets.train, temperature, classifier),
+        judged={name: _scaled(outputs, temperature, classifier) for name, outputs in sets.judged.items()},
     )
     val = sets.judged["val"]
     unscored = score(classifier, val.probabilities, val.targets, sets.groups["val"])
     decided = decide(settings, classifier.classes, unscored)
     classifier.decision = decided.decision
     scored = score(classifier, val.probabilities, val.targets, sets.groups["val"])
-    classifier.familiar = learn_familiar(sets.train.features, sets.train.targets, val.features, scored, settings, seed)
-    return Settled(
+    classifier.review_policy = fit_review_policy(
+        sets.train.features, sets.train.targets, val.features, scored, settings, seed
+    )
+    return Finalized(
         sets=sets,
         evaluations={
             name: evaluate_outputs(classifier, outputs, sets.groups[name]) for name, outputs in sets.judged.items()
@@ -92,12 +94,12 @@ def outputs_of_rows(
     return LabelledOutputs(np.concatenate(features), np.concatenate(probabilities), manifest.targets()[rows])
 
 
-def _cooled(outputs: LabelledOutputs, temperature: float, classifier: Classifier) -> LabelledOutputs:
-    cooled = cool(outputs.probabilities, temperature, classifier.task).astype(np.float32)
-    return replace(outputs, probabilities=cooled)
+def _scaled(outputs: LabelledOutputs, temperature: float, classifier: Classifier) -> LabelledOutputs:
+    scaled = apply_temperature(outputs.probabilities, temperature, classifier.task).astype(np.float32)
+    return replace(outputs, probabilities=scaled)
 
 
-def _errors(classifier: Classifier, sets: Sets) -> dict[str, Estimate]:
+def _errors(classifier: Classifier, sets: SplitOutputs) -> dict[str, Estimate]:
     """The calibration error of each set."""
     return {
         name: calibration_error(score(classifier, outputs.probabilities, outputs.targets, sets.groups[name]))

@@ -17,7 +17,7 @@ from thaw.data.manifest import Manifest
 from thaw.data.split import groups_of
 from thaw.errors import DataError
 from thaw.evaluation.evaluate import groups_among
-from thaw.evaluation.metrics import Overall, Scored, overall, truth_of
+from thaw.evaluation.metrics import OverallMetrics, Scored, overall, truth_of
 
 Fit = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 """Train on some positions, test on others, with a seed: probabilities (N, C) of the tested ones, in their order."""
@@ -30,10 +30,10 @@ class Repeats:
     how: str
     folds: int
     images: int
-    by_seed: tuple[Overall, ...]
+    by_seed: tuple[OverallMetrics, ...]
 
     def mean(self, name: str) -> float:
-        """A figure of `Overall`, averaged over the seeds."""
+        """A figure of `OverallMetrics`, averaged over the seeds."""
         return statistics.mean(self._values(name))
 
     def deviation(self, name: str) -> float | None:
@@ -46,7 +46,7 @@ class Repeats:
 
 
 def fold_rows(
-    manifest: Manifest, rows: np.ndarray, alike: tuple[tuple[int, int], ...], folds: int, seed: int
+    manifest: Manifest, rows: np.ndarray, duplicates: tuple[tuple[int, int], ...], folds: int, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Positions in `rows` to train on and to test on, for each fold; groups and near-duplicates stay together.
 
@@ -54,7 +54,7 @@ def fold_rows(
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    targets, groups = manifest.targets()[rows], groups_of(manifest, rows, list(alike))
+    targets, groups = manifest.targets()[rows], groups_of(manifest, rows, list(duplicates))
     if targets.ndim > 1:
         targets = np.where(targets.any(axis=1), targets.argmax(axis=1) + 1, 0)
     for label in np.unique(targets):
@@ -70,17 +70,20 @@ def repeat(
     fit: Fit,
     manifest: Manifest,
     rows: np.ndarray,
-    alike: tuple[tuple[int, int], ...],
+    duplicates: tuple[tuple[int, int], ...],
     folds: int,
     seeds: int,
     on_progress: Callable[[int, int], None],
 ) -> Repeats:
     """Test every one of `rows` once for each seed, by classifiers that were trained without its fold."""
-    truth, together = truth_of(manifest.targets()[rows], len(manifest.classes)), groups_among(manifest, rows, alike)
+    truth, together = (
+        truth_of(manifest.targets()[rows], len(manifest.classes)),
+        groups_among(manifest, rows, duplicates),
+    )
     found = []
     for seed in range(seeds):
         probabilities = np.zeros(truth.shape)
-        for number, (train, test) in enumerate(fold_rows(manifest, rows, alike, folds, seed), start=1):
+        for number, (train, test) in enumerate(fold_rows(manifest, rows, duplicates, folds, seed), start=1):
             probabilities[test] = fit(train, test, seed)
             on_progress(seed * folds + number, seeds * folds)
         predicted = Decision().labels(probabilities, manifest.task)

@@ -54,15 +54,15 @@ class Scored:
         """(N,) bool: the label is right; for multilabel all of them."""
         return np.asarray((self.truth == self.predicted).all(axis=1))
 
-    def share(self, flags: np.ndarray, where: np.ndarray | None = None) -> Estimate | None:
+    def fraction(self, flags: np.ndarray, where: np.ndarray | None = None) -> Estimate | None:
         """The share of `flags` (N,) bool that hold, of all images or of those `where` (N,) bool; `None` of none."""
         if where is None:
-            return share(flags, self.groups)
-        return share(flags[where], None if self.groups is None else self.groups[where])
+            return fraction(flags, self.groups)
+        return fraction(flags[where], None if self.groups is None else self.groups[where])
 
 
 @dataclass(frozen=True)
-class Overall:
+class OverallMetrics:
     """Figures of a whole set, 0..1 but the loss.
 
     accuracy, balanced_accuracy, macro_f1, mean_average_precision, loss: as `classifier.metrics.Metrics` has them.
@@ -80,7 +80,7 @@ class Overall:
 
 
 @dataclass(frozen=True)
-class ClassFigures:
+class ClassMetrics:
     """Figures of one class against the rest, 0..1; `None` where they are not defined, as recall without images."""
 
     precision: Estimate | None
@@ -95,7 +95,7 @@ def truth_of(targets: np.ndarray, classes: int) -> np.ndarray:
     return np.asarray(targets > 0.5 if targets.ndim > 1 else targets[:, None] == np.arange(classes))
 
 
-def overall(scored: Scored, seed: int = 0) -> Overall:
+def overall(scored: Scored, seed: int = 0) -> OverallMetrics:
     """Figures of the whole set."""
     values = _with_repeats(scored, seed, lambda weights: _overall(scored, weights))
     count = _independent(scored)
@@ -103,18 +103,18 @@ def overall(scored: Scored, seed: int = 0) -> Overall:
     sizes = {"accuracy": count, "loss": 0, "calibration_error": 0}
     found = {
         name: _estimate(values[:, index], sizes.get(name, min(rarest, count)))
-        for index, name in enumerate(field.name for field in fields(Overall))
+        for index, name in enumerate(field.name for field in fields(OverallMetrics))
     }
     if scored.groups is None:
-        share = float(scored.right.mean())
-        found["accuracy"] = Estimate(share, *wilson(share, len(scored)))
-    return Overall(**found)  # type: ignore[arg-type]
+        fraction = float(scored.right.mean())
+        found["accuracy"] = Estimate(fraction, *wilson(fraction, len(scored)))
+    return OverallMetrics(**found)  # type: ignore[arg-type]
 
 
-def per_class(scored: Scored, seed: int = 0) -> tuple[ClassFigures, ...]:
+def per_class(scored: Scored, seed: int = 0) -> tuple[ClassMetrics, ...]:
     """Figures of each class."""
     values = _with_repeats(scored, seed, lambda weights: _per_class(scored, weights))
-    names = [field.name for field in fields(ClassFigures)]
+    names = [field.name for field in fields(ClassMetrics)]
     truth, predicted = scored.truth, scored.predicted
     found = []
     for index in range(truth.shape[1]):
@@ -126,24 +126,24 @@ def per_class(scored: Scored, seed: int = 0) -> tuple[ClassFigures, ...]:
             for name, trials in (("precision", called), ("recall", of)):
                 if trials:
                     figures[name] = Estimate(hits / trials, *wilson(hits / trials, trials))
-        found.append(ClassFigures(**figures))
+        found.append(ClassMetrics(**figures))
     return tuple(found)
 
 
 def difference(first: Scored, second: Scored, seed: int = 0) -> dict[str, Estimate]:
-    """By how much each figure of `Overall` is higher for the second of two answers to the same images, in one order.
+    """By how much each figure of `OverallMetrics` is higher for the second of two answers to the same images, in one order.
 
     Both are drawn together, so that what is hard for both tells nothing (paired bootstrap).
     """
     values = _with_repeats(first, seed, lambda weights: _overall(second, weights) - _overall(first, weights))
     found = {}
-    for index, field in enumerate(fields(Overall)):
+    for index, field in enumerate(fields(OverallMetrics)):
         if (estimate := _estimate(values[:, index], 0)) is not None:
             found[field.name] = estimate
     return found
 
 
-def share(flags: np.ndarray, groups: np.ndarray | None = None, seed: int = 0) -> Estimate | None:
+def fraction(flags: np.ndarray, groups: np.ndarray | None = None, seed: int = 0) -> Estimate | None:
     """The share of `flags` (N,) bool that hold; `None` of none."""
     if not len(flags):
         return None
@@ -193,7 +193,7 @@ def _independent(scored: Scored) -> int:
 
 
 def _overall(scored: Scored, weights: np.ndarray) -> np.ndarray:
-    """(R, figures) in the order of `Overall`."""
+    """(R, figures) in the order of `OverallMetrics`."""
     total = weights.sum(axis=1)
     _, recall, f1, average_precision, auroc = np.moveaxis(_per_class(scored, weights), 1, 0)
     recalls = recall
@@ -215,7 +215,7 @@ def _overall(scored: Scored, weights: np.ndarray) -> np.ndarray:
 
 
 def _per_class(scored: Scored, weights: np.ndarray) -> np.ndarray:
-    """(R, figures, C) in the order of `ClassFigures`; NaN where a figure is not defined."""
+    """(R, figures, C) in the order of `ClassMetrics`; NaN where a figure is not defined."""
     truth, predicted = scored.truth, scored.predicted
     hits, of, called = weights @ (truth & predicted), weights @ truth, weights @ predicted
     ranked = [_ranked(scored.probabilities[:, c], truth[:, c], weights) for c in range(truth.shape[1])]

@@ -59,8 +59,8 @@ def overlay(pixels: np.ndarray, class_map: np.ndarray) -> np.ndarray:
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
     around = cv2.GaussianBlur(grey, (0, 0), side / 20).clip(1, None)
     coloured = (colour * (grey / around)[:, :, None]).clip(0, 255)
-    share = _STRONGEST * strength[:, :, None]
-    return np.rint((1 - share) * grey[:, :, None] + share * coloured).astype(np.uint8)
+    fraction = _STRONGEST * strength[:, :, None]
+    return np.rint((1 - fraction) * grey[:, :, None] + fraction * coloured).astype(np.uint8)
 
 
 def as_png(picture: np.ndarray) -> bytes:

@@ -15,7 +15,7 @@ from thaw.classifier.neighbours import nearest
 from thaw.data.manifest import Manifest
 from thaw.errors import DataError
 from thaw.evaluation.evaluate import score
-from thaw.evaluation.finalize import Sets
+from thaw.evaluation.finalize import SplitOutputs
 from thaw.evaluation.metrics import Scored
 from thaw.recipe import Task
 
@@ -36,17 +36,17 @@ class Records:
     classes: tuple[str, ...]
     scored: Scored
     nearest: tuple[tuple[str, ...], ...]
-    unsure: np.ndarray
-    unlike: np.ndarray
+    ambiguous: np.ndarray
+    out_of_distribution: np.ndarray
     distance: np.ndarray
 
     @property
-    def for_a_person(self) -> np.ndarray:
+    def flagged(self) -> np.ndarray:
         """(N,) bool: a person should look."""
-        return np.asarray(self.unsure | self.unlike)
+        return np.asarray(self.ambiguous | self.out_of_distribution)
 
 
-def write_records(classifier: Classifier, manifest: Manifest, sets: Sets, file: Path) -> None:
+def write_records(classifier: Classifier, manifest: Manifest, sets: SplitOutputs, file: Path) -> None:
     """Write one row an image: path, split, labels, given labels, group, the nearest training images, distance to them,
     whether it is unlike them or has not one candidate, and each probability.
     """
@@ -64,11 +64,11 @@ def write_records(classifier: Classifier, manifest: Manifest, sets: Sets, file: 
         near, _ = nearest(outputs.features, sets.train.features, NEAREST)
         trained = sets.train_rows[near]
         columns["nearest"] = pa.array([[paths[row] for row in some] for some in trained], pa.list_(pa.string()))
-        if classifier.familiar:
-            columns["unsure"] = pa.array(classifier.familiar.is_unsure(outputs.probabilities))
-            distance = classifier.familiar.distances(outputs.features)
+        if classifier.review_policy:
+            columns["ambiguous"] = pa.array(classifier.review_policy.is_ambiguous(outputs.probabilities))
+            distance = classifier.review_policy.distances(outputs.features)
             columns["distance"] = pa.array(distance, pa.float32())
-            columns["unlike"] = pa.array(classifier.familiar.is_far(distance))
+            columns["out_of_distribution"] = pa.array(classifier.review_policy.exceeds_max_distance(distance))
         for index, name in enumerate(classifier.classes):
             columns[f"p_{name}"] = pa.array(outputs.probabilities[:, index], pa.float32())
         tables.append(pa.table(columns))
@@ -88,7 +88,10 @@ def read_records(file: Path, split: str) -> Records:
         probabilities = np.stack([table.column(f"p_{name}").to_numpy() for name in classes], axis=1)
         labels, given = (_flags(table.column(name).to_pylist(), classes) for name in ("labels", "given"))
         near = tuple(tuple(paths) for paths in table.column("nearest").to_pylist())
-        unsure, unlike, distance = (_values(table, name) for name in ("unsure", "unlike", "distance"))
+        ambiguous, out_of_distribution, distance = (
+            _values(table, *names)
+            for names in (("ambiguous", "unsure"), ("out_of_distribution", "unlike"), ("distance",))
+        )
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
         raise DataError(f"{file}: cannot be read as the predictions of a run ({error})") from error
     if not table.num_rows:
@@ -100,8 +103,8 @@ def read_records(file: Path, split: str) -> Records:
         classes=classes,
         scored=Scored(task, probabilities, labels, given, together),
         nearest=near,
-        unsure=unsure.astype(bool),
-        unlike=unlike.astype(bool),
+        ambiguous=ambiguous.astype(bool),
+        out_of_distribution=out_of_distribution.astype(bool),
         distance=distance,
     )
 
@@ -110,9 +113,10 @@ def _labels(flags: np.ndarray, classes: tuple[str, ...]) -> pa.Array:
     return pa.array([[classes[index] for index in np.flatnonzero(row)] for row in flags], pa.list_(pa.string()))
 
 
-def _values(table: pa.Table, name: str) -> np.ndarray:
-    """A column (N,), or zeros where the classifier had no such borders."""
-    return table.column(name).to_numpy() if name in table.column_names else np.zeros(table.num_rows)
+def _values(table: pa.Table, *names: str) -> np.ndarray:
+    """A column (N,) under the first of its names, newest first, that is there; zeros where none is."""
+    found = [name for name in names if name in table.column_names]
+    return table.column(found[0]).to_numpy() if found else np.zeros(table.num_rows)
 
 
 def _flags(labels: list[list[str]], classes: tuple[str, ...]) -> np.ndarray:

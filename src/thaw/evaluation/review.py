@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thaw.classifier.review import MOST_KEPT, Familiar, distances, unit
+from thaw.classifier.review import MAX_TRAIN_FEATURES, ReviewPolicy, distances, unit
 from thaw.evaluation.metrics import Estimate, Scored, confidence_of
 from thaw.recipe import DecideSettings
 from thaw.seeds import derive_seed
@@ -16,7 +16,7 @@ FARTHEST = 2.0
 
 
 @dataclass(frozen=True)
-class ForAPerson:
+class ReviewRates:
     """What a set would leave to a person, shares of its images; `None` where it does not apply.
 
     covered: the true class is among the candidates. unsure: not exactly one candidate. unlike: unlike any training
@@ -24,32 +24,32 @@ class ForAPerson:
     """
 
     covered: Estimate | None
-    unsure: Estimate | None
-    unlike: Estimate | None
-    right_of_rest: Estimate | None
+    ambiguous: Estimate | None
+    out_of_distribution: Estimate | None
+    accuracy_of_rest: Estimate | None
 
 
-def learn_familiar(
+def fit_review_policy(
     train: np.ndarray, train_targets: np.ndarray, val: np.ndarray, scored: Scored, settings: DecideSettings, seed: int
-) -> Familiar:
+) -> ReviewPolicy:
     """Remember training features (N, W), and take the borders from validation features (M, W) and their scores.
 
     Borders are the conformal quantiles of M values, the ceil((M + 1) share)-th, so that they hold for the next image
     and not only for these (Vovk et al. 2005).
     """
-    bank = unit(train[_kept(train_targets, seed)]).astype(np.float16)
-    farthest = conformal(distances(val, bank), settings.familiar, FARTHEST)
+    train_features = unit(train[_selected_rows(train_targets, seed)]).astype(np.float16)
+    max_distance = conformal(distances(val, train_features), settings.review_policy, FARTHEST)
     sure, _ = confidence_of(scored)
-    return Familiar(
-        bank=bank,
-        farthest=farthest,
-        least=least_likely(scored, settings.coverage),
+    return ReviewPolicy(
+        train_features=train_features,
+        max_distance=max_distance,
+        min_probability=conformal_probability(scored, settings.coverage),
         confidence=float(sure.mean()),
-        shares=tuple(scored.predicted.mean(axis=0).tolist()),
+        class_fractions=tuple(scored.predicted.mean(axis=0).tolist()),
     )
 
 
-def least_likely(scored: Scored, coverage: float) -> float | None:
+def conformal_probability(scored: Scored, coverage: float) -> float | None:
     """The probability that the true class of the wanted share of images has at least.
 
     `None` for multilabel, and where there are too few images to say.
@@ -66,26 +66,29 @@ def conformal(values: np.ndarray, share_below: float, most: float) -> float:
     return most if place > len(values) else float(np.sort(values)[max(place, 1) - 1])
 
 
-def for_a_person(familiar: Familiar, unlike: np.ndarray, scored: Scored) -> ForAPerson:
-    """What a set would leave to a person; `unlike` (N,) bool says which images are unlike any of training."""
-    candidates, unsure = familiar.candidates(scored.probabilities), familiar.is_unsure(scored.probabilities)
-    rest = ~(unsure | unlike)
-    knows = familiar.least is not None
-    return ForAPerson(
-        covered=scored.share((candidates & scored.truth).any(axis=1)) if knows else None,
-        unsure=scored.share(unsure) if knows else None,
-        unlike=scored.share(unlike),
-        right_of_rest=scored.share(scored.right, rest),
+def review_rates(review_policy: ReviewPolicy, out_of_distribution: np.ndarray, scored: Scored) -> ReviewRates:
+    """What a set would leave to a person; `out_of_distribution` (N,) bool says which images are unlike any of training."""
+    candidates, ambiguous = (
+        review_policy.candidates(scored.probabilities),
+        review_policy.is_ambiguous(scored.probabilities),
+    )
+    rest = ~(ambiguous | out_of_distribution)
+    has_candidates = review_policy.min_probability is not None
+    return ReviewRates(
+        covered=scored.fraction((candidates & scored.truth).any(axis=1)) if has_candidates else None,
+        ambiguous=scored.fraction(ambiguous) if has_candidates else None,
+        out_of_distribution=scored.fraction(out_of_distribution),
+        accuracy_of_rest=scored.fraction(scored.right, rest),
     )
 
 
-def _kept(targets: np.ndarray, seed: int) -> np.ndarray:
+def _selected_rows(targets: np.ndarray, seed: int) -> np.ndarray:
     """At most so many rows, as many of each class as there are or as its share allows."""
     rng = np.random.default_rng(derive_seed(seed, "bank"))
-    if len(targets) <= MOST_KEPT:
+    if len(targets) <= MAX_TRAIN_FEATURES:
         return np.arange(len(targets))
     if targets.ndim > 1:
-        return np.sort(rng.permutation(len(targets))[:MOST_KEPT])
-    each = MOST_KEPT // len(np.unique(targets)) or 1
+        return np.sort(rng.permutation(len(targets))[:MAX_TRAIN_FEATURES])
+    each = MAX_TRAIN_FEATURES // len(np.unique(targets)) or 1
     rows = [rng.permutation(np.flatnonzero(targets == label))[:each] for label in np.unique(targets)]
-    return np.sort(np.concatenate(rows)[:MOST_KEPT])
+    return np.sort(np.concatenate(rows)[:MAX_TRAIN_FEATURES])

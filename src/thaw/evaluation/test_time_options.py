@@ -17,7 +17,7 @@ from thaw.classifier.classifier import Classifier
 from thaw.evaluation.evaluate import score
 from thaw.evaluation.metrics import Estimate, difference
 from thaw.prediction.predict import read_files, read_pixels
-from thaw.prediction.predictor import BATCH, Predictor, looking_at
+from thaw.prediction.predictor import BATCH, Predictor, at_image_size
 from thaw.recipe import Engine
 
 LARGER = (1.15, 1.3)
@@ -67,7 +67,7 @@ def try_options(
     ways = [(size, mirrored) for size in sizes for mirrored in (False, True)]
     tried = []
     for number, (size, mirrored) in enumerate(ways, start=1):
-        with looking_at(classifier, size):
+        with at_image_size(classifier, size):
             tried.append(_predict(classifier, files, Predictor(classifier, engine, classifier.device, mirrored)))
         on_progress(number, len(ways))
     (plain, usual), *others = tried

@@ -21,39 +21,39 @@ _COST = re.compile(r"\s*(.+?)\s*>\s*(.+?)\s*=\s*([0-9.eE+-]+)\s*")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ThresholdResult:
     """What a decision does on some images: of one class, the share found, false alarms, and precision."""
 
     class_name: str
     threshold: float
     recall: Estimate | None
-    false_alarms: Estimate | None
+    false_positive_rate: Estimate | None
     precision: Estimate | None
 
 
 @dataclass(frozen=True)
-class Decided:
+class DecisionResult:
     """The decision that came of some wishes, and a sentence for each wish that validation cannot fulfil."""
 
     decision: Decision
     unmet: tuple[str, ...] = ()
 
 
-def check_wishes(settings: DecideSettings, classes: Sequence[str]) -> None:
+def check_requirements(settings: DecideSettings, classes: Sequence[str]) -> None:
     """Raise `RecipeError` for a wish about a class that is not there, or one that cannot be read."""
     if settings.costs:
         _costs(settings.costs, classes)
-    for kind, text in _wishes(settings):
+    for kind, text in _requirements(settings):
         _shares(text, kind, classes)
 
 
-def decide(settings: DecideSettings, classes: Sequence[str], scored: Scored) -> Decided:
-    """The decision that the settings ask for, chosen on validation; raises `RecipeError` as `check_wishes` does."""
+def decide(settings: DecideSettings, classes: Sequence[str], scored: Scored) -> DecisionResult:
+    """The decision that the settings ask for, chosen on validation; raises `RecipeError` as `check_requirements` does."""
     if settings.costs:
         costs = _costs(settings.costs, classes)
-        return Decided(Decision(costs=costs, reason=f"lowest expected cost: {settings.costs}"))
+        return DecisionResult(Decision(costs=costs, reason=f"lowest expected cost: {settings.costs}"))
     thresholds, reasons, unmet = [], [], []
-    for kind, text in _wishes(settings):
+    for kind, text in _requirements(settings):
         for name, wanted in _shares(text, kind, classes):
             index = list(classes).index(name)
             pick = threshold_for_recall if kind == "recall" else threshold_for_precision
@@ -66,7 +66,7 @@ def decide(settings: DecideSettings, classes: Sequence[str], scored: Scored) -> 
             else:
                 thresholds.append((index, threshold))
                 reasons.append(f"{kind} of {name} at least {wanted:g}")
-    return Decided(Decision(tuple(thresholds), reason="; ".join(reasons)), tuple(unmet))
+    return DecisionResult(Decision(tuple(thresholds), reason="; ".join(reasons)), tuple(unmet))
 
 
 def threshold_for_recall(probabilities: np.ndarray, truth: np.ndarray, wanted: float) -> float | None:
@@ -93,18 +93,18 @@ def threshold_for_precision(probabilities: np.ndarray, truth: np.ndarray, wanted
     return float(probabilities[order][good[-1]]) if len(good) else None
 
 
-def outcomes(decision: Decision, classes: Sequence[str], scored: Scored) -> tuple[Outcome, ...]:
+def threshold_results(decision: Decision, classes: Sequence[str], scored: Scored) -> tuple[ThresholdResult, ...]:
     """What each threshold of a decision does on some images."""
     found = []
     labels = decision.labels(scored.probabilities, scored.task)
     for index, threshold in decision.thresholds:
         truth, called = scored.truth[:, index], labels[:, index]
-        figures = scored.share(called, truth), scored.share(called, ~truth), scored.share(truth, called)
-        found.append(Outcome(classes[index], threshold, *figures))
+        figures = scored.fraction(called, truth), scored.fraction(called, ~truth), scored.fraction(truth, called)
+        found.append(ThresholdResult(classes[index], threshold, *figures))
     return tuple(found)
 
 
-def _wishes(settings: DecideSettings) -> list[tuple[str, str]]:
+def _requirements(settings: DecideSettings) -> list[tuple[str, str]]:
     return [(kind, text) for kind, text in (("recall", settings.recall), ("precision", settings.precision)) if text]
 
 

@@ -23,7 +23,7 @@ from thaw.classifier.classifier import Classifier
 from thaw.data.decode import decode
 from thaw.data.geometry import PixelSpec
 from thaw.errors import ExportError
-from thaw.export.target import Run
+from thaw.export.target import Infer
 from thaw.features.engines import REFERENCE
 from thaw.prediction.predictor import Predictor
 
@@ -56,7 +56,7 @@ class _FullSize(PixelSpec):
         return width, height
 
 
-def certify(run: Run, cases: Sequence[Case]) -> Certificate:
+def certify(run: Infer, cases: Sequence[Case]) -> Certificate:
     """Run every case, those of one size as one batch; raises `ExportError` for the first that differs too much."""
     worst = 0.0
     by_shape = sorted(cases, key=lambda case: case.image.shape)

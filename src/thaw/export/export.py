@@ -17,7 +17,7 @@ from thaw.export import onnx_target, openvino_target, torch_target, triton_targe
 from thaw.export.certificate import Certificate, cases_of, certify
 from thaw.export.deployment import Deployment, record
 from thaw.export.quantise import Quantised, accept, divide, judge, quantise
-from thaw.export.target import Run, need
+from thaw.export.target import Infer, need
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -35,7 +35,7 @@ class Target:
     packages: tuple[str, ...]
     write: Callable[[Deployment, Path, str], None]
     adopt: Callable[[Deployment, Path, Path, str], None] | None
-    load: Callable[[Path], Run]
+    load: Callable[[Path], Infer]
     hint: str
     has_branches: bool = True
 

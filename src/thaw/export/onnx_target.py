@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from thaw.export.deployment import AXES, INPUT, OUTPUT, Deployment
-from thaw.export.target import Run
+from thaw.export.target import Infer
 
 OPSET = 20
 """Read by ONNX Runtime since 1.17 and OpenVINO since 2024.0."""
@@ -70,7 +70,7 @@ def adopt(model: Path, file: Path) -> None:
     shutil.copyfile(model, file)
 
 
-def load(file: Path) -> Run:
+def load(file: Path) -> Infer:
     """Run a written file on the CPU."""
     import onnxruntime
 

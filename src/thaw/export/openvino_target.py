@@ -14,7 +14,7 @@ import torch
 
 from thaw.export import onnx_target
 from thaw.export.deployment import Deployment
-from thaw.export.target import VERSION, Run
+from thaw.export.target import VERSION, Infer
 
 _MODEL = "model.xml"
 
@@ -41,7 +41,7 @@ def adopt(deployment: Deployment, file: Path, folder: Path) -> None:
     openvino.save_model(model, folder / VERSION / _MODEL, compress_to_fp16=False)
 
 
-def load(folder: Path) -> Run:
+def load(folder: Path) -> Infer:
     """Run a written folder on the CPU in fp32, which a CPU with bfloat16 does only when it is told to."""
     import openvino
     from openvino import properties

@@ -27,7 +27,7 @@ from thaw.errors import ExportError, UnreadableImage
 from thaw.evaluation.evaluate import targets_for
 from thaw.export.certificate import whole_image
 from thaw.export.deployment import INPUT
-from thaw.export.target import Run
+from thaw.export.target import Infer
 
 CALIBRATED = 100
 """Images that the ranges are measured on, at most; a third of them at most, so that the others can judge."""
@@ -129,7 +129,7 @@ def _delicate(file: Path) -> list[str]:
     return [convolutions[0].name, *grouped]
 
 
-def judge(run: Run, size: int, classifier: Classifier, images: Labelled) -> Quality:
+def judge(run: Infer, size: int, classifier: Classifier, images: Labelled) -> Quality:
     """Run every image alone, at its full size; raises `ExportError` when none can be read."""
     probabilities, rows, seconds = [], [], []
     for image, row in _readable(classifier, images):

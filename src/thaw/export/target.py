@@ -9,7 +9,7 @@ import numpy as np
 
 from thaw.errors import ExportError
 
-Run = Callable[[np.ndarray], np.ndarray]
+Infer = Callable[[np.ndarray], np.ndarray]
 """Images (N, H, W, 3) uint8 to probabilities (N, classes) float32, by the engine of the target."""
 
 VERSION = "1"

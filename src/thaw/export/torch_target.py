@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from thaw.export.deployment import Deployment
-from thaw.export.target import Run
+from thaw.export.target import Infer
 
 FACTS = "thaw.json"
 """The extra file inside the .pt2 that holds the facts."""
@@ -25,7 +25,7 @@ def write(deployment: Deployment, file: Path) -> None:
         torch.export.save(deployment.program, file, extra_files={FACTS: facts})
 
 
-def load(file: Path) -> Run:
+def load(file: Path) -> Infer:
     """Run a written file on the CPU."""
     with warnings.catch_warnings():
         # PyTorch warns of its own parts that it will replace.

@@ -8,7 +8,7 @@ from pathlib import Path
 from thaw import atomic
 from thaw.export import onnx_target
 from thaw.export.deployment import INPUT, OUTPUT, Deployment
-from thaw.export.target import VERSION, Run
+from thaw.export.target import VERSION, Infer
 
 MAX_BATCH = 32
 _LABELS, _MODEL = "labels.txt", "model.onnx"
@@ -56,7 +56,7 @@ def _configure(deployment: Deployment, folder: Path, name: str) -> None:
     atomic.write_text(folder / _LABELS, "".join(f"{label}\n" for label in deployment.classes))
 
 
-def load(folder: Path) -> Run:
+def load(folder: Path) -> Infer:
     """Run the model as the server does, on the CPU."""
     return onnx_target.load(folder / VERSION / _MODEL)
 

@@ -33,7 +33,7 @@ BATCH = 64
 
 
 @dataclass(frozen=True)
-class Look:
+class ViewRequest:
     """Which images are looked at, and how: `views` random views of each of `rows`, drawn from `seed`."""
 
     rows: np.ndarray
@@ -44,7 +44,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Shelf:
+class FeatureCache:
     """Where features are kept: the cache folder, how they are stored, and how many bytes of them it may hold."""
 
     cache: Path
@@ -54,45 +54,49 @@ class Shelf:
 
 def extract(
     pixels: PixelStore,
-    look: Look,
+    request: ViewRequest,
     frozen: FrozenPart,
     positions: Sequence[int],
-    shelf: Shelf,
+    feature_cache: FeatureCache,
     on_progress: OnProgress,
 ) -> dict[int, FeatureStore]:
     """Features of a look at each of `positions`; what an earlier run has stored is read, the rest made in one pass.
 
     A cut whose features are too large for half precision is stored in float32.
     """
-    wanted = {position: _key(pixels, look, frozen, position, shelf.dtype) for position in sorted(set(positions))}
+    wanted = {
+        position: _key(pixels, request, frozen, position, feature_cache.dtype) for position in sorted(set(positions))
+    }
     try:
-        return _fill(pixels, look, frozen, wanted, shelf, on_progress)
+        return _fill(pixels, request, frozen, wanted, feature_cache, on_progress)
     except OverflowError:
         wider = {position: replace(key, dtype="float32") for position, key in wanted.items()}
-        return _fill(pixels, look, frozen, wider, shelf, on_progress)
+        return _fill(pixels, request, frozen, wider, feature_cache, on_progress)
 
 
 def _fill(
     pixels: PixelStore,
-    look: Look,
+    request: ViewRequest,
     frozen: FrozenPart,
     keys: dict[int, FeatureKey],
-    shelf: Shelf,
+    feature_cache: FeatureCache,
     on_progress: OnProgress,
 ) -> dict[int, FeatureStore]:
-    stores = {position: open_store(shelf.cache, key, look.views) for position, key in keys.items()}
+    stores = {position: open_store(feature_cache.cache, key, request.views) for position, key in keys.items()}
     absent = [position for position, store in stores.items() if store is None]
-    total = len(look.rows) * look.views
+    total = len(request.rows) * request.views
     if absent:
-        sizes = bytes_per_view(frozen.backbone, absent, shelf.dtype)
-        stores_on_disk.make_room(shelf.cache, total * sum(sizes.values()), shelf.budget)
+        sizes = bytes_per_view(frozen.backbone, absent, feature_cache.dtype)
+        stores_on_disk.make_room(feature_cache.cache, total * sum(sizes.values()), feature_cache.budget)
         with ExitStack() as stack:
             writers = [
-                stack.enter_context(writing(shelf.cache, keys[position], look.views, _about(frozen.backbone, position)))
+                stack.enter_context(
+                    writing(feature_cache.cache, keys[position], request.views, _about(frozen.backbone, position))
+                )
                 for position in absent
             ]
-            _pass_through(rendered(pixels, look, BATCH), frozen.runner(absent).run, writers, total, on_progress)
-        stores |= {position: open_store(shelf.cache, keys[position], look.views) for position in absent}
+            _pass_through(rendered(pixels, request, BATCH), frozen.runner(absent).run, writers, total, on_progress)
+        stores |= {position: open_store(feature_cache.cache, keys[position], request.views) for position in absent}
     on_progress(total, total)
     return {position: _present(store) for position, store in stores.items()}
 
@@ -127,24 +131,24 @@ def _wait(future: Future[None] | None) -> None:
         future.result()
 
 
-def rendered(pixels: PixelStore, look: Look, batch_size: int) -> Iterator[Tensor]:
+def rendered(pixels: PixelStore, request: ViewRequest, batch_size: int) -> Iterator[Tensor]:
     """Every view of every row, row by row, in batches (N, S, S, 3) uint8; one batch is drawn ahead of its use."""
-    items = ((int(row), view) for row in look.rows for view in range(look.views))
+    items = ((int(row), view) for row in request.rows for view in range(request.views))
     batches = iter(lambda: list(islice(items, batch_size)), [])
     with ThreadPoolExecutor(max_workers=1) as ahead:
         following = None
         for batch in batches:
-            current, following = following, ahead.submit(draw, pixels, look, batch)
+            current, following = following, ahead.submit(draw, pixels, request, batch)
             if current is not None:
                 yield current.result()
         if following is not None:
             yield following.result()
 
 
-def draw(pixels: PixelStore, look: Look, items: Sequence[tuple[int, int]]) -> Tensor:
+def draw(pixels: PixelStore, request: ViewRequest, items: Sequence[tuple[int, int]]) -> Tensor:
     """The (row, view) pairs as pixels (N, S, S, 3) uint8."""
-    out = np.empty((len(items), look.spec.size, look.spec.size, 3), dtype=np.uint8)
-    render(pixels.read, items, look.spec, look.augmentation, look.seed, out, worker_count())
+    out = np.empty((len(items), request.spec.size, request.spec.size, 3), dtype=np.uint8)
+    render(pixels.read, items, request.spec, request.augmentation, request.seed, out, worker_count())
     return torch.from_numpy(out)
 
 
@@ -172,13 +176,13 @@ def _about(backbone: Backbone, position: int) -> Mapping[str, Any]:
     return {"backbone": backbone.facts.architecture, "cut": names[position]}
 
 
-def _key(pixels: PixelStore, look: Look, frozen: FrozenPart, position: int, dtype: StoredType) -> FeatureKey:
+def _key(pixels: PixelStore, request: ViewRequest, frozen: FrozenPart, position: int, dtype: StoredType) -> FeatureKey:
     facts = frozen.backbone.facts
     return FeatureKey(
         pixels=pixels.key,
-        rows=hashlib.sha256(np.ascontiguousarray(look.rows, dtype=np.int64).tobytes()).hexdigest(),
-        augmentation=repr((look.augmentation, look.spec)),
-        seed=look.seed,
+        rows=hashlib.sha256(np.ascontiguousarray(request.rows, dtype=np.int64).tobytes()).hexdigest(),
+        augmentation=repr((request.augmentation, request.spec)),
+        seed=request.seed,
         backbone=f"{frozen.backbone.digest(position)} {facts.mean} {facts.std}",
         position=position,
         engine=frozen.label,

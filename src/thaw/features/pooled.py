@@ -12,7 +12,7 @@ from torch import Tensor
 from thaw.data.augment import Augmentation
 from thaw.data.pixel_store import OnProgress, PixelStore
 from thaw.features.engines import FrozenPart
-from thaw.features.extract import Look, Shelf, extract
+from thaw.features.extract import FeatureCache, ViewRequest, extract
 
 Bar = Callable[[str], OnProgress]
 
@@ -31,6 +31,6 @@ def pooled_features(
 ) -> np.ndarray:
     """Pooled features (N, C) float32 of the plain views of rows; kept in the cache."""
     top = len(frozen.backbone.blocks)
-    look = Look(rows, 1, Augmentation(), seed, frozen.backbone.facts.pixels)
-    store = extract(pixels, look, frozen, [top], Shelf(cache, "float16", 1 << 62), on_progress)[top]
+    request = ViewRequest(rows, 1, Augmentation(), seed, frozen.backbone.facts.pixels)
+    store = extract(pixels, request, frozen, [top], FeatureCache(cache, "float16", 1 << 62), on_progress)[top]
     return store.batch(np.arange(len(rows)), np.zeros(len(rows), int)).float().numpy()

@@ -43,7 +43,7 @@ _FILE = "engines.json"
 
 
 @dataclass(frozen=True)
-class Tried:
+class EngineTiming:
     """One engine: images a second through the frozen part, and how far its features lie from fp32 PyTorch's.
 
     `problem` says why an engine is out of the question; then the figures mean nothing.
@@ -63,7 +63,7 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Probe:
+class EngineChoice:
     """The engine that was chosen, why, and its images a second."""
 
     engine: Engine
@@ -77,31 +77,31 @@ def choose_engine(
     wanted: Literal["auto"] | Engine,
     positions: Sequence[int],
     pixels: Tensor,
-    looks: int,
+    images: int,
     cache: Path,
-) -> Probe:
-    """The fastest engine that agrees with fp32 PyTorch, for `looks` images through the frozen part.
+) -> EngineChoice:
+    """The fastest engine that agrees with fp32 PyTorch, for `images` images through the frozen part.
 
     `pixels` are images of the run, (N, S, S, 3) uint8; the frozen part is what lies below the highest of `positions`.
     An engine that the recipe names is taken, and only timed.
     """
     top = max(positions)
     if top == 0:
-        return Probe(REFERENCE, "nothing is frozen", float("inf"))
+        return EngineChoice(REFERENCE, "nothing is frozen", float("inf"))
     key = _key(backbone, device, top)
     if wanted != "auto":
-        return Probe(wanted, "as asked", _try(wanted, backbone, device, top, pixels, None).images_per_second)
+        return EngineChoice(wanted, "as asked", _try(wanted, backbone, device, top, pixels, None).images_per_second)
     remembered = _recall(cache, key)
     if remembered:
         return _chosen(remembered, "remembered from an earlier run: ")
-    tried = _try_all(backbone, device, top, pixels, looks)
+    tried = _try_all(backbone, device, top, pixels, images)
     # A job too small for a full probe must not decide for a later, larger one.
     if any(item.engine.startswith(("openvino", "compiled")) for item in tried):
         _remember(cache, key, tried)
     return _chosen(tried, "")
 
 
-def agrees(item: Tried) -> bool:
+def agrees(item: EngineTiming) -> bool:
     """Whether an engine may be used."""
     return not item.problem and item.distance <= TOLERANCE
 
@@ -113,13 +113,13 @@ def distance_between(features: Tensor, reference: Tensor) -> float:
     return float(distances.nan_to_num(nan=torch.inf).max())
 
 
-def _try_all(backbone: Backbone, device: torch.device, top: int, pixels: Tensor, looks: int) -> list[Tried]:
+def _try_all(backbone: Backbone, device: torch.device, top: int, pixels: Tensor, images: int) -> list[EngineTiming]:
     reference = make_runner(REFERENCE, backbone, device, [top]).run(pixels)[0].flatten(1)
-    tried: list[Tried] = []
+    tried: list[EngineTiming] = []
 
     def seconds_left() -> float:
         best = max((item.images_per_second for item in tried if agrees(item)), default=0.0)
-        return looks / best if best else float("inf")
+        return images / best if best else float("inf")
 
     def attempt(engine: Engine) -> None:
         tried.append(_try(engine, backbone, device, top, pixels, reference))
@@ -138,10 +138,10 @@ def _try_all(backbone: Backbone, device: torch.device, top: int, pixels: Tensor,
 
 def _try(
     engine: Engine, backbone: Backbone, device: torch.device, top: int, pixels: Tensor, reference: Tensor | None
-) -> Tried:
+) -> EngineTiming:
     """Build an engine and time it; whatever it raises is its problem and not the run's."""
     if problem := missing(engine, device):
-        return Tried(engine, problem=problem)
+        return EngineTiming(engine, problem=problem)
     try:
         runner = make_runner(engine, backbone, device, [top])
         features = runner.run(pixels)[0].flatten(1)
@@ -151,8 +151,8 @@ def _try(
         if reference is None:
             raise
         said = str(error).strip().partition("\n")[0][:80]
-        return Tried(engine, problem=f"fails here ({type(error).__name__}: {said})")
-    return Tried(engine, rate, 0.0 if reference is None else distance_between(features, reference))
+        return EngineTiming(engine, problem=f"fails here ({type(error).__name__}: {said})")
+    return EngineTiming(engine, rate, 0.0 if reference is None else distance_between(features, reference))
 
 
 def median_seconds(runner: Runner, pixels: Tensor, device: torch.device, rounds: int) -> float:
@@ -168,7 +168,7 @@ def _time(runner: Runner, pixels: Tensor, device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def _chosen(tried: Sequence[Tried], how: str) -> Probe:
+def _chosen(tried: Sequence[EngineTiming], how: str) -> EngineChoice:
     best = max((item for item in tried if agrees(item)), key=_worth)
     others = ", ".join(item.describe() for item in tried if item is not best)
     refused = [item for item in tried if not item.problem and not agrees(item)]
@@ -176,10 +176,10 @@ def _chosen(tried: Sequence[Tried], how: str) -> Probe:
     reason = (
         f"{how}{best.describe()}{', against ' + others if others else ', too little to look at for a probe'}{limit}"
     )
-    return Probe(best.engine, reason, best.images_per_second)
+    return EngineChoice(best.engine, reason, best.images_per_second)
 
 
-def _worth(item: Tried) -> float:
+def _worth(item: EngineTiming) -> float:
     return item.images_per_second / (WORTHWHILE if item.engine.endswith("bf16") else 1.0)
 
 
@@ -191,14 +191,14 @@ def _key(backbone: Backbone, device: torch.device, top: int) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 
-def _recall(cache: Path, key: str) -> list[Tried]:
+def _recall(cache: Path, key: str) -> list[EngineTiming]:
     try:
-        return [Tried(**item) for item in json.loads((cache / _FILE).read_bytes())[key]]
+        return [EngineTiming(**item) for item in json.loads((cache / _FILE).read_bytes())[key]]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 
 
-def _remember(cache: Path, key: str, tried: Sequence[Tried]) -> None:
+def _remember(cache: Path, key: str, tried: Sequence[EngineTiming]) -> None:
     """Add a result; when two runs write at once, one of them is forgotten and probed again."""
     try:
         known = json.loads((cache / _FILE).read_bytes())

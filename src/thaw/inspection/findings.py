@@ -26,7 +26,7 @@ class Finding:
 def findings(found: Inspection) -> tuple[Finding, ...]:
     """Every finding, what matters most first."""
     order = ("alarm", "warning", "note", "good")
-    listed = [*_leaks(found), *_files(found), *_twins(found), *_labels(found), *_classes(found), *_worth(found)]
+    listed = [*_leaks(found), *_files(found), *_duplicates(found), *_labels(found), *_classes(found), *_worth(found)]
     return tuple(sorted(listed, key=lambda finding: order.index(finding.weight)))
 
 
@@ -34,7 +34,7 @@ def _leaks(found: Inspection) -> list[Finding]:
     listed = []
     for leak in found.leaks:
         first, second = leak.splits
-        text = f"The given splits leak: {_many(len(leak.twins), 'pair')} of twins stand in {first} and {second}"
+        text = f"The given splits leak: {_many(len(leak.duplicates), 'pair')} of twins stand in {first} and {second}"
         if leak.accuracy is not None and leak.accuracy_without is not None:
             text += f"; a linear head gets {leak.accuracy:.1%} on {second}, {leak.accuracy_without:.1%} without them"
         listed.append(Finding("alarm", f"{text}."))
@@ -57,10 +57,10 @@ def _files(found: Inspection) -> list[Finding]:
     return listed
 
 
-def _twins(found: Inspection) -> list[Finding]:
-    exact = sum(pair.exact for pair in found.twins)
-    near = len(found.twins) - exact
-    if not found.twins:
+def _duplicates(found: Inspection) -> list[Finding]:
+    exact = sum(pair.exact for pair in found.duplicates)
+    near = len(found.duplicates) - exact
+    if not found.duplicates:
         return [Finding("good", "No picture is there twice.")]
     listed = [
         Finding(
@@ -69,8 +69,10 @@ def _twins(found: Inspection) -> list[Finding]:
             "Thaw keeps each on one side of its split.",
         )
     ]
-    if found.contradictions:
-        text = f"{_many(len(found.contradictions), 'pair')} of twins under different labels; one of each may be wrong."
+    if found.conflicting_labels:
+        text = (
+            f"{_many(len(found.conflicting_labels), 'pair')} of twins under different labels; one of each may be wrong."
+        )
         listed.append(Finding("warning", text))
     return listed
 
@@ -78,13 +80,15 @@ def _twins(found: Inspection) -> list[Finding]:
 def _labels(found: Inspection) -> list[Finding]:
     if found.probe is None:
         return []
-    if not found.suspects:
+    if not found.label_errors:
         return [Finding("good", "No label looks wrong.")]
-    share, right = len(found.suspects) / len(found.probe.probabilities), found.probe.linear
-    text = f"{_many(len(found.suspects), 'label')} ({share:.1%}) look wrong to a head that gets {right:.0%} right"
+    fraction, right = len(found.label_errors) / len(found.probe.probabilities), found.probe.linear
+    text = (
+        f"{_many(len(found.label_errors), 'label')} ({fraction:.1%}) look wrong to a head that gets {right:.0%} right"
+    )
     if right < _SURE:
         return [Finding("note", f"{text}: many will be right, the surest come first.")]
-    return [Finding("warning" if share > 0.02 else "note", f"{text}; the surest come first.")]
+    return [Finding("warning" if fraction > 0.02 else "note", f"{text}; the surest come first.")]
 
 
 def _classes(found: Inspection) -> list[Finding]:

@@ -21,13 +21,13 @@ from thaw.features.pooled import PROBE_IMAGES, Bar, plain_sample, pooled_feature
 from thaw.features.probe import choose_engine
 from thaw.inspection import linear_probe as probing
 from thaw.inspection.health import Flag, find_flags
-from thaw.inspection.linear_probe import Features, LearningCurve, Outlier, Probe, Suspect
+from thaw.inspection.linear_probe import Features, LabelError, LearningCurve, LinearProbe, Outlier
 from thaw.inspection.similarity import SAMPLE, Similarity, measure_similarity
 from thaw.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Twins:
+class DuplicatePair:
     """Two rows that show the same picture; `exact` where their files are equal, byte for byte."""
 
     first: int
@@ -45,7 +45,7 @@ class Leak:
     """
 
     splits: tuple[str, str]
-    twins: tuple[Twins, ...]
+    duplicates: tuple[DuplicatePair, ...]
     accuracy: float | None
     accuracy_without: float | None
 
@@ -66,11 +66,11 @@ class Inspection:
     manifest: Manifest
     notes: tuple[str, ...]
     flags: tuple[Flag, ...]
-    twins: tuple[Twins, ...]
+    duplicates: tuple[DuplicatePair, ...]
     leaks: tuple[Leak, ...]
     similarity: Similarity
-    probe: Probe | None
-    suspects: tuple[Suspect, ...]
+    probe: LinearProbe | None
+    label_errors: tuple[LabelError, ...]
     outliers: tuple[Outlier, ...]
     curve: LearningCurve | None
     places: tuple[Place, ...]
@@ -93,10 +93,10 @@ class Inspection:
         return tuple(name for name in (*SPLITS, "all") if any(name in count for count in counts))
 
     @property
-    def contradictions(self) -> tuple[Twins, ...]:
+    def conflicting_labels(self) -> tuple[DuplicatePair, ...]:
         """The same picture under two labels."""
         labels = self.manifest.column("labels")
-        return tuple(pair for pair in self.twins if set(labels[pair.first]) != set(labels[pair.second]))
+        return tuple(pair for pair in self.duplicates if set(labels[pair.first]) != set(labels[pair.second]))
 
 
 def inspect_images(
@@ -104,7 +104,7 @@ def inspect_images(
 ) -> Inspection:
     """Look at every readable image of a decoded manifest once, as it is, and measure what its features tell."""
     rows = np.flatnonzero([status == "ok" for status in manifest.column("status")])
-    twins = _twins(manifest, pixels, bar)
+    duplicates = _duplicates(manifest, pixels, bar)
     device = choose_device(recipe.device).device
     backbone.to(device)
     plain = plain_sample(pixels, rows, SAMPLE)
@@ -113,18 +113,21 @@ def inspect_images(
         manifest=manifest,
         notes=pixels.notes(),
         flags=find_flags(pixels, manifest, rows.tolist(), worker_count()),
-        twins=twins,
+        duplicates=duplicates,
         leaks=(),
         similarity=measure_similarity(backbone, plain),
         probe=None,
-        suspects=(),
+        label_errors=(),
         outliers=(),
         curve=None,
         places=(),
         backbone=f"{backbone.facts.architecture}, {backbone.facts.origin}",
     )
     features = Features(
-        rows, values, _classes(manifest, rows), groups_of(manifest, rows, [(pair.first, pair.second) for pair in twins])
+        rows,
+        values,
+        _classes(manifest, rows),
+        groups_of(manifest, rows, [(pair.first, pair.second) for pair in duplicates]),
     )
     with probing.one_thread():
         return _with_features(found, features, bar)
@@ -147,8 +150,8 @@ def _with_features(found: Inspection, features: Features, bar: Bar) -> Inspectio
     probe = probing.probe(features) if found.manifest.task != "multilabel" else None
     advance(3, 4)
     if probe:
-        suspects, curve = probing.find_suspects(features, probe), probing.learning_curve(features)
-        found = replace(found, probe=probe, suspects=suspects, curve=curve)
+        label_errors, curve = probing.find_label_errors(features, probe), probing.learning_curve(features)
+        found = replace(found, probe=probe, label_errors=label_errors, curve=curve)
     found = replace(found, leaks=tuple(_leaks(found, features if probe else None)))
     advance(4, 4)
     return found
@@ -171,7 +174,7 @@ def _look(
     return pooled_features(pixels, rows, frozen, recipe.seed, cache, bar(f"look once at {len(rows)} images"))
 
 
-def _twins(manifest: Manifest, pixels: PixelStore, bar: Bar) -> tuple[Twins, ...]:
+def _duplicates(manifest: Manifest, pixels: PixelStore, bar: Bar) -> tuple[DuplicatePair, ...]:
     """Near-duplicates and equal files; blank pictures count only where their files are equal."""
     digests = manifest.column("sha256")
     same: defaultdict[str, list[int]] = defaultdict(list)
@@ -182,7 +185,7 @@ def _twins(manifest: Manifest, pixels: PixelStore, bar: Bar) -> tuple[Twins, ...
     for pair in pixels.duplicates(worker_count(), bar("look for near-duplicates")):
         pairs.setdefault((pair.first, pair.second), pair.agreement)
     return tuple(
-        Twins(one, other, agreement, digests[one] == digests[other])
+        DuplicatePair(one, other, agreement, digests[one] == digests[other])
         for (one, other), agreement in sorted(pairs.items())
     )
 
@@ -196,8 +199,8 @@ def _classes(manifest: Manifest, rows: np.ndarray) -> np.ndarray:
 
 def _leaks(found: Inspection, features: Features | None) -> list[Leak]:
     splits = found.manifest.column("split")
-    across: defaultdict[tuple[str, str], list[Twins]] = defaultdict(list)
-    for pair in found.twins:
+    across: defaultdict[tuple[str, str], list[DuplicatePair]] = defaultdict(list)
+    for pair in found.duplicates:
         one, other = splits[pair.first], splits[pair.second]
         if one and other and one != other:
             first, second = sorted((one, other), key=SPLITS.index)
@@ -206,7 +209,7 @@ def _leaks(found: Inspection, features: Features | None) -> list[Leak]:
 
 
 def _worth(
-    names: tuple[str, str], pairs: Sequence[Twins], splits: Sequence[str | None], features: Features | None
+    names: tuple[str, str], pairs: Sequence[DuplicatePair], splits: Sequence[str | None], features: Features | None
 ) -> tuple[float | None, float | None]:
     """Accuracy on the later split with and without the images that stand in train too."""
     if features is None or names[0] != "train":

@@ -50,7 +50,7 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Probe:
+class LinearProbe:
     """Cross-validated accuracies in 0..1 of a linear head and of nearest neighbours, beside the largest class's share.
 
     probabilities: (N, classes), each row from a head that was fitted without it and what it is grouped with.
@@ -65,14 +65,14 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Suspect:
+class LabelError:
     """A label that is probably wrong: the row, the class it has and the one it looks like, with their probabilities."""
 
     row: int
     given: int
     given_probability: float
-    rather: int
-    rather_probability: float
+    suggested: int
+    suggested_probability: float
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-def probe(features: Features) -> Probe | None:
+def probe(features: Features) -> LinearProbe | None:
     """Accuracy under cross-validation; `None` where a class has fewer than two images or groups."""
     from sklearn.metrics import balanced_accuracy_score
     from sklearn.neighbors import KNeighborsClassifier
@@ -131,7 +131,7 @@ def probe(features: Features) -> Probe | None:
         neighbours = KNeighborsClassifier(min(NEIGHBOURS, len(train)), metric="cosine")
         near[test] = neighbours.fit(features.values[train], features.classes[train]).predict(features.values[test])
     predicted, truth = probabilities.argmax(axis=1), features.classes
-    return Probe(
+    return LinearProbe(
         folds=len(folds),
         linear=float((predicted == truth).mean()),
         linear_balanced=float(balanced_accuracy_score(truth, predicted)),
@@ -141,7 +141,7 @@ def probe(features: Features) -> Probe | None:
     )
 
 
-def find_suspects(features: Features, found: Probe) -> tuple[Suspect, ...]:
+def find_label_errors(features: Features, found: LinearProbe) -> tuple[LabelError, ...]:
     """Labels that are probably wrong, the surest first: confident learning (Northcutt et al. 2021), by cleanlab."""
     from cleanlab.filter import find_label_issues
 
@@ -151,7 +151,7 @@ def find_suspects(features: Features, found: Probe) -> tuple[Suspect, ...]:
     order = find_label_issues(labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
     best = probabilities.argmax(axis=1)
     return tuple(
-        Suspect(
+        LabelError(
             int(features.rows[index]),
             int(features.classes[index]),
             float(probabilities[index, labels[index]]),
@@ -192,10 +192,10 @@ def learning_curve(features: Features, seed: int = 0) -> LearningCurve | None:
     rng = np.random.default_rng(seed)
     sizes: list[int] = []
     runs: list[list[float]] = []
-    for share in (*_SHARES, 1.0):
+    for fraction in (*_SHARES, 1.0):
         results, counts = [], []
         for train, test in folds[:_REPEATS]:
-            chosen = _stratified(features.classes, train, share, rng)
+            chosen = _stratified(features.classes, train, fraction, rng)
             if len(np.unique(features.classes[chosen])) < 2:
                 continue
             fitted = fit_head(features.values[chosen], features.classes[chosen])
@@ -247,12 +247,12 @@ def _folds(features: Features) -> list[tuple[np.ndarray, np.ndarray]] | None:
     return list(split.split(features.values, features.classes, features.groups))
 
 
-def _stratified(classes: np.ndarray, rows: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+def _stratified(classes: np.ndarray, rows: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
     """A share of some rows, class by class, at least one of each."""
     parts = []
     for label in np.unique(classes[rows]):
         own = rng.permutation(rows[classes[rows] == label])
-        parts.append(own[: max(1, round(share * len(own)))])
+        parts.append(own[: max(1, round(fraction * len(own)))])
     return np.concatenate(parts)
 
 

@@ -15,7 +15,7 @@ from thaw.html.environment import environment
 from thaw.html.thumbnails import embedded
 from thaw.inspection import charts
 from thaw.inspection.findings import Finding, findings
-from thaw.inspection.inspect import Inspection, Twins
+from thaw.inspection.inspect import DuplicatePair, Inspection
 
 MOST_SHOWN, MOST_PAIRS, MOST_ON_MAP = 24, 12, 500
 _THUMBNAIL, _SPOT = 150, 64
@@ -70,10 +70,10 @@ def to_json(found: Inspection) -> dict[str, Any]:
     """Everything that was found, rows by their paths."""
     paths, classes = found.manifest.column("path"), found.manifest.classes
 
-    def pairs(twins: Sequence[Twins]) -> list[dict[str, Any]]:
+    def pairs(duplicates: Sequence[DuplicatePair]) -> list[dict[str, Any]]:
         return [
             {"first": paths[pair.first], "second": paths[pair.second], "agreement": pair.agreement, "exact": pair.exact}
-            for pair in twins
+            for pair in duplicates
         ]
 
     probe = found.probe
@@ -86,8 +86,8 @@ def to_json(found: Inspection) -> dict[str, Any]:
         "flags": [
             {"path": paths[flag.row], **{k: v for k, v in asdict(flag).items() if k != "row"}} for flag in found.flags
         ],
-        "duplicates": pairs(found.twins),
-        "leaks": [{**asdict(leak), "twins": pairs(leak.twins)} for leak in found.leaks],
+        "duplicates": pairs(found.duplicates),
+        "leaks": [{**asdict(leak), "twins": pairs(leak.duplicates)} for leak in found.leaks],
         "similarity": asdict(found.similarity),
         "probe": {k: v for k, v in vars(probe).items() if k != "probabilities"} if probe else None,
         "suspects": [
@@ -95,10 +95,10 @@ def to_json(found: Inspection) -> dict[str, Any]:
                 "path": paths[item.row],
                 "label": classes[item.given],
                 "label_probability": item.given_probability,
-                "rather": classes[item.rather],
-                "rather_probability": item.rather_probability,
+                "rather": classes[item.suggested],
+                "rather_probability": item.suggested_probability,
             }
-            for item in found.suspects
+            for item in found.label_errors
         ],
         "outliers": [{"path": paths[item.row], "times": item.times} for item in found.outliers],
         "learning_curve": asdict(found.curve) if found.curve else None,
@@ -140,20 +140,20 @@ def _galleries(found: Inspection, pixels: PixelStore) -> list[Gallery]:
     for leak in found.leaks:
         heading = f"In {leak.splits[0]} and in {leak.splits[1]}"
         about = "The same picture on both sides: what is measured on the second is partly remembered, not learned."
-        listed.append(_pairs(heading, about, leak.twins, found, pixels))
+        listed.append(_pairs(heading, about, leak.duplicates, found, pixels))
     about = "One picture, two labels: at least one of them is wrong, or the classes overlap."
-    listed.append(_pairs("Duplicates under different labels", about, found.contradictions, found, pixels))
-    suspects = [
+    listed.append(_pairs("Duplicates under different labels", about, found.conflicting_labels, found, pixels))
+    label_errors = [
         (
             item.row,
             f"labelled {classes[item.given]} ({item.given_probability:.0%}), "
-            f"looks like {classes[item.rather]} ({item.rather_probability:.0%})",
+            f"looks like {classes[item.suggested]} ({item.suggested_probability:.0%})",
         )
-        for item in found.suspects
+        for item in found.label_errors
     ]
     about = "A head that never saw these pictures disagrees with their labels; the surest first."
-    listed.append(_gallery("Labels that look wrong", about, suspects, found, pixels))
-    rest = [pair for pair in found.twins if pair not in set(found.contradictions)]
+    listed.append(_gallery("Labels that look wrong", about, label_errors, found, pixels))
+    rest = [pair for pair in found.duplicates if pair not in set(found.conflicting_labels)]
     about = "Equal files, and the same picture recompressed, resized, brightened, mirrored or turned."
     listed.append(_pairs("Duplicates", about, rest, found, pixels))
     outliers = [(item.row, f"{item.times:.1f}x as far from its class as is usual") for item in found.outliers]
@@ -173,15 +173,17 @@ def _gallery(
     return Gallery(heading, about, shown, len(items))
 
 
-def _pairs(heading: str, about: str, twins: Sequence[Twins], found: Inspection, pixels: PixelStore) -> Gallery:
-    surest = sorted(twins, key=lambda pair: (not pair.exact, -pair.agreement))[:MOST_PAIRS]
+def _pairs(
+    heading: str, about: str, duplicates: Sequence[DuplicatePair], found: Inspection, pixels: PixelStore
+) -> Gallery:
+    surest = sorted(duplicates, key=lambda pair: (not pair.exact, -pair.agreement))[:MOST_PAIRS]
     labels = found.manifest.column("labels")
     shown = tuple(
         _picture(row, ", ".join(labels[row]) + (" (equal files)" if pair.exact else ""), found, pixels)
         for pair in surest
         for row in (pair.first, pair.second)
     )
-    return Gallery(heading, about, shown, len(twins), pairs=True)
+    return Gallery(heading, about, shown, len(duplicates), pairs=True)
 
 
 def _picture(row: int, caption: str, found: Inspection, pixels: PixelStore) -> Picture:

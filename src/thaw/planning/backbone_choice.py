@@ -31,10 +31,10 @@ from thaw.features.pooled import PROBE_IMAGES, Bar, plain_sample, pooled_feature
 from thaw.features.probe import choose_engine, median_seconds
 from thaw.inspection import linear_probe as probing
 from thaw.inspection.linear_probe import Features
-from thaw.planning.measurements import Choice, Decided
+from thaw.planning.measurements import Choice, PlannedRecipe
 from thaw.recipe import Recipe
 from thaw.seeds import derive_seed
-from thaw.training.gain import noise_between
+from thaw.training.gain import standard_error_of_difference
 
 MOST_IMAGES = 800
 _ROUNDS = 5
@@ -62,13 +62,15 @@ class Trial:
         return f"{self.name} {seen}{self.latency_ms:.0f} ms, {self.size_mb:.0f} MB{why}"
 
 
-def choose_backbone(recipe: Recipe, dataset: Dataset, previous: Manifest | None, cache: Path, bar: Bar) -> Decided:
+def choose_backbone(
+    recipe: Recipe, dataset: Dataset, previous: Manifest | None, cache: Path, bar: Bar
+) -> PlannedRecipe:
     """The recipe with `auto` replaced by the best candidate; as it is where it names a backbone.
 
     Raises `RecipeError` where no candidate is left, or where images have several labels each.
     """
     if recipe.backbone != "auto":
-        return Decided(recipe, ())
+        return PlannedRecipe(recipe, ())
 
     @functools.cache
     def prepared_for(spec: PixelSpec) -> Prepared:
@@ -84,7 +86,7 @@ def choose_backbone(recipe: Recipe, dataset: Dataset, previous: Manifest | None,
     reason = f"{best.describe()} under cross-validation on {best.images} training images"
     reason += f", against {others}" if others else ", the only candidate"
     chosen = recipe.model_copy(update={"backbone": best.name, "weights": best.weights})
-    return Decided(chosen, (Choice("backbone", best.name, reason),))
+    return PlannedRecipe(chosen, (Choice("backbone", best.name, reason),))
 
 
 def candidates(recipe: Recipe) -> Iterator[tuple[str, str]]:
@@ -103,7 +105,7 @@ def pick(trials: list[Trial]) -> Trial:
     equal = [
         trial
         for trial in trials
-        if most.accuracy - trial.accuracy <= noise_between(most.accuracy, trial.accuracy, trial.images)
+        if most.accuracy - trial.accuracy <= standard_error_of_difference(most.accuracy, trial.accuracy, trial.images)
     ]
     return min(equal, key=lambda trial: trial.latency_ms)
 

@@ -23,14 +23,14 @@ _LOOKS_PER_PENALTY, _BYTES_PER_SECOND = 39, 4e9
 
 @dataclass(frozen=True)
 class Rates:
-    """Images a second: `look` through the whole frozen backbone, `train` through one training step of each phase."""
+    """Images a second: `extraction` through the whole frozen backbone, `train` through one training step of each phase."""
 
-    look: float
+    extraction: float
     train: tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class ThawedProbe:
+class StepTimings:
     """The number format of the thawed part, why, and images a second of a training step of each phase."""
 
     precision: Precision
@@ -39,7 +39,7 @@ class ThawedProbe:
 
 
 @dataclass(frozen=True)
-class Images:
+class ImageCounts:
     """How many images there are to train on, to validate on, and to look at once as they are (validation and test)."""
 
     train: int
@@ -54,7 +54,7 @@ class Forecast:
     phase_seconds: of all epochs of a phase, which may stop earlier or be left out. epoch_seconds: of one of them.
     """
 
-    look_seconds: float
+    extraction_seconds: float
     phase_seconds: tuple[float, ...]
     epoch_seconds: tuple[float, ...]
     disk_bytes: int
@@ -63,7 +63,7 @@ class Forecast:
     def from_json(cls, values: Mapping[str, Any]) -> Forecast:
         """The forecast that plan.json keeps."""
         return cls(
-            values["look_seconds"],
+            values.get("extraction_seconds", values.get("look_seconds")),
             tuple(values["phase_seconds"]),
             tuple(values["epoch_seconds"]),
             values["disk_bytes"],
@@ -72,18 +72,18 @@ class Forecast:
     @property
     def seconds(self) -> float:
         """All of it."""
-        return self.look_seconds + sum(self.phase_seconds)
+        return self.extraction_seconds + sum(self.phase_seconds)
 
 
 def forecast(
-    phases: Sequence[Phase], rates: Rates, images: Images, views: int, disk_bytes: int, feature_bytes: int
+    phases: Sequence[Phase], rates: Rates, images: ImageCounts, views: int, disk_bytes: int, feature_bytes: int
 ) -> Forecast:
     """What the phases should take, when `views` views are stored for each phase whose inputs are.
 
     `feature_bytes` is what the pooled features of one view take in memory.
     """
     stores = any(phase.inputs == "stored" for phase in phases)
-    look = (images.train * views + images.plain) / rates.look if stores else 0.0
+    extraction = (images.train * views + images.plain) / rates.extraction if stores else 0.0
     seconds = []
     for phase, rate in zip(phases, rates.train, strict=True):
         if phase.solver == "lbfgs":
@@ -92,10 +92,10 @@ def forecast(
             epoch = images.train / rate
         epoch += images.val / (2.5 * rate)
         if phase.inputs == "fresh" and phase.cut != "pixels":
-            epoch += (images.train + images.val) / rates.look
+            epoch += (images.train + images.val) / rates.extraction
         seconds.append(epoch)
     phase_seconds = tuple(phase.epochs * epoch for phase, epoch in zip(phases, seconds, strict=True))
-    return Forecast(look, phase_seconds, tuple(seconds), disk_bytes)
+    return Forecast(extraction, phase_seconds, tuple(seconds), disk_bytes)
 
 
 def training_rate(classifier: Classifier, phase: Phase, precision: Precision, features: Tensor) -> float:

@@ -15,8 +15,8 @@ from thaw.features.extract import stored_bytes
 from thaw.features.pooled import PROBE_IMAGES, plain_sample
 from thaw.features.probe import TOLERANCE, WORTHWHILE, choose_engine, distance_between
 from thaw.features.torch_runner import Precision
-from thaw.planning.costs import ThawedProbe, training_rate
-from thaw.planning.measurements import Measured, Sizes
+from thaw.planning.costs import StepTimings, training_rate
+from thaw.planning.measurements import Measurements, ViewSizes
 from thaw.planning.storing import wanted_views
 from thaw.recipe import Recipe
 from thaw.training.arithmetic import training_arithmetic
@@ -25,7 +25,7 @@ from thaw.training.loss import imbalance
 THAWED_IMAGES = 8
 
 
-def measure_run(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: Path) -> Measured:
+def measure_run(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: Path) -> Measurements:
     """Probe engines and training steps on real images, and count what is stored; a few seconds."""
     backbone, manifest = classifier.backbone, prepared.manifest
     device = choose_device(recipe.device)
@@ -36,10 +36,10 @@ def measure_run(recipe: Recipe, prepared: Prepared, classifier: Classifier, cach
     positions = tuple(backbone.cut(phase.cut).position for phase in recipe.phases)
     at = _features_at(classifier, positions, pixels[:THAWED_IMAGES])
     looking = [index for index, position in enumerate(positions) if position > 0]
-    looks = wanted_views(recipe, looking, len(train))[0] * len(train) + plain
+    images = wanted_views(recipe, looking, len(train))[0] * len(train) + plain
     cache.mkdir(parents=True, exist_ok=True)
     shapes = [tuple(at[position].shape[1:]) for position in positions]
-    return Measured(
+    return Measurements(
         task=manifest.task,
         train_images=len(train),
         plain_images=plain,
@@ -47,10 +47,10 @@ def measure_run(recipe: Recipe, prepared: Prepared, classifier: Classifier, cach
         imbalance=imbalance(manifest.targets()[train], len(manifest.classes)),
         facts=backbone.facts,
         device=device,
-        engine=choose_engine(backbone, device.device, recipe.engine, positions, pixels, looks, cache),
-        thawed=_probe_thawed(recipe, classifier, positions, at),
+        engine=choose_engine(backbone, device.device, recipe.engine, positions, pixels, images, cache),
+        thawed=_time_steps(recipe, classifier, positions, at),
         positions=positions,
-        sizes=tuple(Sizes(stored_bytes(shape, "float16"), stored_bytes(shape, "uint8")) for shape in shapes),
+        sizes=tuple(ViewSizes(stored_bytes(shape, "float16"), stored_bytes(shape, "uint8")) for shape in shapes),
         free_bytes=shutil.disk_usage(cache).free,
     )
 
@@ -65,9 +65,9 @@ def _features_at(classifier: Classifier, positions: tuple[int, ...], pixels: Ten
     return at
 
 
-def _probe_thawed(
+def _time_steps(
     recipe: Recipe, classifier: Classifier, positions: tuple[int, ...], at: dict[int, Tensor]
-) -> ThawedProbe:
+) -> StepTimings:
     """Time training steps in fp32 and bf16 and compare what they make of the same features at the first thawed cut.
 
     Phases that thaw further do not decide: they may be left out, and validation judges what they bring.
@@ -82,10 +82,10 @@ def _probe_thawed(
         )
 
     if recipe.precision != "auto":
-        return ThawedProbe(recipe.precision, "as asked", rates(recipe.precision))
+        return StepTimings(recipe.precision, "as asked", rates(recipe.precision))
     exact = rates("fp32")
     if cut == top:
-        return ThawedProbe("fp32", "only the head trains, which any format does in no time", exact)
+        return StepTimings("fp32", "only the head trains, which any format does in no time", exact)
     with torch.no_grad(), training_arithmetic(classifier.device, "bf16"):
         rounded = classifier.backbone.run(at[cut], cut, top)
     distance = distance_between(rounded.float(), at[top])
@@ -93,5 +93,5 @@ def _probe_thawed(
     gain = quick[positions.index(cut)] / exact[positions.index(cut)]
     figures = f"bf16 trains the thawed part at {gain:.2f}x the speed of fp32 and differs by {distance:.1%}"
     if gain >= WORTHWHILE and distance <= TOLERANCE:
-        return ThawedProbe("bf16", f"{figures} (at most {TOLERANCE:.0%})", quick)
-    return ThawedProbe("fp32", f"{figures}; wanted {WORTHWHILE}x and at most {TOLERANCE:.0%}", exact)
+        return StepTimings("bf16", f"{figures} (at most {TOLERANCE:.0%})", quick)
+    return StepTimings("fp32", f"{figures}; wanted {WORTHWHILE}x and at most {TOLERANCE:.0%}", exact)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from thaw.backbones.contract import Facts
 from thaw.device import DeviceChoice
-from thaw.features.probe import Probe
+from thaw.features.probe import EngineChoice
 from thaw.features.store import StoredType
-from thaw.planning.costs import ThawedProbe
+from thaw.planning.costs import StepTimings
 from thaw.recipe import Recipe, Task
 
 
@@ -22,7 +22,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Decided:
+class PlannedRecipe:
     """A recipe in which something is decided, and the reasons."""
 
     recipe: Recipe
@@ -30,7 +30,7 @@ class Decided:
 
 
 @dataclass(frozen=True)
-class Sizes:
+class ViewSizes:
     """Bytes that one stored view takes in half precision and in eight bits."""
 
     float16: int
@@ -42,7 +42,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurements:
     """What was measured before anything is decided.
 
     `plain_images` are those of validation and test, looked at once as they are. `imbalance` is the largest class count
@@ -57,8 +57,8 @@ class Measured:
     imbalance: float
     facts: Facts
     device: DeviceChoice
-    engine: Probe
-    thawed: ThawedProbe
+    engine: EngineChoice
+    thawed: StepTimings
     positions: tuple[int, ...]
-    sizes: tuple[Sizes, ...]
+    sizes: tuple[ViewSizes, ...]
     free_bytes: int

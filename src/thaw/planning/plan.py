@@ -13,10 +13,10 @@ from thaw.data import augment
 from thaw.data.prepare import Prepared
 from thaw.features.pooled import plain_sample
 from thaw.inspection.similarity import Similarity, measure_similarity
-from thaw.planning.costs import GIB, Forecast, Images, Rates, forecast
+from thaw.planning.costs import GIB, Forecast, ImageCounts, Rates, forecast
 from thaw.planning.measure import measure_run
-from thaw.planning.measurements import Choice, Decided, Measured
-from thaw.planning.storing import plan_storing
+from thaw.planning.measurements import Choice, Measurements, PlannedRecipe
+from thaw.planning.storing import plan_cache
 from thaw.planning.strategy import SHALLOWER, apply_strategy, choose_strategy
 from thaw.recipe import AugmentSettings, Phase, PreprocessingSettings, Recipe
 from thaw.training.head_solver import PENALTIES
@@ -47,7 +47,7 @@ class Plan:
         }
 
 
-def plan_run(asked: Decided, prepared: Prepared, classifier: Classifier, cache: Path) -> Plan:
+def plan_run(asked: PlannedRecipe, prepared: Prepared, classifier: Classifier, cache: Path) -> Plan:
     """Choose a strategy, measure what it takes, and resolve every "auto" of what was asked.
 
     A strategy that nobody asked for gives way to a shallower one where this machine would train for too long.
@@ -69,10 +69,10 @@ def plan_run(asked: Decided, prepared: Prepared, classifier: Classifier, cache: 
         strategy = SHALLOWER[strategy]
 
 
-def make_plan(recipe: Recipe, measured: Measured, chosen: tuple[Choice, ...] = ()) -> Plan:
+def make_plan(recipe: Recipe, measured: Measurements, chosen: tuple[Choice, ...] = ()) -> Plan:
     """Resolve every "auto" of `recipe`, whose backbone and phases are decided; `chosen` says why."""
     budget, budget_choice = _budget(recipe, measured)
-    storing = plan_storing(recipe, measured, budget)
+    storing = plan_cache(recipe, measured, budget)
     phases, solving = _solving(recipe, measured, storing.phases, storing.views)
     weights = _class_weights(recipe, measured)
     monitor = _monitor(recipe, measured, weights.value)
@@ -110,12 +110,12 @@ def make_plan(recipe: Recipe, measured: Measured, chosen: tuple[Choice, ...] = (
         *solving,
     )
     rates = Rates(measured.engine.images_per_second, measured.thawed.rates)
-    images = Images(measured.train_images, measured.val_images, measured.plain_images)
+    images = ImageCounts(measured.train_images, measured.val_images, measured.plain_images)
     predicted = forecast(phases, rates, images, storing.views, storing.disk_bytes, _feature_bytes(measured))
     return Plan(resolved, choices, predicted)
 
 
-def _task(recipe: Recipe, measured: Measured) -> Choice:
+def _task(recipe: Recipe, measured: Measurements) -> Choice:
     reasons = {
         "multiclass": "one label of several on each image: softmax",
         "binary": "two classes: one sigmoid",
@@ -141,7 +141,7 @@ def _describe(facts: Facts) -> str:
     return f"{spec.size} px, {spec.crop_mode} {spec.crop_pct:.3g}, {spec.interpolation}, mean {mean}, std {std}"
 
 
-def _class_weights(recipe: Recipe, measured: Measured) -> Choice:
+def _class_weights(recipe: Recipe, measured: Measurements) -> Choice:
     figure = f"the largest class has {measured.imbalance:.1f}x the images of the smallest"
     if recipe.class_weights != "auto":
         return Choice("class_weights", recipe.class_weights, f"as asked; {figure}")
@@ -150,7 +150,7 @@ def _class_weights(recipe: Recipe, measured: Measured) -> Choice:
     return Choice("class_weights", "none", f"{figure}, no more than {IMBALANCE:g}x")
 
 
-def _monitor(recipe: Recipe, measured: Measured, class_weights: str) -> Choice:
+def _monitor(recipe: Recipe, measured: Measurements, class_weights: str) -> Choice:
     if recipe.monitor != "auto":
         return Choice("monitor", recipe.monitor, "as asked")
     if measured.task == "multilabel":
@@ -160,7 +160,7 @@ def _monitor(recipe: Recipe, measured: Measured, class_weights: str) -> Choice:
     return Choice("monitor", "accuracy", "the classes are of similar size")
 
 
-def _budget(recipe: Recipe, measured: Measured) -> tuple[int, Choice]:
+def _budget(recipe: Recipe, measured: Measurements) -> tuple[int, Choice]:
     if recipe.cache_gb is not None:
         return int(recipe.cache_gb * GIB), Choice("cache_gb", f"{recipe.cache_gb:g}", "as asked")
     budget = int(measured.free_bytes * SHARE_OF_FREE_DISK)
@@ -168,7 +168,7 @@ def _budget(recipe: Recipe, measured: Measured) -> tuple[int, Choice]:
 
 
 def _solving(
-    recipe: Recipe, measured: Measured, phases: Sequence[Phase], views: int
+    recipe: Recipe, measured: Measurements, phases: Sequence[Phase], views: int
 ) -> tuple[tuple[Phase, ...], tuple[Choice, ...]]:
     """Which phases solve the head instead of stepping towards it."""
     resolved, choices = [], []
@@ -190,6 +190,6 @@ def _solving(
     return tuple(resolved), tuple(choices)
 
 
-def _feature_bytes(measured: Measured) -> int:
+def _feature_bytes(measured: Measurements) -> int:
     """What the pooled features of one view take in memory, as float32."""
     return 4 * measured.facts.width

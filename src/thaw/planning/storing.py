@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from thaw.data import augment
 from thaw.features.store import StoredType
 from thaw.planning.costs import GIB
-from thaw.planning.measurements import Choice, Measured
+from thaw.planning.measurements import Choice, Measurements
 from thaw.recipe import Phase, Recipe
 
 HEAD_VIEWS, THAWED_VIEWS = 4, 2
@@ -25,7 +25,7 @@ MOST_LOOKS = 16_000
 
 
 @dataclass(frozen=True)
-class Storing:
+class CachePlan:
     """Which phases read stored features, as what, and how many views of each training image."""
 
     phases: tuple[Phase, ...]
@@ -53,7 +53,7 @@ def wanted_views(recipe: Recipe, stored: Iterable[int], images: int) -> tuple[in
     return most, f"{most} stored views train {'stages' if thaws else 'a head'} as well as fresh ones each epoch"
 
 
-def plan_storing(recipe: Recipe, measured: Measured, budget: int) -> Storing:
+def plan_cache(recipe: Recipe, measured: Measurements, budget: int) -> CachePlan:
     """As many views as fit: eight bits give way to fewer views, and those to running the deepest cut anew."""
     stored = [
         index for index, phase in enumerate(recipe.phases) if phase.inputs != "fresh" and measured.positions[index] > 0
@@ -85,7 +85,7 @@ def plan_storing(recipe: Recipe, measured: Measured, budget: int) -> Storing:
         choices = [Choice("views", str(views), why), Choice("stored_as", dtype, _why_stored_as(recipe, dtype))]
     for index, phase in enumerate(phases):
         choices.append(_inputs(measured, phase, index, views, dtype, index in dropped))
-    return Storing(phases, views, dtype, _disk(measured, stored, views, dtype), tuple(choices))
+    return CachePlan(phases, views, dtype, _disk(measured, stored, views, dtype), tuple(choices))
 
 
 def _why_stored_as(recipe: Recipe, dtype: StoredType) -> str:
@@ -96,7 +96,7 @@ def _why_stored_as(recipe: Recipe, dtype: StoredType) -> str:
     return "half precision fits"
 
 
-def _inputs(measured: Measured, phase: Phase, index: int, views: int, dtype: StoredType, dropped: bool) -> Choice:
+def _inputs(measured: Measurements, phase: Phase, index: int, views: int, dtype: StoredType, dropped: bool) -> Choice:
     setting = f"phases.{index}.inputs"
     if phase.inputs == "stored":
         size = _disk(measured, [index], views, dtype)
@@ -108,7 +108,7 @@ def _inputs(measured: Measured, phase: Phase, index: int, views: int, dtype: Sto
     return Choice(setting, "fresh", "nothing is frozen" if measured.positions[index] == 0 else "as asked")
 
 
-def _disk(measured: Measured, stored: Sequence[int], views: int, dtype: StoredType) -> int:
+def _disk(measured: Measurements, stored: Sequence[int], views: int, dtype: StoredType) -> int:
     """Bytes of the stores of some phases; phases with the same cut share one."""
     sizes = {measured.positions[index]: measured.sizes[index].of(dtype) for index in stored}
     return sum(sizes.values()) * (measured.train_images * views + measured.plain_images)

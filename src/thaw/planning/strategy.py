@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from thaw.backbones.contract import Backbone
 from thaw.inspection.similarity import Similarity, Verdict
-from thaw.planning.measurements import Choice, Decided
+from thaw.planning.measurements import Choice, PlannedRecipe
 from thaw.recipe import Phase, Recipe, Strategy
 
 SMALL, LARGE = 1_000, 10_000
@@ -67,11 +67,13 @@ def choose_strategy(
     return TABLE[size, similarity.verdict], f"{set_is}, {how}"
 
 
-def apply_strategy(recipe: Recipe, strategy: Strategy, why: str, backbone: Backbone, train_images: int) -> Decided:
+def apply_strategy(
+    recipe: Recipe, strategy: Strategy, why: str, backbone: Backbone, train_images: int
+) -> PlannedRecipe:
     """The phases of a strategy, made from the recipe's own: its first is the head's, its last that of thawed stages."""
     named = Choice("strategy", strategy, why)
     if strategy == "as_written":
-        return Decided(recipe, (named,))
+        return PlannedRecipe(recipe, (named,))
     head, thawed = recipe.phases[0], recipe.phases[-1]
     epochs = max(_LEAST_EPOCHS, min(thawed.epochs, round(_WANTED_STEPS * thawed.batch_size / train_images)))
     phases: list[Phase] = [head.model_copy(update={"cut": "head"})]
@@ -85,19 +87,19 @@ def apply_strategy(recipe: Recipe, strategy: Strategy, why: str, backbone: Backb
         phases.append(thawed.model_copy(update={"cut": "pixels", "epochs": epochs, "lr": thawed.lr / 3}))
         choices.append(Choice("phases.1.cut", "pixels", "many images can move every layer"))
     elif strategy == "top":
-        for name, cut, share in _cuts(backbone):
+        for name, cut, fraction in _cuts(backbone):
             deeper = len(phases) > 1
             changes = {"name": name, "cut": cut, "optional": True, "epochs": epochs}
             if deeper:
                 changes |= {"epochs": min(epochs, _DEEPER_EPOCHS), "lr": thawed.lr / 2}
             phases.append(thawed.model_copy(update=changes))
             only = ", only if thawing the top paid" if deeper else ""
-            choices.append(Choice(f"phases.{len(phases) - 1}.cut", cut, f"{share:.0%} of the network's work{only}"))
+            choices.append(Choice(f"phases.{len(phases) - 1}.cut", cut, f"{fraction:.0%} of the network's work{only}"))
     if len(phases) > 1:
         rate = phases[1].lr
         reason = f"{phases[0].lr / rate:.0f}x less than the head's; {epochs} epochs are {epochs * train_images:,} views"
         choices.append(Choice("phases.1.lr", f"{rate:g}", reason))
-    return Decided(recipe.model_copy(update={"phases": tuple(phases)}), tuple(choices))
+    return PlannedRecipe(recipe.model_copy(update={"phases": tuple(phases)}), tuple(choices))
 
 
 def work_above(backbone: Backbone) -> tuple[float, ...]:
@@ -119,11 +121,11 @@ def _cuts(backbone: Backbone) -> list[tuple[str, str, float]]:
     if not backbone.is_divisible:
         return [("fine-tune", "pixels", 1.0)]
     starts: dict[str, float] = {}
-    for block, share in zip(backbone.blocks, work_above(backbone), strict=True):
-        starts.setdefault(block.stage, share)
+    for block, fraction in zip(backbone.blocks, work_above(backbone), strict=True):
+        starts.setdefault(block.stage, fraction)
     found: list[tuple[str, str, float]] = []
     for name, most in (("fine-tune", TOP), ("deeper", DEEPER)):
-        fitting = [(stage, share) for stage, share in starts.items() if 0 < share <= most]
+        fitting = [(stage, fraction) for stage, fraction in starts.items() if 0 < fraction <= most]
         if fitting and fitting[0][0] not in {cut for _, cut, _ in found}:
             found.append((name, *fitting[0]))
     return found

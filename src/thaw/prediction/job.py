@@ -24,9 +24,9 @@ from thaw.data.layouts import images_under, utf8
 from thaw.device import choose_device
 from thaw.errors import DataError, RecipeError
 from thaw.features.engines import REFERENCE
-from thaw.prediction.partial_file import Done, Job, PartialFile, partial_of
+from thaw.prediction.partial_file import PartialFile, ResumeKey, RowsDone, partial_of
 from thaw.prediction.predict import Prediction, predict_files, read_files
-from thaw.prediction.predictor import BATCH, PLAIN_BELOW, Chosen, Predictor, choose_predictor, looking_at
+from thaw.prediction.predictor import BATCH, PLAIN_BELOW, Predictor, PredictorChoice, at_image_size, choose_predictor
 from thaw.prediction.table import Format, format_of
 from thaw.progress import NullReporter, OnProgress, Reporter
 from thaw.recipe import Engine
@@ -61,7 +61,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Asked:
+class PredictJob:
     """What to classify, on what, and where the table goes: a .csv or .parquet file, or standard output.
 
     `places` are image files, or folders that are searched for them. `mirrored` averages each image with its mirror
@@ -87,7 +87,7 @@ class Asked:
 
 
 def write_predictions(
-    classifier: Classifier, bundle: str, asked: Asked, cache: Path, reporter: Reporter
+    classifier: Classifier, bundle: str, job: PredictJob, cache: Path, reporter: Reporter
 ) -> tuple[int, int]:
     """Classify what was asked for; gives how many images were classified and how many could not be read.
 
@@ -95,20 +95,20 @@ def write_predictions(
     rows of different ones are never mixed. Which engine is fastest is remembered in `cache`. Raises a `ThawError` in
     one sentence for what a person can mend.
     """
-    device = choose_device(asked.device).device
-    total = sum(1 for _ in asked.files())
-    with looking_at(classifier, asked.size), _place(asked, bundle + asked.way, device) as place:
-        files, trail = asked.files(), _Trail()
-        _skip(files, trail, place.done, asked)
+    device = choose_device(job.device).device
+    total = sum(1 for _ in job.files())
+    with at_image_size(classifier, job.size), _place(job, bundle + job.way, device) as place:
+        files, digest_so_far = job.files(), PathDigest()
+        _skip(files, digest_so_far, place.done, job)
         if place.done.rows:
-            reporter.say(f"{asked.out}: going on after {place.done.rows:,} of {total:,} images")
-        chosen = _chosen(classifier, asked, device, place.done, total, cache)
-        chosen.predictor.mirrored = asked.mirrored
+            reporter.say(f"{job.out}: going on after {place.done.rows:,} of {total:,} images")
+        chosen = _chosen(classifier, job, device, place.done, total, cache)
+        chosen.predictor.mirrored = job.mirrored
         reporter.say(f"engine {chosen.predictor.engine} on {device}: {chosen.reason}")
-        form = format_of(asked.out, classifier.classes)
+        form = format_of(job.out, classifier.classes)
         with closing(predict_files(classifier, files, BATCH, chosen.predictor)) as predictions:
-            blocks = _blocks(_shown(predictions, place.done.rows, total, _bar(asked, reporter)), asked)
-            _append(blocks, form, place, trail, chosen.predictor.engine)
+            blocks = _blocks(_shown(predictions, place.done.rows, total, _bar(job, reporter)), job)
+            _append(blocks, form, place, digest_so_far, chosen.predictor.engine)
         place.finish(form.finish)
         return place.done.rows - place.done.failed, place.done.failed
 
@@ -117,11 +117,11 @@ class _StandardOutput:
     """Where rows go without a file: nothing is kept, so nothing can be gone on with."""
 
     def __init__(self) -> None:
-        self.done = Done()
+        self.done = RowsDone()
         # A bar on the terminal takes the place of `sys.stdout` while it moves.
         self._stream = sys.stdout
 
-    def append(self, block: bytes, done: Done) -> None:
+    def append(self, block: bytes, done: RowsDone) -> None:
         """Print a block."""
         self._stream.write(block.decode("utf-8"))
         self._stream.flush()
@@ -131,36 +131,36 @@ class _StandardOutput:
         """Nothing is left to do."""
 
 
-def _place(asked: Asked, bundle: str, device: torch.device) -> AbstractContextManager[PartialFile | _StandardOutput]:
-    if asked.out is None:
+def _place(job: PredictJob, bundle: str, device: torch.device) -> AbstractContextManager[PartialFile | _StandardOutput]:
+    if job.out is None:
         return nullcontext(_StandardOutput())
-    shard = f"{asked.shard.index}/{asked.shard.count}"
-    return PartialFile(asked.out, Job(bundle, tuple(map(str, asked.places)), shard, asked.engine, str(device)))
+    shard = f"{job.shard.index}/{job.shard.count}"
+    return PartialFile(job.out, ResumeKey(bundle, tuple(map(str, job.places)), shard, job.engine, str(device)))
 
 
-def _bar(asked: Asked, reporter: Reporter) -> OnProgress:
+def _bar(job: PredictJob, reporter: Reporter) -> OnProgress:
     """A bar, unless it would move through the rows themselves."""
-    return NullReporter().bar("") if asked.out is None and sys.stdout.isatty() else reporter.bar("predict")
+    return NullReporter().bar("") if job.out is None and sys.stdout.isatty() else reporter.bar("predict")
 
 
 def _append(
     blocks: Iterable[list[Prediction]],
     form: Format,
     place: PartialFile | _StandardOutput,
-    trail: _Trail,
+    digest_so_far: PathDigest,
     engine: Engine,
 ) -> None:
     """Write block after block, each with the record of what is done with it."""
-    if place.done == Done():
-        place.append(form.head(), Done(paths=trail.digest, engine=engine))
+    if place.done == RowsDone():
+        place.append(form.head(), RowsDone(paths=digest_so_far.digest, engine=engine))
     for rows in blocks:
-        trail.add(item.path for item in rows)
+        digest_so_far.add(item.path for item in rows)
         failed = place.done.failed + sum(item.status == "error" for item in rows)
-        place.append(form.block(rows), Done(place.done.rows + len(rows), failed, trail.digest, engine))
+        place.append(form.block(rows), RowsDone(place.done.rows + len(rows), failed, digest_so_far.digest, engine))
 
 
-def _blocks(predictions: Iterator[Prediction], asked: Asked) -> Iterator[list[Prediction]]:
-    return iter(lambda: list(islice(predictions, BLOCK if asked.out else BATCH)), [])
+def _blocks(predictions: Iterator[Prediction], job: PredictJob) -> Iterator[list[Prediction]]:
+    return iter(lambda: list(islice(predictions, BLOCK if job.out else BATCH)), [])
 
 
 def _shown(predictions: Iterable[Prediction], done: int, total: int, advance: OnProgress) -> Iterator[Prediction]:
@@ -172,13 +172,17 @@ def _shown(predictions: Iterable[Prediction], done: int, total: int, advance: On
             advance(number, total)
 
 
-def _chosen(classifier: Classifier, asked: Asked, device: torch.device, done: Done, total: int, cache: Path) -> Chosen:
+def _chosen(
+    classifier: Classifier, job: PredictJob, device: torch.device, done: RowsDone, total: int, cache: Path
+) -> PredictorChoice:
     """The predictor for what is left; a file that was begun keeps its engine, or its rows would not fit together."""
     if done.engine:
-        return Chosen(Predictor(classifier, cast(Engine, done.engine), device), "with which this file was begun")
-    needs_sample = asked.engine != REFERENCE and (asked.engine != "auto" or total >= PLAIN_BELOW)
-    pixels = _first_readable(classifier, asked.files()) if needs_sample else _NO_PIXELS
-    return choose_predictor(classifier, asked.engine, device, pixels, total, cache)
+        return PredictorChoice(
+            Predictor(classifier, cast(Engine, done.engine), device), "with which this file was begun"
+        )
+    needs_sample = job.engine != REFERENCE and (job.engine != "auto" or total >= PLAIN_BELOW)
+    pixels = _first_readable(classifier, job.files()) if needs_sample else _NO_PIXELS
+    return choose_predictor(classifier, job.engine, device, pixels, total, cache)
 
 
 def _first_readable(classifier: Classifier, files: Iterable[Path]) -> np.ndarray:
@@ -187,7 +191,7 @@ def _first_readable(classifier: Classifier, files: Iterable[Path]) -> np.ndarray
         return next((batch.pixels for batch in batches if len(batch.pixels)), _NO_PIXELS)
 
 
-class _Trail:
+class PathDigest:
     """A digest of paths, one after the other."""
 
     def __init__(self) -> None:
@@ -204,13 +208,13 @@ class _Trail:
         return self._hash.hexdigest()
 
 
-def _skip(files: Iterator[Path], trail: _Trail, done: Done, asked: Asked) -> None:
+def _skip(files: Iterator[Path], digest_so_far: PathDigest, done: RowsDone, job: PredictJob) -> None:
     """Pass over the files that have their rows; raises `DataError` where they are not those of the rows."""
-    trail.add(islice(files, done.rows))
-    if done.rows and trail.digest != done.paths:
+    digest_so_far.add(islice(files, done.rows))
+    if done.rows and digest_so_far.digest != done.paths:
         raise DataError(
-            f"{asked.out}: images were added, removed or renamed among the {done.rows:,} that have their rows; "
-            f"undo that, or remove {partial_of(cast(Path, asked.out))} to begin anew"
+            f"{job.out}: images were added, removed or renamed among the {done.rows:,} that have their rows; "
+            f"undo that, or remove {partial_of(cast(Path, job.out))} to begin anew"
         )
 
 

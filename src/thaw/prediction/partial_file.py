@@ -26,7 +26,7 @@ except ImportError:  # Where there are no such locks, two processes are not kept
 
 
 @dataclass(frozen=True)
-class Job:
+class ResumeKey:
     """What must be the same for a file to be gone on with; each field is called in a refusal as it is here."""
 
     bundle: str
@@ -35,13 +35,13 @@ class Job:
     engine: str
     device: str
 
-    def differences(self, other: Job) -> list[str]:
+    def differences(self, other: ResumeKey) -> list[str]:
         """Names of the fields that differ."""
         return [field.name for field in fields(self) if getattr(self, field.name) != getattr(other, field.name)]
 
 
 @dataclass(frozen=True)
-class Done:
+class RowsDone:
     """How far a file has come.
 
     rows: written, of which so many `failed`. paths: a digest of the paths of these rows, in order. engine: what
@@ -63,7 +63,7 @@ def partial_of(out: Path) -> Path:
 class PartialFile:
     """The unfinished form of one file, held by one process; use it in a `with` block."""
 
-    def __init__(self, out: Path, job: Job) -> None:
+    def __init__(self, out: Path, job: ResumeKey) -> None:
         """Take hold of what is there of `out`, or begin; `done` says how far it is.
 
         Raises `DataError` where another process holds it, where what is there belongs to another job, or where
@@ -86,7 +86,7 @@ class PartialFile:
             self._stream.close()
             raise
 
-    def append(self, block: bytes, done: Done) -> None:
+    def append(self, block: bytes, done: RowsDone) -> None:
         """Add a block, then the record of what is done with it; the size is filled in."""
         try:
             rest = memoryview(block)
@@ -136,19 +136,19 @@ class PartialFile:
             return True
         return self.path.exists() and os.path.samestat(os.fstat(stream.fileno()), self.path.stat())
 
-    def _found(self) -> Done:
+    def _found(self) -> RowsDone:
         """How far the file is; raises `DataError` where it is that of another job."""
         for name in (self.out.name, self.record.name):
             atomic.remove_leftovers(self.out.parent, glob.escape(name))
         try:
             kept = json.loads(self.record.read_bytes())
-            job = Job(**{**kept["job"], "images": tuple(kept["job"]["images"])})
-            done = Done(**kept["done"])
+            job = ResumeKey(**{**kept["job"], "images": tuple(kept["job"]["images"])})
+            done = RowsDone(**kept["done"])
         except (OSError, ValueError, TypeError, KeyError):
-            return Done()
+            return RowsDone()
         # A record without its rows is what is left where a kill came just after the finished file appeared.
         if self._stream.seek(0, os.SEEK_END) < done.size:
-            return Done()
+            return RowsDone()
         if differences := self.job.differences(job):
             raise DataError(
                 f"{self.path}: holds {done.rows:,} rows of another job ({', '.join(differences)} differ); "

@@ -31,7 +31,7 @@ class Prediction:
     `status` is "ok", or "error" with its `reason` and nothing else. `labels` holds the one label that the classifier's
     decision gives, or for multilabel all of them. `confidence` is the probability of the label, or of the least sure of
     them. `probabilities` are in class order, 0..1. `candidates` are the classes that the image may have, and it is
-    `unsure` where that is not exactly one; `unlike` says that the image is unlike any that it was trained on.
+    `ambiguous` where that is not exactly one; `out_of_distribution` says that the image is unlike any that it was trained on.
     """
 
     path: Path
@@ -41,15 +41,15 @@ class Prediction:
     confidence: float = float("nan")
     probabilities: tuple[float, ...] = ()
     candidates: tuple[str, ...] = ()
-    unsure: bool = False
-    unlike: bool = False
+    ambiguous: bool = False
+    out_of_distribution: bool = False
 
     @property
     def review(self) -> str:
         """Why a person should look at the image: unlike, or unsure with the candidates; empty where none needs to."""
-        if self.unlike:
-            return "unlike"
-        return f"unsure: {'|'.join(self.candidates) or 'no class fits'}" if self.unsure else ""
+        if self.out_of_distribution:
+            return "out-of-distribution"
+        return f"ambiguous: {'|'.join(self.candidates) or 'no class fits'}" if self.ambiguous else ""
 
     @property
     def label(self) -> str:
@@ -134,15 +134,15 @@ def _read(classifier: Classifier, file: Path, row: np.ndarray) -> str | None:
 
 def decide(classifier: Classifier, files: Sequence[Path], answers: ModelOutputs) -> list[Prediction]:
     """Predictions for N files from what the network said of them."""
-    familiar, classes = classifier.familiar, classifier.classes
+    review_policy, classes = classifier.review_policy, classifier.classes
     chosen = classifier.decision.labels(answers.probabilities, classifier.task)
-    likely = familiar.candidates(answers.probabilities) if familiar else np.zeros_like(chosen)
+    likely = review_policy.candidates(answers.probabilities) if review_policy else np.zeros_like(chosen)
     nobody = np.zeros(len(files), bool)
-    unsure = familiar.is_unsure(answers.probabilities) if familiar else nobody
-    unlike = familiar.is_unlike(answers.features) if familiar else nobody
-    rows = zip(files, answers.probabilities, chosen, likely, unsure, unlike, strict=True)
+    ambiguous = review_policy.is_ambiguous(answers.probabilities) if review_policy else nobody
+    out_of_distribution = review_policy.is_out_of_distribution(answers.features) if review_policy else nobody
+    rows = zip(files, answers.probabilities, chosen, likely, ambiguous, out_of_distribution, strict=True)
     found = []
-    for file, row, given, may, is_unsure, is_unlike in rows:
+    for file, row, given, may, is_ambiguous, is_out_of_distribution in rows:
         sure = np.where(given, row, 1.0 - row).min() if classifier.task == "multilabel" else row[given.argmax()]
         found.append(
             Prediction(
@@ -152,8 +152,8 @@ def decide(classifier: Classifier, files: Sequence[Path], answers: ModelOutputs)
                 confidence=float(sure),
                 probabilities=tuple(row.tolist()),
                 candidates=tuple(classes[index] for index in np.flatnonzero(may)),
-                unsure=bool(is_unsure),
-                unlike=bool(is_unlike),
+                ambiguous=bool(is_ambiguous),
+                out_of_distribution=bool(is_out_of_distribution),
             )
         )
     return found

@@ -80,7 +80,7 @@ class Predictor:
 
 
 @contextmanager
-def looking_at(classifier: Classifier, size: int | None) -> Iterator[None]:
+def at_image_size(classifier: Classifier, size: int | None) -> Iterator[None]:
     """Let a classifier see pictures of another side than it was trained at, in pixels, within the block."""
     backbone = classifier.backbone
     trained = backbone.facts
@@ -92,7 +92,7 @@ def looking_at(classifier: Classifier, size: int | None) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class PredictorChoice:
     """A predictor, and one sentence that says why its engine was chosen."""
 
     predictor: Predictor
@@ -106,7 +106,7 @@ def choose_predictor(
     pixels: np.ndarray,
     images: int,
     cache: Path,
-) -> Chosen:
+) -> PredictorChoice:
     """The predictor of the fastest engine that agrees with fp32 PyTorch, to classify so many `images`.
 
     `pixels` are some of them, (N, S, S, 3) uint8. An engine, wanted or found, whose probabilities for these differ by
@@ -116,15 +116,15 @@ def choose_predictor(
     if wanted != "auto":
         return _agreeing(plain, wanted, "as asked", pixels)
     if images < PLAIN_BELOW:
-        return Chosen(plain, f"{images} images, and a faster engine is looked for from {PLAIN_BELOW}")
+        return PredictorChoice(plain, f"{images} images, and a faster engine is looked for from {PLAIN_BELOW}")
     if not len(pixels):
-        return Chosen(plain, "no image can be read")
+        return PredictorChoice(plain, "no image can be read")
     backbone, sample = classifier.backbone, torch.from_numpy(pixels[:PROBED])
     probe = choose_engine(backbone, device, "auto", [len(backbone.blocks)], sample, images, cache)
     return _agreeing(plain, probe.engine, probe.reason, pixels)
 
 
-def _agreeing(plain: Predictor, engine: Engine, reason: str, pixels: np.ndarray) -> Chosen:
+def _agreeing(plain: Predictor, engine: Engine, reason: str, pixels: np.ndarray) -> PredictorChoice:
     """The predictor of an engine if it agrees on these pixels, else of its fp32 sibling, else plain PyTorch."""
     sibling: Engine = engine.replace("bf16", "fp32")  # type: ignore[assignment]
     for name in dict.fromkeys((engine, sibling)):
@@ -135,9 +135,9 @@ def _agreeing(plain: Predictor, engine: Engine, reason: str, pixels: np.ndarray)
         figures = f"its probabilities of the first {len(pixels)} images differ from fp32 PyTorch's by {gap:.4f}"
         # Written so that a gap that is not a number is no agreement.
         if gap <= LARGEST_GAP:
-            return Chosen(predictor, f"{reason}; {figures}")
+            return PredictorChoice(predictor, f"{reason}; {figures}")
         reason += f"; {name} is not used, {figures}, and at most {LARGEST_GAP} may be"
-    return Chosen(plain, reason)
+    return PredictorChoice(plain, reason)
 
 
 def gap_between(one: Predictor, other: Predictor, pixels: np.ndarray) -> float:

@@ -52,7 +52,7 @@ def draw_run(recipe: Recipe, manifest: Manifest, pixels: PixelStore, file: Path)
 
 def describe(augmentation: Augmentation) -> str:
     """The changes in words, for example "rotation ±15°, zoom ±10 %"."""
-    shares = {
+    fractions = {
         "zoom": augmentation.zoom,
         "shift": augmentation.shift,
         "brightness": augmentation.brightness,
@@ -62,7 +62,7 @@ def describe(augmentation: Augmentation) -> str:
         f"rotation ±{augmentation.rotation:g}°" if augmentation.rotation else "",
         "mirrored left-right" if augmentation.horizontal_flip else "",
         "mirrored up-down" if augmentation.vertical_flip else "",
-        *(f"{name} ±{share * 100:g} %" for name, share in shares.items() if share),
+        *(f"{name} ±{fraction * 100:g} %" for name, fraction in fractions.items() if fraction),
         f"random crop of {augmentation.crop * 100:g} % or more" if augmentation.crop < 1 else "",
     ]
     return ", ".join(filter(None, changes)) or "no change: every view is the image as it is"

@@ -36,8 +36,8 @@ class Frame:
 
     def y(self, value: float) -> float:
         """Where a value of the vertical axis lies; what is out of range lies at the border."""
-        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
-        return self.height - self.bottom - share * (self.height - self.bottom - self.top)
+        fraction = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        return self.height - self.bottom - fraction * (self.height - self.bottom - self.top)
 
 
 def training_curve(

@@ -12,7 +12,7 @@ from thaw.bundle import digest_of
 from thaw.classifier.classifier import Classifier
 from thaw.data.manifest import SPLITS, Manifest
 from thaw.errors import DataError
-from thaw.evaluation.calibration import Bin, Calibration, cool, reliability
+from thaw.evaluation.calibration import Bin, Calibration, apply_temperature, reliability
 from thaw.evaluation.evaluate import ClassResult, Evaluation
 from thaw.evaluation.metrics import Estimate, Scored
 from thaw.evaluation.records import read_records
@@ -26,7 +26,7 @@ from thaw.report.thresholds import ThresholdCurve, threshold_curves
 from thaw.report.verdict import Judged, Verdict, class_to_find, verdict
 from thaw.run_folder import RunFolder
 from thaw.terminal.run_summary import Duration, Spent, durations, read_metrics
-from thaw.training.gain import PhaseWorth, worth_of
+from thaw.training.gain import PhaseGain, phase_gains
 from thaw.training.history import EpochRecord, best_index
 
 PICTURE_BUDGET = 3_000_000
@@ -44,7 +44,7 @@ _FIGURES = {
 
 
 @dataclass(frozen=True)
-class KeyFigure:
+class KeyMetric:
     """One figure of the set that counts, and of validation where that is another one."""
 
     name: str
@@ -60,7 +60,7 @@ class Training:
     records: tuple[EpochRecord, ...]
     monitor: Monitor
     best: int | None
-    worth: tuple[PhaseWorth, ...]
+    worth: tuple[PhaseGain, ...]
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Content:
     task: Task
     split: str
     verdict: Verdict
-    figures: tuple[KeyFigure, ...]
+    figures: tuple[KeyMetric, ...]
     choices: tuple[Choice, ...]
     training: Training
     classes: tuple[ClassResult, ...]
@@ -156,7 +156,7 @@ def read_content(run: RunFolder, classifier: Classifier, on_progress: OnProgress
         figures=_figures(judged),
         choices=choices,
         training=Training(
-            epochs, monitor, best_index(epochs, monitor), worth_of(epochs, monitor, evaluations["val"].images)
+            epochs, monitor, best_index(epochs, monitor), phase_gains(epochs, monitor, evaluations["val"].images)
         ),
         classes=_weakest_first(judged.evaluation),
         sought=None if sought is None else classifier.classes[sought],
@@ -178,10 +178,10 @@ def _about(run: RunFolder, classifier: Classifier, judged: Judged) -> str:
     )
 
 
-def _figures(judged: Judged) -> tuple[KeyFigure, ...]:
+def _figures(judged: Judged) -> tuple[KeyMetric, ...]:
     validation = judged.evaluations["val"].overall if judged.split == "test" else None
     return tuple(
-        KeyFigure(
+        KeyMetric(
             name.replace("_", " ").replace("f1", "F1").replace("auroc", "AUROC"),
             about,
             getattr(judged.evaluation.overall, name),
@@ -195,7 +195,7 @@ def _weakest_first(evaluation: Evaluation) -> tuple[ClassResult, ...]:
     """The classes in their order; where they are too many, those with the lowest F1."""
     if len(evaluation.per_class) <= MOST_CLASSES:
         return evaluation.per_class
-    ranked = sorted(evaluation.per_class, key=lambda item: item.figures.f1.value if item.figures.f1 else 2.0)
+    ranked = sorted(evaluation.per_class, key=lambda item: item.metrics.f1.value if item.metrics.f1 else 2.0)
     return tuple(ranked[:MOST_CLASSES])
 
 
@@ -208,7 +208,7 @@ def _calibration(values: Mapping[str, Any]) -> Calibration:
 
 def _calibrated(calibration: Calibration, judged: Judged) -> Calibrated:
     scored, split = judged.record.scored, judged.split
-    raw = cool(scored.probabilities, 1 / calibration.temperature, scored.task)
+    raw = apply_temperature(scored.probabilities, 1 / calibration.temperature, scored.task)
     return Calibrated(
         calibration.temperature,
         calibration.images,

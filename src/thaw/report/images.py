@@ -29,7 +29,7 @@ class Cell:
     given: str
     is_right: bool
     count: int
-    share: float
+    fraction: float
     pictures: tuple[Picture, ...]
 
 
@@ -65,9 +65,9 @@ class Shown:
     confusion: Confusion | None
     mistakes: tuple[Mistake, ...]
     mistakes_total: int
-    unlike: Gallery
-    unsure: Gallery
-    suspects: Gallery
+    out_of_distribution: Gallery
+    ambiguous: Gallery
+    label_errors: Gallery
     agreement: float | None
     checked: int
 
@@ -77,12 +77,12 @@ def show(judged: Judged, manifest: Manifest, album: Album, on_progress: OnProgre
     records, scored = judged.record, judged.record.scored
     wrong = surest_mistakes(scored)
     shown, odd = wrong[:MOST_MISTAKES], _odd(records)
-    suspects, cells = _suspects(judged), _cells(scored)
+    label_errors, cells = _suspects(judged), _cells(scored)
     album.read([records.paths[row] for row in shown], _LARGE)
     album.read(
         [
             *(path for row in shown for path in records.nearest[row]),
-            *(judged.records[split].paths[row] for split, row in suspects[:MOST_SUSPECTS]),
+            *(judged.records[split].paths[row] for split, row in label_errors[:MOST_SUSPECTS]),
             *(records.paths[row] for rows in odd for row in rows[:MOST_ODD]),
             *(records.paths[row] for _, _, _, rows in cells for row in rows),
         ],
@@ -93,17 +93,19 @@ def show(judged: Judged, manifest: Manifest, album: Album, on_progress: OnProgre
     labels = scored.predicted.argmax(axis=1)
     mistakes = _mistakes(records, shown, manifest, album)
     suspected = Gallery(
-        tuple(_suspect(judged.records[split], split, row, album) for split, row in suspects[:MOST_SUSPECTS]),
-        len(suspects),
+        tuple(_suspect(judged.records[split], split, row, album) for split, row in label_errors[:MOST_SUSPECTS]),
+        len(label_errors),
     )
-    unlike, unsure = (Gallery(tuple(_said(records, row, album) for row in rows[:MOST_ODD]), len(rows)) for rows in odd)
+    out_of_distribution, ambiguous = (
+        Gallery(tuple(_said(records, row, album) for row in rows[:MOST_ODD]), len(rows)) for rows in odd
+    )
     return Shown(
         confusion=_confusion(records, cells, album) if scored.task != "multilabel" else None,
         mistakes=mistakes,
         mistakes_total=len(wrong),
-        unlike=unlike,
-        unsure=unsure,
-        suspects=suspected,
+        out_of_distribution=out_of_distribution,
+        ambiguous=ambiguous,
+        label_errors=suspected,
         agreement=album.agreement_with_random([records.paths[row] for row in checked], labels[checked].tolist()),
         checked=len(checked),
     )
@@ -146,10 +148,10 @@ def _mistakes(records: Records, rows: np.ndarray, manifest: Manifest, album: Alb
 
 def _odd(records: Records) -> tuple[np.ndarray, np.ndarray]:
     """Rows unlike any training image, the farthest first, and rows without one likely class, the least sure first."""
-    unlike, unsure = np.flatnonzero(records.unlike), np.flatnonzero(records.unsure)
+    out_of_distribution, ambiguous = np.flatnonzero(records.out_of_distribution), np.flatnonzero(records.ambiguous)
     most_likely = records.scored.probabilities.max(axis=1)
-    farthest = unlike[np.argsort(-records.distance[unlike], kind="stable")]
-    return farthest, unsure[np.argsort(most_likely[unsure], kind="stable")]
+    farthest = out_of_distribution[np.argsort(-records.distance[out_of_distribution], kind="stable")]
+    return farthest, ambiguous[np.argsort(most_likely[ambiguous], kind="stable")]
 
 
 def _suspects(judged: Judged) -> list[tuple[str, int]]:
@@ -175,10 +177,10 @@ def _suspect(records: Records, split: str, row: int, album: Album) -> Picture:
             else f"not labelled {name} ({100 * likely[index]:.1f} %)"
         )
     else:
-        own, rather = int(has.argmax()), int(likely.argmax())
+        own, suggested = int(has.argmax()), int(likely.argmax())
         caption = (
             f"labelled {records.classes[own]} ({100 * likely[own]:.1f} %), "
-            f"looks like {records.classes[rather]} ({100 * likely[rather]:.1f} %)"
+            f"looks like {records.classes[suggested]} ({100 * likely[suggested]:.1f} %)"
         )
     return album.picture(records.paths[row], _SMALL, caption, SET_NAMES[split])
 

@@ -78,8 +78,8 @@ def _class_table(split: str, result: Evaluation) -> list[str]:
         "| class | images | precision | recall | F1 |",
         "| --- | --- | --- | --- | --- |",
         *(
-            f"| {item.name} | {item.images} | {figure(item.figures.precision)} | {figure(item.figures.recall)} | "
-            f"{figure(item.figures.f1)} |"
+            f"| {item.name} | {item.images} | {figure(item.metrics.precision)} | {figure(item.metrics.recall)} | "
+            f"{figure(item.metrics.f1)} |"
             for item in result.per_class
         ),
         "",

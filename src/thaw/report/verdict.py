@@ -68,11 +68,11 @@ def class_to_find(decision: Decision, manifest: Manifest) -> int | None:
     return min(range(2), key=lambda index: sum(counts[manifest.classes[index]].values()))
 
 
-def recall_and_false_alarms(records: Records, index: int) -> tuple[Estimate | None, Estimate | None]:
+def recall_and_false_positive_rate(records: Records, index: int) -> tuple[Estimate | None, Estimate | None]:
     """The share of the images of a class that are called it, and the share of the others that are."""
     scored = records.scored
     truth, called = scored.truth[:, index], scored.predicted[:, index]
-    return scored.share(called, truth), scored.share(called, ~truth)
+    return scored.fraction(called, truth), scored.fraction(called, ~truth)
 
 
 def percent(estimate: Estimate | None) -> str:
@@ -86,24 +86,24 @@ def _sentence(judged: Judged, sought: int | None) -> str:
     evaluation, records = judged.evaluation, judged.record
     on = f"{evaluation.images:,} {SET_NAMES[judged.split]} image{'s' if evaluation.images != 1 else ''}"
     if sought is not None:
-        recall, alarms = recall_and_false_alarms(records, sought)
+        recall, alarms = recall_and_false_positive_rate(records, sought)
         if recall is not None:
             name = records.classes[sought]
             return f"Finds {percent(recall)} of {name} at {percent(alarms)} false alarms, on {on}."
     if records.scored.task == "multilabel":
         text = f"Mean average precision {percent(evaluation.overall.mean_average_precision)} on {on}"
         weak = _weakest(evaluation, "average_precision")
-        return f"{text}; weakest is {weak.name} with {percent(weak.figures.average_precision)}." if weak else f"{text}."
+        return f"{text}; weakest is {weak.name} with {percent(weak.metrics.average_precision)}." if weak else f"{text}."
     text = f"Right on {percent(evaluation.overall.accuracy)} of {on}"
     weak = _weakest(evaluation, "recall")
-    if weak is None or weak.figures.recall is None or weak.figures.recall.value >= 1:
+    if weak is None or weak.metrics.recall is None or weak.metrics.recall.value >= 1:
         return f"{text}."
-    return f"{text}; weakest is {weak.name}, of which it finds {percent(weak.figures.recall)}."
+    return f"{text}; weakest is {weak.name}, of which it finds {percent(weak.metrics.recall)}."
 
 
 def _weakest(evaluation: Evaluation, figure: str) -> ClassResult | None:
-    known = [item for item in evaluation.per_class if getattr(item.figures, figure) is not None]
-    return min(known, key=lambda item: getattr(item.figures, figure).value) if len(known) > 1 else None
+    known = [item for item in evaluation.per_class if getattr(item.metrics, figure) is not None]
+    return min(known, key=lambda item: getattr(item.metrics, figure).value) if len(known) > 1 else None
 
 
 def _about_the_set(judged: Judged, sought: int | None) -> list[Finding]:
@@ -119,7 +119,7 @@ def _about_the_set(judged: Judged, sought: int | None) -> list[Finding]:
     if judged.record.scored.task == "multilabel":
         what, found = "mean average precision", evaluation.overall.mean_average_precision
     if sought is not None:
-        recall, _ = recall_and_false_alarms(judged.record, sought)
+        recall, _ = recall_and_false_positive_rate(judged.record, sought)
         if recall is not None:
             name = judged.record.classes[sought]
             of, what = f" of {name}", "the share that is found"
@@ -161,19 +161,19 @@ def _half_width(estimate: Estimate) -> float:
 
 
 def _people(judged: Judged) -> list[Finding]:
-    person, records = judged.evaluation.for_a_person, judged.record
+    person, records = judged.evaluation.review, judged.record
     if person is None:
         return []
-    left = int(records.for_a_person.sum())
+    left = int(records.flagged.sum())
     kinds = [
         f"{int(flags.sum()):,} {what}"
-        for flags, what in ((records.unsure, "unsure"), (records.unlike, "unlike any training image"))
+        for flags, what in ((records.ambiguous, "unsure"), (records.out_of_distribution, "unlike any training image"))
         if flags.any()
     ]
     if not left:
         return [Finding("good", "Leaves no image to a person: none is unsure or unlike those of training.")]
     text = f"Leaves {left:,} of {len(records.paths):,} images ({100 * left / len(records.paths):.1f} %) to a person"
-    rest = f"; of the rest {percent(person.right_of_rest)} are right" if person.right_of_rest else ""
+    rest = f"; of the rest {percent(person.accuracy_of_rest)} are right" if person.accuracy_of_rest else ""
     return [Finding("note", f"{text}: {', '.join(kinds)}{rest}.")]
 
 

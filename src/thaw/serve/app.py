@@ -17,8 +17,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from thaw.serve import protocol
-from thaw.serve.guard import FAULT, Door, Guard
-from thaw.serve.limits import Refusal
+from thaw.serve.guard import FAULT, AccessPolicy, RequestGuard
+from thaw.serve.limits import RequestRefused
 from thaw.serve.service import Answer, Service
 from thaw.version import __version__
 
@@ -27,7 +27,7 @@ MOST_FIELDS = 8
 _SENTENCES = {404: "there is no such address", 405: "this address does not take that method"}
 
 
-def create_app(service: Service, door: Door) -> Guard:
+def create_app(service: Service, access: AccessPolicy) -> RequestGuard:
     """The ASGI application of one service; it starts and ends with the server that runs it."""
 
     @asynccontextmanager
@@ -37,17 +37,17 @@ def create_app(service: Service, door: Door) -> Guard:
         await asyncio.to_thread(service.close)
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    app.add_exception_handler(Refusal, partial(_refused, service))
+    app.add_exception_handler(RequestRefused, partial(_refused, service))
     app.add_exception_handler(HTTPException, partial(_not_handled, service))
     app.add_exception_handler(Exception, _failed)
-    _add_page(app, service, door)
+    _add_page(app, service, access)
     _add_plain_routes(app, service)
     _add_protocol_routes(app, service)
     _add_health_routes(app, service)
-    return Guard(app, service.limits, door, service.metrics)
+    return RequestGuard(app, service.limits, access, service.metrics)
 
 
-def _add_page(app: FastAPI, service: Service, door: Door) -> None:
+def _add_page(app: FastAPI, service: Service, access: AccessPolicy) -> None:
     page = Template(files("thaw.serve").joinpath("page.html").read_text(encoding="utf-8"), autoescape=True)
 
     @app.get("/")
@@ -57,7 +57,7 @@ def _add_page(app: FastAPI, service: Service, door: Door) -> None:
             f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src 'self' blob: data:; "
             "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
-        html = page.render(nonce=nonce, name=service.name, needs_token=door.token is not None)
+        html = page.render(nonce=nonce, name=service.name, needs_token=access.token is not None)
         return HTMLResponse(html, headers={"Content-Security-Policy": policy})
 
 
@@ -127,23 +127,23 @@ def _readiness(service: Service) -> JSONResponse:
 
 def _check_name(service: Service, name: str) -> None:
     if name != service.name:
-        raise Refusal(404, "not_found", "there is no such model")
+        raise RequestRefused(404, "not_found", "there is no such model")
 
 
 async def _file_of(request: Request) -> bytes:
-    """The image file that is the body, or the field `file` of a form; raises `Refusal`."""
+    """The image file that is the body, or the field `file` of a form; raises `RequestRefused`."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
         return await request.body()
     async with request.form(max_files=1, max_fields=MOST_FIELDS) as form:
         file = form.get("file")
         if not isinstance(file, UploadFile):
-            raise Refusal(400, "bad_request", "the form has no file in a field called file")
+            raise RequestRefused(400, "bad_request", "the form has no file in a field called file")
         return await file.read()
 
 
 def _as_json(service: Service, answer: Answer) -> dict[str, Any]:
-    """What /predict says: `label` joins several labels by `|`; `unlike` is absent where nobody can tell."""
+    """What /predict says: `label` joins several labels by `|`; `out_of_distribution` is absent where nobody can tell."""
     probabilities = zip(service.classifier.classes, answer.probabilities.tolist(), strict=True)
     said: dict[str, Any] = {
         "label": "|".join(answer.labels),
@@ -152,13 +152,13 @@ def _as_json(service: Service, answer: Answer) -> dict[str, Any]:
         "probabilities": dict(probabilities),
         "model": service.name,
     }
-    if answer.unlike is None:
+    if answer.out_of_distribution is None:
         return said
-    return {**said, "unlike": answer.unlike, "candidates": list(answer.candidates)}
+    return {**said, "out_of_distribution": answer.out_of_distribution, "candidates": list(answer.candidates)}
 
 
 def _refused(service: Service, _: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, Refusal)
+    assert isinstance(error, RequestRefused)
     service.metrics.refused(error.reason)
     return JSONResponse({"error": error.sentence}, error.status, error.headers)
 

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from thaw.serve.limits import Limits, Refusal
+from thaw.serve.limits import Limits, RequestRefused
 from thaw.serve.metrics import Metrics
 
 Scope = MutableMapping[str, Any]
@@ -40,7 +40,7 @@ _LOG = logging.getLogger("thaw.serve")
 
 
 @dataclass(frozen=True)
-class Door:
+class AccessPolicy:
     """Who may ask: whoever knows the token; without one, whoever calls this machine by one of `hosts`.
 
     A page elsewhere that has its own name point to this machine (DNS rebinding) calls it by another.
@@ -50,25 +50,25 @@ class Door:
     hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")
 
     def check(self, path: str, headers: dict[bytes, bytes]) -> None:
-        """Raise `Refusal` for one who may not."""
+        """Raise `RequestRefused` for one who may not."""
         if self.token is None:
             host = headers.get(b"host", b"").decode("latin-1")
             name = host if host.endswith("]") else host.rpartition(":")[0] or host
             if name not in self.hosts:
-                raise Refusal(400, "host", "this server does not answer to that host name")
+                raise RequestRefused(400, "host", "this server does not answer to that host name")
         elif path not in OPEN_PATHS:
             scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
             if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self.token.encode()):
-                raise Refusal(401, "token", "a token is needed: Authorization: Bearer TOKEN")
+                raise RequestRefused(401, "token", "a token is needed: Authorization: Bearer TOKEN")
 
 
-class Guard:
+class RequestGuard:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: App, limits: Limits, door: Door, metrics: Metrics) -> None:
+    def __init__(self, app: App, limits: Limits, access: AccessPolicy, metrics: Metrics) -> None:
         self._app = app
         self._limits = limits
-        self._door = door
+        self._access = access
         self._metrics = metrics
         self._held = 0
 
@@ -83,21 +83,21 @@ class Guard:
             await self._answer(scope, incoming, reply)
         except _Gone:
             return
-        except Refusal as refusal:
-            self._metrics.refused(refusal.reason)
-            await reply.refuse(refusal, incoming)
+        except RequestRefused as refused:
+            self._metrics.refused(refused.reason)
+            await reply.refuse(refused, incoming)
         except Exception:
             _LOG.exception("a request failed")
             self._metrics.failed()
             if not reply.status:
-                await reply.refuse(Refusal(500, "fault", FAULT), incoming)
+                await reply.refuse(RequestRefused(500, "fault", FAULT), incoming)
         route = getattr(scope.get("route"), "path", "none")
         self._metrics.answered(route, reply.status, time.perf_counter() - began)
 
     async def _answer(self, scope: Scope, incoming: _Incoming, reply: _Reply) -> None:
         headers = dict(scope["headers"])
         self._check_head(scope)
-        self._door.check(scope["path"], headers)
+        self._access.check(scope["path"], headers)
         body = bytearray()
         try:
             await self._read(body, int(headers.get(b"content-length", 0)), incoming)
@@ -109,7 +109,7 @@ class Guard:
         size = len(scope["raw_path"]) + len(scope["query_string"])
         size += sum(len(name) + len(value) for name, value in scope["headers"])
         if size > self._limits.header_bytes:
-            raise Refusal(431, "headers", f"address and headers may have {self._limits.header_bytes} bytes")
+            raise RequestRefused(431, "headers", f"address and headers may have {self._limits.header_bytes} bytes")
 
     async def _read(self, body: bytearray, declared: int, incoming: _Incoming) -> None:
         self._check_size(declared, 0)
@@ -121,13 +121,17 @@ class Guard:
                     body += chunk
                     self._held += len(chunk)
         except TimeoutError:
-            raise Refusal(408, "slow", f"the body did not come within {self._limits.body_seconds:g} seconds") from None
+            raise RequestRefused(
+                408, "slow", f"the body did not come within {self._limits.body_seconds:g} seconds"
+            ) from None
 
     def _check_size(self, size: int, more: int) -> None:
         if size > self._limits.body_bytes:
-            raise Refusal(413, "too_large", f"a request may have {self._limits.body_bytes} bytes")
+            raise RequestRefused(413, "too_large", f"a request may have {self._limits.body_bytes} bytes")
         if self._held + more > self._limits.held_bytes:
-            raise Refusal(503, "saturated", "too much is being sent at once; ask again in a moment", retry_after=1)
+            raise RequestRefused(
+                503, "saturated", "too much is being sent at once; ask again in a moment", retry_after=1
+            )
 
 
 class _Gone(Exception):
@@ -169,16 +173,16 @@ class _Reply:
             message["headers"] = [*message.get("headers", []), *_HEADERS]
         await self._send(message)
 
-    async def refuse(self, refusal: Refusal, incoming: _Incoming) -> None:
+    async def refuse(self, refused: RequestRefused, incoming: _Incoming) -> None:
         """Send a refusal; where the body has not been read, listen for a moment and close."""
-        body = json.dumps({"error": refusal.sentence}).encode()
-        headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **refusal.headers}
+        body = json.dumps({"error": refused.sentence}).encode()
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **refused.headers}
         if not incoming.is_whole:
             headers["Connection"] = "close"
         lines = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        await self({"type": "http.response.start", "status": refusal.status, "headers": lines})
+        await self({"type": "http.response.start", "status": refused.status, "headers": lines})
         await self({"type": "http.response.body", "body": body, "more_body": True})
-        if refusal.reason != "slow":
+        if refused.reason != "slow":
             await incoming.discard(LINGER_SECONDS)
         await self({"type": "http.response.body", "body": b""})
 

@@ -38,7 +38,7 @@ class Limits:
             raise ServeError(f"a request may have 1 to {self.held_bytes >> 20} MB, not {self.body_bytes / (1 << 20):g}")
 
 
-class Refusal(Exception):
+class RequestRefused(Exception):
     """A request that is turned away with a status, one sentence, and a word for the counter of refusals."""
 
     def __init__(self, status: int, reason: str, sentence: str, retry_after: int | None = None) -> None:

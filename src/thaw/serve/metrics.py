@@ -24,7 +24,7 @@ class Baseline:
     """What validation looked like: the mean confidence, and the share of images that each class was predicted for."""
 
     confidence: float
-    shares: Mapping[str, float]
+    fractions: Mapping[str, float]
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> Baseline | None:
@@ -33,10 +33,12 @@ class Baseline:
         if values is None:
             return None
         try:
-            shares = {str(name): float(share) for name, share in values["shares"].items()}
-            return cls(float(values["confidence"]), shares)
+            # Release 0.1 called the fractions shares.
+            found = values.get("class_fractions", values.get("shares"))
+            fractions = {str(name): float(fraction) for name, fraction in found.items()}
+            return cls(float(values["confidence"]), fractions)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise BundleError("config.json: thaw.baseline needs a confidence and the shares of classes") from error
+            raise BundleError("config.json: thaw.baseline needs a confidence and class_fractions") from error
 
 
 class Metrics:
@@ -107,20 +109,20 @@ class Metrics:
 
     def _tell_recent(self, latest: list[tuple[tuple[str, ...], float]]) -> None:
         seen = Tally(label for labels, _ in latest for label in labels)
-        shares = {name: seen[name] / len(latest) for name in self._classes}
+        fractions = {name: seen[name] / len(latest) for name in self._classes}
         self._confidence.set(sum(confidence for _, confidence in latest) / len(latest))
-        for name, share in shares.items():
-            self._shares.labels(name).set(share)
+        for name, fraction in fractions.items():
+            self._shares.labels(name).set(fraction)
         if self._baseline:
-            expected = self._baseline.shares
-            self._shift.set(sum(abs(share - expected.get(name, 0.0)) for name, share in shares.items()) / 2)
+            expected = self._baseline.fractions
+            self._shift.set(sum(abs(fraction - expected.get(name, 0.0)) for name, fraction in fractions.items()) / 2)
 
     def _tell_baseline(self, baseline: Baseline) -> None:
         own = self._registry
         Gauge("thaw_validation_confidence", "Mean confidence on validation.", registry=own).set(baseline.confidence)
-        shares = Gauge("thaw_validation_share", "Share of a class on validation.", ("label",), registry=own)
-        for name, share in baseline.shares.items():
-            shares.labels(name).set(share)
+        fractions = Gauge("thaw_validation_share", "Share of a class on validation.", ("label",), registry=own)
+        for name, fraction in baseline.fractions.items():
+            fractions.labels(name).set(fraction)
         self._shift = Gauge(
             "thaw_class_shift",
             "Half the summed difference of shares, recent to validation: 0 the same, 1 nothing in common.",

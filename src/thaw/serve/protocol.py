@@ -2,7 +2,7 @@
 
 https://github.com/kserve/open-inference-protocol. One input: datatype UINT8 with shape [N, H, W, 3], RGB images as
 nested or flat numbers, or BYTES with shape [N], image files as base64. Either is treated as the files would be. One
-output: `probabilities`, FP32 [N, classes]; and `unlike`, BOOL [N], where the server can tell.
+output: `probabilities`, FP32 [N, classes]; and `out_of_distribution`, BOOL [N], where the server can tell.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from thaw.serve.limits import Refusal
+from thaw.serve.limits import RequestRefused
 from thaw.serve.service import Answer
 
-PROBABILITIES, UNLIKE = "probabilities", "unlike"
+PROBABILITIES, OUT_OF_DISTRIBUTION = "probabilities", "out_of_distribution"
 WHITE = 255
 LONGEST_SENTENCE = 300
 INPUTS = (
@@ -50,7 +50,7 @@ class InputTensor(_Message):
 class OutputWanted(_Message):
     """One tensor that a request asks for."""
 
-    name: Literal["probabilities", "unlike"]
+    name: Literal["probabilities", "out_of_distribution"]
 
 
 class InferRequest(_Message):
@@ -62,11 +62,11 @@ class InferRequest(_Message):
 
 
 def read_images(body: bytes, most: int) -> tuple[InferRequest, list[bytes]]:
-    """The request in a body, and its images as image files; raises `Refusal` with the first thing that is wrong."""
+    """The request in a body, and its images as image files; raises `RequestRefused` with the first thing that is wrong."""
     request = _read_request(body)
     tensor = request.inputs[0]
     if tensor.shape[0] > most:
-        raise Refusal(413, "too_many_images", f"{tensor.shape[0]} images; a request may hold {most}")
+        raise RequestRefused(413, "too_many_images", f"{tensor.shape[0]} images; a request may hold {most}")
     return request, _encoded_files(tensor) if tensor.datatype == "BYTES" else _arrays_as_files(tensor)
 
 
@@ -76,9 +76,9 @@ def response(request: InferRequest, name: str, answers: list[Answer], classes: i
     known: dict[str, dict[str, Any]] = {
         PROBABILITIES: {"datatype": "FP32", "shape": [len(answers), classes], "data": rows.ravel().tolist()}
     }
-    if all(answer.unlike is not None for answer in answers):
-        flags = [answer.unlike for answer in answers]
-        known[UNLIKE] = {"datatype": "BOOL", "shape": [len(answers)], "data": flags}
+    if all(answer.out_of_distribution is not None for answer in answers):
+        flags = [answer.out_of_distribution for answer in answers]
+        known[OUT_OF_DISTRIBUTION] = {"datatype": "BOOL", "shape": [len(answers)], "data": flags}
     wanted = dict.fromkeys(output.name for output in request.outputs) or known
     absent = [output for output in wanted if output not in known]
     if absent:
@@ -141,5 +141,5 @@ def _as_file(pixels: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def _bad(sentence: str) -> Refusal:
-    return Refusal(400, "bad_request", sentence)
+def _bad(sentence: str) -> RequestRefused:
+    return RequestRefused(400, "bad_request", sentence)

@@ -26,7 +26,7 @@ from thaw.prediction.predictor import Predictor, choose_predictor
 from thaw.run_folder import bundle_of
 from thaw.serve.app import create_app
 from thaw.serve.connection import bounded_protocol
-from thaw.serve.guard import Door
+from thaw.serve.guard import AccessPolicy
 from thaw.serve.limits import Limits
 from thaw.serve.metrics import Baseline
 from thaw.serve.service import Service
@@ -68,16 +68,16 @@ def serve(
     Raises `ServeError` where it cannot listen or where anybody could ask without a token, and `BundleError` for a
     bundle that does not give the probabilities that it was written with.
     """
-    door = door_for(address, token_file, os.environ)
+    access = access_policy_for(address, token_file, os.environ)
     listening = _listen(address)
     with listening:
         service = service_of(path, limits, name)
         shown = f"[{address.host}]" if ":" in address.host else address.host
         print(f"{service.name}: http://{shown}:{listening.getsockname()[1]}/ (Ctrl+C ends)", flush=True)
-        server_for(service, door).run(sockets=[listening])
+        server_for(service, access).run(sockets=[listening])
 
 
-def door_for(address: Address, token_file: Path | None, environment: Mapping[str, str]) -> Door:
+def access_policy_for(address: Address, token_file: Path | None, environment: Mapping[str, str]) -> AccessPolicy:
     """Who may ask; raises `ServeError` where a token is needed and there is none, or where it is not one."""
     token, source = environment.get(TOKEN_VARIABLE), TOKEN_VARIABLE
     if token_file:
@@ -93,14 +93,14 @@ def door_for(address: Address, token_file: Path | None, environment: Mapping[str
                 f"{TOKEN_VARIABLE} in the environment"
             )
         own = f"[{address.host}]" if ":" in address.host else address.host
-        return Door(hosts=(*Door.hosts, own))
+        return AccessPolicy(hosts=(*AccessPolicy.hosts, own))
     token = token.strip()
     if len(token) < SHORTEST_TOKEN or not _TOKEN.fullmatch(token):
         raise ServeError(
             f"{source}: a token is {SHORTEST_TOKEN} or more letters, digits and ._~+/=-, such as "
             "`openssl rand -hex 24` writes"
         )
-    return Door(token)
+    return AccessPolicy(token)
 
 
 def service_of(path: Path, limits: Limits, name: str | None = None) -> Service:
@@ -113,11 +113,11 @@ def service_of(path: Path, limits: Limits, name: str | None = None) -> Service:
     chosen = name or (whole.parent.name if whole.name == "model" else whole.name)
     if not _NAME.fullmatch(chosen):
         raise ServeError(f"{chosen}: a name has letters, digits and ._- only; give another with --name")
-    predictor = quickest(classifier, folder)
+    predictor = fastest_predictor(classifier, folder)
     return Service(classifier, chosen, limits, predictor.answers, baseline=Baseline.read(config))
 
 
-def quickest(classifier: Classifier, folder: Path) -> Predictor:
+def fastest_predictor(classifier: Classifier, folder: Path) -> Predictor:
     """The predictor of the fastest engine that agrees with fp32 PyTorch on the golden images; says which and why."""
     keep_freed_memory()
     read = [read_pixels(classifier, file) for file in golden_of(folder)]
@@ -129,13 +129,13 @@ def quickest(classifier: Classifier, folder: Path) -> Predictor:
     return chosen.predictor
 
 
-def server_for(service: Service, door: Door) -> uvicorn.Server:
+def server_for(service: Service, access: AccessPolicy) -> uvicorn.Server:
     """A server that is ready to run."""
     limits = service.limits
     # It writes a line for every form that it cannot read, and anybody can send one.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     config = uvicorn.Config(
-        create_app(service, door),
+        create_app(service, access),
         http=bounded_protocol(limits, service.metrics),
         ws="none",
         lifespan="on",

@@ -23,7 +23,7 @@ from thaw.features.engines import REFERENCE
 from thaw.prediction.predict import decide, view_of
 from thaw.prediction.predictor import Predictor
 from thaw.serve.batching import Batcher, Full
-from thaw.serve.limits import Limits, Refusal
+from thaw.serve.limits import Limits, RequestRefused
 from thaw.serve.metrics import Baseline, Metrics
 
 Result = TypeVar("Result")
@@ -45,7 +45,7 @@ class Answer:
     confidence: float
     probabilities: np.ndarray
     candidates: tuple[str, ...]
-    unlike: bool | None
+    out_of_distribution: bool | None
 
 
 class Service:
@@ -92,7 +92,7 @@ class Service:
         self._pool.shutdown()
 
     async def classify(self, files: Sequence[bytes]) -> list[Answer]:
-        """An answer for each file; raises `Refusal` when one is no image, or when there is no place for all of them."""
+        """An answer for each file; raises `RequestRefused` when one is no image, or when there is no place for all of them."""
         futures = self._places(len(files))
         for file, future in zip(files, futures, strict=True):
             self._pool.submit(self._decode_into, file, future)
@@ -102,7 +102,7 @@ class Service:
         for number, result in enumerate(results):
             if isinstance(result, UnreadableImage):
                 which = f"image {number}: " if len(files) > 1 else ""
-                raise Refusal(422, "unreadable_image", f"{which}{result}") from result
+                raise RequestRefused(422, "unreadable_image", f"{which}{result}") from result
             if isinstance(result, BaseException):
                 raise result
             self.metrics.predicted(result.labels, result.confidence)
@@ -112,17 +112,17 @@ class Service:
     async def explain(self, file: bytes, label: str | None) -> bytes:
         """What the network saw with a map of what speaks for a class, the predicted one by default, as PNG."""
         if label is not None and label not in self.classifier.classes:
-            raise Refusal(422, "bad_request", "there is no such class")
+            raise RequestRefused(422, "bad_request", "there is no such class")
         if self._explanations >= self.limits.explanations:
-            raise Refusal(503, "saturated", "all places are taken; ask again in a moment", retry_after=1)
+            raise RequestRefused(503, "saturated", "all places are taken; ask again in a moment", retry_after=1)
         self._explanations += 1
         try:
             pixels = await self.in_pool(partial(view_of, self.classifier, file))
             return await asyncio.wrap_future(self._batcher.run_alone(lambda: self._explained(pixels, label)))
         except UnreadableImage as error:
-            raise Refusal(422, "unreadable_image", str(error)) from error
+            raise RequestRefused(422, "unreadable_image", str(error)) from error
         except BackboneError as error:
-            raise Refusal(404, "not_found", str(error)) from error
+            raise RequestRefused(404, "not_found", str(error)) from error
         except Full as full:
             raise _saturated(full) from full
         finally:
@@ -134,7 +134,7 @@ class Service:
 
     def _places(self, count: int) -> list[Future[Answer]]:
         if count > self.limits.queue:
-            raise Refusal(413, "too_many_images", f"{count} images; a request may hold {self.limits.queue}")
+            raise RequestRefused(413, "too_many_images", f"{count} images; a request may hold {self.limits.queue}")
         try:
             return self._batcher.places(count)
         except Full as full:
@@ -153,10 +153,10 @@ class Service:
 
     def _classify(self, pixels: np.ndarray) -> list[Answer]:
         answers = self._ask(pixels)
-        can_tell = self.classifier.familiar is not None
+        can_tell = self.classifier.review_policy is not None
         said = decide(self.classifier, [Path()] * len(pixels), answers)
         return [
-            Answer(item.labels, item.confidence, row, item.candidates, item.unlike if can_tell else None)
+            Answer(item.labels, item.confidence, row, item.candidates, item.out_of_distribution if can_tell else None)
             for item, row in zip(said, answers.probabilities, strict=True)
         ]
 
@@ -170,5 +170,5 @@ class Service:
         return as_png(overlay(pixels, class_map))
 
 
-def _saturated(full: Full) -> Refusal:
-    return Refusal(503, "saturated", "all places are taken; ask again in a moment", max(1, ceil(full.seconds)))
+def _saturated(full: Full) -> RequestRefused:
+    return RequestRefused(503, "saturated", "all places are taken; ask again in a moment", max(1, ceil(full.seconds)))

@@ -11,7 +11,7 @@ from thaw.evaluation.evaluate import Evaluation
 from thaw.evaluation.folds import Repeats
 from thaw.evaluation.metrics import Estimate
 from thaw.evaluation.test_time_options import Option
-from thaw.evaluation.thresholds import Outcome
+from thaw.evaluation.thresholds import ThresholdResult
 from thaw.progress import Reporter
 from thaw.run_folder import RunFolder
 
@@ -42,7 +42,7 @@ def show_evaluation(result: Evaluation, reporter: Reporter) -> None:
     rows = [(field.name.replace("_", " "), figure(getattr(found, field.name))) for field in fields(found)]
     reporter.table(f"{result.images} images, with 95 % intervals", ("", ""), rows)
     classes = [
-        (item.name, f"{item.images}", *(figure(getattr(item.figures, field.name)) for field in fields(item.figures)))
+        (item.name, f"{item.images}", *(figure(getattr(item.metrics, field.name)) for field in fields(item.metrics)))
         for item in result.per_class
     ]
     reporter.table("", ("class", "images", "precision", "recall", "F1", "AP", "AUROC"), classes)
@@ -89,21 +89,21 @@ def show_comparison(first: Path, second: Path, found: Comparison, reporter: Repo
 def _show_people(results: Mapping[str, Evaluation], reporter: Reporter) -> None:
     """What thresholds do, and what is left to a person."""
     for split, result in results.items():
-        show_outcomes(split, result.outcomes, reporter)
-        if result.for_a_person:
-            person = result.for_a_person
+        show_threshold_results(split, result.thresholds, reporter)
+        if result.review:
+            person = result.review
             reporter.say(
-                f"{split}: for a person to look at: {percent(person.unsure)} unsure, {percent(person.unlike)} unlike "
-                f"any training image; of the rest {percent(person.right_of_rest)} right"
+                f"{split}: for a person to look at: {percent(person.ambiguous)} unsure, {percent(person.out_of_distribution)} unlike "
+                f"any training image; of the rest {percent(person.accuracy_of_rest)} right"
             )
 
 
-def show_outcomes(split: str, found: Sequence[Outcome], reporter: Reporter) -> None:
+def show_threshold_results(split: str, found: Sequence[ThresholdResult], reporter: Reporter) -> None:
     """What thresholds do on a set."""
     for item in found:
         reporter.say(
             f"{split}: from {item.threshold:.3f} on it is {item.class_name}: finds {percent(item.recall)} of them, "
-            f"false alarms {percent(item.false_alarms)}, right {percent(item.precision)}"
+            f"false alarms {percent(item.false_positive_rate)}, right {percent(item.precision)}"
         )
 
 

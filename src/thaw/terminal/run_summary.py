@@ -16,7 +16,7 @@ from thaw.planning.plan import Plan
 from thaw.progress import Reporter
 from thaw.recipe import Monitor, Phase
 from thaw.run_folder import InspectionFolder
-from thaw.training.gain import PhaseWorth
+from thaw.training.gain import PhaseGain
 from thaw.training.history import EpochRecord, best_index
 
 METRICS_HEADER = (
@@ -40,8 +40,8 @@ class Spent:
     """
 
     seconds: float
-    look: float
-    looks: int
+    extraction: float
+    extraction_passes: int
     phases: tuple[tuple[int, str, float], ...]
     epochs: tuple[int, ...]
 
@@ -49,7 +49,13 @@ class Spent:
     def from_json(cls, values: Mapping[str, Any]) -> Spent:
         """What plan.json keeps of it."""
         phases = tuple((index, name, seconds) for index, name, seconds in values["phases"])
-        return cls(values["seconds"], values["look"], values["looks"], phases, tuple(values["epochs"]))
+        return cls(
+            seconds=values["seconds"],
+            extraction=values.get("extraction", values.get("look")),
+            extraction_passes=values.get("extraction_passes", values.get("looks")),
+            phases=phases,
+            epochs=tuple(values["epochs"]),
+        )
 
 
 def metrics_row(record: EpochRecord) -> tuple[object, ...]:
@@ -131,17 +137,25 @@ def best_line(records: Sequence[EpochRecord], monitor: Monitor) -> str:
     return line
 
 
-def show_worth(found: Sequence[PhaseWorth], monitor: Monitor, reporter: Reporter) -> None:
+def show_gains(found: Sequence[PhaseGain], monitor: Monitor, reporter: Reporter) -> None:
     """What each phase brought on validation, beside what chance alone moves."""
     if len(found) < 2:
         return
     rows = []
     for item in found:
         gain = "-" if item.before is None else f"{item.gain:+.4f}"
-        noise = "-" if item.noise is None else f"{item.noise:.4f}"
+        standard_error = "-" if item.standard_error is None else f"{item.standard_error:.4f}"
         verdict = "" if item.before is None else "kept" if item.gain > 0 else "equal" if item.gain == 0 else "not kept"
         rows.append(
-            (item.phase, f"{item.epochs}", duration(item.seconds), f"{abs(item.best):.4f}", gain, noise, verdict)
+            (
+                item.phase,
+                f"{item.epochs}",
+                duration(item.seconds),
+                f"{abs(item.best):.4f}",
+                gain,
+                standard_error,
+                verdict,
+            )
         )
     header = ("phase", "epochs", "took", f"best {monitor.replace('_', ' ')}", "worth", "chance moves", "")
     reporter.table("What each phase was worth on validation", header, rows)
@@ -158,8 +172,8 @@ class Duration:
 
 def durations(predicted: Forecast, spent: Spent) -> tuple[Duration, ...]:
     """Predicted and actual time of what was done; phases that stopped early are predicted for the epochs they had."""
-    looked = "look at every image" + (f", {spent.looks} times" if spent.looks > 1 else "")
-    parts = [Duration(looked, predicted.look_seconds * spent.looks, spent.look)]
+    looked = "look at every image" + (f", {spent.extraction_passes} times" if spent.extraction_passes > 1 else "")
+    parts = [Duration(looked, predicted.extraction_seconds * spent.extraction_passes, spent.extraction)]
     for index, name, seconds in spent.phases:
         expected = predicted.epoch_seconds[index] * spent.epochs[index]
         parts.append(Duration(f"phase {name}, {spent.epochs[index]} epochs", expected, seconds))
@@ -190,11 +204,11 @@ def show_inspection(found: Inspection, folder: InspectionFolder, reporter: Repor
     marks = {"good": "+", "note": "-", "warning": "!", "alarm": "!!"}
     for finding in findings(found):
         reporter.say(f"{marks[finding.weight]:>2} {finding.text}")
-    if found.suspects:
+    if found.label_errors:
         paths, classes = found.manifest.column("path"), found.manifest.classes
         wrong = [
-            (paths[item.row], classes[item.given], classes[item.rather], f"{item.rather_probability:.0%}")
-            for item in found.suspects[:_SUSPECTS_SHOWN]
+            (paths[item.row], classes[item.given], classes[item.suggested], f"{item.suggested_probability:.0%}")
+            for item in found.label_errors[:_SUSPECTS_SHOWN]
         ]
         reporter.table("Labels that look most wrong", ("image", "label", "looks like", "probability"), wrong)
     reporter.say(f"\npage {folder.page}, all of it as JSON {folder.findings}")
@@ -216,6 +230,6 @@ def _forecast_line(forecast: Forecast) -> str:
     if not forecast.disk_bytes:
         return f"predicted: {training}; nothing is stored"
     return (
-        f"predicted: {duration(forecast.look_seconds)} to look at every image once, {training}, "
+        f"predicted: {duration(forecast.extraction_seconds)} to look at every image once, {training}, "
         f"{forecast.disk_bytes / 1e6:,.0f} MB of stored features"
     )

@@ -36,7 +36,7 @@ from thaw.training.mixup import draw_blend
 from thaw.training.optimizer import set_rate
 from thaw.training.schedule import factor_at
 from thaw.training.sources import Source, batches
-from thaw.training.state import Learning, load_weights, save, weights_of
+from thaw.training.state import TrainingState, load_weights, save, weights_of
 
 
 @dataclass(frozen=True)
@@ -133,22 +133,22 @@ def _fit_phase(
     phase = phases[index]
     cut = classifier.backbone.cut(phase.cut)
     classifier.backbone.thaw(cut, phase.batchnorm)
-    learning = Learning(classifier, phases, index, settings.checkpoints)
+    state = TrainingState(classifier, phases, index, settings.checkpoints)
     if progress.epoch or progress.batch_size:
-        learning.restore_last()
+        state.restore_last()
     else:
         progress = replace(progress, batch_size=phase.batch_size)
-        learning.save_last(progress)
+        state.save_last(progress)
     loss = make_loss(classifier.task, settings.class_weights, phase.label_smoothing)
     solver = HeadSolver(classifier, sources.train, loss) if phase.solver == "lbfgs" else None
     epochs = min(phase.epochs, len(PENALTIES)) if solver else phase.epochs
     while progress.epoch < epochs and not _is_over(progress.records, phase, settings):
         try:
-            record = _fit_epoch(classifier, phase, cut, sources, settings, progress, learning.optimizer, loss, solver)
+            record = _fit_epoch(classifier, phase, cut, sources, settings, progress, state.optimizer, loss, solver)
         except OutOfMemory as error:
             progress = _halve_batch(progress, phase, callbacks, error)
-            learning = Learning(classifier, phases, index, settings.checkpoints)
-            learning.restore_last()
+            state = TrainingState(classifier, phases, index, settings.checkpoints)
+            state.restore_last()
             continue
         progress = replace(progress, epoch=progress.epoch + 1, records=(*progress.records, record))
         is_best = best_index(progress.records, settings.monitor) == len(progress.records) - 1
@@ -162,7 +162,7 @@ def _fit_phase(
             )
             callbacks.on_note(note)
             return replace(progress, notes=(*progress.notes, note))
-        learning.save_last(progress)
+        state.save_last(progress)
     return progress
 
 

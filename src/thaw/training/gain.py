@@ -16,13 +16,13 @@ from thaw.training.history import EpochRecord, best_index
 _OWN_MISTAKES = 0.5
 """Of the mistakes of two networks that share their frozen part, the share that only one of them makes."""
 
-_DEEPER_SHARE = 0.2
+_DEEPER_GAIN = 0.2
 """What thawing deeper may bring, as a share of what the last thaw brought: in the five runs on solar cells and steel
 that measured it, between nothing and a quarter, for a quarter to a half of all the time, and never beyond noise."""
 
 
 @dataclass(frozen=True)
-class PhaseWorth:
+class PhaseGain:
     """One phase: its best monitored value, what was best before it, and how far chance alone moves the difference.
 
     before: `None` for the first phase. noise: one standard error of the difference, in the metric's unit; `None` for
@@ -34,7 +34,7 @@ class PhaseWorth:
     seconds: float
     best: float
     before: float | None
-    noise: float | None
+    standard_error: float | None
 
     @property
     def gain(self) -> float:
@@ -42,14 +42,14 @@ class PhaseWorth:
         return 0.0 if self.before is None else self.best - self.before
 
     @property
-    def is_beyond_noise(self) -> bool:
+    def exceeds_standard_error(self) -> bool:
         """Whether it was better by more than one standard error, or at all where that is unknown."""
-        return self.gain > (self.noise or 0.0)
+        return self.gain > (self.standard_error or 0.0)
 
 
-def worth_of(records: Sequence[EpochRecord], monitor: Monitor, images: int) -> tuple[PhaseWorth, ...]:
+def phase_gains(records: Sequence[EpochRecord], monitor: Monitor, images: int) -> tuple[PhaseGain, ...]:
     """Each phase that gave a usable result, in order; `images` is how many validation has."""
-    found: list[PhaseWorth] = []
+    found: list[PhaseGain] = []
     for name in dict.fromkeys(record.phase for record in records):
         own = [record for record in records if record.phase == name]
         best = best_index(own, monitor)
@@ -57,12 +57,14 @@ def worth_of(records: Sequence[EpochRecord], monitor: Monitor, images: int) -> t
             continue
         value = own[best].val.by(monitor)
         before = max((item.best for item in found), default=None)
-        noise = None if before is None or monitor == "loss" else noise_between(before, value, images)
-        found.append(PhaseWorth(name, len(own), sum(record.seconds for record in own), value, before, noise))
+        standard_error = (
+            None if before is None or monitor == "loss" else standard_error_of_difference(before, value, images)
+        )
+        found.append(PhaseGain(name, len(own), sum(record.seconds for record in own), value, before, standard_error))
     return tuple(found)
 
 
-def noise_between(one: float, other: float, images: int) -> float:
+def standard_error_of_difference(one: float, other: float, images: int) -> float:
     """Standard error of the difference of two shares of right answers on the same images.
 
     Only images that one of them gets right and the other wrong tell them apart; about half of all mistakes are such.
@@ -76,7 +78,7 @@ def reason_to_skip(
 ) -> str | None:
     """Why optional phase `index` should not be trained, or `None`."""
     phase = phases[index]
-    found = {item.phase: item for item in worth_of(records, monitor, images)}
+    found = {item.phase: item for item in phase_gains(records, monitor, images)}
     if not phase.optional or not found:
         return None
     if monitor != "loss" and max(item.best for item in found.values()) >= 1.0:
@@ -85,11 +87,13 @@ def reason_to_skip(
     if previous is None or previous.before is None:
         return None
     said = f"phase {phase.name} is left out: phase {previous.phase} changed validation {monitor.replace('_', ' ')} by"
-    noise = "" if previous.noise is None else f", where chance alone moves it by {previous.noise:.1%}"
-    if not previous.is_beyond_noise:
-        return f"{said} {previous.gain:+.1%}{noise}"
-    if _DEEPER_SHARE * previous.gain <= (previous.noise or 0.0):
-        return f"{said} {previous.gain:+.1%}, and going deeper brings a fifth of that at best{noise}"
+    standard_error = (
+        "" if previous.standard_error is None else f", where chance alone moves it by {previous.standard_error:.1%}"
+    )
+    if not previous.exceeds_standard_error:
+        return f"{said} {previous.gain:+.1%}{standard_error}"
+    if _DEEPER_GAIN * previous.gain <= (previous.standard_error or 0.0):
+        return f"{said} {previous.gain:+.1%}, and going deeper brings a fifth of that at best{standard_error}"
     return None
 
 

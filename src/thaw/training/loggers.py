@@ -45,7 +45,7 @@ class Loggers:
     def epochs(self, records: Sequence[EpochRecord]) -> None:
         """Tell what was not told yet; of a run that goes on, only what is new."""
         for step, record in enumerate(records[self._told :], start=self._told + 1):
-            figures = figures_of(record)
+            figures = logged_values(record)
             self._each(lambda logger, figures=figures, step=step: logger.epoch(figures, step))
         self._told = len(records)
 
@@ -85,7 +85,7 @@ def open_loggers(recipe: Recipe, folder: Path, reporter: Reporter) -> Loggers:
     return Loggers(made, reporter)
 
 
-def figures_of(record: EpochRecord) -> dict[str, float]:
+def logged_values(record: EpochRecord) -> dict[str, float]:
     """What is told of one epoch."""
     validation = {f"val/{name}": float(value) for name, value in asdict(record.val).items()}
     return {"train/loss": record.train_loss, "lr": record.lr, "seconds": record.seconds, **validation}

@@ -13,7 +13,7 @@ from thaw.data.augment import Augmentation, resolve
 from thaw.data.pixel_store import PixelStore
 from thaw.data.prepare import LabelledRows
 from thaw.features.engines import FrozenPart
-from thaw.features.extract import Look, OnProgress, Shelf, extract
+from thaw.features.extract import FeatureCache, OnProgress, ViewRequest, extract
 from thaw.features.store import FeatureStore
 from thaw.recipe import AugmentSettings, Engine, Phase, Recipe
 from thaw.training.fit import PhaseSources
@@ -55,7 +55,7 @@ class PhaseReader:
     train: LabelledRows
     val: LabelledRows
     test: LabelledRows
-    shelf: Shelf
+    feature_cache: FeatureCache
     seed: int
     device: torch.device
     bar: Callable[[str], OnProgress]
@@ -64,19 +64,19 @@ class PhaseReader:
         """Training and validation inputs of phase `index`, made with the weights that the backbone holds now."""
         own, position = self.inputs[index], self._position(index)
         frozen = self._frozen()
-        look = self._look(index)
+        request = self._request(index)
         if own.views == 0:
-            plain = replace(look, rows=self.val.rows, views=1, augmentation=PLAIN)
+            plain = replace(request, rows=self.val.rows, views=1, augmentation=PLAIN)
             return PhaseSources(
-                FreshSource(self.pixels, look, frozen, position, _targets(self.train), self.device),
+                FreshSource(self.pixels, request, frozen, position, _targets(self.train), self.device),
                 FreshSource(self.pixels, plain, frozen, position, _targets(self.val), self.device),
             )
         positions = [self._position(other) for other in self._served_with(index)]
-        stores = self._extract(look, frozen, positions)
+        stores = self._extract(request, frozen, positions)
         val, _ = self._plain(frozen, positions, position)
         return PhaseSources(self._stored(stores[position], self.train), val)
 
-    def looks(self, trained: Iterable[int]) -> int:
+    def extraction_passes(self, trained: Iterable[int]) -> int:
         """How many passes over the images the views of these phases take, in the order of their training."""
         passes, served = 0, set[int]()
         for index in trained:
@@ -94,25 +94,25 @@ class PhaseReader:
             return None
         lowest = min(indices, key=self._position)
         position, frozen = self._position(lowest), self._frozen()
-        stores = self._extract(self._look(lowest), frozen, [position])
+        stores = self._extract(self._request(lowest), frozen, [position])
         return FinalSources(
             position, self._stored(stores[position], self.train), *self._plain(frozen, [position], position)
         )
 
     def _plain(self, frozen: FrozenPart, positions: list[int], position: int) -> tuple[Source, Source]:
         rows = np.concatenate([self.val.rows, self.test.rows])
-        look = Look(rows, 1, PLAIN, self.seed, self.backbone.facts.pixels)
-        store = self._extract(look, frozen, positions)[position]
+        request = ViewRequest(rows, 1, PLAIN, self.seed, self.backbone.facts.pixels)
+        store = self._extract(request, frozen, positions)[position]
         border = len(self.val.rows)
         return (
             self._stored(store.part(0, border), self.val),
             self._stored(store.part(border, len(store.rows)), self.test),
         )
 
-    def _extract(self, look: Look, frozen: FrozenPart, positions: list[int]) -> dict[int, FeatureStore]:
-        views = f", {look.views} views of each" if look.views > 1 else ""
-        bar = self.bar(f"look once at {len(look.rows)} images{views}")
-        return extract(self.pixels, look, frozen, positions, self.shelf, bar)
+    def _extract(self, request: ViewRequest, frozen: FrozenPart, positions: list[int]) -> dict[int, FeatureStore]:
+        views = f", {request.views} views of each" if request.views > 1 else ""
+        bar = self.bar(f"look once at {len(request.rows)} images{views}")
+        return extract(self.pixels, request, frozen, positions, self.feature_cache, bar)
 
     def _stored(self, store: FeatureStore, labelled: LabelledRows) -> Source:
         return StoredSource.of(store, _targets(labelled), self.device, self.seed)
@@ -132,9 +132,9 @@ class PhaseReader:
             reach = min(reach, position)
         return served
 
-    def _look(self, index: int) -> Look:
+    def _request(self, index: int) -> ViewRequest:
         own = self.inputs[index]
-        return Look(self.train.rows, max(own.views, 1), own.augmentation, self.seed, self.backbone.facts.pixels)
+        return ViewRequest(self.train.rows, max(own.views, 1), own.augmentation, self.seed, self.backbone.facts.pixels)
 
     def _position(self, index: int) -> int:
         return self.backbone.cut(self.inputs[index].phase.cut).position

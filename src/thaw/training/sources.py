@@ -13,7 +13,7 @@ from torch import Tensor
 
 from thaw.data.pixel_store import PixelStore
 from thaw.features.engines import FrozenPart
-from thaw.features.extract import Look, draw
+from thaw.features.extract import ViewRequest, draw
 from thaw.features.store import FeatureStore
 from thaw.seeds import derive_seed
 
@@ -72,7 +72,7 @@ class FreshSource:
     """Pixels drawn anew each epoch and run through the frozen blocks at once, where nothing is stored."""
 
     pixels: PixelStore
-    look: Look
+    request: ViewRequest
     frozen: FrozenPart
     position: int
     targets: Tensor
@@ -81,14 +81,14 @@ class FreshSource:
     @property
     def views(self) -> int:
         """As many as the look asks for, though every epoch's are new."""
-        return self.look.views
+        return self.request.views
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def batch(self, chosen: np.ndarray, epoch: int) -> Batch:
         """One batch of new views."""
-        drawn = draw(self.pixels, self.look, [(int(row), epoch) for row in self.look.rows[chosen]])
+        drawn = draw(self.pixels, self.request, [(int(row), epoch) for row in self.request.rows[chosen]])
         return self.frozen.runner([self.position]).run(drawn)[0].to(self.device), self.targets[chosen].to(self.device)
 
 

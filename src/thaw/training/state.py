@@ -16,7 +16,7 @@ from thaw.training.checkpoint import Checkpoint, Progress
 from thaw.training.optimizer import load_state_tensors, make_optimizer, state_tensors
 
 
-class Learning:
+class TrainingState:
     """The optimizer of one phase over everything that trains, and the checkpoints that it can be put back from."""
 
     def __init__(self, classifier: Classifier, phases: Sequence[Phase], index: int, folder: Path) -> None:
