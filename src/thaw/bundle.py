@@ -30,8 +30,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from thaw import atomic
+from thaw.backbones import rebuild
 from thaw.backbones.contract import Facts
-from thaw.backbones.timm_backbone import rebuild
 from thaw.classifier.classifier import Classifier, outputs_of
 from thaw.classifier.decision import Decision
 from thaw.classifier.head import Head
@@ -177,7 +177,7 @@ def _distance(prediction: Prediction, expected: Sequence[float]) -> float:
 
 
 def _write_weights(classifier: Classifier, folder: Path) -> None:
-    tensors = dict(classifier.backbone.network.state_dict())
+    tensors = classifier.backbone.named_weights()
     head = classifier.head.state_dict()
     if classifier.head.is_linear:
         name = classifier.backbone.facts.classifier_name
@@ -195,7 +195,7 @@ def _load_weights(classifier: Classifier, folder: Path) -> None:
     else:
         head = load_file(folder / _HEAD)
     classifier.head.load_state_dict(head)
-    classifier.backbone.network.load_state_dict(tensors)
+    classifier.backbone.load_named_weights(tensors)
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

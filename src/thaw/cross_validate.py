@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from thaw import run
-from thaw.backbones.timm_backbone import build
+from thaw.backbones import build
 from thaw.cache import cache_folder
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
@@ -39,7 +39,7 @@ def cross_validate(folder: RunFolder, folds: int, seeds: int, whole: bool, repor
     dataset = Dataset(known.with_columns({"split": [None] * len(known)}))
     if known.task == "multilabel" and not whole:
         raise DataError("several labels an image: a linear head from stored features is not offered; add --whole")
-    backbone = build(recipe.backbone, recipe.weights, recipe.preprocessing, recipe.head.pooling, recipe.seed)
+    backbone = build(recipe)
     spec = backbone.facts.pixels
     prepared = prepare(dataset, spec, recipe.decode, recipe.split, None, cache_folder(), reporter.bar)
     rows = np.flatnonzero(np.array(prepared.manifest.column("status")) == "ok")

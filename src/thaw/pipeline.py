@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from thaw import atomic, hub, run
-from thaw.backbones.timm_backbone import build
+from thaw.backbones import build
 from thaw.bundle import certify, golden_of, read_bundle, write_bundle
 from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier
@@ -200,7 +200,7 @@ def inspect(
     asked, reporter = recipe or Recipe(), reporter or ConsoleReporter()
     try:
         dataset = dataset.as_task(asked.task)
-        backbone = build(asked.backbone, asked.weights, asked.preprocessing, asked.head.pooling, asked.seed)
+        backbone = build(asked)
         cache, bar = cache_folder(), reporter.bar("decode every image once")
         spec, workers = backbone.facts.pixels, worker_count()
         pixels = PixelStore.open_or_build(dataset.manifest, spec, asked.decode, cache, workers, bar)

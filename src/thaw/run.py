@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from thaw.backbones.timm_backbone import build
+from thaw.backbones import build
 from thaw.bundle import write_bundle
 from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier, outputs_of
@@ -138,7 +138,7 @@ def prepare_run(
     dataset: Dataset, recipe: Recipe, previous: Manifest | None, reporter: Reporter
 ) -> tuple[Prepared, Classifier]:
     """The images decoded and divided, and a classifier with a new head for them."""
-    backbone = build(recipe.backbone, recipe.weights, recipe.preprocessing, recipe.head.pooling, recipe.seed)
+    backbone = build(recipe)
     spec = backbone.facts.pixels
     prepared = prepare(dataset, spec, recipe.decode, recipe.split, previous, cache_folder(), reporter.bar)
     manifest = prepared.manifest

@@ -206,10 +206,27 @@ def test_running_in_two_parts_is_running_once() -> None:
 
 def test_depth_counts_stages_from_the_head() -> None:
     backbone = toy()
-    assert backbone.depth_of("network.top.1.conv.weight") == 0
-    assert backbone.depth_of("top.0.bn.bias") == 0
-    assert backbone.depth_of("low.1.conv.weight") == 2
-    assert backbone.depth_of("stem.bias") == 3
+    backbone.thaw(backbone.cut("pixels"), "frozen")
+    depth = {name: depth for name, _, depth in backbone.trainable_parameters()}
+    assert depth["network.top.1.conv.weight"] == depth["network.top.0.bn.bias"] == 0
+    assert depth["network.low.1.conv.weight"] == 2
+    assert depth["network.stem.bias"] == 3
+
+
+def test_only_what_is_thawed_is_trainable() -> None:
+    backbone = toy()
+    assert not list(backbone.trainable_parameters())
+    cut = backbone.cut("stages:1")
+    backbone.thaw(cut, "frozen")
+    assert {name.removeprefix("network.") for name, _, _ in backbone.trainable_parameters()} == cut.trainable
+
+
+def test_named_weights_go_back_to_where_they_came_from() -> None:
+    backbone, other = toy(), toy()
+    with torch.no_grad():
+        other.network.get_parameter("stem.bias").add_(1)
+    other.load_named_weights(backbone.named_weights())
+    assert torch.equal(other(IMAGES), backbone(IMAGES))
 
 
 def test_state_from_a_cut_is_what_lies_above_it() -> None:
@@ -237,6 +254,7 @@ def test_a_network_in_one_piece_is_cut_at_the_ends_only() -> None:
     assert backbone.block_names == ("network",)
     assert backbone.cut("pixels").trainable == {name for name, _ in backbone.network.named_parameters()}
     assert backbone.cut("head").position == 1
-    assert backbone.depth_of("stem.weight") == 0
+    backbone.thaw(backbone.cut("pixels"), "frozen")
+    assert {depth for _, _, depth in backbone.trainable_parameters()} == {0}
     with pytest.raises(BackboneError, match="only head and pixels"):
         backbone.cut("layers:3")

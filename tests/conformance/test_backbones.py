@@ -113,13 +113,14 @@ def test_tensors_keep_the_names_that_timm_gives_them(case: Case) -> None:
     classifier = f"{case.backbone.facts.classifier_name}."
     given = {name for name in whole.state_dict() if name.startswith(classifier)}
     assert given
-    assert case.backbone.network.state_dict().keys() == whole.state_dict().keys() - given
+    assert case.backbone.named_weights().keys() == whole.state_dict().keys() - given
 
 
 def test_every_parameter_lies_in_one_stage_and_deeper_ones_lie_lower(case: Case) -> None:
     backbone = case.backbone
     assert backbone.cut("pixels").trainable == {name for name, _ in backbone.network.named_parameters()}
-    depth = {name: backbone.depth_of(name) for name in backbone.cut("pixels").trainable}
+    backbone.thaw(backbone.cut("pixels"), "frozen")
+    depth = {name.removeprefix("network."): depth for name, _, depth in backbone.trainable_parameters()}
     assert set(depth.values()) == set(range(len(backbone.stage_names)))
     for count in range(1, len(backbone.stage_names) + 1):
         assert backbone.cut(f"stages:{count}").trainable == {name for name in depth if depth[name] < count}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ class Facts:
 
     mean, std: per channel, of pixels in 0..1. width: features after pooling. classifier_name: where the
     wrapped library keeps the last layer. license: of the weights. origin and preprocessing_origin: one phrase
-    each, for people. model_args: what rebuilds the architecture.
+    each, for people. model_args: what rebuilds the architecture. library: which module of this package builds it.
     """
 
     architecture: str
@@ -42,6 +42,7 @@ class Facts:
     origin: str
     preprocessing_origin: str
     model_args: Mapping[str, Any] = field(default_factory=dict)
+    library: str = "timm"
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,25 @@ class Cut:
     name: str
     position: int
     trainable: frozenset[str]
+
+
+@dataclass(frozen=True)
+class BatchNormLayer:
+    """One BatchNorm: its stage, the module to watch, and its running statistics, (C,) float64 each.
+
+    eps: what it adds to a variance before the square root.
+    """
+
+    stage: str
+    module: nn.Module
+    mean: Tensor
+    variance: Tensor
+    eps: float
+
+    @property
+    def is_untrained(self) -> bool:
+        """Whether its statistics are those of a new network."""
+        return bool((self.mean == 0).all() and (self.variance == 1).all())
 
 
 class Backbone(nn.Module):
@@ -94,13 +114,23 @@ class Backbone(nn.Module):
         return tuple(dict.fromkeys(block.stage for block in self.blocks))
 
     @property
+    def head_position(self) -> int:
+        """The position of the cut just below the head: that of the pooled features."""
+        return len(self.blocks)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
     def is_divisible(self) -> bool:
         """Whether there is a cut between the pixels and the head: false for a network that is no chain."""
         return len(self.blocks) > 1
 
     def forward(self, images: Tensor) -> Tensor:
         """Pooled features (N, width) of normalised images (N, 3, S, S)."""
-        return self.run(images, 0, len(self.blocks))
+        return self.run(images, 0, self.head_position)
 
     def run(self, value: Tensor, start: int, stop: int) -> Tensor:
         """Run blocks `start` up to, not including, `stop` on what lies at `start`."""
@@ -119,7 +149,7 @@ class Backbone(nn.Module):
         lowest that trains. Raises `BackboneError`.
         """
         if at == "head":
-            return Cut("head", len(self.blocks), frozenset())
+            return Cut("head", self.head_position, frozenset())
         if at == "pixels":
             return self._cut_at(at, 0)
         if not self.is_divisible:
@@ -152,10 +182,56 @@ class Backbone(nn.Module):
                 module.eval()
         return self
 
-    def depth_of(self, parameter: str) -> int:
-        """Stages between a parameter and the head, 0 in the top stage."""
+    def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter, int]]:
+        """(name, parameter, depth) of everything that trains; depth: stages between it and the head, 0 in the top."""
         stages = self.stage_names
-        return len(stages) - 1 - stages.index(self._block_of(parameter.removeprefix("network.")).stage)
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                stage = self._block_of(name.removeprefix("network.")).stage
+                yield name, parameter, len(stages) - 1 - stages.index(stage)
+
+    def named_weights(self) -> dict[str, Tensor]:
+        """Every parameter and buffer, by the name that the wrapped library gives it."""
+        return dict(self.network.state_dict())
+
+    def load_named_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Put back what `named_weights` gave; raises `RuntimeError` where tensors are missing or do not fit."""
+        self.network.load_state_dict(weights)
+
+    def batchnorm_layers(self) -> tuple[BatchNormLayer, ...]:
+        """Every BatchNorm that keeps statistics, from the pixels up."""
+        return tuple(
+            BatchNormLayer(
+                stage=block.stage,
+                module=module,
+                mean=module.running_mean.double(),
+                variance=module.running_var.double(),
+                eps=module.eps,
+            )
+            for block in self.blocks
+            for name in block.modules
+            for module in self.network.get_submodule(name).modules()
+            if isinstance(module, _BatchNorm) and module.running_mean is not None and module.running_var is not None
+        )
+
+    def modules_in_order(self) -> Iterator[tuple[nn.Module, int]]:
+        """Modules in the order in which they run, each with the position behind its block.
+
+        Of a network that is no chain its direct children, all at the head.
+        """
+        if not self.is_divisible:
+            yield from ((child, self.head_position) for child in self.network.children())
+            return
+        for position, block in enumerate(self.blocks, start=1):
+            yield from ((self.network.get_submodule(name), position) for name in block.modules)
+
+    def randomise(self, generator: torch.Generator) -> None:
+        """Give every weight a random value (He et al. 2015), and every norm those of a new network."""
+        with torch.no_grad():
+            for module in self.network.modules():
+                randomise_parameters(module, generator)
+                if isinstance(module, nn.modules.batchnorm._NormBase):
+                    module.reset_running_stats()
 
     def state_from(self, position: int) -> dict[str, Tensor]:
         """Parameters and buffers of the blocks from `position` up, by their names in `state_dict`."""
@@ -219,6 +295,17 @@ class Backbone(nn.Module):
             f"cut {at!r}: {self.facts.architecture} has no such stage; {hint}"
             f"known are {', '.join(known)}, stages:N and layers:N"
         )
+
+
+def randomise_parameters(module: nn.Module, generator: torch.Generator) -> None:
+    """Random values for a module's own parameters: matrices and filters after He et al. 2015, gains 1, biases 0."""
+    with torch.no_grad():
+        for name, value in module.named_parameters(recurse=False):
+            if value.ndim > 1:
+                deviation = (2 / value[0].numel()) ** 0.5
+                value.copy_(torch.randn(value.shape, generator=generator) * deviation)
+            else:
+                value.fill_(0.0 if name == "bias" else 1.0)
 
 
 def _is_layer(module: nn.Module) -> bool:

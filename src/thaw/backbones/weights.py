@@ -90,7 +90,7 @@ def write_file(backbone: Backbone, file: Path, half: bool = False, notes: Mappin
     cannot be written.
     """
     facts, tensors = backbone.facts, {}
-    for name, value in backbone.network.state_dict().items():
+    for name, value in backbone.named_weights().items():
         tensors[name] = (value.half() if half and value.is_floating_point() else value).contiguous()
     check_finite(tensors, f"{file}, in half precision" if half else str(file))
     metadata = {

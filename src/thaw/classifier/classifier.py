@@ -49,7 +49,7 @@ class Classifier(nn.Module):
 
     def above(self, inputs: Tensor, position: int) -> Tensor:
         """Logits (N, outputs) for what lies at a cut: the thawed stages, pooling and the head."""
-        return self.head(self.backbone.run(inputs, position, len(self.backbone.block_names)))
+        return self.head(self.backbone.run(inputs, position, self.backbone.head_position))
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Probabilities (N, classes): softmax; a sigmoid per label; or for binary the two sides of one sigmoid."""

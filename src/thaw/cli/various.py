@@ -11,6 +11,7 @@ from rich.table import Table
 
 from thaw.cli.app import WIDE, app
 from thaw.errors import RecipeError
+from thaw.recipe import Recipe
 
 networks = typer.Typer(help="The pre-trained networks: listed, and fetched for a machine without internet.")
 app.add_typer(networks, name="models", invoke_without_command=True)
@@ -56,11 +57,11 @@ def models_fetch(
     to: Annotated[Path, typer.Option(help="The .safetensors file to write; it must not exist.")],
 ) -> None:
     """Fetch published weights into one file that carries its preprocessing, to be taken to another machine."""
-    from thaw.backbones.timm_backbone import build
+    from thaw.backbones import build
     from thaw.backbones.weights import refuse_to_overwrite, write_file
 
     refuse_to_overwrite(to)
-    backbone = build(name)
+    backbone = build(Recipe(backbone=name))
     digest = write_file(backbone, to)
     print(f"{to}: {backbone.facts.origin}, licence {backbone.facts.license}, sha256 {digest}")
     print(f"on the other machine: thaw train IMAGES --backbone {name} --weights {to.name}")

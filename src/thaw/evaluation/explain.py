@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from thaw.backbones.contract import randomise_parameters
 from thaw.classifier.classifier import Classifier
 from thaw.errors import BackboneError
 from thaw.seeds import derive_seed
@@ -109,7 +110,7 @@ def _maps_on_the_way(classifier: Classifier, image: np.ndarray) -> list[_Map]:
 
     hooks = [
         module.register_forward_hook(lambda module, _, output, position=position: watch(module, output, position))
-        for module, position in _watched(classifier)
+        for module, position in classifier.backbone.modules_in_order()
     ]
     try:
         with _in_eval_mode(classifier), torch.no_grad():
@@ -118,16 +119,6 @@ def _maps_on_the_way(classifier: Classifier, image: np.ndarray) -> list[_Map]:
         for hook in hooks:
             hook.remove()
     return found
-
-
-def _watched(classifier: Classifier) -> Iterator[tuple[nn.Module, int]]:
-    """Modules that may give a map, each with the position behind its block."""
-    backbone = classifier.backbone
-    if not backbone.is_divisible:
-        yield from ((child, len(backbone.blocks)) for child in backbone.network.children())
-        return
-    for position, block in enumerate(backbone.blocks, start=1):
-        yield from ((backbone.network.get_submodule(name), position) for name in block.modules)
 
 
 def _maps_of(classifier: Classifier, module: nn.Module, pixels: np.ndarray, indices: np.ndarray) -> np.ndarray:
@@ -173,19 +164,12 @@ def _in_eval_mode(classifier: Classifier) -> Iterator[None]:
 
 
 def _randomised(classifier: Classifier, seed: int) -> Classifier:
-    """A copy with random weights: matrices and filters after He et al. 2015, every norm as in a new network."""
+    """A copy with random weights."""
     random = copy.deepcopy(classifier)
     generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for module in random.modules():
-            for name, value in module.named_parameters(recurse=False):
-                if value.ndim > 1:
-                    deviation = (2 / value[0].numel()) ** 0.5
-                    value.copy_(torch.randn(value.shape, generator=generator) * deviation)
-                else:
-                    value.fill_(0.0 if name == "bias" else 1.0)
-            if isinstance(module, nn.modules.batchnorm._NormBase):
-                module.reset_running_stats()
+    random.backbone.randomise(generator)
+    for module in random.head.modules():
+        randomise_parameters(module, generator)
     return random
 
 

@@ -30,7 +30,7 @@ def pooled_features(
     pixels: PixelStore, rows: np.ndarray, frozen: FrozenPart, seed: int, cache: Path, on_progress: OnProgress
 ) -> np.ndarray:
     """Pooled features (N, C) float32 of the plain views of rows; kept in the cache."""
-    top = len(frozen.backbone.blocks)
+    top = frozen.backbone.head_position
     request = ViewRequest(rows, 1, Augmentation(), seed, frozen.backbone.facts.pixels)
     store = extract(pixels, request, frozen, [top], FeatureCache(cache, "float16", 1 << 62), on_progress)[top]
     return store.batch(np.arange(len(rows)), np.zeros(len(rows), int)).float().numpy()

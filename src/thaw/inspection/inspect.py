@@ -168,7 +168,7 @@ def _look(
     bar: Bar,
 ) -> np.ndarray:
     """Pooled features (N, C) float32 of the plain views."""
-    top = len(backbone.blocks)
+    top = backbone.head_position
     probe = choose_engine(backbone, device, recipe.engine, [top], plain[:PROBE_IMAGES], len(rows), cache)
     frozen = FrozenPart(backbone, device, probe.engine)
     return pooled_features(pixels, rows, frozen, recipe.seed, cache, bar(f"look once at {len(rows)} images"))

@@ -10,15 +10,15 @@ ground 0.4, solar cells and rolled steel 0.6 to 0.7, noise 1.1.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from thaw.backbones.contract import Backbone
+from thaw.backbones.contract import Backbone, BatchNormLayer
 from thaw.backbones.normalise import Normalise
 
 Verdict = Literal["similar", "moderately different", "very different", "unknown"]
@@ -68,13 +68,13 @@ def measure_similarity(backbone: Backbone, pixels: Tensor) -> Similarity:
 
     Random weights remember nothing, and a network without BatchNorm neither: both are `unknown`.
     """
-    norms = _norms(backbone)
-    if not norms or all(_remembers_nothing(module) for module in norms):
+    layers = backbone.batchnorm_layers()
+    if not layers or all(layer.is_untrained for layer in layers):
         return Similarity(None, (), "unknown")
-    seen = _activations(backbone, norms, pixels)
     shifts: defaultdict[str, list[float]] = defaultdict(list)
-    for module, moments in seen.items():
-        shifts[norms[module]].append(_shift(module, moments))
+    for layer, moments in zip(layers, _activations(backbone, layers, pixels), strict=True):
+        if moments.images:
+            shifts[layer.stage].append(_shift(layer, moments))
     stages = tuple(StageShift(stage, float(np.mean(values))) for stage, values in shifts.items())
     shift = float(np.mean([stage.shift for stage in stages]))
     return Similarity(shift, stages, verdict_of(shift))
@@ -87,47 +87,27 @@ def verdict_of(shift: float) -> Verdict:
     return "moderately different" if shift < DIFFERENT else "very different"
 
 
-def _norms(backbone: Backbone) -> dict[_BatchNorm, str]:
-    """Every BatchNorm that remembers, and the stage that it is in, from the pixels up."""
-    return {
-        module: block.stage
-        for block in backbone.blocks
-        for name in block.modules
-        for module in backbone.network.get_submodule(name).modules()
-        if isinstance(module, _BatchNorm) and module.running_mean is not None
-    }
-
-
-def _remembers_nothing(module: _BatchNorm) -> bool:
-    assert module.running_mean is not None
-    assert module.running_var is not None
-    return bool((module.running_mean == 0).all() and (module.running_var == 1).all())
-
-
-def _activations(backbone: Backbone, norms: dict[_BatchNorm, str], pixels: Tensor) -> dict[_BatchNorm, _Moments]:
-    seen = {module: _Moments() for module in norms}
-    device = next(backbone.parameters()).device
-    normalise = Normalise(backbone.facts.mean, backbone.facts.std).to(device)
-
-    def watch(module: _BatchNorm, inputs: tuple[Tensor, ...]) -> None:
-        seen[module].add(inputs[0])
-
-    hooks = [module.register_forward_pre_hook(watch) for module in norms]
+def _activations(backbone: Backbone, layers: Sequence[BatchNormLayer], pixels: Tensor) -> list[_Moments]:
+    """What reaches each BatchNorm."""
+    seen = [_Moments() for _ in layers]
+    normalise = Normalise(backbone.facts.mean, backbone.facts.std).to(backbone.device)
+    hooks = [
+        layer.module.register_forward_pre_hook(lambda _, inputs, moments=moments: moments.add(inputs[0]))
+        for layer, moments in zip(layers, seen, strict=True)
+    ]
     try:
         with torch.no_grad():
-            for part in pixels.to(device).split(_BATCH):
+            for part in pixels.to(backbone.device).split(_BATCH):
                 backbone(normalise(part))
     finally:
         for hook in hooks:
             hook.remove()
-    return {module: moments for module, moments in seen.items() if moments.images}
+    return seen
 
 
-def _shift(module: _BatchNorm, moments: _Moments) -> float:
-    assert module.running_mean is not None
-    assert module.running_var is not None
-    mean, deviation = module.running_mean.double(), (module.running_var.double() + module.eps).sqrt()
+def _shift(layer: BatchNormLayer, moments: _Moments) -> float:
     own = torch.as_tensor(moments.mean) / moments.images
     variance = (torch.as_tensor(moments.square) / moments.images - own.square()).clamp_min(0)
-    away = ((own - mean) / deviation).square() + ((variance + module.eps).sqrt() / deviation - 1).square()
+    deviation = (layer.variance + layer.eps).sqrt()
+    away = ((own - layer.mean) / deviation).square() + ((variance + layer.eps).sqrt() / deviation - 1).square()
     return float(away.mean().sqrt())

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from thaw.backbones import build
 from thaw.backbones.catalogue import entries
 from thaw.backbones.starter import NAME as STARTER
-from thaw.backbones.timm_backbone import build
 from thaw.backbones.weights import is_cached
 from thaw.data.dataset import Dataset
 from thaw.data.geometry import PixelSpec
@@ -113,14 +113,14 @@ def pick(trials: list[Trial]) -> Trial:
 def _try(
     name: str, weights: str, recipe: Recipe, prepared_for: Callable[[PixelSpec], Prepared], cache: Path, bar: Bar
 ) -> Trial:
-    backbone = build(name, weights, recipe.preprocessing, recipe.head.pooling, recipe.seed)
+    backbone = build(recipe.model_copy(update={"backbone": name, "weights": weights}))
     size = sum(tensor.numel() for tensor in backbone.state_dict().values()) * 4 / 1e6
     prepared, device = prepared_for(backbone.facts.pixels), choose_device(recipe.device).device
     manifest, pixels = prepared.manifest, prepared.pixels
     if manifest.task == "multilabel":
         raise RecipeError("backbone auto: chooses by one label an image, these have several; name a backbone")
     backbone.to(device)
-    rows, top = _sample(prepared, recipe.seed), len(backbone.blocks)
+    rows, top = _sample(prepared, recipe.seed), backbone.head_position
     plain = plain_sample(pixels, rows[:PROBE_IMAGES], PROBE_IMAGES)
     engine = choose_engine(backbone, device, recipe.engine, [top], plain, len(rows), cache).engine
     frozen = FrozenPart(backbone, device, engine)

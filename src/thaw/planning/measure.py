@@ -59,7 +59,7 @@ def _features_at(classifier: Classifier, positions: tuple[int, ...], pixels: Ten
     """What lies at each cut for some images, in fp32."""
     value, start, at = classifier.normalise(pixels.to(classifier.device)), 0, {}
     with torch.no_grad():
-        for position in sorted({*positions, len(classifier.backbone.blocks)}):
+        for position in sorted({*positions, classifier.backbone.head_position}):
             value, start = classifier.backbone.run(value, start, position), position
             at[position] = value
     return at
@@ -72,7 +72,7 @@ def _time_steps(
 
     Phases that thaw further do not decide: they may be left out, and validation judges what they bring.
     """
-    top = len(classifier.backbone.blocks)
+    top = classifier.backbone.head_position
     cut = next((position for position in positions if position < top), top)
 
     def rates(precision: Precision) -> tuple[float, ...]:

@@ -50,7 +50,7 @@ class Predictor:
         self.engine = engine
         self.mirrored = mirrored
         self._device = device
-        self._top = len(classifier.backbone.blocks)
+        self._top = classifier.backbone.head_position
         self._runner = FrozenPart(classifier.backbone, device, engine).runner([self._top])
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
@@ -120,7 +120,7 @@ def choose_predictor(
     if not len(pixels):
         return PredictorChoice(plain, "no image can be read")
     backbone, sample = classifier.backbone, torch.from_numpy(pixels[:PROBED])
-    probe = choose_engine(backbone, device, "auto", [len(backbone.blocks)], sample, images, cache)
+    probe = choose_engine(backbone, device, "auto", [backbone.head_position], sample, images, cache)
     return _agreeing(plain, probe.engine, probe.reason, pixels)
 
 

@@ -290,7 +290,7 @@ def _answers(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Pooled features, probabilities and targets, batch by batch."""
     classifier.eval()
-    top = len(classifier.backbone.blocks)
+    top = classifier.backbone.head_position
     for inputs, targets in batches(source, batch_size=64, epoch=0, shuffle_seed=None):
         with torch.no_grad(), autocast(classifier.device, precision):
             pooled = classifier.backbone.run(inputs, position, top)

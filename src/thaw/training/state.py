@@ -22,9 +22,8 @@ class TrainingState:
     def __init__(self, classifier: Classifier, phases: Sequence[Phase], index: int, folder: Path) -> None:
         trained = [(f"head.{name}", parameter, 0) for name, parameter in classifier.head.named_parameters()]
         trained += [
-            (f"backbone.{name}", parameter, 1 + classifier.backbone.depth_of(name))
-            for name, parameter in classifier.backbone.named_parameters()
-            if parameter.requires_grad
+            (f"backbone.{name}", parameter, 1 + depth)
+            for name, parameter, depth in classifier.backbone.trainable_parameters()
         ]
         self._classifier, self._phases, self._folder = classifier, phases, folder
         self._names: dict[nn.Parameter, str] = {parameter: name for name, parameter, _ in trained}
