@@ -1,0 +1,34 @@
+"""Numbers as text, the same in the console, on pages and in model cards."""
+
+from __future__ import annotations
+
+
+def percent(fraction: float, digits: int = 1) -> str:
+    """A fraction 0..1 as `84.8%`."""
+    return f"{100 * fraction:.{digits}f}%"
+
+
+def interval(value: float, low: float, high: float) -> str:
+    """A fraction with its 95 % interval, as `84.8% (71.8% to 92.4%)`."""
+    return f"{percent(value)} ({percent(low)} to {percent(high)})"
+
+
+def points(difference: float, digits: int = 1) -> str:
+    """A difference of two fractions in percentage points, with its sign, as `+1.9`."""
+    return f"{100 * difference:+.{digits}f}"
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """A number of things, as `1 image` and `1,200 images`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """A time span as `9.5 s`, `42 s`, `12 min` or `3.1 h`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
