@@ -20,6 +20,7 @@ from pathlib import Path
 
 import thaw
 from thaw.cache import cache_folder, clear
+from thaw.cli.parsing import parsed_settings
 from thaw.progress import NullReporter
 from thaw.recipe import FINE_TUNE_PHASE, HEAD_PHASE, Phase, SplitSettings
 from thaw.run_folder import RunFolder
@@ -44,7 +45,7 @@ def run(data: Path, name: str, seed: int, base: thaw.Recipe, work: Path) -> dict
     """Train once; gives accuracy on test and the seconds from the first image to the bundle."""
     recipe = base.model_copy(update={"seed": seed, "split": SplitSettings(seed=seed)})
     if name != PLANNED:
-        recipe = recipe.model_copy(update={"phases": FIXED[name], "strategy": "as_written"})
+        recipe = recipe.model_copy(update={"phases": FIXED[name], "strategy": "manual"})
     runs = work / f"{data.stem}-{seed}-{name.replace(' ', '-')}"
     shutil.rmtree(runs, ignore_errors=True)
     clear(cache_folder(), ("features",))
@@ -95,7 +96,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--recipes", nargs="+", default=[PLANNED, *FIXED], choices=[PLANNED, *FIXED])
     asked = parser.parse_args()
-    base = thaw.Recipe().with_settings(dict(setting.split("=", 1) for setting in asked.set))
+    base = thaw.Recipe().with_settings(parsed_settings(asked.set))
     asked.work.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("THAW_CACHE", str(asked.work / "cache"))
     log = asked.work / "regret.jsonl"

@@ -21,10 +21,10 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
 from pathlib import Path
 
+from thaw.bundle import bundle_of
 from thaw.data.layouts import images_under
 from thaw.pipeline import load
 from thaw.prediction.predict import predict_files
-from thaw.run_folder import bundle_of
 from thaw.serve.server import fastest_predictor
 
 BATCH = 16

@@ -37,7 +37,7 @@ from thaw.training.sources import Source, StoredSource
 
 def make_phase_reader(recipe: Recipe, prepared: Prepared, backbone: Backbone, engine: Engine) -> PhaseReader:
     """Everything stored, with as many views as the longest phase has epochs."""
-    phases = tuple(phase.model_copy(update={"inputs": "stored"}) for phase in recipe.phases)
+    phases = tuple(phase.model_copy(update={"inputs": "cached"}) for phase in recipe.phases)
     views = max(phase.epochs for phase in phases)
     return PhaseReader(
         inputs=phase_inputs(recipe.model_copy(update={"phases": phases, "views": views})),
@@ -47,7 +47,7 @@ def make_phase_reader(recipe: Recipe, prepared: Prepared, backbone: Backbone, en
         train=prepared.rows("train"),
         val=prepared.rows("val"),
         test=prepared.rows("test"),
-        feature_cache=FeatureCache(cache_folder(), "uint8" if recipe.stored_as == "uint8" else "float16", 1 << 40),
+        feature_cache=FeatureCache(cache_folder(), "uint8" if recipe.cache_dtype == "uint8" else "float16", 1 << 40),
         seed=0,
         device=torch.device("cpu"),
         bar=NullReporter().bar,
@@ -74,7 +74,9 @@ def accuracy(recipe: Recipe, prepared: Prepared, backbone: Backbone, engine: Eng
         return PhaseSources(first_views(whole.train, views, seed), whole.val)
 
     with tempfile.TemporaryDirectory() as folder:
-        settings = FitSettings(seed, recipe.resolved_precision, "accuracy", None, Path(folder), len(reader.val.rows))
+        settings = FitSettings(
+            seed, "bf16" if recipe.precision == "bf16" else "fp32", "accuracy", None, Path(folder), len(reader.val.rows)
+        )
         fit(classifier, recipe.phases, sources_of, settings, FitCallbacks(lambda *_: None, print))
     final = reader.final_sources([phase.name for phase in recipe.phases])
     assert final is not None
@@ -89,7 +91,7 @@ def recipes(base: Recipe, epochs: int, cut: str) -> dict[str, Recipe]:
     head, top = base.phases
     phases: Sequence[Phase] = (
         head.model_copy(update={"epochs": epochs, "patience": None, "solver": "lbfgs"}),
-        top.model_copy(update={"epochs": epochs, "cut": cut, "patience": None, "solver": "steps"}),
+        top.model_copy(update={"epochs": epochs, "cut": cut, "patience": None, "solver": "optimizer"}),
     )
     return {
         "head alone": base.model_copy(update={"phases": tuple(phases[:1])}),
@@ -114,7 +116,9 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     asked = parse()
-    base = Recipe(backbone=asked.backbone, weights=asked.weights, precision=asked.precision, stored_as=asked.stored_as)
+    base = Recipe(
+        backbone=asked.backbone, weights=asked.weights, precision=asked.precision, cache_dtype=asked.cache_dtype
+    )
     backbone = build(asked.backbone, asked.weights)
     data = Dataset.open(asked.data)
     spec = backbone.facts.pixels
@@ -131,7 +135,7 @@ def main() -> None:
             f"± {statistics.stdev(values):.2%}"
             for views, values in found.items()
         ]
-        job = f"{asked.data.name}, {name}, {asked.epochs} epochs, {asked.seeds} seeds, {asked.stored_as}"
+        job = f"{asked.data.name}, {name}, {asked.epochs} epochs, {asked.seeds} seeds, {asked.cache_dtype}"
         print(f"{job}: {'; '.join(cells)}", flush=True)
         print(f"  took {time.perf_counter() - started:.0f} s", flush=True)
 

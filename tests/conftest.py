@@ -25,7 +25,7 @@ QUICK = Recipe(
     preprocessing=PreprocessingSettings(image_size=64),
     augment=AugmentSettings(preset="light"),
     phases=(
-        Phase(name="head", cut="head", epochs=2, lr=1e-2, batch_size=16, solver="steps"),
+        Phase(name="head", cut="head", epochs=2, lr=1e-2, batch_size=16, solver="optimizer"),
         Phase(name="fine-tune", cut="stages:2", epochs=2, lr=1e-3, batch_size=16),
     ),
 )

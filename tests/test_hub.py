@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 import thaw
-from thaw.bundle import check_sums
+from thaw.bundle import bundle_of, check_sums
 from thaw.cli import main
 from thaw.errors import BundleError
 from thaw.hub import fetch
 from thaw.pipeline import push
-from thaw.run_folder import RunFolder, bundle_of
+from thaw.run_folder import RunFolder
 
 NAME = "factory/steel"
 

@@ -29,7 +29,7 @@ from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from thaw import atomic
+from thaw import atomic, hub
 from thaw.backbones import rebuild
 from thaw.backbones.contract import Facts
 from thaw.classifier.classifier import Classifier, outputs_of
@@ -37,10 +37,13 @@ from thaw.classifier.decision import Decision
 from thaw.classifier.head import Head
 from thaw.classifier.review import ReviewPolicy
 from thaw.data.geometry import PixelSpec
-from thaw.errors import BundleError
+from thaw.errors import BundleError, DataError
 from thaw.prediction.predict import Prediction, predict_files
 from thaw.recipe import DecodeSettings, HeadSettings
 from thaw.version import __version__
+
+FOLDER_IN_RUN = "model"
+"""The folder of a run that holds its bundle."""
 
 FORMAT = 1
 TOLERANCE = 1e-4
@@ -54,6 +57,24 @@ _MODEL, _HEAD, _CONFIG, _LABELS, _SUMS = (
 _GOLDEN, _REVIEW = "golden", "review.safetensors"
 _REVIEW_0_1 = "familiar.safetensors"
 """What release 0.1 called `_REVIEW`."""
+
+
+def bundle_of(path: Path) -> Path:
+    """The bundle in a run folder, a bundle folder, or at `hub:OWNER/NAME`, which is downloaded.
+
+    Raises `DataError` where there is none, and `BundleError` where it cannot be downloaded.
+    """
+    if hub.is_hub_name(str(path)):
+        return hub.fetch(str(path))
+    for folder in (path / FOLDER_IN_RUN, path):
+        if (folder / _CONFIG).is_file():
+            return folder
+    if not path.exists():
+        raise DataError(f"{path}: there is no such run or bundle")
+    raise DataError(
+        f"{path}: neither a finished run nor a bundle; a bundle contains {_CONFIG} and {_MODEL}, and an unfinished run "
+        "is resumed with `thaw train DATA --resume`"
+    )
 
 
 def write_bundle(

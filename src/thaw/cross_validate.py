@@ -1,4 +1,4 @@
-"""`thaw evaluate RUN --folds K --seeds S`: the recipe of a run, trained again and again on other parts of its data."""
+"""`thaw evaluate RUN --folds K --seeds S`: cross-validation of a run, repeated with several seeds."""
 
 from __future__ import annotations
 
@@ -6,49 +6,57 @@ from pathlib import Path
 
 import numpy as np
 
-from thaw import run
 from thaw.backbones import build
 from thaw.cache import cache_folder
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
-from thaw.data.prepare import Prepared, prepare
+from thaw.data.prepare import DataPreparation, Prepared
 from thaw.device import choose_device
 from thaw.errors import DataError
 from thaw.evaluation.folds import Fit, Repeats, repeat
 from thaw.evaluation.records import read_records
 from thaw.features.engines import FrozenPart
 from thaw.features.pooled import pooled_features
-from thaw.inspection import linear_probe as probing
+from thaw.inspection import linear_probe
 from thaw.progress import NullReporter, Reporter
 from thaw.recipe import Recipe
+from thaw.run import run
 from thaw.run_folder import RunFolder
 
-HEADS = "a linear head on the frozen network, from stored features"
-WHOLE = "whole runs of the recipe"
+HEADS = "a linear head on the frozen network, from cached features"
+WHOLE = "the whole recipe"
 
 
 def cross_validate(folder: RunFolder, folds: int, seeds: int, whole: bool, reporter: Reporter) -> Repeats:
-    """Figures of every image of a run's data, each tested by a classifier that never saw it.
+    """Metrics over all images of a run's data, each predicted by a classifier that was trained without it.
 
-    A linear head on the frozen network takes seconds and says how much the figures hang on the division of the data;
-    `whole` trains the recipe as it stands each time, and leaves the runs in `folder/folds`. Raises `DataError`.
+    Args:
+        folder: A finished run.
+        folds: Number of folds, at least 2.
+        seeds: Number of repeats, each with another split into folds.
+        whole: Train the whole recipe each time, in runs under `folder/folds`, instead of a linear head, which takes
+            seconds.
+        reporter: Shows progress.
+
+    Raises:
+        DataError: For too few folds or images, or for a linear head on images with several labels.
     """
     if folds < 2 or seeds < 1:
-        raise DataError(f"--folds {folds} --seeds {seeds}: needs two folds and one seed at least")
-    recipe, known = Recipe.load(folder.recipe), Manifest.read(folder.manifest)
+        raise DataError(f"--folds {folds} --seeds {seeds}: needs at least two folds and one seed")
+    recipe, known = folder.read_recipe(), Manifest.read(folder.manifest)
     dataset = Dataset(known.with_columns({"split": [None] * len(known)}))
     if known.task == "multilabel" and not whole:
-        raise DataError("several labels an image: a linear head from stored features is not offered; add --whole")
+        raise DataError("several labels per image: not supported for a linear head; add --whole")
     backbone = build(recipe)
-    spec = backbone.facts.pixels
-    prepared = prepare(dataset, spec, recipe.decode, recipe.split, None, cache_folder(), reporter.bar)
+    preparation = DataPreparation(recipe.decode, recipe.split, None, cache_folder(), reporter.bar)
+    prepared = preparation.prepare(dataset, backbone.facts.pixels)
     rows = np.flatnonzero(np.array(prepared.manifest.column("status")) == "ok")
     if whole:
         fit = _whole_run(recipe, prepared, rows, folder.path / "folds")
     else:
         device = choose_device(recipe.device).device
-        frozen = FrozenPart(backbone.to(device), device, recipe.resolved_engine)
-        bar = reporter.bar("look at every image as it is")
+        frozen = FrozenPart(backbone.to(device), device, recipe.engine)
+        bar = reporter.bar("extract features")
         fit = _head(pooled_features(prepared.pixels, rows, frozen, recipe.seed, cache_folder(), bar), prepared, rows)
     how, bar = (WHOLE if whole else HEADS), reporter.bar("train and test")
     return repeat(how, fit, prepared.manifest, rows, prepared.duplicates, folds, seeds, bar)
@@ -58,8 +66,8 @@ def _head(values: np.ndarray, prepared: Prepared, rows: np.ndarray) -> Fit:
     classes = prepared.manifest.targets()[rows]
 
     def fit(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
-        with probing.one_thread():
-            head = probing.fit_head(values[train], classes[train])
+        with linear_probe.one_thread():
+            head = linear_probe.fit_head(values[train], classes[train])
             probabilities = np.zeros((len(test), len(prepared.manifest.classes)))
             probabilities[:, head.classes_] = head.predict_proba(values[test])
         return probabilities
@@ -68,7 +76,7 @@ def _head(values: np.ndarray, prepared: Prepared, rows: np.ndarray) -> Fit:
 
 
 def _whole_run(recipe: Recipe, prepared: Prepared, rows: np.ndarray, runs: Path) -> Fit:
-    """Train on what is not in the fold, with a validation part taken out of it, in a run folder of its own."""
+    """Train on the other folds, from which validation is split off, in a run folder of its own."""
     manifest = prepared.manifest
     paths = manifest.column("path")
 
@@ -78,10 +86,9 @@ def _whole_run(recipe: Recipe, prepared: Prepared, rows: np.ndarray, runs: Path)
             for row in rows[positions]:
                 splits[row] = name
         dataset = Dataset(manifest.with_columns({"split": splits}))
-        dealt = recipe.split.model_copy(update={"seed": seed})
-        finished = run.train_once(
-            dataset, recipe.model_copy(update={"seed": seed, "split": dealt}), runs, NullReporter()
-        )
+        split = recipe.split.model_copy(update={"seed": seed})
+        reseeded = recipe.model_copy(update={"seed": seed, "split": split})
+        finished = run(dataset, reseeded, runs, NullReporter())
         records = read_records(finished.folder.predictions, "test")
         place = {path: index for index, path in enumerate(records.paths)}
         return records.scored.probabilities[[place[paths[row]] for row in rows[test]]]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from thaw import atomic, hub, run
+from thaw import atomic, hub
 from thaw.backbones import build
-from thaw.bundle import certify, golden_of, read_bundle, write_bundle
+from thaw.bundle import bundle_of, certify, golden_of, read_bundle, write_bundle
 from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier
 from thaw.cross_validate import cross_validate as cross_validate_run
@@ -25,19 +25,20 @@ from thaw.evaluation.evaluate import Evaluation, evaluate_rows, groups_among
 from thaw.evaluation.folds import Repeats
 from thaw.evaluation.records import read_records
 from thaw.evaluation.test_time_options import Option
-from thaw.evaluation.thresholds import check_requirements, threshold_results
-from thaw.evaluation.thresholds import decide as choose_decision
+from thaw.evaluation.thresholds import check_requirements, choose_decision, threshold_results
 from thaw.inspection import page as inspection_page
 from thaw.inspection.inspect import Inspection, inspect_images
 from thaw.planning.plan import Plan
 from thaw.prediction.predict import Prediction, predict_files
 from thaw.progress import NullReporter, Reporter
-from thaw.recipe import DecideSettings, Recipe
+from thaw.recipe import DecisionSettings, Recipe
 from thaw.report import model_card
 from thaw.report import page as report_page
-from thaw.run_folder import InspectionFolder, RunFolder, bundle_of
+from thaw.run import run
+from thaw.run_folder import InspectionFolder, RunFolder
 from thaw.terminal import results, run_summary
 from thaw.terminal.console import ConsoleReporter
+from thaw.trial import plan_trial
 
 
 def finetune(
@@ -55,7 +56,7 @@ def finetune(
     keep_freed_memory()
     reporter = reporter or ConsoleReporter()
     try:
-        return run.train_once(dataset, recipe, Path(runs), reporter, resume).classifier
+        return run(dataset, recipe, Path(runs), reporter, resume).classifier
     finally:
         reporter.close()
 
@@ -81,7 +82,7 @@ def predict(model: str | Path | Classifier, images: Iterable[str | Path], batch_
 
 
 def decide(
-    trained: str | Path, settings: DecideSettings, out: str | Path, reporter: Reporter | None = None
+    trained: str | Path, settings: DecisionSettings, out: str | Path, reporter: Reporter | None = None
 ) -> Classifier:
     """The classifier of a run with another decision, written as a bundle to `out`; nothing is trained or looked at.
 
@@ -146,15 +147,15 @@ def cross_validate(
         reporter.close()
 
 
-def report(run: str | Path, reporter: Reporter | None = None) -> Path:
+def report(run_path: str | Path, reporter: Reporter | None = None) -> Path:
     """Write report.html of a finished run anew, and say where it is.
 
     Raises a `ThawError` in one sentence for anything that a person can mend.
     """
-    reporter, folder = reporter or NullReporter(), RunFolder(Path(run))
+    reporter, folder = reporter or NullReporter(), RunFolder(Path(run_path))
     try:
         if bundle_of(folder.path) != folder.model:
-            raise DataError(f"{run}: is a bundle; a report is made of the run that left it, such as runs/train-1")
+            raise DataError(f"{run_path}: is a bundle; a report is made of the run that left it, such as runs/train-1")
         folder.remove_leftovers()
         return report_page.write_page(folder, load(folder.path), reporter)
     finally:
@@ -168,7 +169,7 @@ def try_options(trained: str | Path, reporter: Reporter | None = None) -> tuple[
     try:
         classifier, manifest = load(folder.path), Manifest.read(folder.manifest)
         rows = manifest.indices("val")
-        files, engine = [manifest.file(int(row)) for row in rows], Recipe.load(folder.recipe).resolved_engine
+        files, engine = [manifest.file(int(row)) for row in rows], folder.read_recipe().engine
         bar = reporter.bar("predict in every way")
         found = test_time_options.try_options(
             classifier, files, manifest.targets()[rows], groups_among(manifest, rows), engine, bar
@@ -182,9 +183,9 @@ def try_options(trained: str | Path, reporter: Reporter | None = None) -> tuple[
 def compare(first: str | Path, second: str | Path, split: str = "test", reporter: Reporter | None = None) -> Comparison:
     """Two runs on the images that both were tested on (or validated on, for split val), the second beside the first."""
     reporter = reporter or ConsoleReporter()
-    runs = [RunFolder.at(Path(path)) for path in (first, second)]
-    found = compare_records(*(read_records(run.predictions, split) for run in runs))
-    results.show_comparison(runs[0].path, runs[1].path, found, reporter)
+    folders = [RunFolder.at(Path(path)) for path in (first, second)]
+    found = compare_records(*(read_records(folder.predictions, split) for folder in folders))
+    results.show_comparison(folders[0].path, folders[1].path, found, reporter)
     return found
 
 
@@ -228,7 +229,7 @@ def plan(
     if not file.parent.is_dir():
         raise RecipeError(f"{file}: there is no folder {file.parent}")
     try:
-        decided, _, _ = run.decide(dataset.as_task(asked.task), asked, None, reporter)
+        decided = plan_trial(dataset.as_task(asked.task), asked, None, reporter).plan
         atomic.write_text(file, decided.recipe.to_yaml())
         reporter.say(f"recipe {file}: edit it, and run it with `thaw train DATA --recipe {file}`")
         return decided

@@ -6,7 +6,6 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from thaw.errors import RecipeError
@@ -30,22 +29,6 @@ def help_of(
         else:
             default = "(needed)" if field.is_required() else str(field.default)
             yield f"{prefix}{name}", default, field.description or ""
-
-
-def read_scalar(value: Any) -> Any:
-    """A value as YAML reads it, where it is text; raises `RecipeError`."""
-    if not isinstance(value, str):
-        return value
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{value!r} cannot be read as a value: {error}") from error
-    if isinstance(parsed, str):
-        try:
-            return float(parsed)
-        except ValueError:
-            return parsed
-    return parsed
 
 
 def assign(values: Any, dotted: str, value: Any) -> None:

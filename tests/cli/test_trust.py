@@ -51,10 +51,10 @@ def test_decide_writes_a_bundle_with_the_threshold_and_says_what_it_does(
     [
         (("evaluate", "RUN"), "give either DATA"),
         (("evaluate", "RUN", "DATA", "--options"), "give either DATA"),
-        (("evaluate", "RUN", "--folds", "1"), "needs two folds"),
-        (("decide", "RUN", "--out", "OUT"), "say what is wanted"),
+        (("evaluate", "RUN", "--folds", "1"), "needs at least two folds"),
+        (("decide", "RUN", "--out", "OUT"), "name a requirement"),
         (("decide", "RUN", "--recall", "dent=0.9", "--out", "OUT"), "no class 'dent'"),
-        (("decide", "RUN", "--recall", "scratch", "--out", "OUT"), "decide.recall"),
+        (("decide", "RUN", "--recall", "scratch", "--out", "OUT"), "decision.recall"),
         (("compare", "RUN", "OUT"), "there is no such run"),
         (("compare", "RUN", "RUN", "--split", "holdout"), "no predictions on holdout"),
         (("report", "OUT"), "there is no such run"),

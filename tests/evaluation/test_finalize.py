@@ -13,7 +13,7 @@ from thaw.errors import DataError, RecipeError
 from thaw.evaluation.records import read_records
 from thaw.pipeline import evaluate, finetune, load
 from thaw.progress import NullReporter
-from thaw.recipe import DecideSettings, Recipe
+from thaw.recipe import DecisionSettings, Recipe
 from thaw.run_folder import RunFolder
 
 
@@ -30,7 +30,7 @@ def test_the_bundle_gives_the_calibrated_probabilities_that_were_judged(trained:
 
 
 def test_a_decision_and_borders_travel_with_the_bundle(images: Path, quick: Recipe, tmp_path: Path) -> None:
-    asked = quick.model_copy(update={"decide": DecideSettings(recall="scratch=1.0"), "phases": quick.phases[:1]})
+    asked = quick.model_copy(update={"decision": DecisionSettings(recall={"scratch": 1.0}), "phases": quick.phases[:1]})
     classifier = finetune(Dataset.open(images), asked, tmp_path / "runs", reporter=NullReporter())
     run = RunFolder(tmp_path / "runs" / "train-1")
     again = load(run.path)
@@ -64,7 +64,7 @@ def test_a_bundle_without_decision_and_borders_gives_the_most_likely_class(
 def test_a_wish_for_a_class_that_is_not_there_is_told_before_training(
     images: Path, quick: Recipe, tmp_path: Path
 ) -> None:
-    asked = quick.model_copy(update={"decide": DecideSettings(recall="dent=0.9")})
+    asked = quick.model_copy(update={"decision": DecisionSettings(recall={"dent": 0.9})})
     with pytest.raises(RecipeError, match="no class 'dent'"):
         finetune(Dataset.open(images), asked, tmp_path / "runs", reporter=NullReporter())
     assert not list((tmp_path / "runs").glob("*/metrics.csv"))

@@ -55,7 +55,7 @@ def test_luck_shows_as_deviation_between_seeds(manifest: Manifest) -> None:
 
 def test_heads_on_stored_features_are_trained_in_no_time(trained: RunFolder) -> None:
     found = cross_validate(trained.path, folds=3, seeds=2, reporter=NullReporter())
-    assert "stored features" in found.how and len(found.by_seed) == 2
+    assert "cached features" in found.how and len(found.by_seed) == 2
     assert found == cross_validate(trained.path, folds=3, seeds=2, reporter=NullReporter())
 
 
@@ -73,5 +73,5 @@ def indices(run: Path) -> np.ndarray:
 
 
 def test_one_fold_is_refused(trained: RunFolder) -> None:
-    with pytest.raises(DataError, match="needs two folds"):
+    with pytest.raises(DataError, match="at least two folds"):
         cross_validate(trained.path, folds=1, reporter=NullReporter())

@@ -7,7 +7,7 @@ from thaw.classifier.decision import Decision
 from thaw.classifier.review import MAX_TRAIN_FEATURES
 from thaw.evaluation.metrics import Scored
 from thaw.evaluation.review import conformal, fit_review_policy, review_rates
-from thaw.recipe import DecideSettings
+from thaw.recipe import DecisionSettings
 
 
 def clouds(count: int, seed: int, centres: tuple[int, ...] = (0, 1, 2)) -> tuple[np.ndarray, np.ndarray]:
@@ -41,7 +41,7 @@ def test_new_images_are_covered_and_called_familiar_as_often_as_was_asked() -> N
         train, labels = clouds(300, seed)
         val, val_labels = clouds(300, seed + 100)
         test, test_labels = clouds(300, seed + 200)
-        asked = DecideSettings(coverage=0.9, review_policy=0.95)
+        asked = DecisionSettings(coverage=0.9, in_distribution=0.95)
         review_policy = fit_review_policy(train, labels, val, scored(val_labels, seed + 300), asked, seed)
         new = scored(test_labels, seed + 400)
         person = review_rates(review_policy, review_policy.is_out_of_distribution(test), new)
@@ -55,7 +55,7 @@ def test_new_images_are_covered_and_called_familiar_as_often_as_was_asked() -> N
 def test_a_class_that_was_never_seen_is_unlike() -> None:
     train, labels = clouds(600, 0)
     val, val_labels = clouds(200, 1)
-    review_policy = fit_review_policy(train, labels, val, scored(val_labels, 2), DecideSettings(), 0)
+    review_policy = fit_review_policy(train, labels, val, scored(val_labels, 2), DecisionSettings(), 0)
     strange, _ = clouds(200, 3, centres=(9,))
     assert review_policy.is_out_of_distribution(strange).mean() > 0.9
 
@@ -64,7 +64,7 @@ def test_a_bundle_remembers_no_more_than_it_should_and_every_class() -> None:
     train, labels = clouds(5000, 0)
     labels[:4900] = 0
     labels[4900:4950], labels[4950:] = 1, 2
-    review_policy = fit_review_policy(train, labels, train[:50], scored(labels[:50], 0), DecideSettings(), 0)
+    review_policy = fit_review_policy(train, labels, train[:50], scored(labels[:50], 0), DecisionSettings(), 0)
     assert len(review_policy.train_features) <= MAX_TRAIN_FEATURES
     rare = train[4900:] / np.linalg.norm(train[4900:], axis=1, keepdims=True)
     assert (review_policy.distances(rare) < 0.5).all()

@@ -8,12 +8,12 @@ from thaw.errors import RecipeError
 from thaw.evaluation.metrics import Scored
 from thaw.evaluation.thresholds import (
     check_requirements,
-    decide,
+    choose_decision,
     threshold_for_precision,
     threshold_for_recall,
     threshold_results,
 )
-from thaw.recipe import DecideSettings
+from thaw.recipe import DecisionSettings
 
 SHARES = st.lists(st.tuples(st.floats(0, 1, width=16), st.booleans()), min_size=2, max_size=60)
 
@@ -60,7 +60,7 @@ def test_a_threshold_is_asked_for_by_class_and_changes_the_labels() -> None:
     probabilities = np.stack([1 - p, p], axis=1)
     truth = np.stack([~defective, defective], axis=1)
     scored = Scored("binary", probabilities, truth, Decision().labels(probabilities, "binary"))
-    decision = decide(DecideSettings(recall="bad=0.99"), ("good", "bad"), scored).decision
+    decision = choose_decision(DecisionSettings(recall={"bad": 0.99}), ("good", "bad"), scored).decision
     (found,) = threshold_results(decision, ("good", "bad"), scored)
     assert found.recall and found.recall.value >= 0.99 and found.false_positive_rate
     plain = scored.predicted[:, 1]
@@ -70,24 +70,23 @@ def test_a_threshold_is_asked_for_by_class_and_changes_the_labels() -> None:
 
 def test_costs_move_the_label_to_where_a_mistake_is_cheap() -> None:
     scored = Scored("multiclass", np.array([[0.9, 0.1]]), np.array([[True, False]]), np.array([[True, False]]))
-    decision = decide(DecideSettings(costs="crack>ok=50"), ("ok", "crack"), scored).decision
+    decision = choose_decision(DecisionSettings(costs={"crack": {"ok": 50}}), ("ok", "crack"), scored).decision
     assert decision.labels(scored.probabilities, "multiclass").tolist() == [[False, True]]
 
 
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        (DecideSettings(recall="dent=0.9"), "no class 'dent'"),
-        (DecideSettings(costs="ok>dent=3"), "no class 'dent'"),
-        (DecideSettings(costs="ok=3"), "TRUE>PREDICTED=COST"),
+        (DecisionSettings(recall={"dent": 0.9}), "no class 'dent'"),
+        (DecisionSettings(costs={"ok": {"dent": 3}}), "no class 'dent'"),
     ],
 )
-def test_a_wish_that_cannot_be_understood_is_one_sentence(settings: DecideSettings, says: str) -> None:
+def test_a_wish_that_cannot_be_understood_is_one_sentence(settings: DecisionSettings, says: str) -> None:
     with pytest.raises(RecipeError, match=says):
         check_requirements(settings, ("ok", "crack"))
 
 
 def test_a_wish_that_validation_cannot_meet_is_said_and_changes_nothing() -> None:
     scored = Scored("multiclass", np.array([[0.4, 0.6]]), np.array([[True, False]]), np.array([[False, True]]))
-    found = decide(DecideSettings(precision="crack=0.9"), ("ok", "crack"), scored)
+    found = choose_decision(DecisionSettings(precision={"crack": 0.9}), ("ok", "crack"), scored)
     assert found.decision == Decision() and "no threshold gives crack a precision of 0.9" in found.unmet[0]

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -6,27 +6,29 @@ import torch
 from thaw.backbones.timm_backbone import build
 from thaw.device import DeviceChoice
 from thaw.features.probe import EngineChoice
-from thaw.planning.costs import GIB, Forecast, StepTimings
-from thaw.planning.measurements import Choice, Measurements, ViewSizes
-from thaw.planning.plan import Plan, make_plan
-from thaw.planning.storing import wanted_views
+from thaw.planning.cache_plan import wanted_views
+from thaw.planning.costs import GIB, Forecast, ImageCounts, StepTimings
+from thaw.planning.measurements import Choice, Measurements, PlannedRecipe, ViewSizes
+from thaw.planning.plan import Plan, resolve
 from thaw.recipe import AugmentSettings, PreprocessingSettings, Recipe
 from thaw.training.head_solver import PENALTIES
 
 MEASURED = Measurements(
     task="multiclass",
-    train_images=1000,
-    val_images=200,
-    plain_images=300,
+    images=ImageCounts(1000, 200, 100),
     imbalance=1.5,
     facts=build("mobilenetv3_small_050", "random", PreprocessingSettings(), "avg", 0).facts,
     device=DeviceChoice(torch.device("cpu"), "no GPU found; 2 cores"),
     engine=EngineChoice("openvino-fp32", "the fastest that agrees", 100.0),
-    thawed=StepTimings("fp32", "bf16 is no faster", (10_000.0, 500.0)),
+    steps=StepTimings("fp32", "bf16 is no faster", (10_000.0, 500.0)),
     positions=(12, 8),
     sizes=(ViewSizes(2_000, 2_000), ViewSizes(100_000, 52_000)),
     free_bytes=100 * GIB,
 )
+
+
+def planned(recipe: Recipe, measured: Measurements = MEASURED) -> Plan:
+    return resolve(PlannedRecipe(recipe, ()), measured)
 
 
 def why(plan: Plan, setting: str) -> Choice:
@@ -35,59 +37,59 @@ def why(plan: Plan, setting: str) -> Choice:
 
 
 def test_after_the_plan_nothing_is_auto() -> None:
-    resolved = make_plan(Recipe(), MEASURED).recipe
+    resolved = planned(Recipe(), MEASURED).recipe
     assert "auto" not in resolved.to_yaml().split()
-    assert [phase.inputs for phase in resolved.phases] == ["stored", "stored"]
+    assert [phase.inputs for phase in resolved.phases] == ["cached", "cached"]
     assert resolved.views == 2 and resolved.precision == "fp32" and resolved.monitor == "accuracy"
-    assert resolved.engine == "openvino-fp32" and resolved.stored_as == "float16"
+    assert resolved.engine == "openvino-fp32" and resolved.cache_dtype == "float16"
 
 
 def test_what_was_asked_for_stays() -> None:
     asked = Recipe().with_settings(
         {"views": 3, "class_weights": "balanced", "monitor": "loss", "phases.1.inputs": "fresh", "cache_gb": 5}
     )
-    plan = make_plan(asked, MEASURED)
+    plan = planned(asked, MEASURED)
     assert (plan.recipe.views, plan.recipe.class_weights, plan.recipe.monitor) == (3, "balanced", "loss")
     assert plan.recipe.phases[1].inputs == "fresh"
-    assert {why(plan, name).reason for name in ("views", "monitor", "cache_gb", "phases.1.inputs")} == {"as asked"}
+    assert {why(plan, name).reason for name in ("views", "monitor", "cache_gb", "phases.1.inputs")} == {"as requested"}
 
 
 @pytest.mark.parametrize(
     ("imbalance", "weights", "monitor"), [(2.9, "none", "accuracy"), (3.1, "balanced", "balanced_accuracy")]
 )
 def test_imbalanced_classes_are_weighted_and_judged_alike(imbalance: float, weights: str, monitor: str) -> None:
-    plan = make_plan(Recipe(), replace(MEASURED, imbalance=imbalance))
+    plan = planned(Recipe(), replace(MEASURED, imbalance=imbalance))
     assert (plan.recipe.class_weights, plan.recipe.monitor) == (weights, monitor)
     assert f"{imbalance:.1f}x" in why(plan, "class_weights").reason
 
 
 def test_a_small_cache_first_takes_eight_bits_then_views_then_the_deepest_cut() -> None:
     whole = 102_000 * (2 * 1000 + 300)
-    eight_bits = make_plan(Recipe(cache_gb=whole * 0.6 / GIB), MEASURED)
-    assert (eight_bits.recipe.stored_as, eight_bits.recipe.views) == ("uint8", 2)
-    assert "half precision would not fit" in why(eight_bits, "stored_as").reason
-    fewer = make_plan(Recipe(cache_gb=whole * 0.4 / GIB), MEASURED)
-    assert (fewer.recipe.stored_as, fewer.recipe.views) == ("uint8", 1)
+    eight_bits = planned(Recipe(cache_gb=whole * 0.6 / GIB), MEASURED)
+    assert (eight_bits.recipe.cache_dtype, eight_bits.recipe.views) == ("uint8", 2)
+    assert "half precision would not fit" in why(eight_bits, "cache_dtype").reason
+    fewer = planned(Recipe(cache_gb=whole * 0.4 / GIB), MEASURED)
+    assert (fewer.recipe.cache_dtype, fewer.recipe.views) == ("uint8", 1)
     assert "2 would take" in why(fewer, "views").reason
     assert fewer.forecast.disk_bytes == 54_000 * 1300
-    shallow = make_plan(Recipe(cache_gb=0.02), MEASURED)
-    assert [phase.inputs for phase in shallow.recipe.phases] == ["stored", "fresh"]
-    assert (shallow.recipe.stored_as, shallow.recipe.views) == ("float16", 4)
-    assert "more than the cache may" in why(shallow, "phases.1.inputs").reason
-    none = make_plan(Recipe(cache_gb=0), MEASURED)
+    shallow = planned(Recipe(cache_gb=0.02), MEASURED)
+    assert [phase.inputs for phase in shallow.recipe.phases] == ["cached", "fresh"]
+    assert (shallow.recipe.cache_dtype, shallow.recipe.views) == ("float16", 4)
+    assert "more than the cache has" in why(shallow, "phases.1.inputs").reason
+    none = planned(Recipe(cache_gb=0), MEASURED)
     assert [phase.inputs for phase in none.recipe.phases] == ["fresh", "fresh"]
     assert none.forecast.disk_bytes == 0
 
 
-def test_what_is_stored_as_asked_gives_way_to_fewer_views() -> None:
-    plan = make_plan(Recipe(stored_as="float16", cache_gb=102_000 * 2000 / GIB), MEASURED)
-    assert (plan.recipe.stored_as, plan.recipe.views) == ("float16", 1)
-    assert why(plan, "stored_as").reason == "as asked"
+def test_what_is_cache_dtype_asked_gives_way_to_fewer_views() -> None:
+    plan = planned(Recipe(cache_dtype="float16", cache_gb=102_000 * 2000 / GIB), MEASURED)
+    assert (plan.recipe.cache_dtype, plan.recipe.views) == ("float16", 1)
+    assert why(plan, "cache_dtype").reason == "as requested"
 
 
 def test_without_augmentation_one_view_is_enough() -> None:
-    plan = make_plan(Recipe(augment=AugmentSettings(preset="none")), MEASURED)
-    assert plan.recipe.views == 1 and "every view is the same" in why(plan, "views").reason
+    plan = planned(Recipe(augment=AugmentSettings(preset="none")), MEASURED)
+    assert plan.recipe.views == 1 and "all views are equal" in why(plan, "views").reason
 
 
 @pytest.mark.parametrize(("images", "views"), [(100, 4), (4_000, 4), (5_000, 3), (20_000, 2), (1_000_000, 2)])
@@ -107,19 +109,19 @@ def test_no_more_views_than_epochs() -> None:
 
 
 def test_the_forecast_follows_from_the_rates() -> None:
-    plan = make_plan(Recipe().with_settings({"phases.0.solver": "steps"}), MEASURED)
+    plan = planned(Recipe().with_settings({"phases.0.solver": "optimizer"}), MEASURED)
     assert plan.forecast.extraction_seconds == pytest.approx((2 * 1000 + 300) / 100)
     head, top = plan.forecast.phase_seconds
     assert head == pytest.approx(20 * (1000 / 10_000 + 200 / 25_000))
     assert top == pytest.approx(20 * (1000 / 500 + 200 / 1250))
     assert plan.forecast.seconds == pytest.approx(plan.forecast.extraction_seconds + head + top)
     assert plan.forecast.epoch_seconds == pytest.approx((head / 20, top / 20))
-    assert Forecast.from_json(plan.to_json()["predicted"]) == plan.forecast
+    assert Forecast.from_json(asdict(plan.forecast)) == plan.forecast
 
 
 def test_a_head_that_is_one_linear_layer_is_solved_where_its_features_fit_into_memory() -> None:
-    plan = make_plan(Recipe(), MEASURED)
-    assert [phase.solver for phase in plan.recipe.phases] == ["lbfgs", "steps"]
+    plan = planned(Recipe(), MEASURED)
+    assert [phase.solver for phase in plan.recipe.phases] == ["lbfgs", "optimizer"]
     assert plan.recipe.phases[0].epochs == len(PENALTIES)
     width, seconds = MEASURED.facts.width, plan.forecast.phase_seconds[0]
     assert seconds == pytest.approx(len(PENALTIES) * (39 * 2 * 2000 * width * 4 / 4e9 + 200 / 25_000))
@@ -128,26 +130,28 @@ def test_a_head_that_is_one_linear_layer_is_solved_where_its_features_fit_into_m
 @pytest.mark.parametrize(
     ("settings", "images", "reason"),
     [
-        ({"head.hidden": "[64]"}, 1000, "more than a linear head"),
+        ({"head.hidden": [64]}, 1000, "more than a linear head"),
         ({"phases.0.mixup": 0.2}, 1000, "more than a linear head"),
-        ({"phases.0.inputs": "fresh"}, 1000, "not stored"),
+        ({"phases.0.inputs": "fresh"}, 1000, "not cached"),
         ({}, 1_000_000, "GiB of memory"),
     ],
 )
 def test_else_it_is_trained_step_by_step(settings: dict[str, object], images: int, reason: str) -> None:
-    plan = make_plan(Recipe(cache_gb=10_000).with_settings(settings), replace(MEASURED, train_images=images))
-    assert plan.recipe.phases[0].solver == "steps" and plan.recipe.phases[0].epochs == 20
+    plan = planned(
+        Recipe(cache_gb=10_000).with_settings(settings), replace(MEASURED, images=ImageCounts(images, 200, 100))
+    )
+    assert plan.recipe.phases[0].solver == "optimizer" and plan.recipe.phases[0].epochs == 20
     assert reason in why(plan, "phases.0.solver").reason
 
 
 def test_whole_network_training_reads_fresh_pixels() -> None:
-    plan = make_plan(
+    plan = planned(
         Recipe(phases=(Recipe().phases[1],)),
         replace(
             MEASURED,
             positions=(0,),
             sizes=(ViewSizes(1, 1),),
-            thawed=StepTimings("fp32", "as asked", (10.0,)),
+            steps=StepTimings("fp32", "as requested", (10.0,)),
         ),
     )
     assert plan.recipe.phases[0].inputs == "fresh" and why(plan, "phases.0.inputs").reason == "nothing is frozen"

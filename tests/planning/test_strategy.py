@@ -4,7 +4,7 @@ import pytest
 
 from thaw.backbones.timm_backbone import build
 from thaw.inspection.similarity import Similarity, Verdict
-from thaw.planning.strategy import DEEPER, TABLE, TOP, apply_strategy, choose_strategy, work_above
+from thaw.planning.strategy import DEEPER, TABLE, TOP, apply_strategy, choose_strategy, flops_above
 from thaw.recipe import Recipe, Strategy
 
 PRETENDED = Recipe(weights="a.safetensors")
@@ -21,7 +21,7 @@ def seen(verdict: Verdict, shift: float | None = 0.5) -> Callable[[], Similarity
 def test_the_table_decides_by_size_and_similarity_and_says_both(images: int, verdict: Verdict, strategy: str) -> None:
     chosen, why = choose_strategy(PRETENDED, seen(verdict), images, 5)
     assert chosen == strategy
-    assert f"{images:,} training images" in why and verdict in why and "0.50 deviations" in why
+    assert f"{images:,} training images" in why and verdict in why and "feature shift 0.50" in why
 
 
 def test_the_stranger_or_more_the_images_the_deeper() -> None:
@@ -35,15 +35,15 @@ def test_the_stranger_or_more_the_images_the_deeper() -> None:
 def test_a_few_images_a_class_train_the_head_alone_however_strange() -> None:
     assert choose_strategy(PRETENDED, seen("very different"), 70, 7) == (
         "head",
-        "10 training images a class are too few to thaw anything",
+        "10 training images per class are too few to thaw anything",
     )
     assert choose_strategy(PRETENDED, seen("very different"), 140, 7)[0] == "top"
 
 
 def test_random_weights_are_trained_from_scratch_and_a_wish_is_obeyed() -> None:
     assert choose_strategy(Recipe(weights="random"), seen("similar"), 300, 5)[0] == "scratch"
-    assert choose_strategy(Recipe(strategy="head"), seen("very different"), 30_000, 5) == ("head", "as asked")
-    assert choose_strategy(Recipe(phases=Recipe().phases), seen("similar"), 300, 5)[0] == "as_written"
+    assert choose_strategy(Recipe(strategy="head"), seen("very different"), 30_000, 5) == ("head", "as requested")
+    assert choose_strategy(Recipe(phases=Recipe().phases), seen("similar"), 300, 5)[0] == "manual"
     assert choose_strategy(PRETENDED, seen("unknown", None), 3000, 5)[0] == "top"
 
 
@@ -57,7 +57,7 @@ def test_random_weights_are_trained_from_scratch_and_a_wish_is_obeyed() -> None:
 )
 def test_the_top_is_thawed_by_its_share_of_the_work(name: str, cuts: list[str]) -> None:
     backbone = build(name, "random")
-    fractions = work_above(backbone)
+    fractions = flops_above(backbone)
     assert fractions[0] == pytest.approx(1) and list(fractions) == sorted(fractions, reverse=True)
     found = apply_strategy(PRETENDED, "top", "", backbone, 2000)
     head, top, deeper = found.recipe.phases
@@ -85,7 +85,7 @@ def test_few_epochs_are_enough_for_many_images() -> None:
     assert (scratch.cut, scratch.batchnorm) == ("pixels", "train")
 
 
-def test_phases_as_written_stay() -> None:
+def test_phases_manual_stay() -> None:
     written = PRETENDED.with_settings({"phases.1.lr": 1e-5})
-    found = apply_strategy(written, "as_written", "", build("mobilenetv3_small_050", "random"), 500)
+    found = apply_strategy(written, "manual", "", build("mobilenetv3_small_050", "random"), 500)
     assert found.recipe == written

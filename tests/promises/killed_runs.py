@@ -37,7 +37,7 @@ RECIPE = Recipe(
     augment=AugmentSettings(preset="light"),
     phases=(
         Phase(name="solved", cut="head", epochs=2, lr=1e-2, solver="lbfgs"),
-        Phase(name="head", cut="head", epochs=2, lr=1e-2, batch_size=16, solver="steps", mixup=0.2),
+        Phase(name="head", cut="head", epochs=2, lr=1e-2, batch_size=16, solver="optimizer", mixup=0.2),
         Phase(name="top", cut="stages:2", epochs=2, lr=1e-3, batch_size=16, schedule="plateau", optimizer="rmsprop"),
         Phase(name="whole", cut="pixels", epochs=2, lr=1e-3, batch_size=16, batchnorm="train", optimizer="sgd"),
     ),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from thaw.backbones.timm_backbone import build
+from thaw.backbones import build
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.head import Head
 from thaw.data.dataset import Dataset
@@ -17,7 +17,7 @@ from thaw.run_folder import RunFolder
 
 
 def fresh(recipe: Recipe) -> Classifier:
-    backbone = build(recipe.backbone, recipe.weights, recipe.preprocessing, recipe.head.pooling, recipe.seed)
+    backbone = build(recipe)
     return Classifier(backbone, Head(backbone.facts.width, 3, (), 0.2, seed=0), "abc", "multiclass", DecodeSettings())
 
 
@@ -26,10 +26,10 @@ def changed(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> set[st
     return {key for key in before if not torch.equal(before[key], after[key])}
 
 
-@pytest.mark.parametrize("inputs", ["stored", "fresh"])
+@pytest.mark.parametrize("inputs", ["cached", "fresh"])
 @pytest.mark.parametrize("cut", ["head", "stages:1", "stages:3", "layers:20"])
 def test_training_leaves_every_tensor_below_the_cut_bit_identical(
-    cut: str, inputs: Literal["stored", "fresh"], images: Path, quick: Recipe, tmp_path: Path
+    cut: str, inputs: Literal["cached", "fresh"], images: Path, quick: Recipe, tmp_path: Path
 ) -> None:
     phase = Phase(name="only", cut=cut, epochs=1, lr=0.05, batch_size=16, inputs=inputs, batchnorm="frozen")
     recipe = quick.model_copy(update={"phases": (phase,)})

@@ -22,7 +22,7 @@ from thaw.evaluation.metrics import Estimate, Scored
 from thaw.evaluation.records import Records, read_records
 from thaw.pipeline import finetune, load, report
 from thaw.progress import NullReporter
-from thaw.recipe import DecideSettings, Recipe, SplitSettings
+from thaw.recipe import DecisionSettings, Recipe, SplitSettings
 from thaw.report.album import Album, folder_of
 from thaw.report.content import PICTURE_BUDGET, Content, read_content
 from thaw.report.images import own_probability, surest_mistakes
@@ -64,7 +64,7 @@ def binary(own_images: Path, short: Recipe, tmp_path_factory: pytest.TempPathFac
     """Two classes, one of them named to break a page, with a wish for its recall."""
     names = {"ok": "sound", "scratch": EVIL, "stain": EVIL}
     files = [file for kind in names for file in sorted((own_images / kind).iterdir())]
-    recipe = short.model_copy(update={"decide": DecideSettings(recall=f"{EVIL}=0.9")})
+    recipe = short.model_copy(update={"decision": DecisionSettings(recall={EVIL: 0.9})})
     return train_table(
         [(str(file), names[file.parent.name]) for file in files], recipe, tmp_path_factory.mktemp("binary")
     )

@@ -57,6 +57,6 @@ def test_with_the_loss_as_monitor_any_gain_counts() -> None:
 def test_a_target_is_reached_when_its_lower_bound_is() -> None:
     reached = records([0.99])
     assert target_reached(reached, None, 10_000) is None
-    assert target_reached([], "accuracy=0.5", 100) is None
-    assert target_reached(reached, "accuracy=0.97", 100) is None
-    assert "accuracy=0.97 is reached" in str(target_reached(reached, "accuracy=0.97", 10_000))
+    assert target_reached([], {"accuracy": 0.5}, 100) is None
+    assert target_reached(reached, {"accuracy": 0.97}, 100) is None
+    assert "target reached" in str(target_reached(reached, {"accuracy": 0.97}, 10_000))

@@ -104,6 +104,6 @@ def test_a_logger_that_is_not_installed_is_told_before_anything_starts(
 
 
 def test_no_logger_leaves_no_event_files(images: Path, quick: Recipe, tmp_path: Path) -> None:
-    asked = quick.with_settings({"loggers": "none"}).model_copy(update={"phases": quick.phases[:1]})
+    asked = quick.with_settings({"loggers": []}).model_copy(update={"phases": quick.phases[:1]})
     finetune(Dataset.open(images), asked, tmp_path / "runs", reporter=NullReporter())
     assert not (tmp_path / "runs" / "train-1" / "tensorboard").exists()

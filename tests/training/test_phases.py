@@ -8,11 +8,11 @@ from thaw.progress import NullReporter
 from thaw.recipe import FINE_TUNE_PHASE, HEAD_PHASE, Phase, Recipe
 from thaw.training.phases import PhaseReader, phase_inputs
 
-HEAD = HEAD_PHASE.model_copy(update={"inputs": "stored"})
+HEAD = HEAD_PHASE.model_copy(update={"inputs": "cached"})
 
 
 def thawing(name: str, cut: str, **values: object) -> Phase:
-    return FINE_TUNE_PHASE.model_copy(update={"name": name, "cut": cut, "inputs": "stored", **values})
+    return FINE_TUNE_PHASE.model_copy(update={"name": name, "cut": cut, "inputs": "cached", **values})
 
 
 def reader(*phases: Phase) -> PhaseReader:

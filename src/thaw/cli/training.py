@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from thaw.cli.app import Runs, app, field_of
-from thaw.errors import RecipeError
+from thaw.cli.parsing import parsed, parsed_settings
 from thaw.recipe import Recipe
 from thaw.settings import Section
 
@@ -65,12 +65,9 @@ def _recipe_from(file: Path | None, settings: list[str], options: dict[str, str 
     changes: dict[str, Any] = {}
     for name, value in options.items():
         if value is not None and value is not False:
-            changes[SHORTCUTS.get(name, name)] = value
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise RecipeError(f"--set {setting}: write it as KEY=VALUE, for example --set phases.1.lr=1e-5")
-        changes[key.strip()] = value.strip()
+            key = SHORTCUTS.get(name, name)
+            changes[key] = parsed(key, value) if isinstance(value, str) else value
+    changes |= parsed_settings(settings)
     if file is None and not changes:
         return None
     return (Recipe.load(file) if file else Recipe()).with_settings(changes)

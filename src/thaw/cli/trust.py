@@ -9,8 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from thaw.cli.app import Finished, Trained, app, field_of, on_stderr
+from thaw.cli.parsing import parsed_items
 from thaw.errors import RecipeError
 from thaw.recipe import Recipe
+
+
+def _requirement(key: str, metavar: str) -> Any:
+    """A repeatable option for a mapping of the recipe."""
+    return typer.Option(help=field_of(key).description, metavar=metavar, show_default=False)
 
 
 @app.command()
@@ -61,20 +67,22 @@ def evaluate(
 @app.command()
 def decide(
     trained: Finished,
-    out: Annotated[Path, typer.Option(help="The bundle to write; it must not exist.")],
-    recall: Annotated[str | None, typer.Option(help=field_of("decide.recall").description, show_default=False)] = None,
-    precision: Annotated[
-        str | None, typer.Option(help=field_of("decide.precision").description, show_default=False)
-    ] = None,
-    costs: Annotated[str | None, typer.Option(help=field_of("decide.costs").description, show_default=False)] = None,
+    out: Annotated[Path, typer.Option(help="Bundle to write; it must not exist.")],
+    recall: Annotated[list[str], _requirement("decision.recall", "CLASS=FRACTION")] = [],  # noqa: B006
+    precision: Annotated[list[str], _requirement("decision.precision", "CLASS=FRACTION")] = [],  # noqa: B006
+    costs: Annotated[list[str], _requirement("decision.costs", "TRUE>PREDICTED=COST")] = [],  # noqa: B006
 ) -> None:
-    """Give a trained classifier another threshold, chosen on validation, and show what it does on test."""
+    """Choose other decision thresholds on validation, show what they do on test, and write a new bundle.
+
+    Options can be repeated, one class each. Class names that contain = or > are written as YAML: --recall '{a=b: 0.9}'.
+    """
     from thaw.pipeline import decide as choose
 
-    wishes = {"recall": recall, "precision": precision, "costs": costs}
-    if not any(wishes.values()):
-        raise RecipeError("decide: say what is wanted, such as --recall crack=0.99")
-    choose(trained, Recipe.from_values({"decide": wishes}, where="decide").decide, out)
+    given = {"recall": recall, "precision": precision, "costs": costs}
+    settings = {name: parsed_items(f"decision.{name}", texts) for name, texts in given.items()}
+    if not any(settings.values()):
+        raise RecipeError("decide: name a requirement, such as --recall crack=0.99")
+    choose(trained, Recipe.from_values({"decision": settings}, where="decide").decision, out)
 
 
 @app.command()

@@ -38,11 +38,10 @@ def predict(
 
     With --out, a command that was cut short goes on when it is given again.
     """
-    from thaw.bundle import digest_of
+    from thaw.bundle import bundle_of, digest_of
     from thaw.cache import cache_folder
     from thaw.pipeline import load
     from thaw.prediction.job import PredictJob, Shard, write_predictions
-    from thaw.run_folder import bundle_of
 
     settings = Recipe().with_settings({"engine": engine, "device": device})
     asked = PredictJob(tuple(photos), out, Shard.parse(shard), settings.engine, settings.device, mirrored, size)
@@ -68,9 +67,9 @@ def export(
 
     The model takes uint8 RGB images of any size; resizing, cropping and normalising are part of it.
     """
+    from thaw.bundle import bundle_of
     from thaw.errors import ExportError
     from thaw.export.export import export_bundle, export_int8
-    from thaw.run_folder import bundle_of
 
     if int8 != (images is not None):
         raise ExportError("export: --int8 and --images FOLDER go together")

@@ -43,19 +43,26 @@ class Prepared:
         return LabelledRows(rows, self.manifest.targets()[rows])
 
 
-def prepare(
-    dataset: Dataset,
-    spec: PixelSpec,
-    decode: DecodeSettings,
-    split: SplitSettings,
-    previous: Manifest | None,
-    cache: Path,
-    bar: Callable[[str], OnProgress],
-) -> Prepared:
-    """Decode every image once and divide the readable ones; images that `previous` knows keep their split."""
-    workers, manifest = worker_count(), dataset.manifest
-    pixels = PixelStore.open_or_build(manifest, spec, decode, cache, workers, bar("decode every image once"))
-    found = pixels.duplicates(workers, bar("find near-duplicates"))
-    duplicates = tuple((pair.first, pair.second) for pair in found)
-    divided = assign(pixels.describe(manifest), split, previous, duplicates)
-    return Prepared(divided.manifest, pixels, (*pixels.notes(), *divided.notes), duplicates)
+@dataclass(frozen=True)
+class DataPreparation:
+    """How a data set is decoded and split.
+
+    previous: the manifest of an earlier run, whose images keep their split. cache: where decoded pixels are kept. bar:
+    opens a progress bar.
+    """
+
+    decode: DecodeSettings
+    split: SplitSettings
+    previous: Manifest | None
+    cache: Path
+    bar: Callable[[str], OnProgress]
+
+    def prepare(self, dataset: Dataset, spec: PixelSpec) -> Prepared:
+        """Decode every image once, and split the readable ones."""
+        workers, manifest = worker_count(), dataset.manifest
+        bar = self.bar("decode images")
+        pixels = PixelStore.open_or_build(manifest, spec, self.decode, self.cache, workers, bar)
+        found = pixels.duplicates(workers, self.bar("find near-duplicates"))
+        duplicates = tuple((pair.first, pair.second) for pair in found)
+        divided = assign(pixels.describe(manifest), self.split, self.previous, duplicates)
+        return Prepared(divided.manifest, pixels, (*pixels.notes(), *divided.notes), duplicates)

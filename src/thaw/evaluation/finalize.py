@@ -15,10 +15,10 @@ from thaw.evaluation.calibration import Calibration, apply_temperature, fit_temp
 from thaw.evaluation.evaluate import Evaluation, evaluate_outputs, score
 from thaw.evaluation.metrics import Estimate, calibration_error
 from thaw.evaluation.review import fit_review_policy
-from thaw.evaluation.thresholds import decide
+from thaw.evaluation.thresholds import choose_decision
 from thaw.features.engines import REFERENCE
 from thaw.prediction.predictor import Predictor
-from thaw.recipe import DecideSettings
+from thaw.recipe import DecisionSettings
 
 _BATCH = 32
 
@@ -47,7 +47,7 @@ class Finalized:
     unmet: tuple[str, ...]
 
 
-def finalize(classifier: Classifier, sets: SplitOutputs, settings: DecideSettings, seed: int) -> Finalized:
+def finalize(classifier: Classifier, sets: SplitOutputs, settings: DecisionSettings, seed: int) -> Finalized:
     """Calibrate the classifier, choose its decision and the borders of what it knows, and judge it.
 
     Changes the classifier.
@@ -63,7 +63,7 @@ def finalize(classifier: Classifier, sets: SplitOutputs, settings: DecideSetting
     )
     val = sets.judged["val"]
     unscored = score(classifier, val.probabilities, val.targets, sets.groups["val"])
-    decided = decide(settings, classifier.classes, unscored)
+    decided = choose_decision(settings, classifier.classes, unscored)
     classifier.decision = decided.decision
     scored = score(classifier, val.probabilities, val.targets, sets.groups["val"])
     classifier.review_policy = fit_review_policy(

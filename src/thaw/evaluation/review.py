@@ -8,7 +8,7 @@ import numpy as np
 
 from thaw.classifier.review import MAX_TRAIN_FEATURES, ReviewPolicy, distances, unit
 from thaw.evaluation.metrics import Estimate, Scored, confidence_of
-from thaw.recipe import DecideSettings
+from thaw.recipe import DecisionSettings
 from thaw.seeds import derive_seed
 
 FARTHEST = 2.0
@@ -30,7 +30,7 @@ class ReviewRates:
 
 
 def fit_review_policy(
-    train: np.ndarray, train_targets: np.ndarray, val: np.ndarray, scored: Scored, settings: DecideSettings, seed: int
+    train: np.ndarray, train_targets: np.ndarray, val: np.ndarray, scored: Scored, settings: DecisionSettings, seed: int
 ) -> ReviewPolicy:
     """Remember training features (N, W), and take the borders from validation features (M, W) and their scores.
 
@@ -38,7 +38,7 @@ def fit_review_policy(
     and not only for these (Vovk et al. 2005).
     """
     train_features = unit(train[_selected_rows(train_targets, seed)]).astype(np.float16)
-    max_distance = conformal(distances(val, train_features), settings.review_policy, FARTHEST)
+    max_distance = conformal(distances(val, train_features), settings.in_distribution, FARTHEST)
     sure, _ = confidence_of(scored)
     return ReviewPolicy(
         train_features=train_features,

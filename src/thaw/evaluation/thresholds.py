@@ -6,7 +6,6 @@ so what counts is what the test set shows, with its interval.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,9 +14,7 @@ import numpy as np
 from thaw.classifier.decision import Decision
 from thaw.errors import RecipeError
 from thaw.evaluation.metrics import Estimate, Scored
-from thaw.recipe import DecideSettings
-
-_COST = re.compile(r"\s*(.+?)\s*>\s*(.+?)\s*=\s*([0-9.eE+-]+)\s*")
+from thaw.recipe import DecisionSettings
 
 
 @dataclass(frozen=True)
@@ -39,33 +36,38 @@ class DecisionResult:
     unmet: tuple[str, ...] = ()
 
 
-def check_requirements(settings: DecideSettings, classes: Sequence[str]) -> None:
-    """Raise `RecipeError` for a wish about a class that is not there, or one that cannot be read."""
-    if settings.costs:
-        _costs(settings.costs, classes)
-    for kind, text in _requirements(settings):
-        _shares(text, kind, classes)
+def check_requirements(settings: DecisionSettings, classes: Sequence[str]) -> None:
+    """Raise `RecipeError` for a requirement or a cost of a class that does not exist."""
+    named = {
+        "decision.recall": settings.recall,
+        "decision.precision": settings.precision,
+        "decision.costs": {name for true, costs in settings.costs.items() for name in (true, *costs)},
+    }
+    for setting, names in named.items():
+        for name in names:
+            if name not in classes:
+                raise RecipeError(f"{setting}: there is no class {name!r}; there are {', '.join(classes)}")
 
 
-def decide(settings: DecideSettings, classes: Sequence[str], scored: Scored) -> DecisionResult:
-    """The decision that the settings ask for, chosen on validation; raises `RecipeError` as `check_requirements` does."""
+def choose_decision(settings: DecisionSettings, classes: Sequence[str], scored: Scored) -> DecisionResult:
+    """The decision that meets the requirements on validation; raises `RecipeError` as `check_requirements` does."""
+    check_requirements(settings, classes)
     if settings.costs:
-        costs = _costs(settings.costs, classes)
-        return DecisionResult(Decision(costs=costs, reason=f"lowest expected cost: {settings.costs}"))
+        return DecisionResult(Decision(costs=_cost_matrix(settings, classes), reason=_describe_costs(settings)))
     thresholds, reasons, unmet = [], [], []
-    for kind, text in _requirements(settings):
-        for name, wanted in _shares(text, kind, classes):
+    for kind, required in (("recall", settings.recall), ("precision", settings.precision)):
+        for name, target in required.items():
             index = list(classes).index(name)
             pick = threshold_for_recall if kind == "recall" else threshold_for_precision
-            threshold = pick(scored.probabilities[:, index], scored.truth[:, index], wanted)
+            threshold = pick(scored.probabilities[:, index], scored.truth[:, index], target)
             if threshold is None:
                 unmet.append(
-                    f"decide.{kind}: no threshold gives {name} a {kind} of {wanted:g} on validation, which has "
-                    f"{int(scored.truth[:, index].sum())} images of it; {name} is decided as without the wish"
+                    f"decision.{kind}: no threshold gives {name} a {kind} of {target:g} on validation, which has "
+                    f"{int(scored.truth[:, index].sum())} images of it; the requirement is ignored"
                 )
             else:
                 thresholds.append((index, threshold))
-                reasons.append(f"{kind} of {name} at least {wanted:g}")
+                reasons.append(f"{kind} of {name} at least {target:g}")
     return DecisionResult(Decision(tuple(thresholds), reason="; ".join(reasons)), tuple(unmet))
 
 
@@ -104,30 +106,17 @@ def threshold_results(decision: Decision, classes: Sequence[str], scored: Scored
     return tuple(found)
 
 
-def _requirements(settings: DecideSettings) -> list[tuple[str, str]]:
-    return [(kind, text) for kind, text in (("recall", settings.recall), ("precision", settings.precision)) if text]
+def _cost_matrix(settings: DecisionSettings, classes: Sequence[str]) -> tuple[tuple[float, ...], ...]:
+    """(C, C): 0 for a right answer, the cost of each misclassification that is listed, 1 for the others."""
+    return tuple(
+        tuple(
+            float(settings.costs.get(true, {}).get(predicted, 1.0)) if true != predicted else 0.0
+            for predicted in classes
+        )
+        for true in classes
+    )
 
 
-def _shares(text: str, kind: str, classes: Sequence[str]) -> list[tuple[str, float]]:
-    found = []
-    for part in text.split(","):
-        name, _, value = part.rpartition("=")
-        name = name.strip()
-        if name not in classes:
-            raise RecipeError(f"decide.{kind}: there is no class {name!r}; there are {', '.join(classes)}")
-        found.append((name, float(value)))
-    return found
-
-
-def _costs(text: str, classes: Sequence[str]) -> tuple[tuple[float, ...], ...]:
-    """A matrix with 1 for every confusion that is not named and 0 for right answers."""
-    costs = [[float(row != column) for column in range(len(classes))] for row in range(len(classes))]
-    for part in text.split(","):
-        match = _COST.fullmatch(part)
-        if match is None:
-            raise RecipeError(f"decide.costs: {part!r}: write TRUE>PREDICTED=COST, such as crack>ok=50")
-        for name in match.group(1, 2):
-            if name not in classes:
-                raise RecipeError(f"decide.costs: there is no class {name!r}; there are {', '.join(classes)}")
-        costs[list(classes).index(match.group(1))][list(classes).index(match.group(2))] = float(match.group(3))
-    return tuple(tuple(row) for row in costs)
+def _describe_costs(settings: DecisionSettings) -> str:
+    pairs = [f"{true}>{predicted}={cost:g}" for true, row in settings.costs.items() for predicted, cost in row.items()]
+    return f"lowest expected cost: {', '.join(pairs)}"

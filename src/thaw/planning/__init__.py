@@ -1,1 +1,1 @@
-"""From numbers to choices, each with its reason."""
+"""From measurements to settings: every "auto" of a recipe resolved, each with its reason, and what it will cost."""

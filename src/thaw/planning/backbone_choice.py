@@ -1,16 +1,15 @@
-"""`--backbone auto`: the candidates looked at with the images themselves, under the limits that a person gives.
+"""`--backbone auto`: compare candidate networks on the run's own images, within limits on latency and size.
 
-Each candidate reads the same training images once; a linear head on its features under cross-validation says how well
-it separates the classes (a linear probe ranks networks as fine-tuning does: Kornblith et al. 2019). Of those that the
-noise does not tell apart, the one that is quickest here is taken. Images of validation and test have no say.
+A linear head on the features of each candidate is cross-validated on the same training images (a linear probe ranks
+networks as fine-tuning does: Kornblith et al. 2019). Of the candidates within one standard error of the best, the
+fastest on this machine is chosen. Images of validation and test are not used.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cache as memoized
 
 import numpy as np
 from torch import Tensor
@@ -21,30 +20,29 @@ from thaw.backbones.starter import NAME as STARTER
 from thaw.backbones.weights import is_cached
 from thaw.data.dataset import Dataset
 from thaw.data.geometry import PixelSpec
-from thaw.data.manifest import Manifest
-from thaw.data.prepare import Prepared, prepare
+from thaw.data.prepare import DataPreparation, Prepared
 from thaw.data.split import groups_of
 from thaw.device import choose_device, worker_count
 from thaw.errors import RecipeError
 from thaw.features.engines import FrozenPart
-from thaw.features.pooled import PROBE_IMAGES, Bar, plain_sample, pooled_features
+from thaw.features.pooled import PROBE_IMAGES, plain_sample, pooled_features
 from thaw.features.probe import choose_engine, median_seconds
-from thaw.inspection import linear_probe as probing
+from thaw.inspection import linear_probe
 from thaw.inspection.linear_probe import Features
 from thaw.planning.measurements import Choice, PlannedRecipe
 from thaw.recipe import Recipe
 from thaw.seeds import derive_seed
 from thaw.training.gain import standard_error_of_difference
 
-MOST_IMAGES = 800
-_ROUNDS = 5
+MAX_IMAGES = 800
+_LATENCY_ROUNDS = 5
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One candidate: cross-validated accuracy over `images`, milliseconds for one image, megabytes of its weights.
+class Candidate:
+    """One network: cross-validated accuracy over `images`, latency of one image, size of its weights.
 
-    refused: why it is out of the question, or empty.
+    exceeds: which limit it exceeds, or empty.
     """
 
     name: str
@@ -53,108 +51,108 @@ class Trial:
     images: int
     latency_ms: float
     size_mb: float
-    refused: str
+    exceeds: str
 
     def describe(self) -> str:
-        """For people."""
-        seen = "" if self.refused else f"{self.accuracy:.1%}, "
-        why = f", refused: {self.refused}" if self.refused else ""
-        return f"{self.name} {seen}{self.latency_ms:.0f} ms, {self.size_mb:.0f} MB{why}"
+        """Accuracy, latency and size in one line."""
+        accuracy = "" if self.exceeds else f"{self.accuracy:.1%}, "
+        reason = f", {self.exceeds}" if self.exceeds else ""
+        return f"{self.name} {accuracy}{self.latency_ms:.0f} ms, {self.size_mb:.0f} MB{reason}"
 
 
-def choose_backbone(
-    recipe: Recipe, dataset: Dataset, previous: Manifest | None, cache: Path, bar: Bar
-) -> PlannedRecipe:
-    """The recipe with `auto` replaced by the best candidate; as it is where it names a backbone.
+def choose_backbone(recipe: Recipe, dataset: Dataset, preparation: DataPreparation) -> PlannedRecipe:
+    """The recipe with backbone `auto` replaced by the best candidate; unchanged where it names a backbone.
 
-    Raises `RecipeError` where no candidate is left, or where images have several labels each.
+    Raises `RecipeError` where no candidate is within the limits, or where images have several labels each.
     """
     if recipe.backbone != "auto":
         return PlannedRecipe(recipe, ())
 
-    @functools.cache
+    @memoized
     def prepared_for(spec: PixelSpec) -> Prepared:
-        return prepare(dataset, spec, recipe.decode, recipe.split, previous, cache, bar)
+        return preparation.prepare(dataset, spec)
 
-    trials = [_try(name, weights, recipe, prepared_for, cache, bar) for name, weights in candidates(recipe)]
-    usable = [trial for trial in trials if not trial.refused]
+    candidates = [
+        _measure(recipe.model_copy(update={"backbone": name, "weights": weights}), prepared_for, preparation)
+        for name, weights in candidate_weights(recipe)
+    ]
+    usable = [candidate for candidate in candidates if not candidate.exceeds]
     if not usable:
-        shown = "; ".join(trial.describe() for trial in trials)
+        shown = "; ".join(candidate.describe() for candidate in candidates)
         raise RecipeError(f"backbone auto: no candidate is within the limits ({shown}); raise them or name others")
     best = pick(usable)
-    others = "; ".join(trial.describe() for trial in trials if trial is not best)
-    reason = f"{best.describe()} under cross-validation on {best.images} training images"
-    reason += f", against {others}" if others else ", the only candidate"
+    others = "; ".join(candidate.describe() for candidate in candidates if candidate is not best)
+    reason = f"{best.describe()}, cross-validated on {best.images} training images"
+    reason += f"; compared with {others}" if others else "; the only candidate"
     chosen = recipe.model_copy(update={"backbone": best.name, "weights": best.weights})
     return PlannedRecipe(chosen, (Choice("backbone", best.name, reason),))
 
 
-def candidates(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """Names and weights of what is tried."""
-    if not recipe.candidates:
-        yield STARTER, "published"
-        yield from ((entry.name, "published") for entry in entries() if entry.name != STARTER and is_cached(entry.name))
-    for candidate in recipe.candidates:
-        name, _, file = candidate.partition("=")
-        yield name, file or "published"
+def candidate_weights(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """(name, weights) of each candidate."""
+    if recipe.candidates:
+        yield from recipe.candidates.items()
+        return
+    yield STARTER, "published"
+    yield from ((entry.name, "published") for entry in entries() if entry.name != STARTER and is_cached(entry.name))
 
 
-def pick(trials: list[Trial]) -> Trial:
-    """The quickest of those that are no worse than the most accurate by more than one standard error."""
-    most = max(trials, key=lambda trial: trial.accuracy)
+def pick(candidates: list[Candidate]) -> Candidate:
+    """The fastest of those whose accuracy is within one standard error of the best."""
+    best = max(candidates, key=lambda candidate: candidate.accuracy)
     equal = [
-        trial
-        for trial in trials
-        if most.accuracy - trial.accuracy <= standard_error_of_difference(most.accuracy, trial.accuracy, trial.images)
+        candidate
+        for candidate in candidates
+        if best.accuracy - candidate.accuracy
+        <= standard_error_of_difference(best.accuracy, candidate.accuracy, candidate.images)
     ]
-    return min(equal, key=lambda trial: trial.latency_ms)
+    return min(equal, key=lambda candidate: candidate.latency_ms)
 
 
-def _try(
-    name: str, weights: str, recipe: Recipe, prepared_for: Callable[[PixelSpec], Prepared], cache: Path, bar: Bar
-) -> Trial:
-    backbone = build(recipe.model_copy(update={"backbone": name, "weights": weights}))
-    size = sum(tensor.numel() for tensor in backbone.state_dict().values()) * 4 / 1e6
-    prepared, device = prepared_for(backbone.facts.pixels), choose_device(recipe.device).device
+def _measure(recipe: Recipe, prepared_for: Callable[[PixelSpec], Prepared], preparation: DataPreparation) -> Candidate:
+    """Measure the backbone that a recipe names."""
+    backbone, device = build(recipe), choose_device(recipe.device).device
+    size_mb = sum(tensor.numel() for tensor in backbone.state_dict().values()) * 4 / 1e6
+    prepared, cache = prepared_for(backbone.facts.pixels), preparation.cache
     manifest, pixels = prepared.manifest, prepared.pixels
     if manifest.task == "multilabel":
-        raise RecipeError("backbone auto: chooses by one label an image, these have several; name a backbone")
+        raise RecipeError("backbone auto: needs one label per image, these have several; name a backbone")
     backbone.to(device)
-    rows, top = _sample(prepared, recipe.seed), backbone.head_position
+    rows, head = _sample(prepared, recipe.seed), backbone.head_position
     plain = plain_sample(pixels, rows[:PROBE_IMAGES], PROBE_IMAGES)
-    engine = choose_engine(backbone, device, recipe.engine, [top], plain, len(rows), cache).engine
+    engine = choose_engine(backbone, device, recipe.engine, [head], plain, len(rows), cache).engine
     frozen = FrozenPart(backbone, device, engine)
-    latency = _latency(frozen, top, plain)
-    if refused := _refuse(recipe, latency, size):
-        return Trial(name, weights, 0.0, len(rows), latency, size, refused)
-    values = pooled_features(pixels, rows, frozen, recipe.seed, cache, bar(f"try {name}"))
+    latency = _latency(frozen, plain)
+    if exceeds := _exceeded_limit(recipe, latency, size_mb):
+        return Candidate(recipe.backbone, recipe.weights, 0.0, len(rows), latency, size_mb, exceeds)
+    values = pooled_features(pixels, rows, frozen, recipe.seed, cache, preparation.bar(f"measure {recipe.backbone}"))
     pairs = [(pair.first, pair.second) for pair in pixels.duplicates(worker_count())]
-    with probing.one_thread():
-        found = probing.probe(Features(rows, values, manifest.targets()[rows], groups_of(manifest, rows, pairs)))
+    with linear_probe.one_thread():
+        found = linear_probe.probe(Features(rows, values, manifest.targets()[rows], groups_of(manifest, rows, pairs)))
     if found is None:
-        raise RecipeError("backbone auto: needs two training images of each class, apart from duplicates; name one")
-    return Trial(name, weights, found.linear, len(rows), latency, size, "")
+        raise RecipeError("backbone auto: needs two training images per class, not counting near-duplicates; name one")
+    return Candidate(recipe.backbone, recipe.weights, found.linear, len(rows), latency, size_mb, "")
 
 
 def _sample(prepared: Prepared, seed: int) -> np.ndarray:
     """Training rows, the same for every candidate."""
     rows = prepared.manifest.indices("train")
-    if len(rows) <= MOST_IMAGES:
+    if len(rows) <= MAX_IMAGES:
         return rows
-    chosen = np.random.default_rng(derive_seed(seed, "candidates")).choice(rows, MOST_IMAGES, replace=False)
+    chosen = np.random.default_rng(derive_seed(seed, "candidates")).choice(rows, MAX_IMAGES, replace=False)
     return np.sort(chosen)
 
 
-def _latency(frozen: FrozenPart, top: int, plain: Tensor) -> float:
-    """Milliseconds for one image alone, the median of a few."""
-    runner = frozen.runner([top])
+def _latency(frozen: FrozenPart, plain: Tensor) -> float:
+    """Median milliseconds for one image."""
+    runner = frozen.runner([frozen.backbone.head_position])
     runner.run(plain[:1])
-    return 1000 * median_seconds(runner, plain[:1], frozen.device, _ROUNDS)
+    return 1000 * median_seconds(runner, plain[:1], frozen.device, _LATENCY_ROUNDS)
 
 
-def _refuse(recipe: Recipe, latency: float, size: float) -> str:
-    if recipe.max_latency_ms is not None and latency > recipe.max_latency_ms:
-        return f"slower than {recipe.max_latency_ms:g} ms"
-    if recipe.max_size_mb is not None and size > recipe.max_size_mb:
-        return f"larger than {recipe.max_size_mb:g} MB"
+def _exceeded_limit(recipe: Recipe, latency_ms: float, size_mb: float) -> str:
+    if recipe.max_latency_ms is not None and latency_ms > recipe.max_latency_ms:
+        return f"over the limit of {recipe.max_latency_ms:g} ms"
+    if recipe.max_size_mb is not None and size_mb > recipe.max_size_mb:
+        return f"over the limit of {recipe.max_size_mb:g} MB"
     return ""

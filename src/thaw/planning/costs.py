@@ -1,4 +1,4 @@
-"""What a run will take: rates measured on this machine, bytes counted, and the forecast that follows from them."""
+"""What a run will take: throughput measured on this machine, bytes counted, and the forecast that follows from them."""
 
 from __future__ import annotations
 
@@ -16,22 +16,16 @@ from thaw.training.arithmetic import training_arithmetic
 
 GIB = 1 << 30
 _WARM_UP, _ROUNDS = 1, 2
-# Solving a head: 39 looks at all features for each penalty (solar cells, MobileNetV2, mean of five penalties), each of
-# which reads them twice, from memory that gives 4 GB/s at least.
-_LOOKS_PER_PENALTY, _BYTES_PER_SECOND = 39, 4e9
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Images a second: `extraction` through the whole frozen backbone, `train` through one training step of each phase."""
-
-    extraction: float
-    train: tuple[float, ...]
+# L-BFGS: 39 evaluations for each penalty (solar cells, MobileNetV2, mean of five penalties), each of which reads all
+# features twice, from memory that delivers at least 4 GB/s.
+_EVALUATIONS_PER_PENALTY, _BYTES_PER_SECOND = 39, 4e9
+_VALIDATION_SPEEDUP = 2.5
+"""How much faster a forward pass is than a training step."""
 
 
 @dataclass(frozen=True)
 class StepTimings:
-    """The number format of the thawed part, why, and images a second of a training step of each phase."""
+    """The numeric precision of training, the reason for it, and images per second of a training step of each phase."""
 
     precision: Precision
     reason: str
@@ -40,18 +34,24 @@ class StepTimings:
 
 @dataclass(frozen=True)
 class ImageCounts:
-    """How many images there are to train on, to validate on, and to look at once as they are (validation and test)."""
+    """Readable images in each split."""
 
     train: int
     val: int
-    plain: int
+    test: int
+
+    @property
+    def evaluated(self) -> int:
+        """Images of validation and test, whose features are extracted without augmentation."""
+        return self.val + self.test
 
 
 @dataclass(frozen=True)
 class Forecast:
     """Seconds and bytes that a run should take.
 
-    phase_seconds: of all epochs of a phase, which may stop earlier or be left out. epoch_seconds: of one of them.
+    extraction_seconds: of one pass over all views. phase_seconds: of all epochs of a phase, which may stop early or be
+    skipped. epoch_seconds: of one of them. disk_bytes: of the cached features.
     """
 
     extraction_seconds: float
@@ -61,45 +61,68 @@ class Forecast:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Forecast:
-        """The forecast that plan.json keeps."""
+        """The forecast in plan.json."""
         return cls(
-            values.get("extraction_seconds", values.get("look_seconds")),
-            tuple(values["phase_seconds"]),
-            tuple(values["epoch_seconds"]),
-            values["disk_bytes"],
+            # Release 0.1 wrote `look_seconds`.
+            extraction_seconds=values.get("extraction_seconds", values.get("look_seconds")),
+            phase_seconds=tuple(values["phase_seconds"]),
+            epoch_seconds=tuple(values["epoch_seconds"]),
+            disk_bytes=values["disk_bytes"],
         )
 
     @property
     def seconds(self) -> float:
-        """All of it."""
+        """The whole run."""
         return self.extraction_seconds + sum(self.phase_seconds)
 
 
-def forecast(
-    phases: Sequence[Phase], rates: Rates, images: ImageCounts, views: int, disk_bytes: int, feature_bytes: int
-) -> Forecast:
-    """What the phases should take, when `views` views are stored for each phase whose inputs are.
+@dataclass(frozen=True)
+class Throughput:
+    """Images per second through the frozen backbone, and through a training step of each phase."""
 
-    `feature_bytes` is what the pooled features of one view take in memory.
+    extraction: float
+    steps: tuple[float, ...]
+
+
+def forecast(
+    phases: Sequence[Phase],
+    throughput: Throughput,
+    images: ImageCounts,
+    views: int,
+    disk_bytes: int,
+    pooled_bytes: int,
+) -> Forecast:
+    """What the phases should take.
+
+    Args:
+        phases: Phases whose solver and inputs are planned.
+        throughput: Measured images per second.
+        images: Images in each split.
+        views: Cached views of each training image.
+        disk_bytes: Size of the cached features.
+        pooled_bytes: Size of the pooled features of one view in memory.
     """
-    stores = any(phase.inputs == "stored" for phase in phases)
-    extraction = (images.train * views + images.plain) / rates.extraction if stores else 0.0
-    seconds = []
-    for phase, rate in zip(phases, rates.train, strict=True):
+    caches = any(phase.inputs == "cached" for phase in phases)
+    extraction = (images.train * views + images.evaluated) / throughput.extraction if caches else 0.0
+    epochs = []
+    for phase, rate in zip(phases, throughput.steps, strict=True):
         if phase.solver == "lbfgs":
-            epoch = _LOOKS_PER_PENALTY * 2 * images.train * views * feature_bytes / _BYTES_PER_SECOND
+            seconds = _EVALUATIONS_PER_PENALTY * 2 * images.train * views * pooled_bytes / _BYTES_PER_SECOND
         else:
-            epoch = images.train / rate
-        epoch += images.val / (2.5 * rate)
+            seconds = images.train / rate
+        seconds += images.val / (_VALIDATION_SPEEDUP * rate)
         if phase.inputs == "fresh" and phase.cut != "pixels":
-            epoch += (images.train + images.val) / rates.extraction
-        seconds.append(epoch)
-    phase_seconds = tuple(phase.epochs * epoch for phase, epoch in zip(phases, seconds, strict=True))
-    return Forecast(extraction, phase_seconds, tuple(seconds), disk_bytes)
+            seconds += (images.train + images.val) / throughput.extraction
+        epochs.append(seconds)
+    phase_seconds = tuple(phase.epochs * seconds for phase, seconds in zip(phases, epochs, strict=True))
+    return Forecast(extraction, phase_seconds, tuple(epochs), disk_bytes)
 
 
 def training_rate(classifier: Classifier, phase: Phase, precision: Precision, features: Tensor) -> float:
-    """Images a second of forward and backward above the phase's cut on features there; weights stay as they are."""
+    """Images per second of forward and backward passes above the cut of a phase, given features there.
+
+    Weights are not changed.
+    """
     backbone = classifier.backbone
     cut = backbone.cut(phase.cut)
     backbone.thaw(cut, "frozen")

@@ -1,4 +1,4 @@
-"""What is measured before anything is decided, and what a decision looks like."""
+"""What is measured before anything is planned, and what a planned setting looks like."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from thaw.backbones.contract import Facts
 from thaw.device import DeviceChoice
 from thaw.features.probe import EngineChoice
 from thaw.features.store import StoredType
-from thaw.planning.costs import StepTimings
+from thaw.planning.costs import ImageCounts, StepTimings
 from thaw.recipe import Recipe, Task
 
 
@@ -23,7 +23,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class PlannedRecipe:
-    """A recipe in which something is decided, and the reasons."""
+    """A recipe with some of its settings planned, and the reasons."""
 
     recipe: Recipe
     choices: tuple[Choice, ...]
@@ -31,34 +31,37 @@ class PlannedRecipe:
 
 @dataclass(frozen=True)
 class ViewSizes:
-    """Bytes that one stored view takes in half precision and in eight bits."""
+    """Bytes of one cached view in half precision and in eight bits."""
 
     float16: int
     uint8: int
 
     def of(self, dtype: StoredType) -> int:
-        """Bytes as one type or the other."""
+        """Bytes in one data type or the other."""
         return self.uint8 if dtype == "uint8" else self.float16
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """What was measured before anything is decided.
+    """What was measured before anything is planned.
 
-    `plain_images` are those of validation and test, looked at once as they are. `imbalance` is the largest class count
-    over the smallest. `sizes` and `positions` run along the phases: what one stored view takes at the phase's cut, and
-    where that cut lies (0 at the pixels).
+    images: how many there are in each split. imbalance: the largest class count over the smallest. positions, sizes:
+    for each phase, the position of its cut (0 at the pixels) and the bytes of one view there. free_bytes: free disk
+    space in the cache folder.
     """
 
     task: Task
-    train_images: int
-    val_images: int
-    plain_images: int
+    images: ImageCounts
     imbalance: float
     facts: Facts
     device: DeviceChoice
     engine: EngineChoice
-    thawed: StepTimings
+    steps: StepTimings
     positions: tuple[int, ...]
     sizes: tuple[ViewSizes, ...]
     free_bytes: int
+
+    @property
+    def pooled_bytes(self) -> int:
+        """Bytes of the pooled features of one view in memory, as float32."""
+        return 4 * self.facts.width

@@ -1,4 +1,4 @@
-"""Whether an interrupted run may go on: the data and the recipe must be what it began with."""
+"""Whether an interrupted run can resume: its data and recipe must be unchanged."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def check_same_recipe(began: Recipe, now: Recipe) -> None:
     """Raise `ResumeError` with each setting that differs."""
     if differences := began.differences(now):
         lines = "\n".join(f"  {line}" for line in differences)
-        raise ResumeError(f"the recipe is not the one this run began with:\n{lines}\nstart a new run without --resume")
+        raise ResumeError(f"the recipe has changed since this run began:\n{lines}\nstart a new run without --resume")
 
 
 def check_same_data(began: Manifest, now: Manifest) -> None:
-    """Raise `ResumeError` with the images that were added, removed, changed or labelled anew."""
+    """Raise `ResumeError` with the images that were added, removed, changed or relabelled."""
     old, new = _rows(began), _rows(now)
     differences = [
         ("added", [path for path in new if path not in old]),
@@ -33,10 +33,11 @@ def check_same_data(began: Manifest, now: Manifest) -> None:
         lines.append(f"  classes: {', '.join(began.classes)} -> {', '.join(now.classes)}")
     if lines:
         story = "\n".join(lines)
-        raise ResumeError(f"the images are not those this run began with:\n{story}\nstart a new run without --resume")
+        raise ResumeError(f"the images have changed since this run began:\n{story}\nstart a new run without --resume")
 
 
 def _rows(manifest: Manifest) -> dict[str, tuple[object, ...]]:
+    """What must be unchanged of each image."""
     columns = ("path", "labels", "split", "sha256", "status")
     values = zip(*(manifest.table.column(name).to_pylist() for name in columns), strict=True)
     return {path: (tuple(labels), *rest) for path, labels, *rest in values}

@@ -1,10 +1,10 @@
-"""How deep training goes: which phases, with which cuts, for so many images that lie so far from the pre-training.
+"""How deep to fine-tune: phases and cuts for a number of images and their similarity to the pre-training data.
 
-The table is the one that guides to transfer learning share (CS231n, "Transfer Learning"; the Keras guide): few and
-similar images train the head alone, more of them or stranger ones thaw the top, very many the whole network. It decides
-what is tried; validation decides how far it goes, for every phase after the head is `optional`. From scratch is for
-random weights only: pre-trained ones are no worse a start, however strange the images (He et al. 2019, "Rethinking
-ImageNet Pre-training").
+The table is that of the guides to transfer learning (CS231n, "Transfer Learning"; the Keras guide): with few and similar
+images only the head trains, with more or different ones the top stages, with very many the whole network. It decides
+what is tried; validation decides how far it goes, since every phase after the head is `optional`. Training from scratch
+is for random weights only: pre-trained weights are no worse a start, however different the images (He et al. 2019,
+"Rethinking ImageNet Pre-training").
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from thaw.planning.measurements import Choice, PlannedRecipe
 from thaw.recipe import Phase, Recipe, Strategy
 
 SMALL, LARGE = 1_000, 10_000
-"""Training images below which a set counts as small, and from which as large."""
+"""Training images below which a data set is small, and from which it is large."""
 
 FEW_PER_CLASS = 20
-"""Training images of a class, on average, below which the head alone trains: with ten, logistic regression on whole
-images beat both phases by 1 to 5 points on insects, steel and waste (pretraining/prove.py, five seeds); both phases
-gave two of the ten to validation, which is a part of that difference."""
+"""Mean number of training images per class below which only the head trains: with ten, logistic regression beat both
+phases by 1 to 5 points on insects, steel and waste (pretraining/prove.py, five seeds); both phases used two of the ten
+for validation, which explains part of that difference."""
 
 TOP, DEEPER = 0.4, 0.65
-"""Shares of the network's work (multiply-adds of a forward pass) that the top stages, and those below, may have: of
-ResNet50 `layer4` and then `layer3`, of MobileNetV2 the last three stages and then the last five."""
+"""Maximum fraction of the network's multiply-adds in the stages that the first and the second thawing phase train: for
+ResNet50 `layer4` and then `layer3`, for MobileNetV2 the last three stages and then the last five."""
 
 TABLE: dict[tuple[str, Verdict], Strategy] = {
     ("small", "similar"): "head",
@@ -49,30 +49,33 @@ _LEAST_EPOCHS, _WANTED_STEPS = 6, 3_000
 
 
 def choose_strategy(
-    recipe: Recipe, measure: Callable[[], Similarity], train_images: int, classes: int
+    recipe: Recipe, similarity: Callable[[], Similarity], train_images: int, classes: int
 ) -> tuple[Strategy, str]:
-    """The strategy that the recipe asks for or the table gives, and why; `measure` is called where it hangs on it."""
+    """The strategy that the recipe asks for or the table gives, and why; `similarity` is measured only if needed."""
+    if recipe.strategy == "manual":
+        return "manual", "the recipe names its phases"
     if recipe.strategy != "auto":
-        return recipe.strategy, "as asked" if recipe.strategy != "as_written" else "the phases are those of the recipe"
+        return recipe.strategy, "as requested"
     if recipe.weights == "random":
-        return "scratch", "the weights are random: nothing in them is worth freezing"
+        return "scratch", "the weights are random, so there is nothing to freeze"
     if train_images < FEW_PER_CLASS * classes:
-        return "head", f"{train_images / classes:.0f} training images a class are too few to thaw anything"
+        return "head", f"{train_images / classes:.0f} training images per class are too few to thaw anything"
     size = "small" if train_images < SMALL else "large" if train_images >= LARGE else "medium"
-    set_is = f"{train_images:,} training images are a {size} set"
-    similarity = measure()
-    if similarity.shift is None:
-        return ("head" if size == "small" else "top"), f"{set_is}; the network cannot tell how similar they are"
-    how = f"{similarity.verdict} to the pre-training (activations {similarity.shift:.2f} deviations away)"
-    return TABLE[size, similarity.verdict], f"{set_is}, {how}"
+    data_set = f"{train_images:,} training images are a {size} data set"
+    found = similarity()
+    if found.shift is None:
+        return ("head" if size == "small" else "top"), f"{data_set}; the network cannot tell how similar they are"
+    preposition = "to" if found.verdict == "similar" else "from"
+    how = f"{found.verdict} {preposition} the pre-training data (feature shift {found.shift:.2f})"
+    return TABLE[size, found.verdict], f"{data_set}, {how}"
 
 
 def apply_strategy(
     recipe: Recipe, strategy: Strategy, why: str, backbone: Backbone, train_images: int
 ) -> PlannedRecipe:
-    """The phases of a strategy, made from the recipe's own: its first is the head's, its last that of thawed stages."""
+    """The phases of a strategy, derived from the recipe's first phase (the head) and its last (thawed stages)."""
     named = Choice("strategy", strategy, why)
-    if strategy == "as_written":
+    if strategy == "manual":
         return PlannedRecipe(recipe, (named,))
     head, thawed = recipe.phases[0], recipe.phases[-1]
     epochs = max(_LEAST_EPOCHS, min(thawed.epochs, round(_WANTED_STEPS * thawed.batch_size / train_images)))
@@ -82,10 +85,10 @@ def apply_strategy(
         scratch = {"name": "scratch", "cut": "pixels", "batchnorm": "train", "layer_decay": 1.0}
         scratch |= {"lr": 1e-3, "epochs": _SCRATCH_EPOCHS, "patience": 15, "optional": False}
         phases = [thawed.model_copy(update=scratch)]
-        choices.append(Choice("phases.0.batchnorm", "train", "random weights have no statistics worth keeping"))
+        choices.append(Choice("phases.0.batchnorm", "train", "random weights have no statistics to keep"))
     elif strategy == "whole":
         phases.append(thawed.model_copy(update={"cut": "pixels", "epochs": epochs, "lr": thawed.lr / 3}))
-        choices.append(Choice("phases.1.cut", "pixels", "many images can move every layer"))
+        choices.append(Choice("phases.1.cut", "pixels", "there are enough images to train every layer"))
     elif strategy == "top":
         for name, cut, fraction in _cuts(backbone):
             deeper = len(phases) > 1
@@ -93,35 +96,37 @@ def apply_strategy(
             if deeper:
                 changes |= {"epochs": min(epochs, _DEEPER_EPOCHS), "lr": thawed.lr / 2}
             phases.append(thawed.model_copy(update=changes))
-            only = ", only if thawing the top paid" if deeper else ""
-            choices.append(Choice(f"phases.{len(phases) - 1}.cut", cut, f"{fraction:.0%} of the network's work{only}"))
+            only = ", only if thawing the top gained enough" if deeper else ""
+            choices.append(
+                Choice(f"phases.{len(phases) - 1}.cut", cut, f"{fraction:.0%} of the network's multiply-adds{only}")
+            )
     if len(phases) > 1:
         rate = phases[1].lr
-        reason = f"{phases[0].lr / rate:.0f}x less than the head's; {epochs} epochs are {epochs * train_images:,} views"
+        reason = f"1/{phases[0].lr / rate:.0f} of the head's; {epochs} epochs are {epochs * train_images:,} views"
         choices.append(Choice("phases.1.lr", f"{rate:g}", reason))
     return PlannedRecipe(recipe.model_copy(update={"phases": tuple(phases)}), tuple(choices))
 
 
-def work_above(backbone: Backbone) -> tuple[float, ...]:
-    """For each block, the share of the network's multiply-adds that it and the blocks above it do."""
+def flops_above(backbone: Backbone) -> tuple[float, ...]:
+    """For each block, the fraction of the network's multiply-adds in it and the blocks above it."""
     size = min(backbone.facts.pixels.size, 256)
-    value = torch.zeros(1, 3, size, size, device=next(backbone.parameters()).device)
-    work = []
+    value = torch.zeros(1, 3, size, size, device=backbone.device)
+    flops = []
     with torch.no_grad():
         for position in range(len(backbone.blocks)):
             with FlopCounterMode(display=False) as counter:
                 value = backbone.run(value, position, position + 1)
-            work.append(counter.get_total_flops())
-    total = max(1, sum(work))
-    return tuple(sum(work[position:]) / total for position in range(len(work)))
+            flops.append(counter.get_total_flops())
+    total = max(1, sum(flops))
+    return tuple(sum(flops[position:]) / total for position in range(len(flops)))
 
 
 def _cuts(backbone: Backbone) -> list[tuple[str, str, float]]:
-    """Name, cut and share of each phase that thaws stages, the higher cut first."""
+    """(name, cut, fraction of the multiply-adds) of each phase that thaws stages, the higher cut first."""
     if not backbone.is_divisible:
         return [("fine-tune", "pixels", 1.0)]
     starts: dict[str, float] = {}
-    for block, fraction in zip(backbone.blocks, work_above(backbone), strict=True):
+    for block, fraction in zip(backbone.blocks, flops_above(backbone), strict=True):
         starts.setdefault(block.stage, fraction)
     found: list[tuple[str, str, float]] = []
     for name, most in (("fine-tune", TOP), ("deeper", DEEPER)):

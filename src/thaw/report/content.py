@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from thaw.bundle import digest_of
 from thaw.classifier.classifier import Classifier
@@ -16,16 +14,15 @@ from thaw.evaluation.calibration import Bin, Calibration, apply_temperature, rel
 from thaw.evaluation.evaluate import ClassResult, Evaluation
 from thaw.evaluation.metrics import Estimate, Scored
 from thaw.evaluation.records import read_records
-from thaw.planning.costs import Forecast
 from thaw.planning.measurements import Choice
 from thaw.progress import OnProgress
-from thaw.recipe import Monitor, Recipe, Task
+from thaw.recipe import Monitor, Task
 from thaw.report.album import Album, folder_of
 from thaw.report.images import Shown, show
 from thaw.report.thresholds import ThresholdCurve, threshold_curves
 from thaw.report.verdict import Judged, Verdict, class_to_find, verdict
-from thaw.run_folder import RunFolder
-from thaw.terminal.run_summary import Duration, Spent, durations, read_metrics
+from thaw.run_folder import PlanFile, RunFolder
+from thaw.terminal.run_summary import Duration, durations, read_metrics
 from thaw.training.gain import PhaseGain, phase_gains
 from thaw.training.history import EpochRecord, best_index
 
@@ -132,19 +129,17 @@ def read_content(run: RunFolder, classifier: Classifier, on_progress: OnProgress
     Memory grows with the table of predictions, and not with the pixels of the images.
     """
     try:
-        values = json.loads(run.evaluation.read_text(encoding="utf-8"))
-        plan = run.read_plan() or {}
-        evaluations = {split: Evaluation.from_json(values[split]) for split in ("val", "test") if split in values}
-        calibration = _calibration(values["calibration"])
-        choices = tuple(Choice(**choice) for choice in plan["choices"])
-        times = durations(Forecast.from_json(plan["predicted"]), Spent.from_json(plan["actual"]))
+        evaluated, plan = run.read_evaluation(), run.read_plan()
+        if plan is None or plan.actual is None:
+            raise ValueError("plan.json is missing or has no actual times")
         epochs = read_metrics(run.metrics.read_text(encoding="utf-8"))
         origin = _origin(run, classifier, plan)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{run.path}: cannot be read as a finished run ({error!r})") from error
-    recipe, manifest = Recipe.load(run.recipe), Manifest.read(run.manifest)
+    evaluations, calibration = evaluated.evaluations, evaluated.calibration
+    recipe, manifest = run.read_recipe(), Manifest.read(run.manifest)
     judged = Judged(evaluations, {split: read_records(run.predictions, split) for split in evaluations})
-    sought, monitor = class_to_find(classifier.decision, manifest), recipe.resolved_monitor
+    sought, monitor = class_to_find(classifier.decision, manifest), recipe.monitor
     folder = folder_of(manifest.column("path"))
     album = Album(classifier, manifest.root, folder, PICTURE_BUDGET)
     return Content(
@@ -154,7 +149,7 @@ def read_content(run: RunFolder, classifier: Classifier, on_progress: OnProgress
         split=judged.split,
         verdict=verdict(judged, classifier.decision, sought, monitor),
         figures=_figures(judged),
-        choices=choices,
+        choices=plan.choices,
         training=Training(
             epochs, monitor, best_index(epochs, monitor), phase_gains(epochs, monitor, evaluations["val"].images)
         ),
@@ -164,7 +159,7 @@ def read_content(run: RunFolder, classifier: Classifier, on_progress: OnProgress
         thresholds=threshold_curves(judged, classifier.decision, sought),
         shown=show(judged, manifest, album, on_progress),
         data=_data(manifest, folder),
-        times=times,
+        times=durations(plan.predicted, plan.actual),
         origin=origin,
     )
 
@@ -199,13 +194,6 @@ def _weakest_first(evaluation: Evaluation) -> tuple[ClassResult, ...]:
     return tuple(ranked[:MOST_CLASSES])
 
 
-def _calibration(values: Mapping[str, Any]) -> Calibration:
-    before, after = (
-        {split: Estimate(**found) for split, found in values[name].items()} for name in ("before", "after")
-    )
-    return Calibration(values["temperature"], values["images"], before, after)
-
-
 def _calibrated(calibration: Calibration, judged: Judged) -> Calibrated:
     scored, split = judged.record.scored, judged.split
     raw = apply_temperature(scored.probabilities, 1 / calibration.temperature, scored.task)
@@ -234,15 +222,15 @@ def _data(manifest: Manifest, folder: str) -> Data:
     )
 
 
-def _origin(run: RunFolder, classifier: Classifier, plan: Mapping[str, Any]) -> Origin:
+def _origin(run: RunFolder, classifier: Classifier, plan: PlanFile) -> Origin:
     config = json.loads((run.model / "config.json").read_text(encoding="utf-8"))
     sums = (run.model / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
     digests = {name: digest for digest, _, name in (line.partition("  ") for line in sums)}
     facts = classifier.backbone.facts
     return Origin(
         version=config["thaw"]["version"],
-        seed=plan["asked"]["seed"],
-        facts=(*plan.get("machine", {}).items(), ("pre-trained weights", f"{facts.origin} (licence: {facts.license})")),
+        seed=plan.requested.seed,
+        facts=(*plan.machine.items(), ("pre-trained weights", f"{facts.origin} (licence: {facts.license})")),
         recipe=run.recipe.read_text(encoding="utf-8"),
         run=str(run.path),
         bundle=str(run.model),

@@ -16,14 +16,13 @@ from pathlib import Path
 import numpy as np
 import uvicorn
 
-from thaw.bundle import certify, golden_of, read_bundle
+from thaw.bundle import bundle_of, certify, golden_of, read_bundle
 from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier
 from thaw.device import choose_device, keep_freed_memory
 from thaw.errors import ServeError
 from thaw.prediction.predict import read_pixels
 from thaw.prediction.predictor import Predictor, choose_predictor
-from thaw.run_folder import bundle_of
 from thaw.serve.app import create_app
 from thaw.serve.connection import bounded_protocol
 from thaw.serve.guard import AccessPolicy

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
 
 from thaw.classifier.metrics import Metrics
 from thaw.data.manifest import Manifest
@@ -15,7 +14,7 @@ from thaw.planning.costs import Forecast
 from thaw.planning.plan import Plan
 from thaw.progress import Reporter
 from thaw.recipe import Monitor, Phase
-from thaw.run_folder import InspectionFolder
+from thaw.run_folder import ActualTimes, InspectionFolder
 from thaw.training.gain import PhaseGain
 from thaw.training.history import EpochRecord, best_index
 
@@ -29,33 +28,6 @@ METRICS_HEADER = (
     "seconds",
 )
 _UNREADABLE_SHOWN = _SUSPECTS_SHOWN = 5
-
-
-@dataclass(frozen=True)
-class Spent:
-    """Seconds that a run took: in all, looking at images, and training each phase as (index, name, seconds).
-
-    looks: how often images were looked at for their views.
-    epochs: how many of each phase of the recipe were trained, earlier runs of the same folder included.
-    """
-
-    seconds: float
-    extraction: float
-    extraction_passes: int
-    phases: tuple[tuple[int, str, float], ...]
-    epochs: tuple[int, ...]
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Spent:
-        """What plan.json keeps of it."""
-        phases = tuple((index, name, seconds) for index, name, seconds in values["phases"])
-        return cls(
-            seconds=values["seconds"],
-            extraction=values.get("extraction", values.get("look")),
-            extraction_passes=values.get("extraction_passes", values.get("looks")),
-            phases=phases,
-            epochs=tuple(values["epochs"]),
-        )
 
 
 def metrics_row(record: EpochRecord) -> tuple[object, ...]:
@@ -170,7 +142,7 @@ class Duration:
     took: float
 
 
-def durations(predicted: Forecast, spent: Spent) -> tuple[Duration, ...]:
+def durations(predicted: Forecast, spent: ActualTimes) -> tuple[Duration, ...]:
     """Predicted and actual time of what was done; phases that stopped early are predicted for the epochs they had."""
     looked = "look at every image" + (f", {spent.extraction_passes} times" if spent.extraction_passes > 1 else "")
     parts = [Duration(looked, predicted.extraction_seconds * spent.extraction_passes, spent.extraction)]
@@ -180,7 +152,7 @@ def durations(predicted: Forecast, spent: Spent) -> tuple[Duration, ...]:
     return (*parts, Duration("all of it", sum(part.predicted for part in parts), sum(part.took for part in parts)))
 
 
-def show_times(predicted: Forecast, spent: Spent, reporter: Reporter) -> None:
+def show_times(predicted: Forecast, spent: ActualTimes, reporter: Reporter) -> None:
     """Predicted and actual time of what was done."""
     shown = [
         (

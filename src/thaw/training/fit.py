@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,7 +49,7 @@ class FitSettings:
     class_weights: Tensor | None
     checkpoints: Path
     val_images: int
-    target: str | None = None
+    target: Mapping[Monitor, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Pure functions of the records, as in `history`, so that a resumed run decides wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -97,15 +97,15 @@ def reason_to_skip(
     return None
 
 
-def target_reached(records: Sequence[EpochRecord], target: str | None, images: int) -> str | None:
-    """The sentence that says so when the lower end of the 95 % interval of a result reaches the target."""
-    if target is None or not records:
+def target_reached(records: Sequence[EpochRecord], target: Mapping[Monitor, float] | None, images: int) -> str | None:
+    """A sentence where the lower end of the 95 % interval of every metric of the target reaches it; else `None`."""
+    if not target or not records:
         return None
-    metric, _, wanted = target.partition("=")
-    best = max(float(getattr(record.val, metric)) for record in records)
-    low, _ = wilson(best, images)
-    if low < float(wanted):
-        return None
-    return (
-        f"target {target} is reached: {best:.1%} on {images} validation images, with 95 % confidence {low:.1%} or more"
-    )
+    reached = []
+    for metric, wanted in target.items():
+        best = max(record.val.by(metric) for record in records)
+        low, _ = wilson(best, images)
+        if low < wanted:
+            return None
+        reached.append(f"{metric.replace('_', ' ')} is {best:.1%}, with 95% confidence at least {low:.1%}")
+    return f"target reached on {images} validation images: {'; '.join(reached)}"

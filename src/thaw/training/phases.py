@@ -153,7 +153,7 @@ def phase_inputs(recipe: Recipe) -> tuple[PhaseInput, ...]:
         PhaseInput(
             phase,
             resolve(recipe.augment if phase.augment is None else AugmentSettings(preset=phase.augment)),
-            int(recipe.views) if phase.inputs == "stored" else 0,
+            int(recipe.views) if phase.inputs == "cached" else 0,
         )
         for phase in recipe.phases
     )

@@ -1,4 +1,4 @@
-"""The folder that a run leaves: the only place that knows its file names."""
+"""The folders that a run and an inspection leave: file names, and reading and writing each file."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thaw import atomic, hub
+from thaw import atomic
+from thaw.bundle import FOLDER_IN_RUN
 from thaw.errors import DataError, ResumeError
-from thaw.recipe import Recipe
+from thaw.recipe import ResolvedRecipe
+from thaw.run_folder.evaluation_file import EvaluationFile
+from thaw.run_folder.plan_file import PlanFile
 
 _NAME = re.compile(r"(train|inspect)-(\d+)")
 
@@ -34,53 +37,54 @@ class RunFolder:
         """The finished run at a path; raises `DataError` when there is none."""
         folder = cls(path)
         if not folder.is_finished:
-            why = "has not finished; continue it with --resume" if folder.recipe.is_file() else "is no run folder"
-            raise DataError(f"{path}: {why if path.exists() else 'there is no such run'}")
+            reason = "has not finished; resume it with --resume" if folder.recipe.is_file() else "is not a run folder"
+            raise DataError(f"{path}: {reason if path.exists() else 'there is no such run'}")
         return folder
 
     @classmethod
     def latest_unfinished(cls, parent: Path) -> RunFolder:
-        """The newest run under `parent` that did not end; raises `ResumeError` when there is none."""
+        """The newest run under `parent` that has not finished; raises `ResumeError` when there is none."""
         folders = sorted(parent.iterdir(), key=_number, reverse=True) if parent.is_dir() else []
         for folder in folders:
             if _number(folder) and not cls(folder).is_finished:
                 return cls(folder)
-        raise ResumeError(f"{parent}: there is no unfinished run to resume; leave out --resume to start one")
+        raise ResumeError(f"{parent}: there is no unfinished run to resume; omit --resume to start a new one")
 
     @classmethod
     def earlier(cls, parent: Path) -> list[RunFolder]:
-        """Runs under `parent` that have a manifest, newest first."""
+        """Runs under `parent` that have a manifest and a recipe, newest first."""
         folders = sorted(parent.iterdir(), key=_number, reverse=True) if parent.is_dir() else []
-        return [cls(folder) for folder in folders if _number(folder) and cls(folder).manifest.is_file()]
+        runs = [cls(folder) for folder in folders if _number(folder)]
+        return [run for run in runs if run.manifest.is_file() and run.recipe.is_file()]
 
     @property
     def recipe(self) -> Path:
-        """Every setting as resolved, YAML."""
+        """The resolved recipe, YAML."""
         return self.path / "recipe.yaml"
 
     @property
     def plan(self) -> Path:
-        """The choices, their reasons, predicted and actual time, JSON."""
+        """The choices with their reasons, and the time predicted and taken, JSON."""
         return self.path / "plan.json"
 
     @property
     def manifest(self) -> Path:
-        """The table of the data set, Parquet."""
+        """The table of the images, Parquet."""
         return self.path / "manifest.parquet"
 
     @property
     def unreadable(self) -> Path:
-        """Path and reason of each image that could not be read, CSV; absent when all could."""
+        """Path and reason of each unreadable image, CSV; absent when all can be read."""
         return self.path / "unreadable.csv"
 
     @property
     def augmentations(self) -> Path:
-        """What training sees, PNG."""
+        """Examples of the augmented views, PNG."""
         return self.path / "augmentations.png"
 
     @property
     def metrics(self) -> Path:
-        """One row an epoch, CSV."""
+        """One row per epoch, CSV."""
         return self.path / "metrics.csv"
 
     @property
@@ -95,62 +99,70 @@ class RunFolder:
 
     @property
     def predictions(self) -> Path:
-        """What the finished classifier said of each image of validation and test, Parquet."""
+        """The predictions on every image of validation and test, Parquet."""
         return self.path / "predictions.parquet"
 
     @property
     def report(self) -> Path:
-        """The page that tells all of it: one HTML file that needs no network."""
+        """The report: one HTML file that needs no network."""
         return self.path / "report.html"
 
     @property
     def model(self) -> Path:
         """The bundle."""
-        return self.path / "model"
+        return self.path / FOLDER_IN_RUN
 
     @property
     def is_finished(self) -> bool:
-        """Whether the run came to its end."""
+        """Whether the run has finished."""
         return self.evaluation.is_file()
 
     def remove_leftovers(self) -> None:
-        """Drop what a killed run left half-written."""
+        """Delete what a killed run left half-written."""
         for folder in (self.path, self.checkpoints):
             atomic.remove_leftovers(folder)
 
-    def write_recipe(self, recipe: Recipe) -> None:
-        """Keep the resolved recipe."""
+    def write_recipe(self, recipe: ResolvedRecipe) -> None:
+        """Write the resolved recipe."""
         atomic.write_text(self.recipe, recipe.to_yaml())
 
-    def write_plan(self, content: Mapping[str, Any]) -> None:
-        """Keep the plan."""
-        atomic.write_text(self.plan, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    def read_recipe(self) -> ResolvedRecipe:
+        """The resolved recipe; raises `RecipeError`."""
+        return ResolvedRecipe.load(self.recipe)
 
-    def read_plan(self) -> dict[str, Any] | None:
-        """The plan, or `None` when the run had not come so far."""
-        return json.loads(self.plan.read_text(encoding="utf-8")) if self.plan.is_file() else None
+    def write_plan(self, plan: PlanFile) -> None:
+        """Write the plan; a run that has it can be resumed."""
+        atomic.write_text(self.plan, _json_text(plan.to_json()))
 
-    def write_evaluation(self, content: Mapping[str, Any]) -> None:
-        """Keep the final metrics; a run that has them is finished."""
-        atomic.write_text(self.evaluation, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    def read_plan(self) -> PlanFile | None:
+        """The plan, or `None` where the run was stopped before it was made."""
+        return PlanFile.from_json(_read_json(self.plan)) if self.plan.is_file() else None
+
+    def write_evaluation(self, evaluation: EvaluationFile) -> None:
+        """Write the final metrics; a run that has them is finished."""
+        atomic.write_text(self.evaluation, _json_text(evaluation.to_json()))
+
+    def read_evaluation(self) -> EvaluationFile:
+        """The final metrics."""
+        return EvaluationFile.from_json(_read_json(self.evaluation))
 
     def write_metrics(self, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-        """Keep the table of epochs."""
+        """Write the table of epochs."""
         atomic.write_text(self.metrics, _csv_text(header, rows))
 
     def write_report(self, page: str) -> None:
-        """Keep the page."""
+        """Write the report."""
         atomic.write_text(self.report, page)
 
     def write_unreadable(self, rows: Sequence[tuple[str, str]]) -> None:
-        """List the images that cannot be read, when there are any."""
+        """List the unreadable images, if there are any."""
         if rows:
             atomic.write_text(self.unreadable, _csv_text(("path", "reason"), rows))
 
 
 @dataclass(frozen=True)
 class InspectionFolder:
-    """What one inspection leaves on disk."""
+    """The folder that an inspection leaves."""
 
     path: Path
 
@@ -161,39 +173,30 @@ class InspectionFolder:
 
     @property
     def page(self) -> Path:
-        """Everything that was found, with pictures: one HTML file that needs no network."""
+        """All findings, with images: one HTML file that needs no network."""
         return self.path / "inspect.html"
 
     @property
     def findings(self) -> Path:
-        """Everything that was found, JSON."""
+        """All findings, JSON."""
         return self.path / "inspect.json"
 
     def write(self, page: str, findings: Mapping[str, Any]) -> None:
-        """Keep page and findings."""
-        atomic.write_text(self.findings, json.dumps(findings, indent=1, ensure_ascii=False) + "\n")
+        """Write the page and the findings."""
+        atomic.write_text(self.findings, _json_text(findings))
         atomic.write_text(self.page, page)
 
 
-def bundle_of(path: Path) -> Path:
-    """The bundle that a person means by a run folder, a bundle folder, or `hub:OWNER/NAME`, which is fetched.
+def _read_json(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
 
-    Raises `DataError` when it is neither, and `BundleError` where it cannot be fetched.
-    """
-    if hub.is_hub_name(str(path)):
-        return hub.fetch(str(path))
-    for folder in (RunFolder(path).model, path):
-        if (folder / "config.json").is_file():
-            return folder
-    if not path.exists():
-        raise DataError(f"{path}: there is no such run or bundle")
-    if RunFolder(path).recipe.is_file():
-        raise DataError(f"{path}: this run has not finished; continue it with `thaw train DATA --resume`")
-    raise DataError(f"{path}: neither a finished run nor a bundle; a bundle holds config.json and model.safetensors")
+
+def _json_text(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def _csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """CSV as RFC 4180 has it, with a header."""
+    """CSV according to RFC 4180, with a header."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from thaw.bundle import bundle_of
 from thaw.cache import cache_folder
 from thaw.errors import DataError, ResumeError
-from thaw.run_folder import RunFolder, bundle_of
+from thaw.run_folder import RunFolder
 
 
 def test_runs_are_numbered_and_never_share_a_folder(tmp_path: Path) -> None:
@@ -24,7 +25,7 @@ def test_the_newest_unfinished_run_is_the_one_to_resume(tmp_path: Path) -> None:
     with pytest.raises(ResumeError, match="no unfinished run"):
         RunFolder.latest_unfinished(tmp_path / "absent")
     runs = [RunFolder.create(tmp_path) for _ in range(11)]
-    runs[10].write_evaluation({})
+    runs[10].evaluation.write_text("{}")
     assert RunFolder.latest_unfinished(tmp_path) == runs[9]
 
 

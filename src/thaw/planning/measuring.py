@@ -1,0 +1,96 @@
+"""Measure what the plan needs to know, on this machine and on the run's own images."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from thaw.classifier.classifier import Classifier
+from thaw.data.prepare import Prepared
+from thaw.device import choose_device
+from thaw.features.extract import stored_bytes
+from thaw.features.pooled import PROBE_IMAGES, plain_sample
+from thaw.features.probe import TOLERANCE, WORTHWHILE, choose_engine, distance_between
+from thaw.features.torch_runner import Precision
+from thaw.planning.cache_plan import wanted_views
+from thaw.planning.costs import ImageCounts, StepTimings, training_rate
+from thaw.planning.measurements import Measurements, ViewSizes
+from thaw.recipe import Recipe
+from thaw.training.arithmetic import training_arithmetic
+from thaw.training.loss import imbalance
+
+STEP_IMAGES = 8
+"""Images with which training steps are timed."""
+
+
+def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: Path) -> Measurements:
+    """Time engines and training steps on real images, and count what would be cached; takes a few seconds."""
+    backbone, manifest = classifier.backbone, prepared.manifest
+    device = choose_device(recipe.device)
+    classifier.to(device.device)
+    train = manifest.indices("train")
+    images = ImageCounts(len(train), len(manifest.indices("val")), len(manifest.indices("test")))
+    pixels = plain_sample(prepared.pixels, train, PROBE_IMAGES)
+    positions = tuple(backbone.cut(phase.cut).position for phase in recipe.phases)
+    features = _features_at(classifier, positions, pixels[:STEP_IMAGES])
+    frozen = [index for index, position in enumerate(positions) if position > 0]
+    extracted = wanted_views(recipe, frozen, images.train)[0] * images.train + images.evaluated
+    cache.mkdir(parents=True, exist_ok=True)
+    shapes = [tuple(features[position].shape[1:]) for position in positions]
+    return Measurements(
+        task=manifest.task,
+        images=images,
+        imbalance=imbalance(manifest.targets()[train], len(manifest.classes)),
+        facts=backbone.facts,
+        device=device,
+        engine=choose_engine(backbone, device.device, recipe.engine, positions, pixels, extracted, cache),
+        steps=_time_steps(recipe, classifier, positions, features),
+        positions=positions,
+        sizes=tuple(ViewSizes(stored_bytes(shape, "float16"), stored_bytes(shape, "uint8")) for shape in shapes),
+        free_bytes=shutil.disk_usage(cache).free,
+    )
+
+
+def _features_at(classifier: Classifier, positions: tuple[int, ...], pixels: Tensor) -> dict[int, Tensor]:
+    """Features of some images at each cut and at the head, in fp32."""
+    value, start, found = classifier.normalise(pixels.to(classifier.device)), 0, {}
+    with torch.no_grad():
+        for position in sorted({*positions, classifier.backbone.head_position}):
+            value, start = classifier.backbone.run(value, start, position), position
+            found[position] = value
+    return found
+
+
+def _time_steps(
+    recipe: Recipe, classifier: Classifier, positions: tuple[int, ...], features: dict[int, Tensor]
+) -> StepTimings:
+    """Time training steps in fp32 and bf16, and compare their outputs for equal features at the first thawed cut.
+
+    Deeper phases do not decide: they may be skipped, and validation judges what they gain.
+    """
+    head = classifier.backbone.head_position
+    cut = next((position for position in positions if position < head), head)
+
+    def rates(precision: Precision) -> tuple[float, ...]:
+        return tuple(
+            training_rate(classifier, phase, precision, features[position])
+            for phase, position in zip(recipe.phases, positions, strict=True)
+        )
+
+    if recipe.precision != "auto":
+        return StepTimings(recipe.precision, "as requested", rates(recipe.precision))
+    fp32 = rates("fp32")
+    if cut == head:
+        return StepTimings("fp32", "only the head trains, which is fast in any precision", fp32)
+    with torch.no_grad(), training_arithmetic(classifier.device, "bf16"):
+        rounded = classifier.backbone.run(features[cut], cut, head)
+    distance = distance_between(rounded.float(), features[head])
+    bf16 = rates("bf16")
+    speedup = bf16[positions.index(cut)] / fp32[positions.index(cut)]
+    measured = f"bf16 trains the thawed stages at {speedup:.2f}x the speed of fp32; outputs differ by {distance:.1%}"
+    if speedup >= WORTHWHILE and distance <= TOLERANCE:
+        return StepTimings("bf16", f"{measured} (at most {TOLERANCE:.0%} allowed)", bf16)
+    return StepTimings("fp32", f"{measured}; needs {WORTHWHILE}x and at most {TOLERANCE:.0%}", fp32)

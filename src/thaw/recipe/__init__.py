@@ -1,0 +1,50 @@
+"""Every setting of a run, declared once: the field is the YAML key, the command-line option, the check and the docs.
+
+`sections` has the groups of settings and the phases, `recipe` the whole, `resolved` what a plan makes of it, and
+`upgrade` reads recipes of earlier releases.
+"""
+
+from thaw.recipe.recipe import (
+    FINE_TUNE_PHASE,
+    HEAD_PHASE,
+    Engine,
+    LoggerName,
+    Monitor,
+    Recipe,
+    Strategy,
+    Task,
+    settings_help,
+)
+from thaw.recipe.resolved import ResolvedPhase, ResolvedRecipe
+from thaw.recipe.sections import (
+    AugmentSettings,
+    DecisionSettings,
+    DecodeSettings,
+    HeadSettings,
+    Phase,
+    PreprocessingSettings,
+    Preset,
+    SplitSettings,
+)
+
+__all__ = [
+    "FINE_TUNE_PHASE",
+    "HEAD_PHASE",
+    "AugmentSettings",
+    "DecisionSettings",
+    "DecodeSettings",
+    "Engine",
+    "HeadSettings",
+    "LoggerName",
+    "Monitor",
+    "Phase",
+    "PreprocessingSettings",
+    "Preset",
+    "Recipe",
+    "ResolvedPhase",
+    "ResolvedRecipe",
+    "SplitSettings",
+    "Strategy",
+    "Task",
+    "settings_help",
+]

@@ -1,0 +1,205 @@
+"""The recipe: every choice of one run.
+
+A `Recipe` is frozen. `"auto"` (or null, where the help says so) leaves the choice to the plan, which gives its reason;
+a `ResolvedRecipe` has no such value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from thaw.errors import RecipeError
+from thaw.recipe.sections import (
+    AugmentSettings,
+    DecisionSettings,
+    DecodeSettings,
+    HeadSettings,
+    Phase,
+    Positive,
+    PreprocessingSettings,
+    Required,
+    SplitSettings,
+)
+from thaw.recipe.upgrade import upgraded
+from thaw.settings import Section, assign, explain, flatten, help_of
+
+Task = Literal["multiclass", "binary", "multilabel"]
+Engine = Literal["pytorch-fp32", "pytorch-bf16", "compiled-fp32", "compiled-bf16", "openvino-fp32", "openvino-bf16"]
+Monitor = Literal["accuracy", "balanced_accuracy", "macro_f1", "mean_average_precision", "loss"]
+LoggerName = Literal["tensorboard", "mlflow", "wandb", "trackio"]
+Strategy = Literal["head", "top", "whole", "scratch", "manual"]
+
+HEAD_PHASE = Phase(name="head", cut="head", epochs=20, lr=3e-3, batch_size=32)
+FINE_TUNE_PHASE = Phase(name="fine-tune", cut="stages:3", epochs=20, lr=3e-4, warmup_epochs=1, layer_decay=0.8)
+
+
+_LISTS = {"phases": Phase}
+
+
+class Recipe(Section):
+    """Every choice of one run."""
+
+    task: Literal["auto"] | Task = Field(
+        "auto", description="multiclass: one label per image; binary: two classes; multilabel: any number of labels."
+    )
+    backbone: str = Field(
+        "mobilenetv2_100",
+        description="Pre-trained network; `thaw models` lists them. auto: the candidate with the best cross-validated "
+        "accuracy of a linear head on its features.",
+    )
+    candidates: Mapping[str, str] = Field(
+        {},
+        description="Networks to choose from with backbone auto, as {name: weights}; empty for the starter and every "
+        "network whose weights are on this machine.",
+    )
+    max_latency_ms: Positive | None = Field(
+        None, description="Backbone auto: maximum latency of one image on this machine, in milliseconds."
+    )
+    max_size_mb: Positive | None = Field(
+        None, description="Backbone auto: maximum size of the weights in single precision, in megabytes."
+    )
+    weights: str = Field(
+        "published",
+        description="published: the pre-trained weights, cached or from the Hub; random; or a .safetensors or .pth "
+        "file.",
+    )
+    seed: int = Field(
+        0, ge=0, description="Random seed; equal seed, data, machine, engine and precision give equal weights."
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|[a-z]+(:\d+)?)$",
+        description="auto, cpu, or an accelerator that PyTorch supports, such as cuda, cuda:1, xpu or mps.",
+    )
+    engine: Literal["auto"] | Engine = Field(
+        "auto",
+        description="Inference engine of the frozen part; auto: the fastest whose features agree with pytorch-fp32.",
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="Numeric precision of training; auto: bf16 where it is faster and agrees with fp32."
+    )
+    views: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
+        "auto", description="Augmented views of each training image in the feature cache."
+    )
+    cache_dtype: Literal["auto", "float16", "uint8"] = Field(
+        "auto",
+        description="Data type of cached features: half precision, or eight bits with a scale per channel and view; "
+        "auto: eight bits where half precision does not fit.",
+    )
+    cache_gb: float | None = Field(
+        None, ge=0, description="Disk space for cached features in GiB; null for half of the free space; 0 for none."
+    )
+    class_weights: Literal["auto", "none", "balanced"] = Field(
+        "auto", description="balanced: weight classes inversely to their frequency; auto: if they are imbalanced."
+    )
+    monitor: Literal["auto"] | Monitor = Field(
+        "auto",
+        description="Validation metric that selects the best epoch: accuracy, balanced_accuracy, macro_f1, "
+        "mean_average_precision or loss; ties are broken by the loss.",
+    )
+    strategy: Literal["auto"] | Strategy = Field(
+        "auto",
+        description="How much of the network trains. head: only the head; top: then the top stages, and deeper as long "
+        "as it pays; whole: then the whole network; scratch: everything from the start; manual: the phases of the "
+        "recipe, which is the default when it names any; auto: by the number of images and their similarity to the "
+        "pre-training data.",
+    )
+    target: Mapping[Monitor, Required] | None = Field(
+        None,
+        description="Stop once validation reaches this value with 95% confidence, such as {accuracy: 0.97}; null to "
+        "disable.",
+    )
+    loggers: tuple[LoggerName, ...] = Field(
+        ("tensorboard",),
+        description="Experiment trackers, besides metrics.csv: any of tensorboard, mlflow, wandb, trackio.",
+    )
+    decode: DecodeSettings = Field(DecodeSettings(), description="Image decoding.")
+    split: SplitSettings = Field(SplitSettings(), description="Train, validation and test split.")
+    preprocessing: PreprocessingSettings = Field(PreprocessingSettings(), description="Input preprocessing.")
+    augment: AugmentSettings = Field(AugmentSettings(), description="Data augmentation.")
+    head: HeadSettings = Field(HeadSettings(), description="The classification head.")
+    decision: DecisionSettings = Field(DecisionSettings(), description="From probabilities to labels.")
+    phases: tuple[Phase, ...] = Field(
+        (HEAD_PHASE, FINE_TUNE_PHASE), min_length=1, description="The phases of training, in order."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_phases_are_kept(cls, values: Any) -> Any:
+        """Phases that a recipe names are not replaced by the plan, unless it names a strategy as well."""
+        if isinstance(values, dict) and "phases" in values and "strategy" not in values:
+            return {**values, "strategy": "manual"}
+        return values
+
+    @model_validator(mode="after")
+    def _phases_have_distinct_names(self) -> Recipe:
+        names = [phase.name for phase in self.phases]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two phases share a name: {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
+    def _only_a_linear_head_can_be_solved(self) -> Recipe:
+        for phase in self.phases:
+            if phase.solver == "lbfgs" and not self.can_solve(phase):
+                raise ValueError(
+                    f"phase {phase.name}: solver lbfgs needs cut head, no hidden layers in the head, and mixup 0"
+                )
+        return self
+
+    def can_solve(self, phase: Phase) -> bool:
+        """Whether a phase trains only a linear head on unmixed features, so that L-BFGS can fit it at once."""
+        return phase.cut == "head" and not self.head.hidden and phase.mixup == 0
+
+    @classmethod
+    def load(cls, file: Path) -> Self:
+        """Read a recipe from YAML; raises `RecipeError` that names the file and the key."""
+        try:
+            values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise RecipeError(f"{file}: cannot be read as a YAML recipe: {error}") from error
+        if values is not None and not isinstance(values, dict):
+            raise RecipeError(f"{file}: a recipe is a table of `key: value` lines, this is a {type(values).__name__}")
+        return cls.from_values(values or {}, where=str(file))
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any], where: str = "recipe") -> Self:
+        """Check plain values, also those of earlier releases; raises `RecipeError` with one line per wrong key."""
+        try:
+            return cls.model_validate(upgraded(values))
+        except ValidationError as error:
+            raise RecipeError("\n".join(f"{where}: {line}" for line in explain(error, cls, _LISTS))) from error
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Recipe:
+        """A copy with dotted keys changed, for example `{"phases.1.lr": 1e-5}`; raises `RecipeError`."""
+        values = self.model_dump(mode="json")
+        if self.strategy == "auto" and any(key.startswith("phases.") for key in settings):
+            values["strategy"] = "manual"
+        for key, value in settings.items():
+            assign(values, key, value)
+        return Recipe.from_values(values)
+
+    def to_yaml(self) -> str:
+        """The whole recipe as YAML that `load` reads back to an equal recipe."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+
+    def differences(self, other: Recipe) -> list[str]:
+        """One line `key: this -> that` for each setting in which two recipes differ."""
+        mine, theirs = dict(flatten(self.model_dump(mode="json"))), dict(flatten(other.model_dump(mode="json")))
+        keys = [*mine, *(key for key in theirs if key not in mine)]
+        absent = "(absent)"
+        return [
+            f"{key}: {mine.get(key, absent)} -> {theirs.get(key, absent)}"
+            for key in keys
+            if mine.get(key, absent) != theirs.get(key, absent)
+        ]
+
+
+def settings_help() -> Iterator[tuple[str, str, str]]:
+    """Each setting as (dotted key, default, help), for the command line and the docs."""
+    yield from help_of(Recipe, _LISTS)

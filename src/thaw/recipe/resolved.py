@@ -1,0 +1,31 @@
+"""A recipe after planning: no value is "auto"."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from thaw.recipe.recipe import Engine, Monitor, Recipe, Task
+from thaw.recipe.sections import Phase
+
+
+class ResolvedPhase(Phase):
+    """A phase whose solver and inputs are decided."""
+
+    solver: Literal["optimizer", "lbfgs"] = "optimizer"
+    inputs: Literal["cached", "fresh"] = "cached"
+
+
+class ResolvedRecipe(Recipe):
+    """A recipe in which every choice is made; what a run folder keeps, and what training takes."""
+
+    task: Task
+    device: str
+    engine: Engine
+    precision: Literal["fp32", "bf16"]
+    views: int
+    cache_dtype: Literal["float16", "uint8"]
+    cache_gb: float
+    class_weights: Literal["none", "balanced"]
+    monitor: Monitor
+    strategy: Literal["manual"] = "manual"
+    phases: tuple[ResolvedPhase, ...]

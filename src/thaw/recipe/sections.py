@@ -1,0 +1,166 @@
+"""The groups of settings in a recipe, and its phases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from thaw.settings import Section
+
+Preset = Literal["none", "light", "standard", "strong"]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Required = Annotated[float, Field(gt=0.0, le=1.0)]
+Cost = Annotated[float, Field(ge=0.0)]
+
+
+class SplitSettings(Section):
+    """How images are split when the data has no splits of its own."""
+
+    val: Fraction = Field(0.15, description="Fraction of the images for validation.")
+    test: Fraction = Field(0.15, description="Fraction of the images for the final test; 0 for no test set.")
+    seed: int = Field(0, ge=0, description="Random seed for the split.")
+
+    @model_validator(mode="after")
+    def _leaves_images_to_train_on(self) -> SplitSettings:
+        if self.val <= 0.0 or self.val + self.test > 0.9:
+            raise ValueError("split.val must be above 0, and split.val + split.test at most 0.9")
+        return self
+
+
+class DecodeSettings(Section):
+    """How an image file becomes 8-bit RGB pixels."""
+
+    max_pixels: int = Field(
+        89_478_485, gt=0, le=178_956_970, description="Images with more pixels than this are unreadable."
+    )
+    white_level: Positive | None = Field(
+        None,
+        description="Value of a 16-bit or float image that maps to 255; default 65535 (16-bit) or 1.0 (float). Images "
+        "with brighter pixels are unreadable; nothing is clipped.",
+    )
+    strict: bool = Field(False, description="Stop at the first unreadable image instead of reporting it.")
+
+
+class PreprocessingSettings(Section):
+    """What the network expects as input; null takes what the weights were trained with."""
+
+    image_size: int | None = Field(None, ge=32, le=1024, description="Input size of the network (square), in pixels.")
+    crop_pct: float | None = Field(
+        None, gt=0.0, le=1.0, description="Side of the center crop relative to the resized image, at evaluation."
+    )
+    crop_mode: Literal["center", "squash", "border"] | None = Field(
+        None,
+        description="center: resize the short side, crop the center; squash: resize both sides; "
+        "border: resize the long side and pad.",
+    )
+    interpolation: Literal["bilinear", "bicubic", "lanczos"] | None = Field(
+        None, description="Interpolation used to resize images."
+    )
+    mean: tuple[float, float, float] | None = Field(
+        None, description="Per-channel mean for normalization, of pixels in 0..1."
+    )
+    std: tuple[Positive, Positive, Positive] | None = Field(
+        None, description="Per-channel standard deviation for normalization, of pixels in 0..1."
+    )
+
+
+class HeadSettings(Section):
+    """The new classification head."""
+
+    pooling: Literal["avg", "max", "avgmax"] = Field("avg", description="Global pooling of the last feature map.")
+    hidden: tuple[Annotated[int, Field(ge=1, le=65536)], ...] = Field(
+        (), description="Units of each hidden layer between pooling and the output layer; none by default."
+    )
+    dropout: Fraction = Field(0.2, description="Dropout rate before each layer of the head.")
+
+
+class DecisionSettings(Section):
+    """From probabilities to labels: decision thresholds, costs, and what is flagged for review."""
+
+    recall: Mapping[str, Required] = Field(
+        {}, description="Target recall by class, such as {crack: 0.99}; the threshold is chosen on validation."
+    )
+    precision: Mapping[str, Required] = Field(
+        {}, description="Target precision by class, such as {crack: 0.9}; the threshold is chosen on validation."
+    )
+    costs: Mapping[str, Mapping[str, Cost]] = Field(
+        {},
+        description="Cost of each misclassification, as {true class: {predicted class: cost}}; those not listed cost "
+        "1. The label with the lowest expected cost is predicted.",
+    )
+    coverage: Fraction = Field(
+        0.95,
+        description="Fraction of images whose true class is among the candidate classes (conformal prediction). An "
+        "image with no candidate or several is flagged for review as ambiguous.",
+    )
+    in_distribution: Fraction = Field(
+        0.95,
+        description="Fraction of validation images that count as in-distribution; an image farther from the training "
+        "images is flagged for review as out-of-distribution.",
+    )
+
+
+class AugmentSettings(Section):
+    """Data augmentation; a value that is not set comes from the preset."""
+
+    preset: Preset = Field("standard", description="Strength of the data augmentation.")
+    rotation: float | None = Field(None, ge=0, le=180, description="Maximum rotation in degrees, in either direction.")
+    horizontal_flip: bool | None = Field(None, description="Flip half of the views left-right.")
+    vertical_flip: bool | None = Field(None, description="Flip half of the views up-down.")
+    zoom: float | None = Field(None, ge=0, lt=1, description="Maximum zoom in or out, as a fraction.")
+    shift: float | None = Field(None, ge=0, lt=1, description="Maximum shift, as a fraction of the image side.")
+    brightness: float | None = Field(None, ge=0, lt=1, description="Maximum change of brightness, as a fraction.")
+    contrast: float | None = Field(None, ge=0, lt=1, description="Maximum change of contrast, as a fraction.")
+    crop: float | None = Field(
+        None, gt=0, le=1, description="Minimum fraction of the area that a random crop keeps; 1 for no random crop."
+    )
+
+
+class Phase(Section):
+    """One phase of training, with one cut."""
+
+    name: str = Field(description="Name of the phase in tables and files.", pattern=r"^[a-z0-9_-]{1,32}$")
+    cut: str = Field(
+        description="The lowest part that trains; everything below is frozen. `head`; `stages:N`, the top N stages; "
+        "`layers:N`, the last N layers; a stage or block by name, such as `layer4`; `pixels`, the whole network."
+    )
+    epochs: int = Field(ge=1, le=10_000, description="Maximum number of epochs; an epoch is one view of every image.")
+    lr: float = Field(gt=0, le=10, description="Peak learning rate.")
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = Field("adamw", description="The optimizer.")
+    weight_decay: float = Field(0.01, ge=0, lt=1, description="Weight decay; not applied to biases and norm layers.")
+    momentum: Fraction = Field(0.9, description="Momentum of sgd and rmsprop.")
+    schedule: Literal["constant", "cosine", "cosine_restarts", "plateau", "one_cycle"] = Field(
+        "cosine", description="Learning-rate schedule within the phase."
+    )
+    warmup_epochs: float = Field(0.0, ge=0, description="Epochs of linear learning-rate warm-up.")
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="Layer-wise learning-rate decay: factor from each stage to the one below it."
+    )
+    patience: int | None = Field(
+        5, ge=1, description="Early stopping: epochs without improvement on validation; null to disable."
+    )
+    batch_size: int = Field(32, ge=1, le=65536, description="Images per step.")
+    solver: Literal["auto", "optimizer", "lbfgs"] = Field(
+        "auto",
+        description="optimizer: gradient steps batch by batch. lbfgs: fit a linear head on all cached views at once, "
+        "with the L2 penalty chosen on validation (epochs is then the number of penalties; optimizer, lr, schedule, "
+        "batch_size and weight_decay are ignored). auto: lbfgs where only a linear head trains.",
+    )
+    mixup: float = Field(0.0, ge=0, le=10, description="Alpha of mixup, applied at the cut; 0 to disable.")
+    label_smoothing: Fraction = Field(0.0, description="Label smoothing.")
+    batchnorm: Literal["frozen", "train"] = Field(
+        "frozen", description="Whether BatchNorm layers above the cut keep their statistics or update them."
+    )
+    inputs: Literal["auto", "cached", "fresh"] = Field(
+        "auto",
+        description="cached: extract the features of all views once and read them from the feature cache. fresh: draw "
+        "new views and run the frozen part in every epoch. auto: cached where something is frozen and it fits.",
+    )
+    augment: Preset | None = Field(None, description="Augmentation preset of this phase; null for that of the recipe.")
+    optional: bool = Field(
+        False,
+        description="Skip if validation is perfect or the previous phase gained less than one standard error.",
+    )

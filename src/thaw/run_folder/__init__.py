@@ -1,0 +1,7 @@
+"""The folder that a run leaves: the only place that knows its file names and what is in each file."""
+
+from thaw.run_folder.evaluation_file import EvaluationFile
+from thaw.run_folder.folder import InspectionFolder, RunFolder
+from thaw.run_folder.plan_file import ActualTimes, PlanFile
+
+__all__ = ["ActualTimes", "EvaluationFile", "InspectionFolder", "PlanFile", "RunFolder"]

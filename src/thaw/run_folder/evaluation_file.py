@@ -1,0 +1,47 @@
+"""evaluation.json: metrics of the finished classifier on validation and test, its calibration and its decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from thaw.classifier.decision import Decision
+from thaw.evaluation.calibration import Calibration
+from thaw.evaluation.evaluate import Evaluation
+from thaw.evaluation.metrics import Estimate
+
+_SPLITS = ("val", "test")
+
+
+@dataclass(frozen=True)
+class EvaluationFile:
+    """The content of evaluation.json; `evaluations` has "val", and "test" where there is a test set."""
+
+    evaluations: Mapping[str, Evaluation]
+    calibration: Calibration
+    decision: Decision
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            **{split: evaluation.to_json() for split, evaluation in self.evaluations.items()},
+            "calibration": asdict(self.calibration),
+            "decision": self.decision.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> EvaluationFile:
+        """What `to_json` gave, or release 0.1; raises `KeyError`, `TypeError` or `ValueError`."""
+        return cls(
+            evaluations={split: Evaluation.from_json(values[split]) for split in _SPLITS if split in values},
+            calibration=_calibration(values["calibration"]),
+            decision=Decision.from_json(values["decision"]),
+        )
+
+
+def _calibration(values: Mapping[str, Any]) -> Calibration:
+    before, after = (
+        {split: Estimate(**error) for split, error in values[name].items()} for name in ("before", "after")
+    )
+    return Calibration(values["temperature"], values["images"], before, after)

@@ -1,0 +1,71 @@
+"""plan.json: what was requested, what was planned and why, and the time predicted and taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from thaw.planning.costs import Forecast
+from thaw.planning.measurements import Choice
+from thaw.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class ActualTimes:
+    """Seconds that a run took.
+
+    seconds: from the first image to the bundle. extraction: of all passes that extracted features; extraction_passes:
+    how many there were over the training images. phases: (index, name, seconds) of each phase. epochs: how many of each
+    phase of the recipe were trained, including earlier parts of a resumed run.
+    """
+
+    seconds: float
+    extraction: float
+    extraction_passes: int
+    phases: tuple[tuple[int, str, float], ...]
+    epochs: tuple[int, ...]
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ActualTimes:
+        """What `asdict` gave, or release 0.1, which called extraction a look."""
+        return cls(
+            seconds=values["seconds"],
+            extraction=values.get("extraction", values.get("look")),
+            extraction_passes=values.get("extraction_passes", values.get("looks")),
+            phases=tuple((index, name, seconds) for index, name, seconds in values["phases"]),
+            epochs=tuple(values["epochs"]),
+        )
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """The content of plan.json; `actual` and `machine` are there once the run has finished."""
+
+    requested: Recipe
+    choices: tuple[Choice, ...]
+    predicted: Forecast
+    actual: ActualTimes | None = None
+    machine: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        values = {
+            "requested": self.requested.model_dump(mode="json"),
+            "choices": [asdict(choice) for choice in self.choices],
+            "predicted": {**asdict(self.predicted), "seconds": self.predicted.seconds},
+        }
+        if self.actual:
+            values |= {"actual": asdict(self.actual), "machine": dict(self.machine)}
+        return values
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> PlanFile:
+        """What `to_json` gave, or release 0.1, which wrote `asked`; raises `KeyError`, `TypeError` or `RecipeError`."""
+        return cls(
+            requested=Recipe.from_values(values["requested"] if "requested" in values else values["asked"]),
+            choices=tuple(Choice(**choice) for choice in values["choices"]),
+            predicted=Forecast.from_json(values["predicted"]),
+            actual=ActualTimes.from_json(values["actual"]) if "actual" in values else None,
+            machine=values.get("machine", {}),
+        )

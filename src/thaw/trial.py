@@ -1,0 +1,241 @@
+"""A trial: one recipe planned on one data set, and trained phase by phase.
+
+`begin` (or `resume`), then `train`; what a run adds to it (evaluation, bundle, report) is in `thaw.run`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from thaw.backbones import build
+from thaw.cache import cache_folder
+from thaw.classifier.classifier import Classifier, outputs_of
+from thaw.classifier.head import Head
+from thaw.data.dataset import Dataset
+from thaw.data.manifest import Manifest
+from thaw.data.prepare import DataPreparation, Prepared
+from thaw.device import choose_device
+from thaw.evaluation.thresholds import check_requirements
+from thaw.features.extract import FeatureCache
+from thaw.planning.backbone_choice import choose_backbone
+from thaw.planning.costs import GIB
+from thaw.planning.plan import Plan, plan_run
+from thaw.planning.resume import check_same_data, check_same_recipe
+from thaw.progress import Reporter
+from thaw.recipe import Recipe, ResolvedRecipe
+from thaw.run_folder import PlanFile, RunFolder
+from thaw.seeds import derive_seed
+from thaw.terminal import run_summary
+from thaw.terminal.epochs import EpochTable
+from thaw.training import checkpoint
+from thaw.training.fit import FitCallbacks, FitSettings, PhaseSources, fit
+from thaw.training.gain import phase_gains
+from thaw.training.history import EpochRecord, best_index
+from thaw.training.loggers import check_loggers, logged_values, open_loggers
+from thaw.training.loss import balanced_weights
+from thaw.training.phases import PhaseReader, phase_inputs
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """A plan, the data that it is for, and a classifier with a new head for them."""
+
+    plan: Plan
+    prepared: Prepared
+    classifier: Classifier
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial that can be trained: where it writes, what was planned, and on what."""
+
+    folder: RunFolder
+    recipe: ResolvedRecipe
+    prepared: Prepared
+    classifier: Classifier
+    inputs: PhaseReader
+
+
+@dataclass
+class Stopwatch:
+    """Seconds of extracting features and of training each phase.
+
+    A phase extracts when it asks for its inputs, and trains from then until the next one asks, or `stop`.
+    """
+
+    extraction: float = 0.0
+    training: dict[int, float] = field(default_factory=dict)
+    _phase: int | None = None
+    _since: float = 0.0
+
+    def timed(self, sources_of: Callable[[int], PhaseSources]) -> Callable[[int], PhaseSources]:
+        """The same function, timed."""
+
+        def timed_sources_of(index: int) -> PhaseSources:
+            self.stop()
+            started = time.perf_counter()
+            sources = sources_of(index)
+            self._phase, self._since = index, time.perf_counter()
+            self.extraction += self._since - started
+            return sources
+
+        return timed_sources_of
+
+    def stop(self) -> None:
+        """The current phase has ended."""
+        if self._phase is not None:
+            self.training[self._phase] = time.perf_counter() - self._since
+        self._phase = None
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """The records of all epochs, and the time that this process took; the classifier holds the best weights."""
+
+    records: tuple[EpochRecord, ...]
+    times: Stopwatch
+
+
+def begin(dataset: Dataset, requested: Recipe, runs: Path, reporter: Reporter) -> Trial:
+    """Plan a new trial, in a new folder under `runs`; raises a `ThawError` for anything a user can fix."""
+    return _begin_in(None, dataset, requested, runs, reporter)
+
+
+def resume(dataset: Dataset, requested: Recipe | None, runs: Path, reporter: Reporter) -> Trial:
+    """The newest unfinished trial under `runs`; raises `ResumeError` where its recipe or data have changed."""
+    folder = RunFolder.latest_unfinished(runs)
+    plan = folder.read_plan()
+    if plan is None:
+        return _begin_in(folder, dataset, requested or Recipe(), runs, reporter)
+    if requested is not None:
+        check_same_recipe(plan.requested, requested)
+    dataset = dataset.as_task(plan.requested.task)
+    manifest, recipe = Manifest.read(folder.manifest), folder.read_recipe()
+    prepared, classifier = prepare(dataset, recipe, manifest, reporter)
+    folder.remove_leftovers()
+    check_same_data(manifest, prepared.manifest)
+    reporter.say(f"resuming {folder.path}")
+    return _trial(folder, recipe, prepared, classifier, reporter)
+
+
+def _begin_in(folder: RunFolder | None, dataset: Dataset, requested: Recipe, runs: Path, reporter: Reporter) -> Trial:
+    """Plan a trial in a folder that has no plan yet, or in a new one."""
+    choose_device(requested.device)
+    check_loggers(requested.loggers)
+    dataset = dataset.as_task(requested.task)
+    check_requirements(requested.decision, dataset.classes)
+    if folder and folder.manifest.is_file():
+        previous: Manifest | None = Manifest.read(folder.manifest)
+    else:
+        previous = _earlier_split(dataset, requested, runs, reporter)
+    planned = plan_trial(dataset, requested, previous, reporter)
+    folder = folder or RunFolder.create(runs)
+    planned.prepared.manifest.write(folder.manifest)
+    folder.write_unreadable(planned.prepared.manifest.errors())
+    folder.write_recipe(planned.plan.recipe)
+    # Last, because a folder that has it can be resumed.
+    folder.write_plan(PlanFile(requested, planned.plan.choices, planned.plan.forecast))
+    return _trial(folder, planned.plan.recipe, planned.prepared, planned.classifier, reporter)
+
+
+def plan_trial(dataset: Dataset, requested: Recipe, previous: Manifest | None, reporter: Reporter) -> PlannedTrial:
+    """Choose the backbone, decode and split the images, plan everything else, and show it."""
+    chosen = choose_backbone(requested, dataset, _preparation(requested, previous, reporter))
+    prepared, classifier = prepare(dataset, chosen.recipe, previous, reporter)
+    plan = plan_run(chosen, prepared, classifier, cache_folder())
+    run_summary.show_plan(plan, reporter)
+    return PlannedTrial(plan, prepared, classifier)
+
+
+def prepare(
+    dataset: Dataset, recipe: Recipe, previous: Manifest | None, reporter: Reporter
+) -> tuple[Prepared, Classifier]:
+    """The images decoded and split, and a classifier with a new head for them."""
+    backbone = build(recipe)
+    prepared = _preparation(recipe, previous, reporter).prepare(dataset, backbone.facts.pixels)
+    manifest = prepared.manifest
+    run_summary.show_data(manifest, prepared.notes, reporter)
+    outputs, seed = outputs_of(manifest.task, manifest.classes), derive_seed(recipe.seed, "head")
+    head = Head(backbone.facts.width, outputs, recipe.head.hidden, recipe.head.dropout, seed=seed)
+    return prepared, Classifier(backbone, head, manifest.classes, manifest.task, recipe.decode)
+
+
+def train(trial: Trial, reporter: Reporter) -> TrainingResult:
+    """Train the phases, skipping those that do not pay, and leave the best weights in the classifier."""
+    recipe, classifier, times = trial.recipe, trial.classifier, Stopwatch()
+    table = EpochTable(recipe.phases, recipe.monitor, reporter)
+    loggers = open_loggers(recipe, trial.folder.path, reporter)
+    if saved := checkpoint.read(trial.folder.checkpoints, "last"):
+        loggers.skip(len(saved.progress.records))
+
+    def on_epoch(records: Sequence[EpochRecord], is_best: bool) -> None:
+        loggers.epochs(records)
+        trial.folder.write_metrics(run_summary.METRICS_HEADER, (run_summary.metrics_row(record) for record in records))
+        table.add(records[-1], is_best)
+
+    settings = FitSettings(
+        seed=recipe.seed,
+        precision=recipe.precision,
+        monitor=recipe.monitor,
+        class_weights=_class_weights(trial),
+        checkpoints=trial.folder.checkpoints,
+        val_images=len(trial.inputs.val.rows),
+        target=recipe.target,
+    )
+    callbacks = FitCallbacks(on_epoch, reporter.say)
+    progress = fit(classifier, recipe.phases, times.timed(trial.inputs.sources_of), settings, callbacks)
+    times.stop()
+    best = best_index(progress.records, recipe.monitor)
+    loggers.finish(logged_values(progress.records[best]) if best is not None else {})
+    reporter.say(run_summary.best_line(progress.records, recipe.monitor))
+    gains = phase_gains(progress.records, recipe.monitor, settings.val_images)
+    run_summary.show_gains(gains, recipe.monitor, reporter)
+    return TrainingResult(progress.records, times)
+
+
+def _trial(
+    folder: RunFolder, recipe: ResolvedRecipe, prepared: Prepared, classifier: Classifier, reporter: Reporter
+) -> Trial:
+    """A trial with its inputs, on its device."""
+    classifier.to(choose_device(recipe.device).device)
+    inputs = PhaseReader(
+        inputs=phase_inputs(recipe),
+        pixels=prepared.pixels,
+        backbone=classifier.backbone,
+        engine=recipe.engine,
+        train=prepared.rows("train"),
+        val=prepared.rows("val"),
+        test=prepared.rows("test"),
+        feature_cache=FeatureCache(cache_folder(), recipe.cache_dtype, int(recipe.cache_gb * GIB)),
+        seed=derive_seed(recipe.seed, "views"),
+        device=classifier.device,
+        bar=reporter.bar,
+    )
+    return Trial(folder, recipe, prepared, classifier, inputs)
+
+
+def _preparation(recipe: Recipe, previous: Manifest | None, reporter: Reporter) -> DataPreparation:
+    return DataPreparation(recipe.decode, recipe.split, previous, cache_folder(), reporter.bar)
+
+
+def _class_weights(trial: Trial) -> Tensor | None:
+    if trial.recipe.class_weights == "none":
+        return None
+    classifier = trial.classifier
+    targets = trial.inputs.train.targets
+    return balanced_weights(targets, len(classifier.classes), classifier.task).to(classifier.device)
+
+
+def _earlier_split(dataset: Dataset, requested: Recipe, runs: Path, reporter: Reporter) -> Manifest | None:
+    """The manifest of the newest run on the same images with the same split settings: its images keep their split."""
+    for earlier in RunFolder.earlier(runs):
+        manifest = Manifest.read(earlier.manifest)
+        if manifest.root == dataset.manifest.root and Recipe.load(earlier.recipe).split == requested.split:
+            reporter.say(f"images that are in {earlier.path} keep their split")
+            return manifest
+    return None

@@ -1,0 +1,49 @@
+import pytest
+
+from thaw.cli.parsing import parsed, parsed_items, parsed_settings
+from thaw.errors import RecipeError
+from thaw.recipe import Recipe
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("phases.1.lr", "1e-5", 1e-5),
+        ("head.hidden", "[256, 64]", [256, 64]),
+        ("phases.0.patience", "null", None),
+        ("backbone", "resnet50", "resnet50"),
+        ("candidates", "starter, resnet50=a.safetensors", {"starter": "published", "resnet50": "a.safetensors"}),
+        ("loggers", "none", []),
+        ("loggers", "mlflow,wandb", ["mlflow", "wandb"]),
+        ("target", "accuracy=0.97", {"accuracy": 0.97}),
+        ("decision.recall", "crack=0.99,pits=0.9", {"crack": 0.99, "pits": 0.9}),
+        ("decision.recall", "{'a=b, c': 0.99}", {"a=b, c": 0.99}),
+        ("decision.costs", "crack>ok=50", {"crack": {"ok": 50.0}}),
+        ("decision.costs", "{'a>b': {ok: 5}}", {"a>b": {"ok": 5}}),
+    ],
+)
+def test_text_becomes_the_value_that_it_means(key: str, text: str, value: object) -> None:
+    assert parsed(key, text) == value
+
+
+def test_a_repeated_option_is_one_mapping() -> None:
+    assert parsed_items("decision.costs", ["crack>ok=50", "crack>pits=5", "ok>crack=2"]) == {
+        "crack": {"ok": 50.0, "pits": 5.0},
+        "ok": {"crack": 2.0},
+    }
+
+
+@pytest.mark.parametrize(
+    ("assignment", "says"),
+    [
+        ("phases.1.lr", "write it as KEY=VALUE"),
+        ("seed={", "seed"),
+        ("target=accuracy", "target"),
+        ("target=accuracy=97", "target.accuracy"),
+        ("decision.recall=scratch", "decision.recall"),
+        ("decision.costs=ok=3", "decision.costs"),
+    ],
+)
+def test_text_that_means_nothing_is_one_sentence(assignment: str, says: str) -> None:
+    with pytest.raises(RecipeError, match=says):
+        Recipe().with_settings(parsed_settings([assignment]))
