@@ -2,8 +2,7 @@
 
     import thaw
 
-    dataset = thaw.Dataset.from_folder("images/")
-    classifier = thaw.finetune(dataset, thaw.Recipe(backbone="resnet50"))
+    classifier = thaw.finetune("images/", thaw.Recipe(backbone="resnet50"))
     predictions = thaw.predict(classifier, ["photo.png"])
     thaw.save(classifier, "model/")
     classifier = thaw.load("model/")
@@ -16,60 +15,66 @@ from typing import TYPE_CHECKING, Any
 
 from thaw.version import __version__ as __version__
 
-_HOMES = {
-    "Classifier": "thaw.classifier.classifier",
-    "Dataset": "thaw.data.dataset",
-    "Inspection": "thaw.inspection.inspect",
-    "Phase": "thaw.recipe",
-    "Prediction": "thaw.prediction.predict",
-    "Recipe": "thaw.recipe",
-    "ThawError": "thaw.errors",
-    "compare": "thaw.pipeline",
-    "cross_validate": "thaw.pipeline",
-    "decide": "thaw.pipeline",
-    "evaluate": "thaw.pipeline",
-    "finetune": "thaw.pipeline",
-    "inspect": "thaw.pipeline",
-    "load": "thaw.pipeline",
-    "plan": "thaw.pipeline",
-    "predict": "thaw.pipeline",
-    "save": "thaw.pipeline",
-}
-
 __all__ = [
     "Classifier",
     "Dataset",
-    "Inspection",
     "Phase",
-    "Prediction",
     "Recipe",
     "ThawError",
     "compare",
     "cross_validate",
     "decide",
     "evaluate",
+    "explain",
+    "export",
     "finetune",
     "inspect",
     "load",
     "plan",
     "predict",
+    "push",
+    "report",
     "save",
 ]
+
+_TYPES = {
+    "Classifier": "thaw.classifier.classifier",
+    "Dataset": "thaw.data.dataset",
+    "Phase": "thaw.recipe",
+    "Recipe": "thaw.recipe",
+    "ThawError": "thaw.errors",
+}
 
 if TYPE_CHECKING:
     from thaw.classifier.classifier import Classifier
     from thaw.data.dataset import Dataset
     from thaw.errors import ThawError
-    from thaw.inspection.inspect import Inspection
-    from thaw.pipeline import compare, cross_validate, decide, evaluate, finetune, inspect, load, plan, predict, save
-    from thaw.prediction.predict import Prediction
+    from thaw.pipeline import (
+        compare,
+        cross_validate,
+        decide,
+        evaluate,
+        explain,
+        export,
+        finetune,
+        inspect,
+        load,
+        plan,
+        predict,
+        push,
+        report,
+        save,
+    )
     from thaw.recipe import Phase, Recipe
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'thaw' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    # A submodule of the same name, such as `thaw.cross_validate`, is no substitute for the function.
+    found = getattr(import_module(_TYPES.get(name, "thaw.pipeline")), name)
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:

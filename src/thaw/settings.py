@@ -17,20 +17,6 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def help_of(
-    section: type[Section], lists: Mapping[str, type[Section]], prefix: str = ""
-) -> Iterator[tuple[str, str, str]]:
-    """Each setting as (dotted key, default, help sentence); `lists` says what the items of a list of sections are."""
-    for name, field in section.model_fields.items():
-        if isinstance(field.default, Section):
-            yield from help_of(type(field.default), lists, f"{prefix}{name}.")
-        elif name in lists:
-            yield from help_of(lists[name], lists, f"{name}.N.")
-        else:
-            default = "(needed)" if field.is_required() else str(field.default)
-            yield f"{prefix}{name}", default, field.description or ""
-
-
 def assign(values: Any, dotted: str, value: Any) -> None:
     """Put a value where a dotted key points, such as `phases.1.lr`; raises `RecipeError` where there is no such key."""
     *parents, last = dotted.split(".")

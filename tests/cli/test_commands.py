@@ -150,7 +150,7 @@ def test_a_file_that_is_there_is_not_overwritten(
     file = tmp_path / "mine.safetensors"
     file.write_bytes(b"mine")
     assert thaw(monkeypatch, "models", "fetch", "starter", "--to", str(file)) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert file.read_bytes() == b"mine"
     assert thaw(monkeypatch, "models", "fetch", "starter", "--to", str(tmp_path / "a.bin")) == 2
     assert thaw(monkeypatch, "models", "fetch", "starter", "--to", str(tmp_path / "no" / "a.safetensors")) == 2
@@ -172,7 +172,7 @@ def test_a_plan_is_a_recipe_that_runs_as_it_was_planned(
     assert Recipe.load(RunFolder(tmp_path / "runs" / "train-1").recipe) == recipe
     capsys.readouterr()
     assert thaw(monkeypatch, "plan", images, "--recipe", asked, "--out", planned) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert Recipe.load(planned) == recipe
 
 
@@ -189,7 +189,7 @@ def test_explain_writes_a_picture_for_each_image_and_says_which_class_it_shows(
     said = capsys.readouterr()
     assert len(list(out.rglob("*.png"))) == len(said.out.splitlines()) == 12
     assert all(": stain, " in line for line in said.out.splitlines())
-    assert f"{broken}: not a JPEG" in said.err and "12 pictures written" in said.err and "1 files without" in said.err
+    assert f"{broken}: not a JPEG" in said.err and "12 written" in said.err and "1 files without" in said.err
 
 
 def test_explain_refuses_a_class_that_is_unknown(

@@ -7,8 +7,8 @@ import pytest
 import thaw
 from thaw.evaluation.test_time_options import try_options
 from thaw.features.engines import REFERENCE
+from thaw.pipeline import compare_prediction_options as offer
 from thaw.pipeline import load
-from thaw.pipeline import try_options as offer
 from thaw.prediction.job import PredictJob, write_predictions
 from thaw.prediction.predictor import Predictor, at_image_size
 from thaw.progress import NullReporter

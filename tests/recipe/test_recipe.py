@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thaw.errors import RecipeError
-from thaw.recipe import Phase, Recipe, settings_help
+from thaw.recipe import Phase, Recipe
 
 
 def test_the_default_is_the_guide_s_two_phases() -> None:
@@ -101,12 +101,6 @@ def test_differences_name_each_setting() -> None:
 def test_a_removed_phase_is_a_difference() -> None:
     single = Recipe(phases=(Phase(name="head", cut="head", epochs=20, lr=1e-3),))
     assert any(line.startswith("phases.1.name: fine-tune -> (absent)") for line in Recipe().differences(single))
-
-
-def test_every_setting_has_a_description() -> None:
-    for key, _, sentence in settings_help():
-        assert len(sentence) > 5, key
-        assert sentence.endswith("."), key
 
 
 def test_phases_that_a_recipe_names_are_not_replaced_by_the_plan() -> None:

@@ -1,7 +1,7 @@
 """The command line: one command is one call.
 
-`training` holds what leads to a classifier, `trust` what tells how good it is, `use` what puts it to work, `various`
-the networks, what is kept between runs, and the demo.
+`training` has the commands that lead to a classifier, `trust` those that judge it, `use` those that use it, and
+`various` the rest: pre-trained networks, the cache, the settings, the demo.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ __all__ = ["app", "main", "training", "trust", "use", "various"]
 
 
 def main() -> None:
-    """Run a command; a mistake that the user can mend is one message and exit code 2, never a traceback."""
+    """Run a command; an error that the user can fix is one message and exit code 2, never a traceback."""
     try:
         app()
     except ThawError as error:
         print(f"thaw: {error}", file=sys.stderr)
         raise SystemExit(USER_ERROR) from None
     except KeyboardInterrupt:
-        print("\nthaw: interrupted; a run that was training goes on with --resume", file=sys.stderr)
+        print("\nthaw: interrupted; re-run with --resume to resume training", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None

@@ -1,4 +1,4 @@
-"""The application that commands join, and what several of them ask for."""
+"""The application that commands are added to, and arguments that several of them share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from thaw.terminal.console import ConsoleReporter
 
 WIDE = 132
-"""Columns that wide tables need; a narrower terminal wraps their lines."""
+"""Columns that wide tables need."""
 
 app = typer.Typer(
     help="Fine-tune a pre-trained CNN on your own labelled images.",
@@ -24,13 +24,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Runs = Annotated[Path, typer.Option("--runs", help="Folder in which the run makes its own.")]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder for runs; each makes its own in it.")]
 Trained = Annotated[Path, typer.Argument(help="A run folder, such as runs/train-1, a bundle, or hub:OWNER/NAME.")]
 Finished = Annotated[Path, typer.Argument(help="A finished run, such as runs/train-1.")]
 
 
 def on_stderr() -> ConsoleReporter:
-    """What a command says beside its output."""
+    """A reporter for what a command says besides its output."""
     from rich.console import Console
 
     from thaw.terminal.console import ConsoleReporter
@@ -39,7 +39,7 @@ def on_stderr() -> ConsoleReporter:
 
 
 def field_of(key: str) -> Any:
-    """The field of the recipe that a dotted key names."""
+    """The field of the recipe at a dotted key."""
     section: type[Section] = Recipe
     *parents, last = key.split(".")
     for parent in parents:

@@ -1,4 +1,4 @@
-"""What leads to a classifier: options of `train`, `inspect` and `plan` are made from the fields of the recipe."""
+"""Commands that lead to a classifier; the options of `train`, `inspect` and `plan` are the fields of the recipe."""
 
 from __future__ import annotations
 
@@ -19,49 +19,41 @@ SHORTCUTS = {
     "image_size": "preprocessing.image_size",
     "strict": "decode.strict",
 }
-"""Nested settings that are asked for so often that they have an option of their own."""
+"""Nested settings with an option of their own."""
 
 
 def train(
     data: Path, recipe: Path | None, settings: list[str], resume: bool, runs: Path, **options: str | bool | None
 ) -> None:
-    """Fine-tune on a folder of labelled images or a table of them: plan, train in phases, evaluate, keep a bundle.
+    """Fine-tune on labelled images: plan, train in phases, calibrate, evaluate, and save the classifier as a bundle.
 
     DATA is a folder with one folder per class (or train/val/test folders with classes inside), a CSV or Parquet
     table with the columns path and label, or a folder with a Hub metadata file.
     """
-    from thaw.data.dataset import Dataset
-    from thaw.pipeline import finetune
+    from thaw import pipeline
 
-    wanted = _recipe_from(recipe, settings, options)
-    asked = None if resume and wanted is None else wanted or Recipe()
-    task = asked.task if asked else "auto"
-    finetune(Dataset.open(data, task), asked, runs, resume)
+    pipeline.finetune(data, _recipe_from(recipe, settings, options), runs, resume)
 
 
 def plan(data: Path, recipe: Path | None, settings: list[str], out: Path, **options: str | bool | None) -> None:
-    """Decide all that `thaw train` would decide, with reasons and a forecast, as a recipe file; train nothing."""
-    from thaw.data.dataset import Dataset
-    from thaw.pipeline import plan as decide
+    """Plan what `thaw train` would do, with reasons and a forecast, and write it as a recipe; train nothing."""
+    from thaw import pipeline
 
-    asked = _recipe_from(recipe, settings, options) or Recipe()
-    decide(Dataset.open(data, asked.task), asked, out)
+    pipeline.plan(data, _recipe_from(recipe, settings, options), out)
 
 
 def inspect_(data: Path, recipe: Path | None, settings: list[str], runs: Path, **options: str | bool | None) -> None:
-    """Look at a data set before training: counts, duplicates, leaks, wrong labels, similarity, what more would bring.
+    """Inspect a data set before training: class counts, near-duplicates, leaks, label errors, shift, learning curve.
 
-    Nothing is trained and no file of yours is changed; a page with pictures and a JSON file are written under RUNS.
+    Nothing is trained and none of your files is changed; a page and a JSON file are written under RUNS.
     """
-    from thaw.data.dataset import Dataset
-    from thaw.pipeline import inspect as look_at
+    from thaw import pipeline
 
-    asked = _recipe_from(recipe, settings, options) or Recipe()
-    look_at(Dataset.open(data, asked.task), asked, runs)
+    pipeline.inspect(data, _recipe_from(recipe, settings, options), runs)
 
 
 def _recipe_from(file: Path | None, settings: list[str], options: dict[str, str | bool | None]) -> Recipe | None:
-    """The recipe that the command line asks for; `None` when it says nothing about it."""
+    """The recipe of the command line; `None` where it gives neither a file nor a setting."""
     changes: dict[str, Any] = {}
     for name, value in options.items():
         if value is not None and value is not False:
@@ -74,13 +66,18 @@ def _recipe_from(file: Path | None, settings: list[str], options: dict[str, str 
 
 
 def _signature(*own: inspect.Parameter, only: Sequence[str] = ()) -> inspect.Signature:
-    """Parameters of a command that takes a recipe: its own, and an option for each plain setting, or for some."""
+    """Parameters of a command that takes a recipe: its own, and an option for each top-level setting, or for some."""
     shared = [
         _parameter("data", Annotated[Path, typer.Argument(help="Folder or table of labelled images.")]),
-        _parameter("recipe", Annotated[Path | None, typer.Option(help="YAML recipe to start from.")], None),
+        _parameter("recipe", Annotated[Path | None, typer.Option(help="Recipe (YAML) to start from.")], None),
         _parameter(
             "settings",
-            Annotated[list[str], typer.Option("--set", help="Any setting, such as phases.1.lr=1e-5; repeatable.")],
+            Annotated[
+                list[str],
+                typer.Option(
+                    "--set", help="Any setting, such as phases.1.lr=1e-5; repeatable. `thaw settings` lists them."
+                ),
+            ],
             [],
         ),
     ]
@@ -97,7 +94,7 @@ def _recipe_options() -> list[inspect.Parameter]:
     for name, key in (names | SHORTCUTS).items():
         field = field_of(key)
         flag = f"--{name.replace('_', '-')}"
-        help_text = f"{field.description} Default: {field.default}."
+        help_text = f"{field.description}{_default(field.default)}"
         if field.annotation is bool:
             options.append(_parameter(name, Annotated[bool, typer.Option(flag, help=help_text)], False))
         else:
@@ -106,23 +103,29 @@ def _recipe_options() -> list[inspect.Parameter]:
     return options
 
 
+def _default(value: Any) -> str:
+    """A default as the end of a help text; nothing for one that is empty."""
+    shown = ", ".join(value) if isinstance(value, tuple) else value
+    return "" if shown in (None, False, "") or shown == {} else f" Default: {shown}."
+
+
 def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def _add(name: str, command: Callable[..., None], signature: inspect.Signature) -> None:
-    """Register a command under a signature that is made of the recipe's fields."""
+    """Register a command with a signature made from the fields of the recipe."""
     command.__signature__ = signature  # type: ignore[attr-defined]
     command.__annotations__ = {name: item.annotation for name, item in signature.parameters.items()}
     app.command(name)(command)
 
 
-_RESUME = typer.Option("--resume", help="Go on with the newest unfinished run.")
-_SEEN_THROUGH = ("backbone", "weights", "image_size", "task", "device", "engine", "seed", "strict")
+_RESUME = typer.Option("--resume", help="Resume the newest unfinished run.")
+_INSPECTION_OPTIONS = ("backbone", "weights", "image_size", "task", "device", "engine", "seed", "strict")
 
 _RUNS = _parameter("runs", Runs, Path("runs"))
-_OUT = typer.Option("--out", help="The recipe to write; it must not exist.")
+_OUT = typer.Option("--out", help="Recipe to write; it must not exist.")
 
 _add("train", train, _signature(_parameter("resume", Annotated[bool, _RESUME], False), _RUNS))
-_add("inspect", inspect_, _signature(_RUNS, only=_SEEN_THROUGH))
+_add("inspect", inspect_, _signature(_RUNS, only=_INSPECTION_OPTIONS))
 _add("plan", plan, _signature(_parameter("out", Annotated[Path, _OUT], Path("recipe.yaml"))))

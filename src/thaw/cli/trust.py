@@ -1,4 +1,4 @@
-"""What tells how good a classifier is, where it fails, and what to make of that."""
+"""Commands that tell how good a classifier is, and what to do about it."""
 
 from __future__ import annotations
 
@@ -25,40 +25,39 @@ def evaluate(
     data: Annotated[Path | None, typer.Argument(help="Folder or table of labelled images.", show_default=False)] = None,
     folds: Annotated[
         int | None,
-        typer.Option(help="Instead of DATA: train again on folds of the run's own data.", show_default=False),
+        typer.Option(help="Instead of DATA: cross-validate on the run's own data, with K folds.", show_default=False),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="With --folds: how often the folds are dealt.")] = 1,
+    seeds: Annotated[int, typer.Option(help="With --folds: number of cross-validation repeats.")] = 1,
     whole: Annotated[
-        bool, typer.Option("--whole", help="With --folds: train the whole recipe, not a head on stored features.")
+        bool, typer.Option("--whole", help="With --folds: train the whole recipe, not a head on cached features.")
     ] = False,
     options: Annotated[
         bool,
-        typer.Option("--options", help="Instead of DATA: what mirror images and larger pictures bring."),
+        typer.Option("--options", help="Instead of DATA: compare test-time augmentation and larger images."),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Write all figures to this JSON file as well.", show_default=False)
+        Path | None, typer.Option(help="Also write the metrics to this JSON file.", show_default=False)
     ] = None,
 ) -> None:
-    """Measure a trained classifier on labelled images, or its recipe by cross-validation, with 95 % intervals."""
+    """Evaluate a classifier on labelled images, or cross-validate its recipe; metrics with 95% confidence intervals."""
     import json
     from dataclasses import asdict
 
     from thaw import atomic, pipeline
-    from thaw.data.dataset import Dataset
     from thaw.terminal.console import ConsoleReporter
     from thaw.terminal.results import show_evaluation
 
     if (data is not None) + (folds is not None) + options != 1:
-        raise RecipeError("evaluate: give either DATA to measure on, --folds K to train again, or --options")
+        raise RecipeError("evaluate: give either DATA to evaluate on, --folds K to cross-validate, or --options")
     if options:
-        found: Any = [asdict(option) for option in pipeline.try_options(trained)]
+        found: Any = [asdict(option) for option in pipeline.compare_prediction_options(trained)]
     elif folds is not None:
         found = asdict(pipeline.cross_validate(trained, folds, seeds, whole))
     else:
         assert data is not None
-        classifier, terminal = pipeline.load(trained), ConsoleReporter()
-        result = pipeline.evaluate(classifier, Dataset.open(data, classifier.task, classifier.classes), terminal)
-        show_evaluation(result, terminal)
+        reporter = ConsoleReporter()
+        result = pipeline.evaluate(trained, data, reporter)
+        show_evaluation(result, reporter)
         found = result.to_json()
     if out:
         atomic.write_text(out, json.dumps(found, indent=2) + "\n")
@@ -68,65 +67,65 @@ def evaluate(
 def decide(
     trained: Finished,
     out: Annotated[Path, typer.Option(help="Bundle to write; it must not exist.")],
-    recall: Annotated[list[str], _requirement("decision.recall", "CLASS=FRACTION")] = [],  # noqa: B006
-    precision: Annotated[list[str], _requirement("decision.precision", "CLASS=FRACTION")] = [],  # noqa: B006
-    costs: Annotated[list[str], _requirement("decision.costs", "TRUE>PREDICTED=COST")] = [],  # noqa: B006
+    recall: Annotated[list[str] | None, _requirement("decision.recall", "CLASS=FRACTION")] = None,
+    precision: Annotated[list[str] | None, _requirement("decision.precision", "CLASS=FRACTION")] = None,
+    costs: Annotated[list[str] | None, _requirement("decision.costs", "TRUE>PREDICTED=COST")] = None,
 ) -> None:
     """Choose other decision thresholds on validation, show what they do on test, and write a new bundle.
 
     Options can be repeated, one class each. Class names that contain = or > are written as YAML: --recall '{a=b: 0.9}'.
     """
-    from thaw.pipeline import decide as choose
+    from thaw import pipeline
 
-    given = {"recall": recall, "precision": precision, "costs": costs}
+    given = {"recall": recall or [], "precision": precision or [], "costs": costs or []}
     settings = {name: parsed_items(f"decision.{name}", texts) for name, texts in given.items()}
     if not any(settings.values()):
         raise RecipeError("decide: name a requirement, such as --recall crack=0.99")
-    choose(trained, Recipe.from_values({"decision": settings}, where="decide").decision, out)
+    pipeline.decide(trained, Recipe.from_values({"decision": settings}, where="decide").decision, out)
 
 
 @app.command()
 def compare(
     first: Finished,
-    second: Annotated[Path, typer.Argument(help="Another one over the same images.")],
+    second: Annotated[Path, typer.Argument(help="Another finished run on the same images.")],
     split: Annotated[str, typer.Option(help="test or val.")] = "test",
 ) -> None:
-    """Say whether one run is better than another, by the images that both were tested on."""
-    from thaw.pipeline import compare as beside
+    """Compare two runs on the images that both were tested on."""
+    from thaw import pipeline
 
-    beside(first, second, split)
+    pipeline.compare(first, second, split)
 
 
 @app.command()
 def explain(
     trained: Trained,
-    photos: Annotated[list[Path], typer.Argument(help="Image files, or folders that are searched for them.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders that are searched for them.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures; nothing in it is overwritten.")],
     class_name: Annotated[
-        str | None, typer.Option("--class", metavar="NAME", help="Show what speaks for this class.", show_default=False)
+        str | None,
+        typer.Option("--class", metavar="NAME", help="Show the evidence for this class.", show_default=False),
     ] = None,
 ) -> None:
-    """Show where in each image the classifier sees what speaks for its class: one picture per file.
+    """Show where in each image the classifier sees evidence for its class: one class activation map per image.
 
-    Without --class that is the most probable class of each image.
+    Without --class, for the predicted class of each image.
     """
     from thaw.evaluation.overlays import write_overlays
     from thaw.pipeline import load
     from thaw.prediction.job import files_at
 
-    classifier = load(trained)
     written = failed = 0
-    for row in write_overlays(classifier, list(files_at(photos)), out, class_name):
+    for row in write_overlays(load(trained), list(files_at(images)), out, class_name):
         written += row.status == "ok"
         failed += row.status == "error"
-        said = f"{row.picture}: {row.label}, {row.probability:.1%}" if row.picture else f"{row.path}: {row.reason}"
-        print(said, file=sys.stdout if row.picture else sys.stderr)
-    print(f"{written} pictures written to {out}, {failed} files without one", file=sys.stderr)
+        line = f"{row.picture}: {row.label}, {row.probability:.1%}" if row.picture else f"{row.path}: {row.reason}"
+        print(line, file=sys.stdout if row.picture else sys.stderr)
+    print(f"{written} written to {out}, {failed} failed", file=sys.stderr)
 
 
 @app.command()
 def report(run: Finished) -> None:
-    """Write the page of a finished run anew: figures, pictures, reasons, in one HTML file that needs no network."""
-    from thaw.pipeline import report as write
+    """Write report.html of a finished run again: one HTML file that needs no network."""
+    from thaw import pipeline
 
-    print(write(run, on_stderr()))
+    print(pipeline.report(run, on_stderr()))

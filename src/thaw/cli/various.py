@@ -106,6 +106,20 @@ def cache_clear(
     print(f"removed {len(gone)} stores, {sum(item.size for item in gone) / 1e9:.2f} GB, from {cache_folder()}")
 
 
+@app.command("settings")
+def list_settings(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[WORD]", help="Show settings with these words.")] = None,
+) -> None:
+    """List the settings of a recipe: key, default, allowed values, description."""
+    from thaw.recipe.reference import find
+
+    found = find(" ".join(words or []))
+    if not found:
+        raise RecipeError(f"settings: none has {' '.join(words or [])!r}; `thaw settings` lists them all")
+    for setting in found:
+        print(f"{setting.key}  (default: {setting.default}; {setting.allowed})\n    {setting.description}")
+
+
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Option(help="Where the images and the run go.")] = Path("thaw-demo"),

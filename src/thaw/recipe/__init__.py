@@ -13,7 +13,6 @@ from thaw.recipe.recipe import (
     Recipe,
     Strategy,
     Task,
-    settings_help,
 )
 from thaw.recipe.resolved import ResolvedPhase, ResolvedRecipe
 from thaw.recipe.sections import (
@@ -46,5 +45,4 @@ __all__ = [
     "SplitSettings",
     "Strategy",
     "Task",
-    "settings_help",
 ]

@@ -6,7 +6,7 @@ a `ResolvedRecipe` has no such value.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -26,7 +26,7 @@ from thaw.recipe.sections import (
     SplitSettings,
 )
 from thaw.recipe.upgrade import upgraded
-from thaw.settings import Section, assign, explain, flatten, help_of
+from thaw.settings import Section, assign, explain, flatten
 
 Task = Literal["multiclass", "binary", "multilabel"]
 Engine = Literal["pytorch-fp32", "pytorch-bf16", "compiled-fp32", "compiled-bf16", "openvino-fp32", "openvino-bf16"]
@@ -198,8 +198,3 @@ class Recipe(Section):
             for key in keys
             if mine.get(key, absent) != theirs.get(key, absent)
         ]
-
-
-def settings_help() -> Iterator[tuple[str, str, str]]:
-    """Each setting as (dotted key, default, help), for the command line and the docs."""
-    yield from help_of(Recipe, _LISTS)

@@ -1,0 +1,35 @@
+"""The public functions: train (`training`), use a classifier (`models`), and judge it (`evaluation`).
+
+A model is a run folder, a bundle folder, `hub:OWNER/NAME` or a `Classifier`; a data set is a folder, a table or a
+`Dataset`. Every function raises a `ThawError`, in one sentence, for anything that a user can fix.
+"""
+
+from thaw.pipeline.evaluation import (
+    compare,
+    compare_prediction_options,
+    cross_validate,
+    decide,
+    evaluate,
+    explain,
+    report,
+)
+from thaw.pipeline.models import export, load, predict, push, save
+from thaw.pipeline.training import finetune, inspect, plan
+
+__all__ = [
+    "compare",
+    "compare_prediction_options",
+    "cross_validate",
+    "decide",
+    "evaluate",
+    "explain",
+    "export",
+    "finetune",
+    "inspect",
+    "load",
+    "plan",
+    "predict",
+    "push",
+    "report",
+    "save",
+]

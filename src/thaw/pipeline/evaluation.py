@@ -1,0 +1,228 @@
+"""How good a classifier is, why it decides as it does, and which decision thresholds to use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from thaw import cross_validation
+from thaw.bundle import bundle_of, golden_of, write_bundle
+from thaw.classifier.classifier import Classifier
+from thaw.data.dataset import Dataset
+from thaw.data.manifest import Manifest
+from thaw.device import keep_freed_memory
+from thaw.errors import DataError, RecipeError
+from thaw.evaluation import test_time_options
+from thaw.evaluation.compare import Comparison
+from thaw.evaluation.compare import compare as compare_records
+from thaw.evaluation.evaluate import Evaluation, evaluate_rows, groups_among
+from thaw.evaluation.folds import Repeats
+from thaw.evaluation.overlays import Overlay, write_overlays
+from thaw.evaluation.records import read_records
+from thaw.evaluation.test_time_options import Option
+from thaw.evaluation.thresholds import check_requirements, choose_decision, threshold_results
+from thaw.pipeline.models import Model, load
+from thaw.prediction.job import files_at
+from thaw.progress import NullReporter, Reporter
+from thaw.recipe import DecisionSettings
+from thaw.report import page
+from thaw.run_folder import RunFolder
+from thaw.terminal import results
+from thaw.terminal.console import ConsoleReporter
+
+
+def evaluate(model: Model, data: str | Path | Dataset, reporter: Reporter | None = None) -> Evaluation:
+    """Evaluate a classifier on labelled images.
+
+    Args:
+        model: A run, a bundle or a classifier.
+        data: Labelled images: a folder, a table, or a `Dataset`; each class must be one of the classifier's.
+        reporter: Shows progress; silent by default.
+
+    Returns:
+        Metrics with 95 % confidence intervals, overall and per class.
+
+    Raises:
+        DataError: If the images or labels cannot be used, or the classifier does not know a class.
+
+    Example:
+        >>> thaw.evaluate("runs/train-1", "images").images
+        36
+    """
+    keep_freed_memory()
+    classifier = load(model)
+    dataset = data if isinstance(data, Dataset) else Dataset.open(data, classifier.task, classifier.classes)
+    with closing(reporter or NullReporter()) as shown:
+        return evaluate_rows(classifier, dataset.manifest, np.arange(len(dataset)), shown.bar("evaluate"))
+
+
+def cross_validate(
+    run: str | Path, folds: int = 5, seeds: int = 1, whole: bool = False, reporter: Reporter | None = None
+) -> Repeats:
+    """Cross-validate a run: metrics over all its images, each predicted by a classifier trained without it.
+
+    Args:
+        run: A finished run.
+        folds: Number of folds, at least 2.
+        seeds: Number of repeats, each with other folds.
+        whole: Train the whole recipe on each fold, instead of a linear head on cached features, which takes seconds.
+        reporter: Shows the result; the console by default.
+
+    Returns:
+        Metrics of each repeat.
+
+    Raises:
+        DataError: If there are too few images for the folds.
+
+    Example:
+        >>> thaw.cross_validate("runs/train-1", folds=3, reporter=quiet).images
+        36
+    """
+    keep_freed_memory()
+    with closing(reporter or ConsoleReporter()) as shown:
+        found = cross_validation.cross_validate(RunFolder.at(Path(run)), folds, seeds, whole, shown)
+        results.show_repeats(found, shown)
+        return found
+
+
+def compare(first: str | Path, second: str | Path, split: str = "test", reporter: Reporter | None = None) -> Comparison:
+    """Compare two runs on the images that both were tested on.
+
+    Args:
+        first: A finished run.
+        second: Another one on the same images.
+        split: "test" or "val".
+        reporter: Shows the comparison; the console by default.
+
+    Returns:
+        The difference of each metric, second minus first, with its 95 % confidence interval.
+
+    Raises:
+        DataError: If the runs share no image, or disagree on labels.
+
+    Example:
+        >>> thaw.compare("runs/train-1", "runs/train-1", reporter=quiet).only_first
+        0
+    """
+    folders = [RunFolder.at(Path(path)) for path in (first, second)]
+    found = compare_records(*(read_records(folder.predictions, split) for folder in folders))
+    results.show_comparison(folders[0].path, folders[1].path, found, reporter or ConsoleReporter())
+    return found
+
+
+def decide(
+    run: str | Path, settings: DecisionSettings, out: str | Path, reporter: Reporter | None = None
+) -> Classifier:
+    """Choose other decision thresholds or costs for a trained classifier; nothing is trained.
+
+    Args:
+        run: A finished run, on whose validation predictions the thresholds are chosen.
+        settings: Target recall or precision by class, or misclassification costs.
+        out: The bundle to write; it must not exist.
+        reporter: Shows what the thresholds do on validation and test; the console by default.
+
+    Returns:
+        The classifier with the new decision.
+
+    Raises:
+        RecipeError: If a class does not exist, or validation cannot meet a requirement.
+        BundleError: If `out` exists already.
+
+    Example:
+        >>> recipe = thaw.Recipe(decision={"recall": {"scratch": 0.9}})
+        >>> thaw.decide("runs/train-1", recipe.decision, "model-90", reporter=quiet).decision.reason
+        'recall of scratch at least 0.9'
+    """
+    shown, folder = reporter or ConsoleReporter(), RunFolder.at(Path(run))
+    classifier = load(folder.path)
+    check_requirements(settings, classifier.classes)
+    chosen = choose_decision(settings, classifier.classes, read_records(folder.predictions, "val").scored)
+    if chosen.unmet:
+        raise RecipeError("; ".join(chosen.unmet))
+    classifier.decision = chosen.decision
+    for split in ("val", "test"):
+        scored = read_records(folder.predictions, split).scored
+        results.show_threshold_results(split, threshold_results(chosen.decision, classifier.classes, scored), shown)
+    card = (folder.model / "MODEL_CARD.md").read_text(encoding="utf-8")
+    write_bundle(classifier, Path(out), golden_of(folder.model), f"{card}\nDecision: {chosen.decision.reason}.\n")
+    shown.say(f"bundle {out}: {chosen.decision.reason}")
+    return classifier
+
+
+def explain(
+    model: Model, images: Sequence[str | Path], out: str | Path, class_name: str | None = None
+) -> list[Overlay]:
+    """Show where in each image a classifier sees evidence for a class, as a class activation map over the image.
+
+    Args:
+        model: A run, a bundle or a classifier.
+        images: Image files, or folders that are searched for them.
+        out: The folder for the pictures; nothing in it is overwritten.
+        class_name: The class to explain; the predicted one by default.
+
+    Returns:
+        One row per image: its class, the probability, and where the picture is; or the reason why there is none.
+
+    Raises:
+        DataError: If there is no such file, or the classifier does not know the class.
+
+    Example:
+        >>> (row,) = thaw.explain("runs/train-1", ["images/ok/000.png"], "why", class_name="scratch")
+        >>> row.label, row.picture.name
+        ('scratch', '000.png')
+    """
+    return list(write_overlays(load(model), list(files_at([Path(path) for path in images])), Path(out), class_name))
+
+
+def report(run: str | Path, reporter: Reporter | None = None) -> Path:
+    """Write report.html of a finished run again.
+
+    Args:
+        run: A finished run.
+        reporter: Shows progress; silent by default.
+
+    Returns:
+        Where the report is.
+
+    Raises:
+        DataError: If it is not a finished run.
+
+    Example:
+        >>> thaw.report("runs/train-1").name
+        'report.html'
+    """
+    folder = RunFolder(Path(run))
+    with closing(reporter or NullReporter()) as shown:
+        if bundle_of(folder.path) != folder.model:
+            raise DataError(f"{run}: is a bundle; a report is made from the run that left it, such as runs/train-1")
+        folder.remove_leftovers()
+        return page.write_page(folder, load(folder.path), shown)
+
+
+def compare_prediction_options(run: str | Path, reporter: Reporter | None = None) -> tuple[Option, ...]:
+    """What test-time augmentation and larger images do on a run's validation images, and what they cost.
+
+    Args:
+        run: A finished run.
+        reporter: Shows the comparison; the console by default.
+
+    Returns:
+        One row per option.
+
+    Raises:
+        DataError: If it is not a finished run.
+    """
+    keep_freed_memory()
+    folder = RunFolder.at(Path(run))
+    with closing(reporter or ConsoleReporter()) as shown:
+        classifier, manifest = load(folder.path), Manifest.read(folder.manifest)
+        rows = manifest.indices("val")
+        files, targets = [manifest.file(int(row)) for row in rows], manifest.targets()[rows]
+        engine, groups = folder.read_recipe().engine, groups_among(manifest, rows)
+        bar = shown.bar("compare prediction options")
+        found = test_time_options.try_options(classifier, files, targets, groups, engine, bar)
+        results.show_options(found, len(rows), shown)
+        return found

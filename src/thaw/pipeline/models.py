@@ -1,0 +1,147 @@
+"""A trained model: loaded, saved, run on images, exported, shared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from thaw import hub
+from thaw.bundle import bundle_of, certify, read_bundle, write_bundle
+from thaw.classifier.classifier import Classifier
+from thaw.device import keep_freed_memory
+from thaw.export.export import Exported, export_bundle, export_int8
+from thaw.prediction.predict import Prediction, predict_files
+from thaw.report import model_card
+
+Model = str | Path | Classifier
+
+
+def load(model: Model) -> Classifier:
+    """Load a trained classifier.
+
+    Args:
+        model: A finished run, a bundle, or `hub:OWNER/NAME`; a classifier is returned as it is.
+
+    Returns:
+        The classifier, in eval mode on the CPU.
+
+    Raises:
+        DataError: If there is no run or bundle at that path.
+        BundleError: If the bundle is incomplete or was modified.
+
+    Example:
+        >>> thaw.load("runs/train-1").classes
+        ('ok', 'scratch', 'stain')
+    """
+    if isinstance(model, Classifier):
+        return model
+    keep_freed_memory()
+    return read_bundle(bundle_of(Path(model)))
+
+
+def save(model: Model, folder: str | Path) -> None:
+    """Save a classifier as a bundle, which `load` reads back.
+
+    Args:
+        model: A run, a bundle or a classifier.
+        folder: The folder to write; it must not exist.
+
+    Raises:
+        BundleError: If the folder exists already.
+
+    Example:
+        >>> thaw.save("runs/train-1", "steel-model")
+        >>> thaw.load("steel-model").task
+        'multiclass'
+    """
+    write_bundle(load(model), Path(folder))
+
+
+def predict(model: Model, images: Iterable[str | Path], batch_size: int = 32) -> list[Prediction]:
+    """Classify image files.
+
+    Args:
+        model: A run, a bundle or a classifier.
+        images: Image files.
+        batch_size: Images per forward pass.
+
+    Returns:
+        One prediction per file, in order. A file that cannot be read has status "error" and the reason.
+
+    Raises:
+        DataError: If there is no run or bundle at that path.
+
+    Example:
+        >>> (prediction,) = thaw.predict("runs/train-1", ["images/ok/000.png"])
+        >>> prediction.status, len(prediction.probabilities)
+        ('ok', 3)
+    """
+    return list(predict_files(load(model), [Path(path) for path in images], batch_size))
+
+
+def export(
+    model: Model, to: str, out: str | Path, int8_images: str | Path | None = None, max_drop: float = 0.5
+) -> Exported:
+    """Export a classifier for another engine, and certify that it gives the same probabilities.
+
+    Args:
+        model: A run, a bundle or a classifier.
+        to: onnx, openvino, torch or triton.
+        out: The file (onnx, torch) or folder (openvino, triton) to write; it must not exist.
+        int8_images: Labelled images to quantize to 8-bit integers with, at least 30; `None` exports in float32.
+        max_drop: Accuracy that quantization may cost, in percentage points.
+
+    Returns:
+        Where the export is, how large, and its certificate.
+
+    Raises:
+        ExportError: If the place is taken, a package is missing, or the probabilities differ; nothing is left then.
+
+    Example:
+        >>> thaw.export("runs/train-1", "torch", "steel.pt2").certificate.gap < 0.001
+        True
+    """
+    with _bundle_folder(model) as bundle:
+        if int8_images is None:
+            return export_bundle(bundle, to, Path(out))
+        return export_int8(bundle, to, Path(out), Path(int8_images), max_drop)
+
+
+def push(model: Model, name: str, private: bool = True) -> str:
+    """Upload a bundle to a model hub, after checking it on its golden images.
+
+    Args:
+        model: A run, a bundle or a classifier.
+        name: `OWNER/NAME`; `hub:OWNER/NAME` then names the bundle wherever a model is expected.
+        private: Whether a repository that does not exist yet is created as a private one.
+
+    Returns:
+        The address of the repository.
+
+    Raises:
+        BundleError: If the hub cannot be reached or refuses it.
+
+    Example:
+        >>> thaw.push("runs/train-1", "acme/steel")  # doctest: +SKIP
+        'https://huggingface.co/acme/steel'
+    """
+    with _bundle_folder(model) as folder:
+        classifier = read_bundle(folder)
+        certify(classifier, folder)
+        card = folder / "MODEL_CARD.md"
+        text = card.read_text(encoding="utf-8") if card.is_file() else ""
+        return hub.push(folder, name, model_card.for_hub(classifier, text, name), private)
+
+
+@contextmanager
+def _bundle_folder(model: Model) -> Iterator[Path]:
+    """The bundle of a model; a classifier is saved for as long as the block runs."""
+    if not isinstance(model, Classifier):
+        yield bundle_of(Path(model))
+        return
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "model"
+        write_bundle(model, folder)
+        yield folder

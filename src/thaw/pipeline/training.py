@@ -1,0 +1,147 @@
+"""From labelled images to a classifier: inspect the data, plan, fine-tune."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+from thaw import atomic
+from thaw.backbones import build
+from thaw.cache import cache_folder
+from thaw.classifier.classifier import Classifier
+from thaw.data.dataset import Dataset
+from thaw.data.pixel_store import PixelStore
+from thaw.device import keep_freed_memory, worker_count
+from thaw.errors import RecipeError
+from thaw.inspection import page
+from thaw.inspection.inspect import Inspection, inspect_images
+from thaw.planning.plan import Plan
+from thaw.progress import Reporter
+from thaw.recipe import Recipe
+from thaw.run import run
+from thaw.run_folder import InspectionFolder
+from thaw.terminal import run_summary
+from thaw.terminal.console import ConsoleReporter
+from thaw.trial import plan_trial
+
+Data = str | Path | Dataset
+
+
+def finetune(
+    data: Data,
+    recipe: Recipe | None = None,
+    runs: str | Path = "runs",
+    resume: bool = False,
+    reporter: Reporter | None = None,
+) -> Classifier:
+    """Fine-tune a pre-trained network: plan, train phase by phase, keep the best epoch, calibrate, evaluate.
+
+    Args:
+        data: Labelled images: a folder, a table, or a `Dataset`.
+        recipe: The settings; what it leaves at "auto" is planned from measurements.
+        runs: The folder in which the run makes its own, `train-N`, with the bundle in `train-N/model`.
+        resume: Resume the newest unfinished run under `runs`; without a `recipe`, with the one it began with.
+        reporter: Shows progress; the console by default.
+
+    Returns:
+        The classifier with its best weights, calibrated, in eval mode.
+
+    Raises:
+        DataError: If the images or labels cannot be used.
+        RecipeError: If a setting is wrong.
+        ResumeError: If the data or the recipe has changed since the run began.
+
+    Example:
+        >>> recipe = thaw.Recipe.load("recipe.yaml")
+        >>> classifier = thaw.finetune("images", recipe, runs="runs", reporter=quiet)
+        >>> classifier.classes
+        ('ok', 'scratch', 'stain')
+    """
+    keep_freed_memory()
+    task = recipe.task if recipe else "auto"
+    with closing(reporter or ConsoleReporter()) as shown:
+        return run(_opened(data, task), recipe, Path(runs), shown, resume).classifier
+
+
+def plan(
+    data: Data, recipe: Recipe | None = None, out: str | Path = "recipe.yaml", reporter: Reporter | None = None
+) -> Plan:
+    """Plan what `finetune` would do: every setting with its reason, and the time it will take; train nothing.
+
+    Args:
+        data: Labelled images: a folder, a table, or a `Dataset`.
+        recipe: The settings to start from.
+        out: The recipe file to write, with every setting resolved; it must not exist.
+        reporter: Shows the plan; the console by default.
+
+    Returns:
+        The resolved recipe, the reason for each choice, and the forecast.
+
+    Raises:
+        RecipeError: If `out` exists already or a setting is wrong.
+        DataError: If the images or labels cannot be used.
+
+    Example:
+        >>> found = thaw.plan("images", thaw.Recipe.load("recipe.yaml"), out="planned.yaml", reporter=quiet)
+        >>> found.recipe.task, found.forecast.seconds > 0
+        ('multiclass', True)
+    """
+    keep_freed_memory()
+    requested, file = recipe or Recipe(), Path(out)
+    if file.exists():
+        raise RecipeError(f"{file}: exists already; remove it or name another file with --out")
+    if not file.parent.is_dir():
+        raise RecipeError(f"{file}: there is no folder {file.parent}")
+    with closing(reporter or ConsoleReporter()) as shown:
+        dataset = _opened(data, requested.task).as_task(requested.task)
+        planned = plan_trial(dataset, requested, None, shown).plan
+        atomic.write_text(file, planned.recipe.to_yaml())
+        shown.say(f"recipe {file}: edit it, and run it with `thaw train DATA --recipe {file}`")
+        return planned
+
+
+def inspect(
+    data: Data, recipe: Recipe | None = None, runs: str | Path = "runs", reporter: Reporter | None = None
+) -> Inspection:
+    """Inspect labelled images before training: duplicates, leaks, label errors, outliers, shift, learning curve.
+
+    Args:
+        data: Labelled images: a folder, a table, or a `Dataset`.
+        recipe: Its backbone, weights, image size, device and engine are used.
+        runs: The folder in which the inspection makes its own, `inspect-N`, with a page and a JSON file.
+        reporter: Shows the findings; the console by default.
+
+    Returns:
+        Everything that was found.
+
+    Raises:
+        DataError: If the images or labels cannot be used.
+
+    Example:
+        >>> found = thaw.inspect("images", thaw.Recipe.load("recipe.yaml"), runs="runs", reporter=quiet)
+        >>> found.counts()["scratch"]
+        {'all': 12}
+    """
+    keep_freed_memory()
+    requested = recipe or Recipe()
+    with closing(reporter or ConsoleReporter()) as shown:
+        dataset = _opened(data, requested.task).as_task(requested.task)
+        backbone, cache = build(requested), cache_folder()
+        pixels = PixelStore.open_or_build(
+            dataset.manifest,
+            backbone.facts.pixels,
+            requested.decode,
+            cache,
+            worker_count(),
+            shown.bar("decode images"),
+        )
+        found = inspect_images(requested, pixels.describe(dataset.manifest), pixels, backbone, cache, shown.bar)
+        folder = InspectionFolder.create(Path(runs))
+        folder.write(page.write_page(found, pixels), page.to_json(found))
+        run_summary.show_inspection(found, folder, shown)
+        return found
+
+
+def _opened(data: Data, task: str) -> Dataset:
+    """A data set as it is, or opened."""
+    return data if isinstance(data, Dataset) else Dataset.open(data, task)  # type: ignore[arg-type]
