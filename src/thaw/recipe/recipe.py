@@ -157,10 +157,10 @@ class Recipe(Section):
         return phase.cut == "head" and not self.head.hidden and phase.mixup == 0
 
     @classmethod
-    def load(cls, file: Path) -> Self:
+    def load(cls, file: str | Path) -> Self:
         """Read a recipe from YAML; raises `RecipeError` that names the file and the key."""
         try:
-            values = yaml.safe_load(file.read_text(encoding="utf-8"))
+            values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise RecipeError(f"{file}: cannot be read as a YAML recipe: {error}") from error
         if values is not None and not isinstance(values, dict):

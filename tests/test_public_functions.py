@@ -1,0 +1,51 @@
+"""Every public function says what it takes, gives and raises, and its example runs."""
+
+import doctest
+import inspect
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+import thaw
+from thaw.progress import NullReporter
+from thaw.recipe import Recipe
+from thaw.run_folder import RunFolder
+
+FUNCTIONS = [name for name in thaw.__all__ if inspect.isfunction(getattr(thaw, name))]
+
+
+@pytest.fixture
+def workplace(
+    images: Path, quick: Recipe, trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A folder with images, a recipe and a finished run, as the examples expect it."""
+    (tmp_path / "images").symlink_to(images)
+    (tmp_path / "recipe.yaml").write_text(quick.to_yaml())
+    shutil.copytree(trained.path, tmp_path / "runs" / "train-1")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_example_of_a_public_function_runs(name: str, workplace: Path) -> None:
+    names = {"thaw": thaw, "quiet": NullReporter()}
+    (test,) = doctest.DocTestFinder(recurse=False).find(getattr(thaw, name), name, globs=names)
+    assert test.examples, f"thaw.{name} has no example"
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    said: list[str] = []
+    runner.run(test, out=said.append)
+    assert not runner.failures, "".join(said)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_public_function_documents_its_arguments_result_and_errors(name: str) -> None:
+    function = getattr(thaw, name)
+    text = inspect.getdoc(function) or ""
+    assert "Raises:" in text
+    if inspect.signature(function).return_annotation not in (None, "None"):
+        assert "Returns:" in text
+    arguments = text.partition("Args:")[2].partition("Raises:")[0]
+    documented = re.findall(r"^    (\w+):", arguments, flags=re.MULTILINE)
+    assert documented[: len(inspect.signature(function).parameters)] == list(inspect.signature(function).parameters)
