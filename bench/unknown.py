@@ -1,10 +1,10 @@
-"""What becomes of images of a class that training never saw: how many go to a person.
+"""How many images of a class that training never saw are flagged for review.
 
     python -m bench.unknown IMAGES --weights mobilenetv2_100.safetensors --work FOLDER
 
-For each class of a folder of class folders: train on the others, then predict its images, and those of the test split
-of the others. Prints the share that is called unlike training, the share that is unsure (not one candidate), and
-either of them, on both; then the means.
+For each class of a folder of class folders: train on the other classes, then predict the test images of these and all
+images of the class that was excluded. Prints the fractions flagged as out-of-distribution, as ambiguous, and as either,
+on both sets; then the means over the classes.
 """
 
 from __future__ import annotations
@@ -18,26 +18,27 @@ from pathlib import Path
 import thaw
 from thaw.data.layouts import images_under
 from thaw.data.manifest import Manifest
+from thaw.formats import percent
 from thaw.progress import NullReporter
 from thaw.run_folder import RunFolder
 
 
-def fractions(predictions: list[thaw.Prediction]) -> tuple[float, float, float]:
-    """Unlike, unsure, and either."""
-    read = [item for item in predictions if item.status == "ok"]
+def flagged_fractions(predictions: list[thaw.Prediction]) -> tuple[float, float, float]:
+    """Fractions flagged as out-of-distribution, as ambiguous, and as either."""
+    readable = [item for item in predictions if item.status == "ok"]
     return (
-        statistics.mean(item.out_of_distribution for item in read),
-        statistics.mean(item.ambiguous for item in read),
-        statistics.mean(bool(item.review) for item in read),
+        statistics.mean(item.out_of_distribution for item in readable),
+        statistics.mean(item.ambiguous for item in readable),
+        statistics.mean(bool(item.review) for item in readable),
     )
 
 
-def without(images: Path, left_out: str, table: Path) -> None:
+def write_table_without(images: Path, excluded: str, table: Path) -> None:
     """Write the table of all other classes."""
     with table.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["path", "label"])
-        for folder in sorted(path for path in images.iterdir() if path.is_dir() and path.name != left_out):
+        for folder in sorted(path for path in images.iterdir() if path.is_dir() and path.name != excluded):
             writer.writerows([file.resolve(), folder.name] for file in images_under(folder))
 
 
@@ -47,22 +48,23 @@ def main() -> None:
     parser.add_argument("--weights", default="published")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--strategy", default="head")
-    asked = parser.parse_args()
-    asked.work.mkdir(parents=True, exist_ok=True)
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
     rows = []
-    for name in sorted(path.name for path in asked.images.iterdir() if path.is_dir()):
-        table, runs = asked.work / f"without-{name}.csv", asked.work / f"runs-{name}"
-        without(asked.images, name, table)
+    for name in sorted(path.name for path in arguments.images.iterdir() if path.is_dir()):
+        table, runs = arguments.work / f"without-{name}.csv", arguments.work / f"runs-{name}"
+        write_table_without(arguments.images, name, table)
         shutil.rmtree(runs, ignore_errors=True)
-        recipe = thaw.Recipe(weights=asked.weights, strategy=asked.strategy)
+        recipe = thaw.Recipe(weights=arguments.weights, strategy=arguments.strategy)
         classifier = thaw.finetune(thaw.Dataset.open(table), recipe, runs, reporter=NullReporter())
         manifest = Manifest.read(RunFolder(runs / "train-1").manifest)
-        known = fractions(thaw.predict(classifier, [manifest.file(int(row)) for row in manifest.indices("test")]))
-        strange = fractions(thaw.predict(classifier, list(images_under(asked.images / name))))
-        rows.append((*known, *strange))
-        figures = "  ".join(f"{value:.1%}" for value in rows[-1])
-        print(f"{name}: known unlike, unsure, either; never seen unlike, unsure, either: {figures}", flush=True)
-    print("mean: " + "  ".join(f"{statistics.mean(column):.1%}" for column in zip(*rows, strict=True)))
+        test_images = [manifest.file(int(row)) for row in manifest.indices("test")]
+        known = flagged_fractions(thaw.predict(classifier, test_images))
+        unknown = flagged_fractions(thaw.predict(classifier, list(images_under(arguments.images / name))))
+        rows.append((*known, *unknown))
+        fractions = "  ".join(map(percent, rows[-1]))
+        print(f"{name}: out-of-distribution, ambiguous, either, on known then unknown classes: {fractions}", flush=True)
+    print("mean: " + "  ".join(percent(statistics.mean(column)) for column in zip(*rows, strict=True)))
 
 
 if __name__ == "__main__":

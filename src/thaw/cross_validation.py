@@ -13,7 +13,7 @@ from thaw.data.manifest import Manifest
 from thaw.data.prepare import DataPreparation, Prepared
 from thaw.device import choose_device
 from thaw.errors import DataError
-from thaw.evaluation.folds import Fit, Repeats, repeat
+from thaw.evaluation.folds import CrossValidation, Fit, FoldedData, repeated_cross_validation
 from thaw.evaluation.records import read_records
 from thaw.features.engines import FrozenPart
 from thaw.features.pooled import pooled_features
@@ -27,7 +27,7 @@ HEADS = "a linear head on the frozen network, from cached features"
 WHOLE = "the whole recipe"
 
 
-def cross_validate(folder: RunFolder, folds: int, seeds: int, whole: bool, reporter: Reporter) -> Repeats:
+def cross_validate(folder: RunFolder, folds: int, seeds: int, whole: bool, reporter: Reporter) -> CrossValidation:
     """Metrics over all images of a run's data, each predicted by a classifier that was trained without it.
 
     Args:
@@ -59,7 +59,8 @@ def cross_validate(folder: RunFolder, folds: int, seeds: int, whole: bool, repor
         bar = reporter.bar("extract features")
         fit = _head(pooled_features(prepared.pixels, rows, frozen, recipe.seed, cache_folder(), bar), prepared, rows)
     how, bar = (WHOLE if whole else HEADS), reporter.bar("train and test")
-    return repeat(how, fit, prepared.manifest, rows, prepared.duplicates, folds, seeds, bar)
+    data = FoldedData(prepared.manifest, rows, prepared.duplicates, folds)
+    return repeated_cross_validation(how, fit, data, seeds, bar)
 
 
 def _head(values: np.ndarray, prepared: Prepared, rows: np.ndarray) -> Fit:

@@ -14,7 +14,7 @@ from thaw.classifier.outputs import LabelledOutputs
 from thaw.classifier.review import MAX_TRAIN_FEATURES
 from thaw.data.dataset import Dataset
 from thaw.device import describe_machine
-from thaw.evaluation.evaluate import LARGEST_GAP, gap_to_files, groups_among
+from thaw.evaluation.evaluate import LARGEST_GAP, bootstrap_groups, gap_to_files
 from thaw.evaluation.finalize import SplitOutputs, finalize, outputs_of_rows
 from thaw.evaluation.records import write_records
 from thaw.progress import Reporter
@@ -58,7 +58,7 @@ def finish(trial: Trial, result: TrainingResult, started: float, reporter: Repor
     finalized = finalize(classifier, outputs, recipe.decision, recipe.seed)
     for line in finalized.unmet:
         reporter.say(line)
-    write_records(classifier, manifest, finalized.sets, folder.predictions)
+    write_records(classifier, manifest, finalized.outputs, folder.predictions)
     if not folder.model.exists():
         card = model_card.write(classifier, recipe, manifest, finalized.evaluations)
         write_bundle(classifier, folder.model, golden.files, card)
@@ -89,7 +89,7 @@ def _outputs(trial: Trial, trained: set[str], golden: GoldenImages, reporter: Re
     prepared, classifier = trial.prepared, trial.classifier
     manifest = prepared.manifest
     splits = [split for split in ("val", "test") if len(manifest.indices(split))]
-    groups = {split: groups_among(manifest, manifest.indices(split), prepared.duplicates) for split in splits}
+    groups = {split: bootstrap_groups(manifest, manifest.indices(split), prepared.duplicates) for split in splits}
 
     def from_pixels(split: str, rows: np.ndarray) -> LabelledOutputs:
         return outputs_of_rows(classifier, manifest, prepared.pixels, rows, reporter.bar(f"evaluate {split}"))

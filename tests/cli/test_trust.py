@@ -30,7 +30,7 @@ def test_compare_says_who_is_better(
     trained: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert thaw(monkeypatch, "compare", trained.path, trained.path) == 0
-    assert "no difference in accuracy" in capsys.readouterr().out
+    assert "No significant difference" in capsys.readouterr().out
 
 
 def test_decide_writes_a_bundle_with_the_threshold_and_says_what_it_does(
@@ -39,7 +39,7 @@ def test_decide_writes_a_bundle_with_the_threshold_and_says_what_it_does(
     out = tmp_path / "model-99"
     assert thaw(monkeypatch, "decide", trained.path, "--recall", "scratch=0.99", "--out", out) == 0
     said = capsys.readouterr().out
-    assert "val: from" in said and "test: from" in said and "false alarms" in said
+    assert "val: scratch if p >= " in said and "test: scratch if p >= " in said and "false-positive rate" in said
     decision = read_bundle(out).decision
     assert decision.thresholds[0][0] == 1 and "recall of scratch" in decision.reason
     assert thaw(monkeypatch, "decide", trained.path, "--recall", "scratch=0.9", "--out", out) == 2

@@ -5,14 +5,14 @@ from hypothesis import strategies as st
 
 from thaw.classifier.decision import Decision
 from thaw.evaluation.calibration import apply_temperature, fit_temperature, reliability
-from thaw.evaluation.metrics import Scored
+from thaw.metrics import Scored
 from thaw.recipe import Task
 
 TASKS: list[Task] = ["multiclass", "binary", "multilabel"]
 
 
-def honest(task: Task, seed: int = 0, count: int = 3000) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities, and a truth drawn from them."""
+def calibrated(task: Task, seed: int = 0, count: int = 3000) -> tuple[np.ndarray, np.ndarray]:
+    """Calibrated probabilities, and true labels drawn from them."""
     rng = np.random.default_rng(seed)
     if task == "multilabel":
         probabilities = rng.uniform(0.02, 0.98, (count, 3))
@@ -25,8 +25,8 @@ def honest(task: Task, seed: int = 0, count: int = 3000) -> tuple[np.ndarray, np
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
-def test_the_temperature_that_was_put_in_is_found(task: Task, temperature: float) -> None:
-    probabilities, truth = honest(task)
+def test_a_known_temperature_is_recovered(task: Task, temperature: float) -> None:
+    probabilities, truth = calibrated(task)
     assert fit_temperature(apply_temperature(probabilities, 1 / temperature, task), truth, task) == pytest.approx(
         temperature, rel=0.1
     )
@@ -34,8 +34,8 @@ def test_the_temperature_that_was_put_in_is_found(task: Task, temperature: float
 
 @settings(max_examples=30)
 @given(st.integers(0, 500), st.sampled_from(TASKS), st.floats(0.3, 10))
-def test_cooling_keeps_every_order_and_is_undone_by_its_inverse(seed: int, task: Task, temperature: float) -> None:
-    probabilities, _ = honest(task, seed, 20)
+def test_a_temperature_keeps_rankings_and_is_undone_by_its_inverse(seed: int, task: Task, temperature: float) -> None:
+    probabilities, _ = calibrated(task, seed, 20)
     scaled = apply_temperature(probabilities, temperature, task)
     assert (scaled.argsort(axis=1) == probabilities.argsort(axis=1)).all()
     assert np.allclose(apply_temperature(scaled, 1 / temperature, task), probabilities, atol=1e-3)
@@ -43,16 +43,16 @@ def test_cooling_keeps_every_order_and_is_undone_by_its_inverse(seed: int, task:
         assert np.allclose(scaled.sum(axis=1), 1.0)
 
 
-def test_a_few_images_that_are_all_right_do_not_ask_for_certainty() -> None:
+def test_a_few_correct_predictions_do_not_push_confidence_to_1() -> None:
     truth = np.eye(3, dtype=bool)[[0, 1, 2] * 4]
     probabilities = truth * 0.7 + 0.1
     scaled = apply_temperature(probabilities, fit_temperature(probabilities, truth, "multiclass"), "multiclass")
     assert 0.8 < scaled.max() < 0.99
 
 
-def test_bins_hold_every_answer_once() -> None:
-    probabilities, truth = honest("multiclass")
+def test_bins_contain_every_prediction_once() -> None:
+    probabilities, truth = calibrated("multiclass")
     scored = Scored("multiclass", probabilities, truth, Decision().labels(probabilities, "multiclass"))
     bins = reliability(scored)
-    assert sum(item.answers for item in bins) == len(truth)
-    assert all(abs(item.confidence - item.right) < 0.1 for item in bins if item.answers > 200)
+    assert sum(item.count for item in bins) == len(truth)
+    assert all(abs(item.confidence - item.accuracy) < 0.1 for item in bins if item.count > 200)

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -6,44 +7,50 @@ import pytest
 from thaw.classifier.decision import Decision
 from thaw.errors import DataError
 from thaw.evaluation.compare import compare
-from thaw.evaluation.metrics import Scored
 from thaw.evaluation.records import Records
+from thaw.metrics import Scored
 
 CLASSES = ("ok", "crack")
 
 
-def records(count: int, right: float, seed: int, classes: tuple[str, ...] = CLASSES) -> Records:
-    """A run that is right about a share of the images, on the same truth for every seed."""
+def records(count: int, accuracy: float, seed: int, classes: tuple[str, ...] = CLASSES) -> Records:
+    """A run of about this accuracy; the true labels are the same for every seed."""
     labels = np.random.default_rng(0).integers(2, size=count)
     rng = np.random.default_rng(seed)
-    said = np.where(rng.random(count) < right, labels, 1 - labels)
-    probabilities = np.where(said[:, None] == np.arange(2), 0.8, 0.2)
+    predicted = np.where(rng.random(count) < accuracy, labels, 1 - labels)
+    probabilities = np.where(predicted[:, None] == np.arange(2), 0.8, 0.2)
     truth = labels[:, None] == np.arange(2)
     scored = Scored("binary", probabilities, truth, Decision().labels(probabilities, "binary"))
-    paths, nobody = tuple(f"{index}.png" for index in range(count)), np.zeros(count, bool)
+    paths, none = tuple(f"{index}.png" for index in range(count)), np.zeros(count, bool)
     return Records(
-        paths, classes, scored, ((),) * count, ambiguous=nobody, out_of_distribution=nobody, distance=np.zeros(count)
+        paths, classes, scored, ((),) * count, ambiguous=none, out_of_distribution=none, distance=np.zeros(count)
     )
 
 
-def test_a_better_run_is_told_from_a_worse_one() -> None:
+def test_a_better_run_is_recognised() -> None:
     found = compare(records(400, 0.8, 1), records(400, 0.95, 2))
-    assert found.accuracy.low > 0 and found.p_value is not None and found.p_value < 0.001
-    assert "the second is better" in found.verdict and found.loss.value < 0
+    assert found.differences["accuracy"].low > 0 and found.p_value is not None and found.p_value < 0.001
+    assert found.differences["loss"].value < 0
+    assert re.fullmatch(
+        r"The second run is better: \+\d+\.\d points accuracy \(95% interval \+\d+\.\d to \+\d+\.\d\)", found.verdict
+    )
+    change, reverse = found.verdict, compare(records(400, 0.95, 2), records(400, 0.8, 1)).verdict
+    assert reverse == change.replace("second", "first")
 
 
-def test_equal_runs_are_not_told_apart_and_false_alarms_are_rare() -> None:
-    alarms = sum(
-        not (found.accuracy.low <= 0 <= found.accuracy.high)
+def test_equal_runs_are_rarely_found_different() -> None:
+    false_positives = sum(
+        not (found.differences["accuracy"].low <= 0 <= found.differences["accuracy"].high)
         for seed in range(40)
         for found in [compare(records(200, 0.9, seed + 10), records(200, 0.9, seed + 500))]
     )
-    assert alarms <= 6
+    assert false_positives <= 6
     same = compare(records(50, 0.9, 1), records(50, 0.9, 1))
-    assert same.p_value == 1.0 and same.accuracy.value == 0.0 and "no difference" in same.verdict
+    assert same.p_value == 1.0 and same.differences["accuracy"].value == 0.0
+    assert same.verdict.startswith("No significant difference on 50 images: +0.0 points accuracy")
 
 
-def test_only_images_that_both_were_tested_on_count() -> None:
+def test_only_images_tested_by_both_runs_count() -> None:
     first, second = records(100, 0.9, 1), records(100, 0.9, 1)
     half = slice(50, 100)
     scored = second.scored
@@ -58,10 +65,10 @@ def test_only_images_that_both_were_tested_on_count() -> None:
         ),
     )
     found = compare(first, part)
-    assert (found.images, found.left_out, found.only_first, found.only_second) == (50, 50, 0, 0)
+    assert (found.images, found.excluded, found.only_first, found.only_second) == (50, 50, 0, 0)
 
 
-def test_classes_in_another_order_are_the_same_classes() -> None:
+def test_the_order_of_classes_does_not_matter() -> None:
     first = records(100, 0.9, 1)
     scored = first.scored
     flipped = replace(
@@ -74,14 +81,14 @@ def test_classes_in_another_order_are_the_same_classes() -> None:
             predicted=scored.predicted[:, ::-1],
         ),
     )
-    assert compare(first, flipped).accuracy.value == 0.0
+    assert compare(first, flipped).differences["accuracy"].value == 0.0
 
 
-def test_runs_over_other_images_or_classes_or_labels_are_refused() -> None:
+def test_runs_with_other_images_classes_or_labels_are_refused() -> None:
     first = records(20, 0.9, 1)
     with pytest.raises(DataError, match="no image was tested by both"):
         compare(first, replace(first, paths=tuple(f"other-{path}" for path in first.paths)))
-    with pytest.raises(DataError, match="one tells ok, crack apart"):
+    with pytest.raises(DataError, match="classes ok, crack, the second binary with classes ok, dent"):
         compare(first, replace(first, classes=("ok", "dent")))
-    with pytest.raises(DataError, match="another label"):
+    with pytest.raises(DataError, match="different label"):
         compare(first, replace(first, scored=replace(first.scored, truth=~first.scored.truth)))

@@ -41,7 +41,7 @@ SIDE = 128
 def classifier_of(
     name: str, task: Task = "multiclass", hidden: tuple[int, ...] = (), size: int = SIDE, weights: str = "random"
 ) -> Classifier:
-    """A classifier of three classes (two for binary) whose head tells them apart by random weights."""
+    """A classifier of three classes (two for binary) and a head with random weights."""
     backbone = build(name, weights, PreprocessingSettings(image_size=size))
     classes = ("a", "b") if task == "binary" else ("a", "b", "c")
     head = Head(backbone.facts.width, outputs_of(task, classes), hidden, 0.2, seed=0)
@@ -52,7 +52,7 @@ def classifier_of(
 
 
 def noise(count: int, size: int = SIDE) -> np.ndarray:
-    """Images of random squares, which differ from place to place as pixels of noise do not."""
+    """Images of random squares, which vary at the scale of the maps, unlike noise by pixel."""
     squares = np.random.default_rng(0).integers(0, 256, (count, size // 16, size // 16, 3), dtype=np.uint8)
     return squares.repeat(16, axis=1).repeat(16, axis=2)
 
@@ -63,7 +63,7 @@ def starter() -> Classifier:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_family_has_maps_at_the_head_and_finer_ones(name: str) -> None:
+def test_every_family_has_a_last_map_and_finer_ones(name: str) -> None:
     classifier = classifier_of(name)
     image = noise(1).repeat(3, axis=0)
     last, finer = (class_maps(classifier, image, [0, 1, 2], cut) for cut in ("head", None))
@@ -73,7 +73,7 @@ def test_every_family_has_maps_at_the_head_and_finer_ones(name: str) -> None:
         assert maps.min() == 0 and set(maps.max(axis=(1, 2))) in ({1.0}, {0.0, 1.0})
 
 
-def test_a_linear_head_on_average_pooling_gives_the_map_of_zhou(starter: Classifier) -> None:
+def test_a_linear_head_on_average_pooling_gives_cam(starter: Classifier) -> None:
     pixels, network = noise(3), starter.backbone.network
     with torch.no_grad():
         value = starter.normalise(torch.from_numpy(pixels))
@@ -87,41 +87,41 @@ def test_a_linear_head_on_average_pooling_gives_the_map_of_zhou(starter: Classif
     np.testing.assert_allclose(class_maps(starter, pixels, [2, 0, 1], "head"), by_hand, atol=1e-4)
 
 
-def test_a_map_belongs_to_its_image_and_its_class(starter: Classifier) -> None:
+def test_a_map_depends_on_its_image_and_class_only(starter: Classifier) -> None:
     pixels = noise(20)
     classes = np.arange(20) % 3
     maps = class_maps(starter, pixels, classes)
     for index in (0, 15, 16, 19):
         alone = class_maps(starter, pixels[index : index + 1], classes[index : index + 1])
         np.testing.assert_allclose(maps[index], alone[0], atol=1e-3)
-    other = class_maps(starter, pixels, (classes + 1) % 3)
-    assert (np.abs(maps - other).max(axis=(1, 2)) > 0.1).all()
+    of_other_class = class_maps(starter, pixels, (classes + 1) % 3)
+    assert (np.abs(maps - of_other_class).max(axis=(1, 2)) > 0.1).all()
 
 
-def test_the_two_sides_of_a_binary_task_share_no_place() -> None:
+def test_maps_of_the_two_classes_of_a_binary_task_do_not_overlap() -> None:
     classifier = classifier_of("mobilenetv2_050", "binary")
     one, zero = (class_maps(classifier, noise(2), [side, side]) for side in (1, 0))
     assert one.max() == zero.max() == 1
     assert not ((one > 0) & (zero > 0)).any()
 
 
-def test_a_hidden_head_has_maps_too() -> None:
+def test_a_head_with_hidden_layers_has_maps() -> None:
     maps = class_maps(classifier_of("mobilenetv2_050", "multilabel", hidden=(16,)), noise(2), [0, 1])
     assert (maps.max(axis=(1, 2)) == 1).all()
 
 
-def test_a_class_that_nothing_speaks_for_has_an_empty_map() -> None:
+def test_the_map_of_a_class_without_evidence_is_empty() -> None:
     new = classifier_of("mobilenetv2_050")
     nn.init.zeros_(new.head.layers[-1].weight)  # type: ignore[arg-type]
     assert not class_maps(new, noise(1), [0]).any()
 
 
 @pytest.mark.parametrize(("cut", "side"), [("head", 4), ("stages:1", 4), ("stages:3", 8), ("stages:5", 16), (None, 8)])
-def test_a_cut_has_the_resolution_of_what_lies_at_it(starter: Classifier, cut: str | None, side: int) -> None:
+def test_a_map_has_the_resolution_of_its_cut(starter: Classifier, cut: str | None, side: int) -> None:
     assert class_maps(starter, noise(1), [0], cut).shape == (1, side, side)
 
 
-def test_pooled_features_below_a_cut_are_passed_over() -> None:
+def test_pooled_features_below_a_cut_are_skipped() -> None:
     classifier = classifier_of("mobilenetv3_small_100")
     position = classifier.backbone.cut("stages:1").position
     at_cut = classifier.backbone.run(torch.zeros(1, 3, SIDE, SIDE), 0, position)
@@ -130,7 +130,7 @@ def test_pooled_features_below_a_cut_are_passed_over() -> None:
 
 
 @pytest.mark.parametrize("cut", [None, "head", "stages:4"])
-def test_weights_gradients_and_modes_stay_as_they_are(cut: str | None) -> None:
+def test_weights_gradients_and_modes_are_left_unchanged(cut: str | None) -> None:
     classifier = classifier_of("mobilenetv2_050", hidden=(8,))
     classifier.backbone.thaw(classifier.backbone.cut("stages:2"), "train")
     classifier.train()
@@ -148,7 +148,7 @@ def test_weights_gradients_and_modes_stay_as_they_are(cut: str | None) -> None:
     assert not any(module._forward_hooks for module in classifier.modules())
 
 
-def test_a_network_in_one_piece_is_watched_as_it_runs() -> None:
+def test_a_network_that_cannot_be_cut_has_maps() -> None:
     chained = classifier_of("resnet18")
     backbone = Backbone(chained.backbone.network, (Block("network", ("",)),), chained.backbone.facts)
     whole = Classifier(backbone, chained.head, chained.classes, "multiclass", DecodeSettings())
@@ -160,15 +160,15 @@ def test_a_network_in_one_piece_is_watched_as_it_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "cut", "said"),
+    ("name", "cut", "message"),
     [
-        ("resnet18", "pixels", "no map at or below it in resnet18; take head"),
+        ("resnet18", "pixels", "no map at or below it in resnet18; use head"),
         ("vit_tiny_patch16_224", None, "vit_tiny_patch16_224: has no maps"),
         ("vit_tiny_patch16_224", "head", "vit_tiny_patch16_224: has no maps"),
     ],
 )
-def test_where_there_is_no_map_the_reason_is_said(name: str, cut: str | None, said: str) -> None:
-    with pytest.raises(BackboneError, match=said):
+def test_a_network_without_maps_is_refused(name: str, cut: str | None, message: str) -> None:
+    with pytest.raises(BackboneError, match=message):
         class_maps(classifier_of(name, size=224), noise(1, 224), [0], cut)
 
 
@@ -179,20 +179,20 @@ def test_an_unknown_cut_is_named(starter: Classifier) -> None:
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_the_maps_of_the_demo_find_the_planted_defects_and_hang_on_what_was_learned(tmp_path: Path) -> None:
+def test_the_maps_of_the_demo_find_the_synthetic_defects_and_reflect_learning(tmp_path: Path) -> None:
     write_surfaces(tmp_path / "images", images_per_class=demo.IMAGES_PER_CLASS)
     finetune(Dataset.open(tmp_path / "images"), demo.RECIPE, tmp_path / "runs", reporter=NullReporter())
     classifier = load(RunFolder(tmp_path / "runs" / "train-1").path)
-    planted = [image for image in write_surfaces(tmp_path / "new", images_per_class=20, seed=1) if image.box]
-    pixels = np.stack([read_pixels(classifier, image.file) for image in planted])
-    truth = np.array([classifier.classes.index(image.label) for image in planted])
-    right = Predictor(classifier, REFERENCE, classifier.device).probabilities(pixels).argmax(axis=1) == truth
-    assert right.mean() > 0.7
+    defects = [image for image in write_surfaces(tmp_path / "new", images_per_class=20, seed=1) if image.box]
+    pixels = np.stack([read_pixels(classifier, image.file) for image in defects])
+    truth = np.array([classifier.classes.index(image.label) for image in defects])
+    correct = Predictor(classifier, REFERENCE, classifier.device).probabilities(pixels).argmax(axis=1) == truth
+    assert correct.mean() > 0.7
 
-    boxes = boxes_seen(classifier, [image.box for image in planted if image.box])[right]
-    maps = class_maps(classifier, pixels[right], truth[right])
-    hit, chance = hits(maps, boxes, pixels.shape[1])
-    assert chance < 0.3
+    boxes = boxes_seen(classifier, [image.box for image in defects if image.box])[correct]
+    maps = class_maps(classifier, pixels[correct], truth[correct])
+    hit, random = hits(maps, boxes, pixels.shape[1])
+    assert random < 0.3
     assert hit > 0.85
 
     assert abs(randomised_agreement(classifier, pixels[:20], truth[:20])) < 0.1
@@ -202,13 +202,13 @@ def test_the_maps_of_the_demo_find_the_planted_defects_and_hang_on_what_was_lear
 
 
 def boxes_seen(classifier: Classifier, boxes: list[tuple[int, int, int, int]]) -> np.ndarray:
-    """Boxes (N, 4) of square images of 160 pixels, in the pixels that the network sees."""
+    """Boxes (N, 4) in images of 160 x 160 pixels, in pixels of the network input."""
     spec = classifier.backbone.facts.pixels
     return np.array(boxes) * spec.scale / 160 - (spec.scale - spec.size) / 2
 
 
 def hits(maps: np.ndarray, boxes: np.ndarray, size: int) -> tuple[float, float]:
-    """Share of maps that are highest in the box widened by half a cell; the share of the area that such boxes take."""
+    """Fractions of maps with their maximum in the box widened by half a cell, and of the area in these boxes."""
     cell = size / maps.shape[1]
     rows, columns = np.unravel_index(maps.reshape(len(maps), -1).argmax(axis=1), maps.shape[1:])
     right, down = (columns + 0.5) * cell, (rows + 0.5) * cell

@@ -3,6 +3,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import thaw
@@ -10,6 +11,7 @@ from thaw.bundle import read_bundle, write_bundle
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.errors import DataError, RecipeError
+from thaw.evaluation.evaluate import Evaluation
 from thaw.evaluation.records import read_records
 from thaw.pipeline import evaluate, finetune, load
 from thaw.progress import NullReporter
@@ -17,19 +19,19 @@ from thaw.recipe import DecisionSettings, Recipe
 from thaw.run_folder import RunFolder
 
 
-def test_the_bundle_gives_the_calibrated_probabilities_that_were_judged(trained: RunFolder) -> None:
+def test_the_bundle_predicts_the_calibrated_probabilities_that_were_evaluated(trained: RunFolder) -> None:
     manifest, classifier = Manifest.read(trained.manifest), load(trained.path)
     for split in ("val", "test"):
         records = read_records(trained.predictions, split)
         files = [manifest.root / path for path in records.paths]
-        said = np.array([row.probabilities for row in thaw.predict(classifier, files)])
-        assert np.allclose(said, records.scored.probabilities, atol=0.02)
+        predicted = np.array([row.probabilities for row in thaw.predict(classifier, files)])
+        assert np.allclose(predicted, records.scored.probabilities, atol=0.02)
     written = json.loads(trained.evaluation.read_text())["calibration"]
     assert written["images"] == len(manifest.indices("val")) and written["temperature"] > 0
     assert set(written["before"]) == set(written["after"]) == {"val", "test"}
 
 
-def test_a_decision_and_borders_travel_with_the_bundle(images: Path, quick: Recipe, tmp_path: Path) -> None:
+def test_decision_and_review_policy_are_saved_in_the_bundle(images: Path, quick: Recipe, tmp_path: Path) -> None:
     asked = quick.model_copy(update={"decision": DecisionSettings(recall={"scratch": 1.0}), "phases": quick.phases[:1]})
     classifier = finetune(Dataset.open(images), asked, tmp_path / "runs", reporter=NullReporter())
     run = RunFolder(tmp_path / "runs" / "train-1")
@@ -47,7 +49,7 @@ def test_a_decision_and_borders_travel_with_the_bundle(images: Path, quick: Reci
     assert val.predicted[val.truth[:, index], index].all()
 
 
-def test_a_bundle_without_decision_and_borders_gives_the_most_likely_class(
+def test_a_bundle_without_decision_and_review_policy_predicts_the_most_likely_class(
     trained: RunFolder, images: Path, tmp_path: Path
 ) -> None:
     classifier = load(trained.path)
@@ -61,7 +63,7 @@ def test_a_bundle_without_decision_and_borders_gives_the_most_likely_class(
     assert evaluate(plain, Dataset.open(images)).review is None
 
 
-def test_a_wish_for_a_class_that_is_not_there_is_told_before_training(
+def test_a_requirement_on_an_unknown_class_is_refused_before_training(
     images: Path, quick: Recipe, tmp_path: Path
 ) -> None:
     asked = quick.model_copy(update={"decision": DecisionSettings(recall={"dent": 0.9})})
@@ -70,10 +72,35 @@ def test_a_wish_for_a_class_that_is_not_there_is_told_before_training(
     assert not list((tmp_path / "runs").glob("*/metrics.csv"))
 
 
-def test_damaged_predictions_are_refused_with_the_file_named(trained: RunFolder, tmp_path: Path) -> None:
+def test_damaged_predictions_are_refused_and_the_file_is_named(trained: RunFolder, tmp_path: Path) -> None:
     copy = Path(shutil.copy(trained.predictions, tmp_path / "predictions.parquet"))
     copy.write_bytes(copy.read_bytes()[:100])
     with pytest.raises(DataError, match=r"predictions\.parquet"):
         read_records(copy, "test")
     with pytest.raises(DataError, match="no predictions on holdout"):
         read_records(trained.predictions, "holdout")
+
+
+def test_predictions_of_release_0_1_are_read(trained: RunFolder, tmp_path: Path) -> None:
+    old = {"predicted": "given", "ambiguous": "unsure", "out_of_distribution": "unlike"}
+    table = pq.read_table(trained.predictions)
+    renamed = table.rename_columns([old.get(name, name) for name in table.column_names])
+    pq.write_table(renamed.replace_schema_metadata(table.schema.metadata), tmp_path / "old.parquet")
+    now, before = (read_records(file, "test") for file in (trained.predictions, tmp_path / "old.parquet"))
+    assert (now.scored.predicted == before.scored.predicted).all() and (now.flagged == before.flagged).all()
+
+
+def test_an_evaluation_of_release_0_1_is_read(trained: RunFolder) -> None:
+    old = {
+        "review": "for_a_person",
+        "ambiguous": "unsure",
+        "out_of_distribution": "unlike",
+        "accuracy_of_rest": "right_of_rest",
+        "thresholds": "outcomes",
+        "metrics": "figures",
+    }
+    text = json.dumps(json.loads(trained.evaluation.read_text())["test"])
+    values = json.loads(text)
+    for name, before in old.items():
+        text = text.replace(f'"{name}":', f'"{before}":')
+    assert Evaluation.from_json(json.loads(text)) == Evaluation.from_json(values)

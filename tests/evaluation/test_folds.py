@@ -6,7 +6,7 @@ import pytest
 from thaw.data.manifest import Manifest
 from thaw.data.split import groups_of
 from thaw.errors import DataError
-from thaw.evaluation.folds import fold_rows, repeat
+from thaw.evaluation.folds import FoldedData, repeated_cross_validation
 from thaw.pipeline import cross_validate
 from thaw.progress import NullReporter
 from thaw.run_folder import RunFolder
@@ -17,51 +17,51 @@ def manifest(trained: RunFolder) -> Manifest:
     return Manifest.read(trained.manifest)
 
 
-def test_every_image_is_tested_once_and_what_belongs_together_stays_together(manifest: Manifest) -> None:
+def test_every_image_is_tested_once_and_groups_are_not_split(manifest: Manifest) -> None:
     rows, duplicates = np.arange(len(manifest)), ((0, 20), (20, 30))
     groups, tested = groups_of(manifest, rows, list(duplicates)), []
-    for train, test in fold_rows(manifest, rows, duplicates, 4, seed=0):
+    for train, test in FoldedData(manifest, rows, duplicates, 4).split(seed=0):
         tested += test.tolist()
         assert not set(groups[train]) & set(groups[test])
     assert sorted(tested) == rows.tolist()
 
 
-def test_another_seed_deals_other_folds_and_the_same_seed_the_same(manifest: Manifest) -> None:
+def test_folds_depend_on_the_seed_only(manifest: Manifest) -> None:
     rows = np.arange(len(manifest))
 
-    def dealt(seed: int) -> list[list[int]]:
-        return [test.tolist() for _, test in fold_rows(manifest, rows, (), 3, seed)]
+    def folds(seed: int) -> list[list[int]]:
+        return [test.tolist() for _, test in FoldedData(manifest, rows, (), 3).split(seed)]
 
-    assert dealt(1) == dealt(1) != dealt(2)
+    assert folds(1) == folds(1) != folds(2)
 
 
 def test_a_class_with_fewer_images_than_folds_is_named(manifest: Manifest) -> None:
     with pytest.raises(DataError, match="ok has 12 images, too few for 13 folds"):
-        list(fold_rows(manifest, np.arange(len(manifest)), (), 13, 0))
+        list(FoldedData(manifest, np.arange(len(manifest)), (), 13).split(0))
 
 
-def test_luck_shows_as_deviation_between_seeds(manifest: Manifest) -> None:
+def test_seeds_that_differ_have_a_standard_deviation(manifest: Manifest) -> None:
     rng = np.random.default_rng(0)
 
     def guess(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
         return rng.dirichlet(np.ones(3), len(test))
 
-    rows = np.arange(len(manifest))
-    found = repeat("guesses", guess, manifest, rows, (), 3, 4, lambda done, total: None)
-    deviation = found.deviation("accuracy")
+    data = FoldedData(manifest, np.arange(len(manifest)), (), 3)
+    found = repeated_cross_validation("guesses", guess, data, 4, lambda done, total: None)
+    deviation = found.standard_deviation("accuracy")
     assert deviation is not None and deviation > 0 and 0.1 < found.mean("accuracy") < 0.6
     assert found.images == len(manifest) and len(found.by_seed) == 4
 
 
-def test_heads_on_stored_features_are_trained_in_no_time(trained: RunFolder) -> None:
+def test_heads_on_cached_features_give_the_same_result_again(trained: RunFolder) -> None:
     found = cross_validate(trained.path, folds=3, seeds=2, reporter=NullReporter())
-    assert "cached features" in found.how and len(found.by_seed) == 2
+    assert "cached features" in found.method and len(found.by_seed) == 2
     assert found == cross_validate(trained.path, folds=3, seeds=2, reporter=NullReporter())
 
 
-def test_whole_runs_test_every_image_too_and_are_left_to_look_at(trained: RunFolder) -> None:
+def test_whole_runs_test_every_image_and_are_kept(trained: RunFolder) -> None:
     found = cross_validate(trained.path, folds=2, seeds=1, whole=True, reporter=NullReporter())
-    assert found.by_seed[0].accuracy.high > 0
+    assert found.by_seed[0]["accuracy"] and found.by_seed[0]["accuracy"].high > 0
     left = sorted((trained.path / "folds").iterdir())
     assert len(left) == 2
     tested = [set(np.array(Manifest.read(RunFolder(run).manifest).column("path"))[indices(run)]) for run in left]

@@ -23,7 +23,7 @@ def classifier(trained: RunFolder) -> Classifier:
 
 
 def striped(side: int = 96) -> np.ndarray:
-    """A grey picture with a thin dark line every twelve pixels."""
+    """A grey image with a thin dark line every twelve pixels."""
     pixels = np.full((side, side, 3), 150, dtype=np.uint8)
     pixels[:, ::12] = 60
     return pixels
@@ -39,7 +39,7 @@ def colourfulness(pixels: np.ndarray) -> np.ndarray:
 
 @given(st.integers(2, 20), st.integers(0, 10**6))
 @settings(max_examples=20)
-def test_colour_lies_where_the_map_is_and_nowhere_else(side: int, seed: int) -> None:
+def test_colour_is_where_the_map_is_and_nowhere_else(side: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     class_map = np.zeros((side, side), dtype=np.float32)
     row, column = rng.integers(0, side, 2)
@@ -52,53 +52,53 @@ def test_colour_lies_where_the_map_is_and_nowhere_else(side: int, seed: int) -> 
     assert (colourfulness(shown) == 0).mean() >= 1 - (7 / side) ** 2
 
 
-def test_without_evidence_the_picture_is_its_own_grey() -> None:
+def test_without_evidence_the_overlay_is_the_grey_image() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     shown = overlay(pixels, np.zeros((7, 7), dtype=np.float32))
     np.testing.assert_array_equal(shown, cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[:, :, None].repeat(3, axis=2))
 
 
-def test_the_picture_stays_visible_under_the_strongest_colour() -> None:
+def test_the_image_stays_visible_under_full_opacity() -> None:
     shown = lightness(overlay(striped(), np.ones((7, 7), dtype=np.float32)))
     assert (shown[:, 6::12].mean() - shown[:, ::12].mean()) > 60
 
 
-def test_stronger_is_lighter_so_that_no_hue_need_be_told() -> None:
+def test_lightness_increases_with_evidence() -> None:
     flat = np.full((64, 64, 3), 110, dtype=np.uint8)
-    steps = [lightness(overlay(flat, np.full((4, 4), level, np.float32))).mean() for level in np.linspace(0.3, 1, 8)]
-    assert (np.diff(steps) > 2).all()
+    levels = [lightness(overlay(flat, np.full((4, 4), level, np.float32))).mean() for level in np.linspace(0.3, 1, 8)]
+    assert (np.diff(levels) > 2).all()
 
 
-def test_the_map_is_drawn_without_blocks() -> None:
+def test_the_map_is_interpolated_smoothly() -> None:
     class_map = np.zeros((7, 7), dtype=np.float32)
     class_map[3, 3] = 1
     shown = overlay(np.full((224, 224, 3), 120, dtype=np.uint8), class_map).astype(int)
     assert np.abs(np.diff(shown, axis=0)).max() < 20
 
 
-def test_each_file_has_its_picture_and_its_row(classifier: Classifier, images: Path, tmp_path: Path) -> None:
+def test_each_file_gets_an_overlay_and_a_row(classifier: Classifier, images: Path, tmp_path: Path) -> None:
     files = [images / "ok" / "000.png", images / "stain" / "000.png", images / "stain" / "001.png"]
     rows = list(write_overlays(classifier, files, tmp_path / "why"))
     assert [row.path for row in rows] == files and {row.status for row in rows} == {"ok"}
-    pictures = [tmp_path / "why" / "ok" / "000.png", *(tmp_path / "why" / "stain" / f"00{n}.png" for n in (0, 1))]
-    assert [row.picture for row in rows] == pictures
+    outputs = [tmp_path / "why" / "ok" / "000.png", *(tmp_path / "why" / "stain" / f"00{n}.png" for n in (0, 1))]
+    assert [row.output for row in rows] == outputs
     for row, prediction in zip(rows, thaw.predict(classifier, files), strict=True):
         assert (row.label, row.probability) == (prediction.label, pytest.approx(prediction.confidence, abs=1e-6))
         pixels = read_pixels(classifier, row.path)
         assert isinstance(pixels, np.ndarray)
         (class_map,) = class_maps(classifier, pixels[None], [classifier.classes.index(row.label)])
-        np.testing.assert_array_equal(cv2.imread(str(row.picture))[:, :, ::-1], overlay(pixels, class_map))
+        np.testing.assert_array_equal(cv2.imread(str(row.output))[:, :, ::-1], overlay(pixels, class_map))
 
 
-def test_a_class_that_is_named_is_the_one_that_is_shown(classifier: Classifier, images: Path, tmp_path: Path) -> None:
+def test_the_requested_class_is_explained(classifier: Classifier, images: Path, tmp_path: Path) -> None:
     file = images / "ok" / "000.png"
     (row,) = write_overlays(classifier, [file], tmp_path, "stain")
-    at = classifier.classes.index("stain")
+    index = classifier.classes.index("stain")
     assert row.label == "stain"
-    assert row.probability == pytest.approx(thaw.predict(classifier, [file])[0].probabilities[at], abs=1e-6)
+    assert row.probability == pytest.approx(thaw.predict(classifier, [file])[0].probabilities[index], abs=1e-6)
 
 
-def test_a_class_that_is_unknown_is_said_before_anything_is_written(
+def test_an_unknown_class_is_refused_before_anything_is_written(
     classifier: Classifier, images: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match=r"'strain': .*did you mean 'stain'"):
@@ -106,7 +106,7 @@ def test_a_class_that_is_unknown_is_said_before_anything_is_written(
     assert not (tmp_path / "why").exists()
 
 
-def test_a_file_that_cannot_be_read_is_a_row_with_its_reason(
+def test_an_unreadable_file_is_an_error_row_with_its_reason(
     classifier: Classifier, images: Path, tmp_path: Path
 ) -> None:
     broken, good, absent = (tmp_path / name for name in ("broken.png", "good.png", "absent.png"))
@@ -118,22 +118,22 @@ def test_a_file_that_cannot_be_read_is_a_row_with_its_reason(
     assert [path.name for path in (tmp_path / "why").iterdir()] == ["good.png"]
 
 
-def test_what_is_there_already_stays_as_it_is(classifier: Classifier, images: Path, tmp_path: Path) -> None:
+def test_nothing_is_overwritten(classifier: Classifier, images: Path, tmp_path: Path) -> None:
     (tmp_path / "000.png").write_bytes(b"mine")
     (row,) = write_overlays(classifier, [images / "ok" / "000.png"], tmp_path)
-    assert row.status == "error" and "000.png is there already" in row.reason
+    assert row.status == "error" and "000.png exists already" in row.reason
     assert (tmp_path / "000.png").read_bytes() == b"mine"
 
 
-def test_files_that_differ_in_their_suffix_alone_keep_it(classifier: Classifier, images: Path, tmp_path: Path) -> None:
+def test_files_that_differ_only_in_their_suffix_keep_it(classifier: Classifier, images: Path, tmp_path: Path) -> None:
     files = [tmp_path / "a.png", tmp_path / "a.bmp"]
     for file in files:
         cv2.imwrite(str(file), cv2.imread(str(images / "ok" / "000.png")))
     rows = list(write_overlays(classifier, files, tmp_path / "why"))
-    assert [row.picture for row in rows] == [tmp_path / "why" / "a.png.png", tmp_path / "why" / "a.bmp.png"]
+    assert [row.output for row in rows] == [tmp_path / "why" / "a.png.png", tmp_path / "why" / "a.bmp.png"]
 
 
-def test_more_files_than_a_batch_come_in_order(classifier: Classifier, images: Path, tmp_path: Path) -> None:
+def test_more_files_than_a_batch_are_returned_in_order(classifier: Classifier, images: Path, tmp_path: Path) -> None:
     files = sorted(images.rglob("*.png"))
     assert len(files) > 32
     assert [row.path for row in write_overlays(classifier, files, tmp_path)] == files

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 
 from thaw.classifier.decision import Decision
 from thaw.errors import RecipeError
-from thaw.evaluation.metrics import Scored
 from thaw.evaluation.thresholds import (
     check_requirements,
     choose_decision,
@@ -13,47 +12,46 @@ from thaw.evaluation.thresholds import (
     threshold_for_recall,
     threshold_results,
 )
+from thaw.metrics import Scored
 from thaw.recipe import DecisionSettings
 
-SHARES = st.lists(st.tuples(st.floats(0, 1, width=16), st.booleans()), min_size=2, max_size=60)
+PREDICTIONS = st.lists(st.tuples(st.floats(0, 1, width=16), st.booleans()), min_size=2, max_size=60)
 
 
 def two_columns(pairs: list[tuple[float, bool]]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([value for value, _ in pairs]), np.array([flag for _, flag in pairs])
 
 
-@given(SHARES, st.floats(0.01, 1.0))
-def test_the_wanted_recall_is_reached_and_no_higher_threshold_would_do(
-    pairs: list[tuple[float, bool]], wanted: float
+@given(PREDICTIONS, st.floats(0.01, 1.0))
+def test_the_target_recall_is_reached_by_the_highest_such_threshold(
+    pairs: list[tuple[float, bool]], target: float
 ) -> None:
     probabilities, truth = two_columns(pairs)
-    threshold = threshold_for_recall(probabilities, truth, wanted)
+    threshold = threshold_for_recall(probabilities, truth, target)
     if not truth.any():
         assert threshold is None
         return
     assert threshold is not None
-    assert (probabilities[truth] >= threshold).mean() >= wanted - 1e-9
+    assert (probabilities[truth] >= threshold).mean() >= target - 1e-9
     higher = probabilities[probabilities > threshold]
-    if len(higher) and (probabilities[truth] > higher.min()).mean() >= wanted:
-        raise AssertionError("a higher threshold finds enough")
+    if len(higher) and (probabilities[truth] > higher.min()).mean() >= target:
+        raise AssertionError("a higher threshold reaches the recall")
 
 
-@given(SHARES, st.floats(0.05, 1.0))
-def test_the_wanted_precision_is_reached_or_said_to_be_out_of_reach(
-    pairs: list[tuple[float, bool]], wanted: float
-) -> None:
+@given(PREDICTIONS, st.floats(0.05, 1.0))
+def test_the_target_precision_is_reached_or_impossible(pairs: list[tuple[float, bool]], target: float) -> None:
     probabilities, truth = two_columns(pairs)
-    threshold = threshold_for_precision(probabilities, truth, wanted)
-    every = [
-        truth[probabilities >= value].mean() >= wanted and truth[probabilities >= value].any()
+    threshold = threshold_for_precision(probabilities, truth, target)
+    reaches = [
+        truth[probabilities >= value].mean() >= target and truth[probabilities >= value].any()
         for value in probabilities
     ]
-    assert (threshold is not None) == any(every)
+    assert (threshold is not None) == any(reaches)
     if threshold is not None:
-        assert truth[probabilities >= threshold].mean() >= wanted
+        assert truth[probabilities >= threshold].mean() >= target
 
 
-def test_a_threshold_is_asked_for_by_class_and_changes_the_labels() -> None:
+def test_a_required_recall_sets_a_threshold_and_changes_the_labels() -> None:
     rng = np.random.default_rng(0)
     defective = rng.random(400) < 0.3
     p = np.clip(0.3 * defective + rng.normal(0.3, 0.15, 400), 0.01, 0.99)
@@ -68,25 +66,28 @@ def test_a_threshold_is_asked_for_by_class_and_changes_the_labels() -> None:
     assert Decision.from_json(decision.to_json()) == decision
 
 
-def test_costs_move_the_label_to_where_a_mistake_is_cheap() -> None:
+def test_the_label_of_lowest_expected_cost_is_predicted() -> None:
     scored = Scored("multiclass", np.array([[0.9, 0.1]]), np.array([[True, False]]), np.array([[True, False]]))
     decision = choose_decision(DecisionSettings(costs={"crack": {"ok": 50}}), ("ok", "crack"), scored).decision
     assert decision.labels(scored.probabilities, "multiclass").tolist() == [[False, True]]
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "message"),
     [
         (DecisionSettings(recall={"dent": 0.9}), "no class 'dent'"),
         (DecisionSettings(costs={"ok": {"dent": 3}}), "no class 'dent'"),
     ],
 )
-def test_a_wish_that_cannot_be_understood_is_one_sentence(settings: DecisionSettings, says: str) -> None:
-    with pytest.raises(RecipeError, match=says):
+def test_an_invalid_requirement_is_refused(settings: DecisionSettings, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
         check_requirements(settings, ("ok", "crack"))
 
 
-def test_a_wish_that_validation_cannot_meet_is_said_and_changes_nothing() -> None:
+def test_a_requirement_that_validation_cannot_meet_is_reported_and_has_no_effect() -> None:
     scored = Scored("multiclass", np.array([[0.4, 0.6]]), np.array([[True, False]]), np.array([[False, True]]))
     found = choose_decision(DecisionSettings(precision={"crack": 0.9}), ("ok", "crack"), scored)
-    assert found.decision == Decision() and "no threshold gives crack a precision of 0.9" in found.unmet[0]
+    assert (
+        found.decision == Decision()
+        and "no threshold reaches a precision of 0.9 for crack on validation, which has 0 images" in found.unmet[0]
+    )

@@ -18,8 +18,8 @@ from thaw.cli import main
 from thaw.data.dataset import Dataset
 from thaw.errors import DataError
 from thaw.evaluation.evaluate import Evaluation
-from thaw.evaluation.metrics import Estimate, Scored
 from thaw.evaluation.records import Records, read_records
+from thaw.metrics import Estimate, Scored
 from thaw.pipeline import finetune, load, report
 from thaw.progress import NullReporter
 from thaw.recipe import DecisionSettings, Recipe, SplitSettings
@@ -151,9 +151,7 @@ def test_validation_and_test_that_differ_by_more_than_chance_are_pointed_out(
     moved = {
         split: replace(
             result,
-            overall=replace(
-                result.overall, accuracy=Estimate(values[split], values[split] - 0.03, values[split] + 0.03)
-            ),
+            overall={"accuracy": Estimate(values[split], values[split] - 0.03, values[split] + 0.03)},
         )
         for split, result in judged.evaluations.items()
     }
@@ -261,7 +259,7 @@ def test_mistakes_are_the_wrong_answers_and_the_surest_come_first(seed: int, ima
     predicted = probabilities >= 0.5 if task == "multilabel" else np.eye(4, dtype=bool)[probabilities.argmax(axis=1)]
     scored = Scored(task, probabilities, truth, predicted)  # type: ignore[arg-type]
     rows = surest_mistakes(scored)
-    assert sorted(rows.tolist()) == np.flatnonzero(~scored.right).tolist()
+    assert sorted(rows.tolist()) == np.flatnonzero(~scored.correct).tolist()
     if task == "multiclass":
         assert (np.diff(probabilities[rows].max(axis=1)) <= 0).all()
         np.testing.assert_allclose(own_probability(scored), probabilities[truth])

@@ -6,13 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thaw.classifier.metrics import Metrics
 from thaw.errors import ResumeError
+from thaw.metrics import MetricValues
 from thaw.training import checkpoint
 from thaw.training.checkpoint import Checkpoint, Progress
 from thaw.training.history import EpochRecord
 
-RECORD = EpochRecord("head", 1, "head", 0.1, math.nan, Metrics(0.5, 0.25, 0.5, 0.75, 1.0), 2.5)
+RECORD = EpochRecord("head", 1, "head", 0.1, math.nan, MetricValues({"loss": 0.5, "accuracy": 0.25}), 2.5)
 
 
 def state(value: float = 1.0, progress: Progress | None = None) -> Checkpoint:

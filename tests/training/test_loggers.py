@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from thaw.classifier.metrics import Metrics
 from thaw.data.dataset import Dataset
 from thaw.errors import RecipeError
+from thaw.metrics import MetricValues
 from thaw.pipeline import finetune
 from thaw.progress import NullReporter
 from thaw.recipe import Recipe
@@ -16,7 +16,7 @@ from thaw.training.history import EpochRecord
 from thaw.training.loggers import check_loggers, open_loggers
 
 
-class Said(NullReporter):
+class Listening(NullReporter):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
@@ -25,19 +25,19 @@ class Said(NullReporter):
 
 
 def records(count: int) -> list[EpochRecord]:
-    metrics = Metrics(0.5, 0.8, 0.8, 0.8, 0.9)
+    metrics = MetricValues({"loss": 0.5, "accuracy": 0.8})
     return [EpochRecord("head", number + 1, "head", 1e-3, 0.6, metrics, 1.0) for number in range(count)]
 
 
-def stand_in(name: str, monkeypatch: pytest.MonkeyPatch, fail_at: int | None = None) -> list[tuple[str, Any]]:
-    """A package with the calls of W&B that keeps what it is told."""
+def fake_package(name: str, monkeypatch: pytest.MonkeyPatch, fail_at: int | None = None) -> list[tuple[str, Any]]:
+    """A fake package with the API of W&B that records its calls."""
     calls: list[tuple[str, Any]] = []
     package = ModuleType(name)
 
-    def log(figures: dict[str, float], step: int | None = None) -> None:
+    def log(values: dict[str, float], step: int | None = None) -> None:
         if step == fail_at is not None:
             raise ConnectionError("no network")
-        calls.append(("log", (step, figures)))
+        calls.append(("log", (step, values)))
 
     package.init = lambda **how: calls.append(("init", how))  # type: ignore[attr-defined]
     package.log = log  # type: ignore[attr-defined]
@@ -46,7 +46,7 @@ def stand_in(name: str, monkeypatch: pytest.MonkeyPatch, fail_at: int | None = N
     return calls
 
 
-def test_every_run_leaves_event_files_that_tensorboard_reads(trained: RunFolder) -> None:
+def test_a_run_writes_event_files_for_tensorboard(trained: RunFolder) -> None:
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
     (file,) = (trained.path / "tensorboard").iterdir()
@@ -58,10 +58,10 @@ def test_every_run_leaves_event_files_that_tensorboard_reads(trained: RunFolder)
 
 
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
-def test_others_are_told_the_settings_every_epoch_once_and_the_end(
+def test_loggers_receive_the_settings_each_epoch_once_and_the_end(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    calls = stand_in(name, monkeypatch)
+    calls = fake_package(name, monkeypatch)
     loggers = open_loggers(Recipe.from_values({"loggers": [name]}), tmp_path / "train-7", NullReporter())
     loggers.epochs(records(1))
     loggers.epochs(records(3))
@@ -71,29 +71,29 @@ def test_others_are_told_the_settings_every_epoch_once_and_the_end(
     assert calls[-1][0] == "finish"
 
 
-def test_a_run_that_goes_on_tells_only_what_is_new(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    calls = stand_in("wandb", monkeypatch)
+def test_a_resumed_run_logs_new_epochs_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls = fake_package("wandb", monkeypatch)
     loggers = open_loggers(Recipe.from_values({"loggers": "wandb"}), tmp_path, NullReporter())
     loggers.skip(2)
     loggers.epochs(records(3))
-    assert [said[0] for kind, said in calls if kind == "log"] == [3]
+    assert [call[0] for kind, call in calls if kind == "log"] == [3]
 
 
-def test_a_logger_that_fails_is_dropped_with_a_line_and_the_others_go_on(
+def test_a_logger_that_fails_is_dropped_and_the_others_continue(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    broken, whole, reporter = stand_in("wandb", monkeypatch, fail_at=2), stand_in("trackio", monkeypatch), Said()
+    broken, working, reporter = (
+        fake_package("wandb", monkeypatch, fail_at=2),
+        fake_package("trackio", monkeypatch),
+        Listening(),
+    )
     loggers = open_loggers(Recipe.from_values({"loggers": "wandb,trackio"}), tmp_path, reporter)
     loggers.epochs(records(3))
-    assert (
-        len(reporter.lines) == 1
-        and "wandb takes no more figures" in reporter.lines[0]
-        and "no network" in reporter.lines[0]
-    )
-    assert len(broken) == 2 and len(whole) == 4
+    assert reporter.lines == ["wandb failed (ConnectionError: no network); training continues without it"]
+    assert len(broken) == 2 and len(working) == 4
 
 
-def test_a_logger_that_is_not_installed_is_told_before_anything_starts(
+def test_a_logger_that_is_not_installed_is_refused_before_training(
     images: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("thaw.training.loggers.find_spec", lambda name: None if name == "trackio" else object())
@@ -103,7 +103,7 @@ def test_a_logger_that_is_not_installed_is_told_before_anything_starts(
     check_loggers(("wandb",))
 
 
-def test_no_logger_leaves_no_event_files(images: Path, quick: Recipe, tmp_path: Path) -> None:
+def test_without_loggers_there_are_no_event_files(images: Path, quick: Recipe, tmp_path: Path) -> None:
     asked = quick.with_settings({"loggers": []}).model_copy(update={"phases": quick.phases[:1]})
     finetune(Dataset.open(images), asked, tmp_path / "runs", reporter=NullReporter())
     assert not (tmp_path / "runs" / "train-1" / "tensorboard").exists()

@@ -118,8 +118,8 @@ def explain(
     for row in write_overlays(load(trained), list(files_at(images)), out, class_name):
         written += row.status == "ok"
         failed += row.status == "error"
-        line = f"{row.picture}: {row.label}, {row.probability:.1%}" if row.picture else f"{row.path}: {row.reason}"
-        print(line, file=sys.stdout if row.picture else sys.stderr)
+        line = f"{row.output}: {row.label}, {row.probability:.1%}" if row.output else f"{row.path}: {row.reason}"
+        print(line, file=sys.stdout if row.output else sys.stderr)
     print(f"{written} written to {out}, {failed} failed", file=sys.stderr)
 
 

@@ -1,1 +1,1 @@
-"""How good a finished classifier is."""
+"""Evaluation of a trained classifier: calibration, thresholds, review, comparison, cross-validation, explanations."""

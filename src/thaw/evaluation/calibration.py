@@ -1,6 +1,6 @@
-"""Probabilities that mean what they say: one temperature, fitted on validation (Guo et al. 2017).
+"""Calibrated probabilities: temperature scaling, fitted on validation (Guo et al. 2017).
 
-The temperature divides the logits, so it changes no ranking and no most likely class. It goes into the last layer, and
+One temperature divides the logits, so no ranking and no most likely class changes. It is folded into the last layer:
 whoever reads the bundle, Thaw or not, gets calibrated probabilities.
 """
 
@@ -10,17 +10,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thaw.evaluation.metrics import BINS, Estimate, Scored, confidence_of
+from thaw.metrics import BINS, METRICS, Estimate, Scored, confidence_of, overall
 from thaw.recipe import Task
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 _PRIOR = float(np.log(2.0))
-_TINY, _SMALLEST = 1e-12, 1e-30
+_MIN_PROBABILITY, _MIN_SOFTMAX = 1e-12, 1e-30
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The temperature, what it was fitted on, and the calibration error before and after on each set (0..1)."""
+    """The fitted temperature and its effect.
+
+    Attributes:
+        temperature: What the logits were divided by.
+        images: Number of validation images it was fitted on.
+        before: Calibration error of each split before calibration, 0..1.
+        after: Calibration error of each split after calibration, 0..1.
+    """
 
     temperature: float
     images: int
@@ -30,48 +37,62 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Bin:
-    """Answers of similar confidence: mean confidence, share of them that is right, and how many they are."""
+    """Predictions of similar confidence: their mean confidence 0..1, their accuracy 0..1, and how many there are."""
 
     confidence: float
-    right: float
-    answers: int
+    accuracy: float
+    count: int
 
 
 def fit_temperature(probabilities: np.ndarray, truth: np.ndarray, task: Task) -> float:
-    """The temperature that makes the truth (N, C) bool most likely, for uncalibrated probabilities (N, C).
+    """The temperature of maximum posterior likelihood.
 
-    A prior holds it near 1 (a factor of two is one deviation of its logarithm): a few images that are all right would
-    else ask for certainty. A hundred images outweigh it. Platt's correction of the targets (1999), tried instead, left
-    46 images of five classes with a calibration error of 19 % where 9 % were before.
+    A prior keeps it near 1 (a factor of two is one standard deviation of its logarithm): without it, a few images that
+    are all predicted correctly would drive the temperature to its minimum. A hundred images outweigh it. Platt's
+    smoothed targets (1999), tried instead, raised the calibration error on 46 images of five classes from 9% to 19%.
+
+    Args:
+        probabilities: (N, C) before calibration.
+        truth: (N, C) bool.
+        task: Multiclass, binary or multilabel.
     """
     from scipy.optimize import minimize_scalar
 
     def loss(log_temperature: float) -> float:
-        scaled = np.clip(apply_temperature(probabilities, float(np.exp(log_temperature)), task), _TINY, 1 - _TINY)
-        likely = np.log(np.where(truth, scaled, 1 - scaled)) if task == "multilabel" else np.log(scaled[truth])
-        return float(-likely.sum() + (log_temperature / _PRIOR) ** 2 / 2)
+        scaled = apply_temperature(probabilities, float(np.exp(log_temperature)), task)
+        scaled = np.clip(scaled, _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
+        log_likelihood = np.log(np.where(truth, scaled, 1 - scaled)) if task == "multilabel" else np.log(scaled[truth])
+        return float(-log_likelihood.sum() + (log_temperature / _PRIOR) ** 2 / 2)
 
-    found = minimize_scalar(loss, bounds=(np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)), method="bounded")
-    return float(np.exp(found.x))
+    fitted = minimize_scalar(loss, bounds=(np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)), method="bounded")
+    return float(np.exp(fitted.x))
 
 
 def apply_temperature(probabilities: np.ndarray, temperature: float, task: Task) -> np.ndarray:
-    """Probabilities (N, C) as they are when the logits are divided by a temperature."""
-    logs = np.log(np.clip(probabilities.astype(np.float64), _SMALLEST, 1.0))
+    """Probabilities (N, C) as if the logits had been divided by the temperature."""
+    logs = np.log(np.clip(probabilities.astype(np.float64), _MIN_SOFTMAX, 1.0))
     if task == "multilabel":
-        odds = (logs - np.log(np.clip(1.0 - probabilities.astype(np.float64), _TINY, 1.0))) / temperature
-        return np.asarray(1.0 / (1.0 + np.exp(-odds)))
+        complement = np.clip(1.0 - probabilities.astype(np.float64), _MIN_PROBABILITY, 1.0)
+        logits = (logs - np.log(complement)) / temperature
+        return np.asarray(1.0 / (1.0 + np.exp(-logits)))
     logs = logs / temperature
     powers = np.exp(logs - logs.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
+def calibration_error(scored: Scored) -> Estimate:
+    """The expected calibration error, 0..1."""
+    (estimate,) = overall(scored, {"calibration_error": METRICS["calibration_error"]}).values()
+    assert estimate is not None
+    return estimate
+
+
 def reliability(scored: Scored) -> tuple[Bin, ...]:
-    """Confidence beside the share of right answers, in equal bins; empty ones are left out."""
-    sure, right = confidence_of(scored)
-    place = np.minimum((sure * BINS).astype(int), BINS - 1)
+    """The reliability diagram: accuracy against confidence in equal bins of confidence, without the empty ones."""
+    confidence, correct = confidence_of(scored)
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     return tuple(
-        Bin(float(sure[place == index].mean()), float(right[place == index].mean()), int((place == index).sum()))
+        Bin(float(confidence[bins == index].mean()), float(correct[bins == index].mean()), int((bins == index).sum()))
         for index in range(BINS)
-        if (place == index).any()
+        if (bins == index).any()
     )

@@ -1,93 +1,104 @@
-"""Is one run better than another: both asked about the same images."""
+"""Comparison of two runs on the images that both were tested on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from thaw import formats
 from thaw.errors import DataError
-from thaw.evaluation.metrics import Estimate, Scored, difference
 from thaw.evaluation.records import Records
+from thaw.metrics import Estimate, Scored, differences
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The second run beside the first, on the images that both were tested on.
+    """The second run compared with the first.
 
-    left_out: images that only one of them was tested on. only_first, only_second: images that one alone gets right.
-    p_value: how often chance alone tells them apart so clearly (exact McNemar test, 1947); `None` where images come in
-    groups, for which the intervals of the differences, second less first, speak.
+    Attributes:
+        images: Number of images that both were tested on.
+        excluded: Number of images that only one of them was tested on.
+        only_first: Images that only the first run predicts correctly.
+        only_second: Images that only the second run predicts correctly.
+        p_value: Of the exact McNemar test (1947); `None` where images come in groups, for which it does not hold.
+        differences: Second minus first, by the name of the metric.
     """
 
     images: int
-    left_out: int
+    excluded: int
     only_first: int
     only_second: int
     p_value: float | None
-    accuracy: Estimate
-    balanced_accuracy: Estimate
-    macro_f1: Estimate
-    loss: Estimate
+    differences: Mapping[str, Estimate]
 
     @property
     def verdict(self) -> str:
-        """In one sentence, by the interval of the accuracy."""
-        better = "the second is better" if self.accuracy.value > 0 else "the first is better"
-        if self.accuracy.low > 0 or self.accuracy.high < 0:
-            return f"{better}, beyond what chance does in 95 of 100 cases"
-        return f"no difference in accuracy that {self.images} images could tell from chance"
+        """One sentence: which run is better, by the 95% interval of the difference in accuracy."""
+        change = self.differences["accuracy"]
+        value, low, high = change.value, change.low, change.high
+        if low <= 0 <= high:
+            return f"No significant difference on {formats.count(self.images, 'image')}: {_points(value, low, high)}"
+        if value < 0:
+            return f"The first run is better: {_points(-value, -high, -low)}"
+        return f"The second run is better: {_points(value, low, high)}"
 
 
 def compare(first: Records, second: Records) -> Comparison:
-    """Compare two runs; raises `DataError` where they share no image, or do not agree what an image shows."""
+    """Compare two runs on the images that both were tested on.
+
+    Raises:
+        DataError: If the runs have no such image, other classes, or different labels for an image.
+    """
     if set(first.classes) != set(second.classes) or first.scored.task != second.scored.task:
         raise DataError(
-            f"the runs cannot be compared: one tells {', '.join(first.classes)} apart, the other "
-            f"{', '.join(second.classes)}"
+            f"the runs cannot be compared: the first is {first.scored.task} with classes {', '.join(first.classes)}, "
+            f"the second {second.scored.task} with classes {', '.join(second.classes)}"
         )
-    place = {path: index for index, path in enumerate(second.paths)}
-    shared = [path for path in first.paths if path in place]
-    if not shared:
+    row_in_second = {path: row for row, path in enumerate(second.paths)}
+    common = [row for row, path in enumerate(first.paths) if path in row_in_second]
+    if not common:
         raise DataError("the runs cannot be compared: no image was tested by both; train them on the same data")
-    mine = _rows(first, [index for index, path in enumerate(first.paths) if path in place], first.classes)
-    theirs = _rows(second, [place[path] for path in shared], first.classes)
-    disputed = np.flatnonzero((mine.truth != theirs.truth).any(axis=1))
-    if len(disputed):
-        raise DataError(f"{shared[disputed[0]]}: has another label in one run than in the other")
-    theirs = replace(theirs, groups=mine.groups)
-    only_first, only_second = int((mine.right & ~theirs.right).sum()), int((theirs.right & ~mine.right).sum())
-    changes = difference(mine, theirs)
+    paths = [first.paths[row] for row in common]
+    of_first = _select(first, common, first.classes)
+    of_second = _select(second, [row_in_second[path] for path in paths], first.classes)
+    relabelled = np.flatnonzero((of_first.truth != of_second.truth).any(axis=1))
+    if len(relabelled):
+        raise DataError(f"{paths[relabelled[0]]}: has a different label in each run; train both on the same labels")
+    of_second = replace(of_second, groups=of_first.groups)
+    only_first = int((of_first.correct & ~of_second.correct).sum())
+    only_second = int((of_second.correct & ~of_first.correct).sum())
     return Comparison(
-        images=len(shared),
-        left_out=len(first.paths) + len(second.paths) - 2 * len(shared),
+        images=len(common),
+        excluded=len(first.paths) + len(second.paths) - 2 * len(common),
         only_first=only_first,
         only_second=only_second,
-        p_value=_mcnemar(only_first, only_second) if mine.groups is None else None,
-        accuracy=changes["accuracy"],
-        balanced_accuracy=changes["balanced_accuracy"],
-        macro_f1=changes["macro_f1"],
-        loss=changes["loss"],
+        p_value=_mcnemar(only_first, only_second) if of_first.groups is None else None,
+        differences=differences(of_first, of_second),
     )
 
 
-def _rows(records: Records, rows: Sequence[int], classes: Sequence[str]) -> Scored:
-    """Some rows, with the columns in the order of `classes`."""
-    columns = [records.classes.index(name) for name in classes]
+def _select(records: Records, rows: Sequence[int], classes: Sequence[str]) -> Scored:
+    """These rows, with columns in the order of `classes`."""
     scored = records.scored
-    picked = np.ix_(rows, columns)
-    groups = None if scored.groups is None else scored.groups[rows]
+    cells = np.ix_(rows, [records.classes.index(name) for name in classes])
     return replace(
         scored,
-        probabilities=scored.probabilities[picked],
-        truth=scored.truth[picked],
-        predicted=scored.predicted[picked],
-        groups=groups,
+        probabilities=scored.probabilities[cells],
+        truth=scored.truth[cells],
+        predicted=scored.predicted[cells],
+        groups=None if scored.groups is None else scored.groups[rows],
     )
 
 
-def _mcnemar(one: int, other: int) -> float:
+def _points(value: float, low: float, high: float) -> str:
+    bounds = f"{formats.points(low)} to {formats.points(high)}"
+    return f"{formats.points(value)} points accuracy (95% interval {bounds})"
+
+
+def _mcnemar(only_first: int, only_second: int) -> float:
     from scipy.stats import binomtest
 
-    return float(binomtest(one, one + other).pvalue) if one + other else 1.0
+    discordant = only_first + only_second
+    return float(binomtest(only_first, discordant).pvalue) if discordant else 1.0

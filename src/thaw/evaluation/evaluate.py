@@ -1,4 +1,4 @@
-"""How good a classifier is on labelled images: figures with intervals, per class, and what is left to a person."""
+"""Evaluation of a classifier on labelled images: metrics with 95% intervals, confusion matrix, thresholds, review."""
 
 from __future__ import annotations
 
@@ -14,37 +14,42 @@ from thaw.classifier.outputs import LabelledOutputs
 from thaw.data.manifest import Manifest
 from thaw.data.split import groups_of
 from thaw.errors import DataError
-from thaw.evaluation.metrics import ClassMetrics, Estimate, OverallMetrics, Scored, overall, per_class, truth_of
 from thaw.evaluation.review import ReviewRates, review_rates
 from thaw.evaluation.thresholds import ThresholdResult, threshold_results
+from thaw.metrics import Estimate, Estimates, Scored, overall, per_class, truth_of
 from thaw.prediction.predict import Prediction, predict_files
 
 LARGEST_GAP = 0.02
-"""Probability by which features from a fast engine may differ from the shipped path before they are not believed."""
+"""Largest difference in probability between cached features and the shipped path for the features to be trusted."""
 
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class: how many images carry it, and its figures."""
+    """One class: its name, its number of images, and the metrics of `CLASS_METRICS` by name."""
 
     name: str
     images: int
-    metrics: ClassMetrics
+    metrics: Estimates
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures over the readable images of one set.
+    """Metrics on the readable images of one set.
 
-    groups: how many independent groups the images come in, over which intervals are drawn; equal to `images` where each
-    stands alone. confusion: images by true class (row) and given class (column), empty for multilabel. for_a_person:
-    `None` where the classifier has no borders. outcomes: what each threshold of its decision does. unreadable: (path,
-    reason) of images left out.
+    Attributes:
+        images: Number of images.
+        groups: Number of independent groups, over which intervals are computed; `images` where all are independent.
+        overall: The metrics of `METRICS` by name; a file of an earlier release may lack some.
+        per_class: One result per class, in the order of the classifier.
+        confusion: Number of images by true class (row) and predicted class (column); empty for multilabel.
+        review: What is flagged for review; `None` for a classifier without a review policy.
+        thresholds: What each threshold of the decision gives.
+        unreadable: (path, reason) of each image that could not be read and is excluded.
     """
 
     images: int
     groups: int
-    overall: OverallMetrics
+    overall: Estimates
     per_class: tuple[ClassResult, ...]
     confusion: tuple[tuple[int, ...], ...]
     review: ReviewRates | None
@@ -52,25 +57,29 @@ class Evaluation:
     unreadable: tuple[tuple[str, str], ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Plain values that `from_json` reads."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Evaluation:
-        """What `to_json` gave, or release 0.1; raises `KeyError` or `TypeError` for something else."""
-        values = _renamed(values)
+        """Read what `to_json` of this or an earlier release gave.
+
+        Raises:
+            KeyError, TypeError: If the values are something else.
+        """
+        values = _with_current_names(values)
         review = values["review"]
         return cls(
             images=values["images"],
             groups=values["groups"],
-            overall=OverallMetrics(**_estimates(values["overall"])),
+            overall=_with_estimates(values["overall"]),
             per_class=tuple(
-                ClassResult(item["name"], item["images"], ClassMetrics(**_estimates(item["metrics"])))
+                ClassResult(item["name"], item["images"], _with_estimates(item["metrics"]))
                 for item in values["per_class"]
             ),
             confusion=tuple(tuple(row) for row in values["confusion"]),
-            review=ReviewRates(**_estimates(review)) if review else None,
-            thresholds=tuple(ThresholdResult(**_estimates(item)) for item in values["thresholds"]),
+            review=ReviewRates(**_with_estimates(review)) if review else None,
+            thresholds=tuple(ThresholdResult(**_with_estimates(item)) for item in values["thresholds"]),
             unreadable=tuple((path, reason) for path, reason in values["unreadable"]),
         )
 
@@ -78,46 +87,68 @@ class Evaluation:
 def evaluate_rows(
     classifier: Classifier, manifest: Manifest, rows: np.ndarray, on_progress: Callable[[int, int], None]
 ) -> Evaluation:
-    """Evaluate on some rows of a data set from the files, through the very path that predicts.
+    """Evaluate on rows (N,) of a data set, read from their files exactly as in prediction.
 
-    Raises `DataError` when none of them can be read.
+    Raises:
+        DataError: If none of the images can be read, or the classifier does not know a class.
     """
     targets = targets_for(classifier, manifest)[rows]
     predictions: list[Prediction] = []
     for prediction in predict_files(classifier, (manifest.file(int(row)) for row in rows)):
         predictions.append(prediction)
         on_progress(len(predictions), len(rows))
-    readable = np.array([prediction.status == "ok" for prediction in predictions], dtype=bool)
-    if not readable.any():
+    is_readable = np.array([prediction.status == "ok" for prediction in predictions], dtype=bool)
+    if not is_readable.any():
         raise DataError(f"{manifest.root}: none of the {len(rows)} images can be read")
-    fine = [prediction for prediction in predictions if prediction.status == "ok"]
+    readable = [prediction for prediction in predictions if prediction.status == "ok"]
+    probabilities = np.array([prediction.probabilities for prediction in readable])
+    scored = score(classifier, probabilities, targets[is_readable], _groups_of_column(manifest, rows[is_readable]))
+    out_of_distribution = np.array([prediction.out_of_distribution for prediction in readable], dtype=bool)
     unreadable = tuple((str(item.path), item.reason) for item in predictions if item.status == "error")
-    probabilities = np.array([prediction.probabilities for prediction in fine])
-    groups = _given_groups(manifest, rows[readable])
-    out_of_distribution = (
-        np.array([prediction.out_of_distribution for prediction in fine], dtype=bool)
-        if classifier.review_policy
-        else None
-    )
-    return summarise(
-        classifier, score(classifier, probabilities, targets[readable], groups), out_of_distribution, unreadable
-    )
+    return summarise(classifier, scored, out_of_distribution if classifier.review_policy else None, unreadable)
 
 
 def evaluate_outputs(classifier: Classifier, outputs: LabelledOutputs, groups: np.ndarray | None) -> Evaluation:
-    """Evaluate on what the classifier made of some images."""
-    out_of_distribution = (
-        classifier.review_policy.is_out_of_distribution(outputs.features) if classifier.review_policy else None
-    )
-    return summarise(
-        classifier, score(classifier, outputs.probabilities, outputs.targets, groups), out_of_distribution, ()
+    """Evaluate on outputs that were computed before; `groups` (N,) int as in `Scored`."""
+    policy = classifier.review_policy
+    out_of_distribution = policy.is_out_of_distribution(outputs.features) if policy else None
+    scored = score(classifier, outputs.probabilities, outputs.targets, groups)
+    return summarise(classifier, scored, out_of_distribution, unreadable=())
+
+
+def summarise(
+    classifier: Classifier,
+    scored: Scored,
+    out_of_distribution: np.ndarray | None,
+    unreadable: tuple[tuple[str, str], ...],
+) -> Evaluation:
+    """The evaluation of scored images; `out_of_distribution` (N,) bool, `None` without a review policy."""
+    confusion: tuple[tuple[int, ...], ...] = ()
+    if classifier.task != "multilabel":
+        counts = scored.truth.astype(int).T @ scored.predicted.astype(int)
+        confusion = tuple(tuple(int(count) for count in row) for row in counts)
+    review = None
+    if classifier.review_policy and out_of_distribution is not None:
+        review = review_rates(classifier.review_policy, out_of_distribution, scored)
+    return Evaluation(
+        images=len(scored),
+        groups=scored.units,
+        overall=overall(scored),
+        per_class=tuple(
+            ClassResult(name, int(scored.truth[:, index].sum()), estimates)
+            for index, (name, estimates) in enumerate(zip(classifier.classes, per_class(scored), strict=True))
+        ),
+        confusion=confusion,
+        review=review,
+        thresholds=threshold_results(classifier.decision, classifier.classes, scored),
+        unreadable=unreadable,
     )
 
 
 def score(
     classifier: Classifier, probabilities: np.ndarray, targets: np.ndarray, groups: np.ndarray | None = None
 ) -> Scored:
-    """Probabilities (N, C) with the labels that the classifier gives them, beside the targets in its class order."""
+    """Probabilities (N, C) with the labels that the classifier decides on and the targets in its class order."""
     return Scored(
         task=classifier.task,
         probabilities=probabilities.astype(np.float64),
@@ -128,67 +159,53 @@ def score(
 
 
 def gap_to_files(classifier: Classifier, probabilities: np.ndarray, files: Sequence[Path]) -> float:
-    """Largest difference between probabilities (N, classes) and those that the classifier gives for the N files."""
-    shipped = np.array([prediction.probabilities for prediction in predict_files(classifier, files)])
-    return float(np.abs(shipped - probabilities).max()) if shipped.shape == probabilities.shape else float("inf")
+    """Largest difference between probabilities (N, C) and what the classifier predicts for the N files."""
+    predicted = np.array([prediction.probabilities for prediction in predict_files(classifier, files)])
+    return float(np.abs(predicted - probabilities).max()) if predicted.shape == probabilities.shape else float("inf")
 
 
 def targets_for(classifier: Classifier, manifest: Manifest) -> np.ndarray:
-    """Targets of a data set in the classifier's class order; raises `DataError` for a class it does not know."""
-    strangers = [name for name in manifest.classes if name not in classifier.classes]
-    if strangers:
+    """Targets of a data set in the classifier's class order: (N,) int64, or (N, C) float32 for multilabel.
+
+    Raises:
+        DataError: If the classifier does not know a class, or an image has several labels and it predicts one.
+    """
+    unknown = [name for name in manifest.classes if name not in classifier.classes]
+    if unknown:
         raise DataError(
-            f"{manifest.root}: the classifier does not know {', '.join(strangers)}; "
+            f"{manifest.root}: the classifier does not know {', '.join(unknown)}; "
             f"it was trained on {', '.join(classifier.classes)}"
         )
-    place = {name: index for index, name in enumerate(classifier.classes)}
+    index_of = {name: index for index, name in enumerate(classifier.classes)}
     labels = manifest.table.column("labels").to_pylist()
     if classifier.task == "multilabel":
         targets = np.zeros((len(labels), len(classifier.classes)), dtype=np.float32)
         for row, names in enumerate(labels):
-            targets[row, [place[name] for name in names]] = 1.0
+            targets[row, [index_of[name] for name in names]] = 1.0
         return targets
     several = next((row for row, names in enumerate(labels) if len(names) != 1), None)
     if several is not None:
-        raise DataError(f"{manifest.file(several)}: has {len(labels[several])} labels; this classifier gives one")
-    return np.array([place[names[0]] for names in labels], dtype=np.int64)
+        raise DataError(
+            f"{manifest.file(several)}: has {len(labels[several])} labels; this classifier predicts one label per image"
+        )
+    return np.array([index_of[names[0]] for names in labels], dtype=np.int64)
 
 
-def summarise(
-    classifier: Classifier,
-    scored: Scored,
-    out_of_distribution: np.ndarray | None,
-    unreadable: tuple[tuple[str, str], ...],
-) -> Evaluation:
-    """All figures of scored images; `out_of_distribution` (N,) bool says which are unlike anything in training."""
-    confusion: tuple[tuple[int, ...], ...] = ()
-    if classifier.task != "multilabel":
-        counts = scored.truth.astype(int).T @ scored.predicted.astype(int)
-        confusion = tuple(tuple(int(count) for count in row) for row in counts)
-    person = None
-    if classifier.review_policy and out_of_distribution is not None:
-        person = review_rates(classifier.review_policy, out_of_distribution, scored)
-    return Evaluation(
-        images=len(scored),
-        groups=len(scored) if scored.groups is None else len(np.unique(scored.groups)),
-        overall=overall(scored),
-        per_class=tuple(
-            ClassResult(name, int(scored.truth[:, index].sum()), figures)
-            for index, (name, figures) in enumerate(zip(classifier.classes, per_class(scored), strict=True))
-        ),
-        confusion=confusion,
-        review=person,
-        thresholds=threshold_results(classifier.decision, classifier.classes, scored),
-        unreadable=unreadable,
-    )
-
-
-def groups_among(manifest: Manifest, rows: np.ndarray, duplicates: Sequence[tuple[int, int]] = ()) -> np.ndarray | None:
-    """Which of some rows belong together, (N,) int; `None` where each stands alone."""
+def bootstrap_groups(
+    manifest: Manifest, rows: np.ndarray, duplicates: Sequence[tuple[int, int]] = ()
+) -> np.ndarray | None:
+    """Which of these rows are dependent, (N,) int: groups, near-duplicates; `None` where all are independent."""
     chosen = set(rows.tolist())
-    pairs = [pair for pair in duplicates if chosen.issuperset(pair)]
-    groups = groups_of(manifest, rows, pairs)
+    groups = groups_of(manifest, rows, [pair for pair in duplicates if chosen.issuperset(pair)])
     return groups if len(np.unique(groups)) < len(rows) else None
+
+
+def _groups_of_column(manifest: Manifest, rows: np.ndarray) -> np.ndarray | None:
+    """Groups (N,) int by the data's own column; an image without one is independent."""
+    names = manifest.column("group")
+    if not any(names[row] for row in rows):
+        return None
+    return np.unique([names[row] or f"row {row}" for row in rows], return_inverse=True)[1]
 
 
 _NAMES_0_1 = {
@@ -200,24 +217,15 @@ _NAMES_0_1 = {
     "false_alarms": "false_positive_rate",
     "figures": "metrics",
 }
-"""What release 0.1 called the keys of an evaluation."""
+"""Keys of an evaluation in release 0.1, and their names today."""
 
 
-def _renamed(values: Any) -> Any:
-    """The same values under today's keys."""
+def _with_current_names(values: Any) -> Any:
     if isinstance(values, Mapping):
-        return {_NAMES_0_1.get(key, key): _renamed(value) for key, value in values.items()}
-    return [_renamed(value) for value in values] if isinstance(values, list | tuple) else values
+        return {_NAMES_0_1.get(key, key): _with_current_names(value) for key, value in values.items()}
+    return [_with_current_names(value) for value in values] if isinstance(values, list | tuple) else values
 
 
-def _estimates(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values in which every estimate is one again."""
+def _with_estimates(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values with each {value, low, high} as an `Estimate`."""
     return {name: Estimate(**value) if isinstance(value, dict) else value for name, value in values.items()}
-
-
-def _given_groups(manifest: Manifest, rows: np.ndarray) -> np.ndarray | None:
-    """The groups that the data names; an image without one stands alone."""
-    names = manifest.column("group")
-    if not any(names[row] for row in rows):
-        return None
-    return np.unique([names[row] or f"row {row}" for row in rows], return_inverse=True)[1]

@@ -1,14 +1,14 @@
-"""Why: where in an image a classifier found what speaks for a class, and whether that hangs on what it has learned.
+"""Class activation maps: where in an image a classifier found evidence for a class, and whether they reflect learning.
 
-A class activation map is HiResCAM (Draelos & Carin 2020): at each place of a layer's output, activation times gradient
-of the class's score, summed over the channels, without what speaks against the class. For a linear head on average
-pooling, at the last map, that is CAM (Zhou et al. 2016) up to a factor. Lower down it is exact to first order only.
+The method is HiResCAM (Draelos and Carin 2020): at each place of a layer's output, activation times the gradient of the
+class score, summed over channels, negative values set to 0. For a linear head on average pooling, at the last map, it
+equals CAM (Zhou et al. 2016) up to a factor; below that it is exact to first order only.
 
-Three methods were tried on the planted defects of `data.surfaces`: four classifiers by the demo's recipe (the starter
-with two seeds, MobileNetV2 and EfficientNet-Lite0 of ImageNet) and 902 new images that they classified rightly. First
-the percentage of maps that are highest inside the defect's box widened by half a cell, where chance gives 31, 25 and
-22; then the share of a map that lies inside the box itself; last, for three of them, the first again for the map of
-another class, which ought to be low.
+Three methods were compared on the synthetic defects of `data.surfaces`, with four classifiers by the recipe of the demo
+(the starter with two seeds, ImageNet MobileNetV2 and EfficientNet-Lite0) and 902 new images that they classified
+correctly. Three numbers each, in percent: maps whose maximum lies in the defect's box widened by half a cell (random:
+31, 25 and 22); the fraction of the map inside the box itself; and, for three of the classifiers, the first number again
+for the map of another class, which should be low.
 
                                     HiResCAM        Grad-CAM        LayerCAM
     last map, 7 x 7                 92   49   35    92   49   35    87   44   84
@@ -16,8 +16,8 @@ another class, which ought to be low.
     28 x 28                         91   47   78    46   30   31    96   55   80
 
 Hence HiResCAM on the last finer map. Grad-CAM (Selvaraju et al. 2017) averages the gradient over the image, which fails
-below the last map; LayerCAM (Jiang et al. 2021) keeps rising gradients alone, and at the last map shows nearly the same
-for every class. To ask why an image is *not* of a class, the cut `head` tells classes apart best.
+below the last map; LayerCAM (Jiang et al. 2021) keeps positive gradients only, and at the last map is nearly the same
+for every class. The cut `head` discriminates best between classes, for the question why an image is *not* of a class.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class _Map:
-    """A module whose output is a map (N, C, side, side), and the position of the block that it ends or is part of."""
+    """A module with output (N, C, side, side), and the position of the block that it belongs to."""
 
     module: nn.Module
     position: int
@@ -51,65 +51,75 @@ class _Map:
 def class_maps(
     classifier: Classifier, pixels: np.ndarray, class_indices: Sequence[int] | np.ndarray, cut: str | None = None
 ) -> np.ndarray:
-    """Class activation maps (N, h, w) float32 of pixels (N, S, S, 3) uint8, each for the class of its number.
+    """Class activation maps (N, h, w) float32 in 0..1, each divided by its maximum.
 
-    The highest value of a map is 1; a map is 0 all over where nothing speaks for the class. For a binary task class 1
-    is the logit and class 0 its negative. `cut` names the depth: the last map at or below it, `head` for the last of
-    all; `None` is the last map that is finer than that one. Weights and modes are left as they are. Raises
-    `BackboneError` for a cut that the network does not have, or below which there is no map.
+    A map without any evidence for the class is 0 everywhere. Weights and modes are left as they are.
+
+    Args:
+        classifier: A network with spatial maps.
+        pixels: (N, S, S, 3) uint8.
+        class_indices: (N,) the class to explain in each image; for a binary task the score of class 1 is the logit and
+            that of class 0 its negative.
+        cut: Take the last map at or below this cut, `head` for the last map of all; `None` takes the last map that is
+            finer than that.
+
+    Raises:
+        BackboneError: If the network has no such cut, or no map at or below it.
     """
     module = _module_at(classifier, pixels[:1], cut)
     indices = np.asarray(class_indices, dtype=np.int64)
-    parts = [
+    batches = [
         _maps_of(classifier, module, pixels[start : start + _BATCH], indices[start : start + _BATCH])
         for start in range(0, len(pixels), _BATCH)
     ]
-    return np.concatenate(parts)
+    return np.concatenate(batches)
 
 
 def randomised_agreement(
     classifier: Classifier, pixels: np.ndarray, class_indices: Sequence[int] | np.ndarray, seed: int = 0
 ) -> float:
-    """How alike the maps of a classifier and of a random network of its shape are: mean rank correlation, -1..1.
+    """Mean rank correlation -1..1 between the maps of a classifier and those of the same network with random weights.
 
-    The sanity check of Adebayo et al. 2018: near 0 as it should be; near 1 the maps show the image and not what was
-    learned. Images are as for `class_maps`; Spearman's correlation is taken image by image and averaged. A map that is
-    the same everywhere agrees with nothing and counts as 0. Equal seeds give equal results.
+    The sanity check of Adebayo et al. 2018: it should be near 0; near 1, the maps show the image and not what was
+    learned. Spearman's correlation is averaged over images; a constant map counts as 0.
+
+    Args:
+        classifier: As for `class_maps`.
+        pixels: As for `class_maps`.
+        class_indices: As for `class_maps`.
+        seed: Random seed of the weights.
     """
     learned = class_maps(classifier, pixels, class_indices)
     random = class_maps(_randomised(classifier, derive_seed(seed, "randomised")), pixels, class_indices)
-    return float(np.mean([_rank_correlation(one, other) for one, other in zip(learned, random, strict=True)]))
+    return float(np.mean([_rank_correlation(first, second) for first, second in zip(learned, random, strict=True)]))
 
 
 def _module_at(classifier: Classifier, image: np.ndarray, cut: str | None) -> nn.Module:
-    """The module whose output is looked at, found by watching one image (1, S, S, 3) pass."""
-    maps = _maps_on_the_way(classifier, image)
+    """The module whose output is explained, found by a forward pass of one image (1, S, S, 3)."""
+    maps = _find_maps(classifier, image)
     backbone = classifier.backbone
     if not maps:
-        raise BackboneError(f"{backbone.facts.architecture}: has no maps (N, C, h, w), so that it cannot show where")
+        raise BackboneError(f"{backbone.facts.architecture}: has no maps (N, C, h, w), so images cannot be explained")
     if cut is None:
-        reached = [found for found in maps if found.side > maps[-1].side] or maps
+        candidates = [found for found in maps if found.side > maps[-1].side] or maps
     else:
         position = backbone.cut(cut).position
-        reached = [found for found in maps if found.position <= position]
-    if not reached:
-        raise BackboneError(f"cut {cut}: there is no map at or below it in {backbone.facts.architecture}; take head")
-    return reached[-1].module
+        candidates = [found for found in maps if found.position <= position]
+    if not candidates:
+        raise BackboneError(f"cut {cut}: there is no map at or below it in {backbone.facts.architecture}; use head")
+    return candidates[-1].module
 
 
-def _maps_on_the_way(classifier: Classifier, image: np.ndarray) -> list[_Map]:
-    """What gives a map, in the order in which it runs: members of the chain, or children of a network that is none.
-
-    A map has as many rows as columns, for images have; what has one cell is no map any more.
-    """
+def _find_maps(classifier: Classifier, image: np.ndarray) -> list[_Map]:
+    """The modules whose output is a square map of more than one cell, in order of execution."""
     found: list[_Map] = []
 
-    def watch(module: nn.Module, output: object, position: int) -> None:
+    def record(module: nn.Module, output: object, position: int) -> None:
         if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] == output.shape[3] > 1:
             found.append(_Map(module, position, output.shape[3]))
 
     hooks = [
-        module.register_forward_hook(lambda module, _, output, position=position: watch(module, output, position))
+        module.register_forward_hook(lambda module, _, output, position=position: record(module, output, position))
         for module, position in classifier.backbone.modules_in_order()
     ]
     try:
@@ -122,29 +132,29 @@ def _maps_on_the_way(classifier: Classifier, image: np.ndarray) -> list[_Map]:
 
 
 def _maps_of(classifier: Classifier, module: nn.Module, pixels: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Maps (N, h, w) of one batch at the output of a module, each divided by its highest value."""
-    kept: list[Tensor] = []
+    """Maps (N, h, w) of one batch at the output of a module, each divided by its maximum."""
+    activations: list[Tensor] = []
 
-    def differentiate_from_here(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-        kept.append(output.detach().requires_grad_())
-        # What follows may write into its input, and what is kept must stay as it is.
-        return kept[-1].clone()
+    def start_graph(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        activations.append(output.detach().requires_grad_())
+        # The next module may work in place.
+        return activations[-1].clone()
 
-    hook = module.register_forward_hook(differentiate_from_here)
+    hook = module.register_forward_hook(start_graph)
     try:
         with _in_eval_mode(classifier), torch.enable_grad():
             logits = classifier(torch.tensor(pixels, device=classifier.device))
             # Not `backward`, which would leave gradients in the weights of the head.
-            (gradient,) = torch.autograd.grad(_score(classifier, logits, indices), kept[-1])
+            (gradient,) = torch.autograd.grad(_class_score(classifier, logits, indices), activations[-1])
     finally:
         hook.remove()
-    maps = (kept[-1].detach() * gradient).sum(dim=1).relu()
-    highest = maps.amax(dim=(1, 2), keepdim=True)
-    return (maps / highest.where(highest > 0, 1.0)).cpu().numpy()
+    maps = (activations[-1].detach() * gradient).sum(dim=1).relu()
+    maxima = maps.amax(dim=(1, 2), keepdim=True)
+    return (maps / maxima.where(maxima > 0, 1.0)).cpu().numpy()
 
 
-def _score(classifier: Classifier, logits: Tensor, indices: np.ndarray) -> Tensor:
-    """The sum over images of the logit of each one's class; images do not touch each other's gradients."""
+def _class_score(classifier: Classifier, logits: Tensor, indices: np.ndarray) -> Tensor:
+    """The sum over images of their class scores; in eval mode an image does not affect the gradient of another."""
     chosen = torch.tensor(indices, device=logits.device)
     if classifier.task == "binary":
         return (logits[:, 0] * (2 * chosen - 1)).sum()
@@ -153,7 +163,7 @@ def _score(classifier: Classifier, logits: Tensor, indices: np.ndarray) -> Tenso
 
 @contextmanager
 def _in_eval_mode(classifier: Classifier) -> Iterator[None]:
-    """Everything in eval mode within the block; each module in the mode that it had after it."""
+    """Put every module in eval mode, and back in its own mode afterwards."""
     modes = {module: module.training for module in classifier.modules()}
     classifier.eval()
     try:
@@ -173,13 +183,14 @@ def _randomised(classifier: Classifier, seed: int) -> Classifier:
     return random
 
 
-def _rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Spearman's rank correlation of two maps, equal values sharing their mean rank; 0 where one map is flat."""
-    if np.ptp(one) == 0 or np.ptp(other) == 0:
+def _rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's rank correlation of two maps; 0 where one is constant."""
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
         return 0.0
-    return float(np.corrcoef(_ranks(one.ravel()), _ranks(other.ravel()))[0, 1])
+    return float(np.corrcoef(_ranks(first.ravel()), _ranks(second.ravel()))[0, 1])
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (counts.cumsum() - (counts - 1) / 2)[place]
+    """Ranks of values, ties with their mean rank."""
+    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (counts.cumsum() - (counts - 1) / 2)[index]

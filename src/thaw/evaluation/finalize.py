@@ -1,4 +1,4 @@
-"""What a trained classifier still has to learn from validation: how sure to be, how to decide, and what it knows."""
+"""From trained weights to a finished classifier: calibration, decision rule, review policy and evaluation."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from thaw.classifier.classifier import Classifier
 from thaw.classifier.outputs import LabelledOutputs
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import OnProgress, PixelStore
-from thaw.evaluation.calibration import Calibration, apply_temperature, fit_temperature
+from thaw.evaluation.calibration import Calibration, apply_temperature, calibration_error, fit_temperature
 from thaw.evaluation.evaluate import Evaluation, evaluate_outputs, score
-from thaw.evaluation.metrics import Estimate, calibration_error
 from thaw.evaluation.review import fit_review_policy
 from thaw.evaluation.thresholds import choose_decision
 from thaw.features.engines import REFERENCE
+from thaw.metrics import Estimate, Scored, truth_of
 from thaw.prediction.predictor import Predictor
 from thaw.recipe import DecisionSettings
 
@@ -25,83 +25,100 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class SplitOutputs:
-    """What the trained classifier makes of a view of each training image, and of each set as it is.
+    """Outputs of the trained classifier on every split.
 
-    train_rows: the rows of the manifest that `train` is of. judged: the outputs of "val", and of "test" where there is
-    one; groups: which images of it belong together.
+    Attributes:
+        train: Outputs for one view of each training image.
+        train_rows: (N,) int, rows of `train` in the manifest.
+        evaluated: Outputs for the unaugmented images of "val", and of "test" where there is one.
+        groups: For each of these, which images are dependent, (M,) int; `None` where all are independent.
     """
 
     train: LabelledOutputs
     train_rows: np.ndarray
-    judged: Mapping[str, LabelledOutputs]
+    evaluated: Mapping[str, LabelledOutputs]
     groups: Mapping[str, np.ndarray | None]
 
 
 @dataclass(frozen=True)
 class Finalized:
-    """What came of it: outputs after calibration, figures of each set, the temperature, and wishes that stay unmet."""
+    """What finalizing gave.
 
-    sets: SplitOutputs
+    Attributes:
+        outputs: All outputs, calibrated.
+        evaluations: Metrics of each evaluated split.
+        calibration: The temperature and its effect.
+        unmet: One sentence for each requirement that no threshold meets on validation.
+    """
+
+    outputs: SplitOutputs
     evaluations: dict[str, Evaluation]
     calibration: Calibration
     unmet: tuple[str, ...]
 
 
-def finalize(classifier: Classifier, sets: SplitOutputs, settings: DecisionSettings, seed: int) -> Finalized:
-    """Calibrate the classifier, choose its decision and the borders of what it knows, and judge it.
+def finalize(classifier: Classifier, outputs: SplitOutputs, settings: DecisionSettings, seed: int) -> Finalized:
+    """Calibrate the classifier, choose its decision rule, fit its review policy, and evaluate it.
 
-    Changes the classifier.
+    Everything is fitted on validation, except that the review policy remembers features of training images.
+
+    Args:
+        classifier: The trained classifier; it is changed in place.
+        outputs: Its outputs before calibration.
+        settings: Requirements on the decision, and coverage of the review policy.
+        seed: Random seed of the choice of training images to remember.
     """
-    val, task = sets.judged["val"], classifier.task
-    temperature = fit_temperature(val.probabilities, score(classifier, val.probabilities, val.targets).truth, task)
-    before = _errors(classifier, sets)
+    errors_before = _calibration_errors(classifier, outputs)
+    val = outputs.evaluated["val"]
+    truth = truth_of(val.targets, len(classifier.classes))
+    temperature = fit_temperature(val.probabilities, truth, classifier.task)
     classifier.head.apply_temperature(temperature)
-    sets = replace(
-        sets,
-        train=_scaled(sets.train, temperature, classifier),
-        judged={name: _scaled(outputs, temperature, classifier) for name, outputs in sets.judged.items()},
-    )
-    val = sets.judged["val"]
-    unscored = score(classifier, val.probabilities, val.targets, sets.groups["val"])
-    decided = choose_decision(settings, classifier.classes, unscored)
-    classifier.decision = decided.decision
-    scored = score(classifier, val.probabilities, val.targets, sets.groups["val"])
-    classifier.review_policy = fit_review_policy(
-        sets.train.features, sets.train.targets, val.features, scored, settings, seed
-    )
-    return Finalized(
-        sets=sets,
-        evaluations={
-            name: evaluate_outputs(classifier, outputs, sets.groups[name]) for name, outputs in sets.judged.items()
-        },
-        calibration=Calibration(temperature, len(val.targets), before, _errors(classifier, sets)),
-        unmet=decided.unmet,
-    )
+    outputs = _calibrated(outputs, temperature, classifier)
+    errors_after = _calibration_errors(classifier, outputs)
+
+    val = outputs.evaluated["val"]
+    chosen = choose_decision(settings, classifier.classes, _score(classifier, outputs, "val"))
+    classifier.decision = chosen.decision
+
+    scored = _score(classifier, outputs, "val")
+    classifier.review_policy = fit_review_policy(outputs.train, val.features, scored, settings, seed)
+
+    evaluations = {
+        split: evaluate_outputs(classifier, evaluated, outputs.groups[split])
+        for split, evaluated in outputs.evaluated.items()
+    }
+    calibration = Calibration(temperature, len(val.targets), errors_before, errors_after)
+    return Finalized(outputs, evaluations, calibration, chosen.unmet)
 
 
 def outputs_of_rows(
     classifier: Classifier, manifest: Manifest, pixels: PixelStore, rows: np.ndarray, on_progress: OnProgress
 ) -> LabelledOutputs:
-    """What the classifier makes of rows as they are, through the very path that predicts, in fp32."""
+    """Outputs for the unaugmented images of these rows (N,) of the manifest, in fp32 as in prediction."""
     predictor = Predictor(classifier, REFERENCE, classifier.device)
     features, probabilities = [], []
     for start in range(0, len(rows), _BATCH):
-        part = rows[start : start + _BATCH]
-        answers = predictor.answers(np.stack([pixels.plain(int(row)) for row in part]))
-        features.append(answers.features)
-        probabilities.append(answers.probabilities)
-        on_progress(start + len(part), len(rows))
+        batch = rows[start : start + _BATCH]
+        outputs = predictor.answers(np.stack([pixels.plain(int(row)) for row in batch]))
+        features.append(outputs.features)
+        probabilities.append(outputs.probabilities)
+        on_progress(start + len(batch), len(rows))
     return LabelledOutputs(np.concatenate(features), np.concatenate(probabilities), manifest.targets()[rows])
 
 
-def _scaled(outputs: LabelledOutputs, temperature: float, classifier: Classifier) -> LabelledOutputs:
-    scaled = apply_temperature(outputs.probabilities, temperature, classifier.task).astype(np.float32)
-    return replace(outputs, probabilities=scaled)
+def _calibrated(outputs: SplitOutputs, temperature: float, classifier: Classifier) -> SplitOutputs:
+    def scaled(part: LabelledOutputs) -> LabelledOutputs:
+        probabilities = apply_temperature(part.probabilities, temperature, classifier.task)
+        return replace(part, probabilities=probabilities.astype(np.float32))
+
+    evaluated = {split: scaled(part) for split, part in outputs.evaluated.items()}
+    return replace(outputs, train=scaled(outputs.train), evaluated=evaluated)
 
 
-def _errors(classifier: Classifier, sets: SplitOutputs) -> dict[str, Estimate]:
-    """The calibration error of each set."""
-    return {
-        name: calibration_error(score(classifier, outputs.probabilities, outputs.targets, sets.groups[name]))
-        for name, outputs in sets.judged.items()
-    }
+def _score(classifier: Classifier, outputs: SplitOutputs, split: str) -> Scored:
+    part = outputs.evaluated[split]
+    return score(classifier, part.probabilities, part.targets, outputs.groups[split])
+
+
+def _calibration_errors(classifier: Classifier, outputs: SplitOutputs) -> dict[str, Estimate]:
+    return {split: calibration_error(_score(classifier, outputs, split)) for split in outputs.evaluated}

@@ -1,7 +1,7 @@
-"""Training again and again on other parts of the data, so that every image is tested and luck shows.
+"""Repeated cross-validation: every image is tested once per seed by a classifier that was trained without it.
 
-One test split of a few hundred images moves by points from seed to seed. Under cross-validation every image is in the
-test once (Stone 1974), and several seeds deal the folds anew (repeated cross-validation).
+A single test split of a few hundred images varies by points from seed to seed. Cross-validation tests every image
+(Stone 1974), and repeating it with other folds shows how much the result depends on the division of the data.
 """
 
 from __future__ import annotations
@@ -16,76 +16,100 @@ from thaw.classifier.decision import Decision
 from thaw.data.manifest import Manifest
 from thaw.data.split import groups_of
 from thaw.errors import DataError
-from thaw.evaluation.evaluate import groups_among
-from thaw.evaluation.metrics import OverallMetrics, Scored, overall, truth_of
+from thaw.evaluation.evaluate import bootstrap_groups
+from thaw.metrics import Estimates, Scored, overall, truth_of
 
 Fit = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
-"""Train on some positions, test on others, with a seed: probabilities (N, C) of the tested ones, in their order."""
+"""Called with positions to train on, positions to test on and a seed; returns probabilities (N, C) of the latter."""
 
 
 @dataclass(frozen=True)
-class Repeats:
-    """Figures of all images, each tested by a classifier that never saw it, for each seed; `how` they were trained."""
+class FoldedData:
+    """The data that is divided into folds.
 
-    how: str
+    Attributes:
+        manifest: The data set.
+        rows: (N,) int, the rows to use.
+        duplicates: Pairs of rows that are near-duplicates.
+        folds: Number of folds.
+    """
+
+    manifest: Manifest
+    rows: np.ndarray
+    duplicates: tuple[tuple[int, int], ...]
+    folds: int
+
+    def split(self, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """For each fold, positions in `rows` to train on and to test on; groups and near-duplicates stay together.
+
+        Raises:
+            DataError: If a class has fewer images, counting duplicates once, than there are folds.
+        """
+        from sklearn.model_selection import StratifiedGroupKFold
+
+        manifest, rows = self.manifest, self.rows
+        targets, groups = manifest.targets()[rows], groups_of(manifest, rows, list(self.duplicates))
+        if targets.ndim > 1:
+            targets = np.where(targets.any(axis=1), targets.argmax(axis=1) + 1, 0)
+        for label in np.unique(targets):
+            images = len(np.unique(groups[targets == label]))
+            if images < self.folds and manifest.task != "multilabel":
+                name = manifest.classes[label]
+                raise DataError(f"{manifest.root}: {name} has {images} images, too few for {self.folds} folds")
+        splitter = StratifiedGroupKFold(self.folds, shuffle=True, random_state=seed)
+        yield from splitter.split(np.zeros(len(rows)), targets, groups)
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """Results of repeated cross-validation.
+
+    Attributes:
+        method: What was trained on each fold, in words.
+        folds: Number of folds.
+        images: Number of images.
+        by_seed: For each seed, the metrics of `METRICS` over all images.
+    """
+
+    method: str
     folds: int
     images: int
-    by_seed: tuple[OverallMetrics, ...]
+    by_seed: tuple[Estimates, ...]
 
     def mean(self, name: str) -> float:
-        """A figure of `OverallMetrics`, averaged over the seeds."""
+        """Mean of a metric over the seeds."""
         return statistics.mean(self._values(name))
 
-    def deviation(self, name: str) -> float | None:
-        """How far a figure moves from seed to seed; `None` for one seed."""
+    def standard_deviation(self, name: str) -> float | None:
+        """Standard deviation of a metric between seeds; `None` for fewer than two."""
         values = self._values(name)
         return statistics.stdev(values) if len(values) > 1 else None
 
     def _values(self, name: str) -> list[float]:
-        return [getattr(item, name).value for item in self.by_seed if getattr(item, name) is not None]
+        return [estimate.value for item in self.by_seed if (estimate := item.get(name)) is not None]
 
 
-def fold_rows(
-    manifest: Manifest, rows: np.ndarray, duplicates: tuple[tuple[int, int], ...], folds: int, seed: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Positions in `rows` to train on and to test on, for each fold; groups and near-duplicates stay together.
+def repeated_cross_validation(
+    method: str, fit: Fit, data: FoldedData, seeds: int, on_progress: Callable[[int, int], None]
+) -> CrossValidation:
+    """Test every image once per seed, predicting the most likely class.
 
-    Raises `DataError` for a class with fewer images, duplicates counted once, than there are folds.
+    Args:
+        method: What `fit` trains, in words.
+        fit: Trains and predicts one fold.
+        data: The data and its folds.
+        seeds: Number of repetitions, each with other folds.
+        on_progress: Called after each fold with the number of folds that are done, and of all.
     """
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    targets, groups = manifest.targets()[rows], groups_of(manifest, rows, list(duplicates))
-    if targets.ndim > 1:
-        targets = np.where(targets.any(axis=1), targets.argmax(axis=1) + 1, 0)
-    for label in np.unique(targets):
-        units = len(np.unique(groups[targets == label]))
-        if units < folds and manifest.task != "multilabel":
-            raise DataError(f"{manifest.root}: {manifest.classes[label]} has {units} images, too few for {folds} folds")
-    dealer = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    yield from dealer.split(np.zeros(len(rows)), targets, groups)
-
-
-def repeat(
-    how: str,
-    fit: Fit,
-    manifest: Manifest,
-    rows: np.ndarray,
-    duplicates: tuple[tuple[int, int], ...],
-    folds: int,
-    seeds: int,
-    on_progress: Callable[[int, int], None],
-) -> Repeats:
-    """Test every one of `rows` once for each seed, by classifiers that were trained without its fold."""
-    truth, together = (
-        truth_of(manifest.targets()[rows], len(manifest.classes)),
-        groups_among(manifest, rows, duplicates),
-    )
-    found = []
+    manifest, rows, folds = data.manifest, data.rows, data.folds
+    truth = truth_of(manifest.targets()[rows], len(manifest.classes))
+    groups = bootstrap_groups(manifest, rows, data.duplicates)
+    by_seed = []
     for seed in range(seeds):
         probabilities = np.zeros(truth.shape)
-        for number, (train, test) in enumerate(fold_rows(manifest, rows, duplicates, folds, seed), start=1):
+        for number, (train, test) in enumerate(data.split(seed), start=1):
             probabilities[test] = fit(train, test, seed)
             on_progress(seed * folds + number, seeds * folds)
         predicted = Decision().labels(probabilities, manifest.task)
-        found.append(overall(Scored(manifest.task, probabilities, truth, predicted, together)))
-    return Repeats(how, folds, len(rows), tuple(found))
+        by_seed.append(overall(Scored(manifest.task, probabilities, truth, predicted, groups)))
+    return CrossValidation(method, folds, len(rows), tuple(by_seed))

@@ -1,4 +1,4 @@
-"""Pictures that show why: what speaks for a class glows on the image, which stays visible in grey."""
+"""Overlays: the evidence for a class in colour on the grey image."""
 
 from __future__ import annotations
 
@@ -23,18 +23,23 @@ from thaw.prediction.predict import read_pixels
 from thaw.prediction.predictor import Predictor
 
 _BATCH = 32
-_STRONGEST = 0.75
-"""How much of the colour the strongest place takes, 0..1; the rest is the picture."""
-_DARKEST = 0.3
-"""Where on inferno's scale colours begin: below it is black, which would look like a stain."""
+_MAX_OPACITY = 0.75
+"""Opacity 0..1 of the colour at the maximum of the map."""
+_MIN_COLOUR = 0.3
+"""Lowest value 0..1 on the inferno scale that is used: below it is black, which would look like a stain."""
 
 
 @dataclass(frozen=True)
 class Overlay:
-    """What became of one file.
+    """The result for one image file.
 
-    `status` is "ok", or "error" with its `reason` and nothing else. `label` is the class that `picture` shows the
-    reasons for, and `probability` (0..1) what the classifier gives it.
+    Attributes:
+        path: The image file.
+        status: "ok", or "error" with a `reason` and nothing else.
+        reason: Why there is no overlay.
+        label: The class that the overlay explains.
+        probability: Probability 0..1 of this class.
+        output: The PNG file that was written.
     """
 
     path: Path
@@ -42,64 +47,75 @@ class Overlay:
     reason: str = ""
     label: str = ""
     probability: float = float("nan")
-    picture: Path | None = None
+    output: Path | None = None
 
 
 def overlay(pixels: np.ndarray, class_map: np.ndarray) -> np.ndarray:
-    """An image (S, S, 3) uint8 RGB in grey, with a map (h, w) 0..1 laid over it in colour: (S, S, 3) uint8 RGB.
+    """The grey image with the map over it in colour, (S, S, 3) uint8 RGB.
 
-    The colours are those of inferno, from purple over orange to yellow: their steps look equal, and they grow lighter,
-    so that people who do not tell red from green see them as well. Where the map is 0 the picture is as it is; its fine
-    lines, light and dark, go on through the colour.
+    The colours are inferno, from purple over orange to yellow: perceptually uniform and of rising lightness, so that
+    they can be read with colour-vision deficiency. Where the map is 0 the image is unchanged, and its fine detail stays
+    visible through the colour.
+
+    Args:
+        pixels: (S, S, 3) uint8 RGB.
+        class_map: (h, w) 0..1.
     """
     side = pixels.shape[0]
     strength = cv2.resize(np.asarray(class_map, np.float32), (side, side), interpolation=cv2.INTER_CUBIC).clip(0, 1)
-    step = np.rint(255 * (_DARKEST + (1 - _DARKEST) * strength)).astype(np.uint8)
-    colour = cv2.applyColorMap(step, cv2.COLORMAP_INFERNO)[:, :, ::-1]
+    level = np.rint(255 * (_MIN_COLOUR + (1 - _MIN_COLOUR) * strength)).astype(np.uint8)
+    colour = cv2.applyColorMap(level, cv2.COLORMAP_INFERNO)[:, :, ::-1]
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    around = cv2.GaussianBlur(grey, (0, 0), side / 20).clip(1, None)
-    coloured = (colour * (grey / around)[:, :, None]).clip(0, 255)
-    fraction = _STRONGEST * strength[:, :, None]
-    return np.rint((1 - fraction) * grey[:, :, None] + fraction * coloured).astype(np.uint8)
+    local_mean = cv2.GaussianBlur(grey, (0, 0), side / 20).clip(1, None)
+    coloured = (colour * (grey / local_mean)[:, :, None]).clip(0, 255)
+    opacity = _MAX_OPACITY * strength[:, :, None]
+    return np.rint((1 - opacity) * grey[:, :, None] + opacity * coloured).astype(np.uint8)
 
 
-def as_png(picture: np.ndarray) -> bytes:
+def as_png(image: np.ndarray) -> bytes:
     """An image (S, S, 3) uint8 RGB as the bytes of a PNG file."""
-    return cv2.imencode(".png", picture[:, :, ::-1])[1].tobytes()
+    return cv2.imencode(".png", image[:, :, ::-1])[1].tobytes()
 
 
 def write_overlays(
     classifier: Classifier, files: Sequence[Path], folder: Path, class_name: str | None = None
 ) -> Iterator[Overlay]:
-    """Write a PNG for each image file below `folder`, and say what became of each, in order and as they come.
+    """Write one PNG per image file, and yield the results in the order of the files, in constant memory.
 
-    A picture is named as its file and lies as deep below `folder` as the file below what all files share. It shows the
-    class `class_name`, or the most probable one. Nothing is overwritten: where there is something already, and for a
-    file that cannot be read, the row is an error. Memory does not grow with the number of files. Raises `DataError` for
-    a class that the classifier does not know, and `BackboneError` for a network that has no maps.
+    Nothing is overwritten: an output that exists, like an image that cannot be read, is an error row.
+
+    Args:
+        classifier: A network with spatial maps.
+        files: Image files.
+        folder: Where overlays go, with the name of their file and its subfolder below the common parent of all files.
+        class_name: The class to explain; `None` for the most likely class of each image.
+
+    Raises:
+        DataError: If the classifier does not know the class.
+        BackboneError: If the network has no maps.
     """
     class_index = None if class_name is None else _index_of(classifier, class_name)
-    return _written(classifier, list(zip(files, _places(files, folder), strict=True)), class_index)
+    return _write_all(classifier, list(zip(files, _outputs(files, folder), strict=True)), class_index)
 
 
-def _written(classifier: Classifier, jobs: Sequence[tuple[Path, Path]], class_index: int | None) -> Iterator[Overlay]:
+def _write_all(classifier: Classifier, jobs: Sequence[tuple[Path, Path]], class_index: int | None) -> Iterator[Overlay]:
     with ThreadPoolExecutor(max_workers=worker_count()) as pool:
         for start in range(0, len(jobs), _BATCH):
-            some = jobs[start : start + _BATCH]
-            read = list(pool.map(lambda job: read_pixels(classifier, job[0]), some))
-            pixels = [image for image in read if isinstance(image, np.ndarray)]
-            shown = iter(_explained(classifier, np.stack(pixels), class_index) if pixels else ())
-            for (file, place), image in zip(some, read, strict=True):
+            batch = jobs[start : start + _BATCH]
+            images = list(pool.map(lambda job: read_pixels(classifier, job[0]), batch))
+            pixels = [image for image in images if isinstance(image, np.ndarray)]
+            overlays = iter(_explain(classifier, np.stack(pixels), class_index) if pixels else ())
+            for (file, output), image in zip(batch, images, strict=True):
                 if isinstance(image, str):
                     yield Overlay(file, "error", image)
                 else:
-                    yield _write(file, place, *next(shown))
+                    yield _write(file, output, *next(overlays))
 
 
-def _explained(
+def _explain(
     classifier: Classifier, pixels: np.ndarray, class_index: int | None
 ) -> Iterator[tuple[np.ndarray, str, float]]:
-    """For each image (N, S, S, 3) its overlay, the name of the class that it shows, and that class's probability."""
+    """For each image (N, S, S, 3), its overlay, the class that it explains, and the probability of that class."""
     probabilities = Predictor(classifier, REFERENCE, classifier.device).probabilities(pixels)
     indices = classifier.decision.foremost(probabilities, classifier.task)
     if class_index is not None:
@@ -109,32 +125,35 @@ def _explained(
         yield overlay(image, class_map), classifier.classes[index], float(row[index])
 
 
-def _write(file: Path, place: Path, picture: np.ndarray, label: str, probability: float) -> Overlay:
-    if place.exists():
-        return Overlay(file, "error", f"{place} is there already; name another folder")
+def _write(file: Path, output: Path, image: np.ndarray, label: str, probability: float) -> Overlay:
+    if output.exists():
+        return Overlay(file, "error", f"{output} exists already; choose another folder")
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(place, as_png(picture))
+        output.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(output, as_png(image))
     except OSError as error:
-        return Overlay(file, "error", f"{place} cannot be written: {error.strerror}")
-    return Overlay(file, "ok", "", label, probability, place)
+        return Overlay(file, "error", f"{output} cannot be written: {error.strerror}")
+    return Overlay(file, "ok", "", label, probability, output)
 
 
-def _places(files: Sequence[Path], folder: Path) -> list[Path]:
-    """Where the picture of each file goes; files that differ in their suffix alone keep it."""
+def _outputs(files: Sequence[Path], folder: Path) -> list[Path]:
+    """The output of each file; files that differ only in their suffix keep it."""
     if not files:
         return []
-    shared = os.path.commonpath([file.absolute().parent for file in files])
-    inside = [file.absolute().relative_to(shared) for file in files]
-    times = Counter(path.with_suffix("") for path in inside)
+    parent = os.path.commonpath([file.absolute().parent for file in files])
+    paths = [file.absolute().relative_to(parent) for file in files]
+    times = Counter(path.with_suffix("") for path in paths)
+    is_unique = [times[path.with_suffix("")] == 1 for path in paths]
     return [
-        folder / (path.with_suffix(".png") if times[path.with_suffix("")] == 1 else f"{path}.png") for path in inside
+        folder / (path.with_suffix(".png") if unique else f"{path}.png")
+        for path, unique in zip(paths, is_unique, strict=True)
     ]
 
 
 def _index_of(classifier: Classifier, name: str) -> int:
     if name in classifier.classes:
         return classifier.classes.index(name)
-    near = get_close_matches(name, classifier.classes, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise DataError(f"class {name!r}: the classifier does not know it; {hint}known are {', '.join(classifier.classes)}")
+    close = get_close_matches(name, classifier.classes, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    classes = ", ".join(classifier.classes)
+    raise DataError(f"class {name!r}: the classifier does not know it; {hint}the classes are {classes}")

@@ -1,4 +1,4 @@
-"""predictions.parquet: what the finished classifier said of every image of validation and test, beside the truth."""
+"""predictions.parquet: the predictions of a finished classifier on every validation and test image."""
 
 from __future__ import annotations
 
@@ -16,20 +16,28 @@ from thaw.data.manifest import Manifest
 from thaw.errors import DataError
 from thaw.evaluation.evaluate import score
 from thaw.evaluation.finalize import SplitOutputs
-from thaw.evaluation.metrics import Scored
+from thaw.metrics import Scored
 from thaw.recipe import Task
 
 NEAREST = 3
-"""Training images that are named beside each prediction, the most alike first."""
+"""Number of nearest training images kept with each prediction."""
+
+_NAMES_0_1 = {"given": "predicted", "unsure": "ambiguous", "unlike": "out_of_distribution"}
+"""Columns of release 0.1, and their names today."""
 
 
 @dataclass(frozen=True)
 class Records:
-    """Predictions of one run on one split.
+    """Predictions of one run on the N images of one split.
 
-    paths: of N images. classes: in the order of the columns of `scored`. nearest: paths of the training images that
-    are most alike, for each image. unsure, unlike: (N,) bool, an image for a person because it has not one candidate,
-    or because it is unlike those of training; distance: (N,) from them, 0..2.
+    Attributes:
+        paths: Of the images, relative to the data set where possible.
+        classes: In the order of the columns of `scored`.
+        scored: Probabilities, true and predicted labels, and groups.
+        nearest: Paths of the nearest training images of each image, nearest first.
+        ambiguous: (N,) bool, flagged because there is not exactly one candidate class.
+        out_of_distribution: (N,) bool, flagged because the features are far from those of training.
+        distance: (N,) cosine distance to the nearest training images, 0..2.
     """
 
     paths: tuple[str, ...]
@@ -42,35 +50,38 @@ class Records:
 
     @property
     def flagged(self) -> np.ndarray:
-        """(N,) bool: a person should look."""
+        """(N,) bool: flagged for review."""
         return np.asarray(self.ambiguous | self.out_of_distribution)
 
 
-def write_records(classifier: Classifier, manifest: Manifest, sets: SplitOutputs, file: Path) -> None:
-    """Write one row an image: path, split, labels, given labels, group, the nearest training images, distance to them,
-    whether it is unlike them or has not one candidate, and each probability.
+def write_records(classifier: Classifier, manifest: Manifest, outputs: SplitOutputs, file: Path) -> None:
+    """Write one row per validation and test image.
+
+    Columns: path, split, labels, predicted, group, nearest training images, ambiguous, distance, out_of_distribution,
+    and `p_CLASS` for each class.
     """
-    tables, paths = [], manifest.column("path")
-    for split, outputs in sets.judged.items():
-        rows, groups = manifest.indices(split), sets.groups[split]
-        scored = score(classifier, outputs.probabilities, outputs.targets)
+    paths = manifest.column("path")
+    tables = []
+    for split, evaluated in outputs.evaluated.items():
+        rows, groups = manifest.indices(split), outputs.groups[split]
+        scored = score(classifier, evaluated.probabilities, evaluated.targets)
+        neighbours, _ = nearest(evaluated.features, outputs.train.features, NEAREST)
+        nearest_paths = [[paths[row] for row in near] for near in outputs.train_rows[neighbours]]
         columns = {
             "path": pa.array([paths[row] for row in rows]),
             "split": pa.array([split] * len(rows)),
             "labels": _labels(scored.truth, classifier.classes),
-            "given": _labels(scored.predicted, classifier.classes),
+            "predicted": _labels(scored.predicted, classifier.classes),
             "group": pa.array(np.arange(len(rows)) if groups is None else groups, pa.int64()),
+            "nearest": pa.array(nearest_paths, pa.list_(pa.string())),
         }
-        near, _ = nearest(outputs.features, sets.train.features, NEAREST)
-        trained = sets.train_rows[near]
-        columns["nearest"] = pa.array([[paths[row] for row in some] for some in trained], pa.list_(pa.string()))
-        if classifier.review_policy:
-            columns["ambiguous"] = pa.array(classifier.review_policy.is_ambiguous(outputs.probabilities))
-            distance = classifier.review_policy.distances(outputs.features)
+        if policy := classifier.review_policy:
+            distance = policy.distances(evaluated.features)
+            columns["ambiguous"] = pa.array(policy.is_ambiguous(evaluated.probabilities))
             columns["distance"] = pa.array(distance, pa.float32())
-            columns["out_of_distribution"] = pa.array(classifier.review_policy.exceeds_max_distance(distance))
+            columns["out_of_distribution"] = pa.array(policy.exceeds_max_distance(distance))
         for index, name in enumerate(classifier.classes):
-            columns[f"p_{name}"] = pa.array(outputs.probabilities[:, index], pa.float32())
+            columns[f"p_{name}"] = pa.array(evaluated.probabilities[:, index], pa.float32())
         tables.append(pa.table(columns))
     table = pa.concat_tables(tables).replace_schema_metadata({"task": classifier.task})
     stream = pa.BufferOutputStream()
@@ -79,30 +90,34 @@ def write_records(classifier: Classifier, manifest: Manifest, sets: SplitOutputs
 
 
 def read_records(file: Path, split: str) -> Records:
-    """What `write_records` wrote of one split; raises `DataError` for something else or an empty split."""
+    """Read the predictions on one split, of this or an earlier release.
+
+    Raises:
+        DataError: If the file cannot be read, or has no predictions on the split.
+    """
     try:
         table = pq.read_table(pa.BufferReader(file.read_bytes()))
         task: Task = table.schema.metadata[b"task"].decode()
+        table = table.rename_columns([_NAMES_0_1.get(name, name) for name in table.column_names])
         table = table.filter(pa.compute.equal(table.column("split"), split))
         classes = tuple(name.removeprefix("p_") for name in table.column_names if name.startswith("p_"))
         probabilities = np.stack([table.column(f"p_{name}").to_numpy() for name in classes], axis=1)
-        labels, given = (_flags(table.column(name).to_pylist(), classes) for name in ("labels", "given"))
-        near = tuple(tuple(paths) for paths in table.column("nearest").to_pylist())
+        truth, predicted = (_flags(table.column(name).to_pylist(), classes) for name in ("labels", "predicted"))
+        nearest_paths = tuple(tuple(paths) for paths in table.column("nearest").to_pylist())
         ambiguous, out_of_distribution, distance = (
-            _values(table, *names)
-            for names in (("ambiguous", "unsure"), ("out_of_distribution", "unlike"), ("distance",))
+            _column_or_zeros(table, name) for name in ("ambiguous", "out_of_distribution", "distance")
         )
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
         raise DataError(f"{file}: cannot be read as the predictions of a run ({error})") from error
     if not table.num_rows:
         raise DataError(f"{file}: has no predictions on {split}")
     groups = table.column("group").to_numpy()
-    together = groups if len(np.unique(groups)) < len(groups) else None
+    is_grouped = len(np.unique(groups)) < len(groups)
     return Records(
         paths=tuple(table.column("path").to_pylist()),
         classes=classes,
-        scored=Scored(task, probabilities, labels, given, together),
-        nearest=near,
+        scored=Scored(task, probabilities, truth, predicted, groups if is_grouped else None),
+        nearest=nearest_paths,
         ambiguous=ambiguous.astype(bool),
         out_of_distribution=out_of_distribution.astype(bool),
         distance=distance,
@@ -113,11 +128,10 @@ def _labels(flags: np.ndarray, classes: tuple[str, ...]) -> pa.Array:
     return pa.array([[classes[index] for index in np.flatnonzero(row)] for row in flags], pa.list_(pa.string()))
 
 
-def _values(table: pa.Table, *names: str) -> np.ndarray:
-    """A column (N,) under the first of its names, newest first, that is there; zeros where none is."""
-    found = [name for name in names if name in table.column_names]
-    return table.column(found[0]).to_numpy() if found else np.zeros(table.num_rows)
-
-
 def _flags(labels: list[list[str]], classes: tuple[str, ...]) -> np.ndarray:
     return np.array([[name in names for name in classes] for names in labels], dtype=bool).reshape(-1, len(classes))
+
+
+def _column_or_zeros(table: pa.Table, name: str) -> np.ndarray:
+    """A column (N,), or zeros for a classifier without a review policy."""
+    return table.column(name).to_numpy() if name in table.column_names else np.zeros(table.num_rows)

@@ -1,4 +1,4 @@
-"""The borders beyond which an image is one for a person, from training and validation images."""
+"""The review policy: which images to flag, fitted on training features and validation predictions."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from thaw.classifier.outputs import LabelledOutputs
 from thaw.classifier.review import MAX_TRAIN_FEATURES, ReviewPolicy, distances, unit
-from thaw.evaluation.metrics import Estimate, Scored, confidence_of
+from thaw.metrics import Estimate, Scored, confidence_of
 from thaw.recipe import DecisionSettings
 from thaw.seeds import derive_seed
 
-FARTHEST = 2.0
-"""The largest cosine distance there is."""
+MAX_COSINE_DISTANCE = 2.0
 
 
 @dataclass(frozen=True)
 class ReviewRates:
-    """What a set would leave to a person, shares of its images; `None` where it does not apply.
+    """What a review policy flags in a set, as fractions of its images; `None` where it does not apply.
 
-    covered: the true class is among the candidates. unsure: not exactly one candidate. unlike: unlike any training
-    image. right_of_rest: accuracy on the images that are neither.
+    Attributes:
+        covered: The true class is among the candidates.
+        ambiguous: Flagged because there is not exactly one candidate.
+        out_of_distribution: Flagged because the features are far from those of training.
+        accuracy_of_rest: Accuracy on the images that are not flagged.
     """
 
     covered: Estimate | None
@@ -30,65 +33,74 @@ class ReviewRates:
 
 
 def fit_review_policy(
-    train: np.ndarray, train_targets: np.ndarray, val: np.ndarray, scored: Scored, settings: DecisionSettings, seed: int
+    train: LabelledOutputs, val_features: np.ndarray, scored: Scored, settings: DecisionSettings, seed: int
 ) -> ReviewPolicy:
-    """Remember training features (N, W), and take the borders from validation features (M, W) and their scores.
+    """Remember features of training images, and take thresholds from validation.
 
-    Borders are the conformal quantiles of M values, the ceil((M + 1) share)-th, so that they hold for the next image
-    and not only for these (Vovk et al. 2005).
+    Thresholds are conformal quantiles, so that their coverage holds for new images and not only for validation (Vovk
+    et al. 2005).
+
+    Args:
+        train: Outputs for training images.
+        val_features: (M, W) pooled features of the validation images.
+        scored: Their calibrated predictions.
+        settings: Coverage to reach.
+        seed: Random seed of the choice of training images to remember.
     """
-    train_features = unit(train[_selected_rows(train_targets, seed)]).astype(np.float16)
-    max_distance = conformal(distances(val, train_features), settings.in_distribution, FARTHEST)
-    sure, _ = confidence_of(scored)
+    rows = _rows_to_remember(train.targets, seed)
+    train_features = unit(train.features[rows]).astype(np.float16)
+    val_distances = distances(val_features, train_features)
+    confidence, _ = confidence_of(scored)
     return ReviewPolicy(
         train_features=train_features,
-        max_distance=max_distance,
-        min_probability=conformal_probability(scored, settings.coverage),
-        confidence=float(sure.mean()),
+        max_distance=conformal_quantile(val_distances, settings.in_distribution, MAX_COSINE_DISTANCE),
+        min_probability=_min_probability(scored, settings.coverage),
+        confidence=float(confidence.mean()),
         class_fractions=tuple(scored.predicted.mean(axis=0).tolist()),
     )
 
 
-def conformal_probability(scored: Scored, coverage: float) -> float | None:
-    """The probability that the true class of the wanted share of images has at least.
+def conformal_quantile(values: np.ndarray, coverage: float, maximum: float) -> float:
+    """The value that a new one exceeds with probability at most 1 - coverage.
 
-    `None` for multilabel, and where there are too few images to say.
+    Args:
+        values: (M,), exchangeable with the new one.
+        coverage: 0..1.
+        maximum: Returned where M values are too few for that coverage.
     """
-    if scored.task == "multilabel":
-        return None
-    missing = conformal(1.0 - scored.probabilities[scored.truth], coverage, np.inf)
-    return None if np.isinf(missing) else 1.0 - missing
+    rank = int(np.ceil((len(values) + 1) * coverage - 1e-9))
+    return maximum if rank > len(values) else float(np.sort(values)[max(rank, 1) - 1])
 
 
-def conformal(values: np.ndarray, share_below: float, most: float) -> float:
-    """The value that the next one stays below with the wanted probability; `most` where there are too few to say."""
-    place = int(np.ceil((len(values) + 1) * share_below - 1e-9))
-    return most if place > len(values) else float(np.sort(values)[max(place, 1) - 1])
-
-
-def review_rates(review_policy: ReviewPolicy, out_of_distribution: np.ndarray, scored: Scored) -> ReviewRates:
-    """What a set would leave to a person; `out_of_distribution` (N,) bool says which images are unlike any of training."""
-    candidates, ambiguous = (
-        review_policy.candidates(scored.probabilities),
-        review_policy.is_ambiguous(scored.probabilities),
-    )
-    rest = ~(ambiguous | out_of_distribution)
-    has_candidates = review_policy.min_probability is not None
+def review_rates(policy: ReviewPolicy, out_of_distribution: np.ndarray, scored: Scored) -> ReviewRates:
+    """What a policy flags in a set of which `out_of_distribution` (N,) bool is known."""
+    ambiguous = policy.is_ambiguous(scored.probabilities)
+    covered = (policy.candidates(scored.probabilities) & scored.truth).any(axis=1)
+    has_candidates = policy.min_probability is not None
     return ReviewRates(
-        covered=scored.fraction((candidates & scored.truth).any(axis=1)) if has_candidates else None,
+        covered=scored.fraction(covered) if has_candidates else None,
         ambiguous=scored.fraction(ambiguous) if has_candidates else None,
         out_of_distribution=scored.fraction(out_of_distribution),
-        accuracy_of_rest=scored.fraction(scored.right, rest),
+        accuracy_of_rest=scored.fraction(scored.correct, ~(ambiguous | out_of_distribution)),
     )
 
 
-def _selected_rows(targets: np.ndarray, seed: int) -> np.ndarray:
-    """At most so many rows, as many of each class as there are or as its share allows."""
-    rng = np.random.default_rng(derive_seed(seed, "bank"))
+def _min_probability(scored: Scored, coverage: float) -> float | None:
+    """The probability from which a class is a candidate; `None` for multilabel and for too few images."""
+    if scored.task == "multilabel":
+        return None
+    complement = conformal_quantile(1.0 - scored.probabilities[scored.truth], coverage, np.inf)
+    return None if np.isinf(complement) else 1.0 - complement
+
+
+def _rows_to_remember(targets: np.ndarray, seed: int) -> np.ndarray:
+    """At most `MAX_TRAIN_FEATURES` rows, at random and at most equally many of each class."""
     if len(targets) <= MAX_TRAIN_FEATURES:
         return np.arange(len(targets))
+    rng = np.random.default_rng(derive_seed(seed, "bank"))
     if targets.ndim > 1:
         return np.sort(rng.permutation(len(targets))[:MAX_TRAIN_FEATURES])
-    each = MAX_TRAIN_FEATURES // len(np.unique(targets)) or 1
-    rows = [rng.permutation(np.flatnonzero(targets == label))[:each] for label in np.unique(targets)]
+    labels = np.unique(targets)
+    limit = MAX_TRAIN_FEATURES // len(labels) or 1
+    rows = [rng.permutation(np.flatnonzero(targets == label))[:limit] for label in labels]
     return np.sort(np.concatenate(rows)[:MAX_TRAIN_FEATURES])

@@ -1,7 +1,7 @@
-"""What more work at prediction time would bring: averaging with the mirror image, and looking at a larger picture.
+"""What test-time options change: averaging with the mirror image, and predicting at a larger image size.
 
-Mirrored images are averaged as Krizhevsky et al. 2012 did; a network that was trained on random crops often sees best
-at a somewhat larger size than it was trained at (Touvron et al. 2019, "Fixing the train-test resolution discrepancy").
+Mirror images are averaged as by Krizhevsky et al. 2012. A network trained on random crops is often most accurate at an
+image size somewhat above that of training (Touvron et al. 2019, "Fixing the train-test resolution discrepancy").
 """
 
 from __future__ import annotations
@@ -15,22 +15,28 @@ import numpy as np
 
 from thaw.classifier.classifier import Classifier
 from thaw.evaluation.evaluate import score
-from thaw.evaluation.metrics import Estimate, difference
+from thaw.metrics import Estimate, differences
 from thaw.prediction.predict import read_files, read_pixels
 from thaw.prediction.predictor import BATCH, Predictor, at_image_size
 from thaw.recipe import Engine
 
-LARGER = (1.15, 1.3)
-"""Sides of the picture, as multiples of the one that was trained at, rounded to what networks halve five times."""
+SIZE_FACTORS = (1.15, 1.3)
+"""Image sizes to try, as multiples of the size that was trained at."""
 
-_STEP = 32
+_SIZE_STEP = 32
+"""Image sizes are multiples of the total stride of the network."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """One way to predict, beside the plain one: what it does to accuracy and log loss on the same images, and its cost.
+    """One test-time option compared with plain prediction on the same images.
 
-    cost: times as long as plain prediction takes.
+    Attributes:
+        size: Side of the image, in pixels.
+        mirrored: Whether predictions are averaged with those of the mirror image.
+        accuracy: Difference in accuracy.
+        loss: Difference in log loss, in nats.
+        cost: Prediction time as a multiple of that of plain prediction.
     """
 
     size: int
@@ -41,16 +47,16 @@ class Option:
 
     @property
     def name(self) -> str:
-        """What a person calls it."""
+        """Name in tables."""
         return f"{self.size} px" + (", with the mirror image" if self.mirrored else "")
 
     @property
     def pays(self) -> bool:
-        """Whether the log loss falls beyond its 95 % interval."""
+        """Whether it lowers the log loss, and the 95% interval excludes 0."""
         return self.loss.high < 0
 
 
-def try_options(
+def compare_test_time_options(
     classifier: Classifier,
     files: Sequence[Path],
     targets: np.ndarray,
@@ -58,37 +64,44 @@ def try_options(
     engine: Engine,
     on_progress: Callable[[int, int], None],
 ) -> tuple[Option, ...]:
-    """Predict readable images plainly and in every other way; give the others beside the plain one.
+    """Predict with every combination of image size and mirroring, and compare each with plain prediction.
 
-    `targets` are those of the files in the classifier's class order.
+    Args:
+        classifier: Left unchanged.
+        files: N readable images.
+        targets: Their targets in the classifier's class order.
+        groups: (N,) int, which images are dependent; `None` where all are independent.
+        engine: What runs the network.
+        on_progress: Called with the number of combinations that are done, and of all.
     """
-    trained = classifier.backbone.facts.pixels.size
-    sizes = list(dict.fromkeys([trained, *(_rounded(trained * factor) for factor in LARGER)]))
-    ways = [(size, mirrored) for size in sizes for mirrored in (False, True)]
-    tried = []
-    for number, (size, mirrored) in enumerate(ways, start=1):
+    trained_size = classifier.backbone.facts.pixels.size
+    sizes = list(dict.fromkeys([trained_size, *(_rounded(trained_size * factor) for factor in SIZE_FACTORS)]))
+    combinations = [(size, mirrored) for size in sizes for mirrored in (False, True)]
+    results = []
+    for number, (size, mirrored) in enumerate(combinations, start=1):
         with at_image_size(classifier, size):
-            tried.append(_predict(classifier, files, Predictor(classifier, engine, classifier.device, mirrored)))
-        on_progress(number, len(ways))
-    (plain, usual), *others = tried
-    found = []
-    for (size, mirrored), (probabilities, seconds) in zip(ways[1:], others, strict=True):
-        beside = score(classifier, probabilities, targets, groups)
-        change = difference(score(classifier, plain, targets, groups), beside)
-        found.append(Option(size, mirrored, change["accuracy"], change["loss"], seconds / usual))
-    return tuple(found)
+            predictor = Predictor(classifier, engine, classifier.device, mirrored)
+            results.append(_timed_predictions(classifier, files, predictor))
+        on_progress(number, len(combinations))
+    (plain_probabilities, plain_seconds), *others = results
+    plain = score(classifier, plain_probabilities, targets, groups)
+    options = []
+    for (size, mirrored), (probabilities, seconds) in zip(combinations[1:], others, strict=True):
+        change = differences(plain, score(classifier, probabilities, targets, groups))
+        options.append(Option(size, mirrored, change["accuracy"], change["loss"], seconds / plain_seconds))
+    return tuple(options)
 
 
-def _predict(classifier: Classifier, files: Sequence[Path], predictor: Predictor) -> tuple[np.ndarray, float]:
-    """Probabilities (N, C) of images, and the seconds that the network took for them."""
-    found, seconds = [], 0.0
+def _timed_predictions(classifier: Classifier, files: Sequence[Path], predictor: Predictor) -> tuple[np.ndarray, float]:
+    """Probabilities (N, C), and the seconds that the network took for them after one batch to warm up."""
+    probabilities, seconds = [], 0.0
     predictor.probabilities(np.stack([read_pixels(classifier, files[0])] * BATCH))
     for batch in read_files(classifier, files, BATCH):
         started = time.perf_counter()
-        found.append(predictor.probabilities(batch.pixels))
+        probabilities.append(predictor.probabilities(batch.pixels))
         seconds += time.perf_counter() - started
-    return np.concatenate(found), seconds
+    return np.concatenate(probabilities), seconds
 
 
 def _rounded(size: float) -> int:
-    return max(_STEP, round(size / _STEP) * _STEP)
+    return max(_SIZE_STEP, round(size / _SIZE_STEP) * _SIZE_STEP)

@@ -21,13 +21,13 @@ from pathlib import Path
 import numpy as np
 
 from thaw.classifier.classifier import Classifier
-from thaw.classifier.metrics import measure
 from thaw.data.dataset import Dataset
 from thaw.errors import ExportError, UnreadableImage
 from thaw.evaluation.evaluate import targets_for
 from thaw.export.certificate import whole_image
 from thaw.export.deployment import INPUT
 from thaw.export.target import Infer
+from thaw.metrics import measure
 
 CALIBRATED = 100
 """Images that the ranges are measured on, at most; a third of them at most, so that the others can judge."""
@@ -139,7 +139,7 @@ def judge(run: Infer, size: int, classifier: Classifier, images: Labelled) -> Qu
         rows.append(row)
     if not rows:
         raise ExportError(f"{images.files[0].parent}: none of the {len(images.files)} images can be read")
-    accuracy = measure(np.stack(probabilities), images.targets[rows], classifier.task).accuracy
+    accuracy = measure(np.stack(probabilities), images.targets[rows], classifier.task)["accuracy"]
     return Quality(size, 1000.0 * float(np.median(seconds)), accuracy)
 
 

@@ -18,8 +18,8 @@ from thaw.errors import DataError, RecipeError
 from thaw.evaluation import test_time_options
 from thaw.evaluation.compare import Comparison
 from thaw.evaluation.compare import compare as compare_records
-from thaw.evaluation.evaluate import Evaluation, evaluate_rows, groups_among
-from thaw.evaluation.folds import Repeats
+from thaw.evaluation.evaluate import Evaluation, bootstrap_groups, evaluate_rows
+from thaw.evaluation.folds import CrossValidation
 from thaw.evaluation.overlays import Overlay, write_overlays
 from thaw.evaluation.records import read_records
 from thaw.evaluation.test_time_options import Option
@@ -61,7 +61,7 @@ def evaluate(model: Model, data: str | Path | Dataset, reporter: Reporter | None
 
 def cross_validate(
     run: str | Path, folds: int = 5, seeds: int = 1, whole: bool = False, reporter: Reporter | None = None
-) -> Repeats:
+) -> CrossValidation:
     """Cross-validate a run: metrics over all its images, each predicted by a classifier trained without it.
 
     Args:
@@ -84,7 +84,7 @@ def cross_validate(
     keep_freed_memory()
     with closing(reporter or ConsoleReporter()) as shown:
         found = cross_validation.cross_validate(RunFolder.at(Path(run)), folds, seeds, whole, shown)
-        results.show_repeats(found, shown)
+        results.show_cross_validation(found, shown)
         return found
 
 
@@ -171,7 +171,7 @@ def explain(
 
     Example:
         >>> (row,) = thaw.explain("runs/train-1", ["images/ok/000.png"], "why", class_name="scratch")
-        >>> row.label, row.picture.name
+        >>> row.label, row.output.name
         ('scratch', '000.png')
     """
     return list(write_overlays(load(model), list(files_at([Path(path) for path in images])), Path(out), class_name))
@@ -221,8 +221,8 @@ def compare_prediction_options(run: str | Path, reporter: Reporter | None = None
         classifier, manifest = load(folder.path), Manifest.read(folder.manifest)
         rows = manifest.indices("val")
         files, targets = [manifest.file(int(row)) for row in rows], manifest.targets()[rows]
-        engine, groups = folder.read_recipe().engine, groups_among(manifest, rows)
+        engine, groups = folder.read_recipe().engine, bootstrap_groups(manifest, rows)
         bar = shown.bar("compare prediction options")
-        found = test_time_options.try_options(classifier, files, targets, groups, engine, bar)
+        found = test_time_options.compare_test_time_options(classifier, files, targets, groups, engine, bar)
         results.show_options(found, len(rows), shown)
         return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 from thaw.evaluation.calibration import Bin
-from thaw.evaluation.metrics import Estimate
+from thaw.metrics import Estimate
 from thaw.training.history import EpochRecord
 
 _MOST_POINTS = 300
@@ -77,16 +77,16 @@ def reliability(before: Sequence[Bin], after: Sequence[Bin]) -> str:
         f'<line class="ideal" x1="{frame.x(0):.1f}" y1="{frame.y(0):.1f}" x2="{frame.x(1):.1f}" y2="{frame.y(1):.1f}"/>'
     )
     for bins, kind, name in ((before, "second", "before"), (after, "", "after")):
-        most = max((one.answers for one in bins), default=1)
-        points = " ".join(f"{frame.x(one.confidence):.1f},{frame.y(one.right):.1f}" for one in bins)
+        most = max((one.count for one in bins), default=1)
+        points = " ".join(f"{frame.x(one.confidence):.1f},{frame.y(one.accuracy):.1f}" for one in bins)
         parts.append(f'<polyline class="curve thin {kind}" points="{points}"/>')
         for one in bins:
             title = (
-                f"{name}: {one.answers:,} answers, confidence {_percent(one.confidence)}, right {_percent(one.right)}"
+                f"{name}: {one.count:,} answers, confidence {_percent(one.confidence)}, right {_percent(one.accuracy)}"
             )
-            radius = 3 + 6 * math.sqrt(one.answers / most)
+            radius = 3 + 6 * math.sqrt(one.count / most)
             parts.append(
-                f'<circle class="{kind or "dot"}" cx="{frame.x(one.confidence):.1f}" cy="{frame.y(one.right):.1f}" '
+                f'<circle class="{kind or "dot"}" cx="{frame.x(one.confidence):.1f}" cy="{frame.y(one.accuracy):.1f}" '
                 f'r="{radius:.1f}"><title>{title}</title></circle>'
             )
     return "".join([*parts, *_quarters(frame, "confidence", _percent), "</svg>"])

@@ -12,8 +12,8 @@ from thaw.data.manifest import SPLITS, Manifest
 from thaw.errors import DataError
 from thaw.evaluation.calibration import Bin, Calibration, apply_temperature, reliability
 from thaw.evaluation.evaluate import ClassResult, Evaluation
-from thaw.evaluation.metrics import Estimate, Scored
 from thaw.evaluation.records import read_records
+from thaw.metrics import METRICS, Estimate, Scored
 from thaw.planning.measurements import Choice
 from thaw.progress import OnProgress
 from thaw.recipe import Monitor, Task
@@ -30,14 +30,6 @@ PICTURE_BUDGET = 3_000_000
 """Characters that all pictures of the page may take."""
 
 MOST_CLASSES, MOST_UNREADABLE = 100, 50
-_FIGURES = {
-    "accuracy": "images whose label is right",
-    "balanced_accuracy": "mean over the classes of the share found",
-    "macro_f1": "mean over the classes of F1",
-    "mean_average_precision": "mean over the classes of the area under precision and recall",
-    "auroc": "chance that an image of a class scores above one of another",
-    "calibration_error": "how far confidence lies from the share of right answers",
-}
 
 
 @dataclass(frozen=True)
@@ -174,15 +166,11 @@ def _about(run: RunFolder, classifier: Classifier, judged: Judged) -> str:
 
 
 def _figures(judged: Judged) -> tuple[KeyMetric, ...]:
-    validation = judged.evaluations["val"].overall if judged.split == "test" else None
+    validation = judged.evaluations["val"].overall if judged.split == "test" else {}
     return tuple(
-        KeyMetric(
-            name.replace("_", " ").replace("f1", "F1").replace("auroc", "AUROC"),
-            about,
-            getattr(judged.evaluation.overall, name),
-            getattr(validation, name) if validation else None,
-        )
-        for name, about in _FIGURES.items()
+        KeyMetric(metric.title, metric.description, judged.evaluation.overall.get(name), validation.get(name))
+        for name, metric in METRICS.items()
+        if metric.kind == "fraction"
     )
 
 
@@ -190,8 +178,12 @@ def _weakest_first(evaluation: Evaluation) -> tuple[ClassResult, ...]:
     """The classes in their order; where they are too many, those with the lowest F1."""
     if len(evaluation.per_class) <= MOST_CLASSES:
         return evaluation.per_class
-    ranked = sorted(evaluation.per_class, key=lambda item: item.metrics.f1.value if item.metrics.f1 else 2.0)
-    return tuple(ranked[:MOST_CLASSES])
+
+    def f1(item: ClassResult) -> float:
+        found = item.metrics.get("f1")
+        return found.value if found else 2.0
+
+    return tuple(sorted(evaluation.per_class, key=f1)[:MOST_CLASSES])
 
 
 def _calibrated(calibration: Calibration, judged: Judged) -> Calibrated:

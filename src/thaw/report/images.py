@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from thaw.data.manifest import Manifest
-from thaw.evaluation.metrics import Scored
 from thaw.evaluation.records import Records
+from thaw.metrics import Scored
 from thaw.progress import OnProgress
 from thaw.report.album import Album, Picture
 from thaw.report.verdict import SET_NAMES, Judged
@@ -115,7 +115,7 @@ def surest_mistakes(scored: Scored) -> np.ndarray:
     """Rows whose answer is wrong, the surest of them first; for multilabel by their worst label."""
     off = np.abs(scored.truth - scored.probabilities) * (scored.truth != scored.predicted)
     sure = off.max(axis=1) if scored.task == "multilabel" else (scored.probabilities * scored.predicted).sum(axis=1)
-    rows = np.flatnonzero(~scored.right)
+    rows = np.flatnonzero(~scored.correct)
     return np.asarray(rows[np.argsort(-sure[rows], kind="stable")])
 
 

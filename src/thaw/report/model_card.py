@@ -1,86 +1,77 @@
-"""MODEL_CARD.md: what the classifier is, how it was made, and how good it is, written from the run."""
+"""MODEL_CARD.md of a bundle: the classifier, its metrics and how it was trained."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import yaml
 
+from thaw import formats
 from thaw.classifier.classifier import Classifier
 from thaw.data.manifest import Manifest
 from thaw.evaluation.evaluate import Evaluation
 from thaw.hub import PREFIX
-from thaw.recipe import Recipe
-from thaw.terminal.results import figure, percent
+from thaw.metrics import CLASS_METRICS, METRICS
+from thaw.recipe import ResolvedRecipe
+from thaw.terminal.results import class_rows, metric_rows
 from thaw.terminal.run_summary import how
 
 
-def write(classifier: Classifier, recipe: Recipe, manifest: Manifest, results: Mapping[str, Evaluation]) -> str:
-    """The card as Markdown."""
-    facts = classifier.backbone.facts
-    phases = "\n".join(
-        f"| {phase.name} | {phase.cut} | {phase.epochs} | {' | '.join(how(phase))} |" for phase in recipe.phases
-    )
+def write(classifier: Classifier, recipe: ResolvedRecipe, manifest: Manifest, results: Mapping[str, Evaluation]) -> str:
+    """The model card as Markdown, from the resolved recipe, the data set and the evaluation of each split."""
+    facts, size = classifier.backbone.facts, classifier.backbone.facts.pixels.size
+    train, val = (formats.count(len(manifest.indices(split)), "image") for split in ("train", "val"))
+    metric_header = ("metric", *(f"{split}, {formats.count(item.images, 'image')}" for split, item in results.items()))
+    class_header = ("class", "images", *(metric.title for metric in CLASS_METRICS.values()))
+    phase_header = ("phase", "cut", "maximum epochs", "learning rate", "optimizer", "schedule")
+    phases = [(phase.name, phase.cut, f"{phase.epochs}", *how(phase)) for phase in recipe.phases]
     return "\n".join(
         [
             f"# {facts.architecture}, fine-tuned with Thaw",
             "",
             f"Task: {classifier.task}. Classes: {', '.join(classifier.classes)}.",
             f"Pre-trained weights: {facts.origin} (licence: {facts.license}).",
-            f"Input: {facts.pixels.size} x {facts.pixels.size} RGB; trained on {len(manifest.indices('train'))} "
-            f"images, validated on {len(manifest.indices('val'))}.",
+            f"Input: {size} x {size} RGB; trained on {train}, validated on {val}.",
             "",
-            "Figures with 95 % intervals; probabilities are calibrated on validation.",
+            "## Metrics",
             "",
-            "| set | images | accuracy | balanced accuracy | macro F1 | mean AP | calibration error |",
-            "| --- | --- | --- | --- | --- | --- | --- |",
-            *(_result_row(split, result) for split, result in results.items()),
+            "With 95% confidence intervals; probabilities are calibrated on validation.",
             "",
-            *(line for split, result in results.items() for line in _class_table(split, result)),
-            "## How it was trained",
+            *_table(metric_header, metric_rows(list(results.values()))),
             "",
-            "| phase | cut | epochs at most | learning rate | optimizer | schedule |",
-            "| --- | --- | --- | --- | --- | --- |",
-            phases,
+            *(
+                line
+                for split, result in results.items()
+                for line in (
+                    f"### Classes on {split}",
+                    "",
+                    *_table(class_header, class_rows(result, CLASS_METRICS)),
+                    "",
+                )
+            ),
+            "## Training",
+            "",
+            *_table(phase_header, phases),
             "",
             f"Seed {recipe.seed}; augmentation {recipe.augment.preset}; class weights {recipe.class_weights}; "
-            f"best epoch by validation {recipe.monitor}.",
+            f"best epoch by validation {METRICS[recipe.monitor].title}.",
             "",
         ]
     )
 
 
 def for_hub(classifier: Classifier, card: str, name: str) -> str:
-    """A card as the README.md of a model hub: with the header that hubs read, and how to use it from there."""
+    """A model card as the README.md of a repository on a model hub: with front matter and usage."""
     name = name.removeprefix(PREFIX)
-    facts = {
+    front_matter = {
         "library_name": "timm",
         "pipeline_tag": "image-classification",
         "tags": ["image-classification", "timm", "thaw"],
     }
-    use = f"    thaw predict {PREFIX}{name} photos/\n\n    timm.create_model('hf-hub:{name}', pretrained=True)\n"
+    usage = f"    thaw predict {PREFIX}{name} photos/\n\n    timm.create_model('hf-hub:{name}', pretrained=True)\n"
     about = card or f"# {classifier.backbone.facts.architecture}, fine-tuned with Thaw\n"
-    return f"---\n{yaml.safe_dump(facts, sort_keys=False)}---\n\n{about}\n## How to use it\n\n{use}"
+    return f"---\n{yaml.safe_dump(front_matter, sort_keys=False)}---\n\n{about}\n## Usage\n\n{usage}"
 
 
-def _result_row(split: str, result: Evaluation) -> str:
-    found = result.overall
-    return (
-        f"| {split} | {result.images} | {percent(found.accuracy)} | {percent(found.balanced_accuracy)} | "
-        f"{figure(found.macro_f1)} | {figure(found.mean_average_precision)} | {percent(found.calibration_error)} |"
-    )
-
-
-def _class_table(split: str, result: Evaluation) -> list[str]:
-    return [
-        f"## Classes on {split}",
-        "",
-        "| class | images | precision | recall | F1 |",
-        "| --- | --- | --- | --- | --- |",
-        *(
-            f"| {item.name} | {item.images} | {figure(item.metrics.precision)} | {figure(item.metrics.recall)} | "
-            f"{figure(item.metrics.f1)} |"
-            for item in result.per_class
-        ),
-        "",
-    ]
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]

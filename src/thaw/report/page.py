@@ -10,8 +10,8 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from thaw.classifier.classifier import Classifier
-from thaw.evaluation.metrics import Estimate
 from thaw.html.environment import environment
+from thaw.metrics import CLASS_METRICS, Estimate
 from thaw.progress import Reporter
 from thaw.report import charts
 from thaw.report.content import Content, Origin, read_content
@@ -54,6 +54,7 @@ def render(content: Content) -> str:
         page=content,
         judged=SET_NAMES[content.split],
         set_names=SET_NAMES,
+        class_metrics=CLASS_METRICS.values(),
         drawn=_drawn(content),
         matrix=_matrix(content.shown.confusion),
         commands=_commands(content.origin),

@@ -10,9 +10,9 @@ import numpy as np
 from thaw.classifier.decision import Decision
 from thaw.data.manifest import Manifest
 from thaw.evaluation.evaluate import ClassResult, Evaluation
-from thaw.evaluation.metrics import Estimate
 from thaw.evaluation.records import Records
 from thaw.inspection.findings import Finding
+from thaw.metrics import METRICS, Estimate, rates_of_class
 from thaw.recipe import Monitor
 
 _WIDE = 0.1
@@ -70,9 +70,8 @@ def class_to_find(decision: Decision, manifest: Manifest) -> int | None:
 
 def recall_and_false_positive_rate(records: Records, index: int) -> tuple[Estimate | None, Estimate | None]:
     """The share of the images of a class that are called it, and the share of the others that are."""
-    scored = records.scored
-    truth, called = scored.truth[:, index], scored.predicted[:, index]
-    return scored.fraction(called, truth), scored.fraction(called, ~truth)
+    rates = rates_of_class(records.scored, index)
+    return rates.recall, rates.false_positive_rate
 
 
 def percent(estimate: Estimate | None) -> str:
@@ -91,19 +90,22 @@ def _sentence(judged: Judged, sought: int | None) -> str:
             name = records.classes[sought]
             return f"Finds {percent(recall)} of {name} at {percent(alarms)} false alarms, on {on}."
     if records.scored.task == "multilabel":
-        text = f"Mean average precision {percent(evaluation.overall.mean_average_precision)} on {on}"
+        text = f"Mean average precision {percent(evaluation.overall.get('mean_average_precision'))} on {on}"
         weak = _weakest(evaluation, "average_precision")
-        return f"{text}; weakest is {weak.name} with {percent(weak.metrics.average_precision)}." if weak else f"{text}."
-    text = f"Right on {percent(evaluation.overall.accuracy)} of {on}"
+        if weak is None:
+            return f"{text}."
+        return f"{text}; weakest is {weak.name} with {percent(weak.metrics.get('average_precision'))}."
+    text = f"Right on {percent(evaluation.overall.get('accuracy'))} of {on}"
     weak = _weakest(evaluation, "recall")
-    if weak is None or weak.metrics.recall is None or weak.metrics.recall.value >= 1:
+    recall = weak.metrics.get("recall") if weak else None
+    if weak is None or recall is None or recall.value >= 1:
         return f"{text}."
-    return f"{text}; weakest is {weak.name}, of which it finds {percent(weak.metrics.recall)}."
+    return f"{text}; weakest is {weak.name}, of which it finds {percent(recall)}."
 
 
 def _weakest(evaluation: Evaluation, figure: str) -> ClassResult | None:
-    known = [item for item in evaluation.per_class if getattr(item.metrics, figure) is not None]
-    return min(known, key=lambda item: getattr(item.metrics, figure).value) if len(known) > 1 else None
+    known = [(found.value, item) for item in evaluation.per_class if (found := item.metrics.get(figure))]
+    return min(known, key=lambda pair: pair[0])[1] if len(known) > 1 else None
 
 
 def _about_the_set(judged: Judged, sought: int | None) -> list[Finding]:
@@ -115,16 +117,16 @@ def _about_the_set(judged: Judged, sought: int | None) -> list[Finding]:
             "threshold were chosen, so they are better than new images will show."
         )
         notes.append(Finding("warning", text))
-    of, what, images, found = "", "accuracy", evaluation.images, evaluation.overall.accuracy
+    of, what, images, found = "", "accuracy", evaluation.images, evaluation.overall.get("accuracy")
     if judged.record.scored.task == "multilabel":
-        what, found = "mean average precision", evaluation.overall.mean_average_precision
+        what, found = "mean average precision", evaluation.overall.get("mean_average_precision")
     if sought is not None:
         recall, _ = recall_and_false_positive_rate(judged.record, sought)
         if recall is not None:
             name = judged.record.classes[sought]
             of, what = f" of {name}", "the share that is found"
             images, found = evaluation.per_class[sought].images, recall
-    if found.high - found.low > _WIDE:
+    if found and found.high - found.low > _WIDE:
         text = (
             f"{images:,} images{of} tell little: with 95 % confidence {what} lies between {100 * found.low:.0f} % and "
             f"{100 * found.high:.0f} %; four times as many would halve that."
@@ -140,13 +142,15 @@ def _agreement(judged: Judged, monitor: Monitor) -> list[Finding]:
     """Whether validation and test differ by more than chance explains, in the metric that training watched."""
     if judged.split != "test":
         return []
-    val, test = (getattr(judged.evaluations[split].overall, monitor) for split in ("val", "test"))
+    val, test = (judged.evaluations[split].overall.get(monitor) for split in ("val", "test"))
+    if val is None or test is None:
+        return []
     noise = float(np.hypot(_half_width(val), _half_width(test)))
     name = monitor.replace("_", " ")
     values = f"validation {val.value:.3f}, test {test.value:.3f}"
     if abs(val.value - test.value) <= noise:
         return [Finding("good", f"Validation and test agree within what chance explains: {name} is {values}.")]
-    worse = (test.value < val.value) != (monitor == "loss")
+    worse = (test.value < val.value) == METRICS[monitor].higher_is_better
     why = (
         "what was chosen fits validation too well, or the test images are of another kind"
         if worse

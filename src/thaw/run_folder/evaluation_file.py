@@ -9,7 +9,7 @@ from typing import Any
 from thaw.classifier.decision import Decision
 from thaw.evaluation.calibration import Calibration
 from thaw.evaluation.evaluate import Evaluation
-from thaw.evaluation.metrics import Estimate
+from thaw.metrics import Estimate
 
 _SPLITS = ("val", "test")
 

@@ -1,16 +1,18 @@
-"""The table of epochs, row by row as they come, with a bar for each phase."""
+"""The table of epochs on the console: one row per epoch, and a progress bar per phase."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from thaw.metrics import METRICS
 from thaw.progress import OnProgress, Reporter
 from thaw.recipe import Monitor, Phase
+from thaw.terminal.metric_text import value_text
 from thaw.training.history import EpochRecord
 
 
 class EpochTable:
-    """Prints one row an epoch, under a header for each phase."""
+    """Prints a header for each phase and one row per epoch."""
 
     def __init__(self, phases: Sequence[Phase], monitor: Monitor, reporter: Reporter) -> None:
         self._phases = {phase.name: phase for phase in phases}
@@ -19,16 +21,18 @@ class EpochTable:
         self._advance: OnProgress = lambda done, total: None
 
     def add(self, record: EpochRecord, is_best: bool) -> None:
-        """Show one more epoch."""
+        """Print one more epoch; `is_best` marks it as the best of the run so far."""
         phase = self._phases[record.phase]
+        metric = METRICS[self._monitor]
         if record.phase != self._current:
             self._current = record.phase
             rate = "penalty" if phase.solver == "lbfgs" else "lr"
-            metric = self._monitor.replace("_", " ")
-            self._reporter.say(f"\n{'phase':<12} {'epoch':>7} {rate:>9} {'train loss':>11} {'val loss':>9}  {metric}")
+            columns = f"{'phase':<12} {'epoch':>7} {rate:>9} {'train loss':>11} {'val loss':>9}  {metric.title}"
+            self._reporter.say(f"\n{columns}")
             self._advance = self._reporter.bar(f"phase {phase.name}")
+        value = value_text(record.val[self._monitor], metric)
         self._reporter.say(
             f"{record.phase:<12} {record.epoch:>3}/{phase.epochs:<3} {record.lr:>9.1e} {record.train_loss:>11.4f} "
-            f"{record.val.loss:>9.4f}  {abs(record.val.by(self._monitor)):.4f}{'  best' if is_best else ''}"
+            f"{record.val.loss:>9.4f}  {value}{'  best' if is_best else ''}"
         )
         self._advance(record.epoch, phase.epochs)

@@ -1,138 +1,145 @@
-"""What a person is told of how good a classifier is: figures with their intervals, and comparisons."""
+"""Evaluation results on the console: metrics with their intervals, thresholds, review, comparisons."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 
+from thaw import formats
 from thaw.evaluation.compare import Comparison
 from thaw.evaluation.evaluate import Evaluation
-from thaw.evaluation.folds import Repeats
-from thaw.evaluation.metrics import Estimate
+from thaw.evaluation.folds import CrossValidation
 from thaw.evaluation.test_time_options import Option
 from thaw.evaluation.thresholds import ThresholdResult
+from thaw.metrics import CLASS_METRICS, METRICS, Estimate, Metric
 from thaw.progress import Reporter
 from thaw.run_folder import RunFolder
+from thaw.terminal.metric_text import difference_text, estimate_text, value_text
 
 
 def show_results(run: RunFolder, results: Mapping[str, Evaluation], reporter: Reporter) -> None:
-    """The metrics of the finished classifier, and where everything lies."""
-    rows = [
-        (
-            split,
-            f"{result.images}",
-            percent(result.overall.accuracy),
-            percent(result.overall.balanced_accuracy),
-            figure(result.overall.macro_f1),
-            figure(result.overall.mean_average_precision),
-            percent(result.overall.calibration_error),
-        )
-        for split, result in results.items()
-    ]
-    header = ("set", "images", "accuracy", "balanced", "macro F1", "mean AP", "calibration error")
-    reporter.table("Result, with 95 % intervals", header, rows)
-    _show_people(results, reporter)
+    """The metrics of a finished classifier on each split, and the files of the run."""
+    header = ("metric", *(f"{split}, {formats.count(result.images, 'image')}" for split, result in results.items()))
+    reporter.table("Results with 95% confidence intervals", header, metric_rows(list(results.values())))
+    for split, result in results.items():
+        show_threshold_results(split, result.thresholds, reporter)
+        _show_review(split, result, reporter)
     reporter.say(f"run {run.path}, bundle {run.model}")
 
 
 def show_evaluation(result: Evaluation, reporter: Reporter) -> None:
-    """All figures of one set: overall, per class, and which classes are taken for which."""
-    found = result.overall
-    rows = [(field.name.replace("_", " "), figure(getattr(found, field.name))) for field in fields(found)]
-    reporter.table(f"{result.images} images, with 95 % intervals", ("", ""), rows)
-    classes = [
-        (item.name, f"{item.images}", *(figure(getattr(item.metrics, field.name)) for field in fields(item.metrics)))
-        for item in result.per_class
-    ]
-    reporter.table("", ("class", "images", "precision", "recall", "F1", "AP", "AUROC"), classes)
+    """The metrics of one set, overall and by class, its confusion matrix, thresholds and review."""
+    images = formats.count(result.images, "image")
+    reporter.table(f"Metrics on {images}, 95% confidence intervals", ("metric", "value"), metric_rows([result]))
+    header = ("class", "images", *(metric.title for metric in CLASS_METRICS.values()))
+    reporter.table("", header, class_rows(result, CLASS_METRICS))
     if result.confusion:
         names = [item.name for item in result.per_class]
         counts = [(name, *map(str, row)) for name, row in zip(names, result.confusion, strict=True)]
-        reporter.table("true class in rows, predicted in columns", ("", *names), counts)
-    _show_people({"these images": result}, reporter)
+        reporter.table("Confusion matrix, true class in rows, predicted class in columns", ("", *names), counts)
+    show_threshold_results("these images", result.thresholds, reporter)
+    _show_review("these images", result, reporter)
     for path, reason in result.unreadable:
-        reporter.say(f"cannot be read, left out: {path}: {reason}")
+        reporter.say(f"cannot be read, excluded: {path}: {reason}")
 
 
-def show_repeats(found: Repeats, reporter: Reporter) -> None:
-    """Figures for each seed with their intervals, and how far they move from seed to seed."""
-    names = ("accuracy", "balanced_accuracy", "macro_f1")
-    rows = [(f"{seed}", *(percent(getattr(item, name)) for name in names)) for seed, item in enumerate(found.by_seed)]
-    means = []
-    for name in names:
-        move = found.deviation(name)
-        means.append(f"{found.mean(name):.1%}" + ("" if move is None else f" ± {move:.1%}"))
-    rows.append(("mean", *means))
-    title = f"{found.how}: {found.folds} folds of {found.images:,} images, each tested once a seed"
-    reporter.table(title, ("seed", "accuracy", "balanced", "macro F1"), rows)
+def metric_rows(results: Sequence[Evaluation]) -> list[tuple[str, ...]]:
+    """One row per metric that any of the results has: its title and its estimate in each."""
+    return [
+        (metric.title, *(estimate_text(result.overall.get(name), metric) for result in results))
+        for name, metric in METRICS.items()
+        if any(result.overall.get(name) for result in results)
+    ]
+
+
+def class_rows(result: Evaluation, metrics: Mapping[str, Metric]) -> list[tuple[str, ...]]:
+    """One row per class: its name, its number of images and its estimate of each metric."""
+    return [
+        (
+            item.name,
+            f"{item.images}",
+            *(estimate_text(item.metrics.get(name), metric) for name, metric in metrics.items()),
+        )
+        for item in result.per_class
+    ]
+
+
+def show_threshold_results(split: str, results: Sequence[ThresholdResult], reporter: Reporter) -> None:
+    """What each threshold gives on a set of images."""
+    for item in results:
+        reporter.say(
+            f"{split}: {item.class_name} if p >= {item.threshold:.3f}: recall {_percent(item.recall)}, "
+            f"false-positive rate {_percent(item.false_positive_rate)}, precision {_percent(item.precision)}"
+        )
+
+
+def show_cross_validation(found: CrossValidation, reporter: Reporter) -> None:
+    """The metrics of each seed with their intervals, and their mean and standard deviation over the seeds."""
+    seeds = range(len(found.by_seed))
+    rows = []
+    for name, metric in METRICS.items():
+        if any(estimates.get(name) for estimates in found.by_seed):
+            by_seed = (estimate_text(estimates.get(name), metric) for estimates in found.by_seed)
+            rows.append((metric.title, *by_seed, _mean_text(found, metric)))
+    images, folds = formats.count(found.images, "image"), formats.count(found.folds, "fold")
+    title = f"{found.method}: {folds} of {images}, 95% confidence intervals"
+    reporter.table(title, ("metric", *(f"seed {seed}" for seed in seeds), "mean ± standard deviation"), rows)
 
 
 def show_comparison(first: Path, second: Path, found: Comparison, reporter: Reporter) -> None:
-    """Who is better, by how much, and on what."""
-    reporter.say(f"first {first}")
-    reporter.say(f"second {second}")
+    """Which run is better, by how much, and on which images."""
+    reporter.say(f"first run: {first}")
+    reporter.say(f"second run: {second}")
     reporter.say(found.verdict)
-    left = f"; {found.left_out} images that only one was tested on are left out" if found.left_out else ""
+    excluded = f" ({found.excluded:,} tested by one run only are excluded)" if found.excluded else ""
+    p_value = "" if found.p_value is None else f" (McNemar p = {found.p_value:.3g})"
     reporter.say(
-        f"{found.images:,} images{left}; the first alone is right on {found.only_first}, the second alone on "
-        f"{found.only_second}" + ("" if found.p_value is None else f" (McNemar p = {found.p_value:.3g})")
+        f"{formats.count(found.images, 'image')}{excluded}; correct in the first run only: {found.only_first:,}, "
+        f"in the second only: {found.only_second:,}{p_value}"
     )
     rows = [
-        (name.replace("_", " "), f"{item.value:+.4f}", f"{item.low:+.4f} to {item.high:+.4f}")
-        for name in ("accuracy", "balanced_accuracy", "macro_f1", "loss")
-        for item in [getattr(found, name)]
+        (metric.title, difference_text(difference, metric))
+        for name, metric in METRICS.items()
+        if (difference := found.differences.get(name)) is not None
     ]
-    reporter.table("second less first", ("", "difference", "95 % interval"), rows)
+    reporter.table("Second minus first, 95% confidence intervals", ("metric", "difference"), rows)
 
 
-def _show_people(results: Mapping[str, Evaluation], reporter: Reporter) -> None:
-    """What thresholds do, and what is left to a person."""
-    for split, result in results.items():
-        show_threshold_results(split, result.thresholds, reporter)
-        if result.review:
-            person = result.review
-            reporter.say(
-                f"{split}: for a person to look at: {percent(person.ambiguous)} unsure, {percent(person.out_of_distribution)} unlike "
-                f"any training image; of the rest {percent(person.accuracy_of_rest)} right"
-            )
-
-
-def show_threshold_results(split: str, found: Sequence[ThresholdResult], reporter: Reporter) -> None:
-    """What thresholds do on a set."""
-    for item in found:
-        reporter.say(
-            f"{split}: from {item.threshold:.3f} on it is {item.class_name}: finds {percent(item.recall)} of them, "
-            f"false alarms {percent(item.false_positive_rate)}, right {percent(item.precision)}"
-        )
-
-
-def show_options(found: Sequence[Option], images: int, reporter: Reporter) -> None:
-    """What each way to predict changes, and whether it pays."""
+def show_options(options: Sequence[Option], images: int, reporter: Reporter) -> None:
+    """What each test-time option changes, and the best one that lowers the loss."""
     rows = [
         (
             option.name,
-            f"{option.accuracy.value:+.2%} ({option.accuracy.low:+.2%} to {option.accuracy.high:+.2%})",
-            f"{option.loss.value:+.4f} ({option.loss.low:+.4f} to {option.loss.high:+.4f})",
+            difference_text(option.accuracy, METRICS["accuracy"]),
+            difference_text(option.loss, METRICS["loss"]),
             f"{option.cost:.2f}x",
-            "pays" if option.pays else "",
+            "better" if option.pays else "",
         )
-        for option in found
+        for option in options
     ]
-    header = ("way to predict", "accuracy", "log loss", "time", "")
-    reporter.table(f"Beside plain prediction, {images:,} validation images, 95 % intervals", header, rows)
-    if best := min((option for option in found if option.pays), key=lambda option: option.loss.value, default=None):
-        how = ("--mirrored" if best.mirrored else "") + f" --size {best.size}"
-        reporter.say(f"thaw predict {how.strip()}: the lowest log loss, at {best.cost:.1f}x the time")
+    title = f"Compared with plain prediction on {formats.count(images, 'validation image')}, 95% confidence intervals"
+    reporter.table(title, ("test-time option", "accuracy", "loss", "time", ""), rows)
+    if best := min((option for option in options if option.pays), key=lambda option: option.loss.value, default=None):
+        flags = ("--mirrored " if best.mirrored else "") + f"--size {best.size}"
+        reporter.say(f"lowest loss: thaw predict {flags}, at {best.cost:.1f}x the time")
     else:
-        reporter.say("none of them is better beyond chance: predict plainly")
+        reporter.say("no option is significantly better; use plain thaw predict")
 
 
-def percent(estimate: Estimate | None) -> str:
-    """A share with its interval, as 97.1% (94.8% to 98.6%)."""
-    return "-" if estimate is None else f"{estimate.value:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"
+def _show_review(split: str, result: Evaluation, reporter: Reporter) -> None:
+    if rates := result.review:
+        ambiguous = f"{_percent(rates.ambiguous)} ambiguous, " if rates.ambiguous else ""
+        reporter.say(
+            f"{split}: flagged for review: {ambiguous}{_percent(rates.out_of_distribution)} out-of-distribution; "
+            f"accuracy on the rest {_percent(rates.accuracy_of_rest)}"
+        )
 
 
-def figure(estimate: Estimate | None) -> str:
-    """A figure with its interval, as 0.971 (0.948 to 0.986)."""
-    return "-" if estimate is None else f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
+def _mean_text(found: CrossValidation, metric: Metric) -> str:
+    deviation = found.standard_deviation(metric.name)
+    spread = "" if deviation is None else f" ± {value_text(deviation, metric)}"
+    return value_text(found.mean(metric.name), metric) + spread
+
+
+def _percent(estimate: Estimate | None) -> str:
+    return "-" if estimate is None else formats.interval(estimate.value, estimate.low, estimate.high)

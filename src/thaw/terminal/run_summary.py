@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 
-from thaw.classifier.metrics import Metrics
 from thaw.data.manifest import Manifest
+from thaw.formats import points
 from thaw.inspection.findings import findings
 from thaw.inspection.inspect import Inspection
+from thaw.metrics import METRICS, MetricValues, per_epoch_metrics
 from thaw.planning.costs import Forecast
 from thaw.planning.plan import Plan
 from thaw.progress import Reporter
 from thaw.recipe import Monitor, Phase
 from thaw.run_folder import ActualTimes, InspectionFolder
+from thaw.terminal.metric_text import value_text
 from thaw.training.gain import PhaseGain
 from thaw.training.history import EpochRecord, best_index
 
@@ -24,7 +26,7 @@ METRICS_HEADER = (
     "cut",
     "lr",
     "train_loss",
-    *(f"val_{field.name}" for field in fields(Metrics)),
+    *(f"val_{metric.name}" for metric in per_epoch_metrics()),
     "seconds",
 )
 _UNREADABLE_SHOWN = _SUSPECTS_SHOWN = 5
@@ -32,14 +34,14 @@ _UNREADABLE_SHOWN = _SUSPECTS_SHOWN = 5
 
 def metrics_row(record: EpochRecord) -> tuple[object, ...]:
     """One epoch as a row under `METRICS_HEADER`."""
-    values = (f"{value:.6g}" for value in asdict(record.val).values())
+    val = {f"val_{name}": f"{value:.6g}" for name, value in record.val.by_name.items()}
+    values = (val.get(column, "") for column in METRICS_HEADER if column.startswith("val_"))
     head = (record.phase, record.epoch, record.cut, f"{record.lr:.6g}", f"{record.train_loss:.6g}")
     return (*head, *values, f"{record.seconds:.3f}")
 
 
 def read_metrics(text: str) -> tuple[EpochRecord, ...]:
-    """The records of a table that `METRICS_HEADER` and `metrics_row` wrote."""
-    names = [field.name for field in fields(Metrics)]
+    """The records of a metrics.csv, of this or an earlier release."""
     return tuple(
         EpochRecord(
             phase=row["phase"],
@@ -47,7 +49,9 @@ def read_metrics(text: str) -> tuple[EpochRecord, ...]:
             cut=row["cut"],
             lr=float(row["lr"]),
             train_loss=float(row["train_loss"]),
-            val=Metrics(**{name: float(row[f"val_{name}"]) for name in names}),
+            val=MetricValues(
+                {name.removeprefix("val_"): float(row[name]) for name in row if name.startswith("val_") and row[name]}
+            ),
             seconds=float(row["seconds"]),
         )
         for row in csv.DictReader(text.splitlines())
@@ -93,44 +97,46 @@ def how(phase: Phase) -> tuple[str, str, str]:
 
 
 def best_line(records: Sequence[EpochRecord], monitor: Monitor) -> str:
-    """What the best epoch was, and what each later phase was worth."""
+    """The best epoch, and how it compares with the first or the last phase."""
     best = best_index(records, monitor)
     if best is None:
         return "no epoch gave a usable result"
     record = records[best]
-    name = monitor.replace("_", " ")
-    line = f"best: phase {record.phase}, epoch {record.epoch}: validation {name} {abs(record.val.by(monitor)):.4f}"
+    metric = METRICS[monitor]
+    value = value_text(record.val[monitor], metric)
+    line = f"best: phase {record.phase}, epoch {record.epoch}: validation {metric.title} {value}"
     first_phase = [other for other in records if other.phase == records[0].phase]
     start = best_index(first_phase, monitor)
     if start is not None and record.phase != records[0].phase:
-        line += f" (phase {records[0].phase} alone: {abs(first_phase[start].val.by(monitor)):.4f})"
+        line += f" (phase {records[0].phase} alone: {value_text(first_phase[start].val[monitor], metric)})"
     elif records[-1].phase != record.phase:
-        line += f"; phase {records[-1].phase} brought nothing better and is not kept"
+        line += f"; phase {records[-1].phase} did not improve on it and is not kept"
     return line
 
 
 def show_gains(found: Sequence[PhaseGain], monitor: Monitor, reporter: Reporter) -> None:
-    """What each phase brought on validation, beside what chance alone moves."""
+    """What each phase gained on validation, and the standard error of the gain."""
     if len(found) < 2:
         return
-    rows = []
-    for item in found:
-        gain = "-" if item.before is None else f"{item.gain:+.4f}"
-        standard_error = "-" if item.standard_error is None else f"{item.standard_error:.4f}"
-        verdict = "" if item.before is None else "kept" if item.gain > 0 else "equal" if item.gain == 0 else "not kept"
-        rows.append(
-            (
-                item.phase,
-                f"{item.epochs}",
-                duration(item.seconds),
-                f"{abs(item.best):.4f}",
-                gain,
-                standard_error,
-                verdict,
-            )
+    metric = METRICS[monitor]
+
+    def gain_text(gain: float) -> str:
+        return f"{gain:+.4f}" if metric.kind == "loss" else f"{points(gain)} points"
+
+    rows = [
+        (
+            item.phase,
+            f"{item.epochs}",
+            duration(item.seconds),
+            value_text(abs(item.best), metric),
+            "-" if item.before is None else gain_text(item.gain),
+            "-" if item.standard_error is None else f"{100 * item.standard_error:.1f} points",
+            "" if item.before is None else "kept" if item.gain > 0 else "equal" if item.gain == 0 else "not kept",
         )
-    header = ("phase", "epochs", "took", f"best {monitor.replace('_', ' ')}", "worth", "chance moves", "")
-    reporter.table("What each phase was worth on validation", header, rows)
+        for item in found
+    ]
+    header = ("phase", "epochs", "took", f"best {metric.title}", "gain", "standard error", "")
+    reporter.table("Gain of each phase on validation", header, rows)
 
 
 @dataclass(frozen=True)

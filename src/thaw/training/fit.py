@@ -19,10 +19,10 @@ from torch.optim import Optimizer
 
 from thaw.backbones.contract import Cut
 from thaw.classifier.classifier import Classifier
-from thaw.classifier.metrics import Metrics, measure
 from thaw.classifier.outputs import LabelledOutputs
 from thaw.errors import TrainingError
 from thaw.features.torch_runner import Precision, autocast
+from thaw.metrics import MetricValues, measure
 from thaw.recipe import Monitor, Phase
 from thaw.seeds import derive_seed
 from thaw.training import checkpoint
@@ -256,8 +256,8 @@ def _step(
     return value.detach()
 
 
-def validate(classifier: Classifier, cut: Cut, source: Source, precision: Precision) -> Metrics:
-    """Metrics of the classifier over a source at a cut, in eval mode."""
+def validate(classifier: Classifier, cut: Cut, source: Source, precision: Precision) -> MetricValues:
+    """Metrics of the classifier on a source at a cut, in eval mode."""
     probabilities, targets = probabilities_at(classifier, cut.position, source, precision)
     if not np.isfinite(probabilities).all():
         return _no_result()
@@ -298,8 +298,8 @@ def _answers(
         yield pooled, probabilities, targets
 
 
-def _no_result() -> Metrics:
-    return Metrics(math.nan, 0.0, 0.0, 0.0, 0.0)
+def _no_result() -> MetricValues:
+    return MetricValues.undefined()
 
 
 def _halve_batch(progress: Progress, phase: Phase, callbacks: FitCallbacks, error: OutOfMemory) -> Progress:

@@ -1,6 +1,6 @@
-"""What thawing was worth on validation, and what follows: whether to thaw further, and when the target is reached.
+"""What each phase gained on validation, and what follows: whether to skip later phases, and when the target is reached.
 
-Pure functions of the records, as in `history`, so that a resumed run decides what it would have decided.
+Pure functions of the records, as in `history`, so a resumed run decides as the uninterrupted one would have.
 """
 
 from __future__ import annotations
@@ -9,24 +9,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-from thaw.classifier.metrics import wilson
+from thaw import formats
+from thaw.metrics import METRICS, wilson
 from thaw.recipe import Monitor, Phase
 from thaw.training.history import EpochRecord, best_index
 
-_OWN_MISTAKES = 0.5
-"""Of the mistakes of two networks that share their frozen part, the share that only one of them makes."""
+_DISCORDANT = 0.5
+"""Of the errors of two networks with the same frozen part, the fraction that only one of them makes."""
 
 _DEEPER_GAIN = 0.2
-"""What thawing deeper may bring, as a share of what the last thaw brought: in the five runs on solar cells and steel
-that measured it, between nothing and a quarter, for a quarter to a half of all the time, and never beyond noise."""
+"""Expected gain of thawing deeper, as a fraction of the gain of the previous thaw.
+
+In five runs on solar cells and steel it was between 0 and 0.25, for a quarter to a half of all training time, and never
+above one standard error.
+"""
 
 
 @dataclass(frozen=True)
 class PhaseGain:
-    """One phase: its best monitored value, what was best before it, and how far chance alone moves the difference.
+    """What one phase gained on validation, in the monitored metric; a loss is negated, so that higher is better.
 
-    before: `None` for the first phase. noise: one standard error of the difference, in the metric's unit; `None` for
-    the loss, which is no share of images.
+    Attributes:
+        phase: Name of the phase.
+        epochs: Number of epochs trained.
+        seconds: Duration of these epochs.
+        best: Best value in the phase.
+        before: Best value of all earlier phases; `None` for the first phase.
+        standard_error: Of the gain; `None` for the first phase and for a metric that is no fraction of images.
     """
 
     phase: str
@@ -38,74 +47,95 @@ class PhaseGain:
 
     @property
     def gain(self) -> float:
-        """By how much it beat what was there; negative where it did not."""
+        """Improvement over the earlier phases; negative where it did worse, 0 for the first phase."""
         return 0.0 if self.before is None else self.best - self.before
 
     @property
     def exceeds_standard_error(self) -> bool:
-        """Whether it was better by more than one standard error, or at all where that is unknown."""
+        """Whether the gain is above one standard error, or above 0 where that is unknown."""
         return self.gain > (self.standard_error or 0.0)
 
 
 def phase_gains(records: Sequence[EpochRecord], monitor: Monitor, images: int) -> tuple[PhaseGain, ...]:
-    """Each phase that gave a usable result, in order; `images` is how many validation has."""
-    found: list[PhaseGain] = []
+    """The gain of each phase with a usable result, in order; `images` is the number of validation images."""
+    gains: list[PhaseGain] = []
     for name in dict.fromkeys(record.phase for record in records):
-        own = [record for record in records if record.phase == name]
-        best = best_index(own, monitor)
-        if best is None:
+        of_phase = [record for record in records if record.phase == name]
+        index = best_index(of_phase, monitor)
+        if index is None:
             continue
-        value = own[best].val.by(monitor)
-        before = max((item.best for item in found), default=None)
-        standard_error = (
-            None if before is None or monitor == "loss" else standard_error_of_difference(before, value, images)
-        )
-        found.append(PhaseGain(name, len(own), sum(record.seconds for record in own), value, before, standard_error))
-    return tuple(found)
+        best = of_phase[index].val.by(monitor)
+        before = max((gain.best for gain in gains), default=None)
+        standard_error = None
+        if before is not None and METRICS[monitor].kind == "fraction":
+            standard_error = standard_error_of_difference(before, best, images)
+        seconds = sum(record.seconds for record in of_phase)
+        gains.append(PhaseGain(name, len(of_phase), seconds, best, before, standard_error))
+    return tuple(gains)
 
 
-def standard_error_of_difference(one: float, other: float, images: int) -> float:
-    """Standard error of the difference of two shares of right answers on the same images.
+def standard_error_of_difference(first: float, second: float, images: int) -> float:
+    """Standard error of the difference between two accuracies on the same images.
 
-    Only images that one of them gets right and the other wrong tell them apart; about half of all mistakes are such.
+    Only images that exactly one of the two predicts correctly contribute; about half of all errors are of that kind.
     """
-    mistakes = max(2.0 - one - other, 0.0)
-    return sqrt(_OWN_MISTAKES * mistakes / images)
+    errors = max(2.0 - first - second, 0.0)
+    return sqrt(_DISCORDANT * errors / images)
 
 
 def reason_to_skip(
     records: Sequence[EpochRecord], phases: Sequence[Phase], index: int, monitor: Monitor, images: int
 ) -> str | None:
-    """Why optional phase `index` should not be trained, or `None`."""
+    """Why optional phase `index` should be skipped, or `None`.
+
+    It is skipped if validation is perfect, if the previous phase gained less than one standard error, or if the gain to
+    expect from thawing deeper is below that.
+    """
     phase = phases[index]
-    found = {item.phase: item for item in phase_gains(records, monitor, images)}
-    if not phase.optional or not found:
+    gains = {gain.phase: gain for gain in phase_gains(records, monitor, images)}
+    if not phase.optional or not gains:
         return None
-    if monitor != "loss" and max(item.best for item in found.values()) >= 1.0:
-        return f"phase {phase.name} is left out: validation has no mistake left that it could mend"
-    previous = found.get(phases[index - 1].name)
+    if METRICS[monitor].kind == "fraction" and max(gain.best for gain in gains.values()) >= 1.0:
+        return f"phase {phase.name} is skipped: validation {METRICS[monitor].title} is perfect"
+    previous = gains.get(phases[index - 1].name)
     if previous is None or previous.before is None:
         return None
-    said = f"phase {phase.name} is left out: phase {previous.phase} changed validation {monitor.replace('_', ' ')} by"
-    standard_error = (
-        "" if previous.standard_error is None else f", where chance alone moves it by {previous.standard_error:.1%}"
-    )
+    said = f"phase {phase.name} is skipped: phase {previous.phase} {_gain_text(previous, monitor)}"
+    standard_error = previous.standard_error or 0.0
     if not previous.exceeds_standard_error:
-        return f"{said} {previous.gain:+.1%}{standard_error}"
-    if _DEEPER_GAIN * previous.gain <= (previous.standard_error or 0.0):
-        return f"{said} {previous.gain:+.1%}, and going deeper brings a fifth of that at best{standard_error}"
+        is_within = standard_error and previous.gain >= 0
+        return said + (f", within one standard error ({100 * standard_error:.1f})" if is_within else "")
+    if _DEEPER_GAIN * previous.gain <= standard_error:
+        return (
+            f"{said}, and the fifth of that to expect from thawing deeper is within one standard error "
+            f"({100 * standard_error:.1f})"
+        )
     return None
 
 
+def _gain_text(gain: PhaseGain, monitor: Monitor) -> str:
+    """A gain in words, such as `gained 1.9 points of validation accuracy`."""
+    metric = METRICS[monitor]
+    if metric.kind == "loss":
+        return f"{'lowered' if gain.gain >= 0 else 'raised'} validation {metric.title} by {abs(gain.gain):.4f}"
+    return f"{'gained' if gain.gain >= 0 else 'lost'} {100 * abs(gain.gain):.1f} points of validation {metric.title}"
+
+
 def target_reached(records: Sequence[EpochRecord], target: Mapping[Monitor, float] | None, images: int) -> str | None:
-    """A sentence where the lower end of the 95 % interval of every metric of the target reaches it; else `None`."""
+    """A sentence once the lower bound of the 95% interval of every metric of the target reaches it, else `None`.
+
+    Args:
+        records: Of all epochs.
+        target: Fractions 0..1 to reach, by metric.
+        images: Number of validation images.
+    """
     if not target or not records:
         return None
     reached = []
-    for metric, wanted in target.items():
-        best = max(record.val.by(metric) for record in records)
-        low, _ = wilson(best, images)
+    for name, wanted in target.items():
+        best = max(record.val[name] for record in records)
+        low, high = wilson(best, images)
         if low < wanted:
             return None
-        reached.append(f"{metric.replace('_', ' ')} is {best:.1%}, with 95% confidence at least {low:.1%}")
-    return f"target reached on {images} validation images: {'; '.join(reached)}"
+        reached.append(f"{METRICS[name].title} {formats.interval(best, low, high)}")
+    return f"target reached on {formats.count(images, 'validation image')}: {', '.join(reached)}"

@@ -1,7 +1,6 @@
-"""What happened, epoch by epoch, and what follows from it: the best epoch, when to stop, when to slow down.
+"""The record of each epoch, and what follows from them: the best epoch, early stopping, the plateau schedule.
 
-Everything here is a pure function of the records, so an interrupted run that has its records back goes on exactly as
-it would have.
+Everything here is a pure function of the records, so a resumed run decides as the uninterrupted one would have.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from thaw.classifier.metrics import Metrics
+from thaw.metrics import MetricValues
 from thaw.recipe import Monitor, Phase
 
 PLATEAU_PATIENCE = 2
@@ -21,9 +20,16 @@ PENALTY_PATIENCE = 2
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch of one phase; `lr` is the rate of its last step, `train_loss` the mean over its steps.
+    """One epoch of one phase.
 
-    Where the head is solved, an epoch is one penalty, and `lr` is that penalty.
+    Attributes:
+        phase: Name of the phase.
+        epoch: Number of the epoch in its phase, from 1.
+        cut: Name of the cut.
+        lr: Learning rate of the last step; where the head is solved, the L2 penalty of this epoch.
+        train_loss: Mean training loss over the images.
+        val: Metrics on validation after the epoch.
+        seconds: Duration.
     """
 
     phase: str
@@ -31,26 +37,26 @@ class EpochRecord:
     cut: str
     lr: float
     train_loss: float
-    val: Metrics
+    val: MetricValues
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values that `from_json` turns back into an equal record."""
-        return asdict(self)
+        """Plain values that `from_json` reads."""
+        return {**asdict(self), "val": dict(self.val.by_name)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> EpochRecord:
         """The record that `to_json` gave."""
-        return cls(**{**values, "val": Metrics(**values["val"])})
+        return cls(**{**values, "val": MetricValues(values["val"])})
 
 
-def is_better(candidate: Metrics, best: Metrics, monitor: Monitor) -> bool:
-    """Whether a result beats the best: a higher monitored value, or an equal one at a lower loss."""
+def is_better(candidate: MetricValues, best: MetricValues, monitor: Monitor) -> bool:
+    """Whether the monitored metric is better, or equal at a lower loss."""
     return (candidate.by(monitor), -candidate.loss) > (best.by(monitor), -best.loss)
 
 
 def best_index(records: Sequence[EpochRecord], monitor: Monitor) -> int | None:
-    """Position of the best record, the earliest of equals; `None` when there is none with a finite loss."""
+    """Index of the best record, the earliest in case of a tie; `None` if none has a finite loss."""
     best: int | None = None
     for index, record in enumerate(records):
         if not math.isfinite(record.val.loss):
@@ -63,19 +69,19 @@ def best_index(records: Sequence[EpochRecord], monitor: Monitor) -> int | None:
 def should_stop(records: Sequence[EpochRecord], phase: Phase, monitor: Monitor) -> bool:
     """Early stopping: no better epoch within the phase for `patience` epochs.
 
-    A solved head is done when 2 penalties in a row gave a higher validation loss than the best: with the penalty the
-    loss falls and then rises, and what comes after would only be fitted better to the training images.
+    A solved head stops after 2 consecutive penalties with a validation loss above the lowest: as the penalty decreases
+    the loss falls and then rises, and weaker penalties would only overfit.
     """
-    own = _of_phase(records, phase)
+    of_phase = _of_phase(records, phase)
     if phase.solver == "lbfgs":
-        losses = [record.val.loss for record in own]
+        losses = [record.val.loss for record in of_phase]
         return bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= PENALTY_PATIENCE
-    best = best_index(own, monitor)
-    return phase.patience is not None and best is not None and len(own) - 1 - best >= phase.patience
+    best = best_index(of_phase, monitor)
+    return phase.patience is not None and best is not None and len(of_phase) - 1 - best >= phase.patience
 
 
 def plateau_factor(records: Sequence[EpochRecord], phase: Phase) -> float:
-    """Learning-rate factor of the plateau schedule: times 0.3 after each 2 epochs in a row without a lower loss."""
+    """Learning-rate factor of the plateau schedule: times 0.3 after each 2 epochs without a lower validation loss."""
     factor, lowest, waited = 1.0, math.inf, 0
     for record in _of_phase(records, phase):
         if record.val.loss < lowest:
@@ -88,15 +94,15 @@ def plateau_factor(records: Sequence[EpochRecord], phase: Phase) -> float:
 
 
 def divergence(records: Sequence[EpochRecord], phase: Phase) -> str | None:
-    """Why the phase must stop, or `None`: a loss that is not finite, or four times that of the first epoch."""
-    own = _of_phase(records, phase)
-    if not own:
+    """Why training diverged, or `None`: the training loss is not finite, or four times that of the first epoch."""
+    of_phase = _of_phase(records, phase)
+    if not of_phase:
         return None
-    last = own[-1]
+    first, last = of_phase[0], of_phase[-1]
     if not math.isfinite(last.train_loss):
         return f"the loss became {last.train_loss}"
-    if len(own) > 1 and last.train_loss > 4.0 * max(own[0].train_loss, 0.5):
-        return f"the loss grew from {own[0].train_loss:.3g} to {last.train_loss:.3g}"
+    if len(of_phase) > 1 and last.train_loss > 4.0 * max(first.train_loss, 0.5):
+        return f"the loss grew from {first.train_loss:.3g} to {last.train_loss:.3g}"
     return None
 
 

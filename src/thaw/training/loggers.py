@@ -1,13 +1,12 @@
-"""Where a run tells its figures while it goes on, beside metrics.csv: TensorBoard, MLflow, W&B, trackio.
+"""Loggers of a run in addition to metrics.csv: TensorBoard, MLflow, W&B, trackio.
 
-Each is a small class with the same three calls. One that fails is dropped with a line; the run goes on.
+Each is a small class with the same calls. One that fails is dropped with a message, and training continues.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,101 +18,101 @@ from thaw.settings import flatten
 from thaw.training.history import EpochRecord
 
 PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb", "trackio": "trackio"}
-"""The package that each logger needs."""
+"""The Python package of each logger."""
 
 _PROJECT = "thaw"
 
 
 class Logger(Protocol):
-    """Is told the figures of one run; `step` counts epochs over all phases, from 1."""
+    """Receives the values of one run."""
 
-    def epoch(self, figures: Mapping[str, float], step: int) -> None:
-        """One more epoch is done."""
+    def epoch(self, values: Mapping[str, float], step: int) -> None:
+        """Log one epoch; `step` counts epochs over all phases, from 1."""
         ...
 
-    def finish(self, figures: Mapping[str, float]) -> None:
-        """The run is over, with these final figures."""
+    def finish(self, values: Mapping[str, float]) -> None:
+        """Log the final values and close."""
         ...
 
 
 class Loggers:
-    """Several loggers as one; the first failure of one is said and is its last."""
+    """All loggers of a run; one that fails is dropped with a message."""
 
     def __init__(self, loggers: Mapping[str, Logger], reporter: Reporter) -> None:
-        self._loggers, self._reporter, self._told = dict(loggers), reporter, 0
+        self._loggers, self._reporter, self._logged = dict(loggers), reporter, 0
 
     def epochs(self, records: Sequence[EpochRecord]) -> None:
-        """Tell what was not told yet; of a run that goes on, only what is new."""
-        for step, record in enumerate(records[self._told :], start=self._told + 1):
-            figures = logged_values(record)
-            self._each(lambda logger, figures=figures, step=step: logger.epoch(figures, step))
-        self._told = len(records)
+        """Log the epochs that were not logged before, given the records of all."""
+        for step, record in enumerate(records[self._logged :], start=self._logged + 1):
+            values = logged_values(record)
+            self._call(lambda logger, values=values, step=step: logger.epoch(values, step))
+        self._logged = len(records)
 
     def skip(self, epochs: int) -> None:
-        """So many epochs were told by the run that this one goes on with."""
-        self._told = epochs
+        """Mark the first epochs of a resumed run as logged."""
+        self._logged = epochs
 
-    def finish(self, figures: Mapping[str, float]) -> None:
-        """Tell the final figures."""
-        self._each(lambda logger: logger.finish(figures))
+    def finish(self, values: Mapping[str, float]) -> None:
+        """Log the final values and close all loggers."""
+        self._call(lambda logger: logger.finish(values))
 
-    def _each(self, tell: Any) -> None:
+    def _call(self, log: Callable[..., None]) -> None:
         for name, logger in list(self._loggers.items()):
             try:
-                tell(logger)
+                log(logger)
             except Exception as error:
                 del self._loggers[name]
-                self._reporter.say(f"{name} takes no more figures ({type(error).__name__}: {error}); the run goes on")
+                self._reporter.say(f"{name} failed ({type(error).__name__}: {error}); training continues without it")
 
 
 def check_loggers(names: Iterable[str]) -> None:
     """Raise `RecipeError` for a logger whose package is not installed."""
     for name in names:
         if find_spec(PACKAGES[name]) is None:
-            raise RecipeError(f"loggers: {name} is not installed; pip install {PACKAGES[name]}, or leave it out")
+            raise RecipeError(f"loggers: {name} is not installed; pip install {PACKAGES[name]}, or remove it")
 
 
 def open_loggers(recipe: Recipe, folder: Path, reporter: Reporter) -> Loggers:
-    """The loggers that a recipe asks for, told its settings, for a run in `folder`."""
+    """The loggers of a recipe for a run in `folder`, with the recipe as configuration."""
     settings = dict(flatten(recipe.model_dump(mode="json")))
-    made: dict[str, Logger] = {}
+    loggers: dict[str, Logger] = {}
     for name in recipe.loggers:
         try:
-            made[name] = _MAKERS[name](folder, settings)
+            loggers[name] = _LOGGERS[name](folder, settings)
         except Exception as error:
-            reporter.say(f"{name} cannot be used ({type(error).__name__}: {error}); the run goes on without it")
-    return Loggers(made, reporter)
+            reporter.say(f"{name} failed ({type(error).__name__}: {error}); training continues without it")
+    return Loggers(loggers, reporter)
 
 
 def logged_values(record: EpochRecord) -> dict[str, float]:
-    """What is told of one epoch."""
-    validation = {f"val/{name}": float(value) for name, value in asdict(record.val).items()}
+    """The values of one epoch by name, such as `val/accuracy`."""
+    validation = {f"val/{name}": value for name, value in record.val.by_name.items()}
     return {"train/loss": record.train_loss, "lr": record.lr, "seconds": record.seconds, **validation}
 
 
 class _TensorBoard:
-    """Event files in the run folder, which `tensorboard --logdir runs` shows."""
+    """Event files in the run folder, shown by `tensorboard --logdir runs`."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         self._writer = EventFileWriter(str(folder / "tensorboard"))
 
-    def epoch(self, figures: Mapping[str, float], step: int) -> None:
+    def epoch(self, values: Mapping[str, float], step: int) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        values = [Summary.Value(tag=name, simple_value=value) for name, value in figures.items()]
-        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+        summary = Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
+        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
         self._writer.flush()
 
-    def finish(self, figures: Mapping[str, float]) -> None:
-        self.epoch({f"final/{name}": value for name, value in figures.items()}, 0)
+    def finish(self, values: Mapping[str, float]) -> None:
+        self.epoch({f"final/{name}": value for name, value in values.items()}, 0)
         self._writer.close()
 
 
 class _MLflow:
-    """A run of the experiment `thaw`, where MLflow's own settings say, which by themselves are this machine."""
+    """A run of the experiment `thaw` at MLflow's configured tracking URI, this machine by default."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         import mlflow
@@ -123,16 +122,16 @@ class _MLflow:
         mlflow.start_run(run_name=folder.name)
         mlflow.log_params({name: str(value)[:500] for name, value in settings.items()})
 
-    def epoch(self, figures: Mapping[str, float], step: int) -> None:
-        self._mlflow.log_metrics(dict(figures), step=step)
+    def epoch(self, values: Mapping[str, float], step: int) -> None:
+        self._mlflow.log_metrics(dict(values), step=step)
 
-    def finish(self, figures: Mapping[str, float]) -> None:
-        self._mlflow.log_metrics({f"final/{name}": value for name, value in figures.items()})
+    def finish(self, values: Mapping[str, float]) -> None:
+        self._mlflow.log_metrics({f"final/{name}": value for name, value in values.items()})
         self._mlflow.end_run()
 
 
 class _Wandb:
-    """A run of the project `thaw`; `trackio` has the same calls."""
+    """A run of the project `thaw`; trackio has the same API."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], package: str = "wandb") -> None:
         from importlib import import_module
@@ -140,15 +139,15 @@ class _Wandb:
         self._package = import_module(package)
         self._run = self._package.init(project=_PROJECT, name=folder.name, config=dict(settings))
 
-    def epoch(self, figures: Mapping[str, float], step: int) -> None:
-        self._package.log(dict(figures), step=step)
+    def epoch(self, values: Mapping[str, float], step: int) -> None:
+        self._package.log(dict(values), step=step)
 
-    def finish(self, figures: Mapping[str, float]) -> None:
-        self._package.log({f"final/{name}": value for name, value in figures.items()})
+    def finish(self, values: Mapping[str, float]) -> None:
+        self._package.log({f"final/{name}": value for name, value in values.items()})
         self._package.finish()
 
 
-_MAKERS: dict[str, Any] = {
+_LOGGERS: dict[str, Any] = {
     "tensorboard": _TensorBoard,
     "mlflow": _MLflow,
     "wandb": _Wandb,

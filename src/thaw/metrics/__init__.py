@@ -1,0 +1,33 @@
+"""Classification metrics: one table of them, their values on scored images, and 95% intervals.
+
+A new metric is one entry of `METRICS` (of a whole set) or `CLASS_METRICS` (of each class) in `table.py`. Evaluation,
+comparison, cross-validation, console, report, model card, loggers and metrics.csv iterate these tables.
+"""
+
+from thaw.metrics.estimates import Estimates, MetricValues, differences, measure, overall, per_class
+from thaw.metrics.intervals import Estimate, fraction, wilson
+from thaw.metrics.scored import ClassRates, Scored, confidence_of, rates_of_class, truth_of
+from thaw.metrics.table import BINS, CLASS_METRICS, METRICS, MONITORS, Metric, per_epoch_metrics
+
+__all__ = [
+    "BINS",
+    "CLASS_METRICS",
+    "METRICS",
+    "MONITORS",
+    "ClassRates",
+    "Estimate",
+    "Estimates",
+    "Metric",
+    "MetricValues",
+    "Scored",
+    "confidence_of",
+    "differences",
+    "fraction",
+    "measure",
+    "overall",
+    "per_class",
+    "per_epoch_metrics",
+    "rates_of_class",
+    "truth_of",
+    "wilson",
+]

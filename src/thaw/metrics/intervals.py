@@ -1,0 +1,88 @@
+"""95% confidence intervals: Wilson's for proportions of independent images, the bootstrap for everything else.
+
+Wilson's interval (1927) keeps its coverage for few images and for fractions near one. The bootstrap (Efron 1979) draws
+images, or whole groups of images where they come in groups (cluster bootstrap, Davison and Hinkley 1997, section 3.8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+
+MAX_DRAWS, MIN_DRAWS = 1_000, 100
+_Z95 = 1.959964
+_MAX_OPERATIONS = 2e8
+_CHUNK = 4_000_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The value of a metric and the bounds of its 95% interval, in the unit of the metric."""
+
+    value: float
+    low: float
+    high: float
+
+
+def wilson(fraction: float, trials: int) -> tuple[float, float]:
+    """Wilson's 95% interval of a fraction 0..1 observed over `trials` independent trials (Wilson 1927)."""
+    centre = (fraction + _Z95**2 / (2 * trials)) / (1 + _Z95**2 / trials)
+    half = _Z95 / (1 + _Z95**2 / trials) * sqrt(fraction * (1 - fraction) / trials + _Z95**2 / (4 * trials**2))
+    return max(0.0, min(centre - half, fraction)), min(1.0, max(centre + half, fraction))
+
+
+def fraction(flags: np.ndarray, groups: np.ndarray | None = None, seed: int = 0) -> Estimate | None:
+    """The fraction of `flags` (N,) bool that are true; `None` if there are none.
+
+    Args:
+        flags: (N,) bool.
+        groups: (N,) int, images with the same number are dependent; `None` where all are independent.
+        seed: Random seed of the bootstrap.
+    """
+    if not len(flags):
+        return None
+    value = float(flags.mean())
+    if groups is None:
+        return Estimate(value, *wilson(value, len(flags)))
+    weights = bootstrap_weights(groups, len(flags), bootstrap_draws(len(flags)), seed)
+    draws = [drawn @ flags / drawn.sum(axis=1) for drawn in weights]
+    return bootstrap_estimate(np.concatenate([[value], *draws]), len(np.unique(groups)))
+
+
+def bootstrap_draws(cells: int) -> int:
+    """Number of bootstrap draws for an array of `cells` probabilities: as many as stay fast, 100 to 1,000."""
+    return int(np.clip(_MAX_OPERATIONS / max(cells, 1), MIN_DRAWS, MAX_DRAWS))
+
+
+def bootstrap_weights(groups: np.ndarray | None, images: int, draws: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each image, or its whole group, is drawn: (R, N) float32, in chunks of bounded memory."""
+    rng = np.random.default_rng(seed)
+    group_of = np.arange(images) if groups is None else np.unique(groups, return_inverse=True)[1]
+    count = int(group_of.max()) + 1
+    step = max(1, _CHUNK // max(images, 1))
+    for start in range(0, draws, step):
+        drawn = rng.multinomial(count, np.full(count, 1 / count), size=min(step, draws - start))
+        yield drawn[:, group_of].astype(np.float32)
+
+
+def bootstrap_estimate(values: np.ndarray, trials: int) -> Estimate | None:
+    """The estimate from a value and its bootstrap draws.
+
+    Args:
+        values: (1 + R,), the value on all images first, then one per bootstrap draw; NaN where undefined.
+        trials: Number of trials of the Wilson interval that replaces percentiles where no draw differs, as for a
+            perfect score on few images; 0 for a metric that is no fraction of trials.
+
+    Returns:
+        The estimate, or `None` where the value is undefined.
+    """
+    value, draws = float(values[0]), values[1:][np.isfinite(values[1:])]
+    if not np.isfinite(value):
+        return None
+    low, high = np.percentile(draws, (2.5, 97.5)) if len(draws) else (value, value)
+    if high - low < 1e-9 and trials and 0 <= value <= 1:
+        low, high = wilson(value, trials)
+    return Estimate(value, min(float(low), value), max(float(high), value))

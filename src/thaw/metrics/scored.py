@@ -1,0 +1,86 @@
+"""Predictions together with the true labels, the input of every metric."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thaw.metrics.intervals import Estimate, fraction
+
+if TYPE_CHECKING:
+    from thaw.recipe import Task
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Predictions for N images of C classes together with the true labels.
+
+    Attributes:
+        task: Multiclass, binary (two columns that sum to one) or multilabel.
+        probabilities: (N, C) float in 0..1.
+        truth: (N, C) bool, one true value per row unless multilabel.
+        predicted: (N, C) bool, the predicted labels; one true value per row unless multilabel.
+        groups: (N,) int, images with the same number are dependent; `None` where all are independent.
+    """
+
+    task: Task
+    probabilities: np.ndarray
+    truth: np.ndarray
+    predicted: np.ndarray
+    groups: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    @property
+    def correct(self) -> np.ndarray:
+        """(N,) bool: the label is correct; for multilabel, all labels of the image are."""
+        return np.asarray((self.truth == self.predicted).all(axis=1))
+
+    @property
+    def units(self) -> int:
+        """Number of independent units: groups, or images where there are none."""
+        return len(self) if self.groups is None else len(np.unique(self.groups))
+
+    def fraction(self, flags: np.ndarray, where: np.ndarray | None = None) -> Estimate | None:
+        """The fraction of `flags` (N,) bool that are true, among all images or those `where` (N,) bool.
+
+        `None` if there are none.
+        """
+        if where is None:
+            return fraction(flags, self.groups)
+        return fraction(flags[where], None if self.groups is None else self.groups[where])
+
+
+@dataclass(frozen=True)
+class ClassRates:
+    """How well one class is detected; `None` where undefined, such as the recall of a class without images."""
+
+    recall: Estimate | None
+    false_positive_rate: Estimate | None
+    precision: Estimate | None
+
+
+def rates_of_class(scored: Scored, index: int) -> ClassRates:
+    """Recall, false-positive rate and precision of the class with this index."""
+    truth, predicted = scored.truth[:, index], scored.predicted[:, index]
+    return ClassRates(
+        recall=scored.fraction(predicted, truth),
+        false_positive_rate=scored.fraction(predicted, ~truth),
+        precision=scored.fraction(truth, predicted),
+    )
+
+
+def truth_of(targets: np.ndarray, classes: int) -> np.ndarray:
+    """True labels (N, C) bool from class indices (N,) int64, or from (N, C) float 0/1 for multilabel."""
+    return np.asarray(targets > 0.5 if targets.ndim > 1 else targets[:, None] == np.arange(classes))
+
+
+def confidence_of(scored: Scored) -> tuple[np.ndarray, np.ndarray]:
+    """Confidence 0..1 of each prediction and whether it is correct; for multilabel, of each label of each image."""
+    if scored.task == "multilabel":
+        confidence = np.where(scored.predicted, scored.probabilities, 1.0 - scored.probabilities)
+        return confidence.reshape(-1), (scored.truth == scored.predicted).reshape(-1)
+    return (scored.probabilities * scored.predicted).sum(axis=1), scored.correct

@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thaw.metrics import fraction, wilson
+from thaw.metrics.intervals import bootstrap_weights
+
+
+def test_wilson_interval_of_90_of_100() -> None:
+    low, high = wilson(0.9, 100)
+    assert (low, high) == (pytest.approx(0.8256, abs=1e-3), pytest.approx(0.9448, abs=1e-3))
+
+
+@given(st.integers(1, 2000), st.floats(0, 1))
+def test_wilson_interval_contains_the_fraction_and_stays_within_0_and_1(trials: int, value: float) -> None:
+    low, high = wilson(value, trials)
+    assert 0 <= low <= value + 1e-9 and value - 1e-9 <= high <= 1
+
+
+def test_the_fraction_of_no_images_is_undefined() -> None:
+    assert fraction(np.zeros(0, bool)) is None
+    half = fraction(np.array([True, False]))
+    assert half and half.value == 0.5 and half.low < 0.2
+
+
+def test_bootstrap_draws_whole_groups() -> None:
+    groups = np.array([4, 4, 7, 7, 7, 9])
+    weights = np.concatenate(list(bootstrap_weights(groups, len(groups), 50, seed=0)))
+    assert weights.shape == (50, 6)
+    assert (weights[:, 0] == weights[:, 1]).all() and (weights[:, 2] == weights[:, 4]).all()
+    assert (weights[:, [0, 2, 5]].sum(axis=1) == 3).all()
