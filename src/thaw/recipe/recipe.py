@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from thaw.errors import RecipeError
 from thaw.recipe.sections import (
@@ -30,7 +30,9 @@ from thaw.settings import Section, assign, explain, flatten
 
 Task = Literal["multiclass", "binary", "multilabel"]
 Engine = Literal["pytorch-fp32", "pytorch-bf16", "compiled-fp32", "compiled-bf16", "openvino-fp32", "openvino-bf16"]
-Monitor = Literal["accuracy", "balanced_accuracy", "macro_f1", "mean_average_precision", "loss"]
+Monitor = str
+"""The name of a metric that is computed after each epoch; `thaw.metrics` has the table of them."""
+
 LoggerName = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 Strategy = Literal["head", "top", "whole", "scratch", "manual"]
 
@@ -39,6 +41,13 @@ FINE_TUNE_PHASE = Phase(name="fine-tune", cut="stages:3", epochs=20, lr=3e-4, wa
 
 
 _LISTS = {"phases": Phase}
+
+
+def _monitors() -> tuple[str, ...]:
+    """Metrics that can be monitored; imported when first needed, because NumPy would slow down every command."""
+    from thaw.metrics import MONITORS
+
+    return tuple(MONITORS)
 
 
 class Recipe(Section):
@@ -97,10 +106,11 @@ class Recipe(Section):
     class_weights: Literal["auto", "none", "balanced"] = Field(
         "auto", description="balanced: weight classes inversely to their frequency; auto: if they are imbalanced."
     )
-    monitor: Literal["auto"] | Monitor = Field(
+    monitor: Monitor = Field(
         "auto",
-        description="Validation metric that selects the best epoch: accuracy, balanced_accuracy, macro_f1, "
-        "mean_average_precision or loss; ties are broken by the loss.",
+        description="Validation metric that selects the best epoch; ties are broken by the loss. `thaw settings "
+        "monitor` lists the metrics.",
+        json_schema_extra=lambda schema: schema.update(enum=["auto", *_monitors()]),
     )
     strategy: Literal["auto"] | Strategy = Field(
         "auto",
@@ -135,6 +145,22 @@ class Recipe(Section):
         if isinstance(values, dict) and "phases" in values and "strategy" not in values:
             return {**values, "strategy": "manual"}
         return values
+
+    @field_validator("monitor")
+    @classmethod
+    def _monitor_exists(cls, name: str) -> str:
+        if name != "auto" and name not in _monitors():
+            raise ValueError(f"unknown metric; known are {', '.join(_monitors())}")
+        return name
+
+    @field_validator("target")
+    @classmethod
+    def _target_is_a_fraction(cls, target: Mapping[str, float] | None) -> Mapping[str, float] | None:
+        known = [name for name in _monitors() if name != "loss"] if target else []
+        for name in target or ():
+            if name not in known:
+                raise ValueError(f"unknown metric {name!r}; known are {', '.join(known)}")
+        return target
 
     @model_validator(mode="after")
     def _phases_have_distinct_names(self) -> Recipe:

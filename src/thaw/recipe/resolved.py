@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import field_validator
+
 from thaw.recipe.recipe import Engine, Monitor, Recipe, Task
 from thaw.recipe.sections import Phase
 
@@ -29,3 +31,10 @@ class ResolvedRecipe(Recipe):
     monitor: Monitor
     strategy: Literal["manual"] = "manual"
     phases: tuple[ResolvedPhase, ...]
+
+    @field_validator("monitor")
+    @classmethod
+    def _monitor_is_decided(cls, name: str) -> str:
+        if name == "auto":
+            raise ValueError("must be the name of a metric")
+        return name
