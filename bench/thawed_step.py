@@ -65,7 +65,7 @@ class Step:
 
     def run(self, arithmetic: Callable[[], AbstractContextManager]) -> None:
         with arithmetic():
-            logits = self.classifier.above(self.inputs, self.position)
+            logits = self.classifier(self.inputs, self.position)
         self.optimizer.zero_grad(set_to_none=True)
         nn.functional.cross_entropy(logits.float(), self.targets).backward()
         self.optimizer.step()
@@ -82,7 +82,7 @@ class Step:
             total += 2 * weight.numel() * (output.numel() // weight.shape[0]) * (2 if at_the_cut else 3)
 
         with hooked(self.classifier, count), torch.no_grad():
-            self.classifier.above(self.inputs, self.position)
+            self.classifier(self.inputs, self.position)
         return total
 
 

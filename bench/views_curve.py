@@ -30,9 +30,11 @@ from thaw.data.prepare import Prepared, prepare
 from thaw.features.extract import FeatureCache
 from thaw.progress import NullReporter
 from thaw.recipe import Engine, Phase, Recipe
-from thaw.training.fit import FitCallbacks, FitSettings, PhaseSources, fit, outputs_at
+from thaw.training.context import FitCallbacks, FitContext, FitSettings
+from thaw.training.fit import fit
+from thaw.training.outputs import outputs_at
 from thaw.training.phases import PhaseReader, phase_inputs
-from thaw.training.sources import Source, StoredSource
+from thaw.training.sources import PhaseSources, Source, StoredSource
 
 
 def make_phase_reader(recipe: Recipe, prepared: Prepared, backbone: Backbone, engine: Engine) -> PhaseReader:
@@ -77,7 +79,7 @@ def accuracy(recipe: Recipe, prepared: Prepared, backbone: Backbone, engine: Eng
         settings = FitSettings(
             seed, "bf16" if recipe.precision == "bf16" else "fp32", "accuracy", None, Path(folder), len(reader.val.rows)
         )
-        fit(classifier, recipe.phases, sources_of, settings, FitCallbacks(lambda *_: None, print))
+        fit(FitContext(classifier, recipe.phases, settings, FitCallbacks(lambda *_: None, print)), sources_of)
     final = reader.final_sources([phase.name for phase in recipe.phases])
     assert final is not None
     outputs = outputs_at(classifier, final.position, final.test, "fp32")

@@ -200,18 +200,18 @@ def test_a_solved_head_trains_resumes_and_tries_one_penalty_an_epoch(
 def test_out_of_memory_halves_the_batch_says_so_and_goes_on(
     images: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole_step = fit._step
+    whole_step = fit._train_step
 
-    def small_memory(classifier, cut, inputs, *rest):  # type: ignore[no-untyped-def]
+    def small_memory(active, inputs, *rest):  # type: ignore[no-untyped-def]
         if len(inputs) > 5:
             raise fit.OutOfMemory("no room")
-        return whole_step(classifier, cut, inputs, *rest)
+        return whole_step(active, inputs, *rest)
 
-    monkeypatch.setattr(fit, "_step", small_memory)
+    monkeypatch.setattr(fit, "_train_step", small_memory)
     reporter = Listening()
     finetune(Dataset.open(images), quick, tmp_path, reporter=reporter)
     assert [line for line in reporter.lines if "out of memory" in line] == [
-        f"phase {phase}: out of memory at batch size {size}; going on with {size // 2}"
+        f"phase {phase}: out of memory at batch size {size}; continuing with {size // 2}"
         for phase in ("head", "fine-tune")
         for size in (16, 8)
     ]

@@ -22,7 +22,7 @@ from thaw.recipe import Recipe
 from thaw.report import augmentations, model_card, page
 from thaw.run_folder import ActualTimes, EvaluationFile
 from thaw.terminal import results, run_summary
-from thaw.training.fit import outputs_at
+from thaw.training.outputs import outputs_at
 from thaw.trial import TrainingResult, Trial, begin, resume, train
 
 GOLDEN_IMAGES = 8

@@ -33,12 +33,14 @@ from thaw.seeds import derive_seed
 from thaw.terminal import run_summary
 from thaw.terminal.epochs import EpochTable
 from thaw.training import checkpoint
-from thaw.training.fit import FitCallbacks, FitSettings, PhaseSources, fit
+from thaw.training.context import FitCallbacks, FitContext, FitSettings
+from thaw.training.fit import fit
 from thaw.training.gain import phase_gains
 from thaw.training.history import EpochRecord, best_index
 from thaw.training.loggers import check_loggers, logged_values, open_loggers
 from thaw.training.loss import balanced_weights
 from thaw.training.phases import PhaseReader, phase_inputs
+from thaw.training.sources import PhaseSources
 
 
 @dataclass(frozen=True)
@@ -187,8 +189,8 @@ def train(trial: Trial, reporter: Reporter) -> TrainingResult:
         val_images=len(trial.inputs.val.rows),
         target=recipe.target,
     )
-    callbacks = FitCallbacks(on_epoch, reporter.say)
-    progress = fit(classifier, recipe.phases, times.timed(trial.inputs.sources_of), settings, callbacks)
+    context = FitContext(classifier, recipe.phases, settings, FitCallbacks(on_epoch, reporter.say))
+    progress = fit(context, times.timed(trial.inputs.sources_of))
     times.stop()
     best = best_index(progress.records, recipe.monitor)
     loggers.finish(logged_values(progress.records[best]) if best is not None else {})

@@ -114,7 +114,7 @@ def _maps_on_the_way(classifier: Classifier, image: np.ndarray) -> list[_Map]:
     ]
     try:
         with _in_eval_mode(classifier), torch.no_grad():
-            classifier(torch.tensor(image, device=classifier.device))
+            classifier.logits(torch.tensor(image, device=classifier.device))
     finally:
         for hook in hooks:
             hook.remove()
@@ -133,7 +133,7 @@ def _maps_of(classifier: Classifier, module: nn.Module, pixels: np.ndarray, indi
     hook = module.register_forward_hook(differentiate_from_here)
     try:
         with _in_eval_mode(classifier), torch.enable_grad():
-            logits = classifier(torch.tensor(pixels, device=classifier.device))
+            logits = classifier.logits(torch.tensor(pixels, device=classifier.device))
             # Not `backward`, which would leave gradients in the weights of the head.
             (gradient,) = torch.autograd.grad(_score(classifier, logits, indices), kept[-1])
     finally:

@@ -131,7 +131,7 @@ def training_rate(classifier: Classifier, phase: Phase, precision: Precision, fe
     for _ in range(_WARM_UP + _ROUNDS):
         started = time.perf_counter()
         with training_arithmetic(classifier.device, precision):
-            loss = classifier.above(inputs, cut.position).float().square().mean()
+            loss = classifier(inputs, cut.position).float().square().mean()
         loss.backward()
         float(loss.detach())
         seconds.append(time.perf_counter() - started)

@@ -16,8 +16,7 @@ from thaw.features.engines import FrozenPart
 from thaw.features.extract import FeatureCache, OnProgress, ViewRequest, extract
 from thaw.features.store import FeatureStore
 from thaw.recipe import AugmentSettings, Engine, Phase, Recipe
-from thaw.training.fit import PhaseSources
-from thaw.training.sources import FreshSource, Source, StoredSource
+from thaw.training.sources import FreshSource, PhaseSources, Source, StoredSource
 
 PLAIN = Augmentation()
 
