@@ -192,7 +192,8 @@ def test_a_solved_head_trains_resumes_and_tries_one_penalty_an_epoch(
     assert all(torch.equal(value, resumed.state_dict()[key]) for key, value in whole.state_dict().items())
     with (tmp_path / "a" / "train-1" / "metrics.csv").open() as stream:
         rows = [row for row in csv.DictReader(stream) if row["phase"] == "head"]
-    assert [float(row["lr"]) for row in rows] == pytest.approx(PENALTIES[: len(rows)], rel=1e-4)
+    assert [float(row["penalty"]) for row in rows] == pytest.approx(PENALTIES[: len(rows)], rel=1e-4)
+    assert not any(row["lr"] for row in rows)
     losses = [float(row["train_loss"]) for row in rows]
     assert losses == sorted(losses, reverse=True)
 

@@ -31,6 +31,13 @@ def test_a_checkpoint_is_read_back_unchanged(tmp_path: Path) -> None:
     assert repr(read.progress) == repr(progress)
 
 
+def test_a_record_of_release_0_1_has_no_penalty() -> None:
+    values = {**RECORD.to_json(), "lr": 0.5}
+    del values["penalty"]
+    record = EpochRecord.from_json(values)
+    assert (record.lr, record.penalty) == (0.5, None)
+
+
 def test_without_a_checkpoint_nothing_is_read(tmp_path: Path) -> None:
     assert checkpoint.read(tmp_path, "best") is None
 

@@ -17,7 +17,9 @@ from thaw.recipe import DecodeSettings, Phase, PreprocessingSettings
 from thaw.training.checkpoint import Progress
 from thaw.training.context import FitCallbacks, FitContext, FitSettings
 from thaw.training.fit import fit
+from thaw.training.head_solver import PENALTIES
 from thaw.training.history import EpochRecord
+from thaw.training.loggers import logged_values
 from thaw.training.sources import PhaseSources, StoredSource
 
 CPU = torch.device("cpu")
@@ -127,3 +129,12 @@ def test_a_run_that_was_interrupted_resumes_to_the_same_weights(tmp_path: Path, 
     weights, progress = train(tmp_path / "resumed")
     assert all(torch.equal(value, weights[key]) for key, value in expected.items())
     assert [record.val for record in progress.records] == [record.val for record in whole.records]
+
+
+def test_an_epoch_of_lbfgs_records_its_penalty_and_no_learning_rate(tmp_path: Path) -> None:
+    solved = PHASES[0].model_copy(update={"solver": "lbfgs", "mixup": 0.0})
+    _, progress = train(tmp_path, (solved, PHASES[1]))
+    head, top = progress.records[:2], progress.records[2:]
+    assert [record.penalty for record in head] == list(PENALTIES[:2]) and {record.lr for record in head} == {None}
+    assert {record.penalty for record in top} == {None} and all(record.lr for record in top)
+    assert [{"lr", "penalty"} & logged_values(record).keys() for record in (head[0], top[0])] == [{"penalty"}, {"lr"}]

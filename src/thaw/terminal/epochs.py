@@ -23,12 +23,13 @@ class EpochTable:
         phase = self._phases[record.phase]
         if record.phase != self._current:
             self._current = record.phase
-            rate = "penalty" if phase.solver == "lbfgs" else "lr"
+            column = "penalty" if phase.solver == "lbfgs" else "lr"
             metric = self._monitor.replace("_", " ")
-            self._reporter.say(f"\n{'phase':<12} {'epoch':>7} {rate:>9} {'train loss':>11} {'val loss':>9}  {metric}")
+            self._reporter.say(f"\n{'phase':<12} {'epoch':>7} {column:>9} {'train loss':>11} {'val loss':>9}  {metric}")
             self._advance = self._reporter.bar(f"phase {phase.name}")
+        rate = record.lr if record.penalty is None else record.penalty
         self._reporter.say(
-            f"{record.phase:<12} {record.epoch:>3}/{phase.epochs:<3} {record.lr:>9.1e} {record.train_loss:>11.4f} "
+            f"{record.phase:<12} {record.epoch:>3}/{phase.epochs:<3} {rate:>9.1e} {record.train_loss:>11.4f} "
             f"{record.val.loss:>9.4f}  {abs(record.val.by(self._monitor)):.4f}{'  best' if is_best else ''}"
         )
         self._advance(record.epoch, phase.epochs)

@@ -23,6 +23,7 @@ METRICS_HEADER = (
     "epoch",
     "cut",
     "lr",
+    "penalty",
     "train_loss",
     *(f"val_{field.name}" for field in fields(Metrics)),
     "seconds",
@@ -33,25 +34,31 @@ _UNREADABLE_SHOWN = _SUSPECTS_SHOWN = 5
 def metrics_row(record: EpochRecord) -> tuple[object, ...]:
     """One epoch as a row under `METRICS_HEADER`."""
     values = (f"{value:.6g}" for value in asdict(record.val).values())
-    head = (record.phase, record.epoch, record.cut, f"{record.lr:.6g}", f"{record.train_loss:.6g}")
+    rates = ("" if value is None else f"{value:.6g}" for value in (record.lr, record.penalty))
+    head = (record.phase, record.epoch, record.cut, *rates, f"{record.train_loss:.6g}")
     return (*head, *values, f"{record.seconds:.3f}")
 
 
 def read_metrics(text: str) -> tuple[EpochRecord, ...]:
-    """The records of a table that `METRICS_HEADER` and `metrics_row` wrote."""
+    """The records of a metrics.csv; those of release 0.1 have no column `penalty`."""
     names = [field.name for field in fields(Metrics)]
     return tuple(
         EpochRecord(
             phase=row["phase"],
             epoch=int(row["epoch"]),
             cut=row["cut"],
-            lr=float(row["lr"]),
+            lr=_optional(row["lr"]),
+            penalty=_optional(row.get("penalty")),
             train_loss=float(row["train_loss"]),
             val=Metrics(**{name: float(row[f"val_{name}"]) for name in names}),
             seconds=float(row["seconds"]),
         )
         for row in csv.DictReader(text.splitlines())
     )
+
+
+def _optional(cell: str | None) -> float | None:
+    return float(cell) if cell else None
 
 
 def show_data(manifest: Manifest, notes: Sequence[str], reporter: Reporter) -> None:

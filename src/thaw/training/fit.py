@@ -24,7 +24,7 @@ from thaw.features.torch_runner import Precision
 from thaw.recipe import Phase
 from thaw.seeds import derive_seed
 from thaw.training import checkpoint
-from thaw.training.arithmetic import training_arithmetic
+from thaw.training.autocast import training_autocast
 from thaw.training.checkpoint import Progress
 from thaw.training.context import FitContext
 from thaw.training.gain import reason_to_skip, target_reached
@@ -113,10 +113,7 @@ def _fit_phase(run: FitContext, index: int, sources: PhaseSources, progress: Pro
             checkpoints.save("best", progress)
         run.on_epoch(progress.records, is_best)
         if reason := divergence(progress.records, phase):
-            note = (
-                f"phase {phase.name} stopped in epoch {record.epoch}: {reason} at learning rate {record.lr:.2g}; "
-                f"try --set phases.{index}.lr={phase.lr / 10:.2g}. The best weights so far are kept."
-            )
+            note = f"phase {phase.name} stopped in epoch {record.epoch}: {reason} {_advice(index, phase, record)}"
             run.on_note(note)
             return replace(progress, notes=(*progress.notes, note))
         checkpoints.save("last", progress, active.optimizer)
@@ -145,9 +142,10 @@ def _fit_epoch(active: ActivePhase, progress: Progress) -> EpochRecord:
     """One epoch of training, or one penalty where the head is solved; then validation."""
     started = time.perf_counter()
     if active.solver:
-        lr = PENALTIES[progress.epoch]
-        train_loss = active.solver.solve(lr)
+        lr, penalty = None, PENALTIES[progress.epoch]
+        train_loss = active.solver.solve(penalty)
     else:
+        penalty = None
         lr, train_loss = _train_epoch(active, progress)
     classifier, val, precision = active.run.classifier, active.sources.val, active.run.settings.precision
     return EpochRecord(
@@ -158,6 +156,7 @@ def _fit_epoch(active: ActivePhase, progress: Progress) -> EpochRecord:
         train_loss=train_loss,
         val=validate(classifier, active.cut, val, precision) if math.isfinite(train_loss) else _no_result(),
         seconds=time.perf_counter() - started,
+        penalty=penalty,
     )
 
 
@@ -187,7 +186,7 @@ def _train_epoch(active: ActivePhase, progress: Progress) -> tuple[float, float]
 def _train_step(active: ActivePhase, inputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
     """Forward, backward and update on one batch; gives the loss, a scalar on the device."""
     try:
-        with training_arithmetic(active.run.classifier.device, active.run.settings.precision):
+        with training_autocast(active.run.classifier.device, active.run.settings.precision):
             logits = active.model(inputs, active.cut.position)
         value = loss(logits.float(), targets)
         active.optimizer.zero_grad(set_to_none=True)
@@ -230,6 +229,14 @@ def _is_over(run: FitContext, phase: Phase, progress: Progress) -> bool:
     settings = run.settings
     reached = target_reached(progress.records, settings.target, settings.val_images)
     return reached is not None or should_stop(progress.records, phase, settings.monitor)
+
+
+def _advice(index: int, phase: Phase, record: EpochRecord) -> str:
+    """Where a phase diverged, and what to try."""
+    kept = "the best weights so far are kept"
+    if record.lr is None:
+        return f"at penalty {record.penalty:.2g}; try --set phases.{index}.solver=steps; {kept}"
+    return f"at learning rate {record.lr:.2g}; try --set phases.{index}.lr={phase.lr / 10:.2g}; {kept}"
 
 
 def _halve_batch(run: FitContext, phase: Phase, progress: Progress, error: OutOfMemory) -> Progress:

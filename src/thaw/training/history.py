@@ -21,18 +21,20 @@ PENALTY_PATIENCE = 2
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch of one phase; `lr` is the rate of its last step, `train_loss` the mean over its steps.
+    """One epoch of one phase, or one penalty where the head is solved by L-BFGS.
 
-    Where the head is solved, an epoch is one penalty, and `lr` is that penalty.
+    lr: learning rate of the last step; `None` where the head is solved. train_loss: mean over the steps. penalty: L2
+    penalty of a solved head; `None` elsewhere, and in records of release 0.1, which have the penalty as `lr`.
     """
 
     phase: str
     epoch: int
     cut: str
-    lr: float
+    lr: float | None
     train_loss: float
     val: Metrics
     seconds: float
+    penalty: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values that `from_json` turns back into an equal record."""

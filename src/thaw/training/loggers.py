@@ -88,7 +88,9 @@ def open_loggers(recipe: Recipe, folder: Path, reporter: Reporter) -> Loggers:
 def logged_values(record: EpochRecord) -> dict[str, float]:
     """What is told of one epoch."""
     validation = {f"val/{name}": float(value) for name, value in asdict(record.val).items()}
-    return {"train/loss": record.train_loss, "lr": record.lr, "seconds": record.seconds, **validation}
+    rates = {"lr": record.lr, "penalty": record.penalty}
+    given = {name: value for name, value in rates.items() if value is not None}
+    return {"train/loss": record.train_loss, **given, "seconds": record.seconds, **validation}
 
 
 class _TensorBoard:
