@@ -19,7 +19,7 @@ from thaw.planning.cache_plan import wanted_views
 from thaw.planning.costs import ImageCounts, StepTimings, training_rate
 from thaw.planning.measurements import Measurements, ViewSizes
 from thaw.recipe import Recipe
-from thaw.training.arithmetic import training_arithmetic
+from thaw.training.autocast import training_autocast
 from thaw.training.loss import imbalance
 
 STEP_IMAGES = 8
@@ -85,7 +85,7 @@ def _time_steps(
     fp32 = rates("fp32")
     if cut == head:
         return StepTimings("fp32", "only the head trains, which is fast in any precision", fp32)
-    with torch.no_grad(), training_arithmetic(classifier.device, "bf16"):
+    with torch.no_grad(), training_autocast(classifier.device, "bf16"):
         rounded = classifier.backbone.run(features[cut], cut, head)
     distance = distance_between(rounded.float(), features[head])
     bf16 = rates("bf16")
