@@ -13,7 +13,7 @@ from thaw.data.prepare import Prepared
 from thaw.device import choose_device
 from thaw.features.extract import stored_bytes
 from thaw.features.pooled import PROBE_IMAGES, plain_sample
-from thaw.features.probe import TOLERANCE, WORTHWHILE, choose_engine, distance_between
+from thaw.features.probe import MIN_SPEEDUP, TOLERANCE, choose_engine, distance_between
 from thaw.features.torch_runner import Precision
 from thaw.planning.cache_plan import wanted_views
 from thaw.planning.costs import ImageCounts, StepTimings, training_rate
@@ -91,6 +91,6 @@ def _time_steps(
     bf16 = rates("bf16")
     speedup = bf16[positions.index(cut)] / fp32[positions.index(cut)]
     measured = f"bf16 trains the thawed stages at {speedup:.2f}x the speed of fp32; outputs differ by {distance:.1%}"
-    if speedup >= WORTHWHILE and distance <= TOLERANCE:
+    if speedup >= MIN_SPEEDUP and distance <= TOLERANCE:
         return StepTimings("bf16", f"{measured} (at most {TOLERANCE:.0%} allowed)", bf16)
-    return StepTimings("fp32", f"{measured}; needs {WORTHWHILE}x and at most {TOLERANCE:.0%}", fp32)
+    return StepTimings("fp32", f"{measured}; needs {MIN_SPEEDUP}x and at most {TOLERANCE:.0%}", fp32)
