@@ -227,23 +227,23 @@ def test_a_small_cache_means_fresh_views_and_says_so(images: Path, quick: Recipe
     assert all("cache" in choice["reason"] for choice in inputs.values())
 
 
-def test_a_second_phase_needs_no_second_look(images: Path, quick: Recipe, tmp_path: Path) -> None:
+def test_a_second_run_reads_the_feature_cache(images: Path, quick: Recipe, tmp_path: Path) -> None:
     class Bars(NullReporter):
         def __init__(self) -> None:
-            self.looked = 0
+            self.extracted = 0
 
         def bar(self, title: str):  # type: ignore[no-untyped-def]
             def advance(done: int, total: int) -> None:
-                self.looked += title.startswith("look") and done < total
+                self.extracted += title.startswith("extract features") and done < total
 
             return advance
 
     reporter = Bars()
     deep = quick.model_copy(update={"phases": (*quick.phases, Phase(name="again", cut="stages:2", epochs=1, lr=1e-4))})
     finetune(Dataset.open(images), deep, tmp_path / "a", reporter=reporter)
-    first = reporter.looked
+    first = reporter.extracted
     finetune(Dataset.open(images), deep, tmp_path / "b", reporter=reporter)
-    assert reporter.looked == first
+    assert reporter.extracted == first
 
 
 @pytest.mark.slow

@@ -95,7 +95,7 @@ def _outputs(trial: Trial, trained: set[str], golden: GoldenImages, reporter: Re
         return outputs_of_rows(classifier, manifest, prepared.pixels, rows, reporter.bar(f"evaluate {split}"))
 
     rows = manifest.indices("train")
-    if final := trial.inputs.final_sources(trained):
+    if final := trial.inputs.evaluation_sources(trained):
         sources = {"train": final.train, "val": final.val, "test": final.test}
         cached = {
             split: outputs_at(classifier, final.position, source, "fp32")

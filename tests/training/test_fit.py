@@ -11,7 +11,7 @@ from thaw.backbones.timm_backbone import build
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.head import Head
 from thaw.errors import TrainingError
-from thaw.features.store import FeatureStore
+from thaw.features.cache import CachedFeatures
 from thaw.processes import Process
 from thaw.recipe import DecodeSettings, Phase, PreprocessingSettings
 from thaw.training.checkpoint import Progress
@@ -43,7 +43,7 @@ def sources_for(classifier: Classifier, phase: Phase) -> PhaseSources:
     draws = np.random.default_rng(0)
     axes = (*shape[1:], shape[0])
     features = draws.normal(size=(IMAGES, VIEWS, *axes)).astype(np.float32)
-    source = StoredSource.of(FeatureStore.whole(features), torch.arange(IMAGES) % 3, CPU, seed=0)
+    source = StoredSource.of(CachedFeatures.whole(features), torch.arange(IMAGES) % 3, CPU, seed=0)
     return PhaseSources(source, source)
 
 

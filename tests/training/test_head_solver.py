@@ -7,7 +7,7 @@ from sklearn.preprocessing import StandardScaler
 from thaw.backbones.timm_backbone import build
 from thaw.classifier.classifier import Classifier, outputs_of
 from thaw.classifier.head import Head
-from thaw.features.store import FeatureStore
+from thaw.features.cache import CachedFeatures
 from thaw.recipe import DecodeSettings, PreprocessingSettings, Task
 from thaw.training.head_solver import HeadSolver
 from thaw.training.loss import make_loss
@@ -31,7 +31,7 @@ def source(task: Task) -> StoredSource:
     features[..., :3] += 2.0 * (targets[:, None] if task == "multilabel" else np.eye(3)[targets][:, None])
     features[..., 5], features[..., 6] = 1.0, 1.0 + 1e-3 * draws.normal(size=(IMAGES, VIEWS))
     labels = torch.from_numpy(targets.astype(np.float32) if task == "multilabel" else targets)
-    return StoredSource.of(FeatureStore.whole(features.astype(np.float32)), labels, torch.device("cpu"), seed=0)
+    return StoredSource.of(CachedFeatures.whole(features.astype(np.float32)), labels, torch.device("cpu"), seed=0)
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])

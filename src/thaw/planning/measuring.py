@@ -11,7 +11,7 @@ from torch import Tensor
 from thaw.classifier.classifier import Classifier
 from thaw.data.prepare import Prepared
 from thaw.device import choose_device
-from thaw.features.extract import stored_bytes
+from thaw.features.encoding import stored_bytes
 from thaw.features.pooled import PROBE_IMAGES, plain_sample
 from thaw.features.probe import MIN_SPEEDUP, TOLERANCE, choose_engine, distance_between
 from thaw.features.torch_runner import Precision

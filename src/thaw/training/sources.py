@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thaw.data.pixel_store import PixelStore
 from thaw.errors import TrainingError
+from thaw.features.cache import CachedFeatures
 from thaw.features.engines import FrozenPart
-from thaw.features.extract import ViewRequest, draw
-from thaw.features.store import FeatureStore
+from thaw.features.extract import ViewRequest
 from thaw.processes import ALONE, Process
 from thaw.seeds import derive_seed
 
@@ -55,29 +54,28 @@ class StoredSource:
     first_view: (N,) int64, the view of each image in epoch 0.
     """
 
-    store: FeatureStore
+    features: CachedFeatures
     targets: Tensor
     device: torch.device
     first_view: np.ndarray
 
     @classmethod
-    def of(cls, store: FeatureStore, targets: Tensor, device: torch.device, seed: int) -> StoredSource:
+    def of(cls, features: CachedFeatures, targets: Tensor, device: torch.device, seed: int) -> StoredSource:
         """A source whose first views are drawn from `seed`."""
-        views = store.views
-        first_view = np.random.default_rng(derive_seed(seed, "first view")).integers(views, size=len(targets))
-        return cls(store, targets, device, first_view)
+        draws = np.random.default_rng(derive_seed(seed, "first view"))
+        return cls(features, targets, device, draws.integers(features.views, size=len(targets)))
 
     @property
     def views(self) -> int:
         """Cached views of each image."""
-        return self.store.views
+        return self.features.views
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def batch(self, chosen: np.ndarray, epoch: int) -> Batch:
         """The features of the chosen images, read from the cache."""
-        features = self.store.batch(chosen, (self.first_view[chosen] + epoch) % self.views)
+        features = self.features.batch(chosen, (self.first_view[chosen] + epoch) % self.views)
         return features.to(self.device).float(), self.targets[chosen].to(self.device)
 
 
@@ -85,7 +83,6 @@ class StoredSource:
 class FreshSource:
     """New views in each epoch, run through the frozen part batch by batch; nothing is cached."""
 
-    pixels: PixelStore
     request: ViewRequest
     frozen: FrozenPart
     position: int
@@ -102,8 +99,9 @@ class FreshSource:
 
     def batch(self, chosen: np.ndarray, epoch: int) -> Batch:
         """Features of newly drawn views of the chosen images."""
-        drawn = draw(self.pixels, self.request, [(int(row), epoch) for row in self.request.rows[chosen]])
-        return self.frozen.runner([self.position]).run(drawn)[0].to(self.device), self.targets[chosen].to(self.device)
+        pixels = self.request.render([(int(row), epoch) for row in self.request.rows[chosen]])
+        (features,) = self.frozen.runner([self.position]).run(pixels)
+        return features.to(self.device), self.targets[chosen].to(self.device)
 
 
 def global_batches(images: int, batch_size: int, epoch: int, shuffle_seed: int | None) -> list[np.ndarray]:
