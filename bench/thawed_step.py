@@ -29,7 +29,7 @@ from thaw.classifier.head import Head
 from thaw.device import keep_freed_memory
 from thaw.features.torch_runner import autocast
 from thaw.recipe import DecodeSettings, Phase
-from thaw.training.arithmetic import training_arithmetic
+from thaw.training.autocast import training_autocast
 from thaw.training.optimizer import make_optimizer
 
 CASES = ("resnet50:layer4:32", "resnet50:layer4:64", "mobilenetv2_100:stages:3:32", "mobilenetv2_100:stages:3:64")
@@ -38,7 +38,7 @@ ROUNDS = 5
 WAYS: dict[str, Callable[[], AbstractContextManager]] = {
     "fp32": partial(autocast, CPU, "fp32"),
     "bf16, autocast alone": partial(autocast, CPU, "bf16"),
-    "bf16, as Thaw trains": partial(training_arithmetic, CPU, "bf16"),
+    "bf16, as Thaw trains": partial(training_autocast, CPU, "bf16"),
 }
 
 
@@ -65,7 +65,7 @@ class Step:
 
     def run(self, arithmetic: Callable[[], AbstractContextManager]) -> None:
         with arithmetic():
-            logits = self.classifier.above(self.inputs, self.position)
+            logits = self.classifier(self.inputs, self.position)
         self.optimizer.zero_grad(set_to_none=True)
         nn.functional.cross_entropy(logits.float(), self.targets).backward()
         self.optimizer.step()
@@ -82,7 +82,7 @@ class Step:
             total += 2 * weight.numel() * (output.numel() // weight.shape[0]) * (2 if at_the_cut else 3)
 
         with hooked(self.classifier, count), torch.no_grad():
-            self.classifier.above(self.inputs, self.position)
+            self.classifier(self.inputs, self.position)
         return total
 
 

@@ -27,27 +27,29 @@ from thaw.classifier.classifier import Classifier, outputs_of
 from thaw.classifier.head import Head
 from thaw.data.dataset import Dataset
 from thaw.data.prepare import Prepared, prepare
-from thaw.features.extract import FeatureCache
+from thaw.features.cache import FeatureCache
 from thaw.progress import NullReporter
 from thaw.recipe import Engine, Phase, Recipe
-from thaw.training.fit import FitCallbacks, FitSettings, PhaseSources, fit, outputs_at
-from thaw.training.phases import PhaseReader, phase_inputs
-from thaw.training.sources import Source, StoredSource
+from thaw.training.context import FitCallbacks, FitContext, FitSettings
+from thaw.training.fit import fit
+from thaw.training.outputs import outputs_at
+from thaw.training.phases import PhaseInputs, input_plans
+from thaw.training.sources import PhaseSources, Source, StoredSource
 
 
-def make_phase_reader(recipe: Recipe, prepared: Prepared, backbone: Backbone, engine: Engine) -> PhaseReader:
+def make_inputs(recipe: Recipe, prepared: Prepared, backbone: Backbone, engine: Engine) -> PhaseInputs:
     """Everything stored, with as many views as the longest phase has epochs."""
     phases = tuple(phase.model_copy(update={"inputs": "cached"}) for phase in recipe.phases)
     views = max(phase.epochs for phase in phases)
-    return PhaseReader(
-        inputs=phase_inputs(recipe.model_copy(update={"phases": phases, "views": views})),
+    return PhaseInputs(
+        plans=input_plans(recipe.model_copy(update={"phases": phases, "views": views})),
         pixels=prepared.pixels,
         backbone=backbone,
         engine=engine,
         train=prepared.rows("train"),
         val=prepared.rows("val"),
         test=prepared.rows("test"),
-        feature_cache=FeatureCache(cache_folder(), "uint8" if recipe.cache_dtype == "uint8" else "float16", 1 << 40),
+        cache=FeatureCache(cache_folder(), "uint8" if recipe.cache_dtype == "uint8" else "float16"),
         seed=0,
         device=torch.device("cpu"),
         bar=NullReporter().bar,
@@ -57,7 +59,7 @@ def make_phase_reader(recipe: Recipe, prepared: Prepared, backbone: Backbone, en
 def first_views(source: Source, views: int, seed: int) -> StoredSource:
     """The source with its first views only."""
     assert isinstance(source, StoredSource)
-    return StoredSource.of(replace(source.store, views=views), source.targets, source.device, seed)
+    return StoredSource.of(replace(source.features, views=views), source.targets, source.device, seed)
 
 
 def accuracy(recipe: Recipe, prepared: Prepared, backbone: Backbone, engine: Engine, views: int, seed: int) -> float:
@@ -67,18 +69,18 @@ def accuracy(recipe: Recipe, prepared: Prepared, backbone: Backbone, engine: Eng
     outputs = outputs_of(manifest.task, manifest.classes)
     head = Head(backbone.facts.width, outputs, (), recipe.head.dropout, seed)
     classifier = Classifier(backbone, head, manifest.classes, manifest.task, recipe.decode)
-    reader = make_phase_reader(recipe, prepared, backbone, engine)
+    inputs = make_inputs(recipe, prepared, backbone, engine)
 
     def sources_of(index: int) -> PhaseSources:
-        whole = reader.sources_of(index)
+        whole = inputs.sources_of(index)
         return PhaseSources(first_views(whole.train, views, seed), whole.val)
 
     with tempfile.TemporaryDirectory() as folder:
         settings = FitSettings(
-            seed, "bf16" if recipe.precision == "bf16" else "fp32", "accuracy", None, Path(folder), len(reader.val.rows)
+            seed, "bf16" if recipe.precision == "bf16" else "fp32", "accuracy", None, Path(folder), len(inputs.val.rows)
         )
-        fit(classifier, recipe.phases, sources_of, settings, FitCallbacks(lambda *_: None, print))
-    final = reader.final_sources([phase.name for phase in recipe.phases])
+        fit(FitContext(classifier, recipe.phases, settings, FitCallbacks(lambda *_: None, print)), sources_of)
+    final = inputs.evaluation_sources([phase.name for phase in recipe.phases])
     assert final is not None
     outputs = outputs_at(classifier, final.position, final.test, "fp32")
     result = float((outputs.probabilities.argmax(axis=1) == outputs.targets).mean())

@@ -1,10 +1,14 @@
 import ctypes
+import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from thaw.device import keep_freed_memory
+from thaw.device import choose_device, describe_machine, device_name, keep_freed_memory, synchronize
+from thaw.errors import RecipeError
 
 FAULTS = """
 import resource
@@ -23,8 +27,65 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+def install(monkeypatch: pytest.MonkeyPatch, accelerator: str | None, count: int = 0, name: str = "") -> list[str]:
+    """Pretend that PyTorch sees these accelerators; gives the devices that are synchronised, as they come."""
+    device = None if accelerator is None else torch.device(accelerator)
+    synchronised: list[str] = []
+    module = SimpleNamespace(get_device_name=lambda _: name) if name else SimpleNamespace()
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: device)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: count)
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda device: synchronised.append(str(device)))
+    monkeypatch.setattr(torch, "get_device_module", lambda _: module)
+    return synchronised
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "name", "reason"),
+    [
+        ("cuda", "NVIDIA H100", "found NVIDIA H100"),
+        ("xpu", "Intel Arc", "found Intel Arc"),
+        ("mps", "", "found mps device"),
+    ],
+)
+def test_auto_is_the_accelerator_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch, accelerator: str, name: str, reason: str
+) -> None:
+    install(monkeypatch, accelerator, 1, name)
+    chosen = choose_device("auto")
+    assert (str(chosen.device), chosen.reason) == (accelerator, reason)
+    assert describe_machine(chosen.device)["accelerator"] == device_name(chosen.device)
+
+
+def test_auto_is_the_cpu_without_an_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, None)
+    chosen = choose_device("auto")
+    assert str(chosen.device) == "cpu" and re.fullmatch(r"no accelerator found; \d+ cores?", chosen.reason)
+    assert "accelerator" not in describe_machine(chosen.device)
+
+
+@pytest.mark.parametrize("wanted", ["cpu", "cpu:0", "xpu", "xpu:0", "xpu:1"])
+def test_a_device_that_is_here_is_taken(monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
+    install(monkeypatch, "xpu", 2)
+    assert str(choose_device(wanted).device) == wanted
+
+
+@pytest.mark.parametrize("wanted", ["cuda", "xpu:2", "cpu:1", "mps", "meta", "gpu", "xpu:x"])
+def test_a_device_that_is_not_here_is_refused_with_those_that_are(monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
+    install(monkeypatch, "xpu", 2)
+    expected = f"device: {wanted} is not here; choose auto or one of cpu:0, xpu:0, xpu:1"
+    with pytest.raises(RecipeError, match=re.escape(expected)):
+        choose_device(wanted)
+
+
+def test_only_an_accelerator_is_synchronised(monkeypatch: pytest.MonkeyPatch) -> None:
+    synchronised = install(monkeypatch, "mps", 1)
+    synchronize(torch.device("cpu"))
+    synchronize(torch.device("mps"))
+    assert synchronised == ["mps"]
+
+
 @pytest.mark.skipif(sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs glibc")
-def test_memory_that_is_used_again_does_not_come_from_the_kernel_again() -> None:
+def test_memory_that_is_reused_is_not_returned_to_the_kernel() -> None:
     def faults(keep: bool) -> int:
         code = FAULTS.format(keep=keep)
         return int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
@@ -32,7 +93,7 @@ def test_memory_that_is_used_again_does_not_come_from_the_kernel_again() -> None
     assert faults(keep=True) * 2 < faults(keep=False)
 
 
-def test_where_there_is_no_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     keep_freed_memory()
     monkeypatch.setattr(sys, "platform", "darwin")

@@ -17,7 +17,7 @@ def resident_bytes() -> int:
 
 
 @pytest.mark.parametrize("dtype", [np.dtype(np.float16), np.dtype([("levels", "u1", (3, 2)), ("step", "f4", (2,))])])
-def test_items_are_read_by_row_and_column_from_any_number_of_threads(dtype: np.dtype, tmp_path: Path) -> None:
+def test_items_are_read_by_row_and_column_from_several_threads(dtype: np.dtype, tmp_path: Path) -> None:
     content = np.random.default_rng(0).bytes(50 * 4 * dtype.itemsize * 6)
     items = np.frombuffer(content, dtype).reshape(50, 4, 6)
     grid = ItemGrid(saved(tmp_path, items), dtype, items.shape)
@@ -27,13 +27,13 @@ def test_items_are_read_by_row_and_column_from_any_number_of_threads(dtype: np.d
     assert all(read.tobytes() == items[rows, columns].tobytes() for read in results)
 
 
-def test_a_file_that_ends_too_early_is_an_error_and_not_rubbish(tmp_path: Path) -> None:
+def test_reading_beyond_the_end_of_a_file_is_an_error(tmp_path: Path) -> None:
     file = PiecewiseFile(saved(tmp_path, np.zeros(10, np.uint8)))
     with pytest.raises(EOFError, match=r"items\.bin: ends 2 bytes too early"):
         file.fill(np.empty(4, np.uint8), 8)
 
 
-def test_a_file_that_is_removed_meanwhile_is_read_on(tmp_path: Path) -> None:
+def test_a_file_that_was_removed_can_still_be_read(tmp_path: Path) -> None:
     path = saved(tmp_path, np.arange(10, dtype=np.uint8))
     file, read = PiecewiseFile(path), np.empty(3, np.uint8)
     path.unlink()
@@ -42,7 +42,7 @@ def test_a_file_that_is_removed_meanwhile_is_read_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not say how much memory is in use")
-def test_what_was_read_holds_no_memory(tmp_path: Path) -> None:
+def test_reading_a_large_file_does_not_grow_the_process(tmp_path: Path) -> None:
     file = PiecewiseFile(saved(tmp_path, np.ones(200 << 20, np.uint8)))
     piece, before = np.empty(1 << 20, np.uint8), resident_bytes()
     for index in range(200):

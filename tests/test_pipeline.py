@@ -192,7 +192,8 @@ def test_a_solved_head_trains_resumes_and_tries_one_penalty_an_epoch(
     assert all(torch.equal(value, resumed.state_dict()[key]) for key, value in whole.state_dict().items())
     with (tmp_path / "a" / "train-1" / "metrics.csv").open() as stream:
         rows = [row for row in csv.DictReader(stream) if row["phase"] == "head"]
-    assert [float(row["lr"]) for row in rows] == pytest.approx(PENALTIES[: len(rows)], rel=1e-4)
+    assert [float(row["penalty"]) for row in rows] == pytest.approx(PENALTIES[: len(rows)], rel=1e-4)
+    assert not any(row["lr"] for row in rows)
     losses = [float(row["train_loss"]) for row in rows]
     assert losses == sorted(losses, reverse=True)
 
@@ -200,18 +201,18 @@ def test_a_solved_head_trains_resumes_and_tries_one_penalty_an_epoch(
 def test_out_of_memory_halves_the_batch_says_so_and_goes_on(
     images: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole_step = fit._step
+    whole_step = fit._train_step
 
-    def small_memory(classifier, cut, inputs, *rest):  # type: ignore[no-untyped-def]
+    def small_memory(active, inputs, *rest):  # type: ignore[no-untyped-def]
         if len(inputs) > 5:
             raise fit.OutOfMemory("no room")
-        return whole_step(classifier, cut, inputs, *rest)
+        return whole_step(active, inputs, *rest)
 
-    monkeypatch.setattr(fit, "_step", small_memory)
+    monkeypatch.setattr(fit, "_train_step", small_memory)
     reporter = Listening()
     finetune(Dataset.open(images), quick, tmp_path, reporter=reporter)
     assert [line for line in reporter.lines if "out of memory" in line] == [
-        f"phase {phase}: out of memory at batch size {size}; going on with {size // 2}"
+        f"phase {phase}: out of memory at batch size {size}; continuing with {size // 2}"
         for phase in ("head", "fine-tune")
         for size in (16, 8)
     ]
@@ -226,23 +227,23 @@ def test_a_small_cache_means_fresh_views_and_says_so(images: Path, quick: Recipe
     assert all("cache" in choice["reason"] for choice in inputs.values())
 
 
-def test_a_second_phase_needs_no_second_look(images: Path, quick: Recipe, tmp_path: Path) -> None:
+def test_a_second_run_reads_the_feature_cache(images: Path, quick: Recipe, tmp_path: Path) -> None:
     class Bars(NullReporter):
         def __init__(self) -> None:
-            self.looked = 0
+            self.extracted = 0
 
         def bar(self, title: str):  # type: ignore[no-untyped-def]
             def advance(done: int, total: int) -> None:
-                self.looked += title.startswith("look") and done < total
+                self.extracted += title.startswith("extract features") and done < total
 
             return advance
 
     reporter = Bars()
     deep = quick.model_copy(update={"phases": (*quick.phases, Phase(name="again", cut="stages:2", epochs=1, lr=1e-4))})
     finetune(Dataset.open(images), deep, tmp_path / "a", reporter=reporter)
-    first = reporter.looked
+    first = reporter.extracted
     finetune(Dataset.open(images), deep, tmp_path / "b", reporter=reporter)
-    assert reporter.looked == first
+    assert reporter.extracted == first
 
 
 @pytest.mark.slow

@@ -17,9 +17,7 @@ FUNCTIONS = [name for name in thaw.__all__ if inspect.isfunction(getattr(thaw, n
 
 
 @pytest.fixture
-def workplace(
-    images: Path, quick: Recipe, trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
+def workplace(images: Path, quick: Recipe, trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with images, a recipe and a finished run, as the examples expect it."""
     (tmp_path / "images").symlink_to(images)
     (tmp_path / "recipe.yaml").write_text(quick.to_yaml())

@@ -1,4 +1,4 @@
-"""The device a run computes on: chosen once, with the reason."""
+"""The device a run computes on, chosen once with its reason; and what describes or tunes the machine."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from pathlib import Path
 import torch
 
 from thaw.errors import RecipeError
+from thaw.formats import count
+
+CPU = torch.device("cpu")
 
 # The parameters of glibc's mallopt, by their numbers in malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -20,42 +23,64 @@ _TOP_PAD = 64 << 20
 
 @dataclass(frozen=True)
 class DeviceChoice:
-    """A device and one sentence that says why."""
+    """A device, and one sentence that says why it was chosen."""
 
     device: torch.device
     reason: str
 
 
 def choose_device(wanted: str) -> DeviceChoice:
-    """Resolve `auto`, or check that the wanted device is here; raises `RecipeError` when it is not."""
+    """The device that a recipe names, or for `auto` the accelerator of this machine where it has one.
+
+    Args:
+        wanted: `auto`, or a device as PyTorch writes it: `cpu`, `cuda`, `cuda:1`, `xpu`, `mps`.
+
+    Raises:
+        RecipeError: PyTorch does not know the device, or this machine does not have it.
+    """
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
     if wanted == "auto":
-        return _best_device()
-    device = torch.device(wanted)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise RecipeError(f"device: {wanted} was asked for, but PyTorch sees {torch.cuda.device_count()} CUDA devices")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise RecipeError("device: mps was asked for, but PyTorch sees no Apple GPU here; use auto or cpu")
-    return DeviceChoice(device, "as asked")
+        if accelerator is None:
+            return DeviceChoice(CPU, f"no accelerator found; {count(worker_count(), 'core')}")
+        return DeviceChoice(accelerator, f"found {device_name(accelerator)}")
+    found = ["cpu:0"]
+    if accelerator is not None:
+        found += [f"{accelerator.type}:{index}" for index in range(torch.accelerator.device_count())]
+    refused = RecipeError(f"device: {wanted} is not here; choose auto or one of {', '.join(found)}")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise refused from error
+    if f"{device.type}:{device.index or 0}" not in found:
+        raise refused
+    return DeviceChoice(device, "as requested")
 
 
-def _best_device() -> DeviceChoice:
-    if torch.cuda.is_available():
-        return DeviceChoice(torch.device("cuda"), f"found {torch.cuda.get_device_name()}")
-    if torch.backends.mps.is_available():
-        return DeviceChoice(torch.device("mps"), "found an Apple GPU")
-    return DeviceChoice(torch.device("cpu"), f"no GPU found; {worker_count()} cores")
+def device_name(device: torch.device) -> str:
+    """The name of the processor or accelerator, such as `NVIDIA H100 80GB HBM3`; its type where it has no name."""
+    if device.type == "cpu":
+        return platform.processor() or platform.machine()
+    # Not every backend has the function: MPS does not.
+    get_name = getattr(torch.get_device_module(device), "get_device_name", None)
+    return get_name(device) if get_name else f"{device.type} device"
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until everything that was started on a device is done, for timings; the CPU is never behind."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def worker_count() -> int:
-    """Cores this process may use."""
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe_machine(device: torch.device) -> dict[str, str]:
-    """What a run needs to be repeated to the bit: the processor, the accelerator it used, and the versions."""
-    accelerator = {"accelerator": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
+    """What a bit-identical repetition of a run needs: processor, accelerator, operating system and versions."""
+    accelerator = {} if device.type == "cpu" else {"accelerator": device_name(device)}
     return {
-        "machine": f"{_processor()}, {worker_count()} cores",
+        "machine": f"{_processor()}, {count(worker_count(), 'core')}",
         **accelerator,
         "system": f"{platform.system()} {platform.release()}",
         "versions": f"Python {platform.python_version()}, PyTorch {torch.__version__}",
@@ -63,18 +88,18 @@ def describe_machine(device: torch.device) -> dict[str, str]:
 
 
 def _processor() -> str:
-    """The name of the processor, as Linux knows it, or what Python makes of it."""
+    """The model name of the processor, which Python does not know on Linux."""
     facts = Path("/proc/cpuinfo")
     lines = facts.read_text(encoding="utf-8", errors="replace").splitlines() if facts.is_file() else []
     names = [value.strip() for key, _, value in (line.partition(":") for line in lines) if key.strip() == "model name"]
-    return names[0] if names else platform.processor() or platform.machine()
+    return names[0] if names else device_name(CPU)
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep memory that it has freed, for its next step: on Linux with glibc, nothing elsewhere.
+    """Make this process keep memory that it has freed, for the next step; does nothing but on Linux with glibc.
 
-    glibc hands large blocks back to the kernel at once, and every step then waits for the kernel to clear the same
-    pages anew (bench/thawed_step.py has the gain).
+    glibc returns large blocks to the kernel at once, and every step then waits for the kernel to clear the same pages
+    again (bench/thawed_step.py measures the gain).
     """
     if sys.platform != "linux":
         return

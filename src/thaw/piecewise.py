@@ -1,4 +1,4 @@
-"""Files that are larger than memory may be: read piece by piece, by any thread."""
+"""Files that may be larger than memory, read piece by piece from any thread."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import numpy as np
 class PiecewiseFile:
     """A file whose pieces are copied into arrays.
 
-    A memory map would spare the copy, but its pages count as memory of this process for as long as there is room, and
-    giving them back after each piece costs more than the copy. The file stays open: whoever removes it meanwhile does
-    not disturb.
+    A memory map would avoid the copy, but its pages count as memory of this process while memory lasts, and releasing
+    them after each piece costs more than the copy. The file stays open, so it can be read after it has been removed.
     """
 
     def __init__(self, file: Path) -> None:
@@ -24,7 +23,7 @@ class PiecewiseFile:
         weakref.finalize(self, self._stream.close)
 
     def fill(self, array: np.ndarray, offset: int) -> None:
-        """Read a contiguous array from byte `offset` on; raises `EOFError` where the file is too short for it."""
+        """Fill a contiguous array with the bytes from `offset` on; raises `EOFError` where the file ends before."""
         left = array.reshape(-1).view(np.uint8).data
         with self._lock:
             self._stream.seek(offset)
@@ -36,7 +35,7 @@ class PiecewiseFile:
 
 
 class ItemGrid:
-    """Arrays of one dtype and shape that lie in a file by row and column, (rows, columns, *shape)."""
+    """A grid (rows, columns) of items of one dtype and shape in a file; `shape` is (rows, columns, *item shape)."""
 
     def __init__(self, file: Path, dtype: np.dtype, shape: tuple[int, ...]) -> None:
         self.shape = shape
@@ -44,7 +43,7 @@ class ItemGrid:
         self._file = PiecewiseFile(file)
 
     def __getitem__(self, where: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-        """The items in rows (N,) and columns (N,), as (N, *shape)."""
+        """The items at rows (N,) and columns (N,), as (N, *item shape)."""
         rows, columns = where
         read = np.empty((len(rows), *self.shape[2:]), self._dtype)
         for item, index in zip(read.reshape(len(rows), -1), rows * self.shape[1] + columns, strict=True):

@@ -22,7 +22,7 @@ from thaw.recipe import Recipe
 from thaw.report import augmentations, model_card, page
 from thaw.run_folder import ActualTimes, EvaluationFile
 from thaw.terminal import results, run_summary
-from thaw.training.fit import outputs_at
+from thaw.training.outputs import outputs_at
 from thaw.trial import TrainingResult, Trial, begin, resume, train
 
 GOLDEN_IMAGES = 8
@@ -95,7 +95,7 @@ def _outputs(trial: Trial, trained: set[str], golden: GoldenImages, reporter: Re
         return outputs_of_rows(classifier, manifest, prepared.pixels, rows, reporter.bar(f"evaluate {split}"))
 
     rows = manifest.indices("train")
-    if final := trial.inputs.final_sources(trained):
+    if final := trial.inputs.evaluation_sources(trained):
         sources = {"train": final.train, "val": final.val, "test": final.test}
         cached = {
             split: outputs_at(classifier, final.position, source, "fp32")

@@ -21,7 +21,7 @@ from thaw.data.manifest import Manifest
 from thaw.data.prepare import DataPreparation, Prepared
 from thaw.device import choose_device
 from thaw.evaluation.thresholds import check_requirements
-from thaw.features.extract import FeatureCache
+from thaw.features.cache import FeatureCache
 from thaw.planning.backbone_choice import choose_backbone
 from thaw.planning.costs import GIB
 from thaw.planning.plan import Plan, plan_run
@@ -33,12 +33,14 @@ from thaw.seeds import derive_seed
 from thaw.terminal import run_summary
 from thaw.terminal.epochs import EpochTable
 from thaw.training import checkpoint
-from thaw.training.fit import FitCallbacks, FitSettings, PhaseSources, fit
+from thaw.training.context import FitCallbacks, FitContext, FitSettings
+from thaw.training.fit import fit
 from thaw.training.gain import phase_gains
 from thaw.training.history import EpochRecord, best_index
 from thaw.training.loggers import check_loggers, logged_values, open_loggers
 from thaw.training.loss import balanced_weights
-from thaw.training.phases import PhaseReader, phase_inputs
+from thaw.training.phases import PhaseInputs, input_plans
+from thaw.training.sources import PhaseSources
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Trial:
     recipe: ResolvedRecipe
     prepared: Prepared
     classifier: Classifier
-    inputs: PhaseReader
+    inputs: PhaseInputs
 
 
 @dataclass
@@ -187,8 +189,8 @@ def train(trial: Trial, reporter: Reporter) -> TrainingResult:
         val_images=len(trial.inputs.val.rows),
         target=recipe.target,
     )
-    callbacks = FitCallbacks(on_epoch, reporter.say)
-    progress = fit(classifier, recipe.phases, times.timed(trial.inputs.sources_of), settings, callbacks)
+    context = FitContext(classifier, recipe.phases, settings, FitCallbacks(on_epoch, reporter.say))
+    progress = fit(context, times.timed(trial.inputs.sources_of))
     times.stop()
     best = best_index(progress.records, recipe.monitor)
     loggers.finish(logged_values(progress.records[best]) if best is not None else {})
@@ -203,15 +205,15 @@ def _trial(
 ) -> Trial:
     """A trial with its inputs, on its device."""
     classifier.to(choose_device(recipe.device).device)
-    inputs = PhaseReader(
-        inputs=phase_inputs(recipe),
+    inputs = PhaseInputs(
+        plans=input_plans(recipe),
         pixels=prepared.pixels,
         backbone=classifier.backbone,
         engine=recipe.engine,
         train=prepared.rows("train"),
         val=prepared.rows("val"),
         test=prepared.rows("test"),
-        feature_cache=FeatureCache(cache_folder(), recipe.cache_dtype, int(recipe.cache_gb * GIB)),
+        cache=FeatureCache(cache_folder(), recipe.cache_dtype, int(recipe.cache_gb * GIB)),
         seed=derive_seed(recipe.seed, "views"),
         device=classifier.device,
         bar=reporter.bar,

@@ -1,4 +1,4 @@
-"""Every engine gives, for every family of networks, what fp32 PyTorch gives at every kind of cut."""
+"""Every engine agrees with fp32 PyTorch, for every family of networks and every kind of cut."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ SIZES = {"inception_v3": 80, "legacy_xception": 80, "xception41": 80}
 @pytest.mark.parametrize(
     "name", [*QUICK, *(pytest.param(name, marks=[pytest.mark.slow, pytest.mark.ci]) for name in SLOW)]
 )
-def test_an_engine_gives_what_pytorch_gives_at_two_cuts_and_the_head(name: str, engine: Engine) -> None:
+def test_an_engine_agrees_with_pytorch_at_two_cuts_and_the_head(name: str, engine: Engine) -> None:
     size = SIZES.get(name, 64)
     backbone = build(name, "random", PreprocessingSettings(image_size=size))
     pixels = torch.randint(0, 256, (5, size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     positions = [backbone.cut("stages:3").position, backbone.cut("layers:7").position, len(backbone.blocks)]
     wanted = sorted(set(positions))
     exact = make_runner("pytorch-fp32", backbone, CPU, wanted).run(pixels)
-    given = make_runner(engine, backbone, CPU, wanted).run(pixels)
-    for position, features, reference in zip(wanted, given, exact, strict=True):
+    found = make_runner(engine, backbone, CPU, wanted).run(pixels)
+    for position, features, reference in zip(wanted, found, exact, strict=True):
         assert features.shape == reference.shape
         assert distance_between(features.flatten(1), reference.flatten(1)) < 1e-4, position

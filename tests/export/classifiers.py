@@ -44,7 +44,7 @@ def _spread(classifier: Classifier, generator: torch.Generator) -> None:
     images = torch.nn.functional.interpolate(coarse, size=side, mode="bilinear").permute(0, 2, 3, 1).to(torch.uint8)
     with torch.no_grad():
         last.weight.normal_(generator=generator)
-        logits = classifier(images)
+        logits = classifier.logits(images)
         spread = torch.maximum(logits.std(dim=0), 0.05 * logits.square().mean(dim=0).sqrt())
         last.weight.div_(spread[:, None])
         last.bias.copy_(-(logits / spread).mean(dim=0))

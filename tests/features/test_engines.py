@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import get_args
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ import torch
 from thaw.backbones.contract import Backbone
 from thaw.backbones.timm_backbone import build
 from thaw.features import engines
-from thaw.features.engines import FrozenPart, make_runner, missing
+from thaw.features.engines import ENGINES, FrozenPart, in_fp32, make_runner, missing
 from thaw.recipe import Engine, PreprocessingSettings
 
 CPU = torch.device("cpu")
@@ -27,7 +28,7 @@ def outputs(engine: Engine, backbone: Backbone, positions: Sequence[int], count:
 
 
 @pytest.mark.parametrize("engine", EXACT)
-def test_one_pass_gives_what_lies_at_every_position(engine: Engine, backbone: Backbone) -> None:
+def test_one_pass_returns_the_features_at_every_position(engine: Engine, backbone: Backbone) -> None:
     last = len(backbone.block_names)
     at_once = outputs(engine, backbone, [3, last - 2, last])
     for position, features in zip([3, last - 2, last], at_once, strict=True):
@@ -37,7 +38,7 @@ def test_one_pass_gives_what_lies_at_every_position(engine: Engine, backbone: Ba
             assert torch.allclose(backbone.run(features, position, last), at_once[-1], atol=1e-4)
 
 
-def test_an_early_output_is_not_changed_by_what_runs_after_it(backbone: Backbone) -> None:
+def test_an_output_is_not_changed_by_later_blocks(backbone: Backbone) -> None:
     every = list(range(1, len(backbone.block_names) + 1))
     for position, features in zip(every, outputs("pytorch-fp32", backbone, every, 2), strict=True):
         alone = outputs("pytorch-fp32", backbone, [position], 2)[0]
@@ -45,7 +46,7 @@ def test_an_early_output_is_not_changed_by_what_runs_after_it(backbone: Backbone
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 9])
-def test_an_image_gives_the_same_features_however_many_come_with_it(count: int, backbone: Backbone) -> None:
+def test_the_features_of_an_image_do_not_depend_on_the_batch(count: int, backbone: Backbone) -> None:
     last = [len(backbone.block_names)]
     runner = make_runner("openvino-fp32", backbone, CPU, last)
     (many,) = runner.run(pixels(count))
@@ -55,19 +56,19 @@ def test_an_image_gives_the_same_features_however_many_come_with_it(count: int, 
 
 
 @pytest.mark.parametrize("engine", ["openvino-bf16", "pytorch-bf16"])
-def test_half_precision_stays_near(engine: Engine, backbone: Backbone) -> None:
+def test_bf16_is_close_to_fp32(engine: Engine, backbone: Backbone) -> None:
     last = [len(backbone.block_names)]
-    exact, near = outputs("pytorch-fp32", backbone, last)[0], outputs(engine, backbone, last)[0]
-    assert 0 < float((near - exact).norm() / exact.norm()) < 0.05
+    exact, rounded = outputs("pytorch-fp32", backbone, last)[0], outputs(engine, backbone, last)[0]
+    assert 0 < float((rounded - exact).norm() / exact.norm()) < 0.05
 
 
-def test_the_pixels_themselves_are_only_normalised_whatever_the_engine(backbone: Backbone) -> None:
+def test_position_zero_is_the_normalised_pixels_for_every_engine(backbone: Backbone) -> None:
     (normalised,) = outputs("openvino-fp32", backbone, [0])
     assert torch.equal(normalised, outputs("pytorch-fp32", backbone, [0])[0])
     assert normalised.shape == (4, 3, 64, 64)
 
 
-def test_a_frozen_part_makes_each_runner_once_and_none_before_it_is_needed(
+def test_a_frozen_part_makes_each_runner_once_and_only_when_it_is_needed(
     backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Sequence[int]] = []
@@ -77,6 +78,12 @@ def test_a_frozen_part_makes_each_runner_once_and_none_before_it_is_needed(
     assert not made and "torch" in frozen.label
     assert frozen.runner([3]) is frozen.runner([3]) is not frozen.runner([4])
     assert made == [(3,), (4,)]
+
+
+def test_the_table_has_every_engine_of_the_recipe() -> None:
+    assert set(ENGINES) == set(get_args(Engine))
+    assert all(name == f"{spec.kind}-{spec.precision}" for name, spec in ENGINES.items())
+    assert {in_fp32(name) for name in ENGINES} == {name for name in ENGINES if name.endswith("fp32")}
 
 
 def test_an_engine_that_cannot_run_here_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

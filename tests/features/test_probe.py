@@ -6,7 +6,7 @@ import torch
 
 from thaw.backbones.contract import Backbone
 from thaw.backbones.timm_backbone import build
-from thaw.features import probe
+from thaw.features import engines, probe
 from thaw.features.probe import EngineChoice, EngineTiming, agrees, choose_engine, distance_between
 from thaw.recipe import Engine, PreprocessingSettings
 
@@ -27,13 +27,13 @@ def choose(backbone: Backbone, cache: Path, images: int, wanted: str = "auto") -
     return choose_engine(backbone, CPU, wanted, [3, len(backbone.blocks)], pixels(), images, cache)  # type: ignore[arg-type]
 
 
-def test_a_cheap_job_does_not_pay_for_a_probe_nor_decides_for_a_later_one(backbone: Backbone, tmp_path: Path) -> None:
-    cheap = choose(backbone, tmp_path, images=8)
-    assert cheap.engine == "pytorch-fp32" and "too little to look at" in cheap.reason
+def test_a_small_job_is_not_probed_and_does_not_decide_for_a_larger_one(backbone: Backbone, tmp_path: Path) -> None:
+    small = choose(backbone, tmp_path, images=8)
+    assert small.engine == "pytorch-fp32" and "too few images for a probe" in small.reason
     assert "openvino" in choose(backbone, tmp_path, images=MANY).reason
 
 
-def test_the_probe_shows_its_figures_and_is_remembered(backbone: Backbone, tmp_path: Path) -> None:
+def test_a_probe_gives_its_timings_as_reason_and_is_remembered(backbone: Backbone, tmp_path: Path) -> None:
     first = choose(backbone, tmp_path, images=MANY)
     assert first.reason.count("/s") >= 3 and "differs by" in first.reason
     (tried,) = json.loads((tmp_path / "engines.json").read_text()).values()
@@ -42,29 +42,33 @@ def test_the_probe_shows_its_figures_and_is_remembered(backbone: Backbone, tmp_p
     assert again.engine == first.engine and again.reason == f"remembered from an earlier run: {first.reason}"
 
 
-def test_an_engine_that_was_asked_for_is_taken_and_timed(backbone: Backbone, tmp_path: Path) -> None:
-    asked = choose(backbone, tmp_path, images=8, wanted="openvino-bf16")
-    assert asked.engine == "openvino-bf16" and asked.reason == "as asked" and asked.images_per_second > 0
+def test_a_requested_engine_is_used_and_timed(backbone: Backbone, tmp_path: Path) -> None:
+    chosen = choose(backbone, tmp_path, images=8, wanted="openvino-bf16")
+    assert (chosen.engine, chosen.reason) == ("openvino-bf16", "as requested") and chosen.images_per_second > 0
 
 
-def test_what_is_fast_but_wrong_is_refused_and_what_is_hardly_faster_too(
+def test_an_engine_that_is_inaccurate_or_hardly_faster_is_not_chosen(
     backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    figures = {
+    timings = {
         "pytorch-fp32": EngineTiming("pytorch-fp32", 10.0),
         "openvino-fp32": EngineTiming("openvino-fp32", 100.0, 1e-6),
         "openvino-bf16": EngineTiming("openvino-bf16", 900.0, 0.031),
     }
-    monkeypatch.setattr(probe, "_try", lambda engine, *_: figures[engine])
-    wrong = choose(backbone, tmp_path / "a", images=MANY)
-    assert wrong.engine == "openvino-fp32" and "differs by 3.1%" in wrong.reason and "at most 3%" in wrong.reason
-    figures["openvino-bf16"] = EngineTiming("openvino-bf16", 109.0, 0.001)
+    monkeypatch.setattr(probe, "_time_engine", lambda job, engine, _: timings[engine])
+    inaccurate = choose(backbone, tmp_path / "a", images=MANY)
+    assert (
+        inaccurate.engine == "openvino-fp32"
+        and "differs by 3.1%" in inaccurate.reason
+        and "at most 3%" in inaccurate.reason
+    )
+    timings["openvino-bf16"] = EngineTiming("openvino-bf16", 109.0, 0.001)
     assert choose(backbone, tmp_path / "b", images=MANY).engine == "openvino-fp32"
-    figures["openvino-bf16"] = EngineTiming("openvino-bf16", 111.0, 0.029)
+    timings["openvino-bf16"] = EngineTiming("openvino-bf16", 111.0, 0.029)
     assert choose(backbone, tmp_path / "c", images=MANY).engine == "openvino-bf16"
 
 
-def test_without_openvino_a_long_job_tries_to_compile_and_what_fails_is_a_line_not_a_crash(
+def test_without_openvino_a_long_job_tries_to_compile_and_a_failure_is_reported_in_the_reason(
     backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = probe.make_runner
@@ -75,20 +79,20 @@ def test_without_openvino_a_long_job_tries_to_compile_and_what_fails_is_a_line_n
         return whole(engine, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(probe, "make_runner", broken)
-    monkeypatch.setattr(probe, "find_spec", lambda name: None)
+    monkeypatch.setattr(engines, "find_spec", lambda name: None if name == "openvino" else name)
     chosen = choose(backbone, tmp_path, images=MANY)
     assert chosen.engine.startswith("pytorch")
     assert "compiled-bf16 fails here (RuntimeError: no C++ compiler)" in chosen.reason
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"x": 1}'])
-def test_a_damaged_memory_is_probed_anew(damage: str, backbone: Backbone, tmp_path: Path) -> None:
+def test_a_damaged_file_of_results_is_ignored(damage: str, backbone: Backbone, tmp_path: Path) -> None:
     (tmp_path / "engines.json").write_text(damage)
     assert not choose(backbone, tmp_path, images=MANY).reason.startswith("remembered")
     assert choose(backbone, tmp_path, images=MANY).reason.startswith("remembered")
 
 
-def test_the_distance_is_that_of_the_worst_image_and_infinite_for_nan() -> None:
+def test_the_distance_is_the_largest_of_any_image_and_infinite_for_nan() -> None:
     reference = torch.tensor([[3.0, 4.0], [0.0, 1.0]])
     assert distance_between(reference, reference) == 0.0
     assert distance_between(torch.tensor([[3.0, 4.5], [0.0, 1.2]]), reference) == pytest.approx(0.2)
@@ -98,6 +102,6 @@ def test_the_distance_is_that_of_the_worst_image_and_infinite_for_nan() -> None:
     )
 
 
-def test_nothing_frozen_needs_no_probe(backbone: Backbone, tmp_path: Path) -> None:
+def test_without_a_frozen_part_nothing_is_probed(backbone: Backbone, tmp_path: Path) -> None:
     chosen = choose_engine(backbone, CPU, "auto", [0], pixels(), MANY, tmp_path)
     assert chosen.engine == "pytorch-fp32" and chosen.reason == "nothing is frozen"

@@ -42,7 +42,7 @@ def test_an_exact_engine_gives_the_probabilities_of_the_classifier_itself(
     engine: Engine, count: int, classifier: Classifier, pixels: np.ndarray
 ) -> None:
     with torch.inference_mode():
-        expected = classifier.probabilities(classifier(torch.from_numpy(pixels[:count]))).numpy()
+        expected = classifier.probabilities(classifier.logits(torch.from_numpy(pixels[:count]))).numpy()
     given = Predictor(classifier, engine, CPU).probabilities(pixels[:count])
     assert given.shape == (count, 3) and given.dtype == np.float32
     assert np.abs(given - expected).max() < 1e-5

@@ -64,7 +64,7 @@ class Moments:
     def install(self) -> None:
         os.fsync = self.watched("flush", os.fsync)
         os.replace = self.watched("replace", os.replace)
-        fit._step = self.watched("step", fit._step)
+        fit._train_step = self.watched("step", fit._train_step)
 
 
 def train(images: Path, place: Path, resume: bool, fatal: int | None) -> int:

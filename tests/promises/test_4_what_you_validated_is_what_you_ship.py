@@ -48,7 +48,7 @@ def test_timm_reads_the_bundle_and_gives_the_same_logits(trained: RunFolder) -> 
     mean, std = (torch.tensor(model.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
     inputs = (pixels.permute(0, 3, 1, 2) / 255.0 - mean) / std
     with torch.inference_mode():
-        assert torch.allclose(model(inputs), classifier(pixels), atol=1e-5)
+        assert torch.allclose(model(inputs), classifier.logits(pixels), atol=1e-5)
 
 
 @pytest.mark.parametrize("hidden", [(), (8,)])

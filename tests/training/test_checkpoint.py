@@ -17,11 +17,11 @@ RECORD = EpochRecord("head", 1, "head", 0.1, math.nan, MetricValues({"loss": 0.5
 
 def state(value: float = 1.0, progress: Progress | None = None) -> Checkpoint:
     return Checkpoint(
-        {"head.weight": torch.full((2, 3), value)}, {"head.weight/step": torch.tensor(4.0)}, progress or Progress()
+        {"head.weight": torch.full((2, 3), value)}, progress or Progress(), {"head.weight/step": torch.tensor(4.0)}
     )
 
 
-def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_checkpoint_is_read_back_unchanged(tmp_path: Path) -> None:
     progress = Progress(1, 3, 16, (RECORD,), ("a note",))
     checkpoint.write(tmp_path, "last", state(2.0, progress))
     read = checkpoint.read(tmp_path, "last")
@@ -31,11 +31,18 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     assert repr(read.progress) == repr(progress)
 
 
-def test_there_is_none_before_the_first(tmp_path: Path) -> None:
+def test_a_record_of_release_0_1_has_no_penalty() -> None:
+    values = {**RECORD.to_json(), "lr": 0.5}
+    del values["penalty"]
+    record = EpochRecord.from_json(values)
+    assert (record.lr, record.penalty) == (0.5, None)
+
+
+def test_without_a_checkpoint_nothing_is_read(tmp_path: Path) -> None:
     assert checkpoint.read(tmp_path, "best") is None
 
 
-def test_only_the_newest_of_a_name_stays(tmp_path: Path) -> None:
+def test_only_the_newest_checkpoint_of_a_name_is_kept(tmp_path: Path) -> None:
     for value in (1.0, 2.0, 3.0):
         checkpoint.write(tmp_path, "last", state(value))
     checkpoint.write(tmp_path, "best", state(9.0))
@@ -45,7 +52,7 @@ def test_only_the_newest_of_a_name_stays(tmp_path: Path) -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 255))
-def test_a_flipped_byte_anywhere_is_told(tmp_path_factory: pytest.TempPathFactory, place: int, change: int) -> None:
+def test_a_flipped_byte_anywhere_is_detected(tmp_path_factory: pytest.TempPathFactory, place: int, change: int) -> None:
     folder = tmp_path_factory.mktemp("checkpoint")
     checkpoint.write(folder, "last", state())
     (file,) = folder.glob("*.safetensors")
@@ -56,7 +63,7 @@ def test_a_flipped_byte_anywhere_is_told(tmp_path_factory: pytest.TempPathFactor
         checkpoint.read(folder, "last")
 
 
-def test_a_missing_or_shortened_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_or_truncated_file_is_detected(tmp_path: Path) -> None:
     checkpoint.write(tmp_path, "last", state())
     (file,) = tmp_path.glob("*.safetensors")
     file.write_bytes(file.read_bytes()[:-8])

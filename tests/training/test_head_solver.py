@@ -7,7 +7,7 @@ from sklearn.preprocessing import StandardScaler
 from thaw.backbones.timm_backbone import build
 from thaw.classifier.classifier import Classifier, outputs_of
 from thaw.classifier.head import Head
-from thaw.features.store import FeatureStore
+from thaw.features.cache import CachedFeatures
 from thaw.recipe import DecodeSettings, PreprocessingSettings, Task
 from thaw.training.head_solver import HeadSolver
 from thaw.training.loss import make_loss
@@ -23,20 +23,20 @@ def classifier(task: Task) -> Classifier:
 
 
 def source(task: Task) -> StoredSource:
-    """Features of which some speak of the class; one is dead, one hardly varies, and scales differ."""
+    """Features of different scales: three depend on the class, one is constant and one nearly constant."""
     draws = np.random.default_rng(0)
     classes = {"multiclass": 3, "binary": 2, "multilabel": 2}[task]
     targets = draws.integers(classes, size=(IMAGES, 3) if task == "multilabel" else IMAGES)
     features = draws.normal(size=(IMAGES, VIEWS, WIDTH)) * draws.uniform(0.1, 10.0, size=WIDTH)
     features[..., :3] += 2.0 * (targets[:, None] if task == "multilabel" else np.eye(3)[targets][:, None])
     features[..., 5], features[..., 6] = 1.0, 1.0 + 1e-3 * draws.normal(size=(IMAGES, VIEWS))
-    wanted = torch.from_numpy(targets.astype(np.float32) if task == "multilabel" else targets)
-    return StoredSource.of(FeatureStore.whole(features.astype(np.float32)), wanted, torch.device("cpu"), seed=0)
+    labels = torch.from_numpy(targets.astype(np.float32) if task == "multilabel" else targets)
+    return StoredSource.of(CachedFeatures.whole(features.astype(np.float32)), labels, torch.device("cpu"), seed=0)
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_at_the_minimum_the_loss_s_gradient_balances_the_penalty_s(task: Task, smoothing: float) -> None:
+def test_the_gradient_of_loss_and_penalty_is_zero_at_the_solution(task: Task, smoothing: float) -> None:
     model, data, penalty = classifier(task), source(task), 0.01
     weights = torch.tensor({"binary": [0.5, 2.0]}.get(task, [0.5, 1.0, 2.0]))
     loss = make_loss(task, weights, smoothing)
@@ -59,20 +59,20 @@ def test_at_the_minimum_the_loss_s_gradient_balances_the_penalty_s(task: Task, s
     assert weight.grad.abs().max() < 1e-3 and bias.grad.abs().max() < 1e-3
 
 
-def test_it_finds_what_scikit_learn_finds() -> None:
+def test_the_probabilities_agree_with_those_of_scikit_learn() -> None:
     model, data, penalty = classifier("multiclass"), source("multiclass"), 0.1
     HeadSolver(model, data, make_loss("multiclass", None, 0.0)).solve(penalty)
     views = [data.batch(np.arange(IMAGES), view) for view in range(VIEWS)]
     features, targets = (torch.cat(parts).numpy() for parts in zip(*views, strict=True))
-    live = np.delete(np.arange(WIDTH), [5, 6])
-    scaled = StandardScaler().fit_transform(features[:, live])
+    varying = np.delete(np.arange(WIDTH), [5, 6])
+    scaled = StandardScaler().fit_transform(features[:, varying])
     other = LogisticRegression(C=1 / (penalty * len(scaled)), tol=1e-8, max_iter=1000).fit(scaled, targets)
     with torch.no_grad():
         ours = model.head.eval()(torch.from_numpy(features)).softmax(1).numpy()
     assert np.abs(ours - other.predict_proba(scaled)).max() < 5e-3
 
 
-def test_where_the_search_begins_does_not_matter_and_a_weaker_penalty_fits_closer() -> None:
+def test_the_solution_does_not_depend_on_the_start_and_a_weaker_penalty_lowers_the_training_loss() -> None:
     loss = make_loss("multiclass", None, 0.0)
     fresh, warm = classifier("multiclass"), classifier("multiclass")
     cold = HeadSolver(fresh, source("multiclass"), loss).solve(1e-2)
@@ -82,7 +82,7 @@ def test_where_the_search_begins_does_not_matter_and_a_weaker_penalty_fits_close
     assert path[-1] == pytest.approx(cold, rel=1e-2)
 
 
-def test_solving_again_from_the_same_head_gives_the_same_bits() -> None:
+def test_solving_again_from_the_same_head_is_bit_identical() -> None:
     def weights() -> torch.Tensor:
         model = classifier("binary")
         HeadSolver(model, source("binary"), make_loss("binary", None, 0.0)).solve(1e-2)

@@ -16,7 +16,7 @@ def test_multiclass_is_softmax_cross_entropy() -> None:
     assert make_loss("multiclass", None, 0.0)(LOGITS, targets) == pytest.approx(float(expected))
 
 
-def test_binary_is_the_two_class_softmax_of_a_logit_and_zero() -> None:
+def test_binary_equals_a_two_class_softmax_over_zero_and_the_logit() -> None:
     logits, targets = torch.tensor([[1.5], [-0.5], [3.0]]), torch.tensor([1, 1, 0])
     pairs = torch.cat([torch.zeros_like(logits), logits], dim=1)
     for weights in (None, torch.tensor([0.5, 3.0])):
@@ -24,14 +24,14 @@ def test_binary_is_the_two_class_softmax_of_a_logit_and_zero() -> None:
         assert make_loss("binary", weights, 0.0)(logits, targets) == pytest.approx(float(expected))
 
 
-def test_multilabel_is_one_sigmoid_a_label() -> None:
+def test_multilabel_is_the_mean_of_one_sigmoid_cross_entropy_per_label() -> None:
     targets = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
     expected = functional.binary_cross_entropy(LOGITS.sigmoid(), targets)
     assert make_loss("multilabel", None, 0.0)(LOGITS, targets) == pytest.approx(float(expected))
 
 
 @pytest.mark.parametrize("task", ["binary", "multilabel"])
-def test_smoothing_makes_a_sure_right_answer_cost_something(task: str) -> None:
+def test_label_smoothing_gives_a_confident_correct_prediction_a_loss(task: str) -> None:
     logits = torch.tensor([[20.0]])
     targets = torch.tensor([1]) if task == "binary" else torch.tensor([[1.0]])
     assert make_loss(task, None, 0.0)(logits, targets) < 1e-6  # type: ignore[arg-type]
@@ -39,7 +39,7 @@ def test_smoothing_makes_a_sure_right_answer_cost_something(task: str) -> None:
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60))
-def test_balanced_weights_make_every_class_that_is_present_count_the_same(labels: list[int]) -> None:
+def test_balanced_weights_give_every_class_with_images_the_same_total_weight(labels: list[int]) -> None:
     targets = np.array(labels)
     weights = balanced_weights(targets, 5, "multiclass").numpy()
     counts = class_counts(targets, 5)
@@ -48,6 +48,6 @@ def test_balanced_weights_make_every_class_that_is_present_count_the_same(labels
     assert (weights[counts == 0] == 1).all()
 
 
-def test_imbalance_is_the_largest_class_over_the_smallest() -> None:
+def test_imbalance_is_the_ratio_of_the_largest_class_to_the_smallest() -> None:
     assert imbalance(np.array([0] * 9 + [1] * 3), 4) == 3.0
     assert imbalance(np.array([[1, 1], [1, 0]]), 2) == 2.0

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from thaw.recipe import Phase
-from thaw.training.optimizer import load_state_tensors, make_optimizer, set_rate, state_tensors
+from thaw.training.optimizer import load_state_tensors, make_optimizer, set_lr, state_tensors
 
 Kind = Literal["adam", "adamw", "sgd", "rmsprop"]
 KINDS: tuple[Kind, ...] = ("adam", "adamw", "sgd", "rmsprop")
@@ -32,7 +32,7 @@ def parameters(model: nn.Module) -> list[tuple[str, nn.Parameter, int]]:
     return [(name, value, 0 if name.startswith("2") else 3) for name, value in model.named_parameters()]
 
 
-def test_each_stage_below_the_head_learns_slower_and_biases_are_not_decayed() -> None:
+def test_each_deeper_stage_has_a_lower_learning_rate_and_biases_are_not_decayed() -> None:
     model = network()
     optimizer = make_optimizer(parameters(model), phase())
     found = {
@@ -49,27 +49,26 @@ def test_each_stage_below_the_head_learns_slower_and_biases_are_not_decayed() ->
     }
 
 
-def test_the_rate_moves_in_every_group_alike() -> None:
+def test_the_learning_rate_of_every_group_is_scaled() -> None:
     optimizer = make_optimizer(parameters(network()), phase())
-    set_rate(optimizer, 0.1)
-    set_rate(optimizer, 0.5)
+    set_lr(optimizer, 0.1)
+    set_lr(optimizer, 0.5)
     assert {round(group["lr"], 6) for group in optimizer.param_groups} == {0.05, 0.00625}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_optimizer_that_gets_its_memory_back_goes_on_bit_for_bit(kind: Kind) -> None:
+def test_an_optimizer_with_restored_state_continues_bit_for_bit(kind: Kind) -> None:
     straight = network()
     optimizer = make_optimizer(parameters(straight), phase(kind))
     train(straight, optimizer, range(3))
-    names = {value: name for name, value in straight.named_parameters()}
-    memory = {key: value.clone() for key, value in state_tensors(optimizer, names).items()}
+    saved = {key: value.clone() for key, value in state_tensors(optimizer, parameters(straight)).items()}
     weights = {key: value.clone() for key, value in straight.state_dict().items()}
     train(straight, optimizer, range(3, 6))
 
     resumed = network()
     resumed.load_state_dict(weights)
     other = make_optimizer(parameters(resumed), phase(kind))
-    load_state_tensors(other, {value: name for name, value in resumed.named_parameters()}, memory)
+    load_state_tensors(other, parameters(resumed), saved)
     train(resumed, other, range(3, 6))
     for key, value in straight.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key])

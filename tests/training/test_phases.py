@@ -6,7 +6,7 @@ import torch
 from thaw.backbones.timm_backbone import build
 from thaw.progress import NullReporter
 from thaw.recipe import FINE_TUNE_PHASE, HEAD_PHASE, Phase, Recipe
-from thaw.training.phases import PhaseReader, phase_inputs
+from thaw.training.phases import PhaseInputs, input_plans
 
 HEAD = HEAD_PHASE.model_copy(update={"inputs": "cached"})
 
@@ -15,17 +15,17 @@ def thawing(name: str, cut: str, **values: object) -> Phase:
     return FINE_TUNE_PHASE.model_copy(update={"name": name, "cut": cut, "inputs": "cached", **values})
 
 
-def reader(*phases: Phase) -> PhaseReader:
+def make_inputs(*phases: Phase) -> PhaseInputs:
     nothing: Any = None
-    return PhaseReader(
-        inputs=phase_inputs(Recipe(views=2, phases=phases)),
+    return PhaseInputs(
+        plans=input_plans(Recipe(views=2, phases=phases)),
         pixels=nothing,
         backbone=build("mobilenetv3_small_050", "random"),
         engine="pytorch-fp32",
         train=nothing,
         val=nothing,
         test=nothing,
-        feature_cache=nothing,
+        cache=nothing,
         seed=0,
         device=torch.device("cpu"),
         bar=NullReporter().bar,
@@ -44,7 +44,7 @@ def reader(*phases: Phase) -> PhaseReader:
         ((thawing("whole", "pixels", inputs="fresh"),), (0,), 0),
     ],
 )
-def test_one_pass_serves_what_is_sure_to_be_trained(
+def test_one_pass_serves_the_phases_that_are_certain_to_be_trained(
     phases: tuple[Phase, ...], trained: tuple[int, ...], extraction_passes: int
 ) -> None:
-    assert reader(*phases).extraction_passes(trained) == extraction_passes
+    assert make_inputs(*phases).extraction_passes(trained) == extraction_passes

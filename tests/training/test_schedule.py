@@ -11,12 +11,12 @@ from thaw.training.schedule import factor_at
 SCHEDULES = ["constant", "cosine", "cosine_restarts", "plateau", "one_cycle"]
 
 
-def phase(**values: Any) -> Phase:
+def make_phase(**values: Any) -> Phase:
     return Phase(**{"name": "p", "cut": "head", "epochs": 10, "lr": 1e-3, **values})
 
 
-def curve(wanted: Phase, steps_per_epoch: int = 7) -> list[float]:
-    return [factor_at(wanted, step, steps_per_epoch) for step in range(wanted.epochs * steps_per_epoch)]
+def curve(phase: Phase, steps_per_epoch: int = 7) -> list[float]:
+    return [factor_at(phase, step, steps_per_epoch) for step in range(phase.epochs * steps_per_epoch)]
 
 
 @given(
@@ -26,26 +26,26 @@ def curve(wanted: Phase, steps_per_epoch: int = 7) -> list[float]:
     warmup=st.floats(0, 50),
 )
 def test_the_factor_stays_between_zero_and_one(schedule: str, epochs: int, steps: int, warmup: float) -> None:
-    factors = curve(phase(schedule=schedule, epochs=epochs, warmup_epochs=warmup), steps)
+    factors = curve(make_phase(schedule=schedule, epochs=epochs, warmup_epochs=warmup), steps)
     assert all(0.0 <= factor <= 1.0 for factor in factors)
     assert max(factors) > 0.0
 
 
-def test_cosine_falls_all_the_way() -> None:
-    factors = curve(phase(schedule="cosine"))
+def test_cosine_decays_to_zero() -> None:
+    factors = curve(make_phase(schedule="cosine"))
     assert factors[0] == 1.0
     assert factors == sorted(factors, reverse=True)
     assert factors[-1] < 0.01
 
 
-def test_restarts_climb_back_twice() -> None:
-    factors = curve(phase(schedule="cosine_restarts", epochs=9))
-    climbs = [now for before, now in itertools.pairwise(factors) if now > before]
-    assert climbs == [1.0, 1.0]
+def test_cosine_restarts_return_to_the_peak_twice() -> None:
+    factors = curve(make_phase(schedule="cosine_restarts", epochs=9))
+    rises = [now for before, now in itertools.pairwise(factors) if now > before]
+    assert rises == [1.0, 1.0]
 
 
-def test_one_cycle_rises_then_falls() -> None:
-    factors = curve(phase(schedule="one_cycle"))
+def test_one_cycle_rises_and_then_decays() -> None:
+    factors = curve(make_phase(schedule="one_cycle"))
     top = factors.index(max(factors))
     assert factors[: top + 1] == sorted(factors[: top + 1])
     assert factors[top:] == sorted(factors[top:], reverse=True)
@@ -53,8 +53,8 @@ def test_one_cycle_rises_then_falls() -> None:
     assert 0.25 < top / len(factors) < 0.35
 
 
-def test_warm_up_climbs_before_the_schedule_begins() -> None:
-    factors = curve(phase(schedule="constant", warmup_epochs=2))
+def test_warm_up_rises_before_the_schedule_begins() -> None:
+    factors = curve(make_phase(schedule="constant", warmup_epochs=2))
     assert factors[:14] == sorted(factors[:14])
     assert factors[13] < 1.0
     assert set(factors[14:]) == {1.0}

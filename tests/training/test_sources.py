@@ -1,21 +1,24 @@
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thaw.features.store import FeatureStore
+from thaw.features.cache import CachedFeatures
+from thaw.processes import Process
 from thaw.training.sources import StoredSource, batches
 
 
 def source(images: int, views: int = 3) -> StoredSource:
     """Features whose two values are the image and the view."""
     grid = np.stack(np.meshgrid(np.arange(images), np.arange(views), indexing="ij"), axis=-1).astype(np.float16)
-    return StoredSource.of(FeatureStore.whole(grid), torch.arange(images), torch.device("cpu"), seed=1)
+    return StoredSource.of(CachedFeatures.whole(grid), torch.arange(images), torch.device("cpu"), seed=1)
 
 
 @given(st.integers(1, 70), st.integers(1, 40))
-def test_an_epoch_gives_every_image_once_in_batches_that_are_never_too_large(images: int, batch_size: int) -> None:
+def test_an_epoch_has_every_image_once_in_batches_of_nearly_equal_size(images: int, batch_size: int) -> None:
     parts = list(batches(source(images), batch_size, epoch=0, shuffle_seed=3))
     targets = torch.cat([part for _, part in parts])
     features = torch.cat([part for part, _ in parts])
@@ -25,7 +28,7 @@ def test_an_epoch_gives_every_image_once_in_batches_that_are_never_too_large(ima
     assert max(sizes) <= batch_size and max(sizes) - min(sizes) <= 1
 
 
-def test_as_many_epochs_as_views_show_each_view_of_each_image_once() -> None:
+def test_each_view_of_each_image_appears_once_in_as_many_epochs_as_there_are_views() -> None:
     seen = {
         (int(image), int(view))
         for epoch in range(3)
@@ -35,7 +38,7 @@ def test_as_many_epochs_as_views_show_each_view_of_each_image_once() -> None:
     assert len(seen) == 30
 
 
-def test_order_hangs_on_seed_and_epoch_alone() -> None:
+def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     def order(epoch: int, seed: int | None) -> list[int]:
         return [int(target) for _, targets in batches(source(20), 8, epoch, seed) for target in targets]
 
@@ -44,8 +47,16 @@ def test_order_hangs_on_seed_and_epoch_alone() -> None:
     assert order(5, None) == list(range(20))
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_batches_of_all_processes_are_the_batches_of_one(count: int) -> None:
+    data = source(50)
+    whole = [targets.tolist() for _, targets in batches(data, 8, 1, 3)]
+    parts = [[targets.tolist() for _, targets in batches(data, 8, 1, 3, Process(rank, count))] for rank in range(count)]
+    assert [list(chain(*step)) for step in zip(*parts, strict=True)] == whole
+
+
 @pytest.mark.parametrize("views", [1, 3])
-def test_maps_come_out_channels_first(views: int) -> None:
-    store = FeatureStore.whole(np.zeros((4, views, 5, 6, 7), np.float16))
+def test_feature_maps_are_returned_with_channels_first(views: int) -> None:
+    store = CachedFeatures.whole(np.zeros((4, views, 5, 6, 7), np.float16))
     features, _ = StoredSource.of(store, torch.zeros(4), torch.device("cpu"), 0).batch(np.array([1, 3]), epoch=2)
     assert features.shape == (2, 7, 5, 6) and features.dtype == torch.float32

@@ -1,8 +1,9 @@
-"""The thing that predicts: normalisation, backbone, head, and the classes in their fixed order."""
+"""The model: normalisation, backbone and head, with the class names in the order of the outputs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import assert_never
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +17,13 @@ from thaw.recipe import DecodeSettings, Task
 
 
 class Classifier(nn.Module):
-    """Pixels in, probabilities out, and labels from them.
+    """From pixels to probabilities.
 
-    decision: how labels follow from probabilities. familiar: what tells images for a person from others; `None` where
-    nothing was learned about that.
+    Attributes:
+        classes: Class names; output i belongs to `classes[i]`.
+        decode: How image files were read in training, and are read in prediction.
+        decision: How labels follow from probabilities.
+        review_policy: Which images are flagged for review; `None` before it is fitted.
     """
 
     def __init__(
@@ -34,33 +38,50 @@ class Classifier(nn.Module):
         self.decode = decode
         self.decision = Decision()
         self.review_policy: ReviewPolicy | None = None
-        # As the images lie, so that no convolution turns its weights around at every step.
+        # The memory layout of the inputs, so that no convolution rearranges its weights in every step.
         self.to(memory_format=torch.channels_last)
         self.eval()
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.parameters()).device
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Logits (N, outputs) for pixels (N, S, S, 3) uint8 0..255."""
-        return self.above(self.normalise(pixels), 0)
+    def forward(self, inputs: Tensor, position: int) -> Tensor:
+        """Run everything above a cut.
 
-    def above(self, inputs: Tensor, position: int) -> Tensor:
-        """Logits (N, outputs) for what lies at a cut: the thawed stages, pooling and the head."""
+        Args:
+            inputs: Features at the cut, (N, C, H, W) or, just below the head, (N, width) float; normalised images
+                (N, 3, S, S) for position 0.
+            position: The position of the cut, as in `Cut.position`.
+
+        Returns:
+            Logits (N, outputs).
+        """
         return self.head(self.backbone.run(inputs, position, self.backbone.head_position))
 
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Logits (N, outputs) of pixels (N, S, S, 3) uint8 0..255."""
+        return self(self.normalise(pixels), 0)
+
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Probabilities (N, classes): softmax; a sigmoid per label; or for binary the two sides of one sigmoid."""
+        """Probabilities (N, classes) float32 of logits (N, outputs).
+
+        Softmax for multiclass, one sigmoid per label for multilabel; for binary the sigmoid of the one logit belongs to
+        class 1.
+        """
         logits = logits.float()
-        if self.task == "multiclass":
-            return logits.softmax(dim=1)
-        if self.task == "multilabel":
-            return logits.sigmoid()
-        return torch.cat([(-logits).sigmoid(), logits.sigmoid()], dim=1)
+        match self.task:
+            case "multiclass":
+                return logits.softmax(dim=1)
+            case "multilabel":
+                return logits.sigmoid()
+            case "binary":
+                return torch.cat([(-logits).sigmoid(), logits.sigmoid()], dim=1)
+            case unknown:
+                assert_never(unknown)
 
 
 def outputs_of(task: Task, classes: Sequence[str]) -> int:
-    """Width of the last layer: one sigmoid for binary, else one output a class."""
+    """Number of outputs of the last layer: 1 for binary, else one per class."""
     return 1 if task == "binary" else len(classes)

@@ -10,11 +10,17 @@ from torch import Tensor, nn
 
 
 class Head(nn.Module):
-    """Features (N, width) float to logits (N, outputs).
+    """Dropout, linear and ReLU for each hidden layer, then dropout and a linear layer.
 
-    Dropout, linear and ReLU for each hidden layer, then dropout and linear. `outputs` is the number of
-    classes, or 1 for a binary task. Weights depend on `seed` alone. The last layer starts at zero, so the
-    first prediction is the same for every class and the first gradients are those of the head alone.
+    The initial weights depend on `seed` alone. The last layer starts at zero: the first prediction is the same for
+    every class, and the first gradient of a thawed backbone is zero.
+
+    Args:
+        width: Number of pooled features.
+        outputs: Number of classes, or 1 for a binary task.
+        hidden: Units of each hidden layer.
+        dropout: Probability in 0..1 of dropping an input of a layer.
+        seed: Random seed for the initial weights.
     """
 
     def __init__(self, width: int, outputs: int, hidden: Sequence[int], dropout: float, seed: int) -> None:
@@ -23,7 +29,7 @@ class Head(nn.Module):
         self.dropout = dropout
         sizes = [width, *hidden]
         with torch.random.fork_rng(devices=[]):
-            # `torch.manual_seed` would seed the GPUs too, and `fork_rng` of the CPU does not give those back.
+            # `torch.manual_seed` would seed the GPUs too, whose state `fork_rng(devices=[])` does not restore.
             torch.default_generator.manual_seed(seed)
             layers: list[nn.Module] = []
             for inputs, units in pairwise(sizes):
@@ -35,7 +41,7 @@ class Head(nn.Module):
 
     @property
     def is_linear(self) -> bool:
-        """Whether the head is one linear layer, as a network of timm has it."""
+        """Whether the head is a single linear layer, as the classifier of a timm network is."""
         return not self.hidden
 
     def apply_temperature(self, temperature: float) -> None:

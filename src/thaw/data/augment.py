@@ -22,6 +22,9 @@ import numpy as np
 from thaw.data.geometry import PixelSpec
 from thaw.recipe import AugmentSettings, Preset
 
+VERSION = 1
+"""Increase when a view changes for equal settings."""
+
 _FARTHEST = 2
 """No warp reaches more sides beyond the plain view than this: turned, shifted and zoomed to half its size."""
 

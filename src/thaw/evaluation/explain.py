@@ -124,7 +124,7 @@ def _find_maps(classifier: Classifier, image: np.ndarray) -> list[_Map]:
     ]
     try:
         with _in_eval_mode(classifier), torch.no_grad():
-            classifier(torch.tensor(image, device=classifier.device))
+            classifier.logits(torch.tensor(image, device=classifier.device))
     finally:
         for hook in hooks:
             hook.remove()
@@ -143,7 +143,7 @@ def _maps_of(classifier: Classifier, module: nn.Module, pixels: np.ndarray, indi
     hook = module.register_forward_hook(start_graph)
     try:
         with _in_eval_mode(classifier), torch.enable_grad():
-            logits = classifier(torch.tensor(pixels, device=classifier.device))
+            logits = classifier.logits(torch.tensor(pixels, device=classifier.device))
             # Not `backward`, which would leave gradients in the weights of the head.
             (gradient,) = torch.autograd.grad(_class_score(classifier, logits, indices), activations[-1])
     finally:

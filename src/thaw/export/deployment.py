@@ -36,7 +36,7 @@ class Graph(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Classify one batch."""
-        return self.classifier.probabilities(self.classifier(self.resize(images)))
+        return self.classifier.probabilities(self.classifier.logits(self.resize(images)))
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""What lies at the cut, computed once."""
+"""Features at the cut: extracted once by the fastest engine, then read from the cache."""

@@ -1,12 +1,15 @@
-"""The engines that can execute the frozen part, by name, and whether each can run here."""
+"""The engines that run the frozen part: one table of them, and the runners they make.
+
+An engine is added by an entry in `ENGINES` and its name in `recipe.Engine`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -18,61 +21,120 @@ from thaw.recipe import Engine
 REFERENCE: Engine = "pytorch-fp32"
 """The engine that every other one is compared with."""
 
+Kind = Literal["pytorch", "openvino", "compiled"]
+
 
 class Runner(Protocol):
-    """Executes the frozen blocks up to `positions`, ascending."""
+    """Runs the frozen blocks up to `positions`, ascending."""
 
     positions: tuple[int, ...]
 
     def run(self, pixels: Tensor) -> list[Tensor]:
-        """Outputs at `positions` for pixels (N, S, S, 3) uint8 0..255: float32, without gradients."""
+        """Features at each position, float32 without gradients, for pixels (N, S, S, 3) uint8 0..255."""
         ...
 
 
 @dataclass(frozen=True)
+class EngineSpec:
+    """One engine.
+
+    Attributes:
+        kind: Engines of one kind differ in precision only.
+        precision: Number format of the computation; features are float32.
+        package: The package whose version can change the features.
+        make: Makes a runner from a backbone, a device, positions and the precision.
+        cpu_only: Whether it runs on the CPU only.
+        fixed_batch: Whether it is built again for every other batch size.
+        probe_above: Seconds that a job must take with the best engine so far for a probe to pay; `None` for no probe.
+        unless: Not probed where an engine of this kind agrees with the reference.
+    """
+
+    kind: Kind
+    precision: Precision
+    package: str
+    make: Callable[[Backbone, torch.device, Sequence[int], Precision], Runner]
+    cpu_only: bool = False
+    fixed_batch: bool = False
+    probe_above: float | None = None
+    unless: Kind | None = None
+
+
+def _pytorch(backbone: Backbone, device: torch.device, positions: Sequence[int], precision: Precision) -> Runner:
+    return TorchRunner(backbone, device, precision, positions)
+
+
+def _compiled(backbone: Backbone, device: torch.device, positions: Sequence[int], precision: Precision) -> Runner:
+    return TorchRunner(backbone, device, precision, positions, compiled=True)
+
+
+def _openvino(backbone: Backbone, device: torch.device, positions: Sequence[int], precision: Precision) -> Runner:
+    # OpenVINO takes a while to import, which a run with all features in the cache need not wait for.
+    from thaw.features.openvino_runner import OpenVinoRunner
+
+    return OpenVinoRunner(backbone, positions, precision)
+
+
+_PROBE_PAYS, _COMPILE_PAYS = 4.0, 240.0
+"""Probing OpenVINO takes 1 to 3 s, compiling 20 to 60 s."""
+
+ENGINES: Mapping[Engine, EngineSpec] = {
+    REFERENCE: EngineSpec("pytorch", "fp32", "torch", _pytorch, probe_above=0.0),
+    "openvino-fp32": EngineSpec("openvino", "fp32", "openvino", _openvino, cpu_only=True, probe_above=_PROBE_PAYS),
+    "openvino-bf16": EngineSpec("openvino", "bf16", "openvino", _openvino, cpu_only=True, probe_above=_PROBE_PAYS),
+    "pytorch-bf16": EngineSpec("pytorch", "bf16", "torch", _pytorch, probe_above=_PROBE_PAYS, unless="openvino"),
+    "compiled-fp32": EngineSpec("compiled", "fp32", "torch", _compiled, fixed_batch=True),
+    "compiled-bf16": EngineSpec(
+        "compiled", "bf16", "torch", _compiled, fixed_batch=True, probe_above=_COMPILE_PAYS, unless="openvino"
+    ),
+}
+"""Every engine, in the order of probing."""
+
+
+@dataclass(frozen=True)
 class FrozenPart:
-    """A backbone with the weights that it holds now, and the engine that runs it; runners are made when needed."""
+    """A backbone with its current weights and the engine that runs it; runners are made when they are first needed."""
 
     backbone: Backbone
     device: torch.device
     engine: Engine
-    _made: dict[tuple[int, ...], Runner] = field(default_factory=dict)
+    _runners: dict[tuple[int, ...], Runner] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
-        """The engine with its version: what its output hangs on besides the weights."""
-        package = "openvino" if self.engine.startswith("openvino") else "torch"
+        """The engine, its version and the device: everything but the weights that can change the features."""
+        package = ENGINES[self.engine].package
         return f"{self.engine}, {package} {version(package)} on {self.device.type}"
 
     def runner(self, positions: Sequence[int]) -> Runner:
         """The runner for some positions, ascending."""
-        wanted = tuple(positions)
-        if wanted not in self._made:
-            self._made[wanted] = make_runner(self.engine, self.backbone, self.device, wanted)
-        return self._made[wanted]
+        key = tuple(positions)
+        if key not in self._runners:
+            self._runners[key] = make_runner(self.engine, self.backbone, self.device, key)
+        return self._runners[key]
 
 
 def make_runner(engine: Engine, backbone: Backbone, device: torch.device, positions: Sequence[int]) -> Runner:
-    """The runner of an engine, with the weights that the backbone holds now.
+    """A runner of an engine with the current weights of a backbone.
 
-    The pixels themselves (position 0) are only normalised, which PyTorch does. Raises whatever the engine raises
-    where it cannot take this network.
+    Position 0 is the normalised pixels, which PyTorch computes for every engine. Raises whatever the engine raises for
+    a network that it does not support.
     """
-    kind, _, number_format = engine.partition("-")
-    precision: Precision = "bf16" if number_format == "bf16" else "fp32"
-    if kind == "openvino" and positions[0] > 0:
-        # OpenVINO takes a while to import, which a run that reads its features from a store need not wait for.
-        from thaw.features.openvino_runner import OpenVinoRunner
-
-        return OpenVinoRunner(backbone, positions, precision)
-    return TorchRunner(backbone, device, precision, positions, compiled=kind == "compiled" and positions[0] > 0)
+    spec = ENGINES[engine]
+    make = spec.make if positions[0] > 0 else _pytorch
+    return make(backbone, device, positions, spec.precision)
 
 
 def missing(engine: Engine, device: torch.device) -> str:
     """Why an engine cannot run on this machine; empty where it can."""
-    if engine.startswith("openvino"):
-        if device.type != "cpu":
-            return "runs on the CPU only"
-        if find_spec("openvino") is None:
-            return "is not installed (pip install openvino)"
+    spec = ENGINES[engine]
+    if spec.cpu_only and device.type != "cpu":
+        return "runs on the CPU only"
+    if find_spec(spec.package) is None:
+        return f"is not installed (pip install {spec.package})"
     return ""
+
+
+def in_fp32(engine: Engine) -> Engine:
+    """The engine of the same kind that computes in fp32."""
+    kind = ENGINES[engine].kind
+    return next(name for name, spec in ENGINES.items() if (spec.kind, spec.precision) == (kind, "fp32"))

@@ -1,7 +1,7 @@
-"""The frozen part executed by OpenVINO: on CPUs the fastest engine that was measured.
+"""The frozen part run by OpenVINO, the fastest engine measured on CPUs.
 
-The network is traced by PyTorch and read by OpenVINO's front end directly. `openvino.convert_model` would do the same,
-but reports its use over the network.
+PyTorch traces the network and OpenVINO's front end reads the trace directly. `openvino.convert_model` does the same,
+but sends usage statistics over the network.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from thaw.backbones.contract import Backbone
 from thaw.features.torch_runner import Frozen, Precision
 
 CHUNK = 4
-"""Images in one request. Measured on 2 cores at 224 px, images/s by chunk 1, 2, 4, 8, 32: MobileNetV2 in fp32 254, 277,
-242, 222, 213; ResNet50 in bf16 50, 53, 52, 50, 48: small ones stay in the cores' own caches."""
+"""Images in one request; a small chunk stays in the caches of a core. Measured on 2 cores at 224 px, images/s for
+chunks of 1, 2, 4, 8, 32: MobileNetV2 in fp32 254, 277, 242, 222, 213; ResNet50 in bf16 50, 53, 52, 50, 48."""
 
 _TYPES = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16}
 
 
 class OpenVinoRunner:
-    """Runs the frozen blocks on the CPU, one request a core at a time."""
+    """Runs the frozen blocks on the CPU, several requests in parallel."""
 
     def __init__(self, backbone: Backbone, positions: Sequence[int], precision: Precision) -> None:
         self.positions = tuple(positions)
@@ -46,12 +46,12 @@ class OpenVinoRunner:
         )
         self._shapes = [tuple(output.shape)[1:] for output in compiled.outputs]
         self._queue = openvino.AsyncInferQueue(compiled)
-        self._queue.set_callback(_keep)
+        self._queue.set_callback(_copy_outputs)
 
     def run(self, pixels: Tensor) -> list[Tensor]:
-        """Outputs at the positions for pixels (N, S, S, 3) uint8: float32, on the CPU.
+        """Features at each position, float32 on the CPU, for pixels (N, S, S, 3) uint8 0..255.
 
-        The last chunk is filled up with images whose outputs are dropped, for a network of a fixed shape is faster.
+        The last chunk is padded with black images, whose outputs are dropped: a network of a fixed shape is faster.
         """
         images = pixels.cpu().numpy()
         outputs = [np.empty((len(images), *shape), np.float32) for shape in self._shapes]
@@ -64,18 +64,18 @@ class OpenVinoRunner:
         return [torch.from_numpy(output) for output in outputs]
 
 
-def _keep(request: openvino.InferRequest, place: tuple[int, list[np.ndarray]]) -> None:
-    """Copy what a request gave to where its images belong."""
+def _copy_outputs(request: openvino.InferRequest, place: tuple[int, list[np.ndarray]]) -> None:
+    """Copy the outputs of a request to the rows of its images."""
     start, outputs = place
     for index, output in enumerate(outputs):
-        kept = output[start : start + CHUNK]
-        kept[...] = request.get_output_tensor(index).data[: len(kept)]
+        rows = output[start : start + CHUNK]
+        rows[...] = request.get_output_tensor(index).data[: len(rows)]
 
 
 def _converted(frozen: Frozen, shape: tuple[int, ...]) -> openvino.Model:
-    """The network as OpenVINO has it, for pixels of one shape."""
+    """The OpenVINO model of a network, for pixels of one shape."""
     with torch.no_grad(), warnings.catch_warnings():
-        # OpenVINO reads traced modules, which PyTorch calls deprecated; timm warns where it branches on a size.
+        # PyTorch deprecates tracing, which OpenVINO needs; timm warns where it branches on a size.
         warnings.simplefilter("ignore")
         traced: Any = torch.jit.trace(frozen, torch.zeros(shape, dtype=torch.uint8), check_trace=False)
         decoder = TorchScriptPythonDecoder(traced)

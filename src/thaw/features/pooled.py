@@ -1,4 +1,4 @@
-"""Images looked at as they are, before anything is trained: a few as pixels, to probe with, many as pooled features."""
+"""Images without augmentation, before anything is trained: a sample as pixels to probe with, all as pooled features."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ import torch
 from torch import Tensor
 
 from thaw.data.augment import Augmentation
-from thaw.data.pixel_store import OnProgress, PixelStore
+from thaw.data.pixel_store import PixelStore
+from thaw.features.cache import FeatureCache
 from thaw.features.engines import FrozenPart
-from thaw.features.extract import FeatureCache, ViewRequest, extract
+from thaw.features.extract import ViewRequest, extract
+from thaw.progress import OnProgress
 
 Bar = Callable[[str], OnProgress]
+"""Makes a progress bar from its title."""
 
 PROBE_IMAGES = 16
 """Images that engines and training steps are probed with."""
 
 
 def plain_sample(pixels: PixelStore, rows: np.ndarray, most: int) -> Tensor:
-    """Plain views (N, S, S, 3) uint8 of at most so many rows, taken evenly from first to last."""
+    """Plain views (N, S, S, 3) uint8 of at most `most` of the rows, evenly spaced."""
     chosen = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
     return torch.from_numpy(np.stack([pixels.plain(int(row)) for row in chosen]))
 
@@ -29,8 +32,8 @@ def plain_sample(pixels: PixelStore, rows: np.ndarray, most: int) -> Tensor:
 def pooled_features(
     pixels: PixelStore, rows: np.ndarray, frozen: FrozenPart, seed: int, cache: Path, on_progress: OnProgress
 ) -> np.ndarray:
-    """Pooled features (N, C) float32 of the plain views of rows; kept in the cache."""
+    """Pooled features (N, C) float32 of the plain views of rows (N,), from the feature cache in the folder `cache`."""
     top = frozen.backbone.head_position
-    request = ViewRequest(rows, 1, Augmentation(), seed, frozen.backbone.facts.pixels)
-    store = extract(pixels, request, frozen, [top], FeatureCache(cache, "float16", 1 << 62), on_progress)[top]
-    return store.batch(np.arange(len(rows)), np.zeros(len(rows), int)).float().numpy()
+    request = ViewRequest(pixels, rows, 1, Augmentation(), seed)
+    features = extract(request, frozen, [top], FeatureCache(cache, "float16"), on_progress)[top]
+    return features.batch(np.arange(len(rows)), np.zeros(len(rows), int)).float().numpy()

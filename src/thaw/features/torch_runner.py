@@ -1,4 +1,4 @@
-"""The frozen part executed by PyTorch, eagerly or compiled."""
+"""The frozen part run by PyTorch, eagerly or compiled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Precision = Literal["fp32", "bf16"]
 
 
 class Frozen(nn.Module):
-    """Blocks from the pixels up to the last of some positions, giving what lies at each of them."""
+    """The blocks from the pixels to the last of some positions, as one module."""
 
     def __init__(self, backbone: Backbone, positions: Sequence[int]) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class Frozen(nn.Module):
         self.positions = tuple(positions)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """Outputs at the positions for pixels (N, S, S, 3) uint8 0..255."""
+        """Features at each position for pixels (N, S, S, 3) uint8 0..255."""
         value, start, outputs = self.normalise(pixels), 0, []
         for position in self.positions:
             value, start = self.backbone.run(value, start, position), position
@@ -33,7 +33,7 @@ class Frozen(nn.Module):
 
 
 class TorchRunner:
-    """Runs the frozen blocks in fp32 or under bf16 autocast, channels last, perhaps compiled."""
+    """Runs the frozen blocks in fp32 or with bf16 autocast."""
 
     def __init__(
         self,
@@ -51,11 +51,11 @@ class TorchRunner:
         self._precision = precision
 
     def run(self, pixels: Tensor) -> list[Tensor]:
-        """Outputs at the positions for pixels (N, S, S, 3) uint8: float32 on the device, no gradients."""
+        """Features at each position, float32 on the device without gradients, for pixels (N, S, S, 3) uint8."""
         with torch.no_grad(), autocast(self._device, self._precision):
             return [output.float() for output in self._frozen(pixels.to(self._device))]
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """The autocast region that a precision means on a device."""
+    """The autocast context of a precision on a device; for fp32 it changes nothing."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from thaw.data import augment
-from thaw.features.store import StoredType
+from thaw.features.encoding import StoredType
 from thaw.planning.costs import GIB
 from thaw.planning.measurements import Choice, Measurements
 from thaw.recipe import Phase, Recipe

@@ -12,7 +12,7 @@ from torch import Tensor
 from thaw.classifier.classifier import Classifier
 from thaw.features.torch_runner import Precision
 from thaw.recipe import Phase
-from thaw.training.arithmetic import training_arithmetic
+from thaw.training.autocast import training_autocast
 
 GIB = 1 << 30
 _WARM_UP, _ROUNDS = 1, 2
@@ -130,8 +130,8 @@ def training_rate(classifier: Classifier, phase: Phase, precision: Precision, fe
     seconds = []
     for _ in range(_WARM_UP + _ROUNDS):
         started = time.perf_counter()
-        with training_arithmetic(classifier.device, precision):
-            loss = classifier.above(inputs, cut.position).float().square().mean()
+        with training_autocast(classifier.device, precision):
+            loss = classifier(inputs, cut.position).float().square().mean()
         loss.backward()
         float(loss.detach())
         seconds.append(time.perf_counter() - started)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from thaw.backbones.contract import Facts
 from thaw.device import DeviceChoice
+from thaw.features.encoding import StoredType
 from thaw.features.probe import EngineChoice
-from thaw.features.store import StoredType
 from thaw.planning.costs import ImageCounts, StepTimings
 from thaw.recipe import Recipe, Task
 

@@ -11,15 +11,15 @@ from torch import Tensor
 from thaw.classifier.classifier import Classifier
 from thaw.data.prepare import Prepared
 from thaw.device import choose_device
-from thaw.features.extract import stored_bytes
+from thaw.features.encoding import stored_bytes
 from thaw.features.pooled import PROBE_IMAGES, plain_sample
-from thaw.features.probe import TOLERANCE, WORTHWHILE, choose_engine, distance_between
+from thaw.features.probe import MIN_SPEEDUP, TOLERANCE, choose_engine, distance_between
 from thaw.features.torch_runner import Precision
 from thaw.planning.cache_plan import wanted_views
 from thaw.planning.costs import ImageCounts, StepTimings, training_rate
 from thaw.planning.measurements import Measurements, ViewSizes
 from thaw.recipe import Recipe
-from thaw.training.arithmetic import training_arithmetic
+from thaw.training.autocast import training_autocast
 from thaw.training.loss import imbalance
 
 STEP_IMAGES = 8
@@ -85,12 +85,12 @@ def _time_steps(
     fp32 = rates("fp32")
     if cut == head:
         return StepTimings("fp32", "only the head trains, which is fast in any precision", fp32)
-    with torch.no_grad(), training_arithmetic(classifier.device, "bf16"):
+    with torch.no_grad(), training_autocast(classifier.device, "bf16"):
         rounded = classifier.backbone.run(features[cut], cut, head)
     distance = distance_between(rounded.float(), features[head])
     bf16 = rates("bf16")
     speedup = bf16[positions.index(cut)] / fp32[positions.index(cut)]
     measured = f"bf16 trains the thawed stages at {speedup:.2f}x the speed of fp32; outputs differ by {distance:.1%}"
-    if speedup >= WORTHWHILE and distance <= TOLERANCE:
+    if speedup >= MIN_SPEEDUP and distance <= TOLERANCE:
         return StepTimings("bf16", f"{measured} (at most {TOLERANCE:.0%} allowed)", bf16)
-    return StepTimings("fp32", f"{measured}; needs {WORTHWHILE}x and at most {TOLERANCE:.0%}", fp32)
+    return StepTimings("fp32", f"{measured}; needs {MIN_SPEEDUP}x and at most {TOLERANCE:.0%}", fp32)

@@ -14,7 +14,7 @@ import torch
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.outputs import ModelOutputs
 from thaw.errors import RecipeError
-from thaw.features.engines import REFERENCE, FrozenPart, missing
+from thaw.features.engines import ENGINES, REFERENCE, FrozenPart, in_fp32, missing
 from thaw.features.probe import choose_engine
 from thaw.recipe import Engine
 
@@ -72,7 +72,7 @@ class Predictor:
 
     def _features(self, pixels: np.ndarray) -> torch.Tensor:
         count = len(pixels)
-        if self.engine.startswith("compiled") and count < BATCH:
+        if ENGINES[self.engine].fixed_batch and count < BATCH:
             # A compiled network is compiled anew for every other number of images.
             pixels = np.concatenate([pixels, np.zeros((BATCH - count, *pixels.shape[1:]), np.uint8)])
         (features,) = self._runner.run(torch.from_numpy(pixels))
@@ -126,8 +126,7 @@ def choose_predictor(
 
 def _agreeing(plain: Predictor, engine: Engine, reason: str, pixels: np.ndarray) -> PredictorChoice:
     """The predictor of an engine if it agrees on these pixels, else of its fp32 sibling, else plain PyTorch."""
-    sibling: Engine = engine.replace("bf16", "fp32")  # type: ignore[assignment]
-    for name in dict.fromkeys((engine, sibling)):
+    for name in dict.fromkeys((engine, in_fp32(engine))):
         if name == REFERENCE:
             break
         predictor = Predictor(plain.classifier, name, plain.classifier.device)

@@ -26,13 +26,14 @@ class EpochTable:
         metric = METRICS[self._monitor]
         if record.phase != self._current:
             self._current = record.phase
-            rate = "penalty" if phase.solver == "lbfgs" else "lr"
-            columns = f"{'phase':<12} {'epoch':>7} {rate:>9} {'train loss':>11} {'val loss':>9}  {metric.title}"
+            column = "penalty" if phase.solver == "lbfgs" else "lr"
+            columns = f"{'phase':<12} {'epoch':>7} {column:>9} {'train loss':>11} {'val loss':>9}  {metric.title}"
             self._reporter.say(f"\n{columns}")
             self._advance = self._reporter.bar(f"phase {phase.name}")
         value = value_text(record.val[self._monitor], metric)
+        rate = record.lr if record.penalty is None else record.penalty
         self._reporter.say(
-            f"{record.phase:<12} {record.epoch:>3}/{phase.epochs:<3} {record.lr:>9.1e} {record.train_loss:>11.4f} "
+            f"{record.phase:<12} {record.epoch:>3}/{phase.epochs:<3} {rate:>9.1e} {record.train_loss:>11.4f} "
             f"{record.val.loss:>9.4f}  {value}{'  best' if is_best else ''}"
         )
         self._advance(record.epoch, phase.epochs)

@@ -25,6 +25,7 @@ METRICS_HEADER = (
     "epoch",
     "cut",
     "lr",
+    "penalty",
     "train_loss",
     *(f"val_{metric.name}" for metric in per_epoch_metrics()),
     "seconds",
@@ -36,18 +37,20 @@ def metrics_row(record: EpochRecord) -> tuple[object, ...]:
     """One epoch as a row under `METRICS_HEADER`."""
     val = {f"val_{name}": f"{value:.6g}" for name, value in record.val.by_name.items()}
     values = (val.get(column, "") for column in METRICS_HEADER if column.startswith("val_"))
-    head = (record.phase, record.epoch, record.cut, f"{record.lr:.6g}", f"{record.train_loss:.6g}")
+    rates = ("" if value is None else f"{value:.6g}" for value in (record.lr, record.penalty))
+    head = (record.phase, record.epoch, record.cut, *rates, f"{record.train_loss:.6g}")
     return (*head, *values, f"{record.seconds:.3f}")
 
 
 def read_metrics(text: str) -> tuple[EpochRecord, ...]:
-    """The records of a metrics.csv, of this or an earlier release."""
+    """The records of a metrics.csv; those of release 0.1 have no column `penalty`."""
     return tuple(
         EpochRecord(
             phase=row["phase"],
             epoch=int(row["epoch"]),
             cut=row["cut"],
-            lr=float(row["lr"]),
+            lr=_optional(row["lr"]),
+            penalty=_optional(row.get("penalty")),
             train_loss=float(row["train_loss"]),
             val=MetricValues(
                 {name.removeprefix("val_"): float(row[name]) for name in row if name.startswith("val_") and row[name]}
@@ -56,6 +59,10 @@ def read_metrics(text: str) -> tuple[EpochRecord, ...]:
         )
         for row in csv.DictReader(text.splitlines())
     )
+
+
+def _optional(cell: str | None) -> float | None:
+    return float(cell) if cell else None
 
 
 def show_data(manifest: Manifest, notes: Sequence[str], reporter: Reporter) -> None:

@@ -1,1 +1,1 @@
-"""Phases, epochs, steps: training above the cut."""
+"""Training above the cut: phases, epochs and steps."""

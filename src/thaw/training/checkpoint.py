@@ -1,7 +1,7 @@
-"""Checkpoints that are whole or absent: tensors and the story so far in one safetensors file, hashed by its pointer.
+"""Checkpoints that are complete or absent: weights, optimizer state and progress in one safetensors file.
 
-`checkpoints/last.json` and `checkpoints/best.json` each name one file and its SHA-256. A new state is written beside
-the old one and the pointer is moved in one step, so a process killed at any moment leaves the old state or the new.
+`checkpoints/last.json` and `checkpoints/best.json` each name one file and its SHA-256. A new checkpoint is written next
+to the old one and the pointer is replaced atomically, so a process killed at any moment leaves the old one or the new.
 """
 
 from __future__ import annotations
@@ -9,21 +9,32 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
+import safetensors.torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
+from torch.optim import Optimizer
 
 from thaw import atomic
+from thaw.classifier.classifier import Classifier
 from thaw.errors import ResumeError
+from thaw.recipe import Phase
 from thaw.training.history import EpochRecord
+from thaw.training.optimizer import load_state_tensors, state_tensors, trainable_parameters
+
+Name = Literal["last", "best"]
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: `epoch` epochs of phase number `phase` are done; `batch_size` is what memory allowed."""
+    """How far a run has come: `epoch` epochs of phase number `phase` are done.
+
+    batch_size: of the current phase, halved when memory ran out; `None` before the phase has begun. notes: the
+    sentences of phases that were stopped or changed.
+    """
 
     phase: int = 0
     epoch: int = 0
@@ -34,19 +45,70 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights that training has touched, the optimizer's memory, and where the run stood."""
+    """The weights that any phase trains, by their names in the classifier, the optimizer's state, and the progress."""
 
     weights: dict[str, Tensor]
-    optimizer: dict[str, Tensor]
     progress: Progress
+    optimizer: dict[str, Tensor] = field(default_factory=dict)
 
 
-def write(folder: Path, name: str, checkpoint: Checkpoint) -> None:
-    """Make `checkpoint` the one called `name` ("last" or "best")."""
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of one run, saved from and loaded into its classifier.
+
+    writes: false in all processes but the main one; saving then does nothing.
+    """
+
+    folder: Path
+    classifier: Classifier
+    phases: Sequence[Phase]
+    writes: bool = True
+
+    def weights(self) -> dict[str, Tensor]:
+        """The head and every block that some phase trains, not copied.
+
+        Blocks of later phases are included: a later phase that loses is undone by loading an earlier phase's best,
+        which must hold everything that the later one changed.
+        """
+        backbone = self.classifier.backbone
+        lowest = min(backbone.cut(phase.cut).position for phase in self.phases)
+        weights = {f"backbone.{key}": value for key, value in backbone.state_from(lowest).items()}
+        return weights | {f"head.{key}": value for key, value in self.classifier.head.state_dict().items()}
+
+    def save(self, name: Name, progress: Progress, optimizer: Optimizer | None = None) -> None:
+        """Write the current weights, and the state of an optimizer over what trains now."""
+        if self.writes:
+            state = state_tensors(optimizer, trainable_parameters(self.classifier)) if optimizer else {}
+            write(self.folder, name, Checkpoint(self.weights(), progress, state))
+
+    def load(self, name: Name, optimizer: Optimizer | None = None) -> Checkpoint | None:
+        """Load weights into the classifier and state into the optimizer.
+
+        Returns:
+            The checkpoint, or `None` where there is none; then nothing is changed.
+
+        Raises:
+            ResumeError: The checkpoint is damaged or belongs to another network.
+        """
+        saved = read(self.folder, name)
+        if saved:
+            unexpected = self.classifier.load_state_dict(saved.weights, strict=False).unexpected_keys
+            if unexpected:
+                raise ResumeError(
+                    f"{self.folder}: the checkpoint has {len(unexpected)} tensors that this network lacks; "
+                    f"start a new run"
+                )
+            if optimizer:
+                load_state_tensors(optimizer, trainable_parameters(self.classifier), saved.optimizer)
+        return saved
+
+
+def write(folder: Path, name: Name, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint and point `name` at it; the previous one of that name is removed afterwards."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"weights:{key}": value for key, value in checkpoint.weights.items()}
     tensors |= {f"optimizer:{key}": value for key, value in checkpoint.optimizer.items()}
-    content = save(
+    content = safetensors.torch.save(
         {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
         metadata={"progress": _progress_to_json(checkpoint.progress)},
     )
@@ -59,8 +121,8 @@ def write(folder: Path, name: str, checkpoint: Checkpoint) -> None:
             old.unlink(missing_ok=True)
 
 
-def read(folder: Path, name: str) -> Checkpoint | None:
-    """The checkpoint called `name`, or `None` when none was ever written; raises `ResumeError` when it is damaged."""
+def read(folder: Path, name: Name) -> Checkpoint | None:
+    """The checkpoint of a name, or `None` where none was written; raises `ResumeError` where it is damaged."""
     pointer = folder / f"{name}.json"
     if not pointer.is_file():
         return None
@@ -69,12 +131,12 @@ def read(folder: Path, name: str) -> Checkpoint | None:
         file = folder / target["file"]
         content = file.read_bytes()
         if hashlib.sha256(content).hexdigest() != target["sha256"]:
-            raise ResumeError(f"{file}: the checkpoint is damaged (its SHA-256 differs); start the run anew")
-        tensors = load(content)
+            raise ResumeError(f"{file}: the checkpoint is damaged (its SHA-256 differs); start a new run")
+        tensors = safetensors.torch.load(content)
         progress = _progress_from_json(_metadata(content)["progress"])
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise ResumeError(f"{pointer}: the checkpoint cannot be read ({error}); start the run anew") from error
-    return Checkpoint(_part(tensors, "weights:"), _part(tensors, "optimizer:"), progress)
+        raise ResumeError(f"{pointer}: the checkpoint cannot be read ({error}); start a new run") from error
+    return Checkpoint(_part(tensors, "weights:"), progress, _part(tensors, "optimizer:"))
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -82,32 +144,16 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _metadata(content: bytes) -> dict[str, str]:
+    """The metadata of a safetensors file, which `safetensors.torch.load` does not return."""
     length = int.from_bytes(content[:8], "little")
     return json.loads(content[8 : 8 + length])["__metadata__"]
 
 
 def _progress_to_json(progress: Progress) -> str:
-    return json.dumps(
-        {
-            "phase": progress.phase,
-            "epoch": progress.epoch,
-            "batch_size": progress.batch_size,
-            "records": [record.to_json() for record in progress.records],
-            "notes": progress.notes,
-        }
-    )
+    return json.dumps({**vars(progress), "records": [record.to_json() for record in progress.records]})
 
 
 def _progress_from_json(text: str) -> Progress:
     values = json.loads(text)
-    return Progress(
-        phase=values["phase"],
-        epoch=values["epoch"],
-        batch_size=values["batch_size"],
-        records=_records(values["records"]),
-        notes=tuple(values["notes"]),
-    )
-
-
-def _records(values: Sequence[dict]) -> tuple[EpochRecord, ...]:
-    return tuple(EpochRecord.from_json(value) for value in values)
+    records = tuple(EpochRecord.from_json(value) for value in values["records"])
+    return Progress(values["phase"], values["epoch"], values["batch_size"], records, tuple(values["notes"]))

@@ -1,7 +1,7 @@
-"""The linear head solved, not stepped: every stored view at once, by L-BFGS, along a path of penalties.
+"""A linear head fitted by L-BFGS on all cached views at once, for a decreasing sequence of L2 penalties.
 
-A linear head on fixed features is a convex problem with one minimum, so there is nothing to schedule: no learning
-rate, no batch size, no seed. What remains to choose is how strongly weights are held back, and validation chooses it.
+A linear head on fixed features is a convex problem with one minimum, so there is no learning rate, batch size or seed
+to choose. The strength of the L2 penalty is chosen on validation.
 """
 
 from __future__ import annotations
@@ -14,19 +14,24 @@ from thaw.training.loss import Loss
 from thaw.training.sources import Source, batches
 
 PENALTIES = tuple(10.0 ** (-half / 2) for half in range(9))
-"""The L2 penalties that are tried in this order, from 1 down to 1e-4: each solution starts the search for the next."""
+"""The L2 penalties, from 1 down to 1e-4; each solution is the starting point of the next."""
 
-_READ_AT_ONCE = 1024
-_MOST_ITERATIONS = 100
-_LEAST_SHARE = 0.01
+_READ_BATCH = 1024
+_MAX_ITERATIONS = 100
+_MIN_RELATIVE_DEVIATION = 0.01
 
 
 class HeadSolver:
-    """Minimises `loss + penalty / 2 * |weights|^2` of a head that is one linear layer, biases free.
+    """Minimises `loss + penalty / 2 * |weights|^2` over a head that is a single linear layer; biases are not penalised.
 
-    The penalty holds for standardised features (mean 0, deviation 1 over all views of all images), which makes it mean
-    the same for every backbone and the search short; the head itself stays one that reads plain features. Holds
-    images x views x width x 4 bytes.
+    The penalty applies to weights of standardised features (mean 0, deviation 1 over all views of all images), which
+    gives it the same meaning for every backbone and makes the search short; the solution is converted back, so the head
+    still takes plain features. Holds images * views * width * 4 bytes.
+
+    Args:
+        classifier: Its head is modified by `solve`.
+        source: Pooled features of the training images.
+        loss: The data term.
     """
 
     def __init__(self, classifier: Classifier, source: Source, loss: Loss) -> None:
@@ -35,33 +40,36 @@ class HeadSolver:
         self._layer, self._loss = layer, loss
         self._features, self._targets = _read_all(source, layer.in_features)
         deviation, self._mean = torch.std_mean(self._features, dim=0, correction=0)
-        # A feature that hardly varies would be blown up by its own tiny deviation.
-        self._deviation = deviation.clamp_min(float(_LEAST_SHARE * deviation.mean()) or 1.0)
+        # A nearly constant feature would be scaled up without bound.
+        self._deviation = deviation.clamp_min(float(_MIN_RELATIVE_DEVIATION * deviation.mean()) or 1.0)
         self._features.sub_(self._mean).div_(self._deviation)
 
     def solve(self, penalty: float) -> float:
-        """Put the head at the minimum, searching from where it is now, and give the loss there without the penalty.
+        """Set the head to the minimum for a penalty, starting from its current weights.
 
-        Depends on nothing but the head, the features and the penalty, so that a resumed run finds the same minimum.
+        The result depends on the head, the features and the penalty only, so a resumed run finds the same minimum.
+
+        Returns:
+            The training loss at the minimum, without the penalty.
         """
         with torch.no_grad():
             weight = (self._layer.weight * self._deviation).requires_grad_()
             bias = (self._layer.bias + self._layer.weight @ self._mean).requires_grad_()
-        search = torch.optim.LBFGS(
+        optimizer = torch.optim.LBFGS(
             [weight, bias],
-            max_iter=_MOST_ITERATIONS,
+            max_iter=_MAX_ITERATIONS,
             tolerance_grad=1e-5,
             tolerance_change=1e-7,
             line_search_fn="strong_wolfe",
         )
 
         def objective() -> float:
-            search.zero_grad()
+            optimizer.zero_grad()
             value = self._loss(self._features @ weight.T + bias, self._targets) + penalty / 2 * weight.square().sum()
             value.backward()
             return float(value.detach())
 
-        search.step(objective)
+        optimizer.step(objective)
         with torch.no_grad():
             self._layer.weight.copy_(weight / self._deviation)
             self._layer.bias.copy_(bias - self._layer.weight @ self._mean)
@@ -69,15 +77,15 @@ class HeadSolver:
 
 
 def _read_all(source: Source, width: int) -> tuple[Tensor, Tensor]:
-    """Features (images * views, width) float32 and targets of every view of every image, as one block of memory."""
+    """Features (images * views, width) float32 and targets of every view of every image, in one block of memory."""
     features: Tensor | None = None
     targets, start = [], 0
     for view in range(source.views):
-        for inputs, wanted in batches(source, _READ_AT_ONCE, view, shuffle_seed=None):
+        for inputs, labels in batches(source, _READ_BATCH, view, shuffle_seed=None):
             if features is None:
                 features = inputs.new_empty(len(source) * source.views, width, dtype=torch.float32)
             features[start : start + len(inputs)] = inputs
-            targets.append(wanted)
+            targets.append(labels)
             start += len(inputs)
     assert features is not None
     return features, torch.cat(targets)

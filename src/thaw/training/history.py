@@ -20,25 +20,28 @@ PENALTY_PATIENCE = 2
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch of one phase.
+    """One epoch of one phase, or one penalty where the head is fitted by L-BFGS.
 
     Attributes:
         phase: Name of the phase.
         epoch: Number of the epoch in its phase, from 1.
         cut: Name of the cut.
-        lr: Learning rate of the last step; where the head is solved, the L2 penalty of this epoch.
+        lr: Learning rate of the last step; `None` where L-BFGS fits the head.
         train_loss: Mean training loss over the images.
         val: Metrics on validation after the epoch.
         seconds: Duration.
+        penalty: L2 penalty where L-BFGS fits the head; `None` elsewhere, and in records of release 0.1, which have the
+            penalty as `lr`.
     """
 
     phase: str
     epoch: int
     cut: str
-    lr: float
+    lr: float | None
     train_loss: float
     val: MetricValues
     seconds: float
+    penalty: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values that `from_json` reads."""

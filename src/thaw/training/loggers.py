@@ -87,7 +87,8 @@ def open_loggers(recipe: Recipe, folder: Path, reporter: Reporter) -> Loggers:
 def logged_values(record: EpochRecord) -> dict[str, float]:
     """The values of one epoch by name, such as `val/accuracy`."""
     validation = {f"val/{name}": value for name, value in record.val.by_name.items()}
-    return {"train/loss": record.train_loss, "lr": record.lr, "seconds": record.seconds, **validation}
+    rates = {name: value for name, value in (("lr", record.lr), ("penalty", record.penalty)) if value is not None}
+    return {"train/loss": record.train_loss, **rates, "seconds": record.seconds, **validation}
 
 
 class _TensorBoard:

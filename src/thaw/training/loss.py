@@ -1,8 +1,9 @@
-"""The loss of each task, and how much each class weighs in it."""
+"""The loss of each task, and class weights."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import assert_never
 
 import numpy as np
 import torch
@@ -12,47 +13,62 @@ from torch.nn import functional
 from thaw.recipe import Task
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+"""From logits and targets to a scalar."""
 
 IMBALANCE = 3.0
+"""Ratio of the largest class to the smallest from which classes count as imbalanced."""
 
 
 def make_loss(task: Task, class_weights: Tensor | None, label_smoothing: float) -> Loss:
-    """The function `(logits, targets) -> scalar`.
+    """The loss function of a task, for logits (N, outputs).
 
-    multiclass: softmax cross-entropy on logits (N, C), targets (N,) int64. binary: sigmoid cross-entropy on logits
-    (N, 1), targets (N,) of 0 or 1. multilabel: sigmoid cross-entropy on logits (N, C), targets (N, C) of 0 or 1.
-    `class_weights` is (C,), or (2,) for binary; for multilabel it weighs the positive side of each label.
+    multiclass: softmax cross-entropy, targets (N,) int64. binary: sigmoid cross-entropy of one logit, targets (N,) 0 or
+    1. multilabel: mean of one sigmoid cross-entropy per label, targets (N, C) 0 or 1.
+
+    Args:
+        task: The task.
+        class_weights: (C,) float32, (2,) for binary; for multilabel they weight the positive term of each label.
+        label_smoothing: Fraction of the target that is spread evenly over all classes.
     """
 
     def multiclass(logits: Tensor, targets: Tensor) -> Tensor:
         return functional.cross_entropy(logits, targets, weight=class_weights, label_smoothing=label_smoothing)
 
     def binary(logits: Tensor, targets: Tensor) -> Tensor:
-        wanted = _smooth(targets.to(logits.dtype), label_smoothing)
-        losses = functional.binary_cross_entropy_with_logits(logits[:, 0], wanted, reduction="none")
+        smoothed = _smooth(targets.to(logits.dtype), label_smoothing)
+        losses = functional.binary_cross_entropy_with_logits(logits[:, 0], smoothed, reduction="none")
         if class_weights is None:
             return losses.mean()
         weights = class_weights[targets.long()]
         return (losses * weights).sum() / weights.sum()
 
     def multilabel(logits: Tensor, targets: Tensor) -> Tensor:
-        wanted = _smooth(targets.to(logits.dtype), label_smoothing)
-        return functional.binary_cross_entropy_with_logits(logits, wanted, pos_weight=class_weights)
+        smoothed = _smooth(targets.to(logits.dtype), label_smoothing)
+        return functional.binary_cross_entropy_with_logits(logits, smoothed, pos_weight=class_weights)
 
-    return {"multiclass": multiclass, "binary": binary, "multilabel": multilabel}[task]
+    match task:
+        case "multiclass":
+            return multiclass
+        case "binary":
+            return binary
+        case "multilabel":
+            return multilabel
+        case unknown:
+            assert_never(unknown)
 
 
 def imbalance(targets: np.ndarray, classes: int) -> float:
-    """Largest class count divided by the smallest that is not zero; 1 is perfectly balanced."""
+    """Size of the largest class divided by that of the smallest one that is not empty; 1 for balanced classes."""
     counts = class_counts(targets, classes)
     present = counts[counts > 0]
     return float(present.max() / present.min()) if len(present) else 1.0
 
 
 def balanced_weights(targets: np.ndarray, classes: int, task: Task) -> Tensor:
-    """Weights that make every class count the same: N / (C * count); for multilabel negatives / positives, at most 20.
+    """Class weights (C,) float32 that give every class the same total weight.
 
-    The first is scikit-learn's `class_weight="balanced"` (King & Zeng 2001). A class without images weighs 1.
+    N / (C * count), as scikit-learn's `class_weight="balanced"` (King & Zeng 2001); for multilabel negatives /
+    positives, between 1/20 and 20. A class without images has weight 1.
     """
     counts = class_counts(targets, classes)
     if task == "multilabel":
@@ -63,7 +79,7 @@ def balanced_weights(targets: np.ndarray, classes: int, task: Task) -> Tensor:
 
 
 def class_counts(targets: np.ndarray, classes: int) -> np.ndarray:
-    """Images of each class, (C,)."""
+    """Images of each class (C,), for targets (N,) int64 or (N, C) of 0 and 1."""
     if targets.ndim == 2:
         return targets.sum(axis=0)
     return np.bincount(targets, minlength=classes)

@@ -1,4 +1,4 @@
-"""Mixup above the cut: a batch blended with itself in another order, targets alike (Zhang et al. 2018)."""
+"""Mixup of the features at the cut (Zhang et al. 2018; Verma et al. 2019, Manifold Mixup)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from thaw.training.loss import Loss
 
 @dataclass(frozen=True)
 class Blend:
-    """What one batch is mixed with: `fraction` in 0..1 of each image, and the rest of the image at `partner` (N,)."""
+    """How one batch is blended with itself: image i is `fraction` of itself and the rest of image `partner[i]`.
+
+    fraction: 0..1. partner: (N,) int64, a permutation.
+    """
 
     fraction: float
     partner: Tensor
 
     def inputs(self, values: Tensor) -> Tensor:
-        """What lies at the cut (N, ...) float, blended."""
+        """The blended inputs of the batch (N, ...) float."""
         return torch.lerp(values[self.partner], values, self.fraction)
 
     def loss(self, loss: Loss) -> Loss:
-        """The loss by the targets of both images, in the shares of the images."""
+        """The loss of blended inputs: that of both targets, weighted as the inputs are."""
 
         def blended(logits: Tensor, targets: Tensor) -> Tensor:
             return self.fraction * loss(logits, targets) + (1.0 - self.fraction) * loss(logits, targets[self.partner])
@@ -32,7 +35,7 @@ class Blend:
 
 
 def draw_blend(amount: float, size: int, seed: int, device: torch.device) -> Blend:
-    """The blend of one batch of `size` images: its share from Beta(`amount`, `amount`), all of it from `seed`."""
+    """Draw the blend of a batch of `size` images: one fraction from Beta(`amount`, `amount`), and the partners."""
     draws = np.random.default_rng(seed)
     fraction = float(draws.beta(amount, amount))
     return Blend(fraction, torch.from_numpy(draws.permutation(size)).to(device))

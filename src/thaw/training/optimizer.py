@@ -1,22 +1,36 @@
-"""The optimizer over what is thawed, with layer-wise rates and weight decay where it belongs."""
+"""The optimizer over what is thawed, with layer-wise learning rates and weight decay on weight matrices only."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import assert_never
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
+from thaw.classifier.classifier import Classifier
 from thaw.recipe import Phase
 
+Trainable = tuple[str, nn.Parameter, int]
+"""Name, parameter, and depth: 0 for the head, 1 for the top stage, and so on downwards."""
 
-def make_optimizer(parameters: Iterable[tuple[str, nn.Parameter, int]], phase: Phase) -> Optimizer:
-    """An optimizer over (name, parameter, depth): depth 0 learns at `phase.lr`, each deeper one at `layer_decay` less.
 
-    Biases and the gains of norms (parameters of one dimension) are not decayed (Bag of Tricks, He et al. 2019). Each
-    group keeps its full rate as `peak_lr`; `set_rate` moves it.
+def trainable_parameters(classifier: Classifier) -> list[Trainable]:
+    """The parameters of the head and of what is thawed in the backbone, by their names in the classifier."""
+    head = [(f"head.{name}", parameter, 0) for name, parameter in classifier.head.named_parameters()]
+    return head + [
+        (f"backbone.{name}", parameter, 1 + depth)
+        for name, parameter, depth in classifier.backbone.trainable_parameters()
+    ]
+
+
+def make_optimizer(parameters: Iterable[Trainable], phase: Phase) -> Optimizer:
+    """The optimizer of a phase; depth d learns at `lr * layer_decay**d`.
+
+    Biases and the scales of norms (parameters of one dimension) are not decayed (He et al. 2019, Bag of Tricks). Each
+    parameter group keeps its peak learning rate as `peak_lr`, for `set_lr`.
     """
     groups: dict[tuple[int, bool], list[nn.Parameter]] = defaultdict(list)
     for _, parameter, depth in parameters:
@@ -39,33 +53,35 @@ def make_optimizer(parameters: Iterable[tuple[str, nn.Parameter, int]], phase: P
             return SGD(settings, lr=phase.lr, momentum=phase.momentum, nesterov=phase.momentum > 0)
         case "rmsprop":
             return RMSprop(settings, momentum=phase.momentum)
+        case unknown:
+            assert_never(unknown)
 
 
-def set_rate(optimizer: Optimizer, factor: float) -> None:
-    """Set every group's learning rate to `factor` of its peak."""
+def set_lr(optimizer: Optimizer, factor: float) -> None:
+    """Set the learning rate of every parameter group to `factor` times its peak."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
 
 
-def state_tensors(optimizer: Optimizer, names: dict[nn.Parameter, str]) -> dict[str, Tensor]:
-    """The optimizer's memory as flat tensors `name/key`, for a checkpoint."""
+def state_tensors(optimizer: Optimizer, parameters: Sequence[Trainable]) -> dict[str, Tensor]:
+    """The optimizer's state as flat tensors `name/key`, for a checkpoint."""
     return {
         f"{name}/{key}": torch.as_tensor(value)
-        for parameter, name in names.items()
+        for name, parameter, _ in parameters
         for key, value in optimizer.state.get(parameter, {}).items()
         if value is not None
     }
 
 
 @torch.no_grad()
-def load_state_tensors(optimizer: Optimizer, names: dict[nn.Parameter, str], tensors: dict[str, Tensor]) -> None:
-    """Give the optimizer back the memory that `state_tensors` took."""
-    parameters = {name: parameter for parameter, name in names.items()}
+def load_state_tensors(optimizer: Optimizer, parameters: Sequence[Trainable], tensors: dict[str, Tensor]) -> None:
+    """Put the tensors of `state_tensors` into an optimizer over the same parameters."""
+    by_name = {name: parameter for name, parameter, _ in parameters}
     for key, tensor in tensors.items():
         name, _, slot = key.rpartition("/")
-        parameter = parameters[name]
+        parameter = by_name[name]
         if slot == "step":
             optimizer.state[parameter][slot] = tensor.cpu()
         else:
-            # In the layout of the parameter, as the optimizer itself would have it: mixed layouts cost a slower path.
+            # In the memory layout of the parameter, as the optimizer itself has it: mixed layouts take a slower path.
             optimizer.state[parameter][slot] = torch.empty_like(parameter).copy_(tensor)

@@ -1,4 +1,4 @@
-"""Where the loop gets its batches: stored features, or pixels seen anew each epoch."""
+"""Where the training loop gets its batches: cached features, or new views that run through the frozen part at once."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thaw.data.pixel_store import PixelStore
+from thaw.errors import TrainingError
+from thaw.features.cache import CachedFeatures
 from thaw.features.engines import FrozenPart
-from thaw.features.extract import ViewRequest, draw
-from thaw.features.store import FeatureStore
+from thaw.features.extract import ViewRequest
+from thaw.processes import ALONE, Process
 from thaw.seeds import derive_seed
 
 Batch = tuple[Tensor, Tensor]
+"""Inputs at a cut, float32, (N, C, H, W) or (N, C), and their targets, (N,) int64 or (N, C) float32."""
 
 
 class Source(Protocol):
@@ -25,53 +27,62 @@ class Source(Protocol):
 
     @property
     def views(self) -> int:
-        """How many epochs show each image differently."""
+        """How many epochs have different views of each image; later epochs repeat them."""
         ...
 
     def __len__(self) -> int:
-        """Images an epoch."""
+        """Images per epoch."""
         ...
 
     def batch(self, chosen: np.ndarray, epoch: int) -> Batch:
-        """Inputs at the cut, float32, and targets of the chosen images, as `epoch` sees them."""
+        """The batch of the images with indices `chosen` (N,), in the view that `epoch` has of them."""
         ...
 
 
 @dataclass(frozen=True)
-class StoredSource:
-    """Features from a store; each epoch reads another of an image's views, starting at a random one."""
+class PhaseSources:
+    """Training and validation inputs at the cut of one phase."""
 
-    store: FeatureStore
+    train: Source
+    val: Source
+
+
+@dataclass(frozen=True)
+class StoredSource:
+    """Cached features; each epoch reads the next view of an image, beginning with a random one.
+
+    first_view: (N,) int64, the view of each image in epoch 0.
+    """
+
+    features: CachedFeatures
     targets: Tensor
     device: torch.device
     first_view: np.ndarray
 
     @classmethod
-    def of(cls, store: FeatureStore, targets: Tensor, device: torch.device, seed: int) -> StoredSource:
+    def of(cls, features: CachedFeatures, targets: Tensor, device: torch.device, seed: int) -> StoredSource:
         """A source whose first views are drawn from `seed`."""
-        views = store.views
-        first_view = np.random.default_rng(derive_seed(seed, "first view")).integers(views, size=len(targets))
-        return cls(store, targets, device, first_view)
+        draws = np.random.default_rng(derive_seed(seed, "first view"))
+        return cls(features, targets, device, draws.integers(features.views, size=len(targets)))
 
     @property
     def views(self) -> int:
-        """The stored views of each image."""
-        return self.store.views
+        """Cached views of each image."""
+        return self.features.views
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def batch(self, chosen: np.ndarray, epoch: int) -> Batch:
-        """One gather from the store."""
-        features = self.store.batch(chosen, (self.first_view[chosen] + epoch) % self.views)
+        """The features of the chosen images, read from the cache."""
+        features = self.features.batch(chosen, (self.first_view[chosen] + epoch) % self.views)
         return features.to(self.device).float(), self.targets[chosen].to(self.device)
 
 
 @dataclass(frozen=True)
 class FreshSource:
-    """Pixels drawn anew each epoch and run through the frozen blocks at once, where nothing is stored."""
+    """New views in each epoch, run through the frozen part batch by batch; nothing is cached."""
 
-    pixels: PixelStore
     request: ViewRequest
     frozen: FrozenPart
     position: int
@@ -80,27 +91,49 @@ class FreshSource:
 
     @property
     def views(self) -> int:
-        """As many as the look asks for, though every epoch's are new."""
+        """The number of views that is requested, although every epoch has new ones."""
         return self.request.views
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def batch(self, chosen: np.ndarray, epoch: int) -> Batch:
-        """One batch of new views."""
-        drawn = draw(self.pixels, self.request, [(int(row), epoch) for row in self.request.rows[chosen]])
-        return self.frozen.runner([self.position]).run(drawn)[0].to(self.device), self.targets[chosen].to(self.device)
+        """Features of newly drawn views of the chosen images."""
+        pixels = self.request.render([(int(row), epoch) for row in self.request.rows[chosen]])
+        (features,) = self.frozen.runner([self.position]).run(pixels)
+        return features.to(self.device), self.targets[chosen].to(self.device)
 
 
-def batches(source: Source, batch_size: int, epoch: int, shuffle_seed: int | None) -> Iterator[Batch]:
-    """One epoch of batches of nearly equal size, at most `batch_size`, shuffled by a seed or in order.
+def global_batches(images: int, batch_size: int, epoch: int, shuffle_seed: int | None) -> list[np.ndarray]:
+    """The indices of one epoch, shuffled by a seed or in order, in batches of nearly equal size.
 
-    The next batch is made while the current one is used.
+    Args:
+        images: Size of the data set.
+        batch_size: Largest size of a batch, over all processes together.
+        epoch: Changes the order of a shuffled epoch.
+        shuffle_seed: `None` for the order of the data set.
+
+    Returns:
+        Index arrays (N,) int64 that together hold every image once.
     """
-    order = np.arange(len(source))
+    order = np.arange(images)
     if shuffle_seed is not None:
         order = np.random.default_rng(derive_seed(shuffle_seed, epoch)).permutation(order)
-    parts = np.array_split(order, -(-len(order) // batch_size))
+    return np.array_split(order, -(-images // batch_size))
+
+
+def batches(
+    source: Source, batch_size: int, epoch: int, shuffle_seed: int | None, process: Process = ALONE
+) -> Iterator[Batch]:
+    """One epoch of a source: this process's part of each global batch, the next one prepared in a thread.
+
+    Raises:
+        TrainingError: A global batch has fewer images than there are processes.
+    """
+    wanted = global_batches(len(source), batch_size, epoch, shuffle_seed)
+    if min(map(len, wanted)) < process.count:
+        raise TrainingError(f"a batch has fewer images than the {process.count} processes; increase batch_size")
+    parts = [process.part(batch) for batch in wanted]
     with ThreadPoolExecutor(max_workers=1) as ahead:
         following = ahead.submit(source.batch, parts[0], epoch)
         for part in parts[1:]:

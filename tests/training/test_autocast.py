@@ -2,15 +2,15 @@ import pytest
 import torch
 from torch import nn
 
-from thaw.training.arithmetic import training_arithmetic
+from thaw.training.autocast import training_autocast
 
 CPU = torch.device("cpu")
 
 
 def gradients(layer: nn.Conv2d, inputs: torch.Tensor, precision: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a layer gives, and the gradient by its inputs."""
+    """The outputs of a layer, and the gradient of its inputs."""
     inputs = inputs.clone().requires_grad_()
-    with training_arithmetic(CPU, precision):  # type: ignore[arg-type]
+    with training_autocast(CPU, precision):  # type: ignore[arg-type]
         outputs = layer(inputs)
     layer.zero_grad()
     outputs.float().square().sum().backward()
@@ -21,7 +21,7 @@ def gradients(layer: nn.Conv2d, inputs: torch.Tensor, precision: str) -> tuple[t
 @pytest.mark.parametrize(
     ("kernel", "stride", "groups", "exact"), [(3, 2, 8, True), (5, 1, 8, True), (3, 1, 8, False), (3, 2, 1, False)]
 )
-def test_a_depthwise_layer_that_strides_or_is_wide_is_computed_in_fp32_and_handed_on_in_bf16(
+def test_a_strided_or_wide_depthwise_layer_is_computed_in_fp32_and_returned_in_bf16(
     kernel: int, stride: int, groups: int, exact: bool
 ) -> None:
     torch.manual_seed(0)
@@ -34,12 +34,12 @@ def test_a_depthwise_layer_that_strides_or_is_wide_is_computed_in_fp32_and_hande
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
-def test_gradients_are_those_of_fp32_within_rounding(kernel: int, stride: int) -> None:
+def test_gradients_agree_with_fp32_within_rounding(kernel: int, stride: int) -> None:
     torch.manual_seed(0)
     layer = nn.Conv2d(16, 16, kernel, stride, kernel // 2, groups=16, bias=False)
     inputs = torch.randn(4, 16, 12, 12)
-    _, by_inputs = gradients(layer, inputs, "fp32")
-    by_weights = layer.weight.grad.clone()  # type: ignore[union-attr]
+    _, exact = gradients(layer, inputs, "fp32")
+    exact_weights = layer.weight.grad.clone()  # type: ignore[union-attr]
     _, rounded = gradients(layer, inputs, "bf16")
-    assert (rounded - by_inputs).norm() < 0.02 * by_inputs.norm()
-    assert (layer.weight.grad - by_weights).norm() < 0.02 * by_weights.norm()  # type: ignore[operator]
+    assert (rounded - exact).norm() < 0.02 * exact.norm()
+    assert (layer.weight.grad - exact_weights).norm() < 0.02 * exact_weights.norm()  # type: ignore[operator]

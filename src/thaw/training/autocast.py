@@ -1,4 +1,4 @@
-"""The number format of a training step: autocast, except where the CPU's library would be slow in bf16."""
+"""The number format of a training step: autocast, except for layers that oneDNN computes slowly in bf16."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from thaw.features.torch_runner import Precision, autocast
 
 
 @contextmanager
-def training_arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
-    """The region in which the forward pass of a step runs; its backward pass follows the formats chosen here."""
+def training_autocast(device: torch.device, precision: Precision) -> Iterator[None]:
+    """The context of a step's forward pass; the backward pass uses the formats that are chosen here."""
     with autocast(device, precision):
         if device.type == "cpu" and precision == "bf16":
-            with _DepthwiseInFloat():
+            with _SlowDepthwiseInFp32():
                 yield
         else:
             yield
 
 
-class _DepthwiseInFloat(TorchFunctionMode):
-    """Computes depthwise convolutions that stride, or reach wider than 3, in fp32 and hands their result on in bf16.
+class _SlowDepthwiseInFp32(TorchFunctionMode):
+    """Computes depthwise convolutions with a stride or a kernel above 3 in fp32, and casts their output to bf16.
 
-    oneDNN 3.x takes 51 ms in bf16 and 0.4 ms in fp32 for the gradient by the inputs of MobileNetV2's last strided
-    depthwise layer (576 channels, 14 x 14, batch 32; EPYC with avx512_bf16), and 25 ms against 8 ms for the gradient
-    by the weights of a 5 x 5 one. One such layer was half of the step. All others are faster in bf16.
+    oneDNN 3.x takes 51 ms in bf16 and 0.4 ms in fp32 for the input gradient of MobileNetV2's last strided depthwise
+    layer (576 channels, 14 x 14, batch 32; EPYC with avx512_bf16), and 25 ms against 8 ms for the weight gradient of a
+    5 x 5 one. One such layer took half of the step. All other layers are faster in bf16.
     """
 
     def __torch_function__(
@@ -52,6 +52,6 @@ def _is_slow_in_bf16(
     dilation: Any = 1,
     groups: int = 1,
 ) -> bool:
-    """Whether these arguments of `torch.conv2d` mean a depthwise convolution that strides or is wider than 3."""
+    """Whether these arguments of `torch.conv2d` are a depthwise convolution with a stride or a kernel above 3."""
     strides = stride if isinstance(stride, tuple | list) else (stride,)
     return weight.shape[1] == 1 and groups == inputs.shape[1] > 1 and (max(strides) > 1 or max(weight.shape[2:]) > 3)

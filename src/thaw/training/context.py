@@ -1,0 +1,83 @@
+"""What one call of `fit` works with: the classifier, the phases, the settings and the callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from thaw.classifier.classifier import Classifier
+from thaw.features.torch_runner import Precision
+from thaw.processes import ALONE, Process
+from thaw.recipe import Monitor, Phase
+from thaw.training.checkpoint import Checkpoints
+from thaw.training.history import EpochRecord
+
+OnEpoch = Callable[[Sequence[EpochRecord], bool], None]
+"""Called after each epoch with all records of the run and whether the newest is the best so far."""
+
+OnNote = Callable[[str], None]
+"""Called with one sentence when a phase is skipped, stopped or changed."""
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """Settings that hold for every phase of a run.
+
+    class_weights: (C,) float32 on the classifier's device, as `make_loss` takes them. val_images: size of the
+    validation split. target: values of metrics at which training stops.
+    """
+
+    seed: int
+    precision: Precision
+    monitor: Monitor
+    class_weights: Tensor | None
+    checkpoints: Path
+    val_images: int
+    target: Mapping[Monitor, float] | None = None
+
+
+@dataclass(frozen=True)
+class FitCallbacks:
+    """Functions called during training, in the main process only."""
+
+    on_epoch: OnEpoch
+    on_note: OnNote
+
+
+def unwrapped(classifier: Classifier) -> nn.Module:
+    """The classifier itself: the default of `FitContext.wrap`."""
+    return classifier
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """Everything that stays the same from the first phase to the last.
+
+    wrap: makes the module that a training step calls as `module(inputs, position)`; called again after each thaw, when
+    other parameters train. It must train the parameters of the classifier that it is given.
+    """
+
+    classifier: Classifier
+    phases: Sequence[Phase]
+    settings: FitSettings
+    callbacks: FitCallbacks
+    process: Process = ALONE
+    wrap: Callable[[Classifier], nn.Module] = unwrapped
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """The checkpoints of this run, written by the main process only."""
+        return Checkpoints(self.settings.checkpoints, self.classifier, self.phases, self.process.is_main)
+
+    def on_epoch(self, records: Sequence[EpochRecord], is_best: bool) -> None:
+        """Call `callbacks.on_epoch` in the main process."""
+        if self.process.is_main:
+            self.callbacks.on_epoch(records, is_best)
+
+    def on_note(self, sentence: str) -> None:
+        """Call `callbacks.on_note` in the main process."""
+        if self.process.is_main:
+            self.callbacks.on_note(sentence)

@@ -1,0 +1,131 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from thaw import atomic
+from thaw.features.cache import FeatureCache, FeatureKey
+from thaw.features.encoding import StoredType
+
+KEY = FeatureKey("pixels", "rows", "none", 0, "backbone", 3, "engine", "float16")
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> FeatureCache:
+    return FeatureCache(tmp_path, "float16")
+
+
+def fill(cache: FeatureCache, features: torch.Tensor, key: FeatureKey = KEY, views: int = 2) -> None:
+    with cache.writing(key, views) as writer:
+        writer.append(features[:4])
+        writer.append(features[4:])
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 2, 3)])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_features_are_read_back_by_row_and_view(shape: tuple[int, ...], dtype: StoredType, cache: FeatureCache) -> None:
+    features = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    key = replace(KEY, dtype=dtype)
+    fill(cache, features, key)
+    cached = cache.open(key, 2)
+    assert cached is not None and (len(cached.rows), cached.views) == (3, 2)
+    read = cached.batch(np.array([2, 0]), np.array([1, 0]))
+    assert torch.equal(read, features[[5, 0]].to(read.dtype))
+
+
+def test_eight_bits_take_half_the_disk_with_an_error_of_at_most_half_a_step_of_each_channel(
+    cache: FeatureCache,
+) -> None:
+    scales = torch.tensor([1e-3, 1, 9, 0, 80])[:, None, None]
+    features = torch.randn(6, 5, 7, 7, generator=torch.Generator().manual_seed(0)) * scales
+    eight = replace(KEY, dtype="uint8")
+    fill(cache, features)
+    fill(cache, features, eight)
+    cached = cache.open(eight, 2)
+    assert cached is not None
+    read = cached.batch(np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 0, 1, 0, 1]))
+    spread = features.amax(dim=(2, 3)) - features.amin(dim=(2, 3))
+    assert ((read - features).abs().amax(dim=(2, 3)) <= spread / 255 / 2 + 1e-6).all()
+    sizes = [(cache.folder_of(key, 2) / "features.bin").stat().st_size for key in (KEY, eight)]
+    assert sizes[1] < 0.6 * sizes[0]
+
+
+def test_pooled_features_are_kept_in_half_precision_where_maps_take_eight_bits(cache: FeatureCache) -> None:
+    features, eight = torch.randn(6, 5), replace(KEY, dtype="uint8")
+    fill(cache, features, eight)
+    cached = cache.open(eight, 2)
+    assert cached is not None
+    assert torch.equal(cached.batch(np.array([1]), np.array([1]))[0], features[3].half())
+
+
+def test_every_part_of_the_key_changes_the_digest() -> None:
+    others: list[dict[str, object]] = [
+        {"pixels": "x"},
+        {"rows": "x"},
+        {"augmentation": "x"},
+        {"seed": 1},
+        {"backbone": "x"},
+        {"position": 4},
+        {"engine": "x"},
+        {"dtype": "float32"},
+        {"format": 99},
+    ]
+    digests = {KEY.digest(), *(FeatureKey(**{**vars(KEY), **other}).digest() for other in others)}
+    assert len(digests) == 10
+
+
+def test_features_of_more_views_serve_fewer_but_not_the_reverse(cache: FeatureCache) -> None:
+    fill(cache, torch.arange(12.0).reshape(12, 1), views=4)
+    fewer = cache.open(KEY, 2)
+    assert fewer is not None and (len(fewer.rows), fewer.views) == (3, 2)
+    assert fewer.batch(np.array([1, 2]), np.array([0, 1])).flatten().tolist() == [4.0, 9.0]
+    assert cache.open(KEY, 5) is None
+
+
+@pytest.mark.parametrize("name", ["features.bin", "shape.json", "seal.json"])
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "removed"])
+def test_damaged_features_count_as_absent(name: str, damage: str, cache: FeatureCache) -> None:
+    fill(cache, torch.ones(6, 5))
+    file = cache.folder_of(KEY, 2) / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    if damage == "removed":
+        file.unlink()
+    else:
+        file.write_bytes(content if damage == "flipped" else content[:-1])
+    assert cache.open(KEY, 2) is None
+    fill(cache, torch.ones(6, 5))
+    assert cache.open(KEY, 2) is not None
+
+
+def test_a_copied_entry_is_still_intact(cache: FeatureCache) -> None:
+    fill(cache, torch.ones(6, 5))
+    for file in cache.folder_of(KEY, 2).iterdir():
+        if file.name != atomic.SEAL:
+            file.write_bytes(file.read_bytes())
+    assert cache.open(KEY, 2) is not None
+
+
+def test_an_entry_that_was_not_finished_does_not_appear(cache: FeatureCache) -> None:
+    with pytest.raises(RuntimeError), cache.writing(KEY, 2) as writer:
+        writer.append(torch.ones(4, 5))
+        raise RuntimeError
+    assert cache.open(KEY, 2) is None
+    assert not list((cache.folder / "features").iterdir())
+
+
+def test_an_entry_with_features_that_its_dtype_cannot_represent_does_not_appear(cache: FeatureCache) -> None:
+    with pytest.raises(OverflowError), cache.writing(KEY, 2) as writer:
+        writer.append(torch.full((2, 5, 2, 2), 1e6))
+    assert cache.open(KEY, 2) is None
+
+
+def test_the_least_recently_used_features_are_removed_for_new_ones(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path, "float16", budget=0)
+    fill(cache, torch.ones(6, 5))
+    FeatureCache(tmp_path, "float16").make_room(1)
+    assert cache.open(KEY, 2) is not None
+    cache.make_room(1)
+    assert cache.open(KEY, 2) is None

@@ -1,0 +1,73 @@
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from thaw.backbones.contract import Backbone
+from thaw.backbones.timm_backbone import build
+from thaw.data import augment
+from thaw.data.augment import PRESETS, Augmentation
+from thaw.features.cache import FeatureCache
+from thaw.features.engines import FrozenPart
+from thaw.features.extract import ViewRequest, extract
+from thaw.recipe import PreprocessingSettings
+
+CPU = torch.device("cpu")
+IMAGES, SIZE = 5, 32
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return build("mobilenetv3_small_050", "random", PreprocessingSettings(image_size=SIZE), "avg", 0)
+
+
+def request(backbone: Backbone, augmentation: Augmentation = PRESETS["light"], views: int = 2) -> ViewRequest:
+    stored = np.random.default_rng(0).integers(0, 256, size=(IMAGES, 40, 40, 3), dtype=np.uint8)
+    pixels: Any = SimpleNamespace(key="pixels", spec=backbone.facts.pixels, read=stored.__getitem__)
+    return ViewRequest(pixels, np.arange(IMAGES), views, augmentation, seed=3)
+
+
+def test_cached_features_are_those_of_the_rendered_views_at_every_position(backbone: Backbone, tmp_path: Path) -> None:
+    top, wanted = backbone.head_position, request(backbone)
+    frozen = FrozenPart(backbone, CPU, "pytorch-fp32")
+    found = extract(wanted, frozen, [top, 3], FeatureCache(tmp_path, "float16"), lambda *_: None)
+    pixels = wanted.render([(row, view) for row in range(IMAGES) for view in range(2)])
+    for position, expected in zip((3, top), frozen.runner([3, top]).run(pixels), strict=True):
+        rows, views = np.repeat(np.arange(IMAGES), 2), np.tile(np.arange(2), IMAGES)
+        assert torch.allclose(found[position].batch(rows, views).float(), expected, rtol=1e-2, atol=1e-2)
+
+
+def test_a_second_extraction_reads_the_cache_unless_the_augmentation_code_has_changed(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = FeatureCache(tmp_path, "float16")
+
+    def entries() -> int:
+        extract(request(backbone), FrozenPart(backbone, CPU, "pytorch-fp32"), [3], cache, lambda *_: None)
+        return len(list((tmp_path / "features").iterdir()))
+
+    assert [entries(), entries()] == [1, 1]
+    monkeypatch.setattr(augment, "VERSION", augment.VERSION + 1)
+    assert entries() == 2
+
+
+def test_features_too_large_for_half_precision_are_stored_in_single_precision(
+    backbone: Backbone, tmp_path: Path
+) -> None:
+    frozen = FrozenPart(backbone, CPU, "pytorch-fp32")
+    exact = frozen.runner([3])
+
+    class Large:
+        positions = (3,)
+
+        def run(self, pixels: Tensor) -> list[Tensor]:
+            return [1e6 * output for output in exact.run(pixels)]
+
+    frozen._runners[3,] = Large()
+    found = extract(request(backbone), frozen, [3], FeatureCache(tmp_path, "float16"), lambda *_: None)[3]
+    features = found.batch(np.array([0]), np.array([0]))
+    assert features.dtype == torch.float32 and features.abs().max() > 1e5

@@ -1,0 +1,140 @@
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from thaw.backbones.timm_backbone import build
+from thaw.classifier.classifier import Classifier
+from thaw.classifier.head import Head
+from thaw.errors import TrainingError
+from thaw.features.cache import CachedFeatures
+from thaw.processes import Process
+from thaw.recipe import DecodeSettings, Phase, PreprocessingSettings
+from thaw.training.checkpoint import Progress
+from thaw.training.context import FitCallbacks, FitContext, FitSettings
+from thaw.training.fit import fit
+from thaw.training.head_solver import PENALTIES
+from thaw.training.history import EpochRecord
+from thaw.training.loggers import logged_values
+from thaw.training.sources import PhaseSources, StoredSource
+
+CPU = torch.device("cpu")
+IMAGES, VIEWS = 18, 2
+PHASES = (
+    Phase(name="head", cut="head", epochs=2, lr=1e-2, batch_size=6, solver="steps", mixup=0.2),
+    Phase(name="top", cut="stages:1", epochs=2, lr=1e-3, batch_size=6),
+)
+
+
+def make_classifier() -> Classifier:
+    backbone = build("mobilenetv3_small_050", "random", PreprocessingSettings(image_size=32))
+    return Classifier(backbone, Head(backbone.facts.width, 3, (), 0.2, 0), "abc", "multiclass", DecodeSettings())
+
+
+def sources_for(classifier: Classifier, phase: Phase) -> PhaseSources:
+    """Random features at the cut of a phase, with as many images of each class."""
+    size, cut = classifier.backbone.facts.pixels.size, classifier.backbone.cut(phase.cut)
+    with torch.no_grad():
+        shape = classifier.backbone.run(torch.zeros(1, 3, size, size), 0, cut.position).shape[1:]
+    draws = np.random.default_rng(0)
+    axes = (*shape[1:], shape[0])
+    features = draws.normal(size=(IMAGES, VIEWS, *axes)).astype(np.float32)
+    source = StoredSource.of(CachedFeatures.whole(features), torch.arange(IMAGES) % 3, CPU, seed=0)
+    return PhaseSources(source, source)
+
+
+def train(
+    folder: Path,
+    phases: tuple[Phase, ...] = PHASES,
+    callback: Callable[..., None] = lambda *_: None,
+    **context: Any,
+) -> tuple[dict[str, Tensor], Progress]:
+    """The weights of a run and its progress; `callback` is called on each epoch and note."""
+    classifier = make_classifier()
+    settings = FitSettings(0, "fp32", "accuracy", None, folder, IMAGES)
+    run = FitContext(classifier, phases, settings, FitCallbacks(callback, callback), **context)
+    progress = fit(run, lambda index: sources_for(classifier, phases[index]))
+    return classifier.state_dict(), progress
+
+
+class Wrapper(nn.Module):
+    """Calls the module it wraps, as DistributedDataParallel does."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module, self.calls = module, 0
+
+    def forward(self, inputs: Tensor, position: int) -> Tensor:
+        self.calls += 1
+        return self.module(inputs, position)
+
+
+def test_a_wrapped_classifier_trains_to_the_same_weights_and_is_wrapped_again_after_each_thaw(tmp_path: Path) -> None:
+    wrapped: list[tuple[Wrapper, set[str]]] = []
+
+    def wrap(classifier: Classifier) -> nn.Module:
+        trains = {name for name, value in classifier.named_parameters() if value.requires_grad}
+        wrapped.append((Wrapper(classifier), trains))
+        return wrapped[-1][0]
+
+    expected, _ = train(tmp_path / "a")
+    weights, _ = train(tmp_path / "b", wrap=wrap)
+    assert all(torch.equal(value, weights[key]) for key, value in expected.items())
+    (head, head_trains), (top, top_trains) = wrapped
+    assert head.calls == top.calls == 2 * IMAGES // 6
+    assert head_trains == {"head.layers.1.weight", "head.layers.1.bias"} < top_trains
+
+
+def test_each_process_trains_on_its_part_of_every_batch(tmp_path: Path) -> None:
+    sizes: list[int] = []
+
+    class Counting(Wrapper):
+        def forward(self, inputs: Tensor, position: int) -> Tensor:
+            sizes.append(len(inputs))
+            return super().forward(inputs, position)
+
+    train(tmp_path, PHASES[:1], process=Process(0, 2), wrap=Counting)
+    assert sizes == [3] * (2 * IMAGES // 6)
+
+
+def test_a_process_that_is_not_the_main_one_writes_nothing_and_reports_nothing(tmp_path: Path) -> None:
+    train(tmp_path)
+    for file in tmp_path.glob("last*"):
+        file.unlink()
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    called: list[Any] = []
+    _, progress = train(tmp_path, callback=lambda *arguments: called.append(arguments), process=Process(1, 2))
+    assert len(progress.records) == 4 and not called
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_more_processes_than_images_in_a_batch_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="fewer images than the 7 processes"):
+        train(tmp_path, process=Process(0, 7))
+
+
+@pytest.mark.parametrize("interrupted_after", [1, 2, 3])
+def test_a_run_that_was_interrupted_resumes_to_the_same_weights(tmp_path: Path, interrupted_after: int) -> None:
+    def interrupt(records: Sequence[EpochRecord], is_best: bool) -> None:
+        if len(records) == interrupted_after:
+            raise KeyboardInterrupt
+
+    expected, whole = train(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "resumed", callback=interrupt)
+    weights, progress = train(tmp_path / "resumed")
+    assert all(torch.equal(value, weights[key]) for key, value in expected.items())
+    assert [record.val for record in progress.records] == [record.val for record in whole.records]
+
+
+def test_an_epoch_of_lbfgs_records_its_penalty_and_no_learning_rate(tmp_path: Path) -> None:
+    solved = PHASES[0].model_copy(update={"solver": "lbfgs", "mixup": 0.0})
+    _, progress = train(tmp_path, (solved, PHASES[1]))
+    head, top = progress.records[:2], progress.records[2:]
+    assert [record.penalty for record in head] == list(PENALTIES[:2]) and {record.lr for record in head} == {None}
+    assert {record.penalty for record in top} == {None} and all(record.lr for record in top)
+    assert [{"lr", "penalty"} & logged_values(record).keys() for record in (head[0], top[0])] == [{"penalty"}, {"lr"}]
