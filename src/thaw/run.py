@@ -21,7 +21,8 @@ from thaw.progress import Reporter
 from thaw.recipe import Recipe
 from thaw.report import augmentations, model_card, page
 from thaw.run_folder import ActualTimes, EvaluationFile
-from thaw.terminal import results, run_summary
+from thaw.terminal.results import show_results
+from thaw.terminal.training import show_times
 from thaw.training.outputs import outputs_at
 from thaw.trial import TrainingResult, Trial, begin, resume, train
 
@@ -66,8 +67,8 @@ def finish(trial: Trial, result: TrainingResult, started: float, reporter: Repor
     assert plan is not None
     folder.write_plan(replace(plan, actual=actual, machine=describe_machine(classifier.device)))
     folder.write_evaluation(EvaluationFile(finalized.evaluations, finalized.calibration, classifier.decision))
-    results.show_results(folder, finalized.evaluations, reporter)
-    run_summary.show_times(plan.predicted, actual, reporter)
+    show_results(folder, finalized.evaluations, reporter)
+    show_times(plan.predicted, actual, reporter)
     try:
         page.write_page(folder, classifier, reporter)
     except Exception as error:  # A page must not cost the hours that training took.

@@ -30,8 +30,9 @@ from thaw.progress import Reporter
 from thaw.recipe import Recipe, ResolvedRecipe
 from thaw.run_folder import PlanFile, RunFolder
 from thaw.seeds import derive_seed
-from thaw.terminal import run_summary
 from thaw.terminal.epochs import EpochTable
+from thaw.terminal.planning import show_data, show_plan
+from thaw.terminal.training import best_line, show_gains
 from thaw.training import checkpoint
 from thaw.training.context import FitCallbacks, FitContext, FitSettings
 from thaw.training.fit import fit
@@ -150,7 +151,7 @@ def plan_trial(dataset: Dataset, requested: Recipe, previous: Manifest | None, r
     chosen = choose_backbone(requested, dataset, _preparation(requested, previous, reporter))
     prepared, classifier = prepare(dataset, chosen.recipe, previous, reporter)
     plan = plan_run(chosen, prepared, classifier, cache_folder())
-    run_summary.show_plan(plan, reporter)
+    show_plan(plan, reporter)
     return PlannedTrial(plan, prepared, classifier)
 
 
@@ -161,7 +162,7 @@ def prepare(
     backbone = build(recipe)
     prepared = _preparation(recipe, previous, reporter).prepare(dataset, backbone.facts.pixels)
     manifest = prepared.manifest
-    run_summary.show_data(manifest, prepared.notes, reporter)
+    show_data(manifest, prepared.notes, reporter)
     outputs, seed = outputs_of(manifest.task, manifest.classes), derive_seed(recipe.seed, "head")
     head = Head(backbone.facts.width, outputs, recipe.head.hidden, recipe.head.dropout, seed=seed)
     return prepared, Classifier(backbone, head, manifest.classes, manifest.task, recipe.decode)
@@ -177,7 +178,7 @@ def train(trial: Trial, reporter: Reporter) -> TrainingResult:
 
     def on_epoch(records: Sequence[EpochRecord], is_best: bool) -> None:
         loggers.epochs(records)
-        trial.folder.write_metrics(run_summary.METRICS_HEADER, (run_summary.metrics_row(record) for record in records))
+        trial.folder.write_epochs(records)
         table.add(records[-1], is_best)
 
     settings = FitSettings(
@@ -194,9 +195,9 @@ def train(trial: Trial, reporter: Reporter) -> TrainingResult:
     times.stop()
     best = best_index(progress.records, recipe.monitor)
     loggers.finish(logged_values(progress.records[best]) if best is not None else {})
-    reporter.say(run_summary.best_line(progress.records, recipe.monitor))
+    reporter.say(best_line(progress.records, recipe.monitor))
     gains = phase_gains(progress.records, recipe.monitor, settings.val_images)
-    run_summary.show_gains(gains, recipe.monitor, reporter)
+    show_gains(gains, recipe.monitor, reporter)
     return TrainingResult(progress.records, times)
 
 

@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
@@ -14,15 +13,14 @@ from thaw.evaluation.compare import compare
 from thaw.evaluation.evaluate import Evaluation
 from thaw.evaluation.folds import CrossValidation
 from thaw.evaluation.records import Records, read_records
-from thaw.metrics import CLASS_METRICS, METRICS, MONITORS, Metric, overall, per_class, per_epoch_metrics
+from thaw.metrics import CLASS_METRICS, METRICS, Metric, overall, per_class
 from thaw.pipeline import load
 from thaw.progress import NullReporter
-from thaw.recipe import Monitor
 from thaw.report import model_card
 from thaw.report.content import read_content
 from thaw.report.page import render
-from thaw.run_folder import RunFolder
-from thaw.terminal import results, run_summary
+from thaw.run_folder import RunFolder, epochs_file
+from thaw.terminal import results
 
 NEW = Metric("errors", "error rate", "fraction of wrong labels", lambda images: images.mean(~images.scored.correct))
 
@@ -60,9 +58,8 @@ def test_names_are_keys_and_every_entry_has_a_title_and_a_description() -> None:
             assert metric.name == name and metric.title and metric.description
 
 
-def test_monitors_are_those_of_the_recipe_and_metrics_csv_keeps_its_columns() -> None:
-    assert set(MONITORS) == set(get_args(Monitor))
-    assert tuple(column for column in run_summary.METRICS_HEADER if column.startswith("val_")) == (
+def test_metrics_csv_keeps_its_columns() -> None:
+    assert tuple(column for column in epochs_file.header() if column.startswith("val_")) == (
         "val_loss",
         "val_accuracy",
         "val_balanced_accuracy",
@@ -119,16 +116,3 @@ def test_a_run_without_the_new_metric_still_opens(new_metric: Metric, trained: R
     results.show_results(trained, evaluations, reporter)
     assert "accuracy" in reporter.text and "error rate" not in reporter.text
     assert "error rate" not in render(read_content(trained, load(trained.path)))
-
-
-def test_epochs_recorded_before_a_metric_existed_are_read_and_written(trained: RunFolder) -> None:
-    text = trained.metrics.read_text()
-    records = run_summary.read_metrics(text)
-    assert set(records[0].val.by_name) == {metric.name for metric in per_epoch_metrics()}
-    column = text.splitlines()[0].split(",").index("val_macro_f1")
-    without = "\n".join(
-        ",".join(cell for index, cell in enumerate(line.split(",")) if index != column) for line in text.splitlines()
-    )
-    old = run_summary.read_metrics(without)
-    assert "macro_f1" not in old[0].val.by_name and old[0].val["accuracy"] == records[0].val["accuracy"]
-    assert len(run_summary.metrics_row(old[0])) == len(run_summary.METRICS_HEADER)

@@ -342,7 +342,7 @@ def test_what_it_takes_to_make_the_run_again_is_on_the_page(trained: RunFolder, 
     facts = dict(origin.facts)
     assert "cores" in facts["machine"] and "PyTorch" in facts["versions"]
     parts = [part.part for part in content.times]
-    assert parts[0].startswith("look at every image") and parts[-1] == "all of it"
+    assert parts[0].startswith("feature extraction") and parts[-1] == "all of it"
 
 
 def test_raising_a_threshold_never_finds_more() -> None:

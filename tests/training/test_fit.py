@@ -25,7 +25,7 @@ from thaw.training.sources import PhaseSources, StoredSource
 CPU = torch.device("cpu")
 IMAGES, VIEWS = 18, 2
 PHASES = (
-    Phase(name="head", cut="head", epochs=2, lr=1e-2, batch_size=6, solver="steps", mixup=0.2),
+    Phase(name="head", cut="head", epochs=2, lr=1e-2, batch_size=6, solver="optimizer", mixup=0.2),
     Phase(name="top", cut="stages:1", epochs=2, lr=1e-3, batch_size=6),
 )
 

@@ -20,8 +20,8 @@ from thaw.progress import Reporter
 from thaw.recipe import Recipe
 from thaw.run import run
 from thaw.run_folder import InspectionFolder
-from thaw.terminal import run_summary
 from thaw.terminal.console import ConsoleReporter
+from thaw.terminal.inspection import show_inspection
 from thaw.trial import plan_trial
 
 Data = str | Path | Dataset
@@ -138,7 +138,7 @@ def inspect(
         found = inspect_images(requested, pixels.describe(dataset.manifest), pixels, backbone, cache, shown.bar)
         folder = InspectionFolder.create(Path(runs))
         folder.write(page.write_page(found, pixels), page.to_json(found))
-        run_summary.show_inspection(found, folder, shown)
+        show_inspection(found, folder, shown)
         return found
 
 

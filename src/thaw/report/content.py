@@ -22,7 +22,7 @@ from thaw.report.images import Shown, show
 from thaw.report.thresholds import ThresholdCurve, threshold_curves
 from thaw.report.verdict import Judged, Verdict, class_to_find, verdict
 from thaw.run_folder import PlanFile, RunFolder
-from thaw.terminal.run_summary import Duration, durations, read_metrics
+from thaw.terminal.training import Duration, durations
 from thaw.training.gain import PhaseGain, phase_gains
 from thaw.training.history import EpochRecord, best_index
 
@@ -124,7 +124,7 @@ def read_content(run: RunFolder, classifier: Classifier, on_progress: OnProgress
         evaluated, plan = run.read_evaluation(), run.read_plan()
         if plan is None or plan.actual is None:
             raise ValueError("plan.json is missing or has no actual times")
-        epochs = read_metrics(run.metrics.read_text(encoding="utf-8"))
+        epochs = run.read_epochs()
         origin = _origin(run, classifier, plan)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{run.path}: cannot be read as a finished run ({error!r})") from error

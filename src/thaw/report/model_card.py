@@ -13,8 +13,8 @@ from thaw.evaluation.evaluate import Evaluation
 from thaw.hub import PREFIX
 from thaw.metrics import CLASS_METRICS, METRICS
 from thaw.recipe import ResolvedRecipe
+from thaw.terminal.planning import training_method
 from thaw.terminal.results import class_rows, metric_rows
-from thaw.terminal.run_summary import how
 
 
 def write(classifier: Classifier, recipe: ResolvedRecipe, manifest: Manifest, results: Mapping[str, Evaluation]) -> str:
@@ -24,7 +24,7 @@ def write(classifier: Classifier, recipe: ResolvedRecipe, manifest: Manifest, re
     metric_header = ("metric", *(f"{split}, {formats.count(item.images, 'image')}" for split, item in results.items()))
     class_header = ("class", "images", *(metric.title for metric in CLASS_METRICS.values()))
     phase_header = ("phase", "cut", "maximum epochs", "learning rate", "optimizer", "schedule")
-    phases = [(phase.name, phase.cut, f"{phase.epochs}", *how(phase)) for phase in recipe.phases]
+    phases = [(phase.name, phase.cut, f"{phase.epochs}", *training_method(phase)) for phase in recipe.phases]
     return "\n".join(
         [
             f"# {facts.architecture}, fine-tuned with Thaw",

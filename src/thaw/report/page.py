@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from thaw.classifier.classifier import Classifier
+from thaw.formats import duration
 from thaw.html.environment import environment
 from thaw.metrics import CLASS_METRICS, Estimate
 from thaw.progress import Reporter
@@ -19,7 +20,6 @@ from thaw.report.images import Cell, Confusion
 from thaw.report.thresholds import ThresholdCurve
 from thaw.report.verdict import SET_NAMES
 from thaw.run_folder import RunFolder
-from thaw.terminal.run_summary import duration
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,10 @@ from thaw import atomic
 from thaw.bundle import FOLDER_IN_RUN
 from thaw.errors import DataError, ResumeError
 from thaw.recipe import ResolvedRecipe
+from thaw.run_folder import epochs_file
 from thaw.run_folder.evaluation_file import EvaluationFile
 from thaw.run_folder.plan_file import PlanFile
+from thaw.training.history import EpochRecord
 
 _NAME = re.compile(r"(train|inspect)-(\d+)")
 
@@ -146,9 +148,13 @@ class RunFolder:
         """The final metrics."""
         return EvaluationFile.from_json(_read_json(self.evaluation))
 
-    def write_metrics(self, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    def write_epochs(self, records: Sequence[EpochRecord]) -> None:
         """Write the table of epochs."""
-        atomic.write_text(self.metrics, _csv_text(header, rows))
+        atomic.write_text(self.metrics, _csv_text(epochs_file.header(), epochs_file.rows(records)))
+
+    def read_epochs(self) -> tuple[EpochRecord, ...]:
+        """The table of epochs."""
+        return epochs_file.read(self.metrics.read_text(encoding="utf-8"))
 
     def write_report(self, page: str) -> None:
         """Write the report."""

@@ -1,0 +1,63 @@
+"""The data and the plan of a run, on the console."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from thaw.data.manifest import SPLITS, Manifest
+from thaw.formats import count, duration
+from thaw.planning.costs import Forecast
+from thaw.planning.plan import Plan
+from thaw.progress import Reporter
+from thaw.recipe import Phase
+
+_UNREADABLE_SHOWN = 5
+
+
+def show_data(manifest: Manifest, notes: Sequence[str], reporter: Reporter) -> None:
+    """Images per class and split, and everything that was left out."""
+    splits = [split for split in SPLITS if len(manifest.indices(split))]
+    counts = manifest.counts()
+    rows = [(name, *(f"{counts[name].get(split, 0):,}" for split in splits)) for name in manifest.classes]
+    title = f"{count(len(manifest), 'image')}, {count(len(manifest.classes), 'class', 'classes')}"
+    reporter.table(title, ("class", *splits), rows)
+    for note in notes:
+        reporter.say(note)
+    if manifest.ignored:
+        files = ", ".join(f"{number} {suffix or 'without suffix'}" for suffix, number in manifest.ignored)
+        reporter.say(f"ignored files that are not images: {files}")
+    errors = manifest.errors()
+    if errors:
+        reporter.say(f"{count(len(errors), 'unreadable image')} left out:")
+        for path, reason in errors[:_UNREADABLE_SHOWN]:
+            reporter.say(f"  {path}: {reason}")
+        if len(errors) > _UNREADABLE_SHOWN:
+            reporter.say(f"  … and {len(errors) - _UNREADABLE_SHOWN} more, listed in unreadable.csv")
+
+
+def show_plan(plan: Plan, reporter: Reporter) -> None:
+    """Each choice with its reason, the phases, and the forecast."""
+    reporter.table("Plan", ("setting", "value", "reason"), [(c.setting, c.value, c.reason) for c in plan.choices])
+    phases = [
+        (phase.name, phase.cut, f"{phase.epochs}", *training_method(phase), duration(seconds))
+        for phase, seconds in zip(plan.recipe.phases, plan.forecast.phase_seconds, strict=True)
+    ]
+    reporter.table("Phases", ("phase", "cut", "epochs", "lr", "optimizer", "schedule", "at most"), phases)
+    reporter.say(_forecast_line(plan.forecast))
+
+
+def training_method(phase: Phase) -> tuple[str, str, str]:
+    """Learning rate, optimizer and schedule of a phase; L-BFGS has no rate, and tries one penalty per epoch."""
+    if phase.solver == "lbfgs":
+        return "-", "L-BFGS", "penalties"
+    return f"{phase.lr:g}", phase.optimizer, phase.schedule
+
+
+def _forecast_line(forecast: Forecast) -> str:
+    training = f"at most {duration(sum(forecast.phase_seconds))} to train"
+    if not forecast.disk_bytes:
+        return f"forecast: {training}; no features are cached"
+    return (
+        f"forecast: {duration(forecast.extraction_seconds)} to extract features, {training}, "
+        f"{forecast.disk_bytes / 1e6:,.0f} MB of cached features"
+    )
