@@ -157,12 +157,12 @@ class Duration:
 
 def durations(predicted: Forecast, spent: ActualTimes) -> tuple[Duration, ...]:
     """Predicted and actual time of what was done; phases that stopped early are predicted for the epochs they had."""
-    looked = "look at every image" + (f", {spent.extraction_passes} times" if spent.extraction_passes > 1 else "")
+    looked = "extract features" + (f", {spent.extraction_passes} times" if spent.extraction_passes > 1 else "")
     parts = [Duration(looked, predicted.extraction_seconds * spent.extraction_passes, spent.extraction)]
     for index, name, seconds in spent.phases:
         expected = predicted.epoch_seconds[index] * spent.epochs[index]
         parts.append(Duration(f"phase {name}, {spent.epochs[index]} epochs", expected, seconds))
-    return (*parts, Duration("all of it", sum(part.predicted for part in parts), sum(part.took for part in parts)))
+    return (*parts, Duration("total", sum(part.predicted for part in parts), sum(part.took for part in parts)))
 
 
 def show_times(predicted: Forecast, spent: ActualTimes, reporter: Reporter) -> None:
@@ -188,7 +188,7 @@ def show_inspection(found: Inspection, folder: InspectionFolder, reporter: Repor
     reporter.say("")
     marks = {"good": "+", "note": "-", "warning": "!", "alarm": "!!"}
     for finding in findings(found):
-        reporter.say(f"{marks[finding.weight]:>2} {finding.text}")
+        reporter.say(f"{marks[finding.severity]:>2} {finding.text}")
     if found.label_errors:
         paths, classes = found.manifest.column("path"), found.manifest.classes
         wrong = [
