@@ -1,4 +1,4 @@
-"""Inspection of synthetic surfaces through a network with random weights, with faults planted."""
+"""Inspection of synthetic surfaces with planted faults, by a backbone with random weights."""
 
 import csv
 import json
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.vocabulary import offences, text_of
 from thaw.data.dataset import Dataset
 from thaw.data.surfaces import write_surfaces
 from thaw.inspection.inspect import Inspection
@@ -21,16 +22,16 @@ CLASSES = ("ok", "scratch", "stain")
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Surfaces with a mirrored copy under another label, an equal file, a black, a torn and a wide picture."""
+    """Surfaces with a flipped copy under another label, an identical file, a black, a truncated and a wide image."""
     folder = tmp_path_factory.mktemp("faulty")
     write_surfaces(folder, images_per_class=24, size=64, classes=CLASSES)
-    picture = Image.open(folder / "ok" / "003.png")
-    picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(folder / "stain" / "mirrored.png")
-    shutil.copy(folder / "scratch" / "005.png", folder / "scratch" / "equal.png")
+    image = Image.open(folder / "ok" / "003.png")
+    image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(folder / "stain" / "flipped.png")
+    shutil.copy(folder / "scratch" / "005.png", folder / "scratch" / "identical.png")
     Image.new("RGB", (64, 64), (3, 3, 3)).save(folder / "ok" / "black.png")
     other = np.asarray(Image.open(folder / "ok" / "010.png").convert("RGB"))
     Image.fromarray(other.repeat(4, axis=1)).save(folder / "ok" / "wide.png")
-    (folder / "stain" / "torn.png").write_bytes((folder / "stain" / "001.png").read_bytes()[:200])
+    (folder / "stain" / "truncated.png").write_bytes((folder / "stain" / "001.png").read_bytes()[:200])
     return folder
 
 
@@ -49,52 +50,55 @@ def paths(found: Inspection, *rows: int) -> set[str]:
     return {names[row] for row in rows}
 
 
-def test_every_picture_is_counted_or_named_as_unreadable(found: Inspection) -> None:
+def test_every_image_is_counted_or_listed_as_unreadable(found: Inspection) -> None:
     assert found.counts() == {"ok": {"all": 26}, "scratch": {"all": 25}, "stain": {"all": 25}}
-    assert [path for path, _ in found.manifest.errors()] == ["stain/torn.png"]
+    assert [path for path, _ in found.manifest.errors()] == ["stain/truncated.png"]
 
 
-def test_copies_are_found_and_told_apart(found: Inspection) -> None:
-    told = {frozenset(paths(found, pair.first, pair.second)): pair.exact for pair in found.duplicates}
-    assert told[frozenset({"scratch/005.png", "scratch/equal.png"})]
-    assert not told[frozenset({"ok/003.png", "stain/mirrored.png"})]
+def test_identical_files_and_near_duplicates_are_distinguished(found: Inspection) -> None:
+    exact = {frozenset(paths(found, pair.first, pair.second)): pair.exact for pair in found.duplicates}
+    assert exact[frozenset({"scratch/005.png", "scratch/identical.png"})]
+    assert not exact[frozenset({"ok/003.png", "stain/flipped.png"})]
     assert [paths(found, pair.first, pair.second) for pair in found.conflicting_labels] == [
-        {"ok/003.png", "stain/mirrored.png"}
+        {"ok/003.png", "stain/flipped.png"}
     ]
 
 
-def test_pictures_that_are_no_good_are_flagged(found: Inspection) -> None:
-    flags = {(flag.kind, *paths(found, flag.row)) for flag in found.flags}
+def test_images_of_doubtful_quality_are_flagged(found: Inspection) -> None:
+    flags = {(flag.issue, *paths(found, flag.row)) for flag in found.quality_flags}
     assert ("empty", "ok/black.png") in flags
     assert ("odd size", "ok/wide.png") in flags
 
 
-def test_random_weights_remember_no_pre_training(found: Inspection) -> None:
+def test_similarity_is_unknown_for_random_weights(found: Inspection) -> None:
     assert found.similarity.verdict == "unknown"
     assert found.similarity.shift is None
 
 
-def test_accuracy_is_measured_and_carried_on(found: Inspection) -> None:
+def test_learning_curve_is_measured_and_extrapolated(found: Inspection) -> None:
     assert found.probe is not None
     assert found.curve is not None
-    assert found.probe.majority == pytest.approx(26 / 76)
+    assert found.probe.majority_accuracy == pytest.approx(26 / 76)
     assert found.probe.probabilities.sum(axis=1) == pytest.approx(1.0, abs=1e-4)
     sizes = [point.images for point in (*found.curve.measured, *found.curve.forecast)]
     assert sizes == sorted(sizes)
     assert all(0 <= point.low <= point.accuracy <= point.high <= 1 for point in found.curve.forecast)
 
 
-def test_page_and_json_are_left_and_ask_for_no_network(found: Inspection, runs: Path) -> None:
+def test_page_and_json_are_written_and_load_nothing_from_the_network(found: Inspection, runs: Path) -> None:
     folder = runs / "inspect-1"
     page = (folder / "inspect.html").read_text(encoding="utf-8")
     assert "http" not in page.replace("http://www.w3.org", "")
-    assert "Duplicates under different labels" in page
+    assert "Duplicates with conflicting labels" in page
+    assert offences(text_of(page)) == []
     written = json.loads((folder / "inspect.json").read_text(encoding="utf-8"))
-    assert written["unreadable"][0]["path"] == "stain/torn.png"
+    assert written["unreadable"][0]["path"] == "stain/truncated.png"
     assert len(written["duplicates"]) == len(found.duplicates)
+    assert len(written["label_errors"]) == len(found.label_errors)
+    assert all({error["given"], error["suggested"]} <= set(CLASSES) for error in written["label_errors"])
 
 
-def test_names_of_files_cannot_break_out_of_the_page(tmp_path: Path, images: Path, quick: Recipe) -> None:
+def test_file_names_are_escaped(tmp_path: Path, images: Path, quick: Recipe) -> None:
     folder = tmp_path / "data"
     shutil.copytree(images, folder)
     (folder / "ok").rename(folder / "<script>alert(1)<")
@@ -103,7 +107,9 @@ def test_names_of_files_cannot_break_out_of_the_page(tmp_path: Path, images: Pat
     assert "<script>alert" not in page
 
 
-def test_a_split_that_leaks_is_an_alarm_with_its_worth(tmp_path: Path, images: Path, quick: Recipe) -> None:
+def test_a_leak_between_given_splits_is_an_alarm_with_its_effect_on_accuracy(
+    tmp_path: Path, images: Path, quick: Recipe
+) -> None:
     files = sorted(images.rglob("*.png"))
     rows = [(str(file), file.parent.name, "test" if number % 4 == 0 else "train") for number, file in enumerate(files)]
     for number, file in enumerate(files[1::4][:6]):
@@ -116,14 +122,12 @@ def test_a_split_that_leaks_is_an_alarm_with_its_worth(tmp_path: Path, images: P
     assert leak.splits == ("train", "test")
     assert len(leak.duplicates) == 6
     assert leak.accuracy is not None
-    assert leak.accuracy_without is not None
+    assert leak.accuracy_without_leaks is not None
     page = (tmp_path / "runs" / "inspect-1" / "inspect.html").read_text(encoding="utf-8")
-    assert 'class="alarm">The given splits leak: 6 pairs of twins stand in train and test' in page
+    assert 'class="alarm">Leak between the given splits: 6 duplicate pairs in train and test' in page
 
 
-def test_several_labels_on_an_image_are_inspected_as_far_as_they_can_be(
-    tmp_path: Path, images: Path, quick: Recipe
-) -> None:
+def test_multilabel_data_is_inspected_without_a_linear_head(tmp_path: Path, images: Path, quick: Recipe) -> None:
     files = sorted(images.rglob("*.png"))
     with (tmp_path / "table.csv").open("w", newline="") as stream:
         rows = [(str(file), f"{file.parent.name}|metal") for file in files]
@@ -131,4 +135,4 @@ def test_several_labels_on_an_image_are_inspected_as_far_as_they_can_be(
     found = inspect(Dataset.open(tmp_path / "table.csv"), quick, tmp_path / "runs", reporter=NullReporter())
     assert found.counts()["metal"] == {"all": 36}
     assert found.probe is None
-    assert len(found.places) == 36
+    assert len(found.map_points) == 36

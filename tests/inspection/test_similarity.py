@@ -1,4 +1,4 @@
-"""Shift against what BatchNorm remembers: on activations whose distance is known, and on real weights and images."""
+"""Feature shift against BatchNorm statistics: on activations of known distance, and on real weights and images."""
 
 from pathlib import Path
 
@@ -17,14 +17,14 @@ from thaw.recipe import PreprocessingSettings
 SMALL = PreprocessingSettings(image_size=64)
 
 
-def pictures(count: int, seed: int = 0) -> torch.Tensor:
+def random_images(count: int, seed: int = 0) -> torch.Tensor:
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
     return torch.from_numpy(coarse.repeat(8, axis=1).repeat(8, axis=2))
 
 
-def remember(backbone: Backbone, images: torch.Tensor) -> None:
-    """Let every BatchNorm remember what these images give."""
+def set_statistics(backbone: Backbone, images: torch.Tensor) -> None:
+    """Set the statistics of every BatchNorm to those of these images."""
     for module in backbone.network.modules():
         if isinstance(module, _BatchNorm):
             module.reset_running_stats()
@@ -38,43 +38,41 @@ def remember(backbone: Backbone, images: torch.Tensor) -> None:
 
 
 @pytest.fixture
-def taught() -> Backbone:
+def pretrained() -> Backbone:
     backbone = build("resnet18", "random", SMALL)
-    remember(backbone, pictures(64))
+    set_statistics(backbone, random_images(64))
     return backbone
 
 
-def test_images_like_those_it_remembers_are_nearer_than_others(taught: Backbone) -> None:
-    known = measure_similarity(taught, pictures(48, seed=1)).shift
-    darker = measure_similarity(taught, pictures(48, seed=1) // 4).shift
-    noise = measure_similarity(taught, torch.randint(0, 256, (48, 64, 64, 3), dtype=torch.uint8)).shift
+def test_shift_is_smaller_for_images_from_the_pre_training_distribution(pretrained: Backbone) -> None:
+    known = measure_similarity(pretrained, random_images(48, seed=1)).shift
+    darker = measure_similarity(pretrained, random_images(48, seed=1) // 4).shift
+    noise = measure_similarity(pretrained, torch.randint(0, 256, (48, 64, 64, 3), dtype=torch.uint8)).shift
     assert known is not None
     assert darker is not None
     assert noise is not None
     assert known < 0.2 < min(darker, noise)
 
 
-def test_every_stage_has_a_shift_from_the_pixels_up(taught: Backbone) -> None:
-    stages = [stage.stage for stage in measure_similarity(taught, pictures(8)).stages]
-    assert stages == [name for name in taught.stage_names if name in stages]
+def test_every_stage_has_a_shift_from_the_pixels_up(pretrained: Backbone) -> None:
+    stages = [stage.stage for stage in measure_similarity(pretrained, random_images(8)).stages]
+    assert stages == [name for name in pretrained.stage_names if name in stages]
     assert {"layer1", "layer4"} <= set(stages)
 
 
-def test_networks_without_memory_are_unknown() -> None:
+def test_networks_without_trained_statistics_are_unknown() -> None:
     for name in ("resnet18", "convnext_tiny"):
-        found = measure_similarity(build(name, "random", SMALL), pictures(4))
+        found = measure_similarity(build(name, "random", SMALL), random_images(4))
         assert (found.shift, found.verdict) == (None, "unknown")
 
 
-def test_nothing_of_the_network_is_changed(taught: Backbone) -> None:
-    before = {name: value.clone() for name, value in taught.state_dict().items()}
-    measure_similarity(taught, pictures(8))
-    assert all(torch.equal(value, before[name]) for name, value in taught.state_dict().items())
+def test_measuring_does_not_change_the_network(pretrained: Backbone) -> None:
+    before = {name: value.clone() for name, value in pretrained.state_dict().items()}
+    measure_similarity(pretrained, random_images(8))
+    assert all(torch.equal(value, before[name]) for name, value in pretrained.state_dict().items())
 
 
-def test_known_sets_are_in_the_order_that_people_expect(
-    shared_data: Path, shared_weights: Path, tmp_path: Path
-) -> None:
+def test_shift_ranks_known_data_sets_as_expected(shared_data: Path, shared_weights: Path, tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     from safetensors.torch import load_file
 
@@ -84,8 +82,8 @@ def test_known_sets_are_in_the_order_that_people_expect(
 
     def shift(pattern: str) -> float:
         files = sorted(shared_data.glob(pattern))
-        shown = [Image.open(file).convert("RGB").resize((224, 224)) for file in files[:: len(files) // 48][:48]]
-        found = measure_similarity(backbone, torch.from_numpy(np.stack([np.asarray(image) for image in shown])))
+        images = [Image.open(file).convert("RGB").resize((224, 224)) for file in files[:: len(files) // 48][:48]]
+        found = measure_similarity(backbone, torch.from_numpy(np.stack([np.asarray(image) for image in images])))
         assert found.shift is not None
         return found.shift
 

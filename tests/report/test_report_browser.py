@@ -1,4 +1,4 @@
-"""The pages in a real browser: what moves, what the keyboard reaches, what a phone and a dark screen show."""
+"""The pages in a real browser: interaction by mouse and keyboard, phone width, and dark mode."""
 
 import csv
 import shutil
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the 
 EVIL = "<script>document.title = 'broken'</script>"
 LONG = "oxide_scale_of_the_temperature_system"
 
-# What is drawn in a colour that the ground hides: each element with text of its own, its contrast (WCAG 2.2, 1.4.3).
-FAINT = """() => {
+# Elements with text whose contrast with the background is below 4.5 (WCAG 2.2, 1.4.3).
+LOW_CONTRAST = """() => {
   const parse = text => {
     const numbers = text.match(/[\\d.e-]+/g).map(Number);
     const scale = text.startsWith("color(") ? 1 : 255;
@@ -33,7 +33,7 @@ FAINT = """() => {
     const [r, g, b] = rgb.map(value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
-  const ground = element => {
+  const background = element => {
     for (let at = element; at; at = at.parentElement) {
       const colour = parse(getComputedStyle(at).backgroundColor);
       if (colour.alpha > 0.99) return colour.rgb;
@@ -46,21 +46,21 @@ FAINT = """() => {
     if (!own || !element.getClientRects().length || element.closest("option, script, title")) continue;
     const style = getComputedStyle(element);
     const ink = parse(element.closest("svg") ? style.fill : style.color).rgb;
-    const [low, high] = [luminance(ink), luminance(ground(element))].sort((a, b) => a - b);
+    const [low, high] = [luminance(ink), luminance(background(element))].sort((a, b) => a - b);
     const contrast = (high + 0.05) / (low + 0.05);
     if (contrast < 4.5) found.push(`${element.tagName} ${element.textContent.trim().slice(0, 30)}: ${contrast}`);
   }
   return found;
 }"""
 
-BROADER = """() => [...document.querySelectorAll("body *")]
+TOO_WIDE = """() => [...document.querySelectorAll("body *")]
   .filter(element => !element.closest(".scroll, pre") && element.getBoundingClientRect().right > innerWidth + 1)
   .map(element => element.outerHTML.slice(0, 100))"""
 
 
 @pytest.fixture(scope="module")
 def report(images: Path, quick: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of a run whose classes have names that break pages and lines."""
+    """The report of a run with class names that need escaping and wrapping."""
     folder = tmp_path_factory.mktemp("browser")
     names = {"ok": "ok", "scratch": EVIL, "stain": LONG}
     table = folder / "table.csv"
@@ -89,25 +89,25 @@ def browser() -> Iterator[Any]:
 
 
 class Tab:
-    """A page that is open; remembers what it said and what it asked for."""
+    """An open page; records its console messages and requests."""
 
     def __init__(self, browser: Any, file: Path, width: int = 1100, scheme: str = "light") -> None:
-        self.said: list[str] = []
-        self.asked: list[str] = []
+        self.messages: list[str] = []
+        self.requests: list[str] = []
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         self.page = context.new_page()
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        context.route("**", lambda route: route.continue_() if _is_own(route.request.url) else route.abort())
+        self.page.on("console", lambda message: self.messages.append(message.text))
+        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        context.route("**", lambda route: route.continue_() if _is_local(route.request.url) else route.abort())
         self.page.goto(file.as_uri())
 
-    def strangers(self) -> list[str]:
-        """Addresses outside the file itself."""
-        return [url for url in self.asked if not _is_own(url)]
+    def external_requests(self) -> list[str]:
+        """Requests for anything but the file itself."""
+        return [url for url in self.requests if not _is_local(url)]
 
 
-def _is_own(url: str) -> bool:
+def _is_local(url: str) -> bool:
     return url.startswith(("file://", "data:"))
 
 
@@ -117,36 +117,36 @@ def file(request: pytest.FixtureRequest) -> Path:
     return found
 
 
-def test_a_page_loads_without_an_error_and_without_asking_anybody(browser: Any, file: Path) -> None:
+def test_a_page_loads_without_errors_or_network_requests(browser: Any, file: Path) -> None:
     tab = Tab(browser, file)
     tab.page.evaluate("document.querySelectorAll('img').forEach(image => image.loading = 'eager')")
     tab.page.wait_for_function("[...document.images].every(image => image.complete)")
     assert tab.page.evaluate("[...document.querySelectorAll('img[src]')].every(image => image.naturalWidth > 0)")
-    assert tab.said == [] and tab.strangers() == [] and tab.page.title() != "broken"
-    assert [url for url in tab.asked if url.startswith("file:")] == [file.as_uri()]
+    assert tab.messages == [] and tab.external_requests() == [] and tab.page.title() != "broken"
+    assert [url for url in tab.requests if url.startswith("file:")] == [file.as_uri()]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_all_text_stands_out_from_its_ground(browser: Any, file: Path, scheme: str) -> None:
+def test_all_text_has_sufficient_contrast(browser: Any, file: Path, scheme: str) -> None:
     tab = Tab(browser, file, scheme=scheme)
-    ground = tab.page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert (ground == "rgb(22, 22, 24)") == (scheme == "dark")
+    background = tab.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (background == "rgb(22, 22, 24)") == (scheme == "dark")
     for details in tab.page.query_selector_all("details"):
         details.evaluate("element => element.open = true")
-    assert tab.page.evaluate(FAINT) == []
+    assert tab.page.evaluate(LOW_CONTRAST) == []
 
 
-def test_nothing_is_broader_than_a_phone(browser: Any, file: Path) -> None:
+def test_nothing_is_wider_than_a_phone(browser: Any, file: Path) -> None:
     tab = Tab(browser, file, width=360)
     for details in tab.page.query_selector_all("details"):
         details.evaluate("element => element.open = true")
     for cell in tab.page.query_selector_all(".cell"):
         cell.evaluate("element => element.hidden = false")
     assert tab.page.evaluate("document.documentElement.scrollWidth") == 360
-    assert tab.page.evaluate(BROADER) == []
+    assert tab.page.evaluate(TOO_WIDE) == []
 
 
-def test_a_cell_opens_its_images_by_mouse_and_closes_the_one_before(browser: Any, report: Path) -> None:
+def test_a_click_on_a_cell_opens_its_images_and_closes_the_previous_cell(browser: Any, report: Path) -> None:
     page = Tab(browser, report).page
     buttons = page.locator("button[aria-controls^=cell-]")
     assert buttons.count() >= 2 and page.locator(".cell:visible").count() == 0
@@ -162,7 +162,7 @@ def test_a_cell_opens_its_images_by_mouse_and_closes_the_one_before(browser: Any
     assert page.locator(".cell:visible").count() == 0
 
 
-def test_a_cell_is_reached_and_opened_by_keyboard_alone(browser: Any, report: Path) -> None:
+def test_a_cell_is_reached_and_opened_by_keyboard(browser: Any, report: Path) -> None:
     page = Tab(browser, report).page
     for _ in range(40):
         page.keyboard.press("Tab")
@@ -176,47 +176,47 @@ def test_a_cell_is_reached_and_opened_by_keyboard_alone(browser: Any, report: Pa
     assert not page.locator(f"#{opened}").is_visible()
 
 
-def test_the_slider_moves_the_figures_by_keyboard(browser: Any, report: Path) -> None:
+def test_the_slider_updates_the_metrics_by_keyboard(browser: Any, report: Path) -> None:
     page = Tab(browser, report).page
     assert set(page.locator("#class option").all_text_contents()) == {"ok", EVIL, LONG}
     page.select_option("#class", index=1)
     page.focus("#slider")
 
-    def figures() -> list[str]:
+    def metrics() -> list[str]:
         return page.locator("#effect tbody td").all_text_contents()
 
     page.keyboard.press("Home")
-    everything = figures()
+    lowest = metrics()
     assert page.locator("#value").text_content() == "0.000"
-    assert everything[0].startswith("100.0 %") and everything[1].startswith("100.0 %")
+    assert lowest[0].startswith("100.0%") and lowest[1].startswith("100.0%")
     page.keyboard.press("ArrowRight")
     assert page.locator("#value").text_content() == "0.005"
     page.keyboard.press("End")
-    nothing = figures()
+    highest = metrics()
     assert page.locator("#value").text_content() == "1.000"
-    assert nothing[0].startswith("0.0 %") and nothing[1].startswith("0.0 %") and nothing[2].startswith("-")
+    assert highest[0].startswith("0.0%") and highest[1].startswith("0.0%") and highest[2].startswith("-")
     assert page.locator("#effect tbody th").all_text_contents() == ["test", "validation"]
     assert page.locator("#curves polyline").count() == 6
 
 
-def test_the_map_of_an_inspection_is_walked_with_the_arrow_keys(browser: Any, inspection: Path) -> None:
+def test_arrow_keys_move_between_the_dots_of_the_map(browser: Any, inspection: Path) -> None:
     page = Tab(browser, inspection).page
-    assert page.locator("circle[data-picture]").count() > 2
+    assert page.locator("circle[data-thumbnail]").count() > 2
     assert page.locator("circle[tabindex='0']").count() == 1
     page.focus("circle[tabindex='0']")
-    first = page.locator("#seen span").text_content()
+    first = page.locator("#preview span").text_content()
     page.keyboard.press("ArrowRight")
-    assert page.locator("#seen").is_visible() and page.locator("#seen span").text_content() != first
+    assert page.locator("#preview").is_visible() and page.locator("#preview span").text_content() != first
     page.keyboard.press("ArrowLeft")
-    assert page.locator("#seen span").text_content() == first
+    assert page.locator("#preview span").text_content() == first
     assert page.locator("circle[tabindex='0']").count() == 1
     page.keyboard.press("Escape")
-    assert not page.locator("#seen").is_visible()
+    assert not page.locator("#preview").is_visible()
 
 
 def test_the_recipe_is_copied(browser: Any, report: Path) -> None:
     page = Tab(browser, report).page
-    page.locator("summary", has_text="The recipe").click()
+    page.locator("summary", has_text="Resolved recipe").click()
     page.click("#copy")
     page.wait_for_function("document.getElementById('copy').textContent !== 'copy'")
     recipe = report.with_name("recipe.yaml").read_text(encoding="utf-8")

@@ -284,9 +284,25 @@ def _leaks(manifest: Manifest, duplicates: Sequence[tuple[int, int]]) -> list[st
         for one, other in combinations(SPLITS, 2):
             if shared := len(members[one] & members[other]):
                 notes.append(f"leak: {shared} {what} in {one} and {other}")
-    across = Counter(
-        tuple(sorted((splits[one], splits[other]), key=SPLITS.index))
-        for one, other in duplicates
-        if splits[one] and splits[other] and splits[one] != splits[other] and digests[one] != digests[other]
-    )
-    return notes + [f"leak: {count} near-duplicates in {' and '.join(pair)}" for pair, count in across.items()]
+    for pair, rows in pairs_across_splits(splits, duplicates).items():
+        if count := sum(digests[one] != digests[other] for one, other in rows):
+            notes.append(f"leak: {count} near-duplicates in {' and '.join(pair)}")
+    return notes
+
+
+def pairs_across_splits(
+    splits: Sequence[str | None], pairs: Sequence[tuple[int, int]]
+) -> dict[tuple[str, str], list[tuple[int, int]]]:
+    """Pairs of rows in two different splits, by the names of the two in the order of `SPLITS`.
+
+    Args:
+        splits: Split of each row, `None` without one.
+        pairs: Pairs of rows.
+    """
+    across: defaultdict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+    for pair in pairs:
+        one, other = splits[pair[0]], splits[pair[1]]
+        if one and other and one != other:
+            first, second = sorted((one, other), key=SPLITS.index)
+            across[first, second].append(pair)
+    return dict(across)

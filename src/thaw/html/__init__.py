@@ -1,1 +1,1 @@
-"""What every page is made of: the templates, and images small enough to be part of one file."""
+"""HTML pages: their templates, and images embedded as data URLs."""

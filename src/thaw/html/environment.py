@@ -1,12 +1,35 @@
-"""Pages are made of the templates in `templates`, and escape whatever they are told."""
+"""The Jinja environment of all pages."""
 
 from __future__ import annotations
 
-from jinja2 import Environment, PackageLoader, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
+
+from thaw import formats
 
 
 def environment() -> Environment:
-    """Where templates are found and how they are read."""
-    return Environment(
-        loader=PackageLoader("thaw.html"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
+    """Templates of the package, with escaping and the number formats of Thaw as filters; unknown names are errors."""
+    templates = Environment(
+        loader=PackageLoader("thaw.html"),
+        autoescape=select_autoescape(),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    templates.filters.update(
+        breakable=_breakable,
+        count=formats.count,
+        duration=formats.duration,
+        percent=formats.percent,
+        thousands="{:,}".format,
+    )
+    return templates
+
+
+def _breakable(name: str) -> Markup:
+    """A name, escaped, that may wrap after an underscore or a slash."""
+    text = str(escape(name))
+    for mark in "_/":
+        text = text.replace(mark, f"{mark}<wbr>")
+    return Markup(text)

@@ -1,1 +1,1 @@
-"""What is in the data before anything is trained: duplicates, label errors, outliers, shift, and a page of it all."""
+"""Inspection of a data set before training: duplicates, label errors, outliers, feature shift, learning curve."""

@@ -1,135 +1,164 @@
-"""What an inspection found, in sentences a person can act on; the terminal and the page say the same."""
+"""Findings of an inspection as sentences, the same on the terminal and on the page."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+from thaw.formats import count, interval, percent, points
 from thaw.inspection.inspect import Inspection
 from thaw.training.loss import IMBALANCE
 
-_SURE = 0.9
-"""Accuracy from which a head that disagrees with a label is more often right than not, in sets with planted errors."""
+_RELIABLE = 0.9
+"""Accuracy from which a head that contradicts a label is more often right than wrong, in sets with planted errors."""
 
-Weight = Literal["good", "note", "warning", "alarm"]
+_MANY_LABEL_ERRORS = 0.02
+"""Fraction of the labels from which label errors are a warning."""
+
+_MIN_GAIN_OVER_MAJORITY = 0.05
+
+Severity = Literal["alarm", "warning", "note", "good"]
+"""How much a finding matters, the most severe first."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence, and how much it matters."""
+    """One sentence and how much it matters."""
 
-    weight: Weight
+    severity: Severity
     text: str
 
 
-def findings(found: Inspection) -> tuple[Finding, ...]:
-    """Every finding, what matters most first."""
-    order = ("alarm", "warning", "note", "good")
-    listed = [*_leaks(found), *_files(found), *_duplicates(found), *_labels(found), *_classes(found), *_worth(found)]
-    return tuple(sorted(listed, key=lambda finding: order.index(finding.weight)))
+def findings(inspection: Inspection) -> tuple[Finding, ...]:
+    """All findings, the most severe first."""
+    return most_severe_first(
+        [
+            *_leaks(inspection),
+            *_files(inspection),
+            *_outliers(inspection),
+            *_duplicates(inspection),
+            *_label_errors(inspection),
+            *_class_balance(inspection),
+            *_similarity(inspection),
+            *_accuracy(inspection),
+        ]
+    )
 
 
-def _leaks(found: Inspection) -> list[Finding]:
+def most_severe_first(listed: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Findings by severity, in their order within each."""
+    order = get_args(Severity)
+    return tuple(sorted(listed, key=lambda finding: order.index(finding.severity)))
+
+
+def _leaks(inspection: Inspection) -> list[Finding]:
     listed = []
-    for leak in found.leaks:
+    for leak in inspection.leaks:
         first, second = leak.splits
-        text = f"The given splits leak: {_many(len(leak.duplicates), 'pair')} of twins stand in {first} and {second}"
-        if leak.accuracy is not None and leak.accuracy_without is not None:
-            text += f"; a linear head gets {leak.accuracy:.1%} on {second}, {leak.accuracy_without:.1%} without them"
+        text = f"Leak between the given splits: {count(len(leak.duplicates), 'duplicate pair')} in {first} and {second}"
+        if leak.accuracy is not None and leak.accuracy_without_leaks is not None:
+            text += (
+                f"; a linear head reaches {percent(leak.accuracy)} accuracy on {second}, "
+                f"{percent(leak.accuracy_without_leaks)} without these duplicates"
+            )
         listed.append(Finding("alarm", f"{text}."))
     return listed
 
 
-def _files(found: Inspection) -> list[Finding]:
+def _files(inspection: Inspection) -> list[Finding]:
     listed = []
-    if errors := found.manifest.errors():
+    if errors := inspection.manifest.errors():
         path, reason = errors[0]
-        listed.append(Finding("warning", f"{_many(len(errors), 'file')} cannot be read, such as {path}: {reason}."))
-    kinds = Counter(flag.kind for flag in found.flags)
-    if kinds:
-        text = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-        listed.append(Finding("note", f"Pictures that stand out from the set: {text}."))
-    if found.outliers:
-        listed.append(
-            Finding("note", f"{_many(len(found.outliers), 'picture')} far from the rest of their class; look at them.")
-        )
+        listed.append(Finding("warning", f"{count(len(errors), 'file')} cannot be read, for example {path}: {reason}."))
+    issues = Counter(flag.issue for flag in inspection.quality_flags)
+    if issues:
+        text = ", ".join(f"{number:,} {issue}" for issue, number in issues.most_common())
+        listed.append(Finding("note", f"Images of doubtful quality: {text}."))
     return listed
 
 
-def _duplicates(found: Inspection) -> list[Finding]:
-    exact = sum(pair.exact for pair in found.duplicates)
-    near = len(found.duplicates) - exact
-    if not found.duplicates:
-        return [Finding("good", "No picture is there twice.")]
-    listed = [
-        Finding(
-            "note",
-            f"{_many(exact, 'pair')} of equal files and {_many(near, 'pair')} of near-duplicates (twins); "
-            "Thaw keeps each on one side of its split.",
-        )
-    ]
-    if found.conflicting_labels:
-        text = (
-            f"{_many(len(found.conflicting_labels), 'pair')} of twins under different labels; one of each may be wrong."
-        )
-        listed.append(Finding("warning", text))
-    return listed
-
-
-def _labels(found: Inspection) -> list[Finding]:
-    if found.probe is None:
+def _outliers(inspection: Inspection) -> list[Finding]:
+    if not inspection.outliers:
         return []
-    if not found.label_errors:
-        return [Finding("good", "No label looks wrong.")]
-    fraction, right = len(found.label_errors) / len(found.probe.probabilities), found.probe.linear
+    return [Finding("note", f"{count(len(inspection.outliers), 'outlier')}, far from all other images of their class.")]
+
+
+def _duplicates(inspection: Inspection) -> list[Finding]:
+    if not inspection.duplicates:
+        return [Finding("good", "No duplicate images.")]
+    exact = sum(pair.exact for pair in inspection.duplicates)
+    near = len(inspection.duplicates) - exact
     text = (
-        f"{_many(len(found.label_errors), 'label')} ({fraction:.1%}) look wrong to a head that gets {right:.0%} right"
+        f"{count(exact, 'pair')} of identical files and {count(near, 'pair')} of near-duplicates; "
+        "splits made by Thaw keep each pair together."
     )
-    if right < _SURE:
-        return [Finding("note", f"{text}: many will be right, the surest come first.")]
-    return [Finding("warning" if fraction > 0.02 else "note", f"{text}; the surest come first.")]
+    listed = [Finding("note", text)]
+    if conflicting := len(inspection.conflicting_labels):
+        listed.append(Finding("warning", f"{count(conflicting, 'duplicate pair')} with conflicting labels."))
+    return listed
 
 
-def _classes(found: Inspection) -> list[Finding]:
-    totals = {name: sum(counts.values()) for name, counts in found.counts().items()}
+def _label_errors(inspection: Inspection) -> list[Finding]:
+    probe, errors = inspection.probe, len(inspection.label_errors)
+    if probe is None:
+        return []
+    if not errors:
+        return [Finding("good", "No label errors found.")]
+    fraction, accuracy = errors / len(probe.probabilities), probe.accuracy
+    verb = "is" if errors == 1 else "are"
+    text = f"{count(errors, 'label')} ({percent(fraction)}) {verb} probably wrong according to a linear head with "
+    if accuracy < _RELIABLE:
+        text += f"{percent(accuracy)} accuracy, so expect false positives; most likely errors first."
+        return [Finding("note", text)]
+    severity: Severity = "warning" if fraction > _MANY_LABEL_ERRORS else "note"
+    return [Finding(severity, f"{text}{percent(accuracy)} accuracy; most likely errors first.")]
+
+
+def _class_balance(inspection: Inspection) -> list[Finding]:
+    totals = {name: sum(counts.values()) for name, counts in inspection.counts().items()}
     largest, smallest = max(totals, key=lambda name: totals[name]), min(totals, key=lambda name: totals[name])
     if not totals[smallest]:
-        return [Finding("alarm", f"{smallest} has no readable picture.")]
+        return [Finding("alarm", f"Class {smallest} has no readable images.")]
     if totals[largest] == totals[smallest]:
-        return [Finding("good", f"Every class has {totals[largest]:,} pictures.")]
+        return [Finding("good", f"Every class has {count(totals[largest], 'image')}.")]
     ratio = totals[largest] / totals[smallest]
-    text = f"{largest} has {totals[largest]:,} pictures, {smallest} has {totals[smallest]:,} ({ratio:.1f}x fewer)"
+    text = (
+        f"the largest class, {largest}, has {count(totals[largest], 'image')}, the smallest, {smallest}, "
+        f"{totals[smallest]:,} ({ratio:.1f} to 1)"
+    )
     if ratio > IMBALANCE:
-        return [Finding("note", f"The classes are imbalanced: {text}; training will weight them.")]
-    return [Finding("good", f"The classes are of similar size: {text}.")]
+        return [Finding("note", f"The classes are imbalanced: {text}; training will use class weights.")]
+    return [Finding("good", f"The classes are balanced: {text}.")]
 
 
-def _worth(found: Inspection) -> list[Finding]:
-    listed = []
-    if found.similarity.shift is not None:
+def _similarity(inspection: Inspection) -> list[Finding]:
+    similarity, architecture = inspection.similarity, inspection.backbone.partition(",")[0]
+    if similarity.shift is None:
+        return []
+    relation = "similar to" if similarity.verdict == "similar" else f"{similarity.verdict} from"
+    text = f"The images are {relation} the pre-training data of {architecture} (feature shift {similarity.shift:.2f})."
+    return [Finding("note", text)]
+
+
+def _accuracy(inspection: Inspection) -> list[Finding]:
+    """What a linear head reaches, and what it would reach with more images."""
+    listed, probe, curve = [], inspection.probe, inspection.curve
+    if probe is not None:
         text = (
-            f"The pictures are {found.similarity.verdict} to what {found.backbone.partition(',')[0]} was trained on "
-            f"(shift {found.similarity.shift:.2f})."
+            f"A linear head on frozen features reaches {percent(probe.accuracy)} accuracy in {probe.folds}-fold "
+            f"cross-validation (nearest neighbours {percent(probe.knn_accuracy)}, majority class "
+            f"{percent(probe.majority_accuracy)})."
         )
-        listed.append(Finding("note", text.replace("different to", "different from")))
-    if found.probe is not None:
-        probe = found.probe
+        is_useful = probe.accuracy > probe.majority_accuracy + _MIN_GAIN_OVER_MAJORITY
+        listed.append(Finding("good" if is_useful else "warning", text))
+    if curve is not None and curve.forecast:
+        doubled = curve.forecast[0]
+        gain = doubled.accuracy - curve.measured[-1].accuracy
         text = (
-            f"A linear head alone gets {probe.linear:.1%} under {probe.folds}-fold cross-validation "
-            f"(nearest neighbours {probe.neighbours:.1%}, always the largest class {probe.majority:.1%})."
-        )
-        listed.append(Finding("good" if probe.linear > probe.majority + 0.05 else "warning", text))
-    if found.curve is not None and found.curve.forecast:
-        now, double = found.curve.measured[-1], found.curve.forecast[0]
-        gain = double.accuracy - now.accuracy
-        text = (
-            f"Twice as many pictures would bring a linear head about {100 * gain:+.1f} points "
-            f"({double.low:.1%} to {double.high:.1%})."
+            f"Doubling the number of images would add about {points(gain)} points to a linear head: "
+            f"{interval(doubled.accuracy, doubled.low, doubled.high)}."
         )
         listed.append(Finding("note", text))
     return listed
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"

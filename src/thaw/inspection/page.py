@@ -1,9 +1,9 @@
-"""`inspect.html` and `inspect.json`: what an inspection found, with the pictures that it speaks of."""
+"""`inspect.html` and `inspect.json`: the results of an inspection, with the images concerned."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,47 +11,44 @@ import numpy as np
 from markupsafe import Markup
 
 from thaw.data.pixel_store import PixelStore
+from thaw.formats import percent
 from thaw.html.environment import environment
-from thaw.html.thumbnails import embedded
+from thaw.html.thumbnails import Gallery, Thumbnail, data_url
 from thaw.inspection import charts
+from thaw.inspection.duplicates import DuplicatePair
 from thaw.inspection.findings import Finding, findings
-from thaw.inspection.inspect import DuplicatePair, Inspection
+from thaw.inspection.inspect import Inspection
 
-MOST_SHOWN, MOST_PAIRS, MOST_ON_MAP = 24, 12, 500
-_THUMBNAIL, _SPOT = 150, 64
+MAX_SHOWN, MAX_PAIRS, MAX_MAP_THUMBNAILS, MAX_FILE_KINDS = 24, 12, 500, 6
+_THUMBNAIL, _MAP_THUMBNAIL = 150, 64
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture with what is said of it."""
+class ClassRow:
+    """A class: its colour, its images in each split, and all of them as a fraction of the largest class."""
 
-    source: str
     name: str
-    caption: str
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Pictures under one heading; `pairs` go two by two. `total` counts those that are not shown too."""
-
-    heading: str
-    about: str
-    pictures: tuple[Picture, ...]
-    total: int
-    pairs: bool = False
+    colour: str
+    counts: tuple[int, ...]
+    fraction_of_largest: float
 
 
 @dataclass(frozen=True)
 class Page:
-    """Everything that the page shows."""
+    """Everything on the page.
+
+    Attributes:
+        sizes, modes: The most common image sizes and pixel modes, with their number of images.
+        unreadable: (path, reason) of each unreadable file.
+    """
 
     title: str
-    summary: str
+    images: int
     findings: tuple[Finding, ...]
     splits: tuple[str, ...]
-    classes: tuple[tuple[str, str, tuple[int, ...], float], ...]
-    sizes: tuple[tuple[str, int], ...]
-    modes: tuple[tuple[str, int], ...]
+    classes: tuple[ClassRow, ...]
+    sizes: dict[str, int]
+    modes: dict[str, int]
     unreadable: tuple[tuple[str, str], ...]
     galleries: tuple[Gallery, ...]
     stages: Markup
@@ -61,155 +58,164 @@ class Page:
     notes: tuple[str, ...]
 
 
-def write_page(found: Inspection, pixels: PixelStore) -> str:
-    """The page: one HTML file that asks for nothing else."""
-    return environment().get_template("inspect.html").render(page=_page(found, pixels))
+def write_page(inspection: Inspection, pixels: PixelStore) -> str:
+    """The page as one self-contained HTML file."""
+    return environment().get_template("inspect.html").render(page=_page(inspection, pixels))
 
 
-def to_json(found: Inspection) -> dict[str, Any]:
-    """Everything that was found, rows by their paths."""
-    paths, classes = found.manifest.column("path"), found.manifest.classes
+def to_json(inspection: Inspection) -> dict[str, Any]:
+    """All results as plain values; images are named by their paths."""
+    paths, classes, probe = inspection.manifest.column("path"), inspection.manifest.classes, inspection.probe
 
     def pairs(duplicates: Sequence[DuplicatePair]) -> list[dict[str, Any]]:
-        return [
-            {"first": paths[pair.first], "second": paths[pair.second], "agreement": pair.agreement, "exact": pair.exact}
-            for pair in duplicates
-        ]
+        return [{**asdict(pair), "first": paths[pair.first], "second": paths[pair.second]} for pair in duplicates]
 
-    probe = found.probe
+    def with_path(item: Any) -> dict[str, Any]:
+        values = asdict(item)
+        return {"path": paths[values.pop("row")], **values}
+
     return {
-        "root": str(found.manifest.root),
-        "backbone": found.backbone,
-        "findings": [asdict(finding) for finding in findings(found)],
-        "images": found.counts(),
-        "unreadable": [{"path": path, "reason": reason} for path, reason in found.manifest.errors()],
-        "flags": [
-            {"path": paths[flag.row], **{k: v for k, v in asdict(flag).items() if k != "row"}} for flag in found.flags
+        "root": str(inspection.manifest.root),
+        "backbone": inspection.backbone,
+        "findings": [asdict(finding) for finding in findings(inspection)],
+        "images": inspection.counts(),
+        "unreadable": [{"path": path, "reason": reason} for path, reason in inspection.manifest.errors()],
+        "quality_flags": [with_path(flag) for flag in inspection.quality_flags],
+        "duplicates": pairs(inspection.duplicates),
+        "leaks": [{**asdict(leak), "duplicates": pairs(leak.duplicates)} for leak in inspection.leaks],
+        "similarity": asdict(inspection.similarity),
+        "linear_probe": {k: v for k, v in vars(probe).items() if k != "probabilities"} if probe else None,
+        "label_errors": [
+            {**with_path(error), "given": classes[error.given], "suggested": classes[error.suggested]}
+            for error in inspection.label_errors
         ],
-        "duplicates": pairs(found.duplicates),
-        "leaks": [{**asdict(leak), "twins": pairs(leak.duplicates)} for leak in found.leaks],
-        "similarity": asdict(found.similarity),
-        "probe": {k: v for k, v in vars(probe).items() if k != "probabilities"} if probe else None,
-        "suspects": [
-            {
-                "path": paths[item.row],
-                "label": classes[item.given],
-                "label_probability": item.given_probability,
-                "rather": classes[item.suggested],
-                "rather_probability": item.suggested_probability,
-            }
-            for item in found.label_errors
-        ],
-        "outliers": [{"path": paths[item.row], "times": item.times} for item in found.outliers],
-        "learning_curve": asdict(found.curve) if found.curve else None,
+        "outliers": [with_path(outlier) for outlier in inspection.outliers],
+        "learning_curve": asdict(inspection.curve) if inspection.curve else None,
     }
 
 
-def _page(found: Inspection, pixels: PixelStore) -> Page:
-    manifest, counts, splits = found.manifest, found.counts(), found.splits
-    largest = max((sum(count.values()) for count in counts.values()), default=0) or 1
-    readable = sum(sum(count.values()) for count in counts.values())
+def _page(inspection: Inspection, pixels: PixelStore) -> Page:
+    manifest, counts, splits = inspection.manifest, inspection.counts(), inspection.splits
+    totals = {name: sum(by_split.values()) for name, by_split in counts.items()}
+    sizes = zip(manifest.column("width"), manifest.column("height"), strict=True)
+    stages, curve = inspection.similarity.stages, inspection.curve
     return Page(
         title=manifest.root.name or str(manifest.root),
-        summary=f"{readable:,} readable pictures in {len(manifest.classes)} classes",
-        findings=findings(found),
+        images=manifest.column("status").count("ok"),
+        findings=findings(inspection),
         splits=splits,
         classes=tuple(
-            (
-                name,
-                charts.HUES[index % len(charts.HUES)],
-                tuple(counts[name].get(split, 0) for split in splits),
-                sum(counts[name].values()) / largest,
+            ClassRow(
+                name=name,
+                colour=charts.CLASS_COLOURS[index % len(charts.CLASS_COLOURS)],
+                counts=tuple(counts[name].get(split, 0) for split in splits),
+                fraction_of_largest=totals[name] / (max(totals.values()) or 1),
             )
             for index, name in enumerate(manifest.classes)
         ),
-        sizes=_most_common([f"{w} x {h}" for w, h in _both(found, "width", "height") if w]),
-        modes=_most_common([mode for mode in manifest.column("mode") if mode]),
+        sizes=_most_common(f"{width} x {height}" for width, height in sizes if width),
+        modes=_most_common(mode for mode in manifest.column("mode") if mode),
         unreadable=tuple(manifest.errors()),
-        galleries=tuple(gallery for gallery in _galleries(found, pixels) if gallery.pictures),
-        stages=Markup(charts.stage_bars(found.similarity.stages)) if found.similarity.stages else Markup(""),
-        curve=Markup(charts.learning_curve(found.curve)) if found.curve else Markup(""),
-        map=Markup(charts.scatter(_spots(found, pixels))),
-        backbone=found.backbone,
-        notes=found.notes,
+        galleries=tuple(gallery for gallery in _galleries(inspection, pixels) if gallery.thumbnails),
+        stages=Markup(charts.stage_bars(stages) if stages else ""),
+        curve=Markup(charts.learning_curve(curve) if curve else ""),
+        map=Markup(charts.scatter(_map_dots(inspection, pixels))),
+        backbone=inspection.backbone,
+        notes=inspection.notes,
     )
 
 
-def _galleries(found: Inspection, pixels: PixelStore) -> list[Gallery]:
-    classes, listed = found.manifest.classes, []
-    for leak in found.leaks:
-        heading = f"In {leak.splits[0]} and in {leak.splits[1]}"
-        about = "The same picture on both sides: what is measured on the second is partly remembered, not learned."
-        listed.append(_pairs(heading, about, leak.duplicates, found, pixels))
-    about = "One picture, two labels: at least one of them is wrong, or the classes overlap."
-    listed.append(_pairs("Duplicates under different labels", about, found.conflicting_labels, found, pixels))
-    label_errors = [
-        (
-            item.row,
-            f"labelled {classes[item.given]} ({item.given_probability:.0%}), "
-            f"looks like {classes[item.suggested]} ({item.suggested_probability:.0%})",
+def _most_common(values: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(values).most_common(MAX_FILE_KINDS))
+
+
+def _galleries(inspection: Inspection, pixels: PixelStore) -> list[Gallery]:
+    """Every gallery, the empty ones too, the most severe first."""
+    classes, labels = inspection.manifest.classes, inspection.manifest.column("labels")
+    paths = inspection.manifest.column("path")
+
+    def thumbnail(row: int, caption: str) -> Thumbnail:
+        return Thumbnail(paths[row], data_url(pixels.read(row), _THUMBNAIL), caption)
+
+    def gallery(heading: str, description: str, captions: Sequence[tuple[int, str]]) -> Gallery:
+        """A gallery of (row, caption)."""
+        shown = tuple(thumbnail(row, caption) for row, caption in captions[:MAX_SHOWN])
+        return Gallery(heading, description, shown, len(captions))
+
+    def paired(heading: str, description: str, duplicates: Sequence[DuplicatePair]) -> Gallery:
+        """A gallery of pairs, identical files first, then by agreement."""
+        shown = sorted(duplicates, key=lambda pair: (not pair.exact, -pair.agreement))[:MAX_PAIRS]
+        thumbnails = tuple(
+            thumbnail(row, ", ".join(labels[row]) + (" (identical files)" if pair.exact else ""))
+            for pair in shown
+            for row in (pair.first, pair.second)
         )
-        for item in found.label_errors
-    ]
-    about = "A head that never saw these pictures disagrees with their labels; the surest first."
-    listed.append(_gallery("Labels that look wrong", about, label_errors, found, pixels))
-    rest = [pair for pair in found.duplicates if pair not in set(found.conflicting_labels)]
-    about = "Equal files, and the same picture recompressed, resized, brightened, mirrored or turned."
-    listed.append(_pairs("Duplicates", about, rest, found, pixels))
-    outliers = [(item.row, f"{item.times:.1f}x as far from its class as is usual") for item in found.outliers]
-    about = "Pictures far from all others of their class: foreign objects, failed exposures, rare kinds."
-    listed.append(_gallery("Unlike the rest of their class", about, outliers, found, pixels))
-    flags = [(flag.row, f"{flag.kind}: {flag.value:.4g} {flag.unit}, usual {flag.usual:.4g}") for flag in found.flags]
-    listed.append(
-        _gallery("Dark, bright, blurred, empty, odd", "Beside what is usual in this set.", flags, found, pixels)
-    )
-    return listed
+        return Gallery(heading, description, thumbnails, len(duplicates), is_paired=True)
 
-
-def _gallery(
-    heading: str, about: str, items: Sequence[tuple[int, str]], found: Inspection, pixels: PixelStore
-) -> Gallery:
-    shown = tuple(_picture(row, caption, found, pixels) for row, caption in items[:MOST_SHOWN])
-    return Gallery(heading, about, shown, len(items))
-
-
-def _pairs(
-    heading: str, about: str, duplicates: Sequence[DuplicatePair], found: Inspection, pixels: PixelStore
-) -> Gallery:
-    surest = sorted(duplicates, key=lambda pair: (not pair.exact, -pair.agreement))[:MOST_PAIRS]
-    labels = found.manifest.column("labels")
-    shown = tuple(
-        _picture(row, ", ".join(labels[row]) + (" (equal files)" if pair.exact else ""), found, pixels)
-        for pair in surest
-        for row in (pair.first, pair.second)
-    )
-    return Gallery(heading, about, shown, len(duplicates), pairs=True)
-
-
-def _picture(row: int, caption: str, found: Inspection, pixels: PixelStore) -> Picture:
-    path = found.manifest.table.column("path")[row].as_py()
-    return Picture(embedded(pixels.read(row), _THUMBNAIL), path, caption)
-
-
-def _spots(found: Inspection, pixels: PixelStore) -> list[charts.Spot]:
-    paths, labels = found.manifest.column("path"), found.manifest.column("labels")
-    place = {name: index for index, name in enumerate(found.manifest.classes)}
-    pictured = set(np.linspace(0, max(len(found.places) - 1, 0), min(MOST_ON_MAP, len(found.places))).astype(int))
+    conflicting = inspection.conflicting_labels
     return [
-        charts.Spot(
-            spot.x,
-            spot.y,
-            place[labels[spot.row][0]] if labels[spot.row] else 0,
-            f"{paths[spot.row]}: {', '.join(labels[spot.row])}",
-            embedded(pixels.read(spot.row), _SPOT) if number in pictured else "",
-        )
-        for number, spot in enumerate(found.places)
+        *(
+            paired(
+                f"Leak between {leak.splits[0]} and {leak.splits[1]}",
+                "The same image in both splits: metrics on the second split partly measure memorization.",
+                leak.duplicates,
+            )
+            for leak in inspection.leaks
+        ),
+        paired(
+            "Duplicates with conflicting labels",
+            "One image with two labels: at least one label is wrong, or the classes overlap.",
+            conflicting,
+        ),
+        gallery(
+            "Probable label errors",
+            "A linear head that was not fitted on these images contradicts their labels; most likely errors first.",
+            [
+                (
+                    error.row,
+                    f"labelled {classes[error.given]} ({percent(error.given_probability)}), "
+                    f"predicted {classes[error.suggested]} ({percent(error.suggested_probability)})",
+                )
+                for error in inspection.label_errors
+            ],
+        ),
+        paired(
+            "Near-duplicates",
+            "Identical files, and the same image recompressed, resized, brightened, flipped or rotated.",
+            [pair for pair in inspection.duplicates if pair not in set(conflicting)],
+        ),
+        gallery(
+            "Outliers",
+            "Images far from all others of their class: foreign objects, failed exposures, rare variants. The most "
+            "unusual for their class come first.",
+            [
+                (outlier.row, f"{outlier.distance_ratio:.1f}x the median distance of its class")
+                for outlier in inspection.outliers
+            ],
+        ),
+        gallery(
+            "Image quality",
+            "Images that stand out from the set: dark, bright, blurred, empty or of an odd size.",
+            [
+                (flag.row, f"{flag.issue}: {flag.unit} {flag.value:.4g}, median {flag.median:.4g}")
+                for flag in inspection.quality_flags
+            ],
+        ),
     ]
 
 
-def _most_common(values: Sequence[str], shown: int = 6) -> tuple[tuple[str, int], ...]:
-    return tuple(Counter(values).most_common(shown))
-
-
-def _both(found: Inspection, one: str, other: str) -> list[tuple[int, int]]:
-    return list(zip(found.manifest.column(one), found.manifest.column(other), strict=True))
+def _map_dots(inspection: Inspection, pixels: PixelStore) -> list[charts.MapDot]:
+    paths, labels = inspection.manifest.column("path"), inspection.manifest.column("labels")
+    index_of = {name: index for index, name in enumerate(inspection.manifest.classes)}
+    points = inspection.map_points
+    with_thumbnail = set(np.linspace(0, max(len(points) - 1, 0), min(MAX_MAP_THUMBNAILS, len(points))).astype(int))
+    return [
+        charts.MapDot(
+            x=point.x,
+            y=point.y,
+            class_index=index_of[labels[point.row][0]] if labels[point.row] else 0,
+            title=f"{paths[point.row]}: {', '.join(labels[point.row])}",
+            thumbnail=data_url(pixels.read(point.row), _MAP_THUMBNAIL) if number in with_thumbnail else "",
+        )
+        for number, point in enumerate(points)
+    ]

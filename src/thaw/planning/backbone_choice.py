@@ -128,10 +128,12 @@ def _measure(recipe: Recipe, prepared_for: Callable[[PixelSpec], Prepared], prep
     values = pooled_features(pixels, rows, frozen, recipe.seed, cache, preparation.bar(f"measure {recipe.backbone}"))
     pairs = [(pair.first, pair.second) for pair in pixels.duplicates(worker_count())]
     with linear_probe.one_thread():
-        found = linear_probe.probe(Features(rows, values, manifest.targets()[rows], groups_of(manifest, rows, pairs)))
+        found = linear_probe.fit_probe(
+            Features(rows, values, manifest.targets()[rows], groups_of(manifest, rows, pairs))
+        )
     if found is None:
         raise RecipeError("backbone auto: needs two training images per class, not counting near-duplicates; name one")
-    return Candidate(recipe.backbone, recipe.weights, found.linear, len(rows), latency, size_mb, "")
+    return Candidate(recipe.backbone, recipe.weights, found.accuracy, len(rows), latency, size_mb, "")
 
 
 def _sample(prepared: Prepared, seed: int) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""What a run leaves for people: report.html, the model card, the picture of its augmentations."""
+"""Reports of a run: report.html, the model card, and a contact sheet of the augmented views."""

@@ -1,4 +1,4 @@
-"""`augmentations.png` of a run: images as they are, and beside them the random views that training sees."""
+"""`augmentations.png` of a run: a contact sheet of training images and their augmented views."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from thaw.data.pixel_store import PixelStore
 from thaw.recipe import Recipe
 from thaw.seeds import derive_seed
 
-MOST_ROWS, VIEWS = 8, 7
+MAX_ROWS, VIEWS = 8, 7
 
 _TILE, _GAP, _GUTTER, _MARGIN = 160, 8, 28, 40
 _CAPTION, _HEADER = 30, 118
@@ -27,7 +27,7 @@ _CORNER = 6
 
 @dataclass(frozen=True)
 class Row:
-    """One image: its class, its plain view and some random ones, each (S, S, 3) uint8."""
+    """One image: its class, its plain view and augmented views, each (S, S, 3) uint8."""
 
     caption: str
     plain: np.ndarray
@@ -35,7 +35,14 @@ class Row:
 
 
 def draw_run(recipe: Recipe, manifest: Manifest, pixels: PixelStore, file: Path) -> None:
-    """Draw a training image of each of the first classes, with the very views that training sees first."""
+    """Write the contact sheet of a run: one training image of each of the first classes, with its first views.
+
+    Args:
+        recipe: Augmentation and seed; the views are exactly those that training uses.
+        manifest: Manifest with splits.
+        pixels: Decoded images.
+        file: PNG to write.
+    """
     augmentation, seed = resolve(recipe.augment), derive_seed(recipe.seed, "views")
     rows = [
         Row(
@@ -43,15 +50,15 @@ def draw_run(recipe: Recipe, manifest: Manifest, pixels: PixelStore, file: Path)
             pixels.plain(index),
             [view(pixels.read(index), pixels.spec, augmentation, seed, index, number) for number in range(VIEWS)],
         )
-        for name, index in _examples(manifest)[:MOST_ROWS]
+        for name, index in _examples(manifest)[:MAX_ROWS]
     ]
     preset = recipe.augment.preset
-    own = "" if augmentation == PRESETS[preset] else ", with settings of your own"
-    draw(rows, f"Augmentation: {preset}{own}", describe(augmentation), file)
+    customized = "" if augmentation == PRESETS[preset] else ", customized"
+    draw(rows, f"Augmentation: {preset}{customized}", describe(augmentation), file)
 
 
 def describe(augmentation: Augmentation) -> str:
-    """The changes in words, for example "rotation ±15°, zoom ±10 %"."""
+    """Describe an augmentation, for example as `rotation ±15°, zoom ±10%`."""
     fractions = {
         "zoom": augmentation.zoom,
         "shift": augmentation.shift,
@@ -60,16 +67,16 @@ def describe(augmentation: Augmentation) -> str:
     }
     changes = [
         f"rotation ±{augmentation.rotation:g}°" if augmentation.rotation else "",
-        "mirrored left-right" if augmentation.horizontal_flip else "",
-        "mirrored up-down" if augmentation.vertical_flip else "",
-        *(f"{name} ±{fraction * 100:g} %" for name, fraction in fractions.items() if fraction),
-        f"random crop of {augmentation.crop * 100:g} % or more" if augmentation.crop < 1 else "",
+        "horizontal flip" if augmentation.horizontal_flip else "",
+        "vertical flip" if augmentation.vertical_flip else "",
+        *(f"{name} ±{fraction * 100:g}%" for name, fraction in fractions.items() if fraction),
+        f"random crop of at least {augmentation.crop * 100:g}%" if augmentation.crop < 1 else "",
     ]
-    return ", ".join(filter(None, changes)) or "no change: every view is the image as it is"
+    return ", ".join(filter(None, changes)) or "none: every view is the original image"
 
 
 def draw(rows: Sequence[Row], title: str, details: str, file: Path) -> None:
-    """Write a contact sheet as PNG: for each image a row with its plain view, then the random ones."""
+    """Write a contact sheet as PNG, one row for each image: its plain view, then its augmented views."""
     first = _MARGIN + _TILE + _GUTTER
     columns = max((len(row.views) for row in rows), default=0)
     width = first + columns * (_TILE + _GAP) - _GAP + _MARGIN
@@ -79,7 +86,7 @@ def draw(rows: Sequence[Row], title: str, details: str, file: Path) -> None:
     pen = ImageDraw.Draw(sheet)
     _write(pen, (_MARGIN, _MARGIN), title, 30, _INK, width - 2 * _MARGIN)
     _write(pen, (_MARGIN, _MARGIN + 44), details, 17, _QUIET, width - 2 * _MARGIN)
-    _write(pen, (first, top), "views that training sees", 15, _QUIET, width - first - _MARGIN)
+    _write(pen, (first, top), "augmented views used in training", 15, _QUIET, width - first - _MARGIN)
     for row in rows:
         _write(pen, (_MARGIN, top), row.caption, 17, _INK, _TILE)
         top += _CAPTION
@@ -96,25 +103,25 @@ def draw(rows: Sequence[Row], title: str, details: str, file: Path) -> None:
 def _examples(manifest: Manifest) -> list[tuple[str, int]]:
     """(class, row) of the first training image of each class that has one."""
     train, targets = manifest.indices("train"), manifest.targets()
-    found = []
+    examples = []
     for index, name in enumerate(manifest.classes):
-        has = targets[train, index] > 0.5 if manifest.task == "multilabel" else targets[train] == index
-        found += [(name, int(row)) for row in train[has][:1]]
-    return found
+        is_member = targets[train, index] > 0.5 if manifest.task == "multilabel" else targets[train] == index
+        examples += [(name, int(row)) for row in train[is_member][:1]]
+    return examples
 
 
-def _write(pen: ImageDraw.ImageDraw, place: tuple[int, int], text: str, size: int, colour: str, width: int) -> None:
-    """One line of text, cut off with an ellipsis where it is wider than `width` pixels."""
+def _write(pen: ImageDraw.ImageDraw, position: tuple[int, int], text: str, size: int, colour: str, width: int) -> None:
+    """Write one line of text, truncated with an ellipsis to `width` pixels."""
     font, line = ImageFont.load_default(size), " ".join(text.split())
     shown = line
     while shown and font.getlength(shown) > width:
         line = line[:-1]
         shown = f"{line}…" if line else ""
-    pen.text(place, shown, colour, font)
+    pen.text(position, shown, colour, font)
 
 
 def _rounded_tile() -> Image.Image:
-    """The outline of a tile, drawn four times as large so that its corners are smooth."""
+    """Mask of a tile with rounded corners, anti-aliased by drawing it at four times the size."""
     side = 4 * _TILE
     mask = Image.new("L", (side, side), 0)
     ImageDraw.Draw(mask).rounded_rectangle((0, 0, side - 1, side - 1), 4 * _CORNER, 255)

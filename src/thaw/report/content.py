@@ -1,8 +1,9 @@
-"""What the page of a run says: one tree of plain values read from the run's files, and no drawing."""
+"""Content of a report as one tree of plain values, read from the files of a run; nothing is drawn here."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,66 +14,79 @@ from thaw.errors import DataError
 from thaw.evaluation.calibration import Bin, Calibration, apply_temperature, reliability
 from thaw.evaluation.evaluate import ClassResult, Evaluation
 from thaw.evaluation.records import read_records
+from thaw.formats import count
 from thaw.metrics import METRICS, Estimate, Scored
 from thaw.planning.measurements import Choice
 from thaw.progress import OnProgress
 from thaw.recipe import Monitor, Task
-from thaw.report.album import Album, folder_of
-from thaw.report.images import Shown, show
+from thaw.report.album import Album, common_folder
+from thaw.report.images import ReportImages, read_images
+from thaw.report.results import Results
 from thaw.report.thresholds import ThresholdCurve, threshold_curves
-from thaw.report.verdict import Judged, Verdict, class_to_find, verdict
+from thaw.report.verdict import Verdict, find_class_of_interest, verdict
 from thaw.run_folder import PlanFile, RunFolder
 from thaw.terminal.training import Duration, durations
 from thaw.training.gain import PhaseGain, phase_gains
 from thaw.training.history import EpochRecord, best_index
 
-PICTURE_BUDGET = 3_000_000
-"""Characters that all pictures of the page may take."""
+THUMBNAIL_BUDGET = 3_000_000
+"""Characters that all thumbnails of the page may take."""
 
-MOST_CLASSES, MOST_UNREADABLE = 100, 50
+MAX_CLASSES, MAX_UNREADABLE = 100, 50
 
 
 @dataclass(frozen=True)
 class KeyMetric:
-    """One figure of the set that counts, and of validation where that is another one."""
+    """A metric of the reported split, and of validation where that is another split."""
 
     name: str
-    about: str
+    description: str
     value: Estimate | None
     validation: Estimate | None
 
 
 @dataclass(frozen=True)
 class Training:
-    """Every epoch, which of them was best (`None` for none), and what each phase was worth."""
+    """All epochs, the position of the best one (`None` without a usable epoch), and the gain of each phase."""
 
     records: tuple[EpochRecord, ...]
     monitor: Monitor
     best: int | None
-    worth: tuple[PhaseGain, ...]
+    gains: tuple[PhaseGain, ...]
 
 
 @dataclass(frozen=True)
-class Calibrated:
-    """The temperature, the calibration error of the set that counts, and its answers in bins, before and after."""
+class CalibrationSummary:
+    """Temperature scaling, and its effect on the reported split.
+
+    Attributes:
+        images: Validation images that the temperature was fitted on.
+        error_before, error_after: Calibration error, 0..1.
+        bins_before, bins_after: Reliability diagrams.
+    """
 
     temperature: float
     images: int
-    errors: tuple[Estimate, Estimate]
-    before: tuple[Bin, ...]
-    after: tuple[Bin, ...]
+    error_before: Estimate
+    error_after: Estimate
+    bins_before: tuple[Bin, ...]
+    bins_after: tuple[Bin, ...]
 
 
 @dataclass(frozen=True)
-class Data:
-    """Readable images of each class in each split, of the first `MOST_CLASSES` classes, and what could not be read.
+class DataSummary:
+    """The data of the run.
 
-    folder: where all images lie.
+    Attributes:
+        folder: Where all images lie.
+        counts: Readable images of a class in each of `splits`, for the first `MAX_CLASSES` of all `classes`.
+        totals: Readable images in each of `splits`.
+        unreadable: (path, reason) of the first `MAX_UNREADABLE` of all `unreadable_total` unreadable files.
     """
 
     folder: str
     splits: tuple[str, ...]
-    counts: tuple[tuple[str, tuple[int, ...]], ...]
+    counts: Mapping[str, tuple[int, ...]]
     totals: tuple[int, ...]
     classes: int
     unreadable: tuple[tuple[str, str], ...]
@@ -80,12 +94,18 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Origin:
-    """What it takes to make the run again, and where its classifier lies."""
+class Provenance:
+    """What reproduces the run and identifies its classifier.
+
+    Attributes:
+        facts: Machine, versions of libraries, and pre-trained weights.
+        recipe: The resolved recipe as YAML.
+        run, bundle: Folders.
+    """
 
     version: str
     seed: int
-    facts: tuple[tuple[str, str], ...]
+    facts: Mapping[str, str]
     recipe: str
     run: str
     bundle: str
@@ -95,134 +115,153 @@ class Origin:
 
 @dataclass(frozen=True)
 class Content:
-    """Everything on the page; `split` is the set that counts, "test" or, where there is none, "val"."""
+    """Everything in a report.
+
+    Attributes:
+        split: The reported split, "test", or "val" without a test set.
+        metrics: Key metrics of that split.
+        choices: Every setting that planning resolved, with its reason.
+        classes: Metrics of each class, of at most `MAX_CLASSES` those with the lowest F1.
+        class_of_interest: The class that the classifier is meant to find, if there is one.
+        times: Predicted and actual time of each part of the run.
+    """
 
     title: str
-    about: str
+    subtitle: str
     task: Task
     split: str
     verdict: Verdict
-    figures: tuple[KeyMetric, ...]
+    metrics: tuple[KeyMetric, ...]
     choices: tuple[Choice, ...]
     training: Training
     classes: tuple[ClassResult, ...]
-    sought: str | None
-    calibrated: Calibrated
+    class_of_interest: str | None
+    calibration: CalibrationSummary
     thresholds: tuple[ThresholdCurve, ...]
-    shown: Shown
-    data: Data
+    images: ReportImages
+    data: DataSummary
     times: tuple[Duration, ...]
-    origin: Origin
+    provenance: Provenance
 
 
 def read_content(run: RunFolder, classifier: Classifier, on_progress: OnProgress | None = None) -> Content:
-    """Everything that the files of a finished run tell; raises `DataError` where they are not those of one.
+    """Read the content of a report from the files of a run.
 
-    Memory grows with the table of predictions, and not with the pixels of the images.
+    Memory grows with the table of predictions, not with the pixels of the images.
+
+    Args:
+        run: Folder of the run.
+        classifier: Classifier of the run.
+        on_progress: Called with the number of images read, and of all to read.
+
+    Raises:
+        DataError: The files are not those of a finished run.
     """
     try:
         evaluated, plan = run.read_evaluation(), run.read_plan()
         if plan is None or plan.actual is None:
             raise ValueError("plan.json is missing or has no actual times")
         epochs = run.read_epochs()
-        origin = _origin(run, classifier, plan)
+        provenance = _provenance(run, classifier, plan)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{run.path}: cannot be read as a finished run ({error!r})") from error
-    evaluations, calibration = evaluated.evaluations, evaluated.calibration
-    recipe, manifest = run.read_recipe(), Manifest.read(run.manifest)
-    judged = Judged(evaluations, {split: read_records(run.predictions, split) for split in evaluations})
-    sought, monitor = class_to_find(classifier.decision, manifest), recipe.monitor
-    folder = folder_of(manifest.column("path"))
-    album = Album(classifier, manifest.root, folder, PICTURE_BUDGET)
+    evaluations, recipe, manifest = evaluated.evaluations, run.read_recipe(), Manifest.read(run.manifest)
+    results = Results(evaluations, {split: read_records(run.predictions, split) for split in evaluations})
+    index_of_interest, monitor = find_class_of_interest(classifier.decision, manifest), recipe.monitor
+    folder = common_folder(manifest.column("path"))
+    album = Album(classifier, manifest.root, folder, THUMBNAIL_BUDGET)
     return Content(
         title=manifest.root.name or str(manifest.root),
-        about=_about(run, classifier, judged),
+        subtitle=_subtitle(run, classifier, results),
         task=manifest.task,
-        split=judged.split,
-        verdict=verdict(judged, classifier.decision, sought, monitor),
-        figures=_figures(judged),
+        split=results.split,
+        verdict=verdict(results, classifier.decision, index_of_interest, monitor),
+        metrics=_key_metrics(results),
         choices=plan.choices,
         training=Training(
-            epochs, monitor, best_index(epochs, monitor), phase_gains(epochs, monitor, evaluations["val"].images)
+            records=epochs,
+            monitor=monitor,
+            best=best_index(epochs, monitor),
+            gains=phase_gains(epochs, monitor, evaluations["val"].images),
         ),
-        classes=_weakest_first(judged.evaluation),
-        sought=None if sought is None else classifier.classes[sought],
-        calibrated=_calibrated(calibration, judged),
-        thresholds=threshold_curves(judged, classifier.decision, sought),
-        shown=show(judged, manifest, album, on_progress),
-        data=_data(manifest, folder),
+        classes=_weakest_classes(results.evaluation),
+        class_of_interest=None if index_of_interest is None else classifier.classes[index_of_interest],
+        calibration=_calibration_summary(evaluated.calibration, results),
+        thresholds=threshold_curves(results, classifier.decision, index_of_interest),
+        images=read_images(results, manifest, album, on_progress),
+        data=_data_summary(manifest, folder),
         times=durations(plan.predicted, plan.actual),
-        origin=origin,
+        provenance=provenance,
     )
 
 
-def _about(run: RunFolder, classifier: Classifier, judged: Judged) -> str:
+def _subtitle(run: RunFolder, classifier: Classifier, results: Results) -> str:
     finished = datetime.fromtimestamp(run.evaluation.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
-    images = sum(evaluation.images for evaluation in judged.evaluations.values())
+    images = sum(evaluation.images for evaluation in results.evaluations.values())
     return (
         f"{run.path.name}: {classifier.backbone.facts.architecture}, {classifier.task}, "
-        f"{len(classifier.classes)} classes, judged on {images:,} images, finished {finished}"
+        f"{count(len(classifier.classes), 'class', 'classes')}, evaluated on {count(images, 'image')}, "
+        f"finished {finished}"
     )
 
 
-def _figures(judged: Judged) -> tuple[KeyMetric, ...]:
-    validation = judged.evaluations["val"].overall if judged.split == "test" else {}
+def _key_metrics(results: Results) -> tuple[KeyMetric, ...]:
+    validation = results.evaluations["val"].overall if results.split == "test" else {}
     return tuple(
-        KeyMetric(metric.title, metric.description, judged.evaluation.overall.get(name), validation.get(name))
+        KeyMetric(metric.title, metric.description, results.evaluation.overall.get(name), validation.get(name))
         for name, metric in METRICS.items()
         if metric.kind == "fraction"
     )
 
 
-def _weakest_first(evaluation: Evaluation) -> tuple[ClassResult, ...]:
-    """The classes in their order; where they are too many, those with the lowest F1."""
-    if len(evaluation.per_class) <= MOST_CLASSES:
+def _weakest_classes(evaluation: Evaluation) -> tuple[ClassResult, ...]:
+    """The classes in their order; of too many, those with the lowest F1."""
+    if len(evaluation.per_class) <= MAX_CLASSES:
         return evaluation.per_class
 
     def f1(item: ClassResult) -> float:
-        found = item.metrics.get("f1")
-        return found.value if found else 2.0
+        estimate = item.metrics.get("f1")
+        return estimate.value if estimate else 2.0
 
-    return tuple(sorted(evaluation.per_class, key=f1)[:MOST_CLASSES])
+    return tuple(sorted(evaluation.per_class, key=f1)[:MAX_CLASSES])
 
 
-def _calibrated(calibration: Calibration, judged: Judged) -> Calibrated:
-    scored, split = judged.record.scored, judged.split
+def _calibration_summary(calibration: Calibration, results: Results) -> CalibrationSummary:
+    scored, split = results.record.scored, results.split
     raw = apply_temperature(scored.probabilities, 1 / calibration.temperature, scored.task)
-    return Calibrated(
-        calibration.temperature,
-        calibration.images,
-        (calibration.before[split], calibration.after[split]),
-        reliability(Scored(scored.task, raw, scored.truth, scored.predicted, scored.groups)),
-        reliability(scored),
+    return CalibrationSummary(
+        temperature=calibration.temperature,
+        images=calibration.images,
+        error_before=calibration.before[split],
+        error_after=calibration.after[split],
+        bins_before=reliability(Scored(scored.task, raw, scored.truth, scored.predicted, scored.groups)),
+        bins_after=reliability(scored),
     )
 
 
-def _data(manifest: Manifest, folder: str) -> Data:
+def _data_summary(manifest: Manifest, folder: str) -> DataSummary:
     counts, errors = manifest.counts(), manifest.errors()
     splits = tuple(split for split in SPLITS if len(manifest.indices(split)))
-    return Data(
+    return DataSummary(
         folder=str(manifest.root / folder),
         splits=splits,
-        counts=tuple(
-            (name, tuple(counts[name][split] for split in splits)) for name in manifest.classes[:MOST_CLASSES]
-        ),
+        counts={name: tuple(counts[name][split] for split in splits) for name in manifest.classes[:MAX_CLASSES]},
         totals=tuple(len(manifest.indices(split)) for split in splits),
         classes=len(manifest.classes),
-        unreadable=tuple(errors[:MOST_UNREADABLE]),
+        unreadable=tuple(errors[:MAX_UNREADABLE]),
         unreadable_total=len(errors),
     )
 
 
-def _origin(run: RunFolder, classifier: Classifier, plan: PlanFile) -> Origin:
+def _provenance(run: RunFolder, classifier: Classifier, plan: PlanFile) -> Provenance:
     config = json.loads((run.model / "config.json").read_text(encoding="utf-8"))
     sums = (run.model / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
     digests = {name: digest for digest, _, name in (line.partition("  ") for line in sums)}
     facts = classifier.backbone.facts
-    return Origin(
+    return Provenance(
         version=config["thaw"]["version"],
         seed=plan.requested.seed,
-        facts=(*plan.machine.items(), ("pre-trained weights", f"{facts.origin} (licence: {facts.license})")),
+        facts={**plan.machine, "pre-trained weights": f"{facts.origin} (licence: {facts.license})"},
         recipe=run.recipe.read_text(encoding="utf-8"),
         run=str(run.path),
         bundle=str(run.model),

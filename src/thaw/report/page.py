@@ -1,4 +1,4 @@
-"""`report.html`: the page that a run leaves, one file that needs no network and stays under five megabytes."""
+"""`report.html`: the page of a finished run, one self-contained file under five megabytes."""
 
 from __future__ import annotations
 
@@ -7,74 +7,104 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from thaw.classifier.classifier import Classifier
-from thaw.formats import duration
+from thaw.formats import percent, points
 from thaw.html.environment import environment
-from thaw.metrics import CLASS_METRICS, Estimate
+from thaw.metrics import CLASS_METRICS, METRICS, Metric
 from thaw.progress import Reporter
 from thaw.report import charts
-from thaw.report.content import Content, Origin, read_content
-from thaw.report.images import Cell, Confusion
+from thaw.report.content import Content, Provenance, Training, read_content
+from thaw.report.images import ConfusionCell, ConfusionMatrix
+from thaw.report.results import SPLIT_NAMES
 from thaw.report.thresholds import ThresholdCurve
-from thaw.report.verdict import SET_NAMES
 from thaw.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """The charts of the page, and the data of the one that moves."""
+class Charts:
+    """The charts of the page; `threshold_data` is what the script of the page draws into `thresholds`."""
 
     loss: Markup
     monitored: Markup
     reliability: Markup
     thresholds: Markup
-    moving: dict[str, Any]
+    threshold_data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class GainRow:
+    """Gain of a phase as text."""
+
+    phase: str
+    epochs: int
+    seconds: float
+    best: str
+    gain: str
+    standard_error: str
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command to use or reproduce the run with."""
+
+    purpose: str
+    line: str
 
 
 def write_page(run: RunFolder, classifier: Classifier, reporter: Reporter) -> Path:
-    """Write report.html of a finished run, whose classifier is given; raises `DataError` for a run that is not."""
-    content = read_content(run, classifier, reporter.bar("read the pictures of the report"))
+    """Write report.html of a finished run.
+
+    Raises:
+        DataError: The files are not those of a finished run.
+    """
+    content = read_content(run, classifier, reporter.bar("read images for the report"))
     run.write_report(render(content))
     return run.report
 
 
 def render(content: Content) -> str:
-    """The page: one HTML file that asks for nothing else."""
+    """The page as one self-contained HTML file."""
     templates = environment()
-    templates.filters.update(
-        duration=duration,
-        percent=_percent,
-        number=_number,
-        soft=_soft,
-        interval=lambda found: Markup(charts.interval(found)),
-    )
+    templates.filters["interval_bar"] = lambda estimate: Markup(charts.interval_bar(estimate))
     return templates.get_template("report.html").render(
         page=content,
-        judged=SET_NAMES[content.split],
-        set_names=SET_NAMES,
+        split=SPLIT_NAMES[content.split],
+        monitor=METRICS[content.training.monitor],
         class_metrics=CLASS_METRICS.values(),
-        drawn=_drawn(content),
-        matrix=_matrix(content.shown.confusion),
-        commands=_commands(content.origin),
+        charts=_charts(content),
+        matrix=_matrix(content.images.confusion),
+        gains=_gain_rows(content.training),
+        commands=_commands(content.provenance),
     )
 
 
-def _drawn(content: Content) -> Drawn:
-    training, monitor = content.training, content.training.monitor
+def _charts(content: Content) -> Charts:
+    training, calibration, monitor = content.training, content.calibration, METRICS[content.training.monitor]
+    loss = charts.training_curve(
+        training.records,
+        training.best,
+        "loss by epoch",
+        {"training": lambda record: record.train_loss, "validation": lambda record: record.val.loss},
+        "{:.3g}".format,
+    )
+    monitored = charts.training_curve(
+        training.records,
+        training.best,
+        f"validation {monitor.title} by epoch",
+        {"validation": lambda record: record.val[monitor.name]},
+        lambda value: _metric_text(value, monitor),
+    )
     axes, frame = charts.threshold_frame()
-    losses = (("training", lambda record: record.train_loss), ("validation", lambda record: record.val.loss))
-    monitored = (("validation", lambda record: abs(record.val.by(monitor))),)
-    return Drawn(
-        loss=Markup(charts.training_curve(training.records, training.best, "loss by epoch", losses)),
-        monitored=Markup(
-            charts.training_curve(training.records, training.best, f"validation {monitor} by epoch", monitored)
-        ),
-        reliability=Markup(charts.reliability(content.calibrated.before, content.calibrated.after)),
+    return Charts(
+        loss=Markup(loss),
+        monitored=Markup(monitored),
+        reliability=Markup(charts.reliability(calibration.bins_before, calibration.bins_after)),
         thresholds=Markup(axes),
-        moving={
-            "sets": {split: SET_NAMES[split] for curve in content.thresholds[:1] for split in curve.sets},
+        threshold_data={
+            "splits": {split: SPLIT_NAMES[split] for curve in content.thresholds[:1] for split in curve.splits},
             "curves": [_curve(curve) for curve in content.thresholds],
             "frame": {"left": frame.x(0), "right": frame.x(1), "bottom": frame.y(0), "top": frame.y(1)},
         },
@@ -85,47 +115,60 @@ def _curve(curve: ThresholdCurve) -> dict[str, Any]:
     return {
         "name": curve.class_name,
         "thresholds": [round(value, 6) for value in curve.thresholds],
-        "chosen": curve.chosen,
-        "sets": {split: asdict(counts) for split, counts in curve.sets.items()},
+        "in_use": curve.in_use,
+        "splits": {split: asdict(counts) for split, counts in curve.splits.items()},
     }
 
 
-def _matrix(confusion: Confusion | None) -> list[tuple[str, list[tuple[int, Cell | None]]]]:
-    """Rows of the matrix: the true class, and for each given class the number of its cell and the cell, if it has one.
+def _matrix(confusion: ConfusionMatrix | None) -> dict[str, list[tuple[int, ConfusionCell | None]]]:
+    """Rows of the matrix by true class: for each predicted class the number of the cell and the cell, if it has images.
 
     Empty where there is no matrix to draw.
     """
     if confusion is None:
-        return []
-    cells = {(cell.true, cell.given): (number, cell) for number, cell in enumerate(confusion.cells)}
-    return [(true, [cells.get((true, given), (-1, None)) for given in confusion.classes]) for true in confusion.classes]
+        return {}
+    cells = {(cell.true, cell.predicted): (number, cell) for number, cell in enumerate(confusion.cells)}
+    return {
+        true: [cells.get((true, predicted), (-1, None)) for predicted in confusion.classes]
+        for true in confusion.classes
+    }
 
 
-def _commands(origin: Origin) -> list[tuple[str, str]]:
-    run, recipe = shlex.quote(origin.run), shlex.quote(f"{origin.run}/recipe.yaml")
+def _gain_rows(training: Training) -> list[GainRow]:
+    """Gain and standard error in percentage points, or in the unit of the loss."""
+    rows, monitor = [], METRICS[training.monitor]
+    for item in training.gains:
+        is_first = item.before is None
+        gain = points(item.gain) if monitor.kind == "fraction" else f"{item.gain:+.3f}"
+        standard_error = "-" if item.standard_error is None else f"{100 * item.standard_error:.1f}"
+        outcome = "kept" if item.gain > 0 else "no change" if item.gain == 0 else "not kept"
+        rows.append(
+            GainRow(
+                phase=item.phase,
+                epochs=item.epochs,
+                seconds=item.seconds,
+                best=_metric_text(abs(item.best), monitor),
+                gain="-" if is_first else gain,
+                standard_error=standard_error,
+                outcome="" if is_first else outcome,
+            )
+        )
+    return rows
+
+
+def _metric_text(value: float, metric: Metric) -> str:
+    return percent(value) if metric.kind == "fraction" else f"{value:.3f}"
+
+
+def _commands(provenance: Provenance) -> list[Command]:
+    run, recipe = shlex.quote(provenance.run), shlex.quote(f"{provenance.run}/recipe.yaml")
     return [
-        ("Classify images", f"thaw predict {run} IMAGES --out predictions.csv"),
-        ("See why", f"thaw explain {run} IMAGES --out why"),
-        ("Write it for another engine", f"thaw export {run} --to onnx --out model.onnx"),
-        ("Answer over HTTP", f"thaw serve {run}"),
-        ("Choose another threshold", f"thaw decide {run} --recall CLASS=0.99 --out model-99"),
-        ("Measure on other labelled images", f"thaw evaluate {run} DATA"),
-        ("Train the same again", f"thaw train DATA --recipe {recipe}"),
-        ("Write this page anew", f"thaw report {run}"),
+        Command("Classify images", f"thaw predict {run} IMAGES --out predictions.csv"),
+        Command("Show the evidence for predictions", f"thaw explain {run} IMAGES --out evidence"),
+        Command("Export to another engine", f"thaw export {run} --to onnx --out model.onnx"),
+        Command("Serve predictions over HTTP", f"thaw serve {run}"),
+        Command("Change the decision threshold", f"thaw decide {run} --recall CLASS=0.99 --out model-99"),
+        Command("Evaluate on other labelled images", f"thaw evaluate {run} DATA"),
+        Command("Train again with the same recipe", f"thaw train DATA --recipe {recipe}"),
+        Command("Write this report again", f"thaw report {run}"),
     ]
-
-
-def _percent(estimate: Estimate | None) -> str:
-    return "-" if estimate is None else f"{100 * estimate.value:.1f} %"
-
-
-def _soft(name: str) -> Markup:
-    """A name, escaped, that may be broken where a person would break it."""
-    text = str(escape(name))
-    for mark in "_/":
-        text = text.replace(mark, f"{mark}<wbr>")
-    return Markup(text)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""What every threshold of a class would do on validation and test, for the slider of the page."""
+"""Confusion counts of every decision threshold on validation and test, for the slider of the report."""
 
 from __future__ import annotations
 
@@ -10,74 +10,89 @@ import numpy as np
 from thaw.classifier.decision import EVEN, Decision
 from thaw.evaluation.records import Records
 from thaw.recipe import Task
-from thaw.report.verdict import Judged
+from thaw.report.results import Results
 
-MOST_CLASSES, _STEPS = 40, 200
+MAX_CLASSES, _STEPS = 40, 200
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Of one set: at each threshold how many images of the class and of the others are called it, and all there are."""
+    """Counts of one class on one split.
 
-    found: tuple[int, ...]
-    alarms: tuple[int, ...]
-    images: int
-    others: int
+    Attributes:
+        true_positives, false_positives: At each threshold.
+        positives, negatives: Images of the class, and all others.
+    """
+
+    true_positives: tuple[int, ...]
+    false_positives: tuple[int, ...]
+    positives: int
+    negatives: int
 
 
 @dataclass(frozen=True)
 class ThresholdCurve:
-    """One class: thresholds 0..1 in order, what each does on each set, and where the one in use lies among them.
+    """One class against the rest.
 
-    chosen: the place of the threshold in use; `None` where the class has none, as the most likely one is given.
+    Attributes:
+        thresholds: Increasing, 0..1.
+        splits: Counts on each split.
+        in_use: Index of the threshold in use; `None` where the class is predicted as the most likely one instead.
     """
 
     class_name: str
     thresholds: tuple[float, ...]
-    sets: Mapping[str, Counts]
-    chosen: int | None
+    splits: Mapping[str, Counts]
+    in_use: int | None
 
 
-def threshold_curves(judged: Judged, decision: Decision, first: int | None) -> tuple[ThresholdCurve, ...]:
-    """A curve for each class, the one that is sought first; of many classes those with the most images."""
-    scored, chosen = judged.record.scored, dict(decision.thresholds)
+def threshold_curves(results: Results, decision: Decision, class_of_interest: int | None) -> tuple[ThresholdCurve, ...]:
+    """Curves of the classes: the class of interest first, then those with a threshold; at most `MAX_CLASSES`.
+
+    With more classes, those with the most images.
+    """
+    scored, with_threshold = results.record.scored, dict(decision.thresholds)
     images = scored.truth.sum(axis=0)
-    kept = sorted(range(len(images)), key=lambda index: (index != first, index not in chosen, -images[index]))
-    order = sorted(kept[:MOST_CLASSES], key=lambda index: (index != first, index not in chosen, index))
-    return tuple(_curve(judged, index, _in_use(decision, scored.task, index)) for index in order)
+
+    def importance(index: int) -> tuple[bool, bool]:
+        return index != class_of_interest, index not in with_threshold
+
+    kept = sorted(range(len(images)), key=lambda index: (*importance(index), -images[index]))[:MAX_CLASSES]
+    order = sorted(kept, key=lambda index: (*importance(index), index))
+    return tuple(_curve(results, index, _threshold_in_use(decision, scored.task, index)) for index in order)
 
 
-def _in_use(decision: Decision, task: Task, index: int) -> float | None:
-    """The threshold of a class; two classes decide at one half, and so does each label of a multilabel task."""
+def counts_at(probabilities: np.ndarray, truth: np.ndarray, thresholds: np.ndarray) -> Counts:
+    """Counts at increasing thresholds for probabilities (N,) of a class and its truth (N,) bool."""
+    true_positives, false_positives = (_at_least(probabilities[where], thresholds) for where in (truth, ~truth))
+    return Counts(true_positives, false_positives, int(truth.sum()), int((~truth).sum()))
+
+
+def _threshold_in_use(decision: Decision, task: Task, index: int) -> float | None:
+    """The threshold of a class: its own, else one half for two classes and for each label of a multilabel task."""
     if index in (thresholds := dict(decision.thresholds)):
         return thresholds[index]
-    two_sided = task == "binary" and not decision.thresholds and not decision.costs
-    return EVEN if task == "multilabel" or two_sided else None
+    is_even_binary = task == "binary" and not decision.thresholds and not decision.costs
+    return EVEN if task == "multilabel" or is_even_binary else None
 
 
-def _curve(judged: Judged, index: int, in_use: float | None) -> ThresholdCurve:
-    grid = np.linspace(0.0, 1.0, _STEPS + 1)
+def _curve(results: Results, index: int, in_use: float | None) -> ThresholdCurve:
+    thresholds = np.linspace(0.0, 1.0, _STEPS + 1)
     if in_use is not None:
-        grid = np.union1d(grid, [in_use])
+        thresholds = np.union1d(thresholds, [in_use])
     return ThresholdCurve(
-        judged.record.classes[index],
-        tuple(grid.tolist()),
-        {split: _counts(records, index, grid) for split, records in judged.records.items()},
-        None if in_use is None else int(np.flatnonzero(grid == in_use)[0]),
+        class_name=results.record.classes[index],
+        thresholds=tuple(thresholds.tolist()),
+        splits={split: _counts(record, index, thresholds) for split, record in results.records.items()},
+        in_use=None if in_use is None else int(np.flatnonzero(thresholds == in_use)[0]),
     )
 
 
-def _counts(records: Records, index: int, grid: np.ndarray) -> Counts:
-    return counts_at(records.scored.probabilities[:, index], records.scored.truth[:, index], grid)
+def _counts(record: Records, index: int, thresholds: np.ndarray) -> Counts:
+    return counts_at(record.scored.probabilities[:, index], record.scored.truth[:, index], thresholds)
 
 
-def counts_at(probabilities: np.ndarray, truth: np.ndarray, grid: np.ndarray) -> Counts:
-    """What each threshold of a grid does to a class: its probabilities (N,) and where it is true (N,) bool."""
-    found, alarms = (_at_least(probabilities[where], grid) for where in (truth, ~truth))
-    return Counts(found, alarms, int(truth.sum()), int((~truth).sum()))
-
-
-def _at_least(probabilities: np.ndarray, grid: np.ndarray) -> tuple[int, ...]:
+def _at_least(probabilities: np.ndarray, thresholds: np.ndarray) -> tuple[int, ...]:
     """How many probabilities reach each threshold."""
     ordered = np.sort(probabilities)
-    return tuple((len(ordered) - np.searchsorted(ordered, grid, side="left")).tolist())
+    return tuple((len(ordered) - np.searchsorted(ordered, thresholds, side="left")).tolist())

@@ -1,65 +1,52 @@
-"""How good a classifier is, in one sentence made from its numbers, and what a person should know beside it."""
+"""The verdict of a report: the quality of the classifier in one sentence, and what limits that statement."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from thaw.classifier.decision import Decision
 from thaw.data.manifest import Manifest
-from thaw.evaluation.evaluate import ClassResult, Evaluation
-from thaw.evaluation.records import Records
-from thaw.inspection.findings import Finding
+from thaw.evaluation.evaluate import ClassResult
+from thaw.formats import count, interval, percent
+from thaw.inspection.findings import Finding, most_severe_first
 from thaw.metrics import METRICS, Estimate, rates_of_class
 from thaw.recipe import Monitor
+from thaw.report.results import SPLIT_NAMES, Results
 
-_WIDE = 0.1
-"""Width of a 95 % interval from which on a set is too small to tell much."""
-SET_NAMES = {"val": "validation", "test": "test"}
+_WIDE_INTERVAL = 0.1
+"""Width of a 95 % interval from which a set is too small for a reliable estimate."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The sentence, and what goes with it, what matters most first."""
+    """The sentence, and notes with the most severe first."""
 
     sentence: str
     notes: tuple[Finding, ...]
 
 
-@dataclass(frozen=True)
-class Judged:
-    """What is judged: figures and predictions of each set that there is, "val" and perhaps "test"."""
+def verdict(results: Results, decision: Decision, class_of_interest: int | None, monitor: Monitor) -> Verdict:
+    """State how good a classifier is.
 
-    evaluations: Mapping[str, Evaluation]
-    records: Mapping[str, Records]
-
-    @property
-    def split(self) -> str:
-        """The set that counts: the test set, or validation where there is none."""
-        return "test" if "test" in self.evaluations else "val"
-
-    @property
-    def evaluation(self) -> Evaluation:
-        """Figures of the set that counts."""
-        return self.evaluations[self.split]
-
-    @property
-    def record(self) -> Records:
-        """Predictions on the set that counts."""
-        return self.records[self.split]
+    Args:
+        results: Metrics and predictions of the run.
+        decision: Decision rule of the classifier.
+        class_of_interest: Index of the class that the classifier is meant to find, if there is one.
+        monitor: Metric that selected the best epoch.
+    """
+    notes = [
+        *_sample_size(results, class_of_interest),
+        *_agreement(results, monitor),
+        *_flagged_for_review(results),
+        *_decision_rule(decision),
+    ]
+    return Verdict(_sentence(results, class_of_interest), most_severe_first(notes))
 
 
-def verdict(judged: Judged, decision: Decision, sought: int | None, monitor: Monitor) -> Verdict:
-    """The sentence and its notes; `sought` is the class that the classifier is there to find, if there is one."""
-    order = ("alarm", "warning", "note", "good")
-    notes = [*_about_the_set(judged, sought), *_agreement(judged, monitor), *_people(judged), *_rule(decision)]
-    return Verdict(_sentence(judged, sought), tuple(sorted(notes, key=lambda note: order.index(note.weight))))
-
-
-def class_to_find(decision: Decision, manifest: Manifest) -> int | None:
-    """The class whose recall and false alarms matter: one with a threshold, or the rarer one of two."""
+def find_class_of_interest(decision: Decision, manifest: Manifest) -> int | None:
+    """The class whose recall and false-positive rate matter: one with a threshold, or the rarer of two classes."""
     if decision.thresholds:
         return decision.thresholds[0][0]
     if manifest.task != "binary":
@@ -68,118 +55,114 @@ def class_to_find(decision: Decision, manifest: Manifest) -> int | None:
     return min(range(2), key=lambda index: sum(counts[manifest.classes[index]].values()))
 
 
-def recall_and_false_positive_rate(records: Records, index: int) -> tuple[Estimate | None, Estimate | None]:
-    """The share of the images of a class that are called it, and the share of the others that are."""
-    rates = rates_of_class(records.scored, index)
-    return rates.recall, rates.false_positive_rate
-
-
-def percent(estimate: Estimate | None) -> str:
-    """A share with its interval, as 97.1 % (94.8 to 98.6)."""
-    if estimate is None:
-        return "-"
-    return f"{100 * estimate.value:.1f} % ({100 * estimate.low:.1f} to {100 * estimate.high:.1f})"
-
-
-def _sentence(judged: Judged, sought: int | None) -> str:
-    evaluation, records = judged.evaluation, judged.record
-    on = f"{evaluation.images:,} {SET_NAMES[judged.split]} image{'s' if evaluation.images != 1 else ''}"
-    if sought is not None:
-        recall, alarms = recall_and_false_positive_rate(records, sought)
-        if recall is not None:
-            name = records.classes[sought]
-            return f"Finds {percent(recall)} of {name} at {percent(alarms)} false alarms, on {on}."
+def _sentence(results: Results, index: int | None) -> str:
+    evaluation, records = results.evaluation, results.record
+    images = count(evaluation.images, f"{SPLIT_NAMES[results.split]} image")
+    if index is not None:
+        rates = rates_of_class(records.scored, index)
+        if rates.recall is not None:
+            return (
+                f"Recall of {records.classes[index]} is {_with_interval(rates.recall)} at a false-positive rate of "
+                f"{_with_interval(rates.false_positive_rate)}, on {images}."
+            )
     if records.scored.task == "multilabel":
-        text = f"Mean average precision {percent(evaluation.overall.get('mean_average_precision'))} on {on}"
-        weak = _weakest(evaluation, "average_precision")
-        if weak is None:
+        text = (
+            f"Mean average precision is {_with_interval(evaluation.overall.get('mean_average_precision'))} on {images}"
+        )
+        weakest = _weakest(results, "average_precision")
+        if weakest is None:
             return f"{text}."
-        return f"{text}; weakest is {weak.name} with {percent(weak.metrics.get('average_precision'))}."
-    text = f"Right on {percent(evaluation.overall.get('accuracy'))} of {on}"
-    weak = _weakest(evaluation, "recall")
-    recall = weak.metrics.get("recall") if weak else None
-    if weak is None or recall is None or recall.value >= 1:
+        precision = _with_interval(weakest.metrics.get("average_precision"))
+        return f"{text}; the weakest label is {weakest.name} with {precision}."
+    text = f"Accuracy is {_with_interval(evaluation.overall.get('accuracy'))} on {images}"
+    weakest = _weakest(results, "recall")
+    recall = weakest.metrics.get("recall") if weakest else None
+    if weakest is None or recall is None or recall.value >= 1:
         return f"{text}."
-    return f"{text}; weakest is {weak.name}, of which it finds {percent(recall)}."
+    return f"{text}; the weakest class is {weakest.name} with a recall of {_with_interval(recall)}."
 
 
-def _weakest(evaluation: Evaluation, figure: str) -> ClassResult | None:
-    known = [(found.value, item) for item in evaluation.per_class if (found := item.metrics.get(figure))]
+def _weakest(results: Results, metric: str) -> ClassResult | None:
+    """The class with the lowest value; `None` where fewer than two classes have one."""
+    known = [(found.value, item) for item in results.evaluation.per_class if (found := item.metrics.get(metric))]
     return min(known, key=lambda pair: pair[0])[1] if len(known) > 1 else None
 
 
-def _about_the_set(judged: Judged, sought: int | None) -> list[Finding]:
-    """Whether there is a test set, and whether it is large enough to tell much."""
-    notes, evaluation = [], judged.evaluation
-    if judged.split == "val":
+def _sample_size(results: Results, index: int | None) -> list[Finding]:
+    """Whether there is a test set, whether it is large enough, and whether its images are independent."""
+    notes, evaluation = [], results.evaluation
+    if results.split == "val":
         text = (
-            "There is no test set: these are figures of validation, on which the best epoch, the temperature and every "
-            "threshold were chosen, so they are better than new images will show."
+            "There is no test set. These metrics are from validation, which also selected the best epoch, the "
+            "temperature and every threshold, so they are optimistic."
         )
         notes.append(Finding("warning", text))
-    of, what, images, found = "", "accuracy", evaluation.images, evaluation.overall.get("accuracy")
-    if judged.record.scored.task == "multilabel":
-        what, found = "mean average precision", evaluation.overall.get("mean_average_precision")
-    if sought is not None:
-        recall, _ = recall_and_false_positive_rate(judged.record, sought)
-        if recall is not None:
-            name = judged.record.classes[sought]
-            of, what = f" of {name}", "the share that is found"
-            images, found = evaluation.per_class[sought].images, recall
-    if found and found.high - found.low > _WIDE:
+    name = "mean_average_precision" if results.record.scored.task == "multilabel" else "accuracy"
+    metric, estimate, images = METRICS[name].title, evaluation.overall.get(name), count(evaluation.images, "image")
+    recall = None if index is None else rates_of_class(results.record.scored, index).recall
+    if index is not None and recall is not None:
+        metric, estimate = "recall", recall
+        images = f"{count(evaluation.per_class[index].images, 'image')} of {results.record.classes[index]}"
+    if estimate and estimate.high - estimate.low > _WIDE_INTERVAL:
         text = (
-            f"{images:,} images{of} tell little: with 95 % confidence {what} lies between {100 * found.low:.0f} % and "
-            f"{100 * found.high:.0f} %; four times as many would halve that."
+            f"Small sample: with {images}, the 95% interval of the {metric} is {percent(estimate.low)} to "
+            f"{percent(estimate.high)}; four times as many would halve it."
         )
         notes.append(Finding("warning", text))
     if evaluation.groups < evaluation.images:
-        text = f"The images come in {evaluation.groups:,} groups that belong together; intervals are drawn over those."
-        notes.append(Finding("note", text))
+        groups = count(evaluation.groups, "group")
+        notes.append(Finding("note", f"The images form {groups}; intervals are bootstrapped over groups."))
     return notes
 
 
-def _agreement(judged: Judged, monitor: Monitor) -> list[Finding]:
-    """Whether validation and test differ by more than chance explains, in the metric that training watched."""
-    if judged.split != "test":
+def _agreement(results: Results, monitor: Monitor) -> list[Finding]:
+    """Whether validation and test differ by more than sampling noise, in the metric that selected the best epoch."""
+    if results.split != "test":
         return []
-    val, test = (judged.evaluations[split].overall.get(monitor) for split in ("val", "test"))
+    val, test = (results.evaluations[split].overall.get(monitor) for split in ("val", "test"))
     if val is None or test is None:
         return []
+    metric = METRICS[monitor]
     noise = float(np.hypot(_half_width(val), _half_width(test)))
-    name = monitor.replace("_", " ")
-    values = f"validation {val.value:.3f}, test {test.value:.3f}"
+    before, after = (percent(item.value) if metric.kind == "fraction" else f"{item.value:.3f}" for item in (val, test))
+    values = f"{metric.title} is {before} on validation and {after} on test"
     if abs(val.value - test.value) <= noise:
-        return [Finding("good", f"Validation and test agree within what chance explains: {name} is {values}.")]
-    worse = (test.value < val.value) == METRICS[monitor].higher_is_better
-    why = (
-        "what was chosen fits validation too well, or the test images are of another kind"
-        if worse
-        else "the test images are easier or of another kind"
+        return [Finding("good", f"Validation and test agree within sampling noise: {values}.")]
+    is_worse = (test.value < val.value) == metric.higher_is_better
+    cause = (
+        "model selection overfitted validation, or the test images come from another distribution"
+        if is_worse
+        else "the test images are easier or come from another distribution"
     )
-    text = f"Validation and test differ by more than chance explains: {name} is {values}; {why}."
-    return [Finding("warning", text)]
+    return [Finding("warning", f"Validation and test differ by more than sampling noise: {values}; {cause}.")]
 
 
 def _half_width(estimate: Estimate) -> float:
     return (estimate.high - estimate.low) / 2
 
 
-def _people(judged: Judged) -> list[Finding]:
-    person, records = judged.evaluation.review, judged.record
-    if person is None:
+def _flagged_for_review(results: Results) -> list[Finding]:
+    review, records = results.evaluation.review, results.record
+    if review is None:
         return []
-    left = int(records.flagged.sum())
+    flagged, images = int(records.flagged.sum()), len(records.paths)
+    if not flagged:
+        return [Finding("good", "No images are flagged for review: none is ambiguous or out-of-distribution.")]
     kinds = [
-        f"{int(flags.sum()):,} {what}"
-        for flags, what in ((records.ambiguous, "unsure"), (records.out_of_distribution, "unlike any training image"))
+        f"{int(flags.sum()):,} {kind}"
+        for flags, kind in ((records.ambiguous, "ambiguous"), (records.out_of_distribution, "out-of-distribution"))
         if flags.any()
     ]
-    if not left:
-        return [Finding("good", "Leaves no image to a person: none is unsure or unlike those of training.")]
-    text = f"Leaves {left:,} of {len(records.paths):,} images ({100 * left / len(records.paths):.1f} %) to a person"
-    rest = f"; of the rest {percent(person.accuracy_of_rest)} are right" if person.accuracy_of_rest else ""
-    return [Finding("note", f"{text}: {', '.join(kinds)}{rest}.")]
+    text = f"Flagged for review: {flagged:,} of {count(images, 'image')} ({percent(flagged / images)}), "
+    rest = f"; accuracy on the rest is {_with_interval(review.accuracy_of_rest)}" if review.accuracy_of_rest else ""
+    return [Finding("note", f"{text}{' and '.join(kinds)}{rest}.")]
 
 
-def _rule(decision: Decision) -> list[Finding]:
-    return [Finding("note", f"Decided as asked, chosen on validation: {decision.reason}.")] if decision.reason else []
+def _decision_rule(decision: Decision) -> list[Finding]:
+    if not decision.reason:
+        return []
+    return [Finding("note", f"Decision rule, chosen on validation: {decision.reason}.")]
+
+
+def _with_interval(estimate: Estimate | None) -> str:
+    return "-" if estimate is None else interval(estimate.value, estimate.low, estimate.high)

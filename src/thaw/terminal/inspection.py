@@ -20,7 +20,7 @@ def show_inspection(found: Inspection, folder: InspectionFolder, reporter: Repor
     reporter.table(title, ("class", *splits), rows)
     reporter.say("")
     for finding in findings(found):
-        reporter.say(f"{_MARKS[finding.weight]:>2} {finding.text}")
+        reporter.say(f"{_MARKS[finding.severity]:>2} {finding.text}")
     if found.label_errors:
         paths, classes = found.manifest.column("path"), found.manifest.classes
         shown = [

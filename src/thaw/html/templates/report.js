@@ -2,27 +2,33 @@
 const byId = id => document.getElementById(id);
 
 function openCells() {
-  for (const button of document.querySelectorAll("button[aria-controls^=cell-]"))
+  const buttons = document.querySelectorAll("button[aria-controls^=cell-]");
+  for (const button of buttons)
     button.addEventListener("click", () => {
       const opens = button.getAttribute("aria-expanded") === "false";
-      for (const other of document.querySelectorAll("button[aria-controls^=cell-]")) {
-        const isThis = opens && other === button;
-        other.setAttribute("aria-expanded", isThis);
-        byId(other.getAttribute("aria-controls")).hidden = !isThis;
+      for (const other of buttons) {
+        const isOpen = opens && other === button;
+        other.setAttribute("aria-expanded", isOpen);
+        byId(other.getAttribute("aria-controls")).hidden = !isOpen;
       }
       if (opens) byId(button.getAttribute("aria-controls")).scrollIntoView({ block: "nearest" });
     });
 }
 
-function moveThresholds({ curves, sets, frame }) {
+function moveThreshold({ curves, splits, frame }) {
   const choice = byId("class"), slider = byId("slider"), drawing = byId("curves");
-  const kinds = ["recall", "alarms", "precision"];
+  const metrics = ["recall", "false-positive-rate", "precision"];
   const x = value => frame.left + value * (frame.right - frame.left);
   const y = value => frame.bottom + value * (frame.top - frame.bottom);
   const curve = () => curves[choice.selectedIndex];
-  const shares = (counts, at) => {
-    const called = counts.found[at] + counts.alarms[at];
-    return [[counts.found[at], counts.images], [counts.alarms[at], counts.others], [counts.found[at], called]];
+  // Numerator and denominator of each metric at the threshold with this index.
+  const ratios = (counts, index) => {
+    const truePositives = counts.true_positives[index], falsePositives = counts.false_positives[index];
+    return [
+      [truePositives, counts.positives],
+      [falsePositives, counts.negatives],
+      [truePositives, truePositives + falsePositives],
+    ];
   };
   const add = (name, attributes, text) => {
     const node = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -30,36 +36,36 @@ function moveThresholds({ curves, sets, frame }) {
     if (text) node.textContent = text;
     drawing.append(node);
   };
-  const upright = (at, kind) => {
-    const place = x(curve().thresholds[at]);
-    add("line", { class: kind, x1: place, x2: place, y1: frame.bottom, y2: frame.top });
+  const addVertical = (index, cssClass) => {
+    const left = x(curve().thresholds[index]);
+    add("line", { class: cssClass, x1: left, x2: left, y1: frame.bottom, y2: frame.top });
   };
 
   function draw() {
-    const { thresholds, chosen, sets: counts } = curve(), at = Number(slider.value);
+    const { thresholds, in_use: inUse, splits: counts } = curve(), selected = Number(slider.value);
     drawing.replaceChildren();
-    for (const set of Object.keys(sets))
-      kinds.forEach((kind, index) => {
-        const points = thresholds.map((threshold, place) => [x(threshold), ...shares(counts[set], place)[index]])
+    for (const split of Object.keys(splits))
+      metrics.forEach((metric, number) => {
+        const points = thresholds.map((threshold, index) => [x(threshold), ...ratios(counts[split], index)[number]])
           .filter(([, , whole]) => whole).map(([left, part, whole]) => `${left.toFixed(1)},${y(part / whole).toFixed(1)}`);
-        add("polyline", { class: `${kind} ${set === "val" && sets.test ? "val" : ""}`, points: points.join(" ") });
+        add("polyline", { class: `${metric} ${split === "val" && splits.test ? "val" : ""}`, points: points.join(" ") });
       });
-    if (chosen !== null) {
-      upright(chosen, "in-use");
-      const place = x(thresholds[chosen]), isRight = place > (frame.left + frame.right) / 2;
-      add("text", { class: "in-use-name", x: place, y: frame.top - 8, "text-anchor": isRight ? "end" : "start" }, "in use");
+    if (inUse !== null) {
+      addVertical(inUse, "in-use");
+      const left = x(thresholds[inUse]), isRight = left > (frame.left + frame.right) / 2;
+      add("text", { class: "in-use-label", x: left, y: frame.top - 8, "text-anchor": isRight ? "end" : "start" }, "in use");
     }
-    upright(at, "at");
-    byId("value").textContent = thresholds[at].toFixed(3);
-    slider.setAttribute("aria-valuetext", thresholds[at].toFixed(3));
-    byId("effect").tBodies[0].replaceChildren(...Object.keys(sets).map(set => {
+    addVertical(selected, "selected");
+    byId("value").textContent = thresholds[selected].toFixed(3);
+    slider.setAttribute("aria-valuetext", thresholds[selected].toFixed(3));
+    byId("effect").tBodies[0].replaceChildren(...Object.keys(splits).map(split => {
       const row = document.createElement("tr"), head = document.createElement("th");
       head.scope = "row";
-      head.textContent = sets[set];
-      row.append(head, ...shares(counts[set], at).map(([part, whole]) => {
+      head.textContent = splits[split];
+      row.append(head, ...ratios(counts[split], selected).map(([part, whole]) => {
         const cell = document.createElement("td"), detail = document.createElement("small");
         cell.className = "number";
-        cell.textContent = whole ? `${(100 * part / whole).toFixed(1)} %` : "-";
+        cell.textContent = whole ? `${(100 * part / whole).toFixed(1)}%` : "-";
         detail.textContent = `${part} of ${whole}`;
         cell.append(detail);
         return cell;
@@ -68,19 +74,19 @@ function moveThresholds({ curves, sets, frame }) {
     }));
   }
 
-  function choose() {
-    const { thresholds, chosen } = curve();
+  function reset() {
+    const { thresholds, in_use: inUse } = curve();
     slider.max = thresholds.length - 1;
-    slider.value = chosen ?? Math.round(slider.max / 2);
-    byId("in-use").hidden = chosen === null;
+    slider.value = inUse ?? Math.round(slider.max / 2);
+    byId("reset").hidden = inUse === null;
     draw();
   }
 
   choice.append(...curves.map(({ name }) => new Option(name)));
-  choice.addEventListener("change", choose);
+  choice.addEventListener("change", reset);
   slider.addEventListener("input", draw);
-  byId("in-use").addEventListener("click", choose);
-  choose();
+  byId("reset").addEventListener("click", reset);
+  reset();
 }
 
 function copyRecipe() {
@@ -93,11 +99,11 @@ function copyRecipe() {
       await navigator.clipboard.writeText(byId("recipe").textContent);
       byId("copy").textContent = "copied";
     } catch {
-      byId("copy").textContent = "selected: copy it with the keyboard";
+      byId("copy").textContent = "selected: press Ctrl+C to copy";
     }
   });
 }
 
 openCells();
-moveThresholds(JSON.parse(byId("moving").textContent));
+moveThreshold(JSON.parse(byId("threshold-data").textContent));
 copyRecipe();

@@ -1,0 +1,68 @@
+"""Measurements on synthetic features with known structure: probe, label errors, outliers, learning curve, map."""
+
+import numpy as np
+import pytest
+
+from thaw.inspection.label_errors import find_label_errors
+from thaw.inspection.learning_curve import measure_learning_curve
+from thaw.inspection.linear_probe import Features, fit_probe
+from thaw.inspection.outliers import find_outliers
+from thaw.inspection.projection import project
+
+
+def clusters(images: int = 60, spread: float = 0.6, seed: int = 0) -> Features:
+    """Three classes around three centres in 40 dimensions."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(0, 1, (3, 40))
+    classes = np.arange(images) % 3
+    values = (centres[classes] + rng.normal(0, spread, (images, 40))).astype(np.float32)
+    return Features(np.arange(images) + 100, values, classes, np.arange(images))
+
+
+def test_exactly_the_planted_label_errors_are_found() -> None:
+    features = clusters(150)
+    wrong = [4, 40, 77, 121]
+    features.classes[wrong] = (features.classes[wrong] + 1) % 3
+    probe = fit_probe(features)
+    assert probe is not None
+    errors = find_label_errors(features, probe)
+    assert {error.row - 100 for error in errors} == set(wrong)
+    assert all(error.suggested == (error.given + 2) % 3 for error in errors)
+
+
+def test_duplicates_in_one_group_do_not_inflate_accuracy() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(0, 1, (40, 60)).astype(np.float32).repeat(6, axis=0)
+    classes = rng.integers(0, 2, 40).repeat(6)
+    separate = fit_probe(Features(np.arange(240), values, classes, np.arange(240)))
+    grouped = fit_probe(Features(np.arange(240), values, classes, np.arange(40).repeat(6)))
+    assert separate is not None
+    assert grouped is not None
+    assert separate.knn_accuracy > 0.9
+    assert grouped.knn_accuracy < 0.75
+
+
+def test_planted_outliers_come_first() -> None:
+    features = clusters(120)
+    features.values[[7, 50]] = np.random.default_rng(1).normal(0, 6, (2, 40))
+    outliers = find_outliers(features)
+    assert {outlier.row - 100 for outlier in outliers[:2]} == {7, 50}
+    assert all(outlier.distance_ratio > 1 for outlier in outliers)
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 5])
+def test_too_few_images_give_no_result_and_no_error(images: int) -> None:
+    features = clusters(images)
+    assert fit_probe(features) is None
+    assert measure_learning_curve(features) is None
+    assert find_outliers(features) == ()
+    assert [point.row for point in project(features)] == features.rows.tolist()
+
+
+def test_the_learning_curve_rises_where_more_images_help() -> None:
+    curve = measure_learning_curve(clusters(240, spread=1.6))
+    assert curve is not None
+    assert curve.measured[0].images < curve.measured[-1].images == 192
+    assert curve.measured[-1].accuracy > curve.measured[0].accuracy
+    assert [point.images for point in curve.forecast] == [384, 768]
+    assert curve.forecast[-1].accuracy >= curve.measured[-1].accuracy - 0.02
