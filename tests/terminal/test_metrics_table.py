@@ -1,12 +1,11 @@
 import csv
 import io
 
-from thaw.classifier.metrics import Metrics
-
+from thaw.metrics import MetricValues, per_epoch_metrics
 from thaw.terminal.run_summary import METRICS_HEADER, metrics_row, read_metrics
 from thaw.training.history import EpochRecord
 
-METRICS = Metrics(0.5, 0.25, 0.5, 0.75, 1.0)
+METRICS = MetricValues({metric.name: 0.25 for metric in per_epoch_metrics()})
 SOLVED = EpochRecord("head", 1, "head", None, 0.5, METRICS, 2.5, penalty=0.1)
 TRAINED = EpochRecord("top", 1, "layer4", 1e-3, 0.25, METRICS, 1.5)
 
