@@ -1,8 +1,8 @@
-"""The standard transfer-learning guide as a plain PyTorch loop, to compare with; timm and torchvision only.
+"""The standard transfer-learning guide as a plain PyTorch loop, as a baseline; timm and torchvision only.
 
-Phase 1 trains a new head on the frozen network; phase 2 thaws the top blocks and goes on with a smaller
-learning rate. BatchNorm keeps its statistics throughout. Every epoch decodes and changes every image anew and
-runs the whole network, as the guide's own code does. The best epoch on validation, of both phases, is tested.
+Phase 1 trains a new head on the frozen network; phase 2 thaws the top blocks and continues with a lower
+learning rate. BatchNorm keeps its statistics throughout. Every epoch decodes and augments every image and runs
+the whole network, as the code of the guide does. The epoch of both phases that is best on validation is tested.
 Prints one JSON object.
 
     python bench/guide_loop.py split.csv --weights mobilenetv2_100.safetensors --pad-type same --bf16
@@ -34,7 +34,7 @@ from torchvision.transforms import v2
 DEFAULT_TOP = ("blocks.5", "blocks.6", "conv_head", "bn2")
 
 
-class ImageCounts(Dataset[tuple[Tensor, int]]):
+class ImageDataset(Dataset[tuple[Tensor, int]]):
     def __init__(self, rows: list[tuple[Path, int]], transform: v2.Transform) -> None:
         self.rows, self.transform = rows, transform
 
@@ -76,9 +76,9 @@ def read_rows(file: Path, limit: int | None) -> tuple[dict[str, list[tuple[Path,
 def transforms(
     size: int, mean: Sequence[float], std: Sequence[float], crop_pct: float = 0.875
 ) -> tuple[v2.Transform, v2.Transform]:
-    """For training, with the guide's random changes; and for evaluation."""
+    """The transform for training, with the augmentation of the guide, and the one for evaluation."""
     geometry = [v2.Resize(round(size / crop_pct), antialias=True), v2.CenterCrop(size)]
-    changes = [
+    augmentation = [
         v2.RandomHorizontalFlip(),
         v2.RandomAffine(
             degrees=15, translate=(0.05, 0.05), scale=(0.9, 1.1), interpolation=v2.InterpolationMode.BILINEAR
@@ -86,7 +86,7 @@ def transforms(
         v2.ColorJitter(brightness=0.1, contrast=0.1),
     ]
     to_input = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
-    return v2.Compose([*geometry, *changes, *to_input]), v2.Compose([*geometry, *to_input])
+    return v2.Compose([*geometry, *augmentation, *to_input]), v2.Compose([*geometry, *to_input])
 
 
 def build(name: str, weights: Path, classes: int, **model_args: object) -> nn.Module:
@@ -100,7 +100,7 @@ def build(name: str, weights: Path, classes: int, **model_args: object) -> nn.Mo
 
 
 def thaw(model: nn.Module, top: Sequence[str]) -> list[nn.Parameter]:
-    """Freeze everything but the head and these modules of the backbone; gives what trains."""
+    """Freeze everything but the head and some modules of the backbone; gives the trainable parameters."""
     prefixes = ("classifier.", *(f"backbone.{name}." for name in top))
     for name, parameter in model.named_parameters():
         parameter.requires_grad = name.startswith(prefixes)
@@ -125,14 +125,14 @@ def train_epoch(model: nn.Module, loader: DataLoader, optimizer: torch.optim.Opt
 def evaluate(model: nn.Module, loader: DataLoader, bf16: bool) -> tuple[float, float]:
     """Accuracy and mean loss."""
     model.eval()
-    right, loss, seen = 0, 0.0, 0
+    correct, loss, seen = 0, 0.0, 0
     for images, targets in loader:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             logits = model(images.to(memory_format=torch.channels_last)).float()
-        right += int((logits.argmax(1) == targets).sum())
+        correct += int((logits.argmax(1) == targets).sum())
         loss += float(F.cross_entropy(logits, targets, reduction="sum"))
         seen += len(targets)
-    return right / seen, loss / seen
+    return correct / seen, loss / seen
 
 
 def train_phase(
@@ -144,7 +144,7 @@ def train_phase(
     bf16: bool,
     best: Best,
 ) -> list[float]:
-    """Train for some epochs, keep the best in `best`; gives the seconds that each took."""
+    """Train for some epochs and keep the best one in `best`; gives the seconds of each epoch."""
     seconds = []
     for epoch in range(1, epochs + 1):
         started = time.perf_counter()
@@ -165,10 +165,10 @@ def loaders_of(
     batch_size: int = 32,
     workers: int = 2,
 ) -> dict[str, DataLoader]:
-    """A loader of each split; the train split is shuffled and changed at random."""
+    """A loader for each split; that of the train split shuffles and augments."""
     return {
         split: DataLoader(
-            ImageCounts(rows, train if split == "train" else plain),
+            ImageDataset(rows, train if split == "train" else plain),
             batch_size=batch_size,
             shuffle=split == "train",
             num_workers=workers,
@@ -193,7 +193,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=int, help="images of each split at most, to try the script out")
+    parser.add_argument("--limit", type=int, help="use at most this many images of each split, for a trial run")
     parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast")
     return parser.parse_args()
 

@@ -277,7 +277,7 @@ def test_a_run_stops_when_its_target_is_reached_and_says_so(images: Path, quick:
     thaw.finetune(Dataset.open(images), quick.with_settings({"target": {"accuracy": 0.01}}), tmp_path, reporter=heard)
     records = list(csv.DictReader((tmp_path / "train-1" / "metrics.csv").read_text().splitlines()))
     assert {row["phase"] for row in records} == {"head"} and len(records) == 1
-    assert any("fine-tune is left out: the target is reached" in line for line in heard.lines)
+    assert any("fine-tune is skipped: the target is reached" in line for line in heard.lines)
     assert any("target reached on" in line for line in heard.lines)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from thaw import atomic
 from thaw.features.cache import FeatureCache, FeatureKey
-from thaw.features.encoding import StoredType
+from thaw.features.encoding import CacheDtype
 
 KEY = FeatureKey("pixels", "rows", "none", 0, "backbone", 3, "engine", "float16")
 
@@ -25,7 +25,7 @@ def fill(cache: FeatureCache, features: torch.Tensor, key: FeatureKey = KEY, vie
 
 @pytest.mark.parametrize("shape", [(6, 5), (6, 5, 2, 3)])
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_features_are_read_back_by_row_and_view(shape: tuple[int, ...], dtype: StoredType, cache: FeatureCache) -> None:
+def test_features_are_read_back_by_row_and_view(shape: tuple[int, ...], dtype: CacheDtype, cache: FeatureCache) -> None:
     features = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     key = replace(KEY, dtype=dtype)
     fill(cache, features, key)

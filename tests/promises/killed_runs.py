@@ -3,8 +3,8 @@
     python -m tests.promises.killed_runs IMAGES FOLDER STRIDE
 
 Forks a child for every run, so that PyTorch is imported once. A moment is the n-th time that a run flushes a file
-(what is written lies under a temporary name), replaces one (it is about to appear under its own), or takes a
-training step. Every STRIDE-th moment of an undisturbed run is tried.
+(which still has a temporary name), renames one to its final name, or takes a training step. Every STRIDE-th moment of
+an uninterrupted run is tried.
 """
 
 import json
@@ -26,7 +26,7 @@ from thaw.recipe import AugmentSettings, Phase, PreprocessingSettings, Recipe
 from thaw.run_folder import RunFolder
 from thaw.training import fit
 
-# The engine is fixed: which one is fastest is measured, and until a plan is written it may come out otherwise.
+# The engine is fixed: before the plan is written, a resumed run may measure another one as the fastest.
 RECIPE = Recipe(
     backbone="mobilenetv3_small_050",
     weights="random",
@@ -39,13 +39,13 @@ RECIPE = Recipe(
         Phase(name="solved", cut="head", epochs=2, lr=1e-2, solver="lbfgs"),
         Phase(name="head", cut="head", epochs=2, lr=1e-2, batch_size=16, solver="optimizer", mixup=0.2),
         Phase(name="top", cut="stages:2", epochs=2, lr=1e-3, batch_size=16, schedule="plateau", optimizer="rmsprop"),
-        Phase(name="whole", cut="pixels", epochs=2, lr=1e-3, batch_size=16, batchnorm="train", optimizer="sgd"),
+        Phase(name="uninterrupted", cut="pixels", epochs=2, lr=1e-3, batch_size=16, batchnorm="train", optimizer="sgd"),
     ),
 )
 
 
 class Moments:
-    """Counts moments and kills this process without warning at the chosen one."""
+    """Counts moments and kills this process at the fatal one."""
 
     def __init__(self, fatal: int | None) -> None:
         self.count, self.fatal = 0, fatal
@@ -68,7 +68,7 @@ class Moments:
 
 
 def train(images: Path, place: Path, resume: bool, fatal: int | None) -> int:
-    """Run in a child of its own; gives how it ended: 0, or minus the signal."""
+    """Run in a child process; gives its exit code: 0, minus the signal that killed it, or 3 for nothing to resume."""
     if child := os.fork():
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     try:
@@ -86,7 +86,7 @@ def train(images: Path, place: Path, resume: bool, fatal: int | None) -> int:
 
 
 def outcome(place: Path) -> dict[str, Any]:
-    """What a finished run left."""
+    """The result of a finished run."""
     weights, rows = runs.outcome(RunFolder(place / "runs" / "train-1"))
     leftovers = [str(file.relative_to(place)) for file in place.rglob("*.tmp")]
     return {
@@ -99,32 +99,32 @@ def outcome(place: Path) -> dict[str, Any]:
 
 def main() -> None:
     images, folder, stride = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    whole = folder / "whole"
-    whole.mkdir(parents=True)
-    assert train(images, whole, resume=False, fatal=None) == 0
-    kinds = json.loads((whole / "moments.json").read_text())
-    deaths = []
+    uninterrupted = folder / "uninterrupted"
+    uninterrupted.mkdir(parents=True)
+    assert train(images, uninterrupted, resume=False, fatal=None) == 0
+    kinds = json.loads((uninterrupted / "moments.json").read_text())
+    kills = []
     for moment in range(stride // 2, len(kinds), stride):
         place = folder / f"killed-{moment}"
         place.mkdir()
-        died = train(images, place, resume=False, fatal=moment)
-        # What is left to write of a finished run is its page, which nobody resumes a run for.
+        exit_code = train(images, place, resume=False, fatal=moment)
+        # A finished run lacks its report at most, for which no run is resumed.
         is_finished = RunFolder(place / "runs" / "train-1").is_finished
         resumed = 0 if is_finished else train(images, place, resume=True, fatal=None)
-        began_anew = resumed == 3
-        if began_anew:
+        started_again = resumed == 3
+        if started_again:
             resumed = train(images, place, resume=False, fatal=None)
-        deaths.append(
+        kills.append(
             {
                 "moment": moment,
                 "kind": kinds[moment],
-                "died": died,
+                "exit_code": exit_code,
                 "resumed": resumed,
-                "began_anew": began_anew,
+                "started_again": started_again,
                 **(outcome(place) if resumed == 0 else {}),
             }
         )
-    print(json.dumps({"moments": len(kinds), "whole": outcome(whole), "deaths": deaths}))
+    print(json.dumps({"moments": len(kinds), "uninterrupted": outcome(uninterrupted), "kills": kills}))
 
 
 if __name__ == "__main__":

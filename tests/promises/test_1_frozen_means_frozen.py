@@ -16,7 +16,7 @@ from thaw.recipe import DecodeSettings, Phase, PreprocessingSettings, Recipe
 from thaw.run_folder import RunFolder
 
 
-def fresh(recipe: Recipe) -> Classifier:
+def untrained(recipe: Recipe) -> Classifier:
     backbone = build(recipe)
     return Classifier(backbone, Head(backbone.facts.width, 3, (), 0.2, seed=0), "abc", "multiclass", DecodeSettings())
 
@@ -33,7 +33,7 @@ def test_training_leaves_every_tensor_below_the_cut_bit_identical(
 ) -> None:
     phase = Phase(name="only", cut=cut, epochs=1, lr=0.05, batch_size=16, inputs=inputs, batchnorm="frozen")
     recipe = quick.model_copy(update={"phases": (phase,)})
-    before = fresh(recipe).backbone
+    before = untrained(recipe).backbone
     trainable = {f"network.{name}" for name in before.cut(cut).trainable}
     classifier = finetune(Dataset.open(images), recipe, tmp_path, reporter=NullReporter())
     moved = changed(before.state_dict(), classifier.backbone.state_dict())
@@ -41,14 +41,14 @@ def test_training_leaves_every_tensor_below_the_cut_bit_identical(
     assert bool(moved) == (cut != "head")
 
 
-def test_batchnorm_above_the_cut_keeps_its_statistics_unless_the_recipe_lets_it_learn(
+def test_batchnorm_above_the_cut_keeps_its_statistics_unless_the_recipe_trains_them(
     images: Path, quick: Recipe, tmp_path: Path
 ) -> None:
     def moved_statistics(batchnorm: Literal["frozen", "train"]) -> set[str]:
         phase = Phase(name="only", cut="pixels", epochs=1, lr=0.01, batch_size=16, batchnorm=batchnorm)
         recipe = quick.model_copy(update={"phases": (phase,)})
         classifier = finetune(Dataset.open(images), recipe, tmp_path, reporter=NullReporter())
-        moved = changed(fresh(recipe).backbone.state_dict(), classifier.backbone.state_dict())
+        moved = changed(untrained(recipe).backbone.state_dict(), classifier.backbone.state_dict())
         return {name for name in moved if "running" in name}
 
     assert not moved_statistics("frozen")
@@ -56,28 +56,26 @@ def test_batchnorm_above_the_cut_keeps_its_statistics_unless_the_recipe_lets_it_
 
 
 @pytest.mark.parametrize("cut", ["head", "stages:2", "layers:9"])
-def test_what_is_frozen_answers_alike_in_train_and_eval_mode_however_often_train_is_called(
-    cut: str, quick: Recipe
-) -> None:
-    backbone = fresh(quick).backbone
-    where = backbone.cut(cut)
-    backbone.thaw(where, "train")
+def test_the_frozen_part_gives_the_same_features_after_any_number_of_calls_of_train(cut: str, quick: Recipe) -> None:
+    backbone = untrained(quick).backbone
+    lowest = backbone.cut(cut)
+    backbone.thaw(lowest, "train")
     pixels = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    reference = backbone.eval().run(pixels, 0, where.position)
+    reference = backbone.eval().run(pixels, 0, lowest.position)
     for _ in range(3):
         backbone.train()
-        assert torch.equal(backbone.run(pixels, 0, where.position), reference)
+        assert torch.equal(backbone.run(pixels, 0, lowest.position), reference)
     assert {name for name, parameter in backbone.network.named_parameters() if parameter.requires_grad} == set(
-        where.trainable
+        lowest.trainable
     )
 
 
-def test_a_bundle_of_phase_one_alone_holds_the_pretrained_network_unchanged(
+def test_a_bundle_after_phase_one_has_the_pretrained_network_unchanged(
     images: Path, quick: Recipe, tmp_path: Path
 ) -> None:
     recipe = quick.model_copy(
         update={"phases": quick.phases[:1], "preprocessing": PreprocessingSettings(image_size=64)}
     )
     finetune(Dataset.open(images), recipe, tmp_path, reporter=NullReporter())
-    shipped = load(RunFolder(tmp_path / "train-1").path)
-    assert not changed(fresh(recipe).backbone.state_dict(), shipped.backbone.state_dict())
+    bundle = load(RunFolder(tmp_path / "train-1").path)
+    assert not changed(untrained(recipe).backbone.state_dict(), bundle.backbone.state_dict())

@@ -10,11 +10,11 @@ from thaw.progress import NullReporter
 from thaw.recipe import Phase, Recipe
 from thaw.run_folder import RunFolder
 
-RUINOUS = Phase(name="ruin", cut="pixels", epochs=2, lr=5.0, optimizer="sgd", batch_size=16, batchnorm="train")
+DIVERGING = Phase(name="diverging", cut="pixels", epochs=2, lr=5.0, optimizer="sgd", batch_size=16, batchnorm="train")
 
 
 class Listening(NullReporter):
-    """Remembers what was said."""
+    """Collects the lines of the console."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -23,27 +23,25 @@ class Listening(NullReporter):
         self.lines.append(line)
 
 
-def test_a_phase_that_ruins_the_network_leaves_no_trace_in_the_result(
-    images: Path, quick: Recipe, tmp_path: Path
-) -> None:
+def test_a_phase_that_diverges_does_not_change_the_result(images: Path, quick: Recipe, tmp_path: Path) -> None:
     alone = quick.model_copy(update={"phases": quick.phases[:1]})
-    ruined = quick.model_copy(update={"phases": (quick.phases[0], RUINOUS)})
+    diverged = quick.model_copy(update={"phases": (quick.phases[0], DIVERGING)})
     reporter = Listening()
     expected = finetune(Dataset.open(images), alone, tmp_path / "a", reporter=NullReporter()).state_dict()
-    kept = finetune(Dataset.open(images), ruined, tmp_path / "b", reporter=reporter).state_dict()
+    kept = finetune(Dataset.open(images), diverged, tmp_path / "b", reporter=reporter).state_dict()
     assert expected.keys() == kept.keys()
     network = [key for key in expected if key.startswith("backbone.")]
     assert network and all(torch.equal(expected[key], kept[key]) for key in network)
-    # The temperature in the last layer is fitted on features as they were stored, at another cut in each run.
-    warmth = [json.loads(RunFolder(tmp_path / name / "train-1").evaluation.read_text())["calibration"] for name in "ab"]
+    # The temperature in the last layer is fitted on cached features, which are at another cut in each run.
+    evaluations = [json.loads(RunFolder(tmp_path / name / "train-1").evaluation.read_text()) for name in "ab"]
+    temperatures = [evaluation["calibration"]["temperature"] for evaluation in evaluations]
     for key in expected.keys() - set(network):
-        undone = [state[key] * found["temperature"] for state, found in zip((expected, kept), warmth, strict=True)]
-        assert torch.allclose(*undone, rtol=1e-5)
-    assert any("phase ruin did not improve on it" in line for line in reporter.lines)
+        assert torch.allclose(expected[key] * temperatures[0], kept[key] * temperatures[1], rtol=1e-5)
+    assert any("phase diverging did not improve on it" in line for line in reporter.lines)
 
 
 @pytest.mark.parametrize("phase", [0, 1])
-def test_a_loss_that_is_not_finite_stops_the_phase_with_epoch_rate_and_advice_and_keeps_the_best(
+def test_a_loss_that_is_not_finite_stops_the_phase_with_advice_and_keeps_the_best_weights(
     phase: int, images: Path, quick: Recipe, tmp_path: Path
 ) -> None:
     broken = quick.phases[phase].model_copy(
@@ -53,5 +51,5 @@ def test_a_loss_that_is_not_finite_stops_the_phase_with_epoch_rate_and_advice_an
     reporter = Listening()
     classifier = finetune(Dataset.open(images), quick.model_copy(update={"phases": order}), tmp_path, reporter=reporter)
     assert all(torch.isfinite(value).all() for value in classifier.state_dict().values())
-    (said,) = [line for line in reporter.lines if "broken stopped" in line]
-    assert "in epoch" in said and "learning rate" in said and f"--set phases.{phase}.lr=1" in said
+    (note,) = [line for line in reporter.lines if "broken stopped" in line]
+    assert "in epoch" in note and "learning rate" in note and f"--set phases.{phase}.lr=1" in note

@@ -20,7 +20,7 @@ from thaw.training.fit import fit
 from thaw.training.head_solver import PENALTIES
 from thaw.training.history import EpochRecord
 from thaw.training.loggers import logged_values
-from thaw.training.sources import PhaseSources, StoredSource
+from thaw.training.sources import CachedSource, PhaseSources
 
 CPU = torch.device("cpu")
 IMAGES, VIEWS = 18, 2
@@ -43,7 +43,7 @@ def sources_for(classifier: Classifier, phase: Phase) -> PhaseSources:
     draws = np.random.default_rng(0)
     axes = (*shape[1:], shape[0])
     features = draws.normal(size=(IMAGES, VIEWS, *axes)).astype(np.float32)
-    source = StoredSource.of(CachedFeatures.whole(features), torch.arange(IMAGES) % 3, CPU, seed=0)
+    source = CachedSource.of(CachedFeatures.whole(features), torch.arange(IMAGES) % 3, CPU, seed=0)
     return PhaseSources(source, source)
 
 

@@ -11,7 +11,7 @@ from thaw.features.cache import CachedFeatures
 from thaw.recipe import DecodeSettings, PreprocessingSettings, Task
 from thaw.training.head_solver import HeadSolver
 from thaw.training.loss import make_loss
-from thaw.training.sources import StoredSource
+from thaw.training.sources import CachedSource
 
 WIDTH, IMAGES, VIEWS = 1024, 60, 2
 
@@ -22,7 +22,7 @@ def classifier(task: Task) -> Classifier:
     return Classifier(backbone, Head(WIDTH, outputs_of(task, "abc"), (), 0.2, 0), "abc", task, DecodeSettings())
 
 
-def source(task: Task) -> StoredSource:
+def source(task: Task) -> CachedSource:
     """Features of different scales: three depend on the class, one is constant and one nearly constant."""
     draws = np.random.default_rng(0)
     classes = {"multiclass": 3, "binary": 2, "multilabel": 2}[task]
@@ -31,7 +31,7 @@ def source(task: Task) -> StoredSource:
     features[..., :3] += 2.0 * (targets[:, None] if task == "multilabel" else np.eye(3)[targets][:, None])
     features[..., 5], features[..., 6] = 1.0, 1.0 + 1e-3 * draws.normal(size=(IMAGES, VIEWS))
     labels = torch.from_numpy(targets.astype(np.float32) if task == "multilabel" else targets)
-    return StoredSource.of(CachedFeatures.whole(features.astype(np.float32)), labels, torch.device("cpu"), seed=0)
+    return CachedSource.of(CachedFeatures.whole(features.astype(np.float32)), labels, torch.device("cpu"), seed=0)
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from thaw.features.cache import CachedFeatures
 from thaw.processes import Process
-from thaw.training.sources import StoredSource, batches
+from thaw.training.sources import CachedSource, batches
 
 
-def source(images: int, views: int = 3) -> StoredSource:
+def source(images: int, views: int = 3) -> CachedSource:
     """Features whose two values are the image and the view."""
     grid = np.stack(np.meshgrid(np.arange(images), np.arange(views), indexing="ij"), axis=-1).astype(np.float16)
-    return StoredSource.of(CachedFeatures.whole(grid), torch.arange(images), torch.device("cpu"), seed=1)
+    return CachedSource.of(CachedFeatures.whole(grid), torch.arange(images), torch.device("cpu"), seed=1)
 
 
 @given(st.integers(1, 70), st.integers(1, 40))
@@ -58,5 +58,5 @@ def test_the_batches_of_all_processes_are_the_batches_of_one(count: int) -> None
 @pytest.mark.parametrize("views", [1, 3])
 def test_feature_maps_are_returned_with_channels_first(views: int) -> None:
     store = CachedFeatures.whole(np.zeros((4, views, 5, 6, 7), np.float16))
-    features, _ = StoredSource.of(store, torch.zeros(4), torch.device("cpu"), 0).batch(np.array([1, 3]), epoch=2)
+    features, _ = CachedSource.of(store, torch.zeros(4), torch.device("cpu"), 0).batch(np.array([1, 3]), epoch=2)
     assert features.shape == (2, 7, 5, 6) and features.dtype == torch.float32

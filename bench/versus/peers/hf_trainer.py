@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArguments
 
-from bench.guide_loop import ImageCounts, build, thaw, transforms
+from bench.guide_loop import ImageDataset, build, thaw, transforms
 from bench.versus import interface
 from bench.versus.jobs import BATCH_SIZE, HEAD_RATE, TOP_RATE
 from bench.versus.memory import PeakMemory
 
 
-class Labelled(ImageCounts):
+class Labelled(ImageDataset):
     """Images as the dictionaries that `Trainer` wants."""
 
     def __getitem__(self, index: int) -> dict[str, Tensor | int]:

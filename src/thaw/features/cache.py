@@ -19,7 +19,7 @@ from torch import Tensor
 
 from thaw import atomic
 from thaw.cache import make_room
-from thaw.features.encoding import StoredType, decode, encode, item_type
+from thaw.features.encoding import CacheDtype, decode, encode, item_type
 from thaw.piecewise import ItemGrid
 
 FORMAT = 2
@@ -41,7 +41,7 @@ class FeatureKey:
     backbone: str
     position: int
     engine: str
-    dtype: StoredType
+    dtype: CacheDtype
     format: int = FORMAT
 
     def digest(self) -> str:
@@ -78,7 +78,7 @@ class CachedFeatures:
 class FeatureWriter:
     """Appends features to an entry of the cache."""
 
-    def __init__(self, stream: BinaryIO, dtype: StoredType) -> None:
+    def __init__(self, stream: BinaryIO, dtype: CacheDtype) -> None:
         self._stream = stream
         self._dtype = dtype
         self.shape: tuple[int, ...] | None = None
@@ -96,7 +96,7 @@ class FeatureCache:
     """A cache folder, how features are stored in it, and how many bytes they may take in all; `None` for no limit."""
 
     folder: Path
-    dtype: StoredType
+    dtype: CacheDtype
     budget: int | None = None
 
     def open(self, key: FeatureKey, views: int) -> CachedFeatures | None:

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-StoredType = Literal["float32", "float16", "uint8"]
+CacheDtype = Literal["float32", "float16", "uint8"]
 
 LEVELS = 255
-_FLOAT_TYPES: dict[StoredType, torch.dtype] = {"float16": torch.float16, "float32": torch.float32}
+_FLOAT_TYPES: dict[CacheDtype, torch.dtype] = {"float16": torch.float16, "float32": torch.float32}
 
 
-def encode(features: Tensor, dtype: StoredType) -> memoryview | bytes:
+def encode(features: Tensor, dtype: CacheDtype) -> memoryview | bytes:
     """The bytes of features (N, H, W, C) or (N, C).
 
     Pooled features (N, C) are so small that uint8 keeps them in float16.
@@ -38,14 +38,14 @@ def decode(items: np.ndarray) -> Tensor:
     return torch.from_numpy(items) if items.dtype.names is None else dequantise(items)
 
 
-def item_type(dtype: StoredType, shape: tuple[int, ...]) -> tuple[np.dtype, tuple[int, ...]]:
+def item_type(dtype: CacheDtype, shape: tuple[int, ...]) -> tuple[np.dtype, tuple[int, ...]]:
     """NumPy dtype and shape of one encoded view of features (H, W, C) or (C,)."""
     if dtype == "uint8" and len(shape) == 3:
         return quantised_type(shape), ()
     return np.dtype("float16" if dtype == "uint8" else dtype), shape
 
 
-def stored_bytes(shape: tuple[int, ...], dtype: StoredType) -> int:
+def encoded_bytes(shape: tuple[int, ...], dtype: CacheDtype) -> int:
     """Bytes of one view of features (C, H, W) or (C,)."""
     if dtype == "uint8" and len(shape) == 3:
         return int(np.prod(shape)) + 8 * shape[0]

@@ -23,7 +23,7 @@ from thaw.data.augment import Augmentation, render
 from thaw.data.pixel_store import PixelStore
 from thaw.device import worker_count
 from thaw.features.cache import CachedFeatures, FeatureCache, FeatureKey, FeatureWriter
-from thaw.features.encoding import StoredType, stored_bytes
+from thaw.features.encoding import CacheDtype, encoded_bytes
 from thaw.features.engines import FrozenPart, Runner
 from thaw.progress import OnProgress
 
@@ -129,18 +129,18 @@ def _wait_for(future: Future[None] | None) -> None:
         future.result()
 
 
-def _bytes_per_view(backbone: Backbone, positions: Sequence[int], dtype: StoredType) -> int:
+def _bytes_per_view(backbone: Backbone, positions: Sequence[int], dtype: CacheDtype) -> int:
     """Bytes that one view takes at all positions together, found by a forward pass of one image."""
     size, total = backbone.facts.pixels.size, 0
     value, start = torch.zeros(1, 3, size, size, device=backbone.device), 0
     with torch.no_grad():
         for position in positions:
             value, start = backbone.run(value, start, position), position
-            total += stored_bytes(tuple(value.shape[1:]), dtype)
+            total += encoded_bytes(tuple(value.shape[1:]), dtype)
     return total
 
 
-def _key(request: ViewRequest, frozen: FrozenPart, position: int, dtype: StoredType) -> FeatureKey:
+def _key(request: ViewRequest, frozen: FrozenPart, position: int, dtype: CacheDtype) -> FeatureKey:
     facts = frozen.backbone.facts
     return FeatureKey(
         pixels=request.pixels.key,

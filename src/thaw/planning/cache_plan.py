@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from thaw.data import augment
-from thaw.features.encoding import StoredType
+from thaw.features.encoding import CacheDtype
 from thaw.planning.costs import GIB
 from thaw.planning.measurements import Choice, Measurements
 from thaw.recipe import Phase, Recipe
@@ -30,7 +30,7 @@ class CachePlan:
 
     phases: tuple[Phase, ...]
     views: int
-    dtype: StoredType
+    dtype: CacheDtype
     disk_bytes: int
     choices: tuple[Choice, ...]
 
@@ -65,7 +65,7 @@ def plan_cache(recipe: Recipe, measured: Measurements, budget: int) -> CachePlan
         index for index, phase in enumerate(recipe.phases) if phase.inputs != "fresh" and measured.positions[index] > 0
     ]
     wanted, reason = wanted_views(recipe, cached, measured.images.train)
-    first_dtype: StoredType = "float16" if recipe.cache_dtype == "auto" else recipe.cache_dtype
+    first_dtype: CacheDtype = "float16" if recipe.cache_dtype == "auto" else recipe.cache_dtype
     dtype, views, dropped = first_dtype, wanted, []
     while cached and _disk_bytes(measured, cached, views, dtype) > budget:
         if dtype == "float16" and recipe.cache_dtype == "auto":
@@ -93,7 +93,7 @@ def plan_cache(recipe: Recipe, measured: Measurements, budget: int) -> CachePlan
     return CachePlan(phases, views, dtype, _disk_bytes(measured, cached, views, dtype), tuple(choices))
 
 
-def _dtype_reason(recipe: Recipe, dtype: StoredType) -> str:
+def _dtype_reason(recipe: Recipe, dtype: CacheDtype) -> str:
     if recipe.cache_dtype != "auto":
         return "as requested"
     if dtype == "uint8":
@@ -102,7 +102,7 @@ def _dtype_reason(recipe: Recipe, dtype: StoredType) -> str:
 
 
 def _inputs_choice(
-    measured: Measurements, phase: Phase, index: int, views: int, dtype: StoredType, is_dropped: bool
+    measured: Measurements, phase: Phase, index: int, views: int, dtype: CacheDtype, is_dropped: bool
 ) -> Choice:
     setting = f"phases.{index}.inputs"
     if phase.inputs == "cached":
@@ -115,7 +115,7 @@ def _inputs_choice(
     return Choice(setting, "fresh", "nothing is frozen" if measured.positions[index] == 0 else "as requested")
 
 
-def _disk_bytes(measured: Measurements, cached: Sequence[int], views: int, dtype: StoredType) -> int:
+def _disk_bytes(measured: Measurements, cached: Sequence[int], views: int, dtype: CacheDtype) -> int:
     """Bytes of the cached features of some phases; phases with the same cut share them."""
     sizes = {measured.positions[index]: measured.sizes[index].of(dtype) for index in cached}
     return sum(sizes.values()) * (measured.images.train * views + measured.images.evaluated)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from thaw.backbones.contract import Facts
 from thaw.device import DeviceChoice
-from thaw.features.encoding import StoredType
+from thaw.features.encoding import CacheDtype
 from thaw.features.probe import EngineChoice
 from thaw.planning.costs import ImageCounts, StepTimings
 from thaw.recipe import Recipe, Task
@@ -36,7 +36,7 @@ class ViewSizes:
     float16: int
     uint8: int
 
-    def of(self, dtype: StoredType) -> int:
+    def of(self, dtype: CacheDtype) -> int:
         """Bytes in one data type or the other."""
         return self.uint8 if dtype == "uint8" else self.float16
 

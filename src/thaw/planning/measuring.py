@@ -11,7 +11,7 @@ from torch import Tensor
 from thaw.classifier.classifier import Classifier
 from thaw.data.prepare import Prepared
 from thaw.device import choose_device
-from thaw.features.encoding import stored_bytes
+from thaw.features.encoding import encoded_bytes
 from thaw.features.pooled import PROBE_IMAGES, plain_sample
 from thaw.features.probe import MIN_SPEEDUP, TOLERANCE, choose_engine, distance_between
 from thaw.features.torch_runner import Precision
@@ -49,7 +49,7 @@ def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: P
         engine=choose_engine(backbone, device.device, recipe.engine, positions, pixels, extracted, cache),
         steps=_time_steps(recipe, classifier, positions, features),
         positions=positions,
-        sizes=tuple(ViewSizes(stored_bytes(shape, "float16"), stored_bytes(shape, "uint8")) for shape in shapes),
+        sizes=tuple(ViewSizes(encoded_bytes(shape, "float16"), encoded_bytes(shape, "uint8")) for shape in shapes),
         free_bytes=shutil.disk_usage(cache).free,
     )
 

@@ -220,7 +220,7 @@ def _reason_to_skip(run: FitContext, index: int, progress: Progress) -> str | No
     if index == progress.phase and progress.epoch:
         return None
     if target_reached(progress.records, settings.target, settings.val_images):
-        return f"phase {phase.name} is left out: the target is reached"
+        return f"phase {phase.name} is skipped: the target is reached"
     return reason_to_skip(progress.records, run.phases, index, settings.monitor, settings.val_images)
 
 

@@ -18,7 +18,7 @@ from thaw.features.extract import ViewRequest, extract
 from thaw.formats import count
 from thaw.progress import OnProgress
 from thaw.recipe import AugmentSettings, Engine, Phase, Recipe
-from thaw.training.sources import FreshSource, PhaseSources, Source, StoredSource
+from thaw.training.sources import CachedSource, FreshSource, PhaseSources, Source
 
 PLAIN = Augmentation()
 
@@ -80,7 +80,7 @@ class PhaseInputs:
         positions = [self._position(other) for other in self._served_with(index)]
         features = self._extract(request, frozen, positions)
         val, _ = self._plain(frozen, positions, position)
-        return PhaseSources(self._stored(features[position], self.train), val)
+        return PhaseSources(self._cached(features[position], self.train), val)
 
     def extraction_passes(self, trained: Iterable[int]) -> int:
         """Passes over the training images for the cached views of the phases `trained`, in the order of training."""
@@ -105,7 +105,7 @@ class PhaseInputs:
         lowest = min(indices, key=self._position)
         position, frozen = self._position(lowest), self._frozen()
         features = self._extract(self._request(lowest), frozen, [position])
-        train = self._stored(features[position], self.train)
+        train = self._cached(features[position], self.train)
         return EvaluationSources(position, train, *self._plain(frozen, [position], position))
 
     def _plain(self, frozen: FrozenPart, positions: list[int], position: int) -> tuple[Source, Source]:
@@ -115,8 +115,8 @@ class PhaseInputs:
         features = self._extract(request, frozen, positions)[position]
         images = len(self.val.rows)
         return (
-            self._stored(features.part(0, images), self.val),
-            self._stored(features.part(images, len(features.rows)), self.test),
+            self._cached(features.part(0, images), self.val),
+            self._cached(features.part(images, len(features.rows)), self.test),
         )
 
     def _extract(self, request: ViewRequest, frozen: FrozenPart, positions: list[int]) -> dict[int, CachedFeatures]:
@@ -124,8 +124,8 @@ class PhaseInputs:
         bar = self.bar(f"extract features of {count(len(request.rows), 'image')}{views}")
         return extract(request, frozen, positions, self.cache, bar)
 
-    def _stored(self, features: CachedFeatures, labelled: LabelledRows) -> Source:
-        return StoredSource.of(features, _targets(labelled), self.device, self.seed)
+    def _cached(self, features: CachedFeatures, labelled: LabelledRows) -> Source:
+        return CachedSource.of(features, _targets(labelled), self.device, self.seed)
 
     def _served_with(self, index: int) -> list[int]:
         """This phase and the later ones that the same pass serves: same views, and nothing below their cut trained.

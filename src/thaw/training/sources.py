@@ -48,7 +48,7 @@ class PhaseSources:
 
 
 @dataclass(frozen=True)
-class StoredSource:
+class CachedSource:
     """Cached features; each epoch reads the next view of an image, beginning with a random one.
 
     first_view: (N,) int64, the view of each image in epoch 0.
@@ -60,7 +60,7 @@ class StoredSource:
     first_view: np.ndarray
 
     @classmethod
-    def of(cls, features: CachedFeatures, targets: Tensor, device: torch.device, seed: int) -> StoredSource:
+    def of(cls, features: CachedFeatures, targets: Tensor, device: torch.device, seed: int) -> CachedSource:
         """A source whose first views are drawn from `seed`."""
         draws = np.random.default_rng(derive_seed(seed, "first view"))
         return cls(features, targets, device, draws.integers(features.views, size=len(targets)))
