@@ -196,14 +196,14 @@ def test_three_classes_are_too_many_for_a_binary_task(tmp_path: Path) -> None:
 
 
 def test_a_folder_or_table_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="images: there is no such folder"):
+    with pytest.raises(DataError, match="images: no such folder"):
         Dataset.open(tmp_path / "images")
-    with pytest.raises(DataError, match=r"labels\.csv: there is no such file"):
+    with pytest.raises(DataError, match=r"labels\.csv: no such file"):
         Dataset.open(tmp_path / "labels.csv")
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no image in this folder"):
+    with pytest.raises(DataError, match="no image in this folder"):
         Dataset.open(tmp_path)
 
 

@@ -176,7 +176,7 @@ def test_values_outside_the_range_are_refused_not_clipped(values: np.ndarray, wh
 def test_a_float_image_with_a_value_that_is_not_finite_is_refused(value: float) -> None:
     values = np.full((32, 32), 0.5, np.float32)
     values[3, 4] = value
-    with pytest.raises(UnreadableImage, match="not finite"):
+    with pytest.raises(UnreadableImage, match="NaN or infinity"):
         read(encoded(Image.fromarray(values), "TIFF"))
 
 

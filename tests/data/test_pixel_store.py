@@ -274,7 +274,7 @@ def test_unreadable_files_become_error_rows_with_reasons(mixed: Manifest, tmp_pa
     assert "empty" in reasons["empty.png"]
     assert "not a JPEG" in reasons["text.png"]
     assert "damaged" in reasons["torn.png"]
-    assert reasons["missing.png"] == "there is no such file"
+    assert reasons["missing.png"] == "no such file"
     assert reasons["folder.png"]
     for row in (0, 6):
         expected = decode(mixed.file(row).read_bytes(), LENIENT, SPEC).pixels

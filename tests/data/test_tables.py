@@ -44,7 +44,7 @@ def test_a_csv_of_paths_and_labels_is_read_in_its_order(tmp_path: Path) -> None:
         ("below/a.png", ["crack"], None, None),
     ]
     assert (rows.root, rows.source) == (tmp_path, file)
-    assert list(rows.places) == ["row 2", "row 3"]
+    assert list(rows.row_names) == ["row 2", "row 3"]
 
 
 def test_a_table_may_bring_splits_and_groups(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_parquet_says_the_same_as_csv(tmp_path: Path) -> None:
         parquet_file(tmp_path, path=["a.png", "b.png"], label=["ok", "crack"], split=["train", "val"], group=["g", "h"])
     )
     assert by_parquet.table.equals(by_csv.table)
-    assert list(by_parquet.places) == ["row 1", "row 2"]
+    assert list(by_parquet.row_names) == ["row 1", "row 2"]
 
 
 def test_json_lines_say_the_same_as_csv(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_json_lines_say_the_same_as_csv(tmp_path: Path) -> None:
         json_lines(tmp_path, {"file_name": "a.png", "label": "ok"}, {"file_name": "b.png", "label": "crack"})
     )
     assert by_json.table.equals(by_csv.table)
-    assert list(by_json.places) == ["line 1", "line 2"]
+    assert list(by_json.row_names) == ["line 1", "line 2"]
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
@@ -214,7 +214,7 @@ def test_other_tables_without_rows_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_table_or_one_of_another_kind_is_said_to_be(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"missing\.csv: there is no such file"):
+    with pytest.raises(DataError, match=r"missing\.csv: no such file"):
         read_table(tmp_path / "missing.csv")
     with pytest.raises(DataError, match=r"labels\.xlsx: not a table .*\.csv, \.parquet, \.jsonl"):
         read_table(csv_file(tmp_path, "", "labels.xlsx"))
@@ -263,7 +263,7 @@ def test_metadata_files_in_split_folders_give_the_split_and_paths_below_the_root
         ("train/below/b.png", ["crack"], "train"),
         ("validation/a.png", ["ok"], "val"),
     ]
-    assert list(rows.places) == ["metadata.csv row 2", "metadata.csv row 3", "metadata.jsonl line 1"]
+    assert list(rows.row_names) == ["metadata.csv row 2", "metadata.csv row 3", "metadata.jsonl line 1"]
 
 
 def test_metadata_in_the_root_takes_the_split_from_the_first_folder_of_every_path(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Everything between a data set as found and one that can be trained on: decoded once, checked, divided."""
+"""Prepares a data set for training: decode, find near-duplicates, split."""
 
 from __future__ import annotations
 
@@ -27,9 +27,13 @@ class LabelledRows:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set that is decoded and divided.
+    """A decoded and split data set.
 
-    notes: sentences that a person should read. alike: pairs of rows that show the same picture.
+    Attributes:
+        manifest: The rows with their splits.
+        pixels: The decoded images.
+        notes: Remarks for the user.
+        duplicates: Pairs of rows that are near-duplicates.
     """
 
     manifest: Manifest

@@ -183,7 +183,7 @@ def _duplicates(manifest: Manifest, pixels: PixelStore, bar: Bar) -> tuple[Dupli
             same[digest].append(row)
     pairs = {(one, other): 1.0 for rows in same.values() for one, other in combinations(rows, 2)}
     for pair in pixels.duplicates(worker_count(), bar("look for near-duplicates")):
-        pairs.setdefault((pair.first, pair.second), pair.agreement)
+        pairs.setdefault((pair.first, pair.second), pair.correlation)
     return tuple(
         DuplicatePair(one, other, agreement, digests[one] == digests[other])
         for (one, other), agreement in sorted(pairs.items())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thaw.classifier.decision import EVEN, Decision
+from thaw.classifier.decision import DEFAULT_THRESHOLD, Decision
 from thaw.evaluation.records import Records
 from thaw.recipe import Task
 from thaw.report.verdict import Judged
@@ -52,7 +52,7 @@ def _in_use(decision: Decision, task: Task, index: int) -> float | None:
     if index in (thresholds := dict(decision.thresholds)):
         return thresholds[index]
     two_sided = task == "binary" and not decision.thresholds and not decision.costs
-    return EVEN if task == "multilabel" or two_sided else None
+    return DEFAULT_THRESHOLD if task == "multilabel" or two_sided else None
 
 
 def _curve(judged: Judged, index: int, in_use: float | None) -> ThresholdCurve:
