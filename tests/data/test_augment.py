@@ -47,7 +47,7 @@ def corners_in_the_plain_view(change: ViewTransform, size: int) -> np.ndarray:
 
 
 def visible_area(change: ViewTransform) -> float:
-    """Share of the area of the plain view that lies within the view."""
+    """Fraction of the plain view that is visible in the view."""
     plain = corners_in_the_plain_view(STILL, 100).astype(np.float32)
     seen = corners_in_the_plain_view(change, 100).astype(np.float32)
     return cv2.intersectConvexConvex(plain, seen)[0] / 100**2
@@ -282,9 +282,9 @@ def test_a_view_is_written_into_the_given_array() -> None:
 
 
 def test_an_unreadable_image_stops_the_batch() -> None:
-    def torn(image: int) -> np.ndarray:
+    def unreadable(image: int) -> np.ndarray:
         raise OSError(f"image {image} is gone")
 
     out = np.zeros((2, 32, 32, 3), dtype=np.uint8)
     with pytest.raises(OSError, match="is gone"):
-        render(torn, [(0, 0), (1, 0)], SPEC, PRESETS["light"], 0, out, workers=2)
+        render(unreadable, [(0, 0), (1, 0)], SPEC, PRESETS["light"], 0, out, workers=2)

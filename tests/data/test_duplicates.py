@@ -1,4 +1,4 @@
-"""Near-duplicates among synthetic surfaces, with copies planted."""
+"""Near-duplicates are found among synthetic surfaces."""
 
 import io
 from collections.abc import Callable
@@ -56,8 +56,8 @@ def test_different_images_of_one_kind_are_not_duplicates(surfaces: list[np.ndarr
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_copy_is_found(surfaces: list[np.ndarray], change: str) -> None:
     copies = [CHANGES[change](image) for image in surfaces[::6]]
-    planted = {(6 * number, len(surfaces) + number) for number in range(len(copies))}
-    assert pairs([*surfaces, *copies]) == planted
+    expected = {(6 * number, len(surfaces) + number) for number in range(len(copies))}
+    assert pairs([*surfaces, *copies]) == expected
 
 
 def test_all_copies_of_a_burst_are_found(surfaces: list[np.ndarray]) -> None:

@@ -27,7 +27,7 @@ def digest(content: str) -> str:
 
 
 def manifest(rows: Sequence[Row], task: Task = "multiclass") -> Manifest:
-    """The manifest of decoded images, with the classes that they show."""
+    """The manifest of decoded images, and its classes."""
     classes = sorted({label for _, labels, _ in rows for label in filter(None, labels.split("|"))})
     table = new_table(
         [name for name, _, _ in rows],
@@ -43,7 +43,7 @@ def manifest(rows: Sequence[Row], task: Task = "multiclass") -> Manifest:
 
 
 def images(label: str, count: int, start: int = 0, **others: Any) -> list[Row]:
-    """Images of one class, each in a file of its own content."""
+    """Images of one class, with distinct content."""
     return [(f"{label}/{number}.png", label, others) for number in range(start, start + count)]
 
 

@@ -65,7 +65,7 @@ def test_evaluation_reports_unreadable_images(damaged: Path, trained: RunFolder)
     classifier = load(trained.path)
     result = evaluate(classifier, Dataset.open(damaged, classifier.task, classifier.classes))
     assert result.images == len(list(damaged.rglob("*.png"))) - 2
-    assert sorted(Path(path).name for path, _ in result.unreadable) == ["empty.png", "damaged.png"]
+    assert sorted(Path(path).name for path, _ in result.unreadable) == ["damaged.png", "empty.png"]
 
 
 def test_every_path_has_a_prediction_in_order_and_unreadable_ones_have_a_reason(

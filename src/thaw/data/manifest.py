@@ -129,7 +129,9 @@ class Manifest:
                 ignored=tuple((suffix, count) for suffix, count in facts["ignored"]),
             )
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{file}: cannot be read as a manifest ({error}); Thaw writes this file during a run") from error
+            raise DataError(
+                f"{file}: cannot be read as a manifest ({error}); Thaw writes this file during a run"
+            ) from error
 
 
 def new_table(
