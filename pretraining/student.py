@@ -59,7 +59,7 @@ class Range:
         return nn.ModuleList([backbone.network.get_submodule(name) for block in blocks for name in block.modules])
 
     def outputs(self, backbone: Backbone, value: Tensor, forced: Sequence[Tensor] | None = None) -> list[Tensor]:
-        """The output of each block for `value`; with `forced`, block n + 1 gets `forced[n]` instead of block n's output."""
+        """Output of each block for `value`; with `forced`, block n + 1 gets `forced[n]`, not the output of block n."""
         given = []
         for number in range(self.stop - self.start):
             value = backbone.run(value, self.start + number, self.start + number + 1)

@@ -1,4 +1,4 @@
-"""`pretraining.prove` on three tiny data sets; the results of tiny networks are meaningless, so only bookkeeping is tested."""
+"""`pretraining.prove` on three tiny data sets; results of tiny networks are meaningless, only bookkeeping is tested."""
 
 from __future__ import annotations
 
