@@ -1,11 +1,11 @@
 """Write a split of the ELPV solar cells (github.com/zae-bayern/elpv-dataset) as CSV: path, label, split.
 
-Label: defective where the given probability of a defect is at least 0.5. A quarter of the images is the test
-set and 15 % of the rest the validation set, both stratified by label and cell type.
+Label: defective if the given probability of a defect is at least 0.5. A quarter of the images is the test set and 15 %
+of the rest the validation set, both stratified by label and cell type.
 
     python bench/elpv_csv.py FOLDER out.csv --seed 0
 
-FOLDER holds labels.csv (file, probability, cell type; separated by blanks) and the images it names.
+FOLDER contains labels.csv (file, probability, cell type; separated by spaces) and the images it lists.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sklearn.model_selection import train_test_split
 
-TEST_SHARE, VAL_SHARE = 0.25, 0.15
+TEST_FRACTION, VAL_FRACTION = 0.25, 0.15
 
 
 def read_rows(folder: Path) -> list[tuple[str, str, str]]:
@@ -33,9 +33,9 @@ def read_rows(folder: Path) -> list[tuple[str, str, str]]:
 def split_rows(rows: list[tuple[str, str, str]], seed: int) -> list[tuple[str, str, str]]:
     """(path, label, split) of each image."""
     strata = [row[1:] for row in rows]
-    rest, test = train_test_split(rows, test_size=TEST_SHARE, random_state=seed, stratify=strata)
+    rest, test = train_test_split(rows, test_size=TEST_FRACTION, random_state=seed, stratify=strata)
     strata = [row[1:] for row in rest]
-    train, val = train_test_split(rest, test_size=VAL_SHARE, random_state=seed, stratify=strata)
+    train, val = train_test_split(rest, test_size=VAL_FRACTION, random_state=seed, stratify=strata)
     parts = {"train": train, "val": val, "test": test}
     return sorted((path, label, split) for split, part in parts.items() for path, label, _ in part)
 

@@ -1,11 +1,11 @@
-"""How Thaw's time and memory grow with the number of images: time should be a straight line, memory flat.
+"""How Thaw's time and memory scale with the number of images: time should be linear, memory constant.
 
     python -m bench.growth elpv.csv --weights mobilenetv2_100.safetensors --work FOLDER --sizes 1000 5000 20000
 
-IMAGES is a table with the columns path and label, or a folder with one folder per class. Its images are repeated
-until there are enough, as hard links, or with `--vary` each turned, shifted and brightened a little and encoded
-anew. The copies fall on both sides of the split, so accuracy means nothing here. FOLDER is used for the images and
-as the place of Thaw's cache (about 0.3 MB an image with eight views, MobileNetV2, three stages thawed).
+IMAGES is a table with the columns path and label, or a folder with one folder per class. Its images are repeated until
+there are enough, as hard links, or with `--vary` as re-encoded copies, each slightly rotated, shifted and brightened.
+The copies are in all splits, so accuracy is meaningless here. FOLDER is used for the images and for Thaw's cache (about
+0.3 MB per image with eight views, MobileNetV2, three stages thawed).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def labelled_files(images: Path) -> list[tuple[Path, str]]:
 
 
 def make_set(sources: list[tuple[Path, str]], size: int, folder: Path, vary: bool) -> Path:
-    """A table of `size` images; those that an earlier call made are used again."""
+    """Create a table of `size` images; images of earlier calls are reused."""
     folder.mkdir(parents=True, exist_ok=True)
     shuffled = random.Random(0).sample(sources, len(sources))
     rows = []
@@ -56,7 +56,7 @@ def make_set(sources: list[tuple[Path, str]], size: int, folder: Path, vary: boo
 
 
 def _write_copy(source: Path, file: Path, variation: int) -> None:
-    """A hard link (a copy on another disk); from the first variation on, a picture that differs a little."""
+    """A hard link (a copy on another disk); from the first variation on, a slightly different image."""
     if variation == 0:
         try:
             os.link(source.resolve(), file)
@@ -65,14 +65,14 @@ def _write_copy(source: Path, file: Path, variation: int) -> None:
         return
     from PIL import Image, ImageEnhance
 
-    dice = random.Random(f"{file.name}")
+    rng = random.Random(f"{file.name}")
     with Image.open(source) as image:
-        turned = image.convert("RGB").rotate(dice.uniform(-3, 3), translate=(dice.randint(-4, 4), dice.randint(-4, 4)))
-        ImageEnhance.Brightness(turned).enhance(dice.uniform(0.9, 1.1)).save(file)
+        turned = image.convert("RGB").rotate(rng.uniform(-3, 3), translate=(rng.randint(-4, 4), rng.randint(-4, 4)))
+        ImageEnhance.Brightness(turned).enhance(rng.uniform(0.9, 1.1)).save(file)
 
 
 def run_thaw(table: Path, arguments: argparse.Namespace) -> dict:
-    """What the peer `thaw_cli` measures on a table."""
+    """Run the peer `thaw_cli` on a table; returns its measurements."""
     command = [*shlex.split(arguments.prefix), str(arguments.thaw_python), "-m", "bench.versus.peers.thaw_cli"]
     command += [str(table), "--backbone", arguments.backbone, "--weights", str(arguments.weights.resolve())]
     command += ["--epochs-head", str(arguments.epochs), "--epochs-top", str(0 if arguments.head else arguments.epochs)]
@@ -83,9 +83,9 @@ def run_thaw(table: Path, arguments: argparse.Namespace) -> dict:
 
 
 def draw(results: dict[int, dict], arguments: argparse.Namespace) -> str:
-    """The Markdown table, and how far the sizes between lie from the line through the first and the last."""
+    """The Markdown table, and how far intermediate sizes are from the line through the first and the last."""
     epochs = f"{arguments.epochs}{'' if arguments.head else f' + {arguments.epochs}'}"
-    header = ("images", *PARTS, "**total**", "per 1,000", "one more trial", "memory", "of it not files", "cache")
+    header = ("images", *PARTS, "**total**", "per 1,000", "one more trial", "memory", "of it anonymous", "cache")
     lines = [f"{arguments.backbone}, {epochs} epochs, seconds.\n", f"| {' | '.join(header)} |"]
     lines.append(f"|{' --- |' * len(header)}")
     for size, result in results.items():
@@ -98,11 +98,11 @@ def draw(results: dict[int, dict], arguments: argparse.Namespace) -> str:
     if len(sizes) > 2:
         first, last = (results[size]["total_seconds"] for size in (sizes[0], sizes[-1]))
         slope = (last - first) / (sizes[-1] - sizes[0])
-        lines.append(f"\nThe line through the first and the last: {slope * 1000:.1f} s for each 1,000 images.")
+        lines.append(f"\nThe line through the first and the last size: {slope * 1000:.1f} s per 1,000 images.")
         for size in sizes[1:-1]:
             expected = first + slope * (size - sizes[0])
             off = results[size]["total_seconds"] / expected - 1
-            lines.append(f"{size:,} images lie {off:+.1%} from it.")
+            lines.append(f"{size:,} images: {off:+.1%} from this line.")
     return "\n".join(lines) + "\n"
 
 
@@ -111,15 +111,17 @@ def main() -> None:
         prog="python -m bench.growth", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("images", type=Path)
-    parser.add_argument("--weights", type=Path, required=True, help=".safetensors of timm, config.json beside it")
+    parser.add_argument(
+        "--weights", type=Path, required=True, help=".safetensors file of timm with its config.json in the same folder"
+    )
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--backbone", choices=BACKBONES, default="mobilenetv2_100")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 5000, 20000])
-    parser.add_argument("--epochs", type=int, default=10, help="of each phase")
-    parser.add_argument("--head", action="store_true", help="phase 1 alone")
-    parser.add_argument("--vary", action="store_true", help="variations instead of hard links")
-    parser.add_argument("--prefix", default="", help="command put before each run, such as a lock")
-    parser.add_argument("--thaw-python", type=Path, default=Path(sys.executable), help="interpreter that has Thaw")
+    parser.add_argument("--epochs", type=int, default=10, help="epochs per phase")
+    parser.add_argument("--head", action="store_true", help="phase 1 only")
+    parser.add_argument("--vary", action="store_true", help="varied copies instead of hard links")
+    parser.add_argument("--prefix", default="", help="command to prefix each run with, such as a lock")
+    parser.add_argument("--thaw-python", type=Path, default=Path(sys.executable), help="Python interpreter with Thaw")
     parser.add_argument("--out", type=Path, help="Markdown file to write")
     arguments = parser.parse_args()
     sources = labelled_files(arguments.images)

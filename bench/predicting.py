@@ -1,11 +1,11 @@
-"""What `thaw predict` makes of an engine: images a second from files to rows, beside the engine alone.
+"""Throughput of `thaw predict`, from files to rows, compared with that of the inference engine alone.
 
     python bench/predicting.py IMAGES [--weights FILE] [--backbone NAME] [--engine NAME] [--count N] [--rounds N]
 
-Four ways alternate, round after round, and medians of images a second are printed with their ratios: the engine alone
-on pixels in memory; decoding alone; the whole way from files to a table on disk, from the first image on, without what
-it takes to build and check the engine; and the same through plain PyTorch, with an eighth of the images. On a machine
-whose cores do both, files to rows cannot be faster than `both in turn`: a core either decodes or computes.
+Four measurements alternate, and the medians of images per second are printed with their ratios: the engine alone on
+pixels in memory; decoding alone; files to a table on disk, from the first image on, without the time to build and check
+the engine; and the same in plain PyTorch, with an eighth of the images. On a machine whose cores do both, files to rows
+cannot be faster than `decoding then engine`: a core either decodes or computes.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def decoding_alone(classifier: Classifier, files: list[Path]) -> None:
         pass
 
 
-class Watch(NullReporter):
-    """Notes when the bar began to move and when it moved last."""
+class ProgressTimes(NullReporter):
+    """Records the times at which progress is reported."""
 
     def bar(self, title: str) -> OnProgress:
         self.times: list[float] = []
@@ -55,7 +55,7 @@ class Watch(NullReporter):
 
 
 def files_to_rows(classifier: Classifier, files: list[Path], engine: Engine, folder: Path) -> float:
-    reporter = Watch()
+    reporter = ProgressTimes()
     write_predictions(
         classifier, "bench", PredictJob(tuple(files), folder / "rows.csv", engine=engine), folder, reporter
     )
@@ -68,12 +68,12 @@ def seconds(call: Callable[[], None]) -> float:
     return time.perf_counter() - started
 
 
-def measure(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """Median images a second of each way; they alternate, and the first round only warms up."""
-    rates: dict[str, list[float]] = {name: [] for name in ways}
+def measure(rate_of: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """Median images per second of each measurement; they alternate, and the first round is a warm-up."""
+    rates: dict[str, list[float]] = {name: [] for name in rate_of}
     for number in range(rounds + 1):
-        for name, way in ways.items():
-            rate = way()
+        for name, measured in rate_of.items():
+            rate = measured()
             if number:
                 rates[name].append(rate)
     return {name: statistics.median(values) for name, values in rates.items()}
@@ -97,18 +97,18 @@ def main() -> None:
     pixels = next(iter(read_files(classifier, files, BATCH))).pixels
     predictor = Predictor(classifier, engine, CPU)
     with tempfile.TemporaryDirectory() as place:
-        ways = {
+        rate_of = {
             "engine alone": lambda: count / seconds(lambda: engine_alone(predictor, pixels, count)),
             "decoding alone": lambda: count / seconds(lambda: decoding_alone(classifier, files)),
             "files to rows": lambda: count / files_to_rows(classifier, files, engine, Path(place)),
             "plain PyTorch": lambda: len(few) / files_to_rows(classifier, few, REFERENCE, Path(place)),
         }
-        rates = measure(ways, arguments.rounds)
+        rates = measure(rate_of, arguments.rounds)
     whole = rates["files to rows"]
-    rates["both in turn"] = 1 / (1 / rates["engine alone"] + 1 / rates["decoding alone"])
+    rates["decoding then engine"] = 1 / (1 / rates["engine alone"] + 1 / rates["decoding alone"])
     print(f"{arguments.backbone}, {engine}, {count} images, median of {arguments.rounds} rounds")
     for name, rate in rates.items():
-        print(f"  {name:16} {rate:7.1f} images/s; files to rows is {whole / rate:.2f} of it")
+        print(f"  {name:20} {rate:7.1f} images/s; ratio of files to rows {whole / rate:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""How good the plan is: the planned recipe against four fixed ones, on the same splits of several sets.
+"""How good the plan is: the planned recipe compared with four fixed ones, on the same splits of several data sets.
 
     python -m bench.regret steel/ insects/ cells.csv --work FOLDER --seeds 5 --set weights=mobilenetv2_100.safetensors
 
-Each run of a seed has the same split and the same decoded images; every run looks anew, so that times compare. Runs
-that `FOLDER/regret.jsonl` holds already are not made again. Prints, for each set, the mean test accuracy and minutes
-of each recipe, and the regret of the plan: what the best of the fixed recipes, by its mean, has over it.
+All runs of a seed use the same split and decoded images; every run extracts features anew, so that times are
+comparable. Runs that are already in `FOLDER/regret.jsonl` are skipped. Prints, for each data set, the mean test
+accuracy and minutes of each recipe, and the regret of the plan: the difference to the fixed recipe with the best mean.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FIXED: dict[str, tuple[Phase, ...]] = {
 
 
 def run(data: Path, name: str, seed: int, base: thaw.Recipe, work: Path) -> dict[str, object]:
-    """Train once; gives accuracy on test and the seconds from the first image to the bundle."""
+    """Train once; returns test accuracy and the seconds from the first image to the bundle."""
     recipe = base.model_copy(update={"seed": seed, "split": SplitSettings(seed=seed)})
     if name != PLANNED:
         recipe = recipe.model_copy(update={"phases": FIXED[name], "strategy": "manual"})
@@ -53,18 +53,18 @@ def run(data: Path, name: str, seed: int, base: thaw.Recipe, work: Path) -> dict
     thaw.finetune(thaw.Dataset.open(data), recipe, runs, reporter=NullReporter())
     seconds = time.perf_counter() - started
     folder = RunFolder(runs / "train-1")
-    figures = json.loads(folder.evaluation.read_text())["test"]["overall"]
+    metrics = json.loads(folder.evaluation.read_text())["test"]["overall"]
     return {
         "set": data.stem,
         "recipe": name,
         "seed": seed,
-        "accuracy": figures["accuracy"]["value"],
+        "accuracy": metrics["accuracy"]["value"],
         "seconds": seconds,
     }
 
 
 def table(rows: list[dict[str, object]]) -> str:
-    """Markdown: one row a set; a cell is mean accuracy (deviation over seeds) and mean minutes."""
+    """Markdown: one row per data set; a cell is mean accuracy (standard deviation over seeds) and mean minutes."""
     columns = [PLANNED, *FIXED]
     lines = ["| set | seeds | " + " | ".join(columns) + " | regret |", "| --- " * (len(columns) + 3) + "|"]
     for name in dict.fromkeys(str(row["set"]) for row in rows):
@@ -91,22 +91,22 @@ def table(rows: list[dict[str, object]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="*")
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings that all recipes share")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings common to all recipes")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--recipes", nargs="+", default=[PLANNED, *FIXED], choices=[PLANNED, *FIXED])
-    asked = parser.parse_args()
-    base = thaw.Recipe().with_settings(parsed_settings(asked.set))
-    asked.work.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("THAW_CACHE", str(asked.work / "cache"))
-    log = asked.work / "regret.jsonl"
+    arguments = parser.parse_args()
+    base = thaw.Recipe().with_settings(parsed_settings(arguments.set))
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("THAW_CACHE", str(arguments.work / "cache"))
+    log = arguments.work / "regret.jsonl"
     rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     done = {(row["set"], row["recipe"], row["seed"]) for row in rows}
-    for data in asked.data:
-        for seed in range(asked.seeds):
-            for name in asked.recipes:
+    for data in arguments.data:
+        for seed in range(arguments.seeds):
+            for name in arguments.recipes:
                 if (data.stem, name, seed) not in done:
-                    rows.append(run(data, name, seed, base, asked.work))
+                    rows.append(run(data, name, seed, base, arguments.work))
                     with log.open("a") as stream:
                         stream.write(json.dumps(rows[-1]) + "\n")
                     print(rows[-1], flush=True)

@@ -1,10 +1,10 @@
-"""What serving costs: images a second through `thaw serve`, beside the bare classifier on the same files.
+"""Throughput of `thaw serve`, compared with that of the classifier called directly on the same files.
 
     python -m bench.serving runs/train-1 IMAGES --rounds 5
 
-The server runs as its own process on this machine and shares its cores with the clients that ask it, each over one
-connection, one image a request. The bare classifier reads and classifies the same files with `predict_files`, through
-the same engine. The two take turns, so that whatever else the machine does falls on both.
+The server runs in its own process and shares the cores of this machine with its clients, each of which sends one image
+per request over one connection. The direct measurement reads and classifies the same files with `predict_files`,
+through the same engine. The two alternate, so that other load on the machine affects both.
 """
 
 from __future__ import annotations
@@ -32,46 +32,46 @@ BATCH = 16
 
 @contextlib.contextmanager
 def server(trained: Path, clients: int) -> Iterator[int]:
-    """The port of `thaw serve` in a process of its own."""
+    """Run `thaw serve` in a process of its own; yields its port."""
     words = ["serve", str(trained), "--port", "0", "--batch", str(BATCH), "--queue", str(max(64, clients))]
     program = "from thaw.cli import main; main()"
     with subprocess.Popen([sys.executable, "-c", program, *words], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         port = int(process.stdout.readline().split()[1].rstrip("/").rpartition(":")[2])
-        while not _answers(port):
+        while not _is_ready(port):
             time.sleep(0.1)
         yield port
         process.terminate()
 
 
-def _answers(port: int) -> bool:
-    wire = http.client.HTTPConnection("127.0.0.1", port)
+def _is_ready(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port)
     try:
-        wire.request("GET", "/ready")
-        return wire.getresponse().status == 200
+        connection.request("GET", "/ready")
+        return connection.getresponse().status == 200
     except OSError:
         return False
     finally:
-        wire.close()
+        connection.close()
 
 
-def ask_all(port: int, files: Sequence[Path]) -> None:
-    """Ask for some files, one after the other, over one connection."""
-    wire = http.client.HTTPConnection("127.0.0.1", port)
+def send_all(port: int, files: Sequence[Path]) -> None:
+    """Classify files one after the other over one connection."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
     for file in files:
-        wire.request("POST", "/predict", file.read_bytes())
-        reply = wire.getresponse()
+        connection.request("POST", "/predict", file.read_bytes())
+        reply = connection.getresponse()
         body = reply.read()
         if reply.status != 200:
             raise RuntimeError(f"{file}: {reply.status} {body.decode()}")
-    wire.close()
+    connection.close()
 
 
 def served(port: int, files: Sequence[Path], clients: int) -> float:
-    """Images a second of the server, asked by so many clients at once."""
+    """Images per second of the server with some number of concurrent clients."""
     began = time.perf_counter()
     with ThreadPoolExecutor(clients) as pool:
-        for done in [pool.submit(ask_all, port, files[number::clients]) for number in range(clients)]:
+        for done in [pool.submit(send_all, port, files[number::clients]) for number in range(clients)]:
             done.result()
     return len(files) / (time.perf_counter() - began)
 
@@ -80,24 +80,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trained", type=Path, help="a finished run or a bundle")
     parser.add_argument("images", type=Path, help="a folder of images")
-    parser.add_argument("--count", type=int, default=384, help="images in a round; files are repeated as needed")
-    parser.add_argument("--clients", type=int, default=48, help="clients that ask at once")
+    parser.add_argument("--count", type=int, default=384, help="images per round; files are repeated as needed")
+    parser.add_argument("--clients", type=int, default=48, help="concurrent clients")
     parser.add_argument("--rounds", type=int, default=5)
-    asked = parser.parse_args()
-    files = list(islice(cycle(images_under(asked.images)), asked.count))
-    classifier = load(asked.trained)
-    predictor = fastest_predictor(classifier, bundle_of(asked.trained))
+    arguments = parser.parse_args()
+    files = list(islice(cycle(images_under(arguments.images)), arguments.count))
+    classifier = load(arguments.trained)
+    predictor = fastest_predictor(classifier, bundle_of(arguments.trained))
     ratios = []
-    with server(asked.trained, asked.clients) as port:
-        served(port, files[: 4 * BATCH], asked.clients)
-        for _ in range(asked.rounds):
+    with server(arguments.trained, arguments.clients) as port:
+        served(port, files[: 4 * BATCH], arguments.clients)
+        for _ in range(arguments.rounds):
             began = time.perf_counter()
             for _prediction in predict_files(classifier, files, BATCH, predictor):
                 pass
-            bare = len(files) / (time.perf_counter() - began)
-            through = served(port, files, asked.clients)
-            ratios.append(through / bare)
-            print(f"bare {bare:.1f} images/s, served {through:.1f} images/s, ratio {ratios[-1]:.3f}", flush=True)
+            direct = len(files) / (time.perf_counter() - began)
+            through_server = served(port, files, arguments.clients)
+            ratios.append(through_server / direct)
+            print(
+                f"direct {direct:.1f} images/s, server {through_server:.1f} images/s, ratio {ratios[-1]:.3f}",
+                flush=True,
+            )
     print(f"median ratio {statistics.median(ratios):.3f}")
 
 

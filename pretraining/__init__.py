@@ -1,1 +1,1 @@
-"""How a starter backbone is made: distilled from a pre-trained teacher, with no labels."""
+"""Creates the starter backbone by distilling a pre-trained teacher, without labels."""

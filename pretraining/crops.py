@@ -1,4 +1,4 @@
-"""Random crops of pictures with random colours, (size, size, 3) uint8 RGB."""
+"""Random crops of images with random colours, (size, size, 3) uint8 RGB."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 
 
 class Crops:
-    """Draws crops of photographs and made-up pictures; held-out pictures are drawn for validation alone.
+    """Draws crops of photographs and synthetic images; held-out images are used only for validation.
 
-    A crop depends on the seed and its number, not on the crops before it.
+    A crop depends only on the seed and its number.
     """
 
     def __init__(
         self,
         photographs: Sequence[np.ndarray],
-        made_up: Sequence[np.ndarray],
+        synthetic: Sequence[np.ndarray],
         settings: ImageCounts,
         size: int,
         seed: int,
     ) -> None:
         self._settings, self._size, self._seed = settings, size, seed
-        self._pictures = {
+        self._images = {
             held_out: (
                 _part(photographs, settings.held_out, held_out),
-                _part(made_up, settings.held_out, held_out),
+                _part(synthetic, settings.held_out, held_out),
             )
             for held_out in (False, True)
         }
@@ -41,30 +41,30 @@ class Crops:
 
     def _draw_one(self, number: int, validation: bool) -> np.ndarray:
         rng = np.random.default_rng((self._seed, int(validation), number))
-        pixels = self._changed(self._cut(validation, rng), rng)
+        pixels = self._augmented(self._random_crop(validation, rng), rng)
         if rng.random() < self._settings.blended:
-            other = self._changed(self._cut(validation, rng), rng)
+            other = self._augmented(self._random_crop(validation, rng), rng)
             pixels = _blend(pixels, other, rng)
         return pixels
 
-    def _cut(self, validation: bool, rng: np.random.Generator) -> np.ndarray:
-        photographs, made_up = self._pictures[validation]
-        pictures = made_up if made_up and rng.random() < self._settings.made_up_share else photographs
-        picture = pictures[rng.integers(len(pictures))]
-        height, width = picture.shape[:2]
+    def _random_crop(self, validation: bool, rng: np.random.Generator) -> np.ndarray:
+        photographs, synthetic = self._images[validation]
+        images = synthetic if synthetic and rng.random() < self._settings.synthetic_fraction else photographs
+        image = images[rng.integers(len(images))]
+        height, width = image.shape[:2]
         area = rng.uniform(self._settings.smallest_crop, 1.0) * height * width
         ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
         wide = min(round(np.sqrt(area * ratio)), width)
         high = min(round(np.sqrt(area / ratio)), height)
         top, left = rng.integers(height - high + 1), rng.integers(width - wide + 1)
-        cut = picture[top : top + high, left : left + wide]
+        crop = image[top : top + high, left : left + wide]
         smaller = wide > self._size and high > self._size
         resized = cv2.resize(
-            cut, (self._size, self._size), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+            crop, (self._size, self._size), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
         )
         return resized[:, ::-1] if rng.random() < 0.5 else resized
 
-    def _changed(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _augmented(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         values: np.ndarray = pixels.astype(np.float32)
         if rng.random() < 0.1:
             values = np.rot90(values, int(rng.integers(1, 4)))
@@ -83,12 +83,12 @@ class Crops:
         return np.rint(values.clip(0, 255)).astype(np.uint8)
 
 
-def _part(pictures: Sequence[np.ndarray], one_in: int, held_out: bool) -> list[np.ndarray]:
-    return [picture for number, picture in enumerate(pictures) if (number % one_in == 0) == held_out]
+def _part(images: Sequence[np.ndarray], one_in: int, held_out: bool) -> list[np.ndarray]:
+    return [image for number, image in enumerate(images) if (number % one_in == 0) == held_out]
 
 
 def _blend(one: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Half of them shine through each other, half have a box of the other pasted in."""
+    """Mixup for half of them, CutMix for the other half."""
     if rng.random() < 0.5:
         fraction = rng.uniform(0.2, 0.8)
         return np.rint(fraction * one.astype(np.float32) + (1 - fraction) * other.astype(np.float32)).astype(np.uint8)

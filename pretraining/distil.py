@@ -4,8 +4,8 @@
     python -m pretraining.distil train  pretraining/starter.yaml WORK --teacher teacher.safetensors [--parts lower]
     python -m pretraining.distil export pretraining/starter.yaml WORK starter.safetensors --teacher teacher.safetensors
 
-WORK holds the crops, what lies where a part begins, and a checkpoint of each part. Each command goes on from where
-it was stopped; parts on the teacher's inputs need no other part and may be trained at the same time.
+WORK contains the crops, the inputs of each part, and a checkpoint of each part. Re-run an interrupted command to
+resume; parts on the teacher's inputs are independent of other parts and can be trained in parallel.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from pathlib import Path
 from pretraining.configuration import Configuration
 from pretraining.crops import Crops
 from pretraining.export import measure_statistics, mute_silent_channels, write_backbone
-from pretraining.pictures import make_up, read_photographs
+from pretraining.pictures import read_photographs, synthetic_images
 from pretraining.shards import PIXELS, Shards, draw
 from pretraining.student import load_teacher, new_student
 from pretraining.training import Pair, load_parts, train_part
 
 
 def run_draw(arguments: argparse.Namespace) -> None:
-    """Draw every crop that is not there yet."""
+    """Draw all missing crops."""
     configuration = Configuration.load(arguments.configuration)
     images = configuration.images
-    made_up = make_up(images.made_up, configuration.seed)
+    synthetic = synthetic_images(images.synthetic, configuration.seed)
     photographs = read_photographs(arguments.photographs)
-    draw(Crops(photographs, made_up, images, images.size, configuration.seed), images, arguments.work)
+    draw(Crops(photographs, synthetic, images, images.size, configuration.seed), images, arguments.work)
 
 
 def run_train(arguments: argparse.Namespace) -> None:
-    """Train the parts in their order, each from its checkpoint where there is one."""
+    """Train the parts in order, each from its checkpoint if there is one."""
     configuration = Configuration.load(arguments.configuration)
     for name in arguments.parts or configuration.parts:
         train_part(name, _pair(configuration, arguments.teacher), configuration, arguments.work)
 
 
 def run_export(arguments: argparse.Namespace) -> None:
-    """Write what the parts learned in half precision and print its SHA-256."""
+    """Write the trained student in half precision and print its SHA-256."""
     configuration = Configuration.load(arguments.configuration)
     pair = _pair(configuration, arguments.teacher)
     load_parts(pair, configuration, arguments.work)
@@ -71,12 +71,12 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
             command.add_argument("--parts", nargs="+", help="only these parts")
         if run is run_export:
             command.add_argument("out", type=Path)
-            command.add_argument("--size", type=int, default=224, help="pixels that users' images get")
+            command.add_argument("--size", type=int, default=224, help="input size in pixels for users")
     return parser.parse_args(words)
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Run one command; `words` instead of those of the command line."""
+    """Run one command, with `words` in place of the command line."""
     arguments = parse(words)
     arguments.run(arguments)
 

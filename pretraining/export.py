@@ -1,4 +1,4 @@
-"""From a checkpoint to the file that travels with the package: half precision, with what rebuilds the network."""
+"""From a checkpoint to the bundled weights file: half precision, with the metadata that rebuilds the network."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from thaw.backbones.weights import write_file
 
 _BATCHES, _BATCH = 64, 128
 _SILENT = 1e-4
-"""A channel whose variance is smaller was the same for every crop; dividing by it would magnify the first surprise."""
+"""A channel with a smaller variance was constant on all crops; dividing by it would amplify any deviation."""
 
 
 @torch.no_grad()
 def measure_statistics(student: Backbone, shards: Shards) -> None:
-    """Measure BatchNorm's statistics anew, over 8,192 crops and with every block fed by the one below it.
+    """Recompute the BatchNorm statistics over 8,192 crops, with every block fed by the student's previous block.
 
-    The running ones remember the last few batches, each block having been fed by the teacher.
+    The running statistics only cover the last few batches, with every block fed by the teacher.
     """
     norms = [module for module in student.network.modules() if isinstance(module, _BatchNorm)]
     for module in norms:
@@ -41,7 +41,7 @@ def measure_statistics(student: Backbone, shards: Shards) -> None:
 
 @torch.no_grad()
 def mute_silent_channels(backbone: Backbone) -> int:
-    """Make constant what was constant in training; gives the number of channels.
+    """Make channels constant that were constant in training; returns their number.
 
     A first training left 5 depthwise channels with a variance of 1e-33.
     """
@@ -57,6 +57,6 @@ def mute_silent_channels(backbone: Backbone) -> int:
 
 
 def write_backbone(backbone: Backbone, configuration: Configuration, size: int, file: Path) -> str:
-    """Write the safetensors file for images of `size` pixels, in half precision; gives its SHA-256."""
+    """Write the safetensors file for images of `size` pixels, in half precision; returns its SHA-256."""
     backbone.facts = replace(backbone.facts, pixels=replace(backbone.facts.pixels, size=size))
     return write_file(backbone, file, half=True, notes={"distilled_from": configuration.teacher})

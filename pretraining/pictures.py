@@ -1,7 +1,7 @@
-"""Photographs from a folder, and pictures made of numbers alone: fractals, dead leaves, textures, flawed surfaces.
+"""Photographs from a folder, and synthetic images: fractals, dead leaves, textures, defective surfaces.
 
-A student that only sees photographs of objects never learns what its teacher makes of industrial surfaces; made-up
-pictures reach there without a single image of them.
+A student that only sees photographs of objects does not learn the teacher's features of industrial surfaces; synthetic
+images cover them without any real image of such surfaces.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 def read_photographs(folder: Path) -> list[np.ndarray]:
-    """Every photograph below `folder`, by name, (H, W, 3) uint8 RGB, shrunk to a short side of 256 pixels."""
+    """All photographs below `folder`, sorted by name, (H, W, 3) uint8 RGB, reduced to a short side of 256 pixels."""
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SUFFIXES)
     if not files:
-        raise SystemExit(f"{folder}: holds no photographs ({', '.join(_SUFFIXES)})")
+        raise SystemExit(f"{folder}: contains no photographs ({', '.join(_SUFFIXES)})")
     return [_read(file) for file in files]
 
 
-def make_up(count: int, seed: int) -> list[np.ndarray]:
-    """Made-up pictures, (256, 256, 3) uint8 RGB, of each kind in turn."""
+def synthetic_images(count: int, seed: int) -> list[np.ndarray]:
+    """Synthetic images, (256, 256, 3) uint8 RGB, alternating between the kinds."""
     kinds = list(_KINDS)
     return [kinds[number % len(kinds)](np.random.default_rng((seed, number))) for number in range(count)]
 
@@ -41,15 +41,15 @@ def _read(file: Path) -> np.ndarray:
 
 
 def _fractal(rng: np.random.Generator) -> np.ndarray:
-    """The attractor of a few random contractions, coloured by how often a walk passes."""
+    """The attractor of a few random contractions, coloured by how often a random walk visits each pixel."""
     maps = int(rng.integers(2, 7))
     turns, _ = np.linalg.qr(rng.normal(size=(maps, 2, 2)))
     linear = turns * rng.uniform(0.2, 0.95, (maps, 1, 2))
     shifts = rng.uniform(-1, 1, (maps, 2))
     points, visits = rng.uniform(-1, 1, (2000, 2)), []
-    chances = np.abs(np.linalg.det(linear)) + 0.05
+    probabilities = np.abs(np.linalg.det(linear)) + 0.05
     for step in range(60):
-        chosen = rng.choice(maps, len(points), p=chances / chances.sum())
+        chosen = rng.choice(maps, len(points), p=probabilities / probabilities.sum())
         points = np.einsum("nij,nj->ni", linear[chosen], points) + shifts[chosen]
         if step > 10:
             visits.append(points)
@@ -64,8 +64,8 @@ def _fractal(rng: np.random.Generator) -> np.ndarray:
 
 
 def _dead_leaves(rng: np.random.Generator) -> np.ndarray:
-    """Discs, boxes and polygons of sizes as in nature, the later ones in front, some with a texture of their own."""
-    picture = np.full((SIDE, SIDE, 3), rng.uniform(0, 255, 3), np.float32)
+    """Discs, boxes and polygons with natural size statistics, later ones in front, some textured."""
+    image = np.full((SIDE, SIDE, 3), rng.uniform(0, 255, 3), np.float32)
     palette = rng.uniform(0, 255, (int(rng.integers(3, 10)), 3))
     for _ in range(int(rng.integers(40, 400))):
         radius = min(4.0 / rng.random() ** 0.7, 90.0)
@@ -79,12 +79,12 @@ def _dead_leaves(rng: np.random.Generator) -> np.ndarray:
         colour = palette[rng.integers(len(palette))] + rng.normal(0, 12, 3)
         inside = mask.astype(bool)
         grain = rng.normal(0, rng.choice([0, 0, 8, 25]), (int(inside.sum()), 1))
-        picture[inside] = colour + grain
-    return _pixels(cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.3, 1.0)))
+        image[inside] = colour + grain
+    return _pixels(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.0)))
 
 
 def _texture(rng: np.random.Generator) -> np.ndarray:
-    """Noise of a random spectrum and direction, waves, or their product, mapped to colours."""
+    """Noise with a random spectrum and direction, optionally with waves, mapped to colours."""
     value = _spectrum(rng.uniform(0.5, 2.5), rng)
     if rng.random() < 0.5:
         value = value * 0.5 + _waves(rng)
@@ -95,8 +95,8 @@ def _texture(rng: np.random.Generator) -> np.ndarray:
     return _coloured(_unit(value), rng)
 
 
-def _flawed_surface(rng: np.random.Generator) -> np.ndarray:
-    """A nearly plain grey surface with grain, perhaps a grid of lines, and a few flaws."""
+def _defective_surface(rng: np.random.Generator) -> np.ndarray:
+    """A nearly uniform grey surface with grain, sometimes a grid of lines, and a few defects."""
     size = (SIDE, SIDE)
     grain = cv2.GaussianBlur(
         rng.standard_normal(size, dtype=np.float32), (0, 0), rng.uniform(0.5, 20), sigmaY=rng.uniform(0.5, 3)
@@ -126,7 +126,7 @@ def _flawed_surface(rng: np.random.Generator) -> np.ndarray:
 
 
 def _spectrum(slope: float, rng: np.random.Generator) -> np.ndarray:
-    """Noise whose amplitude falls with frequency to the power `-slope`, (256, 256), mean 0, deviation 1."""
+    """Noise with amplitude proportional to frequency^-slope, (256, 256), mean 0, standard deviation 1."""
     down, right = np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)[None]
     stretch = rng.uniform(0.25, 4.0) if rng.random() < 0.5 else 1.0
     frequency = np.hypot(down * stretch, right / stretch)
@@ -141,13 +141,13 @@ def _waves(rng: np.random.Generator) -> np.ndarray:
     down, right = np.mgrid[:SIDE, :SIDE] / SIDE
     total = np.zeros((SIDE, SIDE))
     for _ in range(int(rng.integers(1, 4))):
-        frequency, way = rng.uniform(3, 50), rng.uniform(0, np.pi)
-        total += np.sin(2 * np.pi * (frequency * (np.cos(way) * right + np.sin(way) * down) + rng.random()))
+        frequency, direction = rng.uniform(3, 50), rng.uniform(0, np.pi)
+        total += np.sin(2 * np.pi * (frequency * (np.cos(direction) * right + np.sin(direction) * down) + rng.random()))
     return total.astype(np.float32)
 
 
 def _coloured(value: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Values 0..1 through a random ramp of a few colours."""
+    """Values 0..1 mapped to a random gradient of a few colours."""
     stops = int(rng.integers(2, 6))
     colours = rng.uniform(0, 255, (stops, 3))
     at = np.sort(np.concatenate([[0.0, 1.0], rng.random(stops - 2)]))
@@ -163,4 +163,4 @@ def _pixels(values: np.ndarray) -> np.ndarray:
     return np.rint(values.clip(0, 255)).astype(np.uint8)
 
 
-_KINDS: tuple[Callable[[np.random.Generator], np.ndarray], ...] = (_fractal, _dead_leaves, _texture, _flawed_surface)
+_KINDS: tuple[Callable[[np.random.Generator], np.ndarray], ...] = (_fractal, _dead_leaves, _texture, _defective_surface)

@@ -1,12 +1,12 @@
-"""What the starter is worth: random start, starter and teacher on the same data, recipe and seeds.
+"""Evaluates the starter: random start, starter and teacher with the same data, recipe and seeds.
 
     python -m pretraining.prove WORK name=images/ other=table.csv --teacher TEACHER --starter STARTER
     python -m pretraining.prove WORK name=images/ --teacher TEACHER --starter STARTER --training both --seeds 1
 
-A set is a folder of class folders or a table with the columns path and label; it must not hold images that the
-starter was distilled on. `few` trains on 10 images of each class, `full` on three quarters; what remains is the test.
-`--training linear` fits logistic regression on standardised features of whole images; `both` runs both phases of
-Thaw's default recipe. Each result is kept in WORK/proof.jsonl and not computed again.
+A data set is a folder of class folders or a table with the columns path and label; it must not contain images that the
+starter was distilled on. `few` trains on 10 images per class, `full` on three quarters; the rest is the test set.
+`--training linear` fits logistic regression on standardised features of whole images; `both` runs both phases of Thaw's
+default recipe. Results are stored in WORK/proof.jsonl and not computed again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from thaw.run_folder import RunFolder
 BACKBONES = ("random", "starter", "teacher")
 FEW = 10
 _BATCH = 64
-# Fixed beforehand and the same for every backbone and set, so that none is favoured; not tuned.
+# Fixed in advance and the same for all backbones and data sets, so that none is favoured; not tuned.
 _INVERSE_REGULARISATION = 0.01
 
 
@@ -57,7 +57,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Weights:
-    """Where the three backbones come from."""
+    """The sources of the three backbones."""
 
     teacher_name: str
     teacher: Path
@@ -65,7 +65,7 @@ class Weights:
     starter: Path
 
     def recipe(self, kind: str) -> tuple[str, str]:
-        """Backbone and weights as a recipe names them."""
+        """Backbone and weights as in a recipe."""
         if kind == "teacher":
             return self.teacher_name, str(self.teacher)
         return self.starter_name, "random" if kind == "random" else str(self.starter)
@@ -73,7 +73,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class LabelledFiles:
-    """Images of one set."""
+    """Images of one data set."""
 
     files: tuple[Path, ...]
     labels: np.ndarray
@@ -86,7 +86,7 @@ class LabelledFiles:
         return cls(files, np.array([labels[0] for labels in manifest.column("labels")]))
 
     def split(self, images: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows to train on and rows to test on, stratified."""
+        """Stratified training and test rows."""
         rows = np.arange(len(self.files))
         if images == "full":
             train, test = train_test_split(rows, test_size=0.25, random_state=seed, stratify=self.labels)
@@ -134,7 +134,7 @@ def both_phases(
 
 
 def prove(arguments: argparse.Namespace) -> Iterator[Cell]:
-    """Every result that is not there yet."""
+    """Compute all missing results."""
     known = {(cell.data, cell.images, cell.training, cell.backbone, cell.seed) for cell in read(arguments.work)}
     weights = Weights(arguments.teacher_name, arguments.teacher, arguments.starter_name, arguments.starter)
     for name, _, place in (pair.partition("=") for pair in arguments.sets):
@@ -161,13 +161,13 @@ def prove(arguments: argparse.Namespace) -> Iterator[Cell]:
 
 
 def read(work: Path) -> list[Cell]:
-    """The results so far."""
+    """The stored results."""
     file = work / "proof.jsonl"
     return [Cell(**json.loads(line)) for line in file.read_text("utf-8").splitlines()] if file.is_file() else []
 
 
 def table(cells: list[Cell]) -> str:
-    """Mean and deviation over seeds as Markdown, and how much of the gap the starter closes."""
+    """Markdown table of means and standard deviations over seeds, and how much of the gap the starter closes."""
     lines = [
         "| set | images | training | seeds | random start | starter | teacher | gap closed |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -200,7 +200,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("sets", nargs="*", metavar="NAME=PLACE")
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--teacher-name", default="mobilenetv2_100")
-    parser.add_argument("--starter", type=Path, required=True, help="what `pretraining.distil export` wrote")
+    parser.add_argument("--starter", type=Path, required=True, help="weights written by `pretraining.distil export`")
     parser.add_argument("--starter-name", default="mobilenetv2_100")
     parser.add_argument("--training", choices=["linear", "both"], default="linear")
     parser.add_argument("--images", nargs="+", choices=["few", "full"], default=["few", "full"])
@@ -210,7 +210,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
 
 
 def main(words: list[str] | None = None) -> None:
-    """Compute what is missing, then print the whole table."""
+    """Compute missing results, then print the whole table."""
     arguments = parse(words)
     arguments.work.mkdir(parents=True, exist_ok=True)
     for cell in prove(arguments):

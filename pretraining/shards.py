@@ -1,4 +1,4 @@
-"""Crops, and what lies at a block for each of them, on disk: plain arrays, one file a shard, each whole or absent."""
+"""Crops and their features at a block on disk: plain arrays, one file per shard, written atomically."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def shard_file(folder: Path, number: int | str) -> Path:
 
 
 def draw(crops: Crops, settings: ImageCounts, work: Path) -> None:
-    """Write every shard of crops that is not there yet, the validation crops first."""
+    """Write all missing shards of crops, the validation crops first."""
     jobs: list[tuple[int | str, range]] = [(VALIDATION, range(VALIDATION_CROPS))]
     jobs += [
         (number, range(first, min(first + settings.shard, settings.crops)))
@@ -38,8 +38,8 @@ def draw(crops: Crops, settings: ImageCounts, work: Path) -> None:
             _write(file, crops.draw(numbers, validation=number == VALIDATION))
 
 
-def look(backbone: Backbone, position: int, work: Path, name: str) -> None:
-    """Write what lies at `position` for every crop, in half precision, to WORK/name; go on where it was stopped."""
+def extract(backbone: Backbone, position: int, work: Path, name: str) -> None:
+    """Write the features of every crop at `position`, in half precision, to WORK/name; resumable."""
     device = torch.device("cpu")
     engine = FrozenPart(backbone, device, "pytorch-fp32" if missing("openvino-fp32", device) else "openvino-fp32")
     run: Callable[[torch.Tensor], list[torch.Tensor]] | None = None
@@ -53,7 +53,7 @@ def look(backbone: Backbone, position: int, work: Path, name: str) -> None:
 
 
 class Shards:
-    """One or more arrays of each crop, memory-mapped: the shards below each of `folders`."""
+    """One or more arrays per crop, memory-mapped: the shards in each of `folders`."""
 
     def __init__(self, *folders: Path) -> None:
         count = len(list(folders[0].glob("[0-9]*.npy")))
@@ -65,7 +65,7 @@ class Shards:
         return int(self._ends[-1])
 
     def batch(self, size: int, rng: np.random.Generator) -> list[torch.Tensor]:
-        """The arrays of `size` crops drawn at random."""
+        """The arrays of `size` randomly drawn crops."""
         chosen = np.sort(rng.integers(0, len(self), size))
         owners = np.searchsorted(self._ends, chosen, side="right")
         rows = chosen - np.concatenate([[0], self._ends])[owners]

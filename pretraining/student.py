@@ -1,4 +1,4 @@
-"""The student: a network like the teacher's that begins at random, and how far its blocks are from the teacher's."""
+"""The student: a randomly initialised network of the teacher's architecture, and the errors of its blocks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from thaw.backbones.normalise import Normalise
 from thaw.backbones.timm_backbone import build, rebuild
 from thaw.recipe import PreprocessingSettings
 
-# A channel that is almost always the same would weigh without limit if its error were measured by its deviation.
+# An almost constant channel would have an unbounded weight if its error were divided by its own deviation.
 _SMALLEST_DEVIATION = 0.25
 
 
@@ -45,7 +45,7 @@ class Range:
         return cls(backbone.cut(part.start).position, stop)
 
     def values(self, backbone: Backbone, stored: Tensor) -> Tensor:
-        """What a stored batch is for the lowest block: pixels (N, S, S, 3) uint8 are normalised."""
+        """A stored batch as input of the lowest block: pixels (N, S, S, 3) uint8 are normalised."""
         if self.start == 0:
             facts = backbone.facts
             value: Tensor = Normalise(facts.mean, facts.std)(stored)
@@ -59,7 +59,7 @@ class Range:
         return nn.ModuleList([backbone.network.get_submodule(name) for block in blocks for name in block.modules])
 
     def outputs(self, backbone: Backbone, value: Tensor, forced: Sequence[Tensor] | None = None) -> list[Tensor]:
-        """What each block gives for `value`; with `forced`, block n + 1 gets `forced[n]` and not what block n gave."""
+        """Output of each block for `value`; with `forced`, block n + 1 gets `forced[n]`, not the output of block n."""
         given = []
         for number in range(self.stop - self.start):
             value = backbone.run(value, self.start + number, self.start + number + 1)
@@ -78,7 +78,7 @@ class Errors:
             self._deviations.append(deviation.clamp_min(_SMALLEST_DEVIATION * float(deviation.mean())))
 
     def __call__(self, given: Sequence[Tensor], wanted: Sequence[Tensor]) -> list[Tensor]:
-        """One error a block: 0 where it does the same, about 1 where it only knows the mean."""
+        """One error per block: 0 for the same output, about 1 for predicting only the mean."""
         return [
             ((one - other).square().mean(dim=_all_but_channels(one)) / deviation.square()).mean()
             for one, other, deviation in zip(given, wanted, self._deviations, strict=True)
@@ -86,10 +86,10 @@ class Errors:
 
 
 @torch.no_grad()
-def begin_at_statistics(student: Backbone, blocks: Range, value: Tensor, wanted: Sequence[Tensor]) -> None:
-    """Let each block begin with the mean and deviation of what the teacher's block adds to its input.
+def initialise_statistics(student: Backbone, blocks: Range, value: Tensor, wanted: Sequence[Tensor]) -> None:
+    """Initialise each block with the mean and standard deviation of what the teacher's block adds to its input.
 
-    Small channels would otherwise have to shrink for a thousand steps before they could learn anything.
+    Otherwise channels of small magnitude would need a thousand steps to shrink before they could learn.
     """
     below = value
     for block, after in zip(student.blocks[blocks.start : blocks.stop], wanted, strict=True):

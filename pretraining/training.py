@@ -1,4 +1,4 @@
-"""The training of one part of the student: one loop over random batches of stored crops; resumable at checkpoints."""
+"""Trains one part of the student: one loop over random batches of stored crops, resumable at checkpoints."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from pretraining.configuration import Configuration, Part
-from pretraining.optimizer import optimizers
-from pretraining.shards import BATCH, PIXELS, Shards, look
-from pretraining.student import Errors, Range, begin_at_statistics
+from pretraining.optimizer import optimizers_for
+from pretraining.shards import BATCH, PIXELS, Shards, extract
+from pretraining.student import Errors, Range, initialise_statistics
 from thaw.atomic import write_bytes
 from thaw.backbones.contract import Backbone
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The two networks, equal but for their weights."""
+    """Teacher and student, of the same architecture."""
 
     teacher: Backbone
     student: Backbone
 
 
 def load_parts(pair: Pair, configuration: Configuration, work: Path, until: str | None = None) -> None:
-    """Give the student what the parts learned, in their order, up to and not including `until`."""
+    """Load the trained parts into the student, in order, up to but not including `until`."""
     for name in configuration.parts:
         if name == until:
             return
@@ -41,12 +41,12 @@ def load_parts(pair: Pair, configuration: Configuration, work: Path, until: str 
 
 
 def checkpoint(work: Path, part: str) -> Path:
-    """The file of a part's weights and moments."""
+    """The file with the weights and optimizer state of a part."""
     return work / f"{part}.safetensors"
 
 
 def train_part(name: str, pair: Pair, configuration: Configuration, work: Path) -> None:
-    """Look where the part begins, then train it to its last step, from its checkpoint where there is one."""
+    """Extract the inputs of a part, then train it to its last step, from its checkpoint if there is one."""
     part = configuration.parts[name]
     blocks = Range.of(part, pair.teacher)
     load_parts(pair, configuration, work, until=name)
@@ -55,38 +55,38 @@ def train_part(name: str, pair: Pair, configuration: Configuration, work: Path) 
     with torch.no_grad():
         wanted = blocks.outputs(pair.teacher, reference)
     errors = Errors(wanted)
-    if not _was_trained(name, part, configuration, work):
-        begin_at_statistics(pair.student, blocks, reference, wanted)
+    if not _was_trained_before(name, part, configuration, work):
+        initialise_statistics(pair.student, blocks, reference, wanted)
     pair.student.thaw(pair.student.cut(part.start), "train")
-    movers = optimizers(blocks.modules(pair.student), part.lr, part.weight_decay, part.muon)
-    step, before = _load(pair.student, movers, checkpoint(work, name))
+    optimizers = optimizers_for(blocks.modules(pair.student), part.lr, part.weight_decay, part.muon)
+    step, before = _load(pair.student, optimizers, checkpoint(work, name))
     started, sums = time.perf_counter() - before, 0.0
     pair.student.train()
     while step < part.steps:
-        for group in (group for mover in movers for group in mover.param_groups):
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = learning_rate(part, step)
         rng = np.random.default_rng((configuration.seed, step))
-        sums += _step(part, blocks, pair, errors, movers, _window(part, shards.batch(part.batch, rng), rng))
+        sums += _step(part, blocks, pair, errors, optimizers, _window(part, shards.batch(part.batch, rng), rng))
         step += 1
         if step % configuration.report_steps == 0:
             spent = time.perf_counter() - started
             print(f"{name} {step}: loss {sums / configuration.report_steps:.3f}; {spent:.0f} s", flush=True)
             sums = 0.0
         if step % configuration.checkpoint_steps == 0 or step == part.steps:
-            _save(pair.student, blocks, movers, checkpoint(work, name), step, time.perf_counter() - started)
+            _save(pair.student, blocks, optimizers, checkpoint(work, name), step, time.perf_counter() - started)
             print(f"{name} {step}: {describe(validate(blocks, pair, errors, shards.validation))}", flush=True)
 
 
 def learning_rate(part: Part, step: int) -> float:
-    """Climbs, stays, and falls to zero over the last steps."""
-    climb = min(1.0, (step + 1) / max(part.warmup_steps, 1))
-    fall = min(1.0, (part.steps - step) / max(part.decay_steps, 1))
-    return part.lr * min(climb, fall)
+    """Linear warm-up, constant, linear decay to zero."""
+    warmup = min(1.0, (step + 1) / max(part.warmup_steps, 1))
+    decay = min(1.0, (part.steps - step) / max(part.decay_steps, 1))
+    return part.lr * min(warmup, decay)
 
 
 @torch.no_grad()
 def validate(blocks: Range, pair: Pair, errors: Errors, stored: Sequence[Tensor]) -> list[float]:
-    """Error of each block on crops of held-out pictures, the student's blocks in a chain and in eval mode."""
+    """Error of each block on crops of held-out images, with the student's blocks chained and in eval mode."""
     pair.student.eval()
     found = []
     for parts in zip(*(value.split(BATCH) for value in stored), strict=True):
@@ -98,47 +98,47 @@ def validate(blocks: Range, pair: Pair, errors: Errors, stored: Sequence[Tensor]
 
 
 def describe(found: Sequence[float]) -> str:
-    """Validation errors as words."""
-    return "held-out pictures, block by block: " + " ".join(f"{error:.3f}" for error in found)
+    """Validation errors as text."""
+    return "held-out images, block by block: " + " ".join(f"{error:.3f}" for error in found)
 
 
 def _folders(name: str, part: Part, blocks: Range, pair: Pair, work: Path) -> list[Path]:
-    """Where the teacher's inputs of a part lie, and the student's where they are others."""
+    """Folders of the teacher's inputs of a part, and of the student's if they differ."""
     if blocks.start == 0:
         return [work / PIXELS]
     places = {f"{part.start}-teacher": pair.teacher}
     if part.inputs == "student":
         places[f"{name}-student"] = pair.student
     for folder, backbone in places.items():
-        look(backbone, blocks.start, work, folder)
+        extract(backbone, blocks.start, work, folder)
     return [work / folder for folder in places]
 
 
-def _was_trained(name: str, part: Part, configuration: Configuration, work: Path) -> bool:
-    """Whether this part, or an earlier one that began at the same block, has learned already."""
+def _was_trained_before(name: str, part: Part, configuration: Configuration, work: Path) -> bool:
+    """Whether this part, or an earlier one that starts at the same block, has been trained before."""
     order = list(configuration.parts)
     same = [other for other in order[: order.index(name)] if configuration.parts[other].start == part.start]
     return any(checkpoint(work, other).is_file() for other in (*same, name))
 
 
 def _step(
-    part: Part, blocks: Range, pair: Pair, errors: Errors, movers: Sequence[Optimizer], stored: Sequence[Tensor]
+    part: Part, blocks: Range, pair: Pair, errors: Errors, optimizers: Sequence[Optimizer], stored: Sequence[Tensor]
 ) -> float:
     with torch.no_grad():
         wanted = blocks.outputs(pair.teacher, blocks.values(pair.teacher, stored[0]))
     value = blocks.values(pair.student, stored[-1])
     found = errors(blocks.outputs(pair.student, value, None if part.chained else wanted), wanted)
     loss = torch.stack(found[:-1]).sum() + part.features * found[-1] if len(found) > 1 else found[0]
-    for mover in movers:
-        mover.zero_grad(set_to_none=True)
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    for mover in movers:
-        mover.step()
+    for optimizer in optimizers:
+        optimizer.step()
     return float(loss.detach())
 
 
 def _window(part: Part, stored: list[Tensor], rng: np.random.Generator) -> list[Tensor]:
-    """A random window of pixels where the part asks for one, and half of the batches mirrored."""
+    """A random window of the pixels if the part has one, with half of the batches mirrored."""
     if part.window:
         top, left = rng.integers(0, stored[0].shape[1] - part.window + 1, 2)
         stored = [value[:, top : top + part.window, left : left + part.window] for value in stored]
@@ -147,34 +147,36 @@ def _window(part: Part, stored: list[Tensor], rng: np.random.Generator) -> list[
     return stored
 
 
-def _save(student: Backbone, blocks: Range, movers: Sequence[Optimizer], file: Path, step: int, seconds: float) -> None:
-    """Write weights and moments in one step; no pickle."""
+def _save(
+    student: Backbone, blocks: Range, optimizers: Sequence[Optimizer], file: Path, step: int, seconds: float
+) -> None:
+    """Write weights and optimizer state atomically, without a pickle."""
     above = student.state_from(blocks.stop).keys()
     tensors = {
         f"student.{name}": value.contiguous()
         for name, value in student.state_from(blocks.start).items()
         if name not in above
     }
-    for kind, mover in enumerate(movers):
-        for number, state in mover.state_dict()["state"].items():
+    for kind, optimizer in enumerate(optimizers):
+        for number, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{kind}.{number}.{name}": value.contiguous() for name, value in state.items()}
     write_bytes(file, save(tensors, {"step": str(step), "seconds": json.dumps(seconds)}))
 
 
-def _load(student: Backbone, movers: Sequence[Optimizer], file: Path) -> tuple[int, float]:
-    """Load a checkpoint where there is one; gives its step and the seconds that it took."""
+def _load(student: Backbone, optimizers: Sequence[Optimizer], file: Path) -> tuple[int, float]:
+    """Load a checkpoint if there is one; returns its step and its training time in seconds."""
     if not file.is_file():
         return 0, 0.0
     with safe_open(file, framework="pt") as stream:
         tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
         notes = stream.metadata()
     student.load_state_dict(_below(tensors, "student."), strict=False)
-    for kind, mover in enumerate(movers):
+    for kind, optimizer in enumerate(optimizers):
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in _below(tensors, f"optimizer.{kind}.").items():
             number, key = name.split(".")
             moments.setdefault(int(number), {})[key] = value
-        mover.load_state_dict({**mover.state_dict(), "state": moments})
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
     return int(notes["step"]), float(notes["seconds"])
 
 

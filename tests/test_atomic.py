@@ -16,7 +16,7 @@ def test_a_sealed_folder_is_intact(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut short", "one bit flipped", "file missing", "seal missing"])
-def test_a_damaged_folder_is_told_apart(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_folder_is_detected(tmp_path: Path, damage: str) -> None:
     make_sealed(tmp_path / "store")
     data = tmp_path / "store" / "data.bin"
     content = bytearray(data.read_bytes())
@@ -55,20 +55,20 @@ def test_the_first_of_two_builders_wins(tmp_path: Path) -> None:
 
 def test_a_damaged_folder_is_replaced(tmp_path: Path) -> None:
     make_sealed(tmp_path / "store", b"old")
-    (tmp_path / "store" / "data.bin").write_bytes(b"torn")
+    (tmp_path / "store" / "data.bin").write_bytes(b"damaged")
     make_sealed(tmp_path / "store", b"new")
     assert atomic.is_intact(tmp_path / "store")
     assert (tmp_path / "store" / "data.bin").read_bytes() == b"new"
 
 
-def test_what_a_killed_builder_left_is_swept_away(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     leftover = tmp_path / ".store.999999999.tmp"
     leftover.mkdir()
     make_sealed(tmp_path / "store")
     assert not leftover.exists()
 
 
-def test_a_new_folder_never_replaces_one_that_is_there(tmp_path: Path) -> None:
+def test_a_new_folder_never_replaces_an_existing_one(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mine").write_text("keep me")
 
@@ -96,7 +96,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     assert [child.name for child in tmp_path.iterdir()] == ["last.json"]
 
 
-def test_a_new_file_is_there_when_its_block_ends_well_and_else_not_at_all(tmp_path: Path) -> None:
+def test_a_new_file_exists_only_if_its_block_succeeds(tmp_path: Path) -> None:
     def write(fail: bool) -> None:
         with atomic.new_file(tmp_path / "model.bin") as place:
             place.write_bytes(b"whole")

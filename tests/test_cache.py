@@ -23,13 +23,13 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_stores_are_listed_from_the_one_used_longest_ago(cache: Path) -> None:
+def test_entries_are_listed_least_recently_used_first(cache: Path) -> None:
     assert [item.folder.name for item in cache_entries(cache)] == ["old", "images", "new"]
     assert all(item.size > 1000 for item in cache_entries(cache))
     assert cache_entries(cache / "nowhere") == []
 
 
-def test_room_is_made_by_removing_the_features_that_were_used_longest_ago_and_no_more(cache: Path) -> None:
+def test_room_is_made_by_removing_only_the_least_recently_used_features(cache: Path) -> None:
     size = sum(item.size for item in cache_entries(cache) if item.kind == "features")
     assert not make_room(cache, 10, size + 10)
     assert [item.folder.name for item in make_room(cache, 10, size)] == ["old"]
@@ -38,12 +38,12 @@ def test_room_is_made_by_removing_the_features_that_were_used_longest_ago_and_no
     assert [item.folder.name for item in cache_entries(cache)] == ["images"]
 
 
-def test_clearing_takes_one_kind_or_everything(cache: Path) -> None:
+def test_clearing_removes_one_kind_or_all(cache: Path) -> None:
     assert len(clear(cache, ("features",))) == 2
     assert [item.kind for item in cache_entries(cache)] == ["pixels"]
     assert len(clear(cache)) == 1 and cache_entries(cache) == []
 
 
-def test_what_is_being_written_is_not_listed(cache: Path) -> None:
+def test_entries_being_written_are_not_listed(cache: Path) -> None:
     (cache / "features" / ".half.123.tmp").mkdir()
     assert len(cache_entries(cache)) == 3

@@ -21,12 +21,12 @@ NAME = "factory/steel"
 
 
 class Hub:
-    """What a hub keeps: the files of each repository, and what it was asked."""
+    """A fake hub: the files of one repository, created repositories and requested paths."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
-        self.made: list[dict[str, Any]] = []
-        self.asked: list[str] = []
+        self.created: list[dict[str, Any]] = []
+        self.requested: list[str] = []
 
     @property
     def revision(self) -> str:
@@ -65,10 +65,10 @@ def handler_of(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(body)
 
         def do_POST(self) -> None:
-            hub.asked.append(self.path)
+            hub.requested.append(self.path)
             body = self.rfile.read(int(self.headers["Content-Length"] or 0))
             if self.path == "/api/repos/create":
-                hub.made.append(json.loads(body))
+                hub.created.append(json.loads(body))
                 self.reply({"url": f"http://{self.headers['Host']}/{NAME}"})
             elif self.path == "/api/validate-yaml":
                 self.reply({"errors": [], "warnings": []})
@@ -85,7 +85,7 @@ def handler_of(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.reply({"error": "unknown"}, 404)
 
         def do_GET(self) -> None:
-            hub.asked.append(self.path)
+            hub.requested.append(self.path)
             path = self.path.partition("?")[0]
             if "/resolve/" in path:
                 name = path.partition("/resolve/")[2].partition("/")[2]
@@ -109,25 +109,25 @@ def handler_of(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    """A hub on this machine, spoken to by the real client."""
-    kept = Hub()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(kept))
+    """A hub on this machine, accessed through the real client."""
+    fake = Hub()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(fake))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setenv("HF_TOKEN", "hf_test")
-    yield kept
+    yield fake
     server.shutdown()
     server.server_close()
     thread.join()
 
 
-def test_a_bundle_is_pushed_and_predicts_the_same_by_its_name(trained: RunFolder, images: Path, hub: Hub) -> None:
+def test_a_pushed_bundle_gives_the_same_predictions_by_its_name(trained: RunFolder, images: Path, hub: Hub) -> None:
     assert NAME in push(trained.path, NAME)
-    made = hub.made[0]
-    assert made["name"] == "steel" and (made.get("private") or made.get("visibility") == "private")
+    created = hub.created[0]
+    assert created["name"] == "steel" and (created.get("private") or created.get("visibility") == "private")
     for file in (item for item in trained.model.rglob("*") if item.is_file()):
         assert hub.files[file.relative_to(trained.model).as_posix()] == file.read_bytes()
     files = sorted(images.rglob("*.png"))[::9]
@@ -135,21 +135,21 @@ def test_a_bundle_is_pushed_and_predicts_the_same_by_its_name(trained: RunFolder
     check_sums(bundle_of(Path(f"hub:{NAME}")))
 
 
-def test_the_hub_shows_a_card_with_its_header(trained: RunFolder, hub: Hub) -> None:
+def test_the_model_card_has_the_header_of_the_hub(trained: RunFolder, hub: Hub) -> None:
     push(trained.path, f"hub:{NAME}")
     card = hub.files["README.md"].decode()
     assert card.startswith("---\nlibrary_name: timm\n") and "pipeline_tag: image-classification" in card
     assert f"thaw predict hub:{NAME}" in card and "calibration error" in card
 
 
-def test_what_was_fetched_once_needs_no_network(trained: RunFolder, hub: Hub) -> None:
+def test_a_downloaded_bundle_needs_no_network(trained: RunFolder, hub: Hub) -> None:
     push(trained.path, NAME)
     first = fetch(f"hub:{NAME}")
-    hub.asked.clear()
-    assert fetch(f"hub:{NAME}") == first and not hub.asked
+    hub.requested.clear()
+    assert fetch(f"hub:{NAME}") == first and not hub.requested
 
 
-def test_a_name_that_is_none_and_a_bundle_that_is_not_there_are_one_sentence(
+def test_malformed_names_and_missing_bundles_are_clear_errors(
     hub: Hub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(BundleError, match="hub:OWNER/NAME"):
@@ -157,8 +157,8 @@ def test_a_name_that_is_none_and_a_bundle_that_is_not_there_are_one_sentence(
     monkeypatch.setattr("sys.argv", ["thaw", "predict", "hub:nobody/nothing", "photo.png"])
     with pytest.raises(SystemExit) as done:
         main()
-    said = capsys.readouterr().err
-    assert done.value.code == 2 and "hub:nobody/nothing: cannot be fetched" in said and "Traceback" not in said
+    printed = capsys.readouterr().err
+    assert done.value.code == 2 and "hub:nobody/nothing: cannot be downloaded" in printed and "Traceback" not in printed
 
 
 def test_a_damaged_bundle_is_not_pushed(trained: RunFolder, hub: Hub, tmp_path: Path) -> None:
@@ -168,4 +168,4 @@ def test_a_damaged_bundle_is_not_pushed(trained: RunFolder, hub: Hub, tmp_path: 
     (copy / "labels.txt").write_text("other\n")
     with pytest.raises(BundleError, match=r"labels\.txt"):
         push(copy, NAME)
-    assert not hub.asked
+    assert not hub.requested

@@ -1,1 +1,1 @@
-"""Thaw beside what people would use instead, on the same job: `python -m bench.versus --help`."""
+"""Thaw compared with alternatives on the same job: `python -m bench.versus --help`."""

@@ -1,12 +1,12 @@
-"""Run the same job with Thaw and its peers, one after the other, and draw the table.
+"""Run the same job with Thaw and its peers, one after the other, and write the table.
 
     python bench/elpv_csv.py FOLDER elpv.csv
     python -m bench.versus elpv.csv --weights mobilenetv2_100=FILE --out docs/benchmark.md
 
-Each seed is a round in which every peer runs once, so that what disturbs the machine falls on all. A backbone
-without weights gets random ones from one file; its accuracy is then left out. With `--epochs 2` a peer runs two
-epochs of each phase, and the table says that the rest is scaled; Thaw always runs all. Every measurement is
-appended to the results file at once; `--draw` draws what lies there.
+Each seed is a round in which every peer runs once, so that other load on the machine affects all of them. A backbone
+without weights gets random ones from one file, and its accuracy is omitted. With `--epochs 2` a peer runs two epochs of
+each phase, and the rest is extrapolated, which the table says; Thaw always runs all epochs. Every measurement is
+appended to the results file immediately; `--draw` only writes the table from that file.
 """
 
 from __future__ import annotations
@@ -33,20 +33,24 @@ def parse() -> argparse.Namespace:
         prog="python -m bench.versus", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("table", type=Path, nargs="?", help="CSV with the columns path, label, split")
-    parser.add_argument("--weights", nargs="*", default=[], metavar="BACKBONE=FILE", help="config.json beside FILE")
+    parser.add_argument(
+        "--weights", nargs="*", default=[], metavar="BACKBONE=FILE", help="FILE with its config.json in the same folder"
+    )
     parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS), metavar="JOB", help=", ".join(JOBS))
     known = f"PEER or PEER@bf16 of {', '.join(PEERS)}"
     parser.add_argument("--peers", nargs="+", default=DEFAULT_PEERS, metavar="PEER", help=known)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one round each")
     parser.add_argument("--epochs-per-phase", type=int, default=10)
-    parser.add_argument("--epochs", type=int, help="epochs of each phase that a peer really runs; the rest is scaled")
-    parser.add_argument("--limit", type=int, help="images of each split at most, to try things out")
+    parser.add_argument("--epochs", type=int, help="epochs per phase that peers actually run; the rest is extrapolated")
+    parser.add_argument("--limit", type=int, help="maximum images per split, for trying things out")
     parser.add_argument("--envs", type=Path, default=Path.home() / ".cache" / "thaw-bench")
-    parser.add_argument("--thaw-python", type=Path, default=Path(sys.executable), help="interpreter that has Thaw")
-    parser.add_argument("--prefix", default="", help="command put before each, such as a lock or `taskset -c 0,1`")
-    parser.add_argument("--results", type=Path, help="JSON lines; default results.jsonl in the folder of --envs")
+    parser.add_argument("--thaw-python", type=Path, default=Path(sys.executable), help="Python interpreter with Thaw")
+    parser.add_argument(
+        "--prefix", default="", help="command to prefix each run with, such as a lock or `taskset -c 0,1`"
+    )
+    parser.add_argument("--results", type=Path, help="JSON lines; by default results.jsonl in the folder of --envs")
     parser.add_argument("--out", type=Path, help="Markdown file to write")
-    parser.add_argument("--draw", action="store_true", help="measure nothing")
+    parser.add_argument("--draw", action="store_true", help="only write the table")
     arguments = parser.parse_args()
     arguments.results = arguments.results or arguments.envs / "results.jsonl"
     unknown = [name for name in arguments.peers if name.partition("@")[0] not in PEERS]
@@ -59,7 +63,7 @@ def parse() -> argparse.Namespace:
 
 
 def last_line(command: list[str], arguments: argparse.Namespace) -> dict:
-    """The JSON object that a command ends with; raises `RuntimeError` with the end of its output."""
+    """The JSON object in the last line of a command's output; raises `RuntimeError` with its last line."""
     command = [*shlex.split(arguments.prefix), *command]
     here = Path(__file__).resolve().parents[2]
     settings = {"cwd": here, "env": environment_of(arguments.envs), "text": True}
@@ -71,7 +75,7 @@ def last_line(command: list[str], arguments: argparse.Namespace) -> dict:
 
 
 def weights_of(backbone: str, arguments: argparse.Namespace) -> tuple[Path, bool]:
-    """The weights file, and whether it is random; random ones are made once."""
+    """The weights file, and whether it is random; random weights are created once."""
     given = dict(item.split("=", 1) for item in arguments.weights)
     if backbone in given:
         return Path(given[backbone]).resolve(), False
@@ -83,7 +87,7 @@ def weights_of(backbone: str, arguments: argparse.Namespace) -> tuple[Path, bool
 
 
 def measure(spec: str, job: Job, seed: int, arguments: argparse.Namespace) -> dict:
-    """One record of the results: a peer on a job, or why there is none."""
+    """One record of the results: a peer on a job, or why it failed."""
     name, _, precision = spec.partition("@")
     peer = PEERS[name]
     weights, is_random = weights_of(job.backbone, arguments)
@@ -118,7 +122,7 @@ def measure(spec: str, job: Job, seed: int, arguments: argparse.Namespace) -> di
 
 def main() -> None:
     arguments = parse()
-    # A link must stay a link: the interpreter of a virtual environment finds its packages by where it lies.
+    # Do not resolve links: the interpreter of a virtual environment finds its packages by its own path.
     arguments.envs, arguments.thaw_python = arguments.envs.absolute(), arguments.thaw_python.absolute()
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
 

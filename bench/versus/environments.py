@@ -1,4 +1,4 @@
-"""The peers, and the virtual environments in which they run, made on demand. Standard library only."""
+"""The peers and their virtual environments, created on demand. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = "thaw"
-"""Stands for the environment that Thaw itself runs in."""
+"""The environment of Thaw itself."""
 
 
 class NotInstallable(Exception):
-    """A peer whose packages cannot be had; the message says why."""
+    """The packages of a peer cannot be installed; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class Peer:
-    """One file of `bench.versus.peers`: what it is called in tables, where it runs, what it needs besides."""
+    """One module of `bench.versus.peers`: its title in tables, its environment and its own packages."""
 
     name: str
     title: str
@@ -37,11 +37,11 @@ PEERS = {
     )
 }
 SHARED = ("torch", "torchvision", "timm")
-"""Packages of the environment `torch`, at the versions that Thaw runs on, so that no peer has another torch."""
+"""Packages of the environment `torch`, in the versions that Thaw uses, so that all peers have the same torch."""
 
 
 def python_of(peer: Peer, root: Path, thaw_python: Path) -> Path:
-    """The interpreter that runs a peer, its packages installed; raises `NotInstallable`."""
+    """The interpreter of a peer, with its packages installed; raises `NotInstallable`."""
     if peer.environment == HERE:
         return thaw_python
     folder = root / peer.environment
@@ -61,13 +61,13 @@ def python_of(peer: Peer, root: Path, thaw_python: Path) -> Path:
 
 
 def version_in(python: Path, package: str) -> str:
-    """The version of a package in another environment, without what a build adds after `+`."""
+    """The version of a package in another environment, without a local suffix after `+`."""
     code = f"from importlib.metadata import version; print(version({package!r}))"
     return _call([str(python), "-c", code]).strip().partition("+")[0]
 
 
 def environment_of(root: Path) -> dict[str, str]:
-    """Environment variables of every peer: this source tree first, no hub."""
+    """Environment variables of every peer: this source tree first, offline hub."""
     here = Path(__file__).resolve().parents[2]
     paths = [str(here), str(here / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1", "HF_HOME": str(root / "hub")}

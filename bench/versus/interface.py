@@ -1,7 +1,7 @@
-"""What every peer takes and gives. Standard library only, for it runs in the environment of each.
+"""Arguments and results of every peer. Standard library only, because it runs in the environment of each peer.
 
-A peer is told the table of images, the weights and the epochs, and prints one JSON object as its last line:
-seconds of each part and each epoch, accuracies, peak memory, processor time, versions. `bench.versus` adds them up.
+A peer gets the table of images, the weights and the epochs, and prints one JSON object as its last line: seconds of
+each part and epoch, accuracies, peak memory, processor time, versions.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from bench.versus.jobs import BACKBONES, BackboneFacts
 from bench.versus.memory import PeakMemory
 
 SPLITS = ("train", "val", "test")
-PARTS = ("start", "data", "look", "phase1", "phase2", "evaluation")
-"""start: from the birth of the process until the libraries are imported. data: table, model, weights, first decode
-where it is a step of its own. look: features computed once (Thaw). The phases include validation after each epoch."""
+PARTS = ("start", "data", "features", "phase1", "phase2", "evaluation")
+"""start: from the start of the process until the libraries are imported. data: table, model, weights, and decoding if
+that is a separate step. features: feature extraction (Thaw). The phases include validation after each epoch."""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What the network expects to see, from the config.json beside the weights."""
+    """Preprocessing of the network, from the config.json next to the weights."""
 
     size: int
     crop_pct: float
@@ -39,8 +39,8 @@ class Preprocessing:
 
 
 @dataclass
-class ThresholdResult:
-    """What a peer measured."""
+class Measurements:
+    """The measurements of a peer."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     epoch_seconds: dict[str, list[float]] = field(default_factory=lambda: {"phase1": [], "phase2": []})
@@ -62,23 +62,25 @@ def parse(about: str | None, precisions: Sequence[str] = ("fp32",)) -> argparse.
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path, help="CSV with the columns path, label, split (train, val, test)")
     parser.add_argument("--backbone", choices=BACKBONES, required=True)
-    parser.add_argument("--weights", type=Path, required=True, help=".safetensors of timm, config.json beside it")
+    parser.add_argument(
+        "--weights", type=Path, required=True, help=".safetensors file of timm with its config.json in the same folder"
+    )
     parser.add_argument("--epochs-head", type=int, default=10)
-    parser.add_argument("--epochs-top", type=int, default=10, help="0 leaves phase 2 out")
+    parser.add_argument("--epochs-top", type=int, default=10, help="0 skips phase 2")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=int, help="images of each split at most, to try things out")
+    parser.add_argument("--limit", type=int, help="maximum images per split, for trying things out")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that decode images")
     parser.add_argument("--precision", choices=precisions, default=precisions[0])
     return parser.parse_args()
 
 
 def facts_of(arguments: argparse.Namespace) -> BackboneFacts:
-    """How each library names the backbone and its top."""
+    """The names of the backbone and its top in each library."""
     return BACKBONES[arguments.backbone]
 
 
 def read_rows(table: Path, limit: int | None) -> tuple[dict[str, list[tuple[Path, int]]], list[str]]:
-    """(file, class index) of each image, by split, at most `limit` of each; and the classes in order."""
+    """(file, class index) of each image by split, at most `limit` per split; and the classes in order."""
     with table.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     classes = sorted({row["label"] for row in rows})
@@ -92,7 +94,7 @@ def read_rows(table: Path, limit: int | None) -> tuple[dict[str, list[tuple[Path
 
 
 def read_preprocessing(weights: Path) -> Preprocessing:
-    """Size, mean, std and model arguments that belong to the weights."""
+    """Size, mean, std and model arguments of the weights."""
     config = json.loads(weights.with_name("config.json").read_text(encoding="utf-8"))
     given = config["pretrained_cfg"]
     return Preprocessing(
@@ -105,13 +107,13 @@ def read_preprocessing(weights: Path) -> Preprocessing:
 
 
 def seconds_since_birth() -> float:
-    """How long this process has lived, imports included."""
+    """Seconds since this process started, imports included."""
     ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
     return float(Path("/proc/uptime").read_text().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def versions(names: Sequence[str]) -> dict[str, str]:
-    """Versions of those of these packages that are installed here."""
+    """Versions of the packages that are installed here."""
     found = {}
     for name in names:
         try:
@@ -121,8 +123,8 @@ def versions(names: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def finish(outcome: ThresholdResult, peak: PeakMemory, packages: Sequence[str], total: float | None = None) -> None:
-    """Print the last line. `total` is the age of this process where it is not given."""
+def finish(outcome: Measurements, peak: PeakMemory, packages: Sequence[str], total: float | None = None) -> None:
+    """Print the result as the last line; `total` defaults to the age of this process."""
     result = {
         "seconds": {name: round(outcome.seconds.get(name, 0.0), 3) for name in PARTS},
         "total_seconds": round(seconds_since_birth() if total is None else total, 3),

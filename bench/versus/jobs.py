@@ -1,11 +1,11 @@
-"""What is compared: backbones, what phase 2 thaws in each, and the jobs. Standard library only."""
+"""The compared jobs: backbones, and what phase 2 thaws in each. Standard library only."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 HEAD_RATE, TOP_RATE = 1e-3, 1e-4
-"""Learning rates of the guide: phase 2 goes on at a tenth of phase 1."""
+"""Learning rates of the guide: phase 2 uses a tenth of that of phase 1."""
 
 BATCH_SIZE = 32
 DROPOUT = 0.2
@@ -13,7 +13,7 @@ DROPOUT = 0.2
 
 @dataclass(frozen=True)
 class BackboneFacts:
-    """One architecture as each library names it.
+    """The names of one architecture in each library.
 
     cut: what phase 2 thaws, for Thaw. timm_top: the same as timm modules. keras: class in keras.applications.
     keras_top: the same as prefixes of Keras layer names.
@@ -39,18 +39,18 @@ PHASES = {"head": "phase 1 only", "both": "phase 1, then phase 2"}
 
 @dataclass(frozen=True)
 class Job:
-    """One backbone, with phase 1 alone or both phases."""
+    """One backbone, with phase 1 only or both phases."""
 
     backbone: str
     phases: str
 
     @property
     def name(self) -> str:
-        """As asked for on the command line."""
+        """The name on the command line."""
         return f"{self.backbone}:{self.phases}"
 
     def epochs(self, per_phase: int) -> tuple[int, int]:
-        """Epochs of each phase; 0 for a phase that is left out."""
+        """Epochs of each phase; 0 for a skipped phase."""
         return per_phase, per_phase if self.phases == "both" else 0
 
 

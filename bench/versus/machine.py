@@ -17,7 +17,7 @@ SIZE, SECONDS = 2048, 2.0
 
 
 def cpu_name() -> str:
-    """As /proc/cpuinfo has it."""
+    """The model name from /proc/cpuinfo."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
@@ -25,7 +25,7 @@ def cpu_name() -> str:
 
 
 def cpu_flags() -> list[str]:
-    """The wide and short number formats that the CPU has instructions for."""
+    """The vector and low-precision instruction sets of the CPU."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("flags"):
             wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
@@ -34,7 +34,7 @@ def cpu_flags() -> list[str]:
 
 
 def teraflops(dtype: torch.dtype) -> float:
-    """Best rate of a square matrix product."""
+    """Peak throughput of a square matrix product."""
     left, right = torch.randn(SIZE, SIZE).to(dtype), torch.randn(SIZE, SIZE).to(dtype)
     torch.mm(left, right)
     best, over = float("inf"), time.perf_counter() + SECONDS

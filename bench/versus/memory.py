@@ -1,4 +1,4 @@
-"""Peak memory and processor time of a process and all its children, from /proc: the same ruler for every peer."""
+"""Peak memory and processor time of a process and its children, from /proc, measured in the same way for every peer."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from pathlib import Path
 from types import TracebackType
 
 SECONDS_BETWEEN = 0.2
-_WORTH_A_LOOK = 1.01
+_MIN_INCREASE = 1.01
 
 
 class PeakMemory:
-    """Watches a process tree from a thread.
+    """Monitors a process tree from a thread.
 
-    rss_mb: highest sum of resident memory; pages that a forked worker shares with its parent count in both.
-    pss_mb: highest sum in which a shared page counts once. Reading it walks the page tables, so it is read only
-    when the resident sum has passed all before by 1 %. anon_mb: highest sum of memory that no file lies behind; a
-    mapped file can be dropped when memory is short. cpu_seconds: processor time, which hangs less than wall time on
-    what else the machine does.
+    Attributes:
+        rss_mb: Peak of the total resident memory; pages shared by forked workers count in each process.
+        pss_mb: Peak with shared pages counted once. Reading it walks the page tables, so it is read only when the
+            resident total exceeds its previous maximum by 1 %.
+        anon_mb: Peak of anonymous memory; pages of mapped files can be dropped when memory is short.
+        cpu_seconds: Processor time, which depends less on other load than wall time.
     """
 
     def __init__(self, pid: int) -> None:
         self.rss_mb = self.pss_mb = self.anon_mb = self.cpu_seconds = 0.0
-        self._pid, self._looked_at = pid, 0.0
+        self._pid, self._last_rss = pid, 0.0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -37,17 +38,17 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while True:
-            self._look()
+            self._sample()
             if self._over.wait(SECONDS_BETWEEN):
                 return
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         tree = _tree(self._pid)
         rss = sum(_megabytes(_read(f"/proc/{pid}/status"), "VmRSS:") for pid in tree)
         self.rss_mb = max(self.rss_mb, rss)
         self.cpu_seconds = max(self.cpu_seconds, sum(map(_cpu_seconds, tree)))
-        if rss > self._looked_at * _WORTH_A_LOOK:
-            self._looked_at = rss
+        if rss > self._last_rss * _MIN_INCREASE:
+            self._last_rss = rss
             pages = [_read(f"/proc/{pid}/smaps_rollup") for pid in tree]
             self.pss_mb = max(self.pss_mb, sum(_megabytes(text, "Pss:") for text in pages))
             self.anon_mb = max(self.anon_mb, sum(_megabytes(text, "Pss_Anon:") for text in pages))
@@ -65,13 +66,13 @@ def _tree(root: int) -> list[int]:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """Of a process and of those of its children that have ended."""
+    """Processor time of a process and its finished children."""
     ticks = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()[11:15]
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
 def _megabytes(text: str, name: str) -> float:
-    """Of a line `NAME N kB`; 0 where there is none, as for a process that has ended."""
+    """The value of a line `NAME N kB`; 0 if there is none, as for a finished process."""
     for line in text.splitlines():
         if line.startswith(name):
             return int(line.split()[1]) * 1024 / 1e6

@@ -1,4 +1,4 @@
-"""Random weights of a timm network in one file, so that every PyTorch peer starts from the same. Needs timm.
+"""Random weights of a timm network in one file, so that all PyTorch peers start from the same. Needs timm.
 
 Accuracy from random weights below a frozen cut says nothing; time is the same as with real ones.
 
@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 
 def write(name: str, folder: Path, seed: int) -> Path:
-    """FOLDER/model.safetensors and the config.json that belongs to it."""
+    """FOLDER/model.safetensors and its config.json."""
     torch.manual_seed(seed)
     model = timm.create_model(name, pretrained=False, num_classes=0)
     given = {key: model.pretrained_cfg[key] for key in ("mean", "std", "crop_pct", "input_size")}

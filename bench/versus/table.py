@@ -1,4 +1,4 @@
-"""From the records of runs to the Markdown page: only what was measured, and what was scaled is marked."""
+"""From the records of runs to the Markdown page; extrapolated values are marked."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ from bench.versus.interface import PARTS
 
 THAW = "thaw_cli"
 Record = dict
-TITLES = ("peer", "start", "data", "look", "phase 1", "phase 2", "evaluation", "**total**", "x Thaw")
+TITLES = ("peer", "start", "data", "features", "phase 1", "phase 2", "evaluation", "**total**", "x Thaw")
 FURTHER = ("val", "test", "memory", "cores", "measured")
 
 INTRODUCTION = """# Benchmark
 
-Written by `python -m bench.versus`; every figure is measured on the machine below. The same images, split,
-backbone, starting weights, batch size, epochs and kinds of augmentation; each peer in a fresh process. Seconds.
+Written by `python -m bench.versus`; all numbers were measured on the machine below. All peers use the same images,
+split, backbone, initial weights, batch size, epochs and kinds of augmentation, each in a fresh process. Times are in
+seconds.
 
-- start: from the birth of the process until the libraries are imported. data: table, model, weights; for Thaw also
-  decoding every image once and the plan. look: features computed once (Thaw alone), with checkpoints. Phases include
-  validation after each epoch.
-- x Thaw: total of the peer over total of Thaw.
-- memory: highest sum over the process and its children, pages that they share counted once.
-- cores: processor time over wall time; what is missing to the cores of the machine, waiting or other work took.
-- measured: "2 + 2 of 10 + 10, scaled" means that the peer ran two epochs of each phase, and that each missing epoch
-  was added at the cost of the second (of the first, where only one was run). Scaled figures begin with ~; a scaled
-  run has no accuracy.
-- Thaw and fastai train with learning rates and schedules of their own, the others with those of the guide.
+- start: from the start of the process until the libraries are imported. data: table, model, weights; for Thaw also
+decoding
+  all images and the plan. features: feature extraction (Thaw only), with checkpoints. Phases include validation after
+  each epoch.
+- x Thaw: total of the peer divided by the total of Thaw.
+- memory: peak of the process and its children, with shared pages counted once.
+- cores: processor time divided by wall time; the difference to the cores of the machine is waiting or other load.
+- measured: "2 + 2 of 10 + 10, scaled" means that the peer ran two epochs of each phase, and that each missing epoch was
+added at
+  the cost of the second (of the first if only one was run). Scaled numbers begin with ~; a scaled run has no accuracy.
+- Thaw and fastai use their own learning rates and schedules, the others those of the guide.
 """
 
 
 def scaled(record: Record) -> Record:
-    """The record as if every epoch that is missing had cost as much as those after the first."""
+    """The record with missing epochs added at the mean cost of the epochs after the first."""
     if not is_scaled(record):
         return record
     seconds, total = dict(record["seconds"]), record["total_seconds"]
@@ -47,14 +49,14 @@ def scaled(record: Record) -> Record:
 
 
 def is_scaled(record: Record) -> bool:
-    """Whether fewer epochs were run than the job has; Thaw always runs the whole job, solving for a head in fewer."""
+    """Whether fewer epochs were run than the job has; Thaw always completes the job, and may solve a head in fewer."""
     return record["peer"].partition("@")[0] != THAW and _run(record) != tuple(record["epochs_wanted"])
 
 
 def draw(records: Sequence[Record]) -> str:
     """The whole page."""
     machines = [record for record in records if record["kind"] == "machine"]
-    runs = [record for record in records if record["kind"] == "run"]
+    runs = [_with_current_names(record) for record in records if record["kind"] == "run"]
     jobs = dict.fromkeys(_job(record) for record in runs)
     parts = [INTRODUCTION, _machine(machines[-1]) if machines else ""]
     parts += [_section(job, [record for record in runs if _job(record) == job]) for job in jobs]
@@ -63,6 +65,12 @@ def draw(records: Sequence[Record]) -> str:
         versions |= record.get("versions", {})
     parts.append("Versions: " + ", ".join(f"{name} {number}" for name, number in sorted(versions.items())) + ".\n")
     return "\n".join(filter(None, parts))
+
+
+def _with_current_names(record: Record) -> Record:
+    """Older results call the part `features` `look`."""
+    seconds = record.get("seconds", {})
+    return {**record, "seconds": {"features" if name == "look" else name: value for name, value in seconds.items()}}
 
 
 def _job(record: Record) -> tuple:
@@ -85,7 +93,7 @@ def _machine(facts: Record) -> str:
 def _section(job: tuple, runs: Sequence[Record]) -> str:
     table, name, epochs, limit = job
     shown = " + ".join(str(count) for count in epochs if count)
-    title = f"## {table}, {name}, {shown} epochs{f', at most {limit} images of each split' if limit else ''}\n"
+    title = f"## {table}, {name}, {shown} epochs{f', at most {limit} images per split' if limit else ''}\n"
     done = [record for record in runs if "failure" not in record]
     thaw = [record["total_seconds"] for record in done if record["peer"] == THAW]
     header = [*TITLES, *FURTHER]
@@ -99,7 +107,7 @@ def _section(job: tuple, runs: Sequence[Record]) -> str:
             lines.append(f"| {failed['title']} | {failed['failure']} |{' |' * (len(header) - 2)}")
     notes = [f"{record['title']}: {note}." for record in done for note in record["notes"]]
     if any(record["random_weights"] for record in done):
-        notes.insert(0, "Random weights: time only, accuracy would mean nothing.")
+        notes.insert(0, "Random weights: time only, accuracy is meaningless.")
     again = [record["second_trial_seconds"] for record in done if "second_trial_seconds" in record]
     if again:
         notes.insert(0, f"One more trial over the same data at other learning rates, Thaw: {median(again):.1f} s.")
@@ -131,7 +139,7 @@ def _row(runs: Sequence[Record], thaw: float | None) -> str:
 
 
 def _measured(runs: Sequence[Record]) -> str:
-    """How many epochs were run, and how often."""
+    """The number of epochs and runs."""
     ran, wanted = (" + ".join(str(n) for n in counts if n) for counts in (_run(runs[0]), runs[0]["epochs_wanted"]))
     text = f"{ran} of {wanted}, scaled" if is_scaled(runs[0]) else "all"
     return text if len(runs) == 1 else f"{text}; median of {len(runs)}"

@@ -1,7 +1,7 @@
-"""Files and folders that are either whole or absent, whatever happens while they are written.
+"""Files and folders that are either complete or absent, even if the process is killed while writing them.
 
-A *sealed folder* is built under a temporary name beside its place, checksummed, flushed to disk and renamed. One that
-was torn, cut short or altered afterwards is told apart when it is opened.
+A *sealed folder* is written under a temporary name next to its destination, checksummed, flushed to disk and renamed.
+Opening it detects files that were truncated or changed afterwards.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CHUNK = 1 << 24
 
 
 def write_bytes(file: Path, content: bytes) -> None:
-    """Replace `file` by `content` in one step; a reader sees the old file or the new one, never a part."""
+    """Replace `file` by `content` atomically: a reader sees the old content or the new, never a part of it."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:
@@ -35,13 +35,13 @@ def write_bytes(file: Path, content: bytes) -> None:
 
 
 def write_text(file: Path, content: str) -> None:
-    """Replace `file` by UTF-8 text in one step."""
+    """Replace `file` by UTF-8 text atomically."""
     write_bytes(file, content.encode("utf-8"))
 
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder to fill; it becomes `folder`, which must not exist, when the block ends well."""
+    """Yield a temporary folder to fill; it becomes `folder`, which must not exist, if the block succeeds."""
     with _temporary_folder(folder) as temporary:
         yield temporary
         _flush_files(temporary)
@@ -51,7 +51,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_file(file: Path) -> Iterator[Path]:
-    """Yield a place of the same name to write; it becomes `file`, which must not exist, when the block ends well."""
+    """Yield a temporary path to write; it becomes `file`, which must not exist, if the block succeeds."""
     with _temporary_folder(file) as temporary:
         yield temporary / file.name
         _flush_files(temporary)
@@ -61,9 +61,9 @@ def new_file(file: Path) -> Iterator[Path]:
 
 @contextmanager
 def sealed_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder to fill; it becomes `folder`, sealed, when the block ends well.
+    """Yield a temporary folder to fill; it becomes `folder`, sealed, if the block succeeds.
 
-    When another process has made `folder` meanwhile, that one stays and this one is dropped.
+    If another process has created `folder` in the meantime, that one is kept and this one discarded.
     """
     with _temporary_folder(folder) as temporary:
         yield temporary
@@ -78,28 +78,28 @@ def sealed_folder(folder: Path) -> Iterator[Path]:
 
 
 def is_intact(folder: Path) -> bool:
-    """Whether a sealed folder is there and what is in it is as it was sealed.
+    """Whether a sealed folder exists and its files are unchanged.
 
-    A file whose size and time of last change are those of the seal is taken as it is, for a store may be larger than
-    memory; of any other the bytes are compared (CRC-32).
+    A file with the size and modification time in the seal counts as unchanged, because reading all of a large cache
+    would take too long; for any other file the checksum (CRC-32) decides.
     """
     try:
         seal = json.loads((folder / SEAL).read_bytes())
         files = seal["files"]
         return seal["crc32"] == _checksum_of(files) and all(
-            _is_as_sealed(folder / name, *facts) for name, facts in files.items()
+            _is_unchanged(folder / name, *facts) for name, facts in files.items()
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return False
 
 
-def _is_as_sealed(file: Path, size: int, changed_ns: int, checksum: int) -> bool:
+def _is_unchanged(file: Path, size: int, modified_ns: int, checksum: int) -> bool:
     state = _state(file)
-    return state[0] == size and (state[1] == changed_ns or _checksum(file) == checksum)
+    return state[0] == size and (state[1] == modified_ns or _checksum(file) == checksum)
 
 
 def _state(file: Path) -> tuple[int, int]:
-    """Size in bytes and time of last change in nanoseconds."""
+    """Size in bytes and modification time in nanoseconds."""
     status = file.stat()
     return status.st_size, status.st_mtime_ns
 
@@ -130,7 +130,7 @@ def _checksum(file: Path) -> int:
 
 
 def remove_leftovers(folder: Path, name: str = "*") -> None:
-    """Drop what killed processes left half-written in `folder` for files and folders called `name`."""
+    """Remove temporary files and folders for `name` in `folder` that killed processes left behind."""
     for leftover in folder.glob(f".{name}.*.tmp"):
         owner = leftover.name.split(".")[-2]
         if not owner.isdecimal() or _is_alive(int(owner)):
@@ -152,7 +152,7 @@ def _is_alive(process: int) -> bool:
 
 
 def _flush_files(folder: Path) -> list[Path]:
-    """Flush every file of a folder to disk and list them in order."""
+    """Flush every file of a folder to disk; returns them in sorted order."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     for file in files:
         with file.open("rb+") as stream:

@@ -1,19 +1,19 @@
-"""The bundle: a finished classifier as a folder of safetensors, JSON and text, with no code and no pickle in it.
+"""The bundle: a finished classifier as a folder of safetensors, JSON and text, without code or pickles.
 
-    model.safetensors   the backbone, and the head too where it is one linear layer; tensors named as timm names them
-    head.safetensors    the head, where it has hidden layers
+    model.safetensors   the backbone, and a head of one linear layer; tensors have timm's names
+    head.safetensors    a head with hidden layers
     config.json         architecture, preprocessing and classes as timm and the Hub read them; `thaw` holds the rest
-    labels.txt          one class a line, in the order of the outputs
-    review.safetensors  features of training images, for out-of-distribution detection; absent where there are none
-    golden/             a few images and the probabilities that they must give
-    SHA256SUMS          of every other file, as `sha256sum` writes it
+    labels.txt          one class per line, in the order of the outputs
+    review.safetensors  features of training images for out-of-distribution detection, if any
+    golden/             a few images with the probabilities that the bundle must reproduce
+    SHA256SUMS          checksums of all other files, in the format of `sha256sum`
 
-It is written beside its place, checked on its golden images from file bytes to probabilities, and only then renamed.
+It is written to a temporary folder, checked on its golden images from file bytes to probabilities, and only then
+renamed.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -32,6 +32,7 @@ from torch import Tensor
 from thaw import atomic, hub
 from thaw.backbones import rebuild
 from thaw.backbones.contract import Facts
+from thaw.checksums import sha256_of
 from thaw.classifier.classifier import Classifier, outputs_of
 from thaw.classifier.decision import Decision
 from thaw.classifier.head import Head
@@ -47,6 +48,7 @@ FOLDER_IN_RUN = "model"
 
 FORMAT = 1
 TOLERANCE = 1e-4
+"""Largest accepted difference between a probability of a golden image and the stored one."""
 _MODEL, _HEAD, _CONFIG, _LABELS, _SUMS = (
     "model.safetensors",
     "head.safetensors",
@@ -54,9 +56,9 @@ _MODEL, _HEAD, _CONFIG, _LABELS, _SUMS = (
     "labels.txt",
     "SHA256SUMS",
 )
-_GOLDEN, _REVIEW = "golden", "review.safetensors"
+_GOLDEN, _GOLDEN_RECORD, _REVIEW = "golden", "golden.json", "review.safetensors"
 _REVIEW_0_1 = "familiar.safetensors"
-"""What release 0.1 called `_REVIEW`."""
+"""The name of `_REVIEW` in release 0.1."""
 
 
 def bundle_of(path: Path) -> Path:
@@ -84,13 +86,20 @@ def write_bundle(
     card: str = "",
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a classifier to a new folder; raises `BundleError` when the folder exists or a golden image disagrees.
+    """Write a classifier to a new folder.
 
-    `golden` are image files to copy and certify on; `card` is the text of MODEL_CARD.md; `provenance` is kept in
-    config.json as it is.
+    Args:
+        classifier: The classifier.
+        folder: The folder to write; it must not exist.
+        golden: Image files to copy into the bundle and certify it on.
+        card: Text of MODEL_CARD.md.
+        provenance: Stored in config.json unchanged.
+
+    Raises:
+        BundleError: The folder exists, or a golden image gets other probabilities after reloading.
     """
     if folder.exists():
-        raise BundleError(f"{folder}: there is something already; give a new folder")
+        raise BundleError(f"{folder}: already exists; give a new folder")
     with atomic.new_folder(folder) as building:
         _write_weights(classifier, building)
         if classifier.review_policy:
@@ -101,7 +110,7 @@ def write_bundle(
             atomic.write_text(building / "MODEL_CARD.md", card)
         if golden:
             _write_golden(classifier, building / _GOLDEN, golden)
-        # safetensors makes files that their owner alone may read; a server runs as somebody else.
+        # safetensors creates files that only their owner can read, but a server runs as another user.
         for file in building.glob("*.safetensors"):
             file.chmod((building / _CONFIG).stat().st_mode)
         _write_sums(building)
@@ -109,13 +118,19 @@ def write_bundle(
 
 
 def read_bundle(folder: Path) -> Classifier:
-    """The classifier of a bundle, in eval mode on the CPU; raises `BundleError` for a file that is not as written."""
+    """The classifier of a bundle, in eval mode on the CPU.
+
+    Raises:
+        BundleError: A file is missing, was changed or cannot be loaded.
+    """
     check_sums(folder)
     try:
         config = json.loads((folder / _CONFIG).read_bytes())
         own, facts = config["thaw"], _facts_of(config)
         if own["format"] > FORMAT:
-            raise BundleError(f"{folder}: written by a newer Thaw ({own['version']}); this one is {__version__}")
+            raise BundleError(
+                f"{folder}: written by a newer Thaw ({own['version']}); this is {__version__}; update Thaw"
+            )
         backbone = rebuild(facts, own["pooling"])
         settings = HeadSettings.model_validate(own["head"])
         head = Head(facts.width, outputs_of(own["task"], own["classes"]), settings.hidden, settings.dropout, seed=0)
@@ -130,48 +145,55 @@ def read_bundle(folder: Path) -> Classifier:
 
 
 def check_sums(folder: Path) -> None:
-    """Compare every file with SHA256SUMS; raises `BundleError` naming the first that differs or is missing."""
+    """Compare every file with SHA256SUMS; raises `BundleError` that names the first that differs or is missing."""
     try:
         lines = (folder / _SUMS).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(f"{folder / _SUMS}: cannot be read; this is not a whole bundle") from error
+        raise BundleError(f"{folder / _SUMS}: cannot be read; the bundle is incomplete") from error
     listed = {}
     for line in lines:
         digest, _, name = line.partition("  ")
         listed[name] = digest
     for name in (_MODEL, _CONFIG, _LABELS):
         if name not in listed:
-            raise BundleError(f"{folder / _SUMS}: does not list {name}; this is not a whole bundle")
+            raise BundleError(f"{folder / _SUMS}: does not list {name}; the bundle is incomplete")
     for name, digest in listed.items():
         file = folder / name
         if not file.is_file():
             raise BundleError(f"{file}: is missing from the bundle")
-        if _sha256(file) != digest:
-            raise BundleError(f"{file}: is not as it was written (its SHA-256 differs)")
+        if sha256_of(file) != digest:
+            raise BundleError(f"{file}: was changed after it was written (its SHA-256 differs)")
 
 
 def digest_of(folder: Path) -> str:
-    """SHA-256 of a bundle: of its list of sums, which stands for every file of it."""
-    return _sha256(folder / _SUMS)
+    """SHA-256 of a bundle: that of its SHA256SUMS, which covers every other file."""
+    return sha256_of(folder / _SUMS)
 
 
 def certify(classifier: Classifier, folder: Path) -> None:
-    """Predict the golden images of a bundle anew; raises `BundleError` when a probability is off by over 1e-4."""
-    record = folder / _GOLDEN / "golden.json"
-    if not record.is_file():
-        return
-    for entry in json.loads(record.read_bytes()):
+    """Predict the golden images of a bundle and compare with the stored probabilities.
+
+    Raises:
+        BundleError: A probability differs by more than 1e-4.
+    """
+    for entry in _golden_entries(folder):
         file = folder / _GOLDEN / entry["file"]
         (prediction,) = predict_files(classifier, [file])
         if _distance(prediction, entry["probabilities"]) > TOLERANCE:
-            raise BundleError(f"{file}: the bundle does not give the probabilities that it was written with")
+            raise BundleError(
+                f"{file}: the bundle does not reproduce the probabilities that were stored with this image"
+            )
 
 
 def golden_of(folder: Path) -> list[Path]:
-    """The golden images of a bundle."""
-    record = folder / _GOLDEN / "golden.json"
-    names = [entry["file"] for entry in json.loads(record.read_bytes())] if record.is_file() else []
-    return [folder / _GOLDEN / name for name in names]
+    """The golden images of a bundle; empty if it has none."""
+    return [folder / _GOLDEN / entry["file"] for entry in _golden_entries(folder)]
+
+
+def _golden_entries(folder: Path) -> list[dict[str, Any]]:
+    """What golden.json says of each golden image."""
+    record = folder / _GOLDEN / _GOLDEN_RECORD
+    return json.loads(record.read_bytes()) if record.is_file() else []
 
 
 def _write_golden(classifier: Classifier, folder: Path, golden: Sequence[Path]) -> None:
@@ -183,12 +205,12 @@ def _write_golden(classifier: Classifier, folder: Path, golden: Sequence[Path]) 
         entries.append(
             {
                 "file": name,
-                "sha256": _sha256(folder / name),
+                "sha256": sha256_of(folder / name),
                 "label": prediction.label,
                 "probabilities": prediction.probabilities,
             }
         )
-    atomic.write_text(folder / "golden.json", json.dumps(entries, indent=2, ensure_ascii=False))
+    atomic.write_text(folder / _GOLDEN_RECORD, json.dumps(entries, indent=2, ensure_ascii=False))
 
 
 def _distance(prediction: Prediction, expected: Sequence[float]) -> float:
@@ -266,7 +288,7 @@ def _config(classifier: Classifier, provenance: Mapping[str, Any] | None) -> dic
 
 
 def _review(classifier: Classifier) -> dict[str, Any]:
-    """What flags images for review, and what validation looked like."""
+    """The limits of the review policy, and the validation baseline that drift is measured against."""
     policy = classifier.review_policy
     if policy is None:
         return {"review": None, "baseline": None}
@@ -278,7 +300,7 @@ def _review(classifier: Classifier) -> dict[str, Any]:
 
 
 def _read_review(own: Mapping[str, Any], folder: Path) -> ReviewPolicy | None:
-    """What `_review` wrote, or release 0.1 under other names."""
+    """Read what `_review` writes; release 0.1 wrote the same under other names."""
     if review := own.get("review"):
         limits = review["max_distance"], review["min_probability"]
         train_features = load_numpy(folder / _REVIEW)["train_features"]
@@ -307,10 +329,5 @@ def _facts_of(config: Mapping[str, Any]) -> Facts:
 
 def _write_sums(folder: Path) -> None:
     files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != _SUMS)
-    lines = [f"{_sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
+    lines = [f"{sha256_of(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
     atomic.write_text(folder / _SUMS, "".join(lines))
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""What Thaw keeps between runs, decoded pixels and stored features: listed, cleared, held under a budget."""
+"""The cache of decoded pixels and extracted features that runs share: listing, clearing, and keeping it small."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from thaw import atomic
+from thaw.formats import count
 
 Kind = Literal["pixels", "features"]
 KINDS: tuple[Kind, ...] = ("pixels", "features")
@@ -18,48 +19,59 @@ KINDS: tuple[Kind, ...] = ("pixels", "features")
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """One store: its size in bytes, when it was last used (seconds since 1970), and what it is, for people."""
+    """One folder of the cache.
+
+    Attributes:
+        kind: "pixels" or "features".
+        folder: Where it is.
+        size: Bytes on disk.
+        last_used: Seconds since 1970.
+        description: What it contains, for display.
+    """
 
     kind: Kind
     folder: Path
     size: int
-    used: float
-    about: str
+    last_used: float
+    description: str
 
 
 def cache_folder() -> Path:
-    """Where decoded pixels and stored features are kept between runs: $THAW_CACHE, or the user's cache folder."""
+    """The folder of the cache: $THAW_CACHE, or `thaw` in the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("THAW_CACHE") or Path(base) / "thaw")
 
 
 def cache_entries(cache: Path) -> list[CacheEntry]:
-    """Every store, the one that was used longest ago first."""
-    return sorted(_find(cache), key=lambda item: item.used)
+    """Every entry of a cache, least recently used first."""
+    return sorted(_find(cache), key=lambda entry: entry.last_used)
 
 
 def clear(cache: Path, kinds: tuple[Kind, ...] = KINDS) -> list[CacheEntry]:
-    """Remove every store of some kinds and what broken runs left of them; gives those that went.
+    """Remove every entry of some kinds, and leftovers of killed runs.
 
-    A run that is reading one keeps its files until it ends (POSIX); it makes anew what it needs later.
+    A run that is reading an entry keeps its open files until it ends (POSIX), and rebuilds what it needs later.
+
+    Returns:
+        The removed entries.
     """
-    gone = [item for item in cache_entries(cache) if item.kind in kinds]
+    removed = [entry for entry in cache_entries(cache) if entry.kind in kinds]
     for kind in kinds:
         shutil.rmtree(cache / kind, ignore_errors=True)
-    return gone
+    return removed
 
 
 def make_room(cache: Path, needed: int, budget: int) -> list[CacheEntry]:
-    """Remove the stored features that were used longest ago until `needed` more bytes are within `budget`."""
-    stores = [item for item in cache_entries(cache) if item.kind == "features"]
-    total, gone = sum(item.size for item in stores), []
-    for item in stores:
+    """Remove least recently used features until `needed` more bytes fit into `budget`; returns the removed entries."""
+    entries = [entry for entry in cache_entries(cache) if entry.kind == "features"]
+    total, removed = sum(entry.size for entry in entries), []
+    for entry in entries:
         if total + needed <= budget:
             break
-        shutil.rmtree(item.folder, ignore_errors=True)
-        total -= item.size
-        gone.append(item)
-    return gone
+        shutil.rmtree(entry.folder, ignore_errors=True)
+        total -= entry.size
+        removed.append(entry)
+    return removed
 
 
 def _find(cache: Path) -> Iterator[CacheEntry]:
@@ -68,16 +80,17 @@ def _find(cache: Path) -> Iterator[CacheEntry]:
             seal = folder / atomic.SEAL
             try:
                 size = sum(file.stat().st_size for file in folder.iterdir())
-                yield CacheEntry(kind, folder, size, seal.stat().st_mtime, _about(kind, folder))
+                yield CacheEntry(kind, folder, size, seal.stat().st_mtime, _description(kind, folder))
             except OSError:
                 continue
 
 
-def _about(kind: Kind, folder: Path) -> str:
+def _description(kind: Kind, folder: Path) -> str:
     try:
-        story = json.loads((folder / "about.json").read_bytes())
+        about = json.loads((folder / "about.json").read_bytes())
+        images = count(about["images"], "image")
         if kind == "pixels":
-            return f"{story['images']} images of {story['root']}, {story['size']} px"
-        return f"{story['views']} views of {story['images']} images, {story['backbone']} at {story['cut']}"
+            return f"{images} of {about['root']}, {about['size']} px"
+        return f"{count(about['views'], 'view')} of {images}, {about['backbone']} at {about['cut']}"
     except (OSError, ValueError, KeyError, TypeError):
-        return "not described"
+        return "no description"

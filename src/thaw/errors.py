@@ -1,37 +1,37 @@
-"""Every error a user can meet, in one tree.
+"""All errors that a user can cause, as one tree.
 
-ThawError                   one clear sentence: what is wrong, where, what to do; exit code 2
-├── DataError               the images, the table or the split
-│   └── UnreadableImage     one file that cannot be decoded; becomes an error row, not a crash
-├── RecipeError             a setting that is unknown, out of range or contradictory
-├── BackboneError           an unknown architecture or a cut it does not have
-│   └── WeightsError        weights that are missing, unreachable or do not fit
-├── TrainingError           a run that cannot go on
-│   └── ResumeError         a resume whose data or recipe has changed
-├── BundleError             a bundle that is incomplete, tampered with or does not reproduce itself
-├── ExportError             an export that cannot be written, or does not give what the bundle gives
-└── ServeError              a server that cannot start as it was asked to
+ThawError                   one sentence: what is wrong, where, what to do; exit code 2
+├── DataError               unusable images, table or split
+│   └── UnreadableImage     one file that cannot be decoded; becomes an error row instead of stopping the command
+├── RecipeError             a setting that is unknown, out of range or contradicts another
+├── BackboneError           an unknown architecture, or a cut that it does not have
+│   └── WeightsError        pre-trained weights that are missing, unreachable or do not fit
+├── TrainingError           a run that cannot continue
+│   └── ResumeError         a resumed run whose data or recipe has changed
+├── BundleError             a bundle that is incomplete, was changed, or does not reproduce its own predictions
+├── ExportError             an export that cannot be written, or does not reproduce the bundle
+└── ServeError              a server that cannot start
 """
 
 
 class ThawError(Exception):
-    """A mistake that the user can mend; the message is the whole story."""
+    """An error that the user can fix; its message says how."""
 
 
 class DataError(ThawError):
-    """The images, the table or the split are not usable as they are."""
+    """The images, the table or the split cannot be used."""
 
 
 class UnreadableImage(DataError):
-    """One image file cannot be decoded; the message is its reason."""
+    """One image file cannot be decoded; the message is the reason."""
 
 
 class RecipeError(ThawError):
-    """A setting is unknown, out of range or contradicts another."""
+    """A setting is unknown, out of range or contradicts another one."""
 
 
 class BackboneError(ThawError):
-    """No such architecture, or no such cut in it."""
+    """The architecture is unknown, or does not have the cut."""
 
 
 class WeightsError(BackboneError):
@@ -39,25 +39,25 @@ class WeightsError(BackboneError):
 
 
 class TrainingError(ThawError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class ResumeError(TrainingError):
-    """The data or the recipe is not what the interrupted run began with."""
+    """The data or the recipe has changed since the run started."""
 
 
 class BundleError(ThawError):
-    """A bundle is incomplete, tampered with or does not reproduce its own answers."""
+    """A bundle is incomplete, was changed, or does not reproduce its own predictions."""
 
 
 class ExportError(ThawError):
-    """An export cannot be written, or does not give what the bundle gives."""
+    """An export cannot be written, or does not reproduce the bundle."""
 
 
 class ServeError(ThawError):
-    """A server cannot start as it was asked to."""
+    """A server cannot start with these settings."""
 
 
 def first_line(error: Exception) -> str:
-    """What an error says in its first line, or its name where it says nothing."""
+    """The first line of an error's message, or its type if it has none."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,7 +1,7 @@
-"""Bundles on a model hub, through huggingface_hub: `hub:OWNER/NAME` is one, wherever a bundle is asked for.
+"""Bundles on a model hub: `hub:OWNER/NAME` is accepted wherever a bundle is.
 
-`HF_ENDPOINT`, `HF_TOKEN`, proxies and offline mode are those of huggingface_hub. Nothing is asked of the network but by
-such a name, and what was fetched once is used again without it.
+Endpoint, token, proxies and offline mode are those of huggingface_hub (`HF_ENDPOINT`, `HF_TOKEN`, ...). The network is
+used only for such a name, and a bundle that was downloaded once is used again offline.
 """
 
 from __future__ import annotations
@@ -18,12 +18,16 @@ _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def is_hub_name(text: str) -> bool:
-    """Whether a text names a bundle on the hub."""
+    """Whether a text is the name of a bundle on the hub."""
     return text.startswith(PREFIX)
 
 
 def fetch(name: str) -> Path:
-    """The folder of a bundle `hub:OWNER/NAME` on this machine, fetched where it was not; raises `BundleError`."""
+    """The local folder of the bundle `hub:OWNER/NAME`, downloaded if needed.
+
+    Raises:
+        BundleError: The name is malformed or the bundle cannot be downloaded.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -34,14 +38,24 @@ def fetch(name: str) -> Path:
         pass
     try:
         return Path(snapshot_download(repository, endpoint=os.environ.get("HF_ENDPOINT")))
-    except Exception as error:  # What is raised hangs on the HTTP library below huggingface_hub.
-        raise BundleError(f"{name}: cannot be fetched: {first_line(error)}") from error
+    except Exception as error:  # The exception depends on the HTTP library that huggingface_hub uses.
+        raise BundleError(f"{name}: cannot be downloaded: {first_line(error)}") from error
 
 
 def push(bundle: Path, name: str, card: str, private: bool) -> str:
-    """Upload every file of a bundle, and `card` as README.md; gives the address. Raises `BundleError`.
+    """Upload every file of a bundle as one commit, so that nobody downloads half of it.
 
-    The repository is made where there is none. All files come in one commit, so that nobody fetches half of them.
+    Args:
+        bundle: Folder of the bundle.
+        name: `hub:OWNER/NAME` or `OWNER/NAME`; the repository is created if needed.
+        card: Text of README.md.
+        private: Whether a new repository is private.
+
+    Returns:
+        The URL of the repository.
+
+    Raises:
+        BundleError: The name is malformed or the upload fails.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
@@ -54,12 +68,12 @@ def push(bundle: Path, name: str, card: str, private: bool) -> str:
         address = api.create_repo(repository, private=private, exist_ok=True)
         api.create_commit(repository, operations, commit_message="Upload a Thaw bundle")
     except Exception as error:
-        raise BundleError(f"{name}: cannot be pushed: {first_line(error)}; log in with `hf auth login`") from error
+        raise BundleError(f"{name}: cannot be uploaded: {first_line(error)}; log in with `hf auth login`") from error
     return str(address)
 
 
 def _repository(name: str) -> str:
     repository = name.removeprefix(PREFIX)
     if not _NAME.fullmatch(repository):
-        raise BundleError(f"{name}: write a bundle on the hub as hub:OWNER/NAME")
+        raise BundleError(f"{name}: not the name of a bundle on the hub; write it as hub:OWNER/NAME")
     return repository

@@ -23,11 +23,11 @@ from thaw.errors import BackboneError
         ("vit_tiny_patch16_224", "vit_tiny_patch16_224"),
     ],
 )
-def test_names_are_understood_as_people_write_them(written: str, name: str) -> None:
+def test_common_spellings_of_names_are_resolved(written: str, name: str) -> None:
     assert resolve_name(written) == name
 
 
-def test_the_name_of_an_entry_means_that_entry() -> None:
+def test_the_name_of_an_entry_resolves_to_it() -> None:
     assert [resolve_name(entry.name) for entry in entries()] == [entry.name for entry in entries()]
 
 
@@ -35,17 +35,17 @@ def test_every_alias_is_in_the_catalogue_and_has_weights() -> None:
     assert all(look_up(alias).source for alias in ALIASES)
 
 
-def test_a_near_name_is_suggested() -> None:
+def test_a_similar_name_is_suggested() -> None:
     assert "mobilenetv2_100" in suggest("mobilnetv2_100", [entry.name for entry in entries()])
     assert suggest("zzz", ["resnet50"]) == "`thaw models` lists what there is"
 
 
-def test_looking_up_a_stranger_is_an_error_with_a_suggestion() -> None:
+def test_looking_up_an_unknown_name_is_an_error_with_a_suggestion() -> None:
     with pytest.raises(BackboneError, match=r"resnet5.*did you mean resnet50"):
         look_up("resnet5")
 
 
-def test_filter_wants_every_word_in_any_case() -> None:
+def test_the_filter_requires_every_word_and_ignores_case() -> None:
     assert find("") == list(entries())
     assert {entry.family for entry in find("TENSORFLOW efficientnet")} == {"EfficientNet (TensorFlow)"}
     assert [entry.name for entry in find("resnet 101")] == ["resnet101"]
@@ -57,7 +57,7 @@ def test_names_are_unique() -> None:
 
 
 @pytest.mark.parametrize("entry", entries(), ids=lambda entry: entry.name)
-def test_figures_are_those_of_the_network(entry: Entry) -> None:
+def test_parameters_and_gmacs_are_those_of_the_network(entry: Entry) -> None:
     with torch.device("meta"):
         network = timm.create_model(entry.architecture, num_classes=0).eval()
         images = torch.zeros(1, 3, entry.input_size, entry.input_size)

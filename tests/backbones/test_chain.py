@@ -66,7 +66,7 @@ def test_sequentials_of_one_kind_are_stages() -> None:
     )
 
 
-def test_a_sequential_that_is_alone_of_its_kind_holds_stages() -> None:
+def test_a_sequential_that_is_the_only_one_of_its_kind_is_a_list_of_stages() -> None:
     network = Network(stem=nn.Sequential(nn.Conv2d(3, 4, 1)), stages=nn.Sequential(Residual(), Residual()), **head())
     assert [block.stage for block in chain(network)] == ["stem.0", "stages.0", "stages.1"]
 
@@ -95,7 +95,7 @@ def test_a_norm_that_opens_a_stage_stays_in_it() -> None:
     ]
 
 
-def test_children_are_taken_as_they_run_and_idle_ones_left_out() -> None:
+def test_children_are_in_execution_order_and_unused_ones_omitted() -> None:
     network = Network(
         order=["first", "second", "pool", "flat"],
         second=nn.Conv2d(4, 4, 1),
@@ -106,19 +106,19 @@ def test_children_are_taken_as_they_run_and_idle_ones_left_out() -> None:
     assert [block.name for block in chain(network)] == ["first", "second"]
 
 
-def test_a_child_that_runs_twice_makes_it_one_piece() -> None:
+def test_a_child_that_runs_twice_gives_a_single_block() -> None:
     network = Network(
         order=["stem", "again", "again", "pool", "flat"], stem=nn.Conv2d(3, 4, 1), again=Residual(), **head()
     )
     assert chain(network) == ONE_PIECE
 
 
-def test_a_step_outside_the_children_makes_it_one_piece() -> None:
+def test_an_operation_outside_the_children_gives_a_single_block() -> None:
     network = Network(stem=nn.Conv2d(3, 4, 1), body=Residual())
     assert chain(network) == ONE_PIECE
 
 
-def test_a_skip_between_children_makes_it_one_piece() -> None:
+def test_a_skip_connection_between_children_gives_a_single_block() -> None:
     class Skipping(Network):
         def forward(self, value: Tensor) -> Tensor:
             stem = self.get_submodule("stem")(value)
@@ -127,7 +127,7 @@ def test_a_skip_between_children_makes_it_one_piece() -> None:
     assert chain(Skipping(stem=nn.Conv2d(3, 4, 1), body=nn.Conv2d(4, 4, 1), **head())) == ONE_PIECE
 
 
-def test_a_child_that_takes_two_values_makes_it_one_piece() -> None:
+def test_a_child_with_two_inputs_gives_a_single_block() -> None:
     class Pair(nn.Module):
         def forward(self, one: Tensor, two: Tensor) -> Tensor:
             return one + two
@@ -140,7 +140,7 @@ def test_a_child_that_takes_two_values_makes_it_one_piece() -> None:
     assert chain(Pairing(stem=nn.Conv2d(3, 4, 1), pair=Pair())) == ONE_PIECE
 
 
-def test_the_network_is_left_without_hooks() -> None:
+def test_all_hooks_are_removed() -> None:
     network = Network(stem=nn.Conv2d(3, 4, 1), **head())
     chain(network)
     assert not any(child._forward_hooks for child in network.children())

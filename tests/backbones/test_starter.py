@@ -1,4 +1,4 @@
-"""The weights that travel with the package."""
+"""The bundled starter weights."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_it_needs_no_network_and_no_cache(tmp_path: Path) -> None:
     assert answer.stdout.strip() == "Thaw's starter, bundled"
 
 
-def test_it_is_cut_and_rebuilt_like_any_other() -> None:
+def test_it_is_cut_and_rebuilt_like_any_backbone() -> None:
     backbone = build("starter")
     assert len(backbone.stage_names) >= 5
     assert backbone.facts.architecture == starter.ARCHITECTURE
@@ -61,7 +61,7 @@ def test_it_is_cut_and_rebuilt_like_any_other() -> None:
         assert torch.equal(again(images), backbone(images))
 
 
-def test_batchnorm_keeps_statistics_of_real_pictures_and_magnifies_nothing() -> None:
+def test_batchnorm_statistics_are_of_real_images_and_amplify_nothing() -> None:
     norms = [module for module in build("starter").network.modules() if isinstance(module, _BatchNorm)]
     assert norms
     for module in norms:
@@ -71,7 +71,7 @@ def test_batchnorm_keeps_statistics_of_real_pictures_and_magnifies_nothing() -> 
         assert module.running_var.min() > 1e-5
 
 
-def test_the_recipe_may_give_it_another_size() -> None:
+def test_the_recipe_can_change_its_input_size() -> None:
     assert build("starter", "published", PreprocessingSettings(image_size=96)).facts.pixels.size == 96
 
 
@@ -80,7 +80,7 @@ def test_random_weights_are_those_of_its_architecture() -> None:
     assert all(torch.equal(ours[name], value) for name, value in theirs.state_dict().items())
 
 
-def test_a_damaged_file_is_one_clear_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_file_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = bytearray(starter.FILE.read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "starter.safetensors").write_bytes(content)
@@ -92,6 +92,6 @@ def test_a_damaged_file_is_one_clear_sentence(tmp_path: Path, monkeypatch: pytes
         build("starter")
 
 
-def test_the_card_travels_with_it() -> None:
+def test_the_model_card_is_bundled() -> None:
     card = files("thaw.backbones.starter").joinpath("MODEL_CARD.md").read_text(encoding="utf-8")
     assert starter.SHA256 in card

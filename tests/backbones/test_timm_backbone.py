@@ -33,7 +33,7 @@ def test_an_unknown_tag_is_an_error() -> None:
         build("resnet50.mine", "random")
 
 
-def test_random_weights_depend_on_the_seed_alone() -> None:
+def test_random_weights_depend_only_on_the_seed() -> None:
     torch.manual_seed(1)
     first = build(TINY, "random", seed=4).state_dict()
     torch.manual_seed(2)
@@ -41,7 +41,7 @@ def test_random_weights_depend_on_the_seed_alone() -> None:
     assert not same(first, build(TINY, "random", seed=5).state_dict())
 
 
-def test_the_callers_random_numbers_go_on_undisturbed() -> None:
+def test_the_global_random_state_is_unchanged() -> None:
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
@@ -63,7 +63,7 @@ def test_facts_are_those_of_timm(name: str) -> None:
     assert facts.license == "apache-2.0" or name == "regnety_002"
 
 
-def test_the_recipe_replaces_single_values_and_the_origin_says_so() -> None:
+def test_the_recipe_overrides_single_values_and_the_origin_tells() -> None:
     plain = build(TINY, "random").facts
     wanted = PreprocessingSettings.model_validate({"image_size": 64, "mean": (0.1, 0.2, 0.3)})
     facts = build(TINY, "random", wanted).facts
@@ -71,11 +71,11 @@ def test_the_recipe_replaces_single_values_and_the_origin_says_so() -> None:
     assert facts.mean == (0.1, 0.2, 0.3)
     assert facts.pixels.fill == (26, 51, 76)
     assert (facts.std, facts.pixels.crop_pct) == (plain.std, plain.pixels.crop_pct)
-    assert facts.preprocessing_origin == f"timm's for {TINY}; image_size, mean as the recipe says"
+    assert facts.preprocessing_origin == f"timm's for {TINY}; image_size, mean from the recipe"
 
 
 @pytest.mark.parametrize("pooling", ["avg", "max", "avgmax"])
-def test_features_are_those_of_timm_whatever_the_pooling(pooling: Pooling) -> None:
+def test_features_are_those_of_timm_for_every_pooling(pooling: Pooling) -> None:
     backbone = build(TINY, "random", pooling=pooling)
     reference = timm.create_model(TINY, num_classes=0, global_pool=pooling).eval()
     reference.load_state_dict(backbone.network.state_dict())
@@ -95,7 +95,7 @@ def test_a_rebuilt_backbone_gives_the_same_features() -> None:
         assert torch.equal(copy(images()), backbone(images()))
 
 
-def test_a_network_that_is_no_chain_works_in_one_piece() -> None:
+def test_a_network_that_is_not_a_chain_works_as_a_single_block() -> None:
     backbone = build("test_vit", "random")
     assert not backbone.is_divisible
     size = backbone.facts.pixels.size
@@ -105,13 +105,13 @@ def test_a_network_that_is_no_chain_works_in_one_piece() -> None:
         backbone.cut("stages:1")
 
 
-def test_another_size_is_refused_where_the_network_takes_only_one() -> None:
+def test_another_size_is_refused_for_a_network_with_a_fixed_size() -> None:
     size = PreprocessingSettings.model_validate({"image_size": 96})
     with pytest.raises(BackboneError, match="takes images of 160 pixels only, not 96"):
         build("test_vit", "random", size)
 
 
-def test_pooling_that_a_network_lacks_is_an_error() -> None:
+def test_unsupported_pooling_is_an_error() -> None:
     with pytest.raises(BackboneError, match=r"cannot be built with .*nonsense"):
         build(TINY, "random", pooling="nonsense")  # type: ignore[arg-type]
 
@@ -129,7 +129,7 @@ def test_published_tensorflow_weights_give_timms_own_features(shared_weights: Pa
     assert backbone.facts.model_args == {"pad_type": "same"}
     assert backbone.facts.mean == (0.5, 0.5, 0.5)
     assert "sha256 ff24d1e7dea5" in backbone.facts.origin
-    assert "carries none; mean, std as the recipe says" in backbone.facts.preprocessing_origin
+    assert "contains none; mean, std from the recipe" in backbone.facts.preprocessing_origin
     assert backbone.stage_names[-2:] == ("blocks.6", "conv_head")
 
 

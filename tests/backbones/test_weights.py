@@ -31,7 +31,7 @@ TINY = "test_efficientnet"
 
 @pytest.fixture(scope="module")
 def tensors() -> dict[str, torch.Tensor]:
-    """A whole small network with its classifier."""
+    """A small network with its classifier."""
     torch.manual_seed(7)
     return timm.create_model(TINY).state_dict()
 
@@ -115,13 +115,13 @@ def test_tensors_of_another_shape_are_named(tmp_path: Path, tensors: dict) -> No
         build(TINY, saved(tmp_path, {**tensors, "bn2.weight": torch.ones(3)}))
 
 
-def test_quantised_tensors_are_not_taken_for_weights(tmp_path: Path, tensors: dict) -> None:
+def test_quantised_tensors_are_refused(tmp_path: Path, tensors: dict) -> None:
     quantised = {**tensors, "bn2.weight": tensors["bn2.weight"].to(torch.int8)}
     with pytest.raises(WeightsError, match=r"bn2\.weight is int8"):
         build(TINY, saved(tmp_path, quantised))
 
 
-def test_tensors_that_have_no_place_are_counted_and_the_first_are_named(tmp_path: Path, tensors: dict) -> None:
+def test_unexpected_tensors_are_counted_and_the_first_are_named(tmp_path: Path, tensors: dict) -> None:
     more = {**tensors, **{f"decoder.{index}": torch.zeros(1) for index in range(5)}}
     with pytest.raises(WeightsError, match=r"5 tensors.*no place for: decoder\.0, decoder\.1, decoder\.2, …"):
         build(TINY, saved(tmp_path, more))
@@ -149,7 +149,7 @@ def test_half_precision_is_read_into_single(tmp_path: Path, tensors: dict) -> No
     assert holds(build(TINY, saved(tmp_path, half)), headless({k: v.to(tensors[k].dtype) for k, v in half.items()}))
 
 
-def test_the_file_must_be_there_and_of_a_known_kind(tmp_path: Path) -> None:
+def test_the_file_must_exist_and_have_a_supported_type(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="there is no such weights file"):
         load_file(tmp_path / "w.safetensors")
     (tmp_path / "w.h5").touch()
@@ -157,13 +157,13 @@ def test_the_file_must_be_there_and_of_a_known_kind(tmp_path: Path) -> None:
         load_file(tmp_path / "w.h5")
 
 
-def test_a_file_that_holds_no_table_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_dictionary_is_refused(tmp_path: Path) -> None:
     torch.save([torch.zeros(1)], tmp_path / "w.pth")
     with pytest.raises(WeightsError, match="does not hold a table of tensors"):
         load_file(tmp_path / "w.pth")
 
 
-def test_the_architecture_of_the_file_must_be_the_one_asked_for(tmp_path: Path, tensors: dict) -> None:
+def test_the_architecture_of_the_file_must_match(tmp_path: Path, tensors: dict) -> None:
     with pytest.raises(WeightsError, match=r"holds weights of resnet50, not of .*add --backbone resnet50"):
         build(TINY, saved(tmp_path, tensors, architecture="resnet50.a1_in1k"))
     build(TINY, saved(tmp_path, tensors, architecture=f"{TINY}.r160_in1k"))
@@ -181,16 +181,16 @@ def test_the_padding_that_the_file_names_is_used(tmp_path: Path, tensors: dict) 
     assert backbone.facts.model_args == {"pad_type": "same"}
 
 
-def test_notes_in_the_metadata_are_no_arguments(tmp_path: Path, tensors: dict) -> None:
+def test_notes_in_the_metadata_are_ignored(tmp_path: Path, tensors: dict) -> None:
     assert build(TINY, saved(tmp_path, tensors, author="me", epoch="5")).facts.model_args == {}
 
 
-def test_an_argument_that_could_change_the_network_unseen_is_refused(tmp_path: Path, tensors: dict) -> None:
+def test_an_unsupported_model_argument_is_refused(tmp_path: Path, tensors: dict) -> None:
     with pytest.raises(WeightsError, match="model_args holds checkpoint_path"):
         build(TINY, saved(tmp_path, tensors, model_args='{"checkpoint_path": "x.pth"}'))
 
 
-def test_an_argument_with_a_senseless_value_is_refused(tmp_path: Path, tensors: dict) -> None:
+def test_an_invalid_model_argument_is_refused(tmp_path: Path, tensors: dict) -> None:
     with pytest.raises(BackboneError, match=r"cannot be built with .*output_stride"):
         build("resnet18", saved(tmp_path, tensors, output_stride="7"))
 
@@ -200,10 +200,10 @@ def test_preprocessing_comes_from_the_metadata(tmp_path: Path, tensors: dict) ->
     facts = build(TINY, saved(tmp_path, tensors, **metadata)).facts
     assert facts.mean == (0.1, 0.2, 0.3)
     assert (facts.pixels.size, facts.pixels.interpolation) == (128, "bilinear")
-    assert facts.preprocessing_origin == (f"timm's for {TINY}; image_size, interpolation, mean as w.safetensors says")
+    assert facts.preprocessing_origin == (f"timm's for {TINY}; image_size, interpolation, mean from w.safetensors")
 
 
-def test_the_recipe_has_the_last_word_on_preprocessing(tmp_path: Path, tensors: dict) -> None:
+def test_the_recipe_overrides_preprocessing(tmp_path: Path, tensors: dict) -> None:
     wanted = PreprocessingSettings.model_validate({"mean": (0.5, 0.5, 0.5)})
     facts = build(TINY, saved(tmp_path, tensors, mean="[0.1, 0.2, 0.3]", crop_pct="0.8"), wanted).facts
     assert (facts.mean, facts.pixels.crop_pct) == ((0.5, 0.5, 0.5), 0.8)
@@ -219,14 +219,14 @@ def test_the_recipe_has_the_last_word_on_preprocessing(tmp_path: Path, tensors: 
         ("crop_pct", "3"),
     ],
 )
-def test_preprocessing_that_makes_no_sense_is_refused(tmp_path: Path, tensors: dict, key: str, value: str) -> None:
+def test_invalid_preprocessing_is_refused(tmp_path: Path, tensors: dict, key: str, value: str) -> None:
     name = "image_size" if key == "input_size" else key
     with pytest.raises(WeightsError, match=f"preprocessing that cannot be used: {name}"):
         load_file(Path(saved(tmp_path, tensors, **{key: value})))
 
 
 @pytest.mark.parametrize("nested", [True, False])
-def test_a_config_beside_the_file_is_honoured(tmp_path: Path, tensors: dict, nested: bool) -> None:
+def test_a_config_next_to_the_file_is_used(tmp_path: Path, tensors: dict, nested: bool) -> None:
     preprocessing = {
         "mean": [0.1, 0.2, 0.3],
         "std": [0.5, 0.5, 0.5],
@@ -245,9 +245,9 @@ def test_a_config_beside_the_file_is_honoured(tmp_path: Path, tensors: dict, nes
     assert facts.model_args == {"pad_type": "same"}
 
 
-def test_a_config_that_is_no_json_is_an_error(tmp_path: Path, tensors: dict) -> None:
+def test_a_config_that_is_not_json_is_an_error(tmp_path: Path, tensors: dict) -> None:
     (tmp_path / "config.json").write_text("{", encoding="utf-8")
-    with pytest.raises(WeightsError, match=r"config\.json: lies beside the weights"):
+    with pytest.raises(WeightsError, match=r"config\.json: found next to the weights"):
         load_file(Path(saved(tmp_path, tensors)))
 
 
@@ -258,12 +258,12 @@ def test_the_origin_names_the_file_and_its_hash(tmp_path: Path, tensors: dict) -
     assert build(TINY, file).facts.origin == f"w.safetensors, sha256 {digest[:12]}"
 
 
-def test_weights_that_nobody_published_are_an_error() -> None:
+def test_unpublished_weights_are_an_error() -> None:
     with pytest.raises(WeightsError, match=r"nobody has published weights of efficientnet_b7.*--weights FILE"):
         build("efficientnet_b7", "published")
 
 
-def test_only_networks_of_the_catalogue_are_asked_after() -> None:
+def test_only_networks_of_the_catalogue_can_be_queried() -> None:
     assert not is_cached("efficientnet_b7")
     with pytest.raises(BackboneError, match="not in the catalogue"):
         is_cached("nonsense")
@@ -296,12 +296,12 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
 @pytest.fixture
 def silent() -> Iterator[str]:
-    """An address that takes connections and never answers."""
+    """An address that accepts connections but never responds."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
-def test_an_address_is_downloaded_once_and_checked_by_its_hash(
+def test_a_url_is_downloaded_once_and_checked_by_its_hash(
     tmp_path: Path, server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
@@ -317,9 +317,7 @@ def test_an_address_is_downloaded_once_and_checked_by_its_hash(
     assert not (tmp_path / "torch/hub/checkpoints/w-00000000.pth").exists()
 
 
-def test_a_server_that_never_answers_is_given_up_soon(
-    tmp_path: Path, silent: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unresponsive_server_times_out_quickly(tmp_path: Path, silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     started = time.monotonic()
     with pytest.raises(WeightsError, match=r"not on this machine and 127\.0\.0\.1 cannot be reached"):
@@ -357,7 +355,7 @@ def in_a_new_process(*arguments: str, **environment: str) -> str:
     return finished.stdout.strip()
 
 
-def test_weights_come_from_a_mirror_once_and_from_the_cache_afterwards(
+def test_weights_are_downloaded_from_a_mirror_once_and_then_cached(
     tmp_path: Path, server: tuple[str, Path], tensors: dict
 ) -> None:
     address, folder = server
@@ -379,7 +377,7 @@ def test_offline_mode_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
         fetch("timm/nobody.has_this")
 
 
-def test_a_hub_that_never_answers_is_given_up_soon_with_advice(tmp_path: Path, silent: str) -> None:
+def test_an_unresponsive_hub_times_out_quickly_with_advice(tmp_path: Path, silent: str) -> None:
     answer = in_a_new_process("resnet18", HF_ENDPOINT=silent, HF_HOME=str(tmp_path))
     seconds, _, sentence = answer.partition(" ")
     assert "timm/resnet18.a1_in1k are not on this machine and 127.0.0.1 cannot be reached" in sentence
@@ -388,7 +386,7 @@ def test_a_hub_that_never_answers_is_given_up_soon_with_advice(tmp_path: Path, s
     assert int(seconds) < 15
 
 
-def test_a_repository_that_the_hub_refuses_is_an_error(tmp_path: Path, server: tuple[str, Path]) -> None:
+def test_a_repository_without_access_is_an_error(tmp_path: Path, server: tuple[str, Path]) -> None:
     answer = in_a_new_process("resnet18", HF_ENDPOINT=server[0], HF_HOME=str(tmp_path))
     assert "127.0.0.1 refuses them (" in answer
     assert "404" in answer

@@ -16,7 +16,7 @@ from thaw.recipe import Task
         (Decision(), "multilabel", (0.4, 0.45, 0.1), 1),
     ],
 )
-def test_the_foremost_label_is_the_most_probable_of_those_that_are_given(
+def test_the_top_label_is_the_most_likely_predicted_one(
     decision: Decision, task: Task, probabilities: tuple[float, ...], index: int
 ) -> None:
-    assert decision.foremost(np.array([probabilities]), task).tolist() == [index]
+    assert decision.top_labels(np.array([probabilities]), task).tolist() == [index]

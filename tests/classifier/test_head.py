@@ -20,7 +20,7 @@ def test_only_a_head_without_hidden_layers_is_linear() -> None:
     assert not Head(12, 3, (4,), 0.2, seed=0).is_linear
 
 
-def test_layers_come_in_the_stated_order() -> None:
+def test_layers_are_in_the_documented_order() -> None:
     layers = list(Head(12, 3, (7, 5), 0.3, seed=0).layers)
     kinds = [nn.Dropout, nn.Linear, nn.ReLU, nn.Dropout, nn.Linear, nn.ReLU, nn.Dropout, nn.Linear]
     assert [type(layer) for layer in layers] == kinds
@@ -32,7 +32,7 @@ def test_layers_come_in_the_stated_order() -> None:
     assert {layer.p for layer in layers if isinstance(layer, nn.Dropout)} == {0.3}
 
 
-def test_the_first_prediction_is_undecided() -> None:
+def test_the_initial_prediction_is_uniform() -> None:
     assert torch.equal(Head(12, 3, (7,), 0.5, seed=3)(FEATURES), torch.zeros(5, 3))
 
 
@@ -47,7 +47,7 @@ def test_every_layer_learns_within_two_steps() -> None:
     assert all(not torch.equal(now, then) for now, then in zip(head.parameters(), before, strict=True))
 
 
-def test_weights_depend_on_the_seed_alone() -> None:
+def test_weights_depend_only_on_the_seed() -> None:
     torch.manual_seed(1)
     first = Head(12, 3, (7,), 0.2, seed=5).state_dict()
     torch.manual_seed(2)
@@ -56,7 +56,7 @@ def test_weights_depend_on_the_seed_alone() -> None:
     assert not torch.equal(first["layers.1.weight"], other["layers.1.weight"])
 
 
-def test_the_callers_random_numbers_go_on_undisturbed() -> None:
+def test_the_global_random_state_is_unchanged() -> None:
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thaw.data.augment import LEAST_VISIBLE, PRESETS, Augmentation, Change, render, resolve, view
+from thaw.data.augment import MIN_VISIBLE_AREA, PRESETS, Augmentation, ViewTransform, render, resolve, view
 from thaw.data.geometry import PixelSpec
 from thaw.recipe import AugmentSettings, Preset
 
 SPEC = PixelSpec(32, 0.875, "center", "bicubic")
-STILL = Change(0.0, (1, 1), 1.0, (0.0, 0.0), 1.0, (0.0, 0.0), 0.0, 1.0)
+STILL = ViewTransform(0.0, (1, 1), 1.0, (0.0, 0.0), 1.0, (0.0, 0.0), 0.0, 1.0)
 presets = st.sampled_from(sorted(PRESETS))
 seeds = st.integers(0, 2**63 - 1)
 numbers = st.integers(0, 2**40)
@@ -40,14 +40,14 @@ def smooth(height: int, width: int) -> np.ndarray:
     return np.stack(channels, axis=-1).clip(0, 255).astype(np.uint8)
 
 
-def corners_in_the_plain_view(change: Change, size: int) -> np.ndarray:
+def corners_in_the_plain_view(change: ViewTransform, size: int) -> np.ndarray:
     square = np.array([[-0.5, -0.5], [size - 0.5, -0.5], [size - 0.5, size - 0.5], [-0.5, size - 0.5]])
     matrix = change.matrix(size)
     return square @ matrix[:, :2].T + matrix[:, 2]
 
 
-def visible_share(change: Change) -> float:
-    """Share of the area of the plain view that lies within the view."""
+def visible_area(change: ViewTransform) -> float:
+    """Fraction of the plain view that is visible in the view."""
     plain = corners_in_the_plain_view(STILL, 100).astype(np.float32)
     seen = corners_in_the_plain_view(change, 100).astype(np.float32)
     return cv2.intersectConvexConvex(plain, seen)[0] / 100**2
@@ -55,11 +55,11 @@ def visible_share(change: Change) -> float:
 
 def test_augmentation_has_the_settings_of_the_recipe() -> None:
     assert {"preset", *(field.name for field in fields(Augmentation))} == set(AugmentSettings.model_fields)
-    assert set(LEAST_VISIBLE) == set(PRESETS)
+    assert set(MIN_VISIBLE_AREA) == set(PRESETS)
 
 
 @given(preset=presets, wanted=augmentations)
-def test_a_setting_replaces_that_of_its_preset_and_no_other(preset: Preset, wanted: Augmentation) -> None:
+def test_a_setting_replaces_only_that_of_its_preset(preset: Preset, wanted: Augmentation) -> None:
     assert resolve(AugmentSettings(preset=preset)) == PRESETS[preset]
     assert resolve(AugmentSettings(preset=preset, **asdict(wanted))) == wanted
     turned = resolve(AugmentSettings(preset=preset, rotation=0.0, horizontal_flip=False))
@@ -99,17 +99,17 @@ def test_flips_are_exact(height: int, width: int, size: int) -> None:
 
 def test_flips_happen_in_half_of_the_views() -> None:
     strong = PRESETS["strong"]
-    flips = np.array([Change.draw(strong, 1, image, 0).flip for image in range(2000)])
+    flips = np.array([ViewTransform.draw(strong, 1, image, 0).flip for image in range(2000)])
     assert np.all(np.abs(flips.mean(axis=0)) < 0.1)
     assert abs(np.mean(flips[:, 0] * flips[:, 1])) < 0.1
 
 
 @pytest.mark.parametrize("shape", [(36, 36), (36, 64), (70, 33)])
 @given(seed=seeds)
-def test_the_geometry_is_that_of_the_matrix(shape: tuple[int, int], seed: int) -> None:
+def test_the_warp_follows_the_matrix(shape: tuple[int, int], seed: int) -> None:
     augmentation = replace(PRESETS["strong"], brightness=0.0, contrast=0.0)
     pixels = smooth(*shape)
-    matrix = Change.draw(augmentation, seed, 3, 4).matrix(SPEC.size)
+    matrix = ViewTransform.draw(augmentation, seed, 3, 4).matrix(SPEC.size)
     row, column = np.mgrid[: SPEC.size, : SPEC.size]
     right, down = np.einsum("ij,jrc->irc", matrix, np.stack([column, row, np.ones_like(row)]))
     inside = (right >= 0) & (right < SPEC.size - 1) & (down >= 0) & (down < SPEC.size - 1)
@@ -119,7 +119,7 @@ def test_the_geometry_is_that_of_the_matrix(shape: tuple[int, int], seed: int) -
     assert np.abs(drawn[inside] - nearest).max() < 12.0
 
 
-def test_real_pixels_beyond_the_plain_view_come_in_before_the_mirror() -> None:
+def test_real_pixels_outside_the_plain_view_are_used_before_mirroring() -> None:
     pixels = np.full((36, 60, 3), 200, dtype=np.uint8)
     plain_left = (60 - SPEC.size) // 2
     pixels[:, plain_left : plain_left + SPEC.size] = 50
@@ -129,7 +129,7 @@ def test_real_pixels_beyond_the_plain_view_come_in_before_the_mirror() -> None:
 
 
 @given(seed=seeds)
-def test_beyond_the_stored_image_lies_its_mirror_image(seed: int) -> None:
+def test_outside_the_image_it_is_mirrored(seed: int) -> None:
     pixels = stored(33, 41)
     mirrored = np.pad(pixels, ((30, 30), (30, 30), (0, 0)), mode="reflect")
     strong = PRESETS["strong"]
@@ -138,7 +138,7 @@ def test_beyond_the_stored_image_lies_its_mirror_image(seed: int) -> None:
     assert np.abs(drawn - view(mirrored, SPEC, strong, seed, 0, 0)).max() <= 4
 
 
-def test_beyond_a_padded_image_lies_the_fill_of_evaluation() -> None:
+def test_outside_a_padded_image_is_the_fill_of_evaluation() -> None:
     pixels, fill = np.full((20, 32, 3), 120, dtype=np.uint8), (1, 2, 3)
     spec = PixelSpec(32, 1.0, "border", "bicubic", fill)
     drawn = np.stack([view(pixels, spec, Augmentation(shift=0.4), 0, 0, number) for number in range(20)])
@@ -148,7 +148,7 @@ def test_beyond_a_padded_image_lies_the_fill_of_evaluation() -> None:
 
 
 @given(seed=seeds, augmentation=augmentations)
-def test_a_strip_too_long_for_opencv_is_seen_like_a_shorter_one(seed: int, augmentation: Augmentation) -> None:
+def test_a_strip_too_long_for_opencv_is_warped_like_a_shorter_one(seed: int, augmentation: Augmentation) -> None:
     short = stored(36, 400)
     strip = np.full((36, 40_000, 3), 77, dtype=np.uint8)
     strip[:, 20_000 - 200 : 20_000 + 200] = short
@@ -156,29 +156,29 @@ def test_a_strip_too_long_for_opencv_is_seen_like_a_shorter_one(seed: int, augme
 
 
 @given(preset=presets, seed=seeds, image=numbers, number=numbers)
-def test_every_view_of_a_preset_shows_the_promised_share(preset: Preset, seed: int, image: int, number: int) -> None:
-    assert visible_share(Change.draw(PRESETS[preset], seed, image, number)) >= LEAST_VISIBLE[preset]
+def test_every_view_of_a_preset_shows_the_guaranteed_area(preset: Preset, seed: int, image: int, number: int) -> None:
+    assert visible_area(ViewTransform.draw(PRESETS[preset], seed, image, number)) >= MIN_VISIBLE_AREA[preset]
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
-def test_the_worst_view_of_a_preset_shows_the_promised_share(name: Preset) -> None:
+def test_the_worst_view_of_a_preset_shows_the_guaranteed_area(name: Preset) -> None:
     most = PRESETS[name]
     crop_side = most.crop**0.5
     slack = (1 - crop_side) / 2
     worst = min(
-        visible_share(
-            Change(np.radians(turn), (1, 1), 1 + most.zoom, (right, down), crop_side, (crop_x, crop_y), 0.0, 1.0)
+        visible_area(
+            ViewTransform(np.radians(turn), (1, 1), 1 + most.zoom, (right, down), crop_side, (crop_x, crop_y), 0.0, 1.0)
         )
         for turn in np.linspace(-most.rotation, most.rotation, 9)
         for right, down in itertools.product((-most.shift, most.shift), repeat=2)
         for crop_x, crop_y in itertools.product((-slack, slack), repeat=2)
     )
-    assert LEAST_VISIBLE[name] <= worst <= LEAST_VISIBLE[name] + 0.1 or name == "none"
+    assert MIN_VISIBLE_AREA[name] <= worst <= MIN_VISIBLE_AREA[name] + 0.1 or name == "none"
 
 
 @given(augmentation=augmentations, seed=seeds, image=numbers, number=numbers)
-def test_a_change_stays_within_its_settings(augmentation: Augmentation, seed: int, image: int, number: int) -> None:
-    change = Change.draw(augmentation, seed, image, number)
+def test_a_transform_stays_within_its_settings(augmentation: Augmentation, seed: int, image: int, number: int) -> None:
+    change = ViewTransform.draw(augmentation, seed, image, number)
     close = 1e-9
     assert abs(np.degrees(change.angle)) <= augmentation.rotation + close
     assert 1 / (1 + augmentation.zoom) - close <= change.scale <= 1 + augmentation.zoom + close
@@ -191,20 +191,20 @@ def test_a_change_stays_within_its_settings(augmentation: Augmentation, seed: in
 
 
 @given(augmentation=augmentations, seed=seeds)
-def test_no_view_reaches_beyond_two_sides_around_the_plain_view(augmentation: Augmentation, seed: int) -> None:
-    corners = corners_in_the_plain_view(Change.draw(augmentation, seed, 0, 0), 100)
+def test_no_view_reaches_further_than_two_sides_beyond_the_plain_view(augmentation: Augmentation, seed: int) -> None:
+    corners = corners_in_the_plain_view(ViewTransform.draw(augmentation, seed, 0, 0), 100)
     assert -200 <= corners.min() <= corners.max() <= 300
 
 
 @given(augmentation=augmentations, seed=seeds)
-def test_altering_one_setting_leaves_the_other_draws(augmentation: Augmentation, seed: int) -> None:
-    change = Change.draw(augmentation, seed, 1, 2)
-    unturned = Change.draw(replace(augmentation, rotation=0.0), seed, 1, 2)
+def test_changing_one_setting_does_not_affect_the_others(augmentation: Augmentation, seed: int) -> None:
+    change = ViewTransform.draw(augmentation, seed, 1, 2)
+    unturned = ViewTransform.draw(replace(augmentation, rotation=0.0), seed, 1, 2)
     assert unturned == replace(change, angle=unturned.angle)
 
 
 @given(darker=st.floats(-1, 1), lighter=st.floats(-1, 1), contrast=st.floats(0.01, 2), mean=st.floats(0, 255))
-def test_brightness_and_pixel_values_rise_together(darker: float, lighter: float, contrast: float, mean: float) -> None:
+def test_brightness_is_monotonic_in_pixel_values(darker: float, lighter: float, contrast: float, mean: float) -> None:
     darker, lighter = sorted((darker, lighter))
     low = replace(STILL, brightness=darker, contrast=contrast).table(mean)
     high = replace(STILL, brightness=lighter, contrast=contrast).table(mean)
@@ -219,9 +219,9 @@ def test_contrast_scales_the_distance_from_the_mean() -> None:
 
 
 @given(seed=seeds)
-def test_brightness_mixes_in_white_or_black_and_keeps_what_is_dark_or_bright_apart(seed: int) -> None:
+def test_brightness_blends_in_white_or_black_and_preserves_contrast_of_defects(seed: int) -> None:
     pixels, dim = stored(), Augmentation(brightness=0.2)
-    fraction = Change.draw(dim, seed, 0, 0).brightness
+    fraction = ViewTransform.draw(dim, seed, 0, 0).brightness
     drawn, plain = view(pixels, SPEC, dim, seed, 0, 0), SPEC.crop(pixels)
     expected = plain + fraction * (255.0 - plain) if fraction > 0 else plain * (1 + fraction)
     assert np.abs(drawn - expected).max() <= 0.5
@@ -247,23 +247,23 @@ def test_views_are_the_same_in_any_order_batch_and_number_of_workers(augmentatio
     assert np.array_equal(rendered(items[4:], workers=16), alone[4:])
 
 
-def test_seed_image_and_view_number_each_make_another_view() -> None:
+def test_seed_image_and_view_number_each_change_the_view() -> None:
     pixels, standard = stored(), PRESETS["standard"]
     keys = [(seed, image, number) for seed in range(3) for image in range(3) for number in range(3)]
     drawn = {view(pixels, SPEC, standard, *key).tobytes() for key in keys}
     assert len(drawn) == len(keys)
 
 
-def test_neighbouring_views_share_no_draw() -> None:
+def test_neighbouring_views_have_independent_random_numbers() -> None:
     even = Augmentation(rotation=0.5, shift=0.5, brightness=0.5, contrast=0.5)
-    changes = [Change.draw(even, 0, image, number) for image in range(3) for number in range(8)]
+    changes = [ViewTransform.draw(even, 0, image, number) for image in range(3) for number in range(8)]
     drawn = [
         value for one in changes for value in (np.degrees(one.angle), *one.shift, one.brightness, one.contrast - 1)
     ]
     assert len({round(float(value), 9) for value in drawn}) == len(drawn)
 
 
-def test_the_stored_image_may_be_read_only_and_stays_as_it_is() -> None:
+def test_the_image_may_be_read_only_and_is_not_modified() -> None:
     pixels = stored()
     pixels.setflags(write=False)
     before = pixels.copy()
@@ -272,7 +272,7 @@ def test_the_stored_image_may_be_read_only_and_stays_as_it_is() -> None:
     assert np.array_equal(pixels, before)
 
 
-def test_a_view_is_written_into_the_array_it_is_given() -> None:
+def test_a_view_is_written_into_the_given_array() -> None:
     pixels, out = stored(), np.zeros((3, 32, 32, 3), dtype=np.uint8)
     drawn = view(pixels, SPEC, PRESETS["strong"], 0, 0, 0, out=out[1])
     assert np.shares_memory(drawn, out)
@@ -281,10 +281,10 @@ def test_a_view_is_written_into_the_array_it_is_given() -> None:
     assert not out[2].any()
 
 
-def test_an_image_that_cannot_be_read_stops_the_batch() -> None:
-    def torn(image: int) -> np.ndarray:
+def test_an_unreadable_image_stops_the_batch() -> None:
+    def unreadable(image: int) -> np.ndarray:
         raise OSError(f"image {image} is gone")
 
     out = np.zeros((2, 32, 32, 3), dtype=np.uint8)
     with pytest.raises(OSError, match="is gone"):
-        render(torn, [(0, 0), (1, 0)], SPEC, PRESETS["light"], 0, out, workers=2)
+        render(unreadable, [(0, 0), (1, 0)], SPEC, PRESETS["light"], 0, out, workers=2)

@@ -78,7 +78,7 @@ def test_a_folder_with_hub_metadata_is_a_data_set(tmp_path: Path, kind: str) -> 
     ]
 
 
-def test_hub_metadata_goes_before_the_class_folders_around_it(tmp_path: Path) -> None:
+def test_hub_metadata_takes_precedence_over_class_folders(tmp_path: Path) -> None:
     make(tmp_path, "x/1.png", "y/2.png")
     table(tmp_path, "file_name,label\nx/1.png,good\ny/2.png,bad\n", "metadata.csv")
     assert Dataset.open(tmp_path).classes == ("bad", "good")
@@ -88,7 +88,7 @@ def test_a_folder_whose_name_ends_like_a_table_is_a_folder(tmp_path: Path) -> No
     assert Dataset.open(make(tmp_path / "data.csv", "a/1.png", "b/2.png")).classes == ("a", "b")
 
 
-def test_classes_come_in_natural_order(tmp_path: Path) -> None:
+def test_classes_are_in_natural_order(tmp_path: Path) -> None:
     dataset = Dataset.open(make(tmp_path, *(f"class{number}/x.png" for number in (1, 2, 10, 21, 3))))
     assert dataset.classes == ("class1", "class2", "class3", "class10", "class21")
     assert dataset.manifest.targets().tolist() == [0, 1, 2, 3, 4]
@@ -101,7 +101,7 @@ def test_a_class_missing_from_a_split_never_renumbers_the_others(tmp_path: Path)
     assert numbers == {"train/a/1.png": 0, "train/b/2.png": 1, "train/c/3.png": 2, "val/c/4.png": 2, "test/b/5.png": 1}
 
 
-def test_a_class_that_only_a_later_split_has_gets_a_number_too(tmp_path: Path) -> None:
+def test_a_class_that_is_only_in_a_later_split_gets_an_index(tmp_path: Path) -> None:
     make(tmp_path, "train/b/1.png", "train/c/2.png", "test/a/3.png")
     assert Dataset.open(tmp_path).classes == ("a", "b", "c")
 
@@ -137,7 +137,7 @@ def test_given_classes_need_not_all_be_there(tmp_path: Path) -> None:
         ("binary", ["a", "b"], "binary"),
     ],
 )
-def test_the_task_is_the_one_asked_for_or_follows_from_the_labels(
+def test_the_task_is_the_requested_one_or_follows_from_the_labels(
     tmp_path: Path, asked: AskedTask, labels: list[str], task: str
 ) -> None:
     rows = "".join(f"{row}.png,{cell}\n" for row, cell in enumerate(labels))
@@ -150,7 +150,7 @@ def test_rows_of_several_labels_have_a_target_for_each(tmp_path: Path) -> None:
     assert dataset.manifest.targets().tolist() == [[1, 1], [0, 0], [1, 0]]
 
 
-def test_a_row_with_several_labels_is_named_where_one_is_asked_for(tmp_path: Path) -> None:
+def test_a_row_with_several_labels_is_named_for_a_single_label_task(tmp_path: Path) -> None:
     file = table(tmp_path, "path,label\n1.png,a\n2.png,a|b\n")
     with pytest.raises(DataError, match=r"labels\.csv: row 3 \(2\.png\) has 2 labels; set task to multilabel"):
         Dataset.open(file, "multiclass")
@@ -173,19 +173,19 @@ def test_one_class_is_too_few(tmp_path: Path) -> None:
         Dataset.open(make(tmp_path, "ok/1.png", "ok/2.png"))
 
 
-def test_one_folder_beside_a_table_points_at_the_table(tmp_path: Path) -> None:
+def test_a_single_folder_next_to_a_table_suggests_the_table(tmp_path: Path) -> None:
     make(tmp_path, "images/1.png")
     table(tmp_path, "path,label\nimages/1.png,a\n")
     with pytest.raises(DataError, match=r"only one class, images.*labels\.csv.*instead"):
         Dataset.open(tmp_path)
 
 
-def test_one_class_is_enough_where_an_image_may_have_none(tmp_path: Path) -> None:
+def test_one_class_is_enough_for_multilabel(tmp_path: Path) -> None:
     dataset = Dataset.open(table(tmp_path, "path,label\n1.png,dent\n2.png,\n"), "multilabel")
     assert dataset.manifest.targets().tolist() == [[1], [0]]
 
 
-def test_data_in_which_nothing_is_labelled_is_refused(tmp_path: Path) -> None:
+def test_data_without_labels_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no image has a label"):
         Dataset.open(table(tmp_path, "path,label\n1.png,\n2.png,\n"), "multilabel")
 
@@ -195,15 +195,15 @@ def test_three_classes_are_too_many_for_a_binary_task(tmp_path: Path) -> None:
         Dataset.open(make(tmp_path, "a/1.png", "b/2.png", "c/3.png"), "binary")
 
 
-def test_a_folder_or_table_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="images: there is no such folder"):
+def test_a_missing_folder_or_table_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="images: no such folder"):
         Dataset.open(tmp_path / "images")
-    with pytest.raises(DataError, match=r"labels\.csv: there is no such file"):
+    with pytest.raises(DataError, match=r"labels\.csv: no such file"):
         Dataset.open(tmp_path / "labels.csv")
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no image in this folder"):
+    with pytest.raises(DataError, match="no image in this folder"):
         Dataset.open(tmp_path)
 
 
@@ -212,11 +212,13 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
         Dataset.open(table(tmp_path, "path,kind\n1.png,a\n"))
 
 
-def test_whether_the_files_of_a_table_exist_is_not_asked_yet(tmp_path: Path) -> None:
+def test_the_files_of_a_table_are_not_checked_yet(tmp_path: Path) -> None:
     assert len(Dataset.open(table(tmp_path, "path,label\nmissing.png,a\nabsent.png,b\n"))) == 2
 
 
-def test_a_relative_path_is_found_whatever_folder_comes_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_still_works_after_changing_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make(tmp_path, "images/a/1.png", "images/b/2.png")
     monkeypatch.chdir(tmp_path)
     dataset = Dataset.open("images")
@@ -229,6 +231,6 @@ def test_ignored_files_are_kept_with_the_data_set(tmp_path: Path) -> None:
     assert Dataset.open(tmp_path).manifest.ignored == ((".txt", 1),)
 
 
-def test_a_data_set_says_what_it_is(tmp_path: Path) -> None:
+def test_a_data_set_has_a_readable_representation(tmp_path: Path) -> None:
     text = repr(Dataset.open(make(tmp_path, "a/1.png", "b/2.png")))
     assert "2 images" in text and "2 classes" in text and "binary" in text

@@ -33,7 +33,7 @@ def read(data: bytes, white_level: float | None = None, **changes: Any) -> Decod
 
 
 def colour(data: bytes, white_level: float | None = None) -> tuple[int, ...]:
-    """The one colour of a plain image."""
+    """The colour of a uniform image."""
     pixels = read(data, white_level).pixels
     assert (pixels == pixels[0, 0]).all()
     return tuple(pixels[0, 0].tolist())
@@ -44,7 +44,7 @@ def plain(mode: str, value: Any) -> Image.Image:
 
 
 def scene(width: int = 48, height: int = 40) -> Image.Image:
-    """Four different corners on a gradient, so that every rotation and cut shows."""
+    """Four different corners on a gradient, which reveal every rotation and crop."""
     rows, columns = np.mgrid[0:height, 0:width]
     pixels = np.stack([rows * 255 // height, columns * 255 // width, (rows + columns) % 256], axis=2)
     return Image.fromarray(pixels.astype(np.uint8))
@@ -55,7 +55,7 @@ def png_chunk(name: bytes, content: bytes) -> bytes:
 
 
 def raw_png(width: int, height: int, depth: int, colour_type: int, rows: bytes, *extra: bytes) -> bytes:
-    """A PNG of a kind that Pillow does not write."""
+    """A PNG in a pixel format that Pillow cannot write."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
     chunks = [png_chunk(b"IHDR", header), *extra, png_chunk(b"IDAT", zlib.compress(rows)), png_chunk(b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
@@ -68,7 +68,7 @@ def deep_colour_png(value: int) -> bytes:
 
 @cache
 def samples() -> dict[str, bytes]:
-    """One file of every format and kind of pixel."""
+    """One file of every file and pixel format."""
     image = scene()
     deep = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
     return {
@@ -117,7 +117,7 @@ def test_every_format_is_read(name: str) -> None:
         (plain("I;16", 0), (0, 0, 0)),
     ],
 )
-def test_each_kind_of_pixel_follows_its_rule(image: Image.Image, expected: tuple[int, ...]) -> None:
+def test_each_pixel_format_follows_its_rule(image: Image.Image, expected: tuple[int, ...]) -> None:
     assert colour(encoded(image, "PNG")) == expected
 
 
@@ -144,14 +144,14 @@ def test_premultiplied_alpha_is_composited_over_white() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_sixteen_bit_grey_keeps_its_full_range(kind: str) -> None:
+def test_16_bit_grey_keeps_its_full_range(kind: str) -> None:
     ramp = np.linspace(0, 65535, 1024).round().astype(np.uint16).reshape(32, 32)
     pixels = read(encoded(Image.fromarray(ramp), kind)).pixels
     np.testing.assert_array_equal(pixels[..., 0], np.rint(ramp / 257.0))
     assert len(np.unique(pixels)) == 256
 
 
-def test_a_white_level_is_what_becomes_white() -> None:
+def test_the_white_level_maps_to_white() -> None:
     data = encoded(Image.fromarray(np.linspace(0, 1023, 1024).astype(np.uint16).reshape(32, 32)), "PNG")
     assert read(data).pixels.max() == 4
     assert read(data, white_level=1023).pixels.max() == 255
@@ -176,7 +176,7 @@ def test_values_outside_the_range_are_refused_not_clipped(values: np.ndarray, wh
 def test_a_float_image_with_a_value_that_is_not_finite_is_refused(value: float) -> None:
     values = np.full((32, 32), 0.5, np.float32)
     values[3, 4] = value
-    with pytest.raises(UnreadableImage, match="not finite"):
+    with pytest.raises(UnreadableImage, match="NaN or infinity"):
         read(encoded(Image.fromarray(values), "TIFF"))
 
 
@@ -186,28 +186,28 @@ def test_float_images_go_from_zero_to_one_or_to_the_white_level() -> None:
     assert colour(data, white_level=2.0) == (64, 64, 64)
 
 
-def test_grey_of_many_bits_that_counts_down_from_white_is_turned_round() -> None:
+def test_high_bit_depth_grey_with_white_as_zero_is_inverted() -> None:
     image = plain("I;16", 257 * 55)
     assert colour(encoded(image, "TIFF", tiffinfo={PHOTOMETRIC: WHITE_IS_ZERO})) == (200, 200, 200)
     assert colour(encoded(image, "TIFF")) == (55, 55, 55)
 
 
-def test_sixteen_bit_colour_keeps_its_high_byte_and_says_so() -> None:
+def test_16_bit_colour_keeps_its_high_byte_and_reports_the_mode() -> None:
     decoded = read(deep_colour_png(0x64FF))
     assert (decoded.pixels == 0x64).all()
     assert decoded.mode == "RGB;16"
 
 
-def test_sixteen_bit_colour_cannot_follow_a_white_level() -> None:
+def test_16_bit_colour_does_not_support_a_white_level() -> None:
     with pytest.raises(UnreadableImage, match="16-bit colour"):
         read(deep_colour_png(100), white_level=4095)
 
 
-def test_a_white_level_leaves_eight_bit_images_alone() -> None:
+def test_a_white_level_does_not_affect_8_bit_images() -> None:
     assert colour(encoded(plain("RGB", (10, 20, 30)), "PNG"), white_level=4095) == (10, 20, 30)
 
 
-def test_sixteen_bit_grey_with_a_transparent_value_is_refused() -> None:
+def test_16_bit_grey_with_a_transparent_value_is_refused() -> None:
     row = b"\0" + struct.pack(">H", 500) * 32
     data = raw_png(32, 32, 16, 0, row * 32, png_chunk(b"tRNS", struct.pack(">H", 500)))
     with pytest.raises(UnreadableImage, match="transparen"):
@@ -216,7 +216,7 @@ def test_sixteen_bit_grey_with_a_transparent_value_is_refused() -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "MPO"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_rotation_brings_the_image_upright(kind: str, orientation: int) -> None:
+def test_exif_rotation_is_applied(kind: str, orientation: int) -> None:
     upright = scene(40, 20)
     undo = [None, None, 0, 3, 1, 5, 2, 6, 4][orientation]
     stored = upright if undo is None else upright.transpose(Image.Transpose(undo))
@@ -229,12 +229,12 @@ def test_exif_rotation_brings_the_image_upright(kind: str, orientation: int) -> 
     assert np.abs(decoded.pixels - expected).mean() < 3
 
 
-def test_exif_data_without_a_readable_orientation_means_upright() -> None:
+def test_exif_data_without_a_valid_orientation_means_no_rotation() -> None:
     decoded = read(encoded(scene(), "JPEG", exif=b"Exif\0\0garbage that is no EXIF"))
     assert (decoded.pixels == read(encoded(scene(), "JPEG")).pixels).all()
 
 
-def test_of_several_pages_the_first_is_used_and_noted() -> None:
+def test_the_first_of_several_pages_is_used_with_a_note() -> None:
     first, second = plain("RGB", "red"), plain("RGB", "blue")
     data = encoded(first, "TIFF", save_all=True, append_images=[second] * 4)
     assert colour(data) == (255, 0, 0)
@@ -242,14 +242,14 @@ def test_of_several_pages_the_first_is_used_and_noted() -> None:
     assert read(encoded(first, "TIFF")).note == ""
 
 
-def test_the_content_decides_what_a_file_is() -> None:
+def test_the_format_is_detected_from_the_content() -> None:
     gif = encoded(scene(), "GIF")
     with pytest.raises(UnreadableImage, match="not a JPEG"):
         read(gif)
 
 
 @pytest.mark.parametrize("data", [b"", b"\0", b"not an image at all", b"\xff\xd8\xff", b"BM", b"II*\0"])
-def test_what_is_no_image_has_a_reason(data: bytes) -> None:
+def test_a_file_that_is_not_an_image_has_a_reason(data: bytes) -> None:
     with pytest.raises(UnreadableImage, match=r"\w+ \w+"):
         read(data)
 
@@ -261,12 +261,12 @@ def test_a_file_cut_in_half_is_unreadable(name: str) -> None:
         read(data[: len(data) // 2])
 
 
-def test_an_image_of_no_pixels_is_unreadable() -> None:
+def test_an_empty_image_is_unreadable() -> None:
     with pytest.raises(UnreadableImage):
         read(raw_png(0, 4, 8, 2, b""))
 
 
-def test_too_many_pixels_are_refused_by_the_header_alone() -> None:
+def test_too_many_pixels_are_refused_from_the_header() -> None:
     claims_a_lot = raw_png(60000, 60000, 8, 2, b"")
     with pytest.raises(UnreadableImage, match=r"decode\.max_pixels=89478485"):
         read(claims_a_lot)
@@ -275,7 +275,7 @@ def test_too_many_pixels_are_refused_by_the_header_alone() -> None:
 
 
 @pytest.mark.parametrize(("side", "max_pixels"), [(11000, 89_478_485), (11000, 178_956_970), (14000, 178_956_970)])
-def test_no_python_warning_comes_from_a_large_image(side: int, max_pixels: int) -> None:
+def test_a_large_image_causes_no_python_warning(side: int, max_pixels: int) -> None:
     header_alone = raw_png(side, side, 1, 0, b"")
     with warnings.catch_warnings(record=True) as caught, pytest.raises(UnreadableImage):
         warnings.simplefilter("always")
@@ -284,14 +284,14 @@ def test_no_python_warning_comes_from_a_large_image(side: int, max_pixels: int) 
 
 
 @pytest.mark.slow
-def test_an_image_above_the_usual_cap_is_read_where_the_cap_allows_it() -> None:
+def test_an_image_above_pillows_limit_is_read_if_max_pixels_allows_it() -> None:
     data = encoded(Image.new("L", (12000, 8000), 9), "PNG")
     with pytest.raises(UnreadableImage, match="max_pixels"):
         read(data)
     assert (read(data, max_pixels=100_000_000).pixels == 9).all()
 
 
-def test_an_image_like_a_thread_is_refused() -> None:
+def test_an_extreme_aspect_ratio_is_refused() -> None:
     assert read(encoded(Image.new("L", (10 * MAX_ASPECT, 10)), "PNG")).width == 10 * MAX_ASPECT
     with pytest.raises(UnreadableImage, match="one side"):
         read(encoded(Image.new("L", (10 * MAX_ASPECT + 1, 10)), "PNG"))
@@ -312,7 +312,7 @@ def test_a_large_jpeg_is_decoded_at_a_reduced_scale(orientation: int) -> None:
     assert difference[..., :2].mean() < 2
 
 
-def test_a_jpeg_that_is_not_much_larger_is_decoded_whole() -> None:
+def test_a_jpeg_that_is_not_much_larger_is_decoded_at_full_scale() -> None:
     spec = PixelSpec(100, 1.0, "center", "bicubic")
     data = encoded(scene(500, 390), "JPEG")
     whole = decode(data, DecodeSettings(), spec, reduce_jpeg=False)
@@ -333,7 +333,7 @@ def test_threads_get_the_same_pixels() -> None:
     changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=12),
     kept=st.floats(0, 1),
 )
-def test_damaged_files_are_read_or_have_a_reason(name: str, changes: list[tuple[float, int]], kept: float) -> None:
+def test_damaged_files_are_decoded_or_have_a_reason(name: str, changes: list[tuple[float, int]], kept: float) -> None:
     data = bytearray(samples()[name])
     for place, value in changes:
         data[int(place * len(data))] = value
@@ -348,12 +348,12 @@ def test_damaged_files_are_read_or_have_a_reason(name: str, changes: list[tuple[
 
 @settings(max_examples=200, deadline=None)
 @given(start=st.sampled_from([data[:16] for data in samples().values()]), rest=st.binary(max_size=400))
-def test_hostile_bytes_after_a_true_beginning_have_a_reason(start: bytes, rest: bytes) -> None:
+def test_hostile_bytes_after_a_valid_header_have_a_reason(start: bytes, rest: bytes) -> None:
     try:
         read(start + rest, max_pixels=1_000_000)
     except UnreadableImage as error:
         assert str(error)
 
 
-def test_truncated_files_stay_unreadable_whatever_came_before() -> None:
+def test_truncated_files_stay_unreadable_after_other_files() -> None:
     assert not ImageFile.LOAD_TRUNCATED_IMAGES

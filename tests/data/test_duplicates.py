@@ -1,4 +1,4 @@
-"""Near-duplicates among synthetic surfaces, with copies planted."""
+"""Near-duplicates are found among synthetic surfaces."""
 
 import io
 from collections.abc import Callable
@@ -44,20 +44,20 @@ def surfaces(tmp_path_factory: pytest.TempPathFactory) -> list[np.ndarray]:
     return [np.asarray(Image.open(file).convert("RGB")) for file in sorted(folder.rglob("*.png"))]
 
 
-def pairs(pictures: list[np.ndarray]) -> set[tuple[int, int]]:
-    found = near_duplicates(lambda row: pictures[row], range(len(pictures)), workers=2)
+def pairs(images: list[np.ndarray]) -> set[tuple[int, int]]:
+    found = near_duplicates(lambda row: images[row], range(len(images)), workers=2)
     return {(pair.first, pair.second) for pair in found}
 
 
-def test_different_pictures_of_one_kind_are_no_duplicates(surfaces: list[np.ndarray]) -> None:
+def test_different_images_of_one_kind_are_not_duplicates(surfaces: list[np.ndarray]) -> None:
     assert pairs(surfaces) == set()
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_copy_is_found(surfaces: list[np.ndarray], change: str) -> None:
-    copies = [CHANGES[change](picture) for picture in surfaces[::6]]
-    planted = {(6 * number, len(surfaces) + number) for number in range(len(copies))}
-    assert pairs([*surfaces, *copies]) == planted
+    copies = [CHANGES[change](image) for image in surfaces[::6]]
+    expected = {(6 * number, len(surfaces) + number) for number in range(len(copies))}
+    assert pairs([*surfaces, *copies]) == expected
 
 
 def test_all_copies_of_a_burst_are_found(surfaces: list[np.ndarray]) -> None:
@@ -70,21 +70,21 @@ def test_all_copies_of_a_burst_are_found(surfaces: list[np.ndarray]) -> None:
     assert len(found) == 25 * 24 // 2
 
 
-def test_a_cut_out_is_another_picture(surfaces: list[np.ndarray]) -> None:
+def test_a_crop_is_not_a_duplicate(surfaces: list[np.ndarray]) -> None:
     assert pairs([*surfaces, surfaces[3][:64, :64]]) == set()
 
 
-def test_blank_pictures_show_nothing_to_compare(surfaces: list[np.ndarray]) -> None:
+def test_blank_images_are_not_compared(surfaces: list[np.ndarray]) -> None:
     blank = np.full((128, 128, 3), 90, np.uint8)
     assert pairs([blank, blank]) == pairs([blank]) == pairs([]) == set()
     assert pairs([*surfaces, blank, blank]) == set()
 
 
-def test_rows_are_named_as_they_were_given(surfaces: list[np.ndarray]) -> None:
-    pictures = dict(enumerate([*surfaces[:20], surfaces[4]], start=100))
-    found = near_duplicates(pictures.__getitem__, list(pictures), workers=1)
+def test_pairs_use_the_given_row_numbers(surfaces: list[np.ndarray]) -> None:
+    images = dict(enumerate([*surfaces[:20], surfaces[4]], start=100))
+    found = near_duplicates(images.__getitem__, list(images), workers=1)
     assert [(pair.first, pair.second) for pair in found] == [(104, 120)]
-    assert found[0].agreement == pytest.approx(1.0)
+    assert found[0].correlation == pytest.approx(1.0)
 
 
 def test_two_photographs_of_one_object_are_found_and_nothing_else(shared_data: Path) -> None:

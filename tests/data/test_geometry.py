@@ -75,7 +75,7 @@ def test_photos_give_the_view_of_timm(shared_data: Path, mode: str, interpolatio
     crop_pct=st.floats(0.5, 1.0),
     mode=st.sampled_from(MODES),
 )
-def test_the_resized_size_is_never_empty_and_never_less_than_asked(
+def test_the_resized_size_is_never_empty_and_never_below_the_target(
     width: int, height: int, size: int, crop_pct: float, mode: str
 ) -> None:
     spec = PixelSpec(size, crop_pct, mode, "bilinear")
@@ -86,7 +86,7 @@ def test_the_resized_size_is_never_empty_and_never_less_than_asked(
 
 
 @given(height=st.integers(1, 90), width=st.integers(1, 90))
-def test_the_crop_is_square_whatever_it_is_cut_from(height: int, width: int) -> None:
+def test_the_crop_is_always_square(height: int, width: int) -> None:
     spec = PixelSpec(48, 1.0, "border", "bilinear", (9, 8, 7))
     view = spec.crop(np.full((height, width, 3), 200, dtype=np.uint8))
     assert view.shape == (48, 48, 3)

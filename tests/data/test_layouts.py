@@ -40,7 +40,7 @@ def test_every_known_suffix_counts_as_an_image_in_any_case(tmp_path: Path, suffi
     assert column(read_folder(make(tmp_path, f"ok/a.{suffix}")), "path") == [f"ok/a.{suffix}"]
 
 
-def test_folders_below_a_class_folder_count_to_that_class(tmp_path: Path) -> None:
+def test_folders_below_a_class_folder_belong_to_that_class(tmp_path: Path) -> None:
     rows = read_folder(make(tmp_path, "ok/line 1/monday/a.png", "ok/b.png", "crack/line 2/c.png"))
     labels = dict(zip(column(rows, "path"), column(rows, "labels"), strict=True))
     assert labels == {"ok/line 1/monday/a.png": ["ok"], "ok/b.png": ["ok"], "crack/line 2/c.png": ["crack"]}
@@ -62,18 +62,18 @@ def test_folders_named_as_splits_give_the_split(tmp_path: Path, folder: str, spl
     }
 
 
-def test_classes_named_val_or_test_beside_others_are_classes(tmp_path: Path) -> None:
+def test_folders_named_val_or_test_among_class_folders_are_classes(tmp_path: Path) -> None:
     rows = read_folder(make(tmp_path, "test/a.png", "val/b.png", "production/c.png"))
     assert column(rows, "labels") == [["production"], ["test"], ["val"]]
     assert column(rows, "split") == [None] * 3
 
 
-def test_images_come_in_natural_order(tmp_path: Path) -> None:
+def test_images_are_in_natural_order(tmp_path: Path) -> None:
     rows = read_folder(make(tmp_path, *(f"class{number}/x{number}.png" for number in (10, 2, 1))))
     assert column(rows, "path") == ["class1/x1.png", "class2/x2.png", "class10/x10.png"]
 
 
-def test_a_number_too_long_for_an_integer_sorts_as_well() -> None:
+def test_very_long_numbers_are_sorted_too() -> None:
     assert sorted(["a" + "9" * 5000, "a10", "a2"], key=natural_key) == ["a2", "a10", "a" + "9" * 5000]
 
 
@@ -89,7 +89,7 @@ def test_the_natural_order_depends_only_on_the_names(names: list[str], data: st.
     assert sorted(names, key=natural_key) == sorted(shuffled, key=natural_key)
 
 
-def test_other_files_are_counted_by_suffix_and_hidden_ones_left_out(tmp_path: Path) -> None:
+def test_other_files_are_counted_by_suffix_and_hidden_ones_ignored(tmp_path: Path) -> None:
     make(tmp_path, "ok/a.png", "ok/notes.txt", "README", "crack/b.png", "crack/list.TXT")
     make(tmp_path, "ok/._a.png", ".cache/thumb/c.png")
     rows = read_folder(tmp_path)
@@ -97,39 +97,39 @@ def test_other_files_are_counted_by_suffix_and_hidden_ones_left_out(tmp_path: Pa
     assert dict(rows.ignored) == {".txt": 2, "": 1, "hidden": 2}
 
 
-def test_a_folder_of_only_other_files_names_their_kinds(tmp_path: Path) -> None:
+def test_a_folder_without_images_reports_what_it_contains(tmp_path: Path) -> None:
     make(tmp_path, "ok/a.txt", "ok/b.txt", "ok/c.gif")
-    with pytest.raises(DataError, match=r"no image in this folder, only 2 \.txt, 1 \.gif; images end in .*\.jpg"):
+    with pytest.raises(DataError, match=r"no image in this folder, only 2 \.txt, 1 \.gif; supported are .*\.jpg"):
         read_folder(tmp_path)
 
 
-def test_an_empty_folder_is_said_to_be_empty(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=re.escape(f"{tmp_path}: there is no image") + ".*empty"):
+def test_an_empty_folder_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=re.escape(f"{tmp_path}: no image") + ".*empty"):
         read_folder(tmp_path)
 
 
-def test_a_folder_that_is_missing_or_a_file_is_said_to_be(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="missing: there is no such folder"):
+def test_a_missing_folder_or_a_file_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="missing: no such folder"):
         read_folder(tmp_path / "missing")
     make(tmp_path, "image.png")
     with pytest.raises(DataError, match=r"image\.png: is a file"):
         read_folder(tmp_path / "image.png")
 
 
-def test_images_without_class_folders_ask_for_class_folders(tmp_path: Path) -> None:
+def test_missing_class_folders_are_reported(tmp_path: Path) -> None:
     make(tmp_path, "a.png", "b.png")
     with pytest.raises(DataError, match="has no class folders") as caught:
         read_folder(tmp_path)
     assert "instead" not in str(caught.value)
 
 
-def test_images_without_class_folders_beside_a_table_point_at_the_table(tmp_path: Path) -> None:
+def test_missing_class_folders_next_to_a_table_suggest_the_table(tmp_path: Path) -> None:
     make(tmp_path, "a.png", "labels.csv")
     with pytest.raises(DataError, match=r"no class folders.*labels\.csv.*instead"):
         read_folder(tmp_path)
 
 
-def test_split_folders_without_class_folders_say_so(tmp_path: Path) -> None:
+def test_split_folders_without_class_folders_are_reported(tmp_path: Path) -> None:
     make(tmp_path, "train/a.png", "test/b.png")
     with pytest.raises(DataError, match="split folders have no class folders"):
         read_folder(tmp_path)
@@ -137,10 +137,10 @@ def test_split_folders_without_class_folders_say_so(tmp_path: Path) -> None:
 
 def test_images_outside_the_class_folders_are_named(tmp_path: Path) -> None:
     make(tmp_path, "ok/a.png", "stray.png")
-    with pytest.raises(DataError, match=r"1 image lies outside the class folders \(stray\.png\)"):
+    with pytest.raises(DataError, match=r"1 image outside the class folders \(stray\.png\)"):
         read_folder(tmp_path)
     make(tmp_path, *(f"stray{number}.png" for number in range(4)))
-    with pytest.raises(DataError, match=r"5 images lie outside .*stray0\.png.* and 2 more"):
+    with pytest.raises(DataError, match=r"5 images outside .*stray0\.png.* and 2 more"):
         read_folder(tmp_path)
 
 
@@ -150,13 +150,13 @@ def test_images_outside_the_class_folders_of_a_split_are_named(tmp_path: Path) -
         read_folder(tmp_path)
 
 
-def test_a_folder_that_is_no_split_beside_train_is_refused(tmp_path: Path) -> None:
+def test_a_class_folder_next_to_split_folders_is_refused(tmp_path: Path) -> None:
     make(tmp_path, "train/ok/a.png", "test/ok/b.png", "extra/c.png")
-    with pytest.raises(DataError, match=r"extra beside .*train.*every folder is a split"):
+    with pytest.raises(DataError, match=r"extra as well as .*train.*all folders must be splits"):
         read_folder(tmp_path)
 
 
-def test_a_link_back_to_a_folder_above_is_not_followed_for_ever(tmp_path: Path) -> None:
+def test_a_link_to_a_parent_folder_is_not_followed(tmp_path: Path) -> None:
     make(tmp_path, "ok/a.png", "crack/b.png")
     (tmp_path / "ok" / "again").symlink_to(tmp_path / "ok", target_is_directory=True)
     assert column(read_folder(tmp_path), "path") == ["crack/b.png", "ok/a.png"]
@@ -168,7 +168,7 @@ def test_a_class_folder_may_be_a_link(tmp_path: Path) -> None:
     assert column(read_folder(tmp_path / "root"), "labels") == [["crack"], ["ok"]]
 
 
-def test_a_name_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     make(tmp_path, "ok/a.png")
     try:
         (tmp_path / "ok" / "a.png").rename(tmp_path / "ok" / "caf\udce9.png")
@@ -190,7 +190,7 @@ _NAMES = st.text(alphabet="a-01.²٣é", min_size=1, max_size=3).filter(lambda n
 
 
 @given(paths=st.sets(st.lists(_NAMES, min_size=1, max_size=3).map(lambda names: "/".join((*names, "x1.png")))))
-def test_folder_after_folder_gives_the_order_of_whole_paths(paths: set[str]) -> None:
+def test_walking_folders_gives_the_natural_order_of_whole_paths(paths: set[str]) -> None:
     with TemporaryDirectory() as place:
         for path in paths:
             (Path(place) / path).parent.mkdir(parents=True, exist_ok=True)
@@ -200,19 +200,19 @@ def test_folder_after_folder_gives_the_order_of_whole_paths(paths: set[str]) -> 
 
 
 def _by_pieces(path: str) -> tuple[list[tuple[int, str]], str]:
-    """The natural order spelled out: text and numbers in turn, a number by how many digits it has and then by them."""
+    """The natural order spelled out: text and numbers alternate, and numbers compare by digit count, then by digits."""
     pieces = re.split(r"(\d+)", path)
     bare = [piece.lstrip("0") if index % 2 else piece for index, piece in enumerate(pieces)]
     return [(len(piece) if index % 2 else 0, piece) for index, piece in enumerate(bare)], path
 
 
-def test_folders_that_differ_in_leading_zeros_alone_take_turns(tmp_path: Path) -> None:
+def test_folders_that_differ_only_in_leading_zeros_are_interleaved(tmp_path: Path) -> None:
     make(tmp_path, "1/b.png", "01/a.png", "01/c.png", "2/a.png")
     found = [file.relative_to(tmp_path).as_posix() for file in images_under(tmp_path)]
     assert found == ["01/a.png", "1/b.png", "01/c.png", "2/a.png"]
 
 
-def test_a_hint_at_a_table_is_given_only_where_there_is_one(tmp_path: Path) -> None:
+def test_a_table_is_suggested_only_if_there_is_one(tmp_path: Path) -> None:
     assert table_hint(make(tmp_path, "ok/a.png")) == ""
     assert table_hint(tmp_path / "missing") == ""
     assert "labels.parquet" in table_hint(make(tmp_path, "labels.parquet"))

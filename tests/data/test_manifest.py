@@ -30,7 +30,7 @@ def decoded(task: Task = "multiclass") -> Manifest:
     return manifest(labels, task, split=["train", "train", "train", "val", "val", None], status=status, reason=reason)
 
 
-def test_a_new_table_knows_only_what_it_is_given() -> None:
+def test_a_new_table_has_only_the_given_columns() -> None:
     table = new_table(["a.png", "b.png"], [["ok"], []], ["train", None], [None, "part 1"])
     assert table.schema == SCHEMA
     assert table.select(["path", "labels", "split", "group"]).to_pylist() == [
@@ -41,7 +41,7 @@ def test_a_new_table_knows_only_what_it_is_given() -> None:
     assert unknown == ["sha256", "bytes", "width", "height", "mode", "status", "reason"]
 
 
-def test_a_table_of_no_rows_is_possible() -> None:
+def test_a_table_may_be_empty() -> None:
     empty = manifest([])
     assert len(empty) == 0
     assert empty.targets().shape == (0,)
@@ -49,19 +49,19 @@ def test_a_table_of_no_rows_is_possible() -> None:
     assert empty.counts() == {name: dict.fromkeys(SPLITS, 0) for name in CLASSES}
 
 
-def test_a_file_lies_below_the_root_unless_its_path_is_absolute() -> None:
+def test_paths_are_relative_to_the_root_unless_absolute() -> None:
     rows = Manifest(new_table(["below/a.png", "/elsewhere/b.png"], [["ok"]] * 2), CLASSES, "multiclass", Path("/root"))
     assert [rows.file(row) for row in range(2)] == [Path("/root/below/a.png"), Path("/elsewhere/b.png")]
 
 
 @pytest.mark.parametrize("task", ["multiclass", "binary"])
-def test_targets_are_places_in_the_order_of_the_classes(task: Task) -> None:
+def test_targets_are_class_indices(task: Task) -> None:
     targets = manifest([["dent"], ["ok"], ["scratch"], ["ok"]], task).targets()
     assert targets.dtype == np.int64
     assert targets.tolist() == [2, 0, 1, 0]
 
 
-def test_targets_of_several_labels_are_a_row_of_zeros_and_ones() -> None:
+def test_multilabel_targets_are_zeros_and_ones() -> None:
     targets = manifest([["dent", "ok"], [], ["scratch"], ["ok", "scratch", "dent"]], "multilabel").targets()
     assert targets.dtype == np.float32
     assert targets.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1]]
@@ -81,7 +81,7 @@ def test_targets_do_not_depend_on_how_the_table_is_chunked(labels: list[list[str
     assert rest.targets().tolist() == expected[cut:]
 
 
-def test_a_split_is_its_readable_rows() -> None:
+def test_a_split_contains_its_readable_rows() -> None:
     rows = decoded()
     assert [rows.indices(split).tolist() for split in SPLITS] == [[0, 1, 2], [3], []]
     assert rows.indices("train").dtype == np.int64
@@ -100,7 +100,7 @@ def test_readable_images_are_counted_by_class_and_split() -> None:
     }
 
 
-def test_an_image_of_several_labels_counts_for_each() -> None:
+def test_an_image_with_several_labels_counts_for_each() -> None:
     assert decoded("multilabel").counts() == {
         "ok": {"train": 2, "val": 0, "test": 0},
         "scratch": {"train": 1, "val": 1, "test": 0},
@@ -119,7 +119,7 @@ def test_unreadable_images_are_listed_with_their_reasons() -> None:
     assert manifest([["ok"]]).errors() == []
 
 
-def test_replaced_columns_leave_the_rest_and_the_original_as_they_were() -> None:
+def test_replacing_columns_does_not_change_the_original() -> None:
     rows = manifest([["ok"], ["dent"]])
     changed = rows.with_columns({"split": ["train", "val"], "width": pa.chunked_array([[3, 4]], pa.int64())})
     assert changed.table.schema == SCHEMA
@@ -129,7 +129,7 @@ def test_replaced_columns_leave_the_rest_and_the_original_as_they_were() -> None
 
 
 @pytest.mark.parametrize("task", ["multiclass", "multilabel"])
-def test_what_is_written_is_read_again(tmp_path: Path, task: Task) -> None:
+def test_writing_and_reading_round_trips(tmp_path: Path, task: Task) -> None:
     rows = decoded(task)
     written = Manifest(rows.table, rows.classes, task, Path("/größe/ä"), ((".txt", 2), ("hidden", 1)))
     written.write(tmp_path / "manifest.parquet")
@@ -169,7 +169,7 @@ def test_a_manifest_without_a_column_is_a_data_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.9, 0.999])
-def test_a_manifest_cut_short_is_a_data_error(tmp_path: Path, kept: float) -> None:
+def test_a_truncated_manifest_is_a_data_error(tmp_path: Path, kept: float) -> None:
     file = tmp_path / "manifest.parquet"
     decoded().write(file)
     data = file.read_bytes()

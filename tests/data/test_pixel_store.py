@@ -33,7 +33,7 @@ def manifest(root: Path, *names: str) -> Manifest:
 
 @pytest.fixture
 def images(tmp_path: Path) -> Manifest:
-    """Seven readable images of several kinds and sizes, one of them far larger than it is stored."""
+    """Seven readable images of several formats and sizes, one much larger than its stored size."""
     root = tmp_path / "images"
     sizes = {
         "a.png": (48, 40),
@@ -51,15 +51,15 @@ def images(tmp_path: Path) -> Manifest:
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> Manifest:
-    """Two readable images among five files that cannot be read, each for another reason."""
+    """Two readable images among five files that cannot be read, each for a different reason."""
     root = tmp_path / "mixed"
     save(root / "good.png", 1)
     save(root / "last.png", 2)
     (root / "empty.png").write_bytes(b"")
     (root / "text.png").write_text("this is not an image")
-    (root / "torn.png").write_bytes(save(root / "torn.png", 3).read_bytes()[:1000])
+    (root / "damaged.png").write_bytes(save(root / "damaged.png", 3).read_bytes()[:1000])
     (root / "folder.png").mkdir()
-    return manifest(root, "good.png", "empty.png", "text.png", "torn.png", "folder.png", "missing.png", "last.png")
+    return manifest(root, "good.png", "empty.png", "text.png", "damaged.png", "folder.png", "missing.png", "last.png")
 
 
 def store_of(
@@ -81,7 +81,7 @@ def check_equal_to_decoding(store: PixelStore, rows: Manifest, reduce_jpeg: bool
 
 
 def content(cache: Path) -> dict[str, bytes]:
-    """What is stored; the seal beside it also says when."""
+    """The content of the store, without the seal, which contains times."""
     files = [file for file in cache.rglob("*") if file.is_file() and file.name != atomic.SEAL]
     return {str(file.relative_to(cache)): file.read_bytes() for file in files}
 
@@ -104,9 +104,7 @@ def was_built(rows: Manifest, cache: Path) -> bool:
 
 @pytest.mark.parametrize("mode", ["center", "squash", "border"])
 @pytest.mark.parametrize("reduce_jpeg", [True, False])
-def test_every_stored_image_equals_the_decoding_of_its_file(
-    images: Manifest, tmp_path: Path, mode: str, reduce_jpeg: bool
-) -> None:
+def test_stored_images_equal_decoded_files(images: Manifest, tmp_path: Path, mode: str, reduce_jpeg: bool) -> None:
     spec = PixelSpec(32, 0.875, mode, "bicubic")
     store = store_of(images, tmp_path / "cache", spec=spec, reduce_jpeg=reduce_jpeg)
     check_equal_to_decoding(store, images, reduce_jpeg)
@@ -137,7 +135,7 @@ def test_stored_pixels_cannot_be_written_to(images: Manifest, tmp_path: Path) ->
         pixels[...] = 0
 
 
-def test_a_store_is_used_again(images: Manifest, tmp_path: Path) -> None:
+def test_a_store_is_reused(images: Manifest, tmp_path: Path) -> None:
     first = store_of(images, tmp_path / "cache")
     files = [file for file in the_folder(tmp_path / "cache").iterdir() if file.name != atomic.SEAL]
     before = {file: file.stat() for file in files}
@@ -184,7 +182,7 @@ def empty(data: bytes) -> bytes:
 
 @pytest.mark.parametrize("name", ["pixels.bin", "rows.parquet", "seal.json"])
 @pytest.mark.parametrize("damage", [flip_first, flip_middle, flip_last, cut_one, cut_half, empty])
-def test_a_damaged_store_is_built_anew(
+def test_a_damaged_store_is_rebuilt(
     images: Manifest, tmp_path: Path, name: str, damage: Callable[[bytes], bytes]
 ) -> None:
     cache = tmp_path / "cache"
@@ -197,7 +195,7 @@ def test_a_damaged_store_is_built_anew(
 
 
 @pytest.mark.parametrize("name", ["pixels.bin", "rows.parquet", "seal.json"])
-def test_a_store_that_lost_a_file_is_built_anew(images: Manifest, tmp_path: Path, name: str) -> None:
+def test_a_store_with_a_missing_file_is_rebuilt(images: Manifest, tmp_path: Path, name: str) -> None:
     cache = tmp_path / "cache"
     store_of(images, cache)
     (the_folder(cache) / name).unlink()
@@ -214,7 +212,7 @@ def test_a_changed_image_file_is_decoded_again(images: Manifest, tmp_path: Path)
     check_equal_to_decoding(after, images)
 
 
-def test_an_image_file_of_the_same_size_with_a_newer_time_is_decoded_again(tmp_path: Path) -> None:
+def test_an_image_file_with_a_newer_modification_time_is_decoded_again(tmp_path: Path) -> None:
     cache, rows = tmp_path / "cache", manifest(tmp_path, "a.bmp")
     size = save(tmp_path / "a.bmp", 1).stat().st_size
     old = store_of(rows, cache)
@@ -225,14 +223,14 @@ def test_an_image_file_of_the_same_size_with_a_newer_time_is_decoded_again(tmp_p
     check_equal_to_decoding(new, rows)
 
 
-def test_a_missing_file_that_has_come_is_decoded(mixed: Manifest, tmp_path: Path) -> None:
+def test_a_formerly_missing_file_is_decoded(mixed: Manifest, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     assert store_of(mixed, cache).facts.column("status")[5].as_py() == "error"
     save(mixed.root / "missing.png", 5)
     assert store_of(mixed, cache).facts.column("status")[5].as_py() == "ok"
 
 
-def test_stores_of_other_rows_or_another_decoding_are_apart(images: Manifest, tmp_path: Path) -> None:
+def test_other_rows_or_another_decoding_have_other_stores(images: Manifest, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     keys = [
         store_of(images, cache).key,
@@ -246,7 +244,7 @@ def test_stores_of_other_rows_or_another_decoding_are_apart(images: Manifest, tm
     assert len(set(keys)) == len(keys) == len(leftovers(cache))
 
 
-def test_what_decoding_found_is_described_in_the_manifest(images: Manifest, tmp_path: Path) -> None:
+def test_facts_about_files_are_added_to_the_manifest(images: Manifest, tmp_path: Path) -> None:
     described = store_of(images, tmp_path / "cache").describe(images)
     assert described.column("status") == ["ok"] * 7
     assert described.column("width") == [48, 40, 7, 64, 33, 36, 700]
@@ -258,7 +256,7 @@ def test_what_decoding_found_is_described_in_the_manifest(images: Manifest, tmp_
     assert described.column("labels") == images.column("labels")
 
 
-def test_a_note_on_a_file_is_kept_with_its_row(tmp_path: Path) -> None:
+def test_notes_on_files_are_stored(tmp_path: Path) -> None:
     save(tmp_path / "a.png", 1)
     pages = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green", "blue")]
     pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
@@ -273,8 +271,8 @@ def test_unreadable_files_become_error_rows_with_reasons(mixed: Manifest, tmp_pa
     reasons = dict(described.errors())
     assert "empty" in reasons["empty.png"]
     assert "not a JPEG" in reasons["text.png"]
-    assert "damaged" in reasons["torn.png"]
-    assert reasons["missing.png"] == "there is no such file"
+    assert "damaged" in reasons["damaged.png"]
+    assert reasons["missing.png"] == "no such file"
     assert reasons["folder.png"]
     for row in (0, 6):
         expected = decode(mixed.file(row).read_bytes(), LENIENT, SPEC).pixels
@@ -285,7 +283,7 @@ def test_unreadable_files_become_error_rows_with_reasons(mixed: Manifest, tmp_pa
         assert str(caught.value) == reasons[mixed.column("path")[row]]
 
 
-def test_error_rows_are_known_without_decoding_again(mixed: Manifest, tmp_path: Path) -> None:
+def test_error_rows_are_stored(mixed: Manifest, tmp_path: Path) -> None:
     first = store_of(mixed, tmp_path / "cache")
     assert not was_built(mixed, tmp_path / "cache")
     assert store_of(mixed, tmp_path / "cache").facts.equals(first.facts)
@@ -297,29 +295,29 @@ def test_strict_decoding_stops_at_the_first_unreadable_file(mixed: Manifest, tmp
     assert leftovers(tmp_path / "cache") == []
 
 
-def test_strict_decoding_refuses_a_store_that_was_built_without_it(mixed: Manifest, tmp_path: Path) -> None:
+def test_strict_decoding_refuses_a_store_with_unreadable_rows(mixed: Manifest, tmp_path: Path) -> None:
     store_of(mixed, tmp_path / "cache")
     with pytest.raises(DataError, match=r"empty\.png: cannot be read: .*decode\.strict"):
         store_of(mixed, tmp_path / "cache", STRICT)
 
 
-def test_strict_decoding_of_readable_files_is_the_same_store(images: Manifest, tmp_path: Path) -> None:
+def test_strict_decoding_of_readable_files_uses_the_same_store(images: Manifest, tmp_path: Path) -> None:
     assert store_of(images, tmp_path / "cache", STRICT).key == store_of(images, tmp_path / "cache").key
 
 
-def test_data_of_which_nothing_can_be_read_is_refused(mixed: Manifest, tmp_path: Path) -> None:
+def test_a_data_set_without_readable_images_is_refused(mixed: Manifest, tmp_path: Path) -> None:
     rows = manifest(mixed.root, "empty.png", "missing.png")
     with pytest.raises(DataError, match=r"none of 2 images can be read \(.*empty\.png: the file is empty"):
         store_of(rows, tmp_path / "cache")
     assert leftovers(tmp_path / "cache") == []
 
 
-def test_data_of_no_images_is_refused(tmp_path: Path) -> None:
+def test_an_empty_data_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="none of 0 images"):
         store_of(manifest(tmp_path), tmp_path / "cache")
 
 
-def test_a_full_disk_says_how_much_room_is_needed(images: Manifest, tmp_path: Path) -> None:
+def test_a_full_disk_reports_the_required_space(images: Manifest, tmp_path: Path) -> None:
     def fill_the_disk(done: int, total: int) -> None:
         if done == 3:
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -329,7 +327,7 @@ def test_a_full_disk_says_how_much_room_is_needed(images: Manifest, tmp_path: Pa
     assert leftovers(tmp_path / "cache") == []
 
 
-def test_a_build_that_is_interrupted_leaves_nothing_and_can_be_done_again(images: Manifest, tmp_path: Path) -> None:
+def test_an_interrupted_build_leaves_nothing_and_can_be_repeated(images: Manifest, tmp_path: Path) -> None:
     def interrupt(done: int, total: int) -> None:
         if done == 3:
             raise KeyboardInterrupt

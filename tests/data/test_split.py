@@ -27,7 +27,7 @@ def digest(content: str) -> str:
 
 
 def manifest(rows: Sequence[Row], task: Task = "multiclass") -> Manifest:
-    """The manifest of decoded images, with the classes that they show."""
+    """The manifest of decoded images, and its classes."""
     classes = sorted({label for _, labels, _ in rows for label in filter(None, labels.split("|"))})
     table = new_table(
         [name for name, _, _ in rows],
@@ -43,7 +43,7 @@ def manifest(rows: Sequence[Row], task: Task = "multiclass") -> Manifest:
 
 
 def images(label: str, count: int, start: int = 0, **others: Any) -> list[Row]:
-    """Images of one class, each in a file of its own content."""
+    """Images of one class, with distinct content."""
     return [(f"{label}/{number}.png", label, others) for number in range(start, start + count)]
 
 
@@ -51,17 +51,17 @@ def many() -> list[Row]:
     return [*images("a", 200), *images("b", 60), *images("c", 9)]
 
 
-def splits(divided: Manifest) -> dict[str, str | None]:
+def splits(assigned: Manifest) -> dict[str, str | None]:
     """The split of each image by its name."""
-    return dict(zip(divided.column("path"), divided.column("split"), strict=True))
+    return dict(zip(assigned.column("path"), assigned.column("split"), strict=True))
 
 
 def split_of(rows: Sequence[Row], seed: int = 0, previous: Manifest | None = None) -> dict[str, str | None]:
     return splits(assign(manifest(rows), SplitSettings(seed=seed), previous).manifest)
 
 
-def same_share(one: dict[str, str | None], other: dict[str, str | None]) -> float:
-    """The share of the images known to both whose split is the same."""
+def fraction_kept(one: dict[str, str | None], other: dict[str, str | None]) -> float:
+    """The fraction of common images whose split is the same."""
     both = one.keys() & other.keys()
     return sum(one[name] == other[name] for name in both) / len(both)
 
@@ -80,29 +80,29 @@ def test_every_image_gets_a_split_and_nothing_else_changes() -> None:
     fraction=st.sampled_from([0.1, 0.15, 0.2, 0.3]),
     seed=st.integers(0, 1000),
 )
-def test_each_class_is_divided_by_the_shares(counts: list[int], fraction: float, seed: int) -> None:
+def test_each_class_is_split_by_the_fractions(counts: list[int], fraction: float, seed: int) -> None:
     rows = [row for name, count in zip(CLASSES, counts, strict=True) for row in images(name, count)]
-    divided = assign(manifest(rows), SplitSettings(val=fraction, test=fraction, seed=seed)).manifest
+    assigned = assign(manifest(rows), SplitSettings(val=fraction, test=fraction, seed=seed)).manifest
     for name, count in zip(CLASSES, counts, strict=True):
-        found, quota = divided.counts()[name], fraction * count
+        found, quota = assigned.counts()[name], fraction * count
         assert sum(found.values()) == count
         assert all(found[split] >= least for split, least in MIN_UNITS.items())
         assert all(abs(found[split] - quota) <= max(1.0, quota / 3) for split in ("val", "test"))
 
 
-def test_without_a_test_share_there_is_no_test() -> None:
-    divided = assign(manifest([*images("a", 40), *images("b", 3)]), SplitSettings(test=0.0)).manifest
-    assert divided.counts()["a"]["test"] == 0
-    assert divided.counts()["b"] == {"train": 2, "val": 1, "test": 0}
+def test_without_a_test_fraction_there_is_no_test_split() -> None:
+    assigned = assign(manifest([*images("a", 40), *images("b", 3)]), SplitSettings(test=0.0)).manifest
+    assert assigned.counts()["a"]["test"] == 0
+    assert assigned.counts()["b"] == {"train": 2, "val": 1, "test": 0}
 
 
-def test_the_same_seed_deals_the_same_and_another_does_not() -> None:
+def test_the_split_depends_on_the_seed() -> None:
     assert split_of(many(), seed=3) == split_of(many(), seed=3)
-    assert same_share(split_of(many(), seed=3), split_of(many(), seed=4)) < 0.9
+    assert fraction_kept(split_of(many(), seed=3), split_of(many(), seed=4)) < 0.9
 
 
-def test_a_deal_is_the_same_on_every_machine_and_in_every_version() -> None:
-    """Where this fails, the images of everyone who trains again without an earlier run change sides."""
+def test_the_split_is_the_same_on_every_machine_and_in_every_version() -> None:
+    """If this fails, everyone who trains without an earlier run gets another split."""
     found = split_of(images("a", 16))
     assert [name for name in found if found[name] == "val"] == ["a/3.png", "a/6.png", "a/12.png"]
     assert [name for name in found if found[name] == "test"] == ["a/7.png", "a/10.png", "a/13.png"]
@@ -119,7 +119,7 @@ def test_names_of_files_do_not_matter() -> None:
     assert list(split_of(renamed).values()) == list(split_of(many()).values())
 
 
-def test_an_unreadable_image_gets_no_split_and_does_not_count() -> None:
+def test_an_unreadable_image_has_no_split_and_does_not_count() -> None:
     broken = images("a", 5, start=100, status="error")
     found = split_of([*images("a", 20), *broken])
     assert {found[name] for name, _, _ in broken} == {None}
@@ -139,17 +139,17 @@ def test_groups_and_identical_files_stay_together(tied: list[tuple[str, int | No
         others = {"group": None if group is None else f"part {group}", "content": f"content {content}"}
         rows.append((f"tied {number}.png", label, others))
     try:
-        divided = assign(manifest(rows), SplitSettings(seed=seed)).manifest
+        assigned = assign(manifest(rows), SplitSettings(seed=seed)).manifest
     except DataError:
         assume(False)
     for column in ("group", "sha256"):
         together = defaultdict(set)
-        for value, split in zip(divided.column(column), divided.column("split"), strict=True):
+        for value, split in zip(assigned.column(column), assigned.column("split"), strict=True):
             together[value].add(split)
         assert all(len(found) == 1 for value, found in together.items() if value is not None)
 
 
-def test_a_file_in_two_groups_joins_them() -> None:
+def test_a_file_in_two_groups_merges_them() -> None:
     for seed in range(20):
         joined: list[Row] = [
             ("1.png", "a", {"group": "g"}),
@@ -176,10 +176,10 @@ def test_identical_files_on_disk_stay_together(tmp_path: Path) -> None:
     assert set(found.values()) == set(SPLITS)
 
 
-def test_groups_are_divided_by_their_number_not_by_their_images() -> None:
+def test_fractions_count_groups_not_images() -> None:
     rows = [row for part in range(20) for row in images("a", 1 + part, start=100 * part, group=f"part {part}")]
-    divided = assign(manifest(rows), SplitSettings(val=0.2, test=0.2)).manifest
-    parts = Counter(dict(zip(divided.column("group"), divided.column("split"), strict=True)).values())
+    assigned = assign(manifest(rows), SplitSettings(val=0.2, test=0.2)).manifest
+    parts = Counter(dict(zip(assigned.column("group"), assigned.column("split"), strict=True)).values())
     assert abs(parts["val"] - 4) <= 4 / 3
     assert abs(parts["test"] - 4) <= 4 / 3
 
@@ -188,12 +188,12 @@ def test_groups_are_divided_by_their_number_not_by_their_images() -> None:
 def test_most_images_keep_their_split_when_others_are_added(seed: int) -> None:
     before = split_of(many(), seed)
     after = split_of([*many(), *images("a", 40, start=200), *images("b", 6, start=60), *images("c", 2, start=9)], seed)
-    assert same_share(before, after) > 0.9
+    assert fraction_kept(before, after) > 0.9
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_most_images_keep_their_split_when_others_are_taken_away(seed: int) -> None:
-    assert same_share(split_of(many(), seed), split_of(many()[20:], seed)) > 0.9
+def test_most_images_keep_their_split_when_others_are_removed(seed: int) -> None:
+    assert fraction_kept(split_of(many(), seed), split_of(many()[20:], seed)) > 0.9
 
 
 @settings(max_examples=30, deadline=None)
@@ -205,20 +205,20 @@ def test_images_of_an_earlier_run_keep_their_split(before: int, added: int, remo
     assert set(found.values()) == set(SPLITS)
 
 
-def test_images_added_to_an_earlier_run_bring_the_shares_back() -> None:
+def test_images_added_to_an_earlier_run_restore_the_fractions() -> None:
     first = assign(manifest(images("a", 20)), USUAL).manifest
-    divided = assign(manifest(images("a", 200)), USUAL, first).manifest
-    assert all(abs(divided.counts()["a"][split] - 30) <= 10 for split in ("val", "test"))
+    assigned = assign(manifest(images("a", 200)), USUAL, first).manifest
+    assert all(abs(assigned.counts()["a"][split] - 30) <= 10 for split in ("val", "test"))
 
 
-def test_a_file_of_an_earlier_run_is_known_by_its_content() -> None:
+def test_a_file_of_an_earlier_run_is_identified_by_its_content() -> None:
     first = assign(manifest(images("a", 30)), USUAL).manifest
     moved = [(f"moved {name}", label, {"content": name}) for name, label, _ in images("a", 30)]
     found = split_of(moved, 99, first)
     assert {name.removeprefix("moved "): split for name, split in found.items()} == splits(first)
 
 
-def test_new_images_of_a_known_group_go_where_the_group_was() -> None:
+def test_new_images_of_an_earlier_group_get_its_split() -> None:
     rows = [row for part in range(12) for row in images("a", 2, start=10 * part, group=f"part {part}")]
     first = assign(manifest(rows), USUAL).manifest
     more = [row for part in range(12) for row in images("a", 1, start=10 * part + 5, group=f"part {part}")]
@@ -226,20 +226,20 @@ def test_new_images_of_a_known_group_go_where_the_group_was() -> None:
     assert all(found[f"a/{10 * part + 5}.png"] == splits(first)[f"a/{10 * part}.png"] for part in range(12))
 
 
-def test_a_new_class_is_divided_beside_an_earlier_run() -> None:
+def test_a_new_class_is_split_while_others_keep_their_split() -> None:
     first = assign(manifest(images("a", 20)), USUAL).manifest
-    divided = assign(manifest([*images("a", 20), *images("b", 20)]), USUAL, first).manifest
-    assert all(divided.counts()["b"][split] >= least for split, least in MIN_UNITS.items())
+    assigned = assign(manifest([*images("a", 20), *images("b", 20)]), USUAL, first).manifest
+    assert all(assigned.counts()["b"][split] >= least for split, least in MIN_UNITS.items())
 
 
-def test_an_earlier_run_that_leaves_nothing_for_a_split_is_an_error() -> None:
+def test_an_earlier_run_that_leaves_no_image_for_a_split_is_an_error() -> None:
     rows = [*images("a", 10), *images("b", 10)]
     first = manifest(rows).with_columns({"split": [*["train"] * 10, *["train", "val", "test", "train", "train"] * 2]})
-    with pytest.raises(DataError, match=r"no images of a can go to val: .*an earlier run"):
+    with pytest.raises(DataError, match=r"no images of a are available for val: .*an earlier run"):
         assign(manifest(rows), USUAL, first)
 
 
-def test_a_class_that_is_too_small_says_how_many_more_are_needed() -> None:
+def test_a_class_that_is_too_small_reports_how_many_images_are_missing() -> None:
     rows = [*images("a", 20), *images("b", 3), *images("c", 1)]
     with pytest.raises(
         DataError, match=r"too few images.*: b has 3, needs 1 more; c has 1, needs 3 more .*split\.test=0"
@@ -280,10 +280,10 @@ def test_the_smallest_class_that_is_large_enough_is_in_every_split() -> None:
 def test_every_class_of_several_labels_is_in_every_split(labels: list[str], seed: int) -> None:
     rows: list[Row] = [(f"{number}.png", names, {}) for number, names in enumerate(labels)]
     rows += [row for name in CLASSES for row in images(name, 4)]
-    divided = assign(manifest(rows, "multilabel"), SplitSettings(seed=seed)).manifest
-    for found in divided.counts().values():
+    assigned = assign(manifest(rows, "multilabel"), SplitSettings(seed=seed)).manifest
+    for found in assigned.counts().values():
         assert all(found[split] >= least for split, least in MIN_UNITS.items())
-    assert None not in divided.column("split")
+    assert None not in assigned.column("split")
 
 
 def given_splits(test: int = 5) -> list[Row]:
@@ -306,7 +306,7 @@ def test_given_splits_are_kept(test: int) -> None:
     assert result.notes == ()
 
 
-def test_given_splits_are_kept_whatever_an_earlier_run_had() -> None:
+def test_given_splits_take_precedence_over_an_earlier_run() -> None:
     rows = manifest(given_splits())
     first = rows.with_columns({"split": ["test"] * len(rows)})
     assert assign(rows, USUAL, first).manifest.column("split") == rows.column("split")
@@ -321,7 +321,7 @@ def without_val() -> list[Row]:
     return [row for row in given_splits() if row[2]["split"] != "val"]
 
 
-def test_a_validation_split_that_is_missing_is_taken_out_of_train() -> None:
+def test_a_missing_validation_split_is_taken_from_train() -> None:
     rows = manifest(without_val())
     result = assign(rows, SplitSettings(val=0.2))
     pairs = Counter(zip(rows.column("split"), result.manifest.column("split"), strict=True))
@@ -330,25 +330,25 @@ def test_a_validation_split_that_is_missing_is_taken_out_of_train() -> None:
     assert any("no validation split; 20% of its train images" in note for note in result.notes)
 
 
-def test_a_validation_split_taken_out_of_train_is_kept_in_the_next_run() -> None:
+def test_a_validation_split_taken_from_train_is_kept_in_the_next_run() -> None:
     first = assign(manifest(without_val()), USUAL).manifest
     more = [*without_val(), *images("a", 10, start=60, split="train")]
     found = split_of(more, 5, first)
     assert all(found[name] == split for name, split in splits(first).items())
 
 
-def test_a_train_split_too_small_to_take_validation_from_says_so() -> None:
+def test_a_train_split_too_small_for_validation_is_an_error() -> None:
     rows = [*without_val(), *images("d", 2, split="train"), *images("d", 9, start=2, split="test")]
     with pytest.raises(DataError, match="d has 2, needs 1 more"):
         assign(manifest(rows), USUAL)
 
 
 def test_given_splits_without_train_are_refused() -> None:
-    with pytest.raises(DataError, match="no readable image of it is in train"):
+    with pytest.raises(DataError, match="no readable image is in train"):
         assign(manifest([*images("a", 9, split="val"), *images("b", 9, split="test")]), USUAL)
 
 
-def test_a_class_that_given_splits_lack_is_noted_and_in_train_refused() -> None:
+def test_a_class_missing_from_a_given_split_is_noted_and_from_train_refused() -> None:
     rows = given_splits()
     without = [row for row in rows if (row[1], row[2]["split"]) not in {("b", "val"), ("c", "test")}]
     assert assign(manifest(without), USUAL).notes == ("val has no image of b", "test has no image of c")
@@ -356,7 +356,7 @@ def test_a_class_that_given_splits_lack_is_noted_and_in_train_refused() -> None:
         assign(manifest([row for row in rows if (row[1], row[2]["split"]) != ("b", "train")]), USUAL)
 
 
-def test_identical_images_in_two_given_splits_are_a_noted_leak() -> None:
+def test_identical_images_in_two_given_splits_are_reported_as_a_leak() -> None:
     rows = [
         *given_splits(),
         *images("a", 2, start=50, split="test", content="a/0.png"),
@@ -370,7 +370,7 @@ def test_identical_images_in_two_given_splits_are_a_noted_leak() -> None:
     )
 
 
-def test_a_group_in_two_given_splits_is_a_noted_leak() -> None:
+def test_a_group_in_two_given_splits_is_reported_as_a_leak() -> None:
     rows = [
         *given_splits(),
         *images("a", 2, start=50, split="val", group="part 1"),
@@ -385,7 +385,7 @@ def test_an_unreadable_image_is_no_leak() -> None:
     assert assign(manifest(rows), USUAL).notes == ()
 
 
-def test_a_leak_between_a_given_test_and_the_rest_is_noted_without_validation_too() -> None:
+def test_a_leak_is_reported_without_a_validation_split_too() -> None:
     rows = [*without_val(), *images("a", 1, start=50, split="test", content="a/0.png")]
     notes = assign(manifest(rows), USUAL).notes
     assert sum(note.startswith("leak: 1 identical images in ") and note.endswith("test") for note in notes) == 1
@@ -394,9 +394,9 @@ def test_a_leak_between_a_given_test_and_the_rest_is_noted_without_validation_to
 def test_near_duplicates_stay_together() -> None:
     rows = many()
     duplicates = [(number, number + 1) for number in range(0, 40, 2)] + [(200, 210), (210, 220)]
-    divided = assign(manifest(rows), USUAL, duplicates=duplicates).manifest.column("split")
-    assert all(divided[one] == divided[other] for one, other in duplicates)
-    assert set(divided) == set(SPLITS)
+    assigned = assign(manifest(rows), USUAL, duplicates=duplicates).manifest.column("split")
+    assert all(assigned[one] == assigned[other] for one, other in duplicates)
+    assert set(assigned) == set(SPLITS)
 
 
 def test_near_duplicates_across_given_splits_are_noted() -> None:

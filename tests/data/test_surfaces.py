@@ -25,7 +25,7 @@ def test_each_class_gets_its_folder_of_grey_images(tmp_path: Path) -> None:
             assert (opened.mode, opened.size) == ("L", (96, 96))
 
 
-def test_the_seed_decides_every_pixel_and_the_other_classes_nothing(tmp_path: Path) -> None:
+def test_pixels_depend_on_the_seed_and_not_on_the_other_classes(tmp_path: Path) -> None:
     once = write_surfaces(tmp_path / "once", 2, 64, seed=5)
     again = write_surfaces(tmp_path / "again", 2, 64, seed=5)
     alone = write_surfaces(tmp_path / "alone", 2, 64, seed=5, classes=("crack",))
@@ -36,7 +36,7 @@ def test_the_seed_decides_every_pixel_and_the_other_classes_nothing(tmp_path: Pa
     assert len({image.file.read_bytes() for image in once + other}) == len(once + other)
 
 
-def test_a_sound_surface_has_no_defect_and_each_other_one_has(tmp_path: Path) -> None:
+def test_only_surfaces_of_class_ok_have_no_defect(tmp_path: Path) -> None:
     for image in write_surfaces(tmp_path, images_per_class=20, size=96):
         if image.label == "ok":
             assert image.centre is None
@@ -48,7 +48,7 @@ def test_a_sound_surface_has_no_defect_and_each_other_one_has(tmp_path: Path) ->
         assert 0 <= top <= image.centre[1] < bottom <= 96
 
 
-def test_the_darkest_spot_of_a_cracked_surface_lies_in_the_box(tmp_path: Path) -> None:
+def test_the_darkest_spot_of_a_crack_is_in_its_box(tmp_path: Path) -> None:
     hits = []
     for image in write_surfaces(tmp_path, images_per_class=30, classes=("crack",)):
         pixels = pixels_of(image)
@@ -61,7 +61,7 @@ def test_the_darkest_spot_of_a_cracked_surface_lies_in_the_box(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("label", ["scratch", "pits", "stain", "crack"])
-def test_the_box_is_where_the_surface_is_unlike_a_sound_one(label: str, tmp_path: Path) -> None:
+def test_the_box_contains_the_difference_to_a_surface_without_the_defect(label: str, tmp_path: Path) -> None:
     inside, outside = [], []
     for image in write_surfaces(tmp_path, images_per_class=30, classes=(label,)):
         pixels = pixels_of(image)
@@ -85,7 +85,7 @@ def test_defects_vary_in_place_and_size(tmp_path: Path) -> None:
     assert areas.max() > 5 * areas.min()
 
 
-def test_brightness_does_not_give_the_class_away(tmp_path: Path) -> None:
+def test_the_class_cannot_be_predicted_from_brightness(tmp_path: Path) -> None:
     written = write_surfaces(tmp_path, images_per_class=30)
     means = {
         label: np.mean([pixels_of(image).mean() for image in written if image.label == label])
@@ -94,13 +94,13 @@ def test_brightness_does_not_give_the_class_away(tmp_path: Path) -> None:
     assert max(means.values()) - min(means.values()) < 20
 
 
-def test_a_class_that_cannot_be_drawn_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_an_unknown_class_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"'rust'.*ok, scratch, pits, stain, crack"):
         write_surfaces(tmp_path, classes=("ok", "rust"))
     assert not list(tmp_path.iterdir())
 
 
-def test_the_demo_set_is_quick_to_make(tmp_path: Path) -> None:
+def test_the_demo_data_set_is_created_quickly(tmp_path: Path) -> None:
     started = time.process_time()
     write_surfaces(tmp_path, images_per_class=12)
     assert time.process_time() - started < 5.0

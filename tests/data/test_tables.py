@@ -44,10 +44,10 @@ def test_a_csv_of_paths_and_labels_is_read_in_its_order(tmp_path: Path) -> None:
         ("below/a.png", ["crack"], None, None),
     ]
     assert (rows.root, rows.source) == (tmp_path, file)
-    assert list(rows.places) == ["row 2", "row 3"]
+    assert list(rows.row_names) == ["row 2", "row 3"]
 
 
-def test_a_table_may_bring_splits_and_groups(tmp_path: Path) -> None:
+def test_a_table_may_define_splits_and_groups(tmp_path: Path) -> None:
     text = (
         "path,label,split,group\na.png,ok,train,part 1\nb.png,ok,Validation,part 2\nc.png,ok,TEST,\nd.png,ok,valid,7\n"
     )
@@ -59,29 +59,29 @@ def test_a_table_may_bring_splits_and_groups(tmp_path: Path) -> None:
     ]
 
 
-def test_parquet_says_the_same_as_csv(tmp_path: Path) -> None:
+def test_parquet_is_read_like_csv(tmp_path: Path) -> None:
     text = "path,label,split,group\na.png,ok,train,g\nb.png,crack,val,h\n"
     by_csv = read_table(csv_file(tmp_path, text))
     by_parquet = read_table(
         parquet_file(tmp_path, path=["a.png", "b.png"], label=["ok", "crack"], split=["train", "val"], group=["g", "h"])
     )
     assert by_parquet.table.equals(by_csv.table)
-    assert list(by_parquet.places) == ["row 1", "row 2"]
+    assert list(by_parquet.row_names) == ["row 1", "row 2"]
 
 
-def test_json_lines_say_the_same_as_csv(tmp_path: Path) -> None:
+def test_json_lines_are_read_like_csv(tmp_path: Path) -> None:
     by_csv = read_table(csv_file(tmp_path, "file_name,label\na.png,ok\nb.png,crack\n"))
     by_json = read_table(
         json_lines(tmp_path, {"file_name": "a.png", "label": "ok"}, {"file_name": "b.png", "label": "crack"})
     )
     assert by_json.table.equals(by_csv.table)
-    assert list(by_json.places) == ["line 1", "line 2"]
+    assert list(by_json.row_names) == ["line 1", "line 2"]
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_csv_as_spreadsheets_write_it_is_read(tmp_path: Path, delimiter: str, encoding: str, newline: str) -> None:
+def test_csv_files_of_spreadsheets_are_read(tmp_path: Path, delimiter: str, encoding: str, newline: str) -> None:
     lines = ["Path, Label ", "größe/a.png,ok", "", '"with, comma.png",crack']
     text = newline.join(
         [line.replace(",", delimiter) for line in lines[:3]] + [lines[3].replace('",', f'"{delimiter}')]
@@ -102,11 +102,11 @@ def test_csv_as_spreadsheets_write_it_is_read(tmp_path: Path, delimiter: str, en
         ("scratch and dent", ["scratch and dent"]),
     ],
 )
-def test_several_labels_in_a_cell_are_parted_by_bars(tmp_path: Path, cell: str, labels: list[str]) -> None:
+def test_several_labels_in_a_cell_are_separated_by_bars(tmp_path: Path, cell: str, labels: list[str]) -> None:
     assert columns(read_table(csv_file(tmp_path, f"path,labels\na.png,{cell}\n")), "labels") == [(labels,)]
 
 
-def test_lists_of_labels_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_lists_of_labels_are_used_unchanged(tmp_path: Path) -> None:
     expected = [(["a|b", "c"],), ([],), ([],)]
     table = parquet_file(tmp_path, path=["1.png", "2.png", "3.png"], labels=[["a|b", "c"], [], None])
     assert columns(read_table(table), "labels") == expected
@@ -131,7 +131,7 @@ def test_labels_that_are_numbers_become_names(tmp_path: Path, values: list[Any],
     assert [names for (names,) in columns(rows, "labels")] == labels
 
 
-def test_columns_of_other_names_are_left_out(tmp_path: Path) -> None:
+def test_other_columns_are_ignored(tmp_path: Path) -> None:
     rows = read_table(csv_file(tmp_path, "id,label,remark,path\n1,ok,fine,a.png\n"))
     assert columns(rows, "path", "labels") == [("a.png", ["ok"])]
 
@@ -152,7 +152,7 @@ def test_an_absolute_path_stays_absolute(tmp_path: Path) -> None:
         ("path,label,labels", "has the columns label and labels; keep one"),
     ],
 )
-def test_a_missing_or_doubled_column_is_named(tmp_path: Path, header: str, message: str) -> None:
+def test_a_missing_or_duplicate_column_is_named(tmp_path: Path, header: str, message: str) -> None:
     cells = ",".join("x" for _ in header.split(","))
     with pytest.raises(DataError, match=rf"labels\.csv: .*{message}"):
         read_table(csv_file(tmp_path, f"{header}\n{cells}\n"))
@@ -184,18 +184,18 @@ def test_a_bad_row_of_other_tables_is_named_too(tmp_path: Path) -> None:
         read_table(json_lines(tmp_path, {"path": "a.png", "label": "ok"}, ["b.png", "ok"]))
 
 
-def test_an_image_with_two_contradicting_rows_is_refused(tmp_path: Path) -> None:
+def test_conflicting_labels_of_an_image_are_refused(tmp_path: Path) -> None:
     file = csv_file(tmp_path, "path,label\na.png,ok\nb.png,ok\n./a.png,crack\n")
     with pytest.raises(DataError, match=r"row 2 and row 4: a\.png is labelled ok and crack.*one row per image"):
         read_table(file)
 
 
-def test_an_image_listed_twice_with_the_same_labels_is_no_contradiction(tmp_path: Path) -> None:
+def test_an_image_listed_twice_with_the_same_labels_is_accepted(tmp_path: Path) -> None:
     file = csv_file(tmp_path, "path,labels\na.png,dent|scratch\na.png,scratch|dent\n")
     assert len(read_table(file).table) == 2
 
 
-def test_a_split_column_that_is_empty_brings_no_split(tmp_path: Path) -> None:
+def test_an_empty_split_column_defines_no_split(tmp_path: Path) -> None:
     rows = read_table(csv_file(tmp_path, "path,label,split\na.png,ok,\nb.png,ok,\n"))
     assert columns(rows, "split") == [(None,), (None,)]
 
@@ -213,14 +213,14 @@ def test_other_tables_without_rows_are_refused(tmp_path: Path) -> None:
         read_table(json_lines(tmp_path))
 
 
-def test_a_missing_table_or_one_of_another_kind_is_said_to_be(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"missing\.csv: there is no such file"):
+def test_a_missing_or_unsupported_table_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"missing\.csv: no such file"):
         read_table(tmp_path / "missing.csv")
     with pytest.raises(DataError, match=r"labels\.xlsx: not a table .*\.csv, \.parquet, \.jsonl"):
         read_table(csv_file(tmp_path, "", "labels.xlsx"))
 
 
-def test_a_damaged_table_is_said_to_be_unreadable(tmp_path: Path) -> None:
+def test_a_damaged_table_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot be read as \.parquet"):
         read_table(csv_file(tmp_path, "path,label\n", "labels.parquet"))
     with pytest.raises(DataError, match=r"cannot be read as \.jsonl"):
@@ -229,7 +229,7 @@ def test_a_damaged_table_is_said_to_be_unreadable(tmp_path: Path) -> None:
         read_table(csv_file(tmp_path, 'path,label\n"a.png"x,ok\n'))
 
 
-def test_text_that_is_no_utf8_says_how_to_save_it(tmp_path: Path) -> None:
+def test_text_that_is_not_utf8_is_refused_with_advice(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not UTF-8 text; save it as"):
         read_table(csv_file(tmp_path, "path,label\na.png,größe\n", encoding="latin-1"))
 
@@ -263,10 +263,10 @@ def test_metadata_files_in_split_folders_give_the_split_and_paths_below_the_root
         ("train/below/b.png", ["crack"], "train"),
         ("validation/a.png", ["ok"], "val"),
     ]
-    assert list(rows.places) == ["metadata.csv row 2", "metadata.csv row 3", "metadata.jsonl line 1"]
+    assert list(rows.row_names) == ["metadata.csv row 2", "metadata.csv row 3", "metadata.jsonl line 1"]
 
 
-def test_metadata_in_the_root_takes_the_split_from_the_first_folder_of_every_path(tmp_path: Path) -> None:
+def test_metadata_in_the_root_uses_the_first_folder_of_each_path_as_the_split(tmp_path: Path) -> None:
     csv_file(tmp_path, "file_name,label\ntrain/a.png,ok\nValid/b.png,ok\n", "metadata.csv")
     rows = read_metadata(tmp_path)
     assert rows is not None
@@ -277,7 +277,7 @@ def test_metadata_in_the_root_takes_the_split_from_the_first_folder_of_every_pat
     assert columns(rows, "split") == [(None,), (None,)]
 
 
-def test_a_split_column_of_metadata_goes_before_the_folders(tmp_path: Path) -> None:
+def test_a_split_column_of_metadata_takes_precedence_over_folders(tmp_path: Path) -> None:
     csv_file(tmp_path, "file_name,label,split\ntrain/a.png,ok,test\ntest/b.png,ok,train\n", "metadata.csv")
     rows = read_metadata(tmp_path)
     assert rows is not None

@@ -9,7 +9,7 @@ from thaw.evaluation.test_time_options import compare_test_time_options
 from thaw.features.engines import REFERENCE
 from thaw.pipeline import compare_prediction_options, load
 from thaw.prediction.job import PredictJob, write_predictions
-from thaw.prediction.predictor import Predictor, at_image_size
+from thaw.prediction.predictor import Predictor
 from thaw.progress import NullReporter
 from thaw.run_folder import RunFolder
 
@@ -39,7 +39,7 @@ def test_an_option_pays_if_it_lowers_the_loss_significantly(trained: RunFolder) 
     ] == [True] * 3
 
 
-@pytest.mark.parametrize("option", [{"mirrored": True}, {"size": 96}])
+@pytest.mark.parametrize("option", [{"mirrored": True}, {"image_size": 96}])
 def test_options_change_predictions(
     option: dict[str, int], trained: RunFolder, images: Path, tmp_path: Path, own_cache: Path
 ) -> None:
@@ -52,9 +52,8 @@ def test_options_change_predictions(
     assert len(tables[0]) == len(tables[1]) == 36 and tables[0] != tables[1]
 
 
-def test_the_image_size_is_restored_after_an_error(trained: RunFolder) -> None:
+def test_a_predictor_of_another_size_does_not_change_the_classifier(trained: RunFolder) -> None:
     classifier = load(trained.path)
-    with pytest.raises(ZeroDivisionError), at_image_size(classifier, 128):
-        assert classifier.backbone.facts.pixels.size == 128
-        raise ZeroDivisionError
+    predictor = Predictor(classifier, REFERENCE, classifier.device, image_size=128)
+    assert predictor.pixel_spec.size == 128
     assert classifier.backbone.facts.pixels.size == 64

@@ -1,4 +1,4 @@
-"""Classifiers with random weights whose answers hang on every weight and on what is in an image."""
+"""Classifiers with random weights whose predictions depend on every weight and on the image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def random_classifier(
     task: Task = "multiclass",
     hidden: tuple[int, ...] = (),
 ) -> Classifier:
-    """A classifier of three classes, two where the task is binary."""
+    """A classifier with three classes, or two for a binary task."""
     backbone = build(name, "random", preprocessing or PreprocessingSettings(image_size=64))
     generator = torch.Generator().manual_seed(0)
     randomise(backbone, generator)
@@ -32,10 +32,10 @@ def random_classifier(
 
 
 def _spread(classifier: Classifier, generator: torch.Generator) -> None:
-    """Let the logits of different images lie about one apart, as those of a trained classifier do.
+    """Scale the head so that the logits of different images differ by about one, as in a trained classifier.
 
-    The features of a deep network with random weights hardly differ; they are not blown up more than twentyfold, or the
-    last bits of float32 would show.
+    The features of a deep network with random weights hardly differ; they are scaled at most twentyfold, because
+    otherwise rounding errors of float32 would matter.
     """
     last = classifier.head.layers[-1]
     assert isinstance(last, torch.nn.Linear)

@@ -1,4 +1,4 @@
-"""A bundle becomes one file or folder that answers as Thaw does, or nothing at all."""
+"""A bundle is exported to one file or folder that reproduces Thaw's probabilities, or not at all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from thaw.bundle import read_bundle, write_bundle
 from thaw.cli import app
 from thaw.errors import ExportError
 from thaw.export import export, onnx_target
-from thaw.export.certificate import TOLERANCE, Case, cases_of, certify
+from thaw.export.certificate import TOLERANCE, Case, certify, reference_cases
 from thaw.export.deployment import Deployment
 from thaw.export.export import TARGETS, Exported, export_bundle
 
@@ -31,7 +31,7 @@ PLACES = {"onnx": "model.onnx", "openvino": "flowers", "torch": "model.pt2", "tr
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle with three golden images, of which the first is a photograph that Thaw decodes at reduced size."""
+    """A bundle with three golden images, the first a photograph that Thaw decodes at reduced size."""
     folder = tmp_path_factory.mktemp("bundle")
     generator = np.random.default_rng(1)
     files = []
@@ -61,25 +61,25 @@ def onnx_file(make: Callable[[str], Exported]) -> Path:
 
 @pytest.fixture(scope="module")
 def cases(bundle: Path) -> list[Case]:
-    return cases_of(read_bundle(bundle), bundle)
+    return reference_cases(read_bundle(bundle), bundle)
 
 
-def test_an_export_answers_alone_and_in_batches_as_thaw_does(
+def test_an_export_reproduces_thaws_probabilities_in_batches_of_any_size(
     exported: tuple[str, Exported], bundle: Path, cases: list[Case]
 ) -> None:
     to, done = exported
     assert done.certificate.images == len(cases) > 3
-    assert done.certificate.gap <= TOLERANCE
-    run = TARGETS[to].load(done.path)
+    assert done.certificate.max_difference <= TOLERANCE
+    infer = TARGETS[to].load(done.path)
     files = sorted((bundle / "golden").glob("*.png"))
     for file, prediction in zip(files, thaw.predict(read_bundle(bundle), files), strict=True):
         images = np.stack([np.asarray(Image.open(file))] * 5)
-        assert np.abs(run(images) - prediction.probabilities).max() <= TOLERANCE
+        assert np.abs(infer(images) - prediction.probabilities).max() <= TOLERANCE
     given = {tuple(np.round(case.expected, 2)) for case in cases}
-    assert len(given) > len(cases) // 2, "the images must be told apart, or nothing is certified"
+    assert len(given) > len(cases) // 2, "the probabilities must differ between images, or nothing is certified"
 
 
-def test_an_export_is_one_file_or_the_folder_of_a_server_and_nothing_beside_it(exported: tuple[str, Exported]) -> None:
+def test_an_export_is_one_file_or_one_model_folder(exported: tuple[str, Exported]) -> None:
     to, done = exported
     assert list(done.path.parent.iterdir()) == [done.path]
     files = {str(file.relative_to(done.path)) for file in done.path.rglob("*") if file.is_file()}
@@ -95,17 +95,17 @@ def test_an_export_is_one_file_or_the_folder_of_a_server_and_nothing_beside_it(e
     assert done.size == sum(file.stat().st_size for file in [done.path, *done.path.rglob("*")] if file.is_file())
 
 
-def test_an_export_says_where_it_comes_from(exported: tuple[str, Exported], bundle: Path) -> None:
+def test_an_export_contains_its_metadata(exported: tuple[str, Exported], bundle: Path) -> None:
     to, done = exported
-    facts = _facts(to, done.path)
-    assert json.loads(facts["classes"]) == list(CLASSES)
-    assert facts["architecture"] == read_bundle(bundle).backbone.facts.architecture
-    assert facts["task"] == "multiclass"
-    assert json.loads(facts["preprocessing"])["size"] == 64
-    assert len(facts["bundle_sha256"]) == 64
+    metadata = _metadata(to, done.path)
+    assert json.loads(metadata["classes"]) == list(CLASSES)
+    assert metadata["architecture"] == read_bundle(bundle).backbone.facts.architecture
+    assert metadata["task"] == "multiclass"
+    assert json.loads(metadata["preprocessing"])["size"] == 64
+    assert len(metadata["bundle_sha256"]) == 64
 
 
-def _facts(to: str, path: Path) -> dict[str, str]:
+def _metadata(to: str, path: Path) -> dict[str, str]:
     if to == "torch":
         extra = {"thaw.json": ""}
         torch.export.load(path, extra_files=extra)
@@ -120,13 +120,13 @@ def _facts(to: str, path: Path) -> dict[str, str]:
     return {item.key: item.value for item in onnx.load(file).metadata_props}
 
 
-def test_an_onnx_file_tells_nothing_of_the_machine_that_wrote_it(onnx_file: Path) -> None:
+def test_an_onnx_file_reveals_nothing_about_the_machine_that_wrote_it(onnx_file: Path) -> None:
     content = onnx_file.read_bytes()
     assert str(Path(export.__file__).parents[2]).encode() not in content
     assert b".py" not in content
 
 
-def test_triton_is_told_name_types_shapes_and_labels(make: Callable[[str], Exported]) -> None:
+def test_the_triton_config_has_name_types_shapes_and_labels(make: Callable[[str], Exported]) -> None:
     done = make("triton")
     config = (done.path / "config.pbtxt").read_text()
     for line in ('name: "flowers"', "dims: [ -1, -1, 3 ]", "TYPE_UINT8", "dims: [ 3 ]", "dynamic_batching"):
@@ -134,7 +134,7 @@ def test_triton_is_told_name_types_shapes_and_labels(make: Callable[[str], Expor
     assert (done.path / "labels.txt").read_text().splitlines() == list(CLASSES)
 
 
-def test_weights_that_were_changed_on_the_way_are_noticed_and_nothing_is_left(
+def test_changed_weights_are_detected_and_nothing_is_left(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def write_altered(deployment: Deployment, place: Path, name: str) -> None:
@@ -149,7 +149,7 @@ def test_weights_that_were_changed_on_the_way_are_noticed_and_nothing_is_left(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_tampered_graph_is_not_certified(onnx_file: Path, cases: list[Case], tmp_path: Path) -> None:
+def test_a_modified_graph_is_not_certified(onnx_file: Path, cases: list[Case], tmp_path: Path) -> None:
     model = onnx.load(onnx_file)
     last = next(node for node in reversed(model.graph.node) if node.op_type in ("Gemm", "MatMul"))
     weights = next(tensor for tensor in model.graph.initializer if tensor.name == last.input[1])
@@ -161,24 +161,24 @@ def test_a_tampered_graph_is_not_certified(onnx_file: Path, cases: list[Case], t
 
 
 @pytest.mark.parametrize("mistake", ["channels", "classes", "size", "nan"])
-def test_the_certificate_notices_what_servers_get_wrong(mistake: str, onnx_file: Path, cases: list[Case]) -> None:
-    run = onnx_target.load(onnx_file)
+def test_the_certificate_detects_common_mistakes_of_servers(mistake: str, onnx_file: Path, cases: list[Case]) -> None:
+    infer = onnx_target.load(onnx_file)
 
     def wrong(images: np.ndarray) -> np.ndarray:
         if mistake == "channels":
-            return run(np.ascontiguousarray(images[..., ::-1]))
+            return infer(np.ascontiguousarray(images[..., ::-1]))
         if mistake == "size":
-            return run(np.ascontiguousarray(images[:, ::2, ::2]))
-        return run(images)[:, ::-1] if mistake == "classes" else run(images) * np.float32("nan")
+            return infer(np.ascontiguousarray(images[:, ::2, ::2]))
+        return infer(images)[:, ::-1] if mistake == "classes" else infer(images) * np.float32("nan")
 
-    certify(run, cases)
+    certify(infer, cases)
     with pytest.raises(ExportError, match="differs by"):
         certify(wrong, cases)
 
 
-def test_what_is_there_already_is_not_overwritten(bundle: Path, tmp_path: Path) -> None:
+def test_existing_files_are_not_overwritten(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_text("mine")
-    with pytest.raises(ExportError, match="is there already"):
+    with pytest.raises(ExportError, match="already exists"):
         export_bundle(bundle, "onnx", tmp_path / "model.onnx")
     assert (tmp_path / "model.onnx").read_text() == "mine"
 
@@ -192,14 +192,14 @@ def test_what_is_there_already_is_not_overwritten(bundle: Path, tmp_path: Path) 
         ("triton", "my model", "letters"),
     ],
 )
-def test_a_target_or_a_name_that_cannot_be_is_said_before_anything_is_done(
+def test_an_unknown_target_or_invalid_name_is_refused_before_anything_is_done(
     to: str, out: str, complaint: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ExportError, match=complaint):
         export_bundle(tmp_path / "no bundle", to, tmp_path / out)
 
 
-def test_a_missing_package_is_one_sentence_that_says_what_to_install(
+def test_a_missing_package_is_an_error_with_the_install_command(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
@@ -207,7 +207,7 @@ def test_a_missing_package_is_one_sentence_that_says_what_to_install(
         export_bundle(bundle, "triton", tmp_path / "model")
 
 
-def test_the_command_writes_and_says_what_it_certified(bundle: Path, tmp_path: Path) -> None:
+def test_the_command_writes_and_reports_the_certificate(bundle: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["export", str(bundle), "--to", "torch", "--out", str(tmp_path / "model.pt2")])
     assert result.exit_code == 0, result.output
     assert "certified on 11 images" in result.output

@@ -1,4 +1,4 @@
-"""An export in 8-bit integers is kept only where accuracy holds on images that did not calibrate it."""
+"""An int8 export is kept only if it is accurate on images that did not calibrate it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from thaw.cli import app
 from thaw.data.dataset import Dataset
 from thaw.errors import ExportError
 from thaw.export.export import export_int8
-from thaw.export.quantise import Quality, accept, divide
+from thaw.export.quantise import Quality, Quantisation, check_accuracy_drop, split_for_calibration
 from thaw.pipeline import load
 from thaw.run_folder import RunFolder
 
 
-def test_no_image_both_calibrates_and_judges(trained: RunFolder, images: Path) -> None:
+def test_no_image_is_used_for_both_calibration_and_testing(trained: RunFolder, images: Path) -> None:
     dataset = Dataset.open(images)
-    calibration, rest = divide(load(trained.path), dataset)
+    calibration, rest = split_for_calibration(load(trained.path), dataset)
     assert not set(calibration.files) & set(rest.files)
     assert len(calibration.files) == 12
     assert len(calibration.files) + len(rest.files) == len(dataset)
@@ -30,38 +30,41 @@ def test_no_image_both_calibrates_and_judges(trained: RunFolder, images: Path) -
 @pytest.mark.parametrize(
     ("to", "name"), [("onnx", "model.onnx"), pytest.param("openvino", "model", marks=pytest.mark.slow)]
 )
-def test_int8_is_much_smaller_and_says_what_it_costs(
+def test_int8_is_much_smaller_and_reports_its_cost(
     to: str, name: str, trained: RunFolder, images: Path, tmp_path: Path
 ) -> None:
     done = export_int8(trained.model, to, tmp_path / name, images, max_drop=100.0)
-    assert done.quantised is not None
-    before, after = done.quantised.before, done.quantised.after
+    assert done.quantisation is not None
+    before, after = done.quantisation.before, done.quantisation.after
     assert after.size < 0.7 * before.size
     assert done.size == after.size
-    assert (done.quantised.calibrated, done.quantised.measured) == (12, 24)
+    assert (done.quantisation.calibration_images, done.quantisation.test_images) == (12, 24)
     assert before.latency_ms > 0.0 < after.latency_ms
     assert list(tmp_path.iterdir()) == [tmp_path / name]
 
 
-def test_a_fall_of_accuracy_is_accepted_up_to_what_it_may_cost() -> None:
+def test_a_drop_in_accuracy_is_accepted_up_to_the_limit() -> None:
     before, after = Quality(8, 2.0, 0.95), Quality(2, 1.0, 0.93)
-    files = [Path("a.png")] * 100
-    assert accept(before, after, files, files, max_drop=2.5).drop == pytest.approx(2.0)
-    assert accept(after, before, files, files, max_drop=0.0).drop == pytest.approx(-2.0)
+    worse, better = Quantisation(before, after, 100, 100), Quantisation(after, before, 100, 100)
+    assert worse.accuracy_drop == pytest.approx(2.0) and better.accuracy_drop == pytest.approx(-2.0)
+    check_accuracy_drop(worse, max_drop=2.5)
+    check_accuracy_drop(better, max_drop=0.0)
     with pytest.raises(ExportError, match=r"2\.0 points on 100 images, from 95\.0% to 93\.0%"):
-        accept(before, after, files, files, max_drop=1.9)
+        check_accuracy_drop(worse, max_drop=1.9)
 
 
 @pytest.mark.slow
-def test_int8_that_costs_more_than_it_may_is_refused_and_nothing_is_left(
+def test_int8_beyond_the_accuracy_limit_is_refused_and_nothing_is_left(
     trained: RunFolder, images: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ExportError, match=r"accuracy falls by .* more than --max-drop -100"):
+    with pytest.raises(ExportError, match=r"lowers accuracy by .* more than --max-drop -100"):
         export_int8(trained.model, "onnx", tmp_path / "model.onnx", images, max_drop=-100.0)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_int8_is_refused_where_it_cannot_be_made_or_judged(trained: RunFolder, images: Path, tmp_path: Path) -> None:
+def test_int8_is_refused_for_unsupported_targets_and_too_few_images(
+    trained: RunFolder, images: Path, tmp_path: Path
+) -> None:
     with pytest.raises(ExportError, match="int8 is for onnx, openvino, triton"):
         export_int8(trained.model, "torch", tmp_path / "model.pt2", images)
     for file in sorted(images.rglob("*.png"))[::2]:
@@ -72,7 +75,7 @@ def test_int8_is_refused_where_it_cannot_be_made_or_judged(trained: RunFolder, i
         export_int8(trained.model, "onnx", tmp_path / "model.onnx", tmp_path / "few")
 
 
-def test_the_command_wants_images_with_int8(trained: RunFolder, tmp_path: Path) -> None:
+def test_the_command_requires_images_with_int8(trained: RunFolder, tmp_path: Path) -> None:
     result = CliRunner().invoke(
         app, ["export", str(trained.path), "--to", "onnx", "--out", str(tmp_path / "m.onnx"), "--int8"]
     )

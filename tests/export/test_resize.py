@@ -1,4 +1,4 @@
-"""What a graph makes of an image is, pixel for pixel, what decoding and cropping make of it."""
+"""The resizing graph gives the same pixels as decoding and cropping."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ SPECS = st.builds(
 
 @st.composite
 def images(draw: st.DrawFn) -> np.ndarray:
-    """Natural, noisy or stark images from one pixel up, at most 64 times longer than they are wide."""
+    """Smooth, noisy or black-and-white images from one pixel up, with an aspect ratio of at most 64."""
     short = draw(st.integers(1, 160))
     long = draw(st.integers(short, min(64 * short, 400)))
     shape = (short, long, 3) if draw(st.booleans()) else (long, short, 3)
     generator = np.random.default_rng(draw(st.integers(0, 1000)))
     image = generator.integers(0, 256, shape, dtype=np.uint8)
-    kind = draw(st.sampled_from(["noisy", "stark", "soft"]))
-    if kind == "stark":
+    kind = draw(st.sampled_from(["noisy", "binary", "smooth"]))
+    if kind == "binary":
         return (image // 128 * 255).astype(np.uint8)
-    if kind == "soft":
+    if kind == "smooth":
         return np.asarray(Image.fromarray(image[:3, :3]).resize(shape[1::-1], Image.Resampling.BICUBIC))
     return image
 
@@ -49,34 +49,32 @@ def by_pillow(spec: PixelSpec, image: np.ndarray) -> np.ndarray:
 
 @given(spec=SPECS, image=images())
 @settings(max_examples=300)
-def test_any_image_is_resized_cropped_and_padded_as_pillow_and_the_geometry_do_it(
-    spec: PixelSpec, image: np.ndarray
-) -> None:
+def test_the_graph_resizes_crops_and_pads_like_pillow_and_the_geometry(spec: PixelSpec, image: np.ndarray) -> None:
     pixels = torch.from_numpy(image.copy())[None]
     assert np.array_equal(Resize(spec)(pixels)[0].numpy(), by_pillow(spec, image))
 
 
 @given(spec=SPECS, image=images())
 @settings(max_examples=50)
-def test_without_branches_the_pixels_are_the_same(spec: PixelSpec, image: np.ndarray) -> None:
+def test_pixels_are_the_same_without_branches(spec: PixelSpec, image: np.ndarray) -> None:
     pixels = torch.from_numpy(image.copy())[None]
-    assert torch.equal(Resize(spec, has_branches=False)(pixels), Resize(spec)(pixels))
+    assert torch.equal(Resize(spec, supports_branches=False)(pixels), Resize(spec)(pixels))
 
 
 @pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
-def test_every_size_is_cut_where_the_geometry_cuts_it(crop_mode: str) -> None:
-    """A ramp shows a crop that is one pixel off."""
+def test_the_crop_is_in_the_same_place_for_every_size(crop_mode: str) -> None:
+    """A ramp reveals a crop that is off by one pixel."""
     spec = PixelSpec(32, 0.875, crop_mode, "bilinear")  # type: ignore[arg-type]
     resize = Resize(spec)
     for height in range(20, 90, 3):
         for width in range(20, 90):
             ramp = np.add.outer(np.arange(height), np.arange(width)) * 255 // (height + width)
             image = np.repeat(ramp[..., None], 3, axis=2).astype(np.uint8)
-            given_ = resize(torch.from_numpy(image)[None])[0].numpy()
-            assert np.array_equal(given_, by_pillow(spec, image)), (height, width)
+            found = resize(torch.from_numpy(image)[None])[0].numpy()
+            assert np.array_equal(found, by_pillow(spec, image)), (height, width)
 
 
-def test_a_tall_image_shows_which_pass_pillow_makes_first() -> None:
+def test_the_order_of_the_passes_is_pillows_for_tall_images() -> None:
     spec = PixelSpec(64, 1.0, "squash", "lanczos")
     image = (np.random.default_rng(0).integers(0, 2, (300, 20, 3)) * 255).astype(np.uint8)
     assert np.array_equal(Resize(spec)(torch.from_numpy(image)[None])[0].numpy(), by_pillow(spec, image))
@@ -91,7 +89,7 @@ def test_a_tall_image_shows_which_pass_pillow_makes_first() -> None:
     ],
     ids=lambda spec: spec.crop_mode,
 )
-def test_one_recorded_graph_takes_every_size_and_batch(spec: PixelSpec) -> None:
+def test_one_traced_graph_accepts_all_sizes_and_batches(spec: PixelSpec) -> None:
     axes = {axis: torch.export.Dim(name, min=1) for axis, name in enumerate(("batch", "height", "width"))}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -110,6 +108,6 @@ def test_one_recorded_graph_takes_every_size_and_batch(spec: PixelSpec) -> None:
         (1, 83, 97),
     ):
         batch = generator.integers(0, 256, (count, height, width, 3), dtype=np.uint8)
-        given_ = module(torch.from_numpy(batch)).numpy()
-        for pixels, image in zip(given_, batch, strict=True):
+        found = module(torch.from_numpy(batch)).numpy()
+        for pixels, image in zip(found, batch, strict=True):
             assert np.array_equal(pixels, by_pillow(spec, image)), (height, width)

@@ -73,7 +73,7 @@ def test_a_frozen_part_makes_each_runner_once_and_only_when_it_is_needed(
 ) -> None:
     made: list[Sequence[int]] = []
     whole = engines.make_runner
-    monkeypatch.setattr(engines, "make_runner", lambda *arguments: made.append(arguments[-1]) or whole(*arguments))
+    monkeypatch.setattr(engines, "make_runner", lambda *arguments: made.append(arguments[3]) or whole(*arguments))
     frozen = FrozenPart(backbone, CPU, "pytorch-fp32")
     assert not made and "torch" in frozen.label
     assert frozen.runner([3]) is frozen.runner([3]) is not frozen.runner([4])

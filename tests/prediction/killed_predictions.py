@@ -1,10 +1,10 @@
-"""Kill real `thaw predict` processes at chosen moments, run the same again, and print what came of it as JSON.
+"""Kill real `thaw predict` processes at chosen moments, re-run them, and print the outcome as JSON.
 
     python killed_predictions.py BUNDLE IMAGES FOLDER NAME STRIDE
 
-Forks a child for every process, so that PyTorch is imported once. A moment is the n-th time that the table or its
-record is flushed, or a file is about to be replaced. Every STRIDE-th moment of an undisturbed run is tried, and at
-each a process dies, is run again, dies at the next moment of that kind, and so on, until one comes to its end.
+Every process is a forked child, so that PyTorch is imported once. A moment is the n-th time that the table or its
+record is flushed, or a file is replaced. Every STRIDE-th moment of an uninterrupted run is tried: a process is killed
+there, re-run, killed after as many moments, and so on, until one finishes.
 """
 
 import json
@@ -24,9 +24,9 @@ from thaw.progress import NullReporter
 
 
 def watched(counts: list[int], fatal: int | None) -> None:
-    """Count flushes and replacements, and die without warning at the chosen one.
+    """Count flushes and replacements, and kill this process at the chosen one.
 
-    Before a flush of the table, a block is there that no record counts.
+    Before a flush of the table, the file has a block that no record counts.
     """
     flush, replace = os.fsync, os.replace
 
@@ -41,7 +41,7 @@ def watched(counts: list[int], fatal: int | None) -> None:
 
 
 def predict(bundle: Path, job: PredictJob, fatal: int | None) -> int:
-    """Run in a child of its own; gives how it ended: 0, or minus the signal."""
+    """Run in a child process; returns its exit code, or minus the signal that killed it."""
     if child := os.fork():
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     try:
@@ -56,8 +56,8 @@ def predict(bundle: Path, job: PredictJob, fatal: int | None) -> int:
         os._exit(1)
 
 
-def story_of(bundle: Path, job: PredictJob, every: int) -> dict[str, object]:
-    """Run again and again, each process dying `every` moments after its start, until one ends."""
+def outcome_of(bundle: Path, job: PredictJob, every: int) -> dict[str, object]:
+    """Re-run until a process finishes, each killed `every` moments after its start."""
     deaths = 0
     job.out.parent.mkdir(parents=True)
     while (code := predict(bundle, job, every)) == -signal.SIGKILL and deaths < 100:
@@ -72,12 +72,12 @@ def main() -> None:
     whole.out.parent.mkdir(parents=True)
     assert predict(bundle, whole, None) == 0
     moments = int((folder / "whole" / "moments").read_text())
-    # Below eight moments a process may die again before it comes to a new block, and never end.
-    stories = [
-        story_of(bundle, PredictJob((images,), folder / f"every-{every}" / name), every)
+    # With fewer than eight moments a process might be killed before it writes a new block, and never finish.
+    outcomes = [
+        outcome_of(bundle, PredictJob((images,), folder / f"every-{every}" / name), every)
         for every in range(8, moments, stride)
     ]
-    print(json.dumps({"moments": moments, "stories": stories}))
+    print(json.dumps({"moments": moments, "outcomes": outcomes}))
 
 
 if __name__ == "__main__":

@@ -28,11 +28,11 @@ from thaw.run_folder import RunFolder
 
 DRIVER = Path(__file__).with_name("killed_predictions.py")
 COMMAND = [sys.executable, "-c", "from thaw.cli import main; main()", "predict"]
-TORN = 5
+DAMAGED = 5
 
 
 class Listener(NullReporter):
-    """Remembers what it is told."""
+    """Records messages and progress."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -52,16 +52,16 @@ def classifier(trained: RunFolder) -> Classifier:
 
 @pytest.fixture
 def photos(images: Path, tmp_path: Path) -> Path:
-    """36 images in three folders, one of them torn."""
+    """36 images in three folders, one of them damaged."""
     folder = Path(shutil.copytree(images, tmp_path / "photos"))
-    list(images_under(folder))[TORN].write_bytes(b"torn")
+    list(images_under(folder))[DAMAGED].write_bytes(b"damaged")
     return folder
 
 
 def write(
     classifier: Classifier, job: PredictJob, bundle: str = "bundle", reporter: NullReporter | None = None
 ) -> tuple[int, int]:
-    return write_predictions(classifier, bundle, job, job.places[0].parent / "cache", reporter or NullReporter())
+    return write_predictions(classifier, bundle, job, job.inputs[0].parent / "cache", reporter or NullReporter())
 
 
 def rows(file: Path) -> list[dict[str, str]]:
@@ -73,8 +73,8 @@ def hidden(folder: Path) -> list[str]:
 
 
 @pytest.fixture
-def cut_short(photos: Path, tmp_path: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> PredictJob:
-    """A job that died with 24 of 36 rows written, in blocks of 8, and with a torn block behind them."""
+def interrupted(photos: Path, tmp_path: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> PredictJob:
+    """A job that was killed after 24 of 36 rows, in blocks of 8, while it was writing another block."""
     monkeypatch.setattr(predictions, "BLOCK", 8)
     job = PredictJob((photos,), tmp_path / "results.csv")
     with pytest.MonkeyPatch.context() as patch:
@@ -89,12 +89,12 @@ def cut_short(photos: Path, tmp_path: Path, classifier: Classifier, monkeypatch:
         with pytest.raises(KeyboardInterrupt):
             write(classifier, job)
     with (tmp_path / ".results.csv.partial").open("ab") as stream:
-        stream.write(b"photos/torn,o")
+        stream.write(b"photos/damaged,o")
     assert not job.out.exists()
     return job
 
 
-def test_there_is_a_row_for_each_image_in_order_and_a_reason_where_it_has_no_answer(
+def test_every_image_has_a_row_in_order_and_unreadable_ones_have_a_reason(
     classifier: Classifier, photos: Path, tmp_path: Path
 ) -> None:
     assert write(classifier, PredictJob((photos,), tmp_path / "a.csv")) == (35, 1)
@@ -111,22 +111,21 @@ def test_there_is_a_row_for_each_image_in_order_and_a_reason_where_it_has_no_ans
         "p_scratch",
         "p_stain",
     ]
-    assert found[TORN]["status"] == "error" and found[TORN]["reason"] and not found[TORN]["p_ok"]
+    assert found[DAMAGED]["status"] == "error" and found[DAMAGED]["reason"] and not found[DAMAGED]["p_ok"]
     assert not hidden(tmp_path)
 
 
-def test_parquet_holds_the_figures_of_csv_and_null_where_there_are_none(
+def test_parquet_has_the_values_of_csv_and_null_for_empty_cells(
     classifier: Classifier, photos: Path, tmp_path: Path
 ) -> None:
     write(classifier, PredictJob((photos,), tmp_path / "a.csv"))
     assert write(classifier, PredictJob((photos,), tmp_path / "a.parquet")) == (35, 1)
     assert hidden(tmp_path) == []
     table = pq.read_table(tmp_path / "a.parquet")
-    for row, twin in zip(table.to_pylist(), rows(tmp_path / "a.csv"), strict=True):
-        assert list(row) == list(twin)
+    for row, expected in zip(table.to_pylist(), rows(tmp_path / "a.csv"), strict=True):
+        assert list(row) == list(expected)
         for name, value in row.items():
-            expected = twin[name]
-            assert (f"{value:.6f}" if isinstance(value, float) else value or "") == expected
+            assert (f"{value:.6f}" if isinstance(value, float) else value or "") == expected[name]
     assert table["p_ok"].null_count == table["label"].null_count == 1
 
 
@@ -134,14 +133,14 @@ def test_a_large_parquet_file_has_several_row_groups(
     classifier: Classifier, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(predictions, "BLOCK", 8)
-    monkeypatch.setattr("thaw.prediction.table.GROUP", 16)
+    monkeypatch.setattr("thaw.prediction.table.ROW_GROUP", 16)
     write(classifier, PredictJob((photos,), tmp_path / "a.parquet"))
     file = pq.ParquetFile(tmp_path / "a.parquet")
     assert [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)] == [16, 16, 4]
 
 
 @given(total=st.integers(0, 200), count=st.integers(1, 40))
-def test_shards_take_every_image_exactly_once(total: int, count: int) -> None:
+def test_shards_partition_the_images(total: int, count: int) -> None:
     files = [Path(str(number)) for number in range(total)]
     taken = [list(Shard.parse(f"{index}/{count}").of(files)) for index in range(1, count + 1)]
     assert sorted((file for part in taken for file in part), key=lambda file: int(file.name)) == files
@@ -149,7 +148,7 @@ def test_shards_take_every_image_exactly_once(total: int, count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [3, 50])
-def test_the_tables_of_all_shards_together_are_the_table(
+def test_the_tables_of_all_shards_together_equal_the_whole_table(
     count: int, classifier: Classifier, photos: Path, tmp_path: Path
 ) -> None:
     write(classifier, PredictJob((photos,), tmp_path / "whole.csv"))
@@ -166,29 +165,29 @@ def test_the_tables_of_all_shards_together_are_the_table(
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "1/0", "-1/3", "a/b", "1/3/5", ""])
-def test_a_shard_that_is_none_is_refused(text: str) -> None:
+def test_an_invalid_shard_is_refused(text: str) -> None:
     with pytest.raises(RecipeError, match="from 1 to N"):
         Shard.parse(text)
 
 
 @pytest.mark.parametrize("name", ["results.csv", "results.parquet"])
-def test_a_job_that_was_killed_again_and_again_gives_the_same_file_byte_for_byte(
+def test_a_job_that_was_killed_repeatedly_gives_the_same_file_byte_for_byte(
     name: str, trained: RunFolder, photos: Path, tmp_path: Path
 ) -> None:
     stride = 7 if name.endswith("csv") else 16
     command = [sys.executable, str(DRIVER), str(trained.model), str(photos), str(tmp_path / "jobs"), name, str(stride)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    outcomes = json.loads(done.stdout)["outcomes"]
     whole = (tmp_path / "jobs" / "whole" / name).read_bytes()
-    assert len(told["stories"]) >= 2 and max(story["deaths"] for story in told["stories"]) >= 3
-    for story in told["stories"]:
-        assert story["code"] == 0 and story["left"] == [name], story
-        assert (tmp_path / "jobs" / f"every-{story['every']}" / name).read_bytes() == whole, story
+    assert len(outcomes) >= 2 and max(outcome["deaths"] for outcome in outcomes) >= 3
+    for outcome in outcomes:
+        assert outcome["code"] == 0 and outcome["left"] == [name], outcome
+        assert (tmp_path / "jobs" / f"every-{outcome['every']}" / name).read_bytes() == whole, outcome
 
 
 @pytest.mark.slow
-def test_the_command_itself_goes_on_after_kills_from_outside(trained: RunFolder, photos: Path, tmp_path: Path) -> None:
+def test_the_command_resumes_after_being_killed(trained: RunFolder, photos: Path, tmp_path: Path) -> None:
     for number in range(60):
         shutil.copytree(photos / "stain", photos / f"more{number}")
     words = [str(trained.path), str(photos)]
@@ -203,84 +202,82 @@ def test_the_command_itself_goes_on_after_kills_from_outside(trained: RunFolder,
             process.send_signal(signal.SIGKILL)
         assert not out.exists() and record.exists()
     last = subprocess.run([*COMMAND, *words, "--out", str(out)], check=True, capture_output=True, text=True)
-    assert re.search(r"going on after [\d,]+ of 756 images", last.stderr)
+    assert re.search(r"resuming after [\d,]+ of 756 images", last.stderr)
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes() and not hidden(tmp_path)
 
 
-def test_a_job_that_goes_on_says_so_and_counts_all_of_its_rows(cut_short: PredictJob, classifier: Classifier) -> None:
+def test_a_resumed_job_reports_it_and_counts_all_rows(interrupted: PredictJob, classifier: Classifier) -> None:
     listener = Listener()
-    assert write(classifier, cut_short, reporter=listener) == (35, 1)
-    assert listener.lines[0] == f"{cut_short.out}: going on after 24 of 36 images"
-    assert listener.lines[1].startswith("engine pytorch-fp32 on cpu: with which this file was begun")
+    assert write(classifier, interrupted, reporter=listener) == (35, 1)
+    assert listener.lines[0] == f"{interrupted.out}: resuming after 24 of 36 images"
+    assert listener.lines[1].startswith("engine pytorch-fp32 on cpu: the engine that this file was begun with")
     assert listener.moves[0] == (24, 36) and listener.moves[-1] == (36, 36)
-    whole = cut_short.out.with_name("whole.csv")
-    write(classifier, PredictJob(cut_short.places, whole))
-    assert cut_short.out.read_bytes() == whole.read_bytes() and not hidden(cut_short.out.parent)
+    whole = interrupted.out.with_name("whole.csv")
+    write(classifier, PredictJob(interrupted.inputs, whole))
+    assert interrupted.out.read_bytes() == whole.read_bytes() and not hidden(interrupted.out.parent)
 
 
-def test_what_is_left_is_computed_by_the_engine_that_began(cut_short: PredictJob, classifier: Classifier) -> None:
-    record = cut_short.out.with_name(".results.csv.partial.json")
+def test_a_resumed_job_keeps_its_engine(interrupted: PredictJob, classifier: Classifier) -> None:
+    record = interrupted.out.with_name(".results.csv.partial.json")
     record.write_text(record.read_text().replace('"pytorch-fp32"', '"openvino-fp32"'))
     listener = Listener()
-    write(classifier, cut_short, reporter=listener)
-    assert "engine openvino-fp32 on cpu: with which this file was begun" in listener.lines
+    write(classifier, interrupted, reporter=listener)
+    assert "engine openvino-fp32 on cpu: the engine that this file was begun with" in listener.lines
 
 
-def test_rows_of_another_job_are_never_mixed_in(cut_short: PredictJob, classifier: Classifier) -> None:
-    partial = cut_short.out.with_name(".results.csv.partial")
+def test_rows_of_different_jobs_are_never_mixed(interrupted: PredictJob, classifier: Classifier) -> None:
+    partial = interrupted.out.with_name(".results.csv.partial")
     before = partial.read_bytes()
     others = {
-        "shard, engine": PredictJob(cut_short.places, cut_short.out, Shard(1, 2), "openvino-fp32"),
-        "images": PredictJob((cut_short.places[0] / "ok",), cut_short.out),
+        "shard, engine": PredictJob(interrupted.inputs, interrupted.out, Shard(1, 2), "openvino-fp32"),
+        "images": PredictJob((interrupted.inputs[0] / "ok",), interrupted.out),
     }
     for what, job in others.items():
-        with pytest.raises(DataError, match=rf"24 rows of another job \({what} differ\)"):
+        with pytest.raises(DataError, match=rf"24 rows of another job \(different {what}\)"):
             write(classifier, job)
-    with pytest.raises(DataError, match=r"\(bundle differ\)"):
-        write(classifier, cut_short, bundle="another")
+    with pytest.raises(DataError, match=r"\(different bundle\)"):
+        write(classifier, interrupted, bundle="another")
     assert partial.read_bytes() == before
-    assert write(classifier, cut_short) == (35, 1)
+    assert write(classifier, interrupted) == (35, 1)
 
 
-def test_images_that_came_or_went_among_those_with_rows_are_noticed(
-    cut_short: PredictJob, classifier: Classifier
-) -> None:
-    (cut_short.places[0] / "ok" / "000.png").rename(cut_short.places[0] / "ok" / "new.png")
+def test_changes_among_classified_images_are_detected(interrupted: PredictJob, classifier: Classifier) -> None:
+    (interrupted.inputs[0] / "ok" / "000.png").rename(interrupted.inputs[0] / "ok" / "new.png")
     with pytest.raises(DataError, match="added, removed or renamed among the 24"):
-        write(classifier, cut_short)
+        write(classifier, interrupted)
 
 
-def test_images_that_came_after_those_with_rows_get_theirs(cut_short: PredictJob, classifier: Classifier) -> None:
-    shutil.copy(cut_short.places[0] / "ok" / "000.png", cut_short.places[0] / "zzz.png")
-    assert write(classifier, cut_short) == (36, 1)
-    assert Path(rows(cut_short.out)[-1]["path"]).name == "zzz.png"
+def test_images_added_after_the_classified_ones_are_classified(interrupted: PredictJob, classifier: Classifier) -> None:
+    shutil.copy(interrupted.inputs[0] / "ok" / "000.png", interrupted.inputs[0] / "zzz.png")
+    assert write(classifier, interrupted) == (36, 1)
+    assert Path(rows(interrupted.out)[-1]["path"]).name == "zzz.png"
 
 
-def test_a_record_whose_rows_are_gone_begins_anew(cut_short: PredictJob, classifier: Classifier) -> None:
-    partial = cut_short.out.with_name(".results.csv.partial")
+def test_a_record_without_its_rows_starts_again(interrupted: PredictJob, classifier: Classifier) -> None:
+    partial = interrupted.out.with_name(".results.csv.partial")
     partial.write_bytes(partial.read_bytes()[:40])
     listener = Listener()
-    assert write(classifier, cut_short, reporter=listener) == (35, 1)
-    assert not any("going on" in line for line in listener.lines) and len(rows(cut_short.out)) == 36
+    assert write(classifier, interrupted, reporter=listener) == (35, 1)
+    assert not any("resuming" in line for line in listener.lines) and len(rows(interrupted.out)) == 36
 
 
-def test_rows_without_their_record_are_cut_off_whole(classifier: Classifier, photos: Path, tmp_path: Path) -> None:
+def test_rows_without_a_record_are_discarded(classifier: Classifier, photos: Path, tmp_path: Path) -> None:
     (tmp_path / ".a.csv.partial").write_bytes(b"x" * 100_000)
     (tmp_path / ".a.csv.partial.json").write_text("{")
     assert write(classifier, PredictJob((photos,), tmp_path / "a.csv")) == (35, 1)
     assert len(rows(tmp_path / "a.csv")) == 36 and b"x" * 100 not in (tmp_path / "a.csv").read_bytes()
 
 
-def test_two_processes_do_not_write_one_file(cut_short: PredictJob, classifier: Classifier) -> None:
+def test_two_processes_cannot_write_the_same_file(interrupted: PredictJob, classifier: Classifier) -> None:
     fcntl = pytest.importorskip("fcntl")
-    with cut_short.out.with_name(".results.csv.partial").open("rb") as other:
+    with interrupted.out.with_name(".results.csv.partial").open("rb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(DataError, match="another process is writing it"):
-            write(classifier, cut_short)
-    assert write(classifier, cut_short) == (35, 1)
+            write(classifier, interrupted)
+    assert write(classifier, interrupted) == (35, 1)
 
 
-def test_a_full_disk_is_one_sentence_and_what_was_written_counts(
+def test_a_full_disk_is_reported_and_the_job_can_be_resumed(
     photos: Path, classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resource = pytest.importorskip("resource")
@@ -290,14 +287,14 @@ def test_a_full_disk_is_one_sentence_and_what_was_written_counts(
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
     try:
-        with pytest.raises(DataError, match=r"a\.csv: cannot be written: .*; run the same again to go on"):
+        with pytest.raises(DataError, match=r"a\.csv: cannot be written: .*; re-run the command to resume"):
             write(classifier, job)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     listener = Listener()
     assert write(classifier, job, reporter=listener) == (35, 1)
-    assert "going on after" in listener.lines[0]
+    assert "resuming after" in listener.lines[0]
     write(classifier, PredictJob((photos,), tmp_path / "b.csv"))
     assert job.out.read_bytes() == (tmp_path / "b.csv").read_bytes()
 
@@ -305,13 +302,13 @@ def test_a_full_disk_is_one_sentence_and_what_was_written_counts(
 @pytest.mark.parametrize(
     ("place", "out", "expected"),
     [
-        ("empty", "a.csv", "there is no image in this folder"),
-        ("nowhere", "a.csv", "there is no such file or folder"),
+        ("empty", "a.csv", "no image in this folder"),
+        ("nowhere", "a.csv", "no such file or folder"),
         ("photos", "no/such/a.csv", "cannot be written: No such file"),
         ("photos", "empty", "is a folder"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(
+def test_an_error_leaves_no_files_behind(
     place: str, out: str, expected: str, classifier: Classifier, photos: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -320,7 +317,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(
     assert not hidden(tmp_path) and not (tmp_path / "a.csv").exists()
 
 
-def test_the_bar_moves_on_the_terminal_while_rows_go_to_a_pipe(trained: RunFolder, images: Path) -> None:
+def test_progress_is_shown_on_the_terminal_while_rows_go_to_a_pipe(trained: RunFolder, images: Path) -> None:
     master, terminal = pty.openpty()
     process = subprocess.Popen(
         [*COMMAND, str(trained.path), str(images)],

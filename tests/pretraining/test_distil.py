@@ -18,7 +18,7 @@ from pretraining import distil
 from pretraining.configuration import Configuration, ImageCounts, Part
 from pretraining.crops import Crops
 from pretraining.export import mute_silent_channels
-from pretraining.shards import Shards, look
+from pretraining.shards import Shards, extract
 from pretraining.student import Errors, Range, load_teacher, new_student
 from pretraining.training import Pair, checkpoint, learning_rate, load_parts
 from thaw.backbones.timm_backbone import build
@@ -49,7 +49,7 @@ class Workplace:
         training = {"batch": 4, "steps": steps, "warmup_steps": 2, "decay_steps": decay_steps}
         values = {
             "teacher": TEACHER,
-            "images": {"made_up": 4, "held_out": 3, "size": SIZE, "crops": 24, "shard": 10},
+            "images": {"synthetic": 4, "held_out": 3, "size": SIZE, "crops": 24, "shard": 10},
             "parts": {
                 "lower": {"start": "pixels", "stop": "blocks.2", "window": 32, **training},
                 "upper": {"start": "blocks.2", **training},
@@ -90,7 +90,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
 def test_from_photographs_to_a_backbone_that_loads(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
     workplace.draw()
     workplace.train()
-    assert "joined 4: held-out pictures, block by block: " in capsys.readouterr().out
+    assert "joined 4: held-out images, block by block: " in capsys.readouterr().out
     out = workplace.folder / "starter.safetensors"
     workplace.run("export", str(out), "--teacher", str(workplace.weights), "--size", "64")
     assert capsys.readouterr().out.strip() == sha256(out.read_bytes()).hexdigest()
@@ -148,13 +148,13 @@ def test_training_brings_the_student_nearer_to_the_teacher(workplace: Workplace)
 def test_looking_and_drawing_go_on_where_they_were_stopped(workplace: Workplace) -> None:
     workplace.draw()
     teacher = load_teacher(TEACHER, workplace.weights, SIZE)
-    look(teacher, 2, workplace.work, "looked")
-    for folder in ("pixels", "looked"):
+    extract(teacher, 2, workplace.work, "extracted")
+    for folder in ("pixels", "extracted"):
         first, second = (workplace.work / folder / f"{number:04d}.npy" for number in (0, 1))
         values, written = np.load(second), first.stat().st_mtime_ns
         second.unlink()
         workplace.draw()
-        look(teacher, 2, workplace.work, "looked")
+        extract(teacher, 2, workplace.work, "extracted")
         assert np.array_equal(np.load(second), values)
         assert first.stat().st_mtime_ns == written
 
@@ -165,9 +165,9 @@ def test_the_teacher_without_openvino_says_nearly_the_same(
     pytest.importorskip("openvino")
     workplace.draw()
     teacher = load_teacher(TEACHER, workplace.weights, SIZE)
-    look(teacher, 2, workplace.work, "fast")
+    extract(teacher, 2, workplace.work, "fast")
     monkeypatch.setattr("pretraining.shards.missing", lambda engine, device: "is not installed")
-    look(teacher, 2, workplace.work, "plain")
+    extract(teacher, 2, workplace.work, "plain")
     fast, plain = (np.load(workplace.work / name / "0000.npy").astype(np.float32) for name in ("fast", "plain"))
     assert np.allclose(fast, plain, atol=2e-2)
 
@@ -175,17 +175,17 @@ def test_the_teacher_without_openvino_says_nearly_the_same(
 def test_batches_of_several_folders_are_of_the_same_crops(workplace: Workplace) -> None:
     workplace.draw()
     teacher = load_teacher(TEACHER, workplace.weights, SIZE)
-    look(teacher, 2, workplace.work, "looked")
-    pixels, looked = Shards(workplace.work / "pixels", workplace.work / "looked").batch(7, np.random.default_rng(3))
+    extract(teacher, 2, workplace.work, "extracted")
+    pixels, looked = Shards(workplace.work / "pixels", workplace.work / "extracted").batch(7, np.random.default_rng(3))
     with torch.no_grad():
         again = teacher.run(Range(0, 2).values(teacher, pixels), 0, 2)
     assert torch.allclose(again, looked.float(), atol=2e-2)
 
 
-def test_held_out_pictures_are_in_no_training_crop() -> None:
-    pictures = [np.full((64, 64, 3), 10 * number, np.uint8) for number in range(10)]
-    settings = ImageCounts(made_up=0, made_up_share=0, held_out=5, grey=0, blended=0)
-    crops = Crops(pictures, [], settings, 32, seed=0)
+def test_held_out_images_are_in_no_training_crop() -> None:
+    images = [np.full((64, 64, 3), 10 * number, np.uint8) for number in range(10)]
+    settings = ImageCounts(synthetic=0, synthetic_fraction=0, held_out=5, grey=0, blended=0)
+    crops = Crops(images, [], settings, 32, seed=0)
     crops._changed = lambda pixels, _: pixels  # type: ignore[method-assign]
     seen = {held: set(np.unique(crops.draw(range(60), held))) for held in (False, True)}
     assert seen == {True: {0, 50}, False: {10, 20, 30, 40, 60, 70, 80, 90}}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pretraining.optimizer import Muon, optimizers, orthogonal
+from pretraining.optimizer import Muon, optimizers_for, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(24, 60), (60, 24)])
@@ -19,7 +19,7 @@ def test_every_parameter_has_one_optimizer_and_only_dense_ones_are_made_orthogon
     module = nn.Sequential(
         nn.Conv2d(16, 32, 3), nn.BatchNorm2d(32), nn.Conv2d(32, 32, 3, groups=32), nn.Conv2d(32, 64, 1)
     )
-    adam, muon = optimizers(module, 1e-3, 0.01, muon=True)
+    adam, muon = optimizers_for(module, 1e-3, 0.01, muon=True)
     given = [value for mover in (adam, muon) for group in mover.param_groups for value in group["params"]]
     assert {id(value) for value in given} == {id(value) for value in module.parameters()}
     assert len(given) == len(list(module.parameters()))

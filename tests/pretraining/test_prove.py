@@ -1,4 +1,4 @@
-"""The proof on three tiny sets; figures of tiny networks mean nothing, so only the bookkeeping is looked at."""
+"""`pretraining.prove` on three tiny data sets; results of tiny networks are meaningless, only bookkeeping is tested."""
 
 from __future__ import annotations
 

@@ -26,16 +26,16 @@ def state(folder: Path) -> dict[str, tuple[str, int]]:
 
 @pytest.fixture
 def damaged(images: Path, tmp_path: Path) -> Path:
-    """Images of which two cannot be read."""
+    """A data set with two unreadable images."""
     folder = tmp_path / "damaged"
     shutil.copytree(images, folder)
     whole = (folder / "ok" / "000.png").read_bytes()
-    (folder / "ok" / "torn.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "ok" / "damaged.png").write_bytes(whole[: len(whole) // 2])
     (folder / "stain" / "empty.png").write_bytes(b"")
     return folder
 
 
-def test_training_lists_what_it_cannot_read_and_never_writes_to_the_images(
+def test_training_lists_unreadable_images_and_never_writes_to_the_data(
     damaged: Path, quick: Recipe, tmp_path: Path
 ) -> None:
     before = state(damaged)
@@ -43,35 +43,35 @@ def test_training_lists_what_it_cannot_read_and_never_writes_to_the_images(
     assert state(damaged) == before
     run = RunFolder(tmp_path / "runs" / "train-1")
     errors = dict(Manifest.read(run.manifest).errors())
-    assert sorted(errors) == ["ok/torn.png", "stain/empty.png"]
-    assert "empty" in errors["stain/empty.png"] and "damaged" in errors["ok/torn.png"]
+    assert sorted(errors) == ["ok/damaged.png", "stain/empty.png"]
+    assert "empty" in errors["stain/empty.png"] and "damaged" in errors["ok/damaged.png"]
     listed = run.unreadable.read_text().splitlines()
     assert len(listed) == 3 and listed[0] == "path,reason"
     splits = dict(
         zip(Manifest.read(run.manifest).column("path"), Manifest.read(run.manifest).column("split"), strict=True)
     )
-    assert not splits["ok/torn.png"] and not splits["stain/empty.png"]
+    assert not splits["ok/damaged.png"] and not splits["stain/empty.png"]
 
 
-def test_strict_stops_at_the_first_image_that_cannot_be_read_and_names_it(
+def test_strict_decoding_stops_at_the_first_unreadable_image_and_names_it(
     damaged: Path, quick: Recipe, tmp_path: Path
 ) -> None:
     strict = quick.model_copy(update={"decode": DecodeSettings(strict=True)})
-    with pytest.raises(DataError, match=r"torn\.png: cannot be read"):
+    with pytest.raises(DataError, match=r"damaged\.png: cannot be read"):
         finetune(Dataset.open(damaged), strict, tmp_path / "runs", reporter=NullReporter())
 
 
-def test_evaluation_counts_what_it_cannot_read(damaged: Path, trained: RunFolder) -> None:
+def test_evaluation_reports_unreadable_images(damaged: Path, trained: RunFolder) -> None:
     classifier = load(trained.path)
     result = evaluate(classifier, Dataset.open(damaged, classifier.task, classifier.classes))
     assert result.images == len(list(damaged.rglob("*.png"))) - 2
-    assert sorted(Path(path).name for path, _ in result.unreadable) == ["empty.png", "torn.png"]
+    assert sorted(Path(path).name for path, _ in result.unreadable) == ["damaged.png", "empty.png"]
 
 
-def test_prediction_gives_a_row_for_every_path_in_order_and_a_reason_where_it_has_no_answer(
+def test_every_path_has_a_prediction_in_order_and_unreadable_ones_have_a_reason(
     damaged: Path, trained: RunFolder
 ) -> None:
-    files = [damaged / "ok" / "torn.png", damaged / "ok" / "001.png", damaged / "nowhere.png", damaged / "ok"]
+    files = [damaged / "ok" / "damaged.png", damaged / "ok" / "001.png", damaged / "nowhere.png", damaged / "ok"]
     rows = thaw.predict(load(trained.path), files, batch_size=2)
     assert [row.path for row in rows] == files
     assert [row.status for row in rows] == ["error", "ok", "error", "error"]
@@ -79,7 +79,7 @@ def test_prediction_gives_a_row_for_every_path_in_order_and_a_reason_where_it_ha
     assert "No such file" in rows[2].reason
 
 
-def test_sixteen_bit_images_and_turned_ones_get_the_answer_of_their_plain_twins(
+def test_16_bit_and_rotated_images_are_predicted_like_their_plain_versions(
     images: Path, trained: RunFolder, tmp_path: Path
 ) -> None:
     grey = np.asarray(Image.open(images / "scratch" / "003.png").convert("L"))

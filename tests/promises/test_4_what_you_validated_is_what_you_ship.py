@@ -25,7 +25,7 @@ def bundle(trained: RunFolder, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained.model, tmp_path / "bundle"))
 
 
-def test_the_bundle_repeats_the_evaluation_that_the_run_wrote_down(trained: RunFolder, images: Path) -> None:
+def test_the_bundle_reproduces_the_evaluation_of_the_run(trained: RunFolder, images: Path) -> None:
     manifest = Manifest.read(trained.manifest)
     written = json.loads(trained.evaluation.read_text())["test"]
     classifier = load(trained.path)
@@ -36,12 +36,12 @@ def test_the_bundle_repeats_the_evaluation_that_the_run_wrote_down(trained: RunF
     assert evaluate(classifier, Dataset.open(images)).images == len(manifest)
 
 
-def test_whoever_may_read_one_file_of_the_bundle_may_read_all(trained: RunFolder) -> None:
+def test_all_files_of_the_bundle_have_the_same_permissions(trained: RunFolder) -> None:
     files = [file for file in trained.model.rglob("*") if file.is_file()]
     assert len({file.stat().st_mode for file in files}) == 1
 
 
-def test_timm_reads_the_bundle_and_gives_the_same_logits(trained: RunFolder) -> None:
+def test_timm_loads_the_bundle_and_gives_the_same_logits(trained: RunFolder) -> None:
     classifier = load(trained.path)
     model = timm.create_model(f"local-dir:{trained.model}", pretrained=True).eval()
     pixels = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -52,7 +52,7 @@ def test_timm_reads_the_bundle_and_gives_the_same_logits(trained: RunFolder) -> 
 
 
 @pytest.mark.parametrize("hidden", [(), (8,)])
-def test_a_saved_classifier_gives_the_very_same_probabilities(
+def test_a_saved_classifier_gives_identical_probabilities(
     hidden: tuple[int, ...], images: Path, quick: Recipe, tmp_path: Path
 ) -> None:
     recipe = quick.model_copy(update={"head": HeadSettings(hidden=hidden), "phases": quick.phases[:1]})
@@ -65,7 +65,7 @@ def test_a_saved_classifier_gives_the_very_same_probabilities(
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "labels.txt", "golden/golden.json"])
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "removed"])
-def test_a_bundle_that_was_tampered_with_is_refused_with_the_file_named(name: str, damage: str, bundle: Path) -> None:
+def test_a_modified_bundle_is_refused_and_the_file_is_named(name: str, damage: str, bundle: Path) -> None:
     file = bundle / name
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
@@ -77,17 +77,17 @@ def test_a_bundle_that_was_tampered_with_is_refused_with_the_file_named(name: st
         read_bundle(bundle)
 
 
-def test_weights_that_give_other_probabilities_than_the_golden_ones_are_not_certified(bundle: Path) -> None:
+def test_weights_that_do_not_reproduce_the_golden_probabilities_are_not_certified(bundle: Path) -> None:
     tensors = load_file(bundle / "model.safetensors")
     tensors = {name: value * 2 if value.is_floating_point() else value for name, value in tensors.items()}
     save_file(tensors, bundle / "model.safetensors")
     sums = [line.split("  ") for line in (bundle / "SHA256SUMS").read_text().splitlines()]
-    anew = [(hashlib.sha256((bundle / name).read_bytes()).hexdigest(), name) for _, name in sums]
-    (bundle / "SHA256SUMS").write_text("".join(f"{digest}  {name}\n" for digest, name in anew))
-    with pytest.raises(BundleError, match="does not give the probabilities"):
+    updated = [(hashlib.sha256((bundle / name).read_bytes()).hexdigest(), name) for _, name in sums]
+    (bundle / "SHA256SUMS").write_text("".join(f"{digest}  {name}\n" for digest, name in updated))
+    with pytest.raises(BundleError, match="does not reproduce the probabilities"):
         certify(read_bundle(bundle), bundle)
 
 
-def test_saving_over_something_that_exists_is_refused(trained: RunFolder) -> None:
+def test_saving_over_an_existing_folder_is_refused(trained: RunFolder) -> None:
     with pytest.raises(BundleError, match="give a new folder"):
         thaw.save(load(trained.path), trained.model)

@@ -35,16 +35,16 @@ def test_images_keep_their_split_when_images_are_added(images: Path, quick: Reci
     assert set(after.values()) == {"train", "val", "test"}
 
 
-def test_groups_and_equal_files_stay_on_one_side(images: Path, quick: Recipe, tmp_path: Path) -> None:
+def test_groups_and_identical_files_are_in_one_split(images: Path, quick: Recipe, tmp_path: Path) -> None:
     short = quick.model_copy(update={"phases": quick.phases[:1]})
     rows = [
         (str(file), file.parent.name, f"{file.parent.name}-{int(file.stem) // 2}")
         for file in sorted(images.rglob("*.png"))
     ]
-    twin = tmp_path / "twin.png"
-    shutil.copy(images / "ok" / "004.png", twin)
+    duplicate = tmp_path / "duplicate.png"
+    shutil.copy(images / "ok" / "004.png", duplicate)
     with (tmp_path / "table.csv").open("w", newline="") as stream:
-        csv.writer(stream).writerows([("path", "label", "group"), *rows, (str(twin), "ok", "elsewhere")])
+        csv.writer(stream).writerows([("path", "label", "group"), *rows, (str(duplicate), "ok", "elsewhere")])
     finetune(Dataset.open(tmp_path / "table.csv"), short, tmp_path / "runs", reporter=NullReporter())
     manifest = Manifest.read(RunFolder(tmp_path / "runs" / "train-1").manifest)
     sides = defaultdict(set)
@@ -61,14 +61,14 @@ def test_the_split_is_stratified(trained: RunFolder) -> None:
     assert all(6 <= count["train"] <= 10 for count in counts.values())
 
 
-def test_near_duplicates_stay_on_one_side(images: Path, quick: Recipe, tmp_path: Path) -> None:
+def test_near_duplicates_are_in_one_split(images: Path, quick: Recipe, tmp_path: Path) -> None:
     short = quick.model_copy(update={"phases": quick.phases[:1]})
     folder = tmp_path / "copied"
     shutil.copytree(images, folder)
     originals = sorted(images.rglob("*.png"))
     for file in originals:
-        picture = Image.open(file).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        picture.save(folder / file.parent.name / f"copy-of-{file.stem}.jpg", quality=90)
+        image = Image.open(file).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        image.save(folder / file.parent.name / f"copy-of-{file.stem}.jpg", quality=90)
     finetune(Dataset.open(folder), short, tmp_path / "runs", reporter=NullReporter())
     split = splits_of(RunFolder(tmp_path / "runs" / "train-1"))
     named = [(f"{file.parent.name}/{file.name}", f"{file.parent.name}/copy-of-{file.stem}.jpg") for file in originals]

@@ -19,7 +19,7 @@ PLAIN = {".safetensors", ".json", ".parquet", ".csv", ".yaml", ".png", ".md", ".
 
 @pytest.fixture
 def sealed_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No socket opens and nothing is unpickled."""
+    """Opening a socket or unpickling fails the test."""
 
     def refuse(*_: Any, **__: Any) -> NoReturn:
         raise AssertionError("a socket was opened, or a pickle read")
@@ -43,7 +43,7 @@ def test_training_evaluating_and_predicting_open_no_socket_and_read_no_pickle(
 
 
 @pytest.mark.usefixtures("sealed_off")
-def test_the_fastest_engine_opens_no_socket_either(images: Path, quick: Recipe, tmp_path: Path) -> None:
+def test_openvino_opens_no_socket(images: Path, quick: Recipe, tmp_path: Path) -> None:
     finetune(
         Dataset.open(images), quick.model_copy(update={"engine": "openvino-fp32"}), tmp_path, reporter=NullReporter()
     )
@@ -57,14 +57,12 @@ def test_listing_the_models_opens_no_socket() -> None:
     assert done.value.code in (0, None)
 
 
-def test_everything_that_a_run_and_its_caches_hold_is_in_a_format_without_code(
-    trained: RunFolder, own_cache: Path
-) -> None:
+def test_all_files_of_a_run_and_the_cache_are_in_formats_without_code(trained: RunFolder, own_cache: Path) -> None:
     for folder in (trained.path, own_cache):
         files = [file for file in folder.rglob("*") if file.is_file()]
         assert files
-        told = [file for file in files if file.parent.name == "tensorboard"]
-        assert all(file.name.startswith("events.out.tfevents.") for file in told)
-        kept = [file for file in files if file not in told and file.name != trained.report.name]
-        assert {file.suffix for file in kept} <= PLAIN | {".bin"}
+        logs = [file for file in files if file.parent.name == "tensorboard"]
+        assert all(file.name.startswith("events.out.tfevents.") for file in logs)
+        others = [file for file in files if file not in logs and file.name != trained.report.name]
+        assert {file.suffix for file in others} <= PLAIN | {".bin"}
     assert all(not file.read_bytes().startswith(b"\x80") for file in trained.path.rglob("*.safetensors"))

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from thaw.classifier.classifier import Classifier
-from thaw.classifier.review import ReviewPolicy, distances, unit
+from thaw.classifier.neighbours import unit_rows
+from thaw.classifier.review import ReviewPolicy, distances
 from thaw.features.engines import REFERENCE
 from thaw.prediction.predictor import Predictor
 from thaw.run_folder import RunFolder
@@ -24,7 +25,7 @@ Start = Callable[..., AbstractContextManager[str]]
 
 @contextmanager
 def running(service: Service, access: AccessPolicy | None = None) -> Iterator[str]:
-    """The address of a server on a real socket; it is stopped as a signal would stop it."""
+    """The URL of a server on a real socket; it is stopped as by a signal."""
     server = server_for(service, access or AccessPolicy())
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
@@ -40,14 +41,14 @@ def running(service: Service, access: AccessPolicy | None = None) -> Iterator[st
     assert not thread.is_alive()
 
 
-def knowing_only(classifier: Classifier, known: list[np.ndarray], stranger: np.ndarray) -> ReviewPolicy:
-    """Borders by which the known images (S, S, 3) uint8 are familiar and the stranger is not."""
-    features = Predictor(classifier, REFERENCE, classifier.device).answers(np.stack([*known, stranger])).features
-    train_features = unit(features[:-1])
-    apart = distances(features, train_features)
-    assert apart[-1] > apart[:-1].max()
-    border = float((apart[-1] + apart[:-1].max()) / 2)
-    return ReviewPolicy(train_features, border, None, 0.9, (1 / 3, 1 / 3, 1 / 3))
+def policy_rejecting(classifier: Classifier, known: list[np.ndarray], outlier: np.ndarray) -> ReviewPolicy:
+    """A review policy for which the known images (S, S, 3) uint8 are in distribution and the outlier is not."""
+    features = Predictor(classifier, REFERENCE, classifier.device).outputs(np.stack([*known, outlier])).features
+    train_features = unit_rows(features[:-1])
+    found = distances(features, train_features)
+    assert found[-1] > found[:-1].max()
+    max_distance = float((found[-1] + found[:-1].max()) / 2)
+    return ReviewPolicy(train_features, max_distance, None, 0.9, (1 / 3, 1 / 3, 1 / 3))
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +58,7 @@ def bundle(trained: RunFolder) -> Path:
 
 @pytest.fixture(scope="session")
 def url(bundle: Path) -> Iterator[str]:
-    """A server with bounds small enough to meet in a test."""
+    """A server with limits small enough to reach in a test."""
     limits = Limits(batch=4, queue=8, body_bytes=1 << 20, head_seconds=0.6, body_seconds=0.6)
     with running(service_of(bundle, limits, NAME)) as address:
         yield address
@@ -70,11 +71,11 @@ def photo(images: Path) -> bytes:
 
 @pytest.fixture(scope="session")
 def photos(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The same picture in each format that is read."""
+    """The same image in every supported format."""
     folder = tmp_path_factory.mktemp("formats")
-    picture = Image.open(images / "scratch" / "000.png").convert("RGB").resize((160, 120))
+    image = Image.open(images / "scratch" / "000.png").convert("RGB").resize((160, 120))
     files = {}
     for kind in ("JPEG", "PNG", "TIFF", "BMP", "WEBP"):
-        picture.save(folder / kind, kind)
+        image.save(folder / kind, kind)
         files[kind] = (folder / kind).read_bytes()
     return files

@@ -1,4 +1,4 @@
-"""Requests that a server has to turn down: what, and where they go."""
+"""Malformed and hostile requests that a server must refuse."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEAD, CLOSE = "Host: localhost\r\n", "Connection: close\r\n"
 
 @dataclass(frozen=True)
 class Hostile:
-    """One request; what comes back is 4xx with one sentence."""
+    """One request, which must get a 4xx reply with one sentence."""
 
     name: str
     path: str
@@ -28,20 +28,20 @@ class Hostile:
 
 
 def hostile_requests(photos: dict[str, bytes], infer: str) -> list[Hostile]:
-    """All of them, for one picture in several formats and the address of inference."""
+    """All requests, given one image in several formats and the path of inference."""
     return [
         *_damaged_files(photos),
         *_bombs(photos["PNG"]),
         *_other_formats(),
         *_forms(photos["PNG"]),
-        *_bodies_that_are_no_request(infer),
+        *_malformed_bodies(infer),
         *_wrong_requests(photos["PNG"], infer),
-        *_addresses(),
+        *_unknown_paths(),
     ]
 
 
 def raw_requests() -> dict[str, bytes]:
-    """Bytes that are no HTTP/1.1, or only nearly."""
+    """Bytes that are not valid HTTP/1.1."""
     get = "GET /health HTTP/1.1\r\n"
     post = f"POST /predict HTTP/1.1\r\n{HEAD}"
     texts = {
@@ -130,10 +130,10 @@ def _tiff(width: int, height: int) -> bytes:
 
 
 def _other_formats() -> Iterator[Hostile]:
-    picture = Image.new("RGB", (32, 32))
+    image = Image.new("RGB", (32, 32))
     for kind in ("GIF", "ICO", "PPM", "TGA", "PCX", "SGI", "PDF", "EPS", "JPEG2000", "DDS", "ICNS"):
         stream = io.BytesIO()
-        picture.save(stream, kind)
+        image.save(stream, kind)
         yield Hostile(f"a {kind} file", "/predict", stream.getvalue())
     texts = {
         "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>',
@@ -161,7 +161,7 @@ def _forms(png: bytes) -> Iterator[Hostile]:
         "empty": b"",
         "without an end": part + png[:100],
         "without parts": b"--x--\r\n",
-        "another field": part.replace(b'"file"', b'"picture"') + png + b"\r\n--x--\r\n",
+        "another field": part.replace(b'"file"', b'"image"') + png + b"\r\n--x--\r\n",
         "file that is text": b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\nhello\r\n--x--\r\n',
         "two files": (part + png + b"\r\n") * 2 + b"--x--\r\n",
         "ten files": (part + png + b"\r\n") * 10 + b"--x--\r\n",
@@ -183,7 +183,7 @@ def _forms(png: bytes) -> Iterator[Hostile]:
         yield Hostile(f"form: {wrong[:50]}", "/predict", part + png, headers={"Content-Type": wrong})
 
 
-def _bodies_that_are_no_request(infer: str) -> Iterator[Hostile]:
+def _malformed_bodies(infer: str) -> Iterator[Hostile]:
     bodies = {
         "nothing": b"",
         "space": b"   ",
@@ -273,7 +273,7 @@ def _json(name: str, path: str, content: Any) -> Hostile:
     return Hostile(f"infer: {name}", path, json.dumps(content).encode())
 
 
-def _addresses() -> Iterator[Hostile]:
+def _unknown_paths() -> Iterator[Hostile]:
     climbing = ("/%2e%2e/%2e%2e/etc/passwd", "/..%2f..%2fetc%2fpasswd", "/static/../page.html", "/page.html", "/%00")
     models = ("%2e%2e", "..%2f..%2fetc", "steel%2f..", "steel%00", "STEEL", "steel.", "x" * 5000, "é", "{name}")
     for path in (

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import thaw
-from tests.serve.conftest import NAME, knowing_only, running
+from tests.serve.conftest import NAME, policy_rejecting, running
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.decision import Decision
 from thaw.classifier.outputs import ModelOutputs
@@ -30,25 +30,25 @@ def infer_body(datatype: str, shape: list[int], data: Any, **more: Any) -> dict[
     return {"inputs": [{"name": "images", "datatype": datatype, "shape": shape, "data": data}], **more}
 
 
-def test_a_file_gets_the_probabilities_that_prediction_gives(url: str, bundle: Path, images: Path) -> None:
+def test_a_file_gets_the_same_probabilities_as_from_predict(url: str, bundle: Path, images: Path) -> None:
     classifier = thaw.load(bundle)
     for file in sorted(images.glob("*/00[0-3].png")):
         (expected,) = thaw.predict(classifier, [file])
-        said = httpx.post(f"{url}/predict", content=file.read_bytes()).raise_for_status().json()
-        assert said["label"] == expected.label and said["model"] == NAME
-        assert said["confidence"] == pytest.approx(expected.confidence, abs=1e-5)
-        assert list(said["probabilities"]) == list(classifier.classes)
-        assert list(said["probabilities"].values()) == pytest.approx(list(expected.probabilities), abs=1e-5)
+        reply = httpx.post(f"{url}/predict", content=file.read_bytes()).raise_for_status().json()
+        assert reply["label"] == expected.label and reply["model"] == NAME
+        assert reply["confidence"] == pytest.approx(expected.confidence, abs=1e-5)
+        assert list(reply["probabilities"]) == list(classifier.classes)
+        assert list(reply["probabilities"].values()) == pytest.approx(list(expected.probabilities), abs=1e-5)
 
 
-def test_a_file_in_a_form_is_the_same_as_a_file(url: str, photos: dict[str, bytes]) -> None:
+def test_a_file_in_a_form_equals_a_file_as_the_body(url: str, photos: dict[str, bytes]) -> None:
     for kind, file in photos.items():
         plain = httpx.post(f"{url}/predict", content=file).raise_for_status().json()
         form = httpx.post(f"{url}/predict", files={"file": (f"../../{kind}", file)}).raise_for_status().json()
         assert form["probabilities"] == pytest.approx(plain["probabilities"], abs=1e-6)
 
 
-def test_the_protocol_takes_files_and_arrays_nested_or_flat_alike(url: str, images: Path) -> None:
+def test_the_protocol_accepts_files_and_nested_or_flat_arrays(url: str, images: Path) -> None:
     files = [file.read_bytes() for file in sorted(images.glob("*/001.png"))]
     arrays = np.stack([pixels_of(file) for file in files])
     plain = [list(httpx.post(f"{url}/predict", content=file).json()["probabilities"].values()) for file in files]
@@ -59,9 +59,9 @@ def test_the_protocol_takes_files_and_arrays_nested_or_flat_alike(url: str, imag
         infer_body("UINT8", shape, arrays.ravel().tolist(), id="a-1", outputs=[{"name": "probabilities"}]),
     ]
     for body in bodies:
-        said = httpx.post(url + INFER, json=body).raise_for_status().json()
-        assert (said["model_name"], said["id"]) == (NAME, "a-1")
-        output, *_ = said["outputs"]
+        reply = httpx.post(url + INFER, json=body).raise_for_status().json()
+        assert (reply["model_name"], reply["id"]) == (NAME, "a-1")
+        output, *_ = reply["outputs"]
         assert (output["name"], output["datatype"], output["shape"]) == ("probabilities", "FP32", [3, 3])
         np.testing.assert_allclose(np.reshape(output["data"], (3, 3)), plain, atol=1e-5)
 
@@ -77,7 +77,7 @@ def test_the_protocol_describes_server_and_model(url: str) -> None:
         assert httpx.get(url + path).status_code == 404
 
 
-def test_a_reply_is_sent_at_once(url: str) -> None:
+def test_a_reply_is_not_delayed(url: str) -> None:
     seconds = []
     with httpx.Client(base_url=url) as client:
         for _ in range(40):
@@ -87,13 +87,13 @@ def test_a_reply_is_sent_at_once(url: str) -> None:
     assert min(seconds[1:]) < 0.03
 
 
-def test_one_bad_image_of_several_is_named(url: str, photo: bytes) -> None:
+def test_an_unreadable_image_among_several_is_named(url: str, photo: bytes) -> None:
     data = [base64.b64encode(file).decode() for file in (photo, photo[:200], photo)]
-    said = httpx.post(url + INFER, json=infer_body("BYTES", [3], data))
-    assert said.status_code == 422 and said.json()["error"].startswith("image 1: ")
+    reply = httpx.post(url + INFER, json=infer_body("BYTES", [3], data))
+    assert reply.status_code == 422 and reply.json()["error"].startswith("image 1: ")
 
 
-def test_metrics_count_what_was_asked(bundle: Path, photo: bytes) -> None:
+def test_metrics_count_requests_and_images(bundle: Path, photo: bytes) -> None:
     with running(service_of(bundle, Limits())) as url, httpx.Client(base_url=url) as client:
         for _ in range(3):
             client.post("/predict", content=photo).raise_for_status()
@@ -105,7 +105,7 @@ def test_metrics_count_what_was_asked(bundle: Path, photo: bytes) -> None:
     assert "thaw_batch_images_count 3.0" in text and "thaw_recent_confidence 0." in text
 
 
-def test_what_a_fault_of_the_server_says_is_in_its_log_and_not_in_its_reply(
+def test_details_of_an_internal_error_are_logged_but_not_in_the_reply(
     bundle: Path, photo: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain = service_of(bundle, Limits())
@@ -117,16 +117,16 @@ def test_what_a_fault_of_the_server_says_is_in_its_log_and_not_in_its_reply(
 
     service = Service(plain.classifier, NAME, Limits(), fail_when_white)
     with running(service) as url:
-        said = httpx.post(f"{url}/predict", content=photo)
-        assert said.status_code == 500 and said.json() == {"error": "the server could not answer; its log says why"}
+        reply = httpx.post(f"{url}/predict", content=photo)
+        assert reply.status_code == 500 and reply.json() == {"error": "internal error; see the log of the server"}
         assert "thaw_errors_total 1.0" in httpx.get(f"{url}/metrics").text
         assert httpx.get(f"{url}/ready").status_code == 200
     assert "/secret/place" in caplog.text
 
 
-def test_a_server_says_whether_an_image_is_unlike_all_and_shows_where_it_looked(bundle: Path, photo: bytes) -> None:
+def test_out_of_distribution_images_are_flagged_and_evidence_is_shown(bundle: Path, photo: bytes) -> None:
     classifier = thaw.load(bundle)
-    classifier.review_policy = knowing_only(classifier, [pixels_of(photo)], stranger=np.zeros((64, 64, 3), np.uint8))
+    classifier.review_policy = policy_rejecting(classifier, [pixels_of(photo)], outlier=np.zeros((64, 64, 3), np.uint8))
     service = Service(classifier, NAME, Limits())
     black = io.BytesIO()
     Image.new("RGB", (64, 64)).save(black, "PNG")
@@ -137,15 +137,15 @@ def test_a_server_says_whether_an_image_is_unlike_all_and_shows_where_it_looked(
         outputs = httpx.post(url + INFER, json=infer_body("BYTES", [2], data)).json()["outputs"]
         assert outputs[1] == {"name": "out_of_distribution", "datatype": "BOOL", "shape": [2], "data": [False, True]}
         for query in ("", "?class=stain"):
-            said = httpx.post(f"{url}/explain{query}", content=photo).raise_for_status()
-            assert said.headers["content-type"] == "image/png"
-            assert Image.open(io.BytesIO(said.content)).size == (64, 64)
+            reply = httpx.post(f"{url}/explain{query}", content=photo).raise_for_status()
+            assert reply.headers["content-type"] == "image/png"
+            assert Image.open(io.BytesIO(reply.content)).size == (64, 64)
         assert httpx.post(f"{url}/explain?class=nothing", content=photo).status_code == 422
         assert httpx.post(f"{url}/explain", content=b"nothing").status_code == 422
 
 
 @pytest.mark.parametrize("rare", [0, 1, 2])
-def test_the_map_is_of_the_class_that_the_server_answers_with(rare: int, bundle: Path, photo: bytes) -> None:
+def test_the_evidence_is_that_of_the_predicted_class(rare: int, bundle: Path, photo: bytes) -> None:
     classifier, shown = thaw.load(bundle), list[int]()
     classifier.decision = Decision(((rare, 0.0),))
 
@@ -159,17 +159,17 @@ def test_the_map_is_of_the_class_that_the_server_answers_with(rare: int, bundle:
     assert shown == [rare]
 
 
-def test_a_classifier_that_cannot_tell_has_no_such_output(bundle: Path, photo: bytes) -> None:
+def test_without_a_review_policy_there_is_no_out_of_distribution_output(bundle: Path, photo: bytes) -> None:
     classifier = thaw.load(bundle)
     classifier.review_policy = None
     data = [base64.b64encode(photo).decode()]
     with running(Service(classifier, NAME, Limits())) as url:
         assert "out_of_distribution" not in httpx.post(f"{url}/predict", content=photo).json()
-        said = httpx.post(url + INFER, json=infer_body("BYTES", [1], data, outputs=[{"name": "out_of_distribution"}]))
-        assert said.status_code == 400 and "out_of_distribution" in said.json()["error"]
+        reply = httpx.post(url + INFER, json=infer_body("BYTES", [1], data, outputs=[{"name": "out_of_distribution"}]))
+        assert reply.status_code == 400 and "out_of_distribution" in reply.json()["error"]
 
 
-def test_replies_carry_the_headers_that_keep_a_browser_safe(url: str, photo: bytes) -> None:
+def test_replies_have_security_headers(url: str, photo: bytes) -> None:
     page = httpx.get(url)
     policy = page.headers["content-security-policy"]
     nonce = policy.partition("script-src 'nonce-")[2].partition("'")[0]
@@ -187,7 +187,7 @@ def test_replies_carry_the_headers_that_keep_a_browser_safe(url: str, photo: byt
         assert not any(name.startswith("access-control") for name in reply.headers)
 
 
-def test_drift_is_told_where_the_bundle_knows_its_validation(bundle: Path, photo: bytes) -> None:
+def test_drift_is_measured_against_the_validation_baseline_of_the_bundle(bundle: Path, photo: bytes) -> None:
     from thaw.serve.metrics import Baseline
 
     config = json.loads((bundle / "config.json").read_text())
@@ -198,3 +198,5 @@ def test_drift_is_told_where_the_bundle_knows_its_validation(bundle: Path, photo
         text = httpx.get(f"{url}/metrics").text
     shift = 1.0 - config["thaw"]["baseline"]["class_fractions"][label]
     assert f"thaw_class_shift {shift}" in text and "thaw_validation_confidence 0.5" in text
+    assert f'thaw_recent_class_fraction{{label="{label}"}} 1.0' in text
+    assert 'thaw_validation_class_fraction{label="scratch"} 0.25' in text

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thaw.serve.batching import Batcher, Full
+from thaw.serve.batching import Batcher, QueueFull
 
 
 def mean_of(pixels: np.ndarray) -> list[float]:
@@ -19,13 +19,13 @@ def image(value: int) -> np.ndarray:
 
 
 def submit(batcher: Batcher[float], value: int) -> Future[float]:
-    (place,) = batcher.places(1)
+    (place,) = batcher.reserve(1)
     batcher.put(image(value), place)
     return place
 
 
 @given(st.lists(st.integers(0, 255), max_size=40), st.integers(1, 7))
-def test_every_image_gets_its_own_answer_in_batches_within_the_bound(values: list[int], size: int) -> None:
+def test_every_image_gets_its_own_result_in_batches_of_limited_size(values: list[int], size: int) -> None:
     sizes: list[int] = []
     batcher = Batcher(mean_of, size, 40, 0.001, sizes.append)
     batcher.start()
@@ -35,7 +35,7 @@ def test_every_image_gets_its_own_answer_in_batches_within_the_bound(values: lis
     assert sum(sizes) == len(values) and max(sizes, default=1) <= size
 
 
-def test_images_that_wait_are_classified_together() -> None:
+def test_waiting_images_are_classified_together() -> None:
     gate, sizes = threading.Event(), []
 
     def run(pixels: np.ndarray) -> list[float]:
@@ -53,14 +53,14 @@ def test_images_that_wait_are_classified_together() -> None:
     assert sizes == [1, 8, 8]
 
 
-def test_a_lone_image_does_not_wait_for_others_and_a_coming_one_is_waited_for() -> None:
+def test_a_single_image_is_not_delayed_but_a_batch_waits_for_reserved_ones() -> None:
     sizes: list[int] = []
     batcher = Batcher(mean_of, 8, 32, 5.0, sizes.append)
     batcher.start()
     began = time.perf_counter()
     submit(batcher, 1).result(5)
     assert time.perf_counter() - began < 2.5
-    first, second = batcher.places(2)
+    first, second = batcher.reserve(2)
     batcher.put(image(1), first)
     time.sleep(0.05)
     batcher.put(image(2), second)
@@ -69,26 +69,26 @@ def test_a_lone_image_does_not_wait_for_others_and_a_coming_one_is_waited_for() 
     assert sizes == [1, 2]
 
 
-def test_there_are_only_so_many_places_and_they_come_back() -> None:
+def test_the_queue_is_bounded_and_places_are_freed() -> None:
     batcher = Batcher(mean_of, 2, 3, 0.0, lambda _: None)
     batcher.start()
-    places = batcher.places(3)
-    with pytest.raises(Full):
-        batcher.places(1)
+    places = batcher.reserve(3)
+    with pytest.raises(QueueFull):
+        batcher.reserve(1)
     places[0].set_exception(ValueError("not an image"))
-    assert batcher.taken == 2
-    with pytest.raises(Full):
-        batcher.places(2)
+    assert batcher.reserved == 2
+    with pytest.raises(QueueFull):
+        batcher.reserve(2)
     for place in places[1:]:
         batcher.put(image(3), place)
     wait(places, 5)
-    assert batcher.taken == 0
+    assert batcher.reserved == 0
     batcher.close()
-    with pytest.raises(Full):
-        batcher.places(1)
+    with pytest.raises(QueueFull):
+        batcher.reserve(1)
 
 
-def test_a_batch_that_fails_fails_its_own_images_only() -> None:
+def test_a_failing_batch_fails_only_its_own_images() -> None:
     def run(pixels: np.ndarray) -> list[float]:
         if pixels.min() == 13:
             raise RuntimeError("unlucky")
@@ -103,7 +103,7 @@ def test_a_batch_that_fails_fails_its_own_images_only() -> None:
     batcher.close()
 
 
-def test_other_work_runs_between_batches_on_the_same_thread() -> None:
+def test_other_jobs_run_between_batches_on_the_same_thread() -> None:
     threads = set()
 
     def run(pixels: np.ndarray) -> list[float]:

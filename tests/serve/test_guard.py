@@ -15,10 +15,10 @@ TOKEN = "a-token-of-some-length"
 
 
 def converse(url: str, *pieces: bytes, pause: float = 0.0, patience: float = 8.0) -> bytes:
-    """Send pieces over a bare socket and read until the server closes."""
+    """Send pieces over a raw socket and read until the server closes it."""
     place = urlsplit(url)
     with socket.create_connection((place.hostname, place.port), timeout=patience) as wire:
-        said = b""
+        reply = b""
         try:
             for piece in pieces:
                 wire.sendall(piece)
@@ -27,13 +27,13 @@ def converse(url: str, *pieces: bytes, pause: float = 0.0, patience: float = 8.0
             pass
         try:
             while chunk := wire.recv(65536):
-                said += chunk
+                reply += chunk
         except ConnectionResetError:
             pass
-        return said
+        return reply
 
 
-def test_beyond_the_probes_and_the_page_a_token_is_needed(bundle: Path, photo: bytes) -> None:
+def test_all_paths_but_the_probes_and_the_page_need_a_token(bundle: Path, photo: bytes) -> None:
     with running(service_of(bundle, Limits()), AccessPolicy(TOKEN)) as url:
         for path in ("/", "/health", "/ready", "/v2/health/live", "/v2/health/ready"):
             assert httpx.get(url + path).status_code == 200
@@ -41,14 +41,14 @@ def test_beyond_the_probes_and_the_page_a_token_is_needed(bundle: Path, photo: b
         for path in ("/metrics", "/v2", "/v2/models/x", "/nowhere"):
             for given in wrong:
                 headers = {} if given is None else {"Authorization": given.encode()}
-                said = httpx.get(url + path, headers=headers)
-                assert said.status_code == 401 and said.headers["www-authenticate"] == "Bearer"
+                reply = httpx.get(url + path, headers=headers)
+                assert reply.status_code == 401 and reply.headers["www-authenticate"] == "Bearer"
         assert httpx.post(f"{url}/predict", content=photo).status_code == 401
         right = {"Authorization": f"Bearer {TOKEN}", "Host": "any.name.example"}
         assert httpx.post(f"{url}/predict", content=photo, headers=right).status_code == 200
 
 
-def test_without_a_token_another_host_name_is_not_answered(url: str) -> None:
+def test_without_a_token_other_host_names_are_refused(url: str) -> None:
     for name in (
         "evil.example",
         "evil.example:80",
@@ -63,54 +63,54 @@ def test_without_a_token_another_host_name_is_not_answered(url: str) -> None:
         assert httpx.get(f"{url}/health", headers={"Host": name}).status_code == 200
 
 
-def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_read(url: str) -> None:
+def test_a_body_with_too_large_a_declared_length_is_refused_before_it_is_read(url: str) -> None:
     began = time.perf_counter()
-    said = converse(url, b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n")
-    assert said.startswith(b"HTTP/1.1 413 ") and time.perf_counter() - began < 5
+    reply = converse(url, b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n")
+    assert reply.startswith(b"HTTP/1.1 413 ") and time.perf_counter() - began < 5
 
 
 @pytest.mark.parametrize("size", [(1 << 20) + 1, 3 << 20, 40 << 20])
-def test_a_body_that_is_too_large_hears_so_with_and_without_a_length(url: str, size: int) -> None:
+def test_too_large_a_body_is_refused_with_and_without_a_declared_length(url: str, size: int) -> None:
     assert httpx.post(f"{url}/predict", content=bytes(size)).status_code == 413
     pieces = (bytes(1 << 16) for _ in range(-(-size // (1 << 16))))
     assert httpx.post(f"{url}/predict", content=pieces).status_code == 413
 
 
-def test_a_body_in_pieces_is_read_whole(url: str, photo: bytes) -> None:
+def test_a_chunked_body_is_read_completely(url: str, photo: bytes) -> None:
     pieces = (photo[at : at + 100] for at in range(0, len(photo), 100))
     assert httpx.post(f"{url}/predict", content=pieces).status_code == 200
 
 
-def test_a_slow_body_is_refused_in_time(url: str) -> None:
+def test_a_slow_body_times_out(url: str) -> None:
     head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
     began = time.perf_counter()
-    said = converse(url, head, *[b"x"] * 20, pause=0.1)
-    assert said.startswith(b"HTTP/1.1 408 ") and b"slow" not in said and time.perf_counter() - began < 4
+    reply = converse(url, head, *[b"x"] * 20, pause=0.1)
+    assert reply.startswith(b"HTTP/1.1 408 ") and b"slow" not in reply and time.perf_counter() - began < 4
 
 
-def test_slow_headers_are_refused_in_time_on_a_new_and_on_a_used_connection(url: str) -> None:
+def test_slow_headers_time_out_on_a_new_and_on_a_reused_connection(url: str) -> None:
     slow = [b"GET /health HTTP/1.1\r\n", *[b"a: b\r\n"] * 20]
     assert converse(url, *slow, pause=0.1).startswith(b"HTTP/1.1 408 ")
-    said = converse(url, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", *slow, pause=0.1)
-    assert said.startswith(b"HTTP/1.1 200 ") and b"HTTP/1.1 408 " in said
+    reply = converse(url, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", *slow, pause=0.1)
+    assert reply.startswith(b"HTTP/1.1 200 ") and b"HTTP/1.1 408 " in reply
     assert converse(url).startswith(b"HTTP/1.1 408 ")
 
 
-def test_too_many_headers_are_refused(url: str) -> None:
+def test_too_large_headers_are_refused(url: str) -> None:
     assert httpx.get(f"{url}/health", headers={"X": "y" * 20_000}).status_code == 431
     assert httpx.get(f"{url}/health?{'y' * 20_000}").status_code == 431
     endless = converse(url, b"GET /health HTTP/1.1\r\n", *[b"X: " + b"y" * 4000 + b"\r\n"] * 60)
     assert endless.startswith(b"HTTP/1.1 4")
 
 
-def test_more_connections_than_allowed_are_told_to_come_back(bundle: Path) -> None:
+def test_connections_beyond_the_limit_are_refused_with_retry_after(bundle: Path) -> None:
     with running(service_of(bundle, Limits(connections=4))) as url:
         place = urlsplit(url)
         held = [socket.create_connection((place.hostname, place.port)) for _ in range(4)]
         try:
             time.sleep(0.2)
-            said = httpx.get(f"{url}/health")
-            assert said.status_code == 503 and said.headers["retry-after"] == "1"
+            reply = httpx.get(f"{url}/health")
+            assert reply.status_code == 503 and reply.headers["retry-after"] == "1"
         finally:
             for wire in held:
                 wire.close()
@@ -118,7 +118,7 @@ def test_more_connections_than_allowed_are_told_to_come_back(bundle: Path) -> No
         assert httpx.get(f"{url}/health").status_code == 200
 
 
-def test_all_bodies_together_are_bounded(bundle: Path) -> None:
+def test_the_total_size_of_all_bodies_is_bounded(bundle: Path) -> None:
     limits = Limits(body_bytes=1 << 20, held_bytes=1 << 20, body_seconds=3)
     with running(service_of(bundle, limits)) as url:
         place = urlsplit(url)
@@ -126,7 +126,7 @@ def test_all_bodies_together_are_bounded(bundle: Path) -> None:
         with socket.create_connection((place.hostname, place.port)) as wire:
             wire.sendall(head + bytes(900_000))
             time.sleep(0.3)
-            said = httpx.post(f"{url}/predict", content=bytes(500_000))
-            assert said.status_code == 503 and said.headers["retry-after"] == "1"
+            reply = httpx.post(f"{url}/predict", content=bytes(500_000))
+            assert reply.status_code == 503 and reply.headers["retry-after"] == "1"
         time.sleep(0.3)
         assert httpx.post(f"{url}/predict", content=bytes(500_000)).status_code == 422

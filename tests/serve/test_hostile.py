@@ -22,13 +22,13 @@ INFER = "/v2/models/steel/infer"
 
 @dataclass(frozen=True)
 class Process:
-    """`thaw serve` as a person starts it."""
+    """`thaw serve` in a process of its own."""
 
     url: str
     pid: int
 
     def memory_mb(self) -> float:
-        """Memory that is resident now."""
+        """Resident memory."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
@@ -55,7 +55,7 @@ def server(bundle: Path) -> Iterator[Process]:
 
 
 def complaint(status: int, content: bytes, is_head: bool) -> str:
-    """What is wrong with a refusal, or nothing."""
+    """What is wrong with a refusal; empty if nothing is."""
     if not 400 <= status < 500:
         return f"status {status}: {content[:200]!r}"
     if is_head:
@@ -68,7 +68,7 @@ def complaint(status: int, content: bytes, is_head: bool) -> str:
     return f"leaks {leaks}: {sentence}" if leaks or len(sentence) > 400 else ""
 
 
-def test_hostile_requests_get_one_sentence_and_leave_the_server_as_it_was(
+def test_hostile_requests_get_one_sentence_and_leave_the_server_unaffected(
     server: Process, photos: dict[str, bytes]
 ) -> None:
     hostile = hostile_requests(photos, INFER)
@@ -77,8 +77,8 @@ def test_hostile_requests_get_one_sentence_and_leave_the_server_as_it_was(
     with httpx.Client(base_url=server.url, timeout=20) as client:
         for _ in range(3):
             for one in hostile:
-                said = client.request(one.method, one.path, content=one.body, headers=one.headers)
-                if why := complaint(said.status_code, said.content, one.method == "HEAD"):
+                reply = client.request(one.method, one.path, content=one.body, headers=one.headers)
+                if why := complaint(reply.status_code, reply.content, one.method == "HEAD"):
                     wrong[one.name] = why
             memory.append(server.memory_mb())
             assert client.post("/predict", content=photos["PNG"]).status_code == 200
@@ -88,11 +88,11 @@ def test_hostile_requests_get_one_sentence_and_leave_the_server_as_it_was(
     assert memory[-1] - memory[0] < ALLOWED_GROWTH_MB, memory
 
 
-def test_bytes_that_are_no_request_are_refused(server: Process) -> None:
+def test_malformed_http_is_refused(server: Process) -> None:
     wrong = {
-        name: said[:100]
+        name: reply[:100]
         for name, raw in raw_requests().items()
-        if not (said := converse(server.url, raw)).startswith(b"HTTP/1.1 4") or b"Traceback" in said
+        if not (reply := converse(server.url, raw)).startswith(b"HTTP/1.1 4") or b"Traceback" in reply
     }
     assert not wrong
     assert httpx.get(f"{server.url}/ready").status_code == 200
@@ -115,31 +115,31 @@ TENSOR = st.fixed_dictionaries(
 
 @FUZZ
 @given(data=st.data())
-def test_a_file_changed_anywhere_is_answered_or_refused(
+def test_a_corrupted_file_is_classified_or_refused(
     server: Process, photos: dict[str, bytes], data: st.DataObject
 ) -> None:
     file = bytearray(photos[data.draw(st.sampled_from(sorted(photos)))])
     for place, value in data.draw(st.lists(st.tuples(st.integers(0, len(file) - 1), st.integers(0, 255)), max_size=20)):
         file[place] = value
-    said = httpx.post(f"{server.url}/predict", content=bytes(file))
-    assert said.status_code == 200 or not complaint(said.status_code, said.content, False)
+    reply = httpx.post(f"{server.url}/predict", content=bytes(file))
+    assert reply.status_code == 200 or not complaint(reply.status_code, reply.content, False)
 
 
 @FUZZ
 @given(body=st.binary(max_size=400), path=st.sampled_from(["/predict", "/explain", INFER]))
-def test_bytes_are_refused(server: Process, body: bytes, path: str) -> None:
-    said = httpx.post(server.url + path, content=body)
-    assert not complaint(said.status_code, said.content, False)
+def test_random_bytes_are_refused(server: Process, body: bytes, path: str) -> None:
+    reply = httpx.post(server.url + path, content=body)
+    assert not complaint(reply.status_code, reply.content, False)
 
 
 @FUZZ
 @given(tensor=TENSOR, more=st.dictionaries(st.sampled_from(["id", "outputs", "parameters"]), JSON, max_size=2))
-def test_any_request_is_answered_or_refused(server: Process, tensor: Any, more: dict[str, Any]) -> None:
-    said = httpx.post(server.url + INFER, json={"inputs": [tensor], **more})
-    assert said.status_code == 200 or not complaint(said.status_code, said.content, False)
+def test_any_json_request_is_answered_or_refused(server: Process, tensor: Any, more: dict[str, Any]) -> None:
+    reply = httpx.post(server.url + INFER, json={"inputs": [tensor], **more})
+    assert reply.status_code == 200 or not complaint(reply.status_code, reply.content, False)
 
 
-def test_a_request_cut_off_by_its_sender_costs_nothing(server: Process, photo: bytes) -> None:
+def test_a_truncated_request_is_harmless(server: Process, photo: bytes) -> None:
     import socket
 
     port = int(server.url.rpartition(":")[2])

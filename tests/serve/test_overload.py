@@ -16,26 +16,26 @@ from thaw.serve.limits import Limits
 from thaw.serve.service import Service
 
 SLOWNESS = 0.05
-"""Seconds that the slowed classifier sleeps for each image."""
+"""Seconds that the slow classifier sleeps per image."""
 
 
 def slow_service(bundle: Path, limits: Limits, seconds: float = SLOWNESS) -> Service:
     classifier = thaw.load(bundle)
     predictor = Predictor(classifier, REFERENCE, classifier.device)
 
-    def ask_slowly(pixels: np.ndarray) -> ModelOutputs:
+    def infer_slowly(pixels: np.ndarray) -> ModelOutputs:
         time.sleep(seconds * len(pixels))
-        return predictor.answers(pixels)
+        return predictor.outputs(pixels)
 
-    return Service(classifier, NAME, limits, ask_slowly)
+    return Service(classifier, NAME, limits, infer_slowly)
 
 
 async def ask(client: httpx.AsyncClient, photo: bytes) -> tuple[int, float, str | None]:
     began = time.perf_counter()
-    said = await client.post("/predict", content=photo)
-    if said.status_code == 200:
-        assert said.json()["model"] == NAME
-    return said.status_code, time.perf_counter() - began, said.headers.get("retry-after")
+    reply = await client.post("/predict", content=photo)
+    if reply.status_code == 200:
+        assert reply.json()["model"] == NAME
+    return reply.status_code, time.perf_counter() - began, reply.headers.get("retry-after")
 
 
 async def ask_at_once(url: str, photo: bytes, count: int) -> list[tuple[int, float, str | None]]:
@@ -44,7 +44,7 @@ async def ask_at_once(url: str, photo: bytes, count: int) -> list[tuple[int, flo
         return await asyncio.gather(*(ask(client, photo) for _ in range(count)))
 
 
-def test_at_overload_some_are_refused_at_once_and_the_others_wait_no_longer_than_the_queue(
+def test_under_overload_some_requests_are_refused_and_the_others_wait_at_most_for_the_queue(
     bundle: Path, photo: bytes
 ) -> None:
     limits = Limits(batch=4, queue=8)
@@ -61,7 +61,7 @@ def test_at_overload_some_are_refused_at_once_and_the_others_wait_no_longer_than
     assert f"thaw_images_total {statuses[200] + 1:.1f}" in text
 
 
-def test_what_was_accepted_is_answered_when_the_server_is_stopped(bundle: Path, photo: bytes) -> None:
+def test_accepted_requests_are_completed_when_the_server_stops(bundle: Path, photo: bytes) -> None:
     count = 12
     with ThreadPoolExecutor(1) as pool:
         with running(slow_service(bundle, Limits(batch=4, queue=16), seconds=0.2)) as url:

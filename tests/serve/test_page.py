@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import thaw
-from tests.serve.conftest import NAME, knowing_only, running
+from tests.serve.conftest import NAME, policy_rejecting, running
 from thaw.serve.guard import AccessPolicy
 from thaw.serve.limits import Limits
 from thaw.serve.service import Service
@@ -19,11 +19,11 @@ QUIET = ("--disable-gpu", "--disable-background-networking", "--disable-componen
 
 
 @dataclass
-class Seen:
-    """A page, the addresses that it asked for, and what its console said."""
+class OpenPage:
+    """A page, the URLs that it requested, and the messages of its console."""
 
     page: Any
-    addresses: list[str] = field(default_factory=list)
+    urls: list[str] = field(default_factory=list)
     console: list[str] = field(default_factory=list)
 
 
@@ -39,40 +39,40 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def seen(browser: Any) -> Iterator[Seen]:
-    """A page the size of a phone, in the dark."""
+def opened(browser: Any) -> Iterator[OpenPage]:
+    """A page on a phone in dark mode."""
     context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
-    seen = Seen(context.new_page())
-    seen.page.on("request", lambda request: seen.addresses.append(request.url))
-    seen.page.on("console", lambda message: seen.console.append(message.text))
-    seen.page.on("pageerror", lambda error: seen.console.append(str(error)))
-    yield seen
+    opened = OpenPage(context.new_page())
+    opened.page.on("request", lambda request: opened.urls.append(request.url))
+    opened.page.on("console", lambda message: opened.console.append(message.text))
+    opened.page.on("pageerror", lambda error: opened.console.append(str(error)))
+    yield opened
     context.close()
 
 
 @pytest.fixture(scope="module")
-def able(bundle: Path, images: Path) -> Service:
-    """A service to which a white picture is unlike anything."""
+def service(bundle: Path, images: Path) -> Service:
+    """A service for which a white image is out of distribution."""
     classifier = thaw.load(bundle)
     known = np.asarray(Image.open(images / "scratch" / "000.png").convert("RGB"))
-    classifier.review_policy = knowing_only(classifier, [known], stranger=np.full((64, 64, 3), 255, np.uint8))
+    classifier.review_policy = policy_rejecting(classifier, [known], outlier=np.full((64, 64, 3), 255, np.uint8))
     return Service(classifier, NAME, Limits())
 
 
-def test_a_picture_that_is_chosen_is_named_with_bars_and_a_map(
-    able: Service, images: Path, tmp_path: Path, seen: Seen
+def test_a_chosen_image_shows_label_probabilities_and_evidence(
+    service: Service, images: Path, tmp_path: Path, opened: OpenPage
 ) -> None:
     white = tmp_path / "white.png"
     Image.new("RGB", (64, 64), "white").save(white)
-    with running(able) as url:
-        page = seen.page
+    with running(service) as url:
+        page = opened.page
         page.goto(url)
         page.set_input_files("#file", images / "scratch" / "000.png")
         page.wait_for_selector("#bars li")
-        assert page.inner_text("#label") in able.classifier.classes
-        assert page.inner_text("#confidence").endswith("% sure")
+        assert page.inner_text("#label") in service.classifier.classes
+        assert page.inner_text("#confidence").startswith("Confidence ")
         assert page.locator("#bars li").count() == 3 and page.locator("#bars .chosen").count() == 1
-        assert page.is_hidden("#note") and page.is_visible("#picture")
+        assert page.is_hidden("#note") and page.is_visible("#image")
         page.click("#why")
         page.wait_for_selector("#map img")
         assert page.evaluate("document.querySelector('#map img').naturalWidth") == 64
@@ -80,11 +80,11 @@ def test_a_picture_that_is_chosen_is_named_with_bars_and_a_map(
         page.wait_for_selector("#note:not([hidden])")
         assert page.inner_text("#note").startswith("Out of distribution") and page.is_hidden("#map")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        assert all(address.startswith((f"{url}/", f"blob:{url}/", "data:,")) for address in seen.addresses)
-    assert not seen.console
+        assert all(one.startswith((f"{url}/", f"blob:{url}/", "data:,")) for one in opened.urls)
+    assert not opened.console
 
 
-def test_a_picture_can_be_dropped_or_pasted(url: str, seen: Seen, photo: bytes) -> None:
+def test_an_image_can_be_dropped_or_pasted(url: str, opened: OpenPage, photo: bytes) -> None:
     program = """([kind, bytes]) => {
       const held = new DataTransfer();
       held.items.add(new File([new Uint8Array(bytes)], "a.png", { type: "image/png" }));
@@ -93,24 +93,24 @@ def test_a_picture_can_be_dropped_or_pasted(url: str, seen: Seen, photo: bytes) 
       document.getElementById("drop").dispatchEvent(event);
     }"""
     for kind in ("drop", "paste"):
-        seen.page.goto(url)
-        seen.page.evaluate(program, [kind, list(photo)])
-        seen.page.wait_for_selector("#bars li")
-    assert not seen.console
+        opened.page.goto(url)
+        opened.page.evaluate(program, [kind, list(photo)])
+        opened.page.wait_for_selector("#bars li")
+    assert not opened.console
 
 
-def test_what_is_no_picture_is_told_in_a_sentence(url: str, seen: Seen, tmp_path: Path) -> None:
-    (tmp_path / "notes.png").write_bytes(b"no picture")
-    seen.page.goto(url)
-    seen.page.set_input_files("#file", tmp_path / "notes.png")
-    seen.page.wait_for_selector("#note.alarm")
-    assert "Not a JPEG" in seen.page.inner_text("#note") and seen.page.is_visible("#invitation")
+def test_a_file_that_is_not_an_image_shows_the_reason(url: str, opened: OpenPage, tmp_path: Path) -> None:
+    (tmp_path / "notes.png").write_bytes(b"not an image")
+    opened.page.goto(url)
+    opened.page.set_input_files("#file", tmp_path / "notes.png")
+    opened.page.wait_for_selector("#note.alarm")
+    assert "Not a JPEG" in opened.page.inner_text("#note") and opened.page.is_visible("#invitation")
 
 
-def test_a_token_is_asked_for_where_one_is_needed(bundle: Path, images: Path, seen: Seen) -> None:
+def test_the_page_asks_for_a_token_if_one_is_required(bundle: Path, images: Path, opened: OpenPage) -> None:
     service = Service(thaw.load(bundle), NAME, Limits())
     with running(service, AccessPolicy(TOKEN)) as url:
-        page = seen.page
+        page = opened.page
         page.goto(url)
         assert page.is_visible("#token")
         page.set_input_files("#file", images / "ok" / "000.png")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from thaw.bundle import _sha256
+from thaw.checksums import sha256_of
 from thaw.cli import main
 from thaw.errors import BundleError, ServeError
 from thaw.serve.guard import AccessPolicy
@@ -26,14 +26,14 @@ def thaw_serve(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "example.org", "", "127.0.0.1.example.org"])
-def test_beyond_this_machine_nobody_is_served_without_a_token(host: str) -> None:
+def test_an_address_open_to_other_machines_needs_a_token(host: str) -> None:
     with pytest.raises(ServeError, match="--token-file"):
         access_policy_for(Address(host), None, {})
     assert access_policy_for(Address(host), None, {"THAW_TOKEN": TOKEN}) == AccessPolicy(TOKEN)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "::1", "localhost"])
-def test_on_this_machine_no_token_is_needed_and_a_given_one_counts(host: str, tmp_path: Path) -> None:
+def test_on_localhost_a_token_is_optional(host: str, tmp_path: Path) -> None:
     assert access_policy_for(Address(host), None, {}).token is None
     file = tmp_path / "token"
     file.write_text(f"{TOKEN}\n")
@@ -43,7 +43,7 @@ def test_on_this_machine_no_token_is_needed_and_a_given_one_counts(host: str, tm
 @pytest.mark.parametrize(
     "token", ["", "short", "with a space in the middle", "line\nbreak-in-the-middle", "schlüssel-mit-umlaut"]
 )
-def test_what_is_no_token_is_not_taken_for_one(token: str, tmp_path: Path) -> None:
+def test_malformed_tokens_are_refused(token: str, tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(token, encoding="utf-8")
     for source in ((file, {}), (None, {"THAW_TOKEN": token})):
@@ -61,10 +61,10 @@ def test_what_is_no_token_is_not_taken_for_one(token: str, tmp_path: Path) -> No
         (("nowhere", "--port", "0"), "no such run or bundle"),
         (("BUNDLE", "--port", "0", "--name", "a/b"), "letters, digits"),
         (("BUNDLE", "--queue", "2", "--batch", "3"), "at most the queue"),
-        (("BUNDLE", "--body-mb", "0"), "a request may have"),
+        (("BUNDLE", "--body-mb", "0"), "the size limit of a request"),
     ],
 )
-def test_a_server_that_cannot_start_says_why_in_one_sentence(
+def test_a_server_that_cannot_start_gives_the_reason_in_one_sentence(
     words: tuple[str, ...],
     expected: str,
     bundle: Path,
@@ -82,7 +82,7 @@ def test_a_server_that_cannot_start_says_why_in_one_sentence(
     assert said.startswith("thaw: ") and expected in said and said.count("\n") == 1
 
 
-def test_a_bundle_that_does_not_reproduce_itself_is_not_served(bundle: Path, tmp_path: Path) -> None:
+def test_a_bundle_that_does_not_reproduce_its_golden_images_is_not_served(bundle: Path, tmp_path: Path) -> None:
     changed = tmp_path / "changed"
     shutil.copytree(bundle, changed)
     golden = changed / "golden" / "golden.json"
@@ -91,12 +91,12 @@ def test_a_bundle_that_does_not_reproduce_itself_is_not_served(bundle: Path, tmp
     golden.write_text(json.dumps(entries))
     sums = changed / "SHA256SUMS"
     lines = [line for line in sums.read_text().splitlines() if not line.endswith("golden.json")]
-    sums.write_text("\n".join([*lines, f"{_sha256(golden)}  golden/golden.json", ""]))
-    with pytest.raises(BundleError, match="does not give the probabilities"):
+    sums.write_text("\n".join([*lines, f"{sha256_of(golden)}  golden/golden.json", ""]))
+    with pytest.raises(BundleError, match="does not reproduce the probabilities"):
         service_of(changed, Limits())
 
 
-def test_a_model_is_called_by_its_run_or_its_folder(bundle: Path, tmp_path: Path) -> None:
+def test_a_model_is_named_after_its_run_or_folder(bundle: Path, tmp_path: Path) -> None:
     assert service_of(bundle, Limits()).name == service_of(bundle.parent, Limits()).name == "train-1"
     shutil.copytree(bundle, tmp_path / "plates")
     assert service_of(tmp_path / "plates", Limits()).name == "plates"
@@ -106,7 +106,7 @@ def test_a_model_is_called_by_its_run_or_its_folder(bundle: Path, tmp_path: Path
 @pytest.mark.parametrize(
     "values", [{}, {"confidence": 1}, {"confidence": "x", "shares": {}}, {"confidence": 1, "shares": 2}, 7]
 )
-def test_a_baseline_that_cannot_be_read_is_told(values: Any) -> None:
+def test_a_malformed_baseline_is_an_error(values: Any) -> None:
     assert Baseline.read({"thaw": {}}) is None
     with pytest.raises(BundleError, match=r"thaw\.baseline"):
         Baseline.read({"thaw": {"baseline": values}})

@@ -1,1 +1,1 @@
-"""One file a peer; each runs in its own environment and takes the arguments of `bench.versus.interface`."""
+"""One module per peer; each runs in its own environment and takes the arguments of `bench.versus.interface`."""

@@ -28,14 +28,14 @@ from bench.versus.memory import PeakMemory
 
 
 class TopLearner(Learner):
-    """Thaws no further than the second of the three groups: rest, top, head."""
+    """Unfreezes only down to the second of the three groups: rest, top, head."""
 
     def unfreeze(self) -> None:
         self.freeze_to(-2)
 
 
 class FrozenBatchNorm(Callback):
-    """All BatchNorm in inference mode."""
+    """Keeps all BatchNorm in inference mode."""
 
     def before_train(self) -> None:
         for module in self.learn.model.modules():
@@ -59,7 +59,7 @@ class EpochClock(Callback):
         self.seconds[-1].append(time.perf_counter() - self.started)
 
 
-def loaders(splits: dict, look: interface.Preprocessing, workers: int) -> tuple[DataLoaders, pd.DataFrame]:
+def loaders(splits: dict, preprocessing: interface.Preprocessing, workers: int) -> tuple[DataLoaders, pd.DataFrame]:
     """Train and validation loaders, and the table of test rows."""
     columns = ["file", "target", "is_valid"]
     rows = [(str(file), target, split == "val") for split in ("train", "val") for file, target in splits[split]]
@@ -68,10 +68,10 @@ def loaders(splits: dict, look: interface.Preprocessing, workers: int) -> tuple[
         get_x=ColReader("file"),
         get_y=ColReader("target"),
         splitter=ColSplitter("is_valid"),
-        item_tfms=[Resize(round(look.size / look.crop_pct)), RandomCrop(look.size)],
+        item_tfms=[Resize(round(preprocessing.size / preprocessing.crop_pct)), RandomCrop(preprocessing.size)],
         batch_tfms=[
             *aug_transforms(max_rotate=15.0, min_zoom=0.9, max_zoom=1.1, max_lighting=0.1, max_warp=0.0),
-            Normalize.from_stats(look.mean, look.std, cuda=False),
+            Normalize.from_stats(preprocessing.mean, preprocessing.std, cuda=False),
         ],
     )
     dls = block.dataloaders(pd.DataFrame(rows, columns=columns), bs=BATCH_SIZE, num_workers=workers, device="cpu")
@@ -80,16 +80,16 @@ def loaders(splits: dict, look: interface.Preprocessing, workers: int) -> tuple[
 
 
 def main() -> None:
-    arguments, outcome = interface.parse(__doc__), interface.ThresholdResult()
+    arguments, outcome = interface.parse(__doc__), interface.Measurements()
     outcome.seconds["start"] = interface.seconds_since_birth()
     outcome.notes.append("shift by random crop, for fastai has no translation")
     with PeakMemory(os.getpid()) as peak, tempfile.TemporaryDirectory() as folder:
         with outcome.part("data"):
             set_seed(arguments.seed)
             splits, classes = interface.read_rows(arguments.table, arguments.limit)
-            look = interface.read_preprocessing(arguments.weights)
-            dls, test = loaders(splits, look, arguments.workers)
-            model = build(arguments.backbone, arguments.weights, len(classes), **look.model_args)
+            preprocessing = interface.read_preprocessing(arguments.weights)
+            dls, test = loaders(splits, preprocessing, arguments.workers)
+            model = build(arguments.backbone, arguments.weights, len(classes), **preprocessing.model_args)
             prefixes = tuple(f"{name}." for name in interface.facts_of(arguments).timm_top)
 
             def groups(model: nn.Module) -> list[list[nn.Parameter]]:

@@ -23,7 +23,7 @@ from bench.versus.memory import PeakMemory
 
 
 class Labelled(ImageDataset):
-    """Images as the dictionaries that `Trainer` wants."""
+    """Images as the dictionaries that `Trainer` expects."""
 
     def __getitem__(self, index: int) -> dict[str, Tensor | int]:
         pixels, target = super().__getitem__(index)
@@ -31,7 +31,7 @@ class Labelled(ImageDataset):
 
 
 class Network(nn.Module):
-    """Gives a loss, as `Trainer` wants; its BatchNorm stays in inference mode."""
+    """Returns a loss, as `Trainer` expects; its BatchNorm stays in inference mode."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ def accuracy(prediction: EvalPrediction) -> dict[str, float]:
 def train(
     network: Network, data: dict[str, Labelled], epochs: int, rate: float, folder: Path, arguments: Namespace
 ) -> tuple[Trainer, list[float]]:
-    """One phase and the seconds of its epochs; the network is left as it was after the best of them."""
+    """Train one phase; returns the seconds of its epochs and leaves the network at its best epoch."""
     settings = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=epochs,
@@ -103,17 +103,19 @@ def train(
 
 
 def main() -> None:
-    arguments, outcome = interface.parse(__doc__, ("fp32", "bf16")), interface.ThresholdResult()
+    arguments, outcome = interface.parse(__doc__, ("fp32", "bf16")), interface.Measurements()
     outcome.seconds["start"] = interface.seconds_since_birth()
     with PeakMemory(os.getpid()) as peak, tempfile.TemporaryDirectory() as folder:
         with outcome.part("data"):
             torch.manual_seed(arguments.seed)
             splits, classes = interface.read_rows(arguments.table, arguments.limit)
-            look = interface.read_preprocessing(arguments.weights)
-            changing, plain = transforms(look.size, look.mean, look.std, look.crop_pct)
+            preprocessing = interface.read_preprocessing(arguments.weights)
+            changing, plain = transforms(
+                preprocessing.size, preprocessing.mean, preprocessing.std, preprocessing.crop_pct
+            )
             data = {split: Labelled(rows, changing if split == "train" else plain) for split, rows in splits.items()}
-            model = build(arguments.backbone, arguments.weights, len(classes), **look.model_args)
-            # `Trainer` cannot save weights that lie in memory as channels_last.
+            model = build(arguments.backbone, arguments.weights, len(classes), **preprocessing.model_args)
+            # `Trainer` cannot save weights in channels_last memory format.
             network = Network(model.to(memory_format=torch.contiguous_format))
             outcome.notes.append("weights not channels_last, which `Trainer` cannot save")
         phases = (("phase1", arguments.epochs_head, (), HEAD_RATE),)
@@ -126,7 +128,7 @@ def main() -> None:
                 outcome.epoch_seconds[name] = seconds
                 outcome.val_accuracy = trainer.state.best_metric
         with outcome.part("evaluation"):
-            # Not `evaluate`: with persistent workers it goes through the validation loader again, whatever it is given.
+            # Not `evaluate`: with persistent workers it always iterates over the validation loader.
             outcome.test_accuracy = trainer.predict(data["test"]).metrics["test_accuracy"]
     interface.finish(outcome, peak, ("torch", "torchvision", "timm", "transformers", "accelerate"))
 

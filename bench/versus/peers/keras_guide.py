@@ -40,16 +40,18 @@ class EpochClock(keras.callbacks.Callback):
         self.seconds.append(time.perf_counter() - self.started)
 
 
-def dataset(rows: Rows, look: interface.Preprocessing, changes: keras.Sequential | None, seed: int) -> tf.data.Dataset:
+def dataset(
+    rows: Rows, preprocessing: interface.Preprocessing, changes: keras.Sequential | None, seed: int
+) -> tf.data.Dataset:
     """Batches of images 0..255; `changes` makes it the shuffled training set."""
-    resized = round(look.size / look.crop_pct)
+    resized = round(preprocessing.size / preprocessing.crop_pct)
 
     def read(file: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image = tf.io.decode_image(tf.io.read_file(file), channels=3, expand_animations=False)
         shape = tf.cast(tf.shape(image)[:2], tf.float32)
         side = tf.cast(tf.round(shape * resized / tf.reduce_min(shape)), tf.int32)
         image = tf.image.resize(image, side, antialias=True)
-        image = tf.image.resize_with_crop_or_pad(image, look.size, look.size)
+        image = tf.image.resize_with_crop_or_pad(image, preprocessing.size, preprocessing.size)
         return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8), target
 
     files, targets = [str(file) for file, _ in rows], [target for _, target in rows]
@@ -75,29 +77,29 @@ def augmentation() -> keras.Sequential:
     )
 
 
-def build(name: str, look: interface.Preprocessing, classes: int) -> tuple[keras.Model, keras.Model]:
+def build(name: str, preprocessing: interface.Preprocessing, classes: int) -> tuple[keras.Model, keras.Model]:
     """The whole model, and its base with random weights."""
-    shape = (look.size, look.size, 3)
+    shape = (preprocessing.size, preprocessing.size, 3)
     base = getattr(keras.applications, name)(include_top=False, weights=None, input_shape=shape)
     inputs = keras.Input(shape)
     value = inputs
     if not any(isinstance(layer, layers.Rescaling) for layer in base.layers):
         value = layers.Rescaling(1 / 255)(value)
-        value = layers.Normalization(mean=look.mean, variance=[std**2 for std in look.std])(value)
+        value = layers.Normalization(mean=preprocessing.mean, variance=[std**2 for std in preprocessing.std])(value)
     value = layers.GlobalAveragePooling2D()(base(value, training=False))
     outputs = layers.Dense(classes, activation="softmax", dtype="float32")(layers.Dropout(DROPOUT)(value))
     return keras.Model(inputs, outputs), base
 
 
 def thaw(base: keras.Model, top: tuple[str, ...]) -> None:
-    """Freeze all of the base but layers of these names."""
+    """Freeze the base except layers with these name prefixes."""
     base.trainable = bool(top)
     for layer in base.layers:
         layer.trainable = layer.name.startswith(top) if top else False
 
 
 def main() -> None:
-    arguments, outcome = interface.parse(__doc__, ("fp32", "bf16")), interface.ThresholdResult()
+    arguments, outcome = interface.parse(__doc__, ("fp32", "bf16")), interface.Measurements()
     outcome.seconds["start"] = interface.seconds_since_birth()
     facts = interface.facts_of(arguments)
     with PeakMemory(os.getpid()) as peak, tempfile.TemporaryDirectory() as folder:
@@ -106,13 +108,13 @@ def main() -> None:
             if arguments.precision == "bf16":
                 keras.mixed_precision.set_global_policy("mixed_bfloat16")
             splits, classes = interface.read_rows(arguments.table, arguments.limit)
-            look = interface.read_preprocessing(arguments.weights)
+            preprocessing = interface.read_preprocessing(arguments.weights)
             changes = augmentation()
             data = {
-                split: dataset(rows, look, changes if split == "train" else None, arguments.seed)
+                split: dataset(rows, preprocessing, changes if split == "train" else None, arguments.seed)
                 for split, rows in splits.items()
             }
-            model, base = build(facts.keras, look, len(classes))
+            model, base = build(facts.keras, preprocessing, len(classes))
             if arguments.backbone == "mobilenetv2_100":
                 load_mobilenetv2(base, arguments.weights)
             else:

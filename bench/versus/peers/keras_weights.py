@@ -13,7 +13,7 @@ TIMM_EPSILON = 1e-5
 
 
 def load_mobilenetv2(base: keras.Model, file: Path) -> None:
-    """Fill every layer that has weights; raises `KeyError` or `ValueError` where the two do not match."""
+    """Set the weights of every layer; raises `KeyError` or `ValueError` if the networks do not match."""
     tensors = load_file(file)
     for layer_name, convolution, norm in _pairs():
         layer = base.get_layer(layer_name[0])

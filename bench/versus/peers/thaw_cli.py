@@ -23,12 +23,12 @@ from bench.versus.memory import PeakMemory
 
 PHASES = {"head": "phase1", "fine-tune": "phase2"}
 RATES, OTHER_RATES = (3e-3, 3e-4), (1e-3, 1e-4)
-"""Thaw's defaults, and those of the further trial."""
+"""Thaw's defaults, and the settings of the second trial."""
 
 
 @dataclass
 class Trial:
-    """One run of `thaw train` and what it left."""
+    """One run of `thaw train` and its results."""
 
     folder: Path
     wall: float
@@ -36,7 +36,7 @@ class Trial:
 
 
 def recipe(arguments: Namespace, rates: tuple[float, float]) -> dict[str, object]:
-    """The job as a recipe of Thaw."""
+    """The job as a recipe."""
     shared = {"batch_size": BATCH_SIZE, "patience": None}
     phases = [{"name": "head", "cut": "head", "epochs": arguments.epochs_head, "lr": rates[0], **shared}]
     if arguments.epochs_top:
@@ -64,7 +64,7 @@ def write_table(arguments: Namespace, file: Path) -> None:
 
 
 def train(name: str, work: Path, values: dict[str, object]) -> Trial:
-    """Run `thaw train` to its end, watched from outside."""
+    """Run `thaw train` to its end, monitored from outside."""
     file = work / f"{name}.yaml"
     file.write_text(json.dumps(values), encoding="utf-8")
     command = [str(Path(sys.executable).with_name("thaw")), "train", str(work / "table.csv")]
@@ -78,11 +78,11 @@ def train(name: str, work: Path, values: dict[str, object]) -> Trial:
     return Trial(next((work / name).iterdir()), time.perf_counter() - started, peak)
 
 
-def read_times(trial: Trial, outcome: interface.ThresholdResult) -> None:
-    """Parts of the run from the files that it left.
+def read_times(trial: Trial, outcome: interface.Measurements) -> None:
+    """Read the seconds of each part from the files of the run.
 
-    Training seconds that no epoch accounts for are the look at every image, checkpoints included. Evaluation is
-    what lies between the last row of metrics and the final figures.
+    Training time outside of epochs is feature extraction, checkpoints included. Evaluation is the time between the last
+    row of metrics and the final evaluation.
     """
     actual = json.loads((trial.folder / "plan.json").read_text(encoding="utf-8"))["actual"]
     with (trial.folder / "metrics.csv").open(encoding="utf-8", newline="") as stream:
@@ -93,14 +93,14 @@ def read_times(trial: Trial, outcome: interface.ThresholdResult) -> None:
     written = [(trial.folder / name).stat().st_mtime for name in ("metrics.csv", "evaluation.json")]
     evaluation = written[1] - written[0]
     training = actual["extraction"] + sum(seconds for _, _, seconds in actual["phases"])
-    outcome.seconds["look"] = training - outcome.seconds["phase1"] - outcome.seconds["phase2"]
+    outcome.seconds["features"] = training - outcome.seconds["phase1"] - outcome.seconds["phase2"]
     outcome.seconds["evaluation"] = evaluation
     outcome.seconds["data"] = actual["seconds"] - training - evaluation
     outcome.seconds["start"] = trial.wall - actual["seconds"]
 
 
-def rounds(arguments: Namespace, outcome: interface.ThresholdResult, chosen: dict[str, str]) -> list[str]:
-    """A sentence for each phase that took another number of epochs than the job has."""
+def rounds(arguments: Namespace, outcome: interface.Measurements, chosen: dict[str, str]) -> list[str]:
+    """A note for each phase that took another number of epochs than the job has."""
     notes = []
     for index, (phase, asked) in enumerate((("phase1", arguments.epochs_head), ("phase2", arguments.epochs_top))):
         ran = len(outcome.epoch_seconds[phase])
@@ -111,7 +111,7 @@ def rounds(arguments: Namespace, outcome: interface.ThresholdResult, chosen: dic
 
 
 def main() -> None:
-    arguments, outcome = interface.parse(__doc__, ("auto", "fp32", "bf16")), interface.ThresholdResult()
+    arguments, outcome = interface.parse(__doc__, ("auto", "fp32", "bf16")), interface.Measurements()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         write_table(arguments, work / "table.csv")

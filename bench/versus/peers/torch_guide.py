@@ -1,4 +1,4 @@
-"""The guide as a plain PyTorch loop: timm and torchvision, channels_last, every epoch anew."""
+"""The guide as a plain PyTorch loop: timm and torchvision, channels_last, the whole network in every epoch."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from bench.versus.memory import PeakMemory
 
 
 def main() -> None:
-    arguments, outcome = interface.parse(__doc__, ("fp32", "bf16")), interface.ThresholdResult()
+    arguments, outcome = interface.parse(__doc__, ("fp32", "bf16")), interface.Measurements()
     outcome.seconds["start"] = interface.seconds_since_birth()
     bf16 = arguments.precision == "bf16"
     with PeakMemory(os.getpid()) as peak:
         with outcome.part("data"):
             torch.manual_seed(arguments.seed)
             splits, classes = interface.read_rows(arguments.table, arguments.limit)
-            look = interface.read_preprocessing(arguments.weights)
-            changes = transforms(look.size, look.mean, look.std, look.crop_pct)
+            preprocessing = interface.read_preprocessing(arguments.weights)
+            changes = transforms(preprocessing.size, preprocessing.mean, preprocessing.std, preprocessing.crop_pct)
             loaders = loaders_of(splits, *changes, BATCH_SIZE, arguments.workers)
-            model = build(arguments.backbone, arguments.weights, len(classes), **look.model_args)
+            model = build(arguments.backbone, arguments.weights, len(classes), **preprocessing.model_args)
             best = Best()
         phases = (("phase1", arguments.epochs_head, (), HEAD_RATE),)
         if arguments.epochs_top:

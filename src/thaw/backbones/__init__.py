@@ -1,6 +1,6 @@
-"""Pre-trained networks behind one contract; `build` and `rebuild` are the only ways to one.
+"""Pre-trained networks behind one interface; `build` and `rebuild` are the only ways to create one.
 
-Another library is one more module with these two functions, and one more case in `_library`.
+Supporting another library takes one module with these two functions, and one case in `_library`.
 """
 
 from __future__ import annotations
@@ -13,42 +13,46 @@ from thaw.recipe import PreprocessingSettings, Recipe
 
 
 class Library(Protocol):
-    """What a module must offer to bring in the networks of a library."""
+    """The functions that the module of a library must have."""
 
     def build(
         self, name: str, weights: str, preprocessing: PreprocessingSettings | None, pooling: Pooling, seed: int
     ) -> Backbone:
-        """A pre-trained network by name, frozen."""
+        """Build a pre-trained network by name, frozen."""
         ...
 
     def rebuild(self, facts: Facts, pooling: Pooling) -> Backbone:
-        """The architecture that facts describe, with weights still to be loaded."""
+        """Build the architecture that facts describe; the caller loads the weights."""
         ...
 
 
 def build(recipe: Recipe) -> Backbone:
-    """The pre-trained network of a recipe, frozen.
+    """Build the pre-trained network of a recipe, frozen.
 
-    Weights are `published` (bundled, cached or from the Hub), `random`, or those of a file; preprocessing comes with
-    them, and what the recipe says replaces it. Random weights depend on the recipe's seed alone. Raises `BackboneError`
-    for an unknown name, and `WeightsError` for weights that are missing, unreachable or do not fit.
+    Weights are `published` (bundled, cached or from the Hub), `random`, or from a file. They define the preprocessing,
+    which settings of the recipe override. Random weights depend only on the seed of the recipe.
+
+    Raises:
+        BackboneError: The network is unknown.
+        WeightsError: The weights are missing, unreachable or do not fit.
     """
     library = _library("timm")
     return library.build(recipe.backbone, recipe.weights, recipe.preprocessing, recipe.head.pooling, recipe.seed)
 
 
 def rebuild(facts: Facts, pooling: Pooling) -> Backbone:
-    """The architecture that `facts` describe, with weights still to be loaded by the caller.
+    """Build the architecture that `facts` describe; the caller loads the weights.
 
-    Raises `BackboneError` where the library, or its version, does not have it.
+    Raises:
+        BackboneError: The library, or its installed version, does not have it.
     """
     return _library(facts.library).rebuild(facts, pooling)
 
 
 def _library(name: str) -> Library:
-    """The module of a library, imported when it is first needed."""
+    """The module of a library, imported on first use."""
     if name == "timm":
         from thaw.backbones import timm_backbone
 
         return timm_backbone
-    raise BackboneError(f"networks of {name!r} cannot be built by this version of Thaw; update it")
+    raise BackboneError(f"library {name!r} is not supported by this version of Thaw; update Thaw")

@@ -1,4 +1,4 @@
-"""The networks that Thaw lists: facts for people, names as people write them, "did you mean"."""
+"""The catalogue of networks: their facts, name resolution and suggestions for misspelt names."""
 
 from __future__ import annotations
 
@@ -26,17 +26,23 @@ ALIASES = {
     # Only the TensorFlow weights of these two were ever published.
     **{f"efficientnetb{size}": f"tf_efficientnet_b{size}" for size in (6, 7)},
 }
-"""Names of the Keras applications, without case and separators, and the timm networks that they are."""
+"""Names of Keras applications in lower case without separators, and the equivalent timm networks."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One network, at the input size that Thaw gives it by default.
+    """One network at its default input size.
 
-    parameters_m: millions of parameters, gmacs: 10^9 multiply-adds of one image; both without a classifier.
-    input_size: side of the square, in pixels. source: repository on the Hub, or address, of the published
-    weights; `bundled` where they travel with Thaw; empty where there are none. top1: their ImageNet accuracy
-    in percent at `input_size`, from timm's results/results-imagenet.csv; `None` where none is published.
+    Attributes:
+        name: Thaw's name of the network.
+        family: Its family.
+        parameters_m: Millions of parameters, without a classifier.
+        gmacs: 10^9 multiply-adds for one image, without a classifier.
+        input_size: Side of the square input in pixels.
+        top1: ImageNet accuracy of the published weights in percent at `input_size`, from timm's
+            results/results-imagenet.csv; `None` if unknown.
+        source: Hub repository or URL of the published weights, `bundled` for weights in the package, empty if there are
+            none.
     """
 
     name: str
@@ -49,13 +55,13 @@ class Entry:
 
     @property
     def architecture(self) -> str:
-        """What timm calls the network."""
+        """timm's name of the network."""
         return starter.ARCHITECTURE if self.name == starter.NAME else self.name
 
 
 @cache
 def entries() -> tuple[Entry, ...]:
-    """Every network of the catalogue, by family and size."""
+    """All networks of the catalogue, by family and size."""
     text = files("thaw.backbones").joinpath("catalogue.csv").read_text(encoding="utf-8")
     return tuple(
         Entry(
@@ -72,13 +78,13 @@ def entries() -> tuple[Entry, ...]:
 
 
 def find(words: str) -> list[Entry]:
-    """Entries whose name or family contains every word, in any case."""
+    """Entries whose name or family contains every word, ignoring case."""
     wanted = words.lower().split()
-    return [entry for entry in entries() if all(word in _searched(entry) for word in wanted)]
+    return [entry for entry in entries() if all(word in _searchable_text(entry) for word in wanted)]
 
 
 def look_up(name: str) -> Entry:
-    """The entry of a network, by any name that `resolve_name` knows; raises `BackboneError`."""
+    """The entry of a network, by any name that `resolve_name` accepts; raises `BackboneError`."""
     wanted = resolve_name(name)
     for entry in entries():
         if entry.name == wanted:
@@ -88,17 +94,17 @@ def look_up(name: str) -> Entry:
 
 
 def resolve_name(name: str) -> str:
-    """The timm name that a person means by `ResNet50` or `EfficientNetB0`; any other name as it is."""
+    """The timm name for names such as `ResNet50` or `EfficientNetB0`; other names unchanged."""
     if any(entry.name == name for entry in entries()):
         return name
     return ALIASES.get(name.lower().replace("_", "").replace("-", ""), name)
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """The hint for a name that does not exist."""
+    """A hint for an unknown name."""
     near = difflib.get_close_matches(resolve_name(name.lower()), list(known), n=3)
-    return f"did you mean {' or '.join(near)}?" if near else "`thaw models` lists what there is"
+    return f"did you mean {' or '.join(near)}?" if near else "`thaw models` lists all networks"
 
 
-def _searched(entry: Entry) -> str:
+def _searchable_text(entry: Entry) -> str:
     return f"{entry.name} {entry.family}".lower()

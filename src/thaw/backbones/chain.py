@@ -1,4 +1,4 @@
-"""Finds the chain of blocks in a network by watching it run, so that no architecture is listed by hand."""
+"""Finds the chain of blocks of a network by observing a forward pass, so that no architecture is listed by hand."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ _WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
 def chain_of(network: nn.Module, size: int) -> tuple[Block, ...]:
-    """The blocks of a network in the order in which they run, found by one forward pass of `size` pixels.
+    """The blocks of a network in execution order, found by one forward pass.
 
-    The network is in eval mode. Its children are taken in the order in which they run and `nn.Sequential`
-    ones are opened; layers without weights of their own join the block before them. The chain must give
-    exactly what the network gives; a network that is no such chain is one block, which can be cut at the head
-    and at the pixels only.
+    The children are taken in execution order, and `nn.Sequential` children are expanded; layers without weights join
+    the previous block. The chain must give exactly the output of the network; otherwise the network becomes a single
+    block, which can be cut only at the head and at the pixels.
+
+    Args:
+        network: The network, in eval mode.
+        size: Side of the test image in pixels.
     """
     images = torch.linspace(-1.0, 1.0, 3 * size**2).reshape(1, 3, size, size)
     ran: list[str] = []
@@ -34,16 +37,16 @@ def chain_of(network: nn.Module, size: int) -> tuple[Block, ...]:
         for hook in hooks:
             hook.remove()
     blocks = _grouped(_pieces(network, ran), network)
-    if len(set(ran)) == len(ran) and _gives(network, blocks, images, features):
+    if len(set(ran)) == len(ran) and _reproduces(network, blocks, images, features):
         return blocks
     return (Block("network", ("",)),)
 
 
 def _pieces(network: nn.Module, ran: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """(name, stage) of each piece: members of `nn.Sequential`, else whole children.
+    """(name, stage) of each piece: members of an `nn.Sequential`, or whole children.
 
-    A Sequential is a stage where its neighbours hold the same kind of block (`layer1` to `layer4`), and a
-    list of stages where it is the only one of its kind (`stages`, `features`).
+    A Sequential is a stage if there are others with the same kind of block (`layer1` to `layer4`), and a list of stages
+    if it is the only one of its kind (`stages`, `features`).
     """
     kinds = Counter(_kind(network.get_submodule(name)) for name in ran)
     for name in ran:
@@ -73,7 +76,7 @@ def _is_sequence(module: nn.Module) -> bool:
 
 
 def _kind(module: nn.Module) -> type[nn.Module] | None:
-    """The type of the first member with weights, for a Sequential."""
+    """For a Sequential, the type of its first member with weights."""
     if not _is_sequence(module):
         return None
     return next((type(member) for member in module.children() if _has_weights(member)), None)
@@ -94,15 +97,15 @@ def _has_weights(module: nn.Module) -> bool:
     return any(isinstance(child, _WEIGHTED) for child in module.modules())
 
 
-def _gives(network: nn.Module, blocks: tuple[Block, ...], images: Tensor, features: Tensor) -> bool:
-    """Whether the blocks, one after the other, give exactly `features`."""
+def _reproduces(network: nn.Module, blocks: tuple[Block, ...], images: Tensor, features: Tensor) -> bool:
+    """Whether running the blocks in order gives exactly `features`."""
     value = images
     try:
         with torch.no_grad():
             for block in blocks:
                 for name in block.modules:
                     value = network.get_submodule(name)(value)
-    # A module that is given what another one expects can raise anything; all of it means "no chain".
+    # A module with an input meant for another one raises arbitrary exceptions; each means that this is not a chain.
     except Exception:
         return False
     return isinstance(value, Tensor) and torch.equal(value, features)

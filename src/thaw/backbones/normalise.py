@@ -1,4 +1,4 @@
-"""From uint8 pixels to what a pre-trained network expects: the one place where pixels are normalised."""
+"""Normalisation of uint8 pixels for a pre-trained network; pixels are normalised nowhere else."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 
 class Normalise(nn.Module):
-    """Turn pixels (N, S, S, 3) uint8 0..255 into (N, 3, S, S) float32, `(x / 255 - mean) / std` per channel.
+    """Pixels (N, S, S, 3) uint8 0..255 to (N, 3, S, S) float32, `(x / 255 - mean) / std` per channel.
 
-    The result is a channels-last view of the same layout in memory, which convolutions like best.
+    The result is channels_last in memory, the fastest layout for convolutions.
     """
 
     mean: Tensor

@@ -1,4 +1,4 @@
-"""Networks of timm (PyTorch Image Models) behind the backbone contract: the only file that imports timm."""
+"""Networks of timm (PyTorch Image Models) as backbones; the only module that imports timm."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from thaw.data.geometry import PixelSpec
 from thaw.errors import BackboneError, WeightsError
 from thaw.recipe import PreprocessingSettings
 
-# Small enough to be quick, and no smaller than the 75 pixels that Inception-v3 needs.
+# Small enough to be fast, and not below the 75 pixels that Inception-v3 needs.
 _TRIAL_SIZE = 96
 
 
@@ -32,11 +32,18 @@ def build(
     pooling: Pooling = "avg",
     seed: int = 0,
 ) -> Backbone:
-    """A backbone by name, frozen, with weights `published` (bundled, cached or from the Hub), `random`, or from a file.
+    """Build a frozen backbone.
 
-    Preprocessing comes with the weights; what `preprocessing` gives replaces it. Random weights depend on
-    `seed` alone. Raises `BackboneError` for an unknown name and `WeightsError` for weights that cannot be
-    had.
+    Args:
+        name: Name of the network.
+        weights: `published` (bundled, cached or from the Hub), `random`, or a file.
+        preprocessing: Overrides for the preprocessing that comes with the weights.
+        pooling: How features are pooled.
+        seed: Random weights depend only on it.
+
+    Raises:
+        BackboneError: The network is unknown.
+        WeightsError: The weights are missing, unreachable or do not fit.
     """
     name = resolve_name(name)
     is_starter = name == starter.NAME
@@ -59,17 +66,18 @@ def build(
     else:
         network, facts = _from_file(name, configuration, Path(weights), pooling, seed)
     if preprocessing is not None:
-        facts = _override(facts, preprocessing, "as the recipe says")
+        facts = _override(facts, preprocessing, "from the recipe")
     fixed = _fixed_size(configuration)
     if fixed and facts.pixels.size != fixed:
-        raise BackboneError(f"backbone {name!r}: takes images of {fixed} pixels only, not {facts.pixels.size}")
+        raise BackboneError(f"backbone {name!r}: supports only images of {fixed} pixels, not {facts.pixels.size}")
     return Backbone(network, chain_of(network, fixed or _TRIAL_SIZE), facts, pooling)
 
 
 def rebuild(facts: Facts, pooling: Pooling) -> Backbone:
-    """The architecture that `facts` describe, with weights still to be loaded by the caller.
+    """Build the architecture that `facts` describe; the caller loads the weights.
 
-    Raises `BackboneError` where this version of timm does not have it.
+    Raises:
+        BackboneError: The installed version of timm does not have it.
     """
     configuration = _configuration(facts.architecture)
     network = _create(facts.architecture, pooling, facts.model_args, seed=0)
@@ -77,7 +85,7 @@ def rebuild(facts: Facts, pooling: Pooling) -> Backbone:
 
 
 def _configuration(name: str) -> dict[str, Any]:
-    """timm's record of the weights that a name stands for."""
+    """timm's configuration of the pre-trained weights of a name."""
     try:
         configuration = timm.models.get_pretrained_cfg(name)
     except RuntimeError as error:
@@ -88,7 +96,7 @@ def _configuration(name: str) -> dict[str, Any]:
 
 
 def _source(configuration: Mapping[str, Any]) -> str:
-    """Where published weights come from: a repository on the Hub, an address, or nowhere."""
+    """Hub repository or URL of the published weights; empty if there are none."""
     return str(configuration.get("hf_hub_id") or configuration.get("url") or "")
 
 
@@ -97,7 +105,7 @@ def _create(
 ) -> nn.Module:
     overlay = {"file": str(weights)} if weights else None
     with torch.random.fork_rng(devices=[]):
-        # `torch.manual_seed` would seed the GPUs too, and `fork_rng` of the CPU does not give those back.
+        # `torch.manual_seed` would also seed the GPUs, whose state `fork_rng(devices=[])` does not restore.
         torch.default_generator.manual_seed(seed)
         try:
             return timm.create_model(
@@ -109,21 +117,21 @@ def _create(
                 **model_args,
             ).eval()
         except (TypeError, ValueError, KeyError, AssertionError) as error:
-            asked = {"pooling": pooling, **model_args}
-            raise BackboneError(f"backbone {name!r}: cannot be built with {asked}: {error}") from error
+            arguments = {"pooling": pooling, **model_args}
+            raise BackboneError(f"backbone {name!r}: cannot be built with {arguments}: {error}") from error
 
 
 def _published(name: str, configuration: Mapping[str, Any], pooling: Pooling, seed: int) -> nn.Module:
     source = _source(configuration)
     if not source:
-        raise WeightsError(f"nobody has published weights of {name}; pass --weights FILE or --weights random")
+        raise WeightsError(f"there are no published weights of {name}; pass --weights FILE or --weights random")
     file = weight_files.fetch(source)
     try:
         network = _create(name, pooling, {}, seed, weights=file)
-    # Damaged bytes make readers raise anything; what is raised here concerns this one file.
+    # Readers raise arbitrary exceptions on damaged data; any exception here is about this file.
     except Exception as error:
         raise WeightsError(
-            f"{file}: the cached weights of {name} cannot be loaded, delete the file ({type(error).__name__}: {error})"
+            f"{file}: the cached weights of {name} cannot be loaded; delete the file ({type(error).__name__}: {error})"
         ) from error
     weight_files.check_finite(network.state_dict(), str(file))
     return network
@@ -136,20 +144,20 @@ def _from_file(
     architecture = configuration["architecture"]
     if loaded.architecture not in ("", architecture):
         raise WeightsError(
-            f"{file}: holds weights of {loaded.architecture}, not of {architecture}; "
+            f"{file}: contains weights of {loaded.architecture}, not of {architecture}; "
             f"add --backbone {loaded.architecture}"
         )
     network = _create(name, pooling, loaded.model_args, seed)
     weight_files.fit_into(network, loaded, _classifiers(configuration))
-    carried = loaded.preprocessing.model_dump(exclude_none=True)
+    own_preprocessing = loaded.preprocessing.model_dump(exclude_none=True)
     facts = _facts(
         network,
         configuration,
         f"{file.name}, sha256 {loaded.sha256[:12]}",
-        f"timm's for {name}" + ("" if carried else f"; {file.name} carries none"),
+        f"timm's for {name}" + ("" if own_preprocessing else f"; {file.name} contains none"),
         loaded.model_args,
     )
-    return network, _override(facts, loaded.preprocessing, f"as {file.name} says")
+    return network, _override(facts, loaded.preprocessing, f"from {file.name}")
 
 
 def _facts(
@@ -167,7 +175,7 @@ def _facts(
             crop_pct=float(data["crop_pct"]),
             crop_mode=data["crop_mode"],
             interpolation=data["interpolation"],
-            fill=_border_colour(data["mean"]),
+            fill=_fill_colour(data["mean"]),
         ),
         mean=_three(data["mean"]),
         std=_three(data["std"]),
@@ -180,8 +188,8 @@ def _facts(
     )
 
 
-def _override(facts: Facts, wanted: PreprocessingSettings, whence: str) -> Facts:
-    """Facts with single values of their preprocessing replaced, which their origin then says."""
+def _override(facts: Facts, wanted: PreprocessingSettings, source: str) -> Facts:
+    """Facts with some values of the preprocessing replaced, and their source noted."""
     given = wanted.model_dump(exclude_none=True)
     if not given:
         return facts
@@ -192,18 +200,18 @@ def _override(facts: Facts, wanted: PreprocessingSettings, whence: str) -> Facts
         crop_pct=given.get("crop_pct", facts.pixels.crop_pct),
         crop_mode=given.get("crop_mode", facts.pixels.crop_mode),
         interpolation=given.get("interpolation", facts.pixels.interpolation),
-        fill=_border_colour(mean),
+        fill=_fill_colour(mean),
     )
     return replace(
         facts,
         pixels=pixels,
         mean=mean,
         std=given.get("std", facts.std),
-        preprocessing_origin=f"{facts.preprocessing_origin}; {', '.join(given)} {whence}",
+        preprocessing_origin=f"{facts.preprocessing_origin}; {', '.join(given)} {source}",
     )
 
 
-def _border_colour(mean: Sequence[float]) -> tuple[int, int, int]:
+def _fill_colour(mean: Sequence[float]) -> tuple[int, int, int]:
     """timm pads with the mean of the training data, which is 0 after normalisation."""
     red, green, blue = (round(255 * value) for value in mean)
     return red, green, blue
@@ -215,11 +223,11 @@ def _three(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _classifiers(configuration: Mapping[str, Any]) -> tuple[str, ...]:
-    """Where the architecture keeps its last layer, or layers, by name."""
+    """Names of the last layer, or layers, of the architecture."""
     names = configuration.get("classifier") or "classifier"
     return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _fixed_size(configuration: Mapping[str, Any]) -> int | None:
-    """The only image size that a network takes, where there is such a limit."""
+    """The only image size that a network supports, if there is such a limit."""
     return int(configuration["input_size"][-1]) if configuration.get("fixed_input_size") else None

@@ -1,4 +1,4 @@
-"""Pre-trained weights: from the Hub or a local file, checked before use, never executing a pickle."""
+"""Pre-trained weights from the Hub or a local file, checked before use; no pickle is ever executed."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from thaw import atomic
 from thaw.backbones import starter
 from thaw.backbones.catalogue import look_up
 from thaw.backbones.contract import Backbone
+from thaw.checksums import sha256_of
 from thaw.errors import WeightsError
 from thaw.recipe import PreprocessingSettings
 
@@ -36,7 +37,7 @@ _MODEL_ARGS = ("pad_type", "bn_eps", "act_layer", "output_stride")
 _REPLACED_ARGS = ("global_pool", "num_classes", "in_chans", "drop_rate", "drop_path_rate")
 _PREPROCESSING = ("crop_pct", "crop_mode", "interpolation", "mean", "std")
 _NESTED = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict")
-# A second classifier, half-way up, that Inception-v3 had in training and that torchvision's file still holds.
+# The auxiliary classifier that Inception-v3 was trained with and that torchvision's file still contains.
 _AUXILIARY = ("AuxLogits",)
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _TIMEOUT_SECONDS = 5.0
@@ -45,7 +46,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """What a file holds; `architecture` is "" where it names none, `model_args` are what rebuilds it."""
+    """Content of a weights file; `architecture` is "" if it names none, `model_args` are needed to rebuild it."""
 
     file: Path
     tensors: Mapping[str, Tensor]
@@ -58,12 +59,15 @@ class LoadedWeights:
 def load_file(file: Path) -> LoadedWeights:
     """Read a .safetensors file, or a .pth, .pt or .bin file as plain tensors.
 
-    The metadata of a safetensors file may name the architecture, its arguments (`pad_type`, …) and the
-    preprocessing (`mean`, `std`, `input_size`, …, as JSON); a `config.json` beside the file, in the form of
-    timm and the Hub, is read too, and the metadata wins. Raises `WeightsError`.
+    The metadata of a safetensors file may name the architecture, its arguments (`pad_type`, …) and the preprocessing
+    (`mean`, `std`, `input_size`, …, as JSON). A `config.json` in the same folder, in the format of timm and the Hub, is
+    read too; the metadata takes precedence.
+
+    Raises:
+        WeightsError: The file is missing, damaged, of another type, or would need code to be loaded.
     """
     if not file.is_file():
-        raise WeightsError(f"{file}: there is no such weights file")
+        raise WeightsError(f"{file}: no such weights file")
     metadata: dict[str, Any] = {}
     if file.suffix.lower() == ".safetensors":
         tensors, metadata = _read_safetensors(file)
@@ -79,15 +83,24 @@ def load_file(file: Path) -> LoadedWeights:
         architecture=str(metadata.get("architecture") or config.get("architecture") or "").partition(".")[0],
         model_args=_model_args(config, metadata, file),
         preprocessing=_preprocessing(config, metadata, file),
-        sha256=_sha256(file),
+        sha256=sha256_of(file),
     )
 
 
 def write_file(backbone: Backbone, file: Path, half: bool = False, notes: Mapping[str, str] | None = None) -> str:
-    """Write the weights of a backbone, and what `load_file` needs to know of them, in one step; gives the SHA-256.
+    """Write the weights of a backbone, with the metadata that `load_file` reads, atomically.
 
-    With `half`, floats in half precision. Raises `WeightsError` where half precision cannot hold them, or the file
-    cannot be written.
+    Args:
+        backbone: The backbone.
+        file: The .safetensors file.
+        half: Store floats in half precision.
+        notes: Further metadata.
+
+    Returns:
+        The SHA-256 of the file.
+
+    Raises:
+        WeightsError: Half precision cannot represent a weight, or the file cannot be written.
     """
     facts, tensors = backbone.facts, {}
     for name, value in backbone.named_weights().items():
@@ -112,76 +125,80 @@ def write_file(backbone: Backbone, file: Path, half: bool = False, notes: Mappin
 
 
 def refuse_to_overwrite(file: Path) -> None:
-    """Raise `WeightsError` for a place where weights cannot go: something is there, no folder, another suffix."""
+    """Raise `WeightsError` if weights cannot be written to `file`: it exists, has no folder, or another suffix."""
     if file.suffix.lower() != ".safetensors":
-        raise WeightsError(f"{file}: weights are written as .safetensors; name the file so")
+        raise WeightsError(f"{file}: weights are written as .safetensors; give the file that suffix")
     if file.exists():
-        raise WeightsError(f"{file}: is there already; remove it or name another file")
+        raise WeightsError(f"{file}: already exists; remove it or choose another file")
     if not file.parent.is_dir():
-        raise WeightsError(f"{file}: there is no folder {file.parent}")
+        raise WeightsError(f"{file}: the folder {file.parent} does not exist; create it")
 
 
 def fit_into(network: nn.Module, loaded: LoadedWeights, classifiers: Sequence[str]) -> None:
-    """Load every tensor of a headless network from a file, which may hold `classifiers` besides.
+    """Load every tensor of a headless network from a file, which may also contain the layers `classifiers`.
 
-    Raises `WeightsError` that counts and names the tensors which are missing, misshapen or left over.
+    Raises:
+        WeightsError: Tensors are missing, of another shape, or unexpected; it counts and names them.
     """
     wanted, given, file = network.state_dict(), loaded.tensors, loaded.file
     missing = [name for name in wanted if name not in given and not name.endswith("num_batches_tracked")]
     if missing:
         raise WeightsError(f"{file}: lacks {len(missing)} of {len(wanted)} tensors of this network: {_some(missing)}")
     fitting = {name: given[name] for name in wanted if name in given}
-    strange = [
+    mismatched = [
         f"{name} is {_kind(tensor)}, not {_kind(wanted[name])}"
         for name, tensor in fitting.items()
         if tensor.shape != wanted[name].shape or tensor.is_floating_point() != wanted[name].is_floating_point()
     ]
-    if strange:
-        raise WeightsError(f"{file}: {len(strange)} tensors do not fit this network: {_some(strange)}")
+    if mismatched:
+        raise WeightsError(f"{file}: {len(mismatched)} tensors do not fit this network: {_some(mismatched)}")
     dropped = tuple(f"{name}." for name in (*classifiers, *_AUXILIARY))
     extra = [name for name in given if name not in wanted and not name.startswith(dropped)]
     if extra:
-        raise WeightsError(f"{file}: holds {len(extra)} tensors that this network has no place for: {_some(extra)}")
+        raise WeightsError(f"{file}: contains {len(extra)} tensors that this network does not have: {_some(extra)}")
     network.load_state_dict(fitting, strict=False)
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
-    """Raise `WeightsError` naming the first tensor that holds NaN or infinity."""
+    """Raise `WeightsError` that names the first tensor with NaN or infinity."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise WeightsError(f"{where}: tensor {name} holds values that are not finite; the file is damaged")
+            raise WeightsError(f"{where}: tensor {name} contains NaN or infinity; the file is damaged")
 
 
 def is_cached(name: str) -> bool:
-    """Whether the published weights of a network of the catalogue are on this machine; asks no network.
+    """Whether the published weights of a network of the catalogue are on this machine; never opens a connection.
 
-    Raises `BackboneError` for a name that the catalogue lacks.
+    Raises:
+        BackboneError: The catalogue does not list the name.
     """
     source = look_up(name).source
     return source == starter.SOURCE or (bool(source) and _cached(source) is not None)
 
 
 def fetch(source: str) -> Path:
-    """The weights file of a Hub repository or an address: from this machine's cache, else downloaded.
+    """The weights file of a Hub repository or URL: from this machine's cache, or downloaded.
 
-    What is cached is used without opening a socket. Mirror, proxies and offline mode are those of
-    huggingface_hub (`HF_ENDPOINT`, `HTTPS_PROXY`, `HF_HUB_OFFLINE`). Raises `WeightsError` within seconds
-    where nothing answers.
+    A cached file is used without opening a connection. Mirror, proxies and offline mode are those of huggingface_hub
+    (`HF_ENDPOINT`, `HTTPS_PROXY`, `HF_HUB_OFFLINE`).
+
+    Raises:
+        WeightsError: The weights cannot be downloaded; within seconds if the server does not respond.
     """
     cached = _cached(source)
     if cached is not None:
         return cached
     address = source if "://" in source else hf_hub_url(source, _HUB_FILES[0])
     if constants.HF_HUB_OFFLINE:
-        raise WeightsError(_unreachable(source, address, "the Hub is switched off by HF_HUB_OFFLINE"))
+        raise WeightsError(_unreachable(source, address, "HF_HUB_OFFLINE forbids downloads"))
     try:
         return _download(source)
     except WeightsError:
         raise
     except HfHubHTTPError as error:
-        reason = f"{urlsplit(address).hostname} refuses them ({str(error).splitlines()[0]})"
+        reason = f"{urlsplit(address).hostname} refuses access ({str(error).splitlines()[0]})"
         raise WeightsError(_unreachable(source, address, reason)) from error
-    # What is raised depends on the HTTP library below huggingface_hub, which has changed over its versions.
+    # The exception depends on the HTTP library that huggingface_hub uses, which differs between its versions.
     except Exception as error:
         reason = f"{urlsplit(address).hostname} cannot be reached ({type(error).__name__})"
         raise WeightsError(_unreachable(source, address, reason)) from error
@@ -202,34 +219,34 @@ def _download(source: str) -> Path:
     if "://" in source:
         file = _file_of_address(source)
         file.parent.mkdir(parents=True, exist_ok=True)
-        # torch's own download waits without a limit for a server that does not answer.
+        # torch's own download waits for an unresponsive server without a timeout.
         urlopen(source, timeout=_TIMEOUT_SECONDS).close()
         torch.hub.download_url_to_file(source, str(file), hash_prefix=_hash_in(file), progress=False)
         return file
     for name in _HUB_FILES:
         try:
-            # Asking first: `hf_hub_download` would try for 25 s to reach a Hub that does not answer.
+            # Checked first, because `hf_hub_download` retries for 25 s when the Hub does not respond.
             get_hf_file_metadata(hf_hub_url(source, name), timeout=_TIMEOUT_SECONDS)
         except EntryNotFoundError:
             continue
         return Path(hf_hub_download(source, name))
-    raise WeightsError(f"{source}: the repository holds neither {' nor '.join(_HUB_FILES)}")
+    raise WeightsError(f"{source}: the repository contains neither {' nor '.join(_HUB_FILES)}")
 
 
 def _unreachable(source: str, address: str, reason: str) -> str:
     return (
-        f"the weights {source} are not on this machine and {reason}; fetch {address} elsewhere, copy it here "
-        f"and pass --weights FILE, or take --backbone {starter.NAME}, which needs no network"
+        f"the weights {source} are not on this machine and {reason}; download {address} elsewhere, copy it here "
+        f"and pass --weights FILE, or use --backbone {starter.NAME}, which needs no network"
     )
 
 
 def _file_of_address(address: str) -> Path:
-    """Where torch, and so timm, keeps what it downloads."""
+    """Where torch, and therefore timm, stores downloads."""
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(address).path).name
 
 
 def _hash_in(file: Path) -> str | None:
-    """The start of the SHA-256 that PyTorch's convention puts into a file name: `name-0123abcd.pth`."""
+    """The first digits of the SHA-256, which PyTorch's convention puts into file names: `name-0123abcd.pth`."""
     match = torch.hub.HASH_REGEX.search(file.name)
     return match.group(1) if match else None
 
@@ -247,10 +264,10 @@ def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _read_pickled_tensors(file: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-    # Damaged bytes make the unpickler raise anything.
+    # The unpickler raises arbitrary exceptions on damaged data.
     except Exception as error:
         raise WeightsError(
-            f"{file}: cannot be read as plain tensors; it is damaged, or needs code, which is never run from "
+            f"{file}: cannot be read as plain tensors; it is damaged, or needs code, which is never executed from "
             f"a weights file; convert its state_dict to .safetensors"
         ) from error
     for key in _NESTED:
@@ -258,7 +275,7 @@ def _read_pickled_tensors(file: Path) -> dict[str, Tensor]:
             content = content[key]
             break
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise WeightsError(f"{file}: does not hold a table of tensors; save the network's state_dict")
+        raise WeightsError(f"{file}: is not a dictionary of tensors; save the network's state_dict")
     return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
 
 
@@ -268,27 +285,27 @@ def _read_config(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise WeightsError(f"{file}: lies beside the weights but cannot be read as JSON: {error}") from error
+        raise WeightsError(f"{file}: found next to the weights, but cannot be read as JSON: {error}") from error
     return content if isinstance(content, dict) else {}
 
 
 def _model_args(config: Mapping[str, Any], metadata: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """Arguments of the architecture; any other key of the metadata is a note, any other argument an error."""
+    """Arguments of the architecture; other keys of the metadata are ignored, other arguments are an error."""
     given: dict[str, Any] = {}
     for source in (config, metadata):
         args = source.get("model_args") or {}
         if not isinstance(args, dict):
-            raise WeightsError(f"{file}: model_args must be a table of arguments, not {args!r}")
+            raise WeightsError(f"{file}: model_args must be a mapping, not {args!r}")
         given |= args
     unknown = [name for name in given if name not in (*_MODEL_ARGS, *_REPLACED_ARGS)]
     if unknown:
-        raise WeightsError(f"{file}: model_args holds {_some(unknown)}; known are {', '.join(_MODEL_ARGS)}")
+        raise WeightsError(f"{file}: unknown model_args {_some(unknown)}; known are {', '.join(_MODEL_ARGS)}")
     given |= {name: metadata[name] for name in _MODEL_ARGS if name in metadata}
     return {name: value for name, value in given.items() if name in _MODEL_ARGS}
 
 
 def _preprocessing(config: Mapping[str, Any], metadata: Mapping[str, Any], file: Path) -> PreprocessingSettings:
-    """Preprocessing as timm names it; older Hub files have it at the top level of `config.json`."""
+    """Preprocessing under timm's names; older Hub files have it at the top level of `config.json`."""
     given: dict[str, Any] = {}
     nested = config.get("pretrained_cfg")
     for source in (nested if isinstance(nested, dict) else config, metadata):
@@ -300,7 +317,7 @@ def _preprocessing(config: Mapping[str, Any], metadata: Mapping[str, Any], file:
         return PreprocessingSettings.model_validate(given)
     except ValidationError as error:
         wrong = ", ".join(f"{detail['loc'][0]} ({detail['msg']})" for detail in error.errors())
-        raise WeightsError(f"{file}: carries preprocessing that cannot be used: {wrong}") from error
+        raise WeightsError(f"{file}: contains invalid preprocessing: {wrong}") from error
 
 
 def _plain(value: str) -> Any:
@@ -316,8 +333,3 @@ def _kind(tensor: Tensor) -> str:
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

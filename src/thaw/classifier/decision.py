@@ -1,4 +1,4 @@
-"""From probabilities to a label: the most likely one, or a rule that a wanted recall, precision or cost gave."""
+"""From probabilities to labels: the most likely class, or decision thresholds or costs from a requirement."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ import numpy as np
 
 from thaw.recipe import Task
 
-EVEN = 0.5
-"""The threshold of a label of a multilabel task that nobody asked to move."""
+DEFAULT_THRESHOLD = 0.5
+"""Threshold of a label of a multilabel task without a requirement."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """How a label follows from the probabilities of C classes.
+    """How labels follow from the probabilities of C classes.
 
-    Without a rule the most likely class is chosen, and for multilabel every label at 0.5 or more.
-    thresholds: (class index, probability) pairs; from that probability on the class is chosen, the first of them before
-    any other class; below it another one is. costs: (C, C), `costs[i][j]` what it costs to call class i class j; the
-    label with the lowest expected cost is chosen (Elkan 2001). reason: what was asked for, in words.
+    By default the most likely class is chosen, and for multilabel every label at 0.5 or more.
+
+    Attributes:
+        thresholds: (class index, probability) pairs. A class is chosen at or above its threshold, the first pair taking
+            precedence, and never below it.
+        costs: (C, C), `costs[i][j]` is the cost of predicting class j for class i; the class with the lowest expected
+            cost is chosen (Elkan 2001).
+        reason: The requirement behind the rule, for display.
     """
 
     thresholds: tuple[tuple[int, float], ...] = ()
@@ -29,23 +33,23 @@ class Decision:
     reason: str = ""
 
     def labels(self, probabilities: np.ndarray, task: Task) -> np.ndarray:
-        """(N, C) bool, true where a label is given; one a row unless multilabel."""
+        """(N, C) bool, true for predicted labels; one per row unless multilabel."""
         if task == "multilabel":
-            borders = np.full(probabilities.shape[1], EVEN)
-            for index, border in self.thresholds:
-                borders[index] = border
-            return np.asarray(probabilities >= borders)
+            thresholds = np.full(probabilities.shape[1], DEFAULT_THRESHOLD)
+            for index, threshold in self.thresholds:
+                thresholds[index] = threshold
+            return np.asarray(probabilities >= thresholds)
         scores = -(probabilities @ np.asarray(self.costs)) if self.costs else probabilities.astype(np.float64)
-        for place, (index, border) in reversed(list(enumerate(self.thresholds))):
-            ahead = 2.0 + len(self.thresholds) - place
-            scores[:, index] = np.where(probabilities[:, index] >= border, ahead, -1.0)
+        for rank, (index, threshold) in reversed(list(enumerate(self.thresholds))):
+            above_all_others = 2.0 + len(self.thresholds) - rank
+            scores[:, index] = np.where(probabilities[:, index] >= threshold, above_all_others, -1.0)
         chosen = scores.argmax(axis=1)
         return np.asarray(chosen[:, None] == np.arange(probabilities.shape[1]))
 
-    def foremost(self, probabilities: np.ndarray, task: Task) -> np.ndarray:
-        """(N,) index of the most probable of the labels that are given; of all where none is."""
-        given = self.labels(probabilities, task)
-        return np.asarray((probabilities + 2.0 * given).argmax(axis=1))
+    def top_labels(self, probabilities: np.ndarray, task: Task) -> np.ndarray:
+        """(N,) index of the most likely predicted label, or of the most likely class if no label is predicted."""
+        predicted = self.labels(probabilities, task)
+        return np.asarray((probabilities + 2.0 * predicted).argmax(axis=1))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for the bundle."""
@@ -57,9 +61,9 @@ class Decision:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any] | None) -> Decision:
-        """What `to_json` wrote; without anything, the most likely class."""
+        """Read what `to_json` returns; the default decision for `None`."""
         if not values:
             return cls()
-        thresholds = tuple((int(index), float(border)) for index, border in values["thresholds"])
+        thresholds = tuple((int(index), float(threshold)) for index, threshold in values["thresholds"])
         costs = tuple(tuple(float(cost) for cost in row) for row in values["costs"])
         return cls(thresholds, costs, str(values["reason"]))

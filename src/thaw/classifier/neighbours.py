@@ -1,28 +1,33 @@
-"""The training images most like an image: cosine similarity of pooled features."""
+"""Nearest neighbours by cosine similarity of pooled features."""
 
 from __future__ import annotations
 
 import numpy as np
 
 _QUERIES, _REFERENCE_ROWS = 1024, 8192
-"""Rows compared at a time: 32 MB of similarities, whatever the number of images."""
+"""Rows compared at a time: 32 MB of similarities, independent of the number of images."""
 
 
 def nearest(features: np.ndarray, reference: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k rows of `reference` (M, W) most like each row of `features` (N, W), by cosine; the most similar first.
+    """The k nearest rows of `reference` for each row of `features`, by cosine similarity.
 
-    Gives indices (N, k) int64 and similarities (N, k) float32, -1..1; fewer columns where the bank has fewer rows. A
-    row of zeros is 0 like everything. Of equally similar rows the first comes first. Both inputs may be of any
-    float type: they are read in parts.
+    Args:
+        features: (N, W) of any float type.
+        reference: (M, W) of any float type; converted in parts.
+        k: Neighbours per row.
+
+    Returns:
+        Indices (N, k) int64 and similarities (N, k) float32 in -1..1, most similar first, ties in row order; M columns
+        if there are fewer than k rows. A row of zeros has similarity 0 to every row.
     """
     columns = min(k, len(reference))
     indices = np.zeros((len(features), columns), dtype=np.int64)
     similarities = np.full((len(features), columns), -np.inf, dtype=np.float32)
     for first in range(0, len(reference), _REFERENCE_ROWS):
-        part = _unit(reference[first : first + _REFERENCE_ROWS])
+        part = unit_rows(reference[first : first + _REFERENCE_ROWS])
         for start in range(0, len(features), _QUERIES):
             rows = slice(start, start + _QUERIES)
-            places, similar = _largest(_unit(features[rows]) @ part.T, columns)
+            places, similar = _largest(unit_rows(features[rows]) @ part.T, columns)
             candidates = np.hstack([similarities[rows], similar])
             known = np.hstack([indices[rows], first + places])
             order = np.argsort(-candidates, axis=1, kind="stable")[:, :columns]
@@ -32,9 +37,9 @@ def nearest(features: np.ndarray, reference: np.ndarray, k: int) -> tuple[np.nda
 
 
 def _largest(values: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places and values of the k largest of each row (N, M), in their order; overwrites `values`.
+    """Columns and values of the k largest of each row (N, M), largest first; overwrites `values`.
 
-    Finding a maximum k times is several times faster than sorting rows of thousands.
+    Finding the maximum k times is several times faster than sorting rows of thousands.
     """
     every = np.arange(len(values))
     places = np.empty((len(values), min(k, values.shape[1])), dtype=np.int64)
@@ -46,8 +51,8 @@ def _largest(values: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     return places, found
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
-    """Rows (N, W) of length 1, float32; a row of zeros as it is."""
+def unit_rows(rows: np.ndarray) -> np.ndarray:
+    """Rows (N, W) scaled to length one, float32; a row of zeros stays zero."""
     values = np.asarray(rows, dtype=np.float32)
     length = np.linalg.norm(values, axis=1, keepdims=True)
-    return values / np.where(length > 0, length, 1.0)
+    return np.asarray(values / np.where(length > 0, length, 1.0))

@@ -1,4 +1,4 @@
-"""What a network gives for images, before anything is decided."""
+"""Outputs of the network, before any decision."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ModelOutputs:
-    """LabelledOutputs for N images: pooled features (N, W) float32 and probabilities (N, C) float32."""
+    """Outputs for N images: pooled features (N, W) float32 and probabilities (N, C) float32."""
 
     features: np.ndarray
     probabilities: np.ndarray

@@ -1,4 +1,4 @@
-"""What puts a classifier to work."""
+"""Commands that use a trained classifier: predict, export, serve, push."""
 
 from __future__ import annotations
 
@@ -9,34 +9,39 @@ from typing import Annotated
 import typer
 
 from thaw.cli.app import Trained, app, field_of, on_stderr
+from thaw.formats import count, percent
 from thaw.recipe import Recipe
 
 
 @app.command()
 def predict(
     trained: Trained,
-    photos: Annotated[list[Path], typer.Argument(help="Image files, or folders that are searched for them.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders to search for images.")],
     out: Annotated[
-        Path | None, typer.Option(help="Table to write, .csv or .parquet; CSV on standard output without it.")
+        Path | None, typer.Option(help="Table to write, .csv or .parquet; without it, CSV on standard output.")
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="What runs the network; auto: the fastest found equal to pytorch-fp32.")
+        str, typer.Option(help="Inference engine; auto: the fastest that agrees with pytorch-fp32.")
     ] = "auto",
     device: Annotated[str, typer.Option(help=str(field_of("device").description))] = "auto",
     shard: Annotated[
-        str, typer.Option(help="I/N: classify only the I-th of N parts, so that N processes or machines share the job.")
+        str,
+        typer.Option(help="I/N: classify only the I-th of N parts, to split the job across N processes or machines."),
     ] = "1/1",
     mirrored: Annotated[
         bool,
-        typer.Option("--mirrored", help="Average with the mirror image, in twice the time."),
+        typer.Option("--mirrored", help="Average with the prediction for the mirror image; takes twice as long."),
     ] = False,
     size: Annotated[
-        int | None, typer.Option(min=32, max=2048, help="Look at pictures of this side, in pixels.", show_default=False)
+        int | None,
+        typer.Option(
+            min=32, max=2048, help="Input size in pixels; by default that of the training.", show_default=False
+        ),
     ] = None,
 ) -> None:
-    """Classify images: one row per file, in order; a file that cannot be read is a row with its reason.
+    """Classify images into a table with one row per file; unreadable files have a row with the reason.
 
-    With --out, a command that was cut short goes on when it is given again.
+    With --out, re-run an interrupted command to resume.
     """
     from thaw.bundle import bundle_of, digest_of
     from thaw.cache import cache_folder
@@ -44,62 +49,64 @@ def predict(
     from thaw.prediction.job import PredictJob, Shard, write_predictions
 
     settings = Recipe().with_settings({"engine": engine, "device": device})
-    asked = PredictJob(tuple(photos), out, Shard.parse(shard), settings.engine, settings.device, mirrored, size)
+    job = PredictJob(tuple(images), out, Shard.parse(shard), settings.engine, settings.device, mirrored, size)
     reporter = on_stderr()
     classifier = load(trained)
     try:
-        done, failed = write_predictions(classifier, digest_of(bundle_of(trained)), asked, cache_folder(), reporter)
+        done, failed = write_predictions(classifier, digest_of(bundle_of(trained)), job, cache_folder(), reporter)
     finally:
         reporter.close()
-    print(f"{done} images classified, {failed} could not be read", file=sys.stderr)
+    print(f"{count(done, 'image')} classified, {failed:,} could not be read", file=sys.stderr)
 
 
 @app.command()
 def export(
     trained: Trained,
     to: Annotated[str, typer.Option(help="onnx, openvino, torch or triton.")],
-    out: Annotated[Path, typer.Option(help="The file (onnx, torch) or model folder (openvino, triton) to write.")],
-    int8: Annotated[bool, typer.Option("--int8", help="In 8-bit integers: smaller, perhaps faster.")] = False,
-    images: Annotated[Path | None, typer.Option(help="Labelled images that calibrate and judge int8.")] = None,
-    max_drop: Annotated[float, typer.Option(help="Points of accuracy that int8 may cost.")] = 0.5,
+    out: Annotated[Path, typer.Option(help="File (onnx, torch) or model folder (openvino, triton) to write.")],
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise to int8: smaller, often faster.")] = False,
+    images: Annotated[Path | None, typer.Option(help="Labelled images to calibrate and test int8 on.")] = None,
+    max_drop: Annotated[float, typer.Option(help="Largest accepted drop in accuracy, in percentage points.")] = 0.5,
 ) -> None:
-    """Write a trained classifier for another engine, and certify that it gives the same probabilities.
+    """Export a trained classifier to another inference engine, and certify that it gives the same probabilities.
 
-    The model takes uint8 RGB images of any size; resizing, cropping and normalising are part of it.
+    The exported model takes uint8 RGB images of any size; resizing, cropping and normalisation are part of it.
     """
     from thaw.bundle import bundle_of
     from thaw.errors import ExportError
     from thaw.export.export import export_bundle, export_int8
 
     if int8 != (images is not None):
-        raise ExportError("export: --int8 and --images FOLDER go together")
+        raise ExportError("export: --int8 and --images FOLDER must be used together")
     bundle = bundle_of(trained)
     done = export_int8(bundle, to, out, images, max_drop) if images else export_bundle(bundle, to, out)
     print(f"{done.path}: {done.size / 1e6:.1f} MB; {done.hint}")
-    print(f"certified on {done.certificate.images} images: probabilities differ by at most {done.certificate.gap:.2g}")
-    if done.quantised:
-        print(f"int8: ranges from {done.quantised.calibrated} images, compared on {done.quantised.measured} others")
-        for title, quality in (("before", done.quantised.before), ("after", done.quantised.after)):
+    certified = count(done.certificate.images, "image")
+    print(f"certified on {certified}: probabilities differ by at most {done.certificate.max_difference:.2g}")
+    if int8_cost := done.quantisation:
+        calibrated, tested = count(int8_cost.calibration_images, "image"), count(int8_cost.test_images, "image")
+        print(f"int8: calibrated on {calibrated}, compared on {tested} of their own")
+        for title, quality in (("fp32", int8_cost.before), ("int8", int8_cost.after)):
             print(
-                f"  {title:6}  {quality.size / 1e6:8.1f} MB  {quality.latency_ms:8.1f} ms an image  "
-                f"accuracy {quality.accuracy:.1%}"
+                f"  {title}  {quality.size / 1e6:8.1f} MB  {quality.latency_ms:8.1f} ms per image  "
+                f"accuracy {percent(quality.accuracy)}"
             )
 
 
 @app.command()
 def serve(
     trained: Trained,
-    host: Annotated[str, typer.Option(help="Where to listen; beyond this machine a token is needed.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; other machines need a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")] = 8000,
     token_file: Annotated[
-        Path | None, typer.Option(help="File with the token that callers must show; or THAW_TOKEN in the environment.")
+        Path | None, typer.Option(help="File with the token that clients must present; or set THAW_TOKEN.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the model in /v2/models/NAME; that of the run.")] = None,
-    batch: Annotated[int, typer.Option(help="Images classified at once, at most.")] = 16,
-    queue: Annotated[int, typer.Option(help="Images accepted and not yet answered, at most; more are refused.")] = 64,
-    body_mb: Annotated[float, typer.Option(help="Megabytes that one request may have.")] = 16.0,
+    name: Annotated[str | None, typer.Option(help="Name in /v2/models/NAME; by default that of the run.")] = None,
+    batch: Annotated[int, typer.Option(help="Largest batch size.")] = 16,
+    queue: Annotated[int, typer.Option(help="Images waiting or being classified; more are refused.")] = 64,
+    body_mb: Annotated[float, typer.Option(help="Size limit of one request, in megabytes.")] = 16.0,
 ) -> None:
-    """Answer over HTTP: a page for people, /predict, and the Open Inference Protocol under /v2."""
+    """Serve predictions over HTTP: a web page, /predict, and the Open Inference Protocol under /v2."""
     from thaw.errors import ServeError
 
     try:
@@ -115,10 +122,10 @@ def serve(
 @app.command()
 def push(
     trained: Trained,
-    name: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository on the hub; made if needed.")],
-    public: Annotated[bool, typer.Option("--public", help="Let everybody see a repository that is made.")] = False,
+    name: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the hub; created if needed.")],
+    public: Annotated[bool, typer.Option("--public", help="Make a new repository public.")] = False,
 ) -> None:
-    """Upload a bundle to a model hub (huggingface.co, or HF_ENDPOINT); hub:OWNER/NAME then names it everywhere."""
+    """Upload a bundle to a model hub (huggingface.co, or HF_ENDPOINT); use it anywhere as hub:OWNER/NAME."""
     from thaw.pipeline import push as upload
 
     print(upload(trained, name, private=not public))

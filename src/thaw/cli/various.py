@@ -1,9 +1,10 @@
-"""The pre-trained networks, what is kept between runs, and the demo."""
+"""Commands for pre-trained networks, the cache and the demo."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,24 +12,30 @@ from rich.table import Table
 
 from thaw.cli.app import WIDE, app
 from thaw.errors import RecipeError
+from thaw.formats import count
 from thaw.recipe import Recipe
 
-networks = typer.Typer(help="The pre-trained networks: listed, and fetched for a machine without internet.")
+if TYPE_CHECKING:
+    from thaw.cache import CacheEntry
+
+networks = typer.Typer(help="List pre-trained networks, and download one for a machine without internet.")
 app.add_typer(networks, name="models", invoke_without_command=True)
 
 
 @networks.callback()
 def _networks(context: typer.Context) -> None:
-    """List the pre-trained networks, or fetch one for a machine without internet."""
+    """List pre-trained networks, or download one for a machine without internet."""
     if context.invoked_subcommand is None:
         models_list()
 
 
 @networks.command("list")
 def models_list(
-    words: Annotated[list[str] | None, typer.Argument(metavar="[FILTER]", help="Show names with these words.")] = None,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILTER]", help="Show only names with these words.")
+    ] = None,
 ) -> None:
-    """List the pre-trained networks: size, cost, published accuracy, and whether they are on this machine."""
+    """List pre-trained networks: size, cost, published accuracy, and whether they are on this machine."""
     from thaw.backbones.catalogue import find
     from thaw.backbones.weights import is_cached
 
@@ -42,7 +49,7 @@ def models_list(
             f"{entry.parameters_m:.1f} M",
             f"{entry.gmacs:.2f}",
             f"{entry.input_size}",
-            "-" if entry.top1 is None else f"{entry.top1:.1f} %",
+            "-" if entry.top1 is None else f"{entry.top1:.1f}%",
             entry.source,
             "yes" if is_cached(entry.name) else "no",
         )
@@ -53,10 +60,10 @@ def models_list(
 
 @networks.command("fetch")
 def models_fetch(
-    name: Annotated[str, typer.Argument(help="A network that `thaw models` lists.")],
+    name: Annotated[str, typer.Argument(help="A network listed by `thaw models`.")],
     to: Annotated[Path, typer.Option(help="The .safetensors file to write; it must not exist.")],
 ) -> None:
-    """Fetch published weights into one file that carries its preprocessing, to be taken to another machine."""
+    """Download published weights into one file, with their preprocessing, for use on another machine."""
     from thaw.backbones import build
     from thaw.backbones.weights import refuse_to_overwrite, write_file
 
@@ -67,43 +74,48 @@ def models_fetch(
     print(f"on the other machine: thaw train IMAGES --backbone {name} --weights {to.name}")
 
 
-caches = typer.Typer(help="Decoded pixels and stored features that are kept between runs.", no_args_is_help=True)
+caches = typer.Typer(help="List or clear the cache of decoded pixels and extracted features.", no_args_is_help=True)
 app.add_typer(caches, name="cache")
 
 
 @caches.command("list")
 def cache_list() -> None:
-    """Show what is kept, where, how large it is and when it was last used; the oldest first."""
+    """List the cache: content, size and last use, least recently used first."""
     from datetime import datetime
 
     from thaw.cache import cache_entries, cache_folder
 
-    stores = cache_entries(cache_folder())
+    entries = cache_entries(cache_folder())
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("last used", "size", "kind", "what"):
+    for title in ("last used", "size", "kind", "content"):
         table.add_column(title, justify="right" if title == "size" else "left")
-    for item in stores:
-        used = datetime.fromtimestamp(item.used).strftime("%Y-%m-%d %H:%M")
-        table.add_row(used, f"{item.size / 1e6:,.1f} MB", item.kind, item.about)
+    for entry in entries:
+        last_used = datetime.fromtimestamp(entry.last_used).strftime("%Y-%m-%d %H:%M")
+        table.add_row(last_used, f"{entry.size / 1e6:,.1f} MB", entry.kind, entry.description)
     console = Console(highlight=False)
     console.width = max(console.width, WIDE)
-    if stores:
+    if entries:
         console.print(table)
-    print(f"{cache_folder()}: {len(stores)} stores, {sum(item.size for item in stores) / 1e9:.2f} GB")
+    print(f"{cache_folder()}: {_summary(entries)}")
 
 
 @caches.command("clear")
 def cache_clear(
-    kind: Annotated[str, typer.Argument(help="pixels, features, or all of it.")] = "all",
+    kind: Annotated[str, typer.Argument(help="pixels, features or all.")] = "all",
 ) -> None:
-    """Remove what is kept; later runs make it anew."""
+    """Clear the cache; later runs rebuild what they need."""
     from thaw.cache import KINDS, cache_folder, clear
 
     kinds = tuple(name for name in KINDS if kind in (name, "all"))
     if not kinds:
-        raise RecipeError(f"cache clear {kind}: there is no such kind; known are {', '.join(KINDS)} and all")
-    gone = clear(cache_folder(), kinds)
-    print(f"removed {len(gone)} stores, {sum(item.size for item in gone) / 1e9:.2f} GB, from {cache_folder()}")
+        raise RecipeError(f"cache clear {kind}: no such kind; known are {', '.join(KINDS)} and all")
+    removed = clear(cache_folder(), kinds)
+    print(f"removed {_summary(removed)} from {cache_folder()}")
+
+
+def _summary(entries: Sequence[CacheEntry]) -> str:
+    """As `3 entries, 1.25 GB`."""
+    return f"{count(len(entries), 'entry', 'entries')}, {sum(entry.size for entry in entries) / 1e9:.2f} GB"
 
 
 @app.command("settings")
@@ -122,12 +134,12 @@ def list_settings(
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where the images and the run go.")] = Path("thaw-demo"),
+    folder: Annotated[Path, typer.Option(help="Folder for the images and the run.")] = Path("thaw-demo"),
     random_start: Annotated[
-        bool, typer.Option("--random-start", help="Train from random weights too, to see what pre-training is worth.")
+        bool, typer.Option("--random-start", help="Also train from random weights, to show the gain from pre-training.")
     ] = False,
 ) -> None:
-    """Make a small set of surface-defect images, train on it, show the result; needs no network."""
+    """Create a small set of surface-defect images, train on it and show the result; needs no network."""
     from thaw.demo import run_demo
 
     run_demo(folder, random_start)

@@ -1,1 +1,1 @@
-"""From files on disk to rows, pixels and splits; knows nothing of networks."""
+"""From files on disk to rows, pixels and splits; independent of networks."""

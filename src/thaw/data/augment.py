@@ -1,12 +1,11 @@
-"""Random changes of training images that keep the label: the views.
+"""Augmented views: random, label-preserving transformations of training images.
 
-A view is one composed affine warp (rotation, flips, zoom, shift, crop) and one lookup table (brightness,
-contrast), whatever the number of changes. Its numbers come from a counter-based generator keyed by (seed,
-image, view), so a view is the same in any order, batch, thread or number of workers.
+A view is one composed affine warp (rotation, flips, zoom, shift, crop) and one lookup table (brightness, contrast),
+whatever the number of transformations. Its random numbers come from a counter-based generator keyed by (seed, image,
+view), so a view does not depend on order, batch, thread or number of workers.
 
-Small defects survive: of the square that evaluation sees, every view shows at least the share of the area
-that `LEAST_VISIBLE` gives for its preset, worst case of all changes together. Settings of one's own are not
-bound by it.
+Small defects stay visible: every view shows at least the fraction `MIN_VISIBLE_AREA` of the square that evaluation
+uses, in the worst case of all transformations of its preset together. Custom settings have no such guarantee.
 """
 
 from __future__ import annotations
@@ -23,20 +22,26 @@ from thaw.data.geometry import PixelSpec
 from thaw.recipe import AugmentSettings, Preset
 
 VERSION = 1
-"""Increase when a view changes for equal settings."""
+"""Version of the algorithm: increase it when a view changes for equal settings."""
 
-_FARTHEST = 2
-"""No warp reaches more sides beyond the plain view than this: turned, shifted and zoomed to half its size."""
+_MAX_REACH = 2
+"""Sides of the view that a warp reaches beyond the plain view at most: rotated, shifted and zoomed out by half."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a view may differ from the plain one; without arguments, not at all.
+    """Ranges of the random transformations; by default none.
 
-    rotation: degrees either way. zoom: scale from 1 / (1 + zoom) to 1 + zoom. shift: share of the side,
-    either way. brightness: share of black or white that is mixed in, which unlike adding wipes out neither
-    a dark nor a bright defect. contrast: distances from the mean times 1 - contrast to 1 + contrast. crop:
-    smallest share of the area that a random crop keeps. Flips happen in half of the views.
+    Attributes:
+        rotation: Degrees in either direction.
+        horizontal_flip: Mirror half of the views left to right.
+        vertical_flip: Mirror half of the views top to bottom.
+        zoom: Scale from 1 / (1 + zoom) to 1 + zoom.
+        shift: Fraction of the side in either direction.
+        brightness: Fraction of black or white that is blended in, which, unlike adding a constant, preserves dark and
+            bright defects.
+        contrast: Factor from 1 - contrast to 1 + contrast on the distance from the mean.
+        crop: Smallest fraction of the area that a random crop keeps.
     """
 
     rotation: float = 0.0
@@ -50,7 +55,7 @@ class Augmentation:
 
     @property
     def changes(self) -> bool:
-        """Whether a view can differ from the plain one."""
+        """Whether views can differ from the plain one."""
         return self != Augmentation()
 
 
@@ -69,22 +74,28 @@ PRESETS: dict[Preset, Augmentation] = {
         crop=0.85,
     ),
 }
-LEAST_VISIBLE: dict[Preset, float] = {"none": 1.0, "light": 0.85, "standard": 0.7, "strong": 0.5}
+MIN_VISIBLE_AREA: dict[Preset, float] = {"none": 1.0, "light": 0.85, "standard": 0.7, "strong": 0.5}
 
 
 def resolve(settings: AugmentSettings) -> Augmentation:
-    """The preset, changed by each setting that is given."""
+    """The preset, with explicitly given settings replaced."""
     given = {field.name: getattr(settings, field.name) for field in fields(Augmentation)}
     return replace(PRESETS[settings.preset], **{name: value for name, value in given.items() if value is not None})
 
 
 @dataclass(frozen=True)
-class Change:
-    """What one view does to the plain one.
+class ViewTransform:
+    """The transformation from the plain view to one augmented view.
 
-    angle: radians. flip: -1 or 1 for x and y. scale: how much larger things look. shift, crop_centre: (x, y)
-    from the middle, in sides. crop_side: side of the crop, in sides. brightness: share of white mixed in, or
-    of black where negative. contrast: a factor.
+    Attributes:
+        angle: Rotation in radians.
+        flip: -1 or 1 for x and y.
+        scale: Magnification.
+        shift: (x, y) in sides of the view.
+        crop_side: Side of the crop, in sides of the view.
+        crop_centre: (x, y) from the centre, in sides of the view.
+        brightness: Fraction of white blended in, of black if negative.
+        contrast: A factor.
     """
 
     angle: float
@@ -97,44 +108,44 @@ class Change:
     contrast: float
 
     @classmethod
-    def draw(cls, augmentation: Augmentation, seed: int, image: int, view: int) -> Change:
-        """The change of a view, from Philox keyed by `seed` (below 2**128) and counting from (image, view).
+    def draw(cls, augmentation: Augmentation, seed: int, image: int, view: int) -> ViewTransform:
+        """The random transformation of a view, from Philox with key `seed` (below 2**128) and counter (image, view).
 
-        Every change has its own draw, so a setting that is altered leaves the other changes as they were.
+        Every setting has its own random number, so changing one setting does not affect the others.
         """
         counter = (image << 128) | (view << 64)
         draws = np.random.Generator(np.random.Philox(key=seed, counter=counter)).random(11).tolist()
-        turn, mirror, upend, zoom, right, down, area, crop_right, crop_down, brightness, contrast = draws
+        turn, mirror_x, mirror_y, zoom, right, down, area, crop_right, crop_down, brightness, contrast = draws
         crop_side = sqrt(1.0 - area * (1.0 - augmentation.crop))
         slack = 1.0 - crop_side
         return cls(
-            angle=radians(_either_way(turn, augmentation.rotation)),
+            angle=radians(_symmetric(turn, augmentation.rotation)),
             flip=(
-                -1 if augmentation.horizontal_flip and mirror < 0.5 else 1,
-                -1 if augmentation.vertical_flip and upend < 0.5 else 1,
+                -1 if augmentation.horizontal_flip and mirror_x < 0.5 else 1,
+                -1 if augmentation.vertical_flip and mirror_y < 0.5 else 1,
             ),
-            scale=(1.0 + augmentation.zoom) ** _either_way(zoom, 1.0),
-            shift=(_either_way(right, augmentation.shift), _either_way(down, augmentation.shift)),
+            scale=(1.0 + augmentation.zoom) ** _symmetric(zoom, 1.0),
+            shift=(_symmetric(right, augmentation.shift), _symmetric(down, augmentation.shift)),
             crop_side=crop_side,
-            crop_centre=(_either_way(crop_right, slack / 2), _either_way(crop_down, slack / 2)),
-            brightness=_either_way(brightness, augmentation.brightness),
-            contrast=1.0 + _either_way(contrast, augmentation.contrast),
+            crop_centre=(_symmetric(crop_right, slack / 2), _symmetric(crop_down, slack / 2)),
+            brightness=_symmetric(brightness, augmentation.brightness),
+            contrast=1.0 + _symmetric(contrast, augmentation.contrast),
         )
 
     def matrix(self, size: int) -> np.ndarray:
-        """(2, 3) float64: takes the centre (x, y) of a pixel of the view to its place in the plain view."""
-        turn = np.array([[cos(self.angle), -sin(self.angle)], [sin(self.angle), cos(self.angle)]])
-        whole = turn * self.flip / self.scale
-        cropped = whole * self.crop_side
-        middle = np.full(2, (size - 1) / 2)
-        place = middle + size * (whole @ self.crop_centre + self.shift)
-        return np.column_stack([cropped, place - cropped @ middle])
+        """(2, 3) float64: maps the centre (x, y) of a pixel of the view to its position in the plain view."""
+        rotation = np.array([[cos(self.angle), -sin(self.angle)], [sin(self.angle), cos(self.angle)]])
+        linear = rotation * self.flip / self.scale
+        cropped = linear * self.crop_side
+        centre = np.full(2, (size - 1) / 2)
+        position = centre + size * (linear @ self.crop_centre + self.shift)
+        return np.column_stack([cropped, position - cropped @ centre])
 
     def table(self, mean: float) -> np.ndarray:
-        """(256,) uint8: the new value of each pixel value of a view with this mean."""
+        """(256,) uint8: the new value of each pixel value, for a view with this mean."""
         values = (mean + self.contrast * (np.arange(256) - mean)).clip(0.0, 255.0)
-        mixed_in = 255.0 if self.brightness > 0.0 else 0.0
-        return np.rint(values + abs(self.brightness) * (mixed_in - values)).astype(np.uint8)
+        target = 255.0 if self.brightness > 0.0 else 0.0
+        return np.rint(values + abs(self.brightness) * (target - values)).astype(np.uint8)
 
 
 def view(
@@ -146,20 +157,31 @@ def view(
     view: int,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """A view (size, size, 3) uint8 of a stored image (H, W, 3) uint8, written into `out` where it is given.
+    """One view of a decoded image.
 
-    Turned about the middle of the stored image, so that real pixels beyond the plain view come in at its
-    border; beyond the stored image lies its mirror image, in crop mode "border" the fill that evaluation
-    pads with.
+    The transformation is relative to the centre of the decoded image, so that real pixels from outside the plain view
+    enter at its edges. Outside the decoded image it is mirrored, or in crop mode "border" filled as in evaluation.
+
+    Args:
+        pixels: The decoded image (H, W, 3) uint8.
+        spec: Its geometry.
+        augmentation: Ranges of the transformations.
+        seed: Random seed.
+        image: Number of the image.
+        view: Number of the view.
+        out: Where to write the result.
+
+    Returns:
+        The view (size, size, 3) uint8, which is `out` if that is given.
     """
     if out is None:
         out = np.empty((spec.size, spec.size, 3), dtype=np.uint8)
     if not augmentation.changes:
         out[...] = spec.crop(pixels)
         return out
-    change = Change.draw(augmentation, seed, image, view)
-    _warp(pixels, spec, change.matrix(spec.size), out)
-    return cv2.LUT(out, change.table(sum(cv2.mean(out)) / 3), dst=out)
+    transform = ViewTransform.draw(augmentation, seed, image, view)
+    _warp(pixels, spec, transform.matrix(spec.size), out)
+    return cv2.LUT(out, transform.table(sum(cv2.mean(out)) / 3), dst=out)
 
 
 def render(
@@ -171,35 +193,42 @@ def render(
     out: np.ndarray,
     workers: int,
 ) -> None:
-    """Fill `out` (N, size, size, 3) uint8 with the view of each (image, view); `read` gives stored images.
+    """Fill `out` (N, size, size, 3) uint8 with the view of each item.
 
-    `Augmentation()` gives plain views. OpenCV's own threads are left on: to turn them off is global, and
-    gains little (224 px on 2 cores: 5,800 views/s with them, 7,000 without).
+    OpenCV's own threads stay enabled: disabling them is global, and gains little (224 px on 2 cores: 5,800 views/s with
+    them, 7,000 without).
+
+    Args:
+        read: Returns a decoded image by its number.
+        items: (image, view) of each row of `out`.
+        spec: Geometry of the images.
+        augmentation: Ranges of the transformations; `Augmentation()` gives plain views.
+        seed: Random seed.
+        out: Where to write the views.
+        workers: Threads.
     """
 
     def fill(worker: int) -> None:
-        for slot in range(worker, len(items), workers):
-            image, number = items[slot]
-            view(read(image), spec, augmentation, seed, image, number, out[slot])
+        for row in range(worker, len(items), workers):
+            image, number = items[row]
+            view(read(image), spec, augmentation, seed, image, number, out[row])
 
     with ThreadPoolExecutor(workers) as pool:
         for done in [pool.submit(fill, worker) for worker in range(workers)]:
             done.result()
 
 
-def _either_way(draw: float, most: float) -> float:
-    """From [0, 1) to [-most, most)."""
-    return (2.0 * draw - 1.0) * most
+def _symmetric(draw: float, limit: float) -> float:
+    """From [0, 1) to [-limit, limit)."""
+    return (2.0 * draw - 1.0) * limit
 
 
 def _warp(pixels: np.ndarray, spec: PixelSpec, matrix: np.ndarray, out: np.ndarray) -> None:
-    """Bilinear without a low-pass filter: a step of the plain view is one stored pixel, and no zoom makes it
-    two, so each stored pixel still counts in some pixel of the view.
-    """
+    """Warp bilinearly, without a low-pass filter: zooming out never skips a pixel, so every pixel still contributes."""
     top, left = (_start(length, spec.size) for length in pixels.shape[:2])
-    # OpenCV cannot warp an image of more than 32,767 pixels a side, such as a long strip.
-    above, before = (max(0, start - _FARTHEST * spec.size) for start in (top, left))
-    reach = (1 + 2 * _FARTHEST) * spec.size
+    # OpenCV cannot warp images with a side above 32,767 pixels, such as long strips.
+    above, before = (max(0, start - _MAX_REACH * spec.size) for start in (top, left))
+    reach = (1 + 2 * _MAX_REACH) * spec.size
     from_window = matrix + np.array([[0, 0, left - before], [0, 0, top - above]])
     cv2.warpAffine(
         pixels[above : above + reach, before : before + reach],
@@ -213,5 +242,5 @@ def _warp(pixels: np.ndarray, spec: PixelSpec, matrix: np.ndarray, out: np.ndarr
 
 
 def _start(length: int, size: int) -> int:
-    """Where the plain view begins along a stored side; negative where `PixelSpec.crop` pads."""
+    """Start of the plain view along a side of the image; negative if `PixelSpec.crop` pads."""
     return -((size - length) // 2) if length < size else round((length - size) / 2)

@@ -1,4 +1,4 @@
-"""A person's labelled images: found, named and counted, but not yet decoded."""
+"""Labelled images on disk, listed but not yet decoded."""
 
 from __future__ import annotations
 
@@ -18,16 +18,21 @@ AskedTask = Literal["auto"] | Task
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled images as their manifest, before decoding and splitting."""
+    """A data set as a manifest, before decoding and splitting."""
 
     manifest: Manifest
 
     @classmethod
     def open(cls, path: str | Path, task: AskedTask = "auto", classes: Sequence[str] = ()) -> Dataset:
-        """A folder of images, or a .csv, .parquet or .jsonl table of them.
+        """Open a folder of images, or a .csv, .parquet or .jsonl table of them.
 
-        `classes` fixes the order of the classes, for data that need not show all of them; a class that is not
-        among them comes last. Raises `DataError` in one sentence for anything that is not as it should be.
+        Args:
+            path: The folder or table.
+            task: The task; "auto" derives it from the labels.
+            classes: Order of the classes, which need not all occur; other classes follow in natural order.
+
+        Raises:
+            DataError: The folder or table is missing, malformed, or does not fit the task.
         """
         place = Path(path)
         if place.suffix.lower() in TABLE_SUFFIXES and not place.is_dir():
@@ -36,17 +41,17 @@ class Dataset:
 
     @classmethod
     def from_folder(cls, path: str | Path, task: AskedTask = "auto", classes: Sequence[str] = ()) -> Dataset:
-        """Class folders, split folders of class folders, or a Hub image folder with a metadata file."""
+        """Open class folders, split folders with class folders, or a folder with a metadata file of the Hub."""
         root = Path(path).resolve()
         return cls(_manifest(read_metadata(root) or read_folder(root), task, classes))
 
     @classmethod
     def from_table(cls, path: str | Path, task: AskedTask = "auto", classes: Sequence[str] = ()) -> Dataset:
-        """A table with the columns path and label or labels, and perhaps split and group."""
+        """Open a table with the columns path and label (or labels), and optionally split and group."""
         return cls(_manifest(read_table(Path(path).resolve()), task, classes))
 
     def as_task(self, task: AskedTask) -> Dataset:
-        """The same images for another task; raises `DataError` where their labels do not allow it."""
+        """The same images for another task; raises `DataError` if their labels do not fit it."""
         manifest = self.manifest
         if task == "auto" or task == manifest.task:
             return self
@@ -85,17 +90,17 @@ def _manifest(rows: Rows, task: AskedTask, given: Sequence[str]) -> Manifest:
 
 
 def _resolve(task: AskedTask, rows: Rows, labels: Sequence[Sequence[str]], classes: Sequence[str]) -> Task:
-    """The task; raises `DataError` where a row has more or fewer labels than it allows."""
-    several = next((row for row, names in enumerate(labels) if len(names) > 1), None)
-    if task == "multilabel" or (task == "auto" and several is not None):
+    """The task; raises `DataError` if a row has more or fewer labels than the task allows."""
+    multiple = next((row for row, names in enumerate(labels) if len(names) > 1), None)
+    if task == "multilabel" or (task == "auto" and multiple is not None):
         return "multilabel"
-    if several is not None:
+    if multiple is not None:
         raise DataError(
-            f"{_place(rows, several)} has {len(labels[several])} labels; set task to multilabel or leave one"
+            f"{_row_name(rows, multiple)} has {len(labels[multiple])} labels; set task to multilabel or leave one"
         )
     none = next((row for row, names in enumerate(labels) if not names), None)
     if none is not None:
-        raise DataError(f"{_place(rows, none)} has no label; only multilabel data may leave it empty")
+        raise DataError(f"{_row_name(rows, none)} has no label; only multilabel images may have none")
     if task == "auto":
         return "binary" if len(classes) == 2 else "multiclass"
     return task
@@ -114,6 +119,6 @@ def _check_count(task: Task, rows: Rows, classes: Sequence[str]) -> None:
         )
 
 
-def _place(rows: Rows, row: int) -> str:
+def _row_name(rows: Rows, row: int) -> str:
     path = rows.table.column("path")[row].as_py()
-    return f"{rows.source}: {rows.places[row]} ({path})" if rows.places else f"{rows.source}: {path}"
+    return f"{rows.source}: {rows.row_names[row]} ({path})" if rows.row_names else f"{rows.source}: {path}"

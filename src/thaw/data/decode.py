@@ -1,10 +1,10 @@
-"""From the bytes of an image file to RGB pixels: the one contract of training, prediction and every server.
+"""From the bytes of an image file to RGB pixels, in the same way for training, prediction and serving.
 
-The content of a file decides what it is, not its name: JPEG (with MPO), PNG, TIFF, BMP and WebP are read,
-and no other. EXIF rotation is applied. Of a file with several pages the first is used and noted. Each kind
-of pixel has one rule, in which `white` is `decode.white_level` where that is set:
+The format is detected from the content, not from the file name: JPEG (with MPO), PNG, TIFF, BMP and WebP are supported.
+EXIF rotation is applied. Of a file with several pages the first is used, with a note. Each pixel format has one rule,
+in which `white` is `decode.white_level` if that is set:
 
-    RGB                     as it is
+    RGB                     unchanged
     grey, 1 bit             the grey value in each channel; 0 and 255
     palette                 the palette's colours
     with alpha              composited over white
@@ -13,7 +13,7 @@ of pixel has one rule, in which `white` is `decode.white_level` where that is se
     float                   value * 255 / white, rounded; white is 1.0
     16-bit colour           the high byte of each channel; an error where a white level is set
 
-A value that is negative, above white or not finite makes the image unreadable; nothing is ever clipped.
+A value that is negative, above white or not finite makes the image unreadable; values are never clipped.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from thaw.recipe import DecodeSettings
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
 MAX_ASPECT = 64
-"""Sides in a greater ratio than this would make a resized image far larger than its file."""
+"""A greater ratio of the sides would make the resized image far larger than its file."""
 
 _RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_TURNS = {
+_TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -47,7 +47,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_QUARTER_TURNS = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))
+_SWAPS_SIDES = tuple(_TRANSPOSE[orientation] for orientation in (5, 6, 7, 8))
 _REDUCED_MARGIN = 2
 _PILLOW_MODULES = r"PIL\."
 _TIFF_WHITE_IS_ZERO = 0
@@ -55,10 +55,14 @@ _TIFF_WHITE_IS_ZERO = 0
 
 @dataclass(frozen=True)
 class Decoded:
-    """An image as RGB pixels (H, W, 3) uint8, resized by a `PixelSpec`, and what it was.
+    """A decoded image.
 
-    width and height are those of the file after EXIF rotation; mode is Pillow's name for its kind of pixel,
-    for 16-bit colour followed by ";16"; note says what a person may want to know, or is empty.
+    Attributes:
+        pixels: RGB (H, W, 3) uint8, resized by a `PixelSpec`.
+        width: Width of the file in pixels, after EXIF rotation.
+        height: Height of the file in pixels, after EXIF rotation.
+        mode: Pillow's name of the pixel format, for 16-bit colour followed by ";16".
+        note: A remark for the user, or empty.
     """
 
     pixels: np.ndarray
@@ -70,17 +74,24 @@ class Decoded:
 
 @dataclass(frozen=True)
 class _Grey:
-    """What the values of a grey image with more than 8 bits mean."""
+    """The meaning of the values of a greyscale image with more than 8 bits."""
 
     white: float
     is_inverted: bool
 
 
 def decode(data: bytes, settings: DecodeSettings, spec: PixelSpec, reduce_jpeg: bool = True) -> Decoded:
-    """Decode and resize one image; raises `UnreadableImage` with the reason. Threads may call it at once.
+    """Decode and resize one image; thread-safe.
 
-    With `reduce_jpeg` a JPEG that is much larger than needed is decoded at 1/2, 1/4 or 1/8 of its size, but
-    never at less than twice the size that it is then resized to.
+    Args:
+        data: Content of the file.
+        settings: White level and largest size.
+        spec: The size to resize to.
+        reduce_jpeg: Decode a JPEG that is much larger than needed at 1/2, 1/4 or 1/8 of its size, but never at less
+            than twice the size that it is then resized to.
+
+    Raises:
+        UnreadableImage: The image cannot be decoded; the message is the reason.
     """
     if not data:
         raise UnreadableImage("the file is empty; copy it again")
@@ -93,17 +104,16 @@ def decode(data: bytes, settings: DecodeSettings, spec: PixelSpec, reduce_jpeg: 
     except UnidentifiedImageError as error:
         raise UnreadableImage("not a JPEG, PNG, TIFF, BMP or WebP image, or its header is damaged") from error
     except Image.DecompressionBombError as error:
-        raise UnreadableImage(f"has more pixels than decode.max_pixels={settings.max_pixels}") from error
+        raise UnreadableImage(f"more pixels than decode.max_pixels={settings.max_pixels}") from error
     except Exception as error:
-        # On damaged and hostile bytes Pillow raises whatever comes, AttributeError and MemoryError included.
-        said = first_line(error)
-        raise UnreadableImage(f"damaged, or of a kind that Pillow cannot read ({said})") from error
+        # On damaged and hostile bytes Pillow raises arbitrary exceptions, including AttributeError and MemoryError.
+        raise UnreadableImage(f"damaged, or not supported by Pillow ({first_line(error)})") from error
 
 
 def _mute_pillow() -> None:
-    """Keep Pillow's Python warnings (large images, odd metadata) from the user, who has max_pixels and notes.
+    """Silence Pillow's Python warnings (large images, odd metadata); `max_pixels` and notes replace them.
 
-    `catch_warnings` is not safe among threads; a filter set only once goes when others put theirs back.
+    `catch_warnings` is not thread-safe, and a filter that is set only once is lost when other code restores its own.
     """
     first = warnings.filters[0] if warnings.filters else None
     if first is None or getattr(first[3], "pattern", None) != _PILLOW_MODULES:
@@ -112,7 +122,7 @@ def _mute_pillow() -> None:
 
 def _decode_opened(image: ImageFile.ImageFile, settings: DecodeSettings, spec: PixelSpec, reduce_jpeg: bool) -> Decoded:
     _check_size(*image.size, settings.max_pixels)
-    # Pillow forgets the raw kind of pixel when it has loaded an image.
+    # Pillow discards the raw pixel format when it loads an image.
     rawmode = _rawmode(image)
     pages = getattr(image, "n_frames", 1)
     notes = [f"first of {pages} pages"] if pages > 1 else []
@@ -121,11 +131,11 @@ def _decode_opened(image: ImageFile.ImageFile, settings: DecodeSettings, spec: P
         least = spec.resized(width, height)
         image.draft(None, (least[0] * _REDUCED_MARGIN, least[1] * _REDUCED_MARGIN))
     image.load()
-    turn = _turn(image)
-    if turn in _QUARTER_TURNS:
+    transpose = _exif_transpose(image)
+    if transpose in _SWAPS_SIDES:
         width, height = height, width
-    colours = _to_rgb(image, rawmode, settings.white_level)
-    upright = colours if turn is None else colours.transpose(turn)
+    rgb = _to_rgb(image, rawmode, settings.white_level)
+    upright = rgb if transpose is None else rgb.transpose(transpose)
     resized = upright.resize(spec.resized(width, height), _RESAMPLING[spec.interpolation])
     mode = f"{image.mode};16" if _is_deep_colour(image, rawmode) else image.mode
     return Decoded(np.asarray(resized), width, height, mode, ", ".join(notes))
@@ -133,7 +143,7 @@ def _decode_opened(image: ImageFile.ImageFile, settings: DecodeSettings, spec: P
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width < 1 or height < 1:
-        raise UnreadableImage(f"{width} x {height} pixels: there is nothing to see")
+        raise UnreadableImage(f"{width} x {height} pixels: the image is empty")
     if width * height > max_pixels:
         raise UnreadableImage(f"{width} x {height} pixels, more than decode.max_pixels={max_pixels}")
     if max(width, height) > MAX_ASPECT * min(width, height):
@@ -141,15 +151,15 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def _rawmode(image: ImageFile.ImageFile) -> str:
-    """Pillow's name for the pixels as they lie in a PNG or TIFF file."""
+    """Pillow's name for the pixel format inside a PNG or TIFF file."""
     return " ".join(str(tile.args) for tile in image.tile) if image.format in ("PNG", "TIFF") else ""
 
 
-def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What brings a loaded image upright; Pillow has turned TIFF files itself."""
+def _exif_transpose(image: Image.Image) -> Image.Transpose | None:
+    """The operation that makes a loaded image upright; Pillow applies that of TIFF files itself."""
     if image.format == "TIFF":
         return None
-    return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return _TRANSPOSE.get(image.getexif().get(ExifTags.Base.Orientation, 1))
 
 
 def _is_deep_colour(image: Image.Image, rawmode: str) -> bool:
@@ -161,7 +171,7 @@ def _to_rgb(image: Image.Image, rawmode: str, white_level: float | None) -> Imag
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_scaled(image, _grey_of(image, rawmode, white_level))).convert("RGB")
     if white_level is not None and _is_deep_colour(image, rawmode):
-        raise UnreadableImage("16-bit colour cannot follow decode.white_level; save it as 8-bit or as 16-bit grey")
+        raise UnreadableImage("decode.white_level does not apply to 16-bit colour; save it as 8-bit or as 16-bit grey")
     if not image.has_transparency_data:
         return image.convert("RGB")
     with_alpha = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
@@ -172,7 +182,7 @@ def _grey_of(image: Image.Image, rawmode: str, white_level: float | None) -> _Gr
     if "transparency" in image.info:
         raise UnreadableImage("16-bit grey with a transparent value; save it without transparency")
     default = 1.0 if image.mode == "F" else 4095.0 if "I;12" in rawmode else 65535.0
-    # Pillow leaves grey of more than 8 bits inverted where a TIFF file says that white is zero.
+    # Pillow does not invert grey of more than 8 bits if a TIFF file declares that white is zero.
     is_inverted = (
         isinstance(image, TiffImagePlugin.TiffImageFile)
         and image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == _TIFF_WHITE_IS_ZERO
@@ -184,11 +194,11 @@ def _scaled(image: Image.Image, grey: _Grey) -> np.ndarray:
     """Grey values (H, W) of more than 8 bits as uint8."""
     values = np.asarray(image)
     if not np.isfinite(values).all():
-        raise UnreadableImage("holds values that are not finite; replace them and save it again")
+        raise UnreadableImage("contains NaN or infinity; replace these values and save it again")
     low, high = float(values.min()), float(values.max())
     if low < 0.0 or high > grey.white:
         raise UnreadableImage(
-            f"holds values from {low:g} to {high:g}, outside 0 to {grey.white:g}; "
+            f"contains values from {low:g} to {high:g}, outside 0 to {grey.white:g}; "
             "set decode.white_level to the value of white"
         )
     scaled = np.rint(values * (255.0 / grey.white)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Where the square that a network sees comes from: how an image is resized, and what is cut out of it."""
+"""The geometry of the network's input: how an image is resized and cropped to a square."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class PixelSpec:
-    """The geometry of evaluation, equal to timm's evaluation transform to the pixel.
+    """The geometry of evaluation; its pixels equal those of timm's evaluation transform.
 
     An image is resized so that its short side (center), both sides (squash) or its long side (border) are
-    `size / crop_pct` pixels; then the middle `size` x `size` is cut out. What is missing there is black, as
-    in timm, which in border mode takes the mean of the network instead: give it as `fill` (RGB, 0..255).
+    `size / crop_pct` pixels; then the central `size` x `size` square is cropped. Missing pixels are filled with `fill`
+    (RGB, 0..255): black, or in border mode the mean of the training data, as in timm.
     """
 
     size: int
@@ -26,7 +26,7 @@ class PixelSpec:
 
     @property
     def scale(self) -> int:
-        """The side that resizing aims at, in pixels."""
+        """The side after resizing, in pixels."""
         return floor(self.size / self.crop_pct)
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
@@ -41,7 +41,7 @@ class PixelSpec:
         return (self.scale, other) if width <= height else (other, self.scale)
 
     def crop(self, pixels: np.ndarray) -> np.ndarray:
-        """The middle (size, size, 3) of a resized image (H, W, 3) uint8: the plain view."""
+        """The centre (size, size, 3) of a resized image (H, W, 3) uint8: the plain view."""
         if min(pixels.shape[:2]) < self.size:
             pixels = self._padded(pixels)
         height, width = pixels.shape[:2]

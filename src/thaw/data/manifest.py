@@ -1,4 +1,4 @@
-"""The table of a data set: one row an image, with its labels, split, group, and what decoding found."""
+"""The table of a data set: one row per image with labels, split, group and facts about the file."""
 
 from __future__ import annotations
 
@@ -33,17 +33,21 @@ SCHEMA = pa.schema(
         ("reason", pa.string()),
     ]
 )
-"""status: "ok", or "error" with its reason; null before decoding. split: one of `SPLITS`, or null."""
+"""status: "ok", or "error" with a reason; null before decoding. split: one of `SPLITS`, or null."""
 
 _METADATA = b"thaw"
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Rows of a data set under one root, and the order of its classes, fixed when the manifest is made.
+    """The rows of a data set, and its classes in their fixed order.
 
-    table: an Arrow table with `SCHEMA`; paths are relative to `root`, with forward slashes, or absolute.
-    classes: every label in the table is one of them. ignored: (suffix, count) of files that are not images.
+    Attributes:
+        table: An Arrow table with `SCHEMA`; paths are relative to `root`, with forward slashes, or absolute.
+        classes: Every label in the table is one of them.
+        task: multiclass, binary or multilabel.
+        root: The folder of the data set.
+        ignored: (suffix, count) of files that are not images.
     """
 
     table: pa.Table
@@ -56,7 +60,7 @@ class Manifest:
         return self.table.num_rows
 
     def file(self, row: int) -> Path:
-        """Where the image of a row lies."""
+        """The image file of a row."""
         return self.root / self.table.column("path")[row].as_py()
 
     def column(self, name: str) -> list[Any]:
@@ -64,7 +68,7 @@ class Manifest:
         return self.table.column(name).to_pylist()
 
     def targets(self) -> np.ndarray:
-        """(N,) int64 class indices, or for multilabel (N, C) float32 of 0 and 1."""
+        """Class indices (N,) int64, or for multilabel (N, C) float32 of 0 and 1."""
         labels = pa.concat_arrays(self.table.column("labels").chunks or [pa.array([], SCHEMA.field("labels").type)])
         indices = pc.index_in(labels.flatten(), pa.array(self.classes, pa.string())).to_numpy()
         if self.task != "multilabel":
@@ -91,12 +95,12 @@ class Manifest:
         }
 
     def errors(self) -> list[tuple[str, str]]:
-        """(path, reason) of each image that cannot be read."""
-        broken = self.table.filter(pc.equal(self.table.column("status"), "error"))
-        return list(zip(broken.column("path").to_pylist(), broken.column("reason").to_pylist(), strict=True))
+        """(path, reason) of each unreadable image."""
+        unreadable = self.table.filter(pc.equal(self.table.column("status"), "error"))
+        return list(zip(unreadable.column("path").to_pylist(), unreadable.column("reason").to_pylist(), strict=True))
 
     def with_columns(self, columns: Mapping[str, Sequence[Any] | pa.ChunkedArray]) -> Manifest:
-        """A copy in which some columns are replaced."""
+        """A copy with some columns replaced."""
         table = self.table
         for name, values in columns.items():
             field = SCHEMA.field(name)
@@ -105,7 +109,7 @@ class Manifest:
         return replace(self, table=table)
 
     def write(self, file: Path) -> None:
-        """Write everything as one Parquet file, in one step; `read` gives an equal manifest."""
+        """Write the manifest as one Parquet file, atomically."""
         facts = {"classes": self.classes, "task": self.task, "root": str(self.root), "ignored": self.ignored}
         stream = pa.BufferOutputStream()
         pq.write_table(self.table.replace_schema_metadata({_METADATA: json.dumps(facts)}), stream)
@@ -113,7 +117,7 @@ class Manifest:
 
     @classmethod
     def read(cls, file: Path) -> Manifest:
-        """Read what `write` wrote; raises `DataError` when it is something else or damaged."""
+        """Read a file written by `write`; raises `DataError` if it is damaged or something else."""
         try:
             table = pq.read_table(pa.BufferReader(file.read_bytes()))
             facts = json.loads(table.schema.metadata[_METADATA])
@@ -125,7 +129,9 @@ class Manifest:
                 ignored=tuple((suffix, count) for suffix, count in facts["ignored"]),
             )
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{file}: cannot be read as a manifest ({error}); it is made by a run") from error
+            raise DataError(
+                f"{file}: cannot be read as a manifest ({error}); Thaw writes this file during a run"
+            ) from error
 
 
 def new_table(
@@ -134,7 +140,7 @@ def new_table(
     splits: Sequence[str | None] | None = None,
     groups: Sequence[str | None] | None = None,
 ) -> pa.Table:
-    """A table with `SCHEMA`, nothing decoded yet; without splits or groups those columns are null."""
+    """A table with `SCHEMA` for images that are not decoded yet; columns that are not given are null."""
     given = {"path": paths, "labels": labels, "split": splits, "group": groups}
-    nothing = [None] * len(paths)
-    return pa.table([pa.array(given.get(field.name) or nothing, field.type) for field in SCHEMA], schema=SCHEMA)
+    nulls = [None] * len(paths)
+    return pa.table([pa.array(given.get(field.name) or nulls, field.type) for field in SCHEMA], schema=SCHEMA)

@@ -1,7 +1,7 @@
-"""Decode once: every image of a manifest as resized RGB pixels in one file, kept between runs.
+"""The cache of decoded images: every image of a manifest as resized RGB pixels in one file, kept between runs.
 
-A store is keyed by all that determines its content, sealed when it is whole (see `thaw.atomic`), and built
-anew when a byte of it is not as it was.
+A store has a key of everything that determines its content, is sealed when it is complete (see `thaw.atomic`), and is
+rebuilt if it was damaged.
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ import pyarrow.parquet as pq
 
 from thaw import atomic
 from thaw.data.decode import decode
-from thaw.data.duplicates import RULES, Duplicate, near_duplicates
+from thaw.data.duplicates import VERSION as DUPLICATES_VERSION
+from thaw.data.duplicates import NearDuplicate, near_duplicates
 from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import SCHEMA, Manifest
 from thaw.errors import DataError, UnreadableImage
+from thaw.formats import count
 from thaw.piecewise import PiecewiseFile
 from thaw.recipe import DecodeSettings
 
 FORMAT = 2
-"""Counts up when what is stored changes its meaning, or `thaw.data.decode` one of its rules."""
+"""Version of the content: increases when its meaning or a rule of `thaw.data.decode` changes."""
 
 OnProgress = Callable[[int, int], None]
 
@@ -56,7 +58,7 @@ class _Decoding:
     reduce_jpeg: bool
 
     def key(self, manifest: Manifest) -> str:
-        """A name for what this makes of the files of a manifest as they are now."""
+        """The key of a store of the files of a manifest in their current state."""
         rules = (
             FORMAT,
             PIL.__version__,
@@ -73,7 +75,7 @@ class _Decoding:
 
 @dataclass(frozen=True)
 class _Row:
-    """What is known of one file, column by column; sizes are None or 0 where it is unreadable."""
+    """One row of facts about a file; sizes are `None` or 0 for an unreadable one."""
 
     sha256: str | None = None
     bytes: int | None = None
@@ -88,10 +90,12 @@ class _Row:
 
 
 class PixelStore:
-    """Pixels of every readable row of a manifest; opened by `open_or_build`.
+    """Pixels of every readable row of a manifest; open it with `open_or_build`.
 
-    spec: how they were resized. key: equal keys hold equal pixels. facts: a table with sha256, bytes, width,
-    height, mode, status, reason and note of each row.
+    Attributes:
+        spec: How the images are resized and cropped.
+        key: Stores with equal keys have equal pixels.
+        facts: A table with sha256, bytes, width, height, mode, status, reason and note of each row.
     """
 
     def __init__(self, folder: Path, spec: PixelSpec) -> None:
@@ -103,7 +107,7 @@ class PixelStore:
         self._widths = rows.column("stored_width").to_numpy().astype(np.int64)
         self._ends = np.cumsum(self._heights * self._widths * 3)
         self._pixels = PiecewiseFile(folder / _PIXELS)
-        self._duplicates = folder.with_name(f"{folder.name}.duplicates-{RULES}.json")
+        self._duplicates = folder.with_name(f"{folder.name}.duplicates-{DUPLICATES_VERSION}.json")
 
     @classmethod
     def open_or_build(
@@ -116,10 +120,19 @@ class PixelStore:
         on_progress: OnProgress | None = None,
         reduce_jpeg: bool = True,
     ) -> PixelStore:
-        """The store of a manifest's images in the cache `folder`; `workers` threads make it if it is absent.
+        """Open the store of a manifest's images, or build it if it does not exist.
 
-        The pixels do not depend on `workers`. Raises `DataError` when no image can be read, when the disk is
-        full, and with `settings.strict` at the first image that cannot be read.
+        Args:
+            manifest: The images.
+            spec: How to resize and crop them.
+            settings: How to decode them.
+            folder: The cache.
+            workers: Threads that decode; the pixels do not depend on it.
+            on_progress: Called with the images done and their total.
+            reduce_jpeg: As in `decode`.
+
+        Raises:
+            DataError: No image can be read, the disk is full, or with `settings.strict` an image cannot be read.
         """
         decoding = _Decoding(spec, settings, reduce_jpeg)
         place = folder / "pixels" / decoding.key(manifest)
@@ -135,7 +148,7 @@ class PixelStore:
         return store
 
     def read(self, row: int) -> np.ndarray:
-        """The resized image of a row, (h, w, 3) uint8, read-only; raises `UnreadableImage` if it has none."""
+        """The resized image of a row, (h, w, 3) uint8, read-only; raises `UnreadableImage` for an unreadable one."""
         height, width = self._heights[row], self._widths[row]
         if not height:
             raise UnreadableImage(self.facts.column("reason")[row].as_py())
@@ -149,31 +162,31 @@ class PixelStore:
         return self.spec.crop(self.read(row))
 
     def describe(self, manifest: Manifest) -> Manifest:
-        """The manifest with what decoding found in it."""
+        """The manifest with the facts about each file filled in."""
         return manifest.with_columns({name: self.facts.column(name) for name in _FACTS})
 
-    def duplicates(self, workers: int, on_progress: OnProgress | None = None) -> list[Duplicate]:
-        """Pairs of rows that show the same picture; found by `workers` threads the first time, then kept."""
+    def duplicates(self, workers: int, on_progress: OnProgress | None = None) -> list[NearDuplicate]:
+        """Near-duplicates among the rows, computed with `workers` threads and then cached."""
         try:
-            return [Duplicate(*pair) for pair in json.loads(self._duplicates.read_bytes())]
+            return [NearDuplicate(*pair) for pair in json.loads(self._duplicates.read_bytes())]
         except (OSError, ValueError, TypeError):
             found = near_duplicates(self.read, np.flatnonzero(self._heights).tolist(), workers, on_progress)
         atomic.write_text(self._duplicates, json.dumps([astuple(pair) for pair in found]))
         return found
 
     def notes(self) -> tuple[str, ...]:
-        """What a person may want to know of the files, counted: "first of 5 pages (3 images)"."""
+        """Remarks on the files with their counts, such as "first of 5 pages (3 images)"."""
         counts = Counter(self.facts.column("note").drop_null().to_pylist())
-        return tuple(f"{note} ({count} images)" for note, count in counts.most_common())
+        return tuple(f"{note} ({count(images, 'image')})" for note, images in counts.most_common())
 
     def _refuse_unreadable(self, manifest: Manifest) -> None:
-        """Raise `DataError` for the first unreadable row of a store that was built without `strict`."""
+        """Raise `DataError` for the first unreadable row, if there is one."""
         for path, reason in self.describe(manifest).errors():
             raise _unreadable(manifest.root / path, reason)
 
 
 def _state(file: Path) -> tuple[str, int, int] | str:
-    """What changes when a file changes: its path, size and time of last change."""
+    """Path, size and modification time of a file, which change when it does."""
     try:
         state = file.stat()
     except (OSError, ValueError):
@@ -193,8 +206,8 @@ def _build(place: Path, manifest: Manifest, decoding: _Decoding, workers: int, o
                     if on_progress:
                         on_progress(len(rows), len(manifest))
             if all(row.status == "error" for row in rows):
-                reason = f"{manifest.file(0)}: {rows[0].reason}" if rows else "there is none"
-                raise DataError(f"{manifest.root}: none of {len(rows)} images can be read ({reason})")
+                reason = f"{manifest.file(0)}: {rows[0].reason}" if rows else "there are none"
+                raise DataError(f"{manifest.root}: none of {count(len(rows), 'image')} can be read ({reason})")
             pq.write_table(pa.Table.from_pylist([vars(row) for row in rows], schema=_SCHEMA), folder / _ROWS)
             about = {"root": str(manifest.root), "images": len(rows), "size": decoding.spec.size}
             (folder / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
@@ -204,7 +217,7 @@ def _build(place: Path, manifest: Manifest, decoding: _Decoding, workers: int, o
         written = sum(row.stored_width * row.stored_height * 3 for row in rows)
         needed = written / max(1, len(rows)) * len(manifest) / 1e9
         raise DataError(
-            f"{place.parent}: the disk is full; the decoded pixels of {len(manifest)} images need about "
+            f"{place.parent}: the disk is full; the decoded pixels of {count(len(manifest), 'image')} need about "
             f"{needed:.1f} GB; free some space or set THAW_CACHE to a folder on a larger disk"
         ) from error
 
@@ -217,7 +230,7 @@ def _written(stream: BinaryIO, decoded: Iterable[tuple[_Row, np.ndarray | None]]
 
 
 def _decoded(manifest: Manifest, decoding: _Decoding, workers: int) -> Iterator[tuple[_Row, np.ndarray | None]]:
-    """Every file in the order of the rows; only a few are ever in memory."""
+    """Every file in row order, with only a few in memory at a time."""
     with ThreadPoolExecutor(workers) as pool:
         started = (pool.submit(_decode_file, manifest.file(row), decoding) for row in range(len(manifest)))
         waiting = deque(islice(started, workers * _AHEAD_PER_WORKER))
@@ -228,7 +241,7 @@ def _decoded(manifest: Manifest, decoding: _Decoding, workers: int) -> Iterator[
 
 def _decode_file(file: Path, decoding: _Decoding) -> tuple[_Row, np.ndarray | None]:
     if not file.is_file():
-        return _Row(reason="there is no such file"), None
+        return _Row(reason="no such file"), None
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -254,4 +267,4 @@ def _decode_file(file: Path, decoding: _Decoding) -> tuple[_Row, np.ndarray | No
 
 
 def _unreadable(file: Path, reason: str) -> DataError:
-    return DataError(f"{file}: cannot be read: {reason}; mend or remove it, or set decode.strict to false")
+    return DataError(f"{file}: cannot be read: {reason}; fix or remove it, or set decode.strict to false")

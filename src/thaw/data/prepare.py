@@ -1,4 +1,4 @@
-"""Everything between a data set as found and one that can be trained on: decoded once, checked, divided."""
+"""Prepares a data set for training: decode, find near-duplicates, split."""
 
 from __future__ import annotations
 
@@ -27,9 +27,13 @@ class LabelledRows:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set that is decoded and divided.
+    """A decoded and split data set.
 
-    notes: sentences that a person should read. alike: pairs of rows that show the same picture.
+    Attributes:
+        manifest: The rows with their splits.
+        pixels: The decoded images.
+        notes: Remarks for the user.
+        duplicates: Pairs of rows that are near-duplicates.
     """
 
     manifest: Manifest
@@ -47,8 +51,12 @@ class Prepared:
 class DataPreparation:
     """How a data set is decoded and split.
 
-    previous: the manifest of an earlier run, whose images keep their split. cache: where decoded pixels are kept. bar:
-    opens a progress bar.
+    Attributes:
+        decode: How image files are decoded.
+        split: Fractions and seed of the split.
+        previous: Manifest of an earlier run, whose images keep their split.
+        cache: Folder of the cache of decoded images.
+        bar: Opens a progress bar with a title.
     """
 
     decode: DecodeSettings
@@ -58,11 +66,11 @@ class DataPreparation:
     bar: Callable[[str], OnProgress]
 
     def prepare(self, dataset: Dataset, spec: PixelSpec) -> Prepared:
-        """Decode every image once, and split the readable ones."""
+        """Decode all images, find near-duplicates and split the readable images."""
         workers, manifest = worker_count(), dataset.manifest
         bar = self.bar("decode images")
         pixels = PixelStore.open_or_build(manifest, spec, self.decode, self.cache, workers, bar)
         found = pixels.duplicates(workers, self.bar("find near-duplicates"))
         duplicates = tuple((pair.first, pair.second) for pair in found)
-        divided = assign(pixels.describe(manifest), self.split, self.previous, duplicates)
-        return Prepared(divided.manifest, pixels, (*pixels.notes(), *divided.notes), duplicates)
+        split_result = assign(pixels.describe(manifest), self.split, self.previous, duplicates)
+        return Prepared(split_result.manifest, pixels, (*pixels.notes(), *split_result.notes), duplicates)

@@ -1,8 +1,8 @@
-"""Tables of labelled images, as rows: CSV, Parquet, JSON lines, and the metadata files of the Hub's folders.
+"""Reads tables of labelled images: CSV, Parquet, JSON lines, and metadata files of image folders of the Hub.
 
-A table has a column `path` (or the Hub's `file_name`), relative to the table's folder or absolute, and a
-column `label` or `labels`; it may have `split` and `group`. Several labels of an image are a list, or text
-with `|` between them; an empty cell is no label. Whether the files exist shows when they are decoded.
+A table has a column `path` (or the Hub's `file_name`), relative to the table's folder or absolute, and a column `label`
+or `labels`; it may have `split` and `group`. Several labels of an image are a list, or text separated by `|`; an empty
+cell means no label. Whether the files exist is checked when they are decoded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from thaw.errors import DataError
 
 _PATH_NAMES, _LABEL_NAMES = ("path", "file_name"), ("label", "labels")
 _KNOWN = (*_PATH_NAMES, *_LABEL_NAMES, "split", "group")
-_OFTEN_MEANT = {
+_COMMON_ALTERNATIVES = {
     "path": ("file", "filename", "filepath", "image", "image_path", "img"),
     "label": ("class", "category", "target", "y"),
 }
@@ -34,34 +34,34 @@ _DELIMITERS = ",;\t"
 
 @dataclass(frozen=True)
 class _Raw:
-    """The cells of a table's known columns, the names of all its columns, and what to call each row."""
+    """The cells of the known columns, the names of all columns, and the name of each row in messages."""
 
     columns: Mapping[str, Sequence[Any]]
     names: Sequence[str]
-    places: Sequence[str]
+    row_names: Sequence[str]
 
 
 def read_table(file: Path) -> Rows:
-    """Rows of a table in its order; raises `DataError` that names the file, and the row or the column."""
+    """The rows of a table in order; raises `DataError` that names the file and the row or column."""
     raw = _read(file)
-    if not raw.places:
+    if not raw.row_names:
         raise DataError(f"{file}: the table has no rows")
     paths = [
         _path(cell, file, place)
-        for cell, place in zip(raw.columns[_column(raw, _PATH_NAMES, file)], raw.places, strict=True)
+        for cell, place in zip(raw.columns[_column(raw, _PATH_NAMES, file)], raw.row_names, strict=True)
     ]
     labels = [_labels(cell) for cell in raw.columns[_column(raw, _LABEL_NAMES, file)]]
-    _check_contradictions(paths, labels, file, raw.places)
+    _check_contradictions(paths, labels, file, raw.row_names)
     splits = _splits(raw, file)
     groups = [_text(cell) or None for cell in raw.columns["group"]] if "group" in raw.columns else None
-    return Rows(new_table(paths, labels, splits, groups), file.parent, file, raw.places)
+    return Rows(new_table(paths, labels, splits, groups), file.parent, file, raw.row_names)
 
 
 def read_metadata(root: Path) -> Rows | None:
-    """Rows of the Hub metadata files in a folder or in its split folders; `None` when there is no such file.
+    """The rows of the Hub metadata files in a folder or in its split folders; `None` if there are none.
 
-    The folder of a metadata file says the split, or for one in the root the first folder of every path,
-    unless there is a column `split`.
+    Without a column `split`, the split is the folder of the metadata file, or for a file in the root the first folder
+    of each path.
     """
     files = metadata_files(root)
     if not files:
@@ -69,14 +69,14 @@ def read_metadata(root: Path) -> Rows | None:
     folders = [file.parent for file, _ in files]
     if len(set(folders)) < len(folders):
         names = ", ".join(file.relative_to(root).as_posix() for file, _ in files)
-        raise DataError(f"{root}: several metadata files for the same images ({names}); keep one of them")
+        raise DataError(f"{root}: several metadata files for the same images ({names}); keep only one")
     parts = [_below(read_table(file), root, split) for file, split in files]
-    places = list(chain.from_iterable(part.places for part in parts))
-    return Rows(pa.concat_tables([part.table for part in parts]).combine_chunks(), root, root, places)
+    row_names = list(chain.from_iterable(part.row_names for part in parts))
+    return Rows(pa.concat_tables([part.table for part in parts]).combine_chunks(), root, root, row_names)
 
 
 def _below(rows: Rows, root: Path, split: str | None) -> Rows:
-    """Rows of one metadata file with paths relative to the root, and with the split that the folders say."""
+    """Rows of one metadata file with paths relative to the root, and the split that the folders define."""
     table = rows.table
     paths = [
         path if Path(path).is_absolute() else (rows.root / path).relative_to(root).as_posix()
@@ -88,21 +88,21 @@ def _below(rows: Rows, root: Path, split: str | None) -> Rows:
         if all(firsts):
             position, field = SCHEMA.get_field_index("split"), SCHEMA.field("split")
             table = table.set_column(position, field, pa.array(firsts))
-    places = [f"{rows.source.name} {place}" for place in rows.places]
-    return replace(rows, table=table, places=places)
+    row_names = [f"{rows.source.name} {place}" for place in rows.row_names]
+    return replace(rows, table=table, row_names=row_names)
 
 
 def _read(file: Path) -> _Raw:
     readers = {".csv": _read_csv, ".parquet": _read_parquet, ".jsonl": _read_json_lines}
     reader = readers.get(file.suffix.lower())
     if reader is None:
-        raise DataError(f"{file}: not a table of labelled images; known are {', '.join(TABLE_SUFFIXES)}")
+        raise DataError(f"{file}: not a table of labelled images; supported are {', '.join(TABLE_SUFFIXES)}")
     if not file.is_file():
-        raise DataError(f"{file}: there is no such file")
+        raise DataError(f"{file}: no such file")
     try:
         return reader(file)
     except UnicodeDecodeError as error:
-        raise DataError(f"{file}: is not UTF-8 text; save it as `CSV UTF-8`") from error
+        raise DataError(f"{file}: not UTF-8 text; save it as `CSV UTF-8`") from error
     except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
         raise DataError(f"{file}: cannot be read as {file.suffix}: {error}") from error
 
@@ -115,16 +115,16 @@ def _read_csv(file: Path) -> _Raw:
         names = [name.strip().lower() for name in next(reader, [])]
         known = [(position, name) for position, name in enumerate(names) if name in _KNOWN]
         columns: dict[str, list[str]] = {name: [] for _, name in known}
-        places = []
+        row_names = []
         for cells in reader:
             if not any(cells):
                 continue
             if len(cells) != len(names):
-                raise ValueError(f"row {reader.line_num} has {len(cells)} cells, the header has {len(names)}")
+                raise ValueError(f"row {reader.line_num} has {len(cells)} cells, but the header has {len(names)}")
             for position, name in known:
                 columns[name].append(cells[position])
-            places.append(f"row {reader.line_num}")
-    return _Raw(columns, names, places)
+            row_names.append(f"row {reader.line_num}")
+    return _Raw(columns, names, row_names)
 
 
 def _read_parquet(file: Path) -> _Raw:
@@ -135,7 +135,7 @@ def _read_parquet(file: Path) -> _Raw:
 
 
 def _read_json_lines(file: Path) -> _Raw:
-    rows, places = [], []
+    rows, row_names = [], []
     with file.open(encoding="utf-8-sig") as stream:
         for number, line in enumerate(stream, start=1):
             if not line.strip():
@@ -144,19 +144,19 @@ def _read_json_lines(file: Path) -> _Raw:
             if not isinstance(row, dict):
                 raise ValueError(f'line {number} is not an object such as {{"file_name": …, "label": …}}')
             rows.append(row)
-            places.append(f"line {number}")
+            row_names.append(f"line {number}")
     names = list(dict.fromkeys(chain.from_iterable(rows)))
-    return _Raw({name: [row.get(name) for row in rows] for name in names if name in _KNOWN}, names, places)
+    return _Raw({name: [row.get(name) for row in rows] for name in names if name in _KNOWN}, names, row_names)
 
 
 def _column(raw: _Raw, wanted: tuple[str, str], file: Path) -> str:
-    """The one name of a needed column that the table has."""
+    """The name under which a table has a required column."""
     present = [name for name in raw.names if name in wanted]
     if len(present) == 1:
         return present[0]
     if present:
-        raise DataError(f"{file}: has the columns {' and '.join(present)}; keep one of them")
-    near = [name for name in raw.names if name.lower() in _OFTEN_MEANT[wanted[0]]]
+        raise DataError(f"{file}: has the columns {' and '.join(present)}; keep only one")
+    near = [name for name in raw.names if name.lower() in _COMMON_ALTERNATIVES[wanted[0]]]
     near = near or difflib.get_close_matches(wanted[0], raw.names, n=1)
     hint = f"; did you mean {near[0]!r}? rename it to {wanted[0]!r}" if near else ""
     raise DataError(f"{file}: has no column {wanted[0]!r}, only {', '.join(raw.names) or 'none'}{hint}")
@@ -164,18 +164,18 @@ def _column(raw: _Raw, wanted: tuple[str, str], file: Path) -> str:
 
 def _path(cell: Any, file: Path, place: str) -> str:
     if not isinstance(cell, str) or not cell.strip():
-        raise DataError(f"{file}: {place}: there is no path")
+        raise DataError(f"{file}: {place}: the path is empty")
     return Path(cell.strip()).as_posix()
 
 
 def _labels(cell: Any) -> list[str]:
-    """The labels in a cell, each once, in the order written."""
+    """The distinct labels in a cell, in order."""
     pieces = cell if isinstance(cell, list | tuple) else _text(cell).split("|")
     return list(dict.fromkeys(filter(None, (_text(piece) for piece in pieces))))
 
 
 def _text(cell: Any) -> str:
-    """A cell as text; pandas writes whole numbers beside empty cells as 1.0 and NaN."""
+    """A cell as text; pandas writes integers in a column with empty cells as 1.0 and NaN."""
     if cell is None or cell != cell:
         return ""
     if isinstance(cell, float) and cell.is_integer():
@@ -184,24 +184,26 @@ def _text(cell: Any) -> str:
 
 
 def _splits(raw: _Raw, file: Path) -> list[str] | None:
-    """The split of each row, or `None` where the table brings none."""
+    """The split of each row, or `None` if the table has none."""
     words = [_text(cell).lower() for cell in raw.columns.get("split", ())]
     if not any(words):
         return None
-    for word, place in zip(words, raw.places, strict=True):
+    for word, place in zip(words, raw.row_names, strict=True):
         if not word:
-            raise DataError(f"{file}: {place}: has no split, though other rows have one; fill in all or none")
+            raise DataError(f"{file}: {place}: has no split, although other rows have one; fill in all or none")
         if word not in SPLIT_WORDS:
             raise DataError(f"{file}: {place}: unknown split {word!r}; known are {', '.join(SPLIT_WORDS)}")
     return [SPLIT_WORDS[word] for word in words]
 
 
-def _check_contradictions(paths: Iterable[str], labels: Iterable[list[str]], file: Path, places: Iterable[str]) -> None:
+def _check_contradictions(
+    paths: Iterable[str], labels: Iterable[list[str]], file: Path, row_names: Iterable[str]
+) -> None:
     first: dict[str, tuple[list[str], str]] = {}
-    for path, names, place in zip(paths, labels, places, strict=True):
+    for path, names, place in zip(paths, labels, row_names, strict=True):
         known, where = first.setdefault(path, (names, place))
         if set(known) != set(names):
             raise DataError(
-                f"{file}: {where} and {place}: {path} is labelled {'|'.join(known) or 'nothing'} and "
-                f"{'|'.join(names) or 'nothing'}; keep one row per image, several labels with | between them"
+                f"{file}: {where} and {place}: {path} has conflicting labels, {'|'.join(known) or 'none'} and "
+                f"{'|'.join(names) or 'none'}; keep one row per image, with several labels separated by |"
             )

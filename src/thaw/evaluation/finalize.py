@@ -99,7 +99,7 @@ def outputs_of_rows(
     features, probabilities = [], []
     for start in range(0, len(rows), _BATCH):
         batch = rows[start : start + _BATCH]
-        outputs = predictor.answers(np.stack([pixels.plain(int(row)) for row in batch]))
+        outputs = predictor.outputs(np.stack([pixels.plain(int(row)) for row in batch]))
         features.append(outputs.features)
         probabilities.append(outputs.probabilities)
         on_progress(start + len(batch), len(rows))

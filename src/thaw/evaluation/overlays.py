@@ -117,7 +117,7 @@ def _explain(
 ) -> Iterator[tuple[np.ndarray, str, float]]:
     """For each image (N, S, S, 3), its overlay, the class that it explains, and the probability of that class."""
     probabilities = Predictor(classifier, REFERENCE, classifier.device).probabilities(pixels)
-    indices = classifier.decision.foremost(probabilities, classifier.task)
+    indices = classifier.decision.top_labels(probabilities, classifier.task)
     if class_index is not None:
         indices = np.full(len(pixels), class_index)
     maps = class_maps(classifier, pixels, indices)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from thaw.classifier.neighbours import unit_rows
 from thaw.classifier.outputs import LabelledOutputs
-from thaw.classifier.review import MAX_TRAIN_FEATURES, ReviewPolicy, distances, unit
+from thaw.classifier.review import MAX_TRAIN_FEATURES, ReviewPolicy, distances
 from thaw.metrics import Estimate, Scored, confidence_of
 from thaw.recipe import DecisionSettings
 from thaw.seeds import derive_seed
@@ -48,7 +49,7 @@ def fit_review_policy(
         seed: Random seed of the choice of training images to remember.
     """
     rows = _rows_to_remember(train.targets, seed)
-    train_features = unit(train.features[rows]).astype(np.float16)
+    train_features = unit_rows(train.features[rows]).astype(np.float16)
     val_distances = distances(val_features, train_features)
     confidence, _ = confidence_of(scored)
     return ReviewPolicy(

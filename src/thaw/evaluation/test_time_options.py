@@ -17,7 +17,7 @@ from thaw.classifier.classifier import Classifier
 from thaw.evaluation.evaluate import score
 from thaw.metrics import Estimate, differences
 from thaw.prediction.predict import read_files, read_pixels
-from thaw.prediction.predictor import BATCH, Predictor, at_image_size
+from thaw.prediction.predictor import BATCH, Predictor
 from thaw.recipe import Engine
 
 SIZE_FACTORS = (1.15, 1.3)
@@ -79,9 +79,8 @@ def compare_test_time_options(
     combinations = [(size, mirrored) for size in sizes for mirrored in (False, True)]
     results = []
     for number, (size, mirrored) in enumerate(combinations, start=1):
-        with at_image_size(classifier, size):
-            predictor = Predictor(classifier, engine, classifier.device, mirrored)
-            results.append(_timed_predictions(classifier, files, predictor))
+        predictor = Predictor(classifier, engine, classifier.device, mirrored, size)
+        results.append(_timed_predictions(classifier, files, predictor))
         on_progress(number, len(combinations))
     (plain_probabilities, plain_seconds), *others = results
     plain = score(classifier, plain_probabilities, targets, groups)
@@ -95,8 +94,8 @@ def compare_test_time_options(
 def _timed_predictions(classifier: Classifier, files: Sequence[Path], predictor: Predictor) -> tuple[np.ndarray, float]:
     """Probabilities (N, C), and the seconds that the network took for them after one batch to warm up."""
     probabilities, seconds = [], 0.0
-    predictor.probabilities(np.stack([read_pixels(classifier, files[0])] * BATCH))
-    for batch in read_files(classifier, files, BATCH):
+    predictor.probabilities(np.stack([read_pixels(classifier, files[0], predictor.pixel_spec)] * BATCH))
+    for batch in read_files(classifier, files, BATCH, predictor.pixel_spec):
         started = time.perf_counter()
         probabilities.append(predictor.probabilities(batch.pixels))
         seconds += time.perf_counter() - started

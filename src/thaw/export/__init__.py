@@ -1,1 +1,1 @@
-"""A finished classifier as one deployable for other engines, certified after it is written."""
+"""Exports a classifier to other inference engines and certifies that it gives the same probabilities."""

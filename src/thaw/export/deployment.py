@@ -1,8 +1,7 @@
-"""What every target is made of: one graph from images of any size to probabilities, and the facts that go with it."""
+"""What every target is built from: one traced graph from images of any size to probabilities, and its metadata."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from collections.abc import Mapping
@@ -12,26 +11,26 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from thaw.bundle import digest_of
 from thaw.classifier.classifier import Classifier
 from thaw.export.resize import Resize
 from thaw.version import __version__
 
 INPUT, OUTPUT = "images", "probabilities"
 AXES = ("batch", "height", "width")
-_FEED = (
-    "RGB images (N, H, W, 3) uint8 0..255, upright, at their full size, any H and W; "
-    "the model resizes, crops and normalises"
+_INPUT_DESCRIPTION = (
+    "RGB images (N, H, W, 3) uint8 0..255, upright, at full size, any H and W; the model resizes, crops and normalises"
 )
-_EXAMPLE = (2, 83, 97, 3)
-"""The shape that the graph is recorded with; no two sides alike, so that none is taken for another."""
+_EXAMPLE_SHAPE = (2, 83, 97, 3)
+"""Shape of the batch that the graph is traced with; all sides differ, so that no two are confused."""
 
 
-class Graph(nn.Module):
+class EndToEndModel(nn.Module):
     """Images (N, H, W, 3) uint8 0..255 of any H and W to probabilities (N, classes) float32 in class order."""
 
-    def __init__(self, classifier: Classifier, has_branches: bool = True) -> None:
+    def __init__(self, classifier: Classifier, supports_branches: bool = True) -> None:
         super().__init__()
-        self.resize = Resize(classifier.backbone.facts.pixels, has_branches)
+        self.resize = Resize(classifier.backbone.facts.pixels, supports_branches)
         self.classifier = classifier
 
     def forward(self, images: Tensor) -> Tensor:
@@ -41,26 +40,26 @@ class Graph(nn.Module):
 
 @dataclass(frozen=True)
 class Deployment:
-    """A recorded graph, the classes of its outputs in order, and what is kept in the file beside it (key to text)."""
+    """A traced graph, the classes of its outputs in order, and the metadata that is stored with it."""
 
     program: torch.export.ExportedProgram
     classes: tuple[str, ...]
-    facts: Mapping[str, str]
+    metadata: Mapping[str, str]
 
 
-def record(classifier: Classifier, bundle: Path, has_branches: bool = True) -> Deployment:
-    """The graph of a classifier, with batch, height and width left open."""
+def trace(classifier: Classifier, bundle: Path, supports_branches: bool = True) -> Deployment:
+    """Trace a classifier with dynamic batch size, height and width."""
     axes = {index: torch.export.Dim(name, min=1) for index, name in enumerate(AXES)}
-    graph = Graph(classifier, has_branches).eval()
+    model = EndToEndModel(classifier, supports_branches).eval()
     with torch.no_grad(), warnings.catch_warnings():
-        # timm warns where it branches on a size, and PyTorch of its own parts that it will replace.
+        # timm warns where it branches on a size, and PyTorch about deprecated parts of itself.
         warnings.simplefilter("ignore")
-        program = torch.export.export(graph, (torch.zeros(_EXAMPLE, dtype=torch.uint8),), dynamic_shapes=(axes,))
-    return Deployment(program, classifier.classes, facts_of(classifier, bundle))
+        program = torch.export.export(model, (torch.zeros(_EXAMPLE_SHAPE, dtype=torch.uint8),), dynamic_shapes=(axes,))
+    return Deployment(program, classifier.classes, metadata_of(classifier, bundle))
 
 
-def facts_of(classifier: Classifier, bundle: Path) -> dict[str, str]:
-    """What a person who finds the file wants to know; `bundle_sha256` is that of the bundle's SHA256SUMS."""
+def metadata_of(classifier: Classifier, bundle: Path) -> dict[str, str]:
+    """What the exported file says about itself; `bundle_sha256` is the SHA-256 of the bundle's SHA256SUMS."""
     facts = classifier.backbone.facts
     preprocessing = {**asdict(facts.pixels), "mean": facts.mean, "std": facts.std}
     return {
@@ -70,7 +69,7 @@ def facts_of(classifier: Classifier, bundle: Path) -> dict[str, str]:
         "task": classifier.task,
         "classes": json.dumps(classifier.classes, ensure_ascii=False),
         "decision": json.dumps(classifier.decision.to_json(), ensure_ascii=False),
-        "input": _FEED,
+        "input": _INPUT_DESCRIPTION,
         "preprocessing": json.dumps(preprocessing),
-        "bundle_sha256": hashlib.sha256((bundle / "SHA256SUMS").read_bytes()).hexdigest(),
+        "bundle_sha256": digest_of(bundle),
     }

@@ -1,9 +1,9 @@
-"""From a bundle to one deployable: recorded, written beside its place, certified there, and only then renamed."""
+"""Exports a bundle: trace the model, write it next to its destination, certify it there, and only then rename it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,149 +11,168 @@ from tempfile import TemporaryDirectory
 from thaw import atomic
 from thaw.bundle import certify as certify_bundle
 from thaw.bundle import read_bundle
+from thaw.classifier.classifier import Classifier
 from thaw.data.dataset import Dataset
 from thaw.errors import ExportError
 from thaw.export import onnx_target, openvino_target, torch_target, triton_target
-from thaw.export.certificate import Certificate, cases_of, certify
-from thaw.export.deployment import Deployment, record
-from thaw.export.quantise import Quantised, accept, divide, judge, quantise
-from thaw.export.target import Infer, need
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-
-
-@dataclass(frozen=True)
-class Target:
-    """One kind of deployable: its file name's ending, empty for a folder; what it takes; how to write and run it.
-
-    `write` gets the place to fill and the name under which it will be known; `adopt` does the same from an .onnx file
-    that is there already, and is `None` where none can be taken over. `has_branches`: whether the engine can be
-    trusted with an `If`. hint: one sentence for who deploys it.
-    """
-
-    ending: str
-    packages: tuple[str, ...]
-    write: Callable[[Deployment, Path, str], None]
-    adopt: Callable[[Deployment, Path, Path, str], None] | None
-    load: Callable[[Path], Infer]
-    hint: str
-    has_branches: bool = True
-
+from thaw.export.certificate import Certificate, certify, reference_cases
+from thaw.export.deployment import trace
+from thaw.export.quantise import (
+    Quantisation,
+    check_accuracy_drop,
+    measure_quality,
+    quantise,
+    split_for_calibration,
+)
+from thaw.export.target import Target, require_packages
 
 TARGETS = {
     "onnx": Target(
-        ".onnx",
-        ("onnx", "onnxscript", "onnxruntime"),
-        lambda deployment, place, _: onnx_target.write(deployment, place),
-        lambda _, model, place, __: onnx_target.adopt(model, place),
-        onnx_target.load,
-        "any ONNX Runtime since 1.17 runs it",
+        suffix=".onnx",
+        packages=("onnx", "onnxscript", "onnxruntime"),
+        write=onnx_target.write,
+        write_onnx=onnx_target.write_onnx,
+        load=onnx_target.load,
+        hint="any ONNX Runtime since 1.17 runs it",
     ),
     "openvino": Target(
-        "",
-        ("onnx", "onnxscript", "openvino"),
-        lambda deployment, place, _: openvino_target.write(deployment, place),
-        lambda deployment, model, place, _: openvino_target.adopt(deployment, model, place),
-        openvino_target.load,
-        "set INFERENCE_PRECISION_HINT to f32: a CPU with bfloat16 takes that otherwise, and answers differ",
-        # The first answer of OpenVINO 2026.4 after an `If` over open sizes is wrong.
-        has_branches=False,
+        suffix="",
+        packages=("onnx", "onnxscript", "openvino"),
+        write=openvino_target.write,
+        write_onnx=openvino_target.write_onnx,
+        load=openvino_target.load,
+        hint="set INFERENCE_PRECISION_HINT to f32: a CPU with bfloat16 uses it by default, and probabilities differ",
+        # OpenVINO 2026.4 returns a wrong first result after an `If` with dynamic image sizes.
+        supports_branches=False,
     ),
     "torch": Target(
-        ".pt2",
-        (),
-        lambda deployment, place, _: torch_target.write(deployment, place),
-        None,
-        torch_target.load,
-        "torch.export.load reads it, without Thaw and timm",
+        suffix=".pt2",
+        packages=(),
+        write=torch_target.write,
+        write_onnx=None,
+        load=torch_target.load,
+        hint="torch.export.load reads it, without Thaw and timm",
     ),
     "triton": Target(
-        "",
-        ("onnx", "onnxscript", "onnxruntime"),
-        triton_target.write,
-        triton_target.adopt,
-        triton_target.load,
-        "the folder that holds it is the model repository",
+        suffix="",
+        packages=("onnx", "onnxscript", "onnxruntime"),
+        write=triton_target.write,
+        write_onnx=triton_target.write_onnx,
+        load=triton_target.load,
+        hint="the parent folder is the model repository",
     ),
 }
+"""The export formats. A new one is one entry here and one module with these functions."""
+
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A deployable on disk: where, how large in bytes, what certifies it, and a sentence for who deploys it.
+    """A finished export.
 
-    quantised: where it is in int8, what that cost; the certificate is that of the graph before, in fp32.
+    Attributes:
+        path: The file or folder.
+        size: Its size in bytes.
+        certificate: How closely it reproduces Thaw; for int8, that of the fp32 graph it was quantised from.
+        hint: One sentence for whoever deploys it.
+        quantisation: What int8 cost; `None` for fp32.
     """
 
     path: Path
     size: int
     certificate: Certificate
     hint: str
-    quantised: Quantised | None = None
+    quantisation: Quantisation | None = None
 
 
 def export_bundle(bundle: Path, to: str, out: Path) -> Exported:
-    """Write a bundle as a deployable for `to` (onnx, openvino, torch or triton) at `out`, which must not exist.
+    """Export a bundle in fp32.
 
-    A caller feeds it images (N, H, W, 3) uint8 RGB, any H and W, decoded as `thaw.data.decode` documents (upright,
-    alpha over white) and at their full size, and gets probabilities (N, classes) float32 in class order. Raises
-    `ExportError` where the export cannot be written there, a package is missing, or it does not give Thaw's own
-    probabilities to 1e-3; nothing is left then.
+    The exported model takes images (N, H, W, 3) uint8 RGB of any H and W, decoded as `thaw.data.decode` documents
+    (upright, alpha over white) and at full size, and returns probabilities (N, classes) float32 in class order.
+
+    Args:
+        bundle: Folder of the bundle.
+        to: onnx, openvino, torch or triton.
+        out: The file or folder to write; it must not exist.
+
+    Raises:
+        ExportError: `out` cannot be written, a package is missing, or a probability differs from Thaw's by more than
+            1e-3. Nothing is left behind.
     """
     target = _target(to, out)
-    need(target.packages)
-    classifier = read_bundle(bundle)
-    certify_bundle(classifier, bundle)
-    cases = cases_of(classifier, bundle)
-    deployment = record(classifier, bundle, target.has_branches)
-    building = atomic.new_file(out) if target.ending else atomic.new_folder(out)
-    with building as place:
+    require_packages(target.packages)
+    classifier = _certified_classifier(bundle)
+    # Before tracing, which shares the weights: a change to them on the way must be detected.
+    cases = reference_cases(classifier, bundle)
+    deployment = trace(classifier, bundle, target.supports_branches)
+    with _destination(target, out) as place:
         target.write(deployment, place, out.name)
         certificate = certify(target.load(place), cases)
     return Exported(out, _size(out), certificate, target.hint)
 
 
 def export_int8(bundle: Path, to: str, out: Path, images: Path, max_drop: float = 0.5) -> Exported:
-    """As `export_bundle`, in 8-bit integers, for onnx, openvino or triton.
+    """Export a bundle in int8.
 
-    `images` is a labelled data set of at least 30 images: a third of it, up to 100, calibrates, and the rest measures.
-    Raises `ExportError` also where the accuracy falls by more than `max_drop` points; nothing is left then.
+    Args:
+        bundle: Folder of the bundle.
+        to: onnx, openvino or triton.
+        out: The file or folder to write; it must not exist.
+        images: Labelled data set of at least 30 images: a third of them, at most 100, calibrates; the others measure
+            accuracy.
+        max_drop: Largest accepted drop in accuracy, in percentage points.
+
+    Raises:
+        ExportError: As in `export_bundle`, or accuracy drops by more than `max_drop` points. Nothing is left behind.
     """
     target = _target(to, out)
-    if target.adopt is None:
-        raise ExportError(f"export --to {to} --int8: int8 is for {', '.join(n for n, t in TARGETS.items() if t.adopt)}")
-    need((*target.packages, "onnxruntime"))
-    classifier = read_bundle(bundle)
-    certify_bundle(classifier, bundle)
-    calibration, rest = divide(classifier, Dataset.open(images, classifier.task, classifier.classes))
-    deployment = record(classifier, bundle, target.has_branches)
-    building = atomic.new_file(out) if target.ending else atomic.new_folder(out)
-    with TemporaryDirectory() as scratch, building as place:
-        plain, small, whole = (Path(scratch) / name for name in ("plain.onnx", "small.onnx", "whole"))
-        onnx_target.write(deployment, plain)
-        target.adopt(deployment, plain, whole, out.name)
-        run = target.load(whole)
-        certificate = certify(run, cases_of(classifier, bundle))
-        before = judge(run, _size(whole), classifier, rest)
-        quantise(plain, small, classifier, calibration)
-        target.adopt(deployment, small, place, out.name)
-        after = judge(target.load(place), _size(place), classifier, rest)
-        quantised = accept(before, after, calibration.files, rest.files, max_drop)
-    return Exported(out, after.size, certificate, target.hint, quantised)
+    if target.write_onnx is None:
+        supported = ", ".join(name for name, item in TARGETS.items() if item.write_onnx)
+        raise ExportError(f"export --to {to} --int8: int8 is for {supported}")
+    require_packages((*target.packages, "onnxruntime"))
+    classifier = _certified_classifier(bundle)
+    dataset = Dataset.open(images, classifier.task, classifier.classes)
+    calibration, test = split_for_calibration(classifier, dataset)
+    deployment = trace(classifier, bundle, target.supports_branches)
+    with TemporaryDirectory() as scratch, _destination(target, out) as place:
+        fp32_onnx, int8_onnx, fp32_export = (Path(scratch) / name for name in ("fp32.onnx", "int8.onnx", "fp32"))
+        onnx_target.write(deployment, fp32_onnx, out.name)
+        target.write_onnx(deployment, fp32_onnx, fp32_export, out.name)
+        infer_fp32 = target.load(fp32_export)
+        certificate = certify(infer_fp32, reference_cases(classifier, bundle))
+        before = measure_quality(infer_fp32, _size(fp32_export), classifier, test)
+        quantise(fp32_onnx, int8_onnx, classifier, calibration)
+        target.write_onnx(deployment, int8_onnx, place, out.name)
+        after = measure_quality(target.load(place), _size(place), classifier, test)
+        quantisation = Quantisation(before, after, len(calibration.files), len(test.files))
+        check_accuracy_drop(quantisation, max_drop)
+    return Exported(out, after.size, certificate, target.hint, quantisation)
 
 
 def _target(to: str, out: Path) -> Target:
-    """The target, when it can be written to `out`; raises `ExportError`."""
+    """The target called `to`, if it can be written to `out`; raises `ExportError`."""
     if to not in TARGETS:
-        raise ExportError(f"export --to {to}: there is no such target; known are {', '.join(TARGETS)}")
+        raise ExportError(f"export --to {to}: no such target; known are {', '.join(TARGETS)}")
     target = TARGETS[to]
     if out.exists():
-        raise ExportError(f"{out}: is there already; remove it or name another place with --out")
-    if target.ending and out.suffix != target.ending:
-        raise ExportError(f"{out}: an export to {to} is one file; give a name that ends in {target.ending}")
-    if not target.ending and not _NAME.fullmatch(out.name):
-        raise ExportError(f"{out}: a server takes letters, digits, - . and _ in the name of a model")
+        raise ExportError(f"{out}: already exists; remove it or choose another path with --out")
+    if target.suffix and out.suffix != target.suffix:
+        raise ExportError(f"{out}: an export to {to} is one file; give a name that ends in {target.suffix}")
+    if not target.suffix and not _MODEL_NAME.fullmatch(out.name):
+        raise ExportError(f"{out}: servers accept only letters, digits, - . and _ in the name of a model; rename it")
     return target
+
+
+def _certified_classifier(bundle: Path) -> Classifier:
+    classifier = read_bundle(bundle)
+    certify_bundle(classifier, bundle)
+    return classifier
+
+
+def _destination(target: Target, out: Path) -> AbstractContextManager[Path]:
+    return atomic.new_file(out) if target.suffix else atomic.new_folder(out)
 
 
 def _size(path: Path) -> int:

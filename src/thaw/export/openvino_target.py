@@ -1,6 +1,6 @@
-"""A folder as OpenVINO Model Server reads it: NAME/1/model.xml and model.bin, in fp32.
+"""Export target `openvino`: a folder for OpenVINO Model Server, NAME/1/model.xml and model.bin, in fp32.
 
-OpenVINO reads the ONNX graph through its own front end; `openvino.convert_model` would do the same, but reports its use
+The ONNX graph is read through OpenVINO's front end; `openvino.convert_model` does the same but sends usage statistics
 over the network.
 """
 
@@ -14,40 +14,40 @@ import torch
 
 from thaw.export import onnx_target
 from thaw.export.deployment import Deployment
-from thaw.export.target import VERSION, Infer
+from thaw.export.target import MODEL_VERSION, Infer
 
 _MODEL = "model.xml"
 
 
-def write(deployment: Deployment, folder: Path) -> None:
-    """Write the folder NAME."""
+def write(deployment: Deployment, place: Path, name: str) -> None:
+    """Write the model folder."""
     with TemporaryDirectory() as scratch:
-        file = Path(scratch) / "model.onnx"
-        onnx_target.write(deployment, file)
-        adopt(deployment, file, folder)
+        onnx_file = Path(scratch) / "model.onnx"
+        onnx_target.write(deployment, onnx_file, name)
+        write_onnx(deployment, onnx_file, place, name)
 
 
-def adopt(deployment: Deployment, file: Path, folder: Path) -> None:
-    """Take over an .onnx file that is there already as the folder NAME."""
+def write_onnx(deployment: Deployment, onnx_file: Path, place: Path, name: str) -> None:
+    """Convert an existing .onnx file to a model folder."""
     import openvino
     from openvino.frontend import FrontEndManager
 
     front_end = FrontEndManager().load_by_framework("onnx")
-    model = front_end.convert(front_end.load(str(file)))
+    model = front_end.convert(front_end.load(str(onnx_file)))
     model.get_parameters()[0].set_layout(openvino.Layout("NHWC"))
-    for key, value in deployment.facts.items():
+    for key, value in deployment.metadata.items():
         model.set_rt_info(value, ["thaw", key])
-    (folder / VERSION).mkdir(parents=True)
-    openvino.save_model(model, folder / VERSION / _MODEL, compress_to_fp16=False)
+    (place / MODEL_VERSION).mkdir(parents=True)
+    openvino.save_model(model, place / MODEL_VERSION / _MODEL, compress_to_fp16=False)
 
 
-def load(folder: Path) -> Infer:
-    """Run a written folder on the CPU in fp32, which a CPU with bfloat16 does only when it is told to."""
+def load(place: Path) -> Infer:
+    """Load the folder into OpenVINO, on the CPU and in fp32, which is not the default on CPUs with bfloat16."""
     import openvino
     from openvino import properties
 
     model = openvino.Core().compile_model(
-        folder / VERSION / _MODEL,
+        place / MODEL_VERSION / _MODEL,
         "CPU",
         {
             properties.hint.inference_precision: openvino.Type.f32,
@@ -55,7 +55,7 @@ def load(folder: Path) -> Infer:
         },
     )
 
-    def run(images: np.ndarray) -> np.ndarray:
+    def infer(images: np.ndarray) -> np.ndarray:
         return np.array(model(images)[0])
 
-    return run
+    return infer

@@ -1,12 +1,12 @@
-"""An export in 8-bit integers: calibrated on some labelled images, and kept only if it is right on the others.
+"""Int8 exports: quantised with statistics of some labelled images, and kept only if accurate on the others.
 
-Convolutions and the head's layers are calculated in int8 with a scale for each channel of the weights and ranges of the
-activations that are measured (static post-training quantisation of ONNX Runtime, as QDQ nodes, which OpenVINO reads
-too). Resizing stays exact. The first convolution and the depthwise ones stay in float32: they cost little time and
-lose the most. On 200 images of surface defects the accuracy of Thaw's starter (MobileNetV2) fell from 91 % to 42 %
-with all of them in int8, and to 83 % without these.
+Convolutions and the linear layers of the head run in int8, with one scale per channel of the weights and measured
+ranges of the activations (static post-training quantisation of ONNX Runtime, as QDQ nodes, which OpenVINO reads too).
+Resizing stays exact. The first convolution and depthwise convolutions stay in float32: they take little time and lose
+the most. On 200 images of surface defects the accuracy of Thaw's starter (MobileNetV2) fell from 91 % to 42 % with all
+of them in int8, and to 83 % without these.
 
-NNCF would do the same with more refinement, but reports its use over the network.
+NNCF would refine this, but sends usage statistics over the network.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,19 +24,20 @@ from thaw.classifier.classifier import Classifier
 from thaw.data.dataset import Dataset
 from thaw.errors import ExportError, UnreadableImage
 from thaw.evaluation.evaluate import targets_for
-from thaw.export.certificate import whole_image
+from thaw.export.certificate import decode_full_size
 from thaw.export.deployment import INPUT
 from thaw.export.target import Infer
+from thaw.formats import count, percent
 from thaw.metrics import measure
 
-CALIBRATED = 100
-"""Images that the ranges are measured on, at most; a third of them at most, so that the others can judge."""
-LEAST = 30
-"""Labelled images that it takes at least."""
+MAX_CALIBRATION_IMAGES = 100
+"""Images that calibrate at most; never more than a third of them, so that enough are left to measure accuracy."""
+MIN_IMAGES = 30
+"""Labelled images that int8 needs."""
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledFiles:
     """Image files, and their targets (N,) or (N, classes) in the classifier's order."""
 
     files: tuple[Path, ...]
@@ -45,7 +46,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Quality:
-    """How a deployable does: its size in bytes, milliseconds for one image (median), and accuracy in 0..1."""
+    """Size of an export in bytes, its median latency for one image in milliseconds, and its accuracy in 0..1."""
 
     size: int
     latency_ms: float
@@ -53,37 +54,51 @@ class Quality:
 
 
 @dataclass(frozen=True)
-class Quantised:
-    """Before and after, on how many images the ranges were measured, and on how many others the quality."""
+class Quantisation:
+    """What int8 cost.
+
+    Attributes:
+        before: The fp32 export.
+        after: The int8 export.
+        calibration_images: Images that the ranges of activations were measured on.
+        test_images: Other images, on which both exports were compared.
+    """
 
     before: Quality
     after: Quality
-    calibrated: int
-    measured: int
+    calibration_images: int
+    test_images: int
 
     @property
-    def drop(self) -> float:
-        """Accuracy that was lost, in points."""
+    def accuracy_drop(self) -> float:
+        """Lost accuracy in percentage points."""
         return 100.0 * (self.before.accuracy - self.after.accuracy)
 
 
-def divide(classifier: Classifier, dataset: Dataset) -> tuple[Labelled, Labelled]:
-    """Images to calibrate on and others to measure on, always the same; raises `ExportError` when they are too few."""
+def split_for_calibration(classifier: Classifier, dataset: Dataset) -> tuple[LabelledFiles, LabelledFiles]:
+    """Images to calibrate on and other images to test on, always the same.
+
+    Raises:
+        ExportError: There are fewer than `MIN_IMAGES`.
+    """
     manifest = dataset.manifest
-    if len(manifest) < LEAST:
-        raise ExportError(f"{manifest.root}: {len(manifest)} labelled images; int8 needs at least {LEAST} to be judged")
+    if len(manifest) < MIN_IMAGES:
+        found = count(len(manifest), "labelled image")
+        raise ExportError(
+            f"{manifest.root}: {found}; int8 needs at least {MIN_IMAGES} to calibrate and measure accuracy"
+        )
     targets = targets_for(classifier, manifest)
     order = np.random.default_rng(0).permutation(len(manifest))
-    count = min(CALIBRATED, len(manifest) // 3)
+    calibration = min(MAX_CALIBRATION_IMAGES, len(manifest) // 3)
     first, second = (
-        Labelled(tuple(manifest.file(int(row)) for row in rows), targets[rows])
-        for rows in (order[:count], order[count:])
+        LabelledFiles(tuple(manifest.file(int(row)) for row in rows), targets[rows])
+        for rows in (order[:calibration], order[calibration:])
     )
     return first, second
 
 
-def quantise(file: Path, small: Path, classifier: Classifier, images: Labelled) -> None:
-    """Write the .onnx file `file` in int8 as `small`."""
+def quantise(fp32_onnx: Path, int8_onnx: Path, classifier: Classifier, images: LabelledFiles) -> None:
+    """Write the fp32 .onnx file in int8, calibrated on some images."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):
@@ -94,30 +109,30 @@ def quantise(file: Path, small: Path, classifier: Classifier, images: Labelled) 
             image = next(self._images, None)
             return None if image is None else {INPUT: image[None]}
 
-    logged = logging.root.manager.disable
-    # ONNX Runtime advises a preparation that the exporter has done already.
+    disabled_level = logging.root.manager.disable
+    # ONNX Runtime recommends a preparation that the exporter has already done.
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             quantize_static(
-                file,
-                small,
+                fp32_onnx,
+                int8_onnx,
                 Reader(),
                 quant_format=QuantFormat.QDQ,
-                # Resizing has neither of them.
+                # Resizing contains neither, so it stays exact.
                 op_types_to_quantize=["Conv", "Gemm"],
-                nodes_to_exclude=_delicate(file),
+                nodes_to_exclude=_sensitive_convolutions(fp32_onnx),
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
             )
     finally:
-        logging.disable(logged)
+        logging.disable(disabled_level)
 
 
-def _delicate(file: Path) -> list[str]:
-    """Names of the first convolution and of every one with groups."""
+def _sensitive_convolutions(file: Path) -> list[str]:
+    """Names of the first convolution and of all grouped ones."""
     import onnx
 
     convolutions = [node for node in onnx.load(file).graph.node if node.op_type == "Conv"]
@@ -129,38 +144,35 @@ def _delicate(file: Path) -> list[str]:
     return [convolutions[0].name, *grouped]
 
 
-def judge(run: Infer, size: int, classifier: Classifier, images: Labelled) -> Quality:
-    """Run every image alone, at its full size; raises `ExportError` when none can be read."""
+def measure_quality(infer: Infer, size: int, classifier: Classifier, images: LabelledFiles) -> Quality:
+    """Run every image on its own at full size; raises `ExportError` if none can be read."""
     probabilities, rows, seconds = [], [], []
     for image, row in _readable(classifier, images):
         started = time.perf_counter()
-        probabilities.append(run(image[None])[0])
+        probabilities.append(infer(image[None])[0])
         seconds.append(time.perf_counter() - started)
         rows.append(row)
     if not rows:
-        raise ExportError(f"{images.files[0].parent}: none of the {len(images.files)} images can be read")
+        raise ExportError(f"{images.files[0].parent}: none of the {count(len(images.files), 'image')} can be read")
     accuracy = measure(np.stack(probabilities), images.targets[rows], classifier.task)["accuracy"]
     return Quality(size, 1000.0 * float(np.median(seconds)), accuracy)
 
 
-def accept(
-    before: Quality, after: Quality, calibrated: Sequence[Path], measured: Sequence[Path], max_drop: float
-) -> Quantised:
-    """The comparison; raises `ExportError` when accuracy falls by more than `max_drop` points."""
-    result = Quantised(before, after, len(calibrated), len(measured))
-    if result.drop > max_drop:
+def check_accuracy_drop(quantisation: Quantisation, max_drop: float) -> None:
+    """Raise `ExportError` if accuracy drops by more than `max_drop` percentage points."""
+    if quantisation.accuracy_drop > max_drop:
         raise ExportError(
-            f"in int8 accuracy falls by {result.drop:.1f} points on {result.measured} images, from "
-            f"{before.accuracy:.1%} to {after.accuracy:.1%}, more than --max-drop {max_drop:g}; "
-            "it is not kept: export without --int8"
+            f"int8 lowers accuracy by {quantisation.accuracy_drop:.1f} points on "
+            f"{count(quantisation.test_images, 'image')}, from {percent(quantisation.before.accuracy)} to "
+            f"{percent(quantisation.after.accuracy)}, more than --max-drop {max_drop:g}; it was discarded: export "
+            "without --int8"
         )
-    return result
 
 
-def _readable(classifier: Classifier, images: Labelled) -> Iterator[tuple[np.ndarray, int]]:
-    """Each image that can be read, at its full size, and its row."""
+def _readable(classifier: Classifier, images: LabelledFiles) -> Iterator[tuple[np.ndarray, int]]:
+    """Each readable image at full size, and its row."""
     for row, file in enumerate(images.files):
         try:
-            yield whole_image(file.read_bytes(), classifier), row
+            yield decode_full_size(file.read_bytes(), classifier), row
         except (UnreadableImage, OSError):
             continue

@@ -1,27 +1,59 @@
-"""What is common to the targets: how an export is run, and the packages that it takes."""
+"""What every export target provides, and the check that its packages are installed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 
 from thaw.errors import ExportError
+from thaw.export.deployment import Deployment
 
 Infer = Callable[[np.ndarray], np.ndarray]
-"""Images (N, H, W, 3) uint8 to probabilities (N, classes) float32, by the engine of the target."""
+"""Images (N, H, W, 3) uint8 to probabilities (N, classes) float32, computed by the engine of a target."""
 
-VERSION = "1"
-"""The folder of a model's first version in the repository of a server."""
+Write = Callable[[Deployment, Path, str], None]
+"""`write(deployment, place, name)` writes the new file or folder `place`; `name` is the name of the model there."""
 
-_EXTRA = ("onnx", "onnxscript", "onnxruntime")
+WriteOnnx = Callable[[Deployment, Path, Path, str], None]
+"""`write_onnx(deployment, onnx_file, place, name)` does the same with the graph of an existing .onnx file."""
+
+MODEL_VERSION = "1"
+"""Folder name of the first version of a model in the model repository of a server."""
+
+_ONNX_EXTRA = ("onnx", "onnxscript", "onnxruntime")
 
 
-def need(packages: tuple[str, ...]) -> None:
-    """Raise `ExportError` in one sentence when a package is not installed."""
+@dataclass(frozen=True)
+class Target:
+    """One format that a classifier can be exported to.
+
+    Attributes:
+        suffix: Suffix of the exported file; empty for a folder.
+        packages: Packages that writing and certifying need.
+        write: Exports the deployment.
+        write_onnx: Exports an existing .onnx file, for int8; `None` where the format cannot hold one.
+        load: Loads an export into its engine, on the CPU in fp32.
+        hint: One sentence for whoever deploys the export.
+        supports_branches: Whether the engine computes an `If` node correctly.
+    """
+
+    suffix: str
+    packages: tuple[str, ...]
+    write: Write
+    write_onnx: WriteOnnx | None
+    load: Callable[[Path], Infer]
+    hint: str
+    supports_branches: bool = True
+
+
+def require_packages(packages: tuple[str, ...]) -> None:
+    """Raise `ExportError` for packages that are not installed, with the command that installs them."""
     missing = [name for name in packages if find_spec(name) is None]
-    if set(missing) & set(_EXTRA):
+    if set(missing) & set(_ONNX_EXTRA):
         raise ExportError(f"this export needs {' and '.join(missing)}: pip install 'thaw-vision[onnx]'")
     if missing:
         raise ExportError(f"this export needs {' and '.join(missing)}: pip install {' '.join(missing)}")

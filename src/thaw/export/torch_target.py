@@ -1,4 +1,4 @@
-"""One .pt2 file: an `ExportedProgram` that PyTorch loads without Thaw and without timm."""
+"""Export target `torch`: one .pt2 file, an `ExportedProgram` that PyTorch loads without Thaw and timm."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ import torch
 from thaw.export.deployment import Deployment
 from thaw.export.target import Infer
 
-FACTS = "thaw.json"
-"""The extra file inside the .pt2 that holds the facts."""
+METADATA_FILE = "thaw.json"
+"""The extra file inside the .pt2 that holds the metadata."""
 
 
-def write(deployment: Deployment, file: Path) -> None:
+def write(deployment: Deployment, place: Path, name: str) -> None:
     """Write the .pt2 file."""
-    facts = json.dumps(dict(deployment.facts), indent=2, ensure_ascii=False)
+    metadata = json.dumps(dict(deployment.metadata), indent=2, ensure_ascii=False)
     with warnings.catch_warnings():
-        # PyTorch warns of weights that share storage, which it writes as they are.
+        # PyTorch warns about weights that share storage, which it saves correctly.
         warnings.simplefilter("ignore")
-        torch.export.save(deployment.program, file, extra_files={FACTS: facts})
+        torch.export.save(deployment.program, place, extra_files={METADATA_FILE: metadata})
 
 
 def load(file: Path) -> Infer:
-    """Run a written file on the CPU."""
+    """Load the file into PyTorch, on the CPU."""
     with warnings.catch_warnings():
-        # PyTorch warns of its own parts that it will replace.
+        # PyTorch warns about deprecated parts of itself.
         warnings.simplefilter("ignore")
         module = torch.export.load(file).module()
 
-    def run(images: np.ndarray) -> np.ndarray:
+    def infer(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             return module(torch.from_numpy(images)).numpy()
 
-    return run
+    return infer

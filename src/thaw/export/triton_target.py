@@ -1,4 +1,4 @@
-"""One model of a Triton model repository: NAME/config.pbtxt, labels.txt and 1/model.onnx, batched by the server."""
+"""Export target `triton`: one model of a model repository, NAME/config.pbtxt, labels.txt and 1/model.onnx."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from thaw import atomic
 from thaw.export import onnx_target
 from thaw.export.deployment import INPUT, OUTPUT, Deployment
-from thaw.export.target import VERSION, Infer
+from thaw.export.target import MODEL_VERSION, Infer
 
 MAX_BATCH = 32
 _LABELS, _MODEL = "labels.txt", "model.onnx"
@@ -23,25 +23,25 @@ version_policy {{ latest {{ num_versions: 1 }} }}
 {parameters}"""
 
 
-def write(deployment: Deployment, folder: Path, name: str) -> None:
-    """Write the folder NAME; the folder that holds it is the model repository."""
-    (folder / VERSION).mkdir(parents=True)
-    onnx_target.write(deployment, folder / VERSION / _MODEL)
-    _configure(deployment, folder, name)
+def write(deployment: Deployment, place: Path, name: str) -> None:
+    """Write the model folder; its parent is the model repository."""
+    (place / MODEL_VERSION).mkdir(parents=True)
+    onnx_target.write(deployment, place / MODEL_VERSION / _MODEL, name)
+    _write_config(deployment, place, name)
 
 
-def adopt(deployment: Deployment, model: Path, folder: Path, name: str) -> None:
-    """Take over an .onnx file that is there already as the folder NAME."""
-    (folder / VERSION).mkdir(parents=True)
-    onnx_target.adopt(model, folder / VERSION / _MODEL)
-    _configure(deployment, folder, name)
+def write_onnx(deployment: Deployment, onnx_file: Path, place: Path, name: str) -> None:
+    """Write the model folder around an existing .onnx file."""
+    (place / MODEL_VERSION).mkdir(parents=True)
+    onnx_target.write_onnx(deployment, onnx_file, place / MODEL_VERSION / _MODEL, name)
+    _write_config(deployment, place, name)
 
 
-def _configure(deployment: Deployment, folder: Path, name: str) -> None:
-    """Write what the server reads beside the model."""
+def _write_config(deployment: Deployment, place: Path, name: str) -> None:
+    """Write the server's configuration of the model, and the names of its classes."""
     parameters = "".join(
         f"parameters {{ key: {_quoted(key)} value {{ string_value: {_quoted(value)} }} }}\n"
-        for key, value in deployment.facts.items()
+        for key, value in deployment.metadata.items()
     )
     config = _CONFIG.format(
         name=_quoted(name),
@@ -52,15 +52,15 @@ def _configure(deployment: Deployment, folder: Path, name: str) -> None:
         labels=_LABELS,
         parameters=parameters,
     )
-    atomic.write_text(folder / "config.pbtxt", config)
-    atomic.write_text(folder / _LABELS, "".join(f"{label}\n" for label in deployment.classes))
+    atomic.write_text(place / "config.pbtxt", config)
+    atomic.write_text(place / _LABELS, "".join(f"{label}\n" for label in deployment.classes))
 
 
-def load(folder: Path) -> Infer:
-    """Run the model as the server does, on the CPU."""
-    return onnx_target.load(folder / VERSION / _MODEL)
+def load(place: Path) -> Infer:
+    """Load the model into ONNX Runtime, as the server does, on the CPU."""
+    return onnx_target.load(place / MODEL_VERSION / _MODEL)
 
 
 def _quoted(text: str) -> str:
-    """A string of protobuf's text format, whose escapes are those of JSON for plain ASCII and quotes."""
+    """A string in protobuf's text format, which escapes ASCII and quotes as JSON does."""
     return json.dumps(text, ensure_ascii=False)

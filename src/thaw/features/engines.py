@@ -42,7 +42,7 @@ class EngineSpec:
         kind: Engines of one kind differ in precision only.
         precision: Number format of the computation; features are float32.
         package: The package whose version can change the features.
-        make: Makes a runner from a backbone, a device, positions and the precision.
+        make: Makes a runner from a backbone, a device, positions, the precision and the image size.
         cpu_only: Whether it runs on the CPU only.
         fixed_batch: Whether it is built again for every other batch size.
         probe_above: Seconds that a job must take with the best engine so far for a probe to pay; `None` for no probe.
@@ -52,26 +52,32 @@ class EngineSpec:
     kind: Kind
     precision: Precision
     package: str
-    make: Callable[[Backbone, torch.device, Sequence[int], Precision], Runner]
+    make: Callable[[Backbone, torch.device, Sequence[int], Precision, int], Runner]
     cpu_only: bool = False
     fixed_batch: bool = False
     probe_above: float | None = None
     unless: Kind | None = None
 
 
-def _pytorch(backbone: Backbone, device: torch.device, positions: Sequence[int], precision: Precision) -> Runner:
+def _pytorch(
+    backbone: Backbone, device: torch.device, positions: Sequence[int], precision: Precision, image_size: int
+) -> Runner:
     return TorchRunner(backbone, device, precision, positions)
 
 
-def _compiled(backbone: Backbone, device: torch.device, positions: Sequence[int], precision: Precision) -> Runner:
+def _compiled(
+    backbone: Backbone, device: torch.device, positions: Sequence[int], precision: Precision, image_size: int
+) -> Runner:
     return TorchRunner(backbone, device, precision, positions, compiled=True)
 
 
-def _openvino(backbone: Backbone, device: torch.device, positions: Sequence[int], precision: Precision) -> Runner:
+def _openvino(
+    backbone: Backbone, device: torch.device, positions: Sequence[int], precision: Precision, image_size: int
+) -> Runner:
     # OpenVINO takes a while to import, which a run with all features in the cache need not wait for.
     from thaw.features.openvino_runner import OpenVinoRunner
 
-    return OpenVinoRunner(backbone, positions, precision)
+    return OpenVinoRunner(backbone, positions, precision, image_size)
 
 
 _PROBE_PAYS, _COMPILE_PAYS = 4.0, 240.0
@@ -92,11 +98,15 @@ ENGINES: Mapping[Engine, EngineSpec] = {
 
 @dataclass(frozen=True)
 class FrozenPart:
-    """A backbone with its current weights and the engine that runs it; runners are made when they are first needed."""
+    """A backbone with its current weights and the engine that runs it; runners are made when they are first needed.
+
+    image_size: side of the images in pixels, by default that of the backbone.
+    """
 
     backbone: Backbone
     device: torch.device
     engine: Engine
+    image_size: int | None = None
     _runners: dict[tuple[int, ...], Runner] = field(default_factory=dict)
 
     @property
@@ -109,11 +119,13 @@ class FrozenPart:
         """The runner for some positions, ascending."""
         key = tuple(positions)
         if key not in self._runners:
-            self._runners[key] = make_runner(self.engine, self.backbone, self.device, key)
+            self._runners[key] = make_runner(self.engine, self.backbone, self.device, key, self.image_size)
         return self._runners[key]
 
 
-def make_runner(engine: Engine, backbone: Backbone, device: torch.device, positions: Sequence[int]) -> Runner:
+def make_runner(
+    engine: Engine, backbone: Backbone, device: torch.device, positions: Sequence[int], image_size: int | None = None
+) -> Runner:
     """A runner of an engine with the current weights of a backbone.
 
     Position 0 is the normalised pixels, which PyTorch computes for every engine. Raises whatever the engine raises for
@@ -121,7 +133,7 @@ def make_runner(engine: Engine, backbone: Backbone, device: torch.device, positi
     """
     spec = ENGINES[engine]
     make = spec.make if positions[0] > 0 else _pytorch
-    return make(backbone, device, positions, spec.precision)
+    return make(backbone, device, positions, spec.precision, image_size or backbone.facts.pixels.size)
 
 
 def missing(engine: Engine, device: torch.device) -> str:

@@ -31,9 +31,9 @@ _TYPES = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16}
 class OpenVinoRunner:
     """Runs the frozen blocks on the CPU, several requests in parallel."""
 
-    def __init__(self, backbone: Backbone, positions: Sequence[int], precision: Precision) -> None:
+    def __init__(self, backbone: Backbone, positions: Sequence[int], precision: Precision, image_size: int) -> None:
         self.positions = tuple(positions)
-        self._chunk = (CHUNK, backbone.facts.pixels.size, backbone.facts.pixels.size, 3)
+        self._chunk = (CHUNK, image_size, image_size, 3)
         model = _converted(Frozen(backbone, positions), self._chunk)
         compiled = openvino.Core().compile_model(
             model,

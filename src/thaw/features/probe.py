@@ -154,7 +154,7 @@ def _time_engine(job: _Job, engine: Engine, reference: Tensor | None) -> EngineT
     if problem := missing(engine, job.device):
         return EngineTiming(engine, problem=problem)
     try:
-        runner = make_runner(engine, job.backbone, job.device, [job.top])
+        runner = make_runner(engine, job.backbone, job.device, [job.top], job.pixels.shape[1])
         features = runner.run(job.pixels)[0].flatten(1)
         rate = len(job.pixels) / median_seconds(runner, job.pixels, job.device, ROUNDS)
     # Compilers and engines fail in ways of their own on a network that they do not support; fp32 PyTorch remains.
@@ -195,7 +195,7 @@ def _key(job: _Job) -> str:
         platform.node(),
         worker_count(),
         [f"{name} {version(name)}" for name in packages if find_spec(name)],
-        job.backbone.facts.pixels.size,
+        job.pixels.shape[1],
         job.backbone.digest(job.top),
         job.top,
     )

@@ -23,13 +23,13 @@ class DuplicatePair:
 
     Attributes:
         first, second: Rows in the manifest, the lower one first.
-        agreement: Correlation of the whitened thumbnails, -1..1; 1 for identical files.
+        correlation: Correlation of the whitened thumbnails, -1..1; 1 for identical files.
         exact: Whether the files are identical, byte for byte.
     """
 
     first: int
     second: int
-    agreement: float
+    correlation: float
     exact: bool
 
 
@@ -60,10 +60,10 @@ def find_duplicates(manifest: Manifest, pixels: PixelStore, on_progress: OnProgr
     # Empty images have no near-duplicates, so identical files are collected on their own.
     pairs = {pair: 1.0 for rows in identical.values() for pair in combinations(rows, 2)}
     for near in pixels.duplicates(worker_count(), on_progress):
-        pairs.setdefault((near.first, near.second), near.agreement)
+        pairs.setdefault((near.first, near.second), near.correlation)
     return tuple(
-        DuplicatePair(first, second, agreement, digests[first] == digests[second])
-        for (first, second), agreement in sorted(pairs.items())
+        DuplicatePair(first, second, correlation, digests[first] == digests[second])
+        for (first, second), correlation in sorted(pairs.items())
     )
 
 

@@ -144,7 +144,7 @@ def _galleries(inspection: Inspection, pixels: PixelStore) -> list[Gallery]:
 
     def paired(heading: str, description: str, duplicates: Sequence[DuplicatePair]) -> Gallery:
         """A gallery of pairs, identical files first, then by agreement."""
-        shown = sorted(duplicates, key=lambda pair: (not pair.exact, -pair.agreement))[:MAX_PAIRS]
+        shown = sorted(duplicates, key=lambda pair: (not pair.exact, -pair.correlation))[:MAX_PAIRS]
         thumbnails = tuple(
             thumbnail(row, ", ".join(labels[row]) + (" (identical files)" if pair.exact else ""))
             for pair in shown

@@ -1,7 +1,7 @@
-"""A table of what a classifier says about every image it is shown, written as the predictions come.
+"""`thaw predict`: classify any number of images into a table that is written as predictions come.
 
-However many images there are, memory stays that of a few batches. With a file to write, whoever kills the process and
-runs the same again loses a block of rows at most, and gets the same file.
+Memory is that of a few batches. With an output file, a killed job loses one block of rows at most; running the same
+command again resumes it and gives the same file.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ from thaw.data.layouts import images_under, utf8
 from thaw.device import choose_device
 from thaw.errors import DataError, RecipeError
 from thaw.features.engines import REFERENCE
+from thaw.formats import count
 from thaw.prediction.partial_file import PartialFile, ResumeKey, RowsDone, partial_of
 from thaw.prediction.predict import Prediction, predict_files, read_files
-from thaw.prediction.predictor import BATCH, PLAIN_BELOW, Predictor, PredictorChoice, at_image_size, choose_predictor
+from thaw.prediction.predictor import BATCH, MIN_IMAGES_TO_PROBE, Predictor, PredictorChoice, choose_predictor
 from thaw.prediction.table import Format, format_of
 from thaw.progress import NullReporter, OnProgress, Reporter
 from thaw.recipe import Engine
 
 BLOCK = 512
-"""Rows between two flushes to disk: what a kill costs at most, 12 seconds at 43 images a second. A multiple of `BATCH`,
-so that batches hold the same images whether or not a run was cut short."""
+"""Rows between two flushes to disk, which is what a kill loses at most: 12 seconds at 43 images per second. A multiple
+of `BATCH`, so that batches contain the same images whether or not a job was interrupted."""
 
 _NO_PIXELS = np.empty((0, 0, 0, 3), np.uint8)
 _SHARD = re.compile(r"(\d{1,9})/(\d{1,9})")
@@ -41,7 +42,7 @@ _SHARD = re.compile(r"(\d{1,9})/(\d{1,9})")
 
 @dataclass(frozen=True)
 class Shard:
-    """Every `count`-th file by position, from the `index`-th on (from 1), so that all shards share a job."""
+    """Every `count`-th file from the `index`-th on (from 1); all shards together are the whole job."""
 
     index: int = 1
     count: int = 1
@@ -62,63 +63,83 @@ class Shard:
 
 @dataclass(frozen=True)
 class PredictJob:
-    """What to classify, on what, and where the table goes: a .csv or .parquet file, or standard output.
+    """What to classify, how, and where to write the table.
 
-    `places` are image files, or folders that are searched for them. `mirrored` averages each image with its mirror
-    image, and `size` looks at pictures of that side instead of the one that was trained at, in pixels.
+    Attributes:
+        inputs: Image files, or folders that are searched for them.
+        out: A .csv or .parquet file; `None` for standard output.
+        shard: The part of the files that this process classifies.
+        engine: What runs the backbone.
+        device: Where it runs.
+        mirrored: Average each prediction with that of the mirror image.
+        image_size: Side of the input in pixels; `None` for the size that the classifier was trained at.
     """
 
-    places: tuple[Path, ...]
+    inputs: tuple[Path, ...]
     out: Path | None = None
     shard: Shard = Shard()
     engine: Literal["auto"] | Engine = "auto"
     device: str = "auto"
     mirrored: bool = False
-    size: int | None = None
+    image_size: int | None = None
 
     @property
-    def way(self) -> str:
-        """What tells these predictions from plain ones; empty for those."""
-        return (" mirrored" if self.mirrored else "") + (f" at {self.size}" if self.size else "")
+    def variant(self) -> str:
+        """Suffix that distinguishes predictions with test-time options; empty for plain ones."""
+        return (" mirrored" if self.mirrored else "") + (f" at {self.image_size}" if self.image_size else "")
 
     def files(self) -> Iterator[Path]:
-        """Found one after the other, always in the same order; raises `DataError` where there are none."""
-        return self.shard.of(files_at(self.places))
+        """The files of the shard, always in the same order; raises `DataError` if an input has no images."""
+        return self.shard.of(files_at(self.inputs))
+
+    def resume_key(self, bundle: str, device: torch.device) -> ResumeKey:
+        """What must not change between the interrupted and the resumed job."""
+        shard = f"{self.shard.index}/{self.shard.count}"
+        return ResumeKey(bundle + self.variant, tuple(map(str, self.inputs)), shard, self.engine, str(device))
 
 
 def write_predictions(
     classifier: Classifier, bundle: str, job: PredictJob, cache: Path, reporter: Reporter
 ) -> tuple[int, int]:
-    """Classify what was asked for; gives how many images were classified and how many could not be read.
+    """Run a job; the output file appears when it is complete, and an interrupted job is resumed.
 
-    The file appears when it is whole; one that was begun and cut short is gone on with. `bundle` tells bundles apart:
-    rows of different ones are never mixed. Which engine is fastest is remembered in `cache`. Raises a `ThawError` in
-    one sentence for what a person can mend.
+    Args:
+        classifier: The classifier.
+        bundle: Digest of its bundle; rows of different bundles are never mixed.
+        job: What to classify, and where to write.
+        cache: Folder that remembers which engine is fastest.
+        reporter: Shows messages and progress.
+
+    Returns:
+        How many images were classified, and how many could not be read.
+
+    Raises:
+        ThawError: Images are missing, the file cannot be written, or it belongs to another job.
     """
     device = choose_device(job.device).device
     total = sum(1 for _ in job.files())
-    with at_image_size(classifier, job.size), _place(job, bundle + job.way, device) as place:
-        files, digest_so_far = job.files(), PathDigest()
-        _skip(files, digest_so_far, place.done, job)
-        if place.done.rows:
-            reporter.say(f"{job.out}: going on after {place.done.rows:,} of {total:,} images")
-        chosen = _chosen(classifier, job, device, place.done, total, cache)
-        chosen.predictor.mirrored = job.mirrored
-        reporter.say(f"engine {chosen.predictor.engine} on {device}: {chosen.reason}")
-        form = format_of(job.out, classifier.classes)
-        with closing(predict_files(classifier, files, BATCH, chosen.predictor)) as predictions:
-            blocks = _blocks(_shown(predictions, place.done.rows, total, _bar(job, reporter)), job)
-            _append(blocks, form, place, digest_so_far, chosen.predictor.engine)
-        place.finish(form.finish)
-        return place.done.rows - place.done.failed, place.done.failed
+    with _output_of(job, bundle, device) as output:
+        files, paths = job.files(), PathDigest()
+        _skip_done(files, paths, output.done, job)
+        if output.done.rows:
+            reporter.say(f"{job.out}: resuming after {output.done.rows:,} of {count(total, 'image')}")
+        choice = _choose_predictor(classifier, job, device, output.done, total, cache)
+        engine = choice.predictor.engine
+        reporter.say(f"engine {engine} on {device}: {choice.reason}")
+        table = format_of(job.out, classifier.classes)
+        with closing(predict_files(classifier, files, BATCH, choice.predictor)) as predictions:
+            shown = _with_progress(predictions, output.done.rows, total, _progress_bar(job, reporter))
+            _append(_blocks(shown, job), table, output, paths, engine)
+        output.finish(table.finish)
+        return output.done.rows - output.done.failed, output.done.failed
 
 
 class _StandardOutput:
-    """Where rows go without a file: nothing is kept, so nothing can be gone on with."""
+    """The interface of `PartialFile` on standard output, where nothing is kept and nothing can be resumed."""
 
     def __init__(self) -> None:
         self.done = RowsDone()
-        # A bar on the terminal takes the place of `sys.stdout` while it moves.
+        # A progress bar on the terminal replaces `sys.stdout` while it is shown.
         self._stream = sys.stdout
 
     def append(self, block: bytes, done: RowsDone) -> None:
@@ -128,43 +149,46 @@ class _StandardOutput:
         self.done = done
 
     def finish(self, make: Callable[[Path, Path], None]) -> None:
-        """Nothing is left to do."""
+        """Do nothing: everything is printed."""
 
 
-def _place(job: PredictJob, bundle: str, device: torch.device) -> AbstractContextManager[PartialFile | _StandardOutput]:
+def _output_of(
+    job: PredictJob, bundle: str, device: torch.device
+) -> AbstractContextManager[PartialFile | _StandardOutput]:
     if job.out is None:
         return nullcontext(_StandardOutput())
-    shard = f"{job.shard.index}/{job.shard.count}"
-    return PartialFile(job.out, ResumeKey(bundle, tuple(map(str, job.places)), shard, job.engine, str(device)))
+    return PartialFile(job.out, job.resume_key(bundle, device))
 
 
-def _bar(job: PredictJob, reporter: Reporter) -> OnProgress:
-    """A bar, unless it would move through the rows themselves."""
+def _progress_bar(job: PredictJob, reporter: Reporter) -> OnProgress:
+    """A progress bar, unless it would be drawn between rows on the same terminal."""
     return NullReporter().bar("") if job.out is None and sys.stdout.isatty() else reporter.bar("predict")
 
 
 def _append(
     blocks: Iterable[list[Prediction]],
-    form: Format,
-    place: PartialFile | _StandardOutput,
-    digest_so_far: PathDigest,
+    table: Format,
+    output: PartialFile | _StandardOutput,
+    paths: PathDigest,
     engine: Engine,
 ) -> None:
-    """Write block after block, each with the record of what is done with it."""
-    if place.done == RowsDone():
-        place.append(form.head(), RowsDone(paths=digest_so_far.digest, engine=engine))
+    """Write block after block, each with the record of what is done after it."""
+    if output.done == RowsDone():
+        output.append(table.head(), RowsDone(paths=paths.digest, engine=engine))
     for rows in blocks:
-        digest_so_far.add(item.path for item in rows)
-        failed = place.done.failed + sum(item.status == "error" for item in rows)
-        place.append(form.block(rows), RowsDone(place.done.rows + len(rows), failed, digest_so_far.digest, engine))
+        paths.add(item.path for item in rows)
+        failed = output.done.failed + sum(item.status == "error" for item in rows)
+        output.append(table.block(rows), RowsDone(output.done.rows + len(rows), failed, paths.digest, engine))
 
 
 def _blocks(predictions: Iterator[Prediction], job: PredictJob) -> Iterator[list[Prediction]]:
     return iter(lambda: list(islice(predictions, BLOCK if job.out else BATCH)), [])
 
 
-def _shown(predictions: Iterable[Prediction], done: int, total: int, advance: OnProgress) -> Iterator[Prediction]:
-    """Predictions as they are, moving a bar batch by batch."""
+def _with_progress(
+    predictions: Iterable[Prediction], done: int, total: int, advance: OnProgress
+) -> Iterator[Prediction]:
+    """The predictions unchanged; reports progress once per batch."""
     advance(done, total)
     for number, prediction in enumerate(predictions, done + 1):
         yield prediction
@@ -172,64 +196,65 @@ def _shown(predictions: Iterable[Prediction], done: int, total: int, advance: On
             advance(number, total)
 
 
-def _chosen(
+def _choose_predictor(
     classifier: Classifier, job: PredictJob, device: torch.device, done: RowsDone, total: int, cache: Path
 ) -> PredictorChoice:
-    """The predictor for what is left; a file that was begun keeps its engine, or its rows would not fit together."""
+    """The predictor of the remaining images; a resumed job keeps its engine, so that its rows stay consistent."""
+    reference = Predictor(classifier, REFERENCE, device, job.mirrored, job.image_size)
     if done.engine:
         return PredictorChoice(
-            Predictor(classifier, cast(Engine, done.engine), device), "with which this file was begun"
+            reference.with_engine(cast(Engine, done.engine)), "the engine that this file was begun with"
         )
-    needs_sample = job.engine != REFERENCE and (job.engine != "auto" or total >= PLAIN_BELOW)
-    pixels = _first_readable(classifier, job.files()) if needs_sample else _NO_PIXELS
-    return choose_predictor(classifier, job.engine, device, pixels, total, cache)
+    needs_sample = job.engine != REFERENCE and (job.engine != "auto" or total >= MIN_IMAGES_TO_PROBE)
+    pixels = _first_readable(reference, job.files()) if needs_sample else _NO_PIXELS
+    return choose_predictor(reference, job.engine, pixels, total, cache)
 
 
-def _first_readable(classifier: Classifier, files: Iterable[Path]) -> np.ndarray:
-    """Pixels (N, S, S, 3) uint8 of the first batch in which anything can be read; empty where nothing can."""
-    with closing(read_files(classifier, files, BATCH)) as batches:
+def _first_readable(predictor: Predictor, files: Iterable[Path]) -> np.ndarray:
+    """Pixels (N, S, S, 3) uint8 of the first batch with a readable image; empty if there is none."""
+    with closing(read_files(predictor.classifier, files, BATCH, predictor.pixel_spec)) as batches:
         return next((batch.pixels for batch in batches if len(batch.pixels)), _NO_PIXELS)
 
 
 class PathDigest:
-    """A digest of paths, one after the other."""
+    """SHA-256 of a growing sequence of paths."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
 
     def add(self, paths: Iterable[Path]) -> None:
-        """Take in more paths."""
+        """Append paths."""
         for path in paths:
             self._hash.update(f"{path}\0".encode())
 
     @property
     def digest(self) -> str:
-        """Of all paths so far."""
+        """The digest of all paths so far."""
         return self._hash.hexdigest()
 
 
-def _skip(files: Iterator[Path], digest_so_far: PathDigest, done: RowsDone, job: PredictJob) -> None:
-    """Pass over the files that have their rows; raises `DataError` where they are not those of the rows."""
-    digest_so_far.add(islice(files, done.rows))
-    if done.rows and digest_so_far.digest != done.paths:
+def _skip_done(files: Iterator[Path], paths: PathDigest, done: RowsDone, job: PredictJob) -> None:
+    """Skip the files that have rows; raises `DataError` if they are not the files of these rows."""
+    paths.add(islice(files, done.rows))
+    if done.rows and paths.digest != done.paths:
         raise DataError(
-            f"{job.out}: images were added, removed or renamed among the {done.rows:,} that have their rows; "
-            f"undo that, or remove {partial_of(cast(Path, job.out))} to begin anew"
+            f"{job.out}: images were added, removed or renamed among the {done.rows:,} already classified; "
+            f"undo that, or remove {partial_of(cast(Path, job.out))} to start again"
         )
 
 
 def files_at(places: Sequence[Path]) -> Iterator[Path]:
-    """Image files, and those in folders, one after the other in a fixed order; raises `DataError` for none."""
+    """The given files and all images in the given folders, in a fixed order; raises `DataError` if one has none."""
     for place in places:
         utf8(str(place))
         if place.is_dir():
             found = images_under(place)
             first = next(found, None)
             if first is None:
-                raise DataError(f"{place}: there is no image in this folder")
+                raise DataError(f"{place}: no image in this folder")
             yield first
             yield from found
         elif place.exists():
             yield place
         else:
-            raise DataError(f"{place}: there is no such file or folder")
+            raise DataError(f"{place}: no such file or folder")

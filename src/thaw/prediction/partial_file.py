@@ -1,8 +1,8 @@
-"""A file that is written over hours in blocks and survives a kill between any two of them.
+"""A file that is written in blocks over hours and can be resumed after a kill at any moment.
 
-Beside `FILE` lie `.FILE.partial`, to which blocks are appended, and `.FILE.partial.json`, which says for what job and
-how far it counts. A block is flushed to disk before the record that counts it; what lies behind the last counted byte
-was torn and is cut off by whoever goes on.
+Next to `FILE` there are `.FILE.partial`, to which blocks are appended, and `.FILE.partial.json`, the record of the job
+and of how many bytes are valid. A block is flushed to disk before the record that counts it; bytes after the last
+counted one are discarded when the job is resumed.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from thaw.errors import DataError
 
 try:
     import fcntl
-except ImportError:  # Where there are no such locks, two processes are not kept apart.
+except ImportError:  # Without file locks, two processes that write the same file are not detected.
     fcntl = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
 class ResumeKey:
-    """What must be the same for a file to be gone on with; each field is called in a refusal as it is here."""
+    """What must not change between an interrupted and a resumed job; error messages use the names of the fields."""
 
     bundle: str
     images: tuple[str, ...]
@@ -42,10 +42,14 @@ class ResumeKey:
 
 @dataclass(frozen=True)
 class RowsDone:
-    """How far a file has come.
+    """How much of a file is done.
 
-    rows: written, of which so many `failed`. paths: a digest of the paths of these rows, in order. engine: what
-    computed them. size: bytes of the file that count.
+    Attributes:
+        rows: Rows written.
+        failed: How many of them are error rows.
+        paths: Digest of the paths of these rows, in order.
+        engine: The engine that computed them.
+        size: Valid bytes of the partial file.
     """
 
     rows: int = 0
@@ -56,30 +60,30 @@ class RowsDone:
 
 
 def partial_of(out: Path) -> Path:
-    """Where the unfinished form of a file lies."""
+    """The path of the partial file."""
     return out.with_name(f".{out.name}.partial")
 
 
 class PartialFile:
-    """The unfinished form of one file, held by one process; use it in a `with` block."""
+    """The partial file of one output file, locked by this process; a context manager."""
 
-    def __init__(self, out: Path, job: ResumeKey) -> None:
-        """Take hold of what is there of `out`, or begin; `done` says how far it is.
+    def __init__(self, out: Path, key: ResumeKey) -> None:
+        """Open the partial file of `out`, or create it; `done` tells how much of it is done.
 
-        Raises `DataError` where another process holds it, where what is there belongs to another job, or where
-        nothing can be written.
+        Raises:
+            DataError: Another process is writing it, it belongs to another job, or it cannot be written.
         """
-        self.out, self.job = out, job
+        self.out, self.key = out, key
         self.path = partial_of(out)
         self.record = self.path.with_name(f"{self.path.name}.json")
         if out.is_dir():
-            raise DataError(f"{out}: is a folder; give the name of a file")
+            raise DataError(f"{out}: is a folder; give a file name")
         try:
-            self._stream = self._held()
+            self._stream = self._opened()
         except OSError as error:
             raise DataError(f"{out}: cannot be written: {error.strerror}") from error
         try:
-            self.done = self._found()
+            self.done = self._recorded()
             self._stream.truncate(self.done.size)
             self._stream.seek(self.done.size)
         except BaseException:
@@ -87,24 +91,24 @@ class PartialFile:
             raise
 
     def append(self, block: bytes, done: RowsDone) -> None:
-        """Add a block, then the record of what is done with it; the size is filled in."""
+        """Append a block, then write the record of what is done; its size is filled in."""
         try:
             rest = memoryview(block)
             while rest:
                 rest = rest[self._stream.write(rest) :]
             os.fsync(self._stream.fileno())
             done = replace(done, size=self._stream.tell())
-            atomic.write_text(self.record, json.dumps({"job": asdict(self.job), "done": asdict(done)}))
+            atomic.write_text(self.record, json.dumps({"job": asdict(self.key), "done": asdict(done)}))
         except OSError as error:
-            raise DataError(f"{self.out}: cannot be written: {error.strerror}; run the same again to go on") from error
+            raise DataError(f"{self.out}: cannot be written: {error.strerror}; re-run the command to resume") from error
         self.done = done
 
     def finish(self, make: Callable[[Path, Path], None]) -> None:
-        """Let `make(partial, out)` turn the whole partial file into the finished one; nothing else stays."""
+        """Let `make(partial, out)` turn the complete partial file into the output file, and remove the record."""
         try:
             make(self.path, self.out)
         except OSError as error:
-            raise DataError(f"{self.out}: cannot be written: {error.strerror}; run the same again to go on") from error
+            raise DataError(f"{self.out}: cannot be written: {error.strerror}; re-run the command to resume") from error
         self.record.unlink(missing_ok=True)
 
     def __enter__(self) -> PartialFile:
@@ -116,42 +120,42 @@ class PartialFile:
             self.record.unlink(missing_ok=True)
         self._stream.close()
 
-    def _held(self) -> FileIO:
-        """The partial file, opened, and locked for as long as this process lives."""
-        # Without a buffer, so that nothing is left to be written when a full disk ends it.
+    def _opened(self) -> FileIO:
+        """The partial file, opened, and locked until this process ends."""
+        # Unbuffered, so that nothing remains to be written when the disk is full.
         stream = FileIO(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+")
         if fcntl and not self._is_locked(stream):
             stream.close()
-            raise DataError(f"{self.out}: another process is writing it; wait for it, or name another file")
+            raise DataError(f"{self.out}: another process is writing it; wait for it, or choose another file")
         return stream
 
     def _is_locked(self, stream: FileIO) -> bool:
-        """Whether this process has the file now, and nobody has finished it since it was opened."""
+        """Whether this process holds the lock, and no other has finished the file since it was opened."""
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         except OSError:
-            # A file system without locks.
+            # The file system has no locks.
             return True
         return self.path.exists() and os.path.samestat(os.fstat(stream.fileno()), self.path.stat())
 
-    def _found(self) -> RowsDone:
-        """How far the file is; raises `DataError` where it is that of another job."""
+    def _recorded(self) -> RowsDone:
+        """How much of the file is done; raises `DataError` if it belongs to another job."""
         for name in (self.out.name, self.record.name):
             atomic.remove_leftovers(self.out.parent, glob.escape(name))
         try:
-            kept = json.loads(self.record.read_bytes())
-            job = ResumeKey(**{**kept["job"], "images": tuple(kept["job"]["images"])})
-            done = RowsDone(**kept["done"])
+            record = json.loads(self.record.read_bytes())
+            key = ResumeKey(**{**record["job"], "images": tuple(record["job"]["images"])})
+            done = RowsDone(**record["done"])
         except (OSError, ValueError, TypeError, KeyError):
             return RowsDone()
-        # A record without its rows is what is left where a kill came just after the finished file appeared.
+        # A kill right after the output file appeared leaves a record without rows.
         if self._stream.seek(0, os.SEEK_END) < done.size:
             return RowsDone()
-        if differences := self.job.differences(job):
+        if differences := self.key.differences(key):
             raise DataError(
-                f"{self.path}: holds {done.rows:,} rows of another job ({', '.join(differences)} differ); "
-                "finish that one, remove this file, or name another with --out"
+                f"{self.path}: contains {done.rows:,} rows of another job (different {', '.join(differences)}); "
+                "finish that job, remove this file, or choose another with --out"
             )
         return done

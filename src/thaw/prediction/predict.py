@@ -1,4 +1,4 @@
-"""From image files to predictions: streaming, in order, one row per file whatever happens."""
+"""From image files to predictions: streaming, in order, one per file, unreadable files included."""
 
 from __future__ import annotations
 
@@ -15,23 +15,32 @@ import numpy as np
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.outputs import ModelOutputs
 from thaw.data.decode import decode
+from thaw.data.geometry import PixelSpec
 from thaw.device import worker_count
 from thaw.errors import UnreadableImage
 from thaw.features.engines import REFERENCE
 from thaw.prediction.predictor import BATCH, Predictor
 
-AHEAD = 2
-"""Batches that are being read while one is classified: with two, a slow file does not let the engine wait."""
+READ_AHEAD = 2
+"""Batches that are read while one is classified: with two, a slow file does not make the engine wait."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the classifier says about one file.
+    """The prediction for one file.
 
-    `status` is "ok", or "error" with its `reason` and nothing else. `labels` holds the one label that the classifier's
-    decision gives, or for multilabel all of them. `confidence` is the probability of the label, or of the least sure of
-    them. `probabilities` are in class order, 0..1. `candidates` are the classes that the image may have, and it is
-    `ambiguous` where that is not exactly one; `out_of_distribution` says that the image is unlike any that it was trained on.
+    Attributes:
+        path: The file.
+        status: "ok", or "error" with a reason and nothing else.
+        reason: Why the file cannot be read.
+        labels: The predicted class, or for multilabel all predicted labels.
+        confidence: Probability of the label; for multilabel the lowest probability of a decision, for or against a
+            label.
+        probabilities: One per class, in class order, 0..1.
+        candidates: The classes of the prediction set.
+        ambiguous: Whether the prediction set does not contain exactly one class.
+        out_of_distribution: Whether the image is far from all training images; `None` if the classifier has no review
+            policy.
     """
 
     path: Path
@@ -42,11 +51,11 @@ class Prediction:
     probabilities: tuple[float, ...] = ()
     candidates: tuple[str, ...] = ()
     ambiguous: bool = False
-    out_of_distribution: bool = False
+    out_of_distribution: bool | None = None
 
     @property
     def review(self) -> str:
-        """Why a person should look at the image: unlike, or unsure with the candidates; empty where none needs to."""
+        """Why the image is flagged for review; empty if it is not."""
         if self.out_of_distribution:
             return "out-of-distribution"
         return f"ambiguous: {'|'.join(self.candidates) or 'no class fits'}" if self.ambiguous else ""
@@ -60,38 +69,83 @@ class Prediction:
 def predict_files(
     classifier: Classifier, files: Iterable[Path], batch_size: int = BATCH, predictor: Predictor | None = None
 ) -> Generator[Prediction]:
-    """Predictions for files, in order, in plain fp32 PyTorch where no `predictor` is given.
+    """Predictions for files, in order.
 
-    Memory does not grow with the number of files: they are read a few batches ahead of the one that is classified.
+    Memory does not grow with the number of files: a few batches are read ahead of the one that is classified.
+
+    Args:
+        classifier: The classifier.
+        files: Image files.
+        batch_size: Images per batch.
+        predictor: What runs the classifier; by default fp32 PyTorch.
     """
     predictor = predictor or Predictor(classifier, REFERENCE, classifier.device)
-    with closing(read_files(classifier, files, batch_size)) as batches:
+    with closing(read_files(classifier, files, batch_size, predictor.pixel_spec)) as batches:
         for batch in batches:
             readable = [file for file, reason in zip(batch.files, batch.reasons, strict=True) if reason is None]
-            decided = iter(decide(classifier, readable, predictor.answers(batch.pixels)) if readable else ())
+            outputs = predictor.outputs(batch.pixels) if readable else None
+            predictions = iter(to_predictions(classifier, readable, outputs) if outputs else ())
             for file, reason in zip(batch.files, batch.reasons, strict=True):
-                yield next(decided) if reason is None else Prediction(file, "error", reason)
+                yield next(predictions) if reason is None else Prediction(file, "error", reason)
+
+
+def to_predictions(classifier: Classifier, files: Sequence[Path], outputs: ModelOutputs) -> list[Prediction]:
+    """Predictions for N files from the network's outputs for them."""
+    policy, classes, probabilities = classifier.review_policy, classifier.classes, outputs.probabilities
+    predicted = classifier.decision.labels(probabilities, classifier.task)
+    if classifier.task == "multilabel":
+        confidence = np.where(predicted, probabilities, 1.0 - probabilities).min(axis=1)
+    else:
+        confidence = probabilities[np.arange(len(files)), predicted.argmax(axis=1)]
+    candidates = policy.candidates(probabilities) if policy else np.zeros_like(predicted)
+    ambiguous = policy.is_ambiguous(probabilities) if policy else np.zeros(len(files), bool)
+    out_of_distribution = policy.is_out_of_distribution(outputs.features) if policy else None
+    return [
+        Prediction(
+            path=file,
+            status="ok",
+            labels=tuple(classes[index] for index in np.flatnonzero(predicted[row])),
+            confidence=float(confidence[row]),
+            probabilities=tuple(probabilities[row].tolist()),
+            candidates=tuple(classes[index] for index in np.flatnonzero(candidates[row])),
+            ambiguous=bool(ambiguous[row]),
+            out_of_distribution=None if out_of_distribution is None else bool(out_of_distribution[row]),
+        )
+        for row, file in enumerate(files)
+    ]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Files, for each the reason why it cannot be read or `None`, and pixels (N, S, S, 3) uint8 of those that can."""
+    """Files, why each cannot be read (or `None`), and pixels (N, S, S, 3) uint8 of the readable ones."""
 
     files: tuple[Path, ...]
     reasons: tuple[str | None, ...]
     pixels: np.ndarray
 
 
-def read_files(classifier: Classifier, files: Iterable[Path], batch_size: int) -> Generator[Batch]:
-    """Files in order, decoded in batches by as many threads as there are cores, which stay `AHEAD` batches ahead."""
-    remaining, size = iter(files), classifier.backbone.facts.pixels.size
+def read_files(
+    classifier: Classifier, files: Iterable[Path], batch_size: int, spec: PixelSpec | None = None
+) -> Generator[Batch]:
+    """Decode files in order, in batches, with one thread per core, up to `READ_AHEAD` batches ahead.
+
+    Args:
+        classifier: Defines how files are decoded.
+        files: Image files.
+        batch_size: Files per batch.
+        spec: Size and crop of the pixels; by default the classifier's own.
+    """
+    remaining, spec = iter(files), spec or classifier.backbone.facts.pixels
     pool = ThreadPoolExecutor(max_workers=worker_count())
     waiting: deque[tuple[list[Path], np.ndarray, list[Future[str | None]]]] = deque()
     try:
         while True:
-            while len(waiting) <= AHEAD and (following := list(islice(remaining, batch_size))):
-                pixels = np.empty((len(following), size, size, 3), np.uint8)
-                reasons = [pool.submit(_read, classifier, *item) for item in zip(following, pixels, strict=True)]
+            while len(waiting) <= READ_AHEAD and (following := list(islice(remaining, batch_size))):
+                pixels = np.empty((len(following), spec.size, spec.size, 3), np.uint8)
+                reasons = [
+                    pool.submit(_read_into, row, classifier, file, spec)
+                    for file, row in zip(following, pixels, strict=True)
+                ]
                 waiting.append((following, pixels, reasons))
             if not waiting:
                 return
@@ -100,60 +154,37 @@ def read_files(classifier: Classifier, files: Iterable[Path], batch_size: int) -
         pool.shutdown(cancel_futures=True)
 
 
-def view_of(classifier: Classifier, data: bytes) -> np.ndarray:
-    """The plain view (S, S, 3) uint8 of what a file holds; raises `UnreadableImage`."""
-    spec = classifier.backbone.facts.pixels
+def view_of(classifier: Classifier, data: bytes, spec: PixelSpec | None = None) -> np.ndarray:
+    """The plain view (S, S, 3) uint8 of an encoded image, by default at the classifier's own size.
+
+    Raises:
+        UnreadableImage: The image cannot be decoded.
+    """
+    spec = spec or classifier.backbone.facts.pixels
     return spec.crop(decode(data, classifier.decode, spec).pixels)
 
 
-def read_pixels(classifier: Classifier, file: Path) -> np.ndarray | str:
-    """The plain view (S, S, 3) uint8 of a file, or the reason why there is none."""
-    size = classifier.backbone.facts.pixels.size
-    pixels = np.empty((size, size, 3), np.uint8)
-    reason = _read(classifier, file, pixels)
+def read_pixels(classifier: Classifier, file: Path, spec: PixelSpec | None = None) -> np.ndarray | str:
+    """The plain view (S, S, 3) uint8 of a file, by default at the classifier's own size; or why it cannot be read."""
+    spec = spec or classifier.backbone.facts.pixels
+    pixels = np.empty((spec.size, spec.size, 3), np.uint8)
+    reason = _read_into(pixels, classifier, file, spec)
     return pixels if reason is None else reason
 
 
 def _finished(files: list[Path], pixels: np.ndarray, futures: list[Future[str | None]]) -> Batch:
-    """A batch once its files are read, without the rows of those that cannot be."""
+    """Wait for the files of a batch, and drop the rows of unreadable ones."""
     reasons = tuple(future.result() for future in futures)
     readable = [reason is None for reason in reasons]
     return Batch(tuple(files), reasons, pixels[readable] if not all(readable) else pixels)
 
 
-def _read(classifier: Classifier, file: Path, row: np.ndarray) -> str | None:
-    """Put the plain view of a file into a row (S, S, 3), or give the reason why there is none."""
+def _read_into(row: np.ndarray, classifier: Classifier, file: Path, spec: PixelSpec) -> str | None:
+    """Write the plain view of a file into a row (S, S, 3); returns the reason if the file cannot be read."""
     try:
-        row[...] = view_of(classifier, file.read_bytes())
+        row[...] = view_of(classifier, file.read_bytes(), spec)
     except UnreadableImage as error:
         return str(error)
     except OSError as error:
         return error.strerror or str(error)
     return None
-
-
-def decide(classifier: Classifier, files: Sequence[Path], answers: ModelOutputs) -> list[Prediction]:
-    """Predictions for N files from what the network said of them."""
-    review_policy, classes = classifier.review_policy, classifier.classes
-    chosen = classifier.decision.labels(answers.probabilities, classifier.task)
-    likely = review_policy.candidates(answers.probabilities) if review_policy else np.zeros_like(chosen)
-    nobody = np.zeros(len(files), bool)
-    ambiguous = review_policy.is_ambiguous(answers.probabilities) if review_policy else nobody
-    out_of_distribution = review_policy.is_out_of_distribution(answers.features) if review_policy else nobody
-    rows = zip(files, answers.probabilities, chosen, likely, ambiguous, out_of_distribution, strict=True)
-    found = []
-    for file, row, given, may, is_ambiguous, is_out_of_distribution in rows:
-        sure = np.where(given, row, 1.0 - row).min() if classifier.task == "multilabel" else row[given.argmax()]
-        found.append(
-            Prediction(
-                path=file,
-                status="ok",
-                labels=tuple(classes[index] for index in np.flatnonzero(given)),
-                confidence=float(sure),
-                probabilities=tuple(row.tolist()),
-                candidates=tuple(classes[index] for index in np.flatnonzero(may)),
-                ambiguous=bool(is_ambiguous),
-                out_of_distribution=bool(is_out_of_distribution),
-            )
-        )
-    return found

@@ -1,7 +1,7 @@
-"""The table of predictions: its columns, and how rows become CSV or Parquet.
+"""The table of predictions: its columns, and how rows are written as CSV or Parquet.
 
-Rows come in blocks that are appended to one file as bytes. For CSV that file is the table. For Parquet, which cannot
-be appended to, it is an Arrow stream, rewritten row group by row group when it is whole.
+Rows come in blocks that are appended to one file. For CSV that file is the table. Parquet files cannot be appended to,
+so it is an Arrow stream that is rewritten row group by row group at the end.
 """
 
 from __future__ import annotations
@@ -18,50 +18,50 @@ import pyarrow as pa
 from thaw.prediction.predict import Prediction
 
 PARQUET = ".parquet"
-GROUP = 8192
-"""Rows in a row group of a Parquet file: 33 MB for 1000 classes."""
+ROW_GROUP = 8192
+"""Rows per row group of a Parquet file: 33 MB for 1000 classes."""
 
-_TEXTS = ("path", "status", "reason", "label", "review")
+_TEXT_COLUMNS = ("path", "status", "reason", "label", "review")
 
 
 def header(classes: Sequence[str]) -> tuple[str, ...]:
-    """Names of the columns: text in the first of them, figures from confidence on."""
-    return (*_TEXTS, "confidence", *(f"p_{name}" for name in classes))
+    """Names of the columns: text first, numbers from `confidence` on."""
+    return (*_TEXT_COLUMNS, "confidence", *(f"p_{name}" for name in classes))
 
 
 def cells(prediction: Prediction, classes: Sequence[str]) -> tuple[str | float | None, ...]:
-    """One row under the header; `None` where there is nothing to say."""
+    """One row in the order of the header; `None` for empty cells."""
     path = str(prediction.path)
     if prediction.status == "error":
         return (path, "error", prediction.reason, None, None, None, *[None] * len(classes))
-    said = (prediction.label, prediction.review or None, prediction.confidence)
-    return (path, "ok", None, *said, *prediction.probabilities)
+    labelled = (prediction.label, prediction.review or None, prediction.confidence)
+    return (path, "ok", None, *labelled, *prediction.probabilities)
 
 
 class Format(Protocol):
-    """How a table is written."""
+    """A format of the table."""
 
     def head(self) -> bytes:
-        """What the file begins with."""
+        """The first bytes of the file."""
         ...
 
     def block(self, predictions: Sequence[Prediction]) -> bytes:
-        """Rows, to be appended."""
+        """Rows as bytes to append."""
         ...
 
     def finish(self, written: Path, out: Path) -> None:
-        """Make the finished table `out` of the file to which everything was appended."""
+        """Turn the file to which everything was appended into the table `out`."""
         ...
 
 
 def format_of(out: Path | None, classes: Sequence[str]) -> Format:
-    """Parquet for a name that ends so, else CSV."""
+    """Parquet for a .parquet file, else CSV."""
     is_parquet = out is not None and out.suffix.lower() == PARQUET
     return Parquet(classes) if is_parquet else Csv(classes)
 
 
 class Csv:
-    """CSV as RFC 4180 has it, UTF-8, figures with six decimals, nothing in a cell that has nothing to say."""
+    """CSV (RFC 4180) in UTF-8, numbers with six decimals, empty cells left blank."""
 
     def __init__(self, classes: Sequence[str]) -> None:
         self._classes = tuple(classes)
@@ -76,21 +76,21 @@ class Csv:
         return _csv([f"{cell:.6f}" if isinstance(cell, float) else cell for cell in row] for row in rows)
 
     def finish(self, written: Path, out: Path) -> None:
-        """What was appended is the table."""
+        """Rename the file, which is the table."""
         os.replace(written, out)
 
 
 class Parquet:
-    """Parquet with texts as strings and figures as 32-bit floats, null in a cell that has nothing to say."""
+    """Parquet with strings and 32-bit floats, empty cells null."""
 
     def __init__(self, classes: Sequence[str]) -> None:
         self._classes = tuple(classes)
         self._schema = pa.schema(
-            [(name, pa.string() if name in _TEXTS else pa.float32()) for name in header(self._classes)]
+            [(name, pa.string() if name in _TEXT_COLUMNS else pa.float32()) for name in header(self._classes)]
         )
 
     def head(self) -> bytes:
-        """The schema, as an Arrow stream begins."""
+        """The schema, which starts an Arrow stream."""
         return self._schema.serialize().to_pybytes()
 
     def block(self, predictions: Sequence[Prediction]) -> bytes:
@@ -100,7 +100,7 @@ class Parquet:
         return pa.record_batch(arrays, self._schema).serialize().to_pybytes()
 
     def finish(self, written: Path, out: Path) -> None:
-        """Rewrite the stream; no more than one row group is in memory."""
+        """Rewrite the stream as Parquet, with one row group in memory at a time."""
         from pyarrow.parquet import ParquetWriter
 
         temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
@@ -108,7 +108,7 @@ class Parquet:
             with temporary.open("wb") as stream:
                 with ParquetWriter(stream, self._schema) as writer:
                     for group in _groups(written, self._schema):
-                        writer.write_table(group, GROUP)
+                        writer.write_table(group, ROW_GROUP)
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(temporary, out)
@@ -118,14 +118,14 @@ class Parquet:
 
 
 def _groups(written: Path, schema: pa.Schema) -> Iterator[pa.Table]:
-    """The rows of an Arrow stream, so many together that they are a row group or a little more."""
+    """The rows of an Arrow stream, in tables of at least one row group."""
     from pyarrow.ipc import open_stream
 
     waiting: list[pa.RecordBatch] = []
     with written.open("rb") as source, open_stream(source) as stream:
         for batch in stream:
             waiting.append(batch)
-            if sum(len(item) for item in waiting) >= GROUP:
+            if sum(len(item) for item in waiting) >= ROW_GROUP:
                 yield pa.Table.from_batches(waiting, schema)
                 waiting = []
     if waiting:

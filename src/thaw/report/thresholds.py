@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thaw.classifier.decision import EVEN, Decision
+from thaw.classifier.decision import DEFAULT_THRESHOLD, Decision
 from thaw.evaluation.records import Records
 from thaw.recipe import Task
 from thaw.report.results import Results
@@ -73,7 +73,7 @@ def _threshold_in_use(decision: Decision, task: Task, index: int) -> float | Non
     if index in (thresholds := dict(decision.thresholds)):
         return thresholds[index]
     is_even_binary = task == "binary" and not decision.thresholds and not decision.costs
-    return EVEN if task == "multilabel" or is_even_binary else None
+    return DEFAULT_THRESHOLD if task == "multilabel" or is_even_binary else None
 
 
 def _curve(results: Results, index: int, in_use: float | None) -> ThresholdCurve:

@@ -1,1 +1,1 @@
-"""`thaw serve`: a bundle behind HTTP, with a page for people and the Open Inference Protocol for programs."""
+"""`thaw serve`: predictions over HTTP, with a web page, a plain JSON route and the Open Inference Protocol."""

@@ -1,4 +1,4 @@
-"""The routes: a page, a plain way to ask, the Open Inference Protocol, probes and figures."""
+"""The routes: web page, plain JSON, Open Inference Protocol, health probes and metrics."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
+from thaw.prediction.predict import Prediction
 from thaw.serve import protocol
-from thaw.serve.guard import FAULT, AccessPolicy, RequestGuard
+from thaw.serve.guard import INTERNAL_ERROR, AccessPolicy, RequestGuard
 from thaw.serve.limits import RequestRefused
-from thaw.serve.service import Answer, Service
+from thaw.serve.service import Service
 from thaw.version import __version__
 
-MOST_FIELDS = 8
-"""Fields of a form that are looked at."""
-_SENTENCES = {404: "there is no such address", 405: "this address does not take that method"}
+MAX_FORM_FIELDS = 8
+_MESSAGES = {404: "there is no such URL", 405: "this URL does not support that method"}
 
 
 def create_app(service: Service, access: AccessPolicy) -> RequestGuard:
-    """The ASGI application of one service; it starts and ends with the server that runs it."""
+    """The ASGI application of a service, which starts and stops with the server."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -38,7 +38,7 @@ def create_app(service: Service, access: AccessPolicy) -> RequestGuard:
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.add_exception_handler(RequestRefused, partial(_refused, service))
-    app.add_exception_handler(HTTPException, partial(_not_handled, service))
+    app.add_exception_handler(HTTPException, partial(_rejected, service))
     app.add_exception_handler(Exception, _failed)
     _add_page(app, service, access)
     _add_plain_routes(app, service)
@@ -64,8 +64,8 @@ def _add_page(app: FastAPI, service: Service, access: AccessPolicy) -> None:
 def _add_plain_routes(app: FastAPI, service: Service) -> None:
     @app.post("/predict")
     async def predict(request: Request) -> JSONResponse:
-        (answer,) = await service.classify([await _file_of(request)])
-        return JSONResponse(_as_json(service, answer))
+        (prediction,) = await service.classify([await _file_of(request)])
+        return JSONResponse(_as_json(service, prediction))
 
     @app.post("/explain")
     async def explain(request: Request) -> Response:
@@ -104,9 +104,9 @@ def _add_protocol_routes(app: FastAPI, service: Service) -> None:
     async def infer(name: str, request: Request) -> JSONResponse:
         _check_name(service, name)
         body = await request.body()
-        asked, images = await service.in_pool(partial(protocol.read_images, body, service.limits.queue))
-        answers = await service.classify(images)
-        return JSONResponse(protocol.response(asked, service.name, answers, len(service.classifier.classes)))
+        inference, images = await service.in_pool(partial(protocol.read_images, body, service.limits.queue))
+        predictions = await service.classify(images)
+        return JSONResponse(protocol.response(inference, service.name, predictions, len(service.classifier.classes)))
 
 
 def _add_health_routes(app: FastAPI, service: Service) -> None:
@@ -131,46 +131,50 @@ def _check_name(service: Service, name: str) -> None:
 
 
 async def _file_of(request: Request) -> bytes:
-    """The image file that is the body, or the field `file` of a form; raises `RequestRefused`."""
+    """The image file: the body, or the field `file` of a form; raises `RequestRefused`."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
         return await request.body()
-    async with request.form(max_files=1, max_fields=MOST_FIELDS) as form:
+    async with request.form(max_files=1, max_fields=MAX_FORM_FIELDS) as form:
         file = form.get("file")
         if not isinstance(file, UploadFile):
             raise RequestRefused(400, "bad_request", "the form has no file in a field called file")
         return await file.read()
 
 
-def _as_json(service: Service, answer: Answer) -> dict[str, Any]:
-    """What /predict says: `label` joins several labels by `|`; `out_of_distribution` is absent where nobody can tell."""
-    probabilities = zip(service.classifier.classes, answer.probabilities.tolist(), strict=True)
-    said: dict[str, Any] = {
-        "label": "|".join(answer.labels),
-        "labels": answer.labels,
-        "confidence": answer.confidence,
-        "probabilities": dict(probabilities),
+def _as_json(service: Service, prediction: Prediction) -> dict[str, Any]:
+    """The reply of /predict; the fields of the review policy are absent if the classifier has none."""
+    reply: dict[str, Any] = {
+        "label": prediction.label,
+        "labels": prediction.labels,
+        "confidence": prediction.confidence,
+        "probabilities": dict(zip(service.classifier.classes, prediction.probabilities, strict=True)),
         "model": service.name,
     }
-    if answer.out_of_distribution is None:
-        return said
-    return {**said, "out_of_distribution": answer.out_of_distribution, "candidates": list(answer.candidates)}
+    if prediction.out_of_distribution is None:
+        return reply
+    return {
+        **reply,
+        "out_of_distribution": prediction.out_of_distribution,
+        "ambiguous": prediction.ambiguous,
+        "candidates": prediction.candidates,
+    }
 
 
 def _refused(service: Service, _: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestRefused)
     service.metrics.refused(error.reason)
-    return JSONResponse({"error": error.sentence}, error.status, error.headers)
+    return JSONResponse({"error": error.message}, error.status, error.headers)
 
 
-def _not_handled(service: Service, _: Request, error: Exception) -> JSONResponse:
-    """What the framework refuses: an address, a method, a form that cannot be read."""
+def _rejected(service: Service, _: Request, error: Exception) -> JSONResponse:
+    """Requests that the framework rejects: unknown URL, wrong method, malformed form."""
     assert isinstance(error, HTTPException)
-    service.metrics.refused("not_found" if error.status_code in _SENTENCES else "bad_request")
-    sentence = _SENTENCES.get(error.status_code, "the form cannot be read")
-    return JSONResponse({"error": sentence}, error.status_code, error.headers)
+    service.metrics.refused("not_found" if error.status_code in _MESSAGES else "bad_request")
+    message = _MESSAGES.get(error.status_code, "the form cannot be read")
+    return JSONResponse({"error": message}, error.status_code, error.headers)
 
 
 def _failed(_: Request, error: Exception) -> JSONResponse:
-    """A fault; the framework raises it again, and the guard counts and logs it."""
-    return JSONResponse({"error": FAULT}, 500)
+    """Internal errors; the framework re-raises them, and the guard counts and logs them."""
+    return JSONResponse({"error": INTERNAL_ERROR}, 500)

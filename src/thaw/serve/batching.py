@@ -1,4 +1,4 @@
-"""Dynamic batching: images of many requests, classified together by the one thread that touches the model."""
+"""Dynamic batching: images of many requests are classified together, by the only thread that uses the model."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
-class Full(Exception):
-    """There is no place left; `seconds` is about when there will be."""
+class QueueFull(Exception):
+    """The queue has no room; `seconds` estimates when it will have."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"full for about {seconds:.1f} s")
@@ -24,48 +24,57 @@ class Full(Exception):
 
 
 @dataclass(frozen=True)
-class _Waiting(Generic[Answer]):
-    """One image (S, S, 3) uint8 and where its answer goes."""
+class _Item(Generic[Result]):
+    """One image (S, S, 3) uint8 and the future of its result."""
 
     pixels: np.ndarray
-    answer: Future[Answer]
+    future: Future[Result]
 
 
-class Batcher(Generic[Answer]):
-    """A bounded queue in front of `run`, which takes pixels (N, S, S, 3) uint8 and gives N answers.
+class Batcher(Generic[Result]):
+    """A bounded queue in front of a function that takes pixels (N, S, S, 3) uint8 and returns N results.
 
-    A place is taken with `places` before an image is decoded, and is free again when its future is done, so that
-    decoding, waiting and classifying together never hold more than `capacity` images. A batch waits for more only
-    while images are still on their way, and at most `wait` seconds: a lone request is never held up.
+    A place is reserved before an image is decoded and freed when its future is done, so that at most `capacity` images
+    are being decoded, waiting or being classified. A batch waits for more images only while some are still being
+    decoded, for at most `wait` seconds: a single request is never delayed.
     """
 
     def __init__(
         self,
-        run: Callable[[np.ndarray], Sequence[Answer]],
+        run: Callable[[np.ndarray], Sequence[Result]],
         size: int,
         capacity: int,
         wait: float,
         on_batch: Callable[[int], None],
     ) -> None:
+        """Create the queue.
+
+        Args:
+            run: Classifies a batch.
+            size: Largest batch.
+            capacity: Images in the queue at most.
+            wait: Seconds that a batch waits for further images.
+            on_batch: Called with the size of every batch.
+        """
         self._run = run
         self._size = size
         self._capacity = capacity
         self._wait = wait
         self._on_batch = on_batch
         self._changed = threading.Condition()
-        self._queue: deque[_Waiting[Answer]] = deque()
+        self._queue: deque[_Item[Result]] = deque()
         self._alone: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
-        self._taken = 0
+        self._reserved = 0
         self._is_closing = False
-        self._seconds_an_image = 0.0
+        self._seconds_per_image = 0.0
         self._thread = threading.Thread(target=self._work, name="thaw-batches", daemon=True)
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start classifying."""
         self._thread.start()
 
     def close(self) -> None:
-        """Answer everything that was accepted, then end."""
+        """Classify all accepted images, then stop."""
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()
@@ -73,44 +82,48 @@ class Batcher(Generic[Answer]):
 
     @property
     def is_open(self) -> bool:
-        """Whether it takes images."""
+        """Whether images are accepted."""
         return self._thread.is_alive() and not self._is_closing
 
     @property
-    def taken(self) -> int:
-        """Places that are taken."""
-        return self._taken
+    def reserved(self) -> int:
+        """Reserved places."""
+        return self._reserved
 
-    def places(self, count: int) -> list[Future[Answer]]:
-        """Take places, or none at all: raises `Full`. Every future has to be given to `put` or failed."""
+    def reserve(self, count: int) -> list[Future[Result]]:
+        """Reserve places for some images, all or none; the caller passes every future to `put` or fails it.
+
+        Raises:
+            QueueFull: There is not enough room.
+        """
         with self._changed:
-            if self._is_closing or self._taken + count > self._capacity:
-                raise Full(self._taken * self._seconds_an_image)
-            self._taken += count
-        futures: list[Future[Answer]] = [Future() for _ in range(count)]
+            if self._is_closing or self._reserved + count > self._capacity:
+                raise QueueFull(self._reserved * self._seconds_per_image)
+            self._reserved += count
+        futures: list[Future[Result]] = [Future() for _ in range(count)]
         for future in futures:
-            future.add_done_callback(self._leave)
+            future.add_done_callback(self._free)
         return futures
 
-    def put(self, pixels: np.ndarray, answer: Future[Answer]) -> None:
-        """Queue an image (S, S, 3) uint8 for its place."""
+    def put(self, pixels: np.ndarray, future: Future[Result]) -> None:
+        """Queue an image (S, S, 3) uint8 under a reserved future."""
         with self._changed:
-            self._queue.append(_Waiting(pixels, answer))
+            self._queue.append(_Item(pixels, future))
             self._changed.notify_all()
 
     def run_alone(self, job: Callable[[], Any]) -> Future[Any]:
-        """Run something else that touches the model, between two batches."""
+        """Run another function that uses the model, between two batches."""
         future: Future[Any] = Future()
         with self._changed:
             if self._is_closing:
-                raise Full(0.0)
+                raise QueueFull(0.0)
             self._alone.append((job, future))
             self._changed.notify_all()
         return future
 
-    def _leave(self, _: Future[Answer]) -> None:
+    def _free(self, _: Future[Result]) -> None:
         with self._changed:
-            self._taken -= 1
+            self._reserved -= 1
             self._changed.notify_all()
 
     def _work(self) -> None:
@@ -118,39 +131,39 @@ class Batcher(Generic[Answer]):
             if self._alone:
                 self._run_job(*self._alone.popleft())
             if batch := self._next_batch():
-                self._answer(batch)
+                self._classify(batch)
 
     def _await_work(self) -> bool:
         with self._changed:
             while not self._queue and not self._alone:
-                if self._is_closing and self._taken == 0:
+                if self._is_closing and self._reserved == 0:
                     return False
                 self._changed.wait()
         return True
 
-    def _next_batch(self) -> list[_Waiting[Answer]]:
+    def _next_batch(self) -> list[_Item[Result]]:
         deadline = time.monotonic() + self._wait
         with self._changed:
-            while self._queue and len(self._queue) < min(self._size, self._taken):
+            while self._queue and len(self._queue) < min(self._size, self._reserved):
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
                 self._changed.wait(left)
             return [self._queue.popleft() for _ in range(min(self._size, len(self._queue)))]
 
-    def _answer(self, batch: list[_Waiting[Answer]]) -> None:
+    def _classify(self, batch: list[_Item[Result]]) -> None:
         began = time.monotonic()
         try:
-            answers = self._run(np.stack([waiting.pixels for waiting in batch]))
+            results = self._run(np.stack([item.pixels for item in batch]))
         except Exception as error:
-            for waiting in batch:
-                waiting.answer.set_exception(error)
+            for item in batch:
+                item.future.set_exception(error)
             return
         seconds = (time.monotonic() - began) / len(batch)
-        self._seconds_an_image = 0.8 * self._seconds_an_image + 0.2 * seconds if self._seconds_an_image else seconds
+        self._seconds_per_image = 0.8 * self._seconds_per_image + 0.2 * seconds if self._seconds_per_image else seconds
         self._on_batch(len(batch))
-        for waiting, answer in zip(batch, answers, strict=True):
-            waiting.answer.set_result(answer)
+        for item, result in zip(batch, results, strict=True):
+            item.future.set_result(result)
 
     def _run_job(self, job: Callable[[], Any], future: Future[Any]) -> None:
         if not future.set_running_or_notify_cancel():

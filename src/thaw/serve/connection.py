@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1 with two bounds that it lacks: the number of connections, and the time until headers are there."""
+"""uvicorn's HTTP/1.1 with two limits that it lacks: the number of connections, and the time for sending headers."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ def bounded_protocol(limits: Limits, metrics: Metrics) -> type[H11Protocol]:
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            # asyncio does this only for sockets that name their protocol; without it each reply waits 40 ms.
+            # asyncio sets this only on sockets with an explicit protocol; without it each reply is delayed by 40 ms.
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if len(self.connections) > limits.connections:
                 self._refuse("503 Service Unavailable", "connections", "too many connections; try again in a moment")
             else:
-                self._deadline = self.loop.call_later(limits.head_seconds, self._head_is_late)
+                self._deadline = self.loop.call_later(limits.head_seconds, self._headers_timed_out)
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
-            is_between = self.cycle is None or self.cycle.response_complete
-            if not is_between:
-                self._forget_deadline()
+            is_idle = self.cycle is None or self.cycle.response_complete
+            if not is_idle:
+                self._cancel_deadline()
             elif self._deadline is None and not self.transport.is_closing():
-                self._deadline = self.loop.call_later(limits.head_seconds, self._head_is_late)
+                self._deadline = self.loop.call_later(limits.head_seconds, self._headers_timed_out)
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._forget_deadline()
+            self._cancel_deadline()
             super().connection_lost(exc)
 
-        def _forget_deadline(self) -> None:
+        def _cancel_deadline(self) -> None:
             if self._deadline is not None:
                 self._deadline.cancel()
                 self._deadline = None
 
-        def _head_is_late(self) -> None:
-            sentence = f"the headers did not come within {limits.head_seconds:g} seconds"
-            self._refuse("408 Request Timeout", "slow", sentence)
+        def _headers_timed_out(self) -> None:
+            message = f"the headers did not arrive within {limits.head_seconds:g} seconds"
+            self._refuse("408 Request Timeout", "slow", message)
 
-        def _refuse(self, status: str, reason: str, sentence: str) -> None:
+        def _refuse(self, status: str, reason: str, message: str) -> None:
             if self.transport.is_closing():
                 return
             metrics.refused(reason)
-            body = json.dumps({"error": sentence})
+            body = json.dumps({"error": message})
             head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
             retry = "Retry-After: 1\r\n" if reason == "connections" else ""
             self.transport.write(f"{head}{retry}Connection: close\r\n\r\n{body}".encode())

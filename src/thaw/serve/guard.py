@@ -1,6 +1,6 @@
-"""The outermost layer: who may ask, how much, how slowly; and nothing of the inside in any reply.
+"""The outermost layer of the server: authentication, size and time limits, and errors that reveal no internals.
 
-A body is read here, whole and within its bounds, before anything else looks at the request.
+The body is read here, completely and within its limits, before the application handles the request.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN_PATHS = ("/", "/health", "/ready", "/v2/health/live", "/v2/health/ready")
-"""What needs no token: probes of an orchestrator, and the page, which asks for the token itself."""
+"""Paths that need no token: health probes, and the page, which asks the user for the token."""
 LINGER_SECONDS = 2.0
-"""How long a refused sender is listened to, so that it comes to read why."""
-FAULT = "the server could not answer; its log says why"
+"""How long the rest of a refused body is read, so that the client receives the reply."""
+INTERNAL_ERROR = "internal error; see the log of the server"
 
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -41,25 +41,25 @@ _LOG = logging.getLogger("thaw.serve")
 
 @dataclass(frozen=True)
 class AccessPolicy:
-    """Who may ask: whoever knows the token; without one, whoever calls this machine by one of `hosts`.
+    """Who may send requests: with a token, those who present it; without one, those who address one of `hosts`.
 
-    A page elsewhere that has its own name point to this machine (DNS rebinding) calls it by another.
+    The host check rejects web pages of other sites whose domain resolves to this machine (DNS rebinding).
     """
 
     token: str | None = None
     hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")
 
     def check(self, path: str, headers: dict[bytes, bytes]) -> None:
-        """Raise `RequestRefused` for one who may not."""
+        """Raise `RequestRefused` for a request that is not allowed."""
         if self.token is None:
             host = headers.get(b"host", b"").decode("latin-1")
             name = host if host.endswith("]") else host.rpartition(":")[0] or host
             if name not in self.hosts:
-                raise RequestRefused(400, "host", "this server does not answer to that host name")
+                raise RequestRefused(400, "host", "this host name is not allowed")
         elif path not in OPEN_PATHS:
             scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
             if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self.token.encode()):
-                raise RequestRefused(401, "token", "a token is needed: Authorization: Bearer TOKEN")
+                raise RequestRefused(401, "token", "a valid token is required: Authorization: Bearer TOKEN")
 
 
 class RequestGuard:
@@ -73,15 +73,15 @@ class RequestGuard:
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, whatever happens."""
+        """Handle one request; every outcome becomes a reply."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         reply, incoming = _Reply(send), _Incoming(receive)
         began = time.perf_counter()
         try:
-            await self._answer(scope, incoming, reply)
-        except _Gone:
+            await self._handle(scope, incoming, reply)
+        except _Disconnected:
             return
         except RequestRefused as refused:
             self._metrics.refused(refused.reason)
@@ -90,13 +90,13 @@ class RequestGuard:
             _LOG.exception("a request failed")
             self._metrics.failed()
             if not reply.status:
-                await reply.refuse(RequestRefused(500, "fault", FAULT), incoming)
+                await reply.refuse(RequestRefused(500, "fault", INTERNAL_ERROR), incoming)
         route = getattr(scope.get("route"), "path", "none")
-        self._metrics.answered(route, reply.status, time.perf_counter() - began)
+        self._metrics.handled(route, reply.status, time.perf_counter() - began)
 
-    async def _answer(self, scope: Scope, incoming: _Incoming, reply: _Reply) -> None:
+    async def _handle(self, scope: Scope, incoming: _Incoming, reply: _Reply) -> None:
         headers = dict(scope["headers"])
-        self._check_head(scope)
+        self._check_headers(scope)
         self._access.check(scope["path"], headers)
         body = bytearray()
         try:
@@ -105,63 +105,61 @@ class RequestGuard:
         finally:
             self._held -= len(body)
 
-    def _check_head(self, scope: Scope) -> None:
+    def _check_headers(self, scope: Scope) -> None:
         size = len(scope["raw_path"]) + len(scope["query_string"])
         size += sum(len(name) + len(value) for name, value in scope["headers"])
         if size > self._limits.header_bytes:
-            raise RequestRefused(431, "headers", f"address and headers may have {self._limits.header_bytes} bytes")
+            raise RequestRefused(431, "headers", f"URL and headers may have {self._limits.header_bytes} bytes")
 
     async def _read(self, body: bytearray, declared: int, incoming: _Incoming) -> None:
         self._check_size(declared, 0)
         try:
             async with asyncio.timeout(self._limits.body_seconds):
-                while not incoming.is_whole:
+                while not incoming.is_complete:
                     chunk = await incoming()
                     self._check_size(len(body) + len(chunk), len(chunk))
                     body += chunk
                     self._held += len(chunk)
         except TimeoutError:
             raise RequestRefused(
-                408, "slow", f"the body did not come within {self._limits.body_seconds:g} seconds"
+                408, "slow", f"the body did not arrive within {self._limits.body_seconds:g} seconds"
             ) from None
 
     def _check_size(self, size: int, more: int) -> None:
         if size > self._limits.body_bytes:
             raise RequestRefused(413, "too_large", f"a request may have {self._limits.body_bytes} bytes")
         if self._held + more > self._limits.held_bytes:
-            raise RequestRefused(
-                503, "saturated", "too much is being sent at once; ask again in a moment", retry_after=1
-            )
+            raise RequestRefused(503, "saturated", "too much data is being sent; try again in a moment", retry_after=1)
 
 
-class _Gone(Exception):
-    """The client has hung up."""
+class _Disconnected(Exception):
+    """The client has closed the connection."""
 
 
 class _Incoming:
-    """A body as it comes; `is_whole` once all of it has."""
+    """The incoming body, chunk by chunk; `is_complete` after the last one."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self.is_whole = False
+        self.is_complete = False
 
     async def __call__(self) -> bytes:
         message = await self._receive()
         if message["type"] == "http.disconnect":
-            raise _Gone
-        self.is_whole = not message.get("more_body", False)
+            raise _Disconnected
+        self.is_complete = not message.get("more_body", False)
         return message.get("body", b"")
 
     async def discard(self, seconds: float) -> None:
-        """Throw away what still comes, for so long at most."""
-        with contextlib.suppress(TimeoutError, _Gone):
+        """Read and drop the rest, for at most some seconds."""
+        with contextlib.suppress(TimeoutError, _Disconnected):
             async with asyncio.timeout(seconds):
-                while not self.is_whole:
+                while not self.is_complete:
                     await self()
 
 
 class _Reply:
-    """What is sent, with the headers that every reply has; `status` is 0 until it begins."""
+    """The reply, with the headers that all replies have; `status` is 0 until it is sent."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -174,10 +172,10 @@ class _Reply:
         await self._send(message)
 
     async def refuse(self, refused: RequestRefused, incoming: _Incoming) -> None:
-        """Send a refusal; where the body has not been read, listen for a moment and close."""
-        body = json.dumps({"error": refused.sentence}).encode()
+        """Send the refusal; if the body was not read, drain it for a moment and close."""
+        body = json.dumps({"error": refused.message}).encode()
         headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **refused.headers}
-        if not incoming.is_whole:
+        if not incoming.is_complete:
             headers["Connection"] = "close"
         lines = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         await self({"type": "http.response.start", "status": refused.status, "headers": lines})
@@ -188,7 +186,7 @@ class _Reply:
 
 
 def _once(body: bytes) -> Receive:
-    """A `receive` that gives a body that has been read."""
+    """A `receive` for a body that was already read."""
     messages: list[Message] = [{"type": "http.disconnect"}, {"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Message:

@@ -1,4 +1,4 @@
-"""What one server takes at most, and the one way in which it says no."""
+"""Limits of a server, and the exception for requests that it refuses."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ from thaw.errors import ServeError
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds that keep memory flat and waiting short, whatever is sent.
+    """Bounds on memory and waiting time that hold for any requests.
 
-    batch: images classified at once. queue: images accepted and not yet answered, those being decoded included; it
-    bounds the waiting time. wait_ms: how long a batch waits for images that are still being decoded.
-    body_bytes: one request. held_bytes: all requests that are being read or handled. header_bytes: request line and
-    headers. head_seconds and body_seconds: time within which headers, and then the body, must have arrived.
-    keep_alive_seconds: how long a connection may be idle. explanations: maps waiting or being made.
+    Attributes:
+        batch: Images classified at once.
+        queue: Images accepted but not yet classified, including those being decoded; it bounds the waiting time.
+        wait_ms: How long a batch waits for images that are still being decoded.
+        body_bytes: Size of one request.
+        held_bytes: Size of all requests that are being read or handled.
+        header_bytes: Size of the request line and headers.
+        head_seconds: Time within which the headers must arrive.
+        body_seconds: Time within which the body must arrive.
+        keep_alive_seconds: How long a connection may be idle.
+        connections: Open connections.
+        explanations: Explanations waiting or being computed.
     """
 
     batch: int = 16
@@ -31,26 +38,31 @@ class Limits:
     explanations: int = 4
 
     def __post_init__(self) -> None:
-        """Raise `ServeError` where two bounds contradict each other."""
+        """Raise `ServeError` if two limits contradict each other."""
         if self.batch < 1 or self.queue < self.batch:
-            raise ServeError(f"queue {self.queue}, batch {self.batch}: a batch is at least 1 and at most the queue")
+            raise ServeError(
+                f"queue {self.queue}, batch {self.batch}: the batch must be at least 1 and at most the queue"
+            )
         if not 1 <= self.body_bytes <= self.held_bytes:
-            raise ServeError(f"a request may have 1 to {self.held_bytes >> 20} MB, not {self.body_bytes / (1 << 20):g}")
+            raise ServeError(
+                f"the size limit of a request must be between 1 byte and {self.held_bytes >> 20} MB, "
+                f"not {self.body_bytes / (1 << 20):g} MB"
+            )
 
 
 class RequestRefused(Exception):
-    """A request that is turned away with a status, one sentence, and a word for the counter of refusals."""
+    """A refused request: HTTP status, reason for the metrics, and a message of one sentence for the client."""
 
-    def __init__(self, status: int, reason: str, sentence: str, retry_after: int | None = None) -> None:
-        super().__init__(sentence)
+    def __init__(self, status: int, reason: str, message: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
         self.status = status
         self.reason = reason
-        self.sentence = sentence
+        self.message = message
         self.retry_after = retry_after
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that its status asks for."""
+        """The headers that belong to the status."""
         if self.status == 401:
             return {"WWW-Authenticate": "Bearer"}
         return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}

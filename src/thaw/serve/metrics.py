@@ -1,4 +1,4 @@
-"""What Prometheus reads: traffic, refusals, waiting, and whether the pictures still look like those of validation."""
+"""Prometheus metrics: traffic, refusals, queue length, and drift of the predictions since validation."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from thaw.errors import BundleError
 
 WINDOW = 1000
-"""Latest images that the shares and the mean confidence are taken over."""
+"""Latest images over which class fractions and mean confidence are computed."""
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What validation looked like: the mean confidence, and the share of images that each class was predicted for."""
+    """Predictions on validation: mean confidence, and the fraction of images that each class was predicted for."""
 
     confidence: float
-    fractions: Mapping[str, float]
+    class_fractions: Mapping[str, float]
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> Baseline | None:
-        """The `thaw.baseline` of a bundle's config.json, or `None` where it has none; raises `BundleError`."""
+        """The `thaw.baseline` of a bundle's config.json, or `None` if it has none; raises `BundleError`."""
         values = config["thaw"].get("baseline")
         if values is None:
             return None
         try:
-            # Release 0.1 called the fractions shares.
+            # Release 0.1 wrote the fractions as `shares`.
             found = values.get("class_fractions", values.get("shares"))
             fractions = {str(name): float(fraction) for name, fraction in found.items()}
             return cls(float(values["confidence"]), fractions)
@@ -42,7 +42,7 @@ class Baseline:
 
 
 class Metrics:
-    """The figures of one server, in a registry of its own."""
+    """The metrics of one server, in their own registry."""
 
     def __init__(self, classes: Sequence[str], baseline: Baseline | None) -> None:
         self._registry = CollectorRegistry()
@@ -51,30 +51,35 @@ class Metrics:
         self._lock = Lock()
         self._latest: deque[tuple[tuple[str, ...], float]] = deque(maxlen=WINDOW)
         own = self._registry
-        self._requests = Counter("thaw_requests", "Requests answered.", ("route", "status"), registry=own)
+        self._requests = Counter("thaw_requests", "Requests handled.", ("route", "status"), registry=own)
         self._seconds = Histogram(
-            "thaw_request_seconds", "From first to last byte.", ("route",), registry=own, buckets=_SECONDS
+            "thaw_request_seconds", "Seconds from first to last byte.", ("route",), registry=own, buckets=_SECONDS
         )
         self._refusals = Counter("thaw_refusals", "Requests refused.", ("reason",), registry=own)
-        self._errors = Counter("thaw_errors", "Requests that failed by a fault of the server.", registry=own)
+        self._errors = Counter("thaw_errors", "Requests that failed with an internal error.", registry=own)
         self._images = Counter("thaw_images", "Images classified.", registry=own)
         self._predicted = Counter("thaw_predictions", "Images by predicted class.", ("label",), registry=own)
-        self._batches = Histogram("thaw_batch_images", "Images in one batch.", registry=own, buckets=_SIZES)
-        self._queue = Gauge("thaw_queue_images", "Images accepted and not yet answered.", registry=own)
-        self._confidence = Gauge("thaw_recent_confidence", f"Mean over the latest {WINDOW} images.", registry=own)
-        self._shares = Gauge(
-            "thaw_recent_share", f"Share of a class among the latest {WINDOW} images.", ("label",), registry=own
+        self._batches = Histogram("thaw_batch_images", "Images per batch.", registry=own, buckets=_SIZES)
+        self._queue = Gauge("thaw_queue_images", "Images accepted but not yet classified.", registry=own)
+        self._confidence = Gauge(
+            "thaw_recent_confidence", f"Mean confidence over the latest {WINDOW} images.", registry=own
+        )
+        self._class_fractions = Gauge(
+            "thaw_recent_class_fraction",
+            f"Fraction of the latest {WINDOW} images that a class was predicted for.",
+            ("label",),
+            registry=own,
         )
         for name in classes:
             self._predicted.labels(name)
         if baseline:
-            self._tell_baseline(baseline)
+            self._set_baseline(baseline)
 
     def watch_queue(self, length: Callable[[], int]) -> None:
-        """Say where the number of waiting images is read."""
+        """Set the function that returns the number of images in the queue."""
         self._queue.set_function(length)
 
-    def answered(self, route: str, status: int, seconds: float) -> None:
+    def handled(self, route: str, status: int, seconds: float) -> None:
         """Count one request."""
         self._requests.labels(route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
@@ -84,7 +89,7 @@ class Metrics:
         self._refusals.labels(reason).inc()
 
     def failed(self) -> None:
-        """Count one fault of the server."""
+        """Count one internal error."""
         self._errors.inc()
 
     def batch(self, images: int) -> None:
@@ -100,31 +105,36 @@ class Metrics:
             self._latest.append((labels, confidence))
 
     def text(self) -> bytes:
-        """All figures in the text format of Prometheus."""
+        """All metrics in the text format of Prometheus."""
         with self._lock:
             latest = list(self._latest)
         if latest:
-            self._tell_recent(latest)
+            self._set_recent(latest)
         return generate_latest(self._registry)
 
-    def _tell_recent(self, latest: list[tuple[tuple[str, ...], float]]) -> None:
+    def _set_recent(self, latest: list[tuple[tuple[str, ...], float]]) -> None:
         seen = Tally(label for labels, _ in latest for label in labels)
         fractions = {name: seen[name] / len(latest) for name in self._classes}
         self._confidence.set(sum(confidence for _, confidence in latest) / len(latest))
         for name, fraction in fractions.items():
-            self._shares.labels(name).set(fraction)
+            self._class_fractions.labels(name).set(fraction)
         if self._baseline:
-            expected = self._baseline.fractions
+            expected = self._baseline.class_fractions
             self._shift.set(sum(abs(fraction - expected.get(name, 0.0)) for name, fraction in fractions.items()) / 2)
 
-    def _tell_baseline(self, baseline: Baseline) -> None:
+    def _set_baseline(self, baseline: Baseline) -> None:
         own = self._registry
         Gauge("thaw_validation_confidence", "Mean confidence on validation.", registry=own).set(baseline.confidence)
-        fractions = Gauge("thaw_validation_share", "Share of a class on validation.", ("label",), registry=own)
-        for name, fraction in baseline.fractions.items():
+        fractions = Gauge(
+            "thaw_validation_class_fraction",
+            "Fraction of validation images that a class was predicted for.",
+            ("label",),
+            registry=own,
+        )
+        for name, fraction in baseline.class_fractions.items():
             fractions.labels(name).set(fraction)
         self._shift = Gauge(
             "thaw_class_shift",
-            "Half the summed difference of shares, recent to validation: 0 the same, 1 nothing in common.",
+            "Total variation distance between recent and validation class fractions: 0 equal, 1 disjoint.",
             registry=own,
         )

@@ -1,8 +1,9 @@
-"""The Open Inference Protocol, version 2, over JSON: what its messages mean here.
+"""Messages of the Open Inference Protocol, version 2, over JSON.
 
-https://github.com/kserve/open-inference-protocol. One input: datatype UINT8 with shape [N, H, W, 3], RGB images as
-nested or flat numbers, or BYTES with shape [N], image files as base64. Either is treated as the files would be. One
-output: `probabilities`, FP32 [N, classes]; and `out_of_distribution`, BOOL [N], where the server can tell.
+https://github.com/kserve/open-inference-protocol. There is one input: datatype UINT8 with shape [N, H, W, 3], RGB
+images as nested or flat numbers, or BYTES with shape [N], image files as base64; both are processed as files are. The
+outputs are `probabilities`, FP32 [N, classes], and `out_of_distribution`, BOOL [N], if the classifier has a review
+policy.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from thaw.prediction.predict import Prediction
 from thaw.serve.limits import RequestRefused
-from thaw.serve.service import Answer
 
 PROBABILITIES, OUT_OF_DISTRIBUTION = "probabilities", "out_of_distribution"
 WHITE = 255
-LONGEST_SENTENCE = 300
+MAX_MESSAGE_LENGTH = 300
 INPUTS = (
     {"name": "images", "datatype": "UINT8", "shape": [-1, -1, -1, 3]},
     {"name": "images", "datatype": "BYTES", "shape": [-1]},
@@ -47,43 +48,48 @@ class InputTensor(_Message):
     data: list[Any]
 
 
-class OutputWanted(_Message):
-    """One tensor that a request asks for."""
+class RequestedOutput(_Message):
+    """One requested tensor."""
 
     name: Literal["probabilities", "out_of_distribution"]
 
 
 class InferRequest(_Message):
-    """A request for inference; keys beyond these are ignored, as the protocol has it."""
+    """A request for inference; other keys are ignored, as the protocol defines."""
 
     id: _Short | None = None
     inputs: Annotated[list[InputTensor], Field(min_length=1, max_length=1)]
-    outputs: Annotated[list[OutputWanted], Field(max_length=8)] = []
+    outputs: Annotated[list[RequestedOutput], Field(max_length=8)] = []
 
 
 def read_images(body: bytes, most: int) -> tuple[InferRequest, list[bytes]]:
-    """The request in a body, and its images as image files; raises `RequestRefused` with the first thing that is wrong."""
+    """The request in a body, and its images as encoded files.
+
+    Raises:
+        RequestRefused: The request is invalid; the message names the first problem.
+    """
     request = _read_request(body)
     tensor = request.inputs[0]
     if tensor.shape[0] > most:
-        raise RequestRefused(413, "too_many_images", f"{tensor.shape[0]} images; a request may hold {most}")
+        raise RequestRefused(413, "too_many_images", f"{tensor.shape[0]} images; a request may have {most}")
     return request, _encoded_files(tensor) if tensor.datatype == "BYTES" else _arrays_as_files(tensor)
 
 
-def response(request: InferRequest, name: str, answers: list[Answer], classes: int) -> dict[str, Any]:
-    """The answer to a request, as plain values."""
-    rows = np.stack([answer.probabilities for answer in answers])
-    known: dict[str, dict[str, Any]] = {
-        PROBABILITIES: {"datatype": "FP32", "shape": [len(answers), classes], "data": rows.ravel().tolist()}
+def response(request: InferRequest, name: str, predictions: list[Prediction], classes: int) -> dict[str, Any]:
+    """The response to a request, as plain values."""
+    count = len(predictions)
+    values = list(chain.from_iterable(prediction.probabilities for prediction in predictions))
+    available: dict[str, dict[str, Any]] = {
+        PROBABILITIES: {"datatype": "FP32", "shape": [count, classes], "data": values}
     }
-    if all(answer.out_of_distribution is not None for answer in answers):
-        flags = [answer.out_of_distribution for answer in answers]
-        known[OUT_OF_DISTRIBUTION] = {"datatype": "BOOL", "shape": [len(answers)], "data": flags}
-    wanted = dict.fromkeys(output.name for output in request.outputs) or known
-    absent = [output for output in wanted if output not in known]
-    if absent:
-        raise _bad(f"outputs: this server cannot give {absent[0]}")
-    outputs = [{"name": output, **known[output]} for output in wanted]
+    flags = [prediction.out_of_distribution for prediction in predictions]
+    if None not in flags:
+        available[OUT_OF_DISTRIBUTION] = {"datatype": "BOOL", "shape": [count], "data": flags}
+    requested = dict.fromkeys(output.name for output in request.outputs) or available
+    missing = [output for output in requested if output not in available]
+    if missing:
+        raise _bad(f"outputs: this classifier has no output {missing[0]}")
+    outputs = [{"name": output, **available[output]} for output in requested]
     identity = {} if request.id is None else {"id": request.id}
     return {"model_name": name, **identity, "outputs": outputs}
 
@@ -94,25 +100,25 @@ def _read_request(body: bytes) -> InferRequest:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise _bad(f"{where or 'body'}: {first['msg']}"[:LONGEST_SENTENCE]) from error
+        raise _bad(f"{where or 'body'}: {first['msg']}"[:MAX_MESSAGE_LENGTH]) from error
 
 
 def _encoded_files(tensor: InputTensor) -> list[bytes]:
     if tensor.shape != [len(tensor.data)]:
-        raise _bad(f"inputs.0: shape {tensor.shape} does not fit {len(tensor.data)} items")
+        raise _bad(f"inputs.0: shape {tensor.shape} does not match {len(tensor.data)} items")
     files = []
     for number, text in enumerate(tensor.data):
         if not isinstance(text, str):
-            raise _bad(f"inputs.0.data.{number}: a file is base64 text")
+            raise _bad(f"inputs.0.data.{number}: files are base64 text")
         try:
             files.append(base64.b64decode(text, validate=True))
         except (binascii.Error, ValueError) as error:
-            raise _bad(f"inputs.0.data.{number}: this is not base64") from error
+            raise _bad(f"inputs.0.data.{number}: not valid base64") from error
     return files
 
 
 def _arrays_as_files(tensor: InputTensor) -> list[bytes]:
-    """Arrays as BMP files, so that they meet the very rules that files meet."""
+    """Arrays as BMP files, so that they are processed exactly as files are."""
     if len(tensor.shape) != 4 or tensor.shape[3] != 3:
         raise _bad(f"inputs.0.shape: UINT8 images are [N, H, W, 3], not {tensor.shape}")
     pixels = np.frombuffer(_flat(tensor), np.uint8).reshape(tensor.shape)
@@ -120,7 +126,7 @@ def _arrays_as_files(tensor: InputTensor) -> list[bytes]:
 
 
 def _flat(tensor: InputTensor) -> bytes:
-    """The numbers of a tensor, row after row, whether they came nested or flat."""
+    """The values of a tensor in row-major order, given nested or flat."""
     level = tensor.data
     if level and isinstance(level[0], list):
         level = [tensor.data]
@@ -129,9 +135,9 @@ def _flat(tensor: InputTensor) -> bytes:
                 raise _bad(f"inputs.0: the nested lists do not have shape {tensor.shape}")
             level = list(chain.from_iterable(level))
     if set(map(type, level)) != {int} or min(level) < 0 or max(level) > WHITE:
-        raise _bad("inputs.0.data: UINT8 values are whole numbers from 0 to 255")
+        raise _bad("inputs.0.data: UINT8 values are integers from 0 to 255")
     if len(level) != prod(tensor.shape):
-        raise _bad(f"inputs.0: shape {tensor.shape} does not fit {len(level)} values")
+        raise _bad(f"inputs.0: shape {tensor.shape} does not match {len(level)} values")
     return bytes(level)
 
 
@@ -141,5 +147,5 @@ def _as_file(pixels: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def _bad(sentence: str) -> RequestRefused:
-    return RequestRefused(400, "bad_request", sentence)
+def _bad(message: str) -> RequestRefused:
+    return RequestRefused(400, "bad_request", message)

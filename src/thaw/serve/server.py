@@ -1,4 +1,4 @@
-"""From a bundle on disk to a socket that answers."""
+"""Starts the server: load and certify a bundle, choose an engine, listen."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier
 from thaw.device import choose_device, keep_freed_memory
 from thaw.errors import ServeError
+from thaw.features.engines import REFERENCE
 from thaw.prediction.predict import read_pixels
 from thaw.prediction.predictor import Predictor, choose_predictor
 from thaw.serve.app import create_app
@@ -31,24 +32,24 @@ from thaw.serve.metrics import Baseline
 from thaw.serve.service import Service
 
 TOKEN_VARIABLE = "THAW_TOKEN"
-SHORTEST_TOKEN = 16
+MIN_TOKEN_LENGTH = 16
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _GRACE_SECONDS = 60
-_IMAGES_A_DAY = 10_000
-"""A server is worth a probe that saves time on so many images."""
+_EXPECTED_IMAGES = 10_000
+"""The number of images for which the choice of the engine is optimised."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where to listen; port 0 takes any free one."""
+    """Where to listen; port 0 means any free one."""
 
     host: str = "127.0.0.1"
     port: int = 8000
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
+        """Whether only this machine can connect."""
         try:
             return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -62,48 +63,56 @@ def serve(
     token_file: Path | None = None,
     name: str | None = None,
 ) -> None:
-    """Serve a bundle, or the bundle of a run, until interrupted; what was accepted by then is answered.
+    """Serve a bundle, or the bundle of a run, until interrupted; accepted requests are completed.
 
-    Raises `ServeError` where it cannot listen or where anybody could ask without a token, and `BundleError` for a
-    bundle that does not give the probabilities that it was written with.
+    Args:
+        path: Folder of the run or bundle.
+        address: Where to listen.
+        limits: Bounds on memory and waiting time.
+        token_file: File with the token that clients must present.
+        name: Name of the model; by default that of the run.
+
+    Raises:
+        ServeError: The address is not available, or is open to other machines without a token.
+        BundleError: The bundle does not reproduce its golden images.
     """
     access = access_policy_for(address, token_file, os.environ)
     listening = _listen(address)
     with listening:
         service = service_of(path, limits, name)
-        shown = f"[{address.host}]" if ":" in address.host else address.host
-        print(f"{service.name}: http://{shown}:{listening.getsockname()[1]}/ (Ctrl+C ends)", flush=True)
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        print(f"{service.name}: http://{host}:{listening.getsockname()[1]}/ (Ctrl+C to stop)", flush=True)
         server_for(service, access).run(sockets=[listening])
 
 
 def access_policy_for(address: Address, token_file: Path | None, environment: Mapping[str, str]) -> AccessPolicy:
-    """Who may ask; raises `ServeError` where a token is needed and there is none, or where it is not one."""
+    """Who may send requests; raises `ServeError` if a token is required but missing, or malformed."""
     token, source = environment.get(TOKEN_VARIABLE), TOKEN_VARIABLE
     if token_file:
         source = str(token_file)
         try:
             token = token_file.read_text(encoding="ascii")
         except (OSError, UnicodeDecodeError) as error:
-            raise ServeError(f"{source}: the token cannot be read from this file") from error
+            raise ServeError(f"{source}: cannot be read as a token file") from error
     if token is None:
         if not address.is_loopback:
             raise ServeError(
-                f"--host {address.host} is open to other machines and needs a token: --token-file FILE, or "
+                f"--host {address.host} is open to other machines and needs a token: use --token-file FILE, or set "
                 f"{TOKEN_VARIABLE} in the environment"
             )
         own = f"[{address.host}]" if ":" in address.host else address.host
         return AccessPolicy(hosts=(*AccessPolicy.hosts, own))
     token = token.strip()
-    if len(token) < SHORTEST_TOKEN or not _TOKEN.fullmatch(token):
+    if len(token) < MIN_TOKEN_LENGTH or not _TOKEN.fullmatch(token):
         raise ServeError(
-            f"{source}: a token is {SHORTEST_TOKEN} or more letters, digits and ._~+/=-, such as "
-            "`openssl rand -hex 24` writes"
+            f"{source}: a token has at least {MIN_TOKEN_LENGTH} letters, digits and ._~+/=-; create one with "
+            "`openssl rand -hex 24`"
         )
     return AccessPolicy(token)
 
 
 def service_of(path: Path, limits: Limits, name: str | None = None) -> Service:
-    """The classifier of a run or a bundle, checked on its golden images, as a service."""
+    """The classifier of a run or bundle, checked on its golden images, as a service."""
     folder = bundle_of(path)
     classifier = read_bundle(folder)
     certify(classifier, folder)
@@ -111,19 +120,19 @@ def service_of(path: Path, limits: Limits, name: str | None = None) -> Service:
     whole = folder.resolve()
     chosen = name or (whole.parent.name if whole.name == "model" else whole.name)
     if not _NAME.fullmatch(chosen):
-        raise ServeError(f"{chosen}: a name has letters, digits and ._- only; give another with --name")
+        raise ServeError(f"{chosen}: the name of a model has only letters, digits and ._-; give another with --name")
     predictor = fastest_predictor(classifier, folder)
-    return Service(classifier, chosen, limits, predictor.answers, baseline=Baseline.read(config))
+    return Service(classifier, chosen, limits, predictor.outputs, baseline=Baseline.read(config))
 
 
 def fastest_predictor(classifier: Classifier, folder: Path) -> Predictor:
-    """The predictor of the fastest engine that agrees with fp32 PyTorch on the golden images; says which and why."""
+    """The predictor on the fastest engine that agrees with fp32 PyTorch on the golden images; prints the reason."""
     keep_freed_memory()
     read = [read_pixels(classifier, file) for file in golden_of(folder)]
     size = classifier.backbone.facts.pixels.size
     pixels = [image for image in read if isinstance(image, np.ndarray)] or [np.zeros((size, size, 3), np.uint8)]
-    device = choose_device("auto").device
-    chosen = choose_predictor(classifier, "auto", device, np.stack(pixels), _IMAGES_A_DAY, cache_folder())
+    reference = Predictor(classifier, REFERENCE, choose_device("auto").device)
+    chosen = choose_predictor(reference, "auto", np.stack(pixels), _EXPECTED_IMAGES, cache_folder())
     print(f"engine {chosen.predictor.engine}: {chosen.reason}", file=sys.stderr)
     return chosen.predictor
 
@@ -131,7 +140,7 @@ def fastest_predictor(classifier: Classifier, folder: Path) -> Predictor:
 def server_for(service: Service, access: AccessPolicy) -> uvicorn.Server:
     """A server that is ready to run."""
     limits = service.limits
-    # It writes a line for every form that it cannot read, and anybody can send one.
+    # It logs every malformed form, so that any client could flood the log.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     config = uvicorn.Config(
         create_app(service, access),

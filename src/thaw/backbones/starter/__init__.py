@@ -1,6 +1,6 @@
-"""The backbone that travels with the package: pre-trained features with nothing to download.
+"""The bundled pre-trained backbone, which needs no download.
 
-Made by `pretraining/`; MODEL_CARD.md beside this file says from what, and how good it is.
+Created by `pretraining/`; see MODEL_CARD.md in this folder for its training data and results.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ FILE = Path(__file__).with_name("starter.safetensors")
 
 
 def bundled_weights() -> Path:
-    """The weights file, once its SHA-256 is the one that belongs to this version; raises `WeightsError`."""
+    """The weights file, after checking its SHA-256; raises `WeightsError`."""
     try:
         content = FILE.read_bytes()
     except OSError as error:
-        raise WeightsError(f"{FILE}: the weights that come with Thaw are not there; install Thaw again") from error
+        raise WeightsError(f"{FILE}: the weights bundled with Thaw are missing; reinstall Thaw") from error
     if hashlib.sha256(content).hexdigest() != SHA256:
-        raise WeightsError(f"{FILE}: the weights that come with Thaw are damaged; install Thaw again")
+        raise WeightsError(f"{FILE}: the weights bundled with Thaw are damaged; reinstall Thaw")
     return FILE
