@@ -19,7 +19,7 @@ from thaw.evaluation.finalize import SplitOutputs, finalize, outputs_of_rows
 from thaw.evaluation.records import write_records
 from thaw.progress import Reporter
 from thaw.recipe import Recipe
-from thaw.report import augmentations, model_card, page
+from thaw.reports import augmentations, model_card, page
 from thaw.run_folder import ActualTimes, EvaluationFile
 from thaw.terminal.results import show_results
 from thaw.terminal.training import show_times

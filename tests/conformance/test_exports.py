@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.export.classifiers import random_classifier
+from tests.exports.classifiers import random_classifier
 from thaw.bundle import write_bundle
 from thaw.classifier.classifier import Classifier
-from thaw.export.certificate import TOLERANCE
-from thaw.export.export import export_bundle
+from thaw.exports.certificate import TOLERANCE
+from thaw.exports.export import export_bundle
 from thaw.recipe import PreprocessingSettings, Task
 
 QUICK = ["mobilenetv3_small_100"]

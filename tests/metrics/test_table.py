@@ -16,9 +16,9 @@ from thaw.evaluation.records import Records, read_records
 from thaw.metrics import CLASS_METRICS, METRICS, Metric, overall, per_class
 from thaw.pipeline import load
 from thaw.progress import NullReporter
-from thaw.report import model_card
-from thaw.report.content import read_content
-from thaw.report.page import render
+from thaw.reports import model_card
+from thaw.reports.content import read_content
+from thaw.reports.page import render
 from thaw.run_folder import RunFolder, epochs_file
 from thaw.terminal import results
 

@@ -74,7 +74,7 @@ def export(
     """
     from thaw.bundle import bundle_of
     from thaw.errors import ExportError
-    from thaw.export.export import export_bundle, export_int8
+    from thaw.exports.export import export_bundle, export_int8
 
     if int8 != (images is not None):
         raise ExportError("export: --int8 and --images FOLDER must be used together")

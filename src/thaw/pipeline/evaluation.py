@@ -28,7 +28,7 @@ from thaw.pipeline.models import Model, load
 from thaw.prediction.job import files_at
 from thaw.progress import NullReporter, Reporter
 from thaw.recipe import DecisionSettings
-from thaw.report import page
+from thaw.reports import page
 from thaw.run_folder import RunFolder
 from thaw.terminal import results
 from thaw.terminal.console import ConsoleReporter

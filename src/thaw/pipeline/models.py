@@ -11,9 +11,9 @@ from thaw import hub
 from thaw.bundle import bundle_of, certify, read_bundle, write_bundle
 from thaw.classifier.classifier import Classifier
 from thaw.device import keep_freed_memory
-from thaw.export.export import Exported, export_bundle, export_int8
+from thaw.exports.export import Exported, export_bundle, export_int8
 from thaw.prediction.predict import Prediction, predict_files
-from thaw.report import model_card
+from thaw.reports import model_card
 
 Model = str | Path | Classifier
 

@@ -10,7 +10,7 @@ import numpy as np
 from thaw.classifier.decision import DEFAULT_THRESHOLD, Decision
 from thaw.evaluation.records import Records
 from thaw.recipe import Task
-from thaw.report.results import Results
+from thaw.reports.results import Results
 
 MAX_CLASSES, _STEPS = 40, 200
 

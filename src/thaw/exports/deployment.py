@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from thaw.bundle import digest_of
 from thaw.classifier.classifier import Classifier
-from thaw.export.resize import Resize
+from thaw.exports.resize import Resize
 from thaw.version import __version__
 
 INPUT, OUTPUT = "images", "probabilities"

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 from thaw import atomic
-from thaw.export import onnx_target
-from thaw.export.deployment import INPUT, OUTPUT, Deployment
-from thaw.export.target import MODEL_VERSION, Infer
+from thaw.exports import onnx_target
+from thaw.exports.deployment import INPUT, OUTPUT, Deployment
+from thaw.exports.target import MODEL_VERSION, Infer
 
 MAX_BATCH = 32
 _LABELS, _MODEL = "labels.txt", "model.onnx"

@@ -24,9 +24,9 @@ from thaw.classifier.classifier import Classifier
 from thaw.data.dataset import Dataset
 from thaw.errors import ExportError, UnreadableImage
 from thaw.evaluation.evaluate import targets_for
-from thaw.export.certificate import decode_full_size
-from thaw.export.deployment import INPUT
-from thaw.export.target import Infer
+from thaw.exports.certificate import decode_full_size
+from thaw.exports.deployment import INPUT
+from thaw.exports.target import Infer
 from thaw.formats import count, percent
 from thaw.metrics import measure
 

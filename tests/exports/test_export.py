@@ -17,14 +17,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import thaw
-from tests.export.classifiers import CLASSES, random_classifier
+from tests.exports.classifiers import CLASSES, random_classifier
 from thaw.bundle import read_bundle, write_bundle
 from thaw.cli import app
 from thaw.errors import ExportError
-from thaw.export import export, onnx_target
-from thaw.export.certificate import TOLERANCE, Case, certify, reference_cases
-from thaw.export.deployment import Deployment
-from thaw.export.export import TARGETS, Exported, export_bundle
+from thaw.exports import export, onnx_target
+from thaw.exports.certificate import TOLERANCE, Case, certify, reference_cases
+from thaw.exports.deployment import Deployment
+from thaw.exports.export import TARGETS, Exported, export_bundle
 
 PLACES = {"onnx": "model.onnx", "openvino": "flowers", "torch": "model.pt2", "triton": "flowers"}
 

@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from thaw.export import onnx_target
-from thaw.export.deployment import Deployment
-from thaw.export.target import MODEL_VERSION, Infer
+from thaw.exports import onnx_target
+from thaw.exports.deployment import Deployment
+from thaw.exports.target import MODEL_VERSION, Infer
 
 _MODEL = "model.xml"
 

@@ -12,9 +12,9 @@ from thaw.evaluation.records import Records
 from thaw.formats import percent
 from thaw.html.thumbnails import Gallery, Thumbnail
 from thaw.progress import OnProgress
-from thaw.report.album import Album
-from thaw.report.results import SPLIT_NAMES, Results
-from thaw.report.selection import (
+from thaw.reports.album import Album
+from thaw.reports.results import SPLIT_NAMES, Results
+from thaw.reports.selection import (
     MAX_MATRIX_CLASSES,
     CellRows,
     SplitRow,

@@ -13,7 +13,7 @@ from PIL import Image
 
 from thaw.data.decode import _RESAMPLING
 from thaw.data.geometry import PixelSpec
-from thaw.export.resize import Resize
+from thaw.exports.resize import Resize
 
 SPECS = st.builds(
     PixelSpec,

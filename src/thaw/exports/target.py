@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from thaw.errors import ExportError
-from thaw.export.deployment import Deployment
+from thaw.exports.deployment import Deployment
 
 Infer = Callable[[np.ndarray], np.ndarray]
 """Images (N, H, W, 3) uint8 to probabilities (N, classes) float32, computed by the engine of a target."""

@@ -14,17 +14,17 @@ from thaw.bundle import read_bundle
 from thaw.classifier.classifier import Classifier
 from thaw.data.dataset import Dataset
 from thaw.errors import ExportError
-from thaw.export import onnx_target, openvino_target, torch_target, triton_target
-from thaw.export.certificate import Certificate, certify, reference_cases
-from thaw.export.deployment import trace
-from thaw.export.quantise import (
+from thaw.exports import onnx_target, openvino_target, torch_target, triton_target
+from thaw.exports.certificate import Certificate, certify, reference_cases
+from thaw.exports.deployment import trace
+from thaw.exports.quantise import (
     Quantisation,
     check_accuracy_drop,
     measure_quality,
     quantise,
     split_for_calibration,
 )
-from thaw.export.target import Target, require_packages
+from thaw.exports.target import Target, require_packages
 
 TARGETS = {
     "onnx": Target(

@@ -8,7 +8,7 @@ import numpy as np
 
 from thaw.evaluation.records import Records
 from thaw.metrics import Scored
-from thaw.report.results import Results
+from thaw.reports.results import Results
 
 MAX_IN_CELL, MAX_IN_CELLS = 12, 300
 MAX_MATRIX_CLASSES, MAX_CONFUSIONS = 20, 24

@@ -24,13 +24,13 @@ from thaw.metrics import Estimate, Scored
 from thaw.pipeline import finetune, load, report
 from thaw.progress import NullReporter
 from thaw.recipe import DecisionSettings, Recipe, SplitSettings
-from thaw.report.album import Album, common_folder
-from thaw.report.content import THUMBNAIL_BUDGET, Content, read_content
-from thaw.report.page import render
-from thaw.report.results import Results
-from thaw.report.selection import label_probability, most_confident_errors
-from thaw.report.thresholds import counts_at, threshold_curves
-from thaw.report.verdict import verdict
+from thaw.reports.album import Album, common_folder
+from thaw.reports.content import THUMBNAIL_BUDGET, Content, read_content
+from thaw.reports.page import render
+from thaw.reports.results import Results
+from thaw.reports.selection import label_probability, most_confident_errors
+from thaw.reports.thresholds import counts_at, threshold_curves
+from thaw.reports.verdict import verdict
 from thaw.run_folder import RunFolder
 from thaw.training.gain import PhaseGain
 

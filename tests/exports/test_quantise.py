@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from thaw.cli import app
 from thaw.data.dataset import Dataset
 from thaw.errors import ExportError
-from thaw.export.export import export_int8
-from thaw.export.quantise import Quality, Quantisation, check_accuracy_drop, split_for_calibration
+from thaw.exports.export import export_int8
+from thaw.exports.quantise import Quality, Quantisation, check_accuracy_drop, split_for_calibration
 from thaw.pipeline import load
 from thaw.run_folder import RunFolder
 

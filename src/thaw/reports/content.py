@@ -19,11 +19,11 @@ from thaw.metrics import METRICS, Estimate, Scored
 from thaw.planning.measurements import Choice
 from thaw.progress import OnProgress
 from thaw.recipe import Monitor, Task
-from thaw.report.album import Album, common_folder
-from thaw.report.images import ReportImages, read_images
-from thaw.report.results import Results
-from thaw.report.thresholds import ThresholdCurve, threshold_curves
-from thaw.report.verdict import Verdict, find_class_of_interest, verdict
+from thaw.reports.album import Album, common_folder
+from thaw.reports.images import ReportImages, read_images
+from thaw.reports.results import Results
+from thaw.reports.thresholds import ThresholdCurve, threshold_curves
+from thaw.reports.verdict import Verdict, find_class_of_interest, verdict
 from thaw.run_folder import PlanFile, RunFolder
 from thaw.terminal.training import Duration, durations
 from thaw.training.gain import PhaseGain, phase_gains

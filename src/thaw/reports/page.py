@@ -14,11 +14,11 @@ from thaw.formats import percent, points
 from thaw.html.environment import environment
 from thaw.metrics import CLASS_METRICS, METRICS, Metric
 from thaw.progress import Reporter
-from thaw.report import charts
-from thaw.report.content import Content, Provenance, Training, read_content
-from thaw.report.images import ConfusionCell, ConfusionMatrix
-from thaw.report.results import SPLIT_NAMES
-from thaw.report.thresholds import ThresholdCurve
+from thaw.reports import charts
+from thaw.reports.content import Content, Provenance, Training, read_content
+from thaw.reports.images import ConfusionCell, ConfusionMatrix
+from thaw.reports.results import SPLIT_NAMES
+from thaw.reports.thresholds import ThresholdCurve
 from thaw.run_folder import RunFolder
 
 

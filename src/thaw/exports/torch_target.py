@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from thaw.export.deployment import Deployment
-from thaw.export.target import Infer
+from thaw.exports.deployment import Deployment
+from thaw.exports.target import Infer
 
 METADATA_FILE = "thaw.json"
 """The extra file inside the .pt2 that holds the metadata."""

@@ -13,7 +13,7 @@ from thaw.formats import count, interval, percent
 from thaw.inspection.findings import Finding, most_severe_first
 from thaw.metrics import METRICS, Estimate, rates_of_class
 from thaw.recipe import Monitor
-from thaw.report.results import SPLIT_NAMES, Results
+from thaw.reports.results import SPLIT_NAMES, Results
 
 _WIDE_INTERVAL = 0.1
 """Width of a 95 % interval from which a set is too small for a reliable estimate."""

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from thaw.export.deployment import AXES, INPUT, OUTPUT, Deployment
-from thaw.export.target import Infer
+from thaw.exports.deployment import AXES, INPUT, OUTPUT, Deployment
+from thaw.exports.target import Infer
 
 OPSET = 20
 """Supported by ONNX Runtime since 1.17 and OpenVINO since 2024.0."""

@@ -23,7 +23,7 @@ from thaw.classifier.classifier import Classifier
 from thaw.data.decode import decode
 from thaw.data.geometry import PixelSpec
 from thaw.errors import ExportError
-from thaw.export.target import Infer
+from thaw.exports.target import Infer
 from thaw.features.engines import REFERENCE
 from thaw.prediction.predictor import Predictor
 
