@@ -1,4 +1,4 @@
-"""The cache of decoded pixels and extracted features that runs share: listing, clearing, and keeping it small."""
+"""The cache of decoded pixels and extracted features that are kept between runs: listing, clearing, and keeping it small."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def compare(
 def explain(
     trained: Trained,
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders that are searched for them.")],
-    out: Annotated[Path, typer.Option(help="Folder for the pictures; nothing in it is overwritten.")],
+    out: Annotated[Path, typer.Option(help="Folder for the maps; nothing in it is overwritten.")],
     class_name: Annotated[
         str | None,
         typer.Option("--class", metavar="NAME", help="Show the evidence for this class.", show_default=False),
