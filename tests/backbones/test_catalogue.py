@@ -37,7 +37,7 @@ def test_every_alias_is_in_the_catalogue_and_has_weights() -> None:
 
 def test_a_similar_name_is_suggested() -> None:
     assert "mobilenetv2_100" in suggest("mobilnetv2_100", [entry.name for entry in entries()])
-    assert suggest("zzz", ["resnet50"]) == "`thaw models` lists what there is"
+    assert suggest("zzz", ["resnet50"]) == "`thaw models` lists all networks"
 
 
 def test_looking_up_an_unknown_name_is_an_error_with_a_suggestion() -> None:

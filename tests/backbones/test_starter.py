@@ -85,10 +85,10 @@ def test_a_damaged_file_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.Mon
     content[len(content) // 2] ^= 1
     (tmp_path / "starter.safetensors").write_bytes(content)
     monkeypatch.setattr(starter, "FILE", tmp_path / "starter.safetensors")
-    with pytest.raises(WeightsError, match=r"starter\.safetensors: the weights that come with Thaw are damaged; inst"):
+    with pytest.raises(WeightsError, match=r"starter\.safetensors: the weights bundled with Thaw are damaged; reinst"):
         build("starter")
     (tmp_path / "starter.safetensors").unlink()
-    with pytest.raises(WeightsError, match="are not there; install Thaw again"):
+    with pytest.raises(WeightsError, match="are missing; reinstall Thaw"):
         build("starter")
 
 

@@ -107,7 +107,7 @@ def test_a_network_that_is_not_a_chain_works_as_a_single_block() -> None:
 
 def test_another_size_is_refused_for_a_network_with_a_fixed_size() -> None:
     size = PreprocessingSettings.model_validate({"image_size": 96})
-    with pytest.raises(BackboneError, match="takes images of 160 pixels only, not 96"):
+    with pytest.raises(BackboneError, match="supports only images of 160 pixels, not 96"):
         build("test_vit", "random", size)
 
 

@@ -150,7 +150,7 @@ def test_a_file_that_is_there_is_not_overwritten(
     file = tmp_path / "mine.safetensors"
     file.write_bytes(b"mine")
     assert thaw(monkeypatch, "models", "fetch", "starter", "--to", str(file)) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert file.read_bytes() == b"mine"
     assert thaw(monkeypatch, "models", "fetch", "starter", "--to", str(tmp_path / "a.bin")) == 2
     assert thaw(monkeypatch, "models", "fetch", "starter", "--to", str(tmp_path / "no" / "a.safetensors")) == 2

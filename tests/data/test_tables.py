@@ -148,8 +148,8 @@ def test_an_absolute_path_stays_absolute(tmp_path: Path) -> None:
         ("path,class", r"no column 'label'.*did you mean 'class'\? rename it to 'label'"),
         ("image,label", r"no column 'path'.*did you mean 'image'\?"),
         ("pth,label", r"no column 'path'.*did you mean 'pth'\?"),
-        ("path,file_name,label", "has the columns path and file_name; keep one"),
-        ("path,label,labels", "has the columns label and labels; keep one"),
+        ("path,file_name,label", "has the columns path and file_name; keep only one"),
+        ("path,label,labels", "has the columns label and labels; keep only one"),
     ],
 )
 def test_a_missing_or_duplicate_column_is_named(tmp_path: Path, header: str, message: str) -> None:
@@ -161,12 +161,12 @@ def test_a_missing_or_duplicate_column_is_named(tmp_path: Path, header: str, mes
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("path,label\na.png,ok\n,crack\n", "row 3: there is no path"),
-        ("path,label\na.png,ok\n  ,crack\n", "row 3: there is no path"),
-        ("path,label\na.png,ok\nb.png\n", "row 3 has 1 cells, the header has 2"),
-        ("path,label\na.png,ok\nb.png,ok,crack\n", "row 3 has 3 cells, the header has 2"),
+        ("path,label\na.png,ok\n,crack\n", "row 3: the path is empty"),
+        ("path,label\na.png,ok\n  ,crack\n", "row 3: the path is empty"),
+        ("path,label\na.png,ok\nb.png\n", "row 3 has 1 cells, but the header has 2"),
+        ("path,label\na.png,ok\nb.png,ok,crack\n", "row 3 has 3 cells, but the header has 2"),
         ("path,label,split\na.png,ok,train\nb.png,ok,dev\n", "row 3: unknown split 'dev'; known are train, val"),
-        ("path,label,split\na.png,ok,train\nb.png,ok,\n", "row 3: has no split, though other rows have one"),
+        ("path,label,split\na.png,ok,train\nb.png,ok,\n", "row 3: has no split, although other rows have one"),
         ("path,label\na.png,ok\n\n\nb.png\n", "row 5 has 1 cells"),
     ],
 )
@@ -176,9 +176,9 @@ def test_a_bad_row_is_named_by_its_line_in_the_file(tmp_path: Path, body: str, m
 
 
 def test_a_bad_row_of_other_tables_is_named_too(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="row 2: there is no path"):
+    with pytest.raises(DataError, match="row 2: the path is empty"):
         read_table(parquet_file(tmp_path, path=["a.png", None], label=["ok", "ok"]))
-    with pytest.raises(DataError, match="line 2: there is no path"):
+    with pytest.raises(DataError, match="line 2: the path is empty"):
         read_table(json_lines(tmp_path, {"path": "a.png", "label": "ok"}, {"label": "ok"}))
     with pytest.raises(DataError, match="line 2 is not an object"):
         read_table(json_lines(tmp_path, {"path": "a.png", "label": "ok"}, ["b.png", "ok"]))
@@ -186,7 +186,9 @@ def test_a_bad_row_of_other_tables_is_named_too(tmp_path: Path) -> None:
 
 def test_conflicting_labels_of_an_image_are_refused(tmp_path: Path) -> None:
     file = csv_file(tmp_path, "path,label\na.png,ok\nb.png,ok\n./a.png,crack\n")
-    with pytest.raises(DataError, match=r"row 2 and row 4: a\.png is labelled ok and crack.*one row per image"):
+    with pytest.raises(
+        DataError, match=r"row 2 and row 4: a\.png has conflicting labels, ok and crack; keep one row per image"
+    ):
         read_table(file)
 
 
@@ -230,7 +232,7 @@ def test_a_damaged_table_is_reported(tmp_path: Path) -> None:
 
 
 def test_text_that_is_not_utf8_is_refused_with_advice(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is not UTF-8 text; save it as"):
+    with pytest.raises(DataError, match="not UTF-8 text; save it as"):
         read_table(csv_file(tmp_path, "path,label\na.png,größe\n", encoding="latin-1"))
 
 

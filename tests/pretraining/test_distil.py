@@ -186,7 +186,7 @@ def test_held_out_images_are_in_no_training_crop() -> None:
     images = [np.full((64, 64, 3), 10 * number, np.uint8) for number in range(10)]
     settings = ImageCounts(synthetic=0, synthetic_fraction=0, held_out=5, grey=0, blended=0)
     crops = Crops(images, [], settings, 32, seed=0)
-    crops._changed = lambda pixels, _: pixels  # type: ignore[method-assign]
+    crops._augmented = lambda pixels, _: pixels  # type: ignore[method-assign]
     seen = {held: set(np.unique(crops.draw(range(60), held))) for held in (False, True)}
     assert seen == {True: {0, 50}, False: {10, 20, 30, 40, 60, 70, 80, 90}}
 
