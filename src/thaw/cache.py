@@ -1,4 +1,4 @@
-"""The cache of decoded pixels and extracted features that are kept between runs: listing, clearing, and keeping it small."""
+"""The cache of decoded pixels and extracted features: listed, cleared, and kept within a budget."""
 
 from __future__ import annotations
 
