@@ -17,7 +17,7 @@ from pathlib import Path
 from pretraining.configuration import Configuration
 from pretraining.crops import Crops
 from pretraining.export import measure_statistics, mute_silent_channels, write_backbone
-from pretraining.pictures import read_photographs, synthetic_images
+from pretraining.images import read_photographs, synthetic_images
 from pretraining.shards import PIXELS, Shards, draw
 from pretraining.student import load_teacher, new_student
 from pretraining.training import Pair, load_parts, train_part

@@ -281,7 +281,7 @@ def test_a_run_stops_when_its_target_is_reached_and_says_so(images: Path, quick:
     assert any("target reached on" in line for line in heard.lines)
 
 
-def test_an_optional_phase_without_a_mistake_to_mend_is_left_out_and_the_test_reads_the_cut_that_was_trained(
+def test_an_optional_phase_without_an_error_to_fix_is_skipped_and_the_test_uses_the_trained_cut(
     images: Path, tmp_path: Path
 ) -> None:
     heard = Listening()

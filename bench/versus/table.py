@@ -9,25 +9,24 @@ from bench.versus.interface import PARTS
 
 THAW = "thaw_cli"
 Record = dict
-TITLES = ("peer", "start", "data", "features", "phase 1", "phase 2", "evaluation", "**total**", "x Thaw")
+TITLES = ("tool", "start", "data", "features", "phase 1", "phase 2", "evaluation", "**total**", "x Thaw")
 FURTHER = ("val", "test", "memory", "cores", "measured")
 
 INTRODUCTION = """# Benchmark
 
-Written by `python -m bench.versus`; all numbers were measured on the machine below. All peers use the same images,
-split, backbone, initial weights, batch size, epochs and kinds of augmentation, each in a fresh process. Times are in
-seconds.
+Written by `python -m bench.versus`; every number was measured on the machine below. All tools use the same images,
+split, backbone, initial weights, batch size, epochs and kinds of augmentation; each runs in a fresh process. Times are
+in seconds.
 
-- start: from the start of the process until the libraries are imported. data: table, model, weights; for Thaw also
-decoding
-  all images and the plan. features: feature extraction (Thaw only), with checkpoints. Phases include validation after
+- start: from process start until the libraries are imported. data: table, model, weights; for Thaw also decoding the
+  images and the plan. features: feature extraction (only Thaw), with checkpoints. The phases include validation after
   each epoch.
-- x Thaw: total of the peer divided by the total of Thaw.
+- x Thaw: total time of the tool divided by that of Thaw.
 - memory: peak of the process and its children, with shared pages counted once.
-- cores: processor time divided by wall time; the difference to the cores of the machine is waiting or other load.
-- measured: "2 + 2 of 10 + 10, scaled" means that the peer ran two epochs of each phase, and that each missing epoch was
-added at
-  the cost of the second (of the first if only one was run). Scaled numbers begin with ~; a scaled run has no accuracy.
+- cores: CPU time divided by wall time.
+- measured: "2 + 2 of 10 + 10, scaled" means that the tool ran two epochs of each phase, and that the missing epochs
+  were added at the cost of the second (or of the first, where only one was run). Scaled numbers begin with ~; a scaled
+  run has no accuracy.
 - Thaw and fastai use their own learning rates and schedules, the others those of the guide.
 """
 

@@ -164,7 +164,7 @@ def test_a_plan_is_a_recipe_that_runs_as_it_was_planned(
     assert thaw(monkeypatch, "plan", images, "--recipe", asked, "--out", planned) == 0
     said = capsys.readouterr().out
     assert "a linear head" in said or "as asked" in said
-    assert "predicted: " in said
+    assert "forecast: " in said
     assert not list(tmp_path.glob("**/train-*"))
     recipe = Recipe.load(planned)
     assert "auto" not in planned.read_text(encoding="utf-8")
@@ -172,7 +172,7 @@ def test_a_plan_is_a_recipe_that_runs_as_it_was_planned(
     assert Recipe.load(RunFolder(tmp_path / "runs" / "train-1").recipe) == recipe
     capsys.readouterr()
     assert thaw(monkeypatch, "plan", images, "--recipe", asked, "--out", planned) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert Recipe.load(planned) == recipe
 
 
@@ -189,7 +189,7 @@ def test_explain_writes_a_picture_for_each_image_and_says_which_class_it_shows(
     said = capsys.readouterr()
     assert len(list(out.rglob("*.png"))) == len(said.out.splitlines()) == 12
     assert all(": stain, " in line for line in said.out.splitlines())
-    assert f"{broken}: not a JPEG" in said.err and "12 written" in said.err and "1 files without" in said.err
+    assert f"{broken}: not a JPEG" in said.err and "12 written" in said.err and "1 failed" in said.err
 
 
 def test_explain_refuses_a_class_that_is_unknown(

@@ -43,7 +43,7 @@ def test_decide_writes_a_bundle_with_the_threshold_and_says_what_it_does(
     decision = read_bundle(out).decision
     assert decision.thresholds[0][0] == 1 and "recall of scratch" in decision.reason
     assert thaw(monkeypatch, "decide", trained.path, "--recall", "scratch=0.9", "--out", out) == 2
-    assert "there is something already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

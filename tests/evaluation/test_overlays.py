@@ -121,7 +121,7 @@ def test_an_unreadable_file_is_an_error_row_with_its_reason(
 def test_nothing_is_overwritten(classifier: Classifier, images: Path, tmp_path: Path) -> None:
     (tmp_path / "000.png").write_bytes(b"mine")
     (row,) = write_overlays(classifier, [images / "ok" / "000.png"], tmp_path)
-    assert row.status == "error" and "000.png exists already" in row.reason
+    assert row.status == "error" and "000.png already exists" in row.reason
     assert (tmp_path / "000.png").read_bytes() == b"mine"
 
 

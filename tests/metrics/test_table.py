@@ -99,7 +99,7 @@ def test_a_new_metric_is_in_the_model_card_and_the_report(new_metric: Metric, tr
     content = read_content(trained, classifier)
     card = model_card.write(classifier, trained.read_recipe(), Manifest.read(trained.manifest), evaluations)
     assert "| error rate |" in card
-    assert "error rate" in [item.name for item in content.figures]
+    assert "error rate" in [item.name for item in content.metrics]
 
 
 def test_a_new_metric_of_each_class_is_listed(trained: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

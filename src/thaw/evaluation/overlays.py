@@ -127,7 +127,7 @@ def _explain(
 
 def _write(file: Path, output: Path, image: np.ndarray, label: str, probability: float) -> Overlay:
     if output.exists():
-        return Overlay(file, "error", f"{output} exists already; choose another folder")
+        return Overlay(file, "error", f"{output} already exists; choose another folder")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_bytes(output, as_png(image))

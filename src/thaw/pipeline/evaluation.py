@@ -129,7 +129,7 @@ def decide(
 
     Raises:
         RecipeError: If a class does not exist, or validation cannot meet a requirement.
-        BundleError: If `out` exists already.
+        BundleError: If `out` already exists.
 
     Example:
         >>> recipe = thaw.Recipe(decision={"recall": {"scratch": 0.9}})
@@ -160,7 +160,7 @@ def explain(
     Args:
         model: A run, a bundle or a classifier.
         images: Image files, or folders that are searched for them.
-        out: The folder for the pictures; nothing in it is overwritten.
+        out: The folder for the images; nothing in it is overwritten.
         class_name: The class to explain; the predicted one by default.
 
     Returns:

@@ -49,7 +49,7 @@ def save(model: Model, folder: str | Path) -> None:
         folder: The folder to write; it must not exist.
 
     Raises:
-        BundleError: If the folder exists already.
+        BundleError: If the folder already exists.
 
     Example:
         >>> thaw.save("runs/train-1", "steel-model")
@@ -100,7 +100,7 @@ def export(
         ExportError: If the place is taken, a package is missing, or the probabilities differ; nothing is left then.
 
     Example:
-        >>> thaw.export("runs/train-1", "torch", "steel.pt2").certificate.gap < 0.001
+        >>> thaw.export("runs/train-1", "torch", "steel.pt2").certificate.max_difference < 0.001
         True
     """
     with _bundle_folder(model) as bundle:

@@ -78,7 +78,7 @@ def plan(
         The resolved recipe, the reason for each choice, and the forecast.
 
     Raises:
-        RecipeError: If `out` exists already or a setting is wrong.
+        RecipeError: If `out` already exists or a setting is wrong.
         DataError: If the images or labels cannot be used.
 
     Example:
@@ -89,7 +89,7 @@ def plan(
     keep_freed_memory()
     requested, file = recipe or Recipe(), Path(out)
     if file.exists():
-        raise RecipeError(f"{file}: exists already; remove it or name another file with --out")
+        raise RecipeError(f"{file}: already exists; remove it or name another file with --out")
     if not file.parent.is_dir():
         raise RecipeError(f"{file}: there is no folder {file.parent}")
     with closing(reporter or ConsoleReporter()) as shown:

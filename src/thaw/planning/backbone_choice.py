@@ -22,7 +22,7 @@ from thaw.data.dataset import Dataset
 from thaw.data.geometry import PixelSpec
 from thaw.data.prepare import DataPreparation, Prepared
 from thaw.data.split import groups_of
-from thaw.device import choose_device, worker_count
+from thaw.device import choose_device
 from thaw.errors import RecipeError
 from thaw.features.engines import FrozenPart
 from thaw.features.pooled import PROBE_IMAGES, plain_sample, pooled_features
@@ -126,10 +126,9 @@ def _measure(recipe: Recipe, prepared_for: Callable[[PixelSpec], Prepared], prep
     if exceeds := _exceeded_limit(recipe, latency, size_mb):
         return Candidate(recipe.backbone, recipe.weights, 0.0, len(rows), latency, size_mb, exceeds)
     values = pooled_features(pixels, rows, frozen, recipe.seed, cache, preparation.bar(f"measure {recipe.backbone}"))
-    pairs = [(pair.first, pair.second) for pair in pixels.duplicates(worker_count())]
     with linear_probe.one_thread():
         found = linear_probe.fit_probe(
-            Features(rows, values, manifest.targets()[rows], groups_of(manifest, rows, pairs))
+            Features(rows, values, manifest.targets()[rows], groups_of(manifest, rows, prepared.duplicates))
         )
     if found is None:
         raise RecipeError("backbone auto: needs two training images per class, not counting near-duplicates; name one")
