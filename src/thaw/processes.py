@@ -1,21 +1,40 @@
-"""The processes that train one run together: which part of each batch is this one's, and which of them writes."""
+"""The processes that train one run together: which part of each batch is this one's, which of them writes, and when
+they wait for each other.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def _wait_for_nobody() -> None:
+    """The barrier of a process that is alone."""
+
+
+def _own(value: Tensor) -> Tensor:
+    """The sum over a process that is alone."""
+    return value
 
 
 @dataclass(frozen=True)
 class Process:
     """One of `count` processes that train the same run on the same data.
 
-    rank: 0 to count - 1. Rank 0 is the main process, the only one that writes files.
+    rank: 0 to count - 1. Rank 0 is the main process, the only one that writes files. barrier: returns when all
+    processes have called it. total: the sum of a tensor over all processes, the same in each.
     """
 
     rank: int = 0
     count: int = 1
+    barrier: Callable[[], None] = _wait_for_nobody
+    total: Callable[[Tensor], Tensor] = _own
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.count:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from thaw.backbones import build
 from thaw.cache import cache_folder
@@ -26,6 +26,7 @@ from thaw.planning.backbone_choice import choose_backbone
 from thaw.planning.costs import GIB
 from thaw.planning.plan import Plan, plan_run
 from thaw.planning.resume import check_same_data, check_same_recipe
+from thaw.processes import ALONE, Process
 from thaw.progress import Reporter
 from thaw.recipe import Recipe, ResolvedRecipe
 from thaw.run_folder import PlanFile, RunFolder
@@ -34,11 +35,11 @@ from thaw.terminal.epochs import EpochTable
 from thaw.terminal.planning import show_data, show_plan
 from thaw.terminal.training import best_line, show_gains
 from thaw.training import checkpoint
-from thaw.training.context import FitCallbacks, FitContext, FitSettings
+from thaw.training.context import FitCallbacks, FitContext, FitSettings, unwrapped
 from thaw.training.fit import fit
 from thaw.training.gain import phase_gains
 from thaw.training.history import EpochRecord, best_index
-from thaw.training.loggers import check_loggers, logged_values, open_loggers
+from thaw.training.loggers import Loggers, check_loggers, logged_values, open_loggers
 from thaw.training.loss import balanced_weights
 from thaw.training.phases import PhaseInputs, input_plans
 from thaw.training.sources import PhaseSources
@@ -168,11 +169,19 @@ def prepare(
     return prepared, Classifier(backbone, head, manifest.classes, manifest.task, recipe.decode)
 
 
-def train(trial: Trial, reporter: Reporter) -> TrainingResult:
-    """Train the phases, skipping those that do not pay, and leave the best weights in the classifier."""
+def train(
+    trial: Trial,
+    reporter: Reporter,
+    process: Process = ALONE,
+    wrap: Callable[[Classifier], nn.Module] = unwrapped,
+) -> TrainingResult:
+    """Train the phases, skipping those that do not pay, and leave the best weights in the classifier.
+
+    Several processes give each its `process`, and `wrap` as in `FitContext`; all but the main one a silent reporter.
+    """
     recipe, classifier, times = trial.recipe, trial.classifier, Stopwatch()
     table = EpochTable(recipe.phases, recipe.monitor, reporter)
-    loggers = open_loggers(recipe, trial.folder.path, reporter)
+    loggers = open_loggers(recipe, trial.folder.path, reporter) if process.is_main else Loggers({}, reporter)
     if saved := checkpoint.read(trial.folder.checkpoints, "last"):
         loggers.skip(len(saved.progress.records))
 
@@ -190,7 +199,7 @@ def train(trial: Trial, reporter: Reporter) -> TrainingResult:
         val_images=len(trial.inputs.val.rows),
         target=recipe.target,
     )
-    context = FitContext(classifier, recipe.phases, settings, FitCallbacks(on_epoch, reporter.say))
+    context = FitContext(classifier, recipe.phases, settings, FitCallbacks(on_epoch, reporter.say), process, wrap)
     progress = fit(context, times.timed(trial.inputs.sources_of))
     times.stop()
     best = best_index(progress.records, recipe.monitor)

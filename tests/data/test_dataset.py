@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from thaw.data.dataset import AskedTask, Dataset
+from thaw.data.dataset import Dataset, RequestedTask
 from thaw.errors import DataError
 
 
@@ -138,7 +138,7 @@ def test_given_classes_need_not_all_be_there(tmp_path: Path) -> None:
     ],
 )
 def test_the_task_is_the_requested_one_or_follows_from_the_labels(
-    tmp_path: Path, asked: AskedTask, labels: list[str], task: str
+    tmp_path: Path, asked: RequestedTask, labels: list[str], task: str
 ) -> None:
     rows = "".join(f"{row}.png,{cell}\n" for row, cell in enumerate(labels))
     assert Dataset.open(table(tmp_path, f"path,label\n{rows}"), asked).task == task

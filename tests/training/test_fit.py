@@ -1,3 +1,6 @@
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from thaw.training.history import EpochRecord
 from thaw.training.loggers import logged_values
 from thaw.training.sources import CachedSource, PhaseSources
 
+ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 IMAGES, VIEWS = 18, 2
 PHASES = (
@@ -30,9 +34,12 @@ PHASES = (
 )
 
 
-def make_classifier() -> Classifier:
+UNBLENDED = tuple(phase.model_copy(update={"mixup": 0.0}) for phase in PHASES)
+
+
+def make_classifier(dropout: float = 0.2) -> Classifier:
     backbone = build("mobilenetv3_small_050", "random", PreprocessingSettings(image_size=32))
-    return Classifier(backbone, Head(backbone.facts.width, 3, (), 0.2, 0), "abc", "multiclass", DecodeSettings())
+    return Classifier(backbone, Head(backbone.facts.width, 3, (), dropout, 0), "abc", "multiclass", DecodeSettings())
 
 
 def sources_for(classifier: Classifier, phase: Phase) -> PhaseSources:
@@ -51,10 +58,11 @@ def train(
     folder: Path,
     phases: tuple[Phase, ...] = PHASES,
     callback: Callable[..., None] = lambda *_: None,
+    dropout: float = 0.2,
     **context: Any,
 ) -> tuple[dict[str, Tensor], Progress]:
     """The weights of a run and its progress; `callback` is called on each epoch and note."""
-    classifier = make_classifier()
+    classifier = make_classifier(dropout)
     settings = FitSettings(0, "fp32", "accuracy", None, folder, IMAGES)
     run = FitContext(classifier, phases, settings, FitCallbacks(callback, callback), **context)
     progress = fit(run, lambda index: sources_for(classifier, phases[index]))
@@ -110,6 +118,27 @@ def test_a_process_that_is_not_the_main_one_writes_nothing_and_reports_nothing(t
     _, progress = train(tmp_path, callback=lambda *arguments: called.append(arguments), process=Process(1, 2))
     assert len(progress.records) == 4 and not called
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_two_processes_train_to_the_weights_and_losses_of_one(tmp_path: Path) -> None:
+    expected, progress = train(tmp_path / "alone", UNBLENDED, dropout=0.0)
+    command = [sys.executable, "-m", "tests.training.fit_with_others"]
+    processes = [
+        subprocess.Popen(
+            [*command, str(rank), "2", str(tmp_path / "rendezvous"), str(tmp_path)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=120) for process in processes]
+    for rank, (losses, errors) in enumerate(said):
+        assert processes[rank].returncode == 0, errors
+        weights = torch.load(tmp_path / f"weights-{rank}.pt")
+        assert all(torch.allclose(value, weights[key], atol=1e-5) for key, value in expected.items())
+        assert json.loads(losses) == pytest.approx([record.train_loss for record in progress.records], rel=1e-4)
 
 
 def test_more_processes_than_images_in_a_batch_are_refused(tmp_path: Path) -> None:

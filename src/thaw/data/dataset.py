@@ -13,7 +13,7 @@ from thaw.data.tables import read_metadata, read_table
 from thaw.errors import DataError
 from thaw.recipe import Task
 
-AskedTask = Literal["auto"] | Task
+RequestedTask = Literal["auto"] | Task
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Dataset:
     manifest: Manifest
 
     @classmethod
-    def open(cls, path: str | Path, task: AskedTask = "auto", classes: Sequence[str] = ()) -> Dataset:
+    def open(cls, path: str | Path, task: RequestedTask = "auto", classes: Sequence[str] = ()) -> Dataset:
         """Open a folder of images, or a .csv, .parquet or .jsonl table of them.
 
         Args:
@@ -40,17 +40,17 @@ class Dataset:
         return cls.from_folder(place, task, classes)
 
     @classmethod
-    def from_folder(cls, path: str | Path, task: AskedTask = "auto", classes: Sequence[str] = ()) -> Dataset:
+    def from_folder(cls, path: str | Path, task: RequestedTask = "auto", classes: Sequence[str] = ()) -> Dataset:
         """Open class folders, split folders with class folders, or a folder with a metadata file of the Hub."""
         root = Path(path).resolve()
         return cls(_manifest(read_metadata(root) or read_folder(root), task, classes))
 
     @classmethod
-    def from_table(cls, path: str | Path, task: AskedTask = "auto", classes: Sequence[str] = ()) -> Dataset:
+    def from_table(cls, path: str | Path, task: RequestedTask = "auto", classes: Sequence[str] = ()) -> Dataset:
         """Open a table with the columns path and label (or labels), and optionally split and group."""
         return cls(_manifest(read_table(Path(path).resolve()), task, classes))
 
-    def as_task(self, task: AskedTask) -> Dataset:
+    def as_task(self, task: RequestedTask) -> Dataset:
         """The same images for another task; raises `DataError` if their labels do not fit it."""
         manifest = self.manifest
         if task == "auto" or task == manifest.task:
@@ -79,7 +79,7 @@ class Dataset:
         return f"Dataset({len(self):,} images, {len(self.classes)} classes, {self.task}, {self.manifest.root})"
 
 
-def _manifest(rows: Rows, task: AskedTask, given: Sequence[str]) -> Manifest:
+def _manifest(rows: Rows, task: RequestedTask, given: Sequence[str]) -> Manifest:
     labels = rows.table.column("labels").to_pylist()
     found = sorted({name for names in labels for name in names}, key=natural_key)
     classes = (*given, *(name for name in found if name not in given))
@@ -89,7 +89,7 @@ def _manifest(rows: Rows, task: AskedTask, given: Sequence[str]) -> Manifest:
     return Manifest(rows.table, classes, resolved, rows.root, rows.ignored)
 
 
-def _resolve(task: AskedTask, rows: Rows, labels: Sequence[Sequence[str]], classes: Sequence[str]) -> Task:
+def _resolve(task: RequestedTask, rows: Rows, labels: Sequence[Sequence[str]], classes: Sequence[str]) -> Task:
     """The task; raises `DataError` if a row has more or fewer labels than the task allows."""
     multiple = next((row for row, names in enumerate(labels) if len(names) > 1), None)
     if task == "multilabel" or (task == "auto" and multiple is not None):

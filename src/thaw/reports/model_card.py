@@ -63,12 +63,15 @@ def write(classifier: Classifier, recipe: ResolvedRecipe, manifest: Manifest, re
 def for_hub(classifier: Classifier, card: str, name: str) -> str:
     """A model card as the README.md of a repository on a model hub: with front matter and usage."""
     name = name.removeprefix(PREFIX)
+    library = classifier.backbone.facts.library
     front_matter = {
-        "library_name": "timm",
+        "library_name": library,
         "pipeline_tag": "image-classification",
-        "tags": ["image-classification", "timm", "thaw"],
+        "tags": ["image-classification", library, "thaw"],
     }
-    usage = f"    thaw predict {PREFIX}{name} photos/\n\n    timm.create_model('hf-hub:{name}', pretrained=True)\n"
+    usage = f"    thaw predict {PREFIX}{name} photos/\n"
+    if library == "timm":
+        usage += f"\n    timm.create_model('hf-hub:{name}', pretrained=True)\n"
     about = card or f"# {classifier.backbone.facts.architecture}, fine-tuned with Thaw\n"
     return f"---\n{yaml.safe_dump(front_matter, sort_keys=False)}---\n\n{about}\n## Usage\n\n{usage}"
 

@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 from thaw import atomic
 from thaw.classifier.classifier import Classifier
 from thaw.errors import ResumeError
+from thaw.processes import ALONE, Process
 from thaw.recipe import Phase
 from thaw.training.history import EpochRecord
 from thaw.training.optimizer import load_state_tensors, state_tensors, trainable_parameters
@@ -56,13 +57,13 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints of one run, saved from and loaded into its classifier.
 
-    writes: false in all processes but the main one; saving then does nothing.
+    process: the main one writes; the others wait until it has written, so that all read the same.
     """
 
     folder: Path
     classifier: Classifier
     phases: Sequence[Phase]
-    writes: bool = True
+    process: Process = ALONE
 
     def weights(self) -> dict[str, Tensor]:
         """The head and every block that some phase trains, not copied.
@@ -77,9 +78,12 @@ class Checkpoints:
 
     def save(self, name: Name, progress: Progress, optimizer: Optimizer | None = None) -> None:
         """Write the current weights, and the state of an optimizer over what trains now."""
-        if self.writes:
+        # None is still reading the checkpoint that is replaced, and none reads on before it is replaced.
+        self.process.barrier()
+        if self.process.is_main:
             state = state_tensors(optimizer, trainable_parameters(self.classifier)) if optimizer else {}
             write(self.folder, name, Checkpoint(self.weights(), progress, state))
+        self.process.barrier()
 
     def load(self, name: Name, optimizer: Optimizer | None = None) -> Checkpoint | None:
         """Load weights into the classifier and state into the optimizer.

@@ -70,7 +70,7 @@ class FitContext:
     @property
     def checkpoints(self) -> Checkpoints:
         """The checkpoints of this run, written by the main process only."""
-        return Checkpoints(self.settings.checkpoints, self.classifier, self.phases, self.process.is_main)
+        return Checkpoints(self.settings.checkpoints, self.classifier, self.phases, self.process)
 
     def on_epoch(self, records: Sequence[EpochRecord], is_best: bool) -> None:
         """Call `callbacks.on_epoch` in the main process."""

@@ -170,7 +170,8 @@ def _train_epoch(active: ActivePhase, progress: Progress) -> tuple[float, float]
     steps = -(-len(source) // batch_size)
     plateau = plateau_factor(progress.records, phase) if phase.schedule == "plateau" else 1.0
     active.model.train()
-    total, seen, factor = torch.zeros((), device=active.run.classifier.device), 0, 1.0
+    # The sum of the losses, and the number of images.
+    sums, factor = torch.zeros(2, device=active.run.classifier.device), 1.0
     for step, (inputs, targets) in enumerate(batches(source, batch_size, epoch, seed, process)):
         loss = active.loss
         if phase.mixup:
@@ -179,8 +180,9 @@ def _train_epoch(active: ActivePhase, progress: Progress) -> tuple[float, float]
         factor = plateau * factor_at(phase, epoch * steps + step, steps)
         set_lr(active.optimizer, factor)
         value = _train_step(active, inputs, targets, loss)
-        total, seen = total + value * len(targets), seen + len(targets)
-    return phase.lr * factor, float(total / seen)
+        sums += torch.stack((value, torch.ones_like(value))) * len(targets)
+    total, count = process.total(sums)
+    return phase.lr * factor, float(total / count)
 
 
 def _train_step(active: ActivePhase, inputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:

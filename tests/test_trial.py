@@ -1,0 +1,37 @@
+"""A trial is begun, trained and finished by separate calls, so that a search can stop before the last."""
+
+import time
+from pathlib import Path
+
+from thaw.data.dataset import Dataset
+from thaw.pipeline import load, predict
+from thaw.progress import NullReporter
+from thaw.recipe import Recipe
+from thaw.run import finish
+from thaw.training.history import best_index
+from thaw.trial import TrainingResult, Trial, begin, train
+
+
+def best_accuracy(trial: Trial, result: TrainingResult) -> float:
+    best = best_index(result.records, trial.recipe.monitor)
+    assert best is not None
+    return result.records[best].val["accuracy"]
+
+
+def test_trials_are_compared_and_only_the_best_is_finished(images: Path, quick: Recipe, tmp_path: Path) -> None:
+    dataset, quiet = Dataset.open(images), NullReporter()
+    head = quick.phases[0]
+    trained: list[tuple[Trial, TrainingResult]] = []
+    for lr in (1e-5, 1e-2):
+        recipe = quick.model_copy(update={"phases": (head.model_copy(update={"lr": lr}),)})
+        trial = begin(dataset, recipe, tmp_path, quiet)
+        trained.append((trial, train(trial, quiet)))
+    for trial, result in trained:
+        folder = trial.folder
+        assert folder.metrics.is_file() and len(result.records) == head.epochs
+        assert not any(file.exists() for file in (folder.model, folder.report, folder.evaluation, folder.predictions))
+    other, best = sorted(trained, key=lambda pair: best_accuracy(*pair))
+    finish(*best, time.perf_counter(), quiet)
+    assert best[0].folder.is_finished and best[0].folder.report.is_file() and not other[0].folder.model.exists()
+    (prediction,) = predict(best[0].folder.path, [next((images / "ok").iterdir())])
+    assert prediction.status == "ok" and load(best[0].folder.path).classes == dataset.classes
