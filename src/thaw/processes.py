@@ -1,6 +1,4 @@
-"""The processes that train one run together: which part of each batch is this one's, which of them writes, and when
-they wait for each other.
-"""
+"""The processes that train one run together: what is this one's part of a batch, who writes, when they wait."""
 
 from __future__ import annotations
 

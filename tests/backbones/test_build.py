@@ -58,7 +58,8 @@ class SmallLibrary:
 
     @staticmethod
     def _backbone(network: nn.Module, facts: Facts, pooling: Pooling) -> Backbone:
-        return Backbone(network, (Block("below", ("0",)), Block("above", ("1",)), Block("pool", ("2",))), facts, pooling)
+        blocks = Block("below", ("0",)), Block("above", ("1",)), Block("pool", ("2",))
+        return Backbone(network, blocks, facts, pooling)
 
 
 @pytest.fixture
