@@ -26,7 +26,10 @@ def workplace(images: Path, quick: Recipe, trained: RunFolder, tmp_path: Path, m
     return tmp_path
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+TRACES = pytest.param("export", marks=[pytest.mark.slow, pytest.mark.ci])
+
+
+@pytest.mark.parametrize("name", [TRACES if name == "export" else name for name in FUNCTIONS])
 def test_the_example_of_a_public_function_runs(name: str, workplace: Path) -> None:
     names = {"thaw": thaw, "quiet": NullReporter()}
     (test,) = doctest.DocTestFinder(recurse=False).find(getattr(thaw, name), name, globs=names)

@@ -26,10 +26,11 @@ def check(result: dict[str, Any]) -> None:
             assert kill[key] == result["uninterrupted"][key], (kill["moment"], kill["kind"], key)
 
 
+@pytest.mark.parametrize("stride", [29, pytest.param(13, marks=[pytest.mark.slow, pytest.mark.ci])])
 def test_a_run_killed_in_any_phase_or_while_writing_a_file_resumes_to_bit_identical_weights(
-    images: Path, tmp_path: Path
+    stride: int, images: Path, tmp_path: Path
 ) -> None:
-    result = kill_every(13, images, tmp_path)
+    result = kill_every(stride, images, tmp_path)
     check(result)
     assert {kill["kind"] for kill in result["kills"]} == {"flush", "replace", "step"}
 
