@@ -78,7 +78,7 @@ class Checkpoints:
 
     def save(self, name: Name, progress: Progress, optimizer: Optimizer | None = None) -> None:
         """Write the current weights, and the state of an optimizer over what trains now."""
-        # None is still reading the checkpoint that is replaced, and none reads on before it is replaced.
+        # Nobody may still read the checkpoint that is replaced, and nobody goes on before the new one is there.
         self.process.barrier()
         if self.process.is_main:
             state = state_tensors(optimizer, trainable_parameters(self.classifier)) if optimizer else {}

@@ -154,7 +154,7 @@ def _fit_epoch(active: ActivePhase, progress: Progress) -> EpochRecord:
         cut=active.cut.name,
         lr=lr,
         train_loss=train_loss,
-        val=validate(classifier, active.cut, val, precision) if math.isfinite(train_loss) else _no_result(),
+        val=validate(classifier, active.cut, val, precision) if math.isfinite(train_loss) else MetricValues.undefined(),
         seconds=time.perf_counter() - started,
         penalty=penalty,
     )
@@ -170,8 +170,7 @@ def _train_epoch(active: ActivePhase, progress: Progress) -> tuple[float, float]
     steps = -(-len(source) // batch_size)
     plateau = plateau_factor(progress.records, phase) if phase.schedule == "plateau" else 1.0
     active.model.train()
-    # The sum of the losses, and the number of images.
-    sums, factor = torch.zeros(2, device=active.run.classifier.device), 1.0
+    total, seen, factor = torch.zeros((), device=active.run.classifier.device), 0, 1.0
     for step, (inputs, targets) in enumerate(batches(source, batch_size, epoch, seed, process)):
         loss = active.loss
         if phase.mixup:
@@ -180,9 +179,9 @@ def _train_epoch(active: ActivePhase, progress: Progress) -> tuple[float, float]
         factor = plateau * factor_at(phase, epoch * steps + step, steps)
         set_lr(active.optimizer, factor)
         value = _train_step(active, inputs, targets, loss)
-        sums += torch.stack((value, torch.ones_like(value))) * len(targets)
-    total, count = process.total(sums)
-    return phase.lr * factor, float(total / count)
+        total, seen = total + value * len(targets), seen + len(targets)
+    total, images = process.total(torch.stack((total, total.new_tensor(seen))))
+    return phase.lr * factor, float(total / images)
 
 
 def _train_step(active: ActivePhase, inputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
@@ -208,12 +207,8 @@ def validate(classifier: Classifier, cut: Cut, source: Source, precision: Precis
     """Metrics of the classifier on a source at a cut, in eval mode."""
     probabilities, targets = probabilities_at(classifier, cut.position, source, precision)
     if not np.isfinite(probabilities).all():
-        return _no_result()
+        return MetricValues.undefined()
     return measure(probabilities, targets, classifier.task)
-
-
-def _no_result() -> MetricValues:
-    return MetricValues.undefined()
 
 
 def _reason_to_skip(run: FitContext, index: int, progress: Progress) -> str | None:
