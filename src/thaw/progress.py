@@ -8,6 +8,9 @@ from typing import Protocol
 OnProgress = Callable[[int, int], None]
 """Called with how much is done, and of how much."""
 
+Bar = Callable[[str], OnProgress]
+"""Makes a progress bar from its title."""
+
 
 class Reporter(Protocol):
     """Receives what happens in a run."""

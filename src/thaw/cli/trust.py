@@ -11,6 +11,7 @@ import typer
 from thaw.cli.app import Finished, Trained, app, field_of, on_stderr
 from thaw.cli.parsing import parsed_items
 from thaw.errors import RecipeError
+from thaw.formats import percent
 from thaw.recipe import Recipe
 
 
@@ -118,7 +119,7 @@ def explain(
     for row in write_overlays(load(trained), list(files_at(images)), out, class_name):
         written += row.status == "ok"
         failed += row.status == "error"
-        line = f"{row.output}: {row.label}, {row.probability:.1%}" if row.output else f"{row.path}: {row.reason}"
+        line = f"{row.output}: {row.label}, {percent(row.probability)}" if row.output else f"{row.path}: {row.reason}"
         print(line, file=sys.stdout if row.output else sys.stderr)
     print(f"{written} written to {out}, {failed} failed", file=sys.stderr)
 

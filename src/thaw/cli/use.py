@@ -72,14 +72,12 @@ def export(
 
     The exported model takes uint8 RGB images of any size; resizing, cropping and normalisation are part of it.
     """
-    from thaw.bundle import bundle_of
+    from thaw import pipeline
     from thaw.errors import ExportError
-    from thaw.exports.export import export_bundle, export_int8
 
     if int8 != (images is not None):
         raise ExportError("export: --int8 and --images FOLDER must be used together")
-    bundle = bundle_of(trained)
-    done = export_int8(bundle, to, out, images, max_drop) if images else export_bundle(bundle, to, out)
+    done = pipeline.export(trained, to, out, images, max_drop)
     print(f"{done.path}: {done.size / 1e6:.1f} MB; {done.hint}")
     certified = count(done.certificate.images, "image")
     print(f"certified on {certified}: probabilities differ by at most {done.certificate.max_difference:.2g}")

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 
-OnProgress = Callable[[int, int], None]
+from thaw.progress import OnProgress
 
 VERSION = 2
 """Version of the algorithm: increases when its results on the same pixels change."""

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from itertools import islice
@@ -32,12 +32,11 @@ from thaw.data.manifest import SCHEMA, Manifest
 from thaw.errors import DataError, UnreadableImage
 from thaw.formats import count
 from thaw.piecewise import PiecewiseFile
+from thaw.progress import OnProgress
 from thaw.recipe import DecodeSettings
 
 FORMAT = 2
 """Version of the content: increases when its meaning or a rule of `thaw.data.decode` changes."""
-
-OnProgress = Callable[[int, int], None]
 
 _PIXELS, _ROWS, _ABOUT = "pixels.bin", "rows.parquet", "about.json"
 _FACTS = ("sha256", "bytes", "width", "height", "mode", "status", "reason")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +10,10 @@ import numpy as np
 from thaw.data.dataset import Dataset
 from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import Manifest
-from thaw.data.pixel_store import OnProgress, PixelStore
+from thaw.data.pixel_store import PixelStore
 from thaw.data.split import assign
 from thaw.device import worker_count
+from thaw.progress import Bar
 from thaw.recipe import DecodeSettings, SplitSettings
 
 
@@ -63,7 +63,7 @@ class DataPreparation:
     split: SplitSettings
     previous: Manifest | None
     cache: Path
-    bar: Callable[[str], OnProgress]
+    bar: Bar
 
     def prepare(self, dataset: Dataset, spec: PixelSpec) -> Prepared:
         """Decode all images, find near-duplicates and split the readable images."""

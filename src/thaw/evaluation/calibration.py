@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thaw.metrics import BINS, METRICS, Estimate, Scored, confidence_of, overall
+from thaw.metrics import BINS, METRICS, Estimate, Scored, bin_of, confidence_of, overall
 from thaw.recipe import Task
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
@@ -90,7 +90,7 @@ def calibration_error(scored: Scored) -> Estimate:
 def reliability(scored: Scored) -> tuple[Bin, ...]:
     """The reliability diagram: accuracy against confidence in equal bins of confidence, without the empty ones."""
     confidence, correct = confidence_of(scored)
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    bins = bin_of(confidence)
     return tuple(
         Bin(float(confidence[bins == index].mean()), float(correct[bins == index].mean()), int((bins == index).sum()))
         for index in range(BINS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from thaw.evaluation.review import ReviewRates, review_rates
 from thaw.evaluation.thresholds import ThresholdResult, threshold_results
 from thaw.metrics import Estimate, Estimates, Scored, overall, per_class, truth_of
 from thaw.prediction.predict import Prediction, predict_files
+from thaw.progress import OnProgress
 
 LARGEST_GAP = 0.02
 """Largest difference in probability between cached features and the shipped path for the features to be trusted."""
@@ -84,9 +85,7 @@ class Evaluation:
         )
 
 
-def evaluate_rows(
-    classifier: Classifier, manifest: Manifest, rows: np.ndarray, on_progress: Callable[[int, int], None]
-) -> Evaluation:
+def evaluate_rows(classifier: Classifier, manifest: Manifest, rows: np.ndarray, on_progress: OnProgress) -> Evaluation:
     """Evaluate on rows (N,) of a data set, read from their files exactly as in prediction.
 
     Raises:

@@ -10,7 +10,7 @@ import numpy as np
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.outputs import LabelledOutputs
 from thaw.data.manifest import Manifest
-from thaw.data.pixel_store import OnProgress, PixelStore
+from thaw.data.pixel_store import PixelStore
 from thaw.evaluation.calibration import Calibration, apply_temperature, calibration_error, fit_temperature
 from thaw.evaluation.evaluate import Evaluation, evaluate_outputs, score
 from thaw.evaluation.review import fit_review_policy
@@ -18,6 +18,7 @@ from thaw.evaluation.thresholds import choose_decision
 from thaw.features.engines import REFERENCE
 from thaw.metrics import Estimate, Scored, truth_of
 from thaw.prediction.predictor import Predictor
+from thaw.progress import OnProgress
 from thaw.recipe import DecisionSettings
 
 _BATCH = 32

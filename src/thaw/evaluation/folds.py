@@ -18,6 +18,7 @@ from thaw.data.split import groups_of
 from thaw.errors import DataError
 from thaw.evaluation.evaluate import bootstrap_groups
 from thaw.metrics import Estimates, Scored, overall, truth_of
+from thaw.progress import OnProgress
 
 Fit = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 """Called with positions to train on, positions to test on and a seed; returns probabilities (N, C) of the latter."""
@@ -90,7 +91,7 @@ class CrossValidation:
 
 
 def repeated_cross_validation(
-    method: str, fit: Fit, data: FoldedData, seeds: int, on_progress: Callable[[int, int], None]
+    method: str, fit: Fit, data: FoldedData, seeds: int, on_progress: OnProgress
 ) -> CrossValidation:
     """Test every image once per seed, predicting the most likely class.
 

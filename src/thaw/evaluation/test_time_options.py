@@ -7,7 +7,7 @@ image size somewhat above that of training (Touvron et al. 2019, "Fixing the tra
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from thaw.evaluation.evaluate import score
 from thaw.metrics import Estimate, differences
 from thaw.prediction.predict import read_files, read_pixels
 from thaw.prediction.predictor import BATCH, Predictor
+from thaw.progress import OnProgress
 from thaw.recipe import Engine
 
 SIZE_FACTORS = (1.15, 1.3)
@@ -62,7 +63,7 @@ def compare_test_time_options(
     targets: np.ndarray,
     groups: np.ndarray | None,
     engine: Engine,
-    on_progress: Callable[[int, int], None],
+    on_progress: OnProgress,
 ) -> tuple[Option, ...]:
     """Predict with every combination of image size and mirroring, and compare each with plain prediction.
 

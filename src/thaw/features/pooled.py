@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,6 @@ from thaw.features.cache import FeatureCache
 from thaw.features.engines import FrozenPart
 from thaw.features.extract import ViewRequest, extract
 from thaw.progress import OnProgress
-
-Bar = Callable[[str], OnProgress]
-"""Makes a progress bar from its title."""
 
 PROBE_IMAGES = 16
 """Images that engines and training steps are probed with."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from thaw.data.pixel_store import PixelStore
 from thaw.data.split import groups_of
 from thaw.device import choose_device, worker_count
 from thaw.features.engines import FrozenPart
-from thaw.features.pooled import PROBE_IMAGES, Bar, plain_sample, pooled_features
+from thaw.features.pooled import PROBE_IMAGES, plain_sample, pooled_features
 from thaw.features.probe import choose_engine
 from thaw.inspection.duplicates import DuplicatePair, Leak, find_duplicates, find_leaks
 from thaw.inspection.image_quality import QualityFlag, find_quality_flags
@@ -25,6 +26,7 @@ from thaw.inspection.linear_probe import Features, LinearProbe, fit_probe, one_t
 from thaw.inspection.outliers import Outlier, find_outliers
 from thaw.inspection.projection import MapPoint, project
 from thaw.inspection.similarity import SAMPLE, Similarity, measure_similarity
+from thaw.progress import Bar
 from thaw.recipe import Recipe
 
 
@@ -96,7 +98,7 @@ def inspect_images(
     frozen = FrozenPart(backbone, device, engine)
     title = f"extract features of {formats.count(len(rows), 'image')}"
     values = pooled_features(pixels, rows, frozen, recipe.seed, cache, bar(title))
-    features = Features(rows, values, _class_indices(manifest, rows), groups)
+    features = Features(rows, values, class_indices(manifest, rows), groups)
 
     quality_flags = find_quality_flags(pixels, manifest, rows.tolist(), worker_count())
     similarity = measure_similarity(backbone, sample)
@@ -130,8 +132,8 @@ def inspect_images(
     )
 
 
-def _class_indices(manifest: Manifest, rows: np.ndarray) -> np.ndarray:
-    """(N,) int, the class of each row; the first of several labels, which matters for outliers and the map alone."""
+def class_indices(manifest: Manifest, rows: Iterable[int]) -> np.ndarray:
+    """(N,) int, the class of each row; the first of several labels, and class 0 for none."""
     index_of = {name: index for index, name in enumerate(manifest.classes)}
     labels = manifest.column("labels")
     return np.array([index_of[labels[row][0]] if labels[row] else 0 for row in rows])

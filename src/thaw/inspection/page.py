@@ -17,7 +17,7 @@ from thaw.html.thumbnails import Gallery, Thumbnail, data_url
 from thaw.inspection import charts
 from thaw.inspection.duplicates import DuplicatePair
 from thaw.inspection.findings import Finding, findings
-from thaw.inspection.inspect import Inspection
+from thaw.inspection.inspect import Inspection, class_indices
 
 MAX_SHOWN, MAX_PAIRS, MAX_MAP_THUMBNAILS, MAX_FILE_KINDS = 24, 12, 500, 6
 _THUMBNAIL, _MAP_THUMBNAIL = 150, 64
@@ -206,14 +206,14 @@ def _galleries(inspection: Inspection, pixels: PixelStore) -> list[Gallery]:
 
 def _map_dots(inspection: Inspection, pixels: PixelStore) -> list[charts.MapDot]:
     paths, labels = inspection.manifest.column("path"), inspection.manifest.column("labels")
-    index_of = {name: index for index, name in enumerate(inspection.manifest.classes)}
     points = inspection.map_points
+    classes = class_indices(inspection.manifest, [point.row for point in points])
     with_thumbnail = set(np.linspace(0, max(len(points) - 1, 0), min(MAX_MAP_THUMBNAILS, len(points))).astype(int))
     return [
         charts.MapDot(
             x=point.x,
             y=point.y,
-            class_index=index_of[labels[point.row][0]] if labels[point.row] else 0,
+            class_index=int(classes[number]),
             title=f"{paths[point.row]}: {', '.join(labels[point.row])}",
             thumbnail=data_url(pixels.read(point.row), _MAP_THUMBNAIL) if number in with_thumbnail else "",
         )

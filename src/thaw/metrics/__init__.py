@@ -7,7 +7,7 @@ comparison, cross-validation, console, report, model card, loggers and metrics.c
 from thaw.metrics.estimates import Estimates, MetricValues, differences, measure, overall, per_class
 from thaw.metrics.intervals import Estimate, fraction, wilson
 from thaw.metrics.scored import ClassRates, Scored, confidence_of, rates_of_class, truth_of
-from thaw.metrics.table import BINS, CLASS_METRICS, METRICS, MONITORS, Metric, per_epoch_metrics
+from thaw.metrics.table import BINS, CLASS_METRICS, METRICS, MONITORS, Metric, bin_of, per_epoch_metrics
 
 __all__ = [
     "BINS",
@@ -20,6 +20,7 @@ __all__ = [
     "Metric",
     "MetricValues",
     "Scored",
+    "bin_of",
     "confidence_of",
     "differences",
     "fraction",

@@ -59,12 +59,17 @@ def _loss(images: Weighted) -> np.ndarray:
     return images.mean(-np.log(np.clip(likelihood, 1e-12, 1.0)).mean(axis=1))
 
 
+def bin_of(confidence: np.ndarray) -> np.ndarray:
+    """The bin, 0 to `BINS` - 1, of each confidence (N,) 0..1."""
+    return np.minimum((confidence * BINS).astype(int), BINS - 1)
+
+
 def _calibration_error(images: Weighted) -> np.ndarray:
     scored = images.scored
     confidence, correct = confidence_of(scored)
     per_image = len(confidence) // max(len(scored), 1)
     gap = ((confidence - correct) / max(per_image, 1)).reshape(len(scored), -1)
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1).reshape(len(scored), -1)
+    bins = bin_of(confidence).reshape(len(scored), -1)
     gaps = [np.abs(images.weights @ np.where(bins == index, gap, 0.0).sum(axis=1)) for index in range(BINS)]
     return np.asarray(np.sum(gaps, axis=0) / images.weights.sum(axis=1))
 

@@ -164,7 +164,7 @@ def explain(
         class_name: The class to explain; the predicted one by default.
 
     Returns:
-        One row per image: its class, the probability, and where the picture is; or the reason why there is none.
+        One row per image: its class, the probability, and where the overlay is; or the reason why there is none.
 
     Raises:
         DataError: If there is no such file, or the classifier does not know the class.

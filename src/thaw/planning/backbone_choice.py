@@ -27,6 +27,7 @@ from thaw.errors import RecipeError
 from thaw.features.engines import FrozenPart
 from thaw.features.pooled import PROBE_IMAGES, plain_sample, pooled_features
 from thaw.features.probe import choose_engine, median_seconds
+from thaw.formats import percent
 from thaw.inspection import linear_probe
 from thaw.inspection.linear_probe import Features
 from thaw.planning.measurements import Choice, PlannedRecipe
@@ -55,7 +56,7 @@ class Candidate:
 
     def describe(self) -> str:
         """Accuracy, latency and size in one line."""
-        accuracy = "" if self.exceeds else f"{self.accuracy:.1%}, "
+        accuracy = "" if self.exceeds else f"{percent(self.accuracy)}, "
         reason = f", {self.exceeds}" if self.exceeds else ""
         return f"{self.name} {accuracy}{self.latency_ms:.0f} ms, {self.size_mb:.0f} MB{reason}"
 

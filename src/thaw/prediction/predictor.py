@@ -14,6 +14,7 @@ from thaw.classifier.outputs import ModelOutputs
 from thaw.data.geometry import PixelSpec
 from thaw.errors import RecipeError
 from thaw.features.engines import ENGINES, REFERENCE, FrozenPart, in_fp32, missing
+from thaw.features.pooled import PROBE_IMAGES
 from thaw.features.probe import choose_engine
 from thaw.formats import count
 from thaw.recipe import Engine
@@ -27,9 +28,6 @@ MIN_IMAGES_TO_PROBE = 100
 included, took 4 s of one core for MobileNetV2 and 5 s for ResNet50; meanwhile plain PyTorch on 2 cores would have
 classified 90 images (24 per second) and 60 (11 per second). From here on the probe considers the time that the images
 take."""
-
-PROBE_IMAGES = 16
-"""Images that engines are timed with."""
 
 MAX_DIFFERENCE = 0.01
 """Largest accepted difference between a probability of an engine and fp32 PyTorch's, on images of the user's own."""

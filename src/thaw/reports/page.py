@@ -10,9 +10,9 @@ from typing import Any
 from markupsafe import Markup
 
 from thaw.classifier.classifier import Classifier
-from thaw.formats import percent, points
+from thaw.formats import points
 from thaw.html.environment import environment
-from thaw.metrics import CLASS_METRICS, METRICS, Metric
+from thaw.metrics import CLASS_METRICS, METRICS
 from thaw.progress import Reporter
 from thaw.reports import charts
 from thaw.reports.content import Content, Provenance, Training, read_content
@@ -20,6 +20,7 @@ from thaw.reports.images import ConfusionCell, ConfusionMatrix
 from thaw.reports.results import SPLIT_NAMES
 from thaw.reports.thresholds import ThresholdCurve
 from thaw.run_folder import RunFolder
+from thaw.terminal.metric_text import value_text
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def _charts(content: Content) -> Charts:
         training.best,
         f"validation {monitor.title} by epoch",
         {"validation": lambda record: record.val[monitor.name]},
-        lambda value: _metric_text(value, monitor),
+        lambda value: value_text(value, monitor),
     )
     axes, frame = charts.threshold_frame()
     return Charts(
@@ -141,23 +142,18 @@ def _gain_rows(training: Training) -> list[GainRow]:
         is_first = item.before is None
         gain = points(item.gain) if monitor.kind == "fraction" else f"{item.gain:+.3f}"
         standard_error = "-" if item.standard_error is None else f"{100 * item.standard_error:.1f}"
-        outcome = "kept" if item.gain > 0 else "no change" if item.gain == 0 else "not kept"
         rows.append(
             GainRow(
                 phase=item.phase,
                 epochs=item.epochs,
                 seconds=item.seconds,
-                best=_metric_text(abs(item.best), monitor),
+                best=value_text(abs(item.best), monitor),
                 gain="-" if is_first else gain,
                 standard_error=standard_error,
-                outcome="" if is_first else outcome,
+                outcome=item.outcome,
             )
         )
     return rows
-
-
-def _metric_text(value: float, metric: Metric) -> str:
-    return percent(value) if metric.kind == "fraction" else f"{value:.3f}"
 
 
 def _commands(provenance: Provenance) -> list[Command]:

@@ -9,11 +9,12 @@ import numpy as np
 from thaw.classifier.decision import Decision
 from thaw.data.manifest import Manifest
 from thaw.evaluation.evaluate import ClassResult
-from thaw.formats import count, interval, percent
+from thaw.formats import count, percent
 from thaw.inspection.findings import Finding, most_severe_first
 from thaw.metrics import METRICS, Estimate, rates_of_class
 from thaw.recipe import Monitor
 from thaw.reports.results import SPLIT_NAMES, Results
+from thaw.terminal.metric_text import fraction_text, value_text
 
 _WIDE_INTERVAL = 0.1
 """Width of a 95 % interval from which a set is too small for a reliable estimate."""
@@ -62,24 +63,24 @@ def _sentence(results: Results, index: int | None) -> str:
         rates = rates_of_class(records.scored, index)
         if rates.recall is not None:
             return (
-                f"Recall of {records.classes[index]} is {_with_interval(rates.recall)} at a false-positive rate of "
-                f"{_with_interval(rates.false_positive_rate)}, on {images}."
+                f"Recall of {records.classes[index]} is {fraction_text(rates.recall)} at a false-positive rate of "
+                f"{fraction_text(rates.false_positive_rate)}, on {images}."
             )
     if records.scored.task == "multilabel":
         text = (
-            f"Mean average precision is {_with_interval(evaluation.overall.get('mean_average_precision'))} on {images}"
+            f"Mean average precision is {fraction_text(evaluation.overall.get('mean_average_precision'))} on {images}"
         )
         weakest = _weakest(results, "average_precision")
         if weakest is None:
             return f"{text}."
-        precision = _with_interval(weakest.metrics.get("average_precision"))
+        precision = fraction_text(weakest.metrics.get("average_precision"))
         return f"{text}; the weakest label is {weakest.name} with {precision}."
-    text = f"Accuracy is {_with_interval(evaluation.overall.get('accuracy'))} on {images}"
+    text = f"Accuracy is {fraction_text(evaluation.overall.get('accuracy'))} on {images}"
     weakest = _weakest(results, "recall")
     recall = weakest.metrics.get("recall") if weakest else None
     if weakest is None or recall is None or recall.value >= 1:
         return f"{text}."
-    return f"{text}; the weakest class is {weakest.name} with a recall of {_with_interval(recall)}."
+    return f"{text}; the weakest class is {weakest.name} with a recall of {fraction_text(recall)}."
 
 
 def _weakest(results: Results, metric: str) -> ClassResult | None:
@@ -124,7 +125,7 @@ def _agreement(results: Results, monitor: Monitor) -> list[Finding]:
         return []
     metric = METRICS[monitor]
     noise = float(np.hypot(_half_width(val), _half_width(test)))
-    before, after = (percent(item.value) if metric.kind == "fraction" else f"{item.value:.3f}" for item in (val, test))
+    before, after = (value_text(item.value, metric) for item in (val, test))
     values = f"{metric.title} is {before} on validation and {after} on test"
     if abs(val.value - test.value) <= noise:
         return [Finding("good", f"Validation and test agree within sampling noise: {values}.")]
@@ -154,7 +155,7 @@ def _flagged_for_review(results: Results) -> list[Finding]:
         if flags.any()
     ]
     text = f"Flagged for review: {flagged:,} of {count(images, 'image')} ({percent(flagged / images)}), "
-    rest = f"; accuracy on the rest is {_with_interval(review.accuracy_of_rest)}" if review.accuracy_of_rest else ""
+    rest = f"; accuracy on the rest is {fraction_text(review.accuracy_of_rest)}" if review.accuracy_of_rest else ""
     return [Finding("note", f"{text}{' and '.join(kinds)}{rest}.")]
 
 
@@ -162,7 +163,3 @@ def _decision_rule(decision: Decision) -> list[Finding]:
     if not decision.reason:
         return []
     return [Finding("note", f"Decision rule, chosen on validation: {decision.reason}.")]
-
-
-def _with_interval(estimate: Estimate | None) -> str:
-    return "-" if estimate is None else interval(estimate.value, estimate.low, estimate.high)

@@ -46,18 +46,21 @@ class RunFolder:
     @classmethod
     def latest_unfinished(cls, parent: Path) -> RunFolder:
         """The newest run under `parent` that has not finished; raises `ResumeError` when there is none."""
-        folders = sorted(parent.iterdir(), key=_number, reverse=True) if parent.is_dir() else []
-        for folder in folders:
-            if _number(folder) and not cls(folder).is_finished:
-                return cls(folder)
+        for folder in cls._newest_first(parent):
+            if not folder.is_finished:
+                return folder
         raise ResumeError(f"{parent}: there is no unfinished run to resume; omit --resume to start a new one")
 
     @classmethod
     def earlier(cls, parent: Path) -> list[RunFolder]:
         """Runs under `parent` that have a manifest and a recipe, newest first."""
+        return [run for run in cls._newest_first(parent) if run.manifest.is_file() and run.recipe.is_file()]
+
+    @classmethod
+    def _newest_first(cls, parent: Path) -> list[RunFolder]:
+        """Every run under `parent`."""
         folders = sorted(parent.iterdir(), key=_number, reverse=True) if parent.is_dir() else []
-        runs = [cls(folder) for folder in folders if _number(folder)]
-        return [run for run in runs if run.manifest.is_file() and run.recipe.is_file()]
+        return [cls(folder) for folder in folders if _number(folder)]
 
     @property
     def recipe(self) -> Path:

@@ -19,6 +19,11 @@ def estimate_text(estimate: Estimate | None, metric: Metric) -> str:
     return f"{value} ({low} to {high})"
 
 
+def fraction_text(estimate: Estimate | None) -> str:
+    """An estimate of a fraction with its interval, as `97.1% (94.8% to 98.6%)`; `-` where it is undefined."""
+    return "-" if estimate is None else formats.interval(estimate.value, estimate.low, estimate.high)
+
+
 def difference_text(difference: Estimate, metric: Metric) -> str:
     """A difference with its interval, as `+1.9 points (-0.2 to +4.0)`, or for a loss `-0.0120 (-0.0200 to -0.0040)`."""
     value, low, high = difference.value, difference.low, difference.high

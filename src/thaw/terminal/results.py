@@ -11,10 +11,10 @@ from thaw.evaluation.evaluate import Evaluation
 from thaw.evaluation.folds import CrossValidation
 from thaw.evaluation.test_time_options import Option
 from thaw.evaluation.thresholds import ThresholdResult
-from thaw.metrics import CLASS_METRICS, METRICS, Estimate, Metric
+from thaw.metrics import CLASS_METRICS, METRICS, Metric
 from thaw.progress import Reporter
 from thaw.run_folder import RunFolder
-from thaw.terminal.metric_text import difference_text, estimate_text, value_text
+from thaw.terminal.metric_text import difference_text, estimate_text, fraction_text, value_text
 
 
 def show_results(run: RunFolder, results: Mapping[str, Evaluation], reporter: Reporter) -> None:
@@ -68,8 +68,8 @@ def show_threshold_results(split: str, results: Sequence[ThresholdResult], repor
     """What each threshold gives on a set of images."""
     for item in results:
         reporter.say(
-            f"{split}: {item.class_name} if p >= {item.threshold:.3f}: recall {_percent(item.recall)}, "
-            f"false-positive rate {_percent(item.false_positive_rate)}, precision {_percent(item.precision)}"
+            f"{split}: {item.class_name} if p >= {item.threshold:.3f}: recall {fraction_text(item.recall)}, "
+            f"false-positive rate {fraction_text(item.false_positive_rate)}, precision {fraction_text(item.precision)}"
         )
 
 
@@ -128,10 +128,10 @@ def show_options(options: Sequence[Option], images: int, reporter: Reporter) -> 
 
 def _show_review(split: str, result: Evaluation, reporter: Reporter) -> None:
     if rates := result.review:
-        ambiguous = f"{_percent(rates.ambiguous)} ambiguous, " if rates.ambiguous else ""
+        ambiguous = f"{fraction_text(rates.ambiguous)} ambiguous, " if rates.ambiguous else ""
         reporter.say(
-            f"{split}: flagged for review: {ambiguous}{_percent(rates.out_of_distribution)} out-of-distribution; "
-            f"accuracy on the rest {_percent(rates.accuracy_of_rest)}"
+            f"{split}: flagged for review: {ambiguous}{fraction_text(rates.out_of_distribution)} out-of-distribution; "
+            f"accuracy on the rest {fraction_text(rates.accuracy_of_rest)}"
         )
 
 
@@ -139,7 +139,3 @@ def _mean_text(found: CrossValidation, metric: Metric) -> str:
     deviation = found.standard_deviation(metric.name)
     spread = "" if deviation is None else f" ± {value_text(deviation, metric)}"
     return value_text(found.mean(metric.name), metric) + spread
-
-
-def _percent(estimate: Estimate | None) -> str:
-    return "-" if estimate is None else formats.interval(estimate.value, estimate.low, estimate.high)

@@ -51,7 +51,7 @@ def show_gains(found: Sequence[PhaseGain], monitor: Monitor, reporter: Reporter)
             value_text(abs(item.best), metric),
             "-" if item.before is None else gain_text(item.gain),
             "-" if item.standard_error is None else f"{100 * item.standard_error:.1f} points",
-            "" if item.before is None else "kept" if item.gain > 0 else "equal" if item.gain == 0 else "not kept",
+            item.outcome,
         )
         for item in found
     ]

@@ -51,6 +51,13 @@ class PhaseGain:
         return 0.0 if self.before is None else self.best - self.before
 
     @property
+    def outcome(self) -> str:
+        """What became of the phase's weights, in words; empty for the first phase."""
+        if self.before is None:
+            return ""
+        return "kept" if self.gain > 0 else "no change" if self.gain == 0 else "not kept"
+
+    @property
     def exceeds_standard_error(self) -> bool:
         """Whether the gain is above one standard error, or above 0 where that is unknown."""
         return self.gain > (self.standard_error or 0.0)

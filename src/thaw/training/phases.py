@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from thaw.features.cache import CachedFeatures, FeatureCache
 from thaw.features.engines import FrozenPart
 from thaw.features.extract import ViewRequest, extract
 from thaw.formats import count
-from thaw.progress import OnProgress
+from thaw.progress import Bar
 from thaw.recipe import AugmentSettings, Engine, Phase, Recipe
 from thaw.training.sources import CachedSource, FreshSource, PhaseSources, Source
 
@@ -65,7 +65,7 @@ class PhaseInputs:
     cache: FeatureCache
     seed: int
     device: torch.device
-    bar: Callable[[str], OnProgress]
+    bar: Bar
 
     def sources_of(self, index: int) -> PhaseSources:
         """Training and validation inputs of phase `index`, with the weights that the backbone has now."""
