@@ -1,5 +1,10 @@
+import os
 import pickle
+import re
+import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +19,9 @@ from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 
+ELSEWHERE = re.compile(r"connect\(.*sa_family=AF_INET6?\b(?!.*(127\.0\.0\.1|::1))|sendto\(.*sa_family=AF_INET6?\b")
+"""A system call that reaches for another machine, as strace writes it; asking for an address is one as well."""
+
 PLAIN = {".safetensors", ".json", ".parquet", ".csv", ".yaml", ".png", ".md", ".txt", ""}
 
 
@@ -24,11 +32,16 @@ def sealed_off(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> NoReturn:
         raise AssertionError("a socket was opened, or a pickle read")
 
+    class Refused(pickle.Unpickler):
+        # A class, because PyTorch derives its own from it when it is first imported.
+        __init__ = refuse
+
     monkeypatch.setattr(socket, "socket", refuse)
     monkeypatch.setattr(socket, "create_connection", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    for name in ("load", "loads", "Unpickler"):
+    for name in ("load", "loads"):
         monkeypatch.setattr(pickle, name, refuse)
+    monkeypatch.setattr(pickle, "Unpickler", Refused)
     monkeypatch.setattr(torch, "load", refuse)
 
 
@@ -55,6 +68,49 @@ def test_listing_the_models_opens_no_socket() -> None:
     with pytest.raises(SystemExit) as done:
         app(["models", "list", "resnet50"])
     assert done.value.code in (0, None)
+
+
+def network_calls(program: list[str], home: Path) -> list[str]:
+    """The system calls with which a program and its children reach for another machine, as a user's own process."""
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("needs strace, which watches child processes too")
+    trace = home.with_name("trace")
+    # Some libraries report nothing under a continuous integration, and would be let off here.
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "GITHUB_ACTIONS")}
+    home.mkdir()
+    watch = [strace, "-f", "--seccomp-bpf", "-qq", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-o", trace]
+    done = subprocess.run(
+        [*watch, sys.executable, *program],
+        env={**environment, "HOME": str(home), "THAW_CACHE": str(home.with_name("cache"))},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [line for line in trace.read_text(errors="replace").splitlines() if ELSEWHERE.search(line)]
+
+
+def test_the_watch_sees_a_child_that_looks_up_an_address(tmp_path: Path) -> None:
+    lookup = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(('192.0.2.1', 53))"
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {lookup!r}])"
+    assert network_calls(["-c", child], tmp_path / "home")
+
+
+def test_loading_the_engines_reports_nothing_and_leaves_nothing_in_the_home_folder(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    # The report that OpenVINO sends on import comes from a child process, which needs a moment.
+    program = "import thaw.openvino_runtime, thaw.exports.onnx_runtime, time; time.sleep(1)"
+    assert network_calls(["-c", program], home) == [] and list(home.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_no_command_reaches_for_another_machine(images: Path, tmp_path: Path) -> None:
+    home, script = tmp_path / "home", Path(__file__).with_name("every_command.py")
+    assert network_calls([str(script), str(images), str(tmp_path / "work")], home) == []
+    assert {entry.name for entry in home.iterdir()} <= {".cache", ".config"}
+    assert not (home / ".cache" / "Microsoft").exists()
 
 
 def test_all_files_of_a_run_and_the_cache_are_in_formats_without_code(trained: RunFolder, own_cache: Path) -> None:

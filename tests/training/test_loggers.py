@@ -1,3 +1,4 @@
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -69,6 +70,26 @@ def test_loggers_receive_the_settings_each_epoch_once_and_the_end(
     assert calls[0][1]["name"] == "train-7" and calls[0][1]["config"]["seed"] == 0
     assert [step for kind, (step, _) in calls[1:-1] if kind == "log"] == [1, 2, 3, None]
     assert calls[-1][0] == "finish"
+
+
+@pytest.mark.parametrize(
+    ("name", "variable", "value"),
+    [
+        ("mlflow", "MLFLOW_DISABLE_TELEMETRY", "true"),
+        ("wandb", "WANDB_ERROR_REPORTING", "false"),
+        ("trackio", "GRADIO_ANALYTICS_ENABLED", "False"),
+    ],
+)
+def test_a_logger_does_not_report_its_use_unless_the_user_allows_it(
+    name: str, variable: str, value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake_package(name, monkeypatch)
+    monkeypatch.setenv(variable, "of the user")
+    open_loggers(Recipe.from_values({"loggers": [name]}), tmp_path, NullReporter())
+    assert os.environ[variable] == "of the user"
+    monkeypatch.delenv(variable)
+    open_loggers(Recipe.from_values({"loggers": [name]}), tmp_path, NullReporter())
+    assert os.environ[variable] == value
 
 
 def test_a_resumed_run_logs_new_epochs_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def write_onnx(deployment: Deployment, onnx_file: Path, place: Path, name: str) 
 
 def load(file: Path) -> Infer:
     """Load the file into ONNX Runtime, on the CPU."""
-    import onnxruntime
+    from thaw.exports.onnx_runtime import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()

@@ -1,7 +1,7 @@
 """Export target `openvino`: a folder for OpenVINO Model Server, NAME/1/model.xml and model.bin, in fp32.
 
-The ONNX graph is read through OpenVINO's front end; `openvino.convert_model` does the same but sends usage statistics
-over the network.
+The ONNX graph is read through OpenVINO's front end; `openvino.convert_model` does the same but reports usage over
+the network.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ def write(deployment: Deployment, place: Path, name: str) -> None:
 
 def write_onnx(deployment: Deployment, onnx_file: Path, place: Path, name: str) -> None:
     """Convert an existing .onnx file to a model folder."""
-    import openvino
-    from openvino.frontend import FrontEndManager
+    from thaw.openvino_runtime import FrontEndManager, openvino
 
     front_end = FrontEndManager().load_by_framework("onnx")
     model = front_end.convert(front_end.load(str(onnx_file)))
@@ -43,8 +42,7 @@ def write_onnx(deployment: Deployment, onnx_file: Path, place: Path, name: str) 
 
 def load(place: Path) -> Infer:
     """Load the folder into OpenVINO, on the CPU and in fp32, which is not the default on CPUs with bfloat16."""
-    import openvino
-    from openvino import properties
+    from thaw.openvino_runtime import openvino, properties
 
     model = openvino.Core().compile_model(
         place / MODEL_VERSION / _MODEL,

@@ -99,9 +99,9 @@ def split_for_calibration(classifier: Classifier, dataset: Dataset) -> tuple[Lab
 
 def quantise(fp32_onnx: Path, int8_onnx: Path, classifier: Classifier, images: LabelledFiles) -> None:
     """Write the fp32 .onnx file in int8, calibrated on some images."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from thaw.exports.onnx_runtime import quantization
 
-    class Reader(CalibrationDataReader):
+    class Reader(quantization.CalibrationDataReader):
         def __init__(self) -> None:
             self._images = (image for image, _ in _readable(classifier, images))
 
@@ -115,17 +115,17 @@ def quantise(fp32_onnx: Path, int8_onnx: Path, classifier: Classifier, images: L
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            quantize_static(
+            quantization.quantize_static(
                 fp32_onnx,
                 int8_onnx,
                 Reader(),
-                quant_format=QuantFormat.QDQ,
+                quant_format=quantization.QuantFormat.QDQ,
                 # Resizing contains neither, so it stays exact.
                 op_types_to_quantize=["Conv", "Gemm"],
                 nodes_to_exclude=_sensitive_convolutions(fp32_onnx),
                 per_channel=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
+                activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QInt8,
             )
     finally:
         logging.disable(disabled_level)

@@ -1,7 +1,7 @@
 """The frozen part run by OpenVINO, the fastest engine measured on CPUs.
 
 PyTorch traces the network and OpenVINO's front end reads the trace directly. `openvino.convert_model` does the same,
-but sends usage statistics over the network.
+but reports usage over the network.
 """
 
 from __future__ import annotations
@@ -11,15 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import openvino
 import torch
-from openvino import properties
-from openvino.frontend import FrontEndManager
-from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import Tensor
 
 from thaw.backbones.contract import Backbone
 from thaw.features.torch_runner import Frozen, Precision
+from thaw.openvino_runtime import FrontEndManager, TorchScriptPythonDecoder, openvino, properties
 
 CHUNK = 4
 """Images in one request; a small chunk stays in the caches of a core. Measured on 2 cores at 224 px, images/s for

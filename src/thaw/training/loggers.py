@@ -5,6 +5,7 @@ Each is a small class with the same calls. One that fails is dropped with a mess
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
@@ -19,6 +20,13 @@ from thaw.training.history import EpochRecord
 
 PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb", "trackio": "trackio"}
 """The Python package of each logger."""
+
+_USAGE_REPORTS = {
+    "mlflow": ("MLFLOW_DISABLE_TELEMETRY", "true"),
+    "wandb": ("WANDB_ERROR_REPORTING", "false"),
+    "trackio": ("GRADIO_ANALYTICS_ENABLED", "False"),
+}
+"""The environment variable that stops each package from reporting its use, which no logger needs."""
 
 _PROJECT = "thaw"
 
@@ -77,6 +85,8 @@ def open_loggers(recipe: Recipe, folder: Path, reporter: Reporter) -> Loggers:
     settings = dict(flatten(recipe.model_dump(mode="json")))
     loggers: dict[str, Logger] = {}
     for name in recipe.loggers:
+        if name in _USAGE_REPORTS:
+            os.environ.setdefault(*_USAGE_REPORTS[name])
         try:
             loggers[name] = _LOGGERS[name](folder, settings)
         except Exception as error:
