@@ -149,6 +149,7 @@ def _begin_in(folder: RunFolder | None, dataset: Dataset, requested: Recipe, run
 
 def plan_trial(dataset: Dataset, requested: Recipe, previous: Manifest | None, reporter: Reporter) -> PlannedTrial:
     """Choose the backbone, decode and split the images, plan everything else, and show it."""
+    requested.check_strategy()
     chosen = choose_backbone(requested, dataset, _preparation(requested, previous, reporter))
     prepared, classifier = prepare(dataset, chosen.recipe, previous, reporter)
     plan = plan_run(chosen, prepared, classifier, cache_folder())

@@ -144,6 +144,12 @@ def test_else_it_is_trained_step_by_step(settings: dict[str, object], images: in
     assert reason in why(plan, "phases.0.solver").reason
 
 
+def test_a_setting_that_l_bfgs_does_not_use_is_named_in_the_reason() -> None:
+    reason = why(planned(Recipe().with_settings({"phases.0.lr": 1e-2, "phases.0.epochs": 50})), "phases.0.solver").reason
+    assert reason.endswith("; lr, epochs above 9 of this phase would need solver optimizer")
+    assert "would need" not in why(planned(Recipe()), "phases.0.solver").reason
+
+
 def test_whole_network_training_reads_fresh_pixels() -> None:
     plan = planned(
         Recipe(phases=(Recipe().phases[1],)),

@@ -107,10 +107,28 @@ def test_phases_that_a_recipe_names_are_not_replaced_by_the_plan() -> None:
     assert Recipe().strategy == "auto"
     assert Recipe(phases=Recipe().phases).strategy == "manual"
     assert Recipe().with_settings({"phases.1.lr": 1e-5}).strategy == "manual"
-    assert Recipe().with_settings({"strategy": "top", "phases.1.lr": 1e-5}).strategy == "top"
     assert Recipe.from_values({"phases": [], "strategy": "head"} | Recipe().model_dump(include={"phases"})) == Recipe(
         strategy="head"
     )
+
+
+@pytest.mark.parametrize("strategy", ["head", "top", "whole", "scratch", "auto"])
+@pytest.mark.parametrize(
+    ("key", "value"), [("phases.1.lr", 3e-4), ("phases.1.epochs", 5), ("phases.0.batch_size", 64), ("phases", None)]
+)
+def test_a_setting_of_a_phase_that_a_strategy_would_not_keep_is_refused(strategy: str, key: str, value: object) -> None:
+    given = value if key != "phases" else [{"name": "only", "cut": "head", "epochs": 1, "lr": 1e-3}]
+    with pytest.raises(RecipeError, match=rf"^{key}: strategy {strategy} plans .*`thaw plan DATA"):
+        Recipe().with_settings({key: given, "strategy": strategy})
+    assert Recipe().with_settings({key: given, "strategy": "manual"}).strategy == "manual"
+
+
+def test_a_recipe_that_names_both_phases_and_a_strategy_is_refused_before_anything_is_planned() -> None:
+    phases = Recipe().with_settings({"phases.1.mixup": 0.2}).phases
+    with pytest.raises(RecipeError, match=r"^phases\.1\.mixup: strategy whole"):
+        Recipe(strategy="whole", phases=phases).check_strategy()
+    for kept in (Recipe(phases=phases), Recipe(strategy="whole"), Recipe.from_values(Recipe().model_dump())):
+        kept.check_strategy()
 
 
 def test_a_class_of_any_name_can_have_a_requirement(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from thaw.planning.costs import GIB, Forecast, Throughput, forecast
 from thaw.planning.measurements import Choice, Measurements, PlannedRecipe
 from thaw.planning.measuring import measure
 from thaw.planning.strategy import SHALLOWER, apply_strategy, choose_strategy
-from thaw.recipe import AugmentSettings, Phase, PreprocessingSettings, Recipe, ResolvedRecipe
+from thaw.recipe import HEAD_PHASE, AugmentSettings, Phase, PreprocessingSettings, Recipe, ResolvedRecipe
 from thaw.training.head_solver import PENALTIES
 from thaw.training.loss import IMBALANCE
 
@@ -28,6 +28,9 @@ MAX_PHASE_SECONDS = 2 * 3600.0
 """How long a phase may take that the recipe does not ask for."""
 
 SIMILARITY_IMAGES = 32
+
+GRADIENT_SETTINGS = ("optimizer", "lr", "weight_decay", "momentum", "schedule", "warmup_epochs", "batch_size")
+"""Settings of a phase that only gradient steps use."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,14 @@ def _solvers(
             else:
                 solver, reason = "lbfgs", f"a linear head on {size / 1e6:,.0f} MB of features is a convex problem"
         epochs = min(phase.epochs, len(PENALTIES)) if solver == "lbfgs" else phase.epochs
+        if solver == "lbfgs" and (unused := _unused_by_lbfgs(phase)):
+            reason += f"; {', '.join(unused)} of this phase would need solver optimizer"
         resolved.append(phase.model_copy(update={"solver": solver, "epochs": epochs}))
         choices.append(Choice(f"phases.{index}.solver", solver, reason))
     return tuple(resolved), tuple(choices)
+
+
+def _unused_by_lbfgs(phase: Phase) -> list[str]:
+    """The settings of a phase that the recipe changes and L-BFGS does not use."""
+    changed = [name for name in GRADIENT_SETTINGS if getattr(phase, name) != getattr(HEAD_PHASE, name)]
+    return changed + [f"epochs above {len(PENALTIES)}"] * (phase.epochs > max(HEAD_PHASE.epochs, len(PENALTIES)))

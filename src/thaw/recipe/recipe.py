@@ -204,11 +204,31 @@ class Recipe(Section):
     def with_settings(self, settings: Mapping[str, Any]) -> Recipe:
         """A copy with dotted keys changed, for example `{"phases.1.lr": 1e-5}`; raises `RecipeError`."""
         values = self.model_dump(mode="json")
-        if self.strategy == "auto" and any(key.startswith("phases.") for key in settings):
+        of_phases = [key for key in settings if key.partition(".")[0] == "phases"]
+        if self.strategy == "auto" and of_phases:
             values["strategy"] = "manual"
         for key, value in settings.items():
             assign(values, key, value)
-        return Recipe.from_values(values)
+        changed = Recipe.from_values(values)
+        if of_phases and changed.strategy != "manual":
+            raise changed.phases_are_replaced(of_phases[0])
+        return changed
+
+    def check_strategy(self) -> None:
+        """Raise `RecipeError` where the recipe names phases, and a strategy that would plan others instead."""
+        if self.strategy == "manual":
+            return
+        planned = self.model_copy(update={"phases": (HEAD_PHASE, FINE_TUNE_PHASE)})
+        if differences := planned.differences(self):
+            raise self.phases_are_replaced(differences[0].partition(":")[0])
+
+    def phases_are_replaced(self, key: str) -> RecipeError:
+        """The error for a setting of a phase that the strategy of this recipe would not keep."""
+        plan = "thaw plan DATA" if self.strategy == "auto" else f"thaw plan DATA --strategy {self.strategy}"
+        return RecipeError(
+            f"{key}: strategy {self.strategy} plans the phases itself and would not keep this; omit the strategy, or "
+            f"write its phases with `{plan} --out recipe.yaml` and change them there"
+        )
 
     def to_yaml(self) -> str:
         """The whole recipe as YAML that `load` reads back to an equal recipe."""
