@@ -6,7 +6,11 @@ import ctypes
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -71,6 +75,23 @@ def synchronize(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
+def use_threads(count: int | None) -> int:
+    """Make PyTorch compute with this many threads from now on, or with as many as it does; gives their number."""
+    if count is not None and count != torch.get_num_threads():
+        torch.set_num_threads(count)
+    return torch.get_num_threads()
+
+
+@contextmanager
+def threads_restored() -> Iterator[None]:
+    """The number of threads after the block is that before it."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        use_threads(before)
+
+
 def worker_count() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -79,11 +100,12 @@ def worker_count() -> int:
 def describe_machine(device: torch.device) -> dict[str, str]:
     """What a bit-identical repetition of a run needs: processor, accelerator, operating system and versions."""
     accelerator = {} if device.type == "cpu" else {"accelerator": device_name(device)}
+    openvino = f", OpenVINO {version('openvino')}" if find_spec("openvino") else ""
     return {
         "machine": f"{_processor()}, {count(worker_count(), 'core')}",
         **accelerator,
         "system": f"{platform.system()} {platform.release()}",
-        "versions": f"Python {platform.python_version()}, PyTorch {torch.__version__}",
+        "versions": f"Python {platform.python_version()}, PyTorch {torch.__version__}{openvino}",
     }
 
 

@@ -8,12 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from thaw.bundle import write_bundle
+from thaw.bundle import read_bundle, write_bundle
+from thaw.classifier.classifier import Classifier
 from thaw.classifier.outputs import LabelledOutputs
 from thaw.classifier.review import MAX_TRAIN_FEATURES
 from thaw.data.dataset import Dataset
-from thaw.device import describe_machine
+from thaw.device import describe_machine, threads_restored
+from thaw.errors import ResumeError
 from thaw.evaluation.evaluate import LARGEST_GAP, bootstrap_groups, gap_to_files
 from thaw.evaluation.finalize import SplitOutputs, finalize, outputs_of_rows
 from thaw.evaluation.records import write_records
@@ -40,11 +43,13 @@ class GoldenImages:
 def run(dataset: Dataset, requested: Recipe | None, runs: Path, reporter: Reporter, resumes: bool = False) -> Trial:
     """One run from its first image to its report; with `resumes` the newest unfinished one under `runs`."""
     started = time.perf_counter()
-    trial = (
-        resume(dataset, requested, runs, reporter) if resumes else begin(dataset, requested or Recipe(), runs, reporter)
-    )
-    augmentations.draw_run(trial.recipe, trial.prepared.manifest, trial.prepared.pixels, trial.folder.augmentations)
-    finish(trial, train(trial, reporter), started, reporter)
+    with threads_restored():
+        if resumes:
+            trial = resume(dataset, requested, runs, reporter)
+        else:
+            trial = begin(dataset, requested or Recipe(), runs, reporter)
+        augmentations.draw_run(trial.recipe, trial.prepared.manifest, trial.prepared.pixels, trial.folder.augmentations)
+        finish(trial, train(trial, reporter), started, reporter)
     return trial
 
 
@@ -60,7 +65,9 @@ def finish(trial: Trial, result: TrainingResult, started: float, reporter: Repor
     for line in finalized.unmet:
         reporter.say(line)
     write_records(classifier, manifest, finalized.outputs, folder.predictions)
-    if not folder.model.exists():
+    if folder.model.exists():
+        _check_same_weights(classifier, folder.model)
+    else:
         card = model_card.write(classifier, recipe, manifest, finalized.evaluations)
         write_bundle(classifier, folder.model, golden.files, card)
     plan, actual = folder.read_plan(), _actual_times(trial, result, time.perf_counter() - started)
@@ -73,6 +80,17 @@ def finish(trial: Trial, result: TrainingResult, started: float, reporter: Repor
         page.write_page(folder, classifier, reporter)
     except Exception as error:  # A page must not cost the hours that training took.
         reporter.say(f"{folder.report.name} could not be written ({error}); try again: thaw report {folder.path}")
+
+
+def _check_same_weights(classifier: Classifier, bundle: Path) -> None:
+    """Raise `ResumeError` where the bundle that a resumed run finds is not of its classifier."""
+    kept = read_bundle(bundle).state_dict()
+    for name, value in classifier.state_dict().items():
+        # Bundles leave out how many batches BatchNorm has seen.
+        if name.endswith("num_batches_tracked"):
+            continue
+        if name not in kept or not torch.equal(value.cpu(), kept[name]):
+            raise ResumeError(f"{bundle}: is not the classifier of this run (its weights differ); move it away")
 
 
 def _golden_images(trial: Trial) -> GoldenImages:

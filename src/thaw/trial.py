@@ -19,9 +19,11 @@ from thaw.classifier.head import Head
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.data.prepare import DataPreparation, Prepared
-from thaw.device import choose_device
+from thaw.device import choose_device, describe_machine, use_threads
+from thaw.errors import ThawError, first_line
 from thaw.evaluation.thresholds import check_requirements
 from thaw.features.cache import FeatureCache
+from thaw.formats import count
 from thaw.planning.backbone_choice import choose_backbone
 from thaw.planning.costs import GIB
 from thaw.planning.plan import Plan, plan_run
@@ -30,11 +32,11 @@ from thaw.processes import ALONE, Process
 from thaw.progress import Reporter
 from thaw.recipe import Recipe, ResolvedRecipe
 from thaw.run_folder import PlanFile, RunFolder
+from thaw.run_folder.resume import check_files, check_not_begun, checksums, machine_differences
 from thaw.seeds import derive_seed
 from thaw.terminal.epochs import EpochTable
 from thaw.terminal.planning import show_data, show_plan
 from thaw.terminal.training import best_line, show_gains
-from thaw.training import checkpoint
 from thaw.training.context import FitCallbacks, FitContext, FitSettings, unwrapped
 from thaw.training.fit import fit
 from thaw.training.gain import phase_gains
@@ -115,16 +117,30 @@ def resume(dataset: Dataset, requested: Recipe | None, runs: Path, reporter: Rep
     folder = RunFolder.latest_unfinished(runs)
     plan = folder.read_plan()
     if plan is None:
+        check_not_begun(folder)
         return _begin_in(folder, dataset, requested or Recipe(), runs, reporter)
     if requested is not None:
         check_same_recipe(plan.requested, requested)
+    check_files(folder, plan)
     dataset = dataset.as_task(plan.requested.task)
     manifest, recipe = Manifest.read(folder.manifest), folder.read_recipe()
+    _restore_machine(recipe, plan, reporter)
     prepared, classifier = prepare(dataset, recipe, manifest, reporter)
     folder.remove_leftovers()
     check_same_data(manifest, prepared.manifest)
     reporter.say(f"resuming {folder.path}")
     return _trial(folder, recipe, prepared, classifier, reporter)
+
+
+def _restore_machine(recipe: ResolvedRecipe, plan: PlanFile, reporter: Reporter) -> None:
+    """Compute with as many threads as the run began with, and say what else of the machine is another."""
+    before, threads = use_threads(None), use_threads(recipe.threads)
+    if threads != before:
+        reporter.say(f"computing with {count(threads, 'thread')}, as this run began, instead of {before}")
+    machine = describe_machine(choose_device(recipe.device).device)
+    if differences := machine_differences(plan.machine, machine):
+        changed = "; ".join(differences)
+        reporter.say(f"this run began on another machine, so the last digits of its weights may differ: {changed}")
 
 
 def _begin_in(folder: RunFolder | None, dataset: Dataset, requested: Recipe, runs: Path, reporter: Reporter) -> Trial:
@@ -142,14 +158,16 @@ def _begin_in(folder: RunFolder | None, dataset: Dataset, requested: Recipe, run
     planned.prepared.manifest.write(folder.manifest)
     folder.write_unreadable(planned.prepared.manifest.errors())
     folder.write_recipe(planned.plan.recipe)
+    plan, machine = planned.plan, describe_machine(planned.classifier.device)
     # Last, because a folder that has it can be resumed.
-    folder.write_plan(PlanFile(requested, planned.plan.choices, planned.plan.forecast))
+    folder.write_plan(PlanFile(requested, plan.choices, plan.forecast, machine=machine, files=checksums(folder)))
     return _trial(folder, planned.plan.recipe, planned.prepared, planned.classifier, reporter)
 
 
 def plan_trial(dataset: Dataset, requested: Recipe, previous: Manifest | None, reporter: Reporter) -> PlannedTrial:
     """Choose the backbone, decode and split the images, plan everything else, and show it."""
     requested.check_strategy()
+    use_threads(requested.threads)
     chosen = choose_backbone(requested, dataset, _preparation(requested, previous, reporter))
     prepared, classifier = prepare(dataset, chosen.recipe, previous, reporter)
     plan = plan_run(chosen, prepared, classifier, cache_folder())
@@ -183,8 +201,10 @@ def train(
     recipe, classifier, times = trial.recipe, trial.classifier, Stopwatch()
     table = EpochTable(recipe.phases, recipe.monitor, reporter)
     loggers = open_loggers(recipe, trial.folder.path, reporter) if process.is_main else Loggers({}, reporter)
-    if saved := checkpoint.read(trial.folder.checkpoints, "last"):
-        loggers.skip(len(saved.progress.records))
+    plan = trial.folder.read_plan()
+    assert plan is not None
+    if began := check_files(trial.folder, plan):
+        loggers.skip(len(began.records))
 
     def on_epoch(records: Sequence[EpochRecord], is_best: bool) -> None:
         loggers.epochs(records)
@@ -199,6 +219,7 @@ def train(
         checkpoints=trial.folder.checkpoints,
         val_images=len(trial.inputs.val.rows),
         target=recipe.target,
+        run=plan.run,
     )
     context = FitContext(classifier, recipe.phases, settings, FitCallbacks(on_epoch, reporter.say), process, wrap)
     progress = fit(context, times.timed(trial.inputs.sources_of))
@@ -247,8 +268,12 @@ def _class_weights(trial: Trial) -> Tensor | None:
 def _earlier_split(dataset: Dataset, requested: Recipe, runs: Path, reporter: Reporter) -> Manifest | None:
     """The manifest of the newest run on the same images with the same split settings: its images keep their split."""
     for earlier in RunFolder.earlier(runs):
-        manifest = Manifest.read(earlier.manifest)
-        if manifest.root == dataset.manifest.root and Recipe.load(earlier.recipe).split == requested.split:
+        try:
+            manifest, split = Manifest.read(earlier.manifest), Recipe.load(earlier.recipe).split
+        except ThawError as error:
+            reporter.say(f"images that are in {earlier.path} may not keep their split: {first_line(error)}")
+            continue
+        if manifest.root == dataset.manifest.root and split == requested.split:
             reporter.say(f"images that are in {earlier.path} keep their split")
             return manifest
     return None

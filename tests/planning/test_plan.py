@@ -21,6 +21,7 @@ MEASURED = Measurements(
     device=DeviceChoice(torch.device("cpu"), "no GPU found; 2 cores"),
     engine=EngineChoice("openvino-fp32", "the fastest that agrees", 100.0),
     steps=StepTimings("fp32", "bf16 is no faster", (10_000.0, 500.0)),
+    threads=2,
     positions=(12, 8),
     sizes=(ViewSizes(2_000, 2_000), ViewSizes(100_000, 52_000)),
     free_bytes=100 * GIB,
@@ -42,6 +43,12 @@ def test_after_the_plan_nothing_is_auto() -> None:
     assert [phase.inputs for phase in resolved.phases] == ["cached", "cached"]
     assert resolved.views == 2 and resolved.precision == "fp32" and resolved.monitor == "accuracy"
     assert resolved.engine == "openvino-fp32" and resolved.cache_dtype == "float16"
+
+
+def test_the_number_of_threads_is_planned_with_its_reason() -> None:
+    plan, asked = planned(Recipe()), planned(Recipe(threads=1), replace(MEASURED, threads=1))
+    assert (plan.recipe.threads, why(plan, "threads").reason) == (2, "as many as PyTorch takes here")
+    assert (asked.recipe.threads, why(asked, "threads").reason) == (1, "as requested")
 
 
 def test_what_was_asked_for_stays() -> None:
@@ -145,7 +152,8 @@ def test_else_it_is_trained_step_by_step(settings: dict[str, object], images: in
 
 
 def test_a_setting_that_l_bfgs_does_not_use_is_named_in_the_reason() -> None:
-    reason = why(planned(Recipe().with_settings({"phases.0.lr": 1e-2, "phases.0.epochs": 50})), "phases.0.solver").reason
+    changed = Recipe().with_settings({"phases.0.lr": 1e-2, "phases.0.epochs": 50})
+    reason = why(planned(changed), "phases.0.solver").reason
     assert reason.endswith("; lr, epochs above 9 of this phase would need solver optimizer")
     assert "would need" not in why(planned(Recipe()), "phases.0.solver").reason
 

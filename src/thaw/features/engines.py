@@ -16,6 +16,7 @@ from torch import Tensor
 
 from thaw.backbones.contract import Backbone
 from thaw.features.torch_runner import Precision, TorchRunner
+from thaw.formats import count
 from thaw.recipe import Engine
 
 REFERENCE: Engine = "pytorch-fp32"
@@ -113,7 +114,10 @@ class FrozenPart:
     def label(self) -> str:
         """The engine, its version and the device: everything but the weights that can change the features."""
         package = ENGINES[self.engine].package
-        return f"{self.engine}, {package} {version(package)} on {self.device.type}"
+        # PyTorch on the CPU rounds differently with another number of threads (MobileNetV2 in fp32), OpenVINO does not.
+        depends_on_threads = self.device.type == "cpu" and package == "torch"
+        threads = f" with {count(torch.get_num_threads(), 'thread')}" if depends_on_threads else ""
+        return f"{self.engine}, {package} {version(package)} on {self.device.type}{threads}"
 
     def runner(self, positions: Sequence[int]) -> Runner:
         """The runner for some positions, ascending."""

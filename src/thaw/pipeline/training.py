@@ -11,7 +11,7 @@ from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier
 from thaw.data.dataset import Dataset
 from thaw.data.pixel_store import PixelStore
-from thaw.device import keep_freed_memory, worker_count
+from thaw.device import keep_freed_memory, threads_restored, worker_count
 from thaw.errors import RecipeError
 from thaw.inspection import page
 from thaw.inspection.inspect import Inspection, inspect_images
@@ -94,7 +94,8 @@ def plan(
         raise RecipeError(f"{file}: there is no folder {file.parent}")
     with closing(reporter or ConsoleReporter()) as shown:
         dataset = _opened(data, requested.task).as_task(requested.task)
-        planned = plan_trial(dataset, requested, None, shown).plan
+        with threads_restored():
+            planned = plan_trial(dataset, requested, None, shown).plan
         atomic.write_text(file, planned.recipe.to_yaml())
         shown.say(f"recipe {file}: edit it, and run it with `thaw train DATA --recipe {file}`")
         return planned

@@ -46,8 +46,8 @@ class Measurements:
     """What was measured before anything is planned.
 
     images: how many there are in each split. imbalance: the largest class count over the smallest. positions, sizes:
-    for each phase, the position of its cut (0 at the pixels) and the bytes of one view there. free_bytes: free disk
-    space in the cache folder.
+    for each phase, the position of its cut (0 at the pixels) and the bytes of one view there. threads: of the CPU, with
+    which everything was measured. free_bytes: free disk space in the cache folder.
     """
 
     task: Task
@@ -57,6 +57,7 @@ class Measurements:
     device: DeviceChoice
     engine: EngineChoice
     steps: StepTimings
+    threads: int
     positions: tuple[int, ...]
     sizes: tuple[ViewSizes, ...]
     free_bytes: int

@@ -48,6 +48,7 @@ def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: P
         device=device,
         engine=choose_engine(backbone, device.device, recipe.engine, positions, pixels, extracted, cache),
         steps=_time_steps(recipe, classifier, positions, features),
+        threads=torch.get_num_threads(),
         positions=positions,
         sizes=tuple(ViewSizes(encoded_bytes(shape, "float16"), encoded_bytes(shape, "uint8")) for shape in shapes),
         free_bytes=shutil.disk_usage(cache).free,

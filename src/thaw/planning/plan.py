@@ -79,6 +79,7 @@ def resolve(planned: PlannedRecipe, measured: Measurements) -> Plan:
             "device": str(measured.device.device),
             "engine": measured.engine.engine,
             "precision": measured.steps.precision,
+            "threads": measured.threads,
             "views": caching.views,
             "cache_dtype": caching.dtype,
             "cache_gb": round(budget / GIB, 3),
@@ -98,6 +99,7 @@ def resolve(planned: PlannedRecipe, measured: Measurements) -> Plan:
         Choice("device", resolved.device, measured.device.reason),
         Choice("engine", resolved.engine, measured.engine.reason),
         Choice("precision", resolved.precision, measured.steps.reason),
+        _threads(recipe, measured),
         class_weights,
         monitor,
         budget_choice,
@@ -117,6 +119,11 @@ def _task(recipe: Recipe, measured: Measurements) -> Choice:
         "multilabel": "several labels per image: a sigmoid for each",
     }
     return Choice("task", measured.task, "as requested" if recipe.task != "auto" else reasons[measured.task])
+
+
+def _threads(recipe: Recipe, measured: Measurements) -> Choice:
+    reason = "as many as PyTorch takes here" if recipe.threads is None else "as requested"
+    return Choice("threads", str(measured.threads), reason)
 
 
 def _preprocessing(facts: Facts) -> PreprocessingSettings:

@@ -78,7 +78,9 @@ class Recipe(Section):
         "file.",
     )
     seed: int = Field(
-        0, ge=0, description="Random seed; equal seed, data, machine, engine and precision give equal weights."
+        0,
+        ge=0,
+        description="Random seed; on one machine, equal seed, data, engine, precision and threads give equal weights.",
     )
     device: str = Field(
         "auto",
@@ -91,6 +93,13 @@ class Recipe(Section):
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="Numeric precision of training; auto: bf16 where it is faster and agrees with fp32."
+    )
+    threads: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="CPU threads that training and the frozen part compute with, which change the last digits of the "
+        "weights; null for as many as PyTorch takes here.",
     )
     views: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
         "auto", description="Augmented views of each training image in the feature cache."

@@ -6,19 +6,21 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from thaw import atomic
 from thaw.bundle import FOLDER_IN_RUN
-from thaw.errors import DataError, ResumeError
+from thaw.errors import DataError, ResumeError, ThawError, first_line
 from thaw.recipe import ResolvedRecipe
 from thaw.run_folder import epochs_file
 from thaw.run_folder.evaluation_file import EvaluationFile
 from thaw.run_folder.plan_file import PlanFile
 from thaw.training.history import EpochRecord
+
+Content = TypeVar("Content")
 
 _NAME = re.compile(r"(train|inspect)-(\d+)")
 
@@ -140,24 +142,24 @@ class RunFolder:
         atomic.write_text(self.plan, _json_text(plan.to_json()))
 
     def read_plan(self) -> PlanFile | None:
-        """The plan, or `None` where the run was stopped before it was made."""
-        return PlanFile.from_json(_read_json(self.plan)) if self.plan.is_file() else None
+        """The plan, or `None` where the run was stopped before it was made; raises `DataError` if it is damaged."""
+        return _read(self.plan, lambda text: PlanFile.from_json(json.loads(text))) if self.plan.exists() else None
 
     def write_evaluation(self, evaluation: EvaluationFile) -> None:
         """Write the final metrics; a run that has them is finished."""
         atomic.write_text(self.evaluation, _json_text(evaluation.to_json()))
 
     def read_evaluation(self) -> EvaluationFile:
-        """The final metrics."""
-        return EvaluationFile.from_json(_read_json(self.evaluation))
+        """The final metrics; raises `DataError` if the file is damaged."""
+        return _read(self.evaluation, lambda text: EvaluationFile.from_json(json.loads(text)))
 
     def write_epochs(self, records: Sequence[EpochRecord]) -> None:
         """Write the table of epochs."""
         atomic.write_text(self.metrics, _csv_text(epochs_file.header(), epochs_file.rows(records)))
 
     def read_epochs(self) -> tuple[EpochRecord, ...]:
-        """The table of epochs."""
-        return epochs_file.read(self.metrics.read_text(encoding="utf-8"))
+        """The table of epochs; raises `DataError` if the file is damaged."""
+        return _read(self.metrics, epochs_file.read)
 
     def write_report(self, page: str) -> None:
         """Write the report."""
@@ -196,8 +198,15 @@ class InspectionFolder:
         atomic.write_text(self.page, page)
 
 
-def _read_json(file: Path) -> Any:
-    return json.loads(file.read_text(encoding="utf-8"))
+def _read(file: Path, parse: Callable[[str], Content]) -> Content:
+    """What a file of a run contains; raises `DataError` that names the file where it is not what a run writes."""
+    try:
+        return parse(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, ThawError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
+        raise DataError(
+            f"{file}: is not the file that a run wrote ({reason}); restore it, or start a new run"
+        ) from error
 
 
 def _json_text(content: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -40,13 +41,23 @@ class ActualTimes:
 
 @dataclass(frozen=True)
 class PlanFile:
-    """The content of plan.json; `actual` and `machine` are there once the run has finished."""
+    """The content of plan.json.
+
+    machine: on which the run began, and once it has finished, on which it did. files: SHA-256, by name, of files that
+    must not change during the run; none in release 0.1. actual: there once the run has finished.
+    """
 
     requested: Recipe
     choices: tuple[Choice, ...]
     predicted: Forecast
     actual: ActualTimes | None = None
     machine: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def run(self) -> str:
+        """The identity of the run, which its checkpoints carry; empty in release 0.1."""
+        return hashlib.sha256(repr(sorted(self.files.items())).encode()).hexdigest()[:16] if self.files else ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -54,9 +65,11 @@ class PlanFile:
             "requested": self.requested.model_dump(mode="json"),
             "choices": [asdict(choice) for choice in self.choices],
             "predicted": {**asdict(self.predicted), "seconds": self.predicted.seconds},
+            "machine": dict(self.machine),
+            "files": dict(self.files),
         }
         if self.actual:
-            values |= {"actual": asdict(self.actual), "machine": dict(self.machine)}
+            values["actual"] = asdict(self.actual)
         return values
 
     @classmethod
@@ -67,5 +80,6 @@ class PlanFile:
             choices=tuple(Choice(**choice) for choice in values["choices"]),
             predicted=Forecast.from_json(values["predicted"]),
             actual=ActualTimes.from_json(values["actual"]) if "actual" in values else None,
-            machine=values.get("machine", {}),
+            machine=dict(values.get("machine", {})),
+            files=dict(values.get("files", {})),
         )

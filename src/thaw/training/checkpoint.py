@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import safetensors.torch
 from safetensors import SafetensorError
@@ -20,7 +22,8 @@ from torch.optim import Optimizer
 
 from thaw import atomic
 from thaw.classifier.classifier import Classifier
-from thaw.errors import ResumeError
+from thaw.errors import ResumeError, first_line
+from thaw.formats import count
 from thaw.processes import ALONE, Process
 from thaw.recipe import Phase
 from thaw.training.history import EpochRecord
@@ -46,24 +49,30 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The weights that any phase trains, by their names in the classifier, the optimizer's state, and the progress."""
+    """The weights that any phase trains, by their names in the classifier, the optimizer's state, and the progress.
+
+    run: identity of the run that wrote it; empty in release 0.1.
+    """
 
     weights: dict[str, Tensor]
     progress: Progress
     optimizer: dict[str, Tensor] = field(default_factory=dict)
+    run: str = ""
 
 
 @dataclass(frozen=True)
 class Checkpoints:
     """The checkpoints of one run, saved from and loaded into its classifier.
 
-    process: the main one writes; the others wait until it has written, so that all read the same.
+    process: the main one writes; the others wait until it has written, so that all read the same. run: identity of the
+    run, which they carry.
     """
 
     folder: Path
     classifier: Classifier
     phases: Sequence[Phase]
     process: Process = ALONE
+    run: str = ""
 
     def weights(self) -> dict[str, Tensor]:
         """The head and every block that some phase trains, not copied.
@@ -82,7 +91,7 @@ class Checkpoints:
         self.process.barrier()
         if self.process.is_main:
             state = state_tensors(optimizer, trainable_parameters(self.classifier)) if optimizer else {}
-            write(self.folder, name, Checkpoint(self.weights(), progress, state))
+            write(self.folder, name, Checkpoint(self.weights(), progress, state, self.run))
         self.process.barrier()
 
     def load(self, name: Name, optimizer: Optimizer | None = None) -> Checkpoint | None:
@@ -114,7 +123,7 @@ def write(folder: Path, name: Name, checkpoint: Checkpoint) -> None:
     tensors |= {f"optimizer:{key}": value for key, value in checkpoint.optimizer.items()}
     content = safetensors.torch.save(
         {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
-        metadata={"progress": _progress_to_json(checkpoint.progress)},
+        metadata={"progress": _progress_to_json(checkpoint.progress), "run": checkpoint.run},
     )
     digest = hashlib.sha256(content).hexdigest()
     file = folder / f"{name}-{digest[:16]}.safetensors"
@@ -128,19 +137,84 @@ def write(folder: Path, name: Name, checkpoint: Checkpoint) -> None:
 def read(folder: Path, name: Name) -> Checkpoint | None:
     """The checkpoint of a name, or `None` where none was written; raises `ResumeError` where it is damaged."""
     pointer = folder / f"{name}.json"
-    if not pointer.is_file():
-        return None
-    try:
-        target = json.loads(pointer.read_bytes())
-        file = folder / target["file"]
+    with _readable(pointer):
+        target = _target(pointer)
+        if target is None:
+            return None
+        file, digest = target
         content = file.read_bytes()
-        if hashlib.sha256(content).hexdigest() != target["sha256"]:
+        if hashlib.sha256(content).hexdigest() != digest:
             raise ResumeError(f"{file}: the checkpoint is damaged (its SHA-256 differs); start a new run")
         tensors = safetensors.torch.load(content)
-        progress = _progress_from_json(_metadata(content)["progress"])
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise ResumeError(f"{pointer}: the checkpoint cannot be read ({error}); start a new run") from error
-    return Checkpoint(_part(tensors, "weights:"), progress, _part(tensors, "optimizer:"))
+        metadata = _metadata(content)
+        progress = _progress_from_json(metadata["progress"])
+    run = metadata.get("run", "")
+    return Checkpoint(_part(tensors, "weights:"), progress, _part(tensors, "optimizer:"), run)
+
+
+def check(folder: Path, run: str) -> Progress | None:
+    """The progress of the last checkpoint of a run, or `None` before the first; nothing but headers is read.
+
+    Raises:
+        ResumeError: A checkpoint is damaged or another run's, or one is missing that must have been written.
+    """
+    last, best = (_header(folder / f"{name}.json", run) for name in get_args(Name))
+    if last is None:
+        if best:
+            raise ResumeError(f"{folder / 'last.json'}: is missing, though best.json is there; start a new run")
+        return None
+    if best is None and any(math.isfinite(record.val.loss) for record in last.records):
+        raise ResumeError(f"{folder / 'best.json'}: is missing after {_epochs(last)}; start a new run")
+    if best:
+        # The best one is written first: if the run was killed between the two, it is ahead by one epoch.
+        common = min(len(best.records), len(last.records))
+        # As text, because a loss that is NaN does not equal itself.
+        if repr(best.records[:common]) != repr(last.records[:common]):
+            raise ResumeError(f"{folder}: the best and the last checkpoint are of two runs; start a new run")
+    return last
+
+
+def _header(pointer: Path, run: str) -> Progress | None:
+    """The progress in a checkpoint, without its tensors; raises `ResumeError` where it is damaged or another run's."""
+    with _readable(pointer):
+        target = _target(pointer)
+        if target is None:
+            return None
+        with target[0].open("rb") as stream:
+            length = stream.read(8)
+            whole = target[0].stat().st_size
+            metadata = _metadata(length + stream.read(min(int.from_bytes(length, "little"), whole)))
+        progress = _progress_from_json(metadata["progress"])
+    if run and metadata.get("run") != run:
+        raise ResumeError(
+            f"{target[0]}: the checkpoint is not of this run; put back the one of this run, or start a new run"
+        )
+    return progress
+
+
+def _target(pointer: Path) -> tuple[Path, str] | None:
+    """The file that a pointer names and its SHA-256, or `None` where there is no pointer."""
+    folder = pointer.parent
+    if folder.exists() and not folder.is_dir():
+        raise ResumeError(f"{folder}: is a file, but must be the folder of the checkpoints; remove it")
+    if not pointer.exists():
+        return None
+    target = json.loads(pointer.read_bytes())
+    return folder / Path(target["file"]).name, target["sha256"]
+
+
+@contextmanager
+def _readable(pointer: Path) -> Iterator[None]:
+    """Whatever a damaged checkpoint makes fail within the block is a `ResumeError` that names its pointer."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, SafetensorError) as error:
+        reason = first_line(error)
+        raise ResumeError(f"{pointer}: the checkpoint cannot be read ({reason}); start a new run") from error
+
+
+def _epochs(progress: Progress) -> str:
+    return count(len(progress.records), "epoch")
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

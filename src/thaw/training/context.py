@@ -27,7 +27,7 @@ class FitSettings:
     """Settings that hold for every phase of a run.
 
     class_weights: (C,) float32 on the classifier's device, as `make_loss` takes them. val_images: size of the
-    validation split. target: values of metrics at which training stops.
+    validation split. target: values of metrics at which training stops. run: identity of the run, for its checkpoints.
     """
 
     seed: int
@@ -37,6 +37,7 @@ class FitSettings:
     checkpoints: Path
     val_images: int
     target: Mapping[Monitor, float] | None = None
+    run: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class FitContext:
     @property
     def checkpoints(self) -> Checkpoints:
         """The checkpoints of this run, written by the main process only."""
-        return Checkpoints(self.settings.checkpoints, self.classifier, self.phases, self.process)
+        settings = self.settings
+        return Checkpoints(settings.checkpoints, self.classifier, self.phases, self.process, settings.run)
 
     def on_epoch(self, records: Sequence[EpochRecord], is_best: bool) -> None:
         """Call `callbacks.on_epoch` in the main process."""
