@@ -66,7 +66,7 @@ def finish(trial: Trial, result: TrainingResult, started: float, reporter: Repor
         reporter.say(line)
     write_records(classifier, manifest, finalized.outputs, folder.predictions)
     if folder.model.exists():
-        _check_same_weights(classifier, folder.model)
+        check_same_weights(classifier, folder.model)
     else:
         card = model_card.write(classifier, recipe, manifest, finalized.evaluations)
         write_bundle(classifier, folder.model, golden.files, card)
@@ -82,7 +82,7 @@ def finish(trial: Trial, result: TrainingResult, started: float, reporter: Repor
         reporter.say(f"{folder.report.name} could not be written ({error}); try again: thaw report {folder.path}")
 
 
-def _check_same_weights(classifier: Classifier, bundle: Path) -> None:
+def check_same_weights(classifier: Classifier, bundle: Path) -> None:
     """Raise `ResumeError` where the bundle that a resumed run finds is not of its classifier."""
     kept = read_bundle(bundle).state_dict()
     for name, value in classifier.state_dict().items():

@@ -42,6 +42,22 @@ def test_a_probe_gives_its_timings_as_reason_and_is_remembered(backbone: Backbon
     assert again.engine == first.engine and again.reason == f"remembered from an earlier run: {first.reason}"
 
 
+def test_a_probe_on_a_busy_machine_is_repeated_once_the_machine_is_free(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: dict[Engine, float] = {"pytorch-fp32": 10.0, "openvino-fp32": 9.0, "openvino-bf16": 9.0}
+    monkeypatch.setattr(probe, "_time_engine", lambda job, engine, _: EngineTiming(engine, rates[engine]))
+    assert choose(backbone, tmp_path, images=MANY).engine == "pytorch-fp32"
+    # Busier than then, or a little faster: the probe holds.
+    for rate in (2.0, 12.0):
+        rates["pytorch-fp32"] = rate
+        assert choose(backbone, tmp_path, images=MANY).reason.startswith("remembered")
+    rates |= {"pytorch-fp32": 20.0, "openvino-fp32": 100.0}
+    repeated = choose(backbone, tmp_path, images=MANY)
+    assert repeated.engine == "openvino-fp32" and not repeated.reason.startswith("remembered")
+    assert choose(backbone, tmp_path, images=MANY).reason == f"remembered from an earlier run: {repeated.reason}"
+
+
 def test_a_requested_engine_is_used_and_timed(backbone: Backbone, tmp_path: Path) -> None:
     chosen = choose(backbone, tmp_path, images=8, wanted="openvino-bf16")
     assert (chosen.engine, chosen.reason) == ("openvino-bf16", "as requested") and chosen.images_per_second > 0

@@ -1,6 +1,8 @@
 """Which engine runs the frozen part: a probe of speed and accuracy on images of the run.
 
-Only engines whose probe pays for itself are tried (`EngineSpec.probe_above`). Results are remembered for this machine.
+Only engines whose probe pays for itself are tried (`EngineSpec.probe_above`). Results are remembered for this machine
+as long as they hold: when the reference runs faster than it did in the probe, the machine was busy then, and the probe
+is repeated.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from torch import Tensor
 
 from thaw import atomic
 from thaw.backbones.contract import Backbone
-from thaw.device import device_name, synchronize, worker_count
+from thaw.device import device_name, synchronize
 from thaw.features.engines import ENGINES, REFERENCE, Runner, make_runner, missing
 from thaw.formats import percent
 from thaw.recipe import Engine
@@ -35,6 +37,10 @@ MIN_SPEEDUP = 1.1
 """How many times faster bf16 must be than fp32 to be used in spite of its rounding."""
 
 ROUNDS = 3
+
+BUSY = 1.25
+"""How many times faster than in a remembered probe the reference may run before the probe is repeated."""
+
 _FILE = "engines.json"
 
 
@@ -106,7 +112,8 @@ def choose_engine(
     if wanted != "auto":
         return EngineChoice(wanted, "as requested", _time_engine(job, wanted, None).images_per_second)
     key = _key(job)
-    if remembered := _recall(cache, key):
+    remembered = _recall(cache, key)
+    if remembered and not _was_busy(job, remembered):
         return _choose(remembered, "remembered from an earlier run: ")
     timings = _probe(job)
     # A job too small for more than plain PyTorch must not decide for a later, larger one.
@@ -130,6 +137,12 @@ def distance_between(features: Tensor, reference: Tensor) -> float:
 def median_seconds(runner: Runner, pixels: Tensor, device: torch.device, rounds: int) -> float:
     """Seconds that a runner takes for some pixels, the median of several rounds."""
     return statistics.median(_seconds(runner, pixels, device) for _ in range(rounds))
+
+
+def _was_busy(job: _Job, remembered: Sequence[EngineTiming]) -> bool:
+    """Whether the machine was busy when engines were probed, by the speed of the reference then and now."""
+    then = [timing.images_per_second for timing in remembered if timing.engine == REFERENCE and not timing.problem]
+    return bool(then) and _time_engine(job, REFERENCE, None).images_per_second > BUSY * then[0]
 
 
 def _probe(job: _Job) -> list[EngineTiming]:
@@ -156,7 +169,8 @@ def _time_engine(job: _Job, engine: Engine, reference: Tensor | None) -> EngineT
     try:
         runner = make_runner(engine, job.backbone, job.device, [job.top], job.pixels.shape[1])
         features = runner.run(job.pixels)[0].flatten(1)
-        rate = len(job.pixels) / median_seconds(runner, job.pixels, job.device, ROUNDS)
+        # The fastest round is the one that other work on this machine disturbed least.
+        rate = len(job.pixels) / min(_seconds(runner, job.pixels, job.device) for _ in range(ROUNDS))
     # Compilers and engines fail in ways of their own on a network that they do not support; fp32 PyTorch remains.
     except Exception as error:
         if reference is None:
@@ -193,7 +207,7 @@ def _key(job: _Job) -> str:
     facts = (
         device_name(job.device),
         platform.node(),
-        worker_count(),
+        torch.get_num_threads(),
         [f"{name} {version(name)}" for name in packages if find_spec(name)],
         job.pixels.shape[1],
         job.backbone.digest(job.top),

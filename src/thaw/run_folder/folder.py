@@ -143,7 +143,7 @@ class RunFolder:
 
     def read_plan(self) -> PlanFile | None:
         """The plan, or `None` where the run was stopped before it was made; raises `DataError` if it is damaged."""
-        return _read(self.plan, lambda text: PlanFile.from_json(json.loads(text))) if self.plan.exists() else None
+        return _read(self.plan, lambda text: PlanFile.from_json(_mapping(text))) if self.plan.exists() else None
 
     def write_evaluation(self, evaluation: EvaluationFile) -> None:
         """Write the final metrics; a run that has them is finished."""
@@ -151,7 +151,7 @@ class RunFolder:
 
     def read_evaluation(self) -> EvaluationFile:
         """The final metrics; raises `DataError` if the file is damaged."""
-        return _read(self.evaluation, lambda text: EvaluationFile.from_json(json.loads(text)))
+        return _read(self.evaluation, lambda text: EvaluationFile.from_json(_mapping(text)))
 
     def write_epochs(self, records: Sequence[EpochRecord]) -> None:
         """Write the table of epochs."""
@@ -204,9 +204,14 @@ def _read(file: Path, parse: Callable[[str], Content]) -> Content:
         return parse(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, ThawError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
-        raise DataError(
-            f"{file}: is not the file that a run wrote ({reason}); restore it, or start a new run"
-        ) from error
+        raise DataError(f"{file}: is not what a run writes ({reason}); restore it, or start a new run") from error
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError(f"a JSON object is expected, not {text.strip()[:20]}")
+    return values
 
 
 def _json_text(content: Mapping[str, Any]) -> str:

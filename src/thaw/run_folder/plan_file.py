@@ -76,7 +76,7 @@ class PlanFile:
     def from_json(cls, values: Mapping[str, Any]) -> PlanFile:
         """What `to_json` gave, or release 0.1, which wrote `asked`; raises `KeyError`, `TypeError` or `RecipeError`."""
         return cls(
-            requested=Recipe.from_values(values["requested"] if "requested" in values else values["asked"]),
+            requested=Recipe.from_values(values["asked"] if "asked" in values else values["requested"]),
             choices=tuple(Choice(**choice) for choice in values["choices"]),
             predicted=Forecast.from_json(values["predicted"]),
             actual=ActualTimes.from_json(values["actual"]) if "actual" in values else None,
