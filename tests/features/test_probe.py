@@ -19,6 +19,12 @@ def backbone() -> Backbone:
     return build("mobilenetv3_small_050", "random", PreprocessingSettings(image_size=64), "avg", 0)
 
 
+@pytest.fixture
+def steady(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other work on this machine repeats no probe."""
+    monkeypatch.setattr(probe, "BUSY", float("inf"))
+
+
 def pixels(count: int = 4) -> torch.Tensor:
     return torch.randint(0, 256, (count, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -33,6 +39,7 @@ def test_a_small_job_is_not_probed_and_does_not_decide_for_a_larger_one(backbone
     assert "openvino" in choose(backbone, tmp_path, images=MANY).reason
 
 
+@pytest.mark.usefixtures("steady")
 def test_a_probe_gives_its_timings_as_reason_and_is_remembered(backbone: Backbone, tmp_path: Path) -> None:
     first = choose(backbone, tmp_path, images=MANY)
     assert first.reason.count("/s") >= 3 and "differs by" in first.reason
@@ -101,6 +108,7 @@ def test_without_openvino_a_long_job_tries_to_compile_and_a_failure_is_reported_
     assert "compiled-bf16 fails here (RuntimeError: no C++ compiler)" in chosen.reason
 
 
+@pytest.mark.usefixtures("steady")
 @pytest.mark.parametrize("damage", ["{", "[]", '{"x": 1}'])
 def test_a_damaged_file_of_results_is_ignored(damage: str, backbone: Backbone, tmp_path: Path) -> None:
     (tmp_path / "engines.json").write_text(damage)

@@ -38,7 +38,7 @@ MIN_SPEEDUP = 1.1
 
 ROUNDS = 3
 
-BUSY = 1.25
+BUSY = 1.5
 """How many times faster than in a remembered probe the reference may run before the probe is repeated."""
 
 _FILE = "engines.json"
