@@ -48,8 +48,14 @@ def run(dataset: Dataset, requested: Recipe | None, runs: Path, reporter: Report
             trial = resume(dataset, requested, runs, reporter)
         else:
             trial = begin(dataset, requested or Recipe(), runs, reporter)
-        augmentations.draw_run(trial.recipe, trial.prepared.manifest, trial.prepared.pixels, trial.folder.augmentations)
-        finish(trial, train(trial, reporter), started, reporter)
+        try:
+            prepared, picture = trial.prepared, trial.folder.augmentations
+            augmentations.draw_run(trial.recipe, prepared.manifest, prepared.pixels, picture)
+            finish(trial, train(trial, reporter), started, reporter)
+        except KeyboardInterrupt as stop:
+            if not trial.folder.is_finished:
+                stop.add_note(f"{trial.folder.path} keeps every epoch that was completed")
+            raise
     return trial
 
 

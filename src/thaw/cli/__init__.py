@@ -1,7 +1,8 @@
 """The command line: one command is one call.
 
 `training` has the commands that lead to a classifier, `trust` those that judge it, `use` those that use it, and
-`various` the rest: pre-trained networks, the cache, the settings, the demo.
+`various` the rest: pre-trained networks, the cache, the settings, the demo. `interrupts` is what
+Ctrl+C and SIGTERM do.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from thaw.cli import training, trust, use, various
 from thaw.cli.app import app
 from thaw.errors import ThawError
 
-USER_ERROR, INTERRUPTED = 2, 130
+USER_ERROR = 2
 
 __all__ = ["app", "main", "training", "trust", "use", "various"]
 
@@ -24,6 +25,3 @@ def main() -> None:
     except ThawError as error:
         print(f"thaw: {error}", file=sys.stderr)
         raise SystemExit(USER_ERROR) from None
-    except KeyboardInterrupt:
-        print("\nthaw: interrupted; re-run with --resume to resume training", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None

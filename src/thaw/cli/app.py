@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from thaw.cli.interrupts import Commands
 from thaw.recipe import Recipe
 from thaw.settings import Section
 from thaw.version import __version__
@@ -18,6 +19,7 @@ WIDE = 132
 """Columns that wide tables need."""
 
 app = typer.Typer(
+    cls=Commands,
     help="Fine-tune a pre-trained CNN on your own labelled images.",
     no_args_is_help=True,
     add_completion=False,

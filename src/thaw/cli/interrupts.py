@@ -1,0 +1,79 @@
+"""What a command says when it is stopped by Ctrl+C or by SIGTERM, which schedulers send before they kill."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from thaw.errors import ThawError, first_line
+
+INTERRUPTED, TERMINATED = 130, 143
+"""Exit codes: 128 and the number of the signal, as shells and schedulers expect."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM; what cleans up after Ctrl+C cleans up after it too."""
+
+
+class Commands(TyperGroup):
+    """All commands; typer itself would end with `Aborted.` or in silence where this says how to go on."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            with _terminated_by_sigterm():
+                return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            if ctx.invoked_subcommand == "serve":
+                raise typer.Exit from stop
+            print(f"\nthaw: {sentence(stop, sys.argv[1:])}", file=sys.stderr, flush=True)
+            raise typer.Exit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from stop
+        except EOFError as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(place.filename).name}, line {place.lineno}"
+            raise ThawError(f"a file or stream ended too early ({first_line(error)}; {where})") from error
+
+
+def sentence(stop: KeyboardInterrupt, words: Sequence[str]) -> str:
+    """That a command was stopped, and how to go on.
+
+    Args:
+        stop: Its notes say what is kept of a run.
+        words: The command line, without `thaw`.
+    """
+    stopped = "terminated" if isinstance(stop, Terminated) else "interrupted"
+    if notes := getattr(stop, "__notes__", []):
+        again = [*words, *(["--resume"] if "--resume" not in words else [])]
+        return f"{stopped}; {'; '.join(notes)}; resume with: {shlex.join(['thaw', *again])}"
+    if words[:1] == ["predict"] and any(word.partition("=")[0] == "--out" for word in words):
+        return f"{stopped}; re-run the same command to resume"
+    return stopped
+
+
+@contextmanager
+def _terminated_by_sigterm() -> Iterator[None]:
+    """SIGTERM raises `Terminated` within the block, unless this process was told to handle it in another way."""
+    is_ours = threading.current_thread() is threading.main_thread()
+    if not is_ours or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
