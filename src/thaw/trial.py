@@ -168,7 +168,7 @@ def plan_trial(dataset: Dataset, requested: Recipe, previous: Manifest | None, r
     """Choose the backbone, decode and split the images, plan everything else, and show it."""
     requested.check_strategy()
     use_threads(requested.threads)
-    chosen = choose_backbone(requested, dataset, _preparation(requested, previous, reporter))
+    chosen = choose_backbone(requested, dataset, _preparation(requested, previous, reporter), reporter.say)
     prepared, classifier = prepare(dataset, chosen.recipe, previous, reporter)
     plan = plan_run(chosen, prepared, classifier, cache_folder())
     show_plan(plan, reporter)

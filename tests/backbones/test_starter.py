@@ -15,8 +15,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from thaw.backbones import starter
 from thaw.backbones.catalogue import look_up
+from thaw.backbones.download import is_cached
 from thaw.backbones.timm_backbone import build, rebuild
-from thaw.backbones.weights import is_cached
 from thaw.errors import WeightsError
 from thaw.recipe import PreprocessingSettings
 

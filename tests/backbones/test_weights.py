@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file as read_tensors
 from safetensors.torch import save_file
 
+from thaw.backbones.download import fetch, is_cached
 from thaw.backbones.timm_backbone import build
-from thaw.backbones.weights import LoadedWeights, fetch, is_cached, load_file
+from thaw.backbones.weights import LoadedWeights, load_file
 from thaw.errors import BackboneError, WeightsError
 from thaw.recipe import PreprocessingSettings
 

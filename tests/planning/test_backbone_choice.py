@@ -16,7 +16,7 @@ TRIAL = Candidate("a", "published", 0.9, 800, 20.0, 10.0, "")
 
 def choose(recipe: Recipe, images: Path, cache: Path) -> PlannedRecipe:
     preparation = DataPreparation(recipe.decode, recipe.split, None, cache, NullReporter().bar)
-    return choose_backbone(recipe, Dataset.open(images), preparation)
+    return choose_backbone(recipe, Dataset.open(images), preparation, print)
 
 
 def test_of_equals_the_quickest_is_taken() -> None:
@@ -53,4 +53,5 @@ def test_limits_refuse_and_without_a_candidate_left_the_error_says_what_was_trie
 
 
 def test_a_named_backbone_is_not_tried(images: Path, tmp_path: Path) -> None:
-    assert choose(Recipe(), images, tmp_path) == PlannedRecipe(Recipe(), ())
+    named = Recipe(backbone="resnet50")
+    assert choose(named, images, tmp_path) == PlannedRecipe(named, ())

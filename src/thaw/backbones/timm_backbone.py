@@ -17,6 +17,7 @@ from thaw.backbones import weights as weight_files
 from thaw.backbones.catalogue import resolve_name, suggest
 from thaw.backbones.chain import chain_of
 from thaw.backbones.contract import Backbone, Facts, Pooling
+from thaw.backbones.download import fetch
 from thaw.data.geometry import PixelSpec
 from thaw.errors import BackboneError, WeightsError
 from thaw.recipe import PreprocessingSettings
@@ -125,7 +126,7 @@ def _published(name: str, configuration: Mapping[str, Any], pooling: Pooling, se
     source = _source(configuration)
     if not source:
         raise WeightsError(f"there are no published weights of {name}; pass --weights FILE or --weights random")
-    file = weight_files.fetch(source)
+    file = fetch(source)
     try:
         network = _create(name, pooling, {}, seed, weights=file)
     # Readers raise arbitrary exceptions on damaged data; any exception here is about this file.

@@ -1,4 +1,4 @@
-"""Pre-trained weights from the Hub or a local file, checked before use; no pickle is ever executed."""
+"""Files of pre-trained weights, read, written and checked before use; no pickle is ever executed."""
 
 from __future__ import annotations
 
@@ -8,26 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import urlopen
 
 import torch
-from huggingface_hub import (
-    constants,
-    get_hf_file_metadata,
-    hf_hub_download,
-    hf_hub_url,
-    try_to_load_from_cache,
-)
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from thaw import atomic
-from thaw.backbones import starter
-from thaw.backbones.catalogue import look_up
 from thaw.backbones.contract import Backbone
 from thaw.checksums import sha256_of
 from thaw.errors import WeightsError
@@ -39,8 +27,6 @@ _PREPROCESSING = ("crop_pct", "crop_mode", "interpolation", "mean", "std")
 _NESTED = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict")
 # The auxiliary classifier that Inception-v3 was trained with and that torchvision's file still contains.
 _AUXILIARY = ("AuxLogits",)
-_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
-_TIMEOUT_SECONDS = 5.0
 _SHOWN = 3
 
 
@@ -164,91 +150,6 @@ def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise WeightsError(f"{where}: tensor {name} contains NaN or infinity; the file is damaged")
-
-
-def is_cached(name: str) -> bool:
-    """Whether the published weights of a network of the catalogue are on this machine; never opens a connection.
-
-    Raises:
-        BackboneError: The catalogue does not list the name.
-    """
-    source = look_up(name).source
-    return source == starter.SOURCE or (bool(source) and _cached(source) is not None)
-
-
-def fetch(source: str) -> Path:
-    """The weights file of a Hub repository or URL: from this machine's cache, or downloaded.
-
-    A cached file is used without opening a connection. Mirror, proxies and offline mode are those of huggingface_hub
-    (`HF_ENDPOINT`, `HTTPS_PROXY`, `HF_HUB_OFFLINE`).
-
-    Raises:
-        WeightsError: The weights cannot be downloaded; within seconds if the server does not respond.
-    """
-    cached = _cached(source)
-    if cached is not None:
-        return cached
-    address = source if "://" in source else hf_hub_url(source, _HUB_FILES[0])
-    if constants.HF_HUB_OFFLINE:
-        raise WeightsError(_unreachable(source, address, "HF_HUB_OFFLINE forbids downloads"))
-    try:
-        return _download(source)
-    except WeightsError:
-        raise
-    except HfHubHTTPError as error:
-        reason = f"{urlsplit(address).hostname} refuses access ({str(error).splitlines()[0]})"
-        raise WeightsError(_unreachable(source, address, reason)) from error
-    # The exception depends on the HTTP library that huggingface_hub uses, which differs between its versions.
-    except Exception as error:
-        reason = f"{urlsplit(address).hostname} cannot be reached ({type(error).__name__})"
-        raise WeightsError(_unreachable(source, address, reason)) from error
-
-
-def _cached(source: str) -> Path | None:
-    if "://" in source:
-        file = _file_of_address(source)
-        return file if file.is_file() else None
-    for name in _HUB_FILES:
-        found = try_to_load_from_cache(source, name)
-        if isinstance(found, str):
-            return Path(found)
-    return None
-
-
-def _download(source: str) -> Path:
-    if "://" in source:
-        file = _file_of_address(source)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        # torch's own download waits for an unresponsive server without a timeout.
-        urlopen(source, timeout=_TIMEOUT_SECONDS).close()
-        torch.hub.download_url_to_file(source, str(file), hash_prefix=_hash_in(file), progress=False)
-        return file
-    for name in _HUB_FILES:
-        try:
-            # Checked first, because `hf_hub_download` retries for 25 s when the Hub does not respond.
-            get_hf_file_metadata(hf_hub_url(source, name), timeout=_TIMEOUT_SECONDS)
-        except EntryNotFoundError:
-            continue
-        return Path(hf_hub_download(source, name))
-    raise WeightsError(f"{source}: the repository contains neither {' nor '.join(_HUB_FILES)}")
-
-
-def _unreachable(source: str, address: str, reason: str) -> str:
-    return (
-        f"the weights {source} are not on this machine and {reason}; download {address} elsewhere, copy it here "
-        f"and pass --weights FILE, or use --backbone {starter.NAME}, which needs no network"
-    )
-
-
-def _file_of_address(address: str) -> Path:
-    """Where torch, and therefore timm, stores downloads."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(address).path).name
-
-
-def _hash_in(file: Path) -> str | None:
-    """The first digits of the SHA-256, which PyTorch's convention puts into file names: `name-0123abcd.pth`."""
-    match = torch.hub.HASH_REGEX.search(file.name)
-    return match.group(1) if match else None
 
 
 def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -37,7 +37,7 @@ def models_list(
 ) -> None:
     """List pre-trained networks: size, cost, published accuracy, and whether they are on this machine."""
     from thaw.backbones.catalogue import find
-    from thaw.backbones.weights import is_cached
+    from thaw.backbones.download import is_cached
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("name", "family", "parameters", "GMACs", "input", "top-1", "source", "offline?"):

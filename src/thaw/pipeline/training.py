@@ -7,6 +7,7 @@ from pathlib import Path
 
 from thaw import atomic
 from thaw.backbones import build
+from thaw.backbones.default import name_backbone
 from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier
 from thaw.data.dataset import Dataset
@@ -127,6 +128,7 @@ def inspect(
     requested = recipe or Recipe()
     with closing(reporter or ConsoleReporter()) as shown:
         dataset = _opened(data, requested.task).as_task(requested.task)
+        requested, _ = name_backbone(requested, shown.say)
         backbone, cache = build(requested), cache_folder()
         pixels = PixelStore.open_or_build(
             dataset.manifest,

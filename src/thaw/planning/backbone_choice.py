@@ -16,8 +16,9 @@ from torch import Tensor
 
 from thaw.backbones import build
 from thaw.backbones.catalogue import entries
+from thaw.backbones.default import name_backbone
+from thaw.backbones.download import is_cached
 from thaw.backbones.starter import NAME as STARTER
-from thaw.backbones.weights import is_cached
 from thaw.data.dataset import Dataset
 from thaw.data.geometry import PixelSpec
 from thaw.data.prepare import DataPreparation, Prepared
@@ -61,13 +62,17 @@ class Candidate:
         return f"{self.name} {accuracy}{self.latency_ms:.0f} ms, {self.size_mb:.0f} MB{reason}"
 
 
-def choose_backbone(recipe: Recipe, dataset: Dataset, preparation: DataPreparation) -> PlannedRecipe:
-    """The recipe with backbone `auto` replaced by the best candidate; unchanged where it names a backbone.
+def choose_backbone(
+    requested: Recipe, dataset: Dataset, preparation: DataPreparation, say: Callable[[str], None]
+) -> PlannedRecipe:
+    """The recipe with backbone `default` or `auto` replaced by a name; unchanged where it names a backbone.
 
-    Raises `RecipeError` where no candidate is within the limits, or where images have several labels each.
+    `say` is told where the default may be downloaded, and where the starter takes its place. Raises `RecipeError` where
+    no candidate is within the limits, or where images have several labels each.
     """
+    recipe, reason = name_backbone(requested, say)
     if recipe.backbone != "auto":
-        return PlannedRecipe(recipe, ())
+        return PlannedRecipe(recipe, (Choice("backbone", recipe.backbone, reason),) if reason else ())
 
     @memoized
     def prepared_for(spec: PixelSpec) -> Prepared:

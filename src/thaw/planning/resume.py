@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from thaw.backbones.default import NETWORK
 from thaw.data.manifest import Manifest
 from thaw.errors import ResumeError
-from thaw.recipe import Recipe
+from thaw.recipe import DEFAULT_BACKBONE, Recipe
 
 _SHOWN = 5
 
 
 def check_same_recipe(began: Recipe, now: Recipe) -> None:
     """Raise `ResumeError` with each setting that differs."""
+    # The default of release 0.1, and what it is called since.
+    if (began.backbone, now.backbone) == (NETWORK, DEFAULT_BACKBONE):
+        now = now.model_copy(update={"backbone": NETWORK})
     if differences := began.differences(now):
         lines = "\n".join(f"  {line}" for line in differences)
         raise ResumeError(f"the recipe has changed since this run began:\n{lines}\nstart a new run without --resume")

@@ -5,6 +5,7 @@
 """
 
 from thaw.recipe.recipe import (
+    DEFAULT_BACKBONE,
     FINE_TUNE_PHASE,
     HEAD_PHASE,
     Engine,
@@ -27,6 +28,7 @@ from thaw.recipe.sections import (
 )
 
 __all__ = [
+    "DEFAULT_BACKBONE",
     "FINE_TUNE_PHASE",
     "HEAD_PHASE",
     "AugmentSettings",

@@ -36,6 +36,9 @@ Monitor = str
 LoggerName = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 Strategy = Literal["head", "top", "whole", "scratch", "manual"]
 
+DEFAULT_BACKBONE = "default"
+"""The backbone of a recipe that names none; `thaw.backbones.default` resolves it."""
+
 HEAD_PHASE = Phase(name="head", cut="head", epochs=20, lr=3e-3, batch_size=32)
 FINE_TUNE_PHASE = Phase(name="fine-tune", cut="stages:3", epochs=20, lr=3e-4, warmup_epochs=1, layer_decay=0.8)
 
@@ -57,9 +60,10 @@ class Recipe(Section):
         "auto", description="multiclass: one label per image; binary: two classes; multilabel: any number of labels."
     )
     backbone: str = Field(
-        "mobilenetv2_100",
-        description="Pre-trained network; `thaw models` lists them. auto: the candidate with the best cross-validated "
-        "accuracy of a linear head on its features.",
+        DEFAULT_BACKBONE,
+        description="Pre-trained network; `thaw models` lists them. default: mobilenetv2_100, downloaded if it is not "
+        "on this machine, or the bundled starter where that fails within seconds. auto: the candidate with the best "
+        "cross-validated accuracy of a linear head on its features.",
     )
     candidates: Mapping[str, str] = Field(
         {},
