@@ -24,6 +24,7 @@ from thaw.progress import Reporter
 from thaw.recipe import Recipe
 from thaw.reports import augmentations, model_card, page
 from thaw.run_folder import ActualTimes, EvaluationFile
+from thaw.run_folder.lock import held
 from thaw.terminal.results import show_results
 from thaw.terminal.training import show_times
 from thaw.training.outputs import outputs_at
@@ -49,9 +50,10 @@ def run(dataset: Dataset, requested: Recipe | None, runs: Path, reporter: Report
         else:
             trial = begin(dataset, requested or Recipe(), runs, reporter)
         try:
-            prepared, picture = trial.prepared, trial.folder.augmentations
-            augmentations.draw_run(trial.recipe, prepared.manifest, prepared.pixels, picture)
-            finish(trial, train(trial, reporter), started, reporter)
+            with held(trial.folder.path):
+                prepared, picture = trial.prepared, trial.folder.augmentations
+                augmentations.draw_run(trial.recipe, prepared.manifest, prepared.pixels, picture)
+                finish(trial, train(trial, reporter), started, reporter)
         except KeyboardInterrupt as stop:
             if not trial.folder.is_finished:
                 stop.add_note(f"{trial.folder.path} keeps every epoch that was completed")

@@ -11,6 +11,7 @@ import torch
 from tests.cli.running import thaw
 from tests.runs import outcome
 from thaw.backbones.timm_backbone import build
+from thaw.device import threads_restored
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 
@@ -58,7 +59,10 @@ def test_options_are_settings_of_the_recipe(
 def test_running_the_resolved_recipe_again_gives_the_same_weights(
     trained: RunFolder, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert thaw(monkeypatch, "train", images, "--recipe", trained.recipe, "--runs", tmp_path) == 0
+    with threads_restored():
+        # The recipe has the number of threads that the run was trained with.
+        torch.set_num_threads(torch.get_num_threads() + 1)
+        assert thaw(monkeypatch, "train", images, "--recipe", trained.recipe, "--runs", tmp_path) == 0
     assert outcome(RunFolder(tmp_path / "train-1")) == outcome(trained)
 
 

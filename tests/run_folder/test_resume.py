@@ -15,9 +15,11 @@ from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.device import threads_restored
 from thaw.errors import DataError, ResumeError, ThawError
+from thaw.pipeline import finetune
 from thaw.progress import NullReporter
 from thaw.run import check_same_weights
 from thaw.run_folder import RunFolder
+from thaw.run_folder.lock import LOCK, held
 from thaw.run_folder.resume import check_files, machine_differences
 from thaw.training import checkpoint
 from thaw.trial import resume
@@ -57,6 +59,12 @@ def take_the_last_checkpoint_of_another_run(run: RunFolder) -> None:
     checkpoint.write(run.checkpoints, "last", other)
 
 
+def empty_the_last_checkpoint(run: RunFolder) -> None:
+    """As a power cut leaves a file that was never flushed."""
+    (file,) = run.checkpoints.glob("last-*.safetensors")
+    file.write_bytes(b"")
+
+
 def lose(name: str) -> Callable[[RunFolder], None]:
     return lambda run: (run.path / name).unlink()
 
@@ -77,6 +85,8 @@ def write(name: str, text: str) -> Callable[[RunFolder], None]:
         (lose_all_checkpoints, "last.json: is missing, though metrics.csv has epochs"),
         (checkpoints_become_a_file, "checkpoints: is a file"),
         (write("checkpoints/last.json", "[]"), "last.json: the checkpoint cannot be read"),
+        (write("checkpoints/last.json", ""), "last.json: the checkpoint cannot be read"),
+        (empty_the_last_checkpoint, "last.json: the checkpoint cannot be read"),
         (write("checkpoints/best.json", '{"file": 1, "sha256": 2}'), "best.json: the checkpoint cannot be read"),
         (take_the_last_checkpoint_of_another_run, "the checkpoint is not of this run"),
         (edit_recipe, "recipe.yaml: was changed since this run began"),
@@ -117,6 +127,17 @@ def test_the_best_checkpoint_of_another_training_is_refused(run: RunFolder) -> N
     checkpoint.write(run.checkpoints, "best", checkpoint.Checkpoint(last.weights, slower, {}, last.run))
     with pytest.raises(ResumeError, match="of two runs"):
         checkpoint.check(run.checkpoints, last.run)
+
+
+def test_a_run_that_another_process_trains_is_not_resumed(run: RunFolder, images: Path) -> None:
+    with held(run.path):
+        before = {file: file.stat().st_mtime_ns for file in run.path.rglob("*")}
+        with pytest.raises(ResumeError, match="train-1: another process is training this run"):
+            finetune(Dataset.open(images), None, run.path.parent, resume=True, reporter=NullReporter())
+        assert {file: file.stat().st_mtime_ns for file in run.path.rglob("*")} == before
+    assert not (run.path / LOCK).exists()
+    with held(run.path), pytest.raises(ResumeError), held(run.path):
+        pass
 
 
 def test_a_bundle_of_other_weights_is_refused(trained: RunFolder) -> None:
