@@ -138,6 +138,10 @@ def test_a_run_that_another_process_trains_is_not_resumed(run: RunFolder, images
     assert not (run.path / LOCK).exists()
     with held(run.path), pytest.raises(ResumeError), held(run.path):
         pass
+    # What a killed process leaves is no lock any more.
+    (run.path / LOCK).touch()
+    with held(run.path):
+        pass
 
 
 def test_a_bundle_of_other_weights_is_refused(trained: RunFolder) -> None:
