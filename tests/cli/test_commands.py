@@ -1,4 +1,5 @@
 import csv
+import io
 import json
 import shutil
 import subprocess
@@ -89,6 +90,18 @@ def test_predict_writes_one_row_for_each_file_in_order(
     assert [row["status"] for row in rows].count("error") == 1 and rows[5]["reason"]
     assert {"p_ok", "p_scratch", "p_stain"} <= set(rows[0])
     assert sum(float(rows[0][f"p_{name}"]) for name in ("ok", "scratch", "stain")) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("cp1252", "ü\\u3072"), ("ascii", "\\xfc\\u3072"), ("utf-8", "üひ")])
+def test_a_name_that_the_console_lacks_is_escaped(
+    encoding: str, shown: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stdout)
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "üひ"))
+    assert thaw(monkeypatch, "cache", "list") == 0
+    stdout.flush()
+    assert shown in stdout.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
 
 
 def test_models_can_be_filtered(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

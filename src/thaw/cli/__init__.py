@@ -7,6 +7,7 @@ Ctrl+C and SIGTERM do.
 
 from __future__ import annotations
 
+import io
 import sys
 
 from thaw.cli import training, trust, use, various
@@ -20,8 +21,16 @@ __all__ = ["app", "main", "training", "trust", "use", "various"]
 
 def main() -> None:
     """Run a command; an error that the user can fix is one message and exit code 2, never a traceback."""
+    _escape_unprintable()
     try:
         app()
     except ThawError as error:
         print(f"thaw: {error}", file=sys.stderr)
         raise SystemExit(USER_ERROR) from None
+
+
+def _escape_unprintable() -> None:
+    """Show a class or file name that the console's encoding lacks as `\\xfc`, instead of failing on it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
