@@ -1,8 +1,12 @@
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from thaw import atomic
+from thaw.errors import WriteError
 
 
 def make_sealed(folder: Path, content: bytes = b"features" * 1000) -> None:
@@ -61,11 +65,24 @@ def test_a_damaged_folder_is_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "store" / "data.bin").read_bytes() == b"new"
 
 
-def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
-    leftover = tmp_path / ".store.999999999.tmp"
-    leftover.mkdir()
+def test_two_builders_of_the_same_folder_do_not_disturb_each_other(tmp_path: Path) -> None:
+    with atomic.sealed_folder(tmp_path / "store") as first:
+        (first / "data.bin").write_bytes(b"first")
+        with atomic.sealed_folder(tmp_path / "store") as second:
+            (second / "data.bin").write_bytes(b"second")
+        assert (first / "data.bin").read_bytes() == b"first"
+    assert atomic.is_intact(tmp_path / "store")
+    assert (tmp_path / "store" / "data.bin").read_bytes() == b"second"
+    assert [child.name for child in tmp_path.iterdir()] == ["store"]
+
+
+def test_many_builders_of_a_damaged_folder_leave_an_intact_one(tmp_path: Path) -> None:
     make_sealed(tmp_path / "store")
-    assert not leftover.exists()
+    (tmp_path / "store" / "data.bin").write_bytes(b"damaged")
+    with ThreadPoolExecutor(8) as pool:
+        for _ in pool.map(lambda _: make_sealed(tmp_path / "store"), range(24)):
+            assert atomic.is_intact(tmp_path / "store")
+    assert [child.name for child in tmp_path.iterdir()] == ["store"]
 
 
 def test_a_new_folder_never_replaces_an_existing_one(tmp_path: Path) -> None:
@@ -76,7 +93,7 @@ def test_a_new_folder_never_replaces_an_existing_one(tmp_path: Path) -> None:
         with atomic.new_folder(tmp_path / "model") as building:
             (building / "other").write_text("x")
 
-    with pytest.raises(OSError):
+    with pytest.raises(WriteError, match="already exists"):
         overwrite()
     assert (tmp_path / "model" / "mine").read_text() == "keep me"
     assert [child.name for child in tmp_path.iterdir()] == ["model"]
@@ -90,7 +107,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(WriteError, match=r"last\.json: cannot be written: the disk is full \(3 bytes needed\)"):
         atomic.write_text(file, "new")
     assert file.read_text() == "old"
     assert [child.name for child in tmp_path.iterdir()] == ["last.json"]
@@ -109,3 +126,51 @@ def test_a_new_file_exists_only_if_its_block_succeeds(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     write(fail=False)
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"whole"]
+
+
+@pytest.mark.parametrize("name", ["rows.parquet", "seal.json"])
+def test_a_flipped_bit_is_detected_although_size_and_time_are_the_same(tmp_path: Path, name: str) -> None:
+    with atomic.sealed_folder(tmp_path / "store") as building:
+        (building / "rows.parquet").write_bytes(b"label 0" * 100)
+    file = tmp_path / "store" / name
+    state, content = file.stat(), bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert not atomic.is_intact(tmp_path / "store")
+
+
+def test_a_large_file_of_unchanged_size_and_time_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_sealed(tmp_path / "store", bytes(100))
+    monkeypatch.setattr(atomic, "SMALL", 99)
+    monkeypatch.setattr(atomic, "_checksum", lambda file: pytest.fail(f"{file} was read"))
+    assert atomic.is_intact(tmp_path / "store")
+
+
+def test_checked_json_is_read_back_or_absent(tmp_path: Path) -> None:
+    file = tmp_path / "folder" / "pairs.json"
+    assert atomic.read_checked(file) is None
+    atomic.write_checked(file, [[1, 2], [3, 4]])
+    assert atomic.read_checked(file) == [[1, 2], [3, 4]]
+    for damaged in (file.read_text().replace("3", "7"), "[[1, 2]]", "{", ""):
+        file.write_text(damaged)
+        assert atomic.read_checked(file) is None
+
+
+def test_a_full_disk_while_a_folder_is_filled_names_the_folder(tmp_path: Path) -> None:
+    def fill(error: OSError) -> None:
+        with atomic.sealed_folder(tmp_path / "store", "features need about 3.0 GB"):
+            raise error
+
+    with pytest.raises(WriteError, match=r"store: cannot be written: the disk is full \(features need about 3\.0 GB\)"):
+        fill(OSError(errno.ENOSPC, "No space left on device"))
+    with pytest.raises(WriteError, match="the disk quota is used up"):
+        fill(OSError(errno.EDQUOT, "Disk quota exceeded"))
+    with pytest.raises(PermissionError):
+        fill(PermissionError(errno.EACCES, "Permission denied", "an image"))
+
+
+def test_a_file_with_a_long_name_can_be_written(tmp_path: Path) -> None:
+    file = tmp_path / ("n" * 251 + ".png")
+    atomic.write_bytes(file, b"whole")
+    assert file.read_bytes() == b"whole"

@@ -1,10 +1,13 @@
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from tests.unprivileged import unprivileged
 from thaw import atomic
-from thaw.cache import cache_entries, clear, make_room
+from thaw.cache import cache_entries, cache_folder, clear, configured_folder, make_room
+from thaw.errors import WriteError
 
 
 def store(cache: Path, kind: str, name: str, size: int, used: float) -> Path:
@@ -47,3 +50,58 @@ def test_clearing_removes_one_kind_or_all(cache: Path) -> None:
 def test_entries_being_written_are_not_listed(cache: Path) -> None:
     (cache / "features" / ".half.123.tmp").mkdir()
     assert len(cache_entries(cache)) == 3
+
+
+def test_clearing_leaves_what_is_being_written(cache: Path) -> None:
+    with atomic.sealed_folder(cache / "features" / "building") as building:
+        (building / "data.bin").write_bytes(b"half")
+        (cache / "pixels" / "images.duplicates-1.json").write_text("[]")
+        assert len(clear(cache)) == 3
+        assert list((cache / "pixels").iterdir()) == []
+    assert [item.folder.name for item in cache_entries(cache)] == ["building"]
+
+
+def test_a_cache_that_cannot_be_written_is_replaced_by_a_temporary_one_and_a_line_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "file"))
+    used = cache_folder()
+    assert used.is_dir() and used == cache_folder() != configured_folder()
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        f"thaw: {tmp_path}/file: cannot be written: {tmp_path}/file is not a folder; using the temporary cache {used} "
+        "this time"
+    ]
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs permissions of POSIX")
+def test_a_cache_or_a_part_of_it_that_belongs_to_another_user_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Path(tempfile.mkdtemp(dir="/tmp"))
+    (home / ".cache" / "thaw" / "pixels").mkdir(parents=True)
+    monkeypatch.delenv("THAW_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    for name, modes in {"the home": (0o555, 0o555, 0o555), "a part": (0o777, 0o777, 0o555)}.items():
+        for folder, mode in zip((".cache", ".cache/thaw", ".cache/thaw/pixels"), modes, strict=True):
+            (home / folder).chmod(mode)
+        home.chmod(0o755)
+        monkeypatch.setenv("HOME", str(home))
+        assert "thaw-cache-" in unprivileged(cache_folder), name
+
+
+def test_a_user_without_a_home_folder_gets_a_temporary_cache(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("THAW_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    assert cache_folder().is_dir()
+    assert "this user has no home folder" in capsys.readouterr().err
+    with pytest.raises(WriteError, match="set THAW_CACHE"):
+        configured_folder()

@@ -1,37 +1,37 @@
 """Files and folders that are either complete or absent, even if the process is killed while writing them.
 
 A *sealed folder* is written under a temporary name next to its destination, checksummed, flushed to disk and renamed.
-Opening it detects files that were truncated or changed afterwards.
+Opening it detects files that were truncated or changed afterwards. Where something cannot be written, the error is a
+`WriteError` that names the destination.
 """
 
 from __future__ import annotations
 
-import glob
 import json
 import os
-import shutil
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+from thaw.errors import WriteError
+from thaw.formats import size
+from thaw.temporary import discard, remove_leftovers, temporary
+from thaw.writing import FULL, check_new, explained
 
 SEAL = "seal.json"
+SMALL = 1 << 24
+"""Bytes up to which a file of a sealed folder is read whole to see that it is unchanged, which takes milliseconds."""
+
 _CHUNK = 1 << 24
+_ATTEMPTS = 8
 
 
 def write_bytes(file: Path, content: bytes) -> None:
     """Replace `file` by `content` atomically: a reader sees the old content or the new, never a part of it."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _flush_folder(file.parent)
+    with replacing(file, f"{size(len(content))} needed") as path:
+        path.write_bytes(content)
 
 
 def write_text(file: Path, content: str) -> None:
@@ -39,49 +39,89 @@ def write_text(file: Path, content: str) -> None:
     write_bytes(file, content.encode("utf-8"))
 
 
+def write_checked(file: Path, content: Any) -> None:
+    """Replace `file` by JSON with its checksum, atomically; its folder is made if needed."""
+    with explained(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, json.dumps({"content": content, "crc32": _checksum_of(content)}))
+
+
+def read_checked(file: Path) -> Any | None:
+    """What `write_checked` wrote; `None` where the file is absent or damaged."""
+    try:
+        read = json.loads(file.read_bytes())
+        return read["content"] if read["crc32"] == _checksum_of(read["content"]) else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def write_new(file: Path, content: bytes) -> None:
+    """Write a file that must not exist, atomically."""
+    check_new(file)
+    write_bytes(file, content)
+
+
+@contextmanager
+def replacing(file: Path, needed: str = "") -> Iterator[Path]:
+    """Yield a temporary path to write; it replaces `file`, if the block succeeds."""
+    with explained(file, needed), temporary(file, lambda path: path.touch(exist_ok=False)) as path:
+        yield path
+        _flush_file(path)
+        os.replace(path, file)
+        _flush_folder(file.parent)
+
+
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder to fill; it becomes `folder`, which must not exist, if the block succeeds."""
-    with _temporary_folder(folder) as temporary:
-        yield temporary
-        _flush_files(temporary)
-        os.replace(temporary, folder)
-        _flush_folder(folder.parent)
+    with _temporary_folder(folder) as building:
+        yield building
+        with explained(folder):
+            _flush_files(building)
+            check_new(folder)
+            os.replace(building, folder)
+            _flush_folder(folder.parent)
 
 
 @contextmanager
 def new_file(file: Path) -> Iterator[Path]:
     """Yield a temporary path to write; it becomes `file`, which must not exist, if the block succeeds."""
-    with _temporary_folder(file) as temporary:
-        yield temporary / file.name
-        _flush_files(temporary)
-        os.replace(temporary / file.name, file)
-        _flush_folder(file.parent)
+    with _temporary_folder(file) as building:
+        yield building / file.name
+        with explained(file):
+            _flush_files(building)
+            check_new(file)
+            os.replace(building / file.name, file)
+            _flush_folder(file.parent)
 
 
 @contextmanager
-def sealed_folder(folder: Path) -> Iterator[Path]:
+def sealed_folder(folder: Path, needed: str = "") -> Iterator[Path]:
     """Yield a temporary folder to fill; it becomes `folder`, sealed, if the block succeeds.
 
-    If another process has created `folder` in the meantime, that one is kept and this one discarded.
+    If another process has created `folder` in the meantime, that one is kept and this one discarded. `needed` is said
+    where the disk is full.
     """
-    with _temporary_folder(folder) as temporary:
-        yield temporary
-        files = _flush_files(temporary)
-        seal = {str(file.relative_to(temporary)): [*_state(file), _checksum(file)] for file in files}
-        write_text(temporary / SEAL, json.dumps({"files": seal, "crc32": _checksum_of(seal)}))
-        if is_intact(folder):
-            return
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
-        _flush_folder(folder.parent)
+    with _temporary_folder(folder, needed) as building:
+        yield building
+        with explained(folder, needed):
+            files = _flush_files(building)
+            seal = {str(file.relative_to(building)): [*_state(file), _checksum(file)] for file in files}
+            write_text(building / SEAL, json.dumps({"files": seal, "crc32": _checksum_of(seal)}))
+            _publish(building, folder)
+
+
+def mark_used(folder: Path) -> None:
+    """Note that a sealed folder is used now, where it can be noted."""
+    with suppress(OSError):
+        os.utime(folder / SEAL)
 
 
 def is_intact(folder: Path) -> bool:
     """Whether a sealed folder exists and its files are unchanged.
 
-    A file with the size and modification time in the seal counts as unchanged, because reading all of a large cache
-    would take too long; for any other file the checksum (CRC-32) decides.
+    The checksum (CRC-32) decides. Only for a file larger than `SMALL` with the size and modification time in the seal
+    it is not computed, because reading all of a large cache would take too long.
     """
     try:
         seal = json.loads((folder / SEAL).read_bytes())
@@ -93,9 +133,10 @@ def is_intact(folder: Path) -> bool:
         return False
 
 
-def _is_unchanged(file: Path, size: int, modified_ns: int, checksum: int) -> bool:
+def _is_unchanged(file: Path, length: int, modified_ns: int, checksum: int) -> bool:
     state = _state(file)
-    return state[0] == size and (state[1] == modified_ns or _checksum(file) == checksum)
+    is_trusted = length > SMALL and state[1] == modified_ns
+    return state[0] == length and (is_trusted or _checksum(file) == checksum)
 
 
 def _state(file: Path) -> tuple[int, int]:
@@ -105,20 +146,54 @@ def _state(file: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def _temporary_folder(folder: Path) -> Iterator[Path]:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(folder.parent, glob.escape(folder.name))
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+def _temporary_folder(folder: Path, needed: str = "") -> Iterator[Path]:
+    """Yield a temporary folder next to `folder`; a full disk is explained while it is filled."""
+    with explained(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder.parent, folder.name)
+    with explained(folder, needed, FULL), _made(folder) as building:
+        yield building
 
 
-def _checksum_of(files: Mapping[str, Sequence[int]]) -> int:
-    return zlib.crc32(json.dumps(files, sort_keys=True).encode())
+@contextmanager
+def _made(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder; an error of writing into it names `folder` instead."""
+
+    def make(path: Path) -> None:
+        with explained(folder):
+            path.mkdir()
+
+    with temporary(folder, make) as building:
+        try:
+            yield building
+        except WriteError as error:
+            is_inside = building in (error.place, *error.place.parents)
+            raise WriteError(folder if is_inside else error.place, error.problem) from error
+        except FileNotFoundError as error:
+            if building.exists():
+                raise
+            raise WriteError(folder, "was removed while it was being written; run again") from error
+
+
+def _publish(building: Path, folder: Path) -> None:
+    """Rename a finished folder, unless an intact one is there; other processes may do the same at the same time."""
+    for attempts_left in reversed(range(_ATTEMPTS)):
+        try:
+            os.replace(building, folder)
+        except OSError:
+            if not attempts_left or not os.path.lexists(folder):
+                raise
+            if is_intact(folder):
+                return
+            discard(folder)
+        else:
+            _flush_folder(folder.parent)
+            return
+
+
+def _checksum_of(content: Any) -> int:
+    """CRC-32 of what JSON can express."""
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
 
 
 def _checksum(file: Path) -> int:
@@ -129,35 +204,17 @@ def _checksum(file: Path) -> int:
     return checksum
 
 
-def remove_leftovers(folder: Path, name: str = "*") -> None:
-    """Remove temporary files and folders for `name` in `folder` that killed processes left behind."""
-    for leftover in folder.glob(f".{name}.*.tmp"):
-        owner = leftover.name.split(".")[-2]
-        if not owner.isdecimal() or _is_alive(int(owner)):
-            continue
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def _flush_files(folder: Path) -> list[Path]:
     """Flush every file of a folder to disk; returns them in sorted order."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     for file in files:
-        with file.open("rb+") as stream:
-            os.fsync(stream.fileno())
+        _flush_file(file)
     return files
+
+
+def _flush_file(file: Path) -> None:
+    with file.open("rb+") as stream:
+        os.fsync(stream.fileno())
 
 
 def _flush_folder(folder: Path) -> None:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile, mkdtemp
 from typing import Literal
 
 from thaw import atomic
+from thaw.errors import WriteError
 from thaw.formats import count
+from thaw.temporary import discard, remove_leftovers
+from thaw.writing import check_writable, explained, failure, is_full
 
 Kind = Literal["pixels", "features"]
 KINDS: tuple[Kind, ...] = ("pixels", "features")
+ATTEMPTS = 3
+"""How often an entry is made that is removed, by `thaw cache clear` or a full budget, before it is opened."""
+LARGER_DISK = ", or set THAW_CACHE to a folder on a larger disk"
 
 
 @dataclass(frozen=True)
@@ -36,10 +46,29 @@ class CacheEntry:
     description: str
 
 
+def configured_folder() -> Path:
+    """$THAW_CACHE, or `thaw` in the user's cache folder; raises `WriteError` for a user without a home folder."""
+    if chosen := os.environ.get("THAW_CACHE"):
+        return Path(chosen)
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "thaw"
+    try:
+        return Path.home() / ".cache" / "thaw"
+    except RuntimeError as error:
+        problem = "cannot be found, because this user has no home folder; set THAW_CACHE to a folder"
+        raise WriteError("the cache", problem) from error
+
+
 def cache_folder() -> Path:
-    """The folder of the cache: $THAW_CACHE, or `thaw` in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("THAW_CACHE") or Path(base) / "thaw")
+    """The folder of the cache; where it cannot be written, a temporary one until this process ends, and a line says so.
+
+    Raises:
+        WriteError: Neither can be written.
+    """
+    try:
+        return _usable(configured_folder())
+    except WriteError as error:
+        return _temporary_cache(str(error))
 
 
 def cache_entries(cache: Path) -> list[CacheEntry]:
@@ -50,14 +79,17 @@ def cache_entries(cache: Path) -> list[CacheEntry]:
 def clear(cache: Path, kinds: tuple[Kind, ...] = KINDS) -> list[CacheEntry]:
     """Remove every entry of some kinds, and leftovers of killed runs.
 
-    A run that is reading an entry keeps its open files until it ends (POSIX), and rebuilds what it needs later.
+    A run goes on: it keeps the files that it reads open (POSIX) and what it is writing, and rebuilds what it needs
+    later.
 
     Returns:
         The removed entries.
     """
     removed = [entry for entry in cache_entries(cache) if entry.kind in kinds]
     for kind in kinds:
-        shutil.rmtree(cache / kind, ignore_errors=True)
+        for item in (cache / kind).glob("[!.]*"):
+            discard(item)
+        remove_leftovers(cache / kind)
     return removed
 
 
@@ -68,10 +100,40 @@ def make_room(cache: Path, needed: int, budget: int) -> list[CacheEntry]:
     for entry in entries:
         if total + needed <= budget:
             break
-        shutil.rmtree(entry.folder, ignore_errors=True)
+        discard(entry.folder)
         total -= entry.size
         removed.append(entry)
     return removed
+
+
+@functools.cache
+def _usable(folder: Path) -> Path:
+    """A folder, made if needed; raises `WriteError` where files cannot be made in it or in its parts."""
+    check_writable(folder)
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    for part in (folder, *(folder / kind for kind in KINDS)):
+        if part.exists():
+            try:
+                TemporaryFile(dir=part).close()
+            except OSError as error:
+                # On a full disk what is there can still be read, and what needs room says how much.
+                if not is_full(error):
+                    raise failure(part, error) from error
+    return folder
+
+
+@functools.cache
+def _temporary_cache(problem: str) -> Path:
+    """A folder that is removed when this process ends."""
+    try:
+        folder = mkdtemp(prefix="thaw-cache-")
+    except OSError as error:
+        reason = f"{problem}, and there is no temporary folder; set THAW_CACHE to a folder that can be written"
+        raise WriteError("the cache", reason) from error
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    print(f"thaw: {problem.partition(';')[0]}; using the temporary cache {folder} this time", file=sys.stderr)
+    return Path(folder)
 
 
 def _find(cache: Path) -> Iterator[CacheEntry]:

@@ -9,9 +9,14 @@ ThawError                   one sentence: what is wrong, where, what to do; exit
 ├── TrainingError           a run that cannot continue
 │   └── ResumeError         a resumed run whose data or recipe has changed
 ├── BundleError             a bundle that is incomplete, was changed, or does not reproduce its own predictions
-├── ExportError             an export that cannot be written, or does not reproduce the bundle
+├── ExportError             an export that is not possible, or does not reproduce the bundle
+├── WriteError              a place that is taken or cannot be written, or a full disk
 └── ServeError              a server that cannot start
 """
+
+from __future__ import annotations
+
+from pathlib import Path
 
 
 class ThawError(Exception):
@@ -51,7 +56,15 @@ class BundleError(ThawError):
 
 
 class ExportError(ThawError):
-    """An export cannot be written, or does not reproduce the bundle."""
+    """An export is not possible, or does not reproduce the bundle."""
+
+
+class WriteError(ThawError):
+    """A place is taken or cannot be written, or the disk is full; the message is the place and the problem."""
+
+    def __init__(self, place: Path | str, problem: str) -> None:
+        super().__init__(f"{place}: {problem}")
+        self.place, self.problem = Path(place), problem
 
 
 class ServeError(ThawError):

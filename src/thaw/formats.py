@@ -23,6 +23,16 @@ def count(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def size(number: int) -> str:
+    """A number of bytes as `640 bytes`, `21 kB`, `3.4 MB` or `1.2 GB`."""
+    if number < 1000:
+        return count(number, "byte")
+    for unit, divisor in (("kB", 1e3), ("MB", 1e6)):
+        if number < 999.5 * divisor:
+            return f"{number / divisor:.{0 if number >= 10 * divisor else 1}f} {unit}"
+    return f"{number / 1e9:,.1f} GB"
+
+
 def duration(seconds: float) -> str:
     """A time span as `9.5 s`, `42 s`, `12 min` or `3.1 h`."""
     if seconds < 10:

@@ -1,5 +1,6 @@
 import errno
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +10,12 @@ import pytest
 from PIL import Image
 
 from thaw import atomic
+from thaw.cache import CacheEntry, clear
 from thaw.data.decode import decode
 from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import Manifest, new_table
 from thaw.data.pixel_store import OnProgress, PixelStore
-from thaw.errors import DataError, UnreadableImage
+from thaw.errors import DataError, UnreadableImage, WriteError
 from thaw.recipe import DecodeSettings
 
 SPEC = PixelSpec(32, 0.875, "center", "bilinear")
@@ -322,7 +324,7 @@ def test_a_full_disk_reports_the_required_space(images: Manifest, tmp_path: Path
         if done == 3:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(DataError, match=r"the disk is full.* 7 images need about .* GB; .*THAW_CACHE"):
+    with pytest.raises(WriteError, match=r"the disk is full .* 7 images need about \d+ kB\); .*THAW_CACHE"):
         store_of(images, tmp_path / "cache", on_progress=fill_the_disk)
     assert leftovers(tmp_path / "cache") == []
 
@@ -336,3 +338,49 @@ def test_an_interrupted_build_leaves_nothing_and_can_be_repeated(images: Manifes
         store_of(images, tmp_path / "cache", on_progress=interrupt)
     assert leftovers(tmp_path / "cache") == []
     check_equal_to_decoding(store_of(images, tmp_path / "cache"), images)
+
+
+def test_a_store_that_is_cleared_before_it_is_opened_is_built_again(
+    images: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleared: list[CacheEntry] = []
+    is_intact = atomic.is_intact
+
+    def intact_until_cleared(folder: Path) -> bool:
+        found = is_intact(folder)
+        if found and not cleared:
+            cleared.extend(clear(tmp_path / "cache"))
+        return found
+
+    monkeypatch.setattr(atomic, "is_intact", intact_until_cleared)
+    check_equal_to_decoding(store_of(images, tmp_path / "cache"), images)
+    assert len(cleared) == 1
+
+
+def test_clearing_the_cache_while_a_store_is_built_or_used_does_not_disturb_it(
+    images: Manifest, tmp_path: Path
+) -> None:
+    def clear_at_every_step(done: int, total: int) -> None:
+        clear(tmp_path / "cache")
+
+    store = store_of(images, tmp_path / "cache", on_progress=clear_at_every_step)
+    clear(tmp_path / "cache")
+    check_equal_to_decoding(store, images)
+    assert store.duplicates(workers=1) == store.duplicates(workers=1)
+
+
+def test_a_store_that_is_sealed_but_cannot_be_read_is_built_again(images: Manifest, tmp_path: Path) -> None:
+    key = store_of(images, tmp_path / "cache").key
+    clear(tmp_path / "cache")
+    with atomic.sealed_folder(tmp_path / "cache" / "pixels" / key) as folder:
+        (folder / "rows.parquet").write_bytes(b"not Parquet")
+        (folder / "pixels.bin").write_bytes(b"")
+    check_equal_to_decoding(store_of(images, tmp_path / "cache"), images)
+
+
+def test_near_duplicates_are_found_again_where_their_file_is_damaged(images: Manifest, tmp_path: Path) -> None:
+    store = store_of(images, tmp_path / "cache")
+    found = store.duplicates(workers=1)
+    (file,) = (tmp_path / "cache" / "pixels").glob("*.json")
+    file.write_text(json.dumps({"content": [[0, 1, 1.0]], "crc32": 0}))
+    assert store.duplicates(workers=1) == found

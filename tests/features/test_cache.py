@@ -1,3 +1,4 @@
+import errno
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,6 +7,8 @@ import pytest
 import torch
 
 from thaw import atomic
+from thaw.cache import clear
+from thaw.errors import WriteError
 from thaw.features.cache import FeatureCache, FeatureKey
 from thaw.features.encoding import CacheDtype
 
@@ -129,3 +132,27 @@ def test_the_least_recently_used_features_are_removed_for_new_ones(tmp_path: Pat
     assert cache.open(KEY, 2) is not None
     cache.make_room(1)
     assert cache.open(KEY, 2) is None
+
+
+def test_an_entry_that_is_removed_while_it_is_opened_counts_as_absent(
+    cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def intact_until_cleared(folder: Path) -> bool:
+        found = is_intact(folder)
+        clear(cache.folder)
+        return found
+
+    fill(cache, torch.ones(6, 5))
+    is_intact = atomic.is_intact
+    monkeypatch.setattr(atomic, "is_intact", intact_until_cleared)
+    assert cache.open(KEY, 2) is None
+
+
+def test_a_full_disk_says_how_much_the_features_need_and_where_they_could_go(cache: FeatureCache) -> None:
+    def write() -> None:
+        with cache.writing(KEY, 2, needed=3_000_000_000):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(WriteError, match=r"the disk is full \(the cached features need about 3\.0 GB\); .* THAW_CACHE"):
+        write()
+    assert not list((cache.folder / "features").iterdir())

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from thaw.backbones.contract import Backbone
 from thaw.backbones.timm_backbone import build
+from thaw.cache import clear
 from thaw.data import augment
 from thaw.data.augment import PRESETS, Augmentation
+from thaw.errors import WriteError
 from thaw.features.cache import FeatureCache
 from thaw.features.engines import FrozenPart
 from thaw.features.extract import ViewRequest, extract
@@ -71,3 +73,25 @@ def test_features_too_large_for_half_precision_are_stored_in_single_precision(
     found = extract(request(backbone), frozen, [3], FeatureCache(tmp_path, "float16"), lambda *_: None)[3]
     features = found.batch(np.array([0]), np.array([0]))
     assert features.dtype == torch.float32 and features.abs().max() > 1e5
+
+
+@pytest.mark.parametrize(("clearings", "succeeds"), [(2, True), (99, False)])
+def test_features_that_are_cleared_before_they_are_opened_are_extracted_again(
+    clearings: int, succeeds: bool, backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleared: list[int] = []
+    opened = FeatureCache.open
+
+    def open_after_clearing(self: FeatureCache, *arguments: Any) -> Any:
+        if len(cleared) < clearings:
+            cleared.append(len(clear(tmp_path)))
+        return opened(self, *arguments)
+
+    monkeypatch.setattr(FeatureCache, "open", open_after_clearing)
+    frozen, cache = FrozenPart(backbone, CPU, "pytorch-fp32"), FeatureCache(tmp_path, "float16")
+    if succeeds:
+        assert extract(request(backbone), frozen, [3], cache, lambda *_: None)[3].rows == range(IMAGES)
+    else:
+        with pytest.raises(WriteError, match="cached features are removed before they can be used"):
+            extract(request(backbone), frozen, [3], cache, lambda *_: None)
+    assert cleared == ([0, 1] if succeeds else [0, 1, 1, 1])

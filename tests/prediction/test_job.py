@@ -10,15 +10,17 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.full_disk import files_of_at_most
 from thaw.bundle import digest_of
 from thaw.classifier.classifier import Classifier
 from thaw.data.layouts import images_under
-from thaw.errors import DataError, RecipeError
+from thaw.errors import DataError, RecipeError, ThawError, WriteError
 from thaw.pipeline import load
 from thaw.prediction import job as predictions
 from thaw.prediction.job import PredictJob, Shard, write_predictions
@@ -280,18 +282,11 @@ def test_two_processes_cannot_write_the_same_file(interrupted: PredictJob, class
 def test_a_full_disk_is_reported_and_the_job_can_be_resumed(
     photos: Path, classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    resource = pytest.importorskip("resource")
     monkeypatch.setattr(predictions, "BLOCK", 8)
     job = PredictJob((photos,), tmp_path / "a.csv")
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
-    try:
-        with pytest.raises(DataError, match=r"a\.csv: cannot be written: .*; re-run the command to resume"):
-            write(classifier, job)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
+    sentence = r"a\.csv: cannot be written: the file is larger .*, then re-run the command to resume"
+    with files_of_at_most(3000), pytest.raises(WriteError, match=sentence):
+        write(classifier, job)
     listener = Listener()
     assert write(classifier, job, reporter=listener) == (35, 1)
     assert "resuming after" in listener.lines[0]
@@ -304,17 +299,84 @@ def test_a_full_disk_is_reported_and_the_job_can_be_resumed(
     [
         ("empty", "a.csv", "no image in this folder"),
         ("nowhere", "a.csv", "no such file or folder"),
-        ("photos", "no/such/a.csv", "cannot be written: No such file"),
-        ("photos", "empty", "is a folder"),
+        ("photos", "no/such/a.csv", "there is no folder .*no/such"),
+        ("photos", "folder.csv", r"folder\.csv: already exists \(a folder\)"),
+        ("photos", "link.csv", r"link\.csv: already exists \(a link to nowhere\)"),
+        ("photos", "pipe.csv", r"pipe\.csv: already exists \(a device, pipe or socket\)"),
+        ("photos", "a.xlsx", r"a\.xlsx: predictions are written as \.csv or \.parquet"),
+        ("photos", "a", r"a: predictions are written as \.csv or \.parquet"),
     ],
 )
 def test_an_error_leaves_no_files_behind(
     place: str, out: str, expected: str, classifier: Classifier, photos: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=expected):
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "link.csv").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(ThawError, match=expected):
         write(classifier, PredictJob((photos, tmp_path / place), tmp_path / out))
     assert not hidden(tmp_path) and not (tmp_path / "a.csv").exists()
+    assert (tmp_path / "link.csv").is_symlink() and not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.parquet", "image.csv", "corrected.csv", "empty.csv"])
+def test_a_file_that_is_no_table_of_predictions_stays(name: str, classifier: Classifier, photos: Path) -> None:
+    file = photos.parent / name
+    own = "path,status,reason,label,review,confidence,p_ok,p_scratch,p_stain"
+    content = {
+        "labels.csv": b"path,label\na.png,ok\n",
+        "image.csv": next(photos.rglob("*.png")).read_bytes(),
+        "corrected.csv": f"{own},true label\na.png,ok,,ok,,0.9,0.9,0.1,0.0,stain\n".encode(),
+        "empty.csv": b"",
+    }
+    if name == "labels.parquet":
+        pq.write_table(pa.table({"path": ["a.png"], "label": ["ok"]}), file)
+    else:
+        file.write_bytes(content[name])
+    before = file.read_bytes()
+    with pytest.raises(WriteError, match="already exists and is not a table of predictions"):
+        write(classifier, PredictJob((photos,), file))
+    assert file.read_bytes() == before and not hidden(photos.parent)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.PARQUET"])
+def test_a_table_of_predictions_is_replaced(name: str, classifier: Classifier, photos: Path) -> None:
+    job = PredictJob((photos / "ok",), photos.parent / name)
+    write(classifier, job)
+    before = job.out.read_bytes()
+    write(classifier, PredictJob((photos / "stain",), job.out))
+    after = job.out.read_bytes()
+    write(classifier, job)
+    assert job.out.read_bytes() == before != after
+
+
+def test_a_file_that_appeared_while_predicting_stays_and_the_rows_are_kept(
+    classifier: Classifier, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, append = PredictJob((photos / "ok",), photos.parent / "a.csv"), PartialFile.append
+
+    def meanwhile(self: PartialFile, block: bytes, done: RowsDone) -> None:
+        append(self, block, done)
+        job.out.write_text("mine")
+
+    with monkeypatch.context() as patch, pytest.raises(WriteError, match="already exists"):
+        patch.setattr(PartialFile, "append", meanwhile)
+        write(classifier, job)
+    assert job.out.read_text() == "mine"
+    job.out.unlink()
+    listener = Listener()
+    write(classifier, job, reporter=listener)
+    assert "resuming after 12" in listener.lines[0] and len(rows(job.out)) == 12
+
+
+def test_a_link_in_the_place_of_the_partial_file_is_not_followed(classifier: Classifier, photos: Path) -> None:
+    mine = photos.parent / "mine.txt"
+    mine.write_text("mine")
+    (photos.parent / ".a.csv.partial").symlink_to(mine)
+    with pytest.raises(WriteError, match=r"\.a\.csv\.partial: already exists \(a link to"):
+        write(classifier, PredictJob((photos,), photos.parent / "a.csv"))
+    assert mine.read_text() == "mine"
 
 
 def test_progress_is_shown_on_the_terminal_while_rows_go_to_a_pipe(trained: RunFolder, images: Path) -> None:

@@ -83,9 +83,10 @@ def cache_list() -> None:
     """List the cache: content, size and last use, least recently used first."""
     from datetime import datetime
 
-    from thaw.cache import cache_entries, cache_folder
+    from thaw.cache import cache_entries, configured_folder
 
-    entries = cache_entries(cache_folder())
+    folder = configured_folder()
+    entries = cache_entries(folder)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("last used", "size", "kind", "content"):
         table.add_column(title, justify="right" if title == "size" else "left")
@@ -96,7 +97,7 @@ def cache_list() -> None:
     console.width = max(console.width, WIDE)
     if entries:
         console.print(table)
-    print(f"{cache_folder()}: {_summary(entries)}")
+    print(f"{folder}: {_summary(entries)}")
 
 
 @caches.command("clear")
@@ -104,13 +105,13 @@ def cache_clear(
     kind: Annotated[str, typer.Argument(help="pixels, features or all.")] = "all",
 ) -> None:
     """Clear the cache; later runs rebuild what they need."""
-    from thaw.cache import KINDS, cache_folder, clear
+    from thaw.cache import KINDS, clear, configured_folder
 
     kinds = tuple(name for name in KINDS if kind in (name, "all"))
     if not kinds:
         raise RecipeError(f"cache clear {kind}: no such kind; known are {', '.join(KINDS)} and all")
-    removed = clear(cache_folder(), kinds)
-    print(f"removed {_summary(removed)} from {cache_folder()}")
+    removed = clear(configured_folder(), kinds)
+    print(f"removed {_summary(removed)} from {configured_folder()}")
 
 
 def _summary(entries: Sequence[CacheEntry]) -> str:

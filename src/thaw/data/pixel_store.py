@@ -6,10 +6,8 @@ rebuilt if it was damaged.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,16 +22,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from thaw import atomic
+from thaw.cache import ATTEMPTS, LARGER_DISK
 from thaw.data.decode import decode
 from thaw.data.duplicates import VERSION as DUPLICATES_VERSION
 from thaw.data.duplicates import NearDuplicate, near_duplicates
 from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import SCHEMA, Manifest
-from thaw.errors import DataError, UnreadableImage
-from thaw.formats import count
+from thaw.errors import DataError, UnreadableImage, WriteError
+from thaw.formats import count, size
 from thaw.piecewise import PiecewiseFile
 from thaw.progress import OnProgress
 from thaw.recipe import DecodeSettings
+from thaw.temporary import discard
+from thaw.writing import advising, failure, is_full
 
 FORMAT = 2
 """Version of the content: increases when its meaning or a rule of `thaw.data.decode` changes."""
@@ -45,7 +46,6 @@ _SCHEMA = pa.schema(
     + [("note", pa.string()), ("stored_width", pa.int32()), ("stored_height", pa.int32())]
 )
 _AHEAD_PER_WORKER = 4
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -131,20 +131,36 @@ class PixelStore:
             reduce_jpeg: As in `decode`.
 
         Raises:
-            DataError: No image can be read, the disk is full, or with `settings.strict` an image cannot be read.
+            DataError: No image can be read, or with `settings.strict` an image cannot be read.
+            WriteError: The disk is full, or the cache cannot be written.
         """
         decoding = _Decoding(spec, settings, reduce_jpeg)
         place = folder / "pixels" / decoding.key(manifest)
-        if not atomic.is_intact(place):
-            _build(place, manifest, decoding, workers, on_progress)
-        else:
-            os.utime(place / atomic.SEAL)
-            if on_progress:
-                on_progress(len(manifest), len(manifest))
-        store = cls(place, spec)
+        store = cls._opened(place, spec)
+        if store and on_progress:
+            on_progress(len(manifest), len(manifest))
+        for _ in range(ATTEMPTS):
+            if store is None:
+                _build(place, manifest, decoding, workers, on_progress)
+                store = cls._opened(place, spec)
+        if store is None:
+            raise WriteError(place, "decoded pixels are removed before they can be used; run again")
+        atomic.mark_used(place)
         if settings.strict:
             store._refuse_unreadable(manifest)
         return store
+
+    @classmethod
+    def _opened(cls, place: Path, spec: PixelSpec) -> PixelStore | None:
+        """The store at a place, or `None` where it is absent, damaged or being removed."""
+        if not atomic.is_intact(place):
+            return None
+        try:
+            return cls(place, spec)
+        except (OSError, ValueError, KeyError):
+            # An intact store that cannot be read is made again.
+            discard(place)
+            return None
 
     def read(self, row: int) -> np.ndarray:
         """The resized image of a row, (h, w, 3) uint8, read-only; raises `UnreadableImage` for an unreadable one."""
@@ -166,11 +182,12 @@ class PixelStore:
 
     def duplicates(self, workers: int, on_progress: OnProgress | None = None) -> list[NearDuplicate]:
         """Near-duplicates among the rows, computed with `workers` threads and then cached."""
-        try:
-            return [NearDuplicate(*pair) for pair in json.loads(self._duplicates.read_bytes())]
-        except (OSError, ValueError, TypeError):
-            found = near_duplicates(self.read, np.flatnonzero(self._heights).tolist(), workers, on_progress)
-        atomic.write_text(self._duplicates, json.dumps([astuple(pair) for pair in found]))
+        known = atomic.read_checked(self._duplicates)
+        if known is not None:
+            return [NearDuplicate(*pair) for pair in known]
+        found = near_duplicates(self.read, np.flatnonzero(self._heights).tolist(), workers, on_progress)
+        with advising(LARGER_DISK):
+            atomic.write_checked(self._duplicates, [astuple(pair) for pair in found])
         return found
 
     def notes(self) -> tuple[str, ...]:
@@ -195,8 +212,8 @@ def _state(file: Path) -> tuple[str, int, int] | str:
 
 def _build(place: Path, manifest: Manifest, decoding: _Decoding, workers: int, on_progress: OnProgress | None) -> None:
     rows: list[_Row] = []
-    try:
-        with atomic.sealed_folder(place) as folder:
+    with advising(LARGER_DISK), atomic.sealed_folder(place) as folder:
+        try:
             with (folder / _PIXELS).open("wb") as stream:
                 for row in _written(stream, _decoded(manifest, decoding, workers)):
                     if decoding.settings.strict and row.reason:
@@ -204,21 +221,19 @@ def _build(place: Path, manifest: Manifest, decoding: _Decoding, workers: int, o
                     rows.append(row)
                     if on_progress:
                         on_progress(len(rows), len(manifest))
-            if all(row.status == "error" for row in rows):
-                reason = f"{manifest.file(0)}: {rows[0].reason}" if rows else "there are none"
-                raise DataError(f"{manifest.root}: none of {count(len(rows), 'image')} can be read ({reason})")
-            pq.write_table(pa.Table.from_pylist([vars(row) for row in rows], schema=_SCHEMA), folder / _ROWS)
-            about = {"root": str(manifest.root), "images": len(rows), "size": decoding.spec.size}
-            (folder / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
-    except OSError as error:
-        if error.errno not in _DISK_FULL:
-            raise
-        written = sum(row.stored_width * row.stored_height * 3 for row in rows)
-        needed = written / max(1, len(rows)) * len(manifest) / 1e9
-        raise DataError(
-            f"{place.parent}: the disk is full; the decoded pixels of {count(len(manifest), 'image')} need about "
-            f"{needed:.1f} GB; free some space or set THAW_CACHE to a folder on a larger disk"
-        ) from error
+        except OSError as error:
+            if not is_full(error):
+                raise
+            written = sum(row.stored_width * row.stored_height * 3 for row in rows)
+            needed = size(round(written / max(1, len(rows)) * len(manifest)))
+            sentence = f"the decoded pixels of {count(len(manifest), 'image')} need about {needed}"
+            raise failure(place.parent, error, sentence) from error
+        if all(row.status == "error" for row in rows):
+            reason = f"{manifest.file(0)}: {rows[0].reason}" if rows else "there are none"
+            raise DataError(f"{manifest.root}: none of {count(len(rows), 'image')} can be read ({reason})")
+        pq.write_table(pa.Table.from_pylist([vars(row) for row in rows], schema=_SCHEMA), folder / _ROWS)
+        about = {"root": str(manifest.root), "images": len(rows), "size": decoding.spec.size}
+        (folder / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
 
 
 def _written(stream: BinaryIO, decoded: Iterable[tuple[_Row, np.ndarray | None]]) -> Iterator[_Row]:

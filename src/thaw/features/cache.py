@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -18,9 +17,11 @@ import numpy as np
 from torch import Tensor
 
 from thaw import atomic
-from thaw.cache import make_room
+from thaw.cache import LARGER_DISK, make_room
 from thaw.features.encoding import CacheDtype, decode, encode, item_type
+from thaw.formats import size
 from thaw.piecewise import ItemGrid
+from thaw.writing import advising
 
 FORMAT = 2
 _DATA, _SHAPE, _ABOUT = "features.bin", "shape.json", "about.json"
@@ -102,29 +103,32 @@ class FeatureCache:
     def open(self, key: FeatureKey, views: int) -> CachedFeatures | None:
         """The first `views` views of a key, or `None` where they are missing, incomplete or damaged."""
         for entry in self._candidates(key, views):
-            if atomic.is_intact(entry):
-                os.utime(entry / atomic.SEAL)
-                shape = tuple(json.loads((entry / _SHAPE).read_bytes()))
-                dtype, item_shape = item_type(key.dtype, shape[2:])
-                grid = ItemGrid(entry / _DATA, dtype, (*shape[:2], *item_shape))
-                return CachedFeatures(grid, range(shape[0]), views)
+            if features := _opened(entry, key, views):
+                return features
         return None
 
     @contextmanager
-    def writing(self, key: FeatureKey, views: int, about: Mapping[str, Any] | None = None) -> Iterator[FeatureWriter]:
+    def writing(
+        self, key: FeatureKey, views: int, about: Mapping[str, Any] | None = None, needed: int = 0
+    ) -> Iterator[FeatureWriter]:
         """Add an entry: append every view of every row, in order. The entry appears when the block ends without error.
 
-        `about` describes the features in the list of cache entries.
+        `about` describes the features in the list of cache entries. `needed` is said where the disk is full: bytes of
+        all features that are written at the same time.
+
+        Raises:
+            WriteError: The disk is full, or the cache cannot be written.
         """
-        with atomic.sealed_folder(self.folder_of(key, views)) as entry:
+        amount = f"the cached features need about {size(needed)}" if needed else ""
+        with advising(LARGER_DISK), atomic.sealed_folder(self.folder_of(key, views), amount) as entry:
             with (entry / _DATA).open("wb") as stream:
                 writer = FeatureWriter(stream, key.dtype)
                 yield writer
-                size = stream.tell()
+                length = stream.tell()
             if writer.shape is None:
                 raise ValueError("cached features need at least one row")
             dtype, item_shape = item_type(key.dtype, writer.shape)
-            rows = size // (views * int(np.prod(item_shape, dtype=int)) * dtype.itemsize)
+            rows = length // (views * int(np.prod(item_shape, dtype=int)) * dtype.itemsize)
             (entry / _SHAPE).write_text(json.dumps([rows, views, *writer.shape]), encoding="utf-8")
             description = {**(about or {}), "images": rows, "views": views, "key": asdict(key)}
             (entry / _ABOUT).write_text(json.dumps(description, indent=2), encoding="utf-8")
@@ -146,3 +150,17 @@ class FeatureCache:
             if number.isdecimal() and int(number) >= views:
                 found[int(number)] = entry
         return [found[number] for number in sorted(found)]
+
+
+def _opened(entry: Path, key: FeatureKey, views: int) -> CachedFeatures | None:
+    """The features of an entry, or `None` where it is damaged or being removed."""
+    if not atomic.is_intact(entry):
+        return None
+    try:
+        shape = tuple(json.loads((entry / _SHAPE).read_bytes()))
+        dtype, item_shape = item_type(key.dtype, shape[2:])
+        grid = ItemGrid(entry / _DATA, dtype, (*shape[:2], *item_shape))
+    except (OSError, ValueError):
+        return None
+    atomic.mark_used(entry)
+    return CachedFeatures(grid, range(shape[0]), views)

@@ -7,7 +7,7 @@ written. All of them release Python's global lock.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -18,10 +18,12 @@ import torch
 from torch import Tensor
 
 from thaw.backbones.contract import Backbone
+from thaw.cache import ATTEMPTS
 from thaw.data import augment
 from thaw.data.augment import Augmentation, render
 from thaw.data.pixel_store import PixelStore
 from thaw.device import worker_count
+from thaw.errors import WriteError
 from thaw.features.cache import CachedFeatures, FeatureCache, FeatureKey, FeatureWriter
 from thaw.features.encoding import CacheDtype, encoded_bytes
 from thaw.features.engines import FrozenPart, Runner
@@ -86,21 +88,41 @@ def _extract(
     request: ViewRequest, frozen: FrozenPart, positions: Sequence[int], cache: FeatureCache, on_progress: OnProgress
 ) -> dict[int, CachedFeatures]:
     keys = {position: _key(request, frozen, position, cache.dtype) for position in positions}
-    cached = {position: cache.open(key, request.views) for position, key in keys.items()}
-    absent = [position for position, features in cached.items() if features is None]
     total = len(request.rows) * request.views
-    if absent:
-        cache.make_room(total * _bytes_per_view(frozen.backbone, absent, cache.dtype))
-        names = (*frozen.backbone.block_names, "head")
-        with ExitStack() as entries:
-            writers = []
-            for position in absent:
-                about = {"backbone": frozen.backbone.facts.architecture, "cut": names[position]}
-                writers.append(entries.enter_context(cache.writing(keys[position], request.views, about)))
-            _run(request, frozen.runner(absent), writers, lambda done: on_progress(done, total))
-        cached |= {position: cache.open(keys[position], request.views) for position in absent}
+    found = _opened(cache, keys, request)
+    for _ in range(ATTEMPTS):
+        if absent := {position: key for position, key in keys.items() if position not in found}:
+            _write(request, frozen, absent, cache, lambda done: on_progress(done, total))
+            found |= _opened(cache, absent, request)
+    if len(found) < len(keys):
+        raise WriteError(cache.folder, "cached features are removed before they can be used; run again")
     on_progress(total, total)
-    return {position: _present(features) for position, features in cached.items()}
+    return found
+
+
+def _opened(cache: FeatureCache, keys: Mapping[int, FeatureKey], request: ViewRequest) -> dict[int, CachedFeatures]:
+    """The features that the cache has, by position."""
+    opened = {position: cache.open(key, request.views) for position, key in keys.items()}
+    return {position: features for position, features in opened.items() if features is not None}
+
+
+def _write(
+    request: ViewRequest,
+    frozen: FrozenPart,
+    keys: Mapping[int, FeatureKey],
+    cache: FeatureCache,
+    on_progress: Callable[[int], None],
+) -> None:
+    """Extract the features at the positions of some keys into the cache."""
+    needed = len(request.rows) * request.views * _bytes_per_view(frozen.backbone, list(keys), cache.dtype)
+    cache.make_room(needed)
+    names = (*frozen.backbone.block_names, "head")
+    with ExitStack() as entries:
+        writers = []
+        for position, key in keys.items():
+            about = {"backbone": frozen.backbone.facts.architecture, "cut": names[position]}
+            writers.append(entries.enter_context(cache.writing(key, request.views, about, needed)))
+        _run(request, frozen.runner(list(keys)), writers, on_progress)
 
 
 def _run(
@@ -152,9 +174,3 @@ def _key(request: ViewRequest, frozen: FrozenPart, position: int, dtype: CacheDt
         engine=frozen.label,
         dtype=dtype,
     )
-
-
-def _present(features: CachedFeatures | None) -> CachedFeatures:
-    if features is None:
-        raise OSError("cached features disappeared while they were in use; run again")
-    return features

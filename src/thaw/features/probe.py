@@ -13,6 +13,7 @@ import platform
 import statistics
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -26,6 +27,7 @@ from torch import Tensor
 from thaw import atomic
 from thaw.backbones.contract import Backbone
 from thaw.device import device_name, synchronize
+from thaw.errors import WriteError
 from thaw.features.engines import ENGINES, REFERENCE, Runner, make_runner, missing
 from thaw.formats import percent
 from thaw.recipe import Engine
@@ -224,11 +226,12 @@ def _recall(cache: Path, key: str) -> list[EngineTiming]:
 
 
 def _remember(cache: Path, key: str, timings: Sequence[EngineTiming]) -> None:
-    """Add a result; when two runs write at once, one result is lost and probed again."""
+    """Add a result; when two runs write at once, or the disk is full, one result is lost and probed again."""
     try:
         known = json.loads((cache / _FILE).read_bytes())
     except (OSError, ValueError):
         known = {}
     known = known if isinstance(known, dict) else {}
-    cache.mkdir(parents=True, exist_ok=True)
-    atomic.write_text(cache / _FILE, json.dumps({**known, key: [asdict(timing) for timing in timings]}, indent=1))
+    with suppress(OSError, WriteError):
+        cache.mkdir(parents=True, exist_ok=True)
+        atomic.write_text(cache / _FILE, json.dumps({**known, key: [asdict(timing) for timing in timings]}, indent=1))

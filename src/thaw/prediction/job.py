@@ -28,7 +28,7 @@ from thaw.formats import count
 from thaw.prediction.partial_file import PartialFile, ResumeKey, RowsDone, partial_of
 from thaw.prediction.predict import Prediction, predict_files, read_files
 from thaw.prediction.predictor import BATCH, MIN_IMAGES_TO_PROBE, Predictor, PredictorChoice, choose_predictor
-from thaw.prediction.table import Format, format_of
+from thaw.prediction.table import Format, check_output, format_of
 from thaw.progress import NullReporter, OnProgress, Reporter
 from thaw.recipe import Engine
 
@@ -114,8 +114,11 @@ def write_predictions(
         How many images were classified, and how many could not be read.
 
     Raises:
-        ThawError: Images are missing, the file cannot be written, or it belongs to another job.
+        DataError: Images are missing, or the file belongs to another job.
+        WriteError: The file cannot be written, has another suffix, or is there and is not a table of predictions.
     """
+    if job.out:
+        check_output(job.out)
     device = choose_device(job.device).device
     total = sum(1 for _ in job.files())
     with _output_of(job, bundle, device) as output:
@@ -130,6 +133,8 @@ def write_predictions(
         with closing(predict_files(classifier, files, BATCH, choice.predictor)) as predictions:
             shown = _with_progress(predictions, output.done.rows, total, _progress_bar(job, reporter))
             _append(_blocks(shown, job), table, output, paths, engine)
+        if job.out:
+            check_output(job.out)
         output.finish(table.finish)
         return output.done.rows - output.done.failed, output.done.failed
 

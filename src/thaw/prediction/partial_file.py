@@ -7,7 +7,6 @@ counted one are discarded when the job is resumed.
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 from collections.abc import Callable
@@ -18,11 +17,17 @@ from types import TracebackType
 
 from thaw import atomic
 from thaw.errors import DataError
+from thaw.temporary import remove_leftovers
+from thaw.writing import Own, advising, check_new, explained
 
 try:
     import fcntl
 except ImportError:  # Without file locks, two processes that write the same file are not detected.
     fcntl = None  # type: ignore[assignment]
+
+
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_RESUME = ", then re-run the command to resume"
 
 
 @dataclass(frozen=True)
@@ -71,17 +76,14 @@ class PartialFile:
         """Open the partial file of `out`, or create it; `done` tells how much of it is done.
 
         Raises:
-            DataError: Another process is writing it, it belongs to another job, or it cannot be written.
+            DataError: Another process is writing it, or it belongs to another job.
+            WriteError: It cannot be written.
         """
         self.out, self.key = out, key
         self.path = partial_of(out)
         self.record = self.path.with_name(f"{self.path.name}.json")
-        if out.is_dir():
-            raise DataError(f"{out}: is a folder; give a file name")
-        try:
+        with explained(out):
             self._stream = self._opened()
-        except OSError as error:
-            raise DataError(f"{out}: cannot be written: {error.strerror}") from error
         try:
             self.done = self._recorded()
             self._stream.truncate(self.done.size)
@@ -92,23 +94,19 @@ class PartialFile:
 
     def append(self, block: bytes, done: RowsDone) -> None:
         """Append a block, then write the record of what is done; its size is filled in."""
-        try:
+        with advising(_RESUME), explained(self.out):
             rest = memoryview(block)
             while rest:
                 rest = rest[self._stream.write(rest) :]
             os.fsync(self._stream.fileno())
             done = replace(done, size=self._stream.tell())
             atomic.write_text(self.record, json.dumps({"job": asdict(self.key), "done": asdict(done)}))
-        except OSError as error:
-            raise DataError(f"{self.out}: cannot be written: {error.strerror}; re-run the command to resume") from error
         self.done = done
 
     def finish(self, make: Callable[[Path, Path], None]) -> None:
         """Let `make(partial, out)` turn the complete partial file into the output file, and remove the record."""
-        try:
+        with advising(_RESUME), explained(self.out):
             make(self.path, self.out)
-        except OSError as error:
-            raise DataError(f"{self.out}: cannot be written: {error.strerror}; re-run the command to resume") from error
         self.record.unlink(missing_ok=True)
 
     def __enter__(self) -> PartialFile:
@@ -122,8 +120,9 @@ class PartialFile:
 
     def _opened(self) -> FileIO:
         """The partial file, opened, and locked until this process ends."""
+        check_new(self.path, Own("a file that `thaw predict` resumes", lambda _: True))
         # Unbuffered, so that nothing remains to be written when the disk is full.
-        stream = FileIO(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+")
+        stream = FileIO(os.open(self.path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666), "r+")
         if fcntl and not self._is_locked(stream):
             stream.close()
             raise DataError(f"{self.out}: another process is writing it; wait for it, or choose another file")
@@ -143,7 +142,7 @@ class PartialFile:
     def _recorded(self) -> RowsDone:
         """How much of the file is done; raises `DataError` if it belongs to another job."""
         for name in (self.out.name, self.record.name):
-            atomic.remove_leftovers(self.out.parent, glob.escape(name))
+            remove_leftovers(self.out.parent, name)
         try:
             record = json.loads(self.record.read_bytes())
             key = ResumeKey(**{**record["job"], "images": tuple(record["job"]["images"])})

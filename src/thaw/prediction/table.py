@@ -15,11 +15,17 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from thaw import atomic
+from thaw.errors import WriteError
 from thaw.prediction.predict import Prediction
+from thaw.writing import Own, check_has_folder, check_new
 
-PARQUET = ".parquet"
+CSV, PARQUET = ".csv", ".parquet"
 ROW_GROUP = 8192
 """Rows per row group of a Parquet file: 33 MB for 1000 classes."""
+
+_LONGEST_HEADER = 1 << 22
+"""Characters in which the header of a CSV file is looked for."""
 
 _TEXT_COLUMNS = ("path", "status", "reason", "label", "review")
 
@@ -55,9 +61,39 @@ class Format(Protocol):
 
 
 def format_of(out: Path | None, classes: Sequence[str]) -> Format:
-    """Parquet for a .parquet file, else CSV."""
+    """The format of an output file by its suffix; CSV on standard output."""
     is_parquet = out is not None and out.suffix.lower() == PARQUET
     return Parquet(classes) if is_parquet else Csv(classes)
+
+
+def check_output(out: Path) -> None:
+    """Raise `WriteError` unless a table can be written to a file, which may be a table of predictions already."""
+    if out.suffix.lower() not in (CSV, PARQUET):
+        raise WriteError(out, f"predictions are written as {CSV} or {PARQUET}; give the file one of these suffixes")
+    check_has_folder(out)
+    check_new(out, Own("a table of predictions", is_table))
+
+
+def is_table(file: Path) -> bool:
+    """Whether a file is a table of predictions, by its columns."""
+    try:
+        names = _parquet_columns(file) if file.suffix.lower() == PARQUET else _csv_columns(file)
+    except (OSError, ValueError, csv.Error):
+        return False
+    first, rest = tuple(names[: len(header(()))]), names[len(header(())) :]
+    return first == header(()) and bool(rest) and all(name.startswith("p_") for name in rest)
+
+
+def _parquet_columns(file: Path) -> list[str]:
+    from pyarrow.parquet import ParquetFile
+
+    with ParquetFile(file) as table:
+        return table.schema_arrow.names
+
+
+def _csv_columns(file: Path) -> list[str]:
+    with file.open(encoding="utf-8", newline="") as stream:
+        return next(csv.reader(io.StringIO(stream.read(_LONGEST_HEADER))), [])
 
 
 class Csv:
@@ -103,17 +139,9 @@ class Parquet:
         """Rewrite the stream as Parquet, with one row group in memory at a time."""
         from pyarrow.parquet import ParquetWriter
 
-        temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as stream:
-                with ParquetWriter(stream, self._schema) as writer:
-                    for group in _groups(written, self._schema):
-                        writer.write_table(group, ROW_GROUP)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, out)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with atomic.replacing(out) as path, path.open("wb") as stream, ParquetWriter(stream, self._schema) as writer:
+            for group in _groups(written, self._schema):
+                writer.write_table(group, ROW_GROUP)
         written.unlink()
 
 

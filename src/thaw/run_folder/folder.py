@@ -18,7 +18,9 @@ from thaw.recipe import ResolvedRecipe
 from thaw.run_folder import epochs_file
 from thaw.run_folder.evaluation_file import EvaluationFile
 from thaw.run_folder.plan_file import PlanFile
+from thaw.temporary import remove_leftovers
 from thaw.training.history import EpochRecord
+from thaw.writing import check_writable, explained
 
 Content = TypeVar("Content")
 
@@ -127,7 +129,7 @@ class RunFolder:
     def remove_leftovers(self) -> None:
         """Delete what a killed run left half-written."""
         for folder in (self.path, self.checkpoints):
-            atomic.remove_leftovers(folder)
+            remove_leftovers(folder)
 
     def write_recipe(self, recipe: ResolvedRecipe) -> None:
         """Write the resolved recipe."""
@@ -228,15 +230,18 @@ def _csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 
 
 def _next_folder(parent: Path, kind: str) -> Path:
-    parent.mkdir(parents=True, exist_ok=True)
-    number = max((_number(child, kind) for child in parent.iterdir()), default=0)
-    while True:
-        number += 1
-        try:
-            (parent / f"{kind}-{number}").mkdir()
-        except FileExistsError:
-            continue
-        return parent / f"{kind}-{number}"
+    """Make the folder with the next free number; raises `WriteError` where it cannot be made."""
+    check_writable(parent)
+    with explained(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        number = max((_number(child, kind) for child in parent.iterdir()), default=0)
+        while True:
+            number += 1
+            try:
+                (parent / f"{kind}-{number}").mkdir()
+            except FileExistsError:
+                continue
+            return parent / f"{kind}-{number}"
 
 
 def _number(folder: Path, kind: str = "train") -> int:

@@ -1,0 +1,111 @@
+"""Temporary files and folders: made next to what they will become, locked while in use, removed when left over.
+
+Their names are random: processes in two containers may have the same id. A lock ends with its process, however that
+ends, and other containers on the same volume see it. Where the file system has no locks, age decides.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import secrets
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
+LEFT_OVER_AFTER = 24 * 3600
+"""Seconds without a change after which what cannot be locked counts as left over."""
+
+_NAME = re.compile(r"\..+\.[0-9a-f]{16}\.tmp", re.DOTALL)
+_LONGEST = 200
+"""Bytes of a name that is kept whole, so that the temporary name stays below 255."""
+
+
+@contextmanager
+def temporary(place: Path, make: Callable[[Path], object]) -> Iterator[Path]:
+    """Yield a new path next to `place`, made by `make`; what is still there at the end of the block is removed."""
+    while True:
+        path = place.with_name(f".{_short(place.name)}.{secrets.token_hex(8)}.tmp")
+        make(path)
+        with _locked(path) as is_locked:
+            # Before it was locked it may have been taken for a leftover.
+            if is_locked is False or not os.path.lexists(path):
+                continue
+            try:
+                yield path
+            finally:
+                _remove(path)
+            return
+
+
+def remove_leftovers(folder: Path, name: str | None = None) -> None:
+    """Remove temporary files and folders in `folder`, of all names or one, that killed processes left behind."""
+    pattern = "*" if name is None else glob.escape(_short(name))
+    for path in folder.glob(f".{pattern}.*.tmp"):
+        with suppress(OSError), _locked(path) as is_locked:
+            # Releases with other names did not lock.
+            has_ended = is_locked and _NAME.fullmatch(path.name)
+            if has_ended or (is_locked is not False and time.time() - _last_change(path) > LEFT_OVER_AFTER):
+                _remove(path)
+
+
+def discard(path: Path) -> None:
+    """Remove a file or folder in one step, so that nobody sees a part of it; does nothing where there is none."""
+    hidden = path.with_name(f".{_short(path.name)}.{secrets.token_hex(8)}.tmp")
+    with suppress(OSError):
+        os.replace(path, hidden)
+        _remove(hidden)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[bool | None]:
+    """Yield whether this process holds the lock of a file or folder, which may be gone: `None` without locks."""
+    if fcntl is None:
+        yield None
+        return
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        yield _lock(handle)
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int) -> bool | None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _short(name: str) -> str:
+    """A name, or for a long one its beginning and a checksum."""
+    content = os.fsencode(name)
+    return name if len(content) <= _LONGEST else f"{name[: _LONGEST // 5]}~{zlib.crc32(content):08x}"
+
+
+def _last_change(path: Path) -> float:
+    """When anything at a path was changed, in seconds since 1970."""
+    return max(item.lstat().st_mtime for item in (path, *path.rglob("*")))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
