@@ -25,8 +25,9 @@ import numpy as np
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_numpy
-from safetensors.numpy import save_file as save_numpy
-from safetensors.torch import load_file, save_file
+from safetensors.numpy import save as bytes_of_arrays
+from safetensors.torch import load_file
+from safetensors.torch import save as bytes_of_tensors
 from torch import Tensor
 
 from thaw import atomic, hub
@@ -42,6 +43,7 @@ from thaw.errors import BundleError, DataError
 from thaw.prediction.predict import Prediction, predict_files
 from thaw.recipe import DecodeSettings, HeadSettings
 from thaw.version import __version__
+from thaw.writing import check_new
 
 FOLDER_IN_RUN = "model"
 """The folder of a run that holds its bundle."""
@@ -96,23 +98,21 @@ def write_bundle(
         provenance: Stored in config.json unchanged.
 
     Raises:
-        BundleError: The folder exists, or a golden image gets other probabilities after reloading.
+        BundleError: A golden image gets other probabilities after reloading.
+        WriteError: The folder exists or cannot be written.
     """
-    if folder.exists():
-        raise BundleError(f"{folder}: already exists; give a new folder")
+    check_new(folder)
     with atomic.new_folder(folder) as building:
         _write_weights(classifier, building)
         if classifier.review_policy:
-            save_numpy({"train_features": classifier.review_policy.train_features}, building / _REVIEW)
+            features = {"train_features": classifier.review_policy.train_features}
+            atomic.write_bytes(building / _REVIEW, bytes_of_arrays(features))
         atomic.write_text(building / _CONFIG, json.dumps(_config(classifier, provenance), indent=2, ensure_ascii=False))
         atomic.write_text(building / _LABELS, "".join(f"{name}\n" for name in classifier.classes))
         if card:
             atomic.write_text(building / "MODEL_CARD.md", card)
         if golden:
             _write_golden(classifier, building / _GOLDEN, golden)
-        # safetensors creates files that only their owner can read, but a server runs as another user.
-        for file in building.glob("*.safetensors"):
-            file.chmod((building / _CONFIG).stat().st_mode)
         _write_sums(building)
         certify(read_bundle(building), building)
 
@@ -226,8 +226,8 @@ def _write_weights(classifier: Classifier, folder: Path) -> None:
         name = classifier.backbone.facts.classifier_name
         tensors |= {f"{name}.{key.rpartition('.')[2]}": value for key, value in head.items()}
     else:
-        save_file(_plain(head), folder / _HEAD)
-    save_file(_plain(tensors), folder / _MODEL, metadata={"format": "pt"})
+        atomic.write_bytes(folder / _HEAD, bytes_of_tensors(_plain(head)))
+    atomic.write_bytes(folder / _MODEL, bytes_of_tensors(_plain(tensors), metadata={"format": "pt"}))
 
 
 def _load_weights(classifier: Classifier, folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from thaw import atomic
 from thaw.backbones import starter
 from thaw.data.surfaces import write_surfaces
 from thaw.formats import percent
@@ -41,7 +42,8 @@ def run_demo(folder: Path, random_start: bool = False, reporter: Reporter | None
     """
     shown, images = reporter or ConsoleReporter(), folder / "images"
     if not images.exists():
-        write_surfaces(images, images_per_class=IMAGES_PER_CLASS)
+        with atomic.new_folder(images) as building:
+            write_surfaces(building, images_per_class=IMAGES_PER_CLASS)
         shown.say(f"wrote synthetic images of steel surfaces with defects: {images}")
     starts = [_train(images, "pre-trained", RECIPE, folder / "runs", shown)]
     if random_start:

@@ -29,6 +29,7 @@ from thaw.terminal.results import show_results
 from thaw.terminal.training import show_times
 from thaw.training.outputs import outputs_at
 from thaw.trial import TrainingResult, Trial, begin, resume, train
+from thaw.writing import advising
 
 GOLDEN_IMAGES = 8
 
@@ -50,7 +51,7 @@ def run(dataset: Dataset, requested: Recipe | None, runs: Path, reporter: Report
         else:
             trial = begin(dataset, requested or Recipe(), runs, reporter)
         try:
-            with held(trial.folder.path):
+            with advising(", then re-run with --resume"), held(trial.folder.path):
                 prepared, picture = trial.prepared, trial.folder.augmentations
                 augmentations.draw_run(trial.recipe, prepared.manifest, prepared.pixels, picture)
                 finish(trial, train(trial, reporter), started, reporter)

@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 
 import thaw
 from tests.exports.classifiers import CLASSES, random_classifier
+from tests.full_disk import files_of_at_most
 from thaw.bundle import read_bundle, write_bundle
 from thaw.cli import app
-from thaw.errors import ExportError
+from thaw.errors import ExportError, WriteError
 from thaw.exports import export, onnx_target
 from thaw.exports.certificate import TOLERANCE, Case, certify, reference_cases
 from thaw.exports.deployment import Deployment
@@ -178,7 +179,7 @@ def test_the_certificate_detects_common_mistakes_of_servers(mistake: str, onnx_f
 
 def test_existing_files_are_not_overwritten(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_text("mine")
-    with pytest.raises(ExportError, match="already exists"):
+    with pytest.raises(WriteError, match="already exists"):
         export_bundle(bundle, "onnx", tmp_path / "model.onnx")
     assert (tmp_path / "model.onnx").read_text() == "mine"
 
@@ -212,3 +213,13 @@ def test_the_command_writes_and_reports_the_certificate(bundle: Path, tmp_path: 
     assert result.exit_code == 0, result.output
     assert "certified on 11 images" in result.output
     assert (tmp_path / "model.pt2").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", PLACES)
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(to: str, bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / PLACES[to]
+    sentence = rf"{out.name}: cannot be written: the file is larger"
+    with files_of_at_most(100_000), pytest.raises(WriteError, match=sentence):
+        export_bundle(bundle, to, out)
+    assert list(tmp_path.iterdir()) == []

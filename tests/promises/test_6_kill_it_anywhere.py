@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -6,6 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.runs import outcome
+from thaw.data.dataset import Dataset
+from thaw.errors import WriteError
+from thaw.pipeline import finetune
+from thaw.progress import NullReporter
+from thaw.recipe import Recipe
+from thaw.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,3 +48,31 @@ def test_a_run_killed_in_any_phase_or_while_writing_a_file_resumes_to_bit_identi
 @pytest.mark.slow
 def test_a_run_killed_at_any_moment_resumes_to_bit_identical_weights(images: Path, tmp_path: Path) -> None:
     check(kill_every(1, images, tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_a_run_that_met_a_full_disk_says_so_and_resumes_to_the_weights_of_one_that_did_not(
+    trained: RunFolder, images: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, flush, plan = Dataset.open(images), os.fsync, tmp_path / "train-1" / "plan.json"
+    flushes, sentences = 0, []
+
+    def nearly_full(handle: int) -> None:
+        nonlocal flushes
+        flushes += 1
+        if flushes % 9 == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        flush(handle)
+
+    monkeypatch.setattr(os, "fsync", nearly_full)
+    for _ in range(30):
+        try:
+            finetune(data, quick, tmp_path, resume=plan.exists(), reporter=NullReporter())
+            break
+        except WriteError as error:
+            sentences.append(str(error))
+    assert len(sentences) > 2 and all("cannot be written: the disk is full" in said for said in sentences)
+    assert any(said.endswith(", then re-run with --resume") for said in sentences)
+    assert outcome(RunFolder(tmp_path / "train-1")) == outcome(trained)
+    assert not list(tmp_path.rglob(".*.tmp"))

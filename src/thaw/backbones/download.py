@@ -23,6 +23,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from thaw.backbones import starter
 from thaw.backbones.catalogue import look_up
 from thaw.errors import WeightsError
+from thaw.writing import FULL
 
 TIMEOUT_SECONDS = 5.0
 """How long to wait for a server to answer at all."""
@@ -72,6 +73,8 @@ def fetch(source: str) -> Path:
         reason = f"{urlsplit(address).hostname} cannot be reached ({type(error).__name__})"
         if isinstance(error, OSError) and error.filename and error.strerror:
             reason = f"{error.filename} cannot be written ({error.strerror})"
+        if isinstance(error, OSError) and error.errno in FULL:
+            reason = f"cannot be downloaded, because {FULL[error.errno]}"
         raise WeightsError(_unreachable(source, address, reason)) from error
 
 

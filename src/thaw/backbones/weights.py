@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from thaw import atomic
 from thaw.backbones.contract import Backbone
 from thaw.checksums import sha256_of
-from thaw.errors import WeightsError
+from thaw.errors import WeightsError, WriteError
 from thaw.recipe import PreprocessingSettings
+from thaw.writing import check_has_folder, check_new
 
 _MODEL_ARGS = ("pad_type", "bn_eps", "act_layer", "output_stride")
 _REPLACED_ARGS = ("global_pool", "num_classes", "in_chans", "drop_rate", "drop_path_rate")
@@ -86,7 +87,8 @@ def write_file(backbone: Backbone, file: Path, half: bool = False, notes: Mappin
         The SHA-256 of the file.
 
     Raises:
-        WeightsError: Half precision cannot represent a weight, or the file cannot be written.
+        WeightsError: Half precision cannot represent a weight.
+        WriteError: The file cannot be written.
     """
     facts, tensors = backbone.facts, {}
     for name, value in backbone.named_weights().items():
@@ -103,21 +105,16 @@ def write_file(backbone: Backbone, file: Path, half: bool = False, notes: Mappin
         "interpolation": facts.pixels.interpolation,
     }
     content = save(tensors, {**metadata, **(notes or {})})
-    try:
-        atomic.write_bytes(file, content)
-    except OSError as error:
-        raise WeightsError(f"{file}: cannot be written: {error.strerror or error}") from error
+    atomic.write_bytes(file, content)
     return hashlib.sha256(content).hexdigest()
 
 
 def refuse_to_overwrite(file: Path) -> None:
-    """Raise `WeightsError` if weights cannot be written to `file`: it exists, has no folder, or another suffix."""
+    """Raise `WriteError` if weights cannot be written to `file`: it exists, has no folder, or another suffix."""
     if file.suffix.lower() != ".safetensors":
-        raise WeightsError(f"{file}: weights are written as .safetensors; give the file that suffix")
-    if file.exists():
-        raise WeightsError(f"{file}: already exists; remove it or choose another file")
-    if not file.parent.is_dir():
-        raise WeightsError(f"{file}: the folder {file.parent} does not exist; create it")
+        raise WriteError(file, "weights are written as .safetensors; give the file that suffix")
+    check_has_folder(file)
+    check_new(file)
 
 
 def fit_into(network: nn.Module, loaded: LoadedWeights, classifiers: Sequence[str]) -> None:

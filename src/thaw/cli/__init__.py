@@ -12,6 +12,7 @@ import sys
 
 from thaw.cli import training, trust, use, various
 from thaw.cli.app import app
+from thaw.cli.system_errors import system_errors_explained
 from thaw.errors import ThawError
 
 USER_ERROR = 2
@@ -23,7 +24,8 @@ def main() -> None:
     """Run a command; an error that the user can fix is one message and exit code 2, never a traceback."""
     _escape_unprintable()
     try:
-        app()
+        with system_errors_explained():
+            app()
     except ThawError as error:
         print(f"thaw: {error}", file=sys.stderr)
         raise SystemExit(USER_ERROR) from None

@@ -37,7 +37,8 @@ def evaluate(
         typer.Option("--options", help="Instead of DATA: compare test-time augmentation and larger images."),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Also write the metrics to this JSON file.", show_default=False)
+        Path | None,
+        typer.Option(help="Also write the metrics to this JSON file; it must not exist.", show_default=False),
     ] = None,
 ) -> None:
     """Evaluate a classifier on labelled images, or cross-validate its recipe; metrics with 95% confidence intervals."""
@@ -47,7 +48,11 @@ def evaluate(
     from thaw import atomic, pipeline
     from thaw.terminal.console import ConsoleReporter
     from thaw.terminal.results import show_evaluation
+    from thaw.writing import check_has_folder, check_new
 
+    if out:
+        check_has_folder(out)
+        check_new(out)
     if (data is not None) + (folds is not None) + options != 1:
         raise RecipeError("evaluate: give either DATA to evaluate on, --folds K to cross-validate, or --options")
     if options:
@@ -61,7 +66,7 @@ def evaluate(
         show_evaluation(result, reporter)
         found = result.to_json()
     if out:
-        atomic.write_text(out, json.dumps(found, indent=2) + "\n")
+        atomic.write_new(out, f"{json.dumps(found, indent=2)}\n".encode())
 
 
 @app.command()

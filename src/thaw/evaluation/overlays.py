@@ -21,6 +21,7 @@ from thaw.evaluation.explain import class_maps
 from thaw.features.engines import REFERENCE
 from thaw.prediction.predict import read_pixels
 from thaw.prediction.predictor import Predictor
+from thaw.writing import check_writable, explained
 
 _BATCH = 32
 _MAX_OPACITY = 0.75
@@ -93,7 +94,9 @@ def write_overlays(
     Raises:
         DataError: If the classifier does not know the class.
         BackboneError: If the network has no maps.
+        WriteError: If the folder cannot be written, or the disk is full.
     """
+    check_writable(folder)
     class_index = None if class_name is None else _index_of(classifier, class_name)
     return _write_all(classifier, list(zip(files, _outputs(files, folder), strict=True)), class_index)
 
@@ -126,13 +129,11 @@ def _explain(
 
 
 def _write(file: Path, output: Path, image: np.ndarray, label: str, probability: float) -> Overlay:
-    if output.exists():
+    if os.path.lexists(output):
         return Overlay(file, "error", f"{output} already exists; choose another folder")
-    try:
+    with explained(output):
         output.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(output, as_png(image))
-    except OSError as error:
-        return Overlay(file, "error", f"{output} cannot be written: {error.strerror}")
+    atomic.write_bytes(output, as_png(image))
     return Overlay(file, "ok", "", label, probability, output)
 
 

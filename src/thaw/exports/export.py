@@ -25,6 +25,7 @@ from thaw.exports.quantise import (
     split_for_calibration,
 )
 from thaw.exports.target import Target, require_packages
+from thaw.writing import check_new
 
 TARGETS = {
     "onnx": Target(
@@ -98,8 +99,9 @@ def export_bundle(bundle: Path, to: str, out: Path) -> Exported:
         out: The file or folder to write; it must not exist.
 
     Raises:
-        ExportError: `out` cannot be written, a package is missing, or a probability differs from Thaw's by more than
-            1e-3. Nothing is left behind.
+        ExportError: A package is missing, or a probability differs from Thaw's by more than 1e-3. Nothing is left
+            behind.
+        WriteError: `out` exists or cannot be written.
     """
     target = _target(to, out)
     require_packages(target.packages)
@@ -152,16 +154,15 @@ def export_int8(bundle: Path, to: str, out: Path, images: Path, max_drop: float 
 
 
 def _target(to: str, out: Path) -> Target:
-    """The target called `to`, if it can be written to `out`; raises `ExportError`."""
+    """The target called `to`, if it can be written to `out`; raises `ExportError` or `WriteError`."""
     if to not in TARGETS:
         raise ExportError(f"export --to {to}: no such target; known are {', '.join(TARGETS)}")
     target = TARGETS[to]
-    if out.exists():
-        raise ExportError(f"{out}: already exists; remove it or choose another path with --out")
     if target.suffix and out.suffix != target.suffix:
         raise ExportError(f"{out}: an export to {to} is one file; give a name that ends in {target.suffix}")
     if not target.suffix and not _MODEL_NAME.fullmatch(out.name):
         raise ExportError(f"{out}: servers accept only letters, digits, - . and _ in the name of a model; rename it")
+    check_new(out)
     return target
 
 

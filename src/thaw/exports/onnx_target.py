@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from thaw import atomic
 from thaw.exports.deployment import AXES, INPUT, OUTPUT, Deployment
 from thaw.exports.target import Infer
 
@@ -62,12 +62,12 @@ def _remove_source_locations(graph: Any) -> None:
 
 def write(deployment: Deployment, place: Path, name: str) -> None:
     """Write the .onnx file."""
-    place.write_bytes(model_of(deployment).SerializeToString())
+    atomic.write_bytes(place, model_of(deployment).SerializeToString())
 
 
 def write_onnx(deployment: Deployment, onnx_file: Path, place: Path, name: str) -> None:
     """Copy an existing .onnx file."""
-    shutil.copyfile(onnx_file, place)
+    atomic.write_bytes(place, onnx_file.read_bytes())
 
 
 def load(file: Path) -> Infer:

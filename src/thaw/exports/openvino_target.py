@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
+from thaw.errors import ExportError, first_line
 from thaw.exports import onnx_target
 from thaw.exports.deployment import Deployment
 from thaw.exports.target import MODEL_VERSION, Infer
@@ -37,7 +38,12 @@ def write_onnx(deployment: Deployment, onnx_file: Path, place: Path, name: str) 
     for key, value in deployment.metadata.items():
         model.set_rt_info(value, ["thaw", key])
     (place / MODEL_VERSION).mkdir(parents=True)
-    openvino.save_model(model, place / MODEL_VERSION / _MODEL, compress_to_fp16=False)
+    try:
+        openvino.save_model(model, place / MODEL_VERSION / _MODEL, compress_to_fp16=False)
+    except RuntimeError as error:
+        # OpenVINO does not say why it cannot write, but Python does.
+        (place / MODEL_VERSION / "model.bin").write_bytes(bytes(onnx_file.stat().st_size))
+        raise ExportError(f"{name}: OpenVINO cannot write the model: {first_line(error)}") from error
 
 
 def load(place: Path) -> Infer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from thaw import atomic
 from thaw.exports.deployment import Deployment
 from thaw.exports.target import Infer
 
@@ -19,10 +21,13 @@ METADATA_FILE = "thaw.json"
 def write(deployment: Deployment, place: Path, name: str) -> None:
     """Write the .pt2 file."""
     metadata = json.dumps(dict(deployment.metadata), indent=2, ensure_ascii=False)
+    content = io.BytesIO()
     with warnings.catch_warnings():
         # PyTorch warns about weights that share storage, which it saves correctly.
         warnings.simplefilter("ignore")
-        torch.export.save(deployment.program, place, extra_files={METADATA_FILE: metadata})
+        # Into memory first: PyTorch ends the process where it cannot write a file.
+        torch.export.save(deployment.program, content, extra_files={METADATA_FILE: metadata})
+    atomic.write_bytes(place, content.getvalue())
 
 
 def load(file: Path) -> Infer:

@@ -32,6 +32,7 @@ from thaw.reports import page
 from thaw.run_folder import RunFolder
 from thaw.terminal import results
 from thaw.terminal.console import ConsoleReporter
+from thaw.writing import check_new
 
 
 def evaluate(model: Model, data: str | Path | Dataset, reporter: Reporter | None = None) -> Evaluation:
@@ -129,7 +130,7 @@ def decide(
 
     Raises:
         RecipeError: If a class does not exist, or validation cannot meet a requirement.
-        BundleError: If `out` already exists.
+        WriteError: If `out` already exists or cannot be written.
 
     Example:
         >>> recipe = thaw.Recipe(decision={"recall": {"scratch": 0.9}})
@@ -137,6 +138,7 @@ def decide(
         'recall of scratch at least 0.9'
     """
     shown, folder = reporter or ConsoleReporter(), RunFolder.at(Path(run))
+    check_new(Path(out))
     classifier = load(folder.path)
     check_requirements(settings, classifier.classes)
     chosen = choose_decision(settings, classifier.classes, read_records(folder.predictions, "val").scored)

@@ -14,6 +14,7 @@ from thaw.device import keep_freed_memory
 from thaw.exports.export import Exported, export_bundle, export_int8
 from thaw.prediction.predict import Prediction, predict_files
 from thaw.reports import model_card
+from thaw.writing import check_new
 
 Model = str | Path | Classifier
 
@@ -49,13 +50,14 @@ def save(model: Model, folder: str | Path) -> None:
         folder: The folder to write; it must not exist.
 
     Raises:
-        BundleError: If the folder already exists.
+        WriteError: If the folder already exists or cannot be written.
 
     Example:
         >>> thaw.save("runs/train-1", "steel-model")
         >>> thaw.load("steel-model").task
         'multiclass'
     """
+    check_new(Path(folder))
     write_bundle(load(model), Path(folder))
 
 
@@ -97,7 +99,8 @@ def export(
         Where the export is, how large, and its certificate.
 
     Raises:
-        ExportError: If the place is taken, a package is missing, or the probabilities differ; nothing is left then.
+        ExportError: If a package is missing, or the probabilities differ; nothing is left then.
+        WriteError: If the place is taken or cannot be written.
 
     Example:
         >>> thaw.export("runs/train-1", "torch", "steel.pt2").certificate.max_difference < 0.001

@@ -13,7 +13,6 @@ from thaw.classifier.classifier import Classifier
 from thaw.data.dataset import Dataset
 from thaw.data.pixel_store import PixelStore
 from thaw.device import keep_freed_memory, threads_restored, worker_count
-from thaw.errors import RecipeError
 from thaw.inspection import page
 from thaw.inspection.inspect import Inspection, inspect_images
 from thaw.planning.plan import Plan
@@ -24,6 +23,7 @@ from thaw.run_folder import InspectionFolder
 from thaw.terminal.console import ConsoleReporter
 from thaw.terminal.inspection import show_inspection
 from thaw.trial import plan_trial
+from thaw.writing import check_has_folder, check_new, check_writable
 
 Data = str | Path | Dataset
 
@@ -51,6 +51,7 @@ def finetune(
         DataError: If the images or labels cannot be used.
         RecipeError: If a setting is wrong.
         ResumeError: If the data or the recipe has changed since the run began.
+        WriteError: If `runs` cannot be written, or the disk is full; what was trained can be resumed.
 
     Example:
         >>> recipe = thaw.Recipe.load("recipe.yaml")
@@ -60,6 +61,7 @@ def finetune(
     """
     keep_freed_memory()
     task = recipe.task if recipe else "auto"
+    check_writable(Path(runs))
     with closing(reporter or ConsoleReporter()) as shown:
         return run(_opened(data, task), recipe, Path(runs), shown, resume).classifier
 
@@ -79,8 +81,9 @@ def plan(
         The resolved recipe, the reason for each choice, and the forecast.
 
     Raises:
-        RecipeError: If `out` already exists or a setting is wrong.
+        RecipeError: If a setting is wrong.
         DataError: If the images or labels cannot be used.
+        WriteError: If `out` already exists or cannot be written.
 
     Example:
         >>> found = thaw.plan("images", thaw.Recipe.load("recipe.yaml"), out="planned.yaml", reporter=quiet)
@@ -89,15 +92,13 @@ def plan(
     """
     keep_freed_memory()
     requested, file = recipe or Recipe(), Path(out)
-    if file.exists():
-        raise RecipeError(f"{file}: already exists; remove it or name another file with --out")
-    if not file.parent.is_dir():
-        raise RecipeError(f"{file}: there is no folder {file.parent}")
+    check_has_folder(file)
+    check_new(file)
     with closing(reporter or ConsoleReporter()) as shown:
         dataset = _opened(data, requested.task).as_task(requested.task)
         with threads_restored():
             planned = plan_trial(dataset, requested, None, shown).plan
-        atomic.write_text(file, planned.recipe.to_yaml())
+        atomic.write_new(file, planned.recipe.to_yaml().encode("utf-8"))
         shown.say(f"recipe {file}: edit it, and run it with `thaw train DATA --recipe {file}`")
         return planned
 
@@ -118,6 +119,7 @@ def inspect(
 
     Raises:
         DataError: If the images or labels cannot be used.
+        WriteError: If `runs` cannot be written, or the disk is full.
 
     Example:
         >>> found = thaw.inspect("images", thaw.Recipe.load("recipe.yaml"), runs="runs", reporter=quiet)
@@ -126,6 +128,7 @@ def inspect(
     """
     keep_freed_memory()
     requested = recipe or Recipe()
+    check_writable(Path(runs))
     with closing(reporter or ConsoleReporter()) as shown:
         dataset = _opened(data, requested.task).as_task(requested.task)
         requested, _ = name_backbone(requested, shown.say)

@@ -28,6 +28,7 @@ from thaw.processes import ALONE, Process
 from thaw.recipe import Phase
 from thaw.training.history import EpochRecord
 from thaw.training.optimizer import load_state_tensors, state_tensors, trainable_parameters
+from thaw.writing import explained
 
 Name = Literal["last", "best"]
 
@@ -117,8 +118,12 @@ class Checkpoints:
 
 
 def write(folder: Path, name: Name, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint and point `name` at it; the previous one of that name is removed afterwards."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a checkpoint and point `name` at it; the previous one of that name is removed afterwards.
+
+    Raises `WriteError` where it cannot be written; the previous one stays.
+    """
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"weights:{key}": value for key, value in checkpoint.weights.items()}
     tensors |= {f"optimizer:{key}": value for key, value in checkpoint.optimizer.items()}
     content = safetensors.torch.save(
