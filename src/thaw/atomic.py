@@ -74,6 +74,7 @@ def replacing(file: Path, needed: str = "") -> Iterator[Path]:
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder to fill; it becomes `folder`, which must not exist, if the block succeeds."""
+    check_new(folder)
     with _temporary_folder(folder) as building:
         yield building
         with explained(folder):
@@ -86,6 +87,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 @contextmanager
 def new_file(file: Path) -> Iterator[Path]:
     """Yield a temporary path to write; it becomes `file`, which must not exist, if the block succeeds."""
+    check_new(file)
     with _temporary_folder(file) as building:
         yield building / file.name
         with explained(file):

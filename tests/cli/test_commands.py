@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -171,6 +172,69 @@ def test_a_file_that_is_there_is_not_overwritten(
     assert file.read_bytes() == b"mine"
     assert thaw(monkeypatch, "models", "fetch", "starter", "--to", str(tmp_path / "a.bin")) == 2
     assert thaw(monkeypatch, "models", "fetch", "starter", "--to", str(tmp_path / "no" / "a.safetensors")) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("plan", "IMAGES", "--out"), "recipe.yaml"),
+        (("predict", "RUN", "IMAGES", "--out"), "rows.csv"),
+        (("export", "RUN", "--to", "onnx", "--out"), "model.onnx"),
+        (("export", "RUN", "--to", "openvino", "--out"), "model"),
+        (("decide", "RUN", "--recall", "ok=0.5", "--out"), "bundle"),
+        (("evaluate", "RUN", "IMAGES", "--out"), "metrics.json"),
+        (("models", "fetch", "starter", "--to"), "weights.safetensors"),
+    ],
+)
+def test_what_is_in_the_place_of_an_output_stays_whatever_it_is(
+    words: tuple[str, ...],
+    name: str,
+    trained: RunFolder,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = [{"RUN": str(trained.path), "IMAGES": str(images)}.get(word, word) for word in words]
+    place = tmp_path / name
+    for make in (
+        lambda: place.write_text("mine"),
+        lambda: place.symlink_to("nowhere"),
+        lambda: os.mkfifo(place),
+    ):
+        make()
+        before = (place.lstat().st_ino, place.lstat().st_mtime_ns)
+        assert thaw(monkeypatch, *given, str(place)) == 2
+        assert f"{name}: already exists" in capsys.readouterr().err
+        assert (place.lstat().st_ino, place.lstat().st_mtime_ns) == before and [
+            file.name for file in tmp_path.iterdir()
+        ] == [name]
+        place.unlink()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "IMAGES", "--runs"),
+        ("inspect", "IMAGES", "--runs"),
+        ("explain", "RUN", "IMAGES", "--out"),
+        ("demo", "--folder"),
+    ],
+)
+def test_a_folder_of_outputs_that_is_a_file_is_one_sentence(
+    words: tuple[str, ...],
+    trained: RunFolder,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = [{"RUN": str(trained.path), "IMAGES": str(images)}.get(word, word) for word in words]
+    (tmp_path / "file").write_text("mine")
+    assert thaw(monkeypatch, *given, str(tmp_path / "file")) == 2
+    said = capsys.readouterr().err
+    assert "cannot be written: " in said and "not a folder" in said and said.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_plan_is_a_recipe_that_runs_as_it_was_planned(

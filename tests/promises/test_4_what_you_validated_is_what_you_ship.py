@@ -13,7 +13,7 @@ import thaw
 from thaw.bundle import certify, read_bundle
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
-from thaw.errors import BundleError
+from thaw.errors import BundleError, WriteError
 from thaw.pipeline import evaluate, finetune, load
 from thaw.progress import NullReporter
 from thaw.recipe import HeadSettings, Recipe
@@ -89,5 +89,5 @@ def test_weights_that_do_not_reproduce_the_golden_probabilities_are_not_certifie
 
 
 def test_saving_over_an_existing_folder_is_refused(trained: RunFolder) -> None:
-    with pytest.raises(BundleError, match="give a new folder"):
+    with pytest.raises(WriteError, match="already exists"):
         thaw.save(load(trained.path), trained.model)
