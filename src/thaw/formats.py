@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def percent(fraction: float, digits: int = 1) -> str:
     """A fraction 0..1 as `84.8%`."""
@@ -21,6 +23,20 @@ def points(difference: float, digits: int = 1) -> str:
 def count(number: int, noun: str, plural: str = "") -> str:
     """A number of things, as `1 image` and `1,200 images`."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def listed(names: Sequence[str], shown: int = 3) -> str:
+    """The first names, as `crack, ok, pits and 5 more`."""
+    more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+def shortened(text: str, longest: int = 40) -> str:
+    """A text of at most `longest` characters, with … for its middle."""
+    if len(text) <= longest:
+        return text
+    head = (longest - 1) * 2 // 3
+    return f"{text[:head]}…{text[head + 1 - longest :]}"
 
 
 def duration(seconds: float) -> str:

@@ -7,20 +7,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import pyarrow as pa
+
+from thaw.data.class_names import unify
 from thaw.data.layouts import TABLE_SUFFIXES, Rows, natural_key, read_folder, table_hint
-from thaw.data.manifest import Manifest
+from thaw.data.manifest import SCHEMA, Manifest
 from thaw.data.tables import read_metadata, read_table
 from thaw.errors import DataError
+from thaw.formats import count, listed
 from thaw.recipe import Task
 
 RequestedTask = Literal["auto"] | Task
 
+_NOTES_SHOWN = 3
+
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set as a manifest, before decoding and splitting."""
+    """A data set as a manifest, before decoding and splitting, with remarks for the user."""
 
     manifest: Manifest
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, path: str | Path, task: RequestedTask = "auto", classes: Sequence[str] = ()) -> Dataset:
@@ -43,12 +50,12 @@ class Dataset:
     def from_folder(cls, path: str | Path, task: RequestedTask = "auto", classes: Sequence[str] = ()) -> Dataset:
         """Open class folders, split folders with class folders, or a folder with a metadata file of the Hub."""
         root = Path(path).resolve()
-        return cls(_manifest(read_metadata(root) or read_folder(root), task, classes))
+        return cls(*_described(read_metadata(root) or read_folder(root), task, classes))
 
     @classmethod
     def from_table(cls, path: str | Path, task: RequestedTask = "auto", classes: Sequence[str] = ()) -> Dataset:
         """Open a table with the columns path and label (or labels), and optionally split and group."""
-        return cls(_manifest(read_table(Path(path).resolve()), task, classes))
+        return cls(*_described(read_table(Path(path).resolve()), task, classes))
 
     def as_task(self, task: RequestedTask) -> Dataset:
         """The same images for another task; raises `DataError` if their labels do not fit it."""
@@ -60,7 +67,7 @@ class Dataset:
                 raise DataError(f"{manifest.root}: {path} has {len(labels)} labels, but task {task} needs one")
         if task == "binary" and len(manifest.classes) != 2:
             raise DataError(f"{manifest.root}: {len(manifest.classes)} classes, but task binary needs two")
-        return Dataset(replace(manifest, task=task))
+        return replace(self, manifest=replace(manifest, task=task))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -79,14 +86,36 @@ class Dataset:
         return f"Dataset({len(self):,} images, {len(self.classes)} classes, {self.task}, {self.manifest.root})"
 
 
-def _manifest(rows: Rows, task: RequestedTask, given: Sequence[str]) -> Manifest:
-    labels = rows.table.column("labels").to_pylist()
-    found = sorted({name for names in labels for name in names}, key=natural_key)
+def _described(rows: Rows, task: RequestedTask, given: Sequence[str]) -> tuple[Manifest, tuple[str, ...]]:
+    """The manifest of some rows, with one spelling of each class, and remarks for the user."""
+    spelled = rows.table.column("labels").to_pylist()
+    names = unify(_first_places(rows, spelled), given)
+    labels = [list(dict.fromkeys(names.class_of[text] for text in texts)) for texts in spelled]
+    found = sorted(set(names.class_of.values()), key=natural_key)
     classes = (*given, *(name for name in found if name not in given))
     resolved = _resolve(task, rows, labels, classes)
     if not given:
         _check_count(resolved, rows, classes)
-    return Manifest(rows.table, classes, resolved, rows.root, rows.ignored)
+    table = rows.table
+    if any(text != name for text, name in names.class_of.items()):
+        position, field = SCHEMA.get_field_index("labels"), SCHEMA.field("labels")
+        table = table.set_column(position, field, pa.array(labels, field.type))
+    manifest = Manifest(table, classes, resolved, rows.root, rows.ignored)
+    return manifest, (*rows.notes, *_few(names.notes))
+
+
+def _first_places(rows: Rows, labels: Sequence[Sequence[str]]) -> dict[str, str]:
+    """Where each spelling of a label occurs first."""
+    first: dict[str, int] = {}
+    for row, texts in enumerate(labels):
+        for text in texts:
+            first.setdefault(text, row)
+    return {text: _row_name(rows, row) for text, row in first.items()}
+
+
+def _few(notes: Sequence[str]) -> tuple[str, ...]:
+    more = len(notes) - _NOTES_SHOWN
+    return (*notes[:_NOTES_SHOWN], *([f"and {count(more, 'more label')} like these"] if more > 0 else ()))
 
 
 def _resolve(task: RequestedTask, rows: Rows, labels: Sequence[Sequence[str]], classes: Sequence[str]) -> Task:
@@ -114,7 +143,7 @@ def _check_count(task: Task, rows: Rows, classes: Sequence[str]) -> None:
         raise DataError(f"{rows.source}: only one class, {classes[0]}; a classifier needs at least two{hint}")
     if task == "binary" and len(classes) != 2:
         raise DataError(
-            f"{rows.source}: {len(classes)} classes ({', '.join(classes)}), but task binary needs two; "
+            f"{rows.source}: {len(classes)} classes ({listed(classes)}), but task binary needs two; "
             "set task to multiclass"
         )
 

@@ -44,6 +44,7 @@ class Rows:
         source: The folder or table.
         row_names: The name of each row in messages; empty for folders.
         ignored: (suffix, count) of other files, `hidden` for hidden ones.
+        notes: Remarks for the user.
     """
 
     table: pa.Table
@@ -51,6 +52,7 @@ class Rows:
     source: Path
     row_names: Sequence[str] = ()
     ignored: tuple[tuple[str, int], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def read_folder(root: Path) -> Rows:

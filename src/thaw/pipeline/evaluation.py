@@ -56,6 +56,8 @@ def evaluate(model: Model, data: str | Path | Dataset, reporter: Reporter | None
     classifier = load(model)
     dataset = data if isinstance(data, Dataset) else Dataset.open(data, classifier.task, classifier.classes)
     with closing(reporter or NullReporter()) as shown:
+        for note in dataset.notes:
+            shown.say(note)
         return evaluate_rows(classifier, dataset.manifest, np.arange(len(dataset)), shown.bar("evaluate"))
 
 
