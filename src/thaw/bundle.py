@@ -39,6 +39,7 @@ from thaw.classifier.head import Head
 from thaw.classifier.review import ReviewPolicy
 from thaw.data.geometry import PixelSpec
 from thaw.errors import BundleError, DataError
+from thaw.marker import MARKER, mark
 from thaw.prediction.predict import Prediction, predict_files
 from thaw.recipe import DecodeSettings, HeadSettings
 from thaw.version import __version__
@@ -114,6 +115,8 @@ def write_bundle(
         for file in building.glob("*.safetensors"):
             file.chmod((building / _CONFIG).stat().st_mode)
         _write_sums(building)
+        # After the sums: a bundle that is copied without the marker is complete.
+        mark(building)
         certify(read_bundle(building), building)
 
 
@@ -328,6 +331,6 @@ def _facts_of(config: Mapping[str, Any]) -> Facts:
 
 
 def _write_sums(folder: Path) -> None:
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != _SUMS)
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name not in (_SUMS, MARKER))
     lines = [f"{sha256_of(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
     atomic.write_text(folder / _SUMS, "".join(lines))

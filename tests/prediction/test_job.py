@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from thaw.bundle import digest_of
 from thaw.classifier.classifier import Classifier
-from thaw.data.layouts import images_under
+from thaw.data.walk import images_under
 from thaw.errors import DataError, RecipeError
 from thaw.pipeline import load
 from thaw.prediction import job as predictions

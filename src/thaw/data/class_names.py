@@ -43,24 +43,27 @@ def unify(places: Mapping[str, str], given: Sequence[str] = ()) -> ClassNames:
     class_of: dict[str, str] = {}
     similar: dict[str, str] = {_similarity_key(name): name for name in given}
     known = {normalised(name): name for name in given}
-    first_spelling: dict[str, str] = {}
-    notes = []
+    spellings: dict[str, list[str]] = {}
     for text, place in places.items():
         _check_characters(text, place)
         name = known.setdefault(normalised(text), normalised(text))
         other = similar.setdefault(_similarity_key(name), name)
         if other != name and not (other in given and name in given):
-            raise DataError(_too_similar(place, name, places.get(first_spelling.get(other, "")), other))
+            raise DataError(_too_similar(place, name, other, [places[text] for text in spellings.get(other, ())]))
         class_of[text] = name
-        if first_spelling.setdefault(name, text) != text or text != text.strip():
-            notes.append(f"{place}: the label {_visible(text)} is read as class {name}")
+        spellings.setdefault(name, []).append(text)
+    notes = (
+        f"{places[text]}: the label {_visible(text)} is read as class {name}"
+        for text, name in class_of.items()
+        if text != name and (text != text.strip() or len(spellings[name]) > 1)
+    )
     return ClassNames(class_of, tuple(notes))
 
 
 def _check_characters(text: str, place: str) -> None:
     for character in text.strip():
         if what := _REFUSED.get(unicodedata.category(character)):
-            raise DataError(f"{place}: the class name {_visible(text)} contains {what}; rename it")
+            raise DataError(f"{_escaped(place)}: the class name {_visible(text)} contains {what}; rename it")
 
 
 def _similarity_key(name: str) -> str:
@@ -71,13 +74,18 @@ def _similarity_key(name: str) -> str:
     return unicodedata.normalize("NFC", " ".join(visible.split()).casefold())
 
 
-def _too_similar(place: str, name: str, other_place: str | None, other: str) -> str:
+def _too_similar(place: str, name: str, other: str, other_places: Sequence[str]) -> str:
     if name.casefold() == other.casefold():
         difference = f"{name} and {other} differ only in case"
     else:
         difference = f"{name!a} and {other!a} differ only in characters that cannot be seen"
-    where = f" (see {other_place})" if other_place else ""
+    where = f" (see {other_places[0]})" if other_places else ""
     return f"{place}: the classes {difference}{where}; give both the same name"
+
+
+def _escaped(text: str) -> str:
+    """A text with escapes for the characters that no class name may contain."""
+    return "".join(ascii(c)[1:-1] if unicodedata.category(c) in _REFUSED else c for c in text)
 
 
 def _visible(text: str) -> str:

@@ -10,12 +10,13 @@ from typing import Literal
 import pyarrow as pa
 
 from thaw.data.class_names import unify
-from thaw.data.layouts import TABLE_SUFFIXES, Rows, natural_key, read_folder, table_hint
+from thaw.data.layouts import DEFAULTS, TABLE_SUFFIXES, Rows, read_folder, table_hint
 from thaw.data.manifest import SCHEMA, Manifest
 from thaw.data.tables import read_metadata, read_table
+from thaw.data.walk import existing_folder, natural_key
 from thaw.errors import DataError
 from thaw.formats import count, listed
-from thaw.recipe import Task
+from thaw.recipe import FolderSettings, Task
 
 RequestedTask = Literal["auto"] | Task
 
@@ -30,32 +31,49 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def open(cls, path: str | Path, task: RequestedTask = "auto", classes: Sequence[str] = ()) -> Dataset:
+    def open(
+        cls,
+        path: str | Path,
+        task: RequestedTask = "auto",
+        classes: Sequence[str] = (),
+        folders: FolderSettings = DEFAULTS,
+    ) -> Dataset:
         """Open a folder of images, or a .csv, .parquet or .jsonl table of them.
 
         Args:
             path: The folder or table.
             task: The task; "auto" derives it from the labels.
             classes: Order of the classes, which need not all occur; other classes follow in natural order.
+            folders: How a folder is read; only for folders without a metadata file.
 
         Raises:
             DataError: The folder or table is missing, malformed, or does not fit the task.
         """
         place = Path(path)
         if place.suffix.lower() in TABLE_SUFFIXES and not place.is_dir():
+            _check_no_settings(place, folders)
             return cls.from_table(place, task, classes)
-        return cls.from_folder(place, task, classes)
+        return cls.from_folder(place, task, classes, folders)
 
     @classmethod
-    def from_folder(cls, path: str | Path, task: RequestedTask = "auto", classes: Sequence[str] = ()) -> Dataset:
+    def from_folder(
+        cls,
+        path: str | Path,
+        task: RequestedTask = "auto",
+        classes: Sequence[str] = (),
+        folders: FolderSettings = DEFAULTS,
+    ) -> Dataset:
         """Open class folders, split folders with class folders, or a folder with a metadata file of the Hub."""
-        root = Path(path).resolve()
-        return cls(*_described(read_metadata(root) or read_folder(root), task, classes))
+        root = existing_folder(Path(path)).resolve()
+        rows = read_metadata(root)
+        if rows:
+            _check_no_settings(root, folders)
+        return cls(*_described(rows or read_folder(root, folders, classes), task, classes))
 
     @classmethod
     def from_table(cls, path: str | Path, task: RequestedTask = "auto", classes: Sequence[str] = ()) -> Dataset:
         """Open a table with the columns path and label (or labels), and optionally split and group."""
-        return cls(*_described(read_table(Path(path).resolve()), task, classes))
+        return cls(*_described(read_table(_resolved(Path(path))), task, classes))
 
     def as_task(self, task: RequestedTask) -> Dataset:
         """The same images for another task; raises `DataError` if their labels do not fit it."""
@@ -84,6 +102,18 @@ class Dataset:
 
     def __repr__(self) -> str:
         return f"Dataset({len(self):,} images, {len(self.classes)} classes, {self.task}, {self.manifest.root})"
+
+
+def _check_no_settings(place: Path, folders: FolderSettings) -> None:
+    if folders != DEFAULTS:
+        raise DataError(f"{place}: a table names its images, so the settings layout and exclude do not apply to it")
+
+
+def _resolved(file: Path) -> Path:
+    try:
+        return file.resolve()
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"{file}: a link that leads to itself") from error
 
 
 def _described(rows: Rows, task: RequestedTask, given: Sequence[str]) -> tuple[Manifest, tuple[str, ...]]:
@@ -139,7 +169,7 @@ def _check_count(task: Task, rows: Rows, classes: Sequence[str]) -> None:
     if not classes:
         raise DataError(f"{rows.source}: no image has a label")
     if len(classes) == 1 and task != "multilabel":
-        hint = table_hint(rows.source)
+        hint = rows.hint or table_hint(rows.source)
         raise DataError(f"{rows.source}: only one class, {classes[0]}; a classifier needs at least two{hint}")
     if task == "binary" and len(classes) != 2:
         raise DataError(

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,6 +20,7 @@ from thaw.device import worker_count
 from thaw.errors import DataError
 from thaw.evaluation.explain import class_maps
 from thaw.features.engines import REFERENCE
+from thaw.marker import mark_if_new
 from thaw.prediction.predict import read_pixels
 from thaw.prediction.predictor import Predictor
 
@@ -95,10 +97,12 @@ def write_overlays(
         BackboneError: If the network has no maps.
     """
     class_index = None if class_name is None else _index_of(classifier, class_name)
-    return _write_all(classifier, list(zip(files, _outputs(files, folder), strict=True)), class_index)
+    return _write_all(classifier, list(zip(files, _outputs(files, folder), strict=True)), class_index, folder)
 
 
-def _write_all(classifier: Classifier, jobs: Sequence[tuple[Path, Path]], class_index: int | None) -> Iterator[Overlay]:
+def _write_all(
+    classifier: Classifier, jobs: Sequence[tuple[Path, Path]], class_index: int | None, folder: Path
+) -> Iterator[Overlay]:
     with ThreadPoolExecutor(max_workers=worker_count()) as pool:
         for start in range(0, len(jobs), _BATCH):
             batch = jobs[start : start + _BATCH]
@@ -109,7 +113,11 @@ def _write_all(classifier: Classifier, jobs: Sequence[tuple[Path, Path]], class_
                 if isinstance(image, str):
                     yield Overlay(file, "error", image)
                 else:
-                    yield _write(file, output, *next(overlays))
+                    explained = next(overlays)
+                    # Where nothing can be written, each image gets an error row.
+                    with suppress(OSError):
+                        mark_if_new(folder)
+                    yield _write(file, output, *explained)
 
 
 def _explain(

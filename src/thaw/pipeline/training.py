@@ -10,7 +10,7 @@ from thaw.backbones import build
 from thaw.backbones.default import name_backbone
 from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier
-from thaw.data.dataset import Dataset, RequestedTask
+from thaw.data.dataset import Dataset
 from thaw.data.pixel_store import PixelStore
 from thaw.device import keep_freed_memory, threads_restored, worker_count
 from thaw.errors import RecipeError
@@ -20,7 +20,7 @@ from thaw.planning.plan import Plan
 from thaw.progress import Reporter
 from thaw.recipe import Recipe
 from thaw.run import run
-from thaw.run_folder import InspectionFolder
+from thaw.run_folder import InspectionFolder, RunFolder
 from thaw.terminal.console import ConsoleReporter
 from thaw.terminal.inspection import show_inspection
 from thaw.trial import plan_trial
@@ -59,9 +59,9 @@ def finetune(
         ('ok', 'scratch', 'stain')
     """
     keep_freed_memory()
-    task: RequestedTask = recipe.task if recipe else "auto"
     with closing(reporter or ConsoleReporter()) as shown:
-        return run(_opened(data, task, shown), recipe, Path(runs), shown, resume).classifier
+        requested = recipe or (_begun(Path(runs)) if resume else Recipe())
+        return run(_opened(data, requested, shown), recipe, Path(runs), shown, resume).classifier
 
 
 def plan(
@@ -94,7 +94,7 @@ def plan(
     if not file.parent.is_dir():
         raise RecipeError(f"{file}: there is no folder {file.parent}")
     with closing(reporter or ConsoleReporter()) as shown:
-        dataset = _opened(data, requested.task, shown).as_task(requested.task)
+        dataset = _opened(data, requested, shown).as_task(requested.task)
         with threads_restored():
             planned = plan_trial(dataset, requested, None, shown).plan
         atomic.write_text(file, planned.recipe.to_yaml())
@@ -127,7 +127,7 @@ def inspect(
     keep_freed_memory()
     requested = recipe or Recipe()
     with closing(reporter or ConsoleReporter()) as shown:
-        dataset = _opened(data, requested.task, shown).as_task(requested.task)
+        dataset = _opened(data, requested, shown).as_task(requested.task)
         requested, _ = name_backbone(requested, shown.say)
         backbone, cache = build(requested), cache_folder()
         pixels = PixelStore.open_or_build(
@@ -145,9 +145,15 @@ def inspect(
         return found
 
 
-def _opened(data: Data, task: RequestedTask, shown: Reporter) -> Dataset:
+def _begun(runs: Path) -> Recipe:
+    """The recipe that the run to resume began with."""
+    plan = RunFolder.latest_unfinished(runs).read_plan()
+    return plan.requested if plan else Recipe()
+
+
+def _opened(data: Data, recipe: Recipe, shown: Reporter) -> Dataset:
     """A data set as it is, or opened; says what is remarkable about it."""
-    dataset = data if isinstance(data, Dataset) else Dataset.open(data, task)
+    dataset = data if isinstance(data, Dataset) else Dataset.open(data, recipe.task, folders=recipe.folders)
     for note in dataset.notes:
         shown.say(note)
     return dataset

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from thaw.classifier.classifier import Classifier
-from thaw.data.layouts import images_under, utf8
+from thaw.data.walk import images_under, utf8
 from thaw.device import choose_device
 from thaw.errors import DataError, RecipeError
 from thaw.features.engines import REFERENCE
