@@ -4,7 +4,7 @@ from pathlib import Path
 from PIL import Image
 
 from thaw.bundle import check_sums, digest_of
-from thaw.data.walk import LeftOut, images_under
+from thaw.data.walk import Omitted, images_below, images_under
 from thaw.marker import MARKER, is_written_by_thaw, mark_if_new
 from thaw.run_folder import InspectionFolder, RunFolder
 
@@ -30,9 +30,9 @@ def test_every_part_of_a_run_with_images_is_recognised_where_it_is_copied(tmp_pa
     data = with_image(tmp_path / "data")
     for part, place in [(trained.path, "run"), (trained.model, "deep/bundle"), (trained.model / "golden", "golden")]:
         shutil.copytree(part, data / place)
-    left_out = LeftOut()
-    assert list(images_under(data, left_out)) == [data / "ok" / "a.png"]
-    assert left_out.written_by_thaw == ["deep/bundle", "golden", "run"]
+    omitted = Omitted()
+    assert list(images_below(data, omitted)) == ["ok/a.png"]
+    assert omitted.written_by_thaw == ["deep/bundle", "golden", "run"]
 
 
 def test_runs_of_release_0_1_are_recognised_without_the_marker(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from thaw.data.walk import LeftOut, described, images_below, images_under
+from thaw.data.walk import Omitted, files_below, images_below, images_under, kinds_in
 from thaw.errors import DataError
 
 
@@ -14,8 +14,8 @@ def make(root: Path, *names: str) -> Path:
     return root
 
 
-def listed(root: Path, left_out: LeftOut) -> list[str]:
-    return list(images_below(root, left_out))
+def listed(root: Path, omitted: Omitted) -> list[str]:
+    return list(images_below(root, omitted))
 
 
 @pytest.mark.parametrize(
@@ -31,70 +31,74 @@ def listed(root: Path, left_out: LeftOut) -> list[str]:
     ids=["marked", "run of an earlier release", "inspection", "bundle", "golden images", "cache"],
 )
 def test_folders_that_thaw_wrote_are_left_out_and_named(tmp_path: Path, files: list[str]) -> None:
-    left_out = LeftOut()
-    assert listed(make(tmp_path, "ok/a.png", *files), left_out) == ["ok/a.png"]
-    assert left_out.written_by_thaw == ["runs/train-1"]
-    assert left_out.notes() == ("left out 1 folder written by Thaw: runs/train-1",)
+    omitted = Omitted()
+    assert listed(make(tmp_path, "ok/a.png", *files), omitted) == ["ok/a.png"]
+    assert omitted.written_by_thaw == ["runs/train-1"]
+    assert omitted.notes() == ("left out 1 folder written by Thaw: runs/train-1",)
 
 
 def test_the_listed_folder_itself_may_be_one_that_thaw_wrote(tmp_path: Path) -> None:
-    assert listed(make(tmp_path, "THAW.TAG", "images/ok/a.png"), LeftOut()) == ["images/ok/a.png"]
+    assert listed(make(tmp_path, "THAW.TAG", "images/ok/a.png"), Omitted()) == ["images/ok/a.png"]
 
 
 def test_folders_of_archives_and_network_drives_are_hidden_ones(tmp_path: Path) -> None:
-    left_out = LeftOut()
+    omitted = Omitted()
     make(tmp_path, "ok/a.png", "__MACOSX/ok/._a.png", "ok/@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg", "$RECYCLE.BIN/b.png")
-    assert listed(tmp_path, left_out) == ["ok/a.png"]
-    assert left_out.files == {"hidden": 3}
+    assert listed(tmp_path, omitted) == ["ok/a.png"]
+    assert omitted.files == {"hidden": 3}
 
 
-def test_other_files_are_counted_and_the_first_of_each_kind_is_named(tmp_path: Path) -> None:
-    left_out = LeftOut()
+def test_other_files_are_counted_by_suffix(tmp_path: Path) -> None:
+    omitted = Omitted()
     make(tmp_path, "ok/a.png", "ok/b.gif", "ok/c.GIF", "scan")
-    listed(tmp_path, left_out)
-    assert left_out.files == {".gif": 2, "": 1}
-    assert left_out.first[""] == "scan" and left_out.first[".gif"] in ("ok/b.gif", "ok/c.GIF")
-    assert left_out.kinds() == "2 .gif, 1 without suffix"
+    assert listed(tmp_path, omitted) == ["ok/a.png"]
+    assert omitted.files == {".gif": 2, "": 1}
+    assert omitted.kinds() == "only 2 .gif, 1 without suffix"
+
+
+def test_files_of_any_kind_are_listed_where_all_are_asked_for(tmp_path: Path) -> None:
+    omitted = Omitted()
+    make(tmp_path, "a.heic", "b", "run/THAW.TAG", "run/c.png", ".d.png")
+    assert list(files_below(tmp_path, omitted)) == ["a.heic", "b"]
+    assert omitted.files == {"hidden": 1} and omitted.written_by_thaw == ["run"]
 
 
 def test_folders_to_exclude_are_names_or_paths(tmp_path: Path) -> None:
-    left_out = LeftOut(exclude=("thumbs", "ok/old/"))
+    omitted = Omitted(exclude=("thumbs", "ok/old/"))
     make(tmp_path, "ok/a.png", "ok/thumbs/a.png", "ok/old/b.png", "old/c.png", "mythumbs/d.png")
-    assert listed(tmp_path, left_out) == ["mythumbs/d.png", "ok/a.png", "old/c.png"]
-    assert sorted(left_out.excluded) == ["ok/old", "ok/thumbs"]
+    assert listed(tmp_path, omitted) == ["mythumbs/d.png", "ok/a.png", "old/c.png"]
+    assert sorted(omitted.excluded) == ["ok/old", "ok/thumbs"]
 
 
 def test_links_that_lead_to_themselves_are_files(tmp_path: Path) -> None:
-    left_out = LeftOut()
+    omitted = Omitted()
     make(tmp_path, "ok/a.png")
     for name in ("loop", "loop.png"):
         (tmp_path / "ok" / name).symlink_to(name)
-    assert listed(tmp_path, left_out) == ["ok/a.png", "ok/loop.png"]
-    assert left_out.first == {"": "ok/loop"}
+    assert listed(tmp_path, omitted) == ["ok/a.png", "ok/loop.png"]
+    assert omitted.files == {"": 1}
 
 
 def test_a_folder_that_leads_to_itself_or_nowhere_is_reported(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "broken").symlink_to("nowhere")
     with pytest.raises(DataError, match="loop: a link that leads to itself"):
-        images_below(tmp_path / "loop", LeftOut())
+        files_below(tmp_path / "loop", Omitted())
     with pytest.raises(DataError, match="broken: a link to something that does not exist"):
-        images_below(tmp_path / "broken", LeftOut())
+        files_below(tmp_path / "broken", Omitted())
 
 
-def test_a_name_that_is_not_utf8_is_refused_or_collected(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_is_listed_as_a_file_but_refused_as_an_image(tmp_path: Path) -> None:
     make(tmp_path, "a.png")
     try:
         (tmp_path / os.fsdecode(b"caf\xe9.png")).touch()
     except OSError:
         pytest.skip("this file system has no such names")
-    left_out = LeftOut(strict=False)
-    assert list(images_under(tmp_path, left_out)) == [tmp_path / "a.png"]
-    assert left_out.undecodable == ["caf\\udce9.png"]
+    assert len(list(files_below(tmp_path, Omitted()))) == 2
     with pytest.raises(DataError, match="not valid UTF-8"):
         list(images_under(tmp_path))
 
 
-def test_a_folder_without_images_is_described(tmp_path: Path) -> None:
-    assert described(tmp_path) == "it is empty"
-    assert described(make(tmp_path, "a.gif", "b.gif", "scan")) == "only 2 .gif, 1 without suffix"
+def test_what_a_folder_without_images_holds(tmp_path: Path) -> None:
+    assert kinds_in(tmp_path) == "it is empty"
+    assert kinds_in(make(tmp_path, "a.gif", "b.gif", "scan")) == "only 2 .gif, 1 without suffix"

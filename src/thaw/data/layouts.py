@@ -19,7 +19,7 @@ from thaw.data.class_names import normalised
 from thaw.data.manifest import new_table
 from thaw.data.split_folders import deeper_hint, spelling_note, split_folders
 from thaw.data.split_names import split_of
-from thaw.data.walk import IMAGE_SUFFIXES, LeftOut, described, existing_folder, images_below
+from thaw.data.walk import IMAGE_SUFFIXES, Omitted, existing_folder, images_below, kinds_in
 from thaw.errors import DataError
 from thaw.formats import count, listed
 from thaw.recipe import FolderSettings
@@ -65,12 +65,12 @@ def read_folder(root: Path, settings: FolderSettings = DEFAULTS, known: Sequence
     Raises:
         DataError: The folder is missing, empty, has another layout, or has a class without an image.
     """
-    left_out = LeftOut(exclude=settings.exclude)
-    images = list(images_below(root, left_out))
-    _check_excluded(root, settings, left_out)
+    omitted = Omitted(exclude=settings.exclude)
+    images = list(images_below(root, omitted))
+    _check_excluded(root, settings, omitted)
     if not images:
-        other = f"only {left_out.kinds()}" if left_out.files else "it is empty"
-        raise DataError(f"{root}: no image in this folder, {other}; supported are {', '.join(sorted(IMAGE_SUFFIXES))}")
+        supported = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise DataError(f"{root}: no image in this folder, {omitted.kinds()}; supported are {supported}")
     splits = split_folders(root, images, settings, known)
     depth = 1 if splits else 0
     outside = [path for path in images if path.count("/") <= depth]
@@ -78,19 +78,19 @@ def read_folder(root: Path, settings: FolderSettings = DEFAULTS, known: Sequence
         raise DataError(_outside_message(root, images, outside, depth))
     parts = [path.split("/", depth + 1) for path in images]
     labels = [part[depth] for part in parts]
-    empty = _empty_class_folders(root, left_out, set(labels), splits)
+    empty = _empty_class_folders(root, omitted, set(labels), splits)
     if empty and not known and len(set(labels)) > 1:
         raise DataError(_empty_message(root, empty))
     return Rows(
         table=new_table(images, [[label] for label in labels], [splits[part[0]] for part in parts] if splits else None),
         root=root,
         source=root,
-        ignored=tuple(sorted(left_out.files.items())),
+        ignored=tuple(sorted(omitted.files.items())),
         notes=(
             *spelling_note(splits),
-            *left_out.notes(),
+            *omitted.notes(),
             *(f"{folder} has no usable image: {what}" for folder, what in empty.items()),
-            *_missing_in_a_split(root, left_out, images, splits),
+            *_missing_in_a_split(root, omitted, images, splits),
         ),
         hint=deeper_hint(root, images),
     )
@@ -112,26 +112,26 @@ def metadata_files(root: Path) -> list[tuple[Path, str | None]]:
     return [(folder / name, split) for folder, split in splits for name in METADATA_FILES if (folder / name).is_file()]
 
 
-def _check_excluded(root: Path, settings: FolderSettings, left_out: LeftOut) -> None:
+def _check_excluded(root: Path, settings: FolderSettings, omitted: Omitted) -> None:
     for name in settings.exclude:
-        if not any(LeftOut(exclude=(name,)).excludes(folder) for folder in left_out.excluded):
+        if not any(Omitted(exclude=(name,)).excludes(folder) for folder in omitted.excluded):
             raise DataError(f"{root}: exclude names {name}, but there is no such folder in it")
 
 
-def _empty_class_folders(root: Path, left_out: LeftOut, labels: set[str], splits: Mapping[str, str]) -> dict[str, str]:
+def _empty_class_folders(root: Path, omitted: Omitted, labels: set[str], splits: Mapping[str, str]) -> dict[str, str]:
     """The class folders without an image in any split, and what each holds instead."""
     classes = {normalised(label) for label in labels}
     empty = {}
-    for folder in left_out.folders:
+    for folder in omitted.folders:
         above, _, name = folder.rpartition("/")
         is_class_folder = above in splits if splits else not above
-        if is_class_folder and normalised(name) not in classes and not _holds_left_out(folder, left_out):
-            empty[folder] = described(root / folder)
+        if is_class_folder and normalised(name) not in classes and not _holds_omitted(folder, omitted):
+            empty[folder] = kinds_in(root / folder)
     return empty
 
 
 def _missing_in_a_split(
-    root: Path, left_out: LeftOut, images: Sequence[str], splits: Mapping[str, str]
+    root: Path, omitted: Omitted, images: Sequence[str], splits: Mapping[str, str]
 ) -> tuple[str, ...]:
     """Remarks on folders without an image whose class has images in another split, and on splits without any."""
     if not splits:
@@ -139,17 +139,17 @@ def _missing_in_a_split(
     filled = {folder for path in images for folder in (path.split("/", 1)[0], "/".join(path.split("/", 2)[:2]))}
     classes = {normalised(path.split("/", 2)[1]) for path in images}
     notes = []
-    for folder in left_out.folders:
+    for folder in omitted.folders:
         above, _, name = folder.rpartition("/")
         is_concerned = normalised(name) in classes if above in splits else not above and split_of(name)
-        if is_concerned and folder not in filled and not _holds_left_out(folder, left_out):
-            notes.append(f"{folder} has no usable image: {described(root / folder)}")
+        if is_concerned and folder not in filled and not _holds_omitted(folder, omitted):
+            notes.append(f"{folder} has no usable image: {kinds_in(root / folder)}")
     return tuple(notes)
 
 
-def _holds_left_out(folder: str, left_out: LeftOut) -> bool:
+def _holds_omitted(folder: str, omitted: Omitted) -> bool:
     """Whether a folder holds folders that Thaw wrote, or that were excluded."""
-    return any(path.startswith(f"{folder}/") for path in (*left_out.written_by_thaw, *left_out.excluded))
+    return any(path.startswith(f"{folder}/") for path in (*omitted.written_by_thaw, *omitted.excluded))
 
 
 def _empty_message(root: Path, empty: Mapping[str, str]) -> str:

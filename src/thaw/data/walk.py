@@ -1,4 +1,4 @@
-"""Lists the image files below a folder in natural order, and remembers what it left out; nothing is decoded."""
+"""Lists the files below a folder in natural order, and tells what it omits; nothing is decoded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from thaw.errors import DataError
 from thaw.formats import count, listed
 from thaw.marker import is_written_by_thaw
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp"})
 HIDDEN = "hidden"
 
 _SYSTEM_FOLDERS = frozenset(
@@ -30,82 +30,82 @@ _DIGITS = re.compile(r"(\d+)")
 
 
 @dataclass
-class LeftOut:
-    """What a walk came across without listing it, filled while it runs; paths are relative to the folder.
+class Omitted:
+    """What a walk omits, filled while it runs; paths are relative to the folder.
 
     Attributes:
         exclude: Folders to leave out: a name, or a path relative to the folder.
-        strict: Raise `DataError` for a file name that is not valid UTF-8; otherwise it is collected.
-        files: Number of files that are not images, by suffix; `hidden` for hidden files and folders.
-        first: The first file of each suffix.
+        files: Number of files by suffix, `hidden` for hidden files and folders.
         written_by_thaw: Folders that Thaw wrote.
-        undecodable: Files whose names are not valid UTF-8, with escapes.
         excluded: Folders left out because of `exclude`.
         folders: All other folders on the two upper levels.
     """
 
     exclude: Sequence[str] = ()
-    strict: bool = True
     files: Counter[str] = field(default_factory=Counter)
-    first: dict[str, str] = field(default_factory=dict)
     written_by_thaw: list[str] = field(default_factory=list)
-    undecodable: list[str] = field(default_factory=list)
     excluded: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
 
     def notes(self) -> tuple[str, ...]:
-        """Remarks for the user on whole folders that were left out."""
+        """Remarks for the user on folders that were left out."""
         found = self.written_by_thaw
-        if not found:
-            return ()
-        return (f"left out {count(len(found), 'folder')} written by Thaw: {listed(found)}",)
+        return (f"left out {count(len(found), 'folder')} written by Thaw: {listed(found)}",) if found else ()
 
     def kinds(self) -> str:
-        """The files that are not images, as `5 .gif, 2 without suffix`."""
-        common = [f"{number:,} {suffix or 'without suffix'}" for suffix, number in self.files.most_common()]
-        return listed(common)
+        """The files, as `only 5 .gif, 2 without suffix`, or `it is empty`."""
+        kinds = [f"{number:,} {suffix or 'without suffix'}" for suffix, number in self.files.most_common()]
+        return f"only {listed(kinds)}" if kinds else "it is empty"
 
     def excludes(self, folder: str) -> bool:
         """Whether a folder is among those to leave out."""
         path = f"/{unicodedata.normalize('NFC', folder)}"
         return any(path.endswith(f"/{unicodedata.normalize('NFC', name.strip('/'))}") for name in self.exclude)
 
-    def add_file(self, path: str, kind: str) -> None:
-        """Count a file that is not an image."""
-        self.files[kind] += 1
-        self.first.setdefault(kind, path)
 
+def files_below(folder: Path, omitted: Omitted) -> Iterator[str]:
+    """Relative paths of all files below a folder, of any kind, in natural order; hidden ones are only counted.
 
-def images_below(folder: Path, left_out: LeftOut) -> Iterator[str]:
-    """Relative paths of all image files below a folder, in natural order, without hidden files and folders.
-
-    Lazy: only the names in the folders on the current path are in memory. Folders that Thaw wrote are left out, but
-    the folder itself may be one.
+    Lazy: only the names in the folders on the current path are in memory. Folders that Thaw wrote are left out, though
+    the folder itself may be one. Names that are not valid UTF-8 are listed as they are; see `utf8`.
 
     Raises:
         DataError: The folder is missing, is a file, or cannot be listed.
     """
-    return _walk(existing_folder(folder), "", (), left_out)
+    return _walk(existing_folder(folder), "", (), omitted)
 
 
-def images_under(folder: Path, left_out: LeftOut | None = None) -> Iterator[Path]:
-    """All image files below a folder as `images_below` lists them; `left_out` tells afterwards what is not among them.
+def images_below(folder: Path, omitted: Omitted) -> Iterator[str]:
+    """Relative paths of the image files among `files_below`; the others are counted in `omitted`.
 
-    Example:
-        >>> left_out = LeftOut(strict=False)
-        >>> files = list(images_under(Path("images"), left_out))
-        >>> left_out.files[".gif"], left_out.written_by_thaw, left_out.notes()
-        (0, [], ())
+    Raises:
+        DataError: As `files_below`, or the name of an image is not valid UTF-8.
     """
-    return (folder / path for path in images_below(folder, left_out or LeftOut()))
+    for path in files_below(folder, omitted):
+        if (suffix := suffix_of(path)) in IMAGE_SUFFIXES:
+            yield utf8(path)
+        else:
+            omitted.files[_escaped(suffix)] += 1
 
 
-def described(folder: Path) -> str:
-    """What a folder without images holds instead, as `it is empty` or `only 5 .gif`."""
-    left_out = LeftOut(strict=False)
-    for _ in images_below(folder, left_out):
-        pass
-    return f"only {left_out.kinds()}" if left_out.files else "it is empty"
+def images_under(folder: Path) -> Iterator[Path]:
+    """All image files below a folder, in natural order."""
+    existing_folder(folder)
+    return (folder / path for path in images_below(folder, Omitted()))
+
+
+def suffix_of(path: str) -> str:
+    """The suffix of a file name in lower case, such as ".png"; empty if it has none."""
+    stem, dot, ending = path.rpartition("/")[2].rpartition(".")
+    return (dot + ending).lower() if stem and ending else ""
+
+
+def kinds_in(folder: Path) -> str:
+    """What a folder without images holds, as `only 5 .gif` or `it is empty`."""
+    omitted = Omitted()
+    for path in files_below(folder, omitted):
+        omitted.files[_escaped(suffix_of(path))] += 1
+    return omitted.kinds()
 
 
 def existing_folder(folder: Path) -> Path:
@@ -116,7 +116,7 @@ def existing_folder(folder: Path) -> Path:
         reason = "a link to something that does not exist" if folder.is_symlink() else "no such folder"
         raise DataError(f"{folder}: {reason}") from error
     except OSError as error:
-        reason = "a link that leads to itself" if error.errno == ELOOP else f"cannot be listed: {_reason(error)}"
+        reason = "a link that leads to itself" if error.errno == ELOOP else f"cannot be listed: {error.strerror}"
         raise DataError(f"{folder}: {reason}") from error
     if not S_ISDIR(status.st_mode):
         raise DataError(f"{folder}: is a file, not a folder of images")
@@ -139,8 +139,8 @@ def utf8(path: str) -> str:
     return path
 
 
-def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...], left_out: LeftOut) -> Iterator[str]:
-    """Paths of the images below a folder, prefixed, in natural order.
+def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...], omitted: Omitted) -> Iterator[str]:
+    """Paths of the files below a folder, prefixed, in natural order.
 
     `above` are the parent folders, to which a link may lead back.
     """
@@ -149,50 +149,37 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...], left_ou
         with os.scandir(folder) as listing:
             entries = list(listing)
     except OSError as error:
-        raise DataError(f"{folder}: cannot be listed: {_reason(error)}") from error
+        raise DataError(f"{folder}: cannot be listed: {error.strerror}") from error
     if prefix and is_written_by_thaw([entry.name for entry in entries]):
-        left_out.written_by_thaw.append(_escaped(prefix.rstrip("/")))
+        omitted.written_by_thaw.append(_escaped(prefix.rstrip("/")))
         return
     if 0 < prefix.count("/") <= _LEVELS:
-        left_out.folders.append(prefix.rstrip("/"))
+        omitted.folders.append(prefix.rstrip("/"))
     here = (status.st_dev, status.st_ino)
     if here in above:
         return
-    names = [name for entry in entries if (name := _name_of(entry, prefix, left_out))]
+    names = [name for entry in entries if (name := _name_of(entry, prefix, omitted))]
     names.sort(key=natural_key)
     for _, equivalent in groupby(names, key=_order_key):
-        below = [_below(folder, name, prefix, (*above, here), left_out) for name in equivalent]
+        below = [_below(folder, name, prefix, (*above, here), omitted) for name in equivalent]
         yield from below[0] if len(below) == 1 else merge(*below, key=natural_key)
 
 
-def _below(
-    folder: Path, name: str, prefix: str, above: tuple[tuple[int, int], ...], left_out: LeftOut
-) -> Iterable[str]:
-    """The image of this name, or the images in the folder of this name."""
-    if name.endswith("/"):
-        return _walk(folder / name, prefix + name, above, left_out)
-    if left_out.strict or _is_utf8(prefix + name):
-        return (utf8(prefix + name),)
-    left_out.undecodable.append(_escaped(prefix + name))
-    return ()
+def _below(folder: Path, name: str, prefix: str, above: tuple[tuple[int, int], ...], omitted: Omitted) -> Iterable[str]:
+    """The file of this name, or the files in the folder of this name."""
+    return _walk(folder / name, prefix + name, above, omitted) if name.endswith("/") else (prefix + name,)
 
 
-def _name_of(entry: os.DirEntry[str], prefix: str, left_out: LeftOut) -> str:
-    """The name of an image, or of a folder with a slash appended; anything else is counted and gives ""."""
-    path = prefix + entry.name
-    if entry.name.startswith(".") or (entry.name in _SYSTEM_FOLDERS and _is_folder(entry)):
-        left_out.add_file(_escaped(path), HIDDEN)
-    elif _is_folder(entry):
-        if not left_out.excludes(path):
-            return f"{entry.name}/"
-        left_out.excluded.append(path)
-    else:
-        _, dot, ending = entry.name.rpartition(".")
-        suffix = (dot + ending).lower() if dot and ending else ""
-        if suffix in IMAGE_SUFFIXES:
-            return entry.name
-        left_out.add_file(_escaped(path), _escaped(suffix))
-    return ""
+def _name_of(entry: os.DirEntry[str], prefix: str, omitted: Omitted) -> str:
+    """The name of a file, or of a folder with a slash appended; "" for what is left out."""
+    is_folder = _is_folder(entry)
+    if entry.name.startswith(".") or (is_folder and entry.name in _SYSTEM_FOLDERS):
+        omitted.files[HIDDEN] += 1
+        return ""
+    if is_folder and omitted.excludes(prefix + entry.name):
+        omitted.excluded.append(prefix + entry.name)
+        return ""
+    return f"{entry.name}/" if is_folder else entry.name
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -219,7 +206,3 @@ def _is_utf8(path: str) -> bool:
 def _escaped(path: str) -> str:
     """The path with escapes for what is not valid UTF-8."""
     return path.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or type(error).__name__
