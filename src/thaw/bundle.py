@@ -29,55 +29,29 @@ from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from thaw import atomic, hub
+from thaw import atomic
 from thaw.backbones import rebuild
 from thaw.backbones.contract import Facts
+from thaw.bundle_path import CONFIG, MODEL
 from thaw.checksums import sha256_of
 from thaw.classifier.classifier import Classifier, outputs_of
 from thaw.classifier.decision import Decision
 from thaw.classifier.head import Head
 from thaw.classifier.review import ReviewPolicy
 from thaw.data.geometry import PixelSpec
-from thaw.errors import BundleError, DataError
+from thaw.errors import BundleError
 from thaw.marker import MARKER, mark
 from thaw.prediction.predict import Prediction, predict_files
 from thaw.recipe import DecodeSettings, HeadSettings
 from thaw.version import __version__
 
-FOLDER_IN_RUN = "model"
-"""The folder of a run that holds its bundle."""
-
 FORMAT = 1
 TOLERANCE = 1e-4
 """Largest accepted difference between a probability of a golden image and the stored one."""
-_MODEL, _HEAD, _CONFIG, _LABELS, _SUMS = (
-    "model.safetensors",
-    "head.safetensors",
-    "config.json",
-    "labels.txt",
-    "SHA256SUMS",
-)
+_HEAD, _LABELS, _SUMS = "head.safetensors", "labels.txt", "SHA256SUMS"
 _GOLDEN, _GOLDEN_RECORD, _REVIEW = "golden", "golden.json", "review.safetensors"
 _REVIEW_0_1 = "familiar.safetensors"
 """The name of `_REVIEW` in release 0.1."""
-
-
-def bundle_of(path: Path) -> Path:
-    """The bundle in a run folder, a bundle folder, or at `hub:OWNER/NAME`, which is downloaded.
-
-    Raises `DataError` where there is none, and `BundleError` where it cannot be downloaded.
-    """
-    if hub.is_hub_name(str(path)):
-        return hub.fetch(str(path))
-    for folder in (path / FOLDER_IN_RUN, path):
-        if (folder / _CONFIG).is_file():
-            return folder
-    if not path.exists():
-        raise DataError(f"{path}: there is no such run or bundle")
-    raise DataError(
-        f"{path}: neither a finished run nor a bundle; a bundle contains {_CONFIG} and {_MODEL}, and an unfinished run "
-        "is resumed with `thaw train DATA --resume`"
-    )
 
 
 def write_bundle(
@@ -105,7 +79,7 @@ def write_bundle(
         _write_weights(classifier, building)
         if classifier.review_policy:
             save_numpy({"train_features": classifier.review_policy.train_features}, building / _REVIEW)
-        atomic.write_text(building / _CONFIG, json.dumps(_config(classifier, provenance), indent=2, ensure_ascii=False))
+        atomic.write_text(building / CONFIG, json.dumps(_config(classifier, provenance), indent=2, ensure_ascii=False))
         atomic.write_text(building / _LABELS, "".join(f"{name}\n" for name in classifier.classes))
         if card:
             atomic.write_text(building / "MODEL_CARD.md", card)
@@ -113,7 +87,7 @@ def write_bundle(
             _write_golden(classifier, building / _GOLDEN, golden)
         # safetensors creates files that only their owner can read, but a server runs as another user.
         for file in building.glob("*.safetensors"):
-            file.chmod((building / _CONFIG).stat().st_mode)
+            file.chmod((building / CONFIG).stat().st_mode)
         _write_sums(building)
         # After the sums: a bundle that is copied without the marker is complete.
         mark(building)
@@ -128,7 +102,7 @@ def read_bundle(folder: Path) -> Classifier:
     """
     check_sums(folder)
     try:
-        config = json.loads((folder / _CONFIG).read_bytes())
+        config = json.loads((folder / CONFIG).read_bytes())
         own, facts = config["thaw"], _facts_of(config)
         if own["format"] > FORMAT:
             raise BundleError(
@@ -157,7 +131,7 @@ def check_sums(folder: Path) -> None:
     for line in lines:
         digest, _, name = line.partition("  ")
         listed[name] = digest
-    for name in (_MODEL, _CONFIG, _LABELS):
+    for name in (MODEL, CONFIG, _LABELS):
         if name not in listed:
             raise BundleError(f"{folder / _SUMS}: does not list {name}; the bundle is incomplete")
     for name, digest in listed.items():
@@ -230,11 +204,11 @@ def _write_weights(classifier: Classifier, folder: Path) -> None:
         tensors |= {f"{name}.{key.rpartition('.')[2]}": value for key, value in head.items()}
     else:
         save_file(_plain(head), folder / _HEAD)
-    save_file(_plain(tensors), folder / _MODEL, metadata={"format": "pt"})
+    save_file(_plain(tensors), folder / MODEL, metadata={"format": "pt"})
 
 
 def _load_weights(classifier: Classifier, folder: Path) -> None:
-    tensors = load_file(folder / _MODEL)
+    tensors = load_file(folder / MODEL)
     if classifier.head.is_linear:
         name = classifier.backbone.facts.classifier_name
         head = {key: tensors.pop(f"{name}.{key.rpartition('.')[2]}") for key in classifier.head.state_dict()}

@@ -36,6 +36,10 @@ def train(
     table with the columns path and label, or a folder with a Hub metadata file.
     """
     requested = _recipe_from(recipe, settings, options)
+    if resume:
+        from thaw.run_folder import RunFolder
+
+        RunFolder.latest_unfinished(runs)
     # What an unfinished run says about the folder is read with it.
     dataset = data if resume and requested is None else _opened(data, requested)
 

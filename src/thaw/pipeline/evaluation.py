@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from thaw import cross_validation
-from thaw.bundle import bundle_of, golden_of, write_bundle
+from thaw.bundle import golden_of, write_bundle
+from thaw.bundle_path import bundle_of
 from thaw.classifier.classifier import Classifier
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest

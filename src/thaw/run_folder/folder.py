@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from thaw import atomic
-from thaw.bundle import FOLDER_IN_RUN
+from thaw.bundle_path import FOLDER_IN_RUN
 from thaw.errors import DataError, ResumeError, ThawError, first_line
 from thaw.marker import mark
 from thaw.recipe import ResolvedRecipe
