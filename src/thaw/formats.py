@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+MANY = 10
+"""Names shown where a person with few classes should see all of them."""
+
 
 def percent(fraction: float, digits: int = 1) -> str:
     """A fraction 0..1 as `84.8%`."""

@@ -20,6 +20,7 @@ from thaw.device import worker_count
 from thaw.errors import DataError
 from thaw.evaluation.explain import class_maps
 from thaw.features.engines import REFERENCE
+from thaw.formats import MANY, listed
 from thaw.marker import mark_if_new
 from thaw.prediction.predict import read_pixels
 from thaw.prediction.predictor import Predictor
@@ -163,5 +164,5 @@ def _index_of(classifier: Classifier, name: str) -> int:
         return classifier.classes.index(name)
     close = get_close_matches(name, classifier.classes, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    classes = ", ".join(classifier.classes)
+    classes = listed(classifier.classes, MANY)
     raise DataError(f"class {name!r}: the classifier does not know it; {hint}the classes are {classes}")
