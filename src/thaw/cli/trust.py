@@ -129,8 +129,12 @@ def explain(
     from thaw.pipeline import load
     from thaw.prediction.job import files_at
 
+    notes: list[str] = []
+    files = list(files_at(images, notes))
+    for note in notes:
+        print(note, file=sys.stderr)
     written = failed = 0
-    for row in write_overlays(load(trained), list(files_at(images)), out, class_name):
+    for row in write_overlays(load(trained), files, out, class_name):
         written += row.status == "ok"
         failed += row.status == "error"
         line = f"{row.output}: {row.label}, {percent(row.probability)}" if row.output else f"{row.path}: {row.reason}"
