@@ -276,3 +276,10 @@ def test_a_name_to_exclude_that_does_not_occur_is_reported(tmp_path: Path) -> No
     make(tmp_path, "ok/a.png", "crack/b.png")
     with pytest.raises(DataError, match="exclude names scrtch, but there is no such folder"):
         read_folder(tmp_path, FolderSettings(exclude=("scrtch",)))
+
+
+def test_a_split_whose_images_are_not_labelled_can_be_left_out(tmp_path: Path) -> None:
+    make(tmp_path, "train/ok/a.png", "train/crack/b.png", "test/1.png", "test/2.png")
+    with pytest.raises(DataError, match=r"2 images outside the class folders .*leave them out with --exclude test"):
+        read_folder(tmp_path)
+    assert column(read_folder(tmp_path, FolderSettings(exclude=("test",))), "split") == ["train", "train"]

@@ -60,6 +60,8 @@ def test_spellings_of_test(name: str) -> None:
         "evaluated",
         "control",
         "trainer",
+        "test tubes",
+        "photo of a train",
     ],
 )
 def test_other_names_are_no_splits(name: str) -> None:

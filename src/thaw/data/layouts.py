@@ -165,7 +165,13 @@ def _empty_message(root: Path, empty: Mapping[str, str]) -> str:
 def _outside_message(root: Path, images: Sequence[str], outside: Sequence[str], depth: int) -> str:
     if len(outside) < len(images):
         found = count(len(outside), "image")
-        return f"{root}: {found} outside the class folders ({listed(outside)}); move or remove them"
+        folders = list(dict.fromkeys(path.split("/", 1)[0] for path in outside if "/" in path))
+        labelled = {path.split("/", 1)[0] for path in images if path.count("/") > depth}
+        # Test images are often not labelled.
+        hint = (
+            f", or leave them out with --exclude {','.join(folders)}" if folders and not labelled & {*folders} else ""
+        )
+        return f"{root}: {found} outside the class folders ({listed(outside)}); move or remove them{hint}"
     where = "split folders have" if depth else "folder has"
     hint = table_hint(root)
     return f"{root}: the {where} no class folders; put the images of each class into a folder named after it{hint}"
