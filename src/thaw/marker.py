@@ -38,4 +38,5 @@ def mark_if_new(folder: Path) -> None:
 
 def is_written_by_thaw(names: Collection[str]) -> bool:
     """Whether a folder with these files was written by Thaw."""
-    return any(files <= set(names) for files in _FILES_OF)
+    present = set(names)
+    return any(files <= present for files in _FILES_OF)
