@@ -25,3 +25,10 @@ def test_percentages_have_one_format() -> None:
 )
 def test_durations_read_as_people_say_them(seconds: float, text: str) -> None:
     assert formats.duration(seconds) == text
+
+
+def test_long_lists_and_texts_are_shortened() -> None:
+    assert formats.listed(["a", "b", "c"]) == "a, b, c"
+    assert formats.listed(list("abcdef")) == "a, b, c and 3 more"
+    assert formats.shortened("short") == "short"
+    assert formats.shortened("abcdefghij", 7) == "abcd…ij"

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import thaw
-from thaw.bundle import bundle_of, check_sums
+from thaw.bundle import check_sums
+from thaw.bundle_path import bundle_of
 from thaw.cli import main
 from thaw.errors import BundleError
 from thaw.hub import fetch

@@ -30,55 +30,30 @@ from safetensors.torch import load_file
 from safetensors.torch import save as bytes_of_tensors
 from torch import Tensor
 
-from thaw import atomic, hub
+from thaw import atomic
 from thaw.backbones import rebuild
 from thaw.backbones.contract import Facts
+from thaw.bundle_path import CONFIG, MODEL
 from thaw.checksums import sha256_of
 from thaw.classifier.classifier import Classifier, outputs_of
 from thaw.classifier.decision import Decision
 from thaw.classifier.head import Head
 from thaw.classifier.review import ReviewPolicy
 from thaw.data.geometry import PixelSpec
-from thaw.errors import BundleError, DataError
+from thaw.errors import BundleError
+from thaw.marker import MARKER, mark
 from thaw.prediction.predict import Prediction, predict_files
 from thaw.recipe import DecodeSettings, HeadSettings
 from thaw.version import __version__
 from thaw.writing import check_new
 
-FOLDER_IN_RUN = "model"
-"""The folder of a run that holds its bundle."""
-
 FORMAT = 1
 TOLERANCE = 1e-4
 """Largest accepted difference between a probability of a golden image and the stored one."""
-_MODEL, _HEAD, _CONFIG, _LABELS, _SUMS = (
-    "model.safetensors",
-    "head.safetensors",
-    "config.json",
-    "labels.txt",
-    "SHA256SUMS",
-)
+_HEAD, _LABELS, _SUMS = "head.safetensors", "labels.txt", "SHA256SUMS"
 _GOLDEN, _GOLDEN_RECORD, _REVIEW = "golden", "golden.json", "review.safetensors"
 _REVIEW_0_1 = "familiar.safetensors"
 """The name of `_REVIEW` in release 0.1."""
-
-
-def bundle_of(path: Path) -> Path:
-    """The bundle in a run folder, a bundle folder, or at `hub:OWNER/NAME`, which is downloaded.
-
-    Raises `DataError` where there is none, and `BundleError` where it cannot be downloaded.
-    """
-    if hub.is_hub_name(str(path)):
-        return hub.fetch(str(path))
-    for folder in (path / FOLDER_IN_RUN, path):
-        if (folder / _CONFIG).is_file():
-            return folder
-    if not path.exists():
-        raise DataError(f"{path}: there is no such run or bundle")
-    raise DataError(
-        f"{path}: neither a finished run nor a bundle; a bundle contains {_CONFIG} and {_MODEL}, and an unfinished run "
-        "is resumed with `thaw train DATA --resume`"
-    )
 
 
 def write_bundle(
@@ -107,13 +82,15 @@ def write_bundle(
         if classifier.review_policy:
             features = {"train_features": classifier.review_policy.train_features}
             atomic.write_bytes(building / _REVIEW, bytes_of_arrays(features))
-        atomic.write_text(building / _CONFIG, json.dumps(_config(classifier, provenance), indent=2, ensure_ascii=False))
+        atomic.write_text(building / CONFIG, json.dumps(_config(classifier, provenance), indent=2, ensure_ascii=False))
         atomic.write_text(building / _LABELS, "".join(f"{name}\n" for name in classifier.classes))
         if card:
             atomic.write_text(building / "MODEL_CARD.md", card)
         if golden:
             _write_golden(classifier, building / _GOLDEN, golden)
         _write_sums(building)
+        # After the sums: a bundle that is copied without the marker is complete.
+        mark(building)
         certify(read_bundle(building), building)
 
 
@@ -125,7 +102,7 @@ def read_bundle(folder: Path) -> Classifier:
     """
     check_sums(folder)
     try:
-        config = json.loads((folder / _CONFIG).read_bytes())
+        config = json.loads((folder / CONFIG).read_bytes())
         own, facts = config["thaw"], _facts_of(config)
         if own["format"] > FORMAT:
             raise BundleError(
@@ -154,7 +131,7 @@ def check_sums(folder: Path) -> None:
     for line in lines:
         digest, _, name = line.partition("  ")
         listed[name] = digest
-    for name in (_MODEL, _CONFIG, _LABELS):
+    for name in (MODEL, CONFIG, _LABELS):
         if name not in listed:
             raise BundleError(f"{folder / _SUMS}: does not list {name}; the bundle is incomplete")
     for name, digest in listed.items():
@@ -227,11 +204,11 @@ def _write_weights(classifier: Classifier, folder: Path) -> None:
         tensors |= {f"{name}.{key.rpartition('.')[2]}": value for key, value in head.items()}
     else:
         atomic.write_bytes(folder / _HEAD, bytes_of_tensors(_plain(head)))
-    atomic.write_bytes(folder / _MODEL, bytes_of_tensors(_plain(tensors), metadata={"format": "pt"}))
+    atomic.write_bytes(folder / MODEL, bytes_of_tensors(_plain(tensors), metadata={"format": "pt"}))
 
 
 def _load_weights(classifier: Classifier, folder: Path) -> None:
-    tensors = load_file(folder / _MODEL)
+    tensors = load_file(folder / MODEL)
     if classifier.head.is_linear:
         name = classifier.backbone.facts.classifier_name
         head = {key: tensors.pop(f"{name}.{key.rpartition('.')[2]}") for key in classifier.head.state_dict()}
@@ -328,6 +305,6 @@ def _facts_of(config: Mapping[str, Any]) -> Facts:
 
 
 def _write_sums(folder: Path) -> None:
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != _SUMS)
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name not in (_SUMS, MARKER))
     lines = [f"{sha256_of(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
     atomic.write_text(folder / _SUMS, "".join(lines))

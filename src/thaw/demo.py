@@ -9,6 +9,7 @@ from thaw import atomic
 from thaw.backbones import starter
 from thaw.data.surfaces import write_surfaces
 from thaw.formats import percent
+from thaw.marker import mark_if_new
 from thaw.pipeline import finetune
 from thaw.progress import Reporter
 from thaw.recipe import FINE_TUNE_PHASE, HEAD_PHASE, AugmentSettings, Recipe
@@ -42,6 +43,7 @@ def run_demo(folder: Path, random_start: bool = False, reporter: Reporter | None
     """
     shown, images = reporter or ConsoleReporter(), folder / "images"
     if not images.exists():
+        mark_if_new(folder)
         with atomic.new_folder(images) as building:
             write_surfaces(building, images_per_class=IMAGES_PER_CLASS)
         shown.say(f"wrote synthetic images of steel surfaces with defects: {images}")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+MANY = 10
+"""Names shown where a person with few classes should see all of them."""
+
 
 def percent(fraction: float, digits: int = 1) -> str:
     """A fraction 0..1 as `84.8%`."""
@@ -31,6 +36,20 @@ def size(number: int) -> str:
         if number < 999.5 * divisor:
             return f"{number / divisor:.{0 if number >= 10 * divisor else 1}f} {unit}"
     return f"{number / 1e9:,.1f} GB"
+
+
+def listed(names: Sequence[str], shown: int = 3) -> str:
+    """The first names, as `crack, ok, pits and 5 more`."""
+    more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+def shortened(text: str, longest: int = 40) -> str:
+    """A text of at most `longest` characters, with … for its middle."""
+    if len(text) <= longest:
+        return text
+    head = (longest - 1) * 2 // 3
+    return f"{text[:head]}…{text[head + 1 - longest :]}"
 
 
 def duration(seconds: float) -> str:

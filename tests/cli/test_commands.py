@@ -149,6 +149,37 @@ def test_help_and_version_do_not_import_torch() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_what_is_wrong_with_files_is_said_before_torch_is_imported(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    commands = [
+        ("train", "nowhere"),
+        ("inspect", "empty"),
+        ("plan", str(images), "--exclude", "nothing"),
+        ("train", str(images), "--resume"),
+        *((command, "nowhere", "x") for command in ("predict", "evaluate", "compare", "push")),
+        *((command, "nowhere") for command in ("report", "serve")),
+        ("predict", "empty", "x"),
+        ("explain", "nowhere", "x", "--out", "o"),
+        ("decide", "nowhere", "--out", "o", "--recall", "ok=0.9"),
+        ("export", "nowhere", "--to", "onnx", "--out", "o.onnx"),
+    ]
+    program = f"""
+import sys, thaw.cli
+for words in {commands}:
+    sys.argv = ["thaw", *words]
+    try:
+        thaw.cli.main()
+    except SystemExit as done:
+        assert done.code == 2, words
+    else:
+        raise AssertionError(words)
+    assert "torch" not in sys.modules, words
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stderr.splitlines()) == len(commands) and "Traceback" not in done.stderr
+
+
 def test_weights_are_fetched_into_a_file_that_trains_elsewhere(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -20,6 +20,17 @@ from thaw.run_folder import RunFolder
 from thaw.serve import server
 
 
+@pytest.fixture(autouse=True)
+def here(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files that the commands name, which they check before they begin."""
+    for name in ("images", "my images"):
+        (tmp_path / name).symlink_to(images, target_is_directory=True)
+    bundle = tmp_path / "runs" / "train-1" / "model"
+    bundle.mkdir(parents=True)
+    (bundle / "config.json").touch()
+    monkeypatch.chdir(tmp_path)
+
+
 def interrupt(*notes: str) -> Callable[..., NoReturn]:
     def raising(*_: object, **__: object) -> NoReturn:
         stop = KeyboardInterrupt()
@@ -103,7 +114,7 @@ def test_only_what_can_be_resumed_is_said_to_be(words: list[str], end: str) -> N
 def test_a_run_that_a_scheduler_terminates_ends_within_its_grace_period_and_resumes_as_it_says(
     images: Path, quick: Recipe, tmp_path: Path
 ) -> None:
-    recipe, runs = tmp_path / "recipe.yaml", tmp_path / "runs"
+    recipe, runs = tmp_path / "recipe.yaml", tmp_path / "new"
     long = Phase(name="head", cut="head", epochs=100, lr=1e-2, solver="optimizer", patience=None)
     recipe.write_text(quick.model_copy(update={"phases": (long,)}).to_yaml())
     program = "import sys; sys.argv[0] = 'thaw'; from thaw.cli import main; main()"

@@ -1,4 +1,5 @@
 import json
+import unicodedata
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,6 +9,7 @@ from PIL import Image
 
 from thaw.data.dataset import Dataset, RequestedTask
 from thaw.errors import DataError
+from thaw.recipe import FolderSettings
 
 
 def make(root: Path, *names: str) -> Path:
@@ -234,3 +236,49 @@ def test_ignored_files_are_kept_with_the_data_set(tmp_path: Path) -> None:
 def test_a_data_set_has_a_readable_representation(tmp_path: Path) -> None:
     text = repr(Dataset.open(make(tmp_path, "a/1.png", "b/2.png")))
     assert "2 images" in text and "2 classes" in text and "binary" in text
+
+
+def test_both_unicode_forms_of_a_class_folder_are_one_class(tmp_path: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "fissuré") for form in ("NFC", "NFD"))
+    make(tmp_path, f"train/{composed}/1.png", "train/ok/2.png", f"test/{decomposed}/3.png", "test/ok /4.png")
+    dataset = Dataset.open(tmp_path)
+    assert dataset.classes == (composed, "ok")
+    assert facts(dataset)[0] == (f"test/{decomposed}/3.png", [composed], "test")
+    assert [note.rpartition(": ")[2] for note in dataset.notes] == [
+        f"the label {composed!r} is read as class {composed}",
+        "the label 'ok ' is read as class ok",
+    ]
+    assert dataset.as_task("binary").notes == dataset.notes
+
+
+def test_class_folders_that_differ_only_in_case_are_refused(tmp_path: Path) -> None:
+    make(tmp_path, "train/Crack/1.png", "train/ok/2.png", "val/crack/3.png")
+    if len(list((tmp_path / "train").iterdir())) == 1:
+        pytest.skip("this file system ignores case")
+    with pytest.raises(DataError, match=r"val/crack/3\.png: the classes crack and Crack differ only in case"):
+        Dataset.open(tmp_path)
+
+
+def test_labels_of_a_table_follow_the_same_rules(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"row 3 .*: the classes crack and Crack differ only in case .*row 2"):
+        Dataset.open(table(tmp_path, "path,label\n1.png,Crack\n2.png,crack\n"))
+    with pytest.raises(DataError, match=r"2\.png.*'deep\\ncrack' contains a control character"):
+        Dataset.open(table(tmp_path, 'path,label\n1.png,ok\n2.png,"deep\ncrack"\n'))
+
+
+def test_settings_of_folders_do_not_apply_to_tables(tmp_path: Path) -> None:
+    file = table(tmp_path, "path,label\n1.png,ok\n2.png,crack\n")
+    with pytest.raises(DataError, match="layout and exclude do not apply"):
+        Dataset.open(file, folders=FolderSettings(layout="classes"))
+
+
+def test_a_data_set_that_is_a_link_to_itself_is_reported(tmp_path: Path) -> None:
+    for name in ("loop", "loop.csv"):
+        (tmp_path / name).symlink_to(name)
+        with pytest.raises(DataError, match="leads to itself"):
+            Dataset.open(tmp_path / name)
+
+
+def test_one_class_names_the_folder_further_down(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"only one class, images; .*pass .*/images instead"):
+        Dataset.open(make(tmp_path, "images/ok/1.png", "images/crack/2.png"))

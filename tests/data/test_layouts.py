@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from thaw.data.layouts import Rows, images_under, metadata_files, natural_key, read_folder, table_hint
+from thaw.data.layouts import Rows, metadata_files, read_folder, table_hint
+from thaw.data.walk import images_under, natural_key
 from thaw.errors import DataError
+from thaw.recipe import FolderSettings
 
 
 def make(root: Path, *names: str) -> Path:
@@ -228,3 +230,56 @@ def test_metadata_files_are_found_in_the_folder_or_in_its_splits(tmp_path: Path)
         (divided / "validation/metadata.csv", "val"),
     ]
     assert metadata_files(make(tmp_path / "none", "ok/a.png")) == []
+
+
+def test_a_class_folder_without_a_usable_image_stops_the_command_and_can_be_left_out(tmp_path: Path) -> None:
+    make(tmp_path, "ok/a.png", "crack/b.png", "scratch/c.gif", "scratch/d.gif")
+    (tmp_path / "stain").mkdir()
+    with pytest.raises(
+        DataError, match=r"class folder scratch has no usable image: only 2 .gif, like stain.*--exclude scratch,stain"
+    ):
+        read_folder(tmp_path)
+    rows = read_folder(tmp_path, FolderSettings(exclude=("scratch", "stain")))
+    assert column(rows, "labels") == [["crack"], ["ok"]]
+
+
+def test_a_class_folder_of_splits_without_a_usable_image_stops_the_command(tmp_path: Path) -> None:
+    make(tmp_path, "train/ok/a.png", "train/crack/b.png", "train/stain/c.gif", "val/ok/d.png")
+    with pytest.raises(DataError, match=r"train/stain has no usable image: only 1 \.gif.*--exclude stain"):
+        read_folder(tmp_path)
+
+
+def test_a_class_that_has_images_in_another_split_is_only_remarked_on(tmp_path: Path) -> None:
+    make(tmp_path, "train/ok/a.png", "train/crack/b.png", "val/ok/c.png", "val/crack/d.gif")
+    (tmp_path / "test").mkdir()
+    assert set(read_folder(tmp_path).notes) == {
+        "val/crack has no usable image: only 1 .gif",
+        "test has no usable image: it is empty",
+    }
+
+
+def test_known_classes_may_have_no_image(tmp_path: Path) -> None:
+    make(tmp_path, "ok/a.png", "crack/b.png")
+    (tmp_path / "stain").mkdir()
+    assert read_folder(tmp_path, known=("ok", "crack", "stain")).notes == ("stain has no usable image: it is empty",)
+
+
+def test_folders_that_thaw_wrote_are_no_classes(tmp_path: Path) -> None:
+    make(tmp_path, "ok/a.png", "crack/b.png", "runs/train-1/THAW.TAG", "runs/train-1/augmentations.png")
+    make(tmp_path, "train-2/THAW.TAG", "train-2/augmentations.png")
+    rows = read_folder(tmp_path)
+    assert column(rows, "labels") == [["crack"], ["ok"]]
+    assert rows.notes == ("left out 2 folders written by Thaw: runs/train-1, train-2",)
+
+
+def test_a_name_to_exclude_that_does_not_occur_is_reported(tmp_path: Path) -> None:
+    make(tmp_path, "ok/a.png", "crack/b.png")
+    with pytest.raises(DataError, match="exclude names scrtch, but there is no such folder"):
+        read_folder(tmp_path, FolderSettings(exclude=("scrtch",)))
+
+
+def test_a_split_whose_images_are_not_labelled_can_be_left_out(tmp_path: Path) -> None:
+    make(tmp_path, "train/ok/a.png", "train/crack/b.png", "test/1.png", "test/2.png")
+    with pytest.raises(DataError, match=r"2 images outside the class folders .*leave them out with --exclude test"):
+        read_folder(tmp_path)
+    assert column(read_folder(tmp_path, FolderSettings(exclude=("test",))), "split") == ["train", "train"]

@@ -165,7 +165,7 @@ def test_a_missing_or_duplicate_column_is_named(tmp_path: Path, header: str, mes
         ("path,label\na.png,ok\n  ,crack\n", "row 3: the path is empty"),
         ("path,label\na.png,ok\nb.png\n", "row 3 has 1 cells, but the header has 2"),
         ("path,label\na.png,ok\nb.png,ok,crack\n", "row 3 has 3 cells, but the header has 2"),
-        ("path,label,split\na.png,ok,train\nb.png,ok,dev\n", "row 3: unknown split 'dev'; known are train, val"),
+        ("path,label,split\na.png,ok,train\nb.png,ok,night\n", "row 3: unknown split 'night'; known are train"),
         ("path,label,split\na.png,ok,train\nb.png,ok,\n", "row 3: has no split, although other rows have one"),
         ("path,label\na.png,ok\n\n\nb.png\n", "row 5 has 1 cells"),
     ],

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.full_disk import files_of_at_most
 from thaw.bundle import digest_of
 from thaw.classifier.classifier import Classifier
-from thaw.data.layouts import images_under
+from thaw.data.walk import images_under
 from thaw.errors import DataError, RecipeError, ThawError, WriteError
 from thaw.pipeline import load
 from thaw.prediction import job as predictions
@@ -115,6 +115,17 @@ def test_every_image_has_a_row_in_order_and_unreadable_ones_have_a_reason(
     ]
     assert found[DAMAGED]["status"] == "error" and found[DAMAGED]["reason"] and not found[DAMAGED]["p_ok"]
     assert not hidden(tmp_path)
+
+
+def test_folders_that_thaw_wrote_get_no_rows_and_are_named(
+    classifier: Classifier, photos: Path, trained: RunFolder, tmp_path: Path
+) -> None:
+    shutil.copytree(trained.path, photos / "runs" / "train-1")
+    listener = Listener()
+    assert write(classifier, PredictJob((photos,), tmp_path / "a.csv"), reporter=listener) == (35, 1)
+    assert f"{photos}: left out 1 folder written by Thaw: runs/train-1" in listener.lines
+    with pytest.raises(DataError, match="no image in this folder; left out 1 folder written by Thaw: train-1"):
+        list(PredictJob((photos / "runs",)).files())
 
 
 def test_parquet_has_the_values_of_csv_and_null_for_empty_cells(

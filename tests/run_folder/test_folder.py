@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from thaw.bundle import bundle_of
+from thaw.bundle_path import bundle_of
 from thaw.cache import cache_folder
 from thaw.errors import DataError, ResumeError
 from thaw.run_folder import RunFolder

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import sys
+import warnings
 
 from thaw.cli import training, trust, use, various
 from thaw.cli.app import app
@@ -23,6 +24,9 @@ __all__ = ["app", "main", "training", "trust", "use", "various"]
 def main() -> None:
     """Run a command; an error that the user can fix is one message and exit code 2, never a traceback."""
     _escape_unprintable()
+    if not sys.warnoptions:
+        # Warnings of libraries are for whoever programs with them; PYTHONWARNINGS=default shows them.
+        warnings.simplefilter("ignore")
     try:
         with system_errors_explained():
             app()

@@ -27,8 +27,30 @@ app = typer.Typer(
 )
 
 Runs = Annotated[Path, typer.Option("--runs", help="Folder for runs; each makes its own in it.")]
-Trained = Annotated[Path, typer.Argument(help="A run folder, such as runs/train-1, a bundle, or hub:OWNER/NAME.")]
-Finished = Annotated[Path, typer.Argument(help="A finished run, such as runs/train-1.")]
+
+
+def check_trained(path: Path) -> Path:
+    """Say at once, before PyTorch is loaded, that there is no run or bundle."""
+    from thaw.bundle_path import local_bundle
+    from thaw.hub import is_hub_name
+
+    if not is_hub_name(str(path)):
+        local_bundle(path)
+    return path
+
+
+def check_finished(path: Path) -> Path:
+    """Say at once, before PyTorch is loaded, that there is no finished run."""
+    from thaw.run_folder import RunFolder
+
+    return RunFolder.at(path).path
+
+
+Trained = Annotated[
+    Path,
+    typer.Argument(help="A run folder, such as runs/train-1, a bundle, or hub:OWNER/NAME.", callback=check_trained),
+]
+Finished = Annotated[Path, typer.Argument(help="A finished run, such as runs/train-1.", callback=check_finished)]
 
 
 def on_stderr() -> ConsoleReporter:

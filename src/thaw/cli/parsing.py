@@ -13,6 +13,7 @@ from thaw.recipe.upgrade import parse_candidates, parse_costs, parse_fractions, 
 _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "candidates": parse_candidates,
     "loggers": parse_names,
+    "folders.exclude": parse_names,
     "target": parse_fractions,
     "decision.recall": parse_fractions,
     "decision.precision": parse_fractions,

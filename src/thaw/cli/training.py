@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,9 +14,14 @@ from thaw.cli.parsing import parsed, parsed_settings
 from thaw.recipe import Recipe
 from thaw.settings import Section
 
+if TYPE_CHECKING:
+    from thaw.data.dataset import Dataset
+
 SHORTCUTS = {
     "augment": "augment.preset",
     "image_size": "preprocessing.image_size",
+    "layout": "folders.layout",
+    "exclude": "folders.exclude",
     "strict": "decode.strict",
 }
 """Nested settings with an option of their own."""
@@ -30,16 +35,27 @@ def train(
     DATA is a folder with one folder per class (or train/val/test folders with classes inside), a CSV or Parquet
     table with the columns path and label, or a folder with a Hub metadata file.
     """
+    requested = _recipe_from(recipe, settings, options)
+    if resume:
+        from thaw.run_folder import RunFolder
+
+        RunFolder.latest_unfinished(runs)
+    # What an unfinished run says about the folder is read with it.
+    dataset = data if resume and requested is None else _opened(data, requested)
+
     from thaw import pipeline
 
-    pipeline.finetune(data, _recipe_from(recipe, settings, options), runs, resume)
+    pipeline.finetune(dataset, requested, runs, resume)
 
 
 def plan(data: Path, recipe: Path | None, settings: list[str], out: Path, **options: str | bool | None) -> None:
     """Plan what `thaw train` would do, with reasons and a forecast, and write it as a recipe; train nothing."""
+    requested = _recipe_from(recipe, settings, options)
+    dataset = _opened(data, requested)
+
     from thaw import pipeline
 
-    pipeline.plan(data, _recipe_from(recipe, settings, options), out)
+    pipeline.plan(dataset, requested, out)
 
 
 def inspect_(data: Path, recipe: Path | None, settings: list[str], runs: Path, **options: str | bool | None) -> None:
@@ -47,9 +63,20 @@ def inspect_(data: Path, recipe: Path | None, settings: list[str], runs: Path, *
 
     Nothing is trained and none of your files is changed; a page and a JSON file are written under RUNS.
     """
+    requested = _recipe_from(recipe, settings, options)
+    dataset = _opened(data, requested)
+
     from thaw import pipeline
 
-    pipeline.inspect(data, _recipe_from(recipe, settings, options), runs)
+    pipeline.inspect(dataset, requested, runs)
+
+
+def _opened(data: Path, recipe: Recipe | None) -> Dataset:
+    """The data set, before PyTorch is loaded: whatever is wrong with the files is said at once."""
+    from thaw.data.dataset import Dataset
+
+    requested = recipe or Recipe()
+    return Dataset.open(data, requested.task, folders=requested.folders)
 
 
 def _recipe_from(file: Path | None, settings: list[str], options: dict[str, str | bool | None]) -> Recipe | None:
@@ -121,7 +148,18 @@ def _add(name: str, command: Callable[..., None], signature: inspect.Signature) 
 
 
 _RESUME = typer.Option("--resume", help="Resume the newest unfinished run.")
-_INSPECTION_OPTIONS = ("backbone", "weights", "image_size", "task", "device", "engine", "seed", "strict")
+_INSPECTION_OPTIONS = (
+    "backbone",
+    "weights",
+    "image_size",
+    "task",
+    "device",
+    "engine",
+    "seed",
+    "strict",
+    "layout",
+    "exclude",
+)
 
 _RUNS = _parameter("runs", Runs, Path("runs"))
 _OUT = typer.Option("--out", help="Recipe to write; it must not exist.")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from thaw.cli.app import Finished, Trained, app, field_of, on_stderr
+from thaw.cli.app import Finished, Trained, app, check_finished, check_trained, field_of, on_stderr
 from thaw.cli.parsing import parsed_items
 from thaw.errors import RecipeError
 from thaw.formats import percent
 from thaw.recipe import Recipe
+
+if TYPE_CHECKING:
+    from thaw.data.dataset import Dataset
 
 
 def _requirement(key: str, metavar: str) -> Any:
@@ -45,6 +48,10 @@ def evaluate(
     import json
     from dataclasses import asdict
 
+    if (data is not None) + (folds is not None) + options != 1:
+        raise RecipeError("evaluate: give either DATA to evaluate on, --folds K to cross-validate, or --options")
+    dataset = _opened(trained, data) if data else None
+
     from thaw import atomic, pipeline
     from thaw.terminal.console import ConsoleReporter
     from thaw.terminal.results import show_evaluation
@@ -53,20 +60,27 @@ def evaluate(
     if out:
         check_has_folder(out)
         check_new(out)
-    if (data is not None) + (folds is not None) + options != 1:
-        raise RecipeError("evaluate: give either DATA to evaluate on, --folds K to cross-validate, or --options")
     if options:
         found: Any = [asdict(option) for option in pipeline.compare_prediction_options(trained)]
     elif folds is not None:
         found = asdict(pipeline.cross_validate(trained, folds, seeds, whole))
     else:
-        assert data is not None
+        assert dataset is not None
         reporter = ConsoleReporter()
-        result = pipeline.evaluate(trained, data, reporter)
+        result = pipeline.evaluate(trained, dataset, reporter)
         show_evaluation(result, reporter)
         found = result.to_json()
     if out:
         atomic.write_new(out, f"{json.dumps(found, indent=2)}\n".encode())
+
+
+def _opened(trained: Path, data: Path) -> Dataset:
+    """The data set, before PyTorch is loaded: whatever is wrong with the files is said at once."""
+    from thaw.bundle_path import bundle_of, labels_of
+    from thaw.data.dataset import Dataset
+
+    task, classes = labels_of(bundle_of(trained))
+    return Dataset.open(data, task, classes)
 
 
 @app.command()
@@ -93,7 +107,7 @@ def decide(
 @app.command()
 def compare(
     first: Finished,
-    second: Annotated[Path, typer.Argument(help="Another finished run on the same images.")],
+    second: Annotated[Path, typer.Argument(help="Another finished run on the same images.", callback=check_finished)],
     split: Annotated[str, typer.Option(help="test or val.")] = "test",
 ) -> None:
     """Compare two runs on the images that both were tested on."""
@@ -120,8 +134,12 @@ def explain(
     from thaw.pipeline import load
     from thaw.prediction.job import files_at
 
+    notes: list[str] = []
+    files = list(files_at(images, notes))
+    for note in notes:
+        print(note, file=sys.stderr)
     written = failed = 0
-    for row in write_overlays(load(trained), list(files_at(images)), out, class_name):
+    for row in write_overlays(load(trained), files, out, class_name):
         written += row.status == "ok"
         failed += row.status == "error"
         line = f"{row.output}: {row.label}, {percent(row.probability)}" if row.output else f"{row.path}: {row.reason}"
@@ -130,7 +148,9 @@ def explain(
 
 
 @app.command()
-def report(run: Finished) -> None:
+def report(
+    run: Annotated[Path, typer.Argument(help="A finished run, such as runs/train-1.", callback=check_trained)],
+) -> None:
     """Write report.html of a finished run again: one HTML file that needs no network."""
     from thaw import pipeline
 

@@ -43,7 +43,8 @@ def predict(
 
     With --out, re-run an interrupted command to resume.
     """
-    from thaw.bundle import bundle_of, digest_of
+    from thaw.bundle import digest_of
+    from thaw.bundle_path import bundle_of
     from thaw.cache import cache_folder
     from thaw.pipeline import load
     from thaw.prediction.job import PredictJob, Shard, write_predictions

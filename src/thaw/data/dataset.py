@@ -7,48 +7,73 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from thaw.data.layouts import TABLE_SUFFIXES, Rows, natural_key, read_folder, table_hint
-from thaw.data.manifest import Manifest
+import pyarrow as pa
+
+from thaw.data.class_names import unify
+from thaw.data.layouts import DEFAULTS, TABLE_SUFFIXES, Rows, read_folder, table_hint
+from thaw.data.manifest import SCHEMA, Manifest
 from thaw.data.tables import read_metadata, read_table
+from thaw.data.walk import existing_folder, natural_key
 from thaw.errors import DataError
-from thaw.recipe import Task
+from thaw.formats import count, listed
+from thaw.recipe import FolderSettings, Task
 
 RequestedTask = Literal["auto"] | Task
+
+_NOTES_SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set as a manifest, before decoding and splitting."""
+    """A data set as a manifest, before decoding and splitting, with remarks for the user."""
 
     manifest: Manifest
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def open(cls, path: str | Path, task: RequestedTask = "auto", classes: Sequence[str] = ()) -> Dataset:
+    def open(
+        cls,
+        path: str | Path,
+        task: RequestedTask = "auto",
+        classes: Sequence[str] = (),
+        folders: FolderSettings = DEFAULTS,
+    ) -> Dataset:
         """Open a folder of images, or a .csv, .parquet or .jsonl table of them.
 
         Args:
             path: The folder or table.
             task: The task; "auto" derives it from the labels.
             classes: Order of the classes, which need not all occur; other classes follow in natural order.
+            folders: How a folder is read; only for folders without a metadata file.
 
         Raises:
             DataError: The folder or table is missing, malformed, or does not fit the task.
         """
         place = Path(path)
         if place.suffix.lower() in TABLE_SUFFIXES and not place.is_dir():
+            _check_no_settings(place, folders)
             return cls.from_table(place, task, classes)
-        return cls.from_folder(place, task, classes)
+        return cls.from_folder(place, task, classes, folders)
 
     @classmethod
-    def from_folder(cls, path: str | Path, task: RequestedTask = "auto", classes: Sequence[str] = ()) -> Dataset:
+    def from_folder(
+        cls,
+        path: str | Path,
+        task: RequestedTask = "auto",
+        classes: Sequence[str] = (),
+        folders: FolderSettings = DEFAULTS,
+    ) -> Dataset:
         """Open class folders, split folders with class folders, or a folder with a metadata file of the Hub."""
-        root = Path(path).resolve()
-        return cls(_manifest(read_metadata(root) or read_folder(root), task, classes))
+        root = existing_folder(Path(path)).resolve()
+        rows = read_metadata(root)
+        if rows:
+            _check_no_settings(root, folders)
+        return cls(*_described(rows or read_folder(root, folders, classes), task, classes))
 
     @classmethod
     def from_table(cls, path: str | Path, task: RequestedTask = "auto", classes: Sequence[str] = ()) -> Dataset:
         """Open a table with the columns path and label (or labels), and optionally split and group."""
-        return cls(_manifest(read_table(Path(path).resolve()), task, classes))
+        return cls(*_described(read_table(_resolved(Path(path))), task, classes))
 
     def as_task(self, task: RequestedTask) -> Dataset:
         """The same images for another task; raises `DataError` if their labels do not fit it."""
@@ -60,7 +85,7 @@ class Dataset:
                 raise DataError(f"{manifest.root}: {path} has {len(labels)} labels, but task {task} needs one")
         if task == "binary" and len(manifest.classes) != 2:
             raise DataError(f"{manifest.root}: {len(manifest.classes)} classes, but task binary needs two")
-        return Dataset(replace(manifest, task=task))
+        return replace(self, manifest=replace(manifest, task=task))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -79,14 +104,48 @@ class Dataset:
         return f"Dataset({len(self):,} images, {len(self.classes)} classes, {self.task}, {self.manifest.root})"
 
 
-def _manifest(rows: Rows, task: RequestedTask, given: Sequence[str]) -> Manifest:
-    labels = rows.table.column("labels").to_pylist()
-    found = sorted({name for names in labels for name in names}, key=natural_key)
+def _check_no_settings(place: Path, folders: FolderSettings) -> None:
+    if folders != DEFAULTS:
+        raise DataError(f"{place}: a table names its images, so the settings layout and exclude do not apply to it")
+
+
+def _resolved(file: Path) -> Path:
+    try:
+        return file.resolve()
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"{file}: a link that leads to itself") from error
+
+
+def _described(rows: Rows, task: RequestedTask, given: Sequence[str]) -> tuple[Manifest, tuple[str, ...]]:
+    """The manifest of some rows, with one spelling of each class, and remarks for the user."""
+    spelled = rows.table.column("labels").to_pylist()
+    names = unify(_first_places(rows, spelled), given)
+    labels = [list(dict.fromkeys(names.class_of[text] for text in texts)) for texts in spelled]
+    found = sorted(set(names.class_of.values()), key=natural_key)
     classes = (*given, *(name for name in found if name not in given))
     resolved = _resolve(task, rows, labels, classes)
     if not given:
         _check_count(resolved, rows, classes)
-    return Manifest(rows.table, classes, resolved, rows.root, rows.ignored)
+    table = rows.table
+    if any(text != name for text, name in names.class_of.items()):
+        position, field = SCHEMA.get_field_index("labels"), SCHEMA.field("labels")
+        table = table.set_column(position, field, pa.array(labels, field.type))
+    manifest = Manifest(table, classes, resolved, rows.root, rows.ignored)
+    return manifest, (*rows.notes, *_few(names.notes))
+
+
+def _first_places(rows: Rows, labels: Sequence[Sequence[str]]) -> dict[str, str]:
+    """Where each spelling of a label occurs first."""
+    first: dict[str, int] = {}
+    for row, texts in enumerate(labels):
+        for text in texts:
+            first.setdefault(text, row)
+    return {text: _row_name(rows, row) for text, row in first.items()}
+
+
+def _few(notes: Sequence[str]) -> tuple[str, ...]:
+    more = len(notes) - _NOTES_SHOWN
+    return (*notes[:_NOTES_SHOWN], *([f"and {count(more, 'more label')} like these"] if more > 0 else ()))
 
 
 def _resolve(task: RequestedTask, rows: Rows, labels: Sequence[Sequence[str]], classes: Sequence[str]) -> Task:
@@ -110,11 +169,11 @@ def _check_count(task: Task, rows: Rows, classes: Sequence[str]) -> None:
     if not classes:
         raise DataError(f"{rows.source}: no image has a label")
     if len(classes) == 1 and task != "multilabel":
-        hint = table_hint(rows.source)
+        hint = rows.hint or table_hint(rows.source)
         raise DataError(f"{rows.source}: only one class, {classes[0]}; a classifier needs at least two{hint}")
     if task == "binary" and len(classes) != 2:
         raise DataError(
-            f"{rows.source}: {len(classes)} classes ({', '.join(classes)}), but task binary needs two; "
+            f"{rows.source}: {len(classes)} classes ({listed(classes)}), but task binary needs two; "
             "set task to multiclass"
         )
 

@@ -1,37 +1,32 @@
-"""Lists the images in folders, with the labels and splits that the folders define; nothing is decoded.
+"""Reads the images of folders, with the labels and splits that the folders define; nothing is decoded.
 
 Supported layouts:
 
     ROOT/CLASS/**/IMAGE             folders below a class folder belong to that class
-    ROOT/SPLIT/CLASS/**/IMAGE       SPLIT is one of train, val, valid, validation, test
+    ROOT/SPLIT/CLASS/**/IMAGE       SPLIT is train, val or test, or a usual spelling; see `split_names`
     ROOT/metadata.{csv,jsonl,parquet} or ROOT/SPLIT/metadata.*     an image folder of the Hub; see `tables`
 """
 
 from __future__ import annotations
 
-import os
-import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from heapq import merge
-from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
 
+from thaw.data.class_names import normalised
 from thaw.data.manifest import new_table
+from thaw.data.split_folders import deeper_hint, spelling_note, split_folders
+from thaw.data.split_names import split_of
+from thaw.data.walk import IMAGE_SUFFIXES, Omitted, existing_folder, images_below, kinds_in
 from thaw.errors import DataError
-from thaw.formats import count
+from thaw.formats import count, listed
+from thaw.recipe import FolderSettings
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
-SPLIT_WORDS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 TABLE_SUFFIXES = (".csv", ".parquet", ".jsonl")
+DEFAULTS = FolderSettings()
 METADATA_FILES = tuple(f"metadata{suffix}" for suffix in TABLE_SUFFIXES)
-HIDDEN = "hidden"
-
-_SHOWN = 3
-_DIGITS = re.compile(r"(\d+)")
 
 
 @dataclass(frozen=True)
@@ -44,6 +39,8 @@ class Rows:
         source: The folder or table.
         row_names: The name of each row in messages; empty for folders.
         ignored: (suffix, count) of other files, `hidden` for hidden ones.
+        notes: Remarks for the user.
+        hint: What may be wrong if there is only one class, for the end of a message.
     """
 
     table: pa.Table
@@ -51,34 +48,52 @@ class Rows:
     source: Path
     row_names: Sequence[str] = ()
     ignored: tuple[tuple[str, int], ...] = ()
+    notes: tuple[str, ...] = ()
+    hint: str = ""
 
 
-def read_folder(root: Path) -> Rows:
+def read_folder(root: Path, settings: FolderSettings = DEFAULTS, known: Sequence[str] = ()) -> Rows:
     """The images of a folder with class folders, or with split folders that contain class folders, in natural order.
 
+    Folders that Thaw wrote are left out, and a note says so.
+
+    Args:
+        root: The folder.
+        settings: How to read it.
+        known: Classes of an existing classifier, of which a folder may have no image.
+
     Raises:
-        DataError: The folder is missing, empty, or has another layout.
+        DataError: The folder is missing, empty, has another layout, or has a class without an image.
     """
-    ignored: Counter[str] = Counter()
-    images = list(_walk(_existing_folder(root), "", (), ignored))
+    omitted = Omitted(exclude=settings.exclude)
+    images = list(images_below(root, omitted))
+    _check_excluded(root, settings, omitted)
     if not images:
-        raise DataError(f"{root}: no image in this folder{_other_files(ignored)}")
-    depth = 1 if _has_splits(root, images) else 0
+        supported = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise DataError(f"{root}: no image in this folder, {omitted.kinds()}; supported are {supported}")
+    splits = split_folders(root, images, settings, known)
+    depth = 1 if splits else 0
     outside = [path for path in images if path.count("/") <= depth]
     if outside:
         raise DataError(_outside_message(root, images, outside, depth))
     parts = [path.split("/", depth + 1) for path in images]
-    splits = [SPLIT_WORDS[part[0].lower()] for part in parts] if depth else None
-    table = new_table(images, [[part[depth]] for part in parts], splits)
-    return Rows(table, root, root, ignored=tuple(sorted(ignored.items())))
-
-
-def images_under(folder: Path) -> Iterator[Path]:
-    """All image files below a folder, in natural order, without hidden files and folders.
-
-    Lazy: only the names in the folders on the current path are in memory.
-    """
-    return (folder / path for path in _walk(_existing_folder(folder), "", (), Counter()))
+    labels = [part[depth] for part in parts]
+    empty = _empty_class_folders(root, omitted, set(labels), splits)
+    if empty and not known and len(set(labels)) > 1:
+        raise DataError(_empty_message(root, empty))
+    return Rows(
+        table=new_table(images, [[label] for label in labels], [splits[part[0]] for part in parts] if splits else None),
+        root=root,
+        source=root,
+        ignored=tuple(sorted(omitted.files.items())),
+        notes=(
+            *spelling_note(splits),
+            *omitted.notes(),
+            *(f"{folder} has no usable image: {what}" for folder, what in empty.items()),
+            *_missing_in_a_split(root, omitted, images, splits),
+        ),
+        hint=deeper_hint(root, images),
+    )
 
 
 def table_hint(place: Path) -> str:
@@ -93,120 +108,70 @@ def metadata_files(root: Path) -> list[tuple[Path, str | None]]:
     here = [root / name for name in METADATA_FILES if (root / name).is_file()]
     if here:
         return [(file, None) for file in here]
-    folders = sorted(folder for folder in _existing_folder(root).iterdir() if folder.name.lower() in SPLIT_WORDS)
-    return [
-        (folder / name, SPLIT_WORDS[folder.name.lower()])
-        for folder in folders
-        for name in METADATA_FILES
-        if (folder / name).is_file()
-    ]
+    splits = [(folder, split) for folder in sorted(existing_folder(root).iterdir()) if (split := split_of(folder.name))]
+    return [(folder / name, split) for folder, split in splits for name in METADATA_FILES if (folder / name).is_file()]
 
 
-def natural_key(text: str) -> tuple[str, str]:
-    """Sort key that orders numbers in text by value: class2 before class10."""
-    pieces = _DIGITS.split(text)
-    # Numbers are prefixed with their number of digits; a text sorts before its own extensions.
-    numbers = [piece.lstrip("0") for piece in pieces[1::2]]
-    pieces[1::2] = [f"\0{chr(len(number))}{number}" for number in numbers]
-    return "".join(pieces), text
+def _check_excluded(root: Path, settings: FolderSettings, omitted: Omitted) -> None:
+    for name in settings.exclude:
+        if not any(Omitted(exclude=(name,)).excludes(folder) for folder in omitted.excluded):
+            raise DataError(f"{root}: exclude names {name}, but there is no such folder in it")
 
 
-def utf8(path: str) -> str:
-    """The path unchanged; raises `DataError` if it cannot be stored in tables and JSON files."""
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError as error:
-        shown = path.encode("utf-8", "backslashreplace").decode("utf-8")
-        raise DataError(f"{shown}: the file name is not valid UTF-8; rename it") from error
-    return path
+def _empty_class_folders(root: Path, omitted: Omitted, labels: set[str], splits: Mapping[str, str]) -> dict[str, str]:
+    """The class folders without an image in any split, and what each holds instead."""
+    classes = {normalised(label) for label in labels}
+    empty = {}
+    for folder in omitted.folders:
+        above, _, name = folder.rpartition("/")
+        is_class_folder = above in splits if splits else not above
+        if is_class_folder and normalised(name) not in classes and not _holds_omitted(folder, omitted):
+            empty[folder] = kinds_in(root / folder)
+    return empty
 
 
-def _existing_folder(folder: Path) -> Path:
-    if not folder.exists():
-        raise DataError(f"{folder}: no such folder")
-    if not folder.is_dir():
-        raise DataError(f"{folder}: is a file, not a folder of images")
-    return folder
+def _missing_in_a_split(
+    root: Path, omitted: Omitted, images: Sequence[str], splits: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Remarks on folders without an image whose class has images in another split, and on splits without any."""
+    if not splits:
+        return ()
+    filled = {folder for path in images for folder in (path.split("/", 1)[0], "/".join(path.split("/", 2)[:2]))}
+    classes = {normalised(path.split("/", 2)[1]) for path in images}
+    notes = []
+    for folder in omitted.folders:
+        above, _, name = folder.rpartition("/")
+        is_concerned = normalised(name) in classes if above in splits else not above and split_of(name)
+        if is_concerned and folder not in filled and not _holds_omitted(folder, omitted):
+            notes.append(f"{folder} has no usable image: {kinds_in(root / folder)}")
+    return tuple(notes)
 
 
-def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...], ignored: Counter[str]) -> Iterator[str]:
-    """Paths of the images below a folder, prefixed, in natural order; counts the files it ignores.
-
-    `above` are the parent folders, to which a link may lead back.
-    """
-    try:
-        status = folder.stat()
-        with os.scandir(folder) as entries:
-            names = [name for entry in entries if (name := _name_of(entry, ignored))]
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be listed: {error.strerror}") from error
-    here = (status.st_dev, status.st_ino)
-    if here in above:
-        return
-    names.sort(key=natural_key)
-    for _, equivalent in groupby(names, key=_order_key):
-        below = [_below(folder, name, prefix, (*above, here), ignored) for name in equivalent]
-        yield from below[0] if len(below) == 1 else merge(*below, key=natural_key)
+def _holds_omitted(folder: str, omitted: Omitted) -> bool:
+    """Whether a folder holds folders that Thaw wrote, or that were excluded."""
+    return any(path.startswith(f"{folder}/") for path in (*omitted.written_by_thaw, *omitted.excluded))
 
 
-def _below(
-    folder: Path, name: str, prefix: str, above: tuple[tuple[int, int], ...], ignored: Counter[str]
-) -> Iterable[str]:
-    """The image of this name, or the images in the folder of this name."""
-    if name.endswith("/"):
-        return _walk(folder / name, prefix + name, above, ignored)
-    return (utf8(prefix + name),)
-
-
-def _name_of(entry: os.DirEntry[str], ignored: Counter[str]) -> str:
-    """The name of an image, or of a folder with a slash appended; anything else is counted and gives ""."""
-    _, dot, ending = entry.name.rpartition(".")
-    suffix = (dot + ending).lower() if dot and ending else ""
-    if entry.name.startswith("."):
-        ignored[HIDDEN] += 1
-    elif entry.is_dir():
-        return f"{entry.name}/"
-    elif suffix in IMAGE_SUFFIXES:
-        return entry.name
-    else:
-        ignored[suffix] += 1
-    return ""
-
-
-def _order_key(name: str) -> str:
-    """Equal for folders whose names differ only in leading zeros, whose images are interleaved (1/a, 01/b, 1/c)."""
-    return natural_key(name)[0] if name.endswith("/") else name
-
-
-def _has_splits(root: Path, images: Sequence[str]) -> bool:
-    """Whether the folders below the root are splits; raises `DataError` if only some of them are."""
-    folders = dict.fromkeys(path.split("/", 1)[0] for path in images if "/" in path)
-    splits = [name for name in folders if name.lower() in SPLIT_WORDS]
-    others = [name for name in folders if name.lower() not in SPLIT_WORDS]
-    if any(SPLIT_WORDS[name.lower()] == "train" for name in splits) and others:
-        raise DataError(
-            f"{root}: contains {_listed(others)} as well as {_listed(splits)}, but either all folders must be splits "
-            "(train, val, test) or all must be classes; move or rename the others"
-        )
-    return bool(splits) and not others
+def _empty_message(root: Path, empty: Mapping[str, str]) -> str:
+    (first, what), names = next(iter(empty.items())), list(empty)
+    others = f", like {listed(names[1:])}" if len(names) > 1 else ""
+    unique = list(dict.fromkeys(name.rpartition("/")[2] for name in names))
+    return (
+        f"{root}: the class folder {first} has no usable image: {what}{others}; add images, or leave it out with "
+        f"--exclude {','.join(unique[:5])}{',…' if len(unique) > 5 else ''}"
+    )
 
 
 def _outside_message(root: Path, images: Sequence[str], outside: Sequence[str], depth: int) -> str:
     if len(outside) < len(images):
         found = count(len(outside), "image")
-        return f"{root}: {found} outside the class folders ({_listed(outside)}); move or remove them"
+        folders = list(dict.fromkeys(path.split("/", 1)[0] for path in outside if "/" in path))
+        labelled = {path.split("/", 1)[0] for path in images if path.count("/") > depth}
+        # Test images are often not labelled.
+        hint = (
+            f", or leave them out with --exclude {','.join(folders)}" if folders and not labelled & {*folders} else ""
+        )
+        return f"{root}: {found} outside the class folders ({listed(outside)}); move or remove them{hint}"
     where = "split folders have" if depth else "folder has"
     hint = table_hint(root)
     return f"{root}: the {where} no class folders; put the images of each class into a folder named after it{hint}"
-
-
-def _other_files(ignored: Counter[str]) -> str:
-    if not ignored:
-        return "; it is empty"
-    kinds = ", ".join(f"{files} {suffix or 'without suffix'}" for suffix, files in ignored.most_common(_SHOWN))
-    return f", only {kinds}; supported are {', '.join(sorted(IMAGE_SUFFIXES))}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

@@ -19,8 +19,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from thaw.data.layouts import SPLIT_WORDS, TABLE_SUFFIXES, Rows, metadata_files
+from thaw.data.layouts import TABLE_SUFFIXES, Rows, metadata_files
 from thaw.data.manifest import SCHEMA, new_table
+from thaw.data.split_names import SPLIT_WORDS
 from thaw.errors import DataError
 
 _PATH_NAMES, _LABEL_NAMES = ("path", "file_name"), ("label", "labels")

@@ -53,8 +53,9 @@ def compare(first: Records, second: Records) -> Comparison:
     """
     if set(first.classes) != set(second.classes) or first.scored.task != second.scored.task:
         raise DataError(
-            f"the runs cannot be compared: the first is {first.scored.task} with classes {', '.join(first.classes)}, "
-            f"the second {second.scored.task} with classes {', '.join(second.classes)}"
+            "the runs cannot be compared: "
+            f"the first is {first.scored.task} with classes {formats.listed(first.classes)}, "
+            f"the second {second.scored.task} with classes {formats.listed(second.classes)}"
         )
     row_in_second = {path: row for row, path in enumerate(second.paths)}
     common = [row for row, path in enumerate(first.paths) if path in row_in_second]

@@ -16,6 +16,7 @@ from thaw.data.split import groups_of
 from thaw.errors import DataError
 from thaw.evaluation.review import ReviewRates, review_rates
 from thaw.evaluation.thresholds import ThresholdResult, threshold_results
+from thaw.formats import MANY, listed
 from thaw.metrics import Estimate, Estimates, Scored, overall, per_class, truth_of
 from thaw.prediction.predict import Prediction, predict_files
 from thaw.progress import OnProgress
@@ -172,8 +173,8 @@ def targets_for(classifier: Classifier, manifest: Manifest) -> np.ndarray:
     unknown = [name for name in manifest.classes if name not in classifier.classes]
     if unknown:
         raise DataError(
-            f"{manifest.root}: the classifier does not know {', '.join(unknown)}; "
-            f"it was trained on {', '.join(classifier.classes)}"
+            f"{manifest.root}: the classifier does not know {listed(unknown, MANY)}; "
+            f"it was trained on {listed(classifier.classes, MANY)}"
         )
     index_of = {name: index for index, name in enumerate(classifier.classes)}
     labels = manifest.table.column("labels").to_pylist()

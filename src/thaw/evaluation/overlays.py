@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,6 +20,8 @@ from thaw.device import worker_count
 from thaw.errors import DataError
 from thaw.evaluation.explain import class_maps
 from thaw.features.engines import REFERENCE
+from thaw.formats import MANY, listed
+from thaw.marker import mark_if_new
 from thaw.prediction.predict import read_pixels
 from thaw.prediction.predictor import Predictor
 from thaw.writing import check_writable, explained
@@ -98,10 +101,12 @@ def write_overlays(
     """
     check_writable(folder)
     class_index = None if class_name is None else _index_of(classifier, class_name)
-    return _write_all(classifier, list(zip(files, _outputs(files, folder), strict=True)), class_index)
+    return _write_all(classifier, list(zip(files, _outputs(files, folder), strict=True)), class_index, folder)
 
 
-def _write_all(classifier: Classifier, jobs: Sequence[tuple[Path, Path]], class_index: int | None) -> Iterator[Overlay]:
+def _write_all(
+    classifier: Classifier, jobs: Sequence[tuple[Path, Path]], class_index: int | None, folder: Path
+) -> Iterator[Overlay]:
     with ThreadPoolExecutor(max_workers=worker_count()) as pool:
         for start in range(0, len(jobs), _BATCH):
             batch = jobs[start : start + _BATCH]
@@ -112,7 +117,11 @@ def _write_all(classifier: Classifier, jobs: Sequence[tuple[Path, Path]], class_
                 if isinstance(image, str):
                     yield Overlay(file, "error", image)
                 else:
-                    yield _write(file, output, *next(overlays))
+                    explained = next(overlays)
+                    # Where nothing can be written, each image gets an error row.
+                    with suppress(OSError):
+                        mark_if_new(folder)
+                    yield _write(file, output, *explained)
 
 
 def _explain(
@@ -156,5 +165,5 @@ def _index_of(classifier: Classifier, name: str) -> int:
         return classifier.classes.index(name)
     close = get_close_matches(name, classifier.classes, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    classes = ", ".join(classifier.classes)
+    classes = listed(classifier.classes, MANY)
     raise DataError(f"class {name!r}: the classifier does not know it; {hint}the classes are {classes}")

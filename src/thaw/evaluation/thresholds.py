@@ -48,7 +48,8 @@ def check_requirements(settings: DecisionSettings, classes: Sequence[str]) -> No
         for name in names:
             if name not in classes:
                 raise RecipeError(
-                    f"decision.{setting}: there is no class {name!r}; the classes are {', '.join(classes)}"
+                    f"decision.{setting}: there is no class {name!r}; "
+                    f"the classes are {formats.listed(classes, formats.MANY)}"
                 )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +26,7 @@ from thaw.exports.quantise import (
     split_for_calibration,
 )
 from thaw.exports.target import Target, require_packages
+from thaw.marker import mark
 from thaw.writing import check_new
 
 TARGETS = {
@@ -172,8 +174,15 @@ def _certified_classifier(bundle: Path) -> Classifier:
     return classifier
 
 
-def _destination(target: Target, out: Path) -> AbstractContextManager[Path]:
-    return atomic.new_file(out) if target.suffix else atomic.new_folder(out)
+@contextmanager
+def _destination(target: Target, out: Path) -> Iterator[Path]:
+    if target.suffix:
+        with atomic.new_file(out) as file:
+            yield file
+    else:
+        with atomic.new_folder(out) as folder:
+            yield folder
+            mark(folder)
 
 
 def _size(path: Path) -> int:

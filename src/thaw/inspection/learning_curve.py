@@ -61,8 +61,10 @@ def measure_learning_curve(features: Features, seed: int = 0) -> LearningCurve |
             head = fit_head(features.values[subset], features.classes[subset])
             scores.append(float(head.score(features.values[test], features.classes[test])))
             counts.append(len(subset))
-        if scores:
-            sizes.append(round(float(np.mean(counts))))
+        size = round(float(np.mean(counts))) if counts else 0
+        # With few images of each class, several fractions are one and the same number of images.
+        if scores and size not in sizes:
+            sizes.append(size)
             accuracies.append(scores)
     measured = tuple(_point(size, scores) for size, scores in zip(sizes, accuracies, strict=True))
     return LearningCurve(measured, _forecast(np.array(sizes, float), accuracies, rng))

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from thaw import cross_validation
-from thaw.bundle import bundle_of, golden_of, write_bundle
+from thaw.bundle import golden_of, write_bundle
+from thaw.bundle_path import bundle_of
 from thaw.classifier.classifier import Classifier
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
@@ -57,6 +58,8 @@ def evaluate(model: Model, data: str | Path | Dataset, reporter: Reporter | None
     classifier = load(model)
     dataset = data if isinstance(data, Dataset) else Dataset.open(data, classifier.task, classifier.classes)
     with closing(reporter or NullReporter()) as shown:
+        for note in dataset.notes:
+            shown.say(note)
         return evaluate_rows(classifier, dataset.manifest, np.arange(len(dataset)), shown.bar("evaluate"))
 
 

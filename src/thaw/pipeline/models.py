@@ -8,7 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from thaw import hub
-from thaw.bundle import bundle_of, certify, read_bundle, write_bundle
+from thaw.bundle import certify, read_bundle, write_bundle
+from thaw.bundle_path import bundle_of
 from thaw.classifier.classifier import Classifier
 from thaw.device import keep_freed_memory
 from thaw.exports.export import Exported, export_bundle, export_int8

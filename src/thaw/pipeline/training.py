@@ -19,7 +19,7 @@ from thaw.planning.plan import Plan
 from thaw.progress import Reporter
 from thaw.recipe import Recipe
 from thaw.run import run
-from thaw.run_folder import InspectionFolder
+from thaw.run_folder import InspectionFolder, RunFolder
 from thaw.terminal.console import ConsoleReporter
 from thaw.terminal.inspection import show_inspection
 from thaw.trial import plan_trial
@@ -60,10 +60,10 @@ def finetune(
         ('ok', 'scratch', 'stain')
     """
     keep_freed_memory()
-    task = recipe.task if recipe else "auto"
     check_writable(Path(runs))
     with closing(reporter or ConsoleReporter()) as shown:
-        return run(_opened(data, task), recipe, Path(runs), shown, resume).classifier
+        requested = recipe or (_begun(Path(runs)) if resume else Recipe())
+        return run(_opened(data, requested, shown), recipe, Path(runs), shown, resume).classifier
 
 
 def plan(
@@ -95,7 +95,7 @@ def plan(
     check_has_folder(file)
     check_new(file)
     with closing(reporter or ConsoleReporter()) as shown:
-        dataset = _opened(data, requested.task).as_task(requested.task)
+        dataset = _opened(data, requested, shown).as_task(requested.task)
         with threads_restored():
             planned = plan_trial(dataset, requested, None, shown).plan
         atomic.write_new(file, planned.recipe.to_yaml().encode("utf-8"))
@@ -130,7 +130,7 @@ def inspect(
     requested = recipe or Recipe()
     check_writable(Path(runs))
     with closing(reporter or ConsoleReporter()) as shown:
-        dataset = _opened(data, requested.task).as_task(requested.task)
+        dataset = _opened(data, requested, shown).as_task(requested.task)
         requested, _ = name_backbone(requested, shown.say)
         backbone, cache = build(requested), cache_folder()
         pixels = PixelStore.open_or_build(
@@ -148,6 +148,15 @@ def inspect(
         return found
 
 
-def _opened(data: Data, task: str) -> Dataset:
-    """A data set as it is, or opened."""
-    return data if isinstance(data, Dataset) else Dataset.open(data, task)  # type: ignore[arg-type]
+def _begun(runs: Path) -> Recipe:
+    """The recipe that the run to resume began with."""
+    plan = RunFolder.latest_unfinished(runs).read_plan()
+    return plan.requested if plan else Recipe()
+
+
+def _opened(data: Data, recipe: Recipe, shown: Reporter) -> Dataset:
+    """A data set as it is, or opened; says what is remarkable about it."""
+    dataset = data if isinstance(data, Dataset) else Dataset.open(data, recipe.task, folders=recipe.folders)
+    for note in dataset.notes:
+        shown.say(note)
+    return dataset

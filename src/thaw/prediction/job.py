@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from thaw.classifier.classifier import Classifier
-from thaw.data.layouts import images_under, utf8
+from thaw.data.walk import Omitted, images_below, utf8
 from thaw.device import choose_device
 from thaw.errors import DataError, RecipeError
 from thaw.features.engines import REFERENCE
@@ -88,9 +88,9 @@ class PredictJob:
         """Suffix that distinguishes predictions with test-time options; empty for plain ones."""
         return (" mirrored" if self.mirrored else "") + (f" at {self.image_size}" if self.image_size else "")
 
-    def files(self) -> Iterator[Path]:
+    def files(self, notes: list[str] | None = None) -> Iterator[Path]:
         """The files of the shard, always in the same order; raises `DataError` if an input has no images."""
-        return self.shard.of(files_at(self.inputs))
+        return self.shard.of(files_at(self.inputs, notes))
 
     def resume_key(self, bundle: str, device: torch.device) -> ResumeKey:
         """What must not change between the interrupted and the resumed job."""
@@ -120,7 +120,10 @@ def write_predictions(
     if job.out:
         check_output(job.out)
     device = choose_device(job.device).device
-    total = sum(1 for _ in job.files())
+    notes: list[str] = []
+    total = sum(1 for _ in job.files(notes))
+    for note in notes:
+        reporter.say(note)
     with _output_of(job, bundle, device) as output:
         files, paths = job.files(), PathDigest()
         _skip_done(files, paths, output.done, job)
@@ -248,17 +251,23 @@ def _skip_done(files: Iterator[Path], paths: PathDigest, done: RowsDone, job: Pr
         )
 
 
-def files_at(places: Sequence[Path]) -> Iterator[Path]:
-    """The given files and all images in the given folders, in a fixed order; raises `DataError` if one has none."""
+def files_at(places: Sequence[Path], notes: list[str] | None = None) -> Iterator[Path]:
+    """The given files and all images in the given folders, in a fixed order; raises `DataError` if one has none.
+
+    `notes` is filled with remarks on folders that were left out because Thaw wrote them.
+    """
     for place in places:
         utf8(str(place))
         if place.is_dir():
-            found = images_under(place)
+            omitted = Omitted()
+            found = images_below(place, omitted)
             first = next(found, None)
             if first is None:
-                raise DataError(f"{place}: no image in this folder")
-            yield first
-            yield from found
+                raise DataError("; ".join((f"{place}: no image in this folder", *omitted.notes())))
+            yield place / first
+            yield from (place / path for path in found)
+            if notes is not None:
+                notes += (f"{place}: {note}" for note in omitted.notes())
         elif place.exists():
             yield place
         else:

@@ -18,6 +18,7 @@ from thaw.recipe.sections import (
     AugmentSettings,
     DecisionSettings,
     DecodeSettings,
+    FolderSettings,
     HeadSettings,
     Phase,
     Positive,
@@ -141,6 +142,7 @@ class Recipe(Section):
         ("tensorboard",),
         description="Experiment trackers, besides metrics.csv: any of tensorboard, mlflow, wandb, trackio.",
     )
+    folders: FolderSettings = Field(FolderSettings(), description="Reading of a folder of images.")
     decode: DecodeSettings = Field(DecodeSettings(), description="Image decoding.")
     split: SplitSettings = Field(SplitSettings(), description="Train, validation and test split.")
     preprocessing: PreprocessingSettings = Field(PreprocessingSettings(), description="Input preprocessing.")

@@ -16,6 +16,19 @@ Required = Annotated[float, Field(gt=0.0, le=1.0)]
 Cost = Annotated[float, Field(ge=0.0)]
 
 
+class FolderSettings(Section):
+    """How a folder of labelled images is read."""
+
+    layout: Literal["classes", "splits"] | None = Field(
+        None,
+        description="What the folders in the data folder are: classes, or splits (train, val, test) with class folders "
+        "in them; null tells by their names and content, and stops where it cannot.",
+    )
+    exclude: tuple[str, ...] = Field(
+        (), description="Folders in the data folder to leave out: names, or paths relative to it."
+    )
+
+
 class SplitSettings(Section):
     """How images are split when the data has no splits of its own."""
 

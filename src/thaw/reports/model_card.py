@@ -13,8 +13,9 @@ from thaw.evaluation.evaluate import Evaluation
 from thaw.hub import PREFIX
 from thaw.metrics import CLASS_METRICS, METRICS
 from thaw.recipe import ResolvedRecipe
+from thaw.terminal.classes import class_rows
 from thaw.terminal.planning import training_method
-from thaw.terminal.results import class_rows, metric_rows
+from thaw.terminal.results import metric_rows
 
 
 def write(classifier: Classifier, recipe: ResolvedRecipe, manifest: Manifest, results: Mapping[str, Evaluation]) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thaw.classifier.decision import Decision
 from thaw.evaluation.calibration import Calibration
-from thaw.evaluation.evaluate import Evaluation
 from thaw.metrics import Estimate
+
+if TYPE_CHECKING:
+    from thaw.evaluation.evaluate import Evaluation
 
 _SPLITS = ("val", "test")
 
@@ -33,6 +35,9 @@ class EvaluationFile:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> EvaluationFile:
         """What `to_json` gave, or release 0.1; raises `KeyError`, `TypeError` or `ValueError`."""
+        # Imported here because it imports PyTorch, and a command first tells what is wrong with a run folder.
+        from thaw.evaluation.evaluate import Evaluation
+
         return cls(
             evaluations={split: Evaluation.from_json(values[split]) for split in _SPLITS if split in values},
             calibration=_calibration(values["calibration"]),

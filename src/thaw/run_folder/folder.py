@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from thaw import atomic
-from thaw.bundle import FOLDER_IN_RUN
+from thaw.bundle_path import FOLDER_IN_RUN
 from thaw.errors import DataError, ResumeError, ThawError, first_line
+from thaw.marker import mark
 from thaw.recipe import ResolvedRecipe
 from thaw.run_folder import epochs_file
 from thaw.run_folder.evaluation_file import EvaluationFile
@@ -241,6 +242,7 @@ def _next_folder(parent: Path, kind: str) -> Path:
                 (parent / f"{kind}-{number}").mkdir()
             except FileExistsError:
                 continue
+            mark(parent / f"{kind}-{number}")
             return parent / f"{kind}-{number}"
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from thaw.planning.costs import Forecast
-from thaw.planning.measurements import Choice
 from thaw.recipe import Recipe
+
+if TYPE_CHECKING:
+    from thaw.planning.costs import Forecast
+    from thaw.planning.measurements import Choice
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,10 @@ class PlanFile:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> PlanFile:
         """What `to_json` gave, or release 0.1, which wrote `asked`; raises `KeyError`, `TypeError` or `RecipeError`."""
+        # Imported here because they import PyTorch, and a command first tells what is wrong with a run folder.
+        from thaw.planning.costs import Forecast
+        from thaw.planning.measurements import Choice
+
         return cls(
             requested=Recipe.from_values(values["asked"] if "asked" in values else values["requested"]),
             choices=tuple(Choice(**choice) for choice in values["choices"]),

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import uvicorn
 
-from thaw.bundle import bundle_of, certify, golden_of, read_bundle
+from thaw.bundle import certify, golden_of, read_bundle
+from thaw.bundle_path import bundle_of
 from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier
 from thaw.device import choose_device, keep_freed_memory

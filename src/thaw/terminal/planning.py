@@ -5,26 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from thaw.data.manifest import SPLITS, Manifest
-from thaw.formats import count, duration
+from thaw.formats import count, duration, listed
 from thaw.planning.costs import Forecast
 from thaw.planning.plan import Plan
 from thaw.progress import Reporter
 from thaw.recipe import Phase
+from thaw.terminal.classes import show_counts
 
 _UNREADABLE_SHOWN = 5
+_KINDS_SHOWN = 8
 
 
 def show_data(manifest: Manifest, notes: Sequence[str], reporter: Reporter) -> None:
     """Images per class and split, and everything that was left out."""
     splits = [split for split in SPLITS if len(manifest.indices(split))]
-    counts = manifest.counts()
-    rows = [(name, *(f"{counts[name].get(split, 0):,}" for split in splits)) for name in manifest.classes]
     title = f"{count(len(manifest), 'image')}, {count(len(manifest.classes), 'class', 'classes')}"
-    reporter.table(title, ("class", *splits), rows)
+    show_counts(title, manifest.counts(), splits, reporter)
     for note in notes:
         reporter.say(note)
     if manifest.ignored:
-        files = ", ".join(f"{number} {suffix or 'without suffix'}" for suffix, number in manifest.ignored)
+        kinds = sorted(manifest.ignored, key=lambda item: -item[1])
+        files = listed([f"{number:,} {suffix or 'without suffix'}" for suffix, number in kinds], _KINDS_SHOWN)
         reporter.say(f"ignored files that are not images: {files}")
     errors = manifest.errors()
     if errors:

@@ -11,10 +11,14 @@ from thaw.evaluation.evaluate import Evaluation
 from thaw.evaluation.folds import CrossValidation
 from thaw.evaluation.test_time_options import Option
 from thaw.evaluation.thresholds import ThresholdResult
-from thaw.metrics import CLASS_METRICS, METRICS, Metric
+from thaw.formats import shortened
+from thaw.metrics import METRICS, Metric
 from thaw.progress import Reporter
 from thaw.run_folder import RunFolder
+from thaw.terminal.classes import ROWS, show_class_metrics, show_confusion
 from thaw.terminal.metric_text import difference_text, estimate_text, fraction_text, value_text
+
+_UNREADABLE_SHOWN = 5
 
 
 def show_results(run: RunFolder, results: Mapping[str, Evaluation], reporter: Reporter) -> None:
@@ -31,16 +35,14 @@ def show_evaluation(result: Evaluation, reporter: Reporter) -> None:
     """The metrics of one set, overall and by class, its confusion matrix, thresholds and review."""
     images = formats.count(result.images, "image")
     reporter.table(f"Metrics on {images}, 95% confidence intervals", ("metric", "value"), metric_rows([result]))
-    header = ("class", "images", *(metric.title for metric in CLASS_METRICS.values()))
-    reporter.table("", header, class_rows(result, CLASS_METRICS))
-    if result.confusion:
-        names = [item.name for item in result.per_class]
-        counts = [(name, *map(str, row)) for name, row in zip(names, result.confusion, strict=True)]
-        reporter.table("Confusion matrix, true class in rows, predicted class in columns", ("", *names), counts)
+    show_class_metrics(result, reporter)
+    show_confusion(result, reporter)
     show_threshold_results("these images", result.thresholds, reporter)
     _show_review("these images", result, reporter)
-    for path, reason in result.unreadable:
+    for path, reason in result.unreadable[:_UNREADABLE_SHOWN]:
         reporter.say(f"cannot be read, excluded: {path}: {reason}")
+    if (more := len(result.unreadable) - _UNREADABLE_SHOWN) > 0:
+        reporter.say(f"… and {more:,} more; --out FILE lists all")
 
 
 def metric_rows(results: Sequence[Evaluation]) -> list[tuple[str, ...]]:
@@ -52,25 +54,15 @@ def metric_rows(results: Sequence[Evaluation]) -> list[tuple[str, ...]]:
     ]
 
 
-def class_rows(result: Evaluation, metrics: Mapping[str, Metric]) -> list[tuple[str, ...]]:
-    """One row per class: its name, its number of images and its estimate of each metric."""
-    return [
-        (
-            item.name,
-            f"{item.images}",
-            *(estimate_text(item.metrics.get(name), metric) for name, metric in metrics.items()),
-        )
-        for item in result.per_class
-    ]
-
-
 def show_threshold_results(split: str, results: Sequence[ThresholdResult], reporter: Reporter) -> None:
     """What each threshold gives on a set of images."""
-    for item in results:
+    for item in results[:ROWS]:
         reporter.say(
-            f"{split}: {item.class_name} if p >= {item.threshold:.3f}: recall {fraction_text(item.recall)}, "
+            f"{split}: {shortened(item.class_name)} if p >= {item.threshold:.3f}: recall {fraction_text(item.recall)}, "
             f"false-positive rate {fraction_text(item.false_positive_rate)}, precision {fraction_text(item.precision)}"
         )
+    if len(results) > ROWS:
+        reporter.say(f"{split}: … and {formats.count(len(results) - ROWS, 'more threshold')}")
 
 
 def show_cross_validation(found: CrossValidation, reporter: Reporter) -> None:

@@ -1,0 +1,47 @@
+"""Where a bundle is: in a run folder, in a folder of its own, or on a model hub; nothing is loaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from thaw import hub
+from thaw.errors import BundleError, DataError
+from thaw.recipe import Task
+
+FOLDER_IN_RUN = "model"
+"""The folder of a run that holds its bundle."""
+
+MODEL, CONFIG = "model.safetensors", "config.json"
+
+
+def bundle_of(path: Path) -> Path:
+    """The bundle in a run folder, a bundle folder, or at `hub:OWNER/NAME`, which is downloaded.
+
+    Raises `DataError` where there is none, and `BundleError` where it cannot be downloaded.
+    """
+    if hub.is_hub_name(str(path)):
+        return hub.fetch(str(path))
+    return local_bundle(path)
+
+
+def local_bundle(path: Path) -> Path:
+    """The bundle in a run folder or a bundle folder; raises `DataError` where there is none."""
+    for folder in (path / FOLDER_IN_RUN, path):
+        if (folder / CONFIG).is_file():
+            return folder
+    if not path.exists():
+        raise DataError(f"{path}: there is no such run or bundle")
+    raise DataError(
+        f"{path}: neither a finished run nor a bundle; a bundle contains {CONFIG} and {MODEL}, and an unfinished run "
+        "is resumed with `thaw train DATA --resume`"
+    )
+
+
+def labels_of(bundle: Path) -> tuple[Task, tuple[str, ...]]:
+    """The task of a bundle and its classes in the order of the outputs; raises `BundleError`."""
+    try:
+        own = json.loads((bundle / CONFIG).read_bytes())["thaw"]
+        return own["task"], tuple(own["classes"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{bundle / CONFIG}: cannot be read ({error}); the bundle is incomplete") from error
