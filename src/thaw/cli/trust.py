@@ -10,7 +10,7 @@ import typer
 
 from thaw.cli.app import Finished, Trained, app, field_of, on_stderr
 from thaw.cli.parsing import parsed_items
-from thaw.errors import RecipeError
+from thaw.errors import DataError, RecipeError
 from thaw.formats import percent
 from thaw.recipe import Recipe
 
@@ -111,17 +111,26 @@ def explain(
 
     Without --class, for the predicted class of each image.
     """
+    from thaw.prediction.inputs import LeftOut, check_places, files_at
+
+    # Before torch is imported, which takes seconds.
+    check_places(images)
     from thaw.evaluation.overlays import write_overlays
     from thaw.pipeline import load
-    from thaw.prediction.job import files_at
 
+    left_out = LeftOut()
+    files = list(files_at(images, left_out))
+    if left_out.kinds:
+        print(left_out.sentence, file=sys.stderr)
     written = failed = 0
-    for row in write_overlays(load(trained), list(files_at(images)), out, class_name):
+    for row in write_overlays(load(trained), files, out, class_name):
         written += row.status == "ok"
         failed += row.status == "error"
         line = f"{row.output}: {row.label}, {percent(row.probability)}" if row.output else f"{row.path}: {row.reason}"
-        print(line, file=sys.stdout if row.output else sys.stderr)
+        print(line, file=sys.stdout if row.output else sys.stderr, flush=True)
     print(f"{written} written to {out}, {failed} failed", file=sys.stderr)
+    if failed and not written:
+        raise DataError("explain: no image was explained; the reasons are above")
 
 
 @app.command()

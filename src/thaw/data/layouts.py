@@ -60,7 +60,12 @@ def read_folder(root: Path) -> Rows:
         DataError: The folder is missing, empty, or has another layout.
     """
     ignored: Counter[str] = Counter()
-    images = list(_walk(_existing_folder(root), "", (), ignored))
+    images = []
+    for path in _walk(_existing_folder(root), "", (), ignored):
+        if (suffix := suffix_of(path)) in IMAGE_SUFFIXES:
+            images.append(utf8(path))
+        else:
+            ignored[suffix] += 1
     if not images:
         raise DataError(f"{root}: no image in this folder{_other_files(ignored)}")
     depth = 1 if _has_splits(root, images) else 0
@@ -73,12 +78,18 @@ def read_folder(root: Path) -> Rows:
     return Rows(table, root, root, ignored=tuple(sorted(ignored.items())))
 
 
-def images_under(folder: Path) -> Iterator[Path]:
-    """All image files below a folder, in natural order, without hidden files and folders.
+def files_under(folder: Path, hidden: Counter[str]) -> Iterator[Path]:
+    """All files below a folder, of any kind, in natural order; hidden files and folders are only counted.
 
     Lazy: only the names in the folders on the current path are in memory.
     """
-    return (folder / path for path in _walk(_existing_folder(folder), "", (), Counter()))
+    return (folder / path for path in _walk(_existing_folder(folder), "", (), hidden))
+
+
+def suffix_of(path: str) -> str:
+    """The suffix of a file name in lower case, such as ".png"; empty if it has none."""
+    stem, dot, ending = path.rpartition("/")[2].rpartition(".")
+    return (dot + ending).lower() if stem and ending else ""
 
 
 def table_hint(place: Path) -> str:
@@ -129,15 +140,15 @@ def _existing_folder(folder: Path) -> Path:
     return folder
 
 
-def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...], ignored: Counter[str]) -> Iterator[str]:
-    """Paths of the images below a folder, prefixed, in natural order; counts the files it ignores.
+def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...], hidden: Counter[str]) -> Iterator[str]:
+    """Paths of the files below a folder, prefixed, in natural order; counts the hidden ones, which it leaves out.
 
     `above` are the parent folders, to which a link may lead back.
     """
     try:
         status = folder.stat()
         with os.scandir(folder) as entries:
-            names = [name for entry in entries if (name := _name_of(entry, ignored))]
+            names = [name for entry in entries if (name := _name_of(entry, hidden))]
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed: {error.strerror}") from error
     here = (status.st_dev, status.st_ino)
@@ -145,32 +156,23 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...], ignored
         return
     names.sort(key=natural_key)
     for _, equivalent in groupby(names, key=_order_key):
-        below = [_below(folder, name, prefix, (*above, here), ignored) for name in equivalent]
+        below = [_below(folder, name, prefix, (*above, here), hidden) for name in equivalent]
         yield from below[0] if len(below) == 1 else merge(*below, key=natural_key)
 
 
 def _below(
-    folder: Path, name: str, prefix: str, above: tuple[tuple[int, int], ...], ignored: Counter[str]
+    folder: Path, name: str, prefix: str, above: tuple[tuple[int, int], ...], hidden: Counter[str]
 ) -> Iterable[str]:
-    """The image of this name, or the images in the folder of this name."""
-    if name.endswith("/"):
-        return _walk(folder / name, prefix + name, above, ignored)
-    return (utf8(prefix + name),)
+    """The file of this name, or the files in the folder of this name."""
+    return _walk(folder / name, prefix + name, above, hidden) if name.endswith("/") else (prefix + name,)
 
 
-def _name_of(entry: os.DirEntry[str], ignored: Counter[str]) -> str:
-    """The name of an image, or of a folder with a slash appended; anything else is counted and gives ""."""
-    _, dot, ending = entry.name.rpartition(".")
-    suffix = (dot + ending).lower() if dot and ending else ""
+def _name_of(entry: os.DirEntry[str], hidden: Counter[str]) -> str:
+    """The name of a file, or of a folder with a slash appended; a hidden one is counted and gives ""."""
     if entry.name.startswith("."):
-        ignored[HIDDEN] += 1
-    elif entry.is_dir():
-        return f"{entry.name}/"
-    elif suffix in IMAGE_SUFFIXES:
-        return entry.name
-    else:
-        ignored[suffix] += 1
-    return ""
+        hidden[HIDDEN] += 1
+        return ""
+    return f"{entry.name}/" if entry.is_dir() else entry.name
 
 
 def _order_key(name: str) -> str:
