@@ -74,7 +74,8 @@ def decide(
 ) -> None:
     """Choose other decision thresholds on validation, show what they do on test, and write a new bundle.
 
-    Options can be repeated, one class each. Class names that contain = or > are written as YAML: --recall '{a=b: 0.9}'.
+    Options can be repeated, one class each. A class name may contain = and commas; one that contains > is written as
+    YAML: --costs '{"a>b": {ok: 5}}'.
     """
     from thaw import pipeline
 
