@@ -15,6 +15,7 @@ from thaw.progress import Reporter
 from thaw.recipe import FINE_TUNE_PHASE, HEAD_PHASE, AugmentSettings, Recipe
 from thaw.run_folder import RunFolder
 from thaw.terminal.console import ConsoleReporter
+from thaw.writing import check_writable
 
 IMAGES_PER_CLASS = 60
 
@@ -43,6 +44,7 @@ def run_demo(folder: Path, random_start: bool = False, reporter: Reporter | None
     """
     shown, images = reporter or ConsoleReporter(), folder / "images"
     if not images.exists():
+        check_writable(folder)
         mark_if_new(folder)
         with atomic.new_folder(images) as building:
             write_surfaces(building, images_per_class=IMAGES_PER_CLASS)

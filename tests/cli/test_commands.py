@@ -105,6 +105,24 @@ def test_a_name_that_the_console_lacks_is_escaped(
     assert shown in stdout.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
 
 
+def test_predicting_nothing_is_a_failure_whose_reasons_are_in_the_table(
+    trained: RunFolder,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "a.gif").write_bytes(b"GIF89a")
+    out = tmp_path / "results.csv"
+    assert thaw(monkeypatch, "predict", trained.path, tmp_path / "a.gif", "--out", out) == 2
+    assert f"predict: no image was classified; the column reason of {out} says why" in capsys.readouterr().err
+    assert [row["status"] for row in csv.DictReader(out.read_text().splitlines())] == ["error"]
+    assert thaw(monkeypatch, "explain", trained.path, tmp_path / "a.gif", "--out", tmp_path / "why") == 2
+    assert "explain: no image was explained" in capsys.readouterr().err
+    assert thaw(monkeypatch, "predict", trained.path, out, "--out", tmp_path / "more.csv") == 2
+    assert "a .csv file is not an image" in capsys.readouterr().err and not (tmp_path / "more.csv").exists()
+
+
 def test_models_can_be_filtered(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert thaw(monkeypatch, "models", "list", "mobilenetv3") == 0
     said = capsys.readouterr().out

@@ -18,12 +18,24 @@ from thaw.recipe import Recipe
         ("target", "accuracy=0.97", {"accuracy": 0.97}),
         ("decision.recall", "crack=0.99,pits=0.9", {"crack": 0.99, "pits": 0.9}),
         ("decision.recall", "{'a=b, c': 0.99}", {"a=b, c": 0.99}),
+        ("decision.recall", "=1+1=0.5", {"=1+1": 0.5}),
+        ("decision.recall", "q\"u,o'te=0.5", {"q\"u,o'te": 0.5}),
+        ("decision.recall", "a, b = c = .5 , d=1", {"a, b = c": 0.5, "d": 1.0}),
+        ("decision.recall", "{x}=1e-1", {"{x}": 0.1}),
+        ("decision.costs", "a,b>c=d=50", {"a,b": {"c=d": 50.0}}),
         ("decision.costs", "crack>ok=50", {"crack": {"ok": 50.0}}),
         ("decision.costs", "{'a>b': {ok: 5}}", {"a>b": {"ok": 5}}),
     ],
 )
 def test_text_becomes_the_value_that_it_means(key: str, text: str, value: object) -> None:
     assert parsed(key, text) == value
+
+
+@pytest.mark.parametrize("text", ["scratch", "scratch=most", "ok=0.9,pits=", "{ok", "0.9", "ok=99%", "null", "[ok]"])
+def test_a_requirement_that_cannot_be_read_is_one_sentence_that_shows_the_form(text: str) -> None:
+    with pytest.raises(RecipeError, match=r"decision.recall: .* is not (NAME=NUMBER|a mapping)") as caught:
+        parsed_items("decision.recall", [text])
+    assert "\n" not in str(caught.value)
 
 
 def test_a_repeated_option_is_one_mapping() -> None:

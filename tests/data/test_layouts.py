@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from thaw.data.layouts import Rows, metadata_files, read_folder, table_hint
-from thaw.data.walk import images_under, natural_key
+from thaw.data.walk import HIDDEN, Omitted, files_below, natural_key
 from thaw.errors import DataError
 from thaw.recipe import FolderSettings
 
@@ -181,11 +181,13 @@ def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     str(caught.value).encode("utf-8")
 
 
-def test_all_images_under_a_folder_are_listed_in_natural_order(tmp_path: Path) -> None:
-    make(tmp_path, "x10.png", "x9.png", "below/y.jpg", "note.txt", ".hidden.png")
-    assert list(images_under(tmp_path)) == [tmp_path / "below/y.jpg", tmp_path / "x9.png", tmp_path / "x10.png"]
+def test_all_files_under_a_folder_are_listed_in_natural_order_and_hidden_ones_are_counted(tmp_path: Path) -> None:
+    make(tmp_path, "x10.png", "x9.png", "below/y.jpg", "note.txt", ".hidden.png", "below/.more/z.png")
+    omitted = Omitted()
+    assert list(files_below(tmp_path, omitted)) == ["below/y.jpg", "note.txt", "x9.png", "x10.png"]
+    assert omitted.files == {HIDDEN: 2}
     with pytest.raises(DataError, match="no such folder"):
-        images_under(tmp_path / "missing")
+        files_below(tmp_path / "missing", omitted)
 
 
 _NAMES = st.text(alphabet="a-01.²٣é", min_size=1, max_size=3).filter(lambda name: not name.startswith("."))
@@ -197,7 +199,7 @@ def test_walking_folders_gives_the_natural_order_of_whole_paths(paths: set[str])
         for path in paths:
             (Path(place) / path).parent.mkdir(parents=True, exist_ok=True)
             (Path(place) / path).touch()
-        found = [file.relative_to(place).as_posix() for file in images_under(Path(place))]
+        found = list(files_below(Path(place), Omitted()))
     assert found == sorted(paths, key=_by_pieces)
 
 
@@ -210,8 +212,7 @@ def _by_pieces(path: str) -> tuple[list[tuple[int, str]], str]:
 
 def test_folders_that_differ_only_in_leading_zeros_are_interleaved(tmp_path: Path) -> None:
     make(tmp_path, "1/b.png", "01/a.png", "01/c.png", "2/a.png")
-    found = [file.relative_to(tmp_path).as_posix() for file in images_under(tmp_path)]
-    assert found == ["01/a.png", "1/b.png", "01/c.png", "2/a.png"]
+    assert list(files_below(tmp_path, Omitted())) == ["01/a.png", "1/b.png", "01/c.png", "2/a.png"]
 
 
 def test_a_table_is_suggested_only_if_there_is_one(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from thaw.data.walk import Omitted, files_below, images_below, images_under, kinds_in
+from thaw.data.walk import Omitted, files_below, images_below, kinds_in
 from thaw.errors import DataError
 
 
@@ -96,7 +96,7 @@ def test_a_name_that_is_not_utf8_is_listed_as_a_file_but_refused_as_an_image(tmp
         pytest.skip("this file system has no such names")
     assert len(list(files_below(tmp_path, Omitted()))) == 2
     with pytest.raises(DataError, match="not valid UTF-8"):
-        list(images_under(tmp_path))
+        list(images_below(tmp_path, Omitted()))
 
 
 def test_what_a_folder_without_images_holds(tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from tests.full_disk import files_of_at_most
 from thaw.bundle import digest_of
 from thaw.classifier.classifier import Classifier
-from thaw.data.walk import images_under
 from thaw.errors import DataError, RecipeError, ThawError, WriteError
 from thaw.pipeline import load
 from thaw.prediction import job as predictions
+from thaw.prediction.inputs import files_at
 from thaw.prediction.job import PredictJob, Shard, write_predictions
 from thaw.prediction.partial_file import PartialFile, RowsDone
 from thaw.progress import NullReporter, OnProgress
@@ -56,7 +56,7 @@ def classifier(trained: RunFolder) -> Classifier:
 def photos(images: Path, tmp_path: Path) -> Path:
     """36 images in three folders, one of them damaged."""
     folder = Path(shutil.copytree(images, tmp_path / "photos"))
-    list(images_under(folder))[DAMAGED].write_bytes(b"damaged")
+    list(files_at([folder]))[DAMAGED].write_bytes(b"damaged")
     return folder
 
 
@@ -101,7 +101,7 @@ def test_every_image_has_a_row_in_order_and_unreadable_ones_have_a_reason(
 ) -> None:
     assert write(classifier, PredictJob((photos,), tmp_path / "a.csv")) == (35, 1)
     found = rows(tmp_path / "a.csv")
-    assert [row["path"] for row in found] == [str(file) for file in images_under(photos)]
+    assert [row["path"] for row in found] == [str(file) for file in files_at([photos])]
     assert list(found[0]) == [
         "path",
         "status",
@@ -126,6 +126,30 @@ def test_folders_that_thaw_wrote_get_no_rows_and_are_named(
     assert f"{photos}: left out 1 folder written by Thaw: runs/train-1" in listener.lines
     with pytest.raises(DataError, match="no image in this folder; left out 1 folder written by Thaw: train-1"):
         list(PredictJob((photos / "runs",)).files())
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_a_pipe_and_a_name_that_is_not_utf8_are_rows_with_a_reason_and_stop_nothing(
+    name: str, classifier: Classifier, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("needs pipes with names")
+    os.mkfifo(photos / "stain" / "pipe.png")
+    try:
+        shutil.copy(photos / "stain/001.png", os.fsencode(photos) + b"/stain/b\xe9.png")
+    except OSError:
+        pytest.skip("this file system has no such names")
+    (photos / "notes.txt").touch()
+    monkeypatch.setattr(predictions, "BLOCK", 8)
+    listener = Listener()
+    job = PredictJob((photos,), tmp_path / name)
+    assert write(classifier, job, reporter=listener) == (35, 3)
+    found = pq.read_table(job.out).to_pylist() if name == "a.parquet" else rows(job.out)
+    reasons = {Path(row["path"]).name: row["reason"] for row in found if row["status"] == "error"}
+    assert reasons.pop("pipe.png") == "a pipe, not a file"
+    assert reasons.pop("b\\xe9.png") == "the file name is not valid UTF-8; rename it"
+    assert len(reasons) == 1 and len(found) == 38
+    assert listener.lines[0] == f"left out 1 file: 1 .txt ({photos / 'notes.txt'})"
 
 
 def test_parquet_has_the_values_of_csv_and_null_for_empty_cells(

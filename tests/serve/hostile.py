@@ -36,7 +36,8 @@ def hostile_requests(photos: dict[str, bytes], infer: str) -> list[Hostile]:
         *_forms(photos["PNG"]),
         *_malformed_bodies(infer),
         *_wrong_requests(photos["PNG"], infer),
-        *_unknown_paths(),
+        *_wrong_binary_requests(photos["PNG"], infer),
+        *_unknown_paths(infer),
     ]
 
 
@@ -200,7 +201,7 @@ def _malformed_bodies(infer: str) -> Iterator[Hostile]:
         "UTF-16": '{"inputs": []}'.encode("utf-16"),
         "deep lists": b"[" * 200_000,
         "deep objects": b'{"a":' * 100_000,
-        "deep data": b'{"inputs":[{"name":"a","datatype":"UINT8","shape":[1,1,1,3],"data":' + b"[" * 50_000,
+        "deep data": b'{"inputs":[{"name":"images","datatype":"UINT8","shape":[1,1,1,3],"data":' + b"[" * 50_000,
         "deep and closed": b'{"x":' + b"[" * 3_000 + b"]" * 3_000 + b"}",
         "a giant number": b'{"inputs":' + b"9" * 500_000 + b"}",
         "a number beyond all": b'{"inputs": 1e999999}',
@@ -218,13 +219,11 @@ def _malformed_bodies(infer: str) -> Iterator[Hostile]:
 
 def _wrong_requests(png: bytes, infer: str) -> Iterator[Hostile]:
     text = base64.b64encode(png).decode()
-    good: dict[str, Any] = {"name": "a", "datatype": "BYTES", "shape": [1], "data": [text]}
-    pixels: dict[str, Any] = {"name": "a", "datatype": "UINT8", "shape": [1, 1, 2, 3], "data": [0] * 6}
+    good: dict[str, Any] = {"name": "images", "datatype": "BYTES", "shape": [1], "data": [text]}
+    pixels: dict[str, Any] = {"name": "images", "datatype": "UINT8", "shape": [1, 1, 2, 3], "data": [0] * 6}
     wrong: list[Any] = [None, 7, "x", [], {}, True, -1, 1.5, [None], [[]], 10**30]
     for key in good:
         for value in wrong:
-            if (key, value) == ("name", "x"):
-                continue
             yield _json(f"{key} is {str(value)[:20]!r}", infer, {"inputs": [{**good, key: value}]})
         yield _json(f"no {key}", infer, {"inputs": [{name: item for name, item in good.items() if name != key}]})
     for shape in ([], [0], [2], [-1], [1, 1], [10**18], [2**63], [1.0], ["1"], [True], [[1]], [1] * 9):
@@ -265,15 +264,53 @@ def _wrong_requests(png: bytes, infer: str) -> Iterator[Hostile]:
     yield _json("too many images", infer, {"inputs": [{**good, "shape": [9], "data": [text] * 9}]})
     yield _json("id is a number", infer, {"id": 7, "inputs": [good]})
     yield _json("id is endless", infer, {"id": "x" * 100_000, "inputs": [good]})
+    for more in ({"shared_memory_region": "r"}, {"classification": 2}, {"binary_data": "yes"}):
+        yield _json(
+            f"output with {more}", infer, {"inputs": [good], "outputs": [{"name": "probabilities", "parameters": more}]}
+        )
     yield _json("unknown output", infer, {"inputs": [good], "outputs": [{"name": "secrets"}]})
     yield _json("many outputs", infer, {"inputs": [good], "outputs": [{"name": "probabilities"}] * 1000})
+
+
+def _wrong_binary_requests(png: bytes, infer: str) -> Iterator[Hostile]:
+    file = len(png).to_bytes(4, "little") + png
+
+    def request(name: str, after: bytes, length: Any = None, **changes: Any) -> Hostile:
+        tensor = {"name": "images", "datatype": "BYTES", "shape": [1], **changes}
+        head = json.dumps({"inputs": [{"parameters": {"binary_data_size": len(after)}, **tensor}]}).encode()
+        headers = {"Inference-Header-Content-Length": str(len(head) if length is None else length)}
+        return Hostile(f"binary: {name}", infer, head + after, headers=headers)
+
+    for length in (0, 1, 10**9, 10**40, -3, "ten", "1_0", "0x10", ""):
+        yield request(f"length {str(length)[:9]!r}", file, length)
+    for size in (0, len(file) - 1, len(file) + 1, 2**63, -1, 1.5, "9", [], True):
+        yield request(f"size {str(size)[:9]!r}", file, parameters={"binary_data_size": size})
+    for parameters in (None, 7, [], {}, {"binary_data_size": None}, {"shared_memory_region": "r"}):
+        yield request(f"parameters {parameters}", file, parameters=parameters)
+    for name, after in {
+        "cut off": file[:-5],
+        "more": file + b"more",
+        "only a length": file[:4],
+        "half a length": file[:2],
+        "nothing": b"",
+        "a giant length": b"\xff\xff\xff\xff" + png,
+        "too many": bytes(4) * 200_000,
+    }.items():
+        yield request(name, after)
+    yield request("JSON as well", file, data=["aaaa"])
+    yield request("other shape", file, shape=[2])
+    yield request("pixels", bytes(11), datatype="UINT8", shape=[1, 2, 2, 3])
+    yield request("more pixels", bytes(13), datatype="UINT8", shape=[1, 2, 2, 3])
+    yield request("giant pixels", bytes(12), datatype="UINT8", shape=[1, 1 << 20, 1 << 20, 3])
+    yield Hostile("binary without a length", infer, request("", file).body)
+    yield Hostile("compressed", "/predict", png, headers={"Content-Encoding": "gzip"})
 
 
 def _json(name: str, path: str, content: Any) -> Hostile:
     return Hostile(f"infer: {name}", path, json.dumps(content).encode())
 
 
-def _unknown_paths() -> Iterator[Hostile]:
+def _unknown_paths(infer: str) -> Iterator[Hostile]:
     climbing = ("/%2e%2e/%2e%2e/etc/passwd", "/..%2f..%2fetc%2fpasswd", "/static/../page.html", "/page.html", "/%00")
     models = ("%2e%2e", "..%2f..%2fetc", "steel%2f..", "steel%00", "STEEL", "steel.", "x" * 5000, "é", "{name}")
     for path in (
@@ -291,6 +328,8 @@ def _unknown_paths() -> Iterator[Hostile]:
     for name in models:
         yield Hostile(f"model {name[:20]}", f"/v2/models/{name}", method="GET")
         yield Hostile(f"infer with {name[:20]}", f"/v2/models/{name}/infer", b"{}")
+    for version in ("0", "2", "latest", "1.0", "01", "%31%31", ".."):
+        yield Hostile(f"version {version}", f"{infer.rpartition('/')[0]}/versions/{version}/infer", b"{}")
     for method in ("GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "HEAD", "FOO"):
         yield Hostile(f"{method} /predict", "/predict", method=method)
     for path in ("/", "/metrics", "/health", "/v2"):

@@ -66,13 +66,92 @@ def test_the_protocol_accepts_files_and_nested_or_flat_arrays(url: str, images: 
         np.testing.assert_allclose(np.reshape(output["data"], (3, 3)), plain, atol=1e-5)
 
 
+def tensors_of(reply: httpx.Response) -> dict[str, np.ndarray]:
+    """The outputs of a reply, read as the binary tensor extension defines."""
+    length = int(reply.headers.get("inference-header-content-length", len(reply.content)))
+    about, data = json.loads(reply.content[:length]), reply.content[length:]
+    found = {}
+    for output in about["outputs"]:
+        kind = {"FP32": "<f4", "BOOL": "?"}[output["datatype"]]
+        size = output.get("parameters", {}).get("binary_data_size")
+        values = output["data"] if size is None else np.frombuffer(data[:size], kind)
+        data = data[size or 0 :]
+        found[output["name"]] = np.array(values, kind).reshape(output["shape"])
+    assert not data and about["model_name"] == NAME and about["model_version"] == "1"
+    return found
+
+
+@pytest.mark.parametrize("path", [INFER, f"/v2/models/{NAME}/versions/1/infer"])
+@pytest.mark.parametrize("datatype", ["BYTES", "UINT8"])
+def test_the_protocol_accepts_and_gives_binary_tensors(path: str, datatype: str, url: str, images: Path) -> None:
+    files = [file.read_bytes() for file in sorted(images.glob("*/001.png"))]
+    arrays = np.stack([pixels_of(file) for file in files])
+    plain = [list(httpx.post(f"{url}/predict", content=file).json()["probabilities"].values()) for file in files]
+    if datatype == "UINT8":
+        data, shape = arrays.tobytes(), list(arrays.shape)
+    else:
+        data, shape = b"".join(len(file).to_bytes(4, "little") + file for file in files), [len(files)]
+    own = {"name": "probabilities", "parameters": {"binary_data": False}}
+    both = [{"name": "out_of_distribution"}, own]
+    asked: list[tuple[dict[str, Any], int]] = [
+        ({}, 0),
+        ({"parameters": {"binary_data_output": True}}, 2),
+        ({"parameters": {"binary_data_output": True}, "outputs": both}, 1),
+        ({"outputs": [{"name": "probabilities", "parameters": {"binary_data": True}}]}, 1),
+    ]
+    for more, binary in asked:
+        tensor = {"name": "images", "datatype": datatype, "shape": shape, "parameters": {"binary_data_size": len(data)}}
+        head = json.dumps({"inputs": [tensor], **more}).encode()
+        headers = {"Inference-Header-Content-Length": str(len(head))}
+        reply = httpx.post(url + path, content=head + data, headers=headers).raise_for_status()
+        np.testing.assert_allclose(tensors_of(reply)["probabilities"], plain, atol=1e-5)
+        assert reply.content.count(b"binary_data_size") == binary
+        kind = "application/octet-stream" if binary else "application/json"
+        assert reply.headers["content-type"] == kind and ("inference-header-content-length" in reply.headers) == bool(
+            binary
+        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "headers", "says"),
+    [
+        ({"name": "input"}, {}, "inputs.0.name: Input should be 'images'"),
+        ({"data": None}, {}, "inputs.0: give either data, or binary_data_size"),
+        ({}, {"Content-Encoding": "gzip"}, "compressed bodies are not supported"),
+        ({}, {"Inference-Header-Content-Length": "9999"}, "Inference-Header-Content-Length: not a length from 0 to"),
+    ],
+)
+def test_what_another_client_sends_is_refused_with_what_is_taken(
+    changes: dict[str, Any], headers: dict[str, str], says: str, url: str, photo: bytes
+) -> None:
+    body = infer_body("BYTES", [1], [base64.b64encode(photo).decode()])
+    body["inputs"][0].update(changes)
+    reply = httpx.post(url + INFER, content=json.dumps(body), headers=headers)
+    assert 400 <= reply.status_code < 500 and reply.json()["error"].startswith(says)
+
+
+def test_bytes_after_the_json_object_without_their_header_are_refused_by_its_name(url: str) -> None:
+    reply = httpx.post(url + INFER, content=b'{"inputs": []}\x00\x01')
+    assert reply.status_code == 400 and "needs Inference-Header-Content-Length" in reply.json()["error"]
+
+
 def test_the_protocol_describes_server_and_model(url: str) -> None:
-    assert httpx.get(f"{url}/v2").json() == {"name": "thaw", "version": thaw.__version__, "extensions": []}
+    assert httpx.get(f"{url}/v2").json() == {
+        "name": "thaw",
+        "version": thaw.__version__,
+        "extensions": ["binary_tensor_data"],
+    }
     model = httpx.get(f"{url}/v2/models/{NAME}").json()
     assert model["name"] == NAME and model["parameters"]["classes"] == ["ok", "scratch", "stain"]
     assert model["outputs"] == [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 3]}]
     for path in ("/health", "/ready", "/v2/health/live", "/v2/health/ready", f"/v2/models/{NAME}/ready"):
         assert httpx.get(url + path).status_code == 200
+    versions = httpx.get(f"{url}/v2/models/{NAME}/versions/1")
+    assert versions.json() == model and model["versions"] == ["1"]
+    assert httpx.get(f"{url}/v2/models/{NAME}/versions/1/ready").status_code == 200
+    other = httpx.get(f"{url}/v2/models/{NAME}/versions/2/ready")
+    assert other.status_code == 404 and other.json()["error"] == "there is no such version; the model has version 1"
+    assert httpx.get(f"{url}/v2/models/other").json()["error"].endswith(f"this server has {NAME}")
     for path in ("/v2/models/other", "/v2/models/other/ready", "/docs", "/redoc", "/openapi.json", "/v2/"):
         assert httpx.get(url + path).status_code == 404
 

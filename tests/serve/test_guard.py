@@ -130,3 +130,52 @@ def test_the_total_size_of_all_bodies_is_bounded(bundle: Path) -> None:
             assert reply.status_code == 503 and reply.headers["retry-after"] == "1"
         time.sleep(0.3)
         assert httpx.post(f"{url}/predict", content=bytes(500_000)).status_code == 422
+
+
+def test_a_refused_connection_gets_its_reply_although_it_sends_a_body_that_nobody_reads(
+    bundle: Path, photo: bytes
+) -> None:
+    post = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 600000\r\n\r\n"
+    with running(service_of(bundle, Limits(connections=2))) as url:
+        place = urlsplit(url)
+        held = [socket.create_connection((place.hostname, place.port)) for _ in range(2)]
+        time.sleep(0.2)
+        replies = [converse(url, post, *[bytes(100_000)] * 6, pause=0.01) for _ in range(4)]
+        for wire in held:
+            wire.close()
+        time.sleep(0.2)
+        assert httpx.post(f"{url}/predict", content=photo).status_code == 200
+    for reply in replies:
+        assert reply.startswith(b"HTTP/1.1 503 ") and reply.endswith(b'"too many connections; try again in a moment"}')
+
+
+def test_malformed_http_is_refused_in_one_sentence_although_more_follows(url: str) -> None:
+    reply = converse(url, b"nonsense\r\n\r\n", *[bytes(100_000)] * 4, pause=0.01)
+    assert reply.startswith(b"HTTP/1.1 400 ") and b'{"error": "the request is not valid HTTP/1.1' in reply
+    chunks = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nnot"
+    assert converse(url, chunks, b"hing!!\r\nxyz\r\n", pause=0.1).startswith(b"HTTP/1.1 400 ")
+
+
+def test_bodies_that_stall_keep_no_other_request_waiting(bundle: Path, photo: bytes) -> None:
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nx"
+    with running(service_of(bundle, Limits(connections=12, bodies=4))) as url:
+        place = urlsplit(url)
+        stalled = [socket.create_connection((place.hostname, place.port)) for _ in range(10)]
+        try:
+            for wire in stalled:
+                wire.sendall(head)
+            time.sleep(0.2)
+            assert httpx.get(f"{url}/health").status_code == 200
+            time.sleep(1.2)
+            assert httpx.post(f"{url}/predict", content=photo).status_code == 200
+            replies = []
+            for wire in stalled:
+                wire.settimeout(0.3)
+                try:
+                    replies.append(wire.recv(12))
+                except TimeoutError:
+                    replies.append(b"")
+        finally:
+            for wire in stalled:
+                wire.close()
+    assert replies.count(b"HTTP/1.1 503") == 6 and replies.count(b"HTTP/1.1 408") == 1

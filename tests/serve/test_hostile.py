@@ -54,6 +54,12 @@ def server(bundle: Path) -> Iterator[Process]:
         assert process.wait(20) in (0, -15)
 
 
+@pytest.fixture(scope="module")
+def client(server: Process) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=20) as made:
+        yield made
+
+
 def complaint(status: int, content: bytes, is_head: bool) -> str:
     """What is wrong with a refusal; empty if nothing is."""
     if not 400 <= status < 500:
@@ -105,7 +111,7 @@ JSON = st.recursive(
 )
 TENSOR = st.fixed_dictionaries(
     {
-        "name": st.text(max_size=5) | JSON,
+        "name": st.just("images") | JSON,
         "datatype": st.sampled_from(["UINT8", "BYTES"]) | JSON,
         "shape": st.lists(st.integers(-1, 4), max_size=5) | JSON,
         "data": st.lists(st.integers(-1, 256), max_size=30) | JSON,
@@ -116,26 +122,38 @@ TENSOR = st.fixed_dictionaries(
 @FUZZ
 @given(data=st.data())
 def test_a_corrupted_file_is_classified_or_refused(
-    server: Process, photos: dict[str, bytes], data: st.DataObject
+    client: httpx.Client, photos: dict[str, bytes], data: st.DataObject
 ) -> None:
     file = bytearray(photos[data.draw(st.sampled_from(sorted(photos)))])
     for place, value in data.draw(st.lists(st.tuples(st.integers(0, len(file) - 1), st.integers(0, 255)), max_size=20)):
         file[place] = value
-    reply = httpx.post(f"{server.url}/predict", content=bytes(file))
+    reply = client.post("/predict", content=bytes(file))
     assert reply.status_code == 200 or not complaint(reply.status_code, reply.content, False)
 
 
 @FUZZ
 @given(body=st.binary(max_size=400), path=st.sampled_from(["/predict", "/explain", INFER]))
-def test_random_bytes_are_refused(server: Process, body: bytes, path: str) -> None:
-    reply = httpx.post(server.url + path, content=body)
+def test_random_bytes_are_refused(client: httpx.Client, body: bytes, path: str) -> None:
+    reply = client.post(path, content=body)
     assert not complaint(reply.status_code, reply.content, False)
 
 
 @FUZZ
 @given(tensor=TENSOR, more=st.dictionaries(st.sampled_from(["id", "outputs", "parameters"]), JSON, max_size=2))
-def test_any_json_request_is_answered_or_refused(server: Process, tensor: Any, more: dict[str, Any]) -> None:
-    reply = httpx.post(server.url + INFER, json={"inputs": [tensor], **more})
+def test_any_json_request_is_answered_or_refused(client: httpx.Client, tensor: Any, more: dict[str, Any]) -> None:
+    reply = client.post(INFER, json={"inputs": [tensor], **more})
+    assert reply.status_code == 200 or not complaint(reply.status_code, reply.content, False)
+
+
+@FUZZ
+@given(cut=st.integers(0, 400), more=st.binary(max_size=9), declared=st.integers(-2, 400), size=st.integers(-2, 60))
+def test_any_binary_request_is_answered_or_refused(
+    client: httpx.Client, cut: int, more: bytes, declared: int, size: int
+) -> None:
+    tensor = {"name": "images", "datatype": "UINT8", "shape": [1, 2, 2, 3], "parameters": {"binary_data_size": size}}
+    body = (json.dumps({"inputs": [tensor]}).encode() + bytes(12))[:cut] + more
+    headers = {"Inference-Header-Content-Length": str(declared)}
+    reply = client.post(INFER, content=body, headers=headers)
     assert reply.status_code == 200 or not complaint(reply.status_code, reply.content, False)
 
 

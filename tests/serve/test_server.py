@@ -10,6 +10,7 @@ import pytest
 from thaw.checksums import sha256_of
 from thaw.cli import main
 from thaw.errors import BundleError, ServeError
+from thaw.serve import server
 from thaw.serve.guard import AccessPolicy
 from thaw.serve.limits import Limits
 from thaw.serve.metrics import Baseline
@@ -94,6 +95,24 @@ def test_a_bundle_that_does_not_reproduce_its_golden_images_is_not_served(bundle
     sums.write_text("\n".join([*lines, f"{sha256_of(golden)}  golden/golden.json", ""]))
     with pytest.raises(BundleError, match="does not reproduce the probabilities"):
         service_of(changed, Limits())
+
+
+def test_the_address_is_in_a_file_of_output_as_soon_as_the_server_listens_and_ctrl_c_ends_it(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, seen = tmp_path / "log", list[str]()
+
+    class Listening:
+        def run(self, sockets: list[socket.socket]) -> None:
+            seen.append(log.read_text(encoding="utf-8"))
+            socket.create_connection(sockets[0].getsockname()).close()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(server, "server_for", lambda *_: Listening())
+    with log.open("w", encoding="utf-8") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        server.serve(bundle, Address(port=0), Limits(), name="steel")
+    assert seen[0].startswith("steel: http://127.0.0.1:") and seen[0].endswith("/ (Ctrl+C to stop)\n")
 
 
 def test_a_model_is_named_after_its_run_or_folder(bundle: Path, tmp_path: Path) -> None:

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import yaml
 
 from thaw.errors import RecipeError
-from thaw.recipe.upgrade import parse_candidates, parse_costs, parse_fractions, parse_names
-
-_PARSERS: Mapping[str, Callable[[str], Any]] = {
-    "candidates": parse_candidates,
-    "loggers": parse_names,
-    "folders.exclude": parse_names,
-    "target": parse_fractions,
-    "decision.recall": parse_fractions,
-    "decision.precision": parse_fractions,
-    "decision.costs": parse_costs,
-}
+from thaw.recipe.upgrade import SHORT_FORMS, parse_setting
 
 
 def parsed(key: str, text: str) -> Any:
@@ -27,12 +18,21 @@ def parsed(key: str, text: str) -> Any:
     Mappings and lists have a short form (`crack=0.99`, `tensorboard,mlflow`) and can be YAML (`{crack: 0.99}`); any
     other setting is a YAML scalar, such as `1e-5`, `true` or `null`. Raises `RecipeError`.
     """
-    if key in _PARSERS and not text.lstrip().startswith(("{", "[")) and text != "null":
-        return _PARSERS[key](text)
+    if key not in SHORT_FORMS or text == "null":
+        return _scalar(key, text)
+    if text.lstrip().startswith(("{", "[")):
+        # What is not YAML is a name that begins with a bracket.
+        with suppress(yaml.YAMLError):
+            return yaml.safe_load(text)
+    return parse_setting(key, text)
+
+
+def _scalar(key: str, text: str) -> Any:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise RecipeError(f"{key}: {text!r} cannot be read as a value: {error}") from error
+        reason = " ".join(str(error).split())
+        raise RecipeError(f"{key}: {text!r} cannot be read as a value: {reason}") from error
     if isinstance(value, str):
         # YAML 1.1 reads 1e-5 as text.
         try:
@@ -46,7 +46,10 @@ def parsed_items(key: str, texts: Iterable[str]) -> dict[str, Any]:
     """The mapping that a repeated option means for a setting; raises `RecipeError`."""
     found: dict[str, Any] = {}
     for text in texts:
-        for name, value in parsed(key, text).items():
+        values = parsed(key, text)
+        if not isinstance(values, Mapping):
+            raise RecipeError(f"{key}: {text!r} is not a mapping")
+        for name, value in values.items():
             found[name] = {**found[name], **value} if isinstance(value, Mapping) and name in found else value
     return found
 

@@ -10,7 +10,7 @@ import typer
 
 from thaw.cli.app import Finished, Trained, app, check_finished, check_trained, field_of, on_stderr
 from thaw.cli.parsing import parsed_items
-from thaw.errors import RecipeError
+from thaw.errors import DataError, RecipeError
 from thaw.formats import percent
 from thaw.recipe import Recipe
 
@@ -93,7 +93,8 @@ def decide(
 ) -> None:
     """Choose other decision thresholds on validation, show what they do on test, and write a new bundle.
 
-    Options can be repeated, one class each. Class names that contain = or > are written as YAML: --recall '{a=b: 0.9}'.
+    Options can be repeated, one class each. A class name may contain = and commas; one that contains > is written as
+    YAML: --costs '{"a>b": {ok: 5}}'.
     """
     from thaw import pipeline
 
@@ -130,21 +131,26 @@ def explain(
 
     Without --class, for the predicted class of each image.
     """
+    from thaw.prediction.inputs import LeftOut, check_places, files_at
+
+    # Before torch is imported, which takes seconds.
+    check_places(images)
     from thaw.evaluation.overlays import write_overlays
     from thaw.pipeline import load
-    from thaw.prediction.job import files_at
 
-    notes: list[str] = []
-    files = list(files_at(images, notes))
-    for note in notes:
-        print(note, file=sys.stderr)
+    left_out = LeftOut()
+    files = list(files_at(images, left_out))
+    for sentence in left_out.sentences:
+        print(sentence, file=sys.stderr)
     written = failed = 0
     for row in write_overlays(load(trained), files, out, class_name):
         written += row.status == "ok"
         failed += row.status == "error"
         line = f"{row.output}: {row.label}, {percent(row.probability)}" if row.output else f"{row.path}: {row.reason}"
-        print(line, file=sys.stdout if row.output else sys.stderr)
+        print(line, file=sys.stdout if row.output else sys.stderr, flush=True)
     print(f"{written} written to {out}, {failed} failed", file=sys.stderr)
+    if failed and not written:
+        raise DataError("explain: no image was explained; the reasons are above")
 
 
 @app.command()

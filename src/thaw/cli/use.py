@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from thaw.cli.app import Trained, app, field_of, on_stderr
+from thaw.errors import DataError
 from thaw.formats import count, percent
 from thaw.recipe import Recipe
 
@@ -43,6 +44,10 @@ def predict(
 
     With --out, re-run an interrupted command to resume.
     """
+    from thaw.prediction.inputs import check_places
+
+    # Before torch is imported, which takes seconds.
+    check_places(images)
     from thaw.bundle import digest_of
     from thaw.bundle_path import bundle_of
     from thaw.cache import cache_folder
@@ -58,6 +63,8 @@ def predict(
     finally:
         reporter.close()
     print(f"{count(done, 'image')} classified, {failed:,} could not be read", file=sys.stderr)
+    if failed and not done:
+        raise DataError(f"predict: no image was classified; the column reason{f' of {out}' if out else ''} says why")
 
 
 @app.command()

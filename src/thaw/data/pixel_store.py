@@ -27,6 +27,7 @@ from thaw.data.decode import decode
 from thaw.data.duplicates import VERSION as DUPLICATES_VERSION
 from thaw.data.duplicates import NearDuplicate, near_duplicates
 from thaw.data.geometry import PixelSpec
+from thaw.data.image_file import read_image_file
 from thaw.data.manifest import SCHEMA, Manifest
 from thaw.errors import DataError, UnreadableImage, WriteError
 from thaw.formats import count, size
@@ -254,12 +255,10 @@ def _decoded(manifest: Manifest, decoding: _Decoding, workers: int) -> Iterator[
 
 
 def _decode_file(file: Path, decoding: _Decoding) -> tuple[_Row, np.ndarray | None]:
-    if not file.is_file():
-        return _Row(reason="no such file"), None
     try:
-        data = file.read_bytes()
-    except OSError as error:
-        return _Row(reason=error.strerror or str(error)), None
+        data = read_image_file(file)
+    except UnreadableImage as error:
+        return _Row(reason=str(error)), None
     digest = hashlib.sha256(data).hexdigest()
     try:
         image = decode(data, decoding.settings, decoding.spec, decoding.reduce_jpeg)

@@ -85,13 +85,7 @@ def images_below(folder: Path, omitted: Omitted) -> Iterator[str]:
         if (suffix := suffix_of(path)) in IMAGE_SUFFIXES:
             yield utf8(path)
         else:
-            omitted.files[_escaped(suffix)] += 1
-
-
-def images_under(folder: Path) -> Iterator[Path]:
-    """All image files below a folder, in natural order."""
-    existing_folder(folder)
-    return (folder / path for path in images_below(folder, Omitted()))
+            omitted.files[printable(suffix)] += 1
 
 
 def suffix_of(path: str) -> str:
@@ -104,7 +98,7 @@ def kinds_in(folder: Path) -> str:
     """What a folder without images holds, as `only 5 .gif` or `it is empty`."""
     omitted = Omitted()
     for path in files_below(folder, omitted):
-        omitted.files[_escaped(suffix_of(path))] += 1
+        omitted.files[printable(suffix_of(path))] += 1
     return omitted.kinds()
 
 
@@ -135,8 +129,13 @@ def natural_key(text: str) -> tuple[str, str]:
 def utf8(path: str) -> str:
     """The path unchanged; raises `DataError` if it cannot be stored in tables and JSON files."""
     if not _is_utf8(path):
-        raise DataError(f"{_escaped(path)}: the file name is not valid UTF-8; rename it")
+        raise DataError(f"{printable(path)}: the file name is not valid UTF-8; rename it")
     return path
+
+
+def printable(path: str | Path) -> str:
+    r"""The path as text, in which bytes that are not valid UTF-8 are escaped, such as \xe9."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...], omitted: Omitted) -> Iterator[str]:
@@ -151,7 +150,7 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...], omitted
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed: {error.strerror}") from error
     if prefix and is_written_by_thaw([entry.name for entry in entries]):
-        omitted.written_by_thaw.append(_escaped(prefix.rstrip("/")))
+        omitted.written_by_thaw.append(printable(prefix.rstrip("/")))
         return
     if 0 < prefix.count("/") <= _LEVELS:
         omitted.folders.append(prefix.rstrip("/"))
@@ -201,8 +200,3 @@ def _is_utf8(path: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _escaped(path: str) -> str:
-    """The path with escapes for what is not valid UTF-8."""
-    return path.encode("utf-8", "backslashreplace").decode("utf-8")

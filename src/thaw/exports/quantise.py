@@ -22,6 +22,7 @@ import numpy as np
 
 from thaw.classifier.classifier import Classifier
 from thaw.data.dataset import Dataset
+from thaw.data.image_file import read_image_file
 from thaw.errors import ExportError, UnreadableImage
 from thaw.evaluation.evaluate import targets_for
 from thaw.exports.certificate import decode_full_size
@@ -173,6 +174,6 @@ def _readable(classifier: Classifier, images: LabelledFiles) -> Iterator[tuple[n
     """Each readable image at full size, and its row."""
     for row, file in enumerate(images.files):
         try:
-            yield decode_full_size(file.read_bytes(), classifier), row
-        except (UnreadableImage, OSError):
+            yield decode_full_size(read_image_file(file), classifier), row
+        except UnreadableImage:
             continue

@@ -26,7 +26,7 @@ from thaw.evaluation.records import read_records
 from thaw.evaluation.test_time_options import Option
 from thaw.evaluation.thresholds import check_requirements, choose_decision, threshold_results
 from thaw.pipeline.models import Model, load
-from thaw.prediction.job import files_at
+from thaw.prediction.inputs import files_at
 from thaw.progress import NullReporter, Reporter
 from thaw.recipe import DecisionSettings
 from thaw.reports import page

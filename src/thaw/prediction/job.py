@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -20,11 +20,11 @@ import numpy as np
 import torch
 
 from thaw.classifier.classifier import Classifier
-from thaw.data.walk import Omitted, images_below, utf8
 from thaw.device import choose_device
 from thaw.errors import DataError, RecipeError
 from thaw.features.engines import REFERENCE
 from thaw.formats import count
+from thaw.prediction.inputs import LeftOut, files_at, printable
 from thaw.prediction.partial_file import PartialFile, ResumeKey, RowsDone, partial_of
 from thaw.prediction.predict import Prediction, predict_files, read_files
 from thaw.prediction.predictor import BATCH, MIN_IMAGES_TO_PROBE, Predictor, PredictorChoice, choose_predictor
@@ -88,9 +88,9 @@ class PredictJob:
         """Suffix that distinguishes predictions with test-time options; empty for plain ones."""
         return (" mirrored" if self.mirrored else "") + (f" at {self.image_size}" if self.image_size else "")
 
-    def files(self, notes: list[str] | None = None) -> Iterator[Path]:
+    def files(self, left_out: LeftOut | None = None) -> Iterator[Path]:
         """The files of the shard, always in the same order; raises `DataError` if an input has no images."""
-        return self.shard.of(files_at(self.inputs, notes))
+        return self.shard.of(files_at(self.inputs, left_out))
 
     def resume_key(self, bundle: str, device: torch.device) -> ResumeKey:
         """What must not change between the interrupted and the resumed job."""
@@ -120,10 +120,10 @@ def write_predictions(
     if job.out:
         check_output(job.out)
     device = choose_device(job.device).device
-    notes: list[str] = []
-    total = sum(1 for _ in job.files(notes))
-    for note in notes:
-        reporter.say(note)
+    left_out = LeftOut()
+    total = sum(1 for _ in job.files(left_out))
+    for sentence in left_out.sentences:
+        reporter.say(sentence)
     with _output_of(job, bundle, device) as output:
         files, paths = job.files(), PathDigest()
         _skip_done(files, paths, output.done, job)
@@ -233,7 +233,7 @@ class PathDigest:
     def add(self, paths: Iterable[Path]) -> None:
         """Append paths."""
         for path in paths:
-            self._hash.update(f"{path}\0".encode())
+            self._hash.update(f"{printable(path)}\0".encode())
 
     @property
     def digest(self) -> str:
@@ -249,26 +249,3 @@ def _skip_done(files: Iterator[Path], paths: PathDigest, done: RowsDone, job: Pr
             f"{job.out}: images were added, removed or renamed among the {done.rows:,} already classified; "
             f"undo that, or remove {partial_of(cast(Path, job.out))} to start again"
         )
-
-
-def files_at(places: Sequence[Path], notes: list[str] | None = None) -> Iterator[Path]:
-    """The given files and all images in the given folders, in a fixed order; raises `DataError` if one has none.
-
-    `notes` is filled with remarks on folders that were left out because Thaw wrote them.
-    """
-    for place in places:
-        utf8(str(place))
-        if place.is_dir():
-            omitted = Omitted()
-            found = images_below(place, omitted)
-            first = next(found, None)
-            if first is None:
-                raise DataError("; ".join((f"{place}: no image in this folder", *omitted.notes())))
-            yield place / first
-            yield from (place / path for path in found)
-            if notes is not None:
-                notes += (f"{place}: {note}" for note in omitted.notes())
-        elif place.exists():
-            yield place
-        else:
-            raise DataError(f"{place}: no such file or folder")

@@ -16,9 +16,11 @@ from thaw.classifier.classifier import Classifier
 from thaw.classifier.outputs import ModelOutputs
 from thaw.data.decode import decode
 from thaw.data.geometry import PixelSpec
+from thaw.data.image_file import read_image_file
 from thaw.device import worker_count
 from thaw.errors import UnreadableImage
 from thaw.features.engines import REFERENCE
+from thaw.prediction.inputs import printable
 from thaw.prediction.predictor import BATCH, Predictor
 
 READ_AHEAD = 2
@@ -30,7 +32,7 @@ class Prediction:
     """The prediction for one file.
 
     Attributes:
-        path: The file.
+        path: The file; bytes of its name that are not valid UTF-8 are escaped, such as \\xe9.
         status: "ok", or "error" with a reason and nothing else.
         reason: Why the file cannot be read.
         labels: The predicted class, or for multilabel all predicted labels.
@@ -86,7 +88,7 @@ def predict_files(
             outputs = predictor.outputs(batch.pixels) if readable else None
             predictions = iter(to_predictions(classifier, readable, outputs) if outputs else ())
             for file, reason in zip(batch.files, batch.reasons, strict=True):
-                yield next(predictions) if reason is None else Prediction(file, "error", reason)
+                yield next(predictions) if reason is None else Prediction(Path(printable(file)), "error", reason)
 
 
 def to_predictions(classifier: Classifier, files: Sequence[Path], outputs: ModelOutputs) -> list[Prediction]:
@@ -181,10 +183,10 @@ def _finished(files: list[Path], pixels: np.ndarray, futures: list[Future[str | 
 
 def _read_into(row: np.ndarray, classifier: Classifier, file: Path, spec: PixelSpec) -> str | None:
     """Write the plain view of a file into a row (S, S, 3); returns the reason if the file cannot be read."""
+    if printable(file) != str(file):
+        return "the file name is not valid UTF-8; rename it"
     try:
-        row[...] = view_of(classifier, file.read_bytes(), spec)
+        row[...] = view_of(classifier, read_image_file(file), spec)
     except UnreadableImage as error:
         return str(error)
-    except OSError as error:
-        return error.strerror or str(error)
     return None

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+
+from thaw.errors import RecipeError
 
 _KEYS = {"stored_as": "cache_dtype", "decide": "decision"}
 _PHASE_VALUES = {"solver": {"steps": "optimizer"}, "inputs": {"stored": "cached"}}
-_COST = re.compile(r"\s*(.+?)\s*>\s*(.+?)\s*=\s*([0-9.eE+-]+)\s*")
+_NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
+# A name may contain = and commas: it ends where = and a number follow, and then a comma or the end.
+_FRACTION = re.compile(rf"\s*(.+?)\s*=\s*{_NUMBER}\s*(?:,|$)")
+_COST = re.compile(rf"\s*(.+?)\s*>\s*(.+?)\s*=\s*{_NUMBER}\s*(?:,|$)")
 
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -17,7 +22,7 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     if found.get("strategy") == "as_written":
         found["strategy"] = "manual"
     if isinstance(found.get("target"), str):
-        found["target"] = parse_fractions(found["target"])
+        found["target"] = parse_setting("target", found["target"])
     if isinstance(found.get("loggers"), str):
         found["loggers"] = parse_names(found["loggers"])
     if isinstance(found.get("candidates"), str | list | tuple):
@@ -40,10 +45,18 @@ def _decision(values: Mapping[str, Any]) -> dict[str, Any]:
     found = {"in_distribution" if key == "familiar" else key: value for key, value in values.items()}
     for name in ("recall", "precision"):
         if isinstance(found.get(name), str):
-            found[name] = parse_fractions(found[name])
+            found[name] = parse_setting(f"decision.{name}", found[name])
     if isinstance(found.get("costs"), str):
-        found["costs"] = parse_costs(found["costs"])
+        found["costs"] = parse_setting("decision.costs", found["costs"])
     return {key: value for key, value in found.items() if value is not None}
+
+
+def parse_setting(key: str, text: str) -> Any:
+    """The value of the short form of a setting, such as `crack=0.99`; raises `RecipeError` that names the setting."""
+    try:
+        return SHORT_FORMS[key](text)
+    except RecipeError as error:
+        raise RecipeError(f"{key}: {error}") from error
 
 
 def parse_names(text: str) -> list[str]:
@@ -58,27 +71,37 @@ def parse_candidates(given: str | Sequence[str]) -> dict[str, str]:
     return {name: file or "published" for name, _, file in pairs}
 
 
-def parse_fractions(text: str) -> dict[str, Any]:
-    """`crack=0.99,pits=0.9` as a mapping; what cannot be read stays text, for the check to refuse."""
-    found: dict[str, Any] = {}
-    for part in text.split(","):
-        name, _, value = part.rpartition("=")
-        found[name.strip()] = _number(value)
+def parse_fractions(text: str) -> dict[str, float]:
+    """`crack=0.99,pits=0.9` as a mapping; raises `RecipeError`."""
+    return {name: float(value) for name, value in _parts(_FRACTION, text, "NAME=NUMBER")}
+
+
+def parse_costs(text: str) -> dict[str, dict[str, float]]:
+    """`crack>ok=50,ok>crack=2` as {true: {predicted: cost}}; raises `RecipeError`."""
+    found: dict[str, dict[str, float]] = {}
+    for true, predicted, cost in _parts(_COST, text, "TRUE>PREDICTED=COST"):
+        found.setdefault(true, {})[predicted] = float(cost)
     return found
 
 
-def parse_costs(text: str) -> dict[str, dict[str, Any]]:
-    """`crack>ok=50,ok>crack=2` as {true: {predicted: cost}}."""
-    found: dict[str, dict[str, Any]] = {}
-    for part in text.split(","):
-        match = _COST.fullmatch(part)
-        true, predicted, cost = match.groups() if match else (part.strip(), "", "")
-        found.setdefault(true, {})[predicted] = _number(cost)
-    return found
+def _parts(pattern: re.Pattern[str], text: str, form: str) -> Iterator[tuple[str, ...]]:
+    """The groups of each part of a text; raises `RecipeError` at the first part that does not have the form."""
+    position = 0
+    while position < len(text):
+        match = pattern.match(text, position)
+        if not match:
+            raise RecipeError(f"{text[position:]!r} is not {form}, nor a mapping as YAML")
+        yield match.groups()
+        position = match.end()
 
 
-def _number(text: str) -> Any:
-    try:
-        return float(text)
-    except ValueError:
-        return text.strip()
+SHORT_FORMS: Mapping[str, Callable[[str], Any]] = {
+    "candidates": parse_candidates,
+    "loggers": parse_names,
+    "folders.exclude": parse_names,
+    "target": parse_fractions,
+    "decision.recall": parse_fractions,
+    "decision.precision": parse_fractions,
+    "decision.costs": parse_costs,
+}
+"""Settings that are mappings or lists, and what reads their short form."""

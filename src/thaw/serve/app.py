@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from thaw.prediction.predict import Prediction
-from thaw.serve import protocol
+from thaw.serve import binary, protocol
 from thaw.serve.guard import INTERNAL_ERROR, AccessPolicy, RequestGuard
 from thaw.serve.limits import RequestRefused
 from thaw.serve.service import Service
@@ -80,15 +80,17 @@ def _add_plain_routes(app: FastAPI, service: Service) -> None:
 def _add_protocol_routes(app: FastAPI, service: Service) -> None:
     @app.get("/v2")
     async def server_metadata() -> dict[str, Any]:
-        return {"name": "thaw", "version": __version__, "extensions": []}
+        return {"name": "thaw", "version": __version__, "extensions": [binary.EXTENSION]}
 
     @app.get("/v2/models/{name}")
-    async def model_metadata(name: str) -> dict[str, Any]:
-        _check_name(service, name)
+    @app.get("/v2/models/{name}/versions/{version}")
+    async def model_metadata(request: Request) -> dict[str, Any]:
+        _check_model(service, request)
         classes = service.classifier.classes
         outputs = [{"name": protocol.PROBABILITIES, "datatype": "FP32", "shape": [-1, len(classes)]}]
         return {
             "name": service.name,
+            "versions": [protocol.VERSION],
             "platform": "thaw",
             "inputs": protocol.INPUTS,
             "outputs": outputs,
@@ -96,17 +98,24 @@ def _add_protocol_routes(app: FastAPI, service: Service) -> None:
         }
 
     @app.get("/v2/models/{name}/ready")
-    async def model_ready(name: str) -> JSONResponse:
-        _check_name(service, name)
+    @app.get("/v2/models/{name}/versions/{version}/ready")
+    async def model_ready(request: Request) -> JSONResponse:
+        _check_model(service, request)
         return _readiness(service)
 
     @app.post("/v2/models/{name}/infer")
-    async def infer(name: str, request: Request) -> JSONResponse:
-        _check_name(service, name)
-        body = await request.body()
-        inference, images = await service.in_pool(partial(protocol.read_images, body, service.limits.queue))
+    @app.post("/v2/models/{name}/versions/{version}/infer")
+    async def infer(request: Request) -> Response:
+        _check_model(service, request)
+        body, json_length = await request.body(), request.headers.get(binary.HEADER)
+        read = partial(protocol.read_images, body, json_length, service.limits.queue)
+        inference, images = await service.in_pool(read)
         predictions = await service.classify(images)
-        return JSONResponse(protocol.response(inference, service.name, predictions, len(service.classifier.classes)))
+        about, outputs = protocol.response(inference, service.name, predictions, len(service.classifier.classes))
+        content, length = binary.message(about, outputs)
+        if length is None:
+            return Response(content, media_type="application/json")
+        return Response(content, media_type="application/octet-stream", headers={binary.HEADER: str(length)})
 
 
 def _add_health_routes(app: FastAPI, service: Service) -> None:
@@ -125,9 +134,12 @@ def _readiness(service: Service) -> JSONResponse:
     return JSONResponse({"ready": service.is_ready}, 200 if service.is_ready else 503)
 
 
-def _check_name(service: Service, name: str) -> None:
-    if name != service.name:
-        raise RequestRefused(404, "not_found", "there is no such model")
+def _check_model(service: Service, request: Request) -> None:
+    """Raise `RequestRefused` if the URL names another model or version."""
+    if request.path_params["name"] != service.name:
+        raise RequestRefused(404, "not_found", f"there is no such model; this server has {service.name}")
+    if request.path_params.get("version", protocol.VERSION) != protocol.VERSION:
+        raise RequestRefused(404, "not_found", f"there is no such version; the model has version {protocol.VERSION}")
 
 
 async def _file_of(request: Request) -> bytes:

@@ -8,17 +8,19 @@ import socket
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from thaw.serve.limits import Limits
+from thaw.serve.limits import LINGER_SECONDS, Limits
 from thaw.serve.metrics import Metrics
 
 
 def bounded_protocol(limits: Limits, metrics: Metrics) -> type[H11Protocol]:
     """The class of a connection, for `uvicorn.Config(http=...)`."""
+    lingering: set[H11Protocol] = set()
 
     class BoundedProtocol(H11Protocol):
-        """One connection."""
+        """One connection; after a refusal it is read on for a moment, because closing it now would lose the reply."""
 
         _deadline: asyncio.TimerHandle | None = None
+        _is_refused = False
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -30,6 +32,8 @@ def bounded_protocol(limits: Limits, metrics: Metrics) -> type[H11Protocol]:
                 self._deadline = self.loop.call_later(limits.head_seconds, self._headers_timed_out)
 
         def data_received(self, data: bytes) -> None:
+            if self._is_refused:
+                return
             super().data_received(data)
             is_idle = self.cycle is None or self.cycle.response_complete
             if not is_idle:
@@ -39,7 +43,17 @@ def bounded_protocol(limits: Limits, metrics: Metrics) -> type[H11Protocol]:
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._cancel_deadline()
+            lingering.discard(self)
             super().connection_lost(exc)
+
+        def send_400_response(self, msg: str) -> None:
+            """Refuse what is not HTTP/1.1; uvicorn would close the connection at once."""
+            if self.cycle and self.cycle.response_started and not self.cycle.response_complete:
+                self.transport.close()
+            else:
+                self._refuse(
+                    "400 Bad Request", "bad_request", "the request is not valid HTTP/1.1, or its head too large"
+                )
 
         def _cancel_deadline(self) -> None:
             if self._deadline is not None:
@@ -51,13 +65,33 @@ def bounded_protocol(limits: Limits, metrics: Metrics) -> type[H11Protocol]:
             self._refuse("408 Request Timeout", "slow", message)
 
         def _refuse(self, status: str, reason: str, message: str) -> None:
-            if self.transport.is_closing():
+            if self._is_refused or self.transport.is_closing():
                 return
+            self._is_refused = True
+            self._cancel_deadline()
             metrics.refused(reason)
             body = json.dumps({"error": message})
             head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
             retry = "Retry-After: 1\r\n" if reason == "connections" else ""
             self.transport.write(f"{head}{retry}Connection: close\r\n\r\n{body}".encode())
-            self.transport.close()
+            self._end_request()
+            self._linger()
+
+        def _end_request(self) -> None:
+            """Tell the application, if it is waiting for a body, that no more will come."""
+            if self.cycle and not self.cycle.response_complete:
+                self.cycle.disconnected = True
+                self.cycle.message_event.set()
+
+        def _linger(self) -> None:
+            """Close the connection in a moment; until then it takes no place of those that are open."""
+            self.connections.discard(self)
+            if len(lingering) >= limits.connections:
+                self.transport.close()
+                return
+            lingering.add(self)
+            self.flow.resume_reading()
+            self.transport.write_eof()
+            self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
     return BoundedProtocol

@@ -15,8 +15,9 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from thaw.serve.limits import Limits, RequestRefused
+from thaw.serve.limits import LINGER_SECONDS, Limits, RequestRefused
 from thaw.serve.metrics import Metrics
+from thaw.serve.places import BodyPlaces
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -26,8 +27,6 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN_PATHS = ("/", "/health", "/ready", "/v2/health/live", "/v2/health/ready")
 """Paths that need no token: health probes, and the page, which asks the user for the token."""
-LINGER_SECONDS = 2.0
-"""How long the rest of a refused body is read, so that the client receives the reply."""
 INTERNAL_ERROR = "internal error; see the log of the server"
 
 _HEADERS = [
@@ -71,6 +70,7 @@ class RequestGuard:
         self._access = access
         self._metrics = metrics
         self._held = 0
+        self._places = BodyPlaces(limits.bodies, limits.body_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; every outcome becomes a reply."""
@@ -100,7 +100,7 @@ class RequestGuard:
         self._access.check(scope["path"], headers)
         body = bytearray()
         try:
-            await self._read(body, int(headers.get(b"content-length", 0)), incoming)
+            await self._read(body, headers, incoming)
             await self._app(scope, _once(bytes(body)), reply)
         finally:
             self._held -= len(body)
@@ -110,19 +110,28 @@ class RequestGuard:
         size += sum(len(name) + len(value) for name, value in scope["headers"])
         if size > self._limits.header_bytes:
             raise RequestRefused(431, "headers", f"URL and headers may have {self._limits.header_bytes} bytes")
+        encoding = dict(scope["headers"]).get(b"content-encoding", b"identity")
+        if encoding.lower() != b"identity":
+            raise RequestRefused(415, "bad_request", "compressed bodies are not supported: send it without encoding")
 
-    async def _read(self, body: bytearray, declared: int, incoming: _Incoming) -> None:
+    async def _read(self, body: bytearray, headers: dict[bytes, bytes], incoming: _Incoming) -> None:
+        declared = int(headers.get(b"content-length", 0))
         self._check_size(declared, 0)
+        if not declared and b"transfer-encoding" not in headers:
+            await incoming()
+            return
         try:
-            async with asyncio.timeout(self._limits.body_seconds):
+            async with self._places.take() as place:
                 while not incoming.is_complete:
                     chunk = await incoming()
                     self._check_size(len(body) + len(chunk), len(chunk))
                     body += chunk
                     self._held += len(chunk)
+                    place.arrived(len(chunk))
         except TimeoutError:
+            seconds = f"{self._limits.body_seconds:g} seconds"
             raise RequestRefused(
-                408, "slow", f"the body did not arrive within {self._limits.body_seconds:g} seconds"
+                408, "slow", f"the body did not arrive within {seconds}, or stalled while others were waiting"
             ) from None
 
     def _check_size(self, size: int, more: int) -> None:
@@ -180,8 +189,7 @@ class _Reply:
         lines = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         await self({"type": "http.response.start", "status": refused.status, "headers": lines})
         await self({"type": "http.response.body", "body": body, "more_body": True})
-        if refused.reason != "slow":
-            await incoming.discard(LINGER_SECONDS)
+        await incoming.discard(LINGER_SECONDS)
         await self({"type": "http.response.body", "body": b""})
 
 

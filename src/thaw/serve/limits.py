@@ -20,6 +20,7 @@ class Limits:
         header_bytes: Size of the request line and headers.
         head_seconds: Time within which the headers must arrive.
         body_seconds: Time within which the body must arrive.
+        bodies: Requests whose bodies are arriving at once.
         keep_alive_seconds: How long a connection may be idle.
         connections: Open connections.
         explanations: Explanations waiting or being computed.
@@ -33,6 +34,7 @@ class Limits:
     header_bytes: int = 16 << 10
     head_seconds: float = 5.0
     body_seconds: float = 20.0
+    bodies: int = 64
     keep_alive_seconds: int = 5
     connections: int = 256
     explanations: int = 4
@@ -48,6 +50,10 @@ class Limits:
                 f"the size limit of a request must be between 1 byte and {self.held_bytes >> 20} MB, "
                 f"not {self.body_bytes / (1 << 20):g} MB"
             )
+
+
+LINGER_SECONDS = 2.0
+"""How long a refused request is read on, so that its reply is not lost in a reset of the connection."""
 
 
 class RequestRefused(Exception):

@@ -10,6 +10,7 @@ import re
 import socket
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +84,8 @@ def serve(
         service = service_of(path, limits, name)
         host = f"[{address.host}]" if ":" in address.host else address.host
         print(f"{service.name}: http://{host}:{listening.getsockname()[1]}/ (Ctrl+C to stop)", flush=True)
-        server_for(service, access).run(sockets=[listening])
+        with suppress(KeyboardInterrupt):
+            server_for(service, access).run(sockets=[listening])
 
 
 def access_policy_for(address: Address, token_file: Path | None, environment: Mapping[str, str]) -> AccessPolicy:
