@@ -204,6 +204,21 @@ def test_a_missing_folder_or_table_is_reported(tmp_path: Path) -> None:
         Dataset.open(tmp_path / "labels.csv")
 
 
+@pytest.mark.parametrize("name", ["labels.xlsx", "images.zip", "labels.json", "photo.png"])
+def test_another_file_is_refused_with_what_is_supported(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match=r"not a table of labelled images; supported are a folder of images, \.csv"):
+        Dataset.open(table(tmp_path, "", name))
+
+
+def test_a_tsv_is_a_data_set(tmp_path: Path) -> None:
+    assert Dataset.open(table(tmp_path, "path\tlabel\n1.png\tb\n2.png\ta\n", "labels.tsv")).classes == ("a", "b")
+
+
+def test_labels_in_two_unicode_forms_are_one_class(tmp_path: Path) -> None:
+    rows = "".join(f"{form}.png,{unicodedata.normalize(form, 'fissuré')}\n" for form in ("NFC", "NFD"))
+    assert Dataset.open(table(tmp_path, f"path,label\n{rows}3.png,ok \n")).classes == ("fissuré", "ok")
+
+
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no image in this folder"):
         Dataset.open(tmp_path)

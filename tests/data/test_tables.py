@@ -106,12 +106,12 @@ def test_several_labels_in_a_cell_are_separated_by_bars(tmp_path: Path, cell: st
     assert columns(read_table(csv_file(tmp_path, f"path,labels\na.png,{cell}\n")), "labels") == [(labels,)]
 
 
-def test_lists_of_labels_are_used_unchanged(tmp_path: Path) -> None:
-    expected = [(["a|b", "c"],), ([],), ([],)]
-    table = parquet_file(tmp_path, path=["1.png", "2.png", "3.png"], labels=[["a|b", "c"], [], None])
+def test_lists_of_labels_are_used_as_they_are(tmp_path: Path) -> None:
+    expected = [(["a, b", "c"],), ([],), ([],)]
+    table = parquet_file(tmp_path, path=["1.png", "2.png", "3.png"], labels=[["a, b", "c"], [], None])
     assert columns(read_table(table), "labels") == expected
     lines = json_lines(
-        tmp_path, {"path": "1.png", "labels": ["a|b", "c"]}, {"path": "2.png", "labels": []}, {"path": "3.png"}
+        tmp_path, {"path": "1.png", "labels": ["a, b", "c"]}, {"path": "2.png", "labels": []}, {"path": "3.png"}
     )
     assert columns(read_table(lines), "labels") == expected
 
@@ -131,9 +131,10 @@ def test_labels_that_are_numbers_become_names(tmp_path: Path, values: list[Any],
     assert [names for (names,) in columns(rows, "labels")] == labels
 
 
-def test_other_columns_are_ignored(tmp_path: Path) -> None:
-    rows = read_table(csv_file(tmp_path, "id,label,remark,path\n1,ok,fine,a.png\n"))
+def test_columns_that_are_not_used_are_named(tmp_path: Path) -> None:
+    rows = read_table(csv_file(tmp_path, ",id,Label,Remark,path,fold,Unnamed: 0\n0,1,ok,fine,a.png,3,0\n"))
     assert columns(rows, "path", "labels") == [("a.png", ["ok"])]
+    assert rows.notes == ("labels.csv: columns id, remark, fold not used",)
 
 
 def test_an_absolute_path_stays_absolute(tmp_path: Path) -> None:
@@ -165,7 +166,7 @@ def test_a_missing_or_duplicate_column_is_named(tmp_path: Path, header: str, mes
         ("path,label\na.png,ok\n  ,crack\n", "row 3: the path is empty"),
         ("path,label\na.png,ok\nb.png\n", "row 3 has 1 cells, but the header has 2"),
         ("path,label\na.png,ok\nb.png,ok,crack\n", "row 3 has 3 cells, but the header has 2"),
-        ("path,label,split\na.png,ok,train\nb.png,ok,night\n", "row 3: unknown split 'night'; known are train"),
+        ("path,label,split\na.png,ok,train\nb.png,ok,third\n", "row 3: unknown split 'third'; known are train, val"),
         ("path,label,split\na.png,ok,train\nb.png,ok,\n", "row 3: has no split, although other rows have one"),
         ("path,label\na.png,ok\n\n\nb.png\n", "row 5 has 1 cells"),
     ],
@@ -218,7 +219,7 @@ def test_other_tables_without_rows_are_refused(tmp_path: Path) -> None:
 def test_a_missing_or_unsupported_table_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"missing\.csv: no such file"):
         read_table(tmp_path / "missing.csv")
-    with pytest.raises(DataError, match=r"labels\.xlsx: not a table .*\.csv, \.parquet, \.jsonl"):
+    with pytest.raises(DataError, match=r"labels\.xlsx: not a table .*\.csv, \.tsv, \.parquet, \.jsonl; save the"):
         read_table(csv_file(tmp_path, "", "labels.xlsx"))
 
 
@@ -296,6 +297,75 @@ def test_two_metadata_files_for_the_same_images_are_refused(tmp_path: Path) -> N
 def test_a_bad_metadata_file_is_named_with_its_folder(tmp_path: Path) -> None:
     csv_file(tmp_path / "test", "file_name,caption\na.png,nice\n", "metadata.csv")
     with pytest.raises(DataError, match=re.escape(f"{tmp_path / 'test' / 'metadata.csv'}: has no column 'label'")):
+        read_metadata(tmp_path)
+
+
+def make_images(root: Path, *paths: str) -> None:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+
+
+def test_images_that_a_table_does_not_list_are_counted(tmp_path: Path) -> None:
+    make_images(tmp_path, "a/1.png", "a/2.png", "a/10.png", "b/1.png", "c/1.png")
+    rows = read_table(csv_file(tmp_path, "path,label\na/1.png,ok\n./b/1.png,crack\n"))
+    assert rows.notes == (
+        "labels.csv: 2 of 4 images in the same folders are not listed and not used, for example a/2.png",
+    )
+    rows = read_table(csv_file(tmp_path, f"path,label\na/1.png,ok\na/2.png,ok\n{tmp_path}/b/../a/10.png,ok\n"))
+    assert rows.notes == ()
+
+
+def test_images_that_metadata_does_not_list_are_counted(tmp_path: Path) -> None:
+    make_images(tmp_path, "a/1.png", "a/2.png", "b/1.png", "a/note.txt")
+    csv_file(tmp_path, "file_name,label\na/1.png,ok\n", "metadata.csv")
+    rows = read_metadata(tmp_path)
+    assert rows is not None
+    assert rows.notes == (
+        f"{tmp_path.name}: 2 of 3 images in the same folders are not listed and not used, for example a/2.png",
+    )
+
+
+def test_notes_on_metadata_in_split_folders_are_told_once(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        csv_file(tmp_path / split, "file_name,label,lens,patient_id\na.png,ok,35,1\n", "metadata.csv")
+    rows = read_metadata(tmp_path)
+    assert rows is not None and len(rows.notes) == 2
+    assert columns(rows, "split", "group") == [("test", "1"), ("train", "1")]
+
+
+def test_conflicting_labels_are_found_for_any_spelling_of_a_path(tmp_path: Path) -> None:
+    make_images(tmp_path, "images/a.png")
+    for other in ("images/../images/a.png", f"{tmp_path}/images/a.png", "Images/A.png", "images\\a.png"):
+        file = csv_file(tmp_path, f"path,label\nimages/a.png,ok\n{other},crack\n")
+        with pytest.raises(DataError, match=r"row 2 and row 3: .* has conflicting labels, ok and crack"):
+            read_table(file)
+
+
+def test_one_and_one_point_zero_are_one_label(tmp_path: Path) -> None:
+    file = csv_file(tmp_path, "path,label\na.png,1\nb.png,1.0\nc.png,0.0\n")
+    assert columns(read_table(file), "labels") == [(["1"],), (["1"],), (["0"],)]
+
+
+def test_classes_of_a_classifier_keep_their_spelling(tmp_path: Path) -> None:
+    file = csv_file(tmp_path, "path,label\na.png,1\nb.png,1.0\nc.png,2\n")
+    assert columns(read_table(file, classes=("1.0", "ok")), "labels") == [(["1.0"],), (["1.0"],), (["2"],)]
+
+
+@pytest.mark.parametrize("joined", ["crack,deep", "deep crack", "crack + deep"])
+def test_a_class_made_of_other_classes_is_remarked(tmp_path: Path, joined: str) -> None:
+    file = csv_file(tmp_path, f'path,label\na.png,crack\nb.png,deep\nc.png,"{joined}"\n')
+    assert f"{joined!r} is one class, although" in read_table(file).notes[0]
+
+
+def test_a_missing_value_as_a_class_is_remarked(tmp_path: Path) -> None:
+    rows = read_table(csv_file(tmp_path, "path,label\na.png,ok\nb.png,nan\n"))
+    assert rows.notes == ("labels.csv: nan is a class; leave the cell empty where it means that there is no label",)
+
+
+def test_metadata_about_something_else_is_named(tmp_path: Path) -> None:
+    csv_file(tmp_path, "camera,lens\nA,35\n", "metadata.csv")
+    with pytest.raises(DataError, match=r"has no column 'path'.*if this file does not label the images, rename it"):
         read_metadata(tmp_path)
 
 

@@ -38,7 +38,7 @@ class Dataset:
         classes: Sequence[str] = (),
         folders: FolderSettings = DEFAULTS,
     ) -> Dataset:
-        """Open a folder of images, or a .csv, .parquet or .jsonl table of them.
+        """Open a folder of images, or a .csv, .tsv, .parquet or .jsonl table of them.
 
         Args:
             path: The folder or table.
@@ -50,7 +50,7 @@ class Dataset:
             DataError: The folder or table is missing, malformed, or does not fit the task.
         """
         place = Path(path)
-        if place.suffix.lower() in TABLE_SUFFIXES and not place.is_dir():
+        if not place.is_dir() and (place.exists() or place.suffix.lower() in TABLE_SUFFIXES):
             _check_no_settings(place, folders)
             return cls.from_table(place, task, classes)
         return cls.from_folder(place, task, classes, folders)
@@ -65,7 +65,7 @@ class Dataset:
     ) -> Dataset:
         """Open class folders, split folders with class folders, or a folder with a metadata file of the Hub."""
         root = existing_folder(Path(path)).resolve()
-        rows = read_metadata(root)
+        rows = read_metadata(root, classes)
         if rows:
             _check_no_settings(root, folders)
         return cls(*_described(rows or read_folder(root, folders, classes), task, classes))
@@ -73,7 +73,7 @@ class Dataset:
     @classmethod
     def from_table(cls, path: str | Path, task: RequestedTask = "auto", classes: Sequence[str] = ()) -> Dataset:
         """Open a table with the columns path and label (or labels), and optionally split and group."""
-        return cls(*_described(read_table(_resolved(Path(path))), task, classes))
+        return cls(*_described(read_table(_resolved(Path(path)), classes), task, classes))
 
     def as_task(self, task: RequestedTask) -> Dataset:
         """The same images for another task; raises `DataError` if their labels do not fit it."""

@@ -24,9 +24,9 @@ from thaw.errors import DataError
 from thaw.formats import count, listed
 from thaw.recipe import FolderSettings
 
-TABLE_SUFFIXES = (".csv", ".parquet", ".jsonl")
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
+METADATA_FILES = ("metadata.csv", "metadata.parquet", "metadata.jsonl")
 DEFAULTS = FolderSettings()
-METADATA_FILES = tuple(f"metadata{suffix}" for suffix in TABLE_SUFFIXES)
 
 
 @dataclass(frozen=True)

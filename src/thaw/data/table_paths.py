@@ -1,0 +1,107 @@
+"""The paths in a table against the names on disk.
+
+The same file may be spelled differently in a table that was made on another system: macOS decomposes accented letters,
+Windows takes any case and separates folders by a backslash. A path that does not exist is matched to the one file
+that it can mean.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from thaw.data.class_names import normalised
+from thaw.data.walk import IMAGE_SUFFIXES
+from thaw.formats import count
+
+
+class Folders:
+    """The folders that a table names, each listed once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._listings: dict[str, _Listing] = {}
+
+    def matched(self, paths: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+        """The paths as they are spelled on disk, and a remark if some were spelled differently.
+
+        A path that matches no file, or several, stays as it is.
+        """
+        found = [path if self._exists(path) else self._spelled_on_disk(path) for path in paths]
+        changed = [(path, real) for path, real in zip(paths, found, strict=True) if path != real]
+        if not changed:
+            return found, ()
+        path, real = changed[0]
+        # In ASCII, so that two forms of one letter can be told apart.
+        example = f"for example {path!a}, which is {real!a}"
+        what = f"{count(len(changed), 'path')} spelled otherwise than on disk (case, accents or separators)"
+        return found, (f"{what}, {example}",)
+
+    def images_next_to(self, paths: Iterable[str]) -> set[str]:
+        """Paths of the images in the same folders as these paths, without hidden files."""
+        return {
+            folder + name
+            for folder in {_folder(path) for path in paths}
+            for name in self._listing(folder).names
+            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+        }
+
+    def _exists(self, path: str) -> bool:
+        folder = _folder(path)
+        return path[len(folder) :] in self._listing(folder).names
+
+    def _spelled_on_disk(self, path: str) -> str:
+        """The spelling of a path on disk, found folder by folder."""
+        spelled = Path(path.replace("\\", "/"))
+        found = spelled.anchor.replace("\\", "/")
+        for part in spelled.relative_to(spelled.anchor).parts:
+            name = part if part == ".." else self._listing(found).match(part)
+            if name is None:
+                return path
+            found += f"{name}/"
+        return found.removesuffix("/")
+
+    def _listing(self, folder: str) -> _Listing:
+        if folder not in self._listings:
+            try:
+                with os.scandir(self._root / folder) as entries:
+                    names = frozenset(entry.name for entry in entries)
+            except OSError:
+                names = frozenset()
+            self._listings[folder] = _Listing(names)
+        return self._listings[folder]
+
+
+class _Listing:
+    """The names in a folder."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self.names = names
+
+    def match(self, name: str) -> str | None:
+        """The one name that differs from another at most in case and in the form of accents."""
+        if name in self.names:
+            return name
+        alike = self._by_key.get(_key(name), [])
+        same_case = [other for other in alike if normalised(other) == normalised(name)]
+        alike = same_case or alike
+        return alike[0] if len(alike) == 1 else None
+
+    @cached_property
+    def _by_key(self) -> dict[str, list[str]]:
+        by_key: defaultdict[str, list[str]] = defaultdict(list)
+        for name in self.names:
+            by_key[_key(name)].append(name)
+        return by_key
+
+
+def _folder(path: str) -> str:
+    """The folder in a path with forward slashes, with the slash at its end."""
+    return path[: path.rfind("/") + 1]
+
+
+def _key(name: str) -> str:
+    return normalised(name).casefold()
