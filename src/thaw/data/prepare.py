@@ -9,6 +9,7 @@ import numpy as np
 
 from thaw.data.dataset import Dataset
 from thaw.data.geometry import PixelSpec
+from thaw.data.leaks import conflicting_labels
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
 from thaw.data.split import assign
@@ -73,4 +74,5 @@ class DataPreparation:
         found = pixels.duplicates(workers, self.bar("find near-duplicates"))
         duplicates = tuple((pair.first, pair.second) for pair in found)
         split_result = assign(pixels.describe(manifest), self.split, self.previous, duplicates)
-        return Prepared(split_result.manifest, pixels, (*pixels.notes(), *split_result.notes), duplicates)
+        notes = (*pixels.notes(), *conflicting_labels(split_result.manifest), *split_result.notes)
+        return Prepared(split_result.manifest, pixels, notes, duplicates)

@@ -13,11 +13,11 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from math import ceil, floor
 
 import numpy as np
 
+from thaw.data.leaks import leaks
 from thaw.data.manifest import SPLITS, Manifest
 from thaw.errors import DataError
 from thaw.formats import percent
@@ -101,12 +101,12 @@ def assign(
         raise DataError(f"{manifest.root}: the data defines splits, but no readable image is in train")
     if "val" in given:
         kept = _with_splits(manifest, given, {})
-        return SplitResult(kept, (*_absent_classes(kept), *_leaks(kept, duplicates)))
+        return SplitResult(kept, (*_absent_classes(kept), *leaks(kept, duplicates)))
     rows = [row for row, split in enumerate(given) if split == "train"]
     units = _units(manifest, rows, settings.seed, _earlier_splits(previous, ("train", "val")), duplicates)
     kept = _with_splits(manifest, given, _assign_units(manifest, units, _Fractions(settings.val, 0.0)))
     note = f"the data defines no validation split; {percent(settings.val, 0)} of its train images were used for it"
-    return SplitResult(kept, (note, *_absent_classes(kept), *_leaks(kept, duplicates)))
+    return SplitResult(kept, (note, *_absent_classes(kept), *leaks(kept, duplicates)))
 
 
 def _with_splits(manifest: Manifest, given: Sequence[str | None], assigned: dict[int, str]) -> Manifest:
@@ -282,39 +282,3 @@ def _absent_classes(manifest: Manifest) -> list[str]:
     if absent["train"]:
         raise DataError(f"{manifest.root}: train has no image of {', '.join(absent['train'])}")
     return [f"{split} has no image of {', '.join(names)}" for split, names in absent.items() if names]
-
-
-def _leaks(manifest: Manifest, duplicates: Sequence[tuple[int, int]]) -> list[str]:
-    """Notes on files, groups and near-duplicates that are in two splits of the data."""
-    notes = []
-    splits, digests = manifest.column("split"), manifest.column("sha256")
-    for column, what in (("sha256", "identical images"), ("group", "groups")):
-        members: defaultdict[str, set[str]] = defaultdict(set)
-        for split, value in zip(splits, manifest.column(column), strict=True):
-            if split and value:
-                members[split].add(value)
-        for one, other in combinations(SPLITS, 2):
-            if shared := len(members[one] & members[other]):
-                notes.append(f"leak: {shared} {what} in {one} and {other}")
-    for pair, rows in pairs_across_splits(splits, duplicates).items():
-        if count := sum(digests[one] != digests[other] for one, other in rows):
-            notes.append(f"leak: {count} near-duplicates in {' and '.join(pair)}")
-    return notes
-
-
-def pairs_across_splits(
-    splits: Sequence[str | None], pairs: Sequence[tuple[int, int]]
-) -> dict[tuple[str, str], list[tuple[int, int]]]:
-    """Pairs of rows in two different splits, by the names of the two in the order of `SPLITS`.
-
-    Args:
-        splits: Split of each row, `None` without one.
-        pairs: Pairs of rows.
-    """
-    across: defaultdict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
-    for pair in pairs:
-        one, other = splits[pair[0]], splits[pair[1]]
-        if one and other and one != other:
-            first, second = sorted((one, other), key=SPLITS.index)
-            across[first, second].append(pair)
-    return dict(across)
