@@ -1,11 +1,32 @@
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from thaw.data.dataset import Dataset
+from thaw.data.manifest import Manifest
+from thaw.data.surfaces import write_surfaces
 from thaw.errors import DataError
+from thaw.evaluation.evaluate import Evaluation
 from thaw.pipeline import evaluate, load
+from thaw.progress import NullReporter
 from thaw.run_folder import RunFolder
+from thaw.terminal.results import show_evaluation
+
+
+class Listening(NullReporter):
+    """Keeps lines and titles of tables."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.titles: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    def table(self, title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+        self.titles.append(title)
 
 
 def test_confusion_matrix_recall_and_accuracy_agree(trained: RunFolder, images: Path) -> None:
@@ -28,6 +49,37 @@ def test_a_set_without_one_class_keeps_the_class_order_of_the_classifier(
     classifier = load(trained.path)
     whole, part = evaluate(classifier, Dataset.open(images)), evaluate(classifier, Dataset.open(tmp_path, "multiclass"))
     assert part.images == 24 and part.confusion[1:] == whole.confusion[1:] and not any(part.confusion[0])
+
+
+def test_images_of_the_run_are_recognised_by_their_bytes(trained: RunFolder, images: Path, tmp_path: Path) -> None:
+    manifest = Manifest.read(trained.manifest)
+    for split in ("train", "val", "test"):
+        row = int(manifest.indices(split)[0])
+        (label,) = manifest.column("labels")[row]
+        (tmp_path / label).mkdir(exist_ok=True)
+        shutil.copy(manifest.file(row), tmp_path / label / f"renamed {split}.png")
+    write_surfaces(tmp_path, images_per_class=1, size=64, seed=7, classes=("ok",))
+    shown = Listening()
+    for model in (trained.path, trained.model):
+        result = evaluate(model, tmp_path)
+        assert result.images == 4 and result.images_of_run == {"train": 1, "val": 1, "test": 1}
+        assert Evaluation.from_json(result.to_json()) == result
+    show_evaluation(result, shown)
+    assert "1 were trained on and 1 were validated on" in shown.titles[0]
+    assert shown.lines[-1].startswith("WARNING: 1 were trained on and 1 were validated on (equal bytes)")
+
+
+def test_new_images_give_no_warning(trained: RunFolder, tmp_path: Path) -> None:
+    write_surfaces(tmp_path, images_per_class=1, size=64, seed=7, classes=("ok", "scratch", "stain"))
+    result, shown = evaluate(trained.path, tmp_path), Listening()
+    show_evaluation(result, shown)
+    assert result.images_of_run == {} and not any("trained on" in line for line in (*shown.lines, *shown.titles))
+
+
+def test_without_its_run_it_is_not_known_what_a_classifier_was_trained_on(trained: RunFolder, images: Path) -> None:
+    result, shown = evaluate(load(trained.path), images), Listening()
+    show_evaluation(result, shown)
+    assert result.images_of_run is None and "is not known; give its run" in shown.lines[-1]
 
 
 def test_an_unknown_class_is_named(trained: RunFolder, images: Path, tmp_path: Path) -> None:

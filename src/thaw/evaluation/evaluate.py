@@ -47,6 +47,8 @@ class Evaluation:
         review: What is flagged for review; `None` for a classifier without a review policy.
         thresholds: What each threshold of the decision gives.
         unreadable: (path, reason) of each image that could not be read and is excluded.
+        images_of_run: Number of images with the bytes of an image of the classifier's own run, by its split there;
+            `None` if they were not compared.
     """
 
     images: int
@@ -57,6 +59,7 @@ class Evaluation:
     review: ReviewRates | None
     thresholds: tuple[ThresholdResult, ...]
     unreadable: tuple[tuple[str, str], ...]
+    images_of_run: Mapping[str, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values that `from_json` reads."""
@@ -83,6 +86,7 @@ class Evaluation:
             review=ReviewRates(**_with_estimates(review)) if review else None,
             thresholds=tuple(ThresholdResult(**_with_estimates(item)) for item in values["thresholds"]),
             unreadable=tuple((path, reason) for path, reason in values["unreadable"]),
+            images_of_run=values.get("images_of_run"),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from thaw.evaluation.compare import Comparison
 from thaw.evaluation.compare import compare as compare_records
 from thaw.evaluation.evaluate import Evaluation, bootstrap_groups, evaluate_rows
 from thaw.evaluation.folds import CrossValidation
+from thaw.evaluation.images_of_run import count_images_of_run
 from thaw.evaluation.overlays import Overlay, write_overlays
 from thaw.evaluation.records import read_records
 from thaw.evaluation.test_time_options import Option
@@ -45,7 +47,8 @@ def evaluate(model: Model, data: str | Path | Dataset, reporter: Reporter | None
         reporter: Shows progress; silent by default.
 
     Returns:
-        Metrics with 95 % confidence intervals, overall and per class.
+        Metrics with 95 % confidence intervals, overall and per class. For a run also how many images it was trained on,
+        in `images_of_run`: metrics on these are no estimate for new images.
 
     Raises:
         DataError: If the images or labels cannot be used, or the classifier does not know a class.
@@ -60,7 +63,19 @@ def evaluate(model: Model, data: str | Path | Dataset, reporter: Reporter | None
     with closing(reporter or NullReporter()) as shown:
         for note in dataset.notes:
             shown.say(note)
-        return evaluate_rows(classifier, dataset.manifest, np.arange(len(dataset)), shown.bar("evaluate"))
+        manifest, rows, run = dataset.manifest, np.arange(len(dataset)), _run_of(model)
+        files = (manifest.file(int(row)) for row in rows)
+        known = count_images_of_run(Manifest.read(run.manifest), files) if run else None
+        return replace(evaluate_rows(classifier, manifest, rows, shown.bar("evaluate")), images_of_run=known)
+
+
+def _run_of(model: Model) -> RunFolder | None:
+    """The run that a model is, or that has it as its bundle; `None` where that is not known."""
+    if isinstance(model, Classifier):
+        return None
+    path = Path(model).absolute()
+    run = RunFolder(path.parent if path == RunFolder(path.parent).model else path)
+    return run if run.manifest.is_file() else None
 
 
 def cross_validate(
@@ -152,7 +167,8 @@ def decide(
         scored = read_records(folder.predictions, split).scored
         results.show_threshold_results(split, threshold_results(chosen.decision, classifier.classes, scored), shown)
     card = (folder.model / "MODEL_CARD.md").read_text(encoding="utf-8")
-    write_bundle(classifier, Path(out), golden_of(folder.model), f"{card}\nDecision: {chosen.decision.reason}.\n")
+    card += f"\nDecision: {chosen.decision.reason}.\n"
+    write_bundle(classifier, Path(out), golden_of(folder.model), card)
     shown.say(f"bundle {out}: {chosen.decision.reason}")
     return classifier
 

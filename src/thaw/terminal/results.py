@@ -34,7 +34,9 @@ def show_results(run: RunFolder, results: Mapping[str, Evaluation], reporter: Re
 def show_evaluation(result: Evaluation, reporter: Reporter) -> None:
     """The metrics of one set, overall and by class, its confusion matrix, thresholds and review."""
     images = formats.count(result.images, "image")
-    reporter.table(f"Metrics on {images}, 95% confidence intervals", ("metric", "value"), metric_rows([result]))
+    known = _images_of_run_text(result)
+    title = f"Metrics on {images}{f' ({known})' if known else ''}, 95% confidence intervals"
+    reporter.table(title, ("metric", "value"), metric_rows([result]))
     show_class_metrics(result, reporter)
     show_confusion(result, reporter)
     show_threshold_results("these images", result.thresholds, reporter)
@@ -43,6 +45,17 @@ def show_evaluation(result: Evaluation, reporter: Reporter) -> None:
         reporter.say(f"cannot be read, excluded: {path}: {reason}")
     if (more := len(result.unreadable) - _UNREADABLE_SHOWN) > 0:
         reporter.say(f"… and {more:,} more; --out FILE lists all")
+    if known:
+        reporter.say(f"WARNING: {known} (equal bytes): the metrics are no estimate for new images; evaluate on others")
+    elif result.images_of_run is None:
+        reporter.say("whether the classifier was trained on these images is not known; give its run to find out")
+
+
+def _images_of_run_text(result: Evaluation) -> str:
+    """How many images the classifier was trained or validated on; empty for none."""
+    counts = result.images_of_run or {}
+    texts = {"train": "trained on", "val": "validated on"}
+    return " and ".join(f"{counts[split]:,} were {text}" for split, text in texts.items() if counts.get(split))
 
 
 def metric_rows(results: Sequence[Evaluation]) -> list[tuple[str, ...]]:
