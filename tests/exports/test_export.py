@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -22,7 +23,7 @@ from tests.full_disk import files_of_at_most
 from thaw.bundle import read_bundle, write_bundle
 from thaw.cli import app
 from thaw.errors import ExportError, WriteError
-from thaw.exports import export, onnx_target
+from thaw.exports import export, onnx_target, triton_target
 from thaw.exports.certificate import TOLERANCE, Case, certify, reference_cases
 from thaw.exports.deployment import Deployment
 from thaw.exports.export import TARGETS, Exported, export_bundle
@@ -133,6 +134,13 @@ def test_the_triton_config_has_name_types_shapes_and_labels(make: Callable[[str]
     for line in ('name: "flowers"', "dims: [ -1, -1, 3 ]", "TYPE_UINT8", "dims: [ 3 ]", "dynamic_batching"):
         assert line in config
     assert (done.path / "labels.txt").read_text().splitlines() == list(CLASSES)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\r", "a\u2028b"])
+def test_a_class_on_two_lines_is_not_exported_to_triton(name: str, onnx_file: Path, tmp_path: Path) -> None:
+    deployment = Deployment(cast(Any, None), ("ok", name, "scratch"), {})
+    with pytest.raises(ExportError, match=r"has a line break, but labels\.txt has a line per class"):
+        triton_target.write_onnx(deployment, onnx_file, tmp_path / "model", "model")
 
 
 def test_changed_weights_are_detected_and_nothing_is_left(

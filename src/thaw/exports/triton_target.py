@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from thaw import atomic
+from thaw.errors import ExportError
 from thaw.exports import onnx_target
 from thaw.exports.deployment import INPUT, OUTPUT, Deployment
 from thaw.exports.target import MODEL_VERSION, Infer
@@ -53,12 +54,19 @@ def _write_config(deployment: Deployment, place: Path, name: str) -> None:
         parameters=parameters,
     )
     atomic.write_text(place / "config.pbtxt", config)
-    atomic.write_text(place / _LABELS, "".join(f"{label}\n" for label in deployment.classes))
+    atomic.write_text(place / _LABELS, "".join(f"{_on_one_line(label)}\n" for label in deployment.classes))
 
 
 def load(place: Path) -> Infer:
     """Load the model into ONNX Runtime, as the server does, on the CPU."""
     return onnx_target.load(place / MODEL_VERSION / _MODEL)
+
+
+def _on_one_line(label: str) -> str:
+    """The label unchanged; raises `ExportError` if it has a line break, after which Triton would misname classes."""
+    if label.splitlines() != [label]:
+        raise ExportError(f"{label!r} has a line break, but {_LABELS} has a line per class; train with another name")
+    return label
 
 
 def _quoted(text: str) -> str:

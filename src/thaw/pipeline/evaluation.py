@@ -32,6 +32,7 @@ from thaw.prediction.inputs import files_at
 from thaw.progress import NullReporter, Reporter
 from thaw.recipe import DecisionSettings
 from thaw.reports import page
+from thaw.reports.model_card import markdown
 from thaw.run_folder import RunFolder
 from thaw.terminal import results
 from thaw.terminal.console import ConsoleReporter
@@ -167,7 +168,7 @@ def decide(
         scored = read_records(folder.predictions, split).scored
         results.show_threshold_results(split, threshold_results(chosen.decision, classifier.classes, scored), shown)
     card = (folder.model / "MODEL_CARD.md").read_text(encoding="utf-8")
-    card += f"\nDecision: {chosen.decision.reason}.\n"
+    card += f"\nDecision: {markdown(chosen.decision.reason)}.\n"
     write_bundle(classifier, Path(out), golden_of(folder.model), card)
     shown.say(f"bundle {out}: {chosen.decision.reason}")
     return classifier

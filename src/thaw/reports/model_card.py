@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import yaml
@@ -17,6 +18,9 @@ from thaw.terminal.classes import class_rows
 from thaw.terminal.planning import training_method
 from thaw.terminal.results import metric_rows
 
+# An underscore within a word means nothing in Markdown.
+_SPECIAL = re.compile(r"([\\`*|<&\[\]~]|(?<!\w)_|_(?!\w))")
+
 
 def write(classifier: Classifier, recipe: ResolvedRecipe, manifest: Manifest, results: Mapping[str, Evaluation]) -> str:
     """The model card as Markdown, from the resolved recipe, the data set and the evaluation of each split."""
@@ -30,7 +34,7 @@ def write(classifier: Classifier, recipe: ResolvedRecipe, manifest: Manifest, re
         [
             f"# {facts.architecture}, fine-tuned with Thaw",
             "",
-            f"Task: {classifier.task}. Classes: {', '.join(classifier.classes)}.",
+            f"Task: {classifier.task}. Classes: {', '.join(map(markdown, classifier.classes))}.",
             f"Pre-trained weights: {facts.origin} (licence: {facts.license}).",
             f"Input: {size} x {size} RGB; trained on {train}, validated on {val}.",
             "",
@@ -77,5 +81,11 @@ def for_hub(classifier: Classifier, card: str, name: str) -> str:
     return f"---\n{yaml.safe_dump(front_matter, sort_keys=False)}---\n\n{about}\n## Usage\n\n{usage}"
 
 
+def markdown(text: str) -> str:
+    """A text, such as a class name, that Markdown shows as it is, also in a cell of a table."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.splitlines()))
+
+
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
+    body = [[markdown(cell) for cell in row] for row in rows]
+    return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *body)]
