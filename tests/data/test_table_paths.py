@@ -24,6 +24,8 @@ COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "Prüfung/fissuré.png") for
         ("images/crack/a.png", "images\\crack\\a.png"),
         ("images/crack/a.png", "Images/crack/A.PNG"),
         ("images/a.png", "images/../images/A.png"),
+        ("images/RA-1.v2.JPG", "images/RA-1.v2"),
+        ("images/7.png", "Images/7"),
     ],
 )
 def test_a_path_is_spelled_as_on_disk(tmp_path: Path, on_disk: str, written: str) -> None:
@@ -44,6 +46,12 @@ def test_the_exact_spelling_comes_first_and_of_several_others_none_is_guessed(tm
     paths = ["a.png", "A.png", "b/x.png", "missing/a.png", "c.png"]
     folders = files(tmp_path, "a.png", "A.png", "b/X.png", "b/x.PNG")
     assert folders.matched(paths) == (paths, ())
+
+
+def test_a_suffix_is_added_only_for_one_image(tmp_path: Path) -> None:
+    folders = files(tmp_path, "1.png", "1.jpg", "2.txt", ".3.png", "4/a.png", "A.png", "a.jpg")
+    assert folders.matched(["1", "2", ".3", "4"]) == (["1", "2", ".3", "4"], ())
+    assert folders.matched(["A"])[0] == ["A.png"]
 
 
 def test_accents_come_before_case(tmp_path: Path) -> None:

@@ -146,6 +146,7 @@ def test_an_absolute_path_stays_absolute(tmp_path: Path) -> None:
     ("header", "message"),
     [
         ("path,defect", "no column 'label', only path, defect"),
+        ("TRAIN,daisy", "no column 'path', only train, daisy; the first line must name the columns"),
         ("path,class", r"no column 'label'.*did you mean 'class'\? rename it to 'label'"),
         ("image,label", r"no column 'path'.*did you mean 'image'\?"),
         ("pth,label", r"no column 'path'.*did you mean 'pth'\?"),
@@ -322,7 +323,7 @@ def test_images_that_metadata_does_not_list_are_counted(tmp_path: Path) -> None:
     rows = read_metadata(tmp_path)
     assert rows is not None
     assert rows.notes == (
-        f"{tmp_path.name}: 2 of 3 images in the same folders are not listed and not used, for example a/2.png",
+        f"{tmp_path.name}: 2 of 3 images in the folder are not listed and not used, for example a/2.png",
     )
 
 

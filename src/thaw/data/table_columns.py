@@ -89,6 +89,8 @@ def _required(table: RawTable, wanted: tuple[str, str]) -> str:
     near = near or difflib.get_close_matches(wanted[0], table.names, n=1)
     hint = f"; did you mean {near[0]!r}? rename it to {wanted[0]!r}" if near else ""
     found = listed(table.names, _SHOWN) or "none"
+    if not near and KNOWN.isdisjoint(table.names) and table.file.suffix.lower() in (".csv", ".tsv"):
+        hint = "; the first line must name the columns"
     if table.file.name in METADATA_FILES:
         hint += "; if this file does not label the images, rename it"
     raise DataError(f"{table.file}: has no column {wanted[0]!r}, only {found}{hint}")

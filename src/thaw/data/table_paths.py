@@ -37,7 +37,7 @@ class Folders:
         path, real = changed[0]
         # In ASCII, so that two forms of one letter can be told apart.
         example = f"for example {path!a}, which is {real!a}"
-        what = f"{count(len(changed), 'path')} spelled otherwise than on disk (case, accents or separators)"
+        what = f"{count(len(changed), 'path')} spelled otherwise than on disk (case, accents, separators or suffix)"
         return found, (f"{what}, {example}",)
 
     def images_next_to(self, paths: Iterable[str]) -> set[str]:
@@ -46,7 +46,7 @@ class Folders:
             folder + name
             for folder in {_folder(path) for path in paths}
             for name in self._listing(folder).names
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+            if is_image(name)
         }
 
     def _exists(self, path: str) -> bool:
@@ -82,12 +82,11 @@ class _Listing:
         self.names = names
 
     def match(self, name: str) -> str | None:
-        """The one name that differs from another at most in case and in the form of accents."""
+        """The one name that differs from another at most in case, the form of accents, and the suffix of an image."""
         if name in self.names:
             return name
-        alike = self._by_key.get(_key(name), [])
-        same_case = [other for other in alike if normalised(other) == normalised(name)]
-        alike = same_case or alike
+        alike = self._by_key.get(_key(name)) or self._by_stem.get(_key(name), [])
+        alike = [other for other in alike if normalised(name) in (normalised(other), _stem(other))] or alike
         return alike[0] if len(alike) == 1 else None
 
     @cached_property
@@ -96,6 +95,24 @@ class _Listing:
         for name in self.names:
             by_key[_key(name)].append(name)
         return by_key
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        """Images by their names without suffix, as in tables of identifiers."""
+        by_stem: defaultdict[str, list[str]] = defaultdict(list)
+        for name in self.names:
+            if is_image(name):
+                by_stem[_key(_stem(name))].append(name)
+        return by_stem
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name is read as an image."""
+    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _stem(name: str) -> str:
+    return normalised(Path(name).stem)
 
 
 def _folder(path: str) -> str:

@@ -147,10 +147,9 @@ def _with_unlisted(rows: Rows, images: Iterable[str]) -> Rows:
         return rows
     first = os.path.relpath(min(unused, key=natural_key), rows.root)
     example = first.encode("utf-8", "backslashreplace").decode("utf-8")
-    note = (
-        f"{rows.source.name}: {len(unused):,} of {count(len(used | unused), 'image')} in the same folders are not "
-        f"listed and not used, for example {example}"
-    )
+    where = "the folder" if rows.source == rows.root else "the same folders"
+    found = f"{len(unused):,} of {count(len(used | unused), 'image')} in {where}"
+    note = f"{rows.source.name}: {found} are not listed and not used, for example {example}"
     return replace(rows, notes=(*rows.notes, note))
 
 
