@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ def found(folder: Path, header: str, *rows: str) -> Columns:
         ("is_valid", ["True", "False", "False"], ["val", "train", "train"], "column is_valid"),
         ("Is_Valid", ["1", "0", "0.0"], ["val", "train", "train"], "column is_valid"),
         ("is_valid,is_test", ["1,0", "0,1", "0,0"], ["val", "test", "train"], "columns is_valid, is_test"),
+        ("is_valid", ["WAHR", "FALSCH", "falsch"], ["val", "train", "train"], "column is_valid"),
         ("is_train", ["yes", "no", "yes"], ["train", "test", "train"], "column is_train"),
         ("is_train,is_val", ["1,0", "0,1", "0,0"], ["train", "val", "test"], "columns is_val, is_train"),
     ],
@@ -80,6 +82,15 @@ def test_columns_that_contradict_each_other_are_refused(tmp_path: Path, header: 
         found(tmp_path, header, cells)
 
 
-def test_a_row_without_a_split_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="row 3: has no subset, although other rows have one"):
-        found(tmp_path, "subset", "train", "")
+@pytest.mark.parametrize(("name", "cell"), [("split", "val"), ("subset", "train"), ("is_valid", "True")])
+def test_a_row_without_a_split_is_named(tmp_path: Path, name: str, cell: str) -> None:
+    with pytest.raises(DataError, match=f"row 3: has no {name}, although other rows have one"):
+        found(tmp_path, name, cell, "")
+
+
+def test_columns_that_may_be_something_else_need_not_be_text(tmp_path: Path) -> None:
+    file = tmp_path / "labels.jsonl"
+    row = {"path": "a.png", "label": "ok", "set": ["train"], "is_valid": {"a": 1}}
+    file.write_text(json.dumps(row), encoding="utf-8")
+    columns = columns_of(read_cells(file, KNOWN))
+    assert columns.splits is None and columns.notes == ("columns set, is_valid not used",)

@@ -25,12 +25,21 @@ _PYTHON_TEXT = re.compile(r"""\[\s*\]|[\[({]\s*b?['"].*['"].*[\])}]|b'.*'|b".*\"
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 _WINDOWS_ROOT = re.compile(r"[a-zA-Z]:[\\/]|\\\\")
 _NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
-_FLAGS = {**dict.fromkeys(("true", "t", "yes", "y", "1"), True), **dict.fromkeys(("false", "f", "no", "n", "0"), False)}
+# With the words of German and French spreadsheets.
+_FLAGS = {
+    **dict.fromkeys(("true", "t", "yes", "y", "1", "wahr", "vrai"), True),
+    **dict.fromkeys(("false", "f", "no", "n", "0", "falsch", "faux"), False),
+}
+
+
+def is_empty(cell: Any) -> bool:
+    """Whether there is nothing in a cell; pandas writes NaN for that."""
+    return cell is None or cell != cell or not str(cell).strip()
 
 
 def text_of(cell: Any) -> str:
     """A cell as text in Unicode's composed form, empty for none; whole numbers are written without a fraction."""
-    if cell is None or cell != cell:
+    if is_empty(cell):
         return ""
     cell = _decoded(cell)
     if not isinstance(cell, str | int | float | Decimal):
@@ -66,7 +75,7 @@ def labels_of(cell: Any, may_be_several: bool) -> list[str]:
 
 def path_of(cell: Any) -> str:
     """The path in a cell, with forward slashes where this system has no others."""
-    text = "" if cell is None or cell != cell else _decoded(cell)
+    text = "" if is_empty(cell) else _decoded(cell)
     if not isinstance(text, str):
         raise ValueError(f"the path {shortened(str(cell))} is not text")
     text = _storable(text.strip())

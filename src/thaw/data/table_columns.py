@@ -15,7 +15,7 @@ from typing import Any
 from thaw.data.layouts import METADATA_FILES
 from thaw.data.manifest import SPLITS
 from thaw.data.split_names import split_of
-from thaw.data.table_cells import flag_of, text_of
+from thaw.data.table_cells import flag_of, is_empty, text_of
 from thaw.data.table_files import RawTable
 from thaw.errors import DataError
 from thaw.formats import listed
@@ -28,7 +28,7 @@ _SPLIT_OF_FLAG = {
     **dict.fromkeys(("is_train", "is_training", "is_training_image"), "train"),
 }
 _LIKE_GROUP = (
-    *("groups", "group_id", "patient", "patient_id", "subject", "subject_id"),
+    *("group_id", "patient", "patient_id", "subject", "subject_id"),
     *("part_id", "specimen_id", "serial_number"),
 )
 _ALTERNATIVES = {
@@ -124,14 +124,14 @@ def _named_split(cell: Any) -> str | None:
 
 def _splits_of_words(table: RawTable, name: str) -> list[str | None] | None:
     """The splits in a column that may be one of splits; `None` where it is something else."""
-    words = [str(cell or "").strip() for cell in table.columns.get(name, ())]
-    splits = [split_of(word) for word in words]
-    is_split = any(splits) and all(split or not word for split, word in zip(splits, words, strict=True))
+    cells = table.columns.get(name, ())
+    splits = [split_of(cell) if isinstance(cell, str) else None for cell in cells]
+    is_split = any(splits) and all(split or is_empty(cell) for split, cell in zip(splits, cells, strict=True))
     return splits if is_split else None
 
 
 def _is_flag(table: RawTable, name: str) -> bool:
-    flags = [flag_of(cell) for cell in table.columns.get(name, ())]
+    flags = [flag_of(cell) for cell in table.columns.get(name, ()) if not is_empty(cell)]
     return bool(flags) and None not in flags
 
 
@@ -143,7 +143,8 @@ def _splits_of_flags(table: RawTable, names: Sequence[str]) -> list[str | None]:
         flagged = {_SPLIT_OF_FLAG[name] for name, cell in zip(names, cells, strict=True) if flag_of(cell)}
         if len(flagged) > 1:
             raise DataError(f"{table.file}: {place}: {' and '.join(names)} contradict each other")
-        splits.append(flagged.pop() if flagged else without)
+        unknown = all(map(is_empty, cells))
+        splits.append(flagged.pop() if flagged else None if unknown else without)
     return splits
 
 
@@ -151,16 +152,15 @@ def _complete(splits: Sequence[str | None], table: RawTable, column: str) -> lis
     """The splits, if every row has one."""
     for split, place in zip(splits, table.row_names, strict=True):
         if split is None:
-            raise DataError(
-                f"{table.file}: {place}: has no {column}, although other rows have one; fill in all or none"
-            )
+            text = f"{table.file}: {place}: has no {column}, although other rows have one; fill in all or none"
+            raise DataError(text)
     return [split for split in splits if split]
 
 
 def _group_column(table: RawTable) -> str | None:
     if _GROUP in table.columns:
         return _GROUP
-    found = [name for name in _LIKE_GROUP if any(map(text_of, table.columns.get(name, ())))]
+    found = [name for name in _LIKE_GROUP if not all(map(is_empty, table.columns.get(name, ())))]
     if len(found) > 1:
         raise DataError(
             f"{table.file}: has the columns {' and '.join(found)}; rename the one whose images must stay together to "
