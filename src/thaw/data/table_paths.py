@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from thaw.data.class_names import normalised
-from thaw.data.walk import IMAGE_SUFFIXES
+from thaw.data.walk import IMAGE_SUFFIXES, suffix_of
 from thaw.formats import count
 
 
@@ -108,7 +108,7 @@ class _Listing:
 
 def is_image(name: str) -> bool:
     """Whether a file of this name is read as an image."""
-    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+    return not name.startswith(".") and suffix_of(name) in IMAGE_SUFFIXES
 
 
 def _stem(name: str) -> str:
