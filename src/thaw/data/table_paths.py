@@ -35,8 +35,9 @@ class Folders:
         if not changed:
             return found, ()
         path, real = changed[0]
-        # In ASCII, so that two forms of one letter can be told apart.
-        example = f"for example {path!a}, which is {real!a}"
+        # In ASCII where only the form of letters differs, which cannot be seen.
+        shown = ascii if normalised(path) == normalised(real) else str
+        example = f"for example {shown(path)}, which is {shown(real)}"
         what = f"{count(len(changed), 'path')} spelled otherwise than on disk (case, accents, separators or suffix)"
         return found, (f"{what}, {example}",)
 
