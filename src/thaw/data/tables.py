@@ -23,7 +23,7 @@ from thaw.data.table_cells import SEPARATOR, labels_of, path_of, text_of
 from thaw.data.table_columns import KNOWN, columns_of
 from thaw.data.table_files import read_cells
 from thaw.data.table_paths import Folders
-from thaw.data.walk import images_under, natural_key
+from thaw.data.walk import Omitted, images_below, natural_key
 from thaw.errors import DataError
 from thaw.formats import count, listed
 
@@ -90,7 +90,7 @@ def _read(file: Path, classes: Sequence[str]) -> tuple[Rows, Folders]:
 def _images_below(root: Path) -> list[str]:
     """The images in a folder; none where it cannot be listed, which matters only for images that are in the table."""
     try:
-        return [str(file) for file in images_under(root)]
+        return [str(root / path) for path in images_below(root, Omitted())]
     except DataError:
         return []
 
