@@ -36,7 +36,7 @@ from thaw.recipe import DecodeSettings
 from thaw.temporary import discard
 from thaw.writing import advising, failure, is_full
 
-FORMAT = 2
+FORMAT = 3
 """Version of the content: increases when its meaning or a rule of `thaw.data.decode` changes."""
 
 _PIXELS, _ROWS, _ABOUT = "pixels.bin", "rows.parquet", "about.json"
