@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from thaw import parquet
 from thaw.data.layouts import TABLE_SUFFIXES, Rows, metadata_files
 from thaw.data.manifest import SCHEMA, new_table
 from thaw.data.split_names import SPLIT_WORDS
@@ -130,7 +131,7 @@ def _read_csv(file: Path) -> _Raw:
 
 def _read_parquet(file: Path) -> _Raw:
     names = pq.read_schema(file).names
-    table = pq.read_table(file, columns=[name for name in names if name in _KNOWN])
+    table = parquet.read_table(file, columns=[name for name in names if name in _KNOWN])
     columns = {name: table.column(name).to_pylist() for name in table.column_names}
     return _Raw(columns, names, [f"row {number + 1}" for number in range(table.num_rows)])
 
