@@ -109,7 +109,6 @@ def test_every_format_is_read(name: str) -> None:
         (plain("1", 0), (0, 0, 0)),
         (plain("RGB", (10, 20, 30)), (10, 20, 30)),
         (plain("RGBA", (10, 20, 30, 255)), (10, 20, 30)),
-        (plain("RGBA", (10, 20, 30, 0)), (255, 255, 255)),
         (plain("RGBA", (0, 0, 0, 51)), (204, 204, 204)),
         (plain("LA", (0, 51)), (204, 204, 204)),
         (plain("I;16", 65535), (255, 255, 255)),
@@ -133,8 +132,63 @@ def test_a_transparent_palette_colour_becomes_white() -> None:
     image = Image.new("P", (32, 32), 1)
     image.putpalette([200, 0, 0, 0, 0, 200])
     assert colour(encoded(image, "PNG")) == (0, 0, 200)
-    assert colour(encoded(image, "PNG", transparency=1)) == (255, 255, 255)
     assert colour(encoded(image, "PNG", transparency=0)) == (0, 0, 200)
+    image.paste(0, (0, 0, 16, 32))
+    left, right = read(encoded(image, "PNG", transparency=1)).pixels[0, [0, 31]]
+    assert left.tolist() == [200, 0, 0] and right.tolist() == [255, 255, 255]
+
+
+def bmp_with_alpha(colour: tuple[int, int, int], alpha: int, header: int) -> bytes:
+    """A 32-bit BMP with a V4 (108 bytes) or V5 (124 bytes) header, as cameras and screenshots save it."""
+    pixels = bytes([*reversed(colour), alpha]) * 32 * 32
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    facts = struct.pack("<IiiHHIIiiII", header, 32, 32, 1, 32, 3, len(pixels), 2835, 2835, 0, 0)
+    head = (facts + masks).ljust(header, b"\0")
+    return b"BM" + struct.pack("<IHHI", 14 + header + len(pixels), 0, 0, 14 + header) + head + pixels
+
+
+def fully_transparent_palette() -> bytes:
+    image = Image.new("P", (32, 32), 1)
+    image.putpalette([200, 0, 0, 10, 20, 30])
+    return encoded(image, "PNG", transparency=1)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (bmp_with_alpha((10, 20, 30), 0, 108), (10, 20, 30)),
+        (bmp_with_alpha((10, 20, 30), 0, 124), (10, 20, 30)),
+        (encoded(plain("RGBA", (10, 20, 30, 0)), "PNG"), (10, 20, 30)),
+        (encoded(plain("RGBA", (10, 20, 30, 0)), "TIFF"), (10, 20, 30)),
+        (encoded(plain("RGBA", (10, 20, 30, 0)), "WEBP", lossless=True, exact=True), (10, 20, 30)),
+        (encoded(plain("LA", (77, 0)), "PNG"), (77, 77, 77)),
+        (encoded(plain("RGB", (10, 20, 30)), "PNG", transparency=(10, 20, 30)), (10, 20, 30)),
+        (encoded(plain("L", 77), "PNG", transparency=77), (77, 77, 77)),
+        (fully_transparent_palette(), (10, 20, 30)),
+    ],
+)
+def test_alpha_that_is_0_everywhere_is_ignored_with_a_note(data: bytes, expected: tuple[int, ...]) -> None:
+    assert colour(data) == expected
+    assert read(data).note == "alpha ignored because it is 0 everywhere"
+
+
+def test_one_visible_pixel_makes_alpha_count() -> None:
+    image = plain("RGBA", (10, 20, 30, 0))
+    image.putpixel((3, 4), (10, 20, 30, 255))
+    decoded = read(encoded(image, "PNG"))
+    assert decoded.note == ""
+    assert (decoded.pixels == 255).all(axis=2).sum() == 32 * 32 - 1
+    assert colour(bmp_with_alpha((0, 0, 0), 51, 124)) == (204, 204, 204)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_transparent_grey_value_becomes_white_at_every_bit_depth(bits: int) -> None:
+    zeros, ones = b"\0" * 2 * bits, b"\xff" * 2 * bits
+    data = raw_png(32, 32, bits, 0, (b"\0" + zeros + ones) * 32, png_chunk(b"tRNS", struct.pack(">H", 0)))
+    assert colour(data) == (255, 255, 255)
+    data = raw_png(32, 32, bits, 0, (b"\0" + zeros + ones) * 32, png_chunk(b"tRNS", struct.pack(">H", 2**bits - 1)))
+    pixels = read(data).pixels
+    assert (pixels[:, :16] == 0).all() and (pixels[:, 16:] == 255).all()
 
 
 def test_premultiplied_alpha_is_composited_over_white() -> None:
@@ -229,9 +283,26 @@ def test_exif_rotation_is_applied(kind: str, orientation: int) -> None:
     assert np.abs(decoded.pixels - expected).mean() < 3
 
 
-def test_exif_data_without_a_valid_orientation_means_no_rotation() -> None:
-    decoded = read(encoded(scene(), "JPEG", exif=b"Exif\0\0garbage that is no EXIF"))
-    assert (decoded.pixels == read(encoded(scene(), "JPEG")).pixels).all()
+def with_exif(kind: str, exif: bytes) -> bytes:
+    if kind != "PNG":
+        return encoded(scene(), kind, exif=exif)
+    data = encoded(scene(), kind)
+    return data[:33] + png_chunk(b"eXIf", exif.removeprefix(b"Exif\0\0")) + data[33:]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "MPO"])
+def test_damaged_exif_data_is_ignored_with_a_note(kind: str) -> None:
+    decoded = read(with_exif(kind, b"Exif\0\0garbage that is no EXIF"))
+    assert (decoded.pixels == read(encoded(scene(), kind)).pixels).all()
+    assert decoded.note == "EXIF data ignored because it is damaged"
+    assert read(with_exif(kind, b"Exif\0\0")).note == ""
+
+
+@settings(max_examples=60, deadline=None)
+@given(kind=st.sampled_from(["JPEG", "PNG", "WEBP"]), exif=st.binary(max_size=60))
+def test_no_exif_data_makes_an_image_unreadable(kind: str, exif: bytes) -> None:
+    for start in (b"Exif\0\0", b"Exif\0\0II*\0\x08\0\0\0"):
+        assert read(with_exif(kind, start + exif)).pixels.shape == (32, 32, 3)
 
 
 def test_the_first_of_several_pages_is_used_with_a_note() -> None:

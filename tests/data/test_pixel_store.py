@@ -2,7 +2,9 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +75,12 @@ def store_of(
     on_progress: OnProgress | None = None,
     reduce_jpeg: bool = True,
 ) -> PixelStore:
-    return PixelStore.open_or_build(rows, spec, settings, cache, workers, on_progress, reduce_jpeg)
+    def bar(title: str) -> OnProgress:
+        if on_progress and title == "decode images":
+            return on_progress
+        return lambda done, total: None
+
+    return PixelStore.open_or_build(rows, spec, settings, cache, workers, bar, reduce_jpeg)
 
 
 def check_equal_to_decoding(store: PixelStore, rows: Manifest, reduce_jpeg: bool = True) -> None:
@@ -89,7 +96,8 @@ def content(cache: Path) -> dict[str, bytes]:
 
 
 def leftovers(cache: Path) -> list[Path]:
-    return list((cache / "pixels").iterdir())
+    """Stores, and whatever else is not the list of digests."""
+    return [path for path in (cache / "pixels").iterdir() if not path.name.endswith(".digests.json")]
 
 
 def the_folder(cache: Path) -> Path:
@@ -101,7 +109,7 @@ def was_built(rows: Manifest, cache: Path) -> bool:
     """Whether opening the store now decodes the images again."""
     steps: list[int] = []
     store_of(rows, cache, on_progress=lambda done, total: steps.append(done))
-    return steps != [len(rows)]
+    return bool(steps)
 
 
 @pytest.mark.parametrize("mode", ["center", "squash", "border"])
@@ -214,15 +222,40 @@ def test_a_changed_image_file_is_decoded_again(images: Manifest, tmp_path: Path)
     check_equal_to_decoding(after, images)
 
 
-def test_an_image_file_with_a_newer_modification_time_is_decoded_again(tmp_path: Path) -> None:
-    cache, rows = tmp_path / "cache", manifest(tmp_path, "a.bmp")
-    size = save(tmp_path / "a.bmp", 1).stat().st_size
+@pytest.mark.parametrize("in_place", [False, True])
+def test_an_image_replaced_by_one_of_equal_size_and_time_is_decoded_again(tmp_path: Path, in_place: bool) -> None:
+    cache, rows, file = tmp_path / "cache", manifest(tmp_path, "a.bmp"), tmp_path / "a.bmp"
+    size = save(file, 1).stat().st_size
+    os.utime(file, ns=(0, 1_000_000_000))
     old = store_of(rows, cache)
-    assert save(tmp_path / "a.bmp", 2).stat().st_size == size
-    os.utime(tmp_path / "a.bmp", ns=(0, 2_000_000_000))
+    if not in_place:
+        file.unlink()
+    assert save(file, 2).stat().st_size == size
+    os.utime(file, ns=(0, 1_000_000_000))
     new = store_of(rows, cache)
     assert new.key != old.key
+    assert new.facts.column("sha256")[0].as_py() == hashlib.sha256(file.read_bytes()).hexdigest()
     check_equal_to_decoding(new, rows)
+    check_equal_to_decoding(store_of(rows, cache), rows)
+
+
+def test_images_that_were_touched_copied_or_moved_are_not_decoded_again(images: Manifest, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    key = store_of(images, cache).key
+    os.utime(images.file(0))
+    assert not was_built(images, cache)
+    copy = replace(images, root=Path(shutil.copytree(images.root, tmp_path / "copy")))
+    assert not was_built(copy, cache)
+    assert store_of(copy, cache).key == key
+
+
+def test_an_image_that_changes_while_images_are_decoded_is_an_error(images: Manifest, tmp_path: Path) -> None:
+    def change_the_last(done: int, total: int) -> None:
+        images.file(6).write_bytes(b"another content")
+
+    with pytest.raises(DataError, match=r"large\.jpg: was changed while it was read; run this again"):
+        store_of(images, tmp_path / "cache", workers=1, on_progress=change_the_last)
+    assert leftovers(tmp_path / "cache") == []
 
 
 def test_a_formerly_missing_file_is_decoded(mixed: Manifest, tmp_path: Path) -> None:
@@ -381,6 +414,6 @@ def test_a_store_that_is_sealed_but_cannot_be_read_is_built_again(images: Manife
 def test_near_duplicates_are_found_again_where_their_file_is_damaged(images: Manifest, tmp_path: Path) -> None:
     store = store_of(images, tmp_path / "cache")
     found = store.duplicates(workers=1)
-    (file,) = (tmp_path / "cache" / "pixels").glob("*.json")
+    (file,) = (tmp_path / "cache" / "pixels").glob("*.duplicates-*.json")
     file.write_text(json.dumps({"content": [[0, 1, 1.0]], "crc32": 0}))
     assert store.duplicates(workers=1) == found

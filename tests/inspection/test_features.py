@@ -66,3 +66,22 @@ def test_the_learning_curve_rises_where_more_images_help() -> None:
     assert curve.measured[-1].accuracy > curve.measured[0].accuracy
     assert [point.images for point in curve.forecast] == [384, 768]
     assert curve.forecast[-1].accuracy >= curve.measured[-1].accuracy - 0.02
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-30, 1e-12, 1e-7])
+@pytest.mark.parametrize("level", [0.0, 1e-20, 1.0, 1e4])
+def test_features_without_spread_give_no_map_and_no_crash(level: float, noise: float) -> None:
+    rng = np.random.default_rng(0)
+    values = (level * (1 + noise * rng.normal(0, 1, (24, 40)))).astype(np.float32)
+    features = Features(np.arange(24), values, np.arange(24) % 2, np.arange(24))
+    assert project(features) == ()
+    assert find_outliers(features) == ()
+    assert fit_probe(features) is not None
+
+
+@pytest.mark.parametrize("distinct", [2, 3, 6])
+def test_a_few_distinct_features_make_a_map(distinct: int) -> None:
+    values = np.random.default_rng(0).normal(0, 1, (distinct, 40)).astype(np.float32)[np.arange(24) % distinct]
+    points = project(Features(np.arange(24), values, np.arange(24) % 2, np.arange(24)))
+    assert len(points) == 24
+    assert all(0 <= point.x <= 1 and 0 <= point.y <= 1 for point in points)

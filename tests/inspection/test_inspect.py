@@ -12,6 +12,7 @@ from PIL import Image
 from tests.vocabulary import offences, text_of
 from thaw.data.dataset import Dataset
 from thaw.data.surfaces import write_surfaces
+from thaw.inspection.findings import Finding, findings
 from thaw.inspection.inspect import Inspection
 from thaw.pipeline import inspect
 from thaw.progress import NullReporter
@@ -136,3 +137,16 @@ def test_multilabel_data_is_inspected_without_a_linear_head(tmp_path: Path, imag
     assert found.counts()["metal"] == {"all": 36}
     assert found.probe is None
     assert len(found.map_points) == 36
+
+
+def test_images_that_are_all_the_same_are_a_finding_without_a_map(tmp_path: Path, quick: Recipe) -> None:
+    for number in range(12):
+        place = tmp_path / "white" / CLASSES[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (48 + number, 48), "white").save(place / f"{number}.png")
+    found = inspect(Dataset.open(tmp_path / "white"), quick, tmp_path / "runs", reporter=NullReporter())
+    assert found.map_points == ()
+    assert findings(found)[0] == Finding(
+        "alarm", "All images have the same features, so nothing tells them apart; there is no map."
+    )
+    assert "<h2>Map</h2>" not in (tmp_path / "runs" / "inspect-1" / "inspect.html").read_text()

@@ -76,7 +76,7 @@ def test_every_path_has_a_prediction_in_order_and_unreadable_ones_have_a_reason(
     assert [row.path for row in rows] == files
     assert [row.status for row in rows] == ["error", "ok", "error", "error"]
     assert all(row.reason and not row.labels and not row.probabilities for row in rows if row.status == "error")
-    assert "No such file" in rows[2].reason
+    assert "no such file" in rows[2].reason
 
 
 def test_16_bit_and_rotated_images_are_predicted_like_their_plain_versions(

@@ -1,31 +1,35 @@
 """From the bytes of an image file to RGB pixels, in the same way for training, prediction and serving.
 
 The format is detected from the content, not from the file name: JPEG (with MPO), PNG, TIFF, BMP and WebP are supported.
-EXIF rotation is applied. Of a file with several pages the first is used, with a note. Each pixel format has one rule,
-in which `white` is `decode.white_level` if that is set:
+EXIF rotation is applied; EXIF data that cannot be read is ignored, with a note. Of a file with several pages the first
+is used, with a note. A JPEG that lacks only its end marker is read, with a note. Each pixel format has one rule, in
+which `white` is `decode.white_level` if that is set:
 
     RGB                     unchanged
     grey, 1 bit             the grey value in each channel; 0 and 255
     palette                 the palette's colours
-    with alpha              composited over white
+    with alpha              composited over white; alpha that is 0 everywhere is ignored, with a note
     CMYK, YCbCr, Lab, HSV   Pillow's conversion to RGB, without colour profiles
     16-bit and 32-bit grey  value * 255 / white, rounded; white is 65535, or 4095 in a 12-bit file
     float                   value * 255 / white, rounded; white is 1.0
     16-bit colour           the high byte of each channel; an error where a white level is set
 
-A value that is negative, above white or not finite makes the image unreadable; values are never clipped.
+A value that is negative, above white or not finite makes the image unreadable; values are never clipped. So does a
+pixel format that is not listed, such as 64-bit or signed 8-bit.
 """
 
 from __future__ import annotations
 
 import io
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
+from thaw.data import jpeg, tiff
 from thaw.data.geometry import PixelSpec
+from thaw.data.rgb import is_deep_colour, to_rgb
 from thaw.errors import UnreadableImage, first_line
 from thaw.recipe import DecodeSettings
 
@@ -50,7 +54,6 @@ _TRANSPOSE = {
 _SWAPS_SIDES = tuple(_TRANSPOSE[orientation] for orientation in (5, 6, 7, 8))
 _REDUCED_MARGIN = 2
 _PILLOW_MODULES = r"PIL\."
-_TIFF_WHITE_IS_ZERO = 0
 
 
 @dataclass(frozen=True)
@@ -72,14 +75,6 @@ class Decoded:
     note: str
 
 
-@dataclass(frozen=True)
-class _Grey:
-    """The meaning of the values of a greyscale image with more than 8 bits."""
-
-    white: float
-    is_inverted: bool
-
-
 def decode(data: bytes, settings: DecodeSettings, spec: PixelSpec, reduce_jpeg: bool = True) -> Decoded:
     """Decode and resize one image; thread-safe.
 
@@ -97,11 +92,17 @@ def decode(data: bytes, settings: DecodeSettings, spec: PixelSpec, reduce_jpeg: 
         raise UnreadableImage("the file is empty; copy it again")
     _mute_pillow()
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return _decode_opened(image, settings, spec, reduce_jpeg)
+        end = jpeg.missing_end(data, settings.max_pixels)
+        with Image.open(io.BytesIO(data + end), formats=FORMATS) as image:
+            decoded = _decode_opened(image, settings, spec, reduce_jpeg)
+        return replace(decoded, note=_joined("JPEG without end marker", decoded.note)) if end else decoded
     except UnreadableImage:
         raise
     except UnidentifiedImageError as error:
+        if data[:4] in TiffImagePlugin.PREFIXES:
+            raise UnreadableImage(
+                "a TIFF in a pixel format that is not supported, or damaged; save it as 8-bit or 16-bit grey or RGB"
+            ) from error
         raise UnreadableImage("not a JPEG, PNG, TIFF, BMP or WebP image, or its header is damaged") from error
     except Image.DecompressionBombError as error:
         raise UnreadableImage(f"more pixels than decode.max_pixels={settings.max_pixels}") from error
@@ -122,23 +123,30 @@ def _mute_pillow() -> None:
 
 def _decode_opened(image: ImageFile.ImageFile, settings: DecodeSettings, spec: PixelSpec, reduce_jpeg: bool) -> Decoded:
     _check_size(*image.size, settings.max_pixels)
+    # Counting the pages opens the first one again.
+    pages = getattr(image, "n_frames", 1)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tiff.correct(image)
     # Pillow discards the raw pixel format when it loads an image.
     rawmode = _rawmode(image)
-    pages = getattr(image, "n_frames", 1)
-    notes = [f"first of {pages} pages"] if pages > 1 else []
+    paged = f"first of {pages} pages" if pages > 1 else ""
     width, height = image.size
     if reduce_jpeg and image.format in ("JPEG", "MPO"):
         least = spec.resized(width, height)
         image.draft(None, (least[0] * _REDUCED_MARGIN, least[1] * _REDUCED_MARGIN))
     image.load()
-    transpose = _exif_transpose(image)
+    transpose, damaged = _exif_transpose(image)
     if transpose in _SWAPS_SIDES:
         width, height = height, width
-    rgb = _to_rgb(image, rawmode, settings.white_level)
+    rgb, transparent = to_rgb(image, rawmode, settings.white_level)
     upright = rgb if transpose is None else rgb.transpose(transpose)
     resized = upright.resize(spec.resized(width, height), _RESAMPLING[spec.interpolation])
-    mode = f"{image.mode};16" if _is_deep_colour(image, rawmode) else image.mode
-    return Decoded(np.asarray(resized), width, height, mode, ", ".join(notes))
+    mode = f"{image.mode};16" if is_deep_colour(image, rawmode) else image.mode
+    return Decoded(np.asarray(resized), width, height, mode, _joined(paged, damaged, transparent))
+
+
+def _joined(*notes: str) -> str:
+    return ", ".join(note for note in notes if note)
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
@@ -155,51 +163,14 @@ def _rawmode(image: ImageFile.ImageFile) -> str:
     return " ".join(str(tile.args) for tile in image.tile) if image.format in ("PNG", "TIFF") else ""
 
 
-def _exif_transpose(image: Image.Image) -> Image.Transpose | None:
-    """The operation that makes a loaded image upright; Pillow applies that of TIFF files itself."""
+def _exif_transpose(image: Image.Image) -> tuple[Image.Transpose | None, str]:
+    """The operation that makes a loaded image upright, and a remark; Pillow rotates TIFF files itself."""
     if image.format == "TIFF":
-        return None
-    return _TRANSPOSE.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-
-
-def _is_deep_colour(image: Image.Image, rawmode: str) -> bool:
-    """Whether Pillow has reduced 16-bit channels to their high byte."""
-    return ";16" in rawmode and not image.mode.startswith("I")
-
-
-def _to_rgb(image: Image.Image, rawmode: str, white_level: float | None) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_scaled(image, _grey_of(image, rawmode, white_level))).convert("RGB")
-    if white_level is not None and _is_deep_colour(image, rawmode):
-        raise UnreadableImage("decode.white_level does not apply to 16-bit colour; save it as 8-bit or as 16-bit grey")
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    with_alpha = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), with_alpha).convert("RGB")
-
-
-def _grey_of(image: Image.Image, rawmode: str, white_level: float | None) -> _Grey:
-    if "transparency" in image.info:
-        raise UnreadableImage("16-bit grey with a transparent value; save it without transparency")
-    default = 1.0 if image.mode == "F" else 4095.0 if "I;12" in rawmode else 65535.0
-    # Pillow does not invert grey of more than 8 bits if a TIFF file declares that white is zero.
-    is_inverted = (
-        isinstance(image, TiffImagePlugin.TiffImageFile)
-        and image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == _TIFF_WHITE_IS_ZERO
-    )
-    return _Grey(white_level or default, is_inverted)
-
-
-def _scaled(image: Image.Image, grey: _Grey) -> np.ndarray:
-    """Grey values (H, W) of more than 8 bits as uint8."""
-    values = np.asarray(image)
-    if not np.isfinite(values).all():
-        raise UnreadableImage("contains NaN or infinity; replace these values and save it again")
-    low, high = float(values.min()), float(values.max())
-    if low < 0.0 or high > grey.white:
-        raise UnreadableImage(
-            f"contains values from {low:g} to {high:g}, outside 0 to {grey.white:g}; "
-            "set decode.white_level to the value of white"
-        )
-    scaled = np.rint(values * (255.0 / grey.white)).astype(np.uint8)
-    return 255 - scaled if grey.is_inverted else scaled
+        return None, ""
+    try:
+        # For a JPEG, `getexif` does not repeat the error that it had when the file was opened.
+        Image.Exif().load(image.info.get("exif", b""))
+        return _TRANSPOSE.get(image.getexif().get(ExifTags.Base.Orientation, 1)), ""
+    except Exception:
+        # As for pixels, damaged bytes raise arbitrary exceptions.
+        return None, "EXIF data ignored because it is damaged"

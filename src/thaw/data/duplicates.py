@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 
 from thaw.progress import OnProgress
 
-VERSION = 2
+VERSION = 3
 """Version of the algorithm: increases when its results on the same pixels change."""
 
 THUMBNAIL_SIDE = 32
@@ -44,6 +44,10 @@ _REFERENCE_NEIGHBOUR = 16
 _MAX_NEIGHBOURS = 32
 _SKETCH_SIZE, _SKETCH_ERROR = 192, 0.2
 _BLOCK = 1024
+_PAIRS_AT_ONCE = 1 << 21
+"""Pairs of images whose correlations are in memory at a time."""
+
+_HALF_ROOT = np.float32(0.5**0.5)
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def near_duplicates(
     """Find near-duplicates.
 
     A crop of an image is not a near-duplicate of it. Of more than 32 copies of one image, each is paired with 32.
-    Memory is 16 kB per image.
+    Memory is 6 kB per image.
 
     Args:
         read: Returns the image of a row, (H, W, 3) uint8.
@@ -72,20 +76,31 @@ def near_duplicates(
     Returns:
         All pairs, sorted by row.
     """
-    shape = (-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    thumbnails = np.empty((len(rows), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.float32)
+    has_content = np.zeros(len(rows), bool)
+
+    def fill(index: int) -> None:
+        image = thumbnail(read(rows[index]))
+        deviation = image.std()
+        has_content[index] = deviation > _MIN_DEVIATION
+        thumbnails[index] = (image - image.mean()) / max(deviation, _MIN_DEVIATION)
+
     with ThreadPoolExecutor(workers) as pool:
-        thumbnails = np.array(list(pool.map(lambda row: thumbnail(read(row)), rows))).reshape(shape)
-    compared = np.flatnonzero(thumbnails.std(axis=(1, 2)) > _MIN_DEVIATION)
+        for start in range(0, len(rows), _BLOCK):
+            list(pool.map(fill, range(start, min(start + _BLOCK, len(rows)))))
+    compared = np.flatnonzero(has_content)
     if len(compared) < 2:
         return []
-    whitened, pairs, references = _whitened(thumbnails[compared]), [], []
+    whitened = thumbnails if len(compared) == len(thumbnails) else thumbnails[compared]
+    _whiten(whitened)
+    pairs, references = [], []
     for start, others, correlation in _nearest(whitened):
         references.append(np.sort(correlation, axis=1)[:, -min(_REFERENCE_NEIGHBOUR, correlation.shape[1])])
         for index, column in np.argwhere(correlation >= MIN_CORRELATION):
             first, second = start + int(index), int(others[index, column])
             pairs.append((min(first, second), max(first, second), float(correlation[index, column])))
         if on_progress:
-            on_progress(min(start + _BLOCK, len(whitened)), len(whitened))
+            on_progress(start + len(others), len(whitened))
     reference = np.concatenate(references)
     return [
         NearDuplicate(int(rows[compared[first]]), int(rows[compared[second]]), correlation)
@@ -101,27 +116,27 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
     return cv2.resize(grey.astype(np.float32), (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA)
 
 
-def _whitened(thumbnails: np.ndarray) -> np.ndarray:
-    """Whitened thumbnails (N, S, S), scaled to length one.
+def _whiten(thumbnails: np.ndarray) -> None:
+    """Whiten thumbnails (N, S, S) of standard deviation 1 in place, and scale them to length one.
 
     Mean and covariance are those of the thumbnails in all eight orientations, so that whitening commutes with rotation
-    and mirroring. Each thumbnail is first scaled to standard deviation 1, so that contrast does not matter.
+    and mirroring. An orientation permutes the pixels, and with them the rows and columns of the covariance.
     """
     flat = thumbnails.reshape(len(thumbnails), -1)
-    flat = (flat - flat.mean(axis=1, keepdims=True)) / flat.std(axis=1, keepdims=True)
-    square = flat.reshape(thumbnails.shape)
-    mean = np.mean([oriented.mean(axis=0) for oriented in _orientations(square)], axis=0).ravel()
-    centred = flat - mean
-    covariance = np.zeros((flat.shape[1], flat.shape[1]), np.float32)
-    for oriented in _orientations(centred.reshape(thumbnails.shape)):
-        values = oriented.reshape(len(flat), -1)
-        covariance += values.T @ values / (8 * len(flat))
+    permutations = [
+        oriented.ravel() for oriented in _orientations(np.arange(flat.shape[1]).reshape(1, *thumbnails.shape[1:]))
+    ]
+    mean = flat.mean(axis=0)
+    flat -= np.mean([mean[permutation] for permutation in permutations], axis=0)
+    covariance = flat.T @ flat / len(flat)
+    covariance = np.mean([covariance[np.ix_(permutation, permutation)] for permutation in permutations], axis=0)
     variances, directions = np.linalg.eigh(covariance)
     small_set = min(1.0, len(variances) / (8 * len(flat)))
-    scale = 1 / np.sqrt(variances.clip(0) + (_REGULARISATION + small_set) * variances.mean())
-    white = (centred @ directions * scale) @ directions.T
-    white /= np.linalg.norm(white, axis=1, keepdims=True).clip(1e-12)
-    return np.ascontiguousarray(white, dtype=np.float32).reshape(thumbnails.shape)
+    regularised = variances.clip(0) + (_REGULARISATION + small_set) * variances.mean()
+    whitening = directions / np.sqrt(regularised.clip(1e-12)) @ directions.T
+    for start in range(0, len(flat), _BLOCK):
+        white = flat[start : start + _BLOCK] @ whitening
+        flat[start : start + _BLOCK] = white / np.linalg.norm(white, axis=1, keepdims=True).clip(1e-12)
 
 
 def _orientations(images: np.ndarray) -> Iterator[np.ndarray]:
@@ -131,30 +146,105 @@ def _orientations(images: np.ndarray) -> Iterator[np.ndarray]:
             yield np.rot90(mirrored, quarter, axes=(1, 2))
 
 
+@dataclass(frozen=True)
+class _Fourier:
+    """N images as their discrete Fourier transform over the four rotations, which permute the quadrants of an image.
+
+    Two images are compared in all four rotations in the time of one and a half. Each array is (N, K): `turning` holds
+    the real and the imaginary part of its component, and `turned` those of the image after a quarter turn.
+    """
+
+    constant: np.ndarray
+    alternating: np.ndarray
+    turning: np.ndarray
+    turned: np.ndarray
+
+    @classmethod
+    def of(cls, images: np.ndarray, projections: np.ndarray | None = None) -> _Fourier:
+        """The transform of images (N, S, S), each component projected by one of three matrices (S * S / 4, k)."""
+        half = images.shape[1] // 2
+        first, second, third, fourth = (
+            np.rot90(images, quarter, axes=(1, 2))[:, :half, :half].reshape(len(images), -1) for quarter in range(4)
+        )
+        even, odd = first + third, second + fourth
+        parts = [(even + odd) / 2, (even - odd) / 2, (first - third) * _HALF_ROOT, (second - fourth) * _HALF_ROOT]
+        if projections is not None:
+            constant, alternating, turning = projections
+            matrices = (constant, alternating, turning, turning)
+            parts = [part @ matrix for part, matrix in zip(parts, matrices, strict=True)]
+        constant, alternating, real, imaginary = parts
+        return cls(constant, alternating, np.hstack([real, imaginary]), np.hstack([imaginary, -real]))
+
+    def best_correlation(self, others: _Fourier, product: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+        """The highest correlation over all rotations; `product` sums over the second axis of two arrays."""
+        best = product(self.constant, others.constant)
+        alternating = product(self.alternating, others.alternating)
+        half_turns = np.abs(product(self.turning, others.turning))
+        quarter_turns = np.abs(product(self.turning, others.turned))
+        half_turns += alternating
+        quarter_turns -= alternating
+        best += np.maximum(half_turns, quarter_turns, out=half_turns)
+        return best
+
+
 def _nearest(whitened: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Per block of B rows: its first row, the K nearest rows of each (B, K), and their correlations (B, K).
 
     All pairs are compared by random projections, which preserve correlations to +-0.07 (Johnson and Lindenstrauss
     1984), and candidates by the whole thumbnails.
     """
-    flat = whitened.reshape(len(whitened), -1)
-    projection = np.random.default_rng(0).normal(0, _SKETCH_SIZE**-0.5, (flat.shape[1], _SKETCH_SIZE))
-    projection = projection.astype(np.float32)
-    sketches = [
-        np.ascontiguousarray(oriented).reshape(len(whitened), -1) @ projection for oriented in _orientations(whitened)
-    ]
+    quarter, size = whitened.shape[1] * whitened.shape[2] // 4, _SKETCH_SIZE // 4
+    projections = np.random.default_rng(0).normal(0, size**-0.5, (3, quarter, size)).astype(np.float32)
+    sketches = _sketches(whitened, projections)
     neighbours = min(_MAX_NEIGHBOURS, len(whitened) - 1)
-    for start in range(0, len(whitened), _BLOCK):
-        stop = min(start + _BLOCK, len(whitened))
-        approximate = sketches[0][start:stop] @ sketches[0].T
-        for sketch in sketches[1:]:
-            np.maximum(approximate, sketches[0][start:stop] @ sketch.T, out=approximate)
-        approximate[np.arange(stop - start), np.arange(start, stop)] = -np.inf
+    block = min(_BLOCK, max(16, _PAIRS_AT_ONCE // len(whitened)))
+    for start in range(0, len(whitened), block):
+        rows = whitened[start : start + block]
+        approximate = _approximate(rows, sketches, projections)
+        approximate[np.arange(len(rows)), np.arange(start, start + len(rows))] = -np.inf
         nearest = torch.topk(torch.from_numpy(approximate), neighbours, sorted=False)
         correlation, others = nearest.values.numpy(), nearest.indices.numpy()
-        for index, column in np.argwhere(correlation >= MIN_CORRELATION - _SKETCH_ERROR):
-            first, second = sorted((start + int(index), int(others[index, column])))
-            correlation[index, column] = max(
-                np.vdot(whitened[first], oriented) for oriented in _orientations(whitened[[second]])
-            )
+        candidates = np.nonzero(correlation >= MIN_CORRELATION - _SKETCH_ERROR)
+        correlation[candidates] = _exact(whitened, start + candidates[0], others[candidates])
         yield start, others, correlation
+
+
+def _mirrored(images: np.ndarray) -> np.ndarray:
+    return images[:, :, ::-1]
+
+
+def _sketches(whitened: np.ndarray, projections: np.ndarray) -> _Fourier:
+    """The projected transform of all images; by columns, as products read it."""
+    parts = [_Fourier.of(whitened[start : start + _BLOCK], projections) for start in range(0, len(whitened), _BLOCK)]
+    names = [field.name for field in fields(_Fourier)]
+    return _Fourier(*(np.concatenate([getattr(part, name).T for part in parts], axis=1).T for name in names))
+
+
+def _approximate(rows: np.ndarray, sketches: _Fourier, projections: np.ndarray) -> np.ndarray:
+    """Correlations (B, N) of images (B, S, S) with the images of all sketches, approximately."""
+    plain, mirrored = (
+        _Fourier.of(images, projections).best_correlation(sketches, _products) for images in (rows, _mirrored(rows))
+    )
+    return np.maximum(plain, mirrored, out=plain)
+
+
+def _products(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """All inner products (B, N) of rows, by PyTorch, which is up to 1.5 times as fast as NumPy here."""
+    products = np.empty((len(one), len(other)), np.float32)
+    torch.mm(torch.from_numpy(one), torch.from_numpy(other).T, out=torch.from_numpy(products))
+    return products
+
+
+def _exact(whitened: np.ndarray, firsts: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+    """Correlations (P,) of pairs of rows."""
+    lower, higher, correlation = np.minimum(firsts, seconds), np.maximum(firsts, seconds), np.empty(len(firsts))
+    for start in range(0, len(firsts), _BLOCK):
+        some = slice(start, start + _BLOCK)
+        images, others = whitened[lower[some]], _Fourier.of(whitened[higher[some]])
+        correlation[some] = np.maximum(
+            *(
+                _Fourier.of(oriented).best_correlation(others, lambda one, other: np.einsum("pk,pk->p", one, other))
+                for oriented in (images, _mirrored(images))
+            )
+        )
+    return correlation

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from thaw import atomic
+from thaw import atomic, parquet
 from thaw.errors import DataError
 from thaw.recipe import Task
 
@@ -62,6 +62,10 @@ class Manifest:
     def file(self, row: int) -> Path:
         """The image file of a row."""
         return self.root / self.table.column("path")[row].as_py()
+
+    def files(self) -> list[Path]:
+        """The image file of each row."""
+        return [self.root / path for path in self.table.column("path").to_pylist()]
 
     def column(self, name: str) -> list[Any]:
         """The values of a column, one per row."""
@@ -119,7 +123,7 @@ class Manifest:
     def read(cls, file: Path) -> Manifest:
         """Read a file written by `write`; raises `DataError` if it is damaged or something else."""
         try:
-            table = pq.read_table(pa.BufferReader(file.read_bytes()))
+            table = parquet.read_table(file)
             facts = json.loads(table.schema.metadata[_METADATA])
             return cls(
                 table=table.select(SCHEMA.names).cast(SCHEMA),

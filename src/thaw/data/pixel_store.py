@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from itertools import islice
@@ -21,9 +21,10 @@ import PIL
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from thaw import atomic
+from thaw import atomic, parquet
 from thaw.cache import ATTEMPTS, LARGER_DISK
 from thaw.data.decode import decode
+from thaw.data.digests import digest_files
 from thaw.data.duplicates import VERSION as DUPLICATES_VERSION
 from thaw.data.duplicates import NearDuplicate, near_duplicates
 from thaw.data.geometry import PixelSpec
@@ -32,12 +33,12 @@ from thaw.data.manifest import SCHEMA, Manifest
 from thaw.errors import DataError, UnreadableImage, WriteError
 from thaw.formats import count, size
 from thaw.piecewise import PiecewiseFile
-from thaw.progress import OnProgress
+from thaw.progress import Bar, NullReporter, OnProgress
 from thaw.recipe import DecodeSettings
 from thaw.temporary import discard
 from thaw.writing import advising, failure, is_full
 
-FORMAT = 2
+FORMAT = 3
 """Version of the content: increases when its meaning or a rule of `thaw.data.decode` changes."""
 
 _PIXELS, _ROWS, _ABOUT = "pixels.bin", "rows.parquet", "about.json"
@@ -56,9 +57,10 @@ class _Decoding:
     spec: PixelSpec
     settings: DecodeSettings
     reduce_jpeg: bool
+    workers: int
 
-    def key(self, manifest: Manifest) -> str:
-        """The key of a store of the files of a manifest in their current state."""
+    def key(self, digests: Sequence[str]) -> str:
+        """The key of a store of files with this content."""
         rules = (
             FORMAT,
             PIL.__version__,
@@ -67,10 +69,7 @@ class _Decoding:
             self.settings.white_level,
             self.reduce_jpeg,
         )
-        digest = hashlib.sha256(repr(rules).encode())
-        for row in range(len(manifest)):
-            digest.update(repr(_state(manifest.file(row))).encode())
-        return digest.hexdigest()[:32]
+        return hashlib.sha256(repr((rules, digests)).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ class PixelStore:
     """
 
     def __init__(self, folder: Path, spec: PixelSpec) -> None:
-        rows = pq.read_table(pa.BufferReader((folder / _ROWS).read_bytes()))
+        rows = parquet.read_table(folder / _ROWS)
         self.spec = spec
         self.key = folder.name
         self.facts = rows.select([*_FACTS, "note"])
@@ -117,10 +116,10 @@ class PixelStore:
         settings: DecodeSettings,
         folder: Path,
         workers: int,
-        on_progress: OnProgress | None = None,
+        bar: Bar | None = None,
         reduce_jpeg: bool = True,
     ) -> PixelStore:
-        """Open the store of a manifest's images, or build it if it does not exist.
+        """Open the store of the images that a manifest's files contain now, or build it if it does not exist.
 
         Args:
             manifest: The images.
@@ -128,21 +127,21 @@ class PixelStore:
             settings: How to decode them.
             folder: The cache.
             workers: Threads that decode; the pixels do not depend on it.
-            on_progress: Called with the images done and their total.
+            bar: Opens a progress bar with a title.
             reduce_jpeg: As in `decode`.
 
         Raises:
-            DataError: No image can be read, or with `settings.strict` an image cannot be read.
+            DataError: No image can be read, one changes meanwhile, or with `settings.strict` an image cannot be read.
             WriteError: The disk is full, or the cache cannot be written.
         """
-        decoding = _Decoding(spec, settings, reduce_jpeg)
-        place = folder / "pixels" / decoding.key(manifest)
+        decoding, bar = _Decoding(spec, settings, reduce_jpeg, workers), bar or NullReporter().bar
+        memory = folder / "pixels" / f"{_key_of_paths(manifest)}.digests.json"
+        digests = digest_files(manifest.files(), memory, workers, bar("check images"))
+        place = folder / "pixels" / decoding.key(digests)
         store = cls._opened(place, spec)
-        if store and on_progress:
-            on_progress(len(manifest), len(manifest))
         for _ in range(ATTEMPTS):
             if store is None:
-                _build(place, manifest, decoding, workers, on_progress)
+                _build(place, manifest, digests, decoding, bar("decode images"))
                 store = cls._opened(place, spec)
         if store is None:
             raise WriteError(place, "decoded pixels are removed before they can be used; run again")
@@ -202,26 +201,24 @@ class PixelStore:
             raise _unreadable(manifest.root / path, reason)
 
 
-def _state(file: Path) -> tuple[str, int, int] | str:
-    """Path, size and modification time of a file, which change when it does."""
-    try:
-        state = file.stat()
-    except (OSError, ValueError):
-        return str(file)
-    return str(file), state.st_size, state.st_mtime_ns
+def _key_of_paths(manifest: Manifest) -> str:
+    return hashlib.sha256("\0".join(map(str, manifest.files())).encode()).hexdigest()[:32]
 
 
-def _build(place: Path, manifest: Manifest, decoding: _Decoding, workers: int, on_progress: OnProgress | None) -> None:
+def _build(
+    place: Path, manifest: Manifest, digests: Sequence[str], decoding: _Decoding, on_progress: OnProgress
+) -> None:
     rows: list[_Row] = []
     with advising(LARGER_DISK), atomic.sealed_folder(place) as folder:
         try:
             with (folder / _PIXELS).open("wb") as stream:
-                for row in _written(stream, _decoded(manifest, decoding, workers)):
+                for row in _written(stream, _decoded(manifest.files(), decoding)):
                     if decoding.settings.strict and row.reason:
                         raise _unreadable(manifest.file(len(rows)), row.reason)
+                    if (row.sha256 or row.reason) != digests[len(rows)]:
+                        raise DataError(f"{manifest.file(len(rows))}: was changed while it was read; run this again")
                     rows.append(row)
-                    if on_progress:
-                        on_progress(len(rows), len(manifest))
+                    on_progress(len(rows), len(manifest))
         except OSError as error:
             if not is_full(error):
                 raise
@@ -244,11 +241,11 @@ def _written(stream: BinaryIO, decoded: Iterable[tuple[_Row, np.ndarray | None]]
         yield row
 
 
-def _decoded(manifest: Manifest, decoding: _Decoding, workers: int) -> Iterator[tuple[_Row, np.ndarray | None]]:
+def _decoded(files: Iterable[Path], decoding: _Decoding) -> Iterator[tuple[_Row, np.ndarray | None]]:
     """Every file in row order, with only a few in memory at a time."""
-    with ThreadPoolExecutor(workers) as pool:
-        started = (pool.submit(_decode_file, manifest.file(row), decoding) for row in range(len(manifest)))
-        waiting = deque(islice(started, workers * _AHEAD_PER_WORKER))
+    with ThreadPoolExecutor(decoding.workers) as pool:
+        started = (pool.submit(_decode_file, file, decoding) for file in files)
+        waiting = deque(islice(started, decoding.workers * _AHEAD_PER_WORKER))
         while waiting:
             yield waiting.popleft().result()
             waiting.extend(islice(started, 1))

@@ -69,8 +69,7 @@ class DataPreparation:
     def prepare(self, dataset: Dataset, spec: PixelSpec) -> Prepared:
         """Decode all images, find near-duplicates and split the readable images."""
         workers, manifest = worker_count(), dataset.manifest
-        bar = self.bar("decode images")
-        pixels = PixelStore.open_or_build(manifest, spec, self.decode, self.cache, workers, bar)
+        pixels = PixelStore.open_or_build(manifest, spec, self.decode, self.cache, workers, self.bar)
         found = pixels.duplicates(workers, self.bar("find near-duplicates"))
         duplicates = tuple((pair.first, pair.second) for pair in found)
         split_result = assign(pixels.describe(manifest), self.split, self.previous, duplicates)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from thaw import atomic
+from thaw import atomic, parquet
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.neighbours import nearest
 from thaw.data.manifest import Manifest
@@ -96,7 +96,7 @@ def read_records(file: Path, split: str) -> Records:
         DataError: If the file cannot be read, or has no predictions on the split.
     """
     try:
-        table = pq.read_table(pa.BufferReader(file.read_bytes()))
+        table = parquet.read_table(file)
         task: Task = table.schema.metadata[b"task"].decode()
         table = table.rename_columns([_NAMES_0_1.get(name, name) for name in table.column_names])
         table = table.filter(pa.compute.equal(table.column("split"), split))

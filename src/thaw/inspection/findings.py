@@ -37,6 +37,7 @@ def findings(inspection: Inspection) -> tuple[Finding, ...]:
         [
             *_leaks(inspection),
             *_files(inspection),
+            *_spread(inspection),
             *_outliers(inspection),
             *_duplicates(inspection),
             *_label_errors(inspection),
@@ -77,6 +78,12 @@ def _files(inspection: Inspection) -> list[Finding]:
         text = ", ".join(f"{number:,} {issue}" for issue, number in issues.most_common())
         listed.append(Finding("note", f"Images of doubtful quality: {text}."))
     return listed
+
+
+def _spread(inspection: Inspection) -> list[Finding]:
+    if inspection.map_points:
+        return []
+    return [Finding("alarm", "All images have the same features, so nothing tells them apart; there is no map.")]
 
 
 def _outliers(inspection: Inspection) -> list[Finding]:

@@ -119,7 +119,7 @@ def _page(inspection: Inspection, pixels: PixelStore) -> Page:
         galleries=tuple(gallery for gallery in _galleries(inspection, pixels) if gallery.thumbnails),
         stages=Markup(charts.stage_bars(stages) if stages else ""),
         curve=Markup(charts.learning_curve(curve) if curve else ""),
-        map=Markup(charts.scatter(_map_dots(inspection, pixels))),
+        map=Markup(charts.scatter(_map_dots(inspection, pixels)) if inspection.map_points else ""),
         backbone=inspection.backbone,
         notes=inspection.notes,
     )

@@ -11,6 +11,9 @@ from thaw.inspection.linear_probe import Features
 _MAX_POINTS = 3000
 _PCA_COMPONENTS = 50
 _PERPLEXITY = 30
+_MIN_SPREAD = 1e-6
+"""Standard deviation of the features over their root mean square, below which they differ by rounding alone. Without
+any spread the start of t-SNE would be NaN, at which scikit-learn crashes."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ def project(features: Features, seed: int = 0) -> tuple[MapPoint, ...]:
     Args:
         features: Features of the data set.
         seed: Random seed for the sample and the projection.
+
+    Returns:
+        The positions, or nothing where the features of all images are the same.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
@@ -39,6 +45,8 @@ def project(features: Features, seed: int = 0) -> tuple[MapPoint, ...]:
         positions = np.full((len(chosen), 2), 0.5)
     else:
         values = features.values[chosen]
+        if not _has_spread(values.astype(np.float64)):
+            return ()
         reduced = PCA(min(_PCA_COMPONENTS, *values.shape), random_state=seed).fit_transform(values)
         perplexity = min(_PERPLEXITY, (len(chosen) - 1) / 3)
         positions = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced)
@@ -47,3 +55,7 @@ def project(features: Features, seed: int = 0) -> tuple[MapPoint, ...]:
     return tuple(
         MapPoint(int(row), float(x), float(y)) for row, (x, y) in zip(features.rows[chosen], positions, strict=True)
     )
+
+
+def _has_spread(values: np.ndarray) -> bool:
+    return bool(values.std(axis=0).max() > _MIN_SPREAD * np.sqrt(np.square(values).mean()))

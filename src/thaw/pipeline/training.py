@@ -139,7 +139,7 @@ def inspect(
             requested.decode,
             cache,
             worker_count(),
-            shown.bar("decode images"),
+            shown.bar,
         )
         found = inspect_images(requested, pixels.describe(dataset.manifest), pixels, backbone, cache, shown.bar)
         folder = InspectionFolder.create(Path(runs))

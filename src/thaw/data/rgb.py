@@ -1,0 +1,80 @@
+"""The pixels of a loaded image as RGB, by the rule for its pixel format that `thaw.data.decode` lists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, TiffImagePlugin
+
+from thaw.errors import UnreadableImage
+
+_TIFF_WHITE_IS_ZERO = 0
+_GREY_STEPS = {"L;2": 85, "L;4": 17}
+"""Grey levels between two values of a PNG with 2 or 4 bits."""
+
+
+@dataclass(frozen=True)
+class _Grey:
+    """The meaning of the values of a greyscale image with more than 8 bits."""
+
+    white: float
+    is_inverted: bool
+
+
+def to_rgb(image: Image.Image, rawmode: str, white_level: float | None) -> tuple[Image.Image, str]:
+    """An image as RGB, and a remark for the user, or "".
+
+    Args:
+        image: The image as Pillow has loaded it.
+        rawmode: Pillow's name for the pixel format inside a PNG or TIFF file, else "".
+        white_level: `decode.white_level`.
+
+    Raises:
+        UnreadableImage: The pixel format or a value is not supported.
+    """
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_scaled(image, _grey_of(image, rawmode, white_level))).convert("RGB"), ""
+    if white_level is not None and is_deep_colour(image, rawmode):
+        raise UnreadableImage("decode.white_level does not apply to 16-bit colour; save it as 8-bit or as 16-bit grey")
+    if not image.has_transparency_data:
+        return image.convert("RGB"), ""
+    if image.mode == "L":
+        # Pillow scales the values of the pixels but not the transparent value.
+        image.info["transparency"] *= _GREY_STEPS.get(rawmode, 1)
+    with_alpha = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
+    if with_alpha.getchannel("A").getextrema() == (0, 0):
+        return with_alpha.convert("RGB"), "alpha ignored because it is 0 everywhere"
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), with_alpha).convert("RGB"), ""
+
+
+def is_deep_colour(image: Image.Image, rawmode: str) -> bool:
+    """Whether Pillow has reduced 16-bit channels to their high byte."""
+    return ";16" in rawmode and not image.mode.startswith("I")
+
+
+def _grey_of(image: Image.Image, rawmode: str, white_level: float | None) -> _Grey:
+    if "transparency" in image.info:
+        raise UnreadableImage("16-bit grey with a transparent value; save it without transparency")
+    default = 1.0 if image.mode == "F" else 4095.0 if "I;12" in rawmode else 65535.0
+    # Pillow does not invert grey of more than 8 bits if a TIFF file declares that white is zero.
+    is_inverted = (
+        isinstance(image, TiffImagePlugin.TiffImageFile)
+        and image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == _TIFF_WHITE_IS_ZERO
+    )
+    return _Grey(white_level or default, is_inverted)
+
+
+def _scaled(image: Image.Image, grey: _Grey) -> np.ndarray:
+    """Grey values (H, W) of more than 8 bits as uint8."""
+    values = np.asarray(image)
+    if not np.isfinite(values).all():
+        raise UnreadableImage("contains NaN or infinity; replace these values and save it again")
+    low, high = float(values.min()), float(values.max())
+    if low < 0.0 or high > grey.white:
+        raise UnreadableImage(
+            f"contains values from {low:g} to {high:g}, outside 0 to {grey.white:g}; "
+            "set decode.white_level to the value of white"
+        )
+    scaled = np.rint(values * (255.0 / grey.white)).astype(np.uint8)
+    return 255 - scaled if grey.is_inverted else scaled
