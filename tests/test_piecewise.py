@@ -13,7 +13,7 @@ def saved(folder: Path, array: np.ndarray) -> Path:
 
 
 def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+    return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * 4096
 
 
 @pytest.mark.parametrize("dtype", [np.dtype(np.float16), np.dtype([("levels", "u1", (3, 2)), ("step", "f4", (2,))])])

@@ -41,7 +41,7 @@ def test_what_a_killed_process_left_is_removed_and_what_is_in_use_stays(tmp_path
 
 @pytest.mark.parametrize("name", [".store.1.tmp", ".store.0123456789abcdef.tmp"])
 def test_where_nothing_can_be_locked_age_decides(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thaw.temporary.fcntl", None)
+    monkeypatch.setattr("thaw.temporary.lock", lambda _: None)
     left_over = tmp_path / name
     left_over.mkdir()
     (left_over / "data.bin").write_bytes(b"half")

@@ -108,8 +108,8 @@ def read_preprocessing(weights: Path) -> Preprocessing:
 
 def seconds_since_birth() -> float:
     """Seconds since this process started, imports included."""
-    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-    return float(Path("/proc/uptime").read_text().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
+    ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+    return float(Path("/proc/uptime").read_text(encoding="utf-8").split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def versions(names: Sequence[str]) -> dict[str, str]:

@@ -18,7 +18,7 @@ SIZE, SECONDS = 2048, 2.0
 
 def cpu_name() -> str:
     """The model name from /proc/cpuinfo."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor()
@@ -26,7 +26,7 @@ def cpu_name() -> str:
 
 def cpu_flags() -> list[str]:
     """The vector and low-precision instruction sets of the CPU."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("flags"):
             wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
             return [flag for flag in wanted if flag in line.split()]

@@ -81,6 +81,6 @@ def _megabytes(text: str, name: str) -> float:
 
 def _read(file: str) -> str:
     try:
-        return Path(file).read_text()
+        return Path(file).read_text(encoding="utf-8")
     except OSError:
         return ""

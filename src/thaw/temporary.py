@@ -11,16 +11,14 @@ import os
 import re
 import secrets
 import shutil
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:
-    fcntl = None  # type: ignore[assignment]
+from thaw.locks import lock
 
 LEFT_OVER_AFTER = 24 * 3600
 """Seconds without a change after which what cannot be locked counts as left over."""
@@ -69,7 +67,7 @@ def discard(path: Path) -> None:
 @contextmanager
 def _locked(path: Path) -> Iterator[bool | None]:
     """Yield whether this process holds the lock of a file or folder, which may be gone: `None` without locks."""
-    if fcntl is None:
+    if sys.platform == "win32":
         yield None
         return
     try:
@@ -78,19 +76,9 @@ def _locked(path: Path) -> Iterator[bool | None]:
         yield False
         return
     try:
-        yield _lock(handle)
+        yield lock(handle)
     finally:
         os.close(handle)
-
-
-def _lock(handle: int) -> bool | None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
 
 
 def _short(name: str) -> str:

@@ -29,7 +29,7 @@ class Process:
 
     def memory_mb(self) -> float:
         """Resident memory."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
+        status = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8")
         return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 

@@ -75,7 +75,7 @@ def test_a_server_that_cannot_start_gives_the_reason_in_one_sentence(
 ) -> None:
     monkeypatch.delenv("THAW_TOKEN", raising=False)
     monkeypatch.chdir(tmp_path)
-    Path("token").write_text(TOKEN)
+    Path("token").write_text(TOKEN, encoding="utf-8")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         meant = {"BUNDLE": bundle, "TAKEN": taken.getsockname()[1], "TOKEN": "token"}
         assert thaw_serve(monkeypatch, *(meant.get(word, word) for word in words)) == 2

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -84,6 +85,9 @@ def _state(file: Path, devices: frozenset[int]) -> _State | None:
 
 
 def _devices_that_keep_change_times() -> frozenset[int]:
+    """The devices of the file systems of Linux in `_KEEPS_CHANGE_TIMES`; none on another system."""
+    if sys.platform == "win32":
+        return frozenset()
     try:
         mounts = [line.split() for line in _MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()]
     except OSError:

@@ -155,7 +155,8 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...], omitted
     if 0 < prefix.count("/") <= _LEVELS:
         omitted.folders.append(prefix.rstrip("/"))
     here = (status.st_dev, status.st_ino)
-    if here in above:
+    # File systems without links may have no inode numbers either, and then every folder has 0.
+    if status.st_ino and here in above:
         return
     names = [name for entry in entries if (name := _name_of(entry, prefix, omitted))]
     names.sort(key=natural_key)

@@ -67,8 +67,8 @@ class LinearProbe:
 def one_thread() -> Iterator[None]:
     """Limit BLAS and OpenMP to one thread within the block: with matrices this small, more threads mostly wait."""
     # Only libraries that are already loaded can be limited.
-    import sklearn.linear_model
-    import sklearn.manifold
+    import sklearn.linear_model  # noqa: F401
+    import sklearn.manifold  # noqa: F401
     import sklearn.neighbors  # noqa: F401
     from threadpoolctl import threadpool_limits
 

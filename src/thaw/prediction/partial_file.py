@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from io import FileIO
@@ -17,16 +18,11 @@ from types import TracebackType
 
 from thaw import atomic
 from thaw.errors import DataError
+from thaw.locks import lock
 from thaw.temporary import remove_leftovers
 from thaw.writing import Own, advising, check_new, explained
 
-try:
-    import fcntl
-except ImportError:  # Without file locks, two processes that write the same file are not detected.
-    fcntl = None  # type: ignore[assignment]
-
-
-_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_HOW = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _RESUME = ", then re-run the command to resume"
 
 
@@ -105,6 +101,7 @@ class PartialFile:
 
     def finish(self, make: Callable[[Path, Path], None]) -> None:
         """Let `make(partial, out)` turn the complete partial file into the output file, and remove the record."""
+        self._let_go()
         with advising(_RESUME), explained(self.out):
             make(self.path, self.out)
         self.record.unlink(missing_ok=True)
@@ -114,6 +111,7 @@ class PartialFile:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if not self.done.rows:
+            self._let_go()
             self.path.unlink(missing_ok=True)
             self.record.unlink(missing_ok=True)
         self._stream.close()
@@ -122,22 +120,22 @@ class PartialFile:
         """The partial file, opened, and locked until this process ends."""
         check_new(self.path, Own("a file that `thaw predict` resumes", lambda _: True))
         # Unbuffered, so that nothing remains to be written when the disk is full.
-        stream = FileIO(os.open(self.path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666), "r+")
-        if fcntl and not self._is_locked(stream):
+        stream = FileIO(os.open(self.path, _HOW, 0o666), "r+")
+        # Without locks, two processes that write the same file are not detected.
+        is_locked = lock(stream.fileno())
+        if is_locked is False or (is_locked and not self._is_still(stream)):
             stream.close()
             raise DataError(f"{self.out}: another process is writing it; wait for it, or choose another file")
         return stream
 
-    def _is_locked(self, stream: FileIO) -> bool:
-        """Whether this process holds the lock, and no other has finished the file since it was opened."""
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
-            # The file system has no locks.
-            return True
+    def _is_still(self, stream: FileIO) -> bool:
+        """Whether no other process has finished the file since it was opened."""
         return self.path.exists() and os.path.samestat(os.fstat(stream.fileno()), self.path.stat())
+
+    def _let_go(self) -> None:
+        """Close the file on Windows, which renames and removes no open one; elsewhere closing would end the lock."""
+        if sys.platform == "win32":
+            self._stream.close()
 
     def _recorded(self) -> RowsDone:
         """How much of the file is done; raises `DataError` if it belongs to another job."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from errno import EACCES, EAGAIN, EDEADLK
 from pathlib import Path
 
 from thaw.errors import ResumeError
+from thaw.locks import lock
 
 LOCK = ".lock"
 
@@ -21,11 +21,8 @@ def held(run: Path) -> Iterator[None]:
     """
     file = run / LOCK
     with file.open("ab") as stream:
-        try:
-            _lock(stream.fileno())
-        except OSError as error:
-            if error.errno in (EACCES, EAGAIN, EDEADLK):
-                raise ResumeError(f"{run}: another process is training this run; wait until it has ended") from error
+        if not _is_free(stream.fileno()):
+            raise ResumeError(f"{run}: another process is training this run; wait until it has ended")
         try:
             yield
         finally:
@@ -34,13 +31,14 @@ def held(run: Path) -> Iterator[None]:
                 file.unlink(missing_ok=True)
 
 
-def _lock(handle: int) -> None:
-    """Lock an open file, or raise `OSError` at once."""
-    if sys.platform == "win32":
-        import msvcrt
+def _is_free(handle: int) -> bool:
+    """Whether no other process holds the lock, which this one takes."""
+    if sys.platform != "win32":
+        return lock(handle) is not False
+    import msvcrt
 
+    try:
         msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
