@@ -151,11 +151,11 @@ def test_a_downloaded_bundle_needs_no_network(trained: RunFolder, hub: Hub) -> N
 
 
 def test_malformed_names_and_missing_bundles_are_clear_errors(
-    hub: Hub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    hub: Hub, images: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(BundleError, match="hub:OWNER/NAME"):
         fetch("hub:../../etc")
-    monkeypatch.setattr("sys.argv", ["thaw", "predict", "hub:nobody/nothing", "photo.png"])
+    monkeypatch.setattr("sys.argv", ["thaw", "predict", "hub:nobody/nothing", str(images)])
     with pytest.raises(SystemExit) as done:
         main()
     printed = capsys.readouterr().err

@@ -72,6 +72,8 @@ def test_measuring_does_not_change_the_network(pretrained: Backbone) -> None:
     assert all(torch.equal(value, before[name]) for name, value in pretrained.state_dict().items())
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_shift_ranks_known_data_sets_as_expected(shared_data: Path, shared_weights: Path, tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     from safetensors.torch import load_file

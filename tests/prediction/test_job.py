@@ -207,11 +207,21 @@ def test_an_invalid_shard_is_refused(text: str) -> None:
         Shard.parse(text)
 
 
-@pytest.mark.parametrize("name", ["results.csv", "results.parquet"])
+OFTEN = [pytest.mark.slow, pytest.mark.ci]
+
+
+@pytest.mark.parametrize(
+    ("name", "stride"),
+    [
+        ("results.csv", 17),
+        ("results.parquet", 22),
+        pytest.param("results.csv", 7, marks=OFTEN),
+        pytest.param("results.parquet", 16, marks=OFTEN),
+    ],
+)
 def test_a_job_that_was_killed_repeatedly_gives_the_same_file_byte_for_byte(
-    name: str, trained: RunFolder, photos: Path, tmp_path: Path
+    name: str, stride: int, trained: RunFolder, photos: Path, tmp_path: Path
 ) -> None:
-    stride = 7 if name.endswith("csv") else 16
     command = [sys.executable, str(DRIVER), str(trained.model), str(photos), str(tmp_path / "jobs"), name, str(stride)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

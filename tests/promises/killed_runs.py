@@ -107,6 +107,12 @@ def outcome(place: Path) -> dict[str, Any]:
     }
 
 
+def fatal_moments(kinds: list[str], stride: int) -> list[int]:
+    """Every `stride`-th moment of each kind, and at least one."""
+    by_kind = {kind: [moment for moment, other in enumerate(kinds) if other == kind] for kind in kinds}
+    return sorted({moment for each in by_kind.values() for moment in each[min(stride, len(each)) // 2 :: stride]})
+
+
 def main() -> None:
     images, folder, stride = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     for module in IMPORTED_BY_A_RUN:
@@ -116,7 +122,7 @@ def main() -> None:
     assert train(images, uninterrupted, resume=False, fatal=None) == 0
     kinds = json.loads((uninterrupted / "moments.json").read_text())
     kills = []
-    for moment in range(stride // 2, len(kinds), stride):
+    for moment in fatal_moments(kinds, stride):
         place = folder / f"killed-{moment}"
         place.mkdir()
         exit_code = train(images, place, resume=False, fatal=moment)

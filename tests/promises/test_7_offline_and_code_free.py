@@ -22,7 +22,7 @@ from thaw.run_folder import RunFolder
 ELSEWHERE = re.compile(r"connect\(.*sa_family=AF_INET6?\b(?!.*(127\.0\.0\.1|::1))|sendto\(.*sa_family=AF_INET6?\b")
 """A system call that reaches for another machine, as strace writes it; asking for an address is one as well."""
 
-PLAIN = {".safetensors", ".json", ".parquet", ".csv", ".yaml", ".png", ".md", ".txt", ""}
+PLAIN = {".safetensors", ".json", ".parquet", ".csv", ".yaml", ".png", ".md", ".txt", ".TAG", ""}
 
 
 @pytest.fixture

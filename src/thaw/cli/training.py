@@ -13,6 +13,7 @@ from thaw.cli.app import Runs, app, field_of
 from thaw.cli.parsing import parsed, parsed_settings
 from thaw.recipe import Recipe
 from thaw.settings import Section
+from thaw.writing import check_has_folder, check_new
 
 if TYPE_CHECKING:
     from thaw.data.dataset import Dataset
@@ -51,6 +52,8 @@ def train(
 def plan(data: Path, recipe: Path | None, settings: list[str], out: Path, **options: str | bool | None) -> None:
     """Plan what `thaw train` would do, with reasons and a forecast, and write it as a recipe; train nothing."""
     requested = _recipe_from(recipe, settings, options)
+    check_has_folder(out)
+    check_new(out)
     dataset = _opened(data, requested)
 
     from thaw import pipeline
