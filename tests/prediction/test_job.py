@@ -288,9 +288,18 @@ def test_rows_of_different_jobs_are_never_mixed(interrupted: PredictJob, classif
     assert write(classifier, interrupted) == (35, 1)
 
 
-def test_changes_among_classified_images_are_detected(interrupted: PredictJob, classifier: Classifier) -> None:
-    (interrupted.inputs[0] / "ok" / "000.png").rename(interrupted.inputs[0] / "ok" / "new.png")
-    with pytest.raises(DataError, match="added, removed or renamed among the 24"):
+@pytest.mark.parametrize("change", ["renamed", "removed", "changed"])
+def test_changes_among_classified_images_are_detected(
+    change: str, interrupted: PredictJob, classifier: Classifier
+) -> None:
+    image = interrupted.inputs[0] / "ok" / "000.png"
+    if change == "renamed":
+        image.rename(image.with_name("new.png"))
+    elif change == "removed":
+        image.unlink()
+    else:
+        image.write_bytes(image.with_name("001.png").read_bytes())
+    with pytest.raises(DataError, match="added, removed, renamed or changed among the 24"):
         write(classifier, interrupted)
 
 

@@ -125,7 +125,7 @@ def write_predictions(
     for sentence in left_out.sentences:
         reporter.say(sentence)
     with _output_of(job, bundle, device) as output:
-        files, paths = job.files(), PathDigest()
+        files, paths = job.files(), FilesDigest()
         _skip_done(files, paths, output.done, job)
         if output.done.rows:
             reporter.say(f"{job.out}: resuming after {output.done.rows:,} of {count(total, 'image')}")
@@ -177,7 +177,7 @@ def _append(
     blocks: Iterable[list[Prediction]],
     table: Format,
     output: PartialFile | _StandardOutput,
-    paths: PathDigest,
+    paths: FilesDigest,
     engine: Engine,
 ) -> None:
     """Write block after block, each with the record of what is done after it."""
@@ -224,28 +224,36 @@ def _first_readable(predictor: Predictor, files: Iterable[Path]) -> np.ndarray:
         return next((batch.pixels for batch in batches if len(batch.pixels)), _NO_PIXELS)
 
 
-class PathDigest:
-    """SHA-256 of a growing sequence of paths."""
+class FilesDigest:
+    """SHA-256 of a growing sequence of files: their paths, sizes and modification times.
+
+    Content would have to be read again, which takes as long as classifying it.
+    """
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
 
-    def add(self, paths: Iterable[Path]) -> None:
-        """Append paths."""
-        for path in paths:
-            self._hash.update(f"{printable(path)}\0".encode())
+    def add(self, files: Iterable[Path]) -> None:
+        """Append files, which may be missing."""
+        for file in files:
+            try:
+                status = file.stat()
+                state = f"{status.st_size} {status.st_mtime_ns}"
+            except (OSError, ValueError):
+                state = ""
+            self._hash.update(f"{printable(file)}\0{state}\0".encode())
 
     @property
     def digest(self) -> str:
-        """The digest of all paths so far."""
+        """The digest of all files so far."""
         return self._hash.hexdigest()
 
 
-def _skip_done(files: Iterator[Path], paths: PathDigest, done: RowsDone, job: PredictJob) -> None:
+def _skip_done(files: Iterator[Path], paths: FilesDigest, done: RowsDone, job: PredictJob) -> None:
     """Skip the files that have rows; raises `DataError` if they are not the files of these rows."""
     paths.add(islice(files, done.rows))
     if done.rows and paths.digest != done.paths:
         raise DataError(
-            f"{job.out}: images were added, removed or renamed among the {done.rows:,} already classified; "
+            f"{job.out}: images were added, removed, renamed or changed among the {done.rows:,} already classified; "
             f"undo that, or remove {partial_of(cast(Path, job.out))} to start again"
         )

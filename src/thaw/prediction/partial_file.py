@@ -48,7 +48,7 @@ class RowsDone:
     Attributes:
         rows: Rows written.
         failed: How many of them are error rows.
-        paths: Digest of the paths of these rows, in order.
+        paths: Digest of the files of these rows, in order.
         engine: The engine that computed them.
         size: Valid bytes of the partial file.
     """
