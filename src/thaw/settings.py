@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -24,6 +24,13 @@ def assign(values: Any, dotted: str, value: Any) -> None:
         values = _child(values, part, dotted)
     _child(values, last, dotted)
     values[int(last) if isinstance(values, list) else last] = value
+
+
+def value_at(section: Any, dotted: str) -> Any:
+    """The value where a dotted key points, which exists."""
+    for part in dotted.split("."):
+        section = section[int(part)] if isinstance(section, Sequence) else getattr(section, part)
+    return section
 
 
 def _child(values: Any, part: str, dotted: str) -> Any:

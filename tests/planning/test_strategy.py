@@ -3,9 +3,11 @@ from collections.abc import Callable
 import pytest
 
 from thaw.backbones.timm_backbone import build
+from thaw.errors import RecipeError
 from thaw.inspection.similarity import Similarity, Verdict
 from thaw.planning.strategy import DEEPER, TABLE, TOP, apply_strategy, choose_strategy, flops_above
 from thaw.recipe import Recipe, Strategy
+from thaw.settings import value_at
 
 PRETENDED = Recipe(weights="a.safetensors")
 
@@ -89,3 +91,30 @@ def test_phases_manual_stay() -> None:
     written = PRETENDED.with_settings({"phases.1.lr": 1e-5})
     found = apply_strategy(written, "manual", "", build("mobilenetv3_small_050", "random"), 500)
     assert found.recipe == written
+
+
+@pytest.mark.parametrize(
+    ("strategy", "settings"),
+    [
+        ("head", {"phases.0.epochs": 2}),
+        ("top", {"phases.0.epochs": 1, "phases.1.epochs": 1, "phases.1.lr": 1e-5}),
+        ("whole", {"phases.1.lr": 3e-4, "phases.1.epochs": 20}),
+        ("scratch", {"phases.0.epochs": 1, "phases.0.lr": 1e-2}),
+    ],
+)
+def test_settings_of_phases_are_kept_under_every_strategy_and_named(
+    strategy: Strategy, settings: dict[str, float]
+) -> None:
+    recipe = PRETENDED.with_settings({**settings, "strategy": strategy})
+    found = apply_strategy(recipe, strategy, "as requested", build("mobilenetv3_small_050", "random"), 50_000)
+    assert {key: value_at(found.recipe, key) for key in settings} == settings
+    reasons = {choice.setting: (choice.value, choice.reason) for choice in found.choices}
+    assert all(reasons[key] == (str(value), "as requested") for key, value in settings.items())
+    assert found.recipe.phase_settings == {}
+
+
+@pytest.mark.parametrize(("strategy", "key"), [("head", "phases.1.lr"), ("scratch", "phases.1.epochs")])
+def test_a_setting_of_a_phase_that_a_strategy_does_not_have_is_refused(strategy: Strategy, key: str) -> None:
+    recipe = PRETENDED.with_settings({key: 5, "strategy": strategy})
+    with pytest.raises(RecipeError, match=rf"^{key}: strategy {strategy} plans 1 phase, numbered from 0"):
+        apply_strategy(recipe, strategy, "as requested", build("mobilenetv3_small_050", "random"), 500)

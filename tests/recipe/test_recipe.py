@@ -107,20 +107,33 @@ def test_phases_that_a_recipe_names_are_not_replaced_by_the_plan() -> None:
     assert Recipe().strategy == "auto"
     assert Recipe(phases=Recipe().phases).strategy == "manual"
     assert Recipe().with_settings({"phases.1.lr": 1e-5}).strategy == "manual"
+    assert Recipe().with_settings({"strategy": "top", "phases.1.lr": 1e-5}).strategy == "top"
     assert Recipe.from_values({"phases": [], "strategy": "head"} | Recipe().model_dump(include={"phases"})) == Recipe(
         strategy="head"
     )
 
 
 @pytest.mark.parametrize("strategy", ["head", "top", "whole", "scratch", "auto"])
-@pytest.mark.parametrize(
-    ("key", "value"), [("phases.1.lr", 3e-4), ("phases.1.epochs", 5), ("phases.0.batch_size", 64), ("phases", None)]
-)
-def test_a_setting_of_a_phase_that_a_strategy_would_not_keep_is_refused(strategy: str, key: str, value: object) -> None:
-    given = value if key != "phases" else [{"name": "only", "cut": "head", "epochs": 1, "lr": 1e-3}]
-    with pytest.raises(RecipeError, match=rf"^{key}: strategy {strategy} plans .*`thaw plan DATA"):
-        Recipe().with_settings({key: given, "strategy": strategy})
-    assert Recipe().with_settings({key: given, "strategy": "manual"}).strategy == "manual"
+@pytest.mark.parametrize(("key", "value"), [("phases.1.lr", 3e-4), ("phases.1.epochs", 5), ("phases.0.batch_size", 64)])
+def test_a_setting_of_a_phase_is_kept_for_the_phases_that_a_strategy_plans(
+    strategy: str, key: str, value: float
+) -> None:
+    recipe = Recipe().with_settings({key: value, "strategy": strategy})
+    assert recipe.strategy == strategy and recipe.phase_settings == {key: value} and recipe.phases == Recipe().phases
+    assert Recipe.from_values(recipe.model_dump(mode="json")) == recipe
+    assert Recipe().with_settings({key: value, "strategy": "manual"}).phase_settings == {}
+
+
+@pytest.mark.parametrize(("key", "value"), [("phases.1.lr", -1), ("phases.1.lrr", 1), ("phases.7.lr", 1e-3)])
+def test_a_wrong_setting_of_a_phase_is_refused_with_any_strategy(key: str, value: float) -> None:
+    with pytest.raises(RecipeError, match=r"phases\.\d\.lr"):
+        Recipe().with_settings({key: value, "strategy": "top"})
+
+
+def test_phases_given_as_a_whole_are_refused_with_a_strategy_that_would_replace_them() -> None:
+    phases = [{"name": "only", "cut": "head", "epochs": 1, "lr": 1e-3}]
+    with pytest.raises(RecipeError, match=r"^phases: strategy whole plans .*`thaw plan DATA --strategy whole"):
+        Recipe().with_settings({"phases": phases, "strategy": "whole"})
 
 
 def test_a_recipe_that_names_both_phases_and_a_strategy_is_refused_before_anything_is_planned() -> None:

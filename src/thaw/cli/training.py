@@ -118,7 +118,7 @@ def _recipe_options() -> list[inspect.Parameter]:
     names = {
         name: name
         for name, field in Recipe.model_fields.items()
-        if name != "phases" and not isinstance(field.default, Section)
+        if name not in ("phases", "phase_settings") and not isinstance(field.default, Section)
     }
     options = []
     for name, key in (names | SHORTCUTS).items():

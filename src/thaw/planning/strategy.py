@@ -9,15 +9,19 @@ random weights only: pre-trained weights are no worse a start, however different
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from thaw.backbones.contract import Backbone
+from thaw.errors import RecipeError
+from thaw.formats import count
 from thaw.inspection.similarity import Similarity, Verdict
 from thaw.planning.measurements import Choice, PlannedRecipe
 from thaw.recipe import Phase, Recipe, Strategy
+from thaw.settings import assign
 
 SMALL, LARGE = 1_000, 10_000
 """Training images below which a data set is small, and from which it is large."""
@@ -100,11 +104,29 @@ def apply_strategy(
             choices.append(
                 Choice(f"phases.{len(phases) - 1}.cut", cut, f"{fraction:.0%} of the network's multiply-adds{only}")
             )
+    phases = _with_settings(phases, recipe.phase_settings, strategy)
     if len(phases) > 1:
-        rate = phases[1].lr
+        rate, epochs = phases[1].lr, phases[1].epochs
         reason = f"1/{phases[0].lr / rate:.0f} of the head's; {epochs} epochs are {epochs * train_images:,} views"
         choices.append(Choice("phases.1.lr", f"{rate:g}", reason))
-    return PlannedRecipe(recipe.model_copy(update={"phases": tuple(phases)}), tuple(choices))
+    own = [choice for choice in choices if choice.setting not in recipe.phase_settings]
+    requested = [Choice(key, str(value), "as requested") for key, value in recipe.phase_settings.items()]
+    planned = recipe.model_copy(update={"phases": tuple(phases), "phase_settings": {}})
+    return PlannedRecipe(planned, (*own, *requested))
+
+
+def _with_settings(phases: Sequence[Phase], settings: Mapping[str, Any], strategy: Strategy) -> list[Phase]:
+    """The phases of a strategy with the settings that the recipe asks for; raises `RecipeError` for other phases."""
+    values = [phase.model_dump(mode="json") for phase in phases]
+    for key, value in settings.items():
+        number = int(key.split(".")[1])
+        if number >= len(values):
+            raise RecipeError(
+                f"{key}: strategy {strategy} plans {count(len(values), 'phase')}, numbered from 0; this would not be "
+                "kept; leave it out, or choose another strategy"
+            )
+        assign({"phases": values}, key, value)
+    return [Phase.model_validate(value) for value in values]
 
 
 def flops_above(backbone: Backbone) -> tuple[float, ...]:

@@ -27,7 +27,7 @@ from thaw.recipe.sections import (
     SplitSettings,
 )
 from thaw.recipe.upgrade import upgraded
-from thaw.settings import Section, assign, explain, flatten
+from thaw.settings import Section, assign, explain, flatten, value_at
 
 Task = Literal["multiclass", "binary", "multilabel"]
 Engine = Literal["pytorch-fp32", "pytorch-bf16", "compiled-fp32", "compiled-bf16", "openvino-fp32", "openvino-bf16"]
@@ -142,6 +142,11 @@ class Recipe(Section):
         ("tensorboard",),
         description="Experiment trackers, besides metrics.csv: any of tensorboard, mlflow, wandb, trackio.",
     )
+    phase_settings: Mapping[str, bool | int | float | str | None] = Field(
+        {},
+        description="Settings that replace those of the phases that the strategy plans, as {phases.1.lr: 1e-5}; "
+        "`--strategy` together with `--set phases.…` writes them.",
+    )
     folders: FolderSettings = Field(FolderSettings(), description="Reading of a folder of images.")
     decode: DecodeSettings = Field(DecodeSettings(), description="Image decoding.")
     split: SplitSettings = Field(SplitSettings(), description="Train, validation and test split.")
@@ -219,15 +224,20 @@ class Recipe(Section):
     def with_settings(self, settings: Mapping[str, Any]) -> Recipe:
         """A copy with dotted keys changed, for example `{"phases.1.lr": 1e-5}`; raises `RecipeError`."""
         values = self.model_dump(mode="json")
-        of_phases = [key for key in settings if key.partition(".")[0] == "phases"]
-        if self.strategy == "auto" and of_phases:
-            values["strategy"] = "manual"
-        for key, value in settings.items():
+        strategy = settings.get("strategy", self.strategy)
+        of_phases = {key: value for key, value in settings.items() if key.partition(".")[0] == "phases"}
+        if of_phases and strategy == "auto" and "strategy" not in settings:
+            strategy = "manual"
+        for key, value in {**settings, "strategy": strategy}.items():
             assign(values, key, value)
-        changed = Recipe.from_values(values)
-        if of_phases and changed.strategy != "manual":
-            raise changed.phases_are_replaced(of_phases[0])
-        return changed
+        if not of_phases or strategy == "manual":
+            return Recipe.from_values(values)
+        if "phases" in of_phases:
+            raise self.model_copy(update={"strategy": strategy}).phases_are_replaced("phases")
+        # Checked as settings of the phases of this recipe, and kept for those that the strategy plans.
+        checked = Recipe.from_values(values)
+        given = {**self.phase_settings, **{key: value_at(checked, key) for key in of_phases}}
+        return checked.model_copy(update={"phases": self.phases, "phase_settings": given})
 
     def check_strategy(self) -> None:
         """Raise `RecipeError` where the recipe names phases, and a strategy that would plan others instead."""
@@ -238,7 +248,7 @@ class Recipe(Section):
             raise self.phases_are_replaced(differences[0].partition(":")[0])
 
     def phases_are_replaced(self, key: str) -> RecipeError:
-        """The error for a setting of a phase that the strategy of this recipe would not keep."""
+        """The error for phases that the strategy of this recipe would replace."""
         plan = "thaw plan DATA" if self.strategy == "auto" else f"thaw plan DATA --strategy {self.strategy}"
         return RecipeError(
             f"{key}: strategy {self.strategy} plans the phases itself and would not keep this; omit the strategy, or "
