@@ -52,8 +52,8 @@ def run(dataset: Dataset, requested: Recipe | None, runs: Path, reporter: Report
             trial = begin(dataset, requested or Recipe(), runs, reporter)
         try:
             with advising(", then re-run with --resume"), held(trial.folder.path):
-                prepared, picture = trial.prepared, trial.folder.augmentations
-                augmentations.draw_run(trial.recipe, prepared.manifest, prepared.pixels, picture)
+                prepared, sheet = trial.prepared, trial.folder.augmentations
+                augmentations.draw_run(trial.recipe, prepared.manifest, prepared.pixels, sheet)
                 finish(trial, train(trial, reporter), started, reporter)
         except KeyboardInterrupt as stop:
             if not trial.folder.is_finished:

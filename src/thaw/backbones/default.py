@@ -1,4 +1,4 @@
-"""The backbone of a recipe that names none: published weights where they are at hand, else the bundled starter."""
+"""The backbone of a recipe that names none: published weights where available, else the bundled starter."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def name_backbone(recipe: Recipe, say: Callable[[str], None]) -> tuple[Recipe, s
     """A recipe that names its backbone, and why where it did not: then published weights may be downloaded.
 
     No connection is opened where weights are cached, random or a file, or downloads are forbidden (`is_offline`), and
-    after a few seconds without an answer the starter is taken. `say` is told of a
-    download before it begins, and of the starter where it takes the place of the default.
+    after a few seconds without an answer the starter is taken. `say` is told of a download before it begins, and of the
+    starter where it takes the place of the default.
     """
     if recipe.backbone != DEFAULT_BACKBONE:
         return recipe, ""

@@ -13,6 +13,7 @@ from thaw.cli.parsing import parsed_items
 from thaw.errors import DataError, RecipeError
 from thaw.formats import percent
 from thaw.recipe import Recipe
+from thaw.writing import check_has_folder, check_new
 
 if TYPE_CHECKING:
     from thaw.data.dataset import Dataset
@@ -50,16 +51,15 @@ def evaluate(
 
     if (data is not None) + (folds is not None) + options != 1:
         raise RecipeError("evaluate: give either DATA to evaluate on, --folds K to cross-validate, or --options")
+    if out:
+        check_has_folder(out)
+        check_new(out)
     dataset = _opened(trained, data) if data else None
 
     from thaw import atomic, pipeline
     from thaw.terminal.console import ConsoleReporter
     from thaw.terminal.results import show_evaluation
-    from thaw.writing import check_has_folder, check_new
 
-    if out:
-        check_has_folder(out)
-        check_new(out)
     if options:
         found: Any = [asdict(option) for option in pipeline.compare_prediction_options(trained)]
     elif folds is not None:

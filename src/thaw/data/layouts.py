@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from thaw.data.class_names import normalised
 from thaw.data.manifest import new_table
-from thaw.data.split_folders import deeper_hint, spelling_note, split_folders
+from thaw.data.split_folders import deeper_hint, exclude_option, spelling_note, split_folders
 from thaw.data.split_names import split_of
 from thaw.data.walk import IMAGE_SUFFIXES, Omitted, existing_folder, images_below, kinds_in
 from thaw.errors import DataError
@@ -158,7 +158,7 @@ def _empty_message(root: Path, empty: Mapping[str, str]) -> str:
     unique = list(dict.fromkeys(name.rpartition("/")[2] for name in names))
     return (
         f"{root}: the class folder {first} has no usable image: {what}{others}; add images, or leave it out with "
-        f"--exclude {','.join(unique[:5])}{',…' if len(unique) > 5 else ''}"
+        f"{exclude_option(unique)}"
     )
 
 

@@ -38,7 +38,7 @@ def split_folders(
     if settings.layout == "splits" and others:
         raise DataError(
             f"{root}: with layout splits every folder must be a split such as train, val or test, but these are not: "
-            f"{listed(others)}; rename them, or leave them out with --exclude {_option(others)}"
+            f"{listed(others)}; rename them, or leave them out with {exclude_option(others)}"
         )
     if not splits:
         _check_no_splits_below(root, images, folders)
@@ -64,6 +64,11 @@ def deeper_hint(root: Path, images: Sequence[str]) -> str:
     if place == root or len(folders) < 2:
         return ""
     return f"; if {listed(list(folders))} are the classes, pass {place} instead"
+
+
+def exclude_option(names: Sequence[str]) -> str:
+    """The option that leaves folders out, with the first few of their names."""
+    return f"--exclude {','.join(names[:_NAMES_IN_OPTION])}{',…' if len(names) > _NAMES_IN_OPTION else ''}"
 
 
 def _first_branching(root: Path, images: Sequence[str]) -> tuple[Path, dict[str, set[str]]]:
@@ -113,7 +118,7 @@ def _check_all_are_classes(
         raise DataError(
             f"{root}: contains {listed(others)} as well as {named}, but either all folders must be splits or all must "
             "be classes: if they are all classes, add --layout classes; otherwise move the others, or leave them out "
-            f"with --exclude {_option(others)}"
+            f"with {exclude_option(others)}"
         )
     inner = {folder for name in others for folder in folders[name]} - {_DIRECT}
     if any(folders[name] & inner for name in splits):
@@ -138,11 +143,6 @@ def _check_all_are_splits(root: Path, folders: Mapping[str, Set[str]], splits: M
 def _ambiguous(root: Path, names: Sequence[str]) -> str:
     found = listed(names)
     return f"{root}: {found} may be splits or classes; add --layout splits or --layout classes to say which they are"
-
-
-def _option(names: Sequence[str]) -> str:
-    """Names as the value of an option, the first few of them."""
-    return ",".join(names[:_NAMES_IN_OPTION]) + (",…" if len(names) > _NAMES_IN_OPTION else "")
 
 
 def _with_evaluation_as_test(splits: Mapping[str, str]) -> dict[str, str]:

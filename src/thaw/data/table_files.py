@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from thaw import parquet
 from thaw.data.layouts import TABLE_SUFFIXES
 from thaw.errors import DataError
 
@@ -124,11 +125,10 @@ def _read_csv(file: Path, wanted: Collection[str]) -> RawTable:
 
 
 def _read_parquet(file: Path, wanted: Collection[str]) -> RawTable:
-    with pq.ParquetFile(file) as stored:
-        found = stored.schema_arrow.names
-        names = _checked_names(found, wanted, file)
-        taken = [original for original, name in zip(found, names, strict=True) if name in wanted]
-        table = stored.read(columns=taken, use_threads=False)
+    found = pq.read_schema(file).names
+    names = _checked_names(found, wanted, file)
+    taken = [original for original, name in zip(found, names, strict=True) if name in wanted]
+    table = parquet.read_table(file, taken)
     columns = {_name(original): table.column(original).to_pylist() for original in taken}
     return RawTable(file, names, columns, [f"row {number + 1}" for number in range(table.num_rows)])
 

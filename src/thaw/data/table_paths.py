@@ -86,9 +86,9 @@ class _Listing:
         """The one name that differs from another at most in case, the form of accents, and the suffix of an image."""
         if name in self.names:
             return name
-        alike = self._by_key.get(_key(name)) or self._by_stem.get(_key(name), [])
-        alike = [other for other in alike if normalised(name) in (normalised(other), _stem(other))] or alike
-        return alike[0] if len(alike) == 1 else None
+        similar = self._by_key.get(_key(name)) or self._by_stem.get(_key(name), [])
+        similar = [other for other in similar if normalised(name) in (normalised(other), _stem(other))] or similar
+        return similar[0] if len(similar) == 1 else None
 
     @cached_property
     def _by_key(self) -> dict[str, list[str]]:

@@ -23,7 +23,7 @@ from thaw.data.table_cells import SEPARATOR, labels_of, path_of, text_of
 from thaw.data.table_columns import KNOWN, columns_of
 from thaw.data.table_files import read_cells
 from thaw.data.table_paths import Folders
-from thaw.data.walk import Omitted, images_below, natural_key
+from thaw.data.walk import Omitted, images_below, natural_key, printable
 from thaw.errors import DataError
 from thaw.formats import count, listed
 
@@ -145,8 +145,7 @@ def _with_unlisted(rows: Rows, images: Iterable[str]) -> Rows:
     unused = {_absolute(rows.root, image) for image in images} - used
     if not unused:
         return rows
-    first = os.path.relpath(min(unused, key=natural_key), rows.root)
-    example = first.encode("utf-8", "backslashreplace").decode("utf-8")
+    example = printable(os.path.relpath(min(unused, key=natural_key), rows.root))
     where = "the folder" if rows.source == rows.root else "the same folders"
     found = f"{len(unused):,} of {count(len(used | unused), 'image')} in {where}"
     note = f"{rows.source.name}: {found} are not listed and not used, for example {example}"

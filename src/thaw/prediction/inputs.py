@@ -13,16 +13,14 @@ from thaw.errors import DataError
 from thaw.formats import count
 
 _OTHER_FORMATS = (
-    "apng arw avif cr2 cr3 cur dcm dds dib dicom dng emf eps exr fit fits gif hdr heic heif hif icns ico j2c j2k jfif "
-    "jif jls jp2 jpe jpf jpx jxl jxr mpo nef nrw orf pbm pcx pef pgm pjp pjpeg pnm ppm psd qoi raf raw rw2 sgi sr2 srw "
+    "apng arw avif cr2 cr3 cur dcm dds dib dicom dng emf eps exr fit fits gif hdr heic heif hif icns ico j2c j2k "
+    "jif jls jp2 jpf jpx jxl jxr mpo nef nrw orf pbm pcx pef pgm pjp pjpeg pnm ppm psd qoi raf raw rw2 sgi sr2 srw "
     "svg svgz tga wdp wmf xbm xpm"
 )
 CANDIDATES = IMAGE_SUFFIXES | {""} | {f".{name}" for name in _OTHER_FORMATS.split()}
 """Suffixes of the files in a folder that get a row: those of images, of which most other formats become error rows, and
 none at all."""
-_NOT_IMAGES = frozenset(
-    (*TABLE_SUFFIXES, ".tsv", ".xls", ".xlsx", ".ods", ".json", ".txt", ".pdf", ".zip", ".tar", ".gz")
-)
+_NOT_IMAGES = frozenset((*TABLE_SUFFIXES, ".xls", ".xlsx", ".ods", ".json", ".txt", ".pdf", ".zip", ".tar", ".gz"))
 _SHOWN = 3
 
 

@@ -125,8 +125,8 @@ def write_predictions(
     for sentence in left_out.sentences:
         reporter.say(sentence)
     with _output_of(job, bundle, device) as output:
-        files, paths = job.files(), FilesDigest()
-        _skip_done(files, paths, output.done, job)
+        files, classified = job.files(), FilesDigest()
+        _skip_done(files, classified, output.done, job)
         if output.done.rows:
             reporter.say(f"{job.out}: resuming after {output.done.rows:,} of {count(total, 'image')}")
         choice = _choose_predictor(classifier, job, device, output.done, total, cache)
@@ -135,7 +135,7 @@ def write_predictions(
         table = format_of(job.out, classifier.classes)
         with closing(predict_files(classifier, files, BATCH, choice.predictor)) as predictions:
             shown = _with_progress(predictions, output.done.rows, total, _progress_bar(job, reporter))
-            _append(_blocks(shown, job), table, output, paths, engine)
+            _append(_blocks(shown, job), table, output, classified, engine)
         if job.out:
             check_output(job.out)
         output.finish(table.finish)
@@ -177,16 +177,16 @@ def _append(
     blocks: Iterable[list[Prediction]],
     table: Format,
     output: PartialFile | _StandardOutput,
-    paths: FilesDigest,
+    classified: FilesDigest,
     engine: Engine,
 ) -> None:
     """Write block after block, each with the record of what is done after it."""
     if output.done == RowsDone():
-        output.append(table.head(), RowsDone(paths=paths.digest, engine=engine))
+        output.append(table.head(), RowsDone(paths=classified.digest, engine=engine))
     for rows in blocks:
-        paths.add(item.path for item in rows)
+        classified.add(item.path for item in rows)
         failed = output.done.failed + sum(item.status == "error" for item in rows)
-        output.append(table.block(rows), RowsDone(output.done.rows + len(rows), failed, paths.digest, engine))
+        output.append(table.block(rows), RowsDone(output.done.rows + len(rows), failed, classified.digest, engine))
 
 
 def _blocks(predictions: Iterator[Prediction], job: PredictJob) -> Iterator[list[Prediction]]:
@@ -249,10 +249,10 @@ class FilesDigest:
         return self._hash.hexdigest()
 
 
-def _skip_done(files: Iterator[Path], paths: FilesDigest, done: RowsDone, job: PredictJob) -> None:
+def _skip_done(files: Iterator[Path], classified: FilesDigest, done: RowsDone, job: PredictJob) -> None:
     """Skip the files that have rows; raises `DataError` if they are not the files of these rows."""
-    paths.add(islice(files, done.rows))
-    if done.rows and paths.digest != done.paths:
+    classified.add(islice(files, done.rows))
+    if done.rows and classified.digest != done.paths:
         raise DataError(
             f"{job.out}: images were added, removed, renamed or changed among the {done.rows:,} already classified; "
             f"undo that, or remove {partial_of(cast(Path, job.out))} to start again"
