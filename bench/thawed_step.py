@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+from thaw.backbones.stages import AtCut
 from thaw.backbones.timm_backbone import build
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.head import Head
@@ -64,7 +65,7 @@ class Step:
 
     def run(self, context: Callable[[], AbstractContextManager]) -> None:
         with context():
-            logits = self.classifier(self.inputs, self.position)
+            logits = self.classifier(AtCut.above_nothing(self.inputs), self.position)
         self.optimizer.zero_grad(set_to_none=True)
         nn.functional.cross_entropy(logits.float(), self.targets).backward()
         self.optimizer.step()

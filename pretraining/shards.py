@@ -13,6 +13,7 @@ from pretraining.configuration import ImageCounts
 from pretraining.crops import Crops
 from thaw.atomic import write_bytes
 from thaw.backbones.contract import Backbone
+from thaw.backbones.stages import AtCut
 from thaw.features.engines import FrozenPart, missing
 
 VALIDATION_CROPS = 512
@@ -42,14 +43,14 @@ def extract(backbone: Backbone, position: int, work: Path, name: str) -> None:
     """Write the features of every crop at `position`, in half precision, to WORK/name; resumable."""
     device = torch.device("cpu")
     engine = FrozenPart(backbone, device, "pytorch-fp32" if missing("openvino-fp32", device) else "openvino-fp32")
-    run: Callable[[torch.Tensor], list[torch.Tensor]] | None = None
+    run: Callable[[torch.Tensor], list[AtCut]] | None = None
     for pixels in sorted((work / PIXELS).glob("*.npy")):
         file = work / name / pixels.name
         if file.is_file():
             continue
         run = run or engine.runner((position,)).run
         crops = torch.from_numpy(np.load(pixels))
-        _write(file, np.concatenate([run(part)[0].half().numpy() for part in crops.split(BATCH)]))
+        _write(file, np.concatenate([run(part)[0].values.half().numpy() for part in crops.split(BATCH)]))
 
 
 class Shards:

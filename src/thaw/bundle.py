@@ -1,7 +1,7 @@
 """The bundle: a finished classifier as a folder of safetensors, JSON and text, without code or pickles.
 
-    model.safetensors   the backbone, and a head of one linear layer; tensors have timm's names
-    head.safetensors    a head with hidden layers
+    model.safetensors   the backbone, and a linear head on the last stage; tensors have timm's names
+    head.safetensors    any other head: with hidden layers, or on all stages
     config.json         architecture, preprocessing and classes as timm and the Hub read them; `thaw` holds the rest
     labels.txt          one class per line, in the order of the outputs
     review.safetensors  features of training images for out-of-distribution detection, if any
@@ -47,7 +47,8 @@ from thaw.recipe import DecodeSettings, HeadSettings
 from thaw.version import __version__
 from thaw.writing import check_new
 
-FORMAT = 1
+FORMAT, ALL_STAGES_FORMAT = 1, 2
+"""The second is for heads on all stages only, which earlier releases would not load."""
 TOLERANCE = 1e-4
 """Largest accepted difference between a probability of a golden image and the stored one."""
 _HEAD, _LABELS, _SUMS = "head.safetensors", "labels.txt", "SHA256SUMS"
@@ -104,13 +105,15 @@ def read_bundle(folder: Path) -> Classifier:
     try:
         config = json.loads((folder / CONFIG).read_bytes())
         own, facts = config["thaw"], _facts_of(config)
-        if own["format"] > FORMAT:
+        if own["format"] > ALL_STAGES_FORMAT:
             raise BundleError(
                 f"{folder}: written by a newer Thaw ({own['version']}); this is {__version__}; update Thaw"
             )
         backbone = rebuild(facts, own["pooling"])
         settings = HeadSettings.model_validate(own["head"])
-        head = Head(facts.width, outputs_of(own["task"], own["classes"]), settings.hidden, settings.dropout, seed=0)
+        backbone.use_features("all" if settings.features == "all" else "last")
+        outputs = outputs_of(own["task"], own["classes"])
+        head = Head(backbone.feature_width, outputs, settings.hidden, settings.dropout, seed=0)
         decode = DecodeSettings.model_validate(own["decode"])
         classifier = Classifier(backbone, head, own["classes"], own["task"], decode)
         _load_weights(classifier, folder)
@@ -196,10 +199,19 @@ def _distance(prediction: Prediction, expected: Sequence[float]) -> float:
     return float(np.abs(np.subtract(prediction.probabilities, expected)).max(initial=0.0))
 
 
+def _head_settings(classifier: Classifier) -> dict[str, Any]:
+    """The settings of the head; `features` is left out where it is `last`, which earlier releases do not know."""
+    backbone, head = classifier.backbone, classifier.head
+    settings = HeadSettings(
+        pooling=backbone.pooling, features=backbone.features, hidden=head.hidden, dropout=head.dropout
+    )
+    return settings.model_dump(mode="json", exclude={"features"} if backbone.features == "last" else None)
+
+
 def _write_weights(classifier: Classifier, folder: Path) -> None:
     tensors = classifier.backbone.named_weights()
     head = classifier.head.state_dict()
-    if classifier.head.is_linear:
+    if classifier.has_plain_head:
         name = classifier.backbone.facts.classifier_name
         tensors |= {f"{name}.{key.rpartition('.')[2]}": value for key, value in head.items()}
     else:
@@ -209,7 +221,7 @@ def _write_weights(classifier: Classifier, folder: Path) -> None:
 
 def _load_weights(classifier: Classifier, folder: Path) -> None:
     tensors = load_file(folder / MODEL)
-    if classifier.head.is_linear:
+    if classifier.has_plain_head:
         name = classifier.backbone.facts.classifier_name
         head = {key: tensors.pop(f"{name}.{key.rpartition('.')[2]}") for key in classifier.head.state_dict()}
     else:
@@ -223,8 +235,8 @@ def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _config(classifier: Classifier, provenance: Mapping[str, Any] | None) -> dict[str, Any]:
-    facts, head = classifier.backbone.facts, classifier.head
-    outputs = outputs_of(classifier.task, classifier.classes) if head.is_linear else 0
+    facts = classifier.backbone.facts
+    outputs = outputs_of(classifier.task, classifier.classes) if classifier.has_plain_head else 0
     return {
         "architecture": facts.architecture,
         "num_classes": outputs,
@@ -247,14 +259,12 @@ def _config(classifier: Classifier, provenance: Mapping[str, Any] | None) -> dic
             "label_names": classifier.classes if outputs == len(classifier.classes) else None,
         },
         "thaw": {
-            "format": FORMAT,
+            "format": FORMAT if classifier.backbone.features == "last" else ALL_STAGES_FORMAT,
             "version": __version__,
             "task": classifier.task,
             "classes": classifier.classes,
             "pooling": classifier.backbone.pooling,
-            "head": HeadSettings(
-                pooling=classifier.backbone.pooling, hidden=head.hidden, dropout=head.dropout
-            ).model_dump(mode="json"),
+            "head": _head_settings(classifier),
             "decode": classifier.decode.model_dump(mode="json"),
             "facts": asdict(facts),
             "decision": classifier.decision.to_json(),

@@ -13,6 +13,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from thaw.backbones import build
+from thaw.backbones.contract import Backbone
 from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier, outputs_of
 from thaw.classifier.head import Head
@@ -172,7 +173,8 @@ def plan_trial(dataset: Dataset, requested: Recipe, previous: Manifest | None, r
     prepared, classifier = prepare(dataset, chosen.recipe, previous, reporter)
     plan = plan_run(chosen, prepared, classifier, cache_folder())
     show_plan(plan, reporter)
-    return PlannedTrial(plan, prepared, classifier)
+    # The plan may have decided which features the head takes.
+    return PlannedTrial(plan, prepared, _with_new_head(classifier.backbone, prepared, plan.recipe))
 
 
 def prepare(
@@ -183,9 +185,16 @@ def prepare(
     prepared = _preparation(recipe, previous, reporter).prepare(dataset, backbone.facts.pixels)
     manifest = prepared.manifest
     show_data(manifest, prepared.notes, reporter)
+    return prepared, _with_new_head(backbone, prepared, recipe)
+
+
+def _with_new_head(backbone: Backbone, prepared: Prepared, recipe: Recipe) -> Classifier:
+    """A classifier with a new head on the features that the recipe asks for."""
+    manifest = prepared.manifest
+    backbone.use_features("all" if recipe.head.features == "all" else "last")
     outputs, seed = outputs_of(manifest.task, manifest.classes), derive_seed(recipe.seed, "head")
-    head = Head(backbone.facts.width, outputs, recipe.head.hidden, recipe.head.dropout, seed=seed)
-    return prepared, Classifier(backbone, head, manifest.classes, manifest.task, recipe.decode)
+    head = Head(backbone.feature_width, outputs, recipe.head.hidden, recipe.head.dropout, seed=seed)
+    return Classifier(backbone, head, manifest.classes, manifest.task, recipe.decode)
 
 
 def train(

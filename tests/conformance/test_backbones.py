@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from tests.networks import randomise
 from thaw.backbones.contract import Backbone
+from thaw.backbones.stages import AtCut
 from thaw.backbones.timm_backbone import build
 
 SMALL = 64
@@ -65,6 +66,7 @@ def _leave_it_frozen(case: Case) -> Iterator[None]:
     yield
     case.backbone.zero_grad(set_to_none=True)
     case.backbone.thaw(case.backbone.cut("head"), "frozen")
+    case.backbone.use_features("last")
     case.backbone.eval()
 
 
@@ -92,6 +94,30 @@ def test_every_position_divides_the_network_exactly(case: Case) -> None:
     with torch.no_grad():
         for position in range(stop + 1):
             assert torch.equal(case.backbone.run(case.at[position], position, stop), case.at[-1]), position
+
+
+def test_the_statistics_of_stages_are_those_of_their_maps(case: Case) -> None:
+    backbone, whole = case.backbone, AtCut.above_nothing(case.images)
+    assert backbone.feature_width == case.at[-1].shape[1]
+    backbone.use_features("all")
+    with torch.no_grad():
+        at = backbone.advance(whole, 0, backbone.head_position)
+    maps = [case.at[end].double().flatten(2) for _, end in backbone.stage_modules()]
+    assert 3 <= len(maps) <= 10
+    expected = [part for values in maps for part in (values.mean(2), (values.var(2, correction=0) + 1e-6).sqrt())]
+    torch.testing.assert_close(at.stages.double(), torch.cat(expected, dim=1), rtol=1e-3, atol=1e-4)
+    assert torch.equal(at.values, case.at[-1])
+    assert at.for_head().shape == (2, backbone.feature_width) == (2, sum(backbone.feature_groups))
+
+
+def test_every_position_divides_all_stages_exactly(case: Case) -> None:
+    backbone, stop = case.backbone, case.backbone.head_position
+    backbone.use_features("all")
+    with torch.no_grad():
+        whole = backbone.advance(AtCut.above_nothing(case.images), 0, stop)
+        for position in range(stop + 1):
+            below = AtCut(case.at[position], whole.stages[:, : backbone.stage_width(position)])
+            assert torch.equal(backbone.advance(below, position, stop).for_head(), whole.for_head()), position
 
 
 def test_every_family_can_be_divided(case: Case) -> None:
@@ -137,6 +163,22 @@ def test_gradients_reach_exactly_what_is_thawed(case: Case, at: str) -> None:
     reached = {name for name, value in backbone.network.named_parameters() if value.grad is not None}
     assert reached == cut.trainable
     assert features.requires_grad == bool(cut.trainable)
+
+
+@pytest.mark.parametrize("at", ["stages:1", "stages:3", "pixels"])
+def test_gradients_of_all_stages_reach_what_is_thawed_and_no_statistic_below(case: Case, at: str) -> None:
+    backbone, cut = case.backbone, case.backbone.cut(at)
+    backbone.use_features("all")
+    backbone.thaw(cut, "frozen")
+    backbone.train()
+    with torch.no_grad():
+        below = backbone.advance(AtCut.above_nothing(case.images), 0, cut.position)
+    above = backbone.advance(below, cut.position, backbone.head_position)
+    above.for_head().square().sum().backward()
+    reached = {name for name, value in backbone.network.named_parameters() if value.grad is not None}
+    assert reached == cut.trainable
+    assert all(torch.isfinite(backbone.network.get_parameter(name).grad).all() for name in reached)
+    assert torch.equal(above.stages[:, : below.stages.shape[1]], below.stages)
 
 
 def test_more_layers_never_thaw_less(case: Case) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from thaw.backbones.timm_backbone import build
 from thaw.features.engines import make_runner
-from thaw.features.probe import distance_between
+from thaw.features.probe import distance_at_cut
 from thaw.recipe import Engine, PreprocessingSettings
 
 CPU = torch.device("cpu")
@@ -37,8 +37,10 @@ def test_an_engine_agrees_with_pytorch_at_two_cuts_and_the_head(name: str, engin
     pixels = torch.randint(0, 256, (5, size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     positions = [backbone.cut("stages:3").position, backbone.cut("layers:7").position, len(backbone.blocks)]
     wanted = sorted(set(positions))
+    backbone.use_features("all")
     exact = make_runner("pytorch-fp32", backbone, CPU, wanted).run(pixels)
     found = make_runner(engine, backbone, CPU, wanted).run(pixels)
     for position, features, reference in zip(wanted, found, exact, strict=True):
-        assert features.shape == reference.shape
-        assert distance_between(features.flatten(1), reference.flatten(1)) < 1e-4, position
+        assert features.values.shape == reference.values.shape
+        assert features.stages.shape == reference.stages.shape == (5, backbone.stage_width(position))
+        assert distance_at_cut(features, reference) < 1e-4, position

@@ -62,6 +62,14 @@ def test_every_task_and_head_is_certified(task: Task, hidden: tuple[int, ...], t
 
 
 @pytest.mark.parametrize(
+    "to",
+    ["torch", "onnx", *(pytest.param(to, marks=[pytest.mark.slow, pytest.mark.ci]) for to in ("openvino", "triton"))],
+)
+def test_a_head_on_all_stages_is_certified_on_every_target(to: str, tmp_path: Path) -> None:
+    assert certified_difference(random_classifier(features="all"), to, tmp_path) <= TOLERANCE
+
+
+@pytest.mark.parametrize(
     ("crop_mode", "interpolation", "to"), [("squash", "bilinear", "torch"), ("border", "lanczos", "openvino")]
 )
 def test_every_geometry_is_certified(crop_mode: str, interpolation: str, to: str, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from tests.networks import randomise
+from thaw.backbones.contract import Features
 from thaw.backbones.timm_backbone import build
 from thaw.classifier.classifier import Classifier, outputs_of
 from thaw.classifier.head import Head
@@ -19,13 +20,15 @@ def random_classifier(
     preprocessing: PreprocessingSettings | None = None,
     task: Task = "multiclass",
     hidden: tuple[int, ...] = (),
+    features: Features = "last",
 ) -> Classifier:
     """A classifier with three classes, or two for a binary task."""
     backbone = build(name, "random", preprocessing or PreprocessingSettings(image_size=64))
     generator = torch.Generator().manual_seed(0)
     randomise(backbone, generator)
     classes = CLASSES[:2] if task == "binary" else CLASSES
-    head = Head(backbone.facts.width, outputs_of(task, classes), hidden, 0.0, seed=0)
+    backbone.use_features(features)
+    head = Head(backbone.feature_width, outputs_of(task, classes), hidden, 0.0, seed=0)
     classifier = Classifier(backbone, head, classes, task, DecodeSettings())
     _spread(classifier, generator)
     return classifier

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from thaw import atomic
+from thaw.backbones.stages import AtCut
 from thaw.cache import clear
 from thaw.errors import WriteError
-from thaw.features.cache import FeatureCache, FeatureKey
+from thaw.features.cache import FeatureCache, FeatureKey, bytes_of_view
 from thaw.features.encoding import CacheDtype
 
 KEY = FeatureKey("pixels", "rows", "none", 0, "backbone", 3, "engine", "float16")
@@ -22,8 +23,8 @@ def cache(tmp_path: Path) -> FeatureCache:
 
 def fill(cache: FeatureCache, features: torch.Tensor, key: FeatureKey = KEY, views: int = 2) -> None:
     with cache.writing(key, views) as writer:
-        writer.append(features[:4])
-        writer.append(features[4:])
+        writer.append(AtCut.above_nothing(features[:4]))
+        writer.append(AtCut.above_nothing(features[4:]))
 
 
 @pytest.mark.parametrize("shape", [(6, 5), (6, 5, 2, 3)])
@@ -34,7 +35,8 @@ def test_features_are_read_back_by_row_and_view(shape: tuple[int, ...], dtype: C
     fill(cache, features, key)
     cached = cache.open(key, 2)
     assert cached is not None and (len(cached.rows), cached.views) == (3, 2)
-    read = cached.batch(np.array([2, 0]), np.array([1, 0]))
+    read, stages = cached.batch(np.array([2, 0]), np.array([1, 0]))
+    assert stages.shape == (2, 0)
     assert torch.equal(read, features[[5, 0]].to(read.dtype))
 
 
@@ -48,7 +50,7 @@ def test_eight_bits_take_half_the_disk_with_an_error_of_at_most_half_a_step_of_e
     fill(cache, features, eight)
     cached = cache.open(eight, 2)
     assert cached is not None
-    read = cached.batch(np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 0, 1, 0, 1]))
+    read = cached.batch(np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 0, 1, 0, 1])).values
     spread = features.amax(dim=(2, 3)) - features.amin(dim=(2, 3))
     assert ((read - features).abs().amax(dim=(2, 3)) <= spread / 255 / 2 + 1e-6).all()
     sizes = [(cache.folder_of(key, 2) / "features.bin").stat().st_size for key in (KEY, eight)]
@@ -60,7 +62,7 @@ def test_pooled_features_are_kept_in_half_precision_where_maps_take_eight_bits(c
     fill(cache, features, eight)
     cached = cache.open(eight, 2)
     assert cached is not None
-    assert torch.equal(cached.batch(np.array([1]), np.array([1]))[0], features[3].half())
+    assert torch.equal(cached.batch(np.array([1]), np.array([1])).values[0], features[3].half())
 
 
 def test_every_part_of_the_key_changes_the_digest() -> None:
@@ -83,14 +85,41 @@ def test_features_of_more_views_serve_fewer_but_not_the_reverse(cache: FeatureCa
     fill(cache, torch.arange(12.0).reshape(12, 1), views=4)
     fewer = cache.open(KEY, 2)
     assert fewer is not None and (len(fewer.rows), fewer.views) == (3, 2)
-    assert fewer.batch(np.array([1, 2]), np.array([0, 1])).flatten().tolist() == [4.0, 9.0]
+    assert fewer.batch(np.array([1, 2]), np.array([0, 1])).values.flatten().tolist() == [4.0, 9.0]
     assert cache.open(KEY, 5) is None
 
 
-@pytest.mark.parametrize("name", ["features.bin", "shape.json", "seal.json"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "uint8"])
+def test_the_statistics_of_stages_are_kept_beside_the_values(dtype: CacheDtype, cache: FeatureCache) -> None:
+    draws = torch.Generator().manual_seed(0)
+    values, stages = torch.randn(6, 5, 2, 3, generator=draws), torch.randn(6, 7, generator=draws)
+    key = replace(KEY, dtype=dtype)
+    with cache.writing(key, 2) as writer:
+        writer.append(AtCut(values, stages))
+    cached = cache.open(key, 2)
+    assert cached is not None
+    read = cached.part(1, 3).batch(np.array([1, 0]), np.array([1, 0]))
+    assert torch.allclose(read.values.float(), values[[5, 2]], atol=0.02)
+    assert torch.equal(read.stages, stages[[5, 2]].to(read.stages.dtype))
+    files = [(cache.folder_of(key, 2) / name).stat().st_size for name in ("features.bin", "stages.bin")]
+    assert sum(files) == 6 * bytes_of_view(AtCut(values, stages), dtype)
+
+
+def test_an_entry_of_an_earlier_version_has_no_stages(cache: FeatureCache) -> None:
+    with atomic.sealed_folder(cache.folder_of(KEY, 2)) as entry:
+        (entry / "features.bin").write_bytes(np.arange(6, dtype=np.float16).tobytes())
+        (entry / "shape.json").write_text("[3, 2, 1]")
+    cached = cache.open(KEY, 2)
+    assert cached is not None
+    values, stages = cached.batch(np.array([2, 0]), np.array([1, 0]))
+    assert values.flatten().tolist() == [5.0, 0.0] and stages.shape == (2, 0)
+
+
+@pytest.mark.parametrize("name", ["features.bin", "shape.json", "stages.bin", "seal.json"])
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "removed"])
 def test_damaged_features_count_as_absent(name: str, damage: str, cache: FeatureCache) -> None:
-    fill(cache, torch.ones(6, 5))
+    with cache.writing(KEY, 2) as writer:
+        writer.append(AtCut(torch.ones(6, 5), torch.ones(6, 2)))
     file = cache.folder_of(KEY, 2) / name
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
@@ -113,7 +142,7 @@ def test_a_copied_entry_is_still_intact(cache: FeatureCache) -> None:
 
 def test_an_entry_that_was_not_finished_does_not_appear(cache: FeatureCache) -> None:
     with pytest.raises(RuntimeError), cache.writing(KEY, 2) as writer:
-        writer.append(torch.ones(4, 5))
+        writer.append(AtCut.above_nothing(torch.ones(4, 5)))
         raise RuntimeError
     assert cache.open(KEY, 2) is None
     assert not list((cache.folder / "features").iterdir())
@@ -121,7 +150,9 @@ def test_an_entry_that_was_not_finished_does_not_appear(cache: FeatureCache) -> 
 
 def test_an_entry_with_features_that_its_dtype_cannot_represent_does_not_appear(cache: FeatureCache) -> None:
     with pytest.raises(OverflowError), cache.writing(KEY, 2) as writer:
-        writer.append(torch.full((2, 5, 2, 2), 1e6))
+        writer.append(AtCut.above_nothing(torch.full((2, 5, 2, 2), 1e6)))
+    with pytest.raises(OverflowError), cache.writing(KEY, 2) as writer:
+        writer.append(AtCut(torch.ones(2, 5), torch.full((2, 3), 1e6)))
     assert cache.open(KEY, 2) is None
 
 

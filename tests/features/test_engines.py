@@ -24,7 +24,7 @@ def pixels(count: int = 4) -> torch.Tensor:
 
 
 def outputs(engine: Engine, backbone: Backbone, positions: Sequence[int], count: int = 4) -> list[torch.Tensor]:
-    return make_runner(engine, backbone, CPU, positions).run(pixels(count))
+    return [at.values for at in make_runner(engine, backbone, CPU, positions).run(pixels(count))]
 
 
 @pytest.mark.parametrize("engine", EXACT)
@@ -36,6 +36,20 @@ def test_one_pass_returns_the_features_at_every_position(engine: Engine, backbon
         assert not features.requires_grad and features.dtype == torch.float32
         with torch.no_grad():
             assert torch.allclose(backbone.run(features, position, last), at_once[-1], atol=1e-4)
+
+
+@pytest.mark.parametrize("engine", EXACT)
+def test_the_statistics_of_stages_are_the_same_by_every_engine_and_below_every_cut(
+    engine: Engine, backbone: Backbone
+) -> None:
+    backbone.use_features("all")
+    last = backbone.head_position
+    positions = [0, 3, last - 2, last]
+    (whole,) = make_runner("pytorch-fp32", backbone, CPU, [last]).run(pixels())
+    for position, at in zip(positions, make_runner(engine, backbone, CPU, positions).run(pixels()), strict=True):
+        assert at.stages.shape == (4, backbone.stage_width(position))
+        assert torch.allclose(at.stages, whole.stages[:, : at.stages.shape[1]], atol=1e-4)
+    assert at.stages.shape[1] > 0
 
 
 def test_an_output_is_not_changed_by_later_blocks(backbone: Backbone) -> None:
@@ -50,9 +64,10 @@ def test_the_features_of_an_image_do_not_depend_on_the_batch(count: int, backbon
     last = [len(backbone.block_names)]
     runner = make_runner("openvino-fp32", backbone, CPU, last)
     (many,) = runner.run(pixels(count))
-    assert len(many) == count
+    assert len(many.values) == count
     for index in range(count):
-        assert torch.equal(runner.run(pixels(count)[index : index + 1])[0][0], many[index])
+        (alone,) = runner.run(pixels(count)[index : index + 1])
+        assert torch.equal(alone.values[0], many.values[index])
 
 
 @pytest.mark.parametrize("engine", ["openvino-bf16", "pytorch-bf16"])

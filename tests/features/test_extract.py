@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from thaw.backbones.contract import Backbone
+from thaw.backbones.stages import AtCut
 from thaw.backbones.timm_backbone import build
 from thaw.cache import clear
 from thaw.data import augment
@@ -40,7 +41,7 @@ def test_cached_features_are_those_of_the_rendered_views_at_every_position(backb
     pixels = wanted.render([(row, view) for row in range(IMAGES) for view in range(2)])
     for position, expected in zip((3, top), frozen.runner([3, top]).run(pixels), strict=True):
         rows, views = np.repeat(np.arange(IMAGES), 2), np.tile(np.arange(2), IMAGES)
-        assert torch.allclose(found[position].batch(rows, views).float(), expected, rtol=1e-2, atol=1e-2)
+        assert torch.allclose(found[position].batch(rows, views).values.float(), expected.values, rtol=1e-2, atol=1e-2)
 
 
 def test_a_second_extraction_reads_the_cache_unless_the_augmentation_code_has_changed(
@@ -66,12 +67,12 @@ def test_features_too_large_for_half_precision_are_stored_in_single_precision(
     class Large:
         positions = (3,)
 
-        def run(self, pixels: Tensor) -> list[Tensor]:
-            return [1e6 * output for output in exact.run(pixels)]
+        def run(self, pixels: Tensor) -> list[AtCut]:
+            return [AtCut.above_nothing(1e6 * at.values) for at in exact.run(pixels)]
 
     frozen._runners[3,] = Large()
     found = extract(request(backbone), frozen, [3], FeatureCache(tmp_path, "float16"), lambda *_: None)[3]
-    features = found.batch(np.array([0]), np.array([0]))
+    features = found.batch(np.array([0]), np.array([0])).values
     assert features.dtype == torch.float32 and features.abs().max() > 1e5
 
 

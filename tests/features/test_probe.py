@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from thaw.backbones.contract import Backbone
+from thaw.backbones.stages import AtCut
 from thaw.backbones.timm_backbone import build
 from thaw.features import engines, probe
-from thaw.features.probe import EngineChoice, EngineTiming, agrees, choose_engine, distance_between
+from thaw.features.probe import EngineChoice, EngineTiming, agrees, choose_engine, distance_at_cut, distance_between
 from thaw.recipe import Engine, PreprocessingSettings
 
 CPU = torch.device("cpu")
@@ -124,6 +125,14 @@ def test_the_distance_is_the_largest_of_any_image_and_infinite_for_nan() -> None
     assert not agrees(EngineTiming("openvino-bf16", 1.0, float("inf"))) and not agrees(
         EngineTiming("openvino-bf16", problem="x")
     )
+
+
+def test_the_distance_at_a_cut_is_the_larger_of_values_and_statistics() -> None:
+    reference = AtCut(torch.tensor([[[[3.0, 4.0]]]]), torch.tensor([[0.0, 1.0]]))
+    assert distance_at_cut(AtCut(torch.tensor([[[[3.0, 4.5]]]]), reference.stages), reference) == pytest.approx(0.1)
+    assert distance_at_cut(AtCut(reference.values, torch.tensor([[0.0, 1.2]])), reference) == pytest.approx(0.2)
+    nothing = AtCut.above_nothing(reference.values)
+    assert distance_at_cut(nothing, nothing) == 0.0
 
 
 def test_without_a_frozen_part_nothing_is_probed(backbone: Backbone, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ MEASURED = Measurements(
     threads=2,
     positions=(12, 8),
     sizes=(ViewSizes(2_000, 2_000), ViewSizes(100_000, 52_000)),
+    feature_width=1024,
     free_bytes=100 * GIB,
 )
 
@@ -130,7 +131,7 @@ def test_a_head_that_is_one_linear_layer_is_solved_where_its_features_fit_into_m
     plan = planned(Recipe(), MEASURED)
     assert [phase.solver for phase in plan.recipe.phases] == ["lbfgs", "optimizer"]
     assert plan.recipe.phases[0].epochs == len(PENALTIES)
-    width, seconds = MEASURED.facts.width, plan.forecast.phase_seconds[0]
+    width, seconds = MEASURED.feature_width, plan.forecast.phase_seconds[0]
     assert seconds == pytest.approx(len(PENALTIES) * (39 * 2 * 2000 * width * 4 / 4e9 + 200 / 25_000))
 
 

@@ -14,6 +14,7 @@ from thaw.bundle import certify, read_bundle
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.errors import BundleError, WriteError
+from thaw.evaluation.records import read_records
 from thaw.pipeline import evaluate, finetune, load
 from thaw.progress import NullReporter
 from thaw.recipe import HeadSettings, Recipe
@@ -61,6 +62,32 @@ def test_a_saved_classifier_gives_identical_probabilities(
     files = sorted(images.rglob("*.png"))[::5]
     assert thaw.predict(load(tmp_path / "saved"), files) == thaw.predict(classifier, files)
     assert load(tmp_path / "saved").classes == classifier.classes
+
+
+def test_a_classifier_on_all_stages_gives_in_its_bundle_what_it_gave_on_validation(
+    images: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    recipe = quick.with_settings({"head.features": "all"})
+    finetune(Dataset.open(images), recipe, tmp_path, reporter=NullReporter())
+    run = RunFolder(tmp_path / "train-1")
+    classifier, manifest = load(run.path), Manifest.read(run.manifest)
+    assert classifier.backbone.features == "all" and run.read_recipe().head.features == "all"
+    records = read_records(run.predictions, "test")
+    predictions = thaw.predict(classifier, [images / path for path in records.paths])
+    given = np.array([prediction.probabilities for prediction in predictions])
+    assert np.abs(given - records.scored.probabilities).max() < 1e-3 and np.ptp(given) > 0.01
+    assert evaluate(classifier, Dataset.open(images)).images == len(manifest)
+    own = json.loads((run.model / "config.json").read_text())["thaw"]
+    assert (own["format"], own["head"]["features"]) == (2, "all")
+    network = timm.create_model(f"local-dir:{run.model}", pretrained=True).eval()
+    pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.allclose(network(pixels), classifier.backbone(pixels), atol=1e-5)
+
+
+def test_a_head_on_the_last_stage_is_written_as_earlier_releases_read_it(bundle: Path) -> None:
+    own = json.loads((bundle / "config.json").read_text())["thaw"]
+    assert own["format"] == 1 and own["head"].keys() == {"pooling", "hidden", "dropout"}
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "labels.txt", "golden/golden.json"])

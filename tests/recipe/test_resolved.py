@@ -23,6 +23,12 @@ def test_a_resolved_recipe_is_a_recipe_that_can_be_run_again() -> None:
     assert Recipe.from_values(resolved.model_dump(mode="json")).differences(resolved) == []
 
 
+def test_features_of_the_head_are_decided_and_were_those_of_the_last_stage_before() -> None:
+    assert ResolvedRecipe.from_values(DECIDED).head.features == "last"
+    with pytest.raises(RecipeError, match=r"head\.features"):
+        ResolvedRecipe.from_values({**DECIDED, "head": {"features": "auto"}})
+
+
 @pytest.mark.parametrize("setting", ["engine", "precision", "views", "cache_dtype", "class_weights", "monitor"])
 def test_auto_is_refused(setting: str) -> None:
     with pytest.raises(RecipeError, match=setting):

@@ -39,6 +39,12 @@ def test_a_recipe_of_release_0_1_means_the_same_today() -> None:
     assert [(phase.solver, phase.inputs) for phase in recipe.phases] == [("lbfgs", "cached"), ("optimizer", "fresh")]
 
 
+def test_a_recipe_that_release_0_1_resolved_trains_the_head_that_it_trained() -> None:
+    values = yaml.safe_load(RELEASE_0_1)
+    assert Recipe.from_values(values).head.features == "last"
+    assert Recipe.from_values({**values, "stored_as": "auto"}).head.features == "auto"
+
+
 def test_a_recipe_of_today_is_left_as_it_is() -> None:
     values = Recipe(decision={"recall": {"crack": 0.99}}).model_dump(mode="json")  # type: ignore[arg-type]
     assert upgraded(values) == values

@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from thaw.backbones.contract import Features
+from thaw.backbones.stages import AtCut
 from thaw.backbones.timm_backbone import build
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.head import Head
@@ -37,9 +39,10 @@ PHASES = (
 UNBLENDED = tuple(phase.model_copy(update={"mixup": 0.0}) for phase in PHASES)
 
 
-def make_classifier(dropout: float = 0.2) -> Classifier:
+def make_classifier(dropout: float = 0.2, features: Features = "last") -> Classifier:
     backbone = build("mobilenetv3_small_050", "random", PreprocessingSettings(image_size=32))
-    return Classifier(backbone, Head(backbone.facts.width, 3, (), dropout, 0), "abc", "multiclass", DecodeSettings())
+    backbone.use_features(features)
+    return Classifier(backbone, Head(backbone.feature_width, 3, (), dropout, 0), "abc", "multiclass", DecodeSettings())
 
 
 def sources_for(classifier: Classifier, phase: Phase) -> PhaseSources:
@@ -50,7 +53,8 @@ def sources_for(classifier: Classifier, phase: Phase) -> PhaseSources:
     draws = np.random.default_rng(0)
     axes = (*shape[1:], shape[0])
     features = draws.normal(size=(IMAGES, VIEWS, *axes)).astype(np.float32)
-    source = CachedSource.of(CachedFeatures.whole(features), torch.arange(IMAGES) % 3, CPU, seed=0)
+    stages = draws.normal(size=(IMAGES, VIEWS, classifier.backbone.stage_width(cut.position))).astype(np.float32)
+    source = CachedSource.of(CachedFeatures.whole(features, stages), torch.arange(IMAGES) % 3, CPU, seed=0)
     return PhaseSources(source, source)
 
 
@@ -59,10 +63,11 @@ def train(
     phases: tuple[Phase, ...] = PHASES,
     callback: Callable[..., None] = lambda *_: None,
     dropout: float = 0.2,
+    features: Features = "last",
     **context: Any,
 ) -> tuple[dict[str, Tensor], Progress]:
     """The weights of a run and its progress; `callback` is called on each epoch and note."""
-    classifier = make_classifier(dropout)
+    classifier = make_classifier(dropout, features)
     settings = FitSettings(0, "fp32", "accuracy", None, folder, IMAGES)
     run = FitContext(classifier, phases, settings, FitCallbacks(callback, callback), **context)
     progress = fit(run, lambda index: sources_for(classifier, phases[index]))
@@ -76,7 +81,7 @@ class Wrapper(nn.Module):
         super().__init__()
         self.module, self.calls = module, 0
 
-    def forward(self, inputs: Tensor, position: int) -> Tensor:
+    def forward(self, inputs: AtCut, position: int) -> Tensor:
         self.calls += 1
         return self.module(inputs, position)
 
@@ -101,8 +106,8 @@ def test_each_process_trains_on_its_part_of_every_batch(tmp_path: Path) -> None:
     sizes: list[int] = []
 
     class Counting(Wrapper):
-        def forward(self, inputs: Tensor, position: int) -> Tensor:
-            sizes.append(len(inputs))
+        def forward(self, inputs: AtCut, position: int) -> Tensor:
+            sizes.append(len(inputs.values))
             return super().forward(inputs, position)
 
     train(tmp_path, PHASES[:1], process=Process(0, 2), wrap=Counting)
@@ -146,16 +151,18 @@ def test_more_processes_than_images_in_a_batch_are_refused(tmp_path: Path) -> No
         train(tmp_path, process=Process(0, 7))
 
 
-@pytest.mark.parametrize("interrupted_after", [1, 2, 3])
-def test_a_run_that_was_interrupted_resumes_to_the_same_weights(tmp_path: Path, interrupted_after: int) -> None:
+@pytest.mark.parametrize(("interrupted_after", "features"), [(1, "last"), (2, "last"), (3, "last"), (3, "all")])
+def test_a_run_that_was_interrupted_resumes_to_the_same_weights(
+    tmp_path: Path, interrupted_after: int, features: Features
+) -> None:
     def interrupt(records: Sequence[EpochRecord], is_best: bool) -> None:
         if len(records) == interrupted_after:
             raise KeyboardInterrupt
 
-    expected, whole = train(tmp_path / "whole")
+    expected, whole = train(tmp_path / "whole", features=features)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "resumed", callback=interrupt)
-    weights, progress = train(tmp_path / "resumed")
+        train(tmp_path / "resumed", callback=interrupt, features=features)
+    weights, progress = train(tmp_path / "resumed", features=features)
     assert all(torch.equal(value, weights[key]) for key, value in expected.items())
     assert [record.val for record in progress.records] == [record.val for record in whole.records]
 

@@ -44,7 +44,8 @@ def test_the_gradient_of_loss_and_penalty_is_zero_at_the_solution(task: Task, sm
     value = solver.solve(penalty)
 
     views = [data.batch(np.arange(IMAGES), view) for view in range(VIEWS)]
-    features, targets = (torch.cat(parts).double() for parts in zip(*views, strict=True))
+    features = torch.cat([at.values for at, _ in views]).double()
+    targets = torch.cat([targets for _, targets in views]).double()
     targets = targets if task == "multilabel" else targets.long()
     deviation = features.std(dim=0, correction=0).clamp_min(float(0.01 * features.std(dim=0, correction=0).mean()))
     layer = model.head.layers[-1]
@@ -63,7 +64,7 @@ def test_the_probabilities_agree_with_those_of_scikit_learn() -> None:
     model, data, penalty = classifier("multiclass"), source("multiclass"), 0.1
     HeadSolver(model, data, make_loss("multiclass", None, 0.0)).solve(penalty)
     views = [data.batch(np.arange(IMAGES), view) for view in range(VIEWS)]
-    features, targets = (torch.cat(parts).numpy() for parts in zip(*views, strict=True))
+    features, targets = torch.cat([at.values for at, _ in views]).numpy(), torch.cat([each for _, each in views])
     varying = np.delete(np.arange(WIDTH), [5, 6])
     scaled = StandardScaler().fit_transform(features[:, varying])
     other = LogisticRegression(C=1 / (penalty * len(scaled)), tol=1e-8, max_iter=1000).fit(scaled, targets)
@@ -80,6 +81,22 @@ def test_the_solution_does_not_depend_on_the_start_and_a_weaker_penalty_lowers_t
     path = [solver.solve(penalty) for penalty in (1.0, 1e-1, 1e-2)]
     assert path == sorted(path, reverse=True)
     assert path[-1] == pytest.approx(cold, rel=1e-2)
+
+
+def test_a_feature_is_constant_compared_with_those_of_its_own_stage_only() -> None:
+    backbone = classifier("binary").backbone
+    backbone.use_features("all")
+    lower, targets, draws = backbone.feature_width - WIDTH, np.arange(IMAGES) % 2, np.random.default_rng(0)
+    stages = 1e-3 * draws.normal(size=(IMAGES, 1, lower))
+    stages[..., 0] += 3e-3 * targets[:, None]
+    values = 100.0 * draws.normal(size=(IMAGES, 1, WIDTH))
+    features = CachedFeatures.whole(values.astype(np.float32), stages.astype(np.float32))
+    head = Head(backbone.feature_width, 1, (), 0.0, 0)
+    model = Classifier(backbone, head, "ab", "binary", DecodeSettings())
+    data = CachedSource.of(features, torch.from_numpy(targets), torch.device("cpu"), 0)
+    HeadSolver(model, data, make_loss("binary", None, 0.0)).solve(0.1)
+    weights = head.layers[-1].weight.detach()[0, :lower].abs().numpy() * stages.std(axis=(0, 1))
+    assert weights.argmax() == 0 and weights[0] > 0.05
 
 
 def test_solving_again_from_the_same_head_is_bit_identical() -> None:

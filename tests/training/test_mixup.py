@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from thaw.backbones.stages import AtCut
 from thaw.training.loss import make_loss
 from thaw.training.mixup import Blend, draw_blend
 
@@ -11,9 +12,10 @@ CPU = torch.device("cpu")
 
 
 def test_an_image_is_blended_with_its_partner_by_the_fraction() -> None:
-    values = torch.tensor([[0.0, 1.0], [10.0, 3.0]])
-    blended = Blend(0.75, torch.tensor([1, 0])).inputs(values)
-    assert torch.equal(blended, torch.tensor([[2.5, 1.5], [7.5, 2.5]]))
+    at = AtCut(torch.tensor([[0.0, 1.0], [10.0, 3.0]]), torch.tensor([[4.0], [0.0]]))
+    blended = Blend(0.75, torch.tensor([1, 0])).inputs(at)
+    assert torch.equal(blended.values, torch.tensor([[2.5, 1.5], [7.5, 2.5]]))
+    assert torch.equal(blended.stages, torch.tensor([[3.0], [1.0]]))
 
 
 def test_the_loss_equals_the_cross_entropy_with_blended_targets() -> None:

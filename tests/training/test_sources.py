@@ -21,7 +21,7 @@ def source(images: int, views: int = 3) -> CachedSource:
 def test_an_epoch_has_every_image_once_in_batches_of_nearly_equal_size(images: int, batch_size: int) -> None:
     parts = list(batches(source(images), batch_size, epoch=0, shuffle_seed=3))
     targets = torch.cat([part for _, part in parts])
-    features = torch.cat([part for part, _ in parts])
+    features = torch.cat([at.values for at, _ in parts])
     assert sorted(targets.tolist()) == list(range(images))
     assert torch.equal(features[:, 0], targets.float())
     sizes = [len(part) for _, part in parts]
@@ -32,8 +32,8 @@ def test_each_view_of_each_image_appears_once_in_as_many_epochs_as_there_are_vie
     seen = {
         (int(image), int(view))
         for epoch in range(3)
-        for features, _ in batches(source(10), 4, epoch, shuffle_seed=0)
-        for image, view in features
+        for at, _ in batches(source(10), 4, epoch, shuffle_seed=0)
+        for image, view in at.values
     }
     assert len(seen) == 30
 
@@ -58,5 +58,5 @@ def test_the_batches_of_all_processes_are_the_batches_of_one(count: int) -> None
 @pytest.mark.parametrize("views", [1, 3])
 def test_feature_maps_are_returned_with_channels_first(views: int) -> None:
     store = CachedFeatures.whole(np.zeros((4, views, 5, 6, 7), np.float16))
-    features, _ = CachedSource.of(store, torch.zeros(4), torch.device("cpu"), 0).batch(np.array([1, 3]), epoch=2)
-    assert features.shape == (2, 7, 5, 6) and features.dtype == torch.float32
+    at, _ = CachedSource.of(store, torch.zeros(4), torch.device("cpu"), 0).batch(np.array([1, 3]), epoch=2)
+    assert at.values.shape == (2, 7, 5, 6) and at.values.dtype == torch.float32

@@ -30,14 +30,17 @@ def build(recipe: Recipe) -> Backbone:
     """Build the pre-trained network of a recipe, frozen.
 
     Weights are `published` (bundled, cached or from the Hub), `random`, or from a file. They define the preprocessing,
-    which settings of the recipe override. Random weights depend only on the seed of the recipe.
+    which settings of the recipe override. Random weights depend only on the seed of the recipe. Until `head.features`
+    is decided, the head takes the last stage.
 
     Raises:
-        BackboneError: The network is unknown.
+        BackboneError: The network is unknown, or has no stages below the last one that a head could take.
         WeightsError: The weights are missing, unreachable or do not fit.
     """
     library = _library("timm")
-    return library.build(recipe.backbone, recipe.weights, recipe.preprocessing, recipe.head.pooling, recipe.seed)
+    backbone = library.build(recipe.backbone, recipe.weights, recipe.preprocessing, recipe.head.pooling, recipe.seed)
+    backbone.use_features("all" if recipe.head.features == "all" else "last")
+    return backbone
 
 
 def rebuild(facts: Facts, pooling: Pooling) -> Backbone:

@@ -37,8 +37,10 @@ def chain_of(network: nn.Module, size: int) -> tuple[Block, ...]:
         for hook in hooks:
             hook.remove()
     blocks = _grouped(_pieces(network, ran), network)
-    if len(set(ran)) == len(ran) and _reproduces(network, blocks, images, features):
-        return blocks
+    outputs = _outputs(network, blocks, images) if len(set(ran)) == len(ran) else []
+    if outputs and torch.equal(outputs[-1], features):
+        shapes = [tuple(output.shape[1:]) for output in outputs]
+        return tuple(replace(block, shape=shape) for block, shape in zip(blocks, shapes, strict=True))
     return (Block("network", ("",)),)
 
 
@@ -97,15 +99,17 @@ def _has_weights(module: nn.Module) -> bool:
     return any(isinstance(child, _WEIGHTED) for child in module.modules())
 
 
-def _reproduces(network: nn.Module, blocks: tuple[Block, ...], images: Tensor, features: Tensor) -> bool:
-    """Whether running the blocks in order gives exactly `features`."""
-    value = images
+def _outputs(network: nn.Module, blocks: tuple[Block, ...], images: Tensor) -> list[Tensor]:
+    """The output of each block when they run in order; empty where they cannot."""
+    values = [images]
     try:
         with torch.no_grad():
             for block in blocks:
+                value = values[-1]
                 for name in block.modules:
                     value = network.get_submodule(name)(value)
+                values.append(value)
     # A module with an input meant for another one raises arbitrary exceptions; each means that this is not a chain.
     except Exception:
-        return False
-    return isinstance(value, Tensor) and torch.equal(value, features)
+        return []
+    return values[1:] if all(isinstance(value, Tensor) for value in values) else []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,10 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from thaw.backbones.stages import MAX_STAGES, STATISTICS, AtCut, statistics_of
 from thaw.data.geometry import PixelSpec
 from thaw.errors import BackboneError
 
 Pooling = Literal["avg", "max", "avgmax"]
+Features = Literal["last", "all"]
+"""What the head takes: the pooled features of the last stage, or also the statistics of the stages below."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,14 @@ class Facts:
 
 @dataclass(frozen=True)
 class Block:
-    """One link of the chain: the modules that run one after the other, by their names in the network."""
+    """One link of the chain: the modules that run one after the other, by their names in the network.
+
+    shape: of the output for one small image, (C, H, W) or (C,); empty where it is not known.
+    """
 
     stage: str
     modules: tuple[str, ...]
+    shape: tuple[int, ...] = field(default=(), compare=False)
 
     @property
     def name(self) -> str:
@@ -98,6 +105,8 @@ class Backbone(nn.Module):
         self.blocks = blocks
         self.facts = facts
         self.pooling = pooling
+        self.features: Features = "last"
+        self._taps = _taps(blocks)
         self._runs = [[network.get_submodule(name) for name in block.modules] for block in blocks]
         self._position, self._batchnorm = len(blocks), "frozen"
         self.eval()
@@ -128,6 +137,34 @@ class Backbone(nn.Module):
         """Whether there is a cut between the pixels and the head: false for a network that is no chain."""
         return len(self.blocks) > 1
 
+    @property
+    def has_stages(self) -> bool:
+        """Whether there are stages below the last one that the head can take."""
+        return bool(self._taps)
+
+    @property
+    def feature_groups(self) -> tuple[int, ...]:
+        """How many of the features that the head takes belong to each stage, from the pixels up."""
+        return (*(width for _, width in self._stage_ends()), self.facts.width)
+
+    @property
+    def feature_width(self) -> int:
+        """How many features the head takes."""
+        return sum(self.feature_groups)
+
+    def stage_width(self, position: int) -> int:
+        """How many statistics of stages lie at a position: those of the stages that end there or below."""
+        return sum(width for end, width in self._stage_ends() if end <= position)
+
+    def use_features(self, features: Features) -> None:
+        """Let the head take the last stage only, or all of them; raises `BackboneError` where there are no others."""
+        if features == "all" and not self.has_stages:
+            raise BackboneError(
+                f"head.features all: {self.facts.architecture} has no stages below the last one whose maps could be "
+                "taken; use last"
+            )
+        self.features = features
+
     def forward(self, images: Tensor) -> Tensor:
         """Pooled features (N, width) of normalised images (N, 3, S, S)."""
         return self.run(images, 0, self.head_position)
@@ -138,6 +175,15 @@ class Backbone(nn.Module):
             for module in modules:
                 value = module(value)
         return value
+
+    def advance(self, at: AtCut, start: int, stop: int) -> AtCut:
+        """Run blocks `start` up to, not including, `stop` on what lies at `start`, and add the stages ended."""
+        values, stages = at.values, [at.stages] if at.stages.shape[1] else []
+        for end, _ in self._stage_ends():
+            if start < end <= stop:
+                values, start = self.run(values, start, end), end
+                stages.append(statistics_of(values))
+        return AtCut(self.run(values, start, stop), torch.cat(stages, dim=1) if stages else at.stages)
 
     def cut(self, at: str) -> Cut:
         """The cut that a recipe means.
@@ -225,6 +271,10 @@ class Backbone(nn.Module):
         for position, block in enumerate(self.blocks, start=1):
             yield from ((self.network.get_submodule(name), position) for name in block.modules)
 
+    def stage_modules(self) -> list[tuple[nn.Module, int]]:
+        """The module whose output is the map of a lower stage that the head takes, and the position behind it."""
+        return [(self._runs[end - 1][-1], end) for end, _ in self._stage_ends()]
+
     def randomise(self, generator: torch.Generator) -> None:
         """Give every weight a random value (He et al. 2015), and every norm those of a new network."""
         with torch.no_grad():
@@ -239,14 +289,22 @@ class Backbone(nn.Module):
         return {key: value for key, value in self.state_dict().items() if _lies_in(key.removeprefix("network."), kept)}
 
     def digest(self, position: int) -> str:
-        """SHA-256 of the architecture and of every weight below `position`."""
+        """SHA-256 of the architecture and of every weight below `position`, and of which stages the head takes."""
         above = self.state_from(position)
-        digest = hashlib.sha256(repr((self.facts.architecture, self.facts.model_args, self.pooling)).encode())
+        described = (self.facts.architecture, self.facts.model_args, self.pooling)
+        # Nothing is added for the last stage only, so that cached features of earlier versions stay valid.
+        stages = (tuple(STATISTICS), self._taps) if self.features == "all" else ()
+        digest = hashlib.sha256(repr((*described, *stages)).encode())
         for key, value in self.state_dict().items():
             if key not in above:
                 digest.update(key.encode())
                 digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
+
+    def _stage_ends(self) -> list[tuple[int, int]]:
+        """(position behind its last block, number of statistics) of each lower stage that the head takes."""
+        taken = self._taps.items() if self.features == "all" else ()
+        return [(end, len(STATISTICS) * channels) for end, channels in taken]
 
     def _cut_at(self, name: str, position: int) -> Cut:
         modules = {module for block in self.blocks[position:] for module in block.modules}
@@ -295,6 +353,19 @@ class Backbone(nn.Module):
             f"cut {at!r}: {self.facts.architecture} has no such stage; {hint}"
             f"known are {', '.join(known)}, stages:N and layers:N"
         )
+
+
+def _taps(blocks: Sequence[Block]) -> dict[int, int]:
+    """Where a stage below the last one ends in a map, and the map's channels: {position behind its last block: C}.
+
+    Of more than `MAX_STAGES` stages only the last of each resolution.
+    """
+    ends = [position for position in range(1, len(blocks)) if blocks[position].stage != blocks[position - 1].stage]
+    maps = {end: blocks[end - 1].shape for end in ends if len(blocks[end - 1].shape) == 3}
+    if len(maps) > MAX_STAGES:
+        last_of = {shape[1:]: end for end, shape in maps.items()}
+        maps = {end: shape for end, shape in maps.items() if end in last_of.values()}
+    return {end: shape[0] for end, shape in maps.items()}
 
 
 def randomise_parameters(module: nn.Module, generator: torch.Generator) -> None:

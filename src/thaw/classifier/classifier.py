@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from thaw.backbones.contract import Backbone
 from thaw.backbones.normalise import Normalise
+from thaw.backbones.stages import AtCut
 from thaw.classifier.decision import Decision
 from thaw.classifier.head import Head
 from thaw.classifier.review import ReviewPolicy
@@ -47,22 +48,26 @@ class Classifier(nn.Module):
         """The device of the weights."""
         return next(self.parameters()).device
 
-    def forward(self, inputs: Tensor, position: int) -> Tensor:
+    @property
+    def has_plain_head(self) -> bool:
+        """Whether the head is what pre-trained networks have: one linear layer on the last stage."""
+        return self.head.is_linear and self.backbone.features == "last"
+
+    def forward(self, inputs: AtCut, position: int) -> Tensor:
         """Run everything above a cut.
 
         Args:
-            inputs: Features at the cut, (N, C, H, W) or, just below the head, (N, width) float; normalised images
-                (N, 3, S, S) for position 0.
+            inputs: What lies at the cut, float; for position 0 normalised images (N, 3, S, S).
             position: The position of the cut, as in `Cut.position`.
 
         Returns:
             Logits (N, outputs).
         """
-        return self.head(self.backbone.run(inputs, position, self.backbone.head_position))
+        return self.head(self.backbone.advance(inputs, position, self.backbone.head_position).for_head())
 
     def logits(self, pixels: Tensor) -> Tensor:
         """Logits (N, outputs) of pixels (N, S, S, 3) uint8 0..255."""
-        return self(self.normalise(pixels), 0)
+        return self(AtCut.above_nothing(self.normalise(pixels)), 0)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Probabilities (N, classes) float32 of logits (N, outputs).

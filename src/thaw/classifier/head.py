@@ -1,4 +1,4 @@
-"""The new head: from pooled features to logits."""
+"""The new head: from features to logits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Head(nn.Module):
     every class, and the first gradient of a thawed backbone is zero.
 
     Args:
-        width: Number of pooled features.
+        width: Number of features, `Backbone.feature_width`.
         outputs: Number of classes, or 1 for a binary task.
         hidden: Units of each hidden layer.
         dropout: Probability in 0..1 of dropping an input of a layer.

@@ -9,7 +9,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ModelOutputs:
-    """Outputs for N images: pooled features (N, W) float32 and probabilities (N, C) float32."""
+    """Outputs for N images: pooled features (N, W) float32 of the last stage, and probabilities (N, C) float32.
+
+    Only the last stage's, also where the head takes all stages: distances to training images are of what is seen, not
+    of colours and textures.
+    """
 
     features: np.ndarray
     probabilities: np.ndarray

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
 from thaw.backbones.contract import randomise_parameters
 from thaw.classifier.classifier import Classifier
@@ -66,10 +67,11 @@ def class_maps(
     Raises:
         BackboneError: If the network has no such cut, or no map at or below it.
     """
-    module = _module_at(classifier, pixels[:1], cut)
+    found = _map_at(classifier, pixels[:1], cut)
+    modules = [module for module, position in classifier.backbone.stage_modules() if position < found.position]
     indices = np.asarray(class_indices, dtype=np.int64)
     batches = [
-        _maps_of(classifier, module, pixels[start : start + _BATCH], indices[start : start + _BATCH])
+        _maps_of(classifier, (*modules, found.module), pixels[start : start + _BATCH], indices[start : start + _BATCH])
         for start in range(0, len(pixels), _BATCH)
     ]
     return np.concatenate(batches)
@@ -94,8 +96,8 @@ def randomised_agreement(
     return float(np.mean([_rank_correlation(first, second) for first, second in zip(learned, random, strict=True)]))
 
 
-def _module_at(classifier: Classifier, image: np.ndarray, cut: str | None) -> nn.Module:
-    """The module whose output is explained, found by a forward pass of one image (1, S, S, 3)."""
+def _map_at(classifier: Classifier, image: np.ndarray, cut: str | None) -> _Map:
+    """The map that is explained, found by a forward pass of one image (1, S, S, 3)."""
     maps = _find_maps(classifier, image)
     backbone = classifier.backbone
     if not maps:
@@ -107,7 +109,7 @@ def _module_at(classifier: Classifier, image: np.ndarray, cut: str | None) -> nn
         candidates = [found for found in maps if found.position <= position]
     if not candidates:
         raise BackboneError(f"cut {cut}: there is no map at or below it in {backbone.facts.architecture}; use head")
-    return candidates[-1].module
+    return candidates[-1]
 
 
 def _find_maps(classifier: Classifier, image: np.ndarray) -> list[_Map]:
@@ -131,24 +133,37 @@ def _find_maps(classifier: Classifier, image: np.ndarray) -> list[_Map]:
     return found
 
 
-def _maps_of(classifier: Classifier, module: nn.Module, pixels: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Maps (N, h, w) of one batch at the output of a module, each divided by its maximum."""
+def _maps_of(
+    classifier: Classifier, modules: Sequence[nn.Module], pixels: np.ndarray, indices: np.ndarray
+) -> np.ndarray:
+    """Maps (N, h, w) of one batch at the output of the last of some modules, each divided by its maximum.
+
+    Evidence that the head takes from the outputs of the others, directly and not through the last one, is added.
+    """
     activations: list[Tensor] = []
 
     def start_graph(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        # Each output starts a graph of its own, so that a gradient never passes from one of the modules to another.
         activations.append(output.detach().requires_grad_())
         # The next module may work in place.
         return activations[-1].clone()
 
-    hook = module.register_forward_hook(start_graph)
+    hooks = [module.register_forward_hook(start_graph) for module in modules]
     try:
         with _in_eval_mode(classifier), torch.enable_grad():
             logits = classifier.logits(torch.tensor(pixels, device=classifier.device))
             # Not `backward`, which would leave gradients in the weights of the head.
-            (gradient,) = torch.autograd.grad(_class_score(classifier, logits, indices), activations[-1])
+            gradients = torch.autograd.grad(_class_score(classifier, logits, indices), activations)
     finally:
-        hook.remove()
-    maps = (activations[-1].detach() * gradient).sum(dim=1).relu()
+        for hook in hooks:
+            hook.remove()
+    evidence = [
+        (output.detach() * gradient).sum(dim=1) for output, gradient in zip(activations, gradients, strict=True)
+    ]
+    side = evidence[-1].shape[-1]
+    # The sum over an image is that part of the logit, at any resolution.
+    parts = [adaptive_avg_pool2d(part, side) * (part[0].numel() / side**2) for part in evidence]
+    maps = torch.stack(parts).sum(dim=0).relu()
     maxima = maps.amax(dim=(1, 2), keepdim=True)
     return (maps / maxima.where(maxima > 0, 1.0)).cpu().numpy()
 

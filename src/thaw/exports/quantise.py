@@ -121,8 +121,9 @@ def quantise(fp32_onnx: Path, int8_onnx: Path, classifier: Classifier, images: L
                 int8_onnx,
                 Reader(),
                 quant_format=quantization.QuantFormat.QDQ,
-                # Resizing contains neither, so it stays exact.
-                op_types_to_quantize=["Conv", "Gemm"],
+                # Resizing contains neither, so it stays exact. The statistics of all stages are too different in scale
+                # for one range.
+                op_types_to_quantize=["Conv", "Gemm"] if classifier.backbone.features == "last" else ["Conv"],
                 nodes_to_exclude=_sensitive_convolutions(fp32_onnx),
                 per_channel=True,
                 activation_type=quantization.QuantType.QUInt8,

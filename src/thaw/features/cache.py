@@ -14,17 +14,19 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from torch import Tensor
 
 from thaw import atomic
+from thaw.backbones.stages import AtCut
 from thaw.cache import LARGER_DISK, make_room
-from thaw.features.encoding import CacheDtype, decode, encode, item_type
+from thaw.features.encoding import CacheDtype, decode, encode, encoded_bytes, item_type
 from thaw.formats import size
 from thaw.piecewise import ItemGrid
 from thaw.writing import advising
 
 FORMAT = 2
-_DATA, _SHAPE, _ABOUT = "features.bin", "shape.json", "about.json"
+_ABOUT = "about.json"
+_VALUES, _STAGES = ("features.bin", "shape.json"), ("stages.bin", "stages.json")
+"""Data and shape of the values, and of the statistics of stages, which entries of earlier versions do not have."""
 
 
 @dataclass(frozen=True)
@@ -54,42 +56,55 @@ class FeatureKey:
 class CachedFeatures:
     """Features of `rows` images in `views` views, read from disk on demand.
 
-    grid: encoded views by row and view, as `encoding.item_type` describes them.
+    grid: encoded views by row and view, as `encoding.item_type` describes them. stages: the statistics of stages in
+    the same way; `None` where there are none.
     """
 
     grid: np.ndarray | ItemGrid
     rows: range
     views: int
+    stages: np.ndarray | ItemGrid | None = None
 
     @classmethod
-    def whole(cls, grid: np.ndarray | ItemGrid) -> CachedFeatures:
+    def whole(cls, grid: np.ndarray | ItemGrid, stages: np.ndarray | ItemGrid | None = None) -> CachedFeatures:
         """All rows and views of a grid."""
-        return cls(grid, range(grid.shape[0]), grid.shape[1])
+        return cls(grid, range(grid.shape[0]), grid.shape[1], stages)
 
     def part(self, start: int, stop: int) -> CachedFeatures:
         """The rows from `start` to `stop`."""
         return replace(self, rows=self.rows[start:stop])
 
-    def batch(self, rows: np.ndarray, views: np.ndarray) -> Tensor:
-        """View `views[i]` of row `rows[i]`: (N, C, H, W) in channels_last, or (N, C); float16 or float32."""
-        features = decode(self.grid[rows + self.rows.start, views])
-        return features.permute(0, 3, 1, 2) if features.ndim == 4 else features
+    def batch(self, rows: np.ndarray, views: np.ndarray) -> AtCut:
+        """View `views[i]` of row `rows[i]`, maps in channels_last; float16 or float32."""
+        rows = rows + self.rows.start
+        values = decode(self.grid[rows, views])
+        values = values.permute(0, 3, 1, 2) if values.ndim == 4 else values
+        return AtCut.above_nothing(values) if self.stages is None else AtCut(values, decode(self.stages[rows, views]))
+
+
+def bytes_of_view(at: AtCut, dtype: CacheDtype) -> int:
+    """Bytes on disk of one view of what lies at a cut."""
+    return sum(encoded_bytes(tuple(part.shape[1:]), dtype) for part in at)
 
 
 class FeatureWriter:
     """Appends features to an entry of the cache."""
 
-    def __init__(self, stream: BinaryIO, dtype: CacheDtype) -> None:
-        self._stream = stream
+    def __init__(self, values: BinaryIO, stages: BinaryIO, dtype: CacheDtype) -> None:
+        self._streams = values, stages
         self._dtype = dtype
-        self.shape: tuple[int, ...] | None = None
+        self.views = 0
+        self.shapes: tuple[tuple[int, ...], ...] = ()
 
-    def append(self, features: Tensor) -> None:
-        """Add features (N, C, H, W) or (N, C); raises `OverflowError` where the dtype cannot represent them."""
-        if features.ndim == 4:
-            features = features.permute(0, 2, 3, 1)
-        self.shape = tuple(features.shape[1:])
-        self._stream.write(encode(features, self._dtype))
+    def append(self, at: AtCut) -> None:
+        """Add what lies at a cut; raises `OverflowError` where the dtype cannot represent it."""
+        values = at.values.permute(0, 2, 3, 1) if at.values.ndim == 4 else at.values
+        parts = values, at.stages
+        self.views += len(values)
+        self.shapes = tuple(tuple(part.shape[1:]) for part in parts)
+        for stream, part in zip(self._streams, parts, strict=True):
+            if part.shape[1]:
+                stream.write(encode(part, self._dtype))
 
 
 @dataclass(frozen=True)
@@ -121,15 +136,14 @@ class FeatureCache:
         """
         amount = f"the cached features need about {size(needed)}" if needed else ""
         with advising(LARGER_DISK), atomic.sealed_folder(self.folder_of(key, views), amount) as entry:
-            with (entry / _DATA).open("wb") as stream:
-                writer = FeatureWriter(stream, key.dtype)
+            with (entry / _VALUES[0]).open("wb") as values, (entry / _STAGES[0]).open("wb") as stages:
+                writer = FeatureWriter(values, stages, key.dtype)
                 yield writer
-                length = stream.tell()
-            if writer.shape is None:
+            if not writer.views:
                 raise ValueError("cached features need at least one row")
-            dtype, item_shape = item_type(key.dtype, writer.shape)
-            rows = length // (views * int(np.prod(item_shape, dtype=int)) * dtype.itemsize)
-            (entry / _SHAPE).write_text(json.dumps([rows, views, *writer.shape]), encoding="utf-8")
+            rows = writer.views // views
+            for (_, name), shape in zip((_VALUES, _STAGES), writer.shapes, strict=True):
+                (entry / name).write_text(json.dumps([rows, views, *shape]), encoding="utf-8")
             description = {**(about or {}), "images": rows, "views": views, "key": asdict(key)}
             (entry / _ABOUT).write_text(json.dumps(description, indent=2), encoding="utf-8")
 
@@ -157,10 +171,16 @@ def _opened(entry: Path, key: FeatureKey, views: int) -> CachedFeatures | None:
     if not atomic.is_intact(entry):
         return None
     try:
-        shape = tuple(json.loads((entry / _SHAPE).read_bytes()))
-        dtype, item_shape = item_type(key.dtype, shape[2:])
-        grid = ItemGrid(entry / _DATA, dtype, (*shape[:2], *item_shape))
+        grid = _grid(entry, *_VALUES, key.dtype)
+        stages = _grid(entry, *_STAGES, key.dtype) if (entry / _STAGES[1]).exists() else None
     except (OSError, ValueError):
         return None
     atomic.mark_used(entry)
-    return CachedFeatures(grid, range(shape[0]), views)
+    return CachedFeatures(grid, range(grid.shape[0]), views, stages if stages and stages.shape[2] else None)
+
+
+def _grid(entry: Path, data: str, shape: str, dtype: CacheDtype) -> ItemGrid:
+    """The views in one file of an entry."""
+    rows, views, *item = json.loads((entry / shape).read_bytes())
+    item_dtype, item_shape = item_type(dtype, tuple(item))
+    return ItemGrid(entry / data, item_dtype, (rows, views, *item_shape))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from thaw.backbones.contract import Backbone
+from thaw.backbones.stages import AtCut
 from thaw.features.torch_runner import Precision, TorchRunner
 from thaw.formats import count
 from thaw.recipe import Engine
@@ -30,8 +31,8 @@ class Runner(Protocol):
 
     positions: tuple[int, ...]
 
-    def run(self, pixels: Tensor) -> list[Tensor]:
-        """Features at each position, float32 without gradients, for pixels (N, S, S, 3) uint8 0..255."""
+    def run(self, pixels: Tensor) -> list[AtCut]:
+        """What lies at each position, float32 without gradients, for pixels (N, S, S, 3) uint8 0..255."""
         ...
 
 

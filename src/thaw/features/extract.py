@@ -18,14 +18,15 @@ import torch
 from torch import Tensor
 
 from thaw.backbones.contract import Backbone
+from thaw.backbones.stages import AtCut
 from thaw.cache import ATTEMPTS
 from thaw.data import augment
 from thaw.data.augment import Augmentation, render
 from thaw.data.pixel_store import PixelStore
 from thaw.device import worker_count
 from thaw.errors import WriteError
-from thaw.features.cache import CachedFeatures, FeatureCache, FeatureKey, FeatureWriter
-from thaw.features.encoding import CacheDtype, encoded_bytes
+from thaw.features.cache import CachedFeatures, FeatureCache, FeatureKey, FeatureWriter, bytes_of_view
+from thaw.features.encoding import CacheDtype
 from thaw.features.engines import FrozenPart, Runner
 from thaw.progress import OnProgress
 
@@ -130,7 +131,7 @@ def _run(
 ) -> None:
     """Run every batch of a request; the outputs of a batch are written while the next one runs."""
 
-    def write(outputs: list[Tensor]) -> None:
+    def write(outputs: list[AtCut]) -> None:
         for writer, features in zip(writers, outputs, strict=True):
             writer.append(features)
 
@@ -153,12 +154,12 @@ def _wait_for(future: Future[None] | None) -> None:
 
 def _bytes_per_view(backbone: Backbone, positions: Sequence[int], dtype: CacheDtype) -> int:
     """Bytes that one view takes at all positions together, found by a forward pass of one image."""
-    size, total = backbone.facts.pixels.size, 0
-    value, start = torch.zeros(1, 3, size, size, device=backbone.device), 0
+    size, start, total = backbone.facts.pixels.size, 0, 0
+    at = AtCut.above_nothing(torch.zeros(1, 3, size, size, device=backbone.device))
     with torch.no_grad():
         for position in positions:
-            value, start = backbone.run(value, start, position), position
-            total += encoded_bytes(tuple(value.shape[1:]), dtype)
+            at, start = backbone.advance(at, start, position), position
+            total += bytes_of_view(at, dtype)
     return total
 
 

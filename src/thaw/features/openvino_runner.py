@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from thaw.backbones.contract import Backbone
+from thaw.backbones.stages import AtCut
 from thaw.features.torch_runner import Frozen, Precision
 from thaw.openvino_runtime import FrontEndManager, TorchScriptPythonDecoder, openvino, properties
 
@@ -31,7 +32,8 @@ class OpenVinoRunner:
     def __init__(self, backbone: Backbone, positions: Sequence[int], precision: Precision, image_size: int) -> None:
         self.positions = tuple(positions)
         self._chunk = (CHUNK, image_size, image_size, 3)
-        model = _converted(Frozen(backbone, positions), self._chunk)
+        self._frozen = Frozen(backbone, positions)
+        model = _converted(self._frozen, self._chunk)
         compiled = openvino.Core().compile_model(
             model,
             "CPU",
@@ -45,8 +47,8 @@ class OpenVinoRunner:
         self._queue = openvino.AsyncInferQueue(compiled)
         self._queue.set_callback(_copy_outputs)
 
-    def run(self, pixels: Tensor) -> list[Tensor]:
-        """Features at each position, float32 on the CPU, for pixels (N, S, S, 3) uint8 0..255.
+    def run(self, pixels: Tensor) -> list[AtCut]:
+        """What lies at each position, float32 on the CPU, for pixels (N, S, S, 3) uint8 0..255.
 
         The last chunk is padded with black images, whose outputs are dropped: a network of a fixed shape is faster.
         """
@@ -58,7 +60,7 @@ class OpenVinoRunner:
                 chunk = np.concatenate([chunk, np.zeros((CHUNK - len(chunk), *chunk.shape[1:]), np.uint8)])
             self._queue.start_async(np.ascontiguousarray(chunk), (start, outputs))
         self._queue.wait_all()
-        return [torch.from_numpy(output) for output in outputs]
+        return self._frozen.at_cuts([torch.from_numpy(output) for output in outputs])
 
 
 def _copy_outputs(request: openvino.InferRequest, place: tuple[int, list[np.ndarray]]) -> None:

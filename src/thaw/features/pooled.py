@@ -1,4 +1,4 @@
-"""Images without augmentation, before anything is trained: a sample as pixels to probe with, all as pooled features."""
+"""Images without augmentation, before anything is trained: a sample as pixels to probe with, all as features."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def plain_sample(pixels: PixelStore, rows: np.ndarray, most: int) -> Tensor:
 def pooled_features(
     pixels: PixelStore, rows: np.ndarray, frozen: FrozenPart, seed: int, cache: Path, on_progress: OnProgress
 ) -> np.ndarray:
-    """Pooled features (N, C) float32 of the plain views of rows (N,), from the feature cache in the folder `cache`."""
+    """What the head takes of the plain views of rows (N,), (N, C) float32, from the feature cache in `cache`."""
     top = frozen.backbone.head_position
     request = ViewRequest(pixels, rows, 1, Augmentation(), seed)
     features = extract(request, frozen, [top], FeatureCache(cache, "float16"), on_progress)[top]
-    return features.batch(np.arange(len(rows)), np.zeros(len(rows), int)).float().numpy()
+    return features.batch(np.arange(len(rows)), np.zeros(len(rows), int)).for_head().float().numpy()

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from thaw import atomic
 from thaw.backbones.contract import Backbone
+from thaw.backbones.stages import AtCut
 from thaw.device import device_name, synchronize
 from thaw.errors import WriteError
 from thaw.features.engines import ENGINES, REFERENCE, Runner, make_runner, missing
@@ -33,7 +34,7 @@ from thaw.formats import percent
 from thaw.recipe import Engine
 
 TOLERANCE = 0.03
-"""Largest relative L2 distance of the pooled features of any image from those of fp32 PyTorch."""
+"""Largest relative L2 distance of the features of any image from those of fp32 PyTorch."""
 
 MIN_SPEEDUP = 1.1
 """How many times faster bf16 must be than fp32 to be used in spite of its rounding."""
@@ -50,7 +51,7 @@ _FILE = "engines.json"
 class EngineTiming:
     """The probe of one engine.
 
-    images_per_second: through the frozen part. distance: largest relative L2 distance of the pooled features from those
+    images_per_second: through the frozen part. distance: largest relative L2 distance of the features from those
     of fp32 PyTorch. problem: why the engine cannot be used; then the numbers mean nothing.
     """
 
@@ -136,6 +137,12 @@ def distance_between(features: Tensor, reference: Tensor) -> float:
     return float(distances.nan_to_num(nan=torch.inf).max())
 
 
+def distance_at_cut(found: AtCut, reference: AtCut) -> float:
+    """The larger of the distances of the values and of the statistics of stages."""
+    pairs = zip(found, reference, strict=True)
+    return max(distance_between(part.float().flatten(1), other.float().flatten(1)) for part, other in pairs)
+
+
 def median_seconds(runner: Runner, pixels: Tensor, device: torch.device, rounds: int) -> float:
     """Seconds that a runner takes for some pixels, the median of several rounds."""
     return statistics.median(_seconds(runner, pixels, device) for _ in range(rounds))
@@ -149,7 +156,7 @@ def _was_busy(job: _Job, remembered: Sequence[EngineTiming]) -> bool:
 
 def _probe(job: _Job) -> list[EngineTiming]:
     """Timings of the engines whose probe pays, the cheapest to probe first."""
-    reference = make_runner(REFERENCE, job.backbone, job.device, [job.top]).run(job.pixels)[0].flatten(1)
+    (reference,) = make_runner(REFERENCE, job.backbone, job.device, [job.top]).run(job.pixels)
     available = [engine for engine in ENGINES if not missing(engine, job.device)]
     timings: list[EngineTiming] = []
     for probe_above, group in groupby(available, key=lambda engine: ENGINES[engine].probe_above):
@@ -164,13 +171,13 @@ def _probe(job: _Job) -> list[EngineTiming]:
     return timings
 
 
-def _time_engine(job: _Job, engine: Engine, reference: Tensor | None) -> EngineTiming:
+def _time_engine(job: _Job, engine: Engine, reference: AtCut | None) -> EngineTiming:
     """Build an engine and time it; with a reference to compare it with, an error of the engine is its problem."""
     if problem := missing(engine, job.device):
         return EngineTiming(engine, problem=problem)
     try:
         runner = make_runner(engine, job.backbone, job.device, [job.top], job.pixels.shape[1])
-        features = runner.run(job.pixels)[0].flatten(1)
+        (features,) = runner.run(job.pixels)
         # The fastest round is the one that other work on this machine disturbed least.
         rate = len(job.pixels) / min(_seconds(runner, job.pixels, job.device) for _ in range(ROUNDS))
     # Compilers and engines fail in ways of their own on a network that they do not support; fp32 PyTorch remains.
@@ -179,7 +186,7 @@ def _time_engine(job: _Job, engine: Engine, reference: Tensor | None) -> EngineT
             raise
         message = str(error).strip().partition("\n")[0][:80]
         return EngineTiming(engine, problem=f"fails here ({type(error).__name__}: {message})")
-    return EngineTiming(engine, rate, 0.0 if reference is None else distance_between(features, reference))
+    return EngineTiming(engine, rate, 0.0 if reference is None else distance_at_cut(features, reference))
 
 
 def _seconds(runner: Runner, pixels: Tensor, device: torch.device) -> float:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from thaw.backbones.contract import Backbone
 from thaw.backbones.normalise import Normalise
+from thaw.backbones.stages import AtCut
 
 Precision = Literal["fp32", "bf16"]
 
@@ -24,12 +25,24 @@ class Frozen(nn.Module):
         self.positions = tuple(positions)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """Features at each position for pixels (N, S, S, 3) uint8 0..255."""
-        value, start, outputs = self.normalise(pixels), 0, []
+        """The values at each position, and the statistics of all stages below the highest one if the head takes any.
+
+        For pixels (N, S, S, 3) uint8 0..255. Not an `AtCut` for each position: their statistics are parts of one
+        another, and engines have no outputs of width 0.
+        """
+        at, start, outputs = AtCut.above_nothing(self.normalise(pixels)), 0, []
         for position in self.positions:
-            value, start = self.backbone.run(value, start, position), position
-            outputs.append(value)
-        return tuple(outputs)
+            at, start = self.backbone.advance(at, start, position), position
+            outputs.append(at.values)
+        return (*outputs, at.stages) if self.backbone.stage_width(start) else tuple(outputs)
+
+    def at_cuts(self, outputs: Sequence[Tensor]) -> list[AtCut]:
+        """What lies at each position, of what `forward` gives."""
+        widths = [self.backbone.stage_width(position) for position in self.positions]
+        if not widths[-1]:
+            return [AtCut.above_nothing(values) for values in outputs]
+        *values, stages = outputs
+        return [AtCut(part, stages[:, :width]) for part, width in zip(values, widths, strict=True)]
 
 
 class TorchRunner:
@@ -44,16 +57,16 @@ class TorchRunner:
         compiled: bool = False,
     ) -> None:
         self.positions = tuple(positions)
-        frozen = Frozen(backbone, positions)
-        frozen.normalise.to(device)
-        self._frozen = torch.compile(frozen, dynamic=False) if compiled else frozen
+        self._frozen = Frozen(backbone, positions)
+        self._frozen.normalise.to(device)
+        self._forward = torch.compile(self._frozen, dynamic=False) if compiled else self._frozen
         self._device = device
         self._precision = precision
 
-    def run(self, pixels: Tensor) -> list[Tensor]:
-        """Features at each position, float32 on the device without gradients, for pixels (N, S, S, 3) uint8."""
+    def run(self, pixels: Tensor) -> list[AtCut]:
+        """What lies at each position, float32 on the device without gradients, for pixels (N, S, S, 3) uint8."""
         with torch.no_grad(), autocast(self._device, self._precision):
-            return [output.float() for output in self._frozen(pixels.to(self._device))]
+            return self._frozen.at_cuts([output.float() for output in self._forward(pixels.to(self._device))])
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

@@ -133,6 +133,8 @@ def inspect(
         dataset = _opened(data, requested, shown).as_task(requested.task)
         requested, _ = name_backbone(requested, shown.say)
         backbone, cache = build(requested), cache_folder()
+        # Distances and outliers are about what is seen: the last stage, whatever a head would take.
+        backbone.use_features("last")
         pixels = PixelStore.open_or_build(
             dataset.manifest,
             backbone.facts.pixels,

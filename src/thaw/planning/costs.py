@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+import torch
 
+from thaw.backbones.stages import AtCut
 from thaw.classifier.classifier import Classifier
 from thaw.features.torch_runner import Precision
 from thaw.recipe import Phase
@@ -118,15 +119,16 @@ def forecast(
     return Forecast(extraction, phase_seconds, tuple(epochs), disk_bytes)
 
 
-def training_rate(classifier: Classifier, phase: Phase, precision: Precision, features: Tensor) -> float:
-    """Images per second of forward and backward passes above the cut of a phase, given features there.
+def training_rate(classifier: Classifier, phase: Phase, precision: Precision, features: AtCut) -> float:
+    """Images per second of forward and backward passes above the cut of a phase, given what lies there.
 
     Weights are not changed.
     """
     backbone = classifier.backbone
     cut = backbone.cut(phase.cut)
     backbone.thaw(cut, "frozen")
-    inputs = features.repeat(-(-min(phase.batch_size, 32) // len(features)), *[1] * (features.ndim - 1))
+    copies = -(-min(phase.batch_size, 32) // len(features.values))
+    inputs = AtCut(*(torch.cat([part] * copies) for part in features))
     seconds = []
     for _ in range(_WARM_UP + _ROUNDS):
         started = time.perf_counter()
@@ -137,4 +139,4 @@ def training_rate(classifier: Classifier, phase: Phase, precision: Precision, fe
         seconds.append(time.perf_counter() - started)
     classifier.zero_grad(set_to_none=True)
     backbone.thaw(backbone.cut("head"), "frozen")
-    return len(inputs) / min(seconds[_WARM_UP:])
+    return len(inputs.values) / min(seconds[_WARM_UP:])

@@ -47,7 +47,8 @@ class Measurements:
 
     images: how many there are in each split. imbalance: the largest class count over the smallest. positions, sizes:
     for each phase, the position of its cut (0 at the pixels) and the bytes of one view there. threads: of the CPU, with
-    which everything was measured. free_bytes: free disk space in the cache folder.
+    which everything was measured. feature_width: features that the head takes. free_bytes: free disk space in the cache
+    folder.
     """
 
     task: Task
@@ -60,9 +61,10 @@ class Measurements:
     threads: int
     positions: tuple[int, ...]
     sizes: tuple[ViewSizes, ...]
+    feature_width: int
     free_bytes: int
 
     @property
     def pooled_bytes(self) -> int:
-        """Bytes of the pooled features of one view in memory, as float32."""
-        return 4 * self.facts.width
+        """Bytes of the features at the head of one view in memory, as float32."""
+        return 4 * self.feature_width

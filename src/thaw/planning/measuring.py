@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from thaw.backbones.stages import AtCut
 from thaw.classifier.classifier import Classifier
 from thaw.data.prepare import Prepared
 from thaw.device import choose_device
-from thaw.features.encoding import encoded_bytes
+from thaw.features.cache import bytes_of_view
 from thaw.features.pooled import PROBE_IMAGES, plain_sample
-from thaw.features.probe import MIN_SPEEDUP, TOLERANCE, choose_engine, distance_between
+from thaw.features.probe import MIN_SPEEDUP, TOLERANCE, choose_engine, distance_at_cut
 from thaw.features.torch_runner import Precision
 from thaw.planning.cache_plan import wanted_views
 from thaw.planning.costs import ImageCounts, StepTimings, training_rate
@@ -39,7 +40,7 @@ def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: P
     frozen = [index for index, position in enumerate(positions) if position > 0]
     extracted = wanted_views(recipe, frozen, images.train)[0] * images.train + images.evaluated
     cache.mkdir(parents=True, exist_ok=True)
-    shapes = [tuple(features[position].shape[1:]) for position in positions]
+    at_cuts = [features[position] for position in positions]
     return Measurements(
         task=manifest.task,
         images=images,
@@ -50,23 +51,24 @@ def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: P
         steps=_time_steps(recipe, classifier, positions, features),
         threads=torch.get_num_threads(),
         positions=positions,
-        sizes=tuple(ViewSizes(encoded_bytes(shape, "float16"), encoded_bytes(shape, "uint8")) for shape in shapes),
+        sizes=tuple(ViewSizes(bytes_of_view(at, "float16"), bytes_of_view(at, "uint8")) for at in at_cuts),
+        feature_width=backbone.feature_width,
         free_bytes=shutil.disk_usage(cache).free,
     )
 
 
-def _features_at(classifier: Classifier, positions: tuple[int, ...], pixels: Tensor) -> dict[int, Tensor]:
-    """Features of some images at each cut and at the head, in fp32."""
-    value, start, found = classifier.normalise(pixels.to(classifier.device)), 0, {}
+def _features_at(classifier: Classifier, positions: tuple[int, ...], pixels: Tensor) -> dict[int, AtCut]:
+    """What lies at each cut and at the head for some images, in fp32."""
+    at, start, found = AtCut.above_nothing(classifier.normalise(pixels.to(classifier.device))), 0, {}
     with torch.no_grad():
         for position in sorted({*positions, classifier.backbone.head_position}):
-            value, start = classifier.backbone.run(value, start, position), position
-            found[position] = value
+            at, start = classifier.backbone.advance(at, start, position), position
+            found[position] = at
     return found
 
 
 def _time_steps(
-    recipe: Recipe, classifier: Classifier, positions: tuple[int, ...], features: dict[int, Tensor]
+    recipe: Recipe, classifier: Classifier, positions: tuple[int, ...], features: dict[int, AtCut]
 ) -> StepTimings:
     """Time training steps in fp32 and bf16, and compare their outputs for equal features at the first thawed cut.
 
@@ -87,8 +89,8 @@ def _time_steps(
     if cut == head:
         return StepTimings("fp32", "only the head trains, which is fast in any precision", fp32)
     with torch.no_grad(), training_autocast(classifier.device, "bf16"):
-        rounded = classifier.backbone.run(features[cut], cut, head)
-    distance = distance_between(rounded.float(), features[head])
+        rounded = classifier.backbone.advance(features[cut], cut, head)
+    distance = distance_at_cut(rounded, features[head])
     bf16 = rates("bf16")
     speedup = bf16[positions.index(cut)] / fp32[positions.index(cut)]
     measured = f"bf16 trains the thawed stages at {speedup:.2f}x the speed of fp32; outputs differ by {distance:.1%}"

@@ -70,6 +70,7 @@ def resolve(planned: PlannedRecipe, measured: Measurements) -> Plan:
     budget, budget_choice = _budget(recipe, measured)
     caching = plan_cache(recipe, measured, budget)
     phases, solvers = _solvers(recipe, measured, caching.phases, caching.views)
+    features = _head_features(recipe)
     class_weights = _class_weights(recipe, measured)
     monitor = _monitor(recipe, measured, class_weights.value)
     resolved = ResolvedRecipe.from_values(
@@ -83,6 +84,7 @@ def resolve(planned: PlannedRecipe, measured: Measurements) -> Plan:
             "views": caching.views,
             "cache_dtype": caching.dtype,
             "cache_gb": round(budget / GIB, 3),
+            "head": {**recipe.head.model_dump(mode="json"), "features": features.value},
             "class_weights": class_weights.value,
             "monitor": monitor.value,
             "preprocessing": _preprocessing(measured.facts),
@@ -100,6 +102,7 @@ def resolve(planned: PlannedRecipe, measured: Measurements) -> Plan:
         Choice("engine", resolved.engine, measured.engine.reason),
         Choice("precision", resolved.precision, measured.steps.reason),
         _threads(recipe, measured),
+        features,
         class_weights,
         monitor,
         budget_choice,
@@ -141,6 +144,12 @@ def _describe(facts: Facts) -> str:
     spec = facts.pixels
     mean, std = (", ".join(f"{value:.3g}" for value in values) for values in (facts.mean, facts.std))
     return f"{spec.size} px, {spec.crop_mode} {spec.crop_pct:.3g}, {spec.interpolation}, mean {mean}, std {std}"
+
+
+def _head_features(recipe: Recipe) -> Choice:
+    if recipe.head.features != "auto":
+        return Choice("head.features", recipe.head.features, "as requested")
+    return Choice("head.features", "last", "the last stage is enough for most images")
 
 
 def _class_weights(recipe: Recipe, measured: Measurements) -> Choice:

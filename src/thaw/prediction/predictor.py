@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from thaw.backbones.stages import AtCut
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.outputs import ModelOutputs
 from thaw.data.geometry import PixelSpec
@@ -34,7 +35,7 @@ MAX_DIFFERENCE = 0.01
 
 
 class Predictor:
-    """Runs the backbone through one engine, and the head on its pooled features in fp32 PyTorch."""
+    """Runs the backbone through one engine, and the head on its features in fp32 PyTorch."""
 
     def __init__(
         self,
@@ -78,23 +79,21 @@ class Predictor:
     def outputs(self, pixels: np.ndarray) -> ModelOutputs:
         """Features and probabilities of pixels (N, S, S, 3) uint8 0..255."""
         with torch.inference_mode():
-            features = self.features(pixels)
-            probabilities = self.classifier.probabilities(self.classifier.head(features))
-            return ModelOutputs(features.float().cpu().numpy(), probabilities.cpu().numpy())
+            at_head = self._at_head(pixels)
+            if self.mirrored:
+                other = self._at_head(np.ascontiguousarray(pixels[:, :, ::-1]))
+                at_head = AtCut(*((one + two) / 2 for one, two in zip(at_head, other, strict=True)))
+            probabilities = self.classifier.probabilities(self.classifier.head(at_head.for_head()))
+            return ModelOutputs(at_head.values.cpu().numpy(), probabilities.cpu().numpy())
 
-    def features(self, pixels: np.ndarray) -> torch.Tensor:
-        """Pooled features (N, width) float32 on the device of pixels (N, S, S, 3) uint8 0..255."""
-        if self.mirrored:
-            return (self._features(pixels) + self._features(np.ascontiguousarray(pixels[:, :, ::-1]))) / 2
-        return self._features(pixels)
-
-    def _features(self, pixels: np.ndarray) -> torch.Tensor:
+    def _at_head(self, pixels: np.ndarray) -> AtCut:
+        """What lies at the head, float32 on the device."""
         images = len(pixels)
         if ENGINES[self.engine].fixed_batch and images < BATCH:
             # The engine would be rebuilt for every other batch size.
             pixels = np.concatenate([pixels, np.zeros((BATCH - images, *pixels.shape[1:]), np.uint8)])
-        (features,) = self._runner.run(torch.from_numpy(pixels))
-        return features.flatten(1)[:images].to(self._device)
+        (at_head,) = self._runner.run(torch.from_numpy(pixels))
+        return AtCut(at_head.values.flatten(1)[:images], at_head.stages[:images]).to(self._device)
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from thaw.recipe.recipe import Engine, Monitor, Recipe, Task
-from thaw.recipe.sections import Phase
+from thaw.recipe.sections import HeadSettings, Phase
+
+
+class ResolvedHead(HeadSettings):
+    """A head whose features are decided; those of earlier releases took the last stage."""
+
+    features: Literal["last", "all"] = "last"
 
 
 class ResolvedPhase(Phase):
@@ -30,6 +36,7 @@ class ResolvedRecipe(Recipe):
     class_weights: Literal["none", "balanced"]
     monitor: Monitor
     strategy: Literal["manual"] = "manual"
+    head: ResolvedHead = Field(ResolvedHead(), description="The classification head.")
     phases: tuple[ResolvedPhase, ...]
 
     @field_validator("monitor")

@@ -84,8 +84,13 @@ class HeadSettings(Section):
     """The new classification head."""
 
     pooling: Literal["avg", "max", "avgmax"] = Field("avg", description="Global pooling of the last feature map.")
+    features: Literal["auto", "last", "all"] = Field(
+        "auto",
+        description="What the head takes. last: the pooled features of the last stage; all: also the mean and standard "
+        "deviation of each channel in the maps of the stages below (Head2Toe, Evci et al. 2022).",
+    )
     hidden: tuple[Annotated[int, Field(ge=1, le=65536)], ...] = Field(
-        (), description="Units of each hidden layer between pooling and the output layer; none by default."
+        (), description="Units of each hidden layer between the features and the output layer; none by default."
     )
     dropout: Fraction = Field(0.2, description="Dropout rate before each layer of the head.")
 

@@ -21,6 +21,9 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     found = {_KEYS.get(key, key): value for key, value in values.items()}
     if found.get("strategy") == "as_written":
         found["strategy"] = "manual"
+    if values.get("stored_as", "auto") != "auto":
+        # A recipe that release 0.1 resolved; its heads took the last stage.
+        found["head"] = {"features": "last", **(found.get("head") or {})}
     if isinstance(found.get("target"), str):
         found["target"] = parse_setting("target", found["target"])
     if isinstance(found.get("loggers"), str):

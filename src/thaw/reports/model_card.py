@@ -59,7 +59,7 @@ def write(classifier: Classifier, recipe: ResolvedRecipe, manifest: Manifest, re
             *_table(phase_header, phases),
             "",
             f"Seed {recipe.seed}; augmentation {recipe.augment.preset}; class weights {recipe.class_weights}; "
-            f"best epoch by validation {METRICS[recipe.monitor].title}.",
+            f"head features {recipe.head.features}; best epoch by validation {METRICS[recipe.monitor].title}.",
             "",
         ]
     )
@@ -76,7 +76,8 @@ def for_hub(classifier: Classifier, card: str, name: str) -> str:
     }
     usage = f"    thaw predict {PREFIX}{name} photos/\n"
     if library == "timm":
-        usage += f"\n    timm.create_model('hf-hub:{name}', pretrained=True)\n"
+        usage += f"\n    timm.create_model('hf-hub:{name}', pretrained=True)"
+        usage += "\n" if classifier.has_plain_head else "  # without its head, head.safetensors\n"
     about = card or f"# {classifier.backbone.facts.architecture}, fine-tuned with Thaw\n"
     return f"---\n{yaml.safe_dump(front_matter, sort_keys=False)}---\n\n{about}\n## Usage\n\n{usage}"
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from thaw.backbones.contract import Cut
+from thaw.backbones.stages import AtCut
 from thaw.classifier.classifier import Classifier
 from thaw.errors import TrainingError
 from thaw.features.torch_runner import Precision
@@ -174,7 +175,7 @@ def _train_epoch(active: ActivePhase, progress: Progress) -> tuple[float, float]
     for step, (inputs, targets) in enumerate(batches(source, batch_size, epoch, seed, process)):
         loss = active.loss
         if phase.mixup:
-            blend = draw_blend(phase.mixup, len(inputs), derive_seed(seed, "mixup", epoch, step), inputs.device)
+            blend = draw_blend(phase.mixup, len(targets), derive_seed(seed, "mixup", epoch, step), targets.device)
             inputs, loss = blend.inputs(inputs), blend.loss(loss)
         factor = plateau * factor_at(phase, epoch * steps + step, steps)
         set_lr(active.optimizer, factor)
@@ -184,7 +185,7 @@ def _train_epoch(active: ActivePhase, progress: Progress) -> tuple[float, float]
     return phase.lr * factor, float(total / images)
 
 
-def _train_step(active: ActivePhase, inputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
+def _train_step(active: ActivePhase, inputs: AtCut, targets: Tensor, loss: Loss) -> Tensor:
     """Forward, backward and update on one batch; gives the loss, a scalar on the device."""
     try:
         with training_autocast(active.run.classifier.device, active.run.settings.precision):

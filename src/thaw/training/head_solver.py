@@ -30,7 +30,7 @@ class HeadSolver:
 
     Args:
         classifier: Its head is modified by `solve`.
-        source: Pooled features of the training images.
+        source: Features of the training images at the head.
         loss: The data term.
     """
 
@@ -40,8 +40,7 @@ class HeadSolver:
         self._layer, self._loss = layer, loss
         self._features, self._targets = _read_all(source, layer.in_features)
         deviation, self._mean = torch.std_mean(self._features, dim=0, correction=0)
-        # A nearly constant feature would be scaled up without bound.
-        self._deviation = deviation.clamp_min(float(_MIN_RELATIVE_DEVIATION * deviation.mean()) or 1.0)
+        self._deviation = torch.cat([_scale_of(group) for group in deviation.split(classifier.backbone.feature_groups)])
         self._features.sub_(self._mean).div_(self._deviation)
 
     def solve(self, penalty: float) -> float:
@@ -76,6 +75,12 @@ class HeadSolver:
             return float(self._loss(self._features @ weight.T + bias, self._targets))
 
 
+def _scale_of(deviation: Tensor) -> Tensor:
+    """What the features (W,) of one stage are divided by, given their deviations."""
+    # A nearly constant feature would be scaled up without bound. Stages differ in scale, so each has its own limit.
+    return deviation.clamp_min(float(_MIN_RELATIVE_DEVIATION * deviation.mean()) or 1.0)
+
+
 def _read_all(source: Source, width: int) -> tuple[Tensor, Tensor]:
     """Features (images * views, width) float32 and targets of every view of every image, in one block of memory."""
     features: Tensor | None = None
@@ -83,9 +88,9 @@ def _read_all(source: Source, width: int) -> tuple[Tensor, Tensor]:
     for view in range(source.views):
         for inputs, labels in batches(source, _READ_BATCH, view, shuffle_seed=None):
             if features is None:
-                features = inputs.new_empty(len(source) * source.views, width, dtype=torch.float32)
-            features[start : start + len(inputs)] = inputs
+                features = inputs.values.new_empty(len(source) * source.views, width, dtype=torch.float32)
+            features[start : start + len(labels)] = inputs.for_head()
             targets.append(labels)
-            start += len(inputs)
+            start += len(labels)
     assert features is not None
     return features, torch.cat(targets)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from thaw.backbones.stages import AtCut
 from thaw.training.loss import Loss
 
 
@@ -21,9 +22,9 @@ class Blend:
     fraction: float
     partner: Tensor
 
-    def inputs(self, values: Tensor) -> Tensor:
-        """The blended inputs of the batch (N, ...) float."""
-        return torch.lerp(values[self.partner], values, self.fraction)
+    def inputs(self, at: AtCut) -> AtCut:
+        """The blended inputs of the batch."""
+        return AtCut(*(torch.lerp(part[self.partner], part, self.fraction) for part in at))
 
     def loss(self, loss: Loss) -> Loss:
         """The loss of blended inputs: that of both targets, weighted as the inputs are."""

@@ -29,7 +29,7 @@ def probabilities_at(
 
 
 def outputs_at(classifier: Classifier, position: int, source: Source, precision: Precision) -> LabelledOutputs:
-    """Pooled features, probabilities and targets for the inputs of a source at a cut."""
+    """Pooled features of the last stage, probabilities and targets for the inputs of a source at a cut."""
     parts = [
         tuple(part.cpu().numpy() for part in (pooled.float(), probabilities, targets))
         for pooled, probabilities, targets in _outputs(classifier, position, source, precision)
@@ -45,6 +45,6 @@ def _outputs(
     top = classifier.backbone.head_position
     for inputs, targets in batches(source, _BATCH, epoch=0, shuffle_seed=None):
         with torch.no_grad(), autocast(classifier.device, precision):
-            pooled = classifier.backbone.run(inputs, position, top)
-            probabilities = classifier.probabilities(classifier.head(pooled))
-        yield pooled, probabilities, targets
+            at_head = classifier.backbone.advance(inputs, position, top)
+            probabilities = classifier.probabilities(classifier.head(at_head.for_head()))
+        yield at_head.values, probabilities, targets

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from thaw.backbones.stages import AtCut
 from thaw.errors import TrainingError
 from thaw.features.cache import CachedFeatures
 from thaw.features.engines import FrozenPart
@@ -18,8 +19,8 @@ from thaw.features.extract import ViewRequest
 from thaw.processes import ALONE, Process
 from thaw.seeds import derive_seed
 
-Batch = tuple[Tensor, Tensor]
-"""Inputs at a cut, float32, (N, C, H, W) or (N, C), and their targets, (N,) int64 or (N, C) float32."""
+Batch = tuple[AtCut, Tensor]
+"""What lies at a cut, float32, and its targets, (N,) int64 or (N, C) float32."""
 
 
 class Source(Protocol):
@@ -75,8 +76,8 @@ class CachedSource:
 
     def batch(self, chosen: np.ndarray, epoch: int) -> Batch:
         """The features of the chosen images, read from the cache."""
-        features = self.features.batch(chosen, (self.first_view[chosen] + epoch) % self.views)
-        return features.to(self.device).float(), self.targets[chosen].to(self.device)
+        at = self.features.batch(chosen, (self.first_view[chosen] + epoch) % self.views)
+        return at.to(self.device), self.targets[chosen].to(self.device)
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,8 @@ class FreshSource:
     def batch(self, chosen: np.ndarray, epoch: int) -> Batch:
         """Features of newly drawn views of the chosen images."""
         pixels = self.request.render([(int(row), epoch) for row in self.request.rows[chosen]])
-        (features,) = self.frozen.runner([self.position]).run(pixels)
-        return features.to(self.device), self.targets[chosen].to(self.device)
+        (at,) = self.frozen.runner([self.position]).run(pixels)
+        return at.to(self.device), self.targets[chosen].to(self.device)
 
 
 def global_batches(images: int, batch_size: int, epoch: int, shuffle_seed: int | None) -> list[np.ndarray]:

@@ -1,0 +1,54 @@
+"""What lies at a cut, and the statistics of the maps of lower stages that the head can take beside the last stage.
+
+A linear head on all stages (Head2Toe, Evci et al. 2022, arXiv 2201.03529) costs nothing to extract, because one forward
+pass computes every stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+STATISTICS: Sequence[str] = ("mean", "deviation")
+"""Statistics of each channel of a map over its positions: any of mean and (standard) deviation."""
+
+MAX_STAGES = 10
+"""Stages of a network beyond which only the last of each resolution counts: Inception has 17, Xception 14 to 20."""
+
+_EPSILON = 1e-6
+"""Added to a variance before the square root, whose gradient is infinite at 0: a constant map deviates by 0.001."""
+
+
+class AtCut(NamedTuple):
+    """What lies at a cut, for N images.
+
+    values: the map (N, C, H, W), or at the head the pooled features (N, width) of the last stage. stages: the
+    statistics (N, W) of the stages below, from the pixels up; W is 0 where the head takes the last stage only.
+    """
+
+    values: Tensor
+    stages: Tensor
+
+    @classmethod
+    def above_nothing(cls, values: Tensor) -> AtCut:
+        """Values with no stages below them."""
+        return cls(values, values.new_zeros((len(values), 0)))
+
+    def to(self, device: torch.device) -> AtCut:
+        """Both parts as float32 on a device."""
+        return AtCut(*(part.to(device).float() for part in self))
+
+    def for_head(self) -> Tensor:
+        """What the head takes (N, W + width), of what lies at the head."""
+        return torch.cat([self.stages, self.values], dim=1) if self.stages.shape[1] else self.values
+
+
+def statistics_of(values: Tensor) -> Tensor:
+    """The statistics (N, len(STATISTICS) * C) of a map (N, C, H, W), float32: all of one kind, then the next."""
+    # In single precision also under autocast: the variance of large values is a small difference.
+    variance, mean = torch.var_mean(values.float(), dim=(2, 3), correction=0)
+    computed = {"mean": mean, "deviation": (variance + _EPSILON).sqrt()}
+    return torch.cat([computed[name] for name in STATISTICS], dim=1)
