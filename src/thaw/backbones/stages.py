@@ -35,7 +35,8 @@ class AtCut(NamedTuple):
     @classmethod
     def above_nothing(cls, values: Tensor) -> AtCut:
         """Values with no stages below them."""
-        return cls(values, values.new_zeros((len(values), 0)))
+        # `len` would fix the number of images where a network is traced.
+        return cls(values, values.new_zeros((values.shape[0], 0)))
 
     def to(self, device: torch.device) -> AtCut:
         """Both parts as float32 on a device."""
