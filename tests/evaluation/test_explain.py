@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from thaw import demo
-from thaw.backbones.contract import Backbone, Block
+from thaw.backbones.contract import Backbone, Block, Features
+from thaw.backbones.stages import STATISTICS
 from thaw.backbones.timm_backbone import build
 from thaw.classifier.classifier import Classifier, outputs_of
 from thaw.classifier.head import Head
@@ -39,12 +40,18 @@ SIDE = 128
 
 
 def classifier_of(
-    name: str, task: Task = "multiclass", hidden: tuple[int, ...] = (), size: int = SIDE, weights: str = "random"
+    name: str,
+    task: Task = "multiclass",
+    hidden: tuple[int, ...] = (),
+    size: int = SIDE,
+    weights: str = "random",
+    features: Features = "last",
 ) -> Classifier:
     """A classifier of three classes (two for binary) and a head with random weights."""
     backbone = build(name, weights, PreprocessingSettings(image_size=size))
     classes = ("a", "b") if task == "binary" else ("a", "b", "c")
-    head = Head(backbone.facts.width, outputs_of(task, classes), hidden, 0.2, seed=0)
+    backbone.use_features(features)
+    head = Head(backbone.feature_width, outputs_of(task, classes), hidden, 0.2, seed=0)
     last = head.layers[-1]
     assert isinstance(last, nn.Linear)
     nn.init.normal_(last.weight, generator=torch.Generator().manual_seed(1))
@@ -85,6 +92,31 @@ def test_a_linear_head_on_average_pooling_gives_cam(starter: Classifier) -> None
         by_hand = torch.einsum("nchw,nc->nhw", value, last.weight[[2, 0, 1]]).relu().numpy()
     by_hand /= by_hand.max(axis=(1, 2), keepdims=True)
     np.testing.assert_allclose(class_maps(starter, pixels, [2, 0, 1], "head"), by_hand, atol=1e-4)
+
+
+@pytest.mark.parametrize("cut", [None, "head"])
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_evidence_that_only_an_early_stage_gives_is_found_where_it_is(cut: str | None, statistic: str) -> None:
+    classifier = classifier_of("starter", weights="published", features="all")
+    last, stem = classifier.head.layers[-1], classifier.backbone.feature_groups[0]
+    assert isinstance(last, nn.Linear)
+    images = np.full((1, SIDE, SIDE, 3), 120, np.uint8)
+    images[:, 80:112, 16:48] = np.random.default_rng(0).integers(0, 256, (32, 32, 3))
+    nn.init.zeros_(last.weight)
+    first = STATISTICS.index(statistic) * stem // len(STATISTICS)
+    with torch.no_grad():
+        last.weight[0, first : first + stem // len(STATISTICS)] = 1.0
+    (found,) = class_maps(classifier, images, [0], cut)
+    row, column = (SIDE / len(found) * (index + 0.5) for index in np.unravel_index(found.argmax(), found.shape))
+    assert 80 <= row < 112 and 16 <= column < 48
+    inside = found[len(found) * 80 // SIDE : -(-len(found) * 112 // SIDE), : -(-len(found) * 48 // SIDE)]
+    assert inside.sum() > 0.8 * found.sum()
+
+
+def test_the_map_of_a_head_on_all_stages_depends_on_its_class() -> None:
+    classifier, pixels = classifier_of("mobilenetv2_050", features="all"), noise(3)
+    maps, others = (class_maps(classifier, pixels, [index] * 3) for index in (0, 1))
+    assert (maps.max(axis=(1, 2)) == 1).all() and np.abs(maps - others).max() > 0.1
 
 
 def test_a_map_depends_on_its_image_and_class_only(starter: Classifier) -> None:

@@ -157,13 +157,15 @@ def _maps_of(
     finally:
         for hook in hooks:
             hook.remove()
-    evidence = [
-        (output.detach() * gradient).sum(dim=1) for output, gradient in zip(activations, gradients, strict=True)
-    ]
-    side = evidence[-1].shape[-1]
-    # The sum over an image is that part of the logit, at any resolution.
-    parts = [adaptive_avg_pool2d(part, side) * (part[0].numel() / side**2) for part in evidence]
-    maps = torch.stack(parts).sum(dim=0).relu()
+    *lower, explained = (output.detach() for output in activations)
+    *gradients_below, gradient = gradients
+    maps = (explained * gradient).sum(dim=1)
+    for output, below in zip(lower, gradients_below, strict=True):
+        # Evidence that is the same everywhere says nothing of where it is.
+        evidence = ((output - output.mean(dim=(2, 3), keepdim=True)) * below).sum(dim=1)
+        # The sum over the image is part of the logit, at any resolution.
+        maps += adaptive_avg_pool2d(evidence, maps.shape[-1]) * (evidence[0].numel() / maps[0].numel())
+    maps = maps.relu()
     maxima = maps.amax(dim=(1, 2), keepdim=True)
     return (maps / maxima.where(maxima > 0, 1.0)).cpu().numpy()
 
