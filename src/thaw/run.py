@@ -81,7 +81,8 @@ def finish(trial: Trial, result: TrainingResult, started: float, reporter: Repor
         write_bundle(classifier, folder.model, golden.files, card)
     plan, actual = folder.read_plan(), _actual_times(trial, result, time.perf_counter() - started)
     assert plan is not None
-    folder.write_plan(replace(plan, actual=actual, machine=describe_machine(classifier.device)))
+    machine = describe_machine(classifier.device)
+    folder.write_plan(replace(plan, actual=actual, machine=machine, gains=result.gains, skipped=result.skipped))
     folder.write_evaluation(EvaluationFile(finalized.evaluations, finalized.calibration, classifier.decision))
     show_results(folder, finalized.evaluations, reporter)
     show_times(plan.predicted, actual, reporter)

@@ -21,6 +21,7 @@ from thaw.data.manifest import Manifest
 from thaw.data.prepare import DataPreparation, Prepared
 from thaw.device import choose_device, describe_machine, use_threads
 from thaw.errors import ThawError, first_line
+from thaw.evaluation.evaluate import bootstrap_groups
 from thaw.evaluation.thresholds import check_requirements
 from thaw.features.cache import FeatureCache
 from thaw.formats import count
@@ -36,14 +37,15 @@ from thaw.run_folder.resume import check_files, check_not_begun, checksums, mach
 from thaw.seeds import derive_seed
 from thaw.terminal.epochs import EpochTable
 from thaw.terminal.planning import show_data, show_plan
-from thaw.terminal.training import best_line, show_gains
+from thaw.terminal.training import kept_line, show_gains
 from thaw.training.context import FitCallbacks, FitContext, FitSettings, unwrapped
 from thaw.training.fit import fit
-from thaw.training.gain import phase_gains
-from thaw.training.history import EpochRecord, best_index
+from thaw.training.gain import PhaseGain, kept_index, phase_gains
+from thaw.training.history import EpochRecord
 from thaw.training.loggers import Loggers, check_loggers, logged_values, open_loggers
 from thaw.training.loss import balanced_weights
 from thaw.training.phases import PhaseInputs, input_plans
+from thaw.training.skipping import SkippedPhase, skipped_phases
 from thaw.training.sources import PhaseSources
 
 
@@ -101,9 +103,11 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The records of all epochs, and the time that this process took; the classifier holds the best weights."""
+    """What came of each phase and the time that this process took; the classifier holds the weights that are kept."""
 
     records: tuple[EpochRecord, ...]
+    gains: tuple[PhaseGain, ...]
+    skipped: tuple[SkippedPhase, ...]
     times: Stopwatch
 
 
@@ -194,11 +198,11 @@ def train(
     process: Process = ALONE,
     wrap: Callable[[Classifier], nn.Module] = unwrapped,
 ) -> TrainingResult:
-    """Train the phases, skipping those that do not pay, and leave the best weights in the classifier.
+    """Train the phases, skipping those that do not pay, and leave the weights that are kept in the classifier.
 
     Several processes give each its `process`, and `wrap` as in `FitContext`; all but the main one a silent reporter.
     """
-    recipe, classifier, times = trial.recipe, trial.classifier, Stopwatch()
+    recipe, times = trial.recipe, Stopwatch()
     table = EpochTable(recipe.phases, recipe.monitor, reporter)
     loggers = open_loggers(recipe, trial.folder.path, reporter) if process.is_main else Loggers({}, reporter)
     plan = trial.folder.read_plan()
@@ -211,25 +215,34 @@ def train(
         trial.folder.write_epochs(records)
         table.add(records[-1], is_best)
 
-    settings = FitSettings(
+    settings = fit_settings(trial, plan)
+    context = FitContext(trial.classifier, recipe.phases, settings, FitCallbacks(on_epoch, reporter.say), process, wrap)
+    records = fit(context, times.timed(trial.inputs.sources_of)).records
+    times.stop()
+    gains = phase_gains(records, recipe.monitor, settings.val_images)
+    kept = kept_index(records, gains, recipe.monitor)
+    loggers.finish(logged_values(records[kept]) if kept is not None else {})
+    reporter.say(kept_line(records, gains, recipe.monitor))
+    skipped = skipped_phases(records, recipe.phases, settings)
+    show_gains(gains, skipped, recipe.monitor, reporter)
+    return TrainingResult(records, gains, skipped, times)
+
+
+def fit_settings(trial: Trial, plan: PlanFile) -> FitSettings:
+    """How the phases of a trial are trained."""
+    recipe, prepared, val = trial.recipe, trial.prepared, trial.inputs.val.rows
+    return FitSettings(
         seed=recipe.seed,
         precision=recipe.precision,
         monitor=recipe.monitor,
         class_weights=_class_weights(trial),
         checkpoints=trial.folder.checkpoints,
-        val_images=len(trial.inputs.val.rows),
+        val_images=len(val),
         target=recipe.target,
         run=plan.run,
+        val_groups=bootstrap_groups(prepared.manifest, val, prepared.duplicates),
+        phase_seconds=plan.predicted.phase_seconds,
     )
-    context = FitContext(classifier, recipe.phases, settings, FitCallbacks(on_epoch, reporter.say), process, wrap)
-    progress = fit(context, times.timed(trial.inputs.sources_of))
-    times.stop()
-    best = best_index(progress.records, recipe.monitor)
-    loggers.finish(logged_values(progress.records[best]) if best is not None else {})
-    reporter.say(best_line(progress.records, recipe.monitor))
-    gains = phase_gains(progress.records, recipe.monitor, settings.val_images)
-    show_gains(gains, recipe.monitor, reporter)
-    return TrainingResult(progress.records, times)
 
 
 def _trial(
