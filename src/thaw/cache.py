@@ -9,10 +9,11 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile, mkdtemp
-from typing import Literal
+from typing import Any, Literal
 
 from thaw import atomic
 from thaw.errors import WriteError
@@ -91,6 +92,26 @@ def clear(cache: Path, kinds: tuple[Kind, ...] = KINDS) -> list[CacheEntry]:
             discard(item)
         remove_leftovers(cache / kind)
     return removed
+
+
+def recall(cache: Path, name: str, key: str) -> Any | None:
+    """What `remember` kept under a key in the file `name` of the cache; `None` where it is absent or damaged."""
+    try:
+        return json.loads((cache / name).read_bytes())[key]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def remember(cache: Path, name: str, key: str, value: Any) -> None:
+    """Keep a plain value for `recall`; when two runs write at once, or the disk is full, one value is lost."""
+    try:
+        known = json.loads((cache / name).read_bytes())
+    except (OSError, ValueError):
+        known = {}
+    known = known if isinstance(known, dict) else {}
+    with suppress(OSError, WriteError):
+        cache.mkdir(parents=True, exist_ok=True)
+        atomic.write_text(cache / name, json.dumps({**known, key: value}, indent=1))
 
 
 def make_room(cache: Path, needed: int, budget: int) -> list[CacheEntry]:

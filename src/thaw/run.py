@@ -28,7 +28,7 @@ from thaw.run_folder.lock import held
 from thaw.terminal.results import show_results
 from thaw.terminal.training import show_times
 from thaw.training.outputs import outputs_at
-from thaw.trial import TrainingResult, Trial, begin, resume, train
+from thaw.trial import TrainingResult, Trial, begin, resume, train, trained_weights
 from thaw.writing import advising
 
 GOLDEN_IMAGES = 8
@@ -70,18 +70,20 @@ def finish(trial: Trial, result: TrainingResult, started: float, reporter: Repor
     folder, recipe, manifest, classifier = trial.folder, trial.recipe, trial.prepared.manifest, trial.classifier
     golden = _golden_images(trial)
     outputs = _outputs(trial, {record.phase for record in result.records}, golden, reporter)
-    finalized = finalize(classifier, outputs, recipe.decision, recipe.seed)
+    finalized = finalize(classifier, outputs, recipe.decision, recipe.seed, trained_weights(trial))
     for line in finalized.unmet:
         reporter.say(line)
     write_records(classifier, manifest, finalized.outputs, folder.predictions)
+    plan = folder.read_plan()
+    assert plan is not None
     if folder.model.exists():
         check_same_weights(classifier, folder.model)
     else:
-        card = model_card.write(classifier, recipe, manifest, finalized.evaluations)
+        card = model_card.write(classifier, recipe, manifest, finalized.evaluations, plan.estimates)
         write_bundle(classifier, folder.model, golden.files, card)
-    plan, actual = folder.read_plan(), _actual_times(trial, result, time.perf_counter() - started)
-    assert plan is not None
-    folder.write_plan(replace(plan, actual=actual, machine=describe_machine(classifier.device)))
+    actual = _actual_times(trial, result, time.perf_counter() - started)
+    machine = describe_machine(classifier.device)
+    folder.write_plan(replace(plan, actual=actual, machine=machine, gains=result.gains, skipped=result.skipped))
     folder.write_evaluation(EvaluationFile(finalized.evaluations, finalized.calibration, classifier.decision))
     show_results(folder, finalized.evaluations, reporter)
     show_times(plan.predicted, actual, reporter)

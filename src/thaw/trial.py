@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 from thaw.backbones import build
 from thaw.backbones.contract import Backbone
@@ -22,29 +23,32 @@ from thaw.data.manifest import Manifest
 from thaw.data.prepare import DataPreparation, Prepared
 from thaw.device import choose_device, describe_machine, use_threads
 from thaw.errors import ThawError, first_line
+from thaw.evaluation.evaluate import bootstrap_groups
+from thaw.evaluation.finalize import TrainedWeights
 from thaw.evaluation.thresholds import check_requirements
 from thaw.features.cache import FeatureCache
 from thaw.formats import count
 from thaw.planning.backbone_choice import choose_backbone
 from thaw.planning.costs import GIB
-from thaw.planning.plan import Plan, plan_run
+from thaw.planning.plan import Plan, draft_plan
 from thaw.planning.resume import check_same_data, check_same_recipe
 from thaw.processes import ALONE, Process
-from thaw.progress import Reporter
+from thaw.progress import NullReporter, Reporter
 from thaw.recipe import Recipe, ResolvedRecipe
 from thaw.run_folder import PlanFile, RunFolder
 from thaw.run_folder.resume import check_files, check_not_begun, checksums, machine_differences
 from thaw.seeds import derive_seed
 from thaw.terminal.epochs import EpochTable
 from thaw.terminal.planning import show_data, show_plan
-from thaw.terminal.training import best_line, show_gains
+from thaw.terminal.training import kept_line, show_gains
 from thaw.training.context import FitCallbacks, FitContext, FitSettings, unwrapped
 from thaw.training.fit import fit
-from thaw.training.gain import phase_gains
-from thaw.training.history import EpochRecord, best_index
+from thaw.training.gain import PhaseGain, kept_index, phase_gains
+from thaw.training.history import EpochRecord
 from thaw.training.loggers import Loggers, check_loggers, logged_values, open_loggers
-from thaw.training.loss import balanced_weights
+from thaw.training.loss import class_weights
 from thaw.training.phases import PhaseInputs, input_plans
+from thaw.training.skipping import SkippedPhase, skipped_phases
 from thaw.training.sources import PhaseSources
 
 
@@ -102,9 +106,11 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The records of all epochs, and the time that this process took; the classifier holds the best weights."""
+    """What came of each phase and the time that this process took; the classifier holds the weights that are kept."""
 
     records: tuple[EpochRecord, ...]
+    gains: tuple[PhaseGain, ...]
+    skipped: tuple[SkippedPhase, ...]
     times: Stopwatch
 
 
@@ -161,7 +167,8 @@ def _begin_in(folder: RunFolder | None, dataset: Dataset, requested: Recipe, run
     folder.write_recipe(planned.plan.recipe)
     plan, machine = planned.plan, describe_machine(planned.classifier.device)
     # Last, because a folder that has it can be resumed.
-    folder.write_plan(PlanFile(requested, plan.choices, plan.forecast, machine=machine, files=checksums(folder)))
+    files = checksums(folder)
+    folder.write_plan(PlanFile(requested, plan.choices, plan.forecast, None, machine, files, plan.estimates))
     return _trial(folder, planned.plan.recipe, planned.prepared, planned.classifier, reporter)
 
 
@@ -171,7 +178,15 @@ def plan_trial(dataset: Dataset, requested: Recipe, previous: Manifest | None, r
     use_threads(requested.threads)
     chosen = choose_backbone(requested, dataset, _preparation(requested, previous, reporter), reporter.say)
     prepared, classifier = prepare(dataset, chosen.recipe, previous, reporter)
-    plan = plan_run(chosen, prepared, classifier, cache_folder())
+    cache = cache_folder()
+    draft = draft_plan(chosen, prepared, classifier, cache)
+    selected = draft.select(prepared, classifier.backbone, cache, reporter.bar)
+    if selected.preprocessing:
+        # Decoded and timed anew for images of another size.
+        chosen = replace(chosen, recipe=chosen.recipe.with_settings(selected.preprocessing))
+        prepared, classifier = prepare(dataset, chosen.recipe, previous, NullReporter())
+        draft = draft_plan(chosen, prepared, classifier, cache)
+    plan = draft.finished(selected)
     show_plan(plan, reporter)
     # The plan may have decided which features the head takes.
     return PlannedTrial(plan, prepared, _with_new_head(classifier.backbone, prepared, plan.recipe))
@@ -203,11 +218,11 @@ def train(
     process: Process = ALONE,
     wrap: Callable[[Classifier], nn.Module] = unwrapped,
 ) -> TrainingResult:
-    """Train the phases, skipping those that do not pay, and leave the best weights in the classifier.
+    """Train the phases, skipping those that do not pay, and leave the weights that are kept in the classifier.
 
     Several processes give each its `process`, and `wrap` as in `FitContext`; all but the main one a silent reporter.
     """
-    recipe, classifier, times = trial.recipe, trial.classifier, Stopwatch()
+    recipe, times = trial.recipe, Stopwatch()
     table = EpochTable(recipe.phases, recipe.monitor, reporter)
     loggers = open_loggers(recipe, trial.folder.path, reporter) if process.is_main else Loggers({}, reporter)
     plan = trial.folder.read_plan()
@@ -220,25 +235,35 @@ def train(
         trial.folder.write_epochs(records)
         table.add(records[-1], is_best)
 
-    settings = FitSettings(
+    settings = fit_settings(trial, plan)
+    context = FitContext(trial.classifier, recipe.phases, settings, FitCallbacks(on_epoch, reporter.say), process, wrap)
+    records = fit(context, times.timed(trial.inputs.sources_of)).records
+    times.stop()
+    gains = phase_gains(records, recipe.monitor, settings.val_images)
+    kept = kept_index(records, gains, recipe.monitor)
+    loggers.finish(logged_values(records[kept]) if kept is not None else {})
+    reporter.say(kept_line(records, gains, recipe.monitor))
+    skipped = skipped_phases(records, recipe.phases, settings)
+    show_gains(gains, skipped, recipe.monitor, reporter)
+    return TrainingResult(records, gains, skipped, times)
+
+
+def fit_settings(trial: Trial, plan: PlanFile) -> FitSettings:
+    """How the phases of a trial are trained."""
+    recipe, prepared, val = trial.recipe, trial.prepared, trial.inputs.val.rows
+    weights = trained_weights(trial)
+    return FitSettings(
         seed=recipe.seed,
         precision=recipe.precision,
         monitor=recipe.monitor,
-        class_weights=_class_weights(trial),
+        class_weights=torch.from_numpy(weights.values).to(trial.classifier.device) if weights else None,
         checkpoints=trial.folder.checkpoints,
-        val_images=len(trial.inputs.val.rows),
+        val_images=len(val),
         target=recipe.target,
         run=plan.run,
+        val_groups=bootstrap_groups(prepared.manifest, val, prepared.duplicates),
+        phase_seconds=plan.predicted.phase_seconds,
     )
-    context = FitContext(classifier, recipe.phases, settings, FitCallbacks(on_epoch, reporter.say), process, wrap)
-    progress = fit(context, times.timed(trial.inputs.sources_of))
-    times.stop()
-    best = best_index(progress.records, recipe.monitor)
-    loggers.finish(logged_values(progress.records[best]) if best is not None else {})
-    reporter.say(best_line(progress.records, recipe.monitor))
-    gains = phase_gains(progress.records, recipe.monitor, settings.val_images)
-    show_gains(gains, recipe.monitor, reporter)
-    return TrainingResult(progress.records, times)
 
 
 def _trial(
@@ -266,12 +291,11 @@ def _preparation(recipe: Recipe, previous: Manifest | None, reporter: Reporter) 
     return DataPreparation(recipe.decode, recipe.split, previous, cache_folder(), reporter.bar)
 
 
-def _class_weights(trial: Trial) -> Tensor | None:
-    if trial.recipe.class_weights == "none":
-        return None
-    classifier = trial.classifier
-    targets = trial.inputs.train.targets
-    return balanced_weights(targets, len(classifier.classes), classifier.task).to(classifier.device)
+def trained_weights(trial: Trial) -> TrainedWeights | None:
+    """The class weights that a trial trains with; `None` for none."""
+    kind, classifier = trial.recipe.class_weights, trial.classifier
+    weights = class_weights(trial.inputs.train.targets, len(classifier.classes), classifier.task, kind)
+    return None if weights is None else TrainedWeights(kind, weights.numpy())
 
 
 def _earlier_split(dataset: Dataset, requested: Recipe, runs: Path, reporter: Reporter) -> Manifest | None:

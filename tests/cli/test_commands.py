@@ -44,7 +44,7 @@ def test_train_leaves_a_run_with_all_its_files(
         ("fine-tune", "2"),
     ]
     said = capsys.readouterr().out
-    assert "36 images, 3 classes" in said and "best: phase" in said and "with 95% confidence intervals" in said
+    assert "36 images, 3 classes" in said and "kept: phase" in said and "with 95% confidence intervals" in said
 
 
 def test_options_are_settings_of_the_recipe(

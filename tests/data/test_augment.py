@@ -221,8 +221,8 @@ def test_contrast_scales_the_distance_from_the_mean() -> None:
 @given(seed=seeds)
 def test_brightness_blends_in_white_or_black_and_preserves_contrast_of_defects(seed: int) -> None:
     pixels, dim = stored(), Augmentation(brightness=0.2)
-    fraction = ViewTransform.draw(dim, seed, 0, 0).brightness
-    drawn, plain = view(pixels, SPEC, dim, seed, 0, 0), SPEC.crop(pixels)
+    fraction = ViewTransform.draw(dim, seed, 0, 1).brightness
+    drawn, plain = view(pixels, SPEC, dim, seed, 0, 1), SPEC.crop(pixels)
     expected = plain + fraction * (255.0 - plain) if fraction > 0 else plain * (1 + fraction)
     assert np.abs(drawn - expected).max() <= 0.5
     table = replace(STILL, brightness=fraction).table(128.0).astype(int)
@@ -249,9 +249,15 @@ def test_views_are_the_same_in_any_order_batch_and_number_of_workers(augmentatio
 
 def test_seed_image_and_view_number_each_change_the_view() -> None:
     pixels, standard = stored(), PRESETS["standard"]
-    keys = [(seed, image, number) for seed in range(3) for image in range(3) for number in range(3)]
+    keys = [(seed, image, number) for seed in range(3) for image in range(3) for number in range(1, 4)]
     drawn = {view(pixels, SPEC, standard, *key).tobytes() for key in keys}
     assert len(drawn) == len(keys)
+
+
+def test_the_first_view_is_the_plain_one() -> None:
+    pixels = stored()
+    for preset in PRESETS.values():
+        assert np.array_equal(view(pixels, SPEC, preset, 3, 5, 0), SPEC.crop(pixels))
 
 
 def test_neighbouring_views_have_independent_random_numbers() -> None:

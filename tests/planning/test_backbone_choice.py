@@ -1,17 +1,24 @@
-from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from thaw.data.dataset import Dataset
 from thaw.data.prepare import DataPreparation
+from thaw.data.surfaces import write_surfaces
 from thaw.errors import RecipeError
 from thaw.planning.backbone_choice import Candidate, candidate_weights, choose_backbone, pick
 from thaw.planning.measurements import PlannedRecipe
 from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 
-TRIAL = Candidate("a", "published", 0.9, 800, 20.0, 10.0, "")
+IMAGES = 800
+
+
+def candidate(name: str, accuracy: float, latency_ms: float) -> Candidate:
+    """A network that predicts the first images correctly."""
+    correct = (np.arange(IMAGES) < accuracy * IMAGES).astype(float)
+    return Candidate(name, "published", correct, np.arange(IMAGES), latency_ms, size_mb=10.0)
 
 
 def choose(recipe: Recipe, images: Path, cache: Path) -> PlannedRecipe:
@@ -20,10 +27,10 @@ def choose(recipe: Recipe, images: Path, cache: Path) -> PlannedRecipe:
 
 
 def test_of_equals_the_quickest_is_taken() -> None:
-    quick = replace(TRIAL, name="quick", accuracy=0.895, latency_ms=5.0)
-    worse = replace(TRIAL, name="worse", accuracy=0.8, latency_ms=1.0)
-    assert pick([TRIAL, quick, worse]) == quick
-    assert pick([replace(TRIAL, accuracy=0.95), quick, worse]).name == "a"
+    usual, worse = candidate("a", 0.9, 20.0), candidate("worse", 0.8, 1.0)
+    quick = candidate("quick", 0.9 - 1 / IMAGES, 5.0)
+    assert pick([usual, quick, worse]) == quick
+    assert pick([candidate("a", 0.95, 20.0), quick, worse]).name == "a"
 
 
 def test_without_names_the_candidates_are_what_is_on_this_machine() -> None:
@@ -32,9 +39,9 @@ def test_without_names_the_candidates_are_what_is_on_this_machine() -> None:
     assert list(candidate_weights(named)) == [("resnet50", "a/b.safetensors"), ("starter", "published")]
 
 
-def test_pre_trained_features_win_against_random_ones_and_the_reason_has_the_figures(
-    images: Path, tmp_path: Path
-) -> None:
+def test_pre_trained_features_win_against_random_ones_and_the_reason_has_the_figures(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    write_surfaces(images, images_per_class=30, size=64)
     recipe = Recipe(backbone="auto", candidates={"mobilenetv3_small_050": "random", "starter": "published"})
     chosen = choose(recipe, images, tmp_path)
     assert (chosen.recipe.backbone, chosen.recipe.weights) == ("starter", "published")

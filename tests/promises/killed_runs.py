@@ -33,11 +33,15 @@ RECIPE = Recipe(
     engine="pytorch-fp32",
     precision="fp32",
     views=2,
+    monitor="loss",
     preprocessing=PreprocessingSettings(image_size=32),
     augment=AugmentSettings(preset="light"),
     phases=(
         Phase(name="solved", cut="head", epochs=2, lr=1e-2, solver="lbfgs"),
-        Phase(name="head", cut="head", epochs=2, lr=1e-2, batch_size=16, solver="optimizer", mixup=0.2),
+        # Less confident, so that it is kept; the others are not.
+        Phase(
+            name="head", cut="head", epochs=4, lr=1.0, weight_decay=0.4, batch_size=16, solver="optimizer", mixup=0.2
+        ),
         Phase(name="top", cut="stages:2", epochs=2, lr=1e-3, batch_size=16, schedule="plateau", optimizer="rmsprop"),
         Phase(name="uninterrupted", cut="pixels", epochs=2, lr=1e-3, batch_size=16, batchnorm="train", optimizer="sgd"),
     ),
@@ -97,11 +101,15 @@ def train(images: Path, place: Path, resume: bool, fatal: int | None) -> int:
 
 def outcome(place: Path) -> dict[str, Any]:
     """The result of a finished run."""
-    weights, rows = runs.outcome(RunFolder(place / "runs" / "train-1"))
+    run = RunFolder(place / "runs" / "train-1")
+    weights, rows = runs.outcome(run)
+    plan = run.read_plan()
+    assert plan is not None
     leftovers = [str(file.relative_to(place)) for file in place.rglob("*.tmp")]
     return {
         "weights": weights,
         "metrics": rows,
+        "kept": {gain.phase: gain.is_kept for gain in plan.gains},
         "runs": sorted(folder.name for folder in (place / "runs").iterdir()),
         "leftovers": leftovers,
     }

@@ -30,11 +30,12 @@ def kill_every(stride: int, images: Path, folder: Path) -> dict[str, Any]:
 
 
 def check(result: dict[str, Any]) -> None:
-    assert result["kills"]
+    kept = {"solved": True, "head": True, "top": False, "uninterrupted": False}
+    assert result["kills"] and result["uninterrupted"]["kept"] == kept
     for kill in result["kills"]:
         assert kill["exit_code"] == -signal.SIGKILL, kill
         assert kill["resumed"] == 0, kill
-        for key in ("weights", "metrics", "runs"):
+        for key in ("weights", "metrics", "kept", "runs"):
             assert kill[key] == result["uninterrupted"][key], (kill["moment"], kill["kind"], key)
 
 

@@ -33,6 +33,7 @@ from thaw.reports.thresholds import counts_at, threshold_curves
 from thaw.reports.verdict import verdict
 from thaw.run_folder import RunFolder
 from thaw.training.gain import PhaseGain
+from thaw.training.skipping import SkippedPhase
 
 LIMIT = 5_000_000
 EVIL = "<script>alert('a')</script>"
@@ -204,15 +205,30 @@ def test_a_multilabel_report_has_metrics_per_label_and_no_confusion_matrix(multi
 
 def test_the_gain_of_each_phase_is_in_points_or_in_the_unit_of_the_loss(content: Content) -> None:
     gains = tuple(
-        PhaseGain("later", 3, 1.0, best=best, before=before, standard_error=standard_error)
-        for best, before, standard_error in ((0.9, 0.88, 0.015), (-0.3, -0.4, None))
+        PhaseGain("later", 3, 1.0, best=best, before=before, standard_error=standard_error, is_kept=is_kept)
+        for best, before, standard_error, is_kept in (
+            (0.9, 0.88, 0.015, True),
+            (-0.3, -0.4, 0.12, False),
+            (-0.3, -0.2, None, False),
+        )
     )
-    for gain, monitor, expected in zip(
-        gains, ("accuracy", "loss"), (["90.0%", "+2.0", "1.5"], ["0.300", "+0.100", "-"]), strict=True
+    for gain, monitor, expected, outcome in zip(
+        gains,
+        ("accuracy", "loss", "loss"),
+        (["90.0%", "+2.0", "1.5"], ["0.300", "+0.100", "0.120"], ["0.300", "-0.100", "-"]),
+        ("kept", "not kept: within one standard error", "not kept"),
+        strict=True,
     ):
         page = render(replace(content, training=replace(content.training, monitor=monitor, gains=(gain,))))
         (row,) = re.findall(r"<tr><td>later</td>(.*?)</tr>", page, re.DOTALL)
-        assert re.findall(r'"number">([^<]*)<', row) == ["3", "1.0 s", *expected] and "kept" in row
+        assert re.findall(r'"number">([^<]*)<', row) == ["3", "1.0 s", *expected] and f"<td>{outcome}</td>" in row
+
+
+def test_a_skipped_phase_is_shown_with_its_reason_and_the_time_that_it_saved(content: Content) -> None:
+    skipped = SkippedPhase("deeper", "phase top gained 0.4 points", 80.0)
+    page = render(replace(content, training=replace(content.training, skipped=(skipped,))))
+    (row,) = re.findall(r"<tr><td>deeper</td>(.*?)</tr>", page, re.DOTALL)
+    assert "saves at most 80 s" in row and "skipped: phase top gained 0.4 points" in row
 
 
 def test_a_missing_image_is_reported_with_its_reason(images: Path, trained: RunFolder) -> None:

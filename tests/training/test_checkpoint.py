@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,49 @@ def test_a_flipped_byte_anywhere_is_detected(tmp_path_factory: pytest.TempPathFa
     file.write_bytes(content)
     with pytest.raises(ResumeError, match="last"):
         checkpoint.read(folder, "last")
+
+
+def progress_of(epochs: list[int], epoch: int) -> Progress:
+    """Progress after phases of so many epochs, of which `epoch` are of the running one."""
+    records = [
+        replace(RECORD, phase=f"{phase}", epoch=number) for phase, of in enumerate(epochs) for number in range(of)
+    ]
+    return Progress(len(epochs) - bool(epoch), epoch, 16, tuple(records))
+
+
+@pytest.mark.parametrize(
+    ("progress", "written", "missing"),
+    [
+        (progress_of([], 0), [], None),
+        (progress_of([2], 2), [], "phase"),
+        (progress_of([2], 2), ["best"], "phase"),
+        (progress_of([2], 2), ["phase"], None),
+        (progress_of([2], 0), ["phase"], "best"),
+        (progress_of([2], 0), ["phase", "best"], None),
+        (progress_of([2, 3], 3), ["phase"], "best"),
+        (progress_of([2, 3], 3), ["best"], "phase"),
+        (progress_of([2, 3], 3), ["phase", "best"], None),
+    ],
+)
+def test_a_checkpoint_that_must_have_been_written_is_missed(
+    tmp_path: Path, progress: Progress, written: list[checkpoint.Name], missing: str | None
+) -> None:
+    for name in ("last", *written):
+        checkpoint.write(tmp_path, name, replace(state(progress=progress), run="this"))
+    if missing is None:
+        assert repr(checkpoint.check(tmp_path, "this")) == repr(progress)
+        return
+    with pytest.raises(ResumeError, match=f"{missing}.json: is missing after {len(progress.records)} epochs"):
+        checkpoint.check(tmp_path, "this")
+
+
+def test_a_run_of_release_0_1_has_one_best_epoch_of_all_phases(tmp_path: Path) -> None:
+    progress = progress_of([2, 3], 3)
+    checkpoint.write(tmp_path, "last", state(progress=progress))
+    with pytest.raises(ResumeError, match="is missing"):
+        checkpoint.check(tmp_path, "")
+    checkpoint.write(tmp_path, "best", state(progress=progress))
+    assert repr(checkpoint.check(tmp_path, "")) == repr(progress)
 
 
 def test_a_missing_or_truncated_file_is_detected(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from thaw.errors import TrainingError
 from thaw.features.cache import CachedFeatures
 from thaw.processes import Process
 from thaw.recipe import DecodeSettings, Phase, PreprocessingSettings
+from thaw.training import checkpoint
 from thaw.training.checkpoint import Progress
 from thaw.training.context import FitCallbacks, FitContext, FitSettings
 from thaw.training.fit import fit
@@ -35,6 +37,11 @@ PHASES = (
     Phase(name="top", cut="stages:1", epochs=2, lr=1e-3, batch_size=6),
 )
 
+
+# A head that learns next to nothing, so that the top is better, and a top that is not.
+TOP_IS_BETTER = (PHASES[0].model_copy(update={"lr": 1e-6, "epochs": 1}), PHASES[1])
+TOP_IS_NO_BETTER = (PHASES[0], PHASES[1].model_copy(update={"lr": 1e-5}))
+DEEPER = Phase(name="deeper", cut="stages:2", epochs=1, lr=1e-9, batch_size=6)
 
 UNBLENDED = tuple(phase.model_copy(update={"mixup": 0.0}) for phase in PHASES)
 
@@ -64,11 +71,12 @@ def train(
     callback: Callable[..., None] = lambda *_: None,
     dropout: float = 0.2,
     features: Features = "last",
+    val_groups: np.ndarray | None = None,
     **context: Any,
 ) -> tuple[dict[str, Tensor], Progress]:
     """The weights of a run and its progress; `callback` is called on each epoch and note."""
     classifier = make_classifier(dropout, features)
-    settings = FitSettings(0, "fp32", "accuracy", None, folder, IMAGES)
+    settings = FitSettings(0, "fp32", "accuracy", None, folder, IMAGES, val_groups=val_groups)
     run = FitContext(classifier, phases, settings, FitCallbacks(callback, callback), **context)
     progress = fit(run, lambda index: sources_for(classifier, phases[index]))
     return classifier.state_dict(), progress
@@ -151,20 +159,68 @@ def test_more_processes_than_images_in_a_batch_are_refused(tmp_path: Path) -> No
         train(tmp_path, process=Process(0, 7))
 
 
-@pytest.mark.parametrize(("interrupted_after", "features"), [(1, "last"), (2, "last"), (3, "last"), (3, "all")])
-def test_a_run_that_was_interrupted_resumes_to_the_same_weights(
-    tmp_path: Path, interrupted_after: int, features: Features
+@pytest.mark.parametrize("features", ["last", "all"])
+@pytest.mark.parametrize("phases", [TOP_IS_BETTER, TOP_IS_NO_BETTER], ids=["kept", "not kept"])
+@pytest.mark.parametrize("interrupted_after", [1, 2, 3, 4, 5])
+def test_a_run_that_was_interrupted_after_an_epoch_or_a_decision_resumes_to_the_same_weights(
+    tmp_path: Path, phases: tuple[Phase, ...], interrupted_after: int, features: Features
 ) -> None:
-    def interrupt(records: Sequence[EpochRecord], is_best: bool) -> None:
-        if len(records) == interrupted_after:
+    called: list[Any] = []
+
+    def interrupt(*arguments: Any) -> None:
+        called.append(arguments)
+        if len(called) == interrupted_after:
             raise KeyboardInterrupt
 
-    expected, whole = train(tmp_path / "whole", features=features)
+    expected, whole = train(tmp_path / "whole", (*phases, DEEPER), features=features)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "resumed", callback=interrupt, features=features)
-    weights, progress = train(tmp_path / "resumed", features=features)
+        train(tmp_path / "resumed", (*phases, DEEPER), interrupt, features=features)
+    weights, progress = train(tmp_path / "resumed", (*phases, DEEPER), features=features)
     assert all(torch.equal(value, weights[key]) for key, value in expected.items())
-    assert [record.val for record in progress.records] == [record.val for record in whole.records]
+    assert without_seconds(progress) == without_seconds(whole)
+
+
+def without_seconds(progress: Progress) -> list[EpochRecord]:
+    return [replace(record, seconds=0.0) for record in progress.records]
+
+
+def notes_of(folder: Path, phases: tuple[Phase, ...]) -> tuple[dict[str, Tensor], list[str]]:
+    """The weights of a run and what it said."""
+    said: list[str] = []
+    weights, _ = train(folder, phases, lambda *arguments: said.extend(filter(lambda a: isinstance(a, str), arguments)))
+    return weights, said
+
+
+def test_a_phase_that_is_no_better_leaves_the_weights_of_the_one_before_and_the_next_starts_from_them(
+    tmp_path: Path,
+) -> None:
+    alone, _ = train(tmp_path / "alone", TOP_IS_NO_BETTER[:1])
+    weights, said = notes_of(tmp_path / "all", (*TOP_IS_NO_BETTER, DEEPER))
+    assert all(torch.equal(value, weights[key]) for key, value in alone.items())
+    assert [note.partition(": lost")[0] for note in said] == ["phase top is not kept", "phase deeper is not kept"]
+    deeper = checkpoint.read(tmp_path / "all", "phase")
+    assert deeper and deeper.progress.records[-1].phase == "deeper"
+    assert all(torch.allclose(value, alone[key], atol=1e-7) for key, value in deeper.weights.items())
+
+
+def test_a_phase_that_is_better_by_more_than_one_standard_error_replaces_the_one_before(tmp_path: Path) -> None:
+    alone, _ = train(tmp_path / "alone", TOP_IS_BETTER[:1])
+    weights, said = notes_of(tmp_path / "both", TOP_IS_BETTER)
+    assert not all(torch.equal(value, weights[key]) for key, value in alone.items())
+    (note,) = said
+    assert note.startswith("phase top is kept: gained ") and ", standard error " in note
+    kept, phase = (checkpoint.read(tmp_path / "both", name) for name in ("best", "phase"))
+    assert kept and phase and all(torch.equal(value, kept.weights[key]) for key, value in phase.weights.items())
+    assert all(torch.equal(value, weights[key]) for key, value in kept.weights.items())
+
+
+def test_validation_images_of_a_group_count_as_one(tmp_path: Path) -> None:
+    groups = (np.arange(IMAGES) % 9 == 0).astype(int)
+    _, alone = train(tmp_path / "alone", TOP_IS_BETTER)
+    _, grouped = train(tmp_path / "grouped", TOP_IS_BETTER, val_groups=groups)
+    assert [len(record.without) for record in alone.records] == [IMAGES] * 3
+    assert [len(record.without) for record in grouped.records] == [2] * 3
+    assert [record.val for record in alone.records] == [record.val for record in grouped.records]
 
 
 def test_an_epoch_of_lbfgs_records_its_penalty_and_no_learning_rate(tmp_path: Path) -> None:

@@ -1,22 +1,153 @@
+import math
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.training.test_history import phase, records
-from thaw.training.gain import phase_gains, reason_to_skip, standard_error_of_difference, target_reached
+from tests.training.test_history import records
+from thaw.metrics import MetricValues
+from thaw.training.gain import (
+    PhaseGain,
+    gain_text,
+    kept_index,
+    kept_record,
+    phase_gains,
+    standard_error_of_difference,
+    target_reached,
+)
+from thaw.training.history import EpochRecord
 
-PHASES = [phase(name="head"), phase(name="top", optional=True), phase(name="deeper", optional=True)]
+IMAGES = 40
+PREDICTIONS = st.lists(st.booleans(), min_size=IMAGES, max_size=IMAGES)
 
 
-def history(head: float, top: float | None = None) -> list:  # type: ignore[type-arg]
-    return records([head], phase="head") + ([] if top is None else records([top], phase="top"))
+def epoch(phase: str, correct: list[bool], number: int = 1) -> EpochRecord:
+    """An epoch that predicts these validation images correctly."""
+    flags = np.array(correct, float)
+    without = tuple(((flags.sum() - flags) / (len(flags) - 1)).tolist())
+    (record,) = records([float(flags.mean())], phase=phase)
+    return replace(record, epoch=number, without=without)
 
 
-def test_the_gain_of_a_phase_is_over_the_best_of_earlier_phases() -> None:
-    head, top = phase_gains(records([0.7, 0.8], phase="head") + records([0.85, 0.9, 0.6], phase="top"), "accuracy", 100)
+def right(images: range, of: int = IMAGES) -> list[bool]:
+    return [index in images for index in range(of)]
+
+
+def outcomes(*history: EpochRecord) -> dict[str, bool]:
+    return {gain.phase: gain.is_kept for gain in phase_gains(history, "accuracy", IMAGES)}
+
+
+def test_a_deeper_phase_is_kept_only_for_more_than_one_standard_error_on_the_same_images() -> None:
+    # Four more images, without an error that is new: a gain of 10 points, with a standard error of 4.8.
+    assert outcomes(epoch("head", right(range(30))), epoch("top", right(range(34)))) == {"head": True, "top": True}
+    # The same gain by other images, ten lost for fourteen won: the standard error is 12.3.
+    head, top = epoch("head", right(range(30))), epoch("top", right(range(6, 40)))
+    assert outcomes(epoch("head", right(range(24))), epoch("top", right(range(12, 40)))) == {"head": True, "top": False}
+    assert outcomes(head, top) == {"head": True, "top": False}
+
+
+def test_one_image_more_is_exactly_one_standard_error_and_not_kept() -> None:
+    for images in range(2, 30):
+        head, top = epoch("head", right(range(1), images)), epoch("top", right(range(2), images))
+        (_, gain) = phase_gains([head, top], "accuracy", images)
+        assert gain.gain == pytest.approx(gain.standard_error) and not gain.is_kept
+
+
+@given(PREDICTIONS, PREDICTIONS)
+def test_a_phase_that_is_kept_did_better_and_equal_predictions_leave_the_simpler(
+    head: list[bool], top: list[bool]
+) -> None:
+    (_, gain) = phase_gains([epoch("head", head), epoch("top", top)], "accuracy", IMAGES)
+    assert gain.standard_error is not None
+    assert gain.is_kept == (gain.gain > gain.standard_error + 1e-9)
+    assert not gain.is_kept or sum(top) > sum(head) + 1
+    assert outcomes(epoch("head", head), epoch("top", head)) == {"head": True, "top": False}
+
+
+@given(PREDICTIONS, PREDICTIONS, st.integers(0, IMAGES - 1))
+def test_one_more_image_right_never_costs_a_phase_its_place(head: list[bool], top: list[bool], image: int) -> None:
+    better = [flag or index == image for index, flag in enumerate(top)]
+    before, after = (outcomes(epoch("head", head), epoch("top", each))["top"] for each in (top, better))
+    assert after or not before
+
+
+@given(st.lists(PREDICTIONS, min_size=1, max_size=5))
+def test_each_phase_is_compared_with_the_last_that_was_kept(phases: list[list[bool]]) -> None:
+    history = [epoch(f"phase {number}", correct) for number, correct in enumerate(phases)]
+    gains = phase_gains(history, "accuracy", IMAGES)
+    kept = history[0]
+    for record, gain in zip(history[1:], gains[1:], strict=True):
+        assert gain.before == kept.val["accuracy"]
+        kept = record if gain.is_kept else kept
+    assert kept_record(history, "accuracy", IMAGES) == kept
+    values = [record.val["accuracy"] for record, gain in zip(history, gains, strict=True) if gain.is_kept]
+    assert values == sorted(values)
+
+
+@given(st.lists(PREDICTIONS, min_size=2, max_size=6), st.data())
+def test_what_is_decided_of_a_phase_does_not_change_with_later_ones(
+    phases: list[list[bool]], data: st.DataObject
+) -> None:
+    history = [epoch(f"phase {number // 2}", correct, number % 2 + 1) for number, correct in enumerate(phases)]
+    done = 2 * data.draw(st.integers(1, len(phases) // 2))
+    gains = phase_gains(history, "accuracy", IMAGES)
+    assert phase_gains(history[:done], "accuracy", IMAGES) == gains[: done // 2]
+
+
+def test_the_epoch_that_is_kept_is_the_best_of_the_last_phase_that_is_kept() -> None:
+    head = [epoch("head", right(range(20))), epoch("head", right(range(30)), 2), epoch("head", right(range(25)), 3)]
+    top = [epoch("top", right(range(31))), epoch("top", right(range(5)), 2)]
+    deeper = [epoch("deeper", right(range(36))), epoch("deeper", right(range(39)), 2)]
+    for history, expected in ((head, 1), (head + top, 1), (head + top + deeper, 6)):
+        gains = phase_gains(history, "accuracy", IMAGES)
+        assert kept_index(history, gains, "accuracy") == expected
+
+
+def test_a_phase_without_a_usable_epoch_is_no_phase() -> None:
+    broken = EpochRecord("broken", 1, "head", 0.1, math.nan, MetricValues.undefined(), 1.0)
+    assert kept_record([broken], "accuracy", IMAGES) is None
+    top = epoch("top", right(range(3)))
+    assert [gain.before for gain in phase_gains([broken, top, broken], "accuracy", IMAGES)] == [None]
+    assert kept_record([broken, top], "accuracy", IMAGES) == top
+
+
+def test_a_loss_is_compared_in_its_own_unit() -> None:
+    def losses(phase: str, values: np.ndarray) -> EpochRecord:
+        without = tuple(((values.sum() - values) / (len(values) - 1)).tolist())
+        (record,) = records([0.5], phase=phase)
+        return replace(record, val=MetricValues({"loss": float(values.mean())}), without=without)
+
+    draws = np.random.default_rng(0).normal(0.5, 0.1, size=100)
+    head, top = losses("head", draws), losses("top", draws - 0.01)
+    even = losses("even", np.full(100, draws.mean() - 0.005))
+    gain = phase_gains([head, top], "loss", 100)[1]
+    assert gain.is_kept and gain.gain == pytest.approx(0.01) and gain.standard_error == pytest.approx(0, abs=1e-9)
+    assert gain_text(gain, "loss") == "lowered validation loss by 0.0100, standard error 0.0000"
+    gain = phase_gains([head, even], "loss", 100)[1]
+    assert not gain.is_kept and "within one standard error (0.0" in gain_text(gain, "loss")
+
+
+def test_a_gain_is_said_with_its_standard_error() -> None:
+    def said(gain: float, error: float | None, is_kept: bool) -> str:
+        return gain_text(PhaseGain("top", 3, 1.0, 0.8 + gain, 0.8, error, is_kept), "accuracy")
+
+    assert said(0.031, 0.012, True) == "gained 3.1 points of validation accuracy, standard error 1.2"
+    assert said(0.004, 0.0043, False) == "gained 0.4 points of validation accuracy, within one standard error (0.4)"
+    assert said(0, 0, False) == "gained 0.0 points of validation accuracy, within one standard error (0.0)"
+    assert said(-0.1, 0.02, False) == "lost 10.0 points of validation accuracy"
+    assert said(0.1, None, True) == "gained 10.0 points of validation accuracy"
+
+
+def test_records_of_release_0_1_keep_the_best_epoch_of_all_as_it_did() -> None:
+    head, top = phase_gains(records([0.7, 0.8], phase="head") + records([0.805, 0.81], phase="top"), "accuracy", 100)
     assert (head.before, head.epochs, head.best) == (None, 2, 0.8)
-    assert (top.before, top.epochs, top.best, top.seconds) == (0.8, 3, 0.9, 3.0)
-    assert top.gain == pytest.approx(0.1) and top.exceeds_standard_error
+    assert (top.before, top.epochs, top.best, top.seconds) == (0.8, 2, 0.81, 2.0)
+    assert top.is_kept and top.standard_error == standard_error_of_difference(0.8, 0.81, 100) > top.gain
+    (mixed,) = records([0.82], phase="deeper")
+    assert phase_gains([*records([0.8], phase="head"), replace(mixed, without=(0.8,))], "accuracy", 100)[1].is_kept
+    assert phase_gains(records([0.8], phase="head") + records([0.8], phase="top"), "loss", 9)[1].standard_error is None
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.integers(1, 10_000))
@@ -27,41 +158,10 @@ def test_the_standard_error_decreases_with_the_number_of_images(first: float, se
     assert standard_error == pytest.approx(standard_error_of_difference(second, first, images))
 
 
-def test_a_phase_that_is_not_optional_is_never_skipped() -> None:
-    assert reason_to_skip(history(1.0), [phase(name="head"), phase(name="top")], 1, "accuracy", 100) is None
-
-
-def test_an_optional_phase_is_skipped_if_validation_is_perfect() -> None:
-    assert "validation accuracy is perfect" in str(reason_to_skip(history(1.0), PHASES, 1, "accuracy", 100))
-    assert reason_to_skip(history(0.99), PHASES, 1, "accuracy", 100) is None
-
-
-def test_thawing_deeper_needs_a_gain_above_one_standard_error() -> None:
-    assert reason_to_skip(history(0.8, 0.9), PHASES, 2, "accuracy", 400) is None
-    assert reason_to_skip(history(0.8, 0.81), PHASES, 2, "accuracy", 400) == (
-        "phase deeper is skipped: phase top gained 1.0 points of validation accuracy, within one standard error (2.2)"
-    )
-    assert reason_to_skip(history(0.8, 0.7), PHASES, 2, "accuracy", 400) == (
-        "phase deeper is skipped: phase top lost 10.0 points of validation accuracy"
-    )
-
-
-def test_thawing_deeper_needs_a_fifth_of_the_last_gain_to_exceed_one_standard_error() -> None:
-    reason = str(reason_to_skip(history(0.8, 0.85), PHASES, 2, "accuracy", 400))
-    assert "gained 5.0 points" in reason and "the fifth of that" in reason
-    assert reason_to_skip(history(0.8, 0.85), PHASES, 2, "accuracy", 40_000) is None
-
-
-def test_any_decrease_of_a_monitored_loss_is_a_gain() -> None:
-    reason = str(reason_to_skip(history(0.8, 0.8), PHASES, 2, "loss", 400))
-    assert reason.endswith("phase top lowered validation loss by 0.0000")
-    assert phase_gains(history(0.8, 0.8), "loss", 400)[1].standard_error is None
-
-
 def test_a_target_is_reached_once_the_lower_bound_reaches_it() -> None:
-    reached = records([0.99])
+    (reached,) = records([0.99])
     assert target_reached(reached, None, 10_000) is None
-    assert target_reached([], {"accuracy": 0.5}, 100) is None
+    assert target_reached(None, {"accuracy": 0.5}, 100) is None
     assert target_reached(reached, {"accuracy": 0.97}, 100) is None
     assert target_reached(reached, {"accuracy": 0.97}, 10_000) == (
         "target reached on 10,000 validation images: accuracy 99.0% (98.8% to 99.2%)"

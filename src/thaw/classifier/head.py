@@ -52,6 +52,13 @@ class Head(nn.Module):
             last.weight.div_(temperature)
             last.bias.div_(temperature)
 
+    def shift_logits(self, shift: Tensor) -> None:
+        """Add a constant (outputs,) to the logits from now on, in the bias of the last layer."""
+        last = self.layers[-1]
+        assert isinstance(last, nn.Linear)
+        with torch.no_grad():
+            last.bias.add_(shift.to(last.bias))
+
     def forward(self, features: Tensor) -> Tensor:
         """Logits (N, outputs) of features (N, width)."""
         return self.layers(features)

@@ -21,7 +21,7 @@ import numpy as np
 from thaw.data.geometry import PixelSpec
 from thaw.recipe import AugmentSettings, Preset
 
-VERSION = 1
+VERSION = 2
 """Version of the algorithm: increase it when a view changes for equal settings."""
 
 _MAX_REACH = 2
@@ -74,13 +74,22 @@ PRESETS: dict[Preset, Augmentation] = {
         crop=0.85,
     ),
 }
+DEFAULT_PRESET: Preset = "standard"
+"""The preset where none is chosen or measured."""
+
 MIN_VISIBLE_AREA: dict[Preset, float] = {"none": 1.0, "light": 0.85, "standard": 0.7, "strong": 0.5}
 
 
 def resolve(settings: AugmentSettings) -> Augmentation:
     """The preset, with explicitly given settings replaced."""
     given = {field.name: getattr(settings, field.name) for field in fields(Augmentation)}
-    return replace(PRESETS[settings.preset], **{name: value for name, value in given.items() if value is not None})
+    preset = DEFAULT_PRESET if settings.preset == "auto" else settings.preset
+    return replace(PRESETS[preset], **{name: value for name, value in given.items() if value is not None})
+
+
+def of_phase(settings: AugmentSettings, preset: Preset | None) -> Augmentation:
+    """The augmentation of a phase that names a preset, or takes the settings of the recipe."""
+    return resolve(settings if preset is None else AugmentSettings(preset=preset))
 
 
 @dataclass(frozen=True)
@@ -161,6 +170,7 @@ def view(
 
     The transformation is relative to the centre of the decoded image, so that real pixels from outside the plain view
     enter at its edges. Outside the decoded image it is mirrored, or in crop mode "border" filled as in evaluation.
+    View 0 is the plain view, because that is what a classifier will see.
 
     Args:
         pixels: The decoded image (H, W, 3) uint8.
@@ -168,7 +178,7 @@ def view(
         augmentation: Ranges of the transformations.
         seed: Random seed.
         image: Number of the image.
-        view: Number of the view.
+        view: Number of the view; 0 is the plain one.
         out: Where to write the result.
 
     Returns:
@@ -176,7 +186,7 @@ def view(
     """
     if out is None:
         out = np.empty((spec.size, spec.size, 3), dtype=np.uint8)
-    if not augmentation.changes:
+    if view == 0 or not augmentation.changes:
         out[...] = spec.crop(pixels)
         return out
     transform = ViewTransform.draw(augmentation, seed, image, view)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from thaw.classifier.classifier import Classifier
+from thaw.classifier.decision import Decision
 from thaw.classifier.outputs import LabelledOutputs
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
 from thaw.evaluation.calibration import Calibration, apply_temperature, calibration_error, fit_temperature
+from thaw.evaluation.class_prior import logit_shift, weighted_decision, without_weights
 from thaw.evaluation.evaluate import Evaluation, evaluate_outputs, score
 from thaw.evaluation.review import fit_review_policy
 from thaw.evaluation.thresholds import choose_decision
@@ -19,7 +21,7 @@ from thaw.features.engines import REFERENCE
 from thaw.metrics import Estimate, Scored, truth_of
 from thaw.prediction.predictor import Predictor
 from thaw.progress import OnProgress
-from thaw.recipe import DecisionSettings
+from thaw.recipe import ClassWeights, DecisionSettings
 
 _BATCH = 32
 
@@ -58,7 +60,21 @@ class Finalized:
     unmet: tuple[str, ...]
 
 
-def finalize(classifier: Classifier, outputs: SplitOutputs, settings: DecisionSettings, seed: int) -> Finalized:
+@dataclass(frozen=True)
+class TrainedWeights:
+    """Class weights of training: which kind, and (C,) each class's."""
+
+    kind: ClassWeights
+    values: np.ndarray
+
+
+def finalize(
+    classifier: Classifier,
+    outputs: SplitOutputs,
+    settings: DecisionSettings,
+    seed: int,
+    weights: TrainedWeights | None = None,
+) -> Finalized:
     """Calibrate the classifier, choose its decision rule, fit its review policy, and evaluate it.
 
     Everything is fitted on validation, except that the review policy remembers features of training images.
@@ -68,8 +84,12 @@ def finalize(classifier: Classifier, outputs: SplitOutputs, settings: DecisionSe
         outputs: Its outputs before calibration.
         settings: Requirements on the decision, and coverage of the review policy.
         seed: Random seed of the choice of training images to remember.
+        weights: The class weights that it was trained with; they move from the probabilities to the decision.
     """
     errors_before = _calibration_errors(classifier, outputs)
+    if weights:
+        classifier.head.shift_logits(logit_shift(weights.values, classifier.task))
+        outputs = _mapped(outputs, lambda part: without_weights(part, weights.values, classifier.task))
     val = outputs.evaluated["val"]
     truth = truth_of(val.targets, len(classifier.classes))
     temperature = fit_temperature(val.probabilities, truth, classifier.task)
@@ -80,6 +100,8 @@ def finalize(classifier: Classifier, outputs: SplitOutputs, settings: DecisionSe
     val = outputs.evaluated["val"]
     chosen = choose_decision(settings, classifier.classes, _score(classifier, outputs, "val"))
     classifier.decision = chosen.decision
+    if weights and chosen.decision == Decision():
+        classifier.decision = weighted_decision(weights.values, classifier.task, weights.kind)
 
     scored = _score(classifier, outputs, "val")
     classifier.review_policy = fit_review_policy(outputs.train, val.features, scored, settings, seed)
@@ -108,12 +130,17 @@ def outputs_of_rows(
 
 
 def _calibrated(outputs: SplitOutputs, temperature: float, classifier: Classifier) -> SplitOutputs:
-    def scaled(part: LabelledOutputs) -> LabelledOutputs:
-        probabilities = apply_temperature(part.probabilities, temperature, classifier.task)
-        return replace(part, probabilities=probabilities.astype(np.float32))
+    return _mapped(outputs, lambda part: apply_temperature(part, temperature, classifier.task))
 
-    evaluated = {split: scaled(part) for split, part in outputs.evaluated.items()}
-    return replace(outputs, train=scaled(outputs.train), evaluated=evaluated)
+
+def _mapped(outputs: SplitOutputs, change: Callable[[np.ndarray], np.ndarray]) -> SplitOutputs:
+    """The same outputs with other probabilities."""
+
+    def changed(part: LabelledOutputs) -> LabelledOutputs:
+        return replace(part, probabilities=change(part.probabilities).astype(np.float32))
+
+    evaluated = {split: changed(part) for split, part in outputs.evaluated.items()}
+    return replace(outputs, train=changed(outputs.train), evaluated=evaluated)
 
 
 def _score(classifier: Classifier, outputs: SplitOutputs, split: str) -> Scored:

@@ -35,13 +35,21 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class ViewRequest:
-    """Which images are seen, and how: `views` random views of each of `rows` (N,), drawn from `seed`."""
+    """Which images are seen, and how: `views` views of each of `rows` (N,), drawn from `seed`, the plain one first.
+
+    first_view: where views start to be counted; 1 leaves out the plain one.
+    """
 
     pixels: PixelStore
     rows: np.ndarray
     views: int
     augmentation: Augmentation
     seed: int
+    first_view: int = 0
+
+    @property
+    def _numbers(self) -> range:
+        return range(self.first_view, self.first_view + self.views)
 
     def render(self, items: Sequence[tuple[int, int]]) -> Tensor:
         """Views (N, S, S, 3) uint8 of (row, view) pairs."""
@@ -52,7 +60,7 @@ class ViewRequest:
 
     def batches(self, size: int) -> Iterator[Tensor]:
         """Every view of every row, row by row, in batches (N, S, S, 3) uint8; the next one is rendered in a thread."""
-        items = ((int(row), view) for row in self.rows for view in range(self.views))
+        items = ((int(row), view) for row in self.rows for view in self._numbers)
         chunks = iter(lambda: list(islice(items, size)), [])
         with ThreadPoolExecutor(max_workers=1) as ahead:
             following = None
@@ -168,7 +176,7 @@ def _key(request: ViewRequest, frozen: FrozenPart, position: int, dtype: CacheDt
     return FeatureKey(
         pixels=request.pixels.key,
         rows=hashlib.sha256(np.ascontiguousarray(request.rows, dtype=np.int64).tobytes()).hexdigest(),
-        augmentation=repr((augment.VERSION, request.augmentation, request.pixels.spec)),
+        augmentation=repr((augment.VERSION, request.augmentation, request.pixels.spec, request.first_view)),
         seed=request.seed,
         backbone=f"{frozen.backbone.digest(position)} {facts.mean} {facts.std}",
         position=position,

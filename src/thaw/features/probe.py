@@ -8,12 +8,10 @@ is repeated.
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import statistics
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -24,11 +22,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from thaw import atomic
 from thaw.backbones.contract import Backbone
 from thaw.backbones.stages import AtCut
+from thaw.cache import recall, remember
 from thaw.device import device_name, synchronize
-from thaw.errors import WriteError
 from thaw.features.engines import ENGINES, REFERENCE, Runner, make_runner, missing
 from thaw.formats import percent
 from thaw.recipe import Engine
@@ -115,13 +112,13 @@ def choose_engine(
     if wanted != "auto":
         return EngineChoice(wanted, "as requested", _time_engine(job, wanted, None).images_per_second)
     key = _key(job)
-    remembered = _recall(cache, key)
+    remembered = _recalled(cache, key)
     if remembered and not _was_busy(job, remembered):
         return _choose(remembered, "remembered from an earlier run: ")
     timings = _probe(job)
     # A job too small for more than plain PyTorch must not decide for a later, larger one.
     if any(ENGINES[timing.engine].kind != "pytorch" for timing in timings):
-        _remember(cache, key, timings)
+        remember(cache, _FILE, key, [asdict(timing) for timing in timings])
     return _choose(timings, "")
 
 
@@ -225,20 +222,8 @@ def _key(job: _Job) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 
-def _recall(cache: Path, key: str) -> list[EngineTiming]:
+def _recalled(cache: Path, key: str) -> list[EngineTiming]:
     try:
-        return [EngineTiming(**item) for item in json.loads((cache / _FILE).read_bytes())[key]]
-    except (OSError, ValueError, KeyError, TypeError):
+        return [EngineTiming(**item) for item in recall(cache, _FILE, key) or ()]
+    except TypeError:
         return []
-
-
-def _remember(cache: Path, key: str, timings: Sequence[EngineTiming]) -> None:
-    """Add a result; when two runs write at once, or the disk is full, one result is lost and probed again."""
-    try:
-        known = json.loads((cache / _FILE).read_bytes())
-    except (OSError, ValueError):
-        known = {}
-    known = known if isinstance(known, dict) else {}
-    with suppress(OSError, WriteError):
-        cache.mkdir(parents=True, exist_ok=True)
-        atomic.write_text(cache / _FILE, json.dumps({**known, key: [asdict(timing) for timing in timings]}, indent=1))

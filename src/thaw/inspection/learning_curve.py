@@ -46,7 +46,7 @@ def measure_learning_curve(features: Features, seed: int = 0) -> LearningCurve |
     Returns:
         The curve, or `None` where a class has fewer than two images or groups.
     """
-    folds = stratified_folds(features)
+    folds = stratified_folds(features.classes, features.groups)
     if folds is None:
         return None
     rng = np.random.default_rng(seed)

@@ -85,7 +85,7 @@ def fit_probe(features: Features) -> LinearProbe | None:
     from sklearn.metrics import balanced_accuracy_score
     from sklearn.neighbors import KNeighborsClassifier
 
-    folds = stratified_folds(features)
+    folds = stratified_folds(features.classes, features.groups)
     if folds is None:
         return None
     values, classes = features.values, features.classes
@@ -117,17 +117,21 @@ def fit_head(values: np.ndarray, classes: np.ndarray) -> Pipeline:
     return make_pipeline(StandardScaler(), model).fit(values, classes)
 
 
-def stratified_folds(features: Features) -> list[tuple[np.ndarray, np.ndarray]] | None:
+def stratified_folds(classes: np.ndarray, groups: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]] | None:
     """Stratified folds that keep groups together, as (train, test) positions.
+
+    Args:
+        classes: (N,) int.
+        groups: (N,) int, equal for images that must be in the same fold.
 
     Returns:
         As many folds as the smallest class has groups, at most `FOLDS`; `None` where that is fewer than two.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    per_class = [len(np.unique(features.groups[features.classes == label])) for label in np.unique(features.classes)]
+    per_class = [len(np.unique(groups[classes == label])) for label in np.unique(classes)]
     count = min(FOLDS, *per_class) if len(per_class) > 1 else 0
     if count < 2:
         return None
     split = StratifiedGroupKFold(count, shuffle=True, random_state=0)
-    return list(split.split(features.values, features.classes, features.groups))
+    return list(split.split(classes, classes, groups))

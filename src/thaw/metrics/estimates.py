@@ -46,19 +46,24 @@ class MetricValues:
 
 
 def measure(probabilities: np.ndarray, targets: np.ndarray, task: Task) -> MetricValues:
-    """Values of the per-epoch metrics, predicting the most likely class, or labels of 0.5 and above for multilabel.
+    """Values of the per-epoch metrics for the most likely class, or labels of 0.5 and above for multilabel.
 
     Args:
         probabilities: (N, C) float in 0..1; a binary task has two columns that sum to one.
         targets: (N,) int64 class indices, or (N, C) float 0/1 for multilabel.
         task: Multiclass, binary or multilabel.
     """
-    classes = np.arange(probabilities.shape[1])
-    predicted = probabilities >= 0.5 if task == "multilabel" else probabilities.argmax(axis=1)[:, None] == classes
-    scored = Scored(task, probabilities.astype(np.float64), truth_of(targets, len(classes)), predicted)
+    scored = most_likely(probabilities, targets, task)
     images = Weighted(scored, np.ones((1, len(scored))))
     values = {metric.name: float(metric.compute(images)[0]) for metric in per_epoch_metrics()}
     return MetricValues({name: 0.0 if math.isnan(value) else value for name, value in values.items()})
+
+
+def most_likely(probabilities: np.ndarray, targets: np.ndarray, task: Task, groups: np.ndarray | None = None) -> Scored:
+    """The most likely class as the prediction, or labels of 0.5 and above; arguments as for `measure` and `Scored`."""
+    classes = np.arange(probabilities.shape[1])
+    predicted = probabilities >= 0.5 if task == "multilabel" else probabilities.argmax(axis=1)[:, None] == classes
+    return Scored(task, probabilities.astype(np.float64), truth_of(targets, len(classes)), predicted, groups)
 
 
 def overall(scored: Scored, metrics: Mapping[str, Metric] = METRICS, seed: int = 0) -> dict[str, Estimate | None]:

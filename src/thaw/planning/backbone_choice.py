@@ -1,8 +1,8 @@
 """`--backbone auto`: compare candidate networks on the run's own images, within limits on latency and size.
 
-A linear head on the features of each candidate is cross-validated on the same training images (a linear probe ranks
-networks as fine-tuning does: Kornblith et al. 2019). Of the candidates within one standard error of the best, the
-fastest on this machine is chosen. Images of validation and test are not used.
+A linear head on each candidate, on its last stage or on all, is cross-validated in the same folds of the same training
+images (a linear probe ranks networks as fine-tuning does: Kornblith et al. 2019). Of the candidates within one standard
+error of the best, the fastest on this machine is chosen. Images of validation and test are not used.
 """
 
 from __future__ import annotations
@@ -22,19 +22,17 @@ from thaw.backbones.starter import NAME as STARTER
 from thaw.data.dataset import Dataset
 from thaw.data.geometry import PixelSpec
 from thaw.data.prepare import DataPreparation, Prepared
-from thaw.data.split import groups_of
 from thaw.device import choose_device
 from thaw.errors import RecipeError
 from thaw.features.engines import FrozenPart
 from thaw.features.pooled import PROBE_IMAGES, plain_sample, pooled_features
 from thaw.features.probe import choose_engine, median_seconds
 from thaw.formats import percent
-from thaw.inspection import linear_probe
-from thaw.inspection.linear_probe import Features
 from thaw.planning.measurements import Choice, PlannedRecipe
 from thaw.recipe import Recipe
-from thaw.seeds import derive_seed
-from thaw.training.gain import standard_error_of_difference
+from thaw.selection.heads import HeadSetting, StageFeatures, predict_folds
+from thaw.selection.sample import Sample, draw_sample
+from thaw.selection.scores import compare
 
 MAX_IMAGES = 800
 _LATENCY_ROUNDS = 5
@@ -42,18 +40,26 @@ _LATENCY_ROUNDS = 5
 
 @dataclass(frozen=True)
 class Candidate:
-    """One network: cross-validated accuracy over `images`, latency of one image, size of its weights.
+    """One network, its latency for one image, and the size of its weights.
 
-    exceeds: which limit it exceeds, or empty.
+    Attributes:
+        correct: (N,) 0 or 1, whether each image is predicted correctly without its fold; empty over a limit.
+        groups: (N,) int, equal for images that are no independent evidence.
+        exceeds: Which limit it exceeds, or empty.
     """
 
     name: str
     weights: str
-    accuracy: float
-    images: int
+    correct: np.ndarray
+    groups: np.ndarray
     latency_ms: float
     size_mb: float
-    exceeds: str
+    exceeds: str = ""
+
+    @property
+    def accuracy(self) -> float:
+        """The cross-validated accuracy."""
+        return float(self.correct.mean()) if len(self.correct) else 0.0
 
     def describe(self) -> str:
         """Accuracy, latency and size in one line."""
@@ -88,7 +94,7 @@ def choose_backbone(
         raise RecipeError(f"backbone auto: no candidate is within the limits ({shown}); raise them or name others")
     best = pick(usable)
     others = "; ".join(candidate.describe() for candidate in candidates if candidate is not best)
-    reason = f"{best.describe()}, cross-validated on {best.images} training images"
+    reason = f"{best.describe()}, cross-validated on {len(best.correct)} training images"
     reason += f"; compared with {others}" if others else "; the only candidate"
     chosen = recipe.model_copy(update={"backbone": best.name, "weights": best.weights})
     return PlannedRecipe(chosen, (Choice("backbone", best.name, reason),))
@@ -104,13 +110,10 @@ def candidate_weights(recipe: Recipe) -> Iterator[tuple[str, str]]:
 
 
 def pick(candidates: list[Candidate]) -> Candidate:
-    """The fastest of those whose accuracy is within one standard error of the best."""
+    """The fastest of those whose accuracy is within one standard error of the best, on the same images."""
     best = max(candidates, key=lambda candidate: candidate.accuracy)
     equal = [
-        candidate
-        for candidate in candidates
-        if best.accuracy - candidate.accuracy
-        <= standard_error_of_difference(best.accuracy, candidate.accuracy, candidate.images)
+        candidate for candidate in candidates if not compare(best.correct, candidate.correct, best.groups).exceeds_noise
     ]
     return min(equal, key=lambda candidate: candidate.latency_ms)
 
@@ -124,30 +127,35 @@ def _measure(recipe: Recipe, prepared_for: Callable[[PixelSpec], Prepared], prep
     if manifest.task == "multilabel":
         raise RecipeError("backbone auto: needs one label per image, these have several; name a backbone")
     backbone.to(device)
-    rows, head = _sample(prepared, recipe.seed), backbone.head_position
-    plain = plain_sample(pixels, rows[:PROBE_IMAGES], PROBE_IMAGES)
-    engine = choose_engine(backbone, device, recipe.engine, [head], plain, len(rows), cache).engine
+    backbone.use_features("all" if backbone.has_stages else "last")
+    sample, head = draw_sample(manifest, prepared.duplicates, recipe.seed, MAX_IMAGES), backbone.head_position
+    plain = plain_sample(pixels, sample.rows[:PROBE_IMAGES], PROBE_IMAGES)
+    engine = choose_engine(backbone, device, recipe.engine, [head], plain, len(sample.rows), cache).engine
     frozen = FrozenPart(backbone, device, engine)
     latency = _latency(frozen, plain)
     if exceeds := _exceeded_limit(recipe, latency, size_mb):
-        return Candidate(recipe.backbone, recipe.weights, 0.0, len(rows), latency, size_mb, exceeds)
-    values = pooled_features(pixels, rows, frozen, recipe.seed, cache, preparation.bar(f"measure {recipe.backbone}"))
-    with linear_probe.one_thread():
-        found = linear_probe.fit_probe(
-            Features(rows, values, manifest.targets()[rows], groups_of(manifest, rows, prepared.duplicates))
-        )
-    if found is None:
+        return Candidate(recipe.backbone, recipe.weights, np.empty(0), np.empty(0), latency, size_mb, exceeds)
+    folds = sample.folds()
+    if folds is None:
         raise RecipeError("backbone auto: needs two training images per class, not counting near-duplicates; name one")
-    return Candidate(recipe.backbone, recipe.weights, found.accuracy, len(rows), latency, size_mb, "")
+    bar = preparation.bar(f"measure {recipe.backbone}")
+    values = pooled_features(pixels, sample.rows, frozen, recipe.seed, cache, bar)
+    features = StageFeatures((values,), backbone.feature_groups)
+    correct = [
+        _correct(features, HeadSetting(taken, "none"), sample, folds, len(manifest.classes))
+        for taken in (("last", "all") if backbone.has_stages else ("last",))
+    ]
+    best = max(correct, key=lambda values: float(values.mean()))
+    return Candidate(recipe.backbone, recipe.weights, best, sample.units, latency, size_mb)
 
 
-def _sample(prepared: Prepared, seed: int) -> np.ndarray:
-    """Training rows, the same for every candidate."""
-    rows = prepared.manifest.indices("train")
-    if len(rows) <= MAX_IMAGES:
-        return rows
-    chosen = np.random.default_rng(derive_seed(seed, "candidates")).choice(rows, MAX_IMAGES, replace=False)
-    return np.sort(chosen)
+def _correct(
+    features: StageFeatures, setting: HeadSetting, sample: Sample, folds: np.ndarray, classes: int
+) -> np.ndarray:
+    """Whether each image is predicted correctly by a head that was fitted without its fold, 0 or 1."""
+    probabilities = predict_folds(features, setting, sample.targets, folds, classes, "multiclass")
+    # An image in no fold has NaN, and is predicted by nobody.
+    return (np.nan_to_num(probabilities).argmax(axis=1) == sample.targets).astype(float)
 
 
 def _latency(frozen: FrozenPart, plain: Tensor) -> float:

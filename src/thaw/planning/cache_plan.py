@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from thaw.data import augment
 from thaw.features.encoding import CacheDtype
+from thaw.formats import count
 from thaw.planning.costs import GIB
 from thaw.planning.measurements import Choice, Measurements
 from thaw.recipe import Phase, Recipe
@@ -39,9 +40,10 @@ def wanted_views(recipe: Recipe, cached: Iterable[int], images: int) -> tuple[in
     """How many cached views the recipe asks for or phases `cached` can use, and why."""
     if recipe.views != "auto":
         return recipe.views, "as requested"
-    if not augment.resolve(recipe.augment).changes:
-        return 1, "no augmentation: all views are equal"
     reading = [recipe.phases[index] for index in cached]
+    reading = [phase for phase in reading if augment.of_phase(recipe.augment, phase.augment).changes]
+    if not reading:
+        return 1, "no augmentation: all views are equal"
     epochs = max((phase.epochs for phase in reading), default=1)
     thaws = any(phase.cut != "head" for phase in reading)
     enough = THAWED_VIEWS if thaws else HEAD_VIEWS
@@ -67,7 +69,7 @@ def plan_cache(recipe: Recipe, measured: Measurements, budget: int) -> CachePlan
     wanted, reason = wanted_views(recipe, cached, measured.images.train)
     first_dtype: CacheDtype = "float16" if recipe.cache_dtype == "auto" else recipe.cache_dtype
     dtype, views, dropped = first_dtype, wanted, []
-    while cached and _disk_bytes(measured, cached, views, dtype) > budget:
+    while cached and _disk_bytes(recipe, measured, cached, views, dtype) > budget:
         if dtype == "float16" and recipe.cache_dtype == "auto":
             dtype = "uint8"
         elif views > 1 and recipe.views == "auto":
@@ -83,14 +85,20 @@ def plan_cache(recipe: Recipe, measured: Measurements, budget: int) -> CachePlan
         for index, phase in enumerate(recipe.phases)
     )
     if views < wanted:
-        size = _disk_bytes(measured, cached, wanted, dtype)
+        size = _disk_bytes(recipe, measured, cached, wanted, dtype)
         reason = f"{wanted} would take {size / GIB:.1f} GiB, more than the {budget / GIB:.1f} GiB of the cache"
     choices = []
     if cached:
         choices = [Choice("views", str(views), reason), Choice("cache_dtype", dtype, _dtype_reason(recipe, dtype))]
     for index, phase in enumerate(phases):
-        choices.append(_inputs_choice(measured, phase, index, views, dtype, index in dropped))
-    return CachePlan(phases, views, dtype, _disk_bytes(measured, cached, views, dtype), tuple(choices))
+        choices.append(_inputs_choice(recipe, measured, index, phase.inputs, views, dtype, index in dropped))
+    size = _disk_bytes(recipe, measured, cached, views, dtype)
+    return CachePlan(phases, views, dtype, size, tuple(choices))
+
+
+def views_of(recipe: Recipe, phase: Phase, views: int) -> int:
+    """How many of the cached views a phase trains on: one where nothing changes in them."""
+    return views if augment.of_phase(recipe.augment, phase.augment).changes else 1
 
 
 def _dtype_reason(recipe: Recipe, dtype: CacheDtype) -> str:
@@ -102,20 +110,25 @@ def _dtype_reason(recipe: Recipe, dtype: CacheDtype) -> str:
 
 
 def _inputs_choice(
-    measured: Measurements, phase: Phase, index: int, views: int, dtype: CacheDtype, is_dropped: bool
+    recipe: Recipe, measured: Measurements, index: int, inputs: str, views: int, dtype: CacheDtype, is_dropped: bool
 ) -> Choice:
-    setting = f"phases.{index}.inputs"
-    if phase.inputs == "cached":
-        size = _disk_bytes(measured, [index], views, dtype)
-        reason = f"{size / 1e6:,.0f} MB for {views} views of {measured.images.train:,} images at cut {phase.cut}"
-        return Choice(setting, "cached", reason)
+    setting, phase = f"phases.{index}.inputs", recipe.phases[index]
+    if inputs == "cached":
+        size, shown = _disk_bytes(recipe, measured, [index], views, dtype), views_of(recipe, phase, views)
+        images = f"{measured.images.train:,} images at cut {phase.cut}"
+        return Choice(setting, "cached", f"{size / 1e6:,.0f} MB for {count(shown, 'view')} of {images}")
     if is_dropped:
-        size = _disk_bytes(measured, [index], 1, dtype)
+        size = _disk_bytes(recipe, measured, [index], 1, dtype)
         return Choice(setting, "fresh", f"a single view would take {size / GIB:.1f} GiB, more than the cache has")
     return Choice(setting, "fresh", "nothing is frozen" if measured.positions[index] == 0 else "as requested")
 
 
-def _disk_bytes(measured: Measurements, cached: Sequence[int], views: int, dtype: CacheDtype) -> int:
-    """Bytes of the cached features of some phases; phases with the same cut share them."""
-    sizes = {measured.positions[index]: measured.sizes[index].of(dtype) for index in cached}
-    return sum(sizes.values()) * (measured.images.train * views + measured.images.evaluated)
+def _disk_bytes(recipe: Recipe, measured: Measurements, cached: Sequence[int], views: int, dtype: CacheDtype) -> int:
+    """Bytes of the cached features of some phases; phases with the same cut and views share them."""
+    per_image = {
+        (measured.positions[index], recipe.phases[index].augment): measured.sizes[index].of(dtype)
+        * views_of(recipe, recipe.phases[index], views)
+        for index in cached
+    }
+    evaluated = {measured.positions[index]: measured.sizes[index].of(dtype) for index in cached}
+    return sum(per_image.values()) * measured.images.train + sum(evaluated.values()) * measured.images.evaluated

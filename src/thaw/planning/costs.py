@@ -89,7 +89,7 @@ def forecast(
     phases: Sequence[Phase],
     throughput: Throughput,
     images: ImageCounts,
-    views: int,
+    views: Sequence[int],
     disk_bytes: int,
     pooled_bytes: int,
 ) -> Forecast:
@@ -99,16 +99,18 @@ def forecast(
         phases: Phases whose solver and inputs are planned.
         throughput: Measured images per second.
         images: Images in each split.
-        views: Cached views of each training image.
+        views: For each phase, how many cached views of each training image it trains on.
         disk_bytes: Size of the cached features.
         pooled_bytes: Size of the pooled features of one view in memory.
     """
-    caches = any(phase.inputs == "cached" for phase in phases)
-    extraction = (images.train * views + images.evaluated) / throughput.extraction if caches else 0.0
+    # Phases with the same augmentation share their views.
+    extracted = {phase.augment: number for phase, number in zip(phases, views, strict=True) if phase.inputs == "cached"}
+    total = images.train * sum(extracted.values()) + images.evaluated
+    extraction = total / throughput.extraction if extracted else 0.0
     epochs = []
-    for phase, rate in zip(phases, throughput.steps, strict=True):
+    for phase, rate, number in zip(phases, throughput.steps, views, strict=True):
         if phase.solver == "lbfgs":
-            seconds = _EVALUATIONS_PER_PENALTY * 2 * images.train * views * pooled_bytes / _BYTES_PER_SECOND
+            seconds = _EVALUATIONS_PER_PENALTY * 2 * images.train * number * pooled_bytes / _BYTES_PER_SECOND
         else:
             seconds = images.train / rate
         seconds += images.val / (_VALIDATION_SPEEDUP * rate)

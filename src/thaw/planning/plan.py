@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from thaw.backbones.contract import Facts
+from thaw.backbones.contract import Backbone, Facts
 from thaw.classifier.classifier import Classifier
 from thaw.data import augment
+from thaw.data.augment import DEFAULT_PRESET
 from thaw.data.prepare import Prepared
 from thaw.features.pooled import plain_sample
 from thaw.inspection.similarity import Similarity, measure_similarity
-from thaw.planning.cache_plan import plan_cache
+from thaw.planning.cache_plan import plan_cache, views_of
 from thaw.planning.costs import GIB, Forecast, Throughput, forecast
 from thaw.planning.measurements import Choice, Measurements, PlannedRecipe
 from thaw.planning.measuring import measure
+from thaw.planning.selecting import Selected, sample_features, select, with_selected
 from thaw.planning.strategy import SHALLOWER, apply_strategy, choose_strategy
+from thaw.progress import Bar
 from thaw.recipe import HEAD_PHASE, AugmentSettings, Phase, PreprocessingSettings, Recipe, ResolvedRecipe
+from thaw.selection.budget import default_seconds
+from thaw.selection.estimates import Estimates
 from thaw.training.head_solver import PENALTIES
 from thaw.training.loss import IMBALANCE
 
@@ -35,15 +40,43 @@ GRADIENT_SETTINGS = ("optimizer", "lr", "weight_decay", "momentum", "schedule", 
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe without "auto", the reasons, and what it should take."""
+    """A recipe without "auto", the reasons, what it should take, and the accuracy to expect where it was measured."""
 
     recipe: ResolvedRecipe
     choices: tuple[Choice, ...]
     forecast: Forecast
+    estimates: Estimates | None = None
 
 
-def plan_run(requested: PlannedRecipe, prepared: Prepared, classifier: Classifier, cache: Path) -> Plan:
-    """Choose a strategy, measure what it takes, and resolve every "auto".
+@dataclass(frozen=True)
+class Draft:
+    """A plan before settings are measured on features: a recipe with phases, what they take, and the plan it gives."""
+
+    planned: PlannedRecipe
+    measured: Measurements
+    plan: Plan
+
+    @property
+    def measuring_seconds(self) -> float:
+        """How long the measurements on features may take."""
+        seconds = self.planned.recipe.measure.seconds
+        return default_seconds(self.plan.forecast.seconds) if seconds is None else seconds
+
+    def select(self, prepared: Prepared, backbone: Backbone, cache: Path, bar: Bar) -> Selected:
+        """Measure the settings that the recipe leaves open on the features of its training images."""
+        recipe = self.planned.recipe.model_copy(update={"monitor": self.plan.recipe.monitor})
+        features = sample_features(recipe, self.measured, prepared, backbone, cache, bar)
+        return select(recipe, self.measured, features, self.measuring_seconds)
+
+    def finished(self, selected: Selected) -> Plan:
+        """The plan with what was measured."""
+        recipe = with_selected(self.planned.recipe, selected)
+        planned = PlannedRecipe(recipe, (*self.planned.choices, *selected.choices))
+        return replace(resolve(planned, self.measured), estimates=selected.estimates)
+
+
+def draft_plan(requested: PlannedRecipe, prepared: Prepared, classifier: Classifier, cache: Path) -> Draft:
+    """Choose a strategy, measure what it takes, and resolve every "auto" as well as it can be without measuring more.
 
     A strategy that the recipe does not ask for is replaced by a shallower one where it would train for too long here.
     """
@@ -56,10 +89,11 @@ def plan_run(requested: PlannedRecipe, prepared: Prepared, classifier: Classifie
     while True:
         phased = apply_strategy(recipe, strategy, reason, backbone, len(train))
         measured = measure(phased.recipe, prepared, classifier, cache)
-        plan = resolve(PlannedRecipe(phased.recipe, (*requested.choices, *phased.choices)), measured)
+        planned = PlannedRecipe(phased.recipe, (*requested.choices, *phased.choices))
+        plan = resolve(planned, measured)
         longest = max(plan.forecast.phase_seconds)
         if recipe.strategy != "auto" or strategy not in SHALLOWER or longest < MAX_PHASE_SECONDS:
-            return plan
+            return Draft(planned, measured, plan)
         reason = f"{reason}; {strategy} would train for {longest / 3600:.1f} h here"
         strategy = SHALLOWER[strategy]
 
@@ -70,9 +104,10 @@ def resolve(planned: PlannedRecipe, measured: Measurements) -> Plan:
     budget, budget_choice = _budget(recipe, measured)
     caching = plan_cache(recipe, measured, budget)
     phases, solvers = _solvers(recipe, measured, caching.phases, caching.views)
-    features = _head_features(recipe)
-    class_weights = _class_weights(recipe, measured)
-    monitor = _monitor(recipe, measured, class_weights.value)
+    class_weights = reasons.pop("class_weights", None) or _class_weights(recipe, measured)
+    monitor = _monitor(recipe, measured)
+    preset = DEFAULT_PRESET if recipe.augment.preset == "auto" else recipe.augment.preset
+    features = reasons.pop("head.features", None) or _head_features(recipe)
     resolved = ResolvedRecipe.from_values(
         {
             **recipe.model_dump(mode="json"),
@@ -88,7 +123,7 @@ def resolve(planned: PlannedRecipe, measured: Measurements) -> Plan:
             "class_weights": class_weights.value,
             "monitor": monitor.value,
             "preprocessing": _preprocessing(measured.facts),
-            "augment": AugmentSettings(preset=recipe.augment.preset, **asdict(augment.resolve(recipe.augment))),
+            "augment": AugmentSettings(preset=preset, **asdict(augment.resolve(recipe.augment))),
             "phases": [phase.model_dump(mode="json") for phase in phases],
             "strategy": "manual",
         }
@@ -111,7 +146,8 @@ def resolve(planned: PlannedRecipe, measured: Measurements) -> Plan:
         *solvers,
     )
     throughput = Throughput(measured.engine.images_per_second, measured.steps.rates)
-    predicted = forecast(phases, throughput, measured.images, caching.views, caching.disk_bytes, measured.pooled_bytes)
+    views = [views_of(recipe, phase, caching.views) for phase in phases]
+    predicted = forecast(phases, throughput, measured.images, views, caching.disk_bytes, measured.pooled_bytes)
     return Plan(resolved, choices, predicted)
 
 
@@ -161,12 +197,12 @@ def _class_weights(recipe: Recipe, measured: Measurements) -> Choice:
     return Choice("class_weights", "none", f"{ratio}, no more than {IMBALANCE:g}x")
 
 
-def _monitor(recipe: Recipe, measured: Measurements, class_weights: str) -> Choice:
+def _monitor(recipe: Recipe, measured: Measurements) -> Choice:
     if recipe.monitor != "auto":
         return Choice("monitor", recipe.monitor, "as requested")
     if measured.task == "multilabel":
         return Choice("monitor", "mean_average_precision", "several labels per image: threshold-independent")
-    if class_weights == "balanced":
+    if measured.imbalance > IMBALANCE:
         return Choice("monitor", "balanced_accuracy", "the classes are imbalanced")
     return Choice("monitor", "accuracy", "the classes are of similar size")
 

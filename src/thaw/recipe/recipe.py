@@ -20,6 +20,7 @@ from thaw.recipe.sections import (
     DecodeSettings,
     FolderSettings,
     HeadSettings,
+    MeasureSettings,
     Phase,
     Positive,
     PreprocessingSettings,
@@ -35,6 +36,7 @@ Monitor = str
 """The name of a metric that is computed after each epoch; `thaw.metrics` has the table of them."""
 
 LoggerName = Literal["tensorboard", "mlflow", "wandb", "trackio"]
+ClassWeights = Literal["none", "sqrt", "balanced"]
 Strategy = Literal["head", "top", "whole", "scratch", "manual"]
 
 DEFAULT_BACKBONE = "default"
@@ -117,8 +119,10 @@ class Recipe(Section):
     cache_gb: float | None = Field(
         None, ge=0, description="Disk space for cached features in GiB; null for half of the free space; 0 for none."
     )
-    class_weights: Literal["auto", "none", "balanced"] = Field(
-        "auto", description="balanced: weight classes inversely to their frequency; auto: if they are imbalanced."
+    class_weights: Literal["auto"] | ClassWeights = Field(
+        "auto",
+        description="Weights of the classes in training. balanced: inverse to their frequency; sqrt: the square roots "
+        "of those; auto: what gives the best monitored metric, measured if the classes are imbalanced.",
     )
     monitor: Monitor = Field(
         "auto",
@@ -146,6 +150,9 @@ class Recipe(Section):
         {},
         description="Settings that replace those of the phases that the strategy plans, as {phases.1.lr: 1e-5}; "
         "`--strategy` together with `--set phases.…` writes them.",
+    )
+    measure: MeasureSettings = Field(
+        MeasureSettings(), description="What the plan measures by cross-validation on cached features."
     )
     folders: FolderSettings = Field(FolderSettings(), description="Reading of a folder of images.")
     decode: DecodeSettings = Field(DecodeSettings(), description="Image decoding.")

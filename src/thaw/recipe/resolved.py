@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from thaw.recipe.recipe import Engine, Monitor, Recipe, Task
+from thaw.recipe.recipe import ClassWeights, Engine, Monitor, Recipe, Task
 from thaw.recipe.sections import HeadSettings, Phase
 
 
@@ -33,7 +33,7 @@ class ResolvedRecipe(Recipe):
     views: int
     cache_dtype: Literal["float16", "uint8"]
     cache_gb: float
-    class_weights: Literal["none", "balanced"]
+    class_weights: ClassWeights
     monitor: Monitor
     strategy: Literal["manual"] = "manual"
     head: ResolvedHead = Field(ResolvedHead(), description="The classification head.")

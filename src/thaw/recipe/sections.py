@@ -29,6 +29,22 @@ class FolderSettings(Section):
     )
 
 
+class MeasureSettings(Section):
+    """What the plan measures by cross-validation on cached features."""
+
+    seconds: float | None = Field(
+        None,
+        ge=0,
+        description="Time for the measurements; null for a third of the predicted training time, at least 10 s; 0 for "
+        "none.",
+    )
+    image_sizes: tuple[Annotated[int, Field(ge=32, le=1024)], ...] = Field(
+        (160, 320),
+        description="Image sizes that are compared with the size the network was trained at, where time allows; empty "
+        "for none. A size that the recipe sets is kept.",
+    )
+
+
 class SplitSettings(Section):
     """How images are split when the data has no splits of its own."""
 
@@ -124,7 +140,11 @@ class DecisionSettings(Section):
 class AugmentSettings(Section):
     """Data augmentation; a value that is not set comes from the preset."""
 
-    preset: Preset = Field("standard", description="Strength of the data augmentation.")
+    preset: Literal["auto"] | Preset = Field(
+        "auto",
+        description="Strength of the data augmentation; auto: measured on the features of the images, and standard "
+        "where it cannot be.",
+    )
     rotation: float | None = Field(None, ge=0, le=180, description="Maximum rotation in degrees, in either direction.")
     horizontal_flip: bool | None = Field(None, description="Flip half of the views left-right.")
     vertical_flip: bool | None = Field(None, description="Flip half of the views up-down.")

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from thaw import atomic
-from thaw.data.augment import PRESETS, Augmentation, resolve, view
+from thaw.data.augment import DEFAULT_PRESET, PRESETS, Augmentation, resolve, view
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
 from thaw.recipe import Recipe
@@ -48,11 +48,14 @@ def draw_run(recipe: Recipe, manifest: Manifest, pixels: PixelStore, file: Path)
         Row(
             name,
             pixels.plain(index),
-            [view(pixels.read(index), pixels.spec, augmentation, seed, index, number) for number in range(VIEWS)],
+            [
+                view(pixels.read(index), pixels.spec, augmentation, seed, index, number)
+                for number in range(1, VIEWS + 1)
+            ],
         )
         for name, index in _examples(manifest)[:MAX_ROWS]
     ]
-    preset = recipe.augment.preset
+    preset = DEFAULT_PRESET if recipe.augment.preset == "auto" else recipe.augment.preset
     customized = "" if augmentation == PRESETS[preset] else ", customized"
     draw(rows, f"Augmentation: {preset}{customized}", describe(augmentation), file)
 

@@ -53,7 +53,7 @@ class Frame:
 
 def training_curve(
     records: Sequence[EpochRecord],
-    best: int | None,
+    kept: int | None,
     label: str,
     curves: Mapping[str, EpochValue],
     to_text: Callable[[float], str],
@@ -62,7 +62,7 @@ def training_curve(
 
     Args:
         records: All epochs.
-        best: Index of the best epoch, which is marked on the last curve.
+        kept: Index of the epoch that is kept, which is marked on the last curve.
         label: Description of the chart for screen readers.
         curves: One curve for each name.
         to_text: Formats values.
@@ -85,10 +85,10 @@ def training_curve(
             parts.append(f'<line class="{css_class}" x1="{x}" x2="{x + 20}" y1="12" y2="12"/>')
             parts.append(f'<text x="{x + 26}" y="16">{escape(name)}</text>')
     last_curve = list(curves.values())[-1]
-    if best is not None and math.isfinite(value := last_curve(records[best])):
-        position = f'cx="{frame.x(best + 1):.1f}" cy="{frame.y(value):.1f}"'
-        title = f"best: phase {records[best].phase}, epoch {records[best].epoch}: {to_text(value)}"
-        parts.append(f'<circle class="best" {position} r="7"><title>{escape(title)}</title></circle>')
+    if kept is not None and math.isfinite(value := last_curve(records[kept])):
+        position = f'cx="{frame.x(kept + 1):.1f}" cy="{frame.y(value):.1f}"'
+        title = f"kept: phase {records[kept].phase}, epoch {records[kept].epoch}: {to_text(value)}"
+        parts.append(f'<circle class="kept" {position} r="7"><title>{escape(title)}</title></circle>')
     return "".join([*parts, *_epoch_axis(frame, len(records)), "</svg>"])
 
 

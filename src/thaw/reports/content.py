@@ -26,8 +26,9 @@ from thaw.reports.thresholds import ThresholdCurve, threshold_curves
 from thaw.reports.verdict import Verdict, find_class_of_interest, verdict
 from thaw.run_folder import PlanFile, RunFolder
 from thaw.terminal.training import Duration, durations
-from thaw.training.gain import PhaseGain, phase_gains
-from thaw.training.history import EpochRecord, best_index
+from thaw.training.gain import PhaseGain, kept_index, phase_gains
+from thaw.training.history import EpochRecord
+from thaw.training.skipping import SkippedPhase
 
 THUMBNAIL_BUDGET = 3_000_000
 """Characters that all thumbnails of the page may take."""
@@ -47,12 +48,13 @@ class KeyMetric:
 
 @dataclass(frozen=True)
 class Training:
-    """All epochs, the position of the best one (`None` without a usable epoch), and the gain of each phase."""
+    """All epochs, the position of the one that is kept, the gain of each phase, and the phases that were skipped."""
 
     records: tuple[EpochRecord, ...]
     monitor: Monitor
-    best: int | None
+    kept: int | None
     gains: tuple[PhaseGain, ...]
+    skipped: tuple[SkippedPhase, ...]
 
 
 @dataclass(frozen=True)
@@ -166,8 +168,10 @@ def read_content(run: RunFolder, classifier: Classifier, on_progress: OnProgress
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{run.path}: cannot be read as a finished run ({error!r})") from error
     evaluations, recipe, manifest = evaluated.evaluations, run.read_recipe(), Manifest.read(run.manifest)
-    results = Results(evaluations, {split: read_records(run.predictions, split) for split in evaluations})
+    records = {split: read_records(run.predictions, split) for split in evaluations}
+    results = Results(evaluations, records, plan.estimates)
     index_of_interest, monitor = find_class_of_interest(classifier.decision, manifest), recipe.monitor
+    gains = plan.gains or phase_gains(epochs, monitor, evaluations["val"].images)
     folder = common_folder(manifest.column("path"))
     album = Album(classifier, manifest.root, folder, THUMBNAIL_BUDGET)
     return Content(
@@ -181,8 +185,9 @@ def read_content(run: RunFolder, classifier: Classifier, on_progress: OnProgress
         training=Training(
             records=epochs,
             monitor=monitor,
-            best=best_index(epochs, monitor),
-            gains=phase_gains(epochs, monitor, evaluations["val"].images),
+            kept=kept_index(epochs, gains, monitor),
+            gains=gains,
+            skipped=plan.skipped,
         ),
         classes=_weakest_classes(results.evaluation),
         class_of_interest=None if index_of_interest is None else classifier.classes[index_of_interest],

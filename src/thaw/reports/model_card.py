@@ -14,6 +14,7 @@ from thaw.evaluation.evaluate import Evaluation
 from thaw.hub import PREFIX
 from thaw.metrics import CLASS_METRICS, METRICS
 from thaw.recipe import ResolvedRecipe
+from thaw.selection.estimates import Estimates
 from thaw.terminal.classes import class_rows
 from thaw.terminal.planning import training_method
 from thaw.terminal.results import metric_rows
@@ -22,8 +23,22 @@ from thaw.terminal.results import metric_rows
 _SPECIAL = re.compile(r"([\\`*|<&\[\]~]|(?<!\w)_|_(?!\w))")
 
 
-def write(classifier: Classifier, recipe: ResolvedRecipe, manifest: Manifest, results: Mapping[str, Evaluation]) -> str:
-    """The model card as Markdown, from the resolved recipe, the data set and the evaluation of each split."""
+def write(
+    classifier: Classifier,
+    recipe: ResolvedRecipe,
+    manifest: Manifest,
+    results: Mapping[str, Evaluation],
+    estimates: Estimates | None = None,
+) -> str:
+    """The model card as Markdown.
+
+    Args:
+        classifier: The classifier.
+        recipe: The resolved recipe that it was trained with.
+        manifest: The data set.
+        results: The evaluation of each split.
+        estimates: What cross-validation before training made expect.
+    """
     facts, size = classifier.backbone.facts, classifier.backbone.facts.pixels.size
     train, val = (formats.count(len(manifest.indices(split)), "image") for split in ("train", "val"))
     metric_header = ("metric", *(f"{split}, {formats.count(item.images, 'image')}" for split, item in results.items()))
@@ -54,6 +69,7 @@ def write(classifier: Classifier, recipe: ResolvedRecipe, manifest: Manifest, re
                     "",
                 )
             ),
+            *([f"Accuracy of a linear head before training: {estimates.sentence()}.", ""] if estimates else []),
             "## Training",
             "",
             *_table(phase_header, phases),

@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from thaw.classifier.classifier import Classifier
-from thaw.formats import points
+from thaw.formats import duration, points
 from thaw.html.environment import environment
 from thaw.metrics import CLASS_METRICS, METRICS
 from thaw.progress import Reporter
@@ -36,11 +36,11 @@ class Charts:
 
 @dataclass(frozen=True)
 class GainRow:
-    """Gain of a phase as text."""
+    """Gain of a phase as text; of a phase that was skipped, the time that this saved at most and why."""
 
     phase: str
-    epochs: int
-    seconds: float
+    epochs: str
+    time: str
     best: str
     gain: str
     standard_error: str
@@ -86,14 +86,14 @@ def _charts(content: Content) -> Charts:
     training, calibration, monitor = content.training, content.calibration, METRICS[content.training.monitor]
     loss = charts.training_curve(
         training.records,
-        training.best,
+        training.kept,
         "loss by epoch",
         {"training": lambda record: record.train_loss, "validation": lambda record: record.val.loss},
         "{:.3g}".format,
     )
     monitored = charts.training_curve(
         training.records,
-        training.best,
+        training.kept,
         f"validation {monitor.title} by epoch",
         {"validation": lambda record: record.val[monitor.name]},
         lambda value: value_text(value, monitor),
@@ -138,21 +138,19 @@ def _matrix(confusion: ConfusionMatrix | None) -> dict[str, list[tuple[int, Conf
 def _gain_rows(training: Training) -> list[GainRow]:
     """Gain and standard error in percentage points, or in the unit of the loss."""
     rows, monitor = [], METRICS[training.monitor]
+    is_fraction = monitor.kind == "fraction"
     for item in training.gains:
-        is_first = item.before is None
-        gain = points(item.gain) if monitor.kind == "fraction" else f"{item.gain:+.3f}"
-        standard_error = "-" if item.standard_error is None else f"{100 * item.standard_error:.1f}"
-        rows.append(
-            GainRow(
-                phase=item.phase,
-                epochs=item.epochs,
-                seconds=item.seconds,
-                best=value_text(abs(item.best), monitor),
-                gain="-" if is_first else gain,
-                standard_error=standard_error,
-                outcome=item.outcome,
-            )
-        )
+        gain = "-"
+        if item.before is not None:
+            gain = points(item.gain) if is_fraction else f"{item.gain:+.3f}"
+        error = "-"
+        if item.standard_error is not None:
+            error = f"{100 * item.standard_error:.1f}" if is_fraction else f"{item.standard_error:.3f}"
+        best = value_text(abs(item.best), monitor)
+        rows.append(GainRow(item.phase, f"{item.epochs}", duration(item.seconds), best, gain, error, item.outcome))
+    for phase in training.skipped:
+        saved = f"saves at most {duration(phase.seconds)}"
+        rows.append(GainRow(phase.phase, "-", saved, "-", "-", "-", f"skipped: {phase.reason}"))
     return rows
 
 

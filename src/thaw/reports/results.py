@@ -7,16 +7,21 @@ from dataclasses import dataclass
 
 from thaw.evaluation.evaluate import Evaluation
 from thaw.evaluation.records import Records
+from thaw.selection.estimates import Estimates
 
 SPLIT_NAMES = {"val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
 class Results:
-    """Metrics and predictions of each held-out split: "val" and, where the run has one, "test"."""
+    """Metrics and predictions of each held-out split: "val" and, where the run has one, "test".
+
+    estimates: what cross-validation before training made expect, where it was done.
+    """
 
     evaluations: Mapping[str, Evaluation]
     records: Mapping[str, Records]
+    estimates: Estimates | None = None
 
     @property
     def split(self) -> str:

@@ -40,10 +40,15 @@ def verdict(results: Results, decision: Decision, class_of_interest: int | None,
     notes = [
         *_sample_size(results, class_of_interest),
         *_agreement(results, monitor),
+        *_elsewhere(results),
         *_flagged_for_review(results),
         *_decision_rule(decision),
     ]
-    return Verdict(_sentence(results, class_of_interest), most_severe_first(notes))
+    sentence = _sentence(results, class_of_interest)
+    if results.estimates and results.estimates.differ:
+        expected, grouping = results.estimates.expected_elsewhere, results.estimates.grouping
+        sentence += f" On {grouping} that training has not seen, expect an accuracy of {expected}."
+    return Verdict(sentence, most_severe_first(notes))
 
 
 def find_class_of_interest(decision: Decision, manifest: Manifest) -> int | None:
@@ -136,6 +141,15 @@ def _agreement(results: Results, monitor: Monitor) -> list[Finding]:
         else "the test images are easier or come from another distribution"
     )
     return [Finding("warning", f"Validation and test differ by more than sampling noise: {values}; {cause}.")]
+
+
+def _elsewhere(results: Results) -> list[Finding]:
+    """What cross-validation before training says about parts, scenes or sessions that training has not seen."""
+    estimates = results.estimates
+    if estimates is None:
+        return []
+    text = f"Accuracy of a linear head, cross-validated before training: {estimates.sentence()}."
+    return [Finding("warning" if estimates.differ else "note", text)]
 
 
 def _half_width(estimate: Estimate) -> float:

@@ -1,4 +1,4 @@
-"""plan.json: what was requested, what was planned and why, and the time predicted and taken."""
+"""plan.json: what was requested, what was planned and why, what each phase gained, and the time predicted and taken."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from thaw.recipe import Recipe
 if TYPE_CHECKING:
     from thaw.planning.costs import Forecast
     from thaw.planning.measurements import Choice
+    from thaw.selection.estimates import Estimates
+    from thaw.training.gain import PhaseGain
+    from thaw.training.skipping import SkippedPhase
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class PlanFile:
     """The content of plan.json.
 
     machine: on which the run began, and once it has finished, on which it did. files: SHA-256, by name, of files that
-    must not change during the run; none in release 0.1. actual: there once the run has finished.
+    must not change during the run; none in release 0.1. estimates: the accuracy to expect, where it was measured.
+    actual, gains, skipped: there once the run has finished; gains and skipped are empty in release 0.1.
     """
 
     requested: Recipe
@@ -55,6 +59,9 @@ class PlanFile:
     actual: ActualTimes | None = None
     machine: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    estimates: Estimates | None = None
+    gains: tuple[PhaseGain, ...] = ()
+    skipped: tuple[SkippedPhase, ...] = ()
 
     @property
     def run(self) -> str:
@@ -70,8 +77,12 @@ class PlanFile:
             "machine": dict(self.machine),
             "files": dict(self.files),
         }
+        if self.estimates:
+            values["estimates"] = self.estimates.to_json()
         if self.actual:
             values["actual"] = asdict(self.actual)
+            values["gains"] = [asdict(gain) for gain in self.gains]
+            values["skipped"] = [asdict(phase) for phase in self.skipped]
         return values
 
     @classmethod
@@ -80,6 +91,9 @@ class PlanFile:
         # Imported here because they import PyTorch, and a command first tells what is wrong with a run folder.
         from thaw.planning.costs import Forecast
         from thaw.planning.measurements import Choice
+        from thaw.selection.estimates import Estimates
+        from thaw.training.gain import PhaseGain
+        from thaw.training.skipping import SkippedPhase
 
         return cls(
             requested=Recipe.from_values(values["asked"] if "asked" in values else values["requested"]),
@@ -88,4 +102,7 @@ class PlanFile:
             actual=ActualTimes.from_json(values["actual"]) if "actual" in values else None,
             machine=dict(values.get("machine", {})),
             files=dict(values.get("files", {})),
+            estimates=Estimates.from_json(values.get("estimates")),
+            gains=tuple(PhaseGain(**gain) for gain in values.get("gains", ())),
+            skipped=tuple(SkippedPhase(**phase) for phase in values.get("skipped", ())),
         )

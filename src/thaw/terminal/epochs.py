@@ -21,7 +21,7 @@ class EpochTable:
         self._advance: OnProgress = lambda done, total: None
 
     def add(self, record: EpochRecord, is_best: bool) -> None:
-        """Print one more epoch; `is_best` marks it as the best of the run so far."""
+        """Print one more epoch; `is_best` marks it as the best of its phase so far."""
         phase = self._phases[record.phase]
         metric = METRICS[self._monitor]
         if record.phase != self._current:

@@ -44,6 +44,8 @@ def show_plan(plan: Plan, reporter: Reporter) -> None:
         for phase, seconds in zip(plan.recipe.phases, plan.forecast.phase_seconds, strict=True)
     ]
     reporter.table("Phases", ("phase", "cut", "epochs", "lr", "optimizer", "schedule", "at most"), phases)
+    if plan.estimates:
+        reporter.say(f"expected accuracy of a linear head: {plan.estimates.sentence()}")
     reporter.say(_forecast_line(plan.forecast))
 
 

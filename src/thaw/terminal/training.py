@@ -1,4 +1,4 @@
-"""How training went, on the console: the best epoch, the gain of each phase, predicted and actual time."""
+"""How training went, on the console: the epoch that is kept, the gain of each phase, predicted and actual time."""
 
 from __future__ import annotations
 
@@ -6,37 +6,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from thaw.formats import count, duration, points
-from thaw.metrics import METRICS
+from thaw.metrics import METRICS, Metric
 from thaw.planning.costs import Forecast
 from thaw.progress import Reporter
 from thaw.recipe import Monitor
 from thaw.run_folder import ActualTimes
 from thaw.terminal.metric_text import value_text
-from thaw.training.gain import PhaseGain
-from thaw.training.history import EpochRecord, best_index
+from thaw.training.gain import PhaseGain, kept_index
+from thaw.training.history import EpochRecord
+from thaw.training.skipping import SkippedPhase
 
 
-def best_line(records: Sequence[EpochRecord], monitor: Monitor) -> str:
-    """The best epoch, and how it compares with the first or the last phase."""
-    best = best_index(records, monitor)
-    if best is None:
+def kept_line(records: Sequence[EpochRecord], gains: Sequence[PhaseGain], monitor: Monitor) -> str:
+    """The epoch that is kept, and how it compares with the first phase."""
+    kept, metric = kept_index(records, gains, monitor), METRICS[monitor]
+    if kept is None:
         return "no epoch gave a usable result"
-    record = records[best]
-    metric = METRICS[monitor]
+    record, first = records[kept], gains[0]
     value = value_text(record.val[monitor], metric)
-    line = f"best: phase {record.phase}, epoch {record.epoch}: validation {metric.title} {value}"
-    first_phase = [other for other in records if other.phase == records[0].phase]
-    start = best_index(first_phase, monitor)
-    if start is not None and record.phase != records[0].phase:
-        line += f" (phase {records[0].phase} alone: {value_text(first_phase[start].val[monitor], metric)})"
-    elif records[-1].phase != record.phase:
-        line += f"; phase {records[-1].phase} did not improve on it and is not kept"
-    return line
+    line = f"kept: phase {record.phase}, epoch {record.epoch}: validation {metric.title} {value}"
+    return line if record.phase == first.phase else f"{line} (phase {first.phase} alone: {_value(first, metric)})"
 
 
-def show_gains(found: Sequence[PhaseGain], monitor: Monitor, reporter: Reporter) -> None:
-    """What each phase gained on validation, and the standard error of the gain."""
-    if len(found) < 2:
+def show_gains(
+    gains: Sequence[PhaseGain], skipped: Sequence[SkippedPhase], monitor: Monitor, reporter: Reporter
+) -> None:
+    """What each phase gained on validation, the standard error of the gain, and the time that skipped phases saved."""
+    if len(gains) + len(skipped) < 2:
         return
     metric = METRICS[monitor]
 
@@ -48,15 +44,22 @@ def show_gains(found: Sequence[PhaseGain], monitor: Monitor, reporter: Reporter)
             item.phase,
             f"{item.epochs}",
             duration(item.seconds),
-            value_text(abs(item.best), metric),
+            _value(item, metric),
             "-" if item.before is None else gain_text(item.gain),
-            "-" if item.standard_error is None else f"{100 * item.standard_error:.1f} points",
+            "-" if item.standard_error is None else gain_text(item.standard_error).lstrip("+"),
             item.outcome,
         )
-        for item in found
+        for item in gains
+    ]
+    rows += [
+        (phase.phase, "-", "-", "-", "-", "-", f"skipped: saves at most {duration(phase.seconds)}") for phase in skipped
     ]
     header = ("phase", "epochs", "took", f"best {metric.title}", "gain", "standard error", "")
     reporter.table("Gain of each phase on validation", header, rows)
+
+
+def _value(gain: PhaseGain, metric: Metric) -> str:
+    return value_text(abs(gain.best), metric)
 
 
 @dataclass(frozen=True)

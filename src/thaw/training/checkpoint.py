@@ -1,7 +1,8 @@
 """Checkpoints that are complete or absent: weights, optimizer state and progress in one safetensors file.
 
-`checkpoints/last.json` and `checkpoints/best.json` each name one file and its SHA-256. A new checkpoint is written next
-to the old one and the pointer is replaced atomically, so a process killed at any moment leaves the old one or the new.
+There are three: `last`, `phase` (the best epoch of the running phase) and `best` (that of the last phase that is kept).
+Each has a pointer, such as `checkpoints/last.json`, which names one file and its SHA-256. A new checkpoint is written
+next to the old one and the pointer is replaced atomically, so a process killed at any moment leaves the old or the new.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from thaw.training.history import EpochRecord
 from thaw.training.optimizer import load_state_tensors, state_tensors, trainable_parameters
 from thaw.writing import explained
 
-Name = Literal["last", "best"]
+Name = Literal["last", "phase", "best"]
 
 
 @dataclass(frozen=True)
@@ -163,19 +164,27 @@ def check(folder: Path, run: str) -> Progress | None:
     Raises:
         ResumeError: A checkpoint is damaged or another run's, or one is missing that must have been written.
     """
-    last, best = (_header(folder / f"{name}.json", run) for name in get_args(Name))
+    last, phase, best = (_header(folder / f"{name}.json", run) for name in get_args(Name))
+    others = {"best": best, "phase": phase}
     if last is None:
-        if best:
-            raise ResumeError(f"{folder / 'last.json'}: is missing, though best.json is there; start a new run")
+        for name in (name for name, other in others.items() if other):
+            raise ResumeError(f"{folder / 'last.json'}: is missing, though {name}.json is there; start a new run")
         return None
-    if best is None and any(math.isfinite(record.val.loss) for record in last.records):
-        raise ResumeError(f"{folder / 'best.json'}: is missing after {_epochs(last)}; start a new run")
-    if best:
-        # The best one is written first: if the run was killed between the two, it is ahead by one epoch.
-        common = min(len(best.records), len(last.records))
-        # As text, because a loss that is NaN does not equal itself.
-        if repr(best.records[:common]) != repr(last.records[:common]):
-            raise ResumeError(f"{folder}: the best and the last checkpoint are of two runs; start a new run")
+    began = len(last.records) - last.epoch
+    needed = {"best": last.records[:began], "phase": last.records[began:]}
+    # A run of release 0.1 has one best epoch of all phases, the running one included.
+    written = others if run else {**others, "phase": phase or best}
+    for name, records in needed.items():
+        if written[name] is None and any(math.isfinite(record.val.loss) for record in records):
+            epochs = count(len(last.records), "epoch")
+            raise ResumeError(f"{folder / f'{name}.json'}: is missing after {epochs}; start a new run")
+    for name, other in others.items():
+        if other:
+            # They are written first: if the run was killed before the last one was, they are ahead by one epoch.
+            common = min(len(other.records), len(last.records))
+            # As text, because a loss that is NaN does not equal itself.
+            if repr(other.records[:common]) != repr(last.records[:common]):
+                raise ResumeError(f"{folder}: the checkpoints {name} and last are of two runs; start a new run")
     return last
 
 
@@ -216,10 +225,6 @@ def _readable(pointer: Path) -> Iterator[None]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, SafetensorError) as error:
         reason = first_line(error)
         raise ResumeError(f"{pointer}: the checkpoint cannot be read ({reason}); start a new run") from error
-
-
-def _epochs(progress: Progress) -> str:
-    return count(len(progress.records), "epoch")
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor, nn
 
 from thaw.classifier.classifier import Classifier
@@ -16,10 +17,10 @@ from thaw.training.checkpoint import Checkpoints
 from thaw.training.history import EpochRecord
 
 OnEpoch = Callable[[Sequence[EpochRecord], bool], None]
-"""Called after each epoch with all records of the run and whether the newest is the best so far."""
+"""Called after each epoch with all records of the run and whether the newest is the best of its phase so far."""
 
 OnNote = Callable[[str], None]
-"""Called with one sentence when a phase is skipped, stopped or changed."""
+"""Called with one sentence when a phase is skipped, stopped, changed, kept or not kept."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class FitSettings:
 
     class_weights: (C,) float32 on the classifier's device, as `make_loss` takes them. val_images: size of the
     validation split. target: values of metrics at which training stops. run: identity of the run, for its checkpoints.
+    val_groups: (N,) int, validation images with the same number are dependent; `None` where all are independent.
+    phase_seconds: predicted duration of all epochs of each phase, empty where it is unknown.
     """
 
     seed: int
@@ -38,6 +41,8 @@ class FitSettings:
     val_images: int
     target: Mapping[Monitor, float] | None = None
     run: str = ""
+    val_groups: np.ndarray | None = None
+    phase_seconds: Sequence[float] = ()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The training loop: run, epoch, step.
 
-A run trains its phases one after the other. All randomness of an epoch is derived from (seed, phase, epoch) and every
-decision from the records, so a killed run resumes from its last checkpoint and ends with the same weights.
+A run trains its phases one after the other, each from the weights of the last one that was kept. All randomness of an
+epoch is derived from (seed, phase, epoch) and every decision from the records, so a killed run resumes from its last
+checkpoint and ends with the same weights.
 """
 
 from __future__ import annotations
@@ -18,17 +19,16 @@ from torch.optim import Optimizer
 
 from thaw.backbones.contract import Cut
 from thaw.backbones.stages import AtCut
-from thaw.classifier.classifier import Classifier
 from thaw.errors import TrainingError
-from thaw.features.torch_runner import Precision
-from thaw.metrics import MetricValues, measure
+from thaw.formats import duration
+from thaw.metrics import METRICS, MetricValues, measure, most_likely, values_without_each
 from thaw.recipe import Phase
 from thaw.seeds import derive_seed
 from thaw.training import checkpoint
 from thaw.training.autocast import training_autocast
 from thaw.training.checkpoint import Progress
 from thaw.training.context import FitContext
-from thaw.training.gain import reason_to_skip, target_reached
+from thaw.training.gain import gain_text, kept_record, phase_gains, target_reached
 from thaw.training.head_solver import PENALTIES, HeadSolver
 from thaw.training.history import EpochRecord, best_index, divergence, plateau_factor, should_stop
 from thaw.training.loss import Loss, make_loss
@@ -36,7 +36,11 @@ from thaw.training.mixup import draw_blend
 from thaw.training.optimizer import make_optimizer, set_lr, trainable_parameters
 from thaw.training.outputs import probabilities_at
 from thaw.training.schedule import factor_at
-from thaw.training.sources import PhaseSources, Source, batches
+from thaw.training.skipping import reason_to_skip
+from thaw.training.sources import PhaseSources, batches
+
+_UNUSABLE: tuple[MetricValues, tuple[float, ...]] = (MetricValues.undefined(), ())
+"""The result of an epoch without a finite loss."""
 
 
 class OutOfMemory(Exception):
@@ -44,7 +48,7 @@ class OutOfMemory(Exception):
 
 
 def fit(run: FitContext, sources_of: Callable[[int], PhaseSources]) -> Progress:
-    """Train every phase that is not done yet and leave the best weights of the whole run in the classifier.
+    """Train every phase that is not done yet and leave the weights of the last phase that is kept in the classifier.
 
     Args:
         run: What is trained, how, and what is called along the way.
@@ -61,15 +65,15 @@ def fit(run: FitContext, sources_of: Callable[[int], PhaseSources]) -> Progress:
     progress = saved.progress if saved else Progress()
     untrained = {key: value.clone() for key, value in run.checkpoints.weights().items()}
     for index in range(progress.phase, len(run.phases)):
-        if reason := _reason_to_skip(run, index, progress):
-            run.on_note(reason)
+        if _is_skipped(run, index, progress):
             continue
         if not run.checkpoints.load("best"):
             run.classifier.load_state_dict(untrained, strict=False)
         progress = _fit_phase(run, index, sources_of(index), replace(progress, phase=index))
+        _keep_or_not(run, progress)
         progress = replace(progress, phase=index + 1, epoch=0, batch_size=None)
         run.checkpoints.save("last", progress)
-    if reached := target_reached(progress.records, run.settings.target, run.settings.val_images):
+    if reached := _target_reached(run, progress):
         run.on_note(reached)
     if not run.checkpoints.load("best"):
         raise TrainingError("no epoch of any phase gave a finite loss: " + " ".join(progress.notes))
@@ -109,9 +113,9 @@ def _fit_phase(run: FitContext, index: int, sources: PhaseSources, progress: Pro
             checkpoints.load("last", active.optimizer)
             continue
         progress = replace(progress, epoch=progress.epoch + 1, records=(*progress.records, record))
-        is_best = best_index(progress.records, run.settings.monitor) == len(progress.records) - 1
+        is_best = best_index(progress.records[-progress.epoch :], run.settings.monitor) == progress.epoch - 1
         if is_best:
-            checkpoints.save("best", progress)
+            checkpoints.save("phase", progress)
         run.on_epoch(progress.records, is_best)
         if reason := divergence(progress.records, phase):
             note = f"phase {phase.name} stopped in epoch {record.epoch}: {reason} {_advice(index, phase, record)}"
@@ -148,16 +152,17 @@ def _fit_epoch(active: ActivePhase, progress: Progress) -> EpochRecord:
     else:
         penalty = None
         lr, train_loss = _train_epoch(active, progress)
-    classifier, val, precision = active.run.classifier, active.sources.val, active.run.settings.precision
+    val, without = _validate(active) if math.isfinite(train_loss) else _UNUSABLE
     return EpochRecord(
         phase=active.phase.name,
         epoch=progress.epoch + 1,
         cut=active.cut.name,
         lr=lr,
         train_loss=train_loss,
-        val=validate(classifier, active.cut, val, precision) if math.isfinite(train_loss) else MetricValues.undefined(),
+        val=val,
         seconds=time.perf_counter() - started,
         penalty=penalty,
+        without=without,
     )
 
 
@@ -204,29 +209,53 @@ def _train_step(active: ActivePhase, inputs: AtCut, targets: Tensor, loss: Loss)
     return value.detach()
 
 
-def validate(classifier: Classifier, cut: Cut, source: Source, precision: Precision) -> MetricValues:
-    """Metrics of the classifier on a source at a cut, in eval mode."""
-    probabilities, targets = probabilities_at(classifier, cut.position, source, precision)
+def _validate(active: ActivePhase) -> tuple[MetricValues, tuple[float, ...]]:
+    """Metrics on validation in eval mode, and the monitored one without each block of images."""
+    classifier, settings = active.run.classifier, active.run.settings
+    probabilities, targets = probabilities_at(classifier, active.cut.position, active.sources.val, settings.precision)
     if not np.isfinite(probabilities).all():
-        return MetricValues.undefined()
-    return measure(probabilities, targets, classifier.task)
+        return _UNUSABLE
+    scored = most_likely(probabilities, targets, classifier.task, settings.val_groups)
+    values = measure(probabilities, targets, classifier.task)
+    return values, values_without_each(scored, METRICS[settings.monitor])
 
 
-def _reason_to_skip(run: FitContext, index: int, progress: Progress) -> str | None:
-    """Why a phase is not trained, or `None`; a phase that has begun is never skipped."""
-    settings, phase = run.settings, run.phases[index]
+def _keep_or_not(run: FitContext, progress: Progress) -> None:
+    """At the end of a phase: its best epoch replaces that of the last phase that was kept, if it gained enough."""
+    settings, phase = run.settings, run.phases[progress.phase].name
+    gains = phase_gains(progress.records, settings.monitor, settings.val_images)
+    gain = next((gain for gain in gains if gain.phase == phase), None)
+    if gain is None:
+        return
+    # A phase that release 0.1 began has no checkpoint of its own until an epoch is better, and then is kept already.
+    if gain.is_kept and run.checkpoints.load("phase"):
+        run.checkpoints.save("best", progress)
+    if gain.before is not None:
+        run.on_note(f"phase {phase} is {'kept' if gain.is_kept else 'not kept'}: {gain_text(gain, settings.monitor)}")
+
+
+def _is_skipped(run: FitContext, index: int, progress: Progress) -> bool:
+    """Whether a phase is not trained, and a note why; a phase that has begun is never skipped."""
     if index == progress.phase and progress.epoch:
-        return None
-    if target_reached(progress.records, settings.target, settings.val_images):
-        return f"phase {phase.name} is skipped: the target is reached"
-    return reason_to_skip(progress.records, run.phases, index, settings.monitor, settings.val_images)
+        return False
+    settings = run.settings
+    reason = reason_to_skip(progress.records, run.phases, index, settings)
+    if reason:
+        seconds = settings.phase_seconds
+        saved = f"; this saves at most {duration(seconds[index])}" if seconds else ""
+        run.on_note(f"phase {run.phases[index].name} is skipped: {reason}{saved}")
+    return reason is not None
 
 
 def _is_over(run: FitContext, phase: Phase, progress: Progress) -> bool:
     """Whether the phase stops early, or the run has reached its target."""
+    return _target_reached(run, progress) is not None or should_stop(progress.records, phase, run.settings.monitor)
+
+
+def _target_reached(run: FitContext, progress: Progress) -> str | None:
     settings = run.settings
-    reached = target_reached(progress.records, settings.target, settings.val_images)
-    return reached is not None or should_stop(progress.records, phase, settings.monitor)
+    kept = kept_record(progress.records, settings.monitor, settings.val_images)
+    return target_reached(kept, settings.target, settings.val_images)
 
 
 def _advice(index: int, phase: Phase, record: EpochRecord) -> str:

@@ -1,4 +1,8 @@
-"""What each phase gained on validation, and what follows: whether to skip later phases, and when the target is reached.
+"""What each phase gained on validation, whether it is kept for that, and when the target is reached.
+
+A phase that trains more of the network replaces an earlier one only if it gained more than one standard error of their
+difference on the same validation images: of models that validation cannot tell apart, the simplest (the
+one-standard-error rule, Breiman et al. 1984, section 3.4.3). Each phase is compared with the last one that was kept.
 
 Pure functions of the records, as in `history`, so a resumed run decides as the uninterrupted one would have.
 """
@@ -10,19 +14,15 @@ from dataclasses import dataclass
 from math import sqrt
 
 from thaw import formats
-from thaw.metrics import METRICS, wilson
-from thaw.recipe import Monitor, Phase
-from thaw.training.history import EpochRecord, best_index
+from thaw.metrics import METRICS, paired_standard_error, wilson
+from thaw.recipe import Monitor
+from thaw.training.history import EpochRecord, best_index, is_better
 
 _DISCORDANT = 0.5
 """Of the errors of two networks with the same frozen part, the fraction that only one of them makes."""
 
-_DEEPER_GAIN = 0.2
-"""Expected gain of thawing deeper, as a fraction of the gain of the previous thaw.
-
-In five runs on solar cells and steel it was between 0 and 0.25, for a quarter to a half of all training time, and never
-above one standard error.
-"""
+_ROUNDING = 1e-9
+"""A single image that only one of two classifiers predicts correctly is a difference of exactly one standard error."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,9 @@ class PhaseGain:
         epochs: Number of epochs trained.
         seconds: Duration of these epochs.
         best: Best value in the phase.
-        before: Best value of all earlier phases; `None` for the first phase.
-        standard_error: Of the gain; `None` for the first phase and for a metric that is no fraction of images.
+        before: Value of the phase that was kept before it; `None` for the first phase.
+        standard_error: Of the gain; `None` for the first phase and where it is unknown.
+        is_kept: Whether the phase replaced the one before.
     """
 
     phase: str
@@ -44,10 +45,11 @@ class PhaseGain:
     best: float
     before: float | None
     standard_error: float | None
+    is_kept: bool
 
     @property
     def gain(self) -> float:
-        """Improvement over the earlier phases; negative where it did worse, 0 for the first phase."""
+        """Improvement over the phase that was kept before; negative where it did worse, 0 for the first phase."""
         return 0.0 if self.before is None else self.best - self.before
 
     @property
@@ -55,34 +57,63 @@ class PhaseGain:
         """What became of the phase's weights, in words; empty for the first phase."""
         if self.before is None:
             return ""
-        return "kept" if self.gain > 0 else "no change" if self.gain == 0 else "not kept"
-
-    @property
-    def exceeds_standard_error(self) -> bool:
-        """Whether the gain is above one standard error, or above 0 where that is unknown."""
-        return self.gain > (self.standard_error or 0.0)
+        if self.is_kept:
+            return "kept"
+        return "not kept" if self.gain < 0 else "not kept: within one standard error"
 
 
 def phase_gains(records: Sequence[EpochRecord], monitor: Monitor, images: int) -> tuple[PhaseGain, ...]:
     """The gain of each phase with a usable result, in order; `images` is the number of validation images."""
     gains: list[PhaseGain] = []
+    kept: EpochRecord | None = None
     for name in dict.fromkeys(record.phase for record in records):
         of_phase = [record for record in records if record.phase == name]
         index = best_index(of_phase, monitor)
         if index is None:
             continue
-        best = of_phase[index].val.by(monitor)
-        before = max((gain.best for gain in gains), default=None)
-        standard_error = None
-        if before is not None and METRICS[monitor].kind == "fraction":
-            standard_error = standard_error_of_difference(before, best, images)
-        seconds = sum(record.seconds for record in of_phase)
-        gains.append(PhaseGain(name, len(of_phase), seconds, best, before, standard_error))
+        best, seconds = of_phase[index], sum(record.seconds for record in of_phase)
+        before = standard_error = None
+        is_kept = True
+        if kept is not None:
+            before = kept.val.by(monitor)
+            standard_error, is_kept = _compare(kept, best, monitor, images)
+        gains.append(PhaseGain(name, len(of_phase), seconds, best.val.by(monitor), before, standard_error, is_kept))
+        kept = best if is_kept else kept
     return tuple(gains)
 
 
+def kept_index(records: Sequence[EpochRecord], gains: Sequence[PhaseGain], monitor: Monitor) -> int | None:
+    """Index of the epoch that a run keeps, the best of the last phase that is kept; `None` if none is usable."""
+    name = next((gain.phase for gain in reversed(gains) if gain.is_kept), None)
+    indices = [index for index, record in enumerate(records) if record.phase == name]
+    best = best_index([records[index] for index in indices], monitor)
+    return None if best is None else indices[best]
+
+
+def kept_record(records: Sequence[EpochRecord], monitor: Monitor, images: int) -> EpochRecord | None:
+    """The epoch that a run would keep if it ended now; `None` if none is usable."""
+    index = kept_index(records, phase_gains(records, monitor, images), monitor)
+    return None if index is None else records[index]
+
+
+def _compare(kept: EpochRecord, best: EpochRecord, monitor: Monitor, images: int) -> tuple[float | None, bool]:
+    """The standard error of the gain of one epoch over another, and whether it is kept for that gain."""
+    if not (kept.without and best.without):
+        # Release 0.1 kept the best epoch of all phases.
+        is_fraction = METRICS[monitor].kind == "fraction"
+        error = standard_error_of_difference(kept.val[monitor], best.val[monitor], images) if is_fraction else None
+        return error, is_better(best.val, kept.val, monitor)
+    error = paired_standard_error(kept.without, best.without)
+    return error, exceeds(best.val.by(monitor) - kept.val.by(monitor), error)
+
+
+def exceeds(gain: float, standard_error: float) -> bool:
+    """Whether a gain is above one standard error, by more than rounding."""
+    return gain - standard_error > _ROUNDING
+
+
 def standard_error_of_difference(first: float, second: float, images: int) -> float:
-    """Standard error of the difference between two accuracies on the same images.
+    """Approximate standard error of the difference between two accuracies on the same images, from nothing else.
 
     Only images that exactly one of the two predicts correctly contribute; about half of all errors are of that kind.
     """
@@ -90,59 +121,36 @@ def standard_error_of_difference(first: float, second: float, images: int) -> fl
     return sqrt(_DISCORDANT * errors / images)
 
 
-def reason_to_skip(
-    records: Sequence[EpochRecord], phases: Sequence[Phase], index: int, monitor: Monitor, images: int
-) -> str | None:
-    """Why optional phase `index` should be skipped, or `None`.
-
-    It is skipped if validation is perfect, if the previous phase gained less than one standard error, or if the gain to
-    expect from thawing deeper is below that.
-    """
-    phase = phases[index]
-    gains = {gain.phase: gain for gain in phase_gains(records, monitor, images)}
-    if not phase.optional or not gains:
-        return None
-    if METRICS[monitor].kind == "fraction" and max(gain.best for gain in gains.values()) >= 1.0:
-        return f"phase {phase.name} is skipped: validation {METRICS[monitor].title} is perfect"
-    previous = gains.get(phases[index - 1].name)
-    if previous is None or previous.before is None:
-        return None
-    said = f"phase {phase.name} is skipped: phase {previous.phase} {_gain_text(previous, monitor)}"
-    standard_error = previous.standard_error or 0.0
-    if not previous.exceeds_standard_error:
-        is_within = standard_error and previous.gain >= 0
-        return said + (f", within one standard error ({100 * standard_error:.1f})" if is_within else "")
-    if _DEEPER_GAIN * previous.gain <= standard_error:
-        return (
-            f"{said}, and the fifth of that to expect from thawing deeper is within one standard error "
-            f"({100 * standard_error:.1f})"
-        )
-    return None
-
-
-def _gain_text(gain: PhaseGain, monitor: Monitor) -> str:
-    """A gain in words, such as `gained 1.9 points of validation accuracy`."""
+def gain_text(gain: PhaseGain, monitor: Monitor) -> str:
+    """A gain and what it is compared with, as `gained 1.9 points of validation accuracy, standard error 0.8`."""
     metric = METRICS[monitor]
     if metric.kind == "loss":
-        return f"{'lowered' if gain.gain >= 0 else 'raised'} validation {metric.title} by {abs(gain.gain):.4f}"
-    return f"{'gained' if gain.gain >= 0 else 'lost'} {100 * abs(gain.gain):.1f} points of validation {metric.title}"
+        text = f"{'lowered' if gain.gain >= 0 else 'raised'} validation {metric.title} by {abs(gain.gain):.4f}"
+    else:
+        change = "gained" if gain.gain >= 0 else "lost"
+        text = f"{change} {100 * abs(gain.gain):.1f} points of validation {metric.title}"
+    if gain.gain < 0 or gain.standard_error is None:
+        return text
+    error = f"{gain.standard_error:.4f}" if metric.kind == "loss" else f"{100 * gain.standard_error:.1f}"
+    is_within = not exceeds(gain.gain, gain.standard_error)
+    return f"{text}, within one standard error ({error})" if is_within else f"{text}, standard error {error}"
 
 
-def target_reached(records: Sequence[EpochRecord], target: Mapping[Monitor, float] | None, images: int) -> str | None:
+def target_reached(kept: EpochRecord | None, target: Mapping[Monitor, float] | None, images: int) -> str | None:
     """A sentence once the lower bound of the 95% interval of every metric of the target reaches it, else `None`.
 
     Args:
-        records: Of all epochs.
+        kept: The epoch that is kept so far.
         target: Fractions 0..1 to reach, by metric.
         images: Number of validation images.
     """
-    if not target or not records:
+    if not target or kept is None:
         return None
     reached = []
     for name, wanted in target.items():
-        best = max(record.val[name] for record in records)
-        low, high = wilson(best, images)
+        value = kept.val[name]
+        low, high = wilson(value, images)
         if low < wanted:
             return None
-        reached.append(f"{METRICS[name].title} {formats.interval(best, low, high)}")
+        reached.append(f"{METRICS[name].title} {formats.interval(value, low, high)}")
     return f"target reached on {formats.count(images, 'validation image')}: {', '.join(reached)}"

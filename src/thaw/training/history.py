@@ -32,6 +32,8 @@ class EpochRecord:
         seconds: Duration.
         penalty: L2 penalty where L-BFGS fits the head; `None` elsewhere, and in records of release 0.1, which have the
             penalty as `lr`.
+        without: The monitored metric without each block of validation images (`thaw.metrics.jackknife`), from which
+            follows the standard error of its difference to another epoch; empty in release 0.1 and in metrics.csv.
     """
 
     phase: str
@@ -42,6 +44,7 @@ class EpochRecord:
     val: MetricValues
     seconds: float
     penalty: float | None = None
+    without: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values that `from_json` reads."""
@@ -50,7 +53,8 @@ class EpochRecord:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> EpochRecord:
         """The record that `to_json` gave."""
-        return cls(**{**values, "val": MetricValues(values["val"])})
+        without = tuple(values.get("without", ()))
+        return cls(**{**values, "val": MetricValues(values["val"]), "without": without})
 
 
 def is_better(candidate: MetricValues, best: MetricValues, monitor: Monitor) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from thaw.recipe import Task
+from thaw.recipe import ClassWeights, Task
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From logits and targets to a scalar."""
@@ -62,6 +62,14 @@ def imbalance(targets: np.ndarray, classes: int) -> float:
     counts = class_counts(targets, classes)
     present = counts[counts > 0]
     return float(present.max() / present.min()) if len(present) else 1.0
+
+
+def class_weights(targets: np.ndarray, classes: int, task: Task, kind: ClassWeights) -> Tensor | None:
+    """Class weights (C,) float32 of a kind: balanced, their square roots, or `None` for none."""
+    if kind == "none":
+        return None
+    balanced = balanced_weights(targets, classes, task)
+    return balanced if kind == "balanced" else balanced.sqrt()
 
 
 def balanced_weights(targets: np.ndarray, classes: int, task: Task) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from thaw.backbones.contract import Backbone
-from thaw.data.augment import Augmentation, resolve
+from thaw.data.augment import Augmentation, of_phase
 from thaw.data.pixel_store import PixelStore
 from thaw.data.prepare import LabelledRows
 from thaw.features.cache import CachedFeatures, FeatureCache
@@ -17,7 +17,7 @@ from thaw.features.engines import FrozenPart
 from thaw.features.extract import ViewRequest, extract
 from thaw.formats import count
 from thaw.progress import Bar
-from thaw.recipe import AugmentSettings, Engine, Phase, Recipe
+from thaw.recipe import Engine, Phase, Recipe
 from thaw.training.sources import CachedSource, FreshSource, PhaseSources, Source
 
 PLAIN = Augmentation()
@@ -159,11 +159,12 @@ def _targets(labelled: LabelledRows) -> torch.Tensor:
 
 def input_plans(recipe: Recipe) -> tuple[InputPlan, ...]:
     """How each phase of a resolved recipe gets its inputs."""
-    return tuple(
-        InputPlan(
-            phase,
-            resolve(recipe.augment if phase.augment is None else AugmentSettings(preset=phase.augment)),
-            int(recipe.views) if phase.inputs == "cached" else 0,
-        )
-        for phase in recipe.phases
-    )
+    return tuple(_input_plan(recipe, phase) for phase in recipe.phases)
+
+
+def _input_plan(recipe: Recipe, phase: Phase) -> InputPlan:
+    augmentation = of_phase(recipe.augment, phase.augment)
+    if phase.inputs != "cached":
+        return InputPlan(phase, augmentation, 0)
+    # All views of an image are equal where nothing changes in them.
+    return InputPlan(phase, augmentation, int(recipe.views) if augmentation.changes else 1)

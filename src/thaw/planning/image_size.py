@@ -1,0 +1,97 @@
+"""Whether another image size is better, measured on a part of the sample, and whether long images are squashed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thaw.backbones import build
+from thaw.data.augment import Augmentation
+from thaw.data.pixel_store import PixelStore
+from thaw.device import worker_count
+from thaw.errors import BackboneError
+from thaw.features.cache import FeatureCache
+from thaw.features.engines import FrozenPart
+from thaw.features.extract import ViewRequest, extract
+from thaw.recipe import PreprocessingSettings, Recipe
+from thaw.selection.budget import Budget
+from thaw.selection.heads import StageFeatures
+from thaw.selection.sample import stratified_choice
+from thaw.selection.select import Selection
+
+if TYPE_CHECKING:
+    from thaw.planning.selecting import SampleFeatures
+
+IMAGES = 400
+"""Images of the sample on which sizes are compared."""
+
+START_SECONDS = 3.0
+"""What decoding and an engine for another size take besides the images themselves."""
+
+ELONGATED = 1.25
+"""Median ratio of the sides from which images count as elongated, so that a centre crop may miss the defect."""
+
+
+def ask_image_size(selection: Selection, recipe: Recipe, features: SampleFeatures, budget: Budget) -> None:
+    """Compare image sizes and, for elongated images, squashing with the centre crop.
+
+    The size that the network was trained at is left only for a gain of more than one standard error.
+    """
+    trained_at = features.frozen.backbone.facts.pixels
+    chosen = _subset(features, recipe.seed)
+    options: list[tuple[str, dict[str, Any]]] = [
+        (f"{size} px", {"image_size": size}) for size in recipe.measure.image_sizes if size != trained_at.size
+    ]
+    if recipe.preprocessing.crop_mode is None and trained_at.crop_mode != "squash" and _is_elongated(features):
+        options.insert(0, ("squash", {"crop_mode": "squash"}))
+    measured: list[tuple[str, StageFeatures]] = []
+    changes: list[dict[str, Any]] = [{}]
+    for name, change in options:
+        pixels_ratio = (change.get("image_size", trained_at.size) / trained_at.size) ** 2
+        cost = START_SECONDS + selection.seconds_for(len(chosen)) * pixels_ratio
+        if not budget.allows(cost):
+            continue
+        try:
+            other = _other_features(features, recipe, change, chosen)
+        except BackboneError:
+            # A network that supports one size only.
+            continue
+        measured.append((name, other))
+        changes.append({f"preprocessing.{key}": value for key, value in change.items()})
+    if measured:
+        selection.ask_preprocessing(f"{trained_at.size} px", measured, changes, chosen)
+
+
+def _subset(features: SampleFeatures, seed: int) -> np.ndarray:
+    """Positions in the sample."""
+    sample = features.sample
+    if len(sample.rows) <= IMAGES:
+        return np.arange(len(sample.rows))
+    return stratified_choice(sample.strata, IMAGES, np.random.default_rng(seed))
+
+
+def _is_elongated(features: SampleFeatures) -> bool:
+    facts = features.prepared.pixels.facts
+    sides = np.array([facts.column(name).to_numpy() for name in ("width", "height")])[:, features.sample.rows]
+    return bool(np.median(sides.max(axis=0) / sides.min(axis=0)) > ELONGATED)
+
+
+def _other_features(
+    features: SampleFeatures, recipe: Recipe, change: dict[str, Any], chosen: np.ndarray
+) -> StageFeatures:
+    """Features of some images of the sample with another preprocessing."""
+    wanted = PreprocessingSettings(**{**recipe.preprocessing.model_dump(), **change})
+    backbone = build(recipe.model_copy(update={"preprocessing": wanted}))
+    backbone.use_features("all" if backbone.has_stages else "last")
+    frozen = FrozenPart(backbone.to(features.frozen.device), features.frozen.device, features.frozen.engine)
+    manifest = features.prepared.manifest
+    part = replace(manifest, table=manifest.table.take(features.sample.rows[chosen]))
+    spec = backbone.facts.pixels
+    pixels = PixelStore.open_or_build(part, spec, recipe.decode, features.cache, worker_count(), features.bar)
+    rows, top = np.arange(len(chosen)), backbone.head_position
+    request = ViewRequest(pixels, rows, 1, Augmentation(), features.seed)
+    cache = FeatureCache(features.cache, "float16")
+    found = extract(request, frozen, [top], cache, features.bar(f"measure {spec.size} px"))[top]
+    return StageFeatures((found.batch(rows, rows * 0).for_head().float().numpy(),), backbone.feature_groups)

@@ -1,0 +1,247 @@
+"""What the plan measures before it resolves a recipe: the questions of `thaw.selection` on this run's own images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thaw.backbones.contract import Backbone
+from thaw.cache import recall, remember
+from thaw.data.augment import Augmentation
+from thaw.data.prepare import Prepared
+from thaw.features.cache import FeatureCache
+from thaw.features.engines import FrozenPart
+from thaw.features.extract import ViewRequest, extract
+from thaw.inspection.scenes import RECURRING, scene_clusters, scene_distance
+from thaw.planning.image_size import ask_image_size
+from thaw.planning.measurements import Choice, Measurements
+from thaw.progress import Bar
+from thaw.recipe import Recipe
+from thaw.seeds import derive_seed
+from thaw.selection.budget import Budget
+from thaw.selection.estimates import Estimates, Folding
+from thaw.selection.heads import HeadSetting
+from thaw.selection.sample import Sample, draw_sample
+from thaw.selection.select import Examined, Selection
+from thaw.settings import assign
+from thaw.training.loss import IMBALANCE
+
+MIN_IMAGES = 40
+"""Training images below which nothing can be told apart by cross-validation."""
+
+_FILE = "measured.json"
+_VERSION = 1
+"""Of the questions: increases when their answers can change."""
+
+_MORE_TIME = 1.5
+"""How many times the time of a remembered measurement there must be to ask what it left out."""
+
+_EARLY = 0.5
+"""Fraction of the stages, from the pixels up, whose features tell scenes apart: light, background, camera."""
+
+
+@dataclass(frozen=True)
+class Selected:
+    """What was measured.
+
+    Attributes:
+        changes: Settings of the recipe, by key, and their values; `thawed` is the preset of thawed stages.
+        choices: The reason for each.
+        estimates: What to expect; `None` where nothing could be measured.
+    """
+
+    changes: Mapping[str, Any]
+    choices: tuple[Choice, ...]
+    estimates: Estimates | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values that `from_json` reads."""
+        return {
+            "changes": dict(self.changes),
+            "choices": [asdict(choice) for choice in self.choices],
+            "estimates": self.estimates.to_json() if self.estimates else None,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Selected:
+        """What `to_json` gave, as remembered from an earlier run."""
+        choices = tuple(
+            Choice(item["setting"], item["value"], f"remembered from an earlier run: {item['reason']}")
+            for item in values["choices"]
+        )
+        return cls(dict(values["changes"]), choices, Estimates.from_json(values["estimates"]))
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """The settings of the preprocessing among the changes."""
+        return {key: value for key, value in self.changes.items() if key.startswith("preprocessing.")}
+
+
+@dataclass(frozen=True)
+class SampleFeatures:
+    """Features of all stages of a sample, extracted view by view into the cache."""
+
+    prepared: Prepared
+    sample: Sample
+    frozen: FrozenPart
+    seed: int
+    cache: Path
+    bar: Bar
+
+    def of(self, augmentation: Augmentation) -> np.ndarray:
+        """The features (N, D) float32 of the plain view, or of the first view of an augmentation."""
+        first = 1 if augmentation.changes else 0
+        rows = self.sample.rows
+        request = ViewRequest(self.prepared.pixels, rows, 1, augmentation, self.seed, first)
+        top = self.frozen.backbone.head_position
+        cache = FeatureCache(self.cache, "float16")
+        found = extract(request, self.frozen, [top], cache, self.bar("measure settings"))[top]
+        return found.batch(np.arange(len(rows)), np.zeros(len(rows), int)).for_head().float().numpy()
+
+
+def sample_features(
+    recipe: Recipe, measured: Measurements, prepared: Prepared, backbone: Backbone, cache: Path, bar: Bar
+) -> SampleFeatures:
+    """A sample of the training images, and what extracts its features; of all stages, where there are any."""
+    backbone.use_features("all" if backbone.has_stages else "last")
+    sample = draw_sample(prepared.manifest, prepared.duplicates, recipe.seed)
+    frozen = FrozenPart(backbone, measured.device.device, measured.engine.engine)
+    return SampleFeatures(prepared, sample, frozen, derive_seed(recipe.seed, "views"), cache, bar)
+
+
+def select(recipe: Recipe, measured: Measurements, features: SampleFeatures, seconds: float) -> Selected:
+    """Ask every question that the recipe leaves open, cheap ones first, for as long as `seconds` allow.
+
+    Args:
+        recipe: What it sets is not asked.
+        measured: Device, engine and their speed.
+        features: Of a sample of the training images; no others are used.
+        seconds: How long all measurements may take.
+    """
+    sample, prepared, backbone = features.sample, features.prepared, features.frozen.backbone
+    folds = sample.folds() if len(sample.rows) >= MIN_IMAGES else None
+    if folds is None or seconds <= 0:
+        return Selected({}, ())
+    key = _key(recipe, measured, features)
+    if remembered := _recalled(features.cache, key, seconds):
+        return remembered
+    budget, widths = Budget(seconds), backbone.feature_groups
+    foldings = [Folding(folds, sample.units)]
+    plain = features.of(Augmentation())
+    if across := across_groups(prepared, sample, plain, widths):
+        foldings.append(across)
+    about = Examined(
+        sample=sample,
+        task=measured.task,
+        classes=len(prepared.manifest.classes),
+        monitor=recipe.monitor,
+        imbalance=measured.imbalance,
+        features=features.of,
+        widths=widths,
+        setting=HeadSetting(
+            "all" if recipe.head.features == "all" else "last",
+            "none" if recipe.class_weights == "auto" else recipe.class_weights,
+        ),
+        seconds_per_view=len(sample.rows) / measured.engine.images_per_second,
+    )
+    selection = Selection(about, tuple(foldings), budget)
+    estimates = _ask(selection, recipe, measured, features, budget)
+    changes = {key: value for answer in selection.answers for key, value in answer.changes.items()}
+    choices = tuple(Choice(answer.setting, answer.value, answer.reason) for answer in selection.answers)
+    selected = Selected(changes, choices, estimates)
+    remember(features.cache, _FILE, key, {**selected.to_json(), "seconds": seconds, "refused": budget.refused})
+    return selected
+
+
+def _ask(
+    selection: Selection, recipe: Recipe, measured: Measurements, features: SampleFeatures, budget: Budget
+) -> Estimates:
+    """Ask what the recipe leaves open; across groups from the start where these do worse than images at random."""
+    # A head with hidden layers does more with the last stage than a linear one, which is what is measured here.
+    is_open = recipe.head.features == "auto" and not recipe.head.hidden and features.frozen.backbone.has_stages
+    if is_open:
+        selection.ask_features()
+    estimates = selection.estimate()
+    if is_open and estimates.differ:
+        selection.answers.clear()
+        selection.ask_features()
+        estimates = selection.estimate()
+    if recipe.class_weights == "auto" and measured.imbalance > IMBALANCE:
+        selection.ask_class_weights()
+    if recipe.augment.preset == "auto":
+        selection.ask_augmentation()
+    if recipe.preprocessing.image_size is None:
+        ask_image_size(selection, recipe, features, budget)
+    return estimates
+
+
+def across_groups(prepared: Prepared, sample: Sample, plain: np.ndarray, widths: tuple[int, ...]) -> Folding | None:
+    """Folds across the groups of the data, or across scenes found in the features of early stages."""
+    names = np.array([name or "" for name in prepared.manifest.column("group")])[sample.rows]
+    if (names != "").any():
+        _, groups = np.unique(np.where(names == "", sample.rows.astype(str), names), return_inverse=True)
+        grouping, is_guess = "groups", False
+    elif len(widths) > 1:
+        early = sum(widths[: max(1, round(_EARLY * len(widths)))])
+        if scene_distance(plain[:, :early], sample.strata) > RECURRING:
+            return None
+        groups = scene_clusters(plain[:, :early], sample.strata)
+        grouping, is_guess = "clusters of similar scenes", True
+    else:
+        return None
+    numbers = sample.folds_across(groups)
+    return None if numbers is None else Folding(numbers, groups, grouping, is_guess)
+
+
+def _key(recipe: Recipe, measured: Measurements, features: SampleFeatures) -> str:
+    """Hash of everything that the answers depend on but the time for them."""
+    sample, frozen = features.sample, features.frozen
+    arrays = [np.ascontiguousarray(array).tobytes() for array in (sample.rows, sample.targets, sample.units)]
+    groups = features.prepared.manifest.column("group")
+    facts = (
+        _VERSION,
+        features.prepared.pixels.key,
+        [hashlib.sha256(array).hexdigest() for array in arrays],
+        hashlib.sha256(repr(groups).encode()).hexdigest(),
+        frozen.backbone.digest(frozen.backbone.head_position),
+        frozen.label,
+        (measured.task, recipe.monitor, recipe.seed, recipe.class_weights),
+        (recipe.head, recipe.augment, recipe.preprocessing, recipe.measure.image_sizes),
+    )
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+
+
+def _recalled(cache: Path, key: str, seconds: float) -> Selected | None:
+    """What was measured before, unless questions were left out for want of time and there is more now."""
+    values = recall(cache, _FILE, key)
+    try:
+        if not values or (values["refused"] and seconds > _MORE_TIME * values["seconds"]):
+            return None
+        return Selected.from_json(values)
+    except (KeyError, TypeError):
+        return None
+
+
+def with_selected(recipe: Recipe, selected: Selected) -> Recipe:
+    """The recipe with what was measured.
+
+    Where thawed stages train with another augmentation than the head, theirs is that of the recipe, and the head phase
+    names its own.
+    """
+    changes = dict(selected.changes)
+    of_head, of_thawed = changes.pop("augment", None), changes.pop("thawed", None)
+    values = recipe.model_dump(mode="json")
+    for key, value in changes.items():
+        assign(values, key, value)
+    if of_head is not None:
+        thaws = any(phase["cut"] != "head" for phase in values["phases"])
+        values["augment"] |= of_thawed if thaws else of_head
+        for phase in values["phases"]:
+            if thaws and of_head != of_thawed and phase["cut"] == "head" and phase["augment"] is None:
+                phase["augment"] = of_head["preset"]
+    return Recipe.from_values(values)

@@ -1,0 +1,35 @@
+"""How long the measurements of the plan may take."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+LEAST_SECONDS = 10.0
+FRACTION = 1 / 3
+"""Of the predicted training time."""
+
+
+def default_seconds(training_seconds: float) -> float:
+    """The time for measurements where the recipe does not say: a third of the training time, at least 10 s."""
+    return max(LEAST_SECONDS, FRACTION * training_seconds)
+
+
+@dataclass
+class Budget:
+    """Seconds that measurements may take, from now on. refused: whether something did not fit."""
+
+    seconds: float
+    started: float = field(default_factory=time.perf_counter)
+    refused: bool = False
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left; negative once they are used up."""
+        return self.seconds - (time.perf_counter() - self.started)
+
+    def allows(self, seconds: float) -> bool:
+        """Whether something that takes this long still fits."""
+        fits = seconds <= self.left
+        self.refused = self.refused or not fits
+        return fits

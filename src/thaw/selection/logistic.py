@@ -1,0 +1,165 @@
+"""Cross-validated logistic regression: the heads of all folds are fitted together, in a few matrix products.
+
+The problems of the folds are independent, but share their features: one product with the features serves all of them,
+which takes little longer than one fold alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thaw.recipe import Task
+
+PENALTIES = (1.0, 0.1, 0.01, 0.001)
+"""L2 penalties that are tried, from strong to weak; each solution is the starting point of the next."""
+
+_MAX_ITERATIONS = 40
+
+
+@dataclass(frozen=True)
+class Design:
+    """Standardised features of N images in V views, as rows of one matrix in the order of the views.
+
+    matrix: (V * N, D) float32; the first N rows are the plain view, on which heads are tested.
+    """
+
+    matrix: Tensor
+    views: int
+
+    @classmethod
+    def of(cls, views: Sequence[Tensor]) -> Design:
+        """The design of features (N, D) float32 of each view.
+
+        A head with an L2 penalty does not change when features are rotated, so that D is reduced to the number of rows
+        where it is larger.
+        """
+        matrix = torch.cat(list(views))
+        rows, columns = matrix.shape
+        if columns > rows:
+            values, vectors = torch.linalg.eigh(matrix @ matrix.T)
+            matrix = vectors * values.clamp_min(0).sqrt()
+        return cls(matrix.contiguous(), len(views))
+
+    @property
+    def images(self) -> int:
+        """How many images there are."""
+        return len(self.matrix) // self.views
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What heads are fitted to.
+
+    targets: (N,) int64, or (N, C) float32 of 0 and 1 for several labels each. folds: (N,) int, the fold in which an
+    image is tested, -1 for one that only trains. weights: (C,) weight of each class in training, for several labels of
+    its positives; `None` for equal weights.
+    """
+
+    targets: np.ndarray
+    folds: np.ndarray
+    classes: int
+    task: Task
+    weights: np.ndarray | None = None
+
+
+def out_of_fold(design: Design, labels: Labels, penalties: tuple[float, ...] = PENALTIES) -> np.ndarray:
+    """Probabilities (N, C) float32 of each image by a head that was fitted without its fold.
+
+    Of the penalties the one with the lowest loss over all tested images is taken, the same for every fold. Images
+    that are in no fold have NaN.
+    """
+    tested = torch.from_numpy(labels.folds >= 0)
+    problem = _Problem(design, labels)
+    best, lowest = None, float("inf")
+    for penalty in penalties:
+        probabilities = problem.solve(penalty)
+        loss = float(problem.loss(probabilities)[tested].mean())
+        if loss < lowest:
+            best, lowest = probabilities, loss
+        else:
+            break
+    assert best is not None
+    return torch.where(tested[:, None], best, torch.nan).numpy()
+
+
+class _Problem:
+    """The heads of all folds: weights (D, F * C) and biases (F * C), fitted by L-BFGS."""
+
+    def __init__(self, design: Design, labels: Labels) -> None:
+        self._design, self._task, self._classes = design, labels.task, labels.classes
+        folds = torch.from_numpy(labels.folds)
+        self._folds, self._count = folds, int(folds.max()) + 1
+        targets = torch.from_numpy(labels.targets)
+        if labels.task != "multilabel":
+            targets = torch.nn.functional.one_hot(targets, labels.classes).float()
+        self._targets = targets
+        of_class = torch.ones(labels.classes) if labels.weights is None else torch.from_numpy(labels.weights).float()
+        self._positive = of_class
+        trains = (folds[:, None] != torch.arange(self._count)).float()
+        weights = trains if labels.task == "multilabel" else trains * (targets @ of_class)[:, None]
+        weights = (weights / weights.sum(dim=0)).repeat(design.views, 1) / design.views
+        # (V * N, F, 1): the weight of each row in the problem of each fold.
+        self._weights = weights[:, :, None]
+        self._view_targets = targets.repeat(design.views, 1)[:, None, :]
+        columns = self._count * labels.classes
+        self._parameters = torch.zeros(design.matrix.shape[1] + 1, columns)
+
+    def solve(self, penalty: float) -> Tensor:
+        """Probabilities (N, C) of each image by the head of its fold, at the minimum for a penalty."""
+        parameters = self._parameters.clone().requires_grad_()
+        optimizer = torch.optim.LBFGS(
+            [parameters],
+            max_iter=_MAX_ITERATIONS,
+            tolerance_grad=1e-5,
+            tolerance_change=1e-6,
+            line_search_fn="strong_wolfe",
+        )
+
+        def objective() -> Tensor:
+            value, gradient = self._value_and_gradient(parameters.detach(), penalty)
+            parameters.grad = gradient
+            return value
+
+        optimizer.step(objective)
+        self._parameters = parameters.detach()
+        return self._tested()
+
+    def loss(self, probabilities: Tensor) -> Tensor:
+        """Negative log-likelihood (N,) of the targets, with the weights of the classes."""
+        logs = probabilities.clamp_min(1e-12).log()
+        if self._task == "multilabel":
+            others = (1 - probabilities).clamp_min(1e-12).log()
+            return -(self._positive * self._targets * logs + (1 - self._targets) * others).mean(dim=1)
+        return -(self._positive * self._targets * logs).sum(dim=1)
+
+    def _value_and_gradient(self, parameters: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
+        """The sum of the objectives of all folds, and its gradient; autograd takes twice as long."""
+        matrix, weight = self._design.matrix, parameters[:-1]
+        logits = (matrix @ weight + parameters[-1]).view(len(matrix), self._count, self._classes)
+        if self._task == "multilabel":
+            scale = self._positive * self._view_targets + (1 - self._view_targets)
+            losses = torch.nn.functional.binary_cross_entropy_with_logits(
+                logits, self._view_targets.expand_as(logits), reduction="none"
+            )
+            rows = self._weights / self._classes
+            value = (losses * scale * rows).sum()
+            residual = (logits.sigmoid() - self._view_targets) * scale * rows
+        else:
+            logs = logits.log_softmax(dim=2)
+            value = -(logs * self._view_targets * self._weights).sum()
+            residual = (logs.exp() - self._view_targets) * self._weights
+        flat = residual.flatten(1)
+        gradient = torch.cat([matrix.T @ flat + penalty * weight, flat.sum(dim=0, keepdim=True)])
+        return value + penalty / 2 * weight.square().sum(), gradient
+
+    def _tested(self) -> Tensor:
+        """Probabilities (N, C) of the plain view of each image by the head of its fold."""
+        matrix = self._design.matrix[: self._design.images]
+        logits = (matrix @ self._parameters[:-1] + self._parameters[-1]).view(len(matrix), self._count, self._classes)
+        own = logits[torch.arange(len(matrix)), self._folds.clamp_min(0)]
+        return own.sigmoid() if self._task == "multilabel" else own.softmax(dim=1)

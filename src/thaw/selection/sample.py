@@ -1,0 +1,112 @@
+"""The training images on which settings are compared, and the folds in which they are tested."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from thaw.data.manifest import Manifest
+from thaw.data.split import groups_of
+from thaw.inspection.linear_probe import FOLDS, stratified_folds
+from thaw.seeds import derive_seed
+
+MAX_IMAGES = 1_000
+MIN_GROUPS = 3
+"""Groups below which an estimate across them rests on too little."""
+
+MIN_PER_CLASS = 20
+"""Images of a class that a sample keeps, where it has them, however rare it is."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some training images.
+
+    Attributes:
+        rows: (N,) int, in the manifest, ascending.
+        targets: (N,) int64, or (N, C) float32 for several labels each.
+        units: (N,) int, equal for images that must not be divided: near-duplicates and images of a group.
+    """
+
+    rows: np.ndarray
+    targets: np.ndarray
+    units: np.ndarray
+
+    @property
+    def strata(self) -> np.ndarray:
+        """(N,) int, by which folds are stratified: the class, or the first label plus one."""
+        return strata_of(self.targets)
+
+    def folds(self) -> np.ndarray | None:
+        """(N,) int, the fold of each image: stratified, with images that must not be divided in one fold.
+
+        `None` where a class has fewer than two units.
+        """
+        pairs = stratified_folds(self.strata, self.units)
+        return None if pairs is None else self._numbered(pairs)
+
+    def folds_across(self, groups: np.ndarray) -> np.ndarray | None:
+        """(N,) int, the fold of each image, with the images of a group (N,) in one fold.
+
+        An image whose class is in no other fold is in none, -1: nothing can be learned about it. `None` for fewer than
+        three groups.
+        """
+        from sklearn.model_selection import StratifiedGroupKFold
+
+        number = min(FOLDS, len(np.unique(groups)))
+        if number < MIN_GROUPS:
+            return None
+        with warnings.catch_warnings():
+            # About classes with fewer images than there are folds.
+            warnings.simplefilter("ignore", UserWarning)
+            split = StratifiedGroupKFold(number, shuffle=True, random_state=0)
+            return self._numbered(list(split.split(self.strata, self.strata, groups)))
+
+    def _numbered(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+        """The fold in which each image is tested, of (train, test) positions."""
+        folds = np.full(len(self.rows), -1)
+        for number, (train, test) in enumerate(pairs):
+            folds[test[np.isin(self.strata[test], self.strata[train])]] = number
+        return folds
+
+    def part(self, chosen: np.ndarray) -> Sample:
+        """The images at some positions (M,) int."""
+        return Sample(self.rows[chosen], self.targets[chosen], self.units[chosen])
+
+
+def draw_sample(
+    manifest: Manifest, duplicates: tuple[tuple[int, int], ...], seed: int, most: int = MAX_IMAGES
+) -> Sample:
+    """At most `most` training images: of each class the same fraction, but at least `MIN_PER_CLASS`."""
+    rows = manifest.indices("train")
+    targets = manifest.targets()[rows]
+    chosen = np.arange(len(rows))
+    if len(rows) > most:
+        chosen = stratified_choice(strata_of(targets), most, np.random.default_rng(derive_seed(seed, "sample")))
+    rows = rows[chosen]
+    return Sample(rows, targets[chosen], groups_of(manifest, rows, within(rows, duplicates)))
+
+
+def stratified_choice(strata: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """Positions, ascending, of about `most` images: of each class the same fraction, at least `MIN_PER_CLASS`."""
+    classes, counts = np.unique(strata, return_counts=True)
+    wanted = np.minimum(counts, np.maximum(MIN_PER_CLASS, np.round(counts * most / len(strata)).astype(int)))
+    parts = [
+        rng.permutation(np.flatnonzero(strata == label))[:number] for label, number in zip(classes, wanted, strict=True)
+    ]
+    return np.sort(np.concatenate(parts))
+
+
+def strata_of(targets: np.ndarray) -> np.ndarray:
+    """What to stratify targets by: the class, or the first label of several plus one, 0 for none."""
+    if targets.ndim == 1:
+        return targets
+    return np.where(targets.any(axis=1), targets.argmax(axis=1) + 1, 0)
+
+
+def within(rows: np.ndarray, pairs: tuple[tuple[int, int], ...]) -> list[tuple[int, int]]:
+    """The pairs of rows whose both members are among `rows`."""
+    chosen = set(rows.tolist())
+    return [pair for pair in pairs if chosen.issuperset(pair)]

@@ -1,0 +1,76 @@
+"""What a setting is judged by: a score of each image whose mean is the monitored metric, and paired differences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from thaw.recipe import Monitor, Task
+
+_ROUNDING = 1e-5
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The mean difference of two settings on the same images, in the monitored metric, and its standard error."""
+
+    value: float
+    standard_error: float
+
+    @property
+    def exceeds_noise(self) -> bool:
+        """Whether it is above one standard error; a single image that differs is not."""
+        return self.value - self.standard_error > _ROUNDING
+
+
+def image_scores(probabilities: np.ndarray, targets: np.ndarray, task: Task, monitor: Monitor) -> np.ndarray:
+    """Scores (N,) of images whose mean is the monitored metric, higher being better.
+
+    `accuracy` and `loss`, negated, are means over images. Balanced accuracy is one too when each image counts by the
+    rarity of its class; it also stands for macro F1 and mean average precision, which are none.
+
+    Args:
+        probabilities: (N, C).
+        targets: (N,) int64, or (N, C) of 0 and 1 for several labels each.
+        task: The task.
+        monitor: Name of the metric.
+    """
+    if task == "multilabel":
+        truth = targets > 0.5
+        if monitor == "loss":
+            likelihood = np.where(truth, probabilities, 1.0 - probabilities)
+            return np.asarray(np.log(likelihood.clip(1e-12)).mean(axis=1))
+        correct = (probabilities >= 0.5) == truth
+        if monitor == "accuracy":
+            return correct.all(axis=1).astype(float)
+        positives = truth.mean(axis=0)
+        weights = np.where(truth, 0.5 / positives.clip(1e-12), 0.5 / (1.0 - positives).clip(1e-12))
+        return np.asarray((correct * weights).mean(axis=1))
+    own = probabilities[np.arange(len(targets)), targets]
+    if monitor == "loss":
+        return np.asarray(np.log(own.clip(1e-12)))
+    correct = (probabilities.argmax(axis=1) == targets).astype(float)
+    if monitor == "accuracy":
+        return correct
+    counts = np.bincount(targets)
+    return np.asarray(correct * (len(targets) / ((counts > 0).sum() * counts[targets])))
+
+
+def compare(scores: np.ndarray, reference: np.ndarray, groups: np.ndarray) -> Gain:
+    """The gain of scores (N,) over a reference on the same images.
+
+    Images of one group are no independent evidence: the standard error is that of sums over groups (N,) int (Liang and
+    Zeger 1986).
+    """
+    return mean_of(scores - reference, groups)
+
+
+def mean_of(values: np.ndarray, groups: np.ndarray) -> Gain:
+    """The mean of values (N,) and its standard error by groups (N,)."""
+    mean = float(values.mean())
+    _, index = np.unique(groups, return_inverse=True)
+    sums = np.bincount(index, weights=values - mean)
+    count = len(sums)
+    correction = count / max(count - 1, 1)
+    return Gain(mean, float(np.sqrt(correction * np.square(sums).sum()) / len(values)))

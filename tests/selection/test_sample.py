@@ -1,0 +1,56 @@
+"""The sample on which settings are compared, and its folds."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thaw.selection.sample import MIN_PER_CLASS, Sample, stratified_choice
+
+
+def sample(targets: np.ndarray, units: np.ndarray | None = None) -> Sample:
+    """A sample of all images, each a unit of its own by default."""
+    rows = np.arange(len(targets))
+    return Sample(rows, targets, rows if units is None else units)
+
+
+@given(st.lists(st.integers(1, 200), min_size=2, max_size=6), st.integers(20, 300))
+def test_a_choice_keeps_rare_classes_and_the_proportions_of_the_others(sizes: list[int], most: int) -> None:
+    strata = np.repeat(np.arange(len(sizes)), sizes)
+    chosen = stratified_choice(strata, most, np.random.default_rng(0))
+    counts = np.bincount(strata[chosen], minlength=len(sizes))
+    assert (np.diff(chosen) > 0).all()
+    for size, count in zip(sizes, counts, strict=True):
+        assert count == min(size, max(MIN_PER_CLASS, round(size * most / len(strata))))
+
+
+@given(st.integers(0, 1000))
+def test_units_are_never_divided_and_every_image_is_tested_once(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    targets, units = np.arange(80) % 3, rng.integers(30, size=80)
+    found = sample(targets, units)
+    folds = found.folds()
+    if folds is not None:
+        assert all(len(np.unique(folds[units == unit])) == 1 for unit in np.unique(units))
+        assert (folds >= 0).all()
+
+
+def test_a_class_in_one_group_only_is_not_tested_across_groups() -> None:
+    targets = np.array([0] * 20 + [1] * 20 + [2] * 10)
+    groups = np.array([*(np.arange(20) % 5), *(np.arange(20) % 5), *([9] * 10)])
+    folds = sample(targets).folds_across(groups)
+    assert folds is not None
+    assert (folds[targets == 2] == -1).all() and (folds[targets != 2] >= 0).all()
+    for group in np.unique(groups[targets != 2]):
+        assert len(np.unique(folds[(groups == group) & (targets != 2)])) == 1
+
+
+def test_too_few_groups_or_images_of_a_class_give_no_folds() -> None:
+    assert sample(np.array([0] * 10 + [1])).folds() is None
+    assert sample(np.arange(20) % 2).folds_across(np.arange(20) % 2) is None
+
+
+def test_several_labels_are_stratified_by_the_first() -> None:
+    targets = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], dtype=np.float32)
+    assert sample(targets).strata.tolist() == [0, 1, 2, 1]

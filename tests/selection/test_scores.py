@@ -1,0 +1,51 @@
+"""Scores whose mean is the monitored metric, and the standard error of their differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thaw.metrics import measure
+from thaw.selection.scores import compare, image_scores, mean_of
+
+
+@given(st.integers(0, 10_000), st.sampled_from(["accuracy", "balanced_accuracy", "loss"]))
+def test_the_mean_of_scores_is_the_metric(seed: int, monitor: str) -> None:
+    rng = np.random.default_rng(seed)
+    targets = np.concatenate([np.arange(4), rng.integers(4, size=30)])
+    probabilities = rng.dirichlet(np.ones(4), size=34)
+    scores = image_scores(probabilities, targets, "multiclass", monitor)
+    expected = measure(probabilities, targets, "multiclass")[monitor]
+    assert scores.mean() == pytest.approx(-expected if monitor == "loss" else expected, abs=1e-6)
+
+
+@given(st.integers(0, 10_000), st.sampled_from(["accuracy", "balanced_accuracy", "loss"]))
+def test_the_mean_of_scores_is_the_metric_for_several_labels(seed: int, monitor: str) -> None:
+    rng = np.random.default_rng(seed)
+    truth = (rng.random((40, 3)) < 0.4).astype(np.float32)
+    truth[0], truth[1] = 0.0, 1.0
+    probabilities = rng.random((40, 3))
+    scores = image_scores(probabilities, truth, "multilabel", monitor)
+    expected = measure(probabilities, truth, "multilabel")[monitor]
+    assert scores.mean() == pytest.approx(-expected if monitor == "loss" else expected, abs=1e-6)
+
+
+def test_the_standard_error_of_independent_images_is_the_usual_one() -> None:
+    values = np.random.default_rng(0).normal(size=50)
+    assert mean_of(values, np.arange(50)).standard_error == pytest.approx(values.std(ddof=1) / 50**0.5)
+
+
+def test_copies_of_an_image_are_no_evidence() -> None:
+    values, groups = np.random.default_rng(0).normal(size=20), np.arange(20)
+    once = mean_of(values, groups)
+    tenfold = mean_of(np.repeat(values, 10), np.repeat(groups, 10))
+    assert tenfold.standard_error == pytest.approx(once.standard_error)
+    assert tenfold.value == pytest.approx(once.value)
+
+
+def test_equal_scores_gain_nothing_for_certain() -> None:
+    scores = np.random.default_rng(0).random(30)
+    gain = compare(scores, scores, np.arange(30))
+    assert (gain.value, gain.standard_error, gain.exceeds_noise) == (0.0, 0.0, False)
