@@ -119,8 +119,8 @@ def groups_by_pattern(manifest: Manifest, pattern: str) -> FoundGroups:
     names = [(match[key] or None) if match else None for match in matches]
     if not any(names):
         example = f"; they are relative to it, such as {paths[0]}" if paths else ""
-        raise DataError(f"{manifest.root}: group_by {pattern!r} matches none of the paths{example}")
-    sentence = f"groups by {pattern!r}: {_described(names, paths)}"
+        raise DataError(f"{manifest.root}: group_by '{pattern}' matches none of the paths{example}")
+    sentence = f"groups by '{pattern}': {_described(names, paths)}"
     if None in names:
         first = paths[names.index(None)]
         verb = "does" if names.count(None) == 1 else "do"

@@ -179,7 +179,9 @@ def name_forms(paths: Sequence[str], classes: np.ndarray, splits: np.ndarray, is
             after = piece.findall(stem[found.end() :])
             parts, kinds = [*parts, found[0], *after], f"{kinds}t{_kinds(after)}"
         # What comes last may be anything, such as `flip`, `rot90` or the hash of an export.
-        form = f"{len(folders)} {kinds if kinds.endswith('t') or is_fine else kinds[:-1] + 'p'}"
+        if kinds and not kinds.endswith("t") and not is_fine:
+            kinds = f"{kinds[:-1]}p"
+        form = f"{len(folders)} {kinds}"
         rows[form].append(row)
         names[form].append([*folders, *parts])
     return [
@@ -254,10 +256,10 @@ def _varies(field: Field, classes: np.ndarray, splits: np.ndarray) -> bool:
     """Whether a field says more than the class and the split."""
     if field.distinct < 2 or (field.is_folder and all(split_of(text) for text in set(field.texts))):
         return False
-    return not any(_repeats(field.codes, column) for column in (classes, splits))
+    return not any(repeats(field.codes, column) for column in (classes, splits))
 
 
-def _repeats(codes: np.ndarray, column: np.ndarray) -> bool:
+def repeats(codes: np.ndarray, column: np.ndarray) -> bool:
     """Whether (nearly) all images with one value of a column have one code."""
     _, first, images = np.unique(joint_codes(column, codes), return_index=True, return_counts=True)
     most = np.zeros(int(column.max()) + 1, int)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from thaw.data.group_checks import MIN_GROUPS, is_plausible
-from thaw.data.name_fields import Field, NameForm, codes_of, folder_fields, joint_codes, name_forms
+from thaw.data.name_fields import Field, NameForm, codes_of, folder_fields, joint_codes, name_forms, repeats
 from thaw.data.sessions import sessions
 
 _RESTARTS = 0.2
@@ -54,9 +54,11 @@ def find_in_names(paths: Sequence[str], labels: Sequence[str], splits: Sequence[
         labels: The class of each image.
         splits: Its split; empty for data without splits.
     """
+    if not paths:
+        return None
     classes, split_codes = codes_of(labels), codes_of(splits)
     forms = name_forms(paths, classes, split_codes, is_fine=False)
-    whole = _whole_names(forms, len(paths))
+    whole = _whole_names(forms, classes)
     restarts = _restarts(whole, classes), _restarts(whole, split_codes)
     images = _Images(labels, splits, classes, split_codes, *restarts)
     return (
@@ -66,15 +68,18 @@ def find_in_names(paths: Sequence[str], labels: Sequence[str], splits: Sequence[
     )
 
 
-def _whole_names(forms: Sequence[NameForm], total: int) -> np.ndarray:
-    """(N,) int, equal for images whose names differ only in what repeats the class or the split."""
-    whole = np.arange(total)
-    first = total
+def _whole_names(forms: Sequence[NameForm], classes: np.ndarray) -> np.ndarray:
+    """(N,) int, equal for images whose names differ only in what the class and the rest of the name determine."""
+    whole = np.arange(len(classes))
+    first = len(classes)
     for form in forms:
-        if form.fields:
-            codes = _codes(form.fields)
-            whole[form.rows] = first + codes
-            first += int(codes.max()) + 1
+        kept: list[np.ndarray] = []
+        for field in form.fields:
+            if not repeats(field.codes, joint_codes(classes[form.rows], *kept)):
+                kept.append(field.codes)
+        if kept:
+            whole[form.rows] = first + joint_codes(*kept)
+            first = int(whole.max()) + 1
     return np.unique(whole, return_inverse=True)[1]
 
 

@@ -40,8 +40,8 @@ class SplitSettings(Section):
         "auto",
         min_length=1,
         description="Which images are of one part, scene or session and stay in the same split. column: those with the "
-        "same value in the column `group` of the data; none: no groups; a regular expression: those in whose paths, "
-        "relative to the data folder, its first group (or all of it) finds the same text; auto: the column if there is "
+        "same value in the column `group` of the data. none: no groups. A regular expression: those in whose paths "
+        "(relative to the data folder) it, or its first group, matches the same text. auto: the column if there is "
         "one, else what is found in folders, file names and EXIF capture times.",
     )
 
