@@ -9,6 +9,8 @@ import numpy as np
 from thaw.backbones import build
 from thaw.cache import cache_folder
 from thaw.data.dataset import Dataset
+from thaw.data.group_split import with_enough_groups
+from thaw.data.groups import as_grouped
 from thaw.data.manifest import Manifest
 from thaw.data.prepare import DataPreparation, Prepared
 from thaw.device import choose_device
@@ -17,6 +19,7 @@ from thaw.evaluation.folds import CrossValidation, Fit, FoldedData, repeated_cro
 from thaw.evaluation.records import read_records
 from thaw.features.engines import FrozenPart
 from thaw.features.pooled import pooled_features
+from thaw.formats import count, listed
 from thaw.inspection import linear_probe
 from thaw.progress import NullReporter, Reporter
 from thaw.recipe import Recipe
@@ -44,6 +47,7 @@ def cross_validate(folder: RunFolder, folds: int, seeds: int, whole: bool, repor
     if folds < 2 or seeds < 1:
         raise DataError(f"--folds {folds} --seeds {seeds}: needs at least two folds and one seed")
     recipe, known = folder.read_recipe(), Manifest.read(folder.manifest)
+    recipe = recipe.model_copy(update={"split": as_grouped(recipe.split, known)})
     dataset = Dataset(known.with_columns({"split": [None] * len(known)}))
     if known.task == "multilabel" and not whole:
         raise DataError("several labels per image: not supported for a linear head; add --whole")
@@ -58,8 +62,11 @@ def cross_validate(folder: RunFolder, folds: int, seeds: int, whole: bool, repor
         frozen = FrozenPart(backbone.to(device), device, recipe.engine)
         bar = reporter.bar("extract features")
         fit = _head(pooled_features(prepared.pixels, rows, frozen, recipe.seed, cache_folder(), bar), prepared, rows)
+    manifest, few = with_enough_groups(prepared.manifest, rows.tolist(), prepared.duplicates, folds)
+    if few:
+        reporter.say(f"fewer than {count(folds, 'group')}, so images are divided one by one: {listed(few)}")
     how, bar = (WHOLE if whole else HEADS), reporter.bar("train and test")
-    data = FoldedData(prepared.manifest, rows, prepared.duplicates, folds)
+    data = FoldedData(manifest, rows, prepared.duplicates, folds)
     return repeated_cross_validation(how, fit, data, seeds, bar)
 
 

@@ -19,6 +19,7 @@ from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier, outputs_of
 from thaw.classifier.head import Head
 from thaw.data.dataset import Dataset
+from thaw.data.groups import as_grouped, with_groups_of
 from thaw.data.manifest import Manifest
 from thaw.data.prepare import DataPreparation, Prepared
 from thaw.device import choose_device, describe_machine, use_threads
@@ -132,7 +133,10 @@ def resume(dataset: Dataset, requested: Recipe | None, runs: Path, reporter: Rep
     dataset = dataset.as_task(plan.requested.task)
     manifest, recipe = Manifest.read(folder.manifest), folder.read_recipe()
     _restore_machine(recipe, plan, reporter)
-    prepared, classifier = prepare(dataset, recipe, manifest, reporter)
+    # Groups that it began with, or began without, as one of release 0.1.0.
+    dataset = replace(dataset, manifest=with_groups_of(dataset.manifest, manifest))
+    grouped = recipe.model_copy(update={"split": as_grouped(recipe.split, manifest)})
+    prepared, classifier = prepare(dataset, grouped, manifest, reporter)
     folder.remove_leftovers()
     check_same_data(manifest, prepared.manifest)
     reporter.say(f"resuming {folder.path}")

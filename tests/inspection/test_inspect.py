@@ -56,6 +56,20 @@ def test_every_image_is_counted_or_listed_as_unreadable(found: Inspection) -> No
     assert [path for path, _ in found.manifest.errors()] == ["stain/truncated.png"]
 
 
+def test_groups_found_in_names_are_a_finding_and_in_one_fold(images: Path, runs: Path, quick: Recipe) -> None:
+    folder = runs / "parts"
+    for number, file in enumerate(sorted(images.rglob("*.png"))):
+        place = folder / file.parent.name / f"part{number // 3}_{number % 3}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, place)
+    found = inspect(Dataset.open(folder), quick, runs, reporter=NullReporter())
+    texts = [finding.text for finding in findings(found)]
+    assert "Groups found in file names: 12 of 3 images, such as part0 (part0_0.png, part0_1.png, …)." in texts
+    assert "Fewer than 5 groups: ok, scratch, stain." in texts
+    ungrouped = quick.with_settings({"split.group_by": "none"})
+    assert inspect(Dataset.open(folder), ungrouped, runs, reporter=NullReporter()).groups == ()
+
+
 def test_identical_files_and_near_duplicates_are_distinguished(found: Inspection) -> None:
     exact = {frozenset(paths(found, pair.first, pair.second)): pair.exact for pair in found.duplicates}
     assert exact[frozenset({"scratch/005.png", "scratch/identical.png"})]

@@ -3,6 +3,7 @@ import shutil
 from collections import defaultdict
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from thaw.data.dataset import Dataset
@@ -12,6 +13,15 @@ from thaw.pipeline import finetune
 from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
+from thaw.trial import begin, resume
+
+
+class Listening(NullReporter):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
 
 
 def splits_of(run: RunFolder) -> dict[str, str]:
@@ -53,6 +63,55 @@ def test_groups_and_identical_files_are_in_one_split(images: Path, quick: Recipe
             sides[name].add(split)
     assert len(sides) > 36
     assert all(len(splits) == 1 for splits in sides.values())
+
+
+def of_parts(images: Path, folder: Path, first: int = 0) -> Path:
+    """The images under names of six parts of each class, `part3_1.png`."""
+    for label in ("ok", "scratch", "stain"):
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        for number, file in enumerate(sorted((images / label).iterdir())):
+            part = {"ok": 0, "scratch": 6, "stain": 12}[label] + number % 6
+            shutil.copy(file, folder / label / f"part{part}_{first + number // 6}.png")
+    return folder
+
+
+def groups_of(run: RunFolder) -> dict[str, set[str]]:
+    """The splits in which each group has images."""
+    manifest, splits = Manifest.read(run.manifest), defaultdict(set)
+    for group, split in zip(manifest.column("group"), manifest.column("split"), strict=True):
+        splits[group].add(split)
+    return dict(splits)
+
+
+def test_groups_found_in_names_are_in_one_split_and_stay_there(
+    images: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, reporter, runs = of_parts(images, tmp_path / "parts"), Listening(), tmp_path / "runs"
+    first = groups_of(begin(Dataset.open(folder), quick, runs, reporter).folder)
+    assert set(first) == {f"part{part}" for part in range(18)}
+    assert all(len(splits) == 1 for splits in first.values())
+    assert "groups found in file names: 18 of 2 images, such as part0 (part0_0.png, part0_1.png)" in reporter.lines
+
+    write_surfaces(tmp_path / "more", images_per_class=6, size=64, seed=5, classes=("ok", "scratch", "stain"))
+    of_parts(tmp_path / "more", folder, first=2)
+    begin(Dataset.open(folder), quick, runs, NullReporter())
+    assert groups_of(RunFolder(runs / "train-2")) == first
+
+    monkeypatch.setattr("thaw.data.groups.find_groups", lambda *arguments: pytest.fail("groups are searched again"))
+    resumed = resume(Dataset.open(folder), None, runs, NullReporter())
+    assert resumed.prepared.manifest == Manifest.read(RunFolder(runs / "train-2").manifest)
+
+
+def test_a_run_that_began_without_groups_resumes_without_them(
+    images: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, runs = of_parts(images, tmp_path / "parts"), tmp_path / "runs"
+    with monkeypatch.context() as patch:
+        patch.setattr("thaw.data.groups.find_groups", lambda *arguments: None)
+        began = begin(Dataset.open(folder), quick, runs, NullReporter()).prepared.manifest
+    assert resume(Dataset.open(folder), quick, runs, NullReporter()).prepared.manifest == began
+    later = begin(Dataset.open(folder), quick, runs, NullReporter())
+    assert splits_of(later.folder) == splits_of(RunFolder(runs / "train-1"))
 
 
 def test_the_split_is_stratified(trained: RunFolder) -> None:

@@ -11,6 +11,9 @@ import yaml
 from thaw.errors import RecipeError
 from thaw.recipe.upgrade import SHORT_FORMS, parse_setting
 
+_VERBATIM = frozenset({"split.group_by"})
+"""Settings whose text is their value, whatever YAML would read: a regular expression such as `[a-z]+`."""
+
 
 def parsed(key: str, text: str) -> Any:
     """The value that a text means for a setting.
@@ -18,6 +21,8 @@ def parsed(key: str, text: str) -> Any:
     Mappings and lists have a short form (`crack=0.99`, `tensorboard,mlflow`) and can be YAML (`{crack: 0.99}`); any
     other setting is a YAML scalar, such as `1e-5`, `true` or `null`. Raises `RecipeError`.
     """
+    if key in _VERBATIM:
+        return text
     if key not in SHORT_FORMS or text == "null":
         return _scalar(key, text)
     if text.lstrip().startswith(("{", "[")):

@@ -24,6 +24,7 @@ SHORTCUTS = {
     "layout": "folders.layout",
     "exclude": "folders.exclude",
     "strict": "decode.strict",
+    "group_by": "split.group_by",
 }
 """Nested settings with an option of their own."""
 
@@ -162,6 +163,7 @@ _INSPECTION_OPTIONS = (
     "strict",
     "layout",
     "exclude",
+    "group_by",
 )
 
 _RUNS = _parameter("runs", Runs, Path("runs"))

@@ -28,6 +28,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from thaw.data import jpeg, tiff
+from thaw.data.capture import NO_CAPTURE, Capture, capture_of
 from thaw.data.geometry import PixelSpec
 from thaw.data.rgb import is_deep_colour, to_rgb
 from thaw.errors import UnreadableImage, first_line
@@ -66,6 +67,7 @@ class Decoded:
         height: Height of the file in pixels, after EXIF rotation.
         mode: Pillow's name of the pixel format, for 16-bit colour followed by ";16".
         note: A remark for the user, or empty.
+        capture: When and with what it was captured, as far as its EXIF data tell.
     """
 
     pixels: np.ndarray
@@ -73,6 +75,7 @@ class Decoded:
     height: int
     mode: str
     note: str
+    capture: Capture = NO_CAPTURE
 
 
 def decode(data: bytes, settings: DecodeSettings, spec: PixelSpec, reduce_jpeg: bool = True) -> Decoded:
@@ -142,7 +145,7 @@ def _decode_opened(image: ImageFile.ImageFile, settings: DecodeSettings, spec: P
     upright = rgb if transpose is None else rgb.transpose(transpose)
     resized = upright.resize(spec.resized(width, height), _RESAMPLING[spec.interpolation])
     mode = f"{image.mode};16" if is_deep_colour(image, rawmode) else image.mode
-    return Decoded(np.asarray(resized), width, height, mode, _joined(paged, damaged, transparent))
+    return Decoded(np.asarray(resized), width, height, mode, _joined(paged, damaged, transparent), capture_of(image))
 
 
 def _joined(*notes: str) -> str:

@@ -14,7 +14,8 @@ def leaks(manifest: Manifest, duplicates: Sequence[tuple[int, int]]) -> list[str
     """Notes on files, groups and near-duplicates that are in two splits of the data."""
     notes = []
     splits, digests = manifest.column("split"), manifest.column("sha256")
-    for column, what in (("sha256", "identical images"), ("group", "groups")):
+    groups = "of the groups found" if manifest.grouping else "groups"
+    for column, what in (("sha256", "identical images"), ("group", groups)):
         members: defaultdict[str, set[str]] = defaultdict(set)
         for split, value in zip(splits, manifest.column(column), strict=True):
             if split and value:

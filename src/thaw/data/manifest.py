@@ -48,6 +48,7 @@ class Manifest:
         task: multiclass, binary or multilabel.
         root: The folder of the data set.
         ignored: (suffix, count) of files that are not images.
+        grouping: How Thaw found the groups in the column `group`; empty for those that the data or a setting gives.
     """
 
     table: pa.Table
@@ -55,6 +56,7 @@ class Manifest:
     task: Task
     root: Path
     ignored: tuple[tuple[str, int], ...] = ()
+    grouping: str = ""
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -114,7 +116,13 @@ class Manifest:
 
     def write(self, file: Path) -> None:
         """Write the manifest as one Parquet file, atomically."""
-        facts = {"classes": self.classes, "task": self.task, "root": str(self.root), "ignored": self.ignored}
+        facts = {
+            "classes": self.classes,
+            "task": self.task,
+            "root": str(self.root),
+            "ignored": self.ignored,
+            "grouping": self.grouping,
+        }
         stream = pa.BufferOutputStream()
         pq.write_table(self.table.replace_schema_metadata({_METADATA: json.dumps(facts)}), stream)
         atomic.write_bytes(file, stream.getvalue().to_pybytes())
@@ -131,6 +139,7 @@ class Manifest:
                 task=facts["task"],
                 root=Path(facts["root"]),
                 ignored=tuple((suffix, count) for suffix, count in facts["ignored"]),
+                grouping=str(facts.get("grouping", "")),
             )
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
             raise DataError(

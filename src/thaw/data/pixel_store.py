@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from thaw import atomic, parquet
 from thaw.cache import ATTEMPTS, LARGER_DISK
+from thaw.data.capture import Capture
 from thaw.data.decode import decode
 from thaw.data.digests import digest_files
 from thaw.data.duplicates import VERSION as DUPLICATES_VERSION
@@ -38,14 +39,15 @@ from thaw.recipe import DecodeSettings
 from thaw.temporary import discard
 from thaw.writing import advising, failure, is_full
 
-FORMAT = 3
+FORMAT = 4
 """Version of the content: increases when its meaning or a rule of `thaw.data.decode` changes."""
 
 _PIXELS, _ROWS, _ABOUT = "pixels.bin", "rows.parquet", "about.json"
 _FACTS = ("sha256", "bytes", "width", "height", "mode", "status", "reason")
 _SCHEMA = pa.schema(
     [SCHEMA.field(name) for name in _FACTS]
-    + [("note", pa.string()), ("stored_width", pa.int32()), ("stored_height", pa.int32())]
+    + [(name, pa.string()) for name in ("note", "captured", "device")]
+    + [("stored_width", pa.int32()), ("stored_height", pa.int32())]
 )
 _AHEAD_PER_WORKER = 4
 
@@ -84,6 +86,8 @@ class _Row:
     status: str = "error"
     reason: str | None = None
     note: str | None = None
+    captured: str | None = None
+    device: str | None = None
     stored_width: int = 0
     stored_height: int = 0
 
@@ -102,6 +106,7 @@ class PixelStore:
         self.spec = spec
         self.key = folder.name
         self.facts = rows.select([*_FACTS, "note"])
+        self._captures = rows.select(["captured", "device"])
         self._heights = rows.column("stored_height").to_numpy().astype(np.int64)
         self._widths = rows.column("stored_width").to_numpy().astype(np.int64)
         self._ends = np.cumsum(self._heights * self._widths * 3)
@@ -179,6 +184,11 @@ class PixelStore:
     def describe(self, manifest: Manifest) -> Manifest:
         """The manifest with the facts about each file filled in."""
         return manifest.with_columns({name: self.facts.column(name) for name in _FACTS})
+
+    def captures(self) -> list[Capture]:
+        """When and with what each row's image was captured, as far as its EXIF data tell."""
+        columns = (self._captures.column(name).to_pylist() for name in ("captured", "device"))
+        return [Capture(time or "", device or "") for time, device in zip(*columns, strict=True)]
 
     def duplicates(self, workers: int, on_progress: OnProgress | None = None) -> list[NearDuplicate]:
         """Near-duplicates among the rows, computed with `workers` threads and then cached."""
@@ -270,6 +280,8 @@ def _decode_file(file: Path, decoding: _Decoding) -> tuple[_Row, np.ndarray | No
         image.mode,
         status="ok",
         note=image.note or None,
+        captured=image.capture.time or None,
+        device=image.capture.device or None,
         stored_width=stored_width,
         stored_height=stored_height,
     )

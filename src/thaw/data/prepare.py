@@ -1,4 +1,4 @@
-"""Prepares a data set for training: decode, find near-duplicates, split."""
+"""Prepares a data set for training: decode, find near-duplicates and groups, split."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import numpy as np
 
 from thaw.data.dataset import Dataset
 from thaw.data.geometry import PixelSpec
+from thaw.data.group_split import assign_groups
+from thaw.data.groups import group_images
 from thaw.data.leaks import conflicting_labels
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
-from thaw.data.split import assign
 from thaw.device import worker_count
 from thaw.progress import Bar
 from thaw.recipe import DecodeSettings, SplitSettings
@@ -54,7 +55,7 @@ class DataPreparation:
 
     Attributes:
         decode: How image files are decoded.
-        split: Fractions and seed of the split.
+        split: Fractions and seed of the split, and what groups are.
         previous: Manifest of an earlier run, whose images keep their split.
         cache: Folder of the cache of decoded images.
         bar: Opens a progress bar with a title.
@@ -67,11 +68,17 @@ class DataPreparation:
     bar: Bar
 
     def prepare(self, dataset: Dataset, spec: PixelSpec) -> Prepared:
-        """Decode all images, find near-duplicates and split the readable images."""
+        """Decode all images, find near-duplicates and groups, and split the readable images."""
         workers, manifest = worker_count(), dataset.manifest
         pixels = PixelStore.open_or_build(manifest, spec, self.decode, self.cache, workers, self.bar)
         found = pixels.duplicates(workers, self.bar("find near-duplicates"))
         duplicates = tuple((pair.first, pair.second) for pair in found)
-        split_result = assign(pixels.describe(manifest), self.split, self.previous, duplicates)
-        notes = (*pixels.notes(), *conflicting_labels(split_result.manifest), *split_result.notes)
+        grouped = group_images(pixels.describe(manifest), self.split.group_by, pixels.captures())
+        split_result = assign_groups(grouped.manifest, self.split, self.previous, duplicates)
+        notes = (
+            *pixels.notes(),
+            *conflicting_labels(split_result.manifest),
+            *grouped.notes,
+            *split_result.notes,
+        )
         return Prepared(split_result.manifest, pixels, notes, duplicates)

@@ -90,23 +90,40 @@ def assign(
     Raises:
         DataError: A class has too few units; the message lists all such classes.
     """
-    status = manifest.column("status")
-    given = [split if ok == "ok" else None for split, ok in zip(manifest.column("split"), status, strict=True)]
+    given, rows = _given_splits(manifest), rows_to_split(manifest)
     if not any(given):
-        rows = [row for row, ok in enumerate(status) if ok == "ok"]
         fractions = _Fractions(settings.val, settings.test)
-        units = _units(manifest, rows, settings.seed, _earlier_splits(previous, SPLITS), duplicates)
+        units = _units(manifest, rows, settings.seed, earlier_splits(previous), duplicates)
         return SplitResult(_with_splits(manifest, given, _assign_units(manifest, units, fractions)))
     if "train" not in given:
         raise DataError(f"{manifest.root}: the data defines splits, but no readable image is in train")
     if "val" in given:
         kept = _with_splits(manifest, given, {})
         return SplitResult(kept, (*_absent_classes(kept), *leaks(kept, duplicates)))
-    rows = [row for row, split in enumerate(given) if split == "train"]
-    units = _units(manifest, rows, settings.seed, _earlier_splits(previous, ("train", "val")), duplicates)
+    units = _units(manifest, rows, settings.seed, earlier_splits(previous, ("train", "val")), duplicates)
     kept = _with_splits(manifest, given, _assign_units(manifest, units, _Fractions(settings.val, 0.0)))
     note = f"the data defines no validation split; {percent(settings.val, 0)} of its train images were used for it"
     return SplitResult(kept, (note, *_absent_classes(kept), *leaks(kept, duplicates)))
+
+
+def rows_to_split(manifest: Manifest) -> list[int]:
+    """The readable rows whose split is not given: all, those of train without a validation split, or none."""
+    given = _given_splits(manifest)
+    if any(given):
+        return [] if "val" in given else [row for row, split in enumerate(given) if split == "train"]
+    return [row for row, status in enumerate(manifest.column("status")) if status == "ok"]
+
+
+def units_needed(settings: SplitSettings, manifest: Manifest) -> int:
+    """The units that each class needs among the rows to split."""
+    has_test = settings.test > 0 and not any(_given_splits(manifest))
+    return sum(number for split, number in MIN_UNITS.items() if has_test or split != "test")
+
+
+def _given_splits(manifest: Manifest) -> list[str | None]:
+    """The split that the data define for each readable row."""
+    pairs = zip(manifest.column("split"), manifest.column("status"), strict=True)
+    return [split if status == "ok" else None for split, status in pairs]
 
 
 def _with_splits(manifest: Manifest, given: Sequence[str | None], assigned: dict[int, str]) -> Manifest:
@@ -119,8 +136,8 @@ def _names(manifest: Manifest) -> list[tuple[str, ...]]:
     return [(f"group {group}", f"sha256 {digest}") if group else (f"sha256 {digest}",) for group, digest in pairs]
 
 
-def _earlier_splits(previous: Manifest | None, allowed: Sequence[str]) -> dict[str, str]:
-    """The split of each name in an earlier run."""
+def earlier_splits(previous: Manifest | None, allowed: Sequence[str] = SPLITS) -> dict[str, str]:
+    """The split of each name, such as `sha256 …`, in an earlier run."""
     if previous is None:
         return {}
     pairs = zip(_names(previous), previous.column("split"), strict=True)

@@ -40,6 +40,7 @@ def findings(inspection: Inspection) -> tuple[Finding, ...]:
             *_spread(inspection),
             *_outliers(inspection),
             *_duplicates(inspection),
+            *_groups(inspection),
             *_label_errors(inspection),
             *_class_balance(inspection),
             *_similarity(inspection),
@@ -105,6 +106,10 @@ def _duplicates(inspection: Inspection) -> list[Finding]:
     if conflicting := len(inspection.conflicting_labels):
         listed.append(Finding("warning", f"{count(conflicting, 'duplicate pair')} with conflicting labels."))
     return listed
+
+
+def _groups(inspection: Inspection) -> list[Finding]:
+    return [Finding("note", f"{text[0].upper()}{text[1:]}.") for text in inspection.groups]
 
 
 def _label_errors(inspection: Inspection) -> list[Finding]:

@@ -11,6 +11,8 @@ import numpy as np
 
 from thaw import formats
 from thaw.backbones.contract import Backbone
+from thaw.data.group_split import with_enough_groups
+from thaw.data.groups import Grouped
 from thaw.data.manifest import SPLITS, Manifest
 from thaw.data.pixel_store import PixelStore
 from thaw.data.split import groups_of
@@ -22,7 +24,7 @@ from thaw.inspection.duplicates import DuplicatePair, Leak, find_duplicates, fin
 from thaw.inspection.image_quality import QualityFlag, find_quality_flags
 from thaw.inspection.label_errors import LabelError, find_label_errors
 from thaw.inspection.learning_curve import LearningCurve, measure_learning_curve
-from thaw.inspection.linear_probe import Features, LinearProbe, fit_probe, one_thread
+from thaw.inspection.linear_probe import FOLDS, Features, LinearProbe, fit_probe, one_thread
 from thaw.inspection.outliers import Outlier, find_outliers
 from thaw.inspection.projection import MapPoint, project
 from thaw.inspection.similarity import SAMPLE, Similarity, measure_similarity
@@ -36,11 +38,13 @@ class Inspection:
 
     Attributes:
         notes: What decoding changed, for example clipped 16-bit images.
+        groups: What the groups of images are, in sentences; empty without groups, or where the data give them.
         backbone: Architecture and origin of its weights.
     """
 
     manifest: Manifest
     notes: tuple[str, ...]
+    groups: tuple[str, ...]
     backbone: str
     quality_flags: tuple[QualityFlag, ...]
     duplicates: tuple[DuplicatePair, ...]
@@ -75,21 +79,24 @@ class Inspection:
 
 
 def inspect_images(
-    recipe: Recipe, manifest: Manifest, pixels: PixelStore, backbone: Backbone, cache: Path, bar: Bar
+    recipe: Recipe, grouped: Grouped, pixels: PixelStore, backbone: Backbone, cache: Path, bar: Bar
 ) -> Inspection:
     """Extract features of every readable image once, and measure what they tell about the data.
 
     Args:
         recipe: Device, engine and seed to extract features with.
-        manifest: Manifest of decoded images.
+        grouped: Decoded images and their groups.
         pixels: The decoded images.
         backbone: Backbone that extracts the features.
         cache: Folder of the feature cache.
         bar: Opens a progress bar with a title.
     """
+    manifest = grouped.manifest
     rows = np.flatnonzero([status == "ok" for status in manifest.column("status")])
     duplicates = find_duplicates(manifest, pixels, bar("find near-duplicates"))
-    groups = groups_of(manifest, rows, [(pair.first, pair.second) for pair in duplicates])
+    pairs = [(pair.first, pair.second) for pair in duplicates]
+    divisible, few = with_enough_groups(manifest, rows.tolist(), pairs, FOLDS)
+    groups = groups_of(divisible, rows, pairs)
 
     device, top = choose_device(recipe.device).device, backbone.head_position
     backbone.to(device)
@@ -119,6 +126,7 @@ def inspect_images(
     return Inspection(
         manifest=manifest,
         notes=pixels.notes(),
+        groups=(*grouped.notes, *([f"fewer than {FOLDS} groups: {formats.listed(few)}"] if few else ())),
         backbone=f"{backbone.facts.architecture}, {backbone.facts.origin}",
         quality_flags=quality_flags,
         duplicates=duplicates,

@@ -101,7 +101,8 @@ def differences(first: Scored, second: Scored, seed: int = 0) -> dict[str, Estim
         return {name: of_second[name] - of_first[name] for name in METRICS}
 
     values = _concatenate(difference(weights) for weights in _all_weights(first, seed))
-    estimates = {name: bootstrap_estimate(values[name], 0) for name in METRICS}
+    groups = first.units if first.groups is not None else 0
+    estimates = {name: bootstrap_estimate(values[name], 0, groups) for name in METRICS}
     return {name: estimate for name, estimate in estimates.items() if estimate is not None}
 
 
@@ -124,4 +125,5 @@ def _estimate(metric: Metric, scored: Scored, values: np.ndarray, trials: int) -
     if metric.is_proportion and trials and scored.groups is None:
         value = float(values[0])
         return Estimate(value, *wilson(value, trials))
-    return bootstrap_estimate(values, trials)
+    groups = scored.units if scored.groups is not None else 0
+    return bootstrap_estimate(values, trials, groups, (0.0, 1.0 if metric.kind == "fraction" else np.inf))

@@ -11,6 +11,7 @@ from thaw.backbones.default import name_backbone
 from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier
 from thaw.data.dataset import Dataset
+from thaw.data.groups import group_images
 from thaw.data.pixel_store import PixelStore
 from thaw.device import keep_freed_memory, threads_restored, worker_count
 from thaw.inspection import page
@@ -143,7 +144,9 @@ def inspect(
             worker_count(),
             shown.bar,
         )
-        found = inspect_images(requested, pixels.describe(dataset.manifest), pixels, backbone, cache, shown.bar)
+        described = pixels.describe(dataset.manifest)
+        grouped = group_images(described, requested.split.group_by, pixels.captures())
+        found = inspect_images(requested, grouped, pixels, backbone, cache, shown.bar)
         folder = InspectionFolder.create(Path(runs))
         folder.write(page.write_page(found, pixels), page.to_json(found))
         show_inspection(found, folder, shown)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from thaw.settings import Section
 
@@ -51,6 +52,25 @@ class SplitSettings(Section):
     val: Fraction = Field(0.15, description="Fraction of the images for validation.")
     test: Fraction = Field(0.15, description="Fraction of the images for the final test; 0 for no test set.")
     seed: int = Field(0, ge=0, description="Random seed for the split.")
+    group_by: str = Field(
+        "auto",
+        min_length=1,
+        description="Which images are of one part, scene or session and stay in the same split. column: those with the "
+        "same value in the column `group` of the data. none: no groups. A regular expression: those in whose paths "
+        "(relative to the data folder) it, or its first group, matches the same text. auto: the column if there is "
+        "one, else what is found in folders, file names and EXIF capture times.",
+    )
+
+    @field_validator("group_by")
+    @classmethod
+    def _is_a_regular_expression(cls, group_by: str) -> str:
+        try:
+            re.compile(group_by)
+        except re.error as error:
+            raise ValueError(
+                rf"neither auto, column nor none, nor a regular expression such as (part\d+)_ ({error})"
+            ) from error
+        return group_by
 
     @model_validator(mode="after")
     def _leaves_images_to_train_on(self) -> SplitSettings:
