@@ -59,7 +59,8 @@ def write(classifier: Classifier, recipe: ResolvedRecipe, manifest: Manifest, re
             *_table(phase_header, phases),
             "",
             f"Seed {recipe.seed}; augmentation {recipe.augment.preset}; class weights {recipe.class_weights}; "
-            f"best epoch by validation {METRICS[recipe.monitor].title}.",
+            f"best epoch of each phase by validation {METRICS[recipe.monitor].title}, kept if it gained more than one "
+            "standard error.",
             "",
         ]
     )
