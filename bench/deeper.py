@@ -1,12 +1,12 @@
-"""When to keep a deeper phase: test results and training time of four rules, from one training per data set and seed.
+"""When to keep a deeper phase: test results and training time of several rules, from one training per set and seed.
 
     python -m bench.deeper steel/ insects/ cells.csv --work FOLDER --seeds 3 --set weights=mobilenetv2_100.safetensors
 
 Trains the head, the top stages and the stages below them one after the other, whatever each of them gained, and keeps
-the probabilities on validation and test at the best epoch of each phase. From these follows what each rule would have
-trained and kept. Trainings that are already in `FOLDER` are not repeated. Prints, for each data set, the mean of the
-monitored metric on test and the mean time of extraction and training; then the same for smaller validation sets, drawn
-from the whole one, which costs no training.
+the probabilities on validation and test at the best epoch of each phase; where validation is small, trains the first
+two on a second split as well. From these follows what each rule would have trained and kept. Trainings that are already
+in `FOLDER` are not repeated. Prints, for each data set, the mean of the monitored metric on test and the mean time of
+extraction and training; then the same for smaller validation sets, drawn from the whole one, which costs no training.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import shutil
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,89 +31,113 @@ from thaw.progress import NullReporter
 from thaw.recipe import Phase, SplitSettings
 from thaw.training.context import FitCallbacks, FitContext, FitSettings
 from thaw.training.fit import fit
-from thaw.training.gain import kept_record
+from thaw.training.gain import PhaseGain, kept_record, phase_gain, phase_gains, pooled
 from thaw.training.history import EpochRecord
 from thaw.training.outputs import probabilities_at
 from thaw.training.skipping import reason_to_skip
-from thaw.trial import begin, fit_settings
+from thaw.training.sources import PhaseSources
+from thaw.trial import Trial, begin, fit_settings, second_split
 
 DRAWS = 100
 """Smaller validation sets drawn from each whole one."""
 
+SETTINGS = FitSettings(0, "fp32", "accuracy", None, Path(), 1)
+
+Kept = tuple[int, Sequence[int], bool]
+"""The phase that is kept, the phases that are trained, and whether the second split is used."""
+
 
 @dataclass(frozen=True)
-class Outcome:
-    """Probabilities on validation and test at the best epoch of a phase, and its seconds of extraction and training."""
+class Validation:
+    """Validation images, and the probabilities on them at the best epoch of each phase."""
 
-    val: np.ndarray
-    test: np.ndarray
-    seconds: float
+    targets: np.ndarray
+    groups: np.ndarray
+    probabilities: tuple[np.ndarray, ...]
+
+    def part(self, images: np.ndarray) -> Validation:
+        """The same for some of the images."""
+        return Validation(self.targets[images], self.groups[images], tuple(each[images] for each in self.probabilities))
+
+    def record(self, index: int, monitor: str, has_standard_error: bool = True) -> EpochRecord:
+        """What a run records of the best epoch of a phase; without standard errors as release 0.1 did."""
+        scored = most_likely(self.probabilities[index], self.targets, "multiclass", self.groups)
+        without = values_without_each(scored, METRICS[monitor]) if has_standard_error else ()
+        val = measure(self.probabilities[index], self.targets, "multiclass")
+        return EpochRecord(f"{index}", 1, "", None, 0.0, val, 0.0, without=without)
 
 
 @dataclass(frozen=True)
 class Training:
-    """One training of all phases. targets, groups: of the validation images."""
+    """One training of all phases. test: value of each phase; seconds: of each phase, and of the second split."""
 
     data: str
     monitor: str
-    outcomes: Sequence[Outcome]
-    targets: np.ndarray
-    groups: np.ndarray
-    test_targets: np.ndarray
+    val: Validation
+    second: Validation | None
+    test: tuple[float, ...]
+    seconds: tuple[float, ...]
+    second_seconds: float
 
     @classmethod
     def read(cls, file: Path) -> Training:
-        found = np.load(file)
-        phases = range(sum(name.endswith("_val") for name in found))
-        outcomes = [
-            Outcome(*(found[f"{i}_{split}"] for split in ("val", "test")), found[f"{i}_seconds"].sum()) for i in phases
-        ]
-        data, targets = file.stem.rpartition("-")[0], (found["val_targets"], found["test_targets"])
-        return cls(data, str(found["monitor"]), outcomes, targets[0], found["groups"], targets[1])
-
-    def with_validation(self, images: np.ndarray) -> Training:
-        """The same with a part of its validation images."""
-        outcomes = [replace(outcome, val=outcome.val[images]) for outcome in self.outcomes]
-        return replace(self, outcomes=outcomes, targets=self.targets[images], groups=self.groups[images])
-
-    def record(self, index: int, has_standard_error: bool) -> EpochRecord:
-        """What the run would have recorded of the best epoch of a phase."""
-        probabilities, metric = self.outcomes[index].val, METRICS[self.monitor]
-        scored = most_likely(probabilities, self.targets, "multiclass", self.groups)
-        without = values_without_each(scored, metric) if has_standard_error else ()
-        val = measure(probabilities, self.targets, "multiclass")
-        return EpochRecord(f"{index}", 1, "", None, 0.0, val, 0.0, without=without)
-
-    def test_value(self, index: int) -> float:
-        return measure(self.outcomes[index].test, self.test_targets, "multiclass")[self.monitor]
-
-
-Kept = tuple[int, Sequence[int]]
-"""The phase that is kept, and the phases that are trained for that."""
+        found, phases = np.load(file), range(3)
+        monitor = str(found["monitor"])
+        val, second = (
+            Validation(
+                found[f"{split}_targets"],
+                found[f"{split}_groups"],
+                tuple(found[f"{split}_{index}"] for index in phases if f"{split}_{index}" in found),
+            )
+            if f"{split}_0" in found
+            else None
+            for split in ("val", "second")
+        )
+        assert val is not None
+        return cls(
+            data=file.stem.rpartition("-")[0],
+            monitor=monitor,
+            val=val,
+            second=second,
+            test=tuple(
+                measure(found[f"test_{index}"], found["test_targets"], "multiclass")[monitor]
+                for index in range(len(val.probabilities))
+            ),
+            seconds=tuple(found["val_seconds"].tolist()),
+            second_seconds=float(found["second_seconds"].sum()) if second else 0.0,
+        )
 
 
-def by_validation(training: Training, has_standard_error: bool) -> Kept:
-    """As a run decides; without a standard error for each gain as release 0.1 did."""
-    phases = [
-        Phase(name=f"{index}", cut="head", epochs=1, lr=1.0, optional=index > 0)
-        for index in range(len(training.outcomes))
-    ]
-    images = len(training.targets)
-    settings = FitSettings(0, "fp32", training.monitor, None, Path(), images)
+def by_validation(training: Training, has_standard_error: bool = True, has_second_split: bool = False) -> Kept:
+    """As a run decides, or without standard errors as release 0.1 did."""
+    count, monitor, images = len(training.test), training.monitor, len(training.val.targets)
+    phases = [Phase(name=f"{index}", cut="head", epochs=1, lr=1.0, optional=index > 0) for index in range(count)]
+    settings = replace(SETTINGS, monitor=monitor, val_images=images)
     records: list[EpochRecord] = []
-    for index in range(len(phases)):
-        if reason_to_skip(records, phases, index, settings) is None:
-            records.append(training.record(index, has_standard_error))
-    kept = kept_record(records, training.monitor, images)
+    gains: list[PhaseGain] = []
+    is_second_used = False
+    for index in range(count):
+        if reason_to_skip(records, gains, phases, index, settings):
+            continue
+        records.append(training.val.record(index, monitor, has_standard_error))
+        gain = phase_gain(records, f"{index}", gains, monitor, images)
+        assert gain is not None
+        if gain.is_unclear and index == 1 and has_standard_error and has_second_split and training.second:
+            is_second_used = True
+            again = [training.second.record(each, monitor) for each in range(2)]
+            gain = pooled(gain, phase_gains(again, monitor, images)[1])
+        gains.append(gain)
+    kept = kept_record(records, gains, monitor)
     assert kept is not None
-    return int(kept.phase), [int(record.phase) for record in records]
+    return int(kept.phase), [int(record.phase) for record in records], is_second_used
 
 
 RULES: dict[str, Callable[[Training], Kept]] = {
-    "never deeper": lambda training: (0, [0]),
+    "never deeper": lambda training: (0, [0], False),
     "more than nothing": lambda training: by_validation(training, has_standard_error=False),
-    "more than one standard error": lambda training: by_validation(training, has_standard_error=True),
-    "always deepest": lambda training: (len(training.outcomes) - 1, range(len(training.outcomes))),
+    "more than one standard error": by_validation,
+    "the same, second split where unclear": lambda training: by_validation(training, has_second_split=True),
+    "always deepest": lambda training: (len(training.test) - 1, range(len(training.test)), False),
 }
 
 
@@ -129,22 +153,28 @@ def train(data: Path, seed: int, base: thaw.Recipe, work: Path) -> Path:
     trial = begin(thaw.Dataset.open(data), recipe, runs, NullReporter())
     plan = trial.folder.read_plan()
     assert plan is not None
-    settings, inputs, classifier = fit_settings(trial, plan), trial.inputs, trial.classifier
-    images = len(inputs.val.rows)
-    groups = np.arange(images) if settings.val_groups is None else settings.val_groups
-    found = {"groups": groups, "monitor": np.array(settings.monitor)}
-    for index, phase in enumerate(trial.recipe.phases):
-        started = time.perf_counter()
-        sources = inputs.sources_of(index)
-        callbacks = FitCallbacks(lambda *_: None, print)
-        own = replace(settings, checkpoints=runs / phase.name, phase_seconds=())
-        fit(FitContext(classifier, (phase,), own, callbacks), lambda _, sources=sources: sources)
-        found[f"{index}_seconds"] = np.array([time.perf_counter() - started])
-        final = inputs.evaluation_sources([phase.name])
+    settings, inputs = fit_settings(trial, plan), trial.inputs
+    untrained = {key: value.clone() for key, value in trial.classifier.state_dict().items()}
+    found = {"monitor": np.array(settings.monitor)}
+
+    def keep(split: str, index: int, position: int, sources: PhaseSources, seconds: float) -> None:
+        """The probabilities and the time of one phase."""
+        outputs = probabilities_at(trial.classifier, position, sources.val, settings.precision)
+        found[f"{split}_{index}"], found[f"{split}_targets"] = outputs
+        found[f"{split}_seconds"] = np.append(found.get(f"{split}_seconds", ()), seconds)
+
+    for index, position, sources, seconds in phase_by_phase(trial, settings, inputs.sources_of, len(inputs.plans)):
+        keep("val", index, position, sources, seconds)
+        final = inputs.evaluation_sources([trial.recipe.phases[index].name])
         assert final is not None
-        for split, source in (("val", final.val), ("test", final.test)):
-            outputs = probabilities_at(classifier, final.position, source, settings.precision)
-            found[f"{index}_{split}"], found[f"{split}_targets"] = outputs
+        keep("test", index, final.position, PhaseSources(final.train, final.test), 0.0)
+    found["val_groups"] = groups_or_images(settings.val_groups, len(inputs.val.rows))
+    if second := second_split(trial):
+        trial.classifier.load_state_dict(untrained)
+        other = replace(settings, checkpoints=settings.checkpoints / "second", val_groups=second.val_groups)
+        for index, position, sources, seconds in phase_by_phase(trial, other, second.sources_of, 2):
+            keep("second", index, position, sources, seconds)
+        found["second_groups"] = groups_or_images(second.val_groups, second.val_images)
     shutil.rmtree(runs)
     with file.with_suffix(".tmp").open("wb") as stream:
         np.savez(stream, **found)
@@ -152,38 +182,55 @@ def train(data: Path, seed: int, base: thaw.Recipe, work: Path) -> Path:
     return file
 
 
+def phase_by_phase(
+    trial: Trial, settings: FitSettings, sources_of: Callable[[int], PhaseSources], phases: int
+) -> Iterator[tuple[int, int, PhaseSources, float]]:
+    """Each phase after it was trained from the one before: its index, cut, sources and seconds."""
+    classifier = trial.classifier
+    for index, phase in enumerate(trial.recipe.phases[:phases]):
+        started = time.perf_counter()
+        sources = sources_of(index)
+        own = replace(settings, checkpoints=settings.checkpoints / phase.name, phase_seconds=())
+        fit(FitContext(classifier, (phase,), own, FitCallbacks(lambda *_: None, print)), lambda _, own=sources: own)
+        yield index, classifier.backbone.cut(phase.cut).position, sources, time.perf_counter() - started
+
+
+def groups_or_images(groups: np.ndarray | None, images: int) -> np.ndarray:
+    """The group of each image; where all are independent, each its own."""
+    return np.arange(images) if groups is None else groups
+
+
 def cell(trainings: Sequence[Training], rule: Callable[[Training], Kept]) -> str:
     """Mean value on test in percent, its standard deviation, and mean seconds."""
-    decisions = [rule(training) for training in trainings]
-    values = [100 * training.test_value(kept) for training, (kept, _) in zip(trainings, decisions, strict=True)]
-    seconds = statistics.mean(
-        sum(training.outcomes[index].seconds for index in trained)
-        for training, (_, trained) in zip(trainings, decisions, strict=True)
-    )
+    values, seconds = [], []
+    for training in trainings:
+        kept, trained, is_second_used = rule(training)
+        values.append(100 * training.test[kept])
+        second = training.second_seconds if is_second_used else 0.0
+        seconds.append(sum(training.seconds[index] for index in trained) + second)
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.1f} ({spread:.1f}), {seconds:.0f} s"
+    return f"{statistics.mean(values):.1f} ({spread:.1f}), {statistics.mean(seconds):.0f} s"
 
 
 def table(trainings: Sequence[Training]) -> str:
     """Markdown: one row per data set, one column per rule."""
-    lines = ["| set | trainings | metric | " + " | ".join(RULES) + " |", "| --- " * (len(RULES) + 3) + "|"]
+    lines = ["| set | trainings | val | metric | " + " | ".join(RULES) + " |", "| --- " * (len(RULES) + 4) + "|"]
     by_set = defaultdict(list)
     for training in trainings:
         by_set[training.data].append(training)
     for data, found in by_set.items():
         cells = [cell(found, rule) for rule in RULES.values()]
-        lines.append(f"| {data} | {len(found)} | {METRICS[found[0].monitor].title} | " + " | ".join(cells) + " |")
+        images, metric = len(found[0].val.targets), METRICS[found[0].monitor].title
+        lines.append(f"| {data} | {len(found)} | {images} | {metric} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def smaller(training: Training, images: int) -> list[Training]:
     """The same training with `DRAWS` smaller validation sets, none where there are not more images."""
     rng = np.random.default_rng(0)
-    total = len(training.targets)
-    return [
-        training.with_validation(rng.choice(total, images, replace=False))
-        for _ in range(DRAWS if total > images else 0)
-    ]
+    total = len(training.val.targets)
+    draws = [rng.choice(total, images, replace=False) for _ in range(DRAWS if total > images else 0)]
+    return [replace(training, val=training.val.part(drawn), second=None) for drawn in draws]
 
 
 def main() -> None:

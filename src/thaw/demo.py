@@ -55,7 +55,7 @@ def run_demo(folder: Path, random_start: bool = False, reporter: Reporter | None
         recipe = RECIPE.model_copy(update={"weights": "random"})
         starts.append(_train(images, "random weights", recipe, folder / "runs-from-random", shown))
     rows = [(start.name, *(percent(value) for value in (*start.phases, start.test))) for start in starts]
-    header = ("start", *(f"validation, phase {phase.name}" for phase in RECIPE.phases), "test, best epoch")
+    header = ("start", *(f"validation, phase {phase.name}" for phase in RECIPE.phases), "test, kept epoch")
     shown.table("Accuracy", header, rows)
     shown.say(
         f"next: thaw inspect {images}, thaw predict {folder}/runs/train-1 {images}/scratch, or thaw train YOUR-IMAGES/"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -21,11 +22,12 @@ from thaw.classifier.head import Head
 from thaw.data.dataset import Dataset
 from thaw.data.groups import as_grouped, with_groups_of
 from thaw.data.manifest import Manifest
-from thaw.data.prepare import DataPreparation, Prepared
+from thaw.data.prepare import DataPreparation, LabelledRows, Prepared
 from thaw.device import choose_device, describe_machine, use_threads
-from thaw.errors import ThawError, first_line
+from thaw.errors import DataError, ThawError, first_line
 from thaw.evaluation.evaluate import bootstrap_groups
 from thaw.evaluation.finalize import TrainedWeights
+from thaw.evaluation.folds import FoldedData
 from thaw.evaluation.thresholds import check_requirements
 from thaw.features.cache import FeatureCache
 from thaw.formats import count
@@ -42,15 +44,19 @@ from thaw.seeds import derive_seed
 from thaw.terminal.epochs import EpochTable
 from thaw.terminal.planning import show_data, show_plan
 from thaw.terminal.training import kept_line, show_gains
-from thaw.training.context import FitCallbacks, FitContext, FitSettings, unwrapped
+from thaw.training.context import FitCallbacks, FitContext, FitSettings, SecondSplit, unwrapped
 from thaw.training.fit import fit
-from thaw.training.gain import PhaseGain, kept_index, phase_gains
+from thaw.training.gain import PhaseGain, kept_index
 from thaw.training.history import EpochRecord
 from thaw.training.loggers import Loggers, check_loggers, logged_values, open_loggers
 from thaw.training.loss import class_weights
 from thaw.training.phases import PhaseInputs, input_plans
 from thaw.training.skipping import SkippedPhase, skipped_phases
 from thaw.training.sources import PhaseSources
+
+FEW_VALIDATION_IMAGES = 200
+"""Validation images below which an unclear gain is measured on a second split as well: with 100 drawn from 356 of solar
+cells, whose true gain is 5.0 points, one split finds it half of the time."""
 
 
 @dataclass(frozen=True)
@@ -240,14 +246,15 @@ def train(
         table.add(records[-1], is_best)
 
     settings = fit_settings(trial, plan)
-    context = FitContext(trial.classifier, recipe.phases, settings, FitCallbacks(on_epoch, reporter.say), process, wrap)
-    records = fit(context, times.timed(trial.inputs.sources_of)).records
+    callbacks, second = FitCallbacks(on_epoch, reporter.say), second_split(trial)
+    context = FitContext(trial.classifier, recipe.phases, settings, callbacks, process, wrap, second)
+    progress = fit(context, times.timed(trial.inputs.sources_of))
     times.stop()
-    gains = phase_gains(records, recipe.monitor, settings.val_images)
+    records, gains = progress.records, progress.gains
     kept = kept_index(records, gains, recipe.monitor)
     loggers.finish(logged_values(records[kept]) if kept is not None else {})
     reporter.say(kept_line(records, gains, recipe.monitor))
-    skipped = skipped_phases(records, recipe.phases, settings)
+    skipped = skipped_phases(records, gains, recipe.phases, settings)
     show_gains(gains, skipped, recipe.monitor, reporter)
     return TrainingResult(records, gains, skipped, times)
 
@@ -268,6 +275,29 @@ def fit_settings(trial: Trial, plan: PlanFile) -> FitSettings:
         val_groups=bootstrap_groups(prepared.manifest, val, prepared.duplicates),
         phase_seconds=plan.predicted.phase_seconds,
     )
+
+
+def second_split(trial: Trial) -> SecondSplit | None:
+    """Another split of the training and validation images where these are few; the test images stay as they are.
+
+    As many training images as there are for validation become that, whole groups of them, and those train instead.
+    `None` as well for several labels per image, for which no such division need exist.
+    """
+    train, val, prepared = trial.inputs.train, trial.inputs.val, trial.prepared
+    if len(val.rows) >= FEW_VALIDATION_IMAGES or prepared.manifest.task == "multilabel":
+        return None
+    folds = max(2, round(len(train.rows) / len(val.rows)))
+    try:
+        rest, chosen = next(
+            FoldedData(prepared.manifest, train.rows, prepared.duplicates, folds).split(trial.recipe.seed)
+        )
+    except DataError:  # A class has too few images.
+        return None
+    rows = np.concatenate([train.rows[rest], val.rows])
+    again = LabelledRows(rows, np.concatenate([train.targets[rest], val.targets]))
+    held_out = LabelledRows(train.rows[chosen], train.targets[chosen])
+    groups = bootstrap_groups(prepared.manifest, held_out.rows, prepared.duplicates)
+    return SecondSplit(replace(trial.inputs, train=again, val=held_out).sources_of, len(held_out.rows), groups)
 
 
 def _trial(

@@ -205,7 +205,7 @@ def test_a_multilabel_report_has_metrics_per_label_and_no_confusion_matrix(multi
 
 def test_the_gain_of_each_phase_is_in_points_or_in_the_unit_of_the_loss(content: Content) -> None:
     gains = tuple(
-        PhaseGain("later", 3, 1.0, best=best, before=before, standard_error=standard_error, is_kept=is_kept)
+        PhaseGain("later", 3, 1.0, best, before, best - before, standard_error, is_kept)
         for best, before, standard_error, is_kept in (
             (0.9, 0.88, 0.015, True),
             (-0.3, -0.4, 0.12, False),

@@ -1,7 +1,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,13 @@ from thaw.classifier.classifier import Classifier
 from thaw.classifier.head import Head
 from thaw.errors import TrainingError
 from thaw.features.cache import CachedFeatures
+from thaw.metrics import Scored
+from thaw.metrics.jackknife import jackknife_blocks
 from thaw.processes import Process
 from thaw.recipe import DecodeSettings, Phase, PreprocessingSettings
 from thaw.training import checkpoint
 from thaw.training.checkpoint import Progress
-from thaw.training.context import FitCallbacks, FitContext, FitSettings
+from thaw.training.context import FitCallbacks, FitContext, FitSettings, SecondSplit
 from thaw.training.fit import fit
 from thaw.training.head_solver import PENALTIES
 from thaw.training.history import EpochRecord
@@ -52,8 +54,8 @@ def make_classifier(dropout: float = 0.2, features: Features = "last") -> Classi
     return Classifier(backbone, Head(backbone.feature_width, 3, (), dropout, 0), "abc", "multiclass", DecodeSettings())
 
 
-def sources_for(classifier: Classifier, phase: Phase) -> PhaseSources:
-    """Random features at the cut of a phase, with as many images of each class."""
+def sources_for(classifier: Classifier, phase: Phase, val: Sequence[int] = range(IMAGES)) -> PhaseSources:
+    """Random features at the cut of a phase, with as many images of each class; `val` of them are validated on."""
     size, cut = classifier.backbone.facts.pixels.size, classifier.backbone.cut(phase.cut)
     with torch.no_grad():
         shape = classifier.backbone.run(torch.zeros(1, 3, size, size), 0, cut.position).shape[1:]
@@ -61,8 +63,13 @@ def sources_for(classifier: Classifier, phase: Phase) -> PhaseSources:
     axes = (*shape[1:], shape[0])
     features = draws.normal(size=(IMAGES, VIEWS, *axes)).astype(np.float32)
     stages = draws.normal(size=(IMAGES, VIEWS, classifier.backbone.stage_width(cut.position))).astype(np.float32)
-    source = CachedSource.of(CachedFeatures.whole(features, stages), torch.arange(IMAGES) % 3, CPU, seed=0)
-    return PhaseSources(source, source)
+
+    def source(images: Sequence[int]) -> CachedSource:
+        chosen = list(images)
+        cached = CachedFeatures.whole(features[chosen], stages[chosen])
+        return CachedSource.of(cached, torch.arange(IMAGES)[chosen] % 3, CPU, seed=0)
+
+    return PhaseSources(source(range(IMAGES)), source(val))
 
 
 def train(
@@ -71,14 +78,22 @@ def train(
     callback: Callable[..., None] = lambda *_: None,
     dropout: float = 0.2,
     features: Features = "last",
+    val: Sequence[int] = range(IMAGES),
     val_groups: np.ndarray | None = None,
+    second: Sequence[int] | None = None,
     **context: Any,
 ) -> tuple[dict[str, Tensor], Progress]:
-    """The weights of a run and its progress; `callback` is called on each epoch and note."""
+    """The weights of a run and its progress; `callback` is called on each epoch and note.
+
+    val, second: validation images, and those of the second split if there is one.
+    """
     classifier = make_classifier(dropout, features)
-    settings = FitSettings(0, "fp32", "accuracy", None, folder, IMAGES, val_groups=val_groups)
-    run = FitContext(classifier, phases, settings, FitCallbacks(callback, callback), **context)
-    progress = fit(run, lambda index: sources_for(classifier, phases[index]))
+    split = None
+    if second is not None:
+        split = SecondSplit(lambda index: sources_for(classifier, phases[index], second), len(second))
+    settings = FitSettings(0, "fp32", "accuracy", None, folder, len(val), val_groups=val_groups)
+    run = FitContext(classifier, phases, settings, FitCallbacks(callback, callback), second=split, **context)
+    progress = fit(run, lambda index: sources_for(classifier, phases[index], val))
     return classifier.state_dict(), progress
 
 
@@ -161,7 +176,7 @@ def test_more_processes_than_images_in_a_batch_are_refused(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("features", ["last", "all"])
 @pytest.mark.parametrize("phases", [TOP_IS_BETTER, TOP_IS_NO_BETTER], ids=["kept", "not kept"])
-@pytest.mark.parametrize("interrupted_after", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("interrupted_after", [1, 3, 4])
 def test_a_run_that_was_interrupted_after_an_epoch_or_a_decision_resumes_to_the_same_weights(
     tmp_path: Path, phases: tuple[Phase, ...], interrupted_after: int, features: Features
 ) -> None:
@@ -184,10 +199,14 @@ def without_seconds(progress: Progress) -> list[EpochRecord]:
     return [replace(record, seconds=0.0) for record in progress.records]
 
 
+def is_note(argument: object) -> bool:
+    return isinstance(argument, str)
+
+
 def notes_of(folder: Path, phases: tuple[Phase, ...]) -> tuple[dict[str, Tensor], list[str]]:
     """The weights of a run and what it said."""
     said: list[str] = []
-    weights, _ = train(folder, phases, lambda *arguments: said.extend(filter(lambda a: isinstance(a, str), arguments)))
+    weights, _ = train(folder, phases, lambda *args: said.extend(filter(is_note, args)))
     return weights, said
 
 
@@ -230,3 +249,73 @@ def test_an_epoch_of_lbfgs_records_its_penalty_and_no_learning_rate(tmp_path: Pa
     assert [record.penalty for record in head] == list(PENALTIES[:2]) and {record.lr for record in head} == {None}
     assert {record.penalty for record in top} == {None} and all(record.lr for record in top)
     assert [{"lr", "penalty"} & logged_values(record).keys() for record in (head[0], top[0])] == [{"penalty"}, {"lr"}]
+
+
+@pytest.fixture(scope="module")
+def unclear(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[int]]:
+    """Images that both phases of `TOP_IS_BETTER` predict correctly, and these with one that only the top does."""
+    _, progress = train(tmp_path_factory.mktemp("run"), TOP_IS_BETTER)
+    blocks = jackknife_blocks(Scored("multiclass", *[np.ones((IMAGES, 3), bool)] * 3))
+
+    def right(record: EpochRecord) -> np.ndarray:
+        """The value without an image is lower if that image is predicted correctly."""
+        return np.array(record.without)[blocks] < record.val["accuracy"] * IMAGES / (IMAGES - 1) - 1e-9
+
+    head, top = right(progress.records[0]), right(progress.records[-1])
+    both = np.flatnonzero(head & top).tolist()
+    return {"same": both, "one more": [*both, int(np.flatnonzero(top & ~head)[0])], "all": list(range(IMAGES))}
+
+
+@pytest.mark.parametrize(("second", "is_kept"), [("all", True), ("same", False)])
+def test_a_gain_that_is_unclear_on_few_images_is_measured_on_a_second_split(
+    second: str, is_kept: bool, unclear: dict[str, list[int]], tmp_path: Path
+) -> None:
+    said: list[str] = []
+    images = {"val": unclear["one more"], "second": unclear[second]}
+    weights, progress = train(
+        tmp_path / "run", TOP_IS_BETTER, lambda *args: said.extend(filter(is_note, args)), **images
+    )
+    assert [(gain.is_kept, gain.splits) for gain in progress.gains] == [(True, 1), (is_kept, 2)]
+    few = f"{len(images['val'])} validation images are too few to tell, so phases head and top are trained once more"
+    assert few in said[0] and said[1].startswith(f"phase top is {'kept' if is_kept else 'not kept'}: gained ")
+    assert " on 2 splits, " in said[1] and len(said) == 2
+    assert [record.phase for record in progress.records] == ["head", "top", "top"]
+    alone, _ = train(tmp_path / "alone", TOP_IS_BETTER[:1], val=images["val"])
+    top = checkpoint.read(tmp_path / "run", "phase")
+    assert top is not None
+    kept = top.weights if is_kept else alone
+    assert all(torch.equal(value, weights[key]) for key, value in kept.items())
+    assert not (tmp_path / "run" / "second").exists()
+
+
+def test_a_gain_that_is_clear_is_measured_on_one_split(tmp_path: Path) -> None:
+    _, progress = train(tmp_path, TOP_IS_BETTER, second=range(IMAGES))
+    assert [(gain.is_kept, gain.splits) for gain in progress.gains] == [(True, 1), (True, 1)]
+
+
+@pytest.mark.parametrize("moment", [0, 3, 6, 9, 12])
+def test_a_run_interrupted_around_its_second_split_resumes_to_the_same_weights(
+    moment: int, unclear: dict[str, list[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = {"val": unclear["one more"], "second": unclear["all"]}
+    expected, whole = train(tmp_path / "whole", TOP_IS_BETTER, **images)
+    moments = 0
+    save = checkpoint.write
+
+    def interrupted(folder: Path, *arguments: Any) -> None:
+        nonlocal moments
+        moments += folder.name == "second" or arguments[0] == "best"
+        if moments == moment + 1:
+            raise KeyboardInterrupt
+        save(folder, *arguments)
+
+    monkeypatch.setattr(checkpoint, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "resumed", TOP_IS_BETTER, **images)
+    monkeypatch.setattr(checkpoint, "write", save)
+    weights, progress = train(tmp_path / "resumed", TOP_IS_BETTER, **images)
+    assert all(torch.equal(value, weights[key]) for key, value in expected.items())
+    assert without_seconds(progress) == without_seconds(whole)
+    assert [replace(gain, seconds=0.0) for gain in progress.gains] == [
+        replace(gain, seconds=0.0) for gain in whole.gains
+    ]

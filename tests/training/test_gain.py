@@ -13,7 +13,9 @@ from thaw.training.gain import (
     gain_text,
     kept_index,
     kept_record,
+    phase_gain,
     phase_gains,
+    pooled,
     standard_error_of_difference,
     target_reached,
 )
@@ -81,7 +83,7 @@ def test_each_phase_is_compared_with_the_last_that_was_kept(phases: list[list[bo
     for record, gain in zip(history[1:], gains[1:], strict=True):
         assert gain.before == kept.val["accuracy"]
         kept = record if gain.is_kept else kept
-    assert kept_record(history, "accuracy", IMAGES) == kept
+    assert kept_record(history, gains, "accuracy") == kept
     values = [record.val["accuracy"] for record, gain in zip(history, gains, strict=True) if gain.is_kept]
     assert values == sorted(values)
 
@@ -107,10 +109,12 @@ def test_the_epoch_that_is_kept_is_the_best_of_the_last_phase_that_is_kept() -> 
 
 def test_a_phase_without_a_usable_epoch_is_no_phase() -> None:
     broken = EpochRecord("broken", 1, "head", 0.1, math.nan, MetricValues.undefined(), 1.0)
-    assert kept_record([broken], "accuracy", IMAGES) is None
+    assert phase_gain([broken], "broken", (), "accuracy", IMAGES) is None
+    assert kept_record([broken], (), "accuracy") is None
     top = epoch("top", right(range(3)))
-    assert [gain.before for gain in phase_gains([broken, top, broken], "accuracy", IMAGES)] == [None]
-    assert kept_record([broken, top], "accuracy", IMAGES) == top
+    gains = phase_gains([broken, top, broken], "accuracy", IMAGES)
+    assert [gain.before for gain in gains] == [None]
+    assert kept_record([broken, top], gains, "accuracy") == top
 
 
 def test_a_loss_is_compared_in_its_own_unit() -> None:
@@ -131,13 +135,44 @@ def test_a_loss_is_compared_in_its_own_unit() -> None:
 
 def test_a_gain_is_said_with_its_standard_error() -> None:
     def said(gain: float, error: float | None, is_kept: bool) -> str:
-        return gain_text(PhaseGain("top", 3, 1.0, 0.8 + gain, 0.8, error, is_kept), "accuracy")
+        return gain_text(PhaseGain("top", 3, 1.0, 0.8 + gain, 0.8, gain, error, is_kept), "accuracy")
 
     assert said(0.031, 0.012, True) == "gained 3.1 points of validation accuracy, standard error 1.2"
     assert said(0.004, 0.0043, False) == "gained 0.4 points of validation accuracy, within one standard error (0.4)"
     assert said(0, 0, False) == "gained 0.0 points of validation accuracy, within one standard error (0.0)"
     assert said(-0.1, 0.02, False) == "lost 10.0 points of validation accuracy"
     assert said(0.1, None, True) == "gained 10.0 points of validation accuracy"
+
+
+FINITE = st.floats(-1, 1)
+
+
+@given(FINITE, st.floats(0, 1), FINITE, st.floats(0, 1))
+def test_the_gains_on_two_splits_are_averaged_and_their_standard_error_is_that_of_the_mean(
+    gain: float, error: float, other: float, other_error: float
+) -> None:
+    first, second = (
+        PhaseGain("top", 3, 1.0, 0.5 + value, 0.5, value, spread, value > spread)
+        for value, spread in ((gain, error), (other, other_error))
+    )
+    both = pooled(first, second)
+    assert both.gain == pytest.approx((gain + other) / 2)
+    assert both.standard_error == pytest.approx(math.hypot(error, other_error) / 2)
+    assert both.is_kept == (both.gain - both.standard_error > 1e-9) and both.splits == 2
+    assert (both.epochs, both.best, both.before) == (first.epochs, first.best, first.before)
+    if first.is_kept and second.is_kept:
+        assert both.is_kept
+    assert "points of validation accuracy on 2 splits" in gain_text(both, "accuracy")
+    assert both.outcome.endswith(" (2 splits)")
+
+
+def test_only_a_gain_within_one_standard_error_is_unclear() -> None:
+    def is_unclear(gain: float, error: float | None) -> bool:
+        return PhaseGain("top", 3, 1.0, 0.8 + gain, 0.8, gain, error, False).is_unclear
+
+    assert is_unclear(0.01, 0.02) and is_unclear(0.02, 0.02)
+    assert not is_unclear(0.03, 0.02) and not is_unclear(0.0, 0.02) and not is_unclear(-0.01, 0.02)
+    assert not is_unclear(0.01, None)
 
 
 def test_records_of_release_0_1_keep_the_best_epoch_of_all_as_it_did() -> None:

@@ -36,7 +36,7 @@ def finetune(
     resume: bool = False,
     reporter: Reporter | None = None,
 ) -> Classifier:
-    """Fine-tune a pre-trained network: plan, train phase by phase, keep the best epoch, calibrate, evaluate.
+    """Fine-tune a pre-trained network: plan, train phase by phase, keep the best phase, calibrate, evaluate.
 
     Args:
         data: Labelled images: a folder, a table, or a `Dataset`.

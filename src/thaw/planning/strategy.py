@@ -2,7 +2,7 @@
 
 The table is that of the guides to transfer learning (CS231n, "Transfer Learning"; the Keras guide): few and similar
 images train only the head, more or different ones the top stages, very many the whole network. It decides what is
-tried; validation decides how far it goes, since every phase after the head is `optional`. Training from scratch is for
+tried; validation decides what is kept, and whether an `optional` phase is tried at all. Training from scratch is for
 random weights only: pre-trained weights are no worse a start, however different the images (He et al. 2019,
 "Rethinking ImageNet Pre-training").
 """

@@ -220,5 +220,6 @@ class Phase(Section):
     augment: Preset | None = Field(None, description="Augmentation preset of this phase; null for that of the recipe.")
     optional: bool = Field(
         False,
-        description="Skip if validation is perfect or the previous phase gained less than one standard error.",
+        description="Skip if the phase before it was not kept, or if what is left to gain on validation, or to expect "
+        "from thawing deeper, is within one standard error.",
     )

@@ -75,7 +75,8 @@ def write(
             *_table(phase_header, phases),
             "",
             f"Seed {recipe.seed}; augmentation {recipe.augment.preset}; class weights {recipe.class_weights}; "
-            f"head features {recipe.head.features}; best epoch by validation {METRICS[recipe.monitor].title}.",
+            f"head features {recipe.head.features}; best epoch of each phase by validation "
+            f"{METRICS[recipe.monitor].title}, kept if it gained more than one standard error.",
             "",
         ]
     )

@@ -74,7 +74,7 @@ class RunFolder:
 
     @property
     def plan(self) -> Path:
-        """The choices with their reasons, and the time predicted and taken, JSON."""
+        """The choices with their reasons, the gain of each phase, and the time predicted and taken, JSON."""
         return self.path / "plan.json"
 
     @property
@@ -99,7 +99,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of the last and the best checkpoint."""
+        """Folder of the checkpoints."""
         return self.path / "checkpoints"
 
     @property

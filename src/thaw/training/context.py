@@ -15,6 +15,7 @@ from thaw.processes import ALONE, Process
 from thaw.recipe import Monitor, Phase
 from thaw.training.checkpoint import Checkpoints
 from thaw.training.history import EpochRecord
+from thaw.training.sources import PhaseSources
 
 OnEpoch = Callable[[Sequence[EpochRecord], bool], None]
 """Called after each epoch with all records of the run and whether the newest is the best of its phase so far."""
@@ -53,6 +54,18 @@ class FitCallbacks:
     on_note: OnNote
 
 
+@dataclass(frozen=True)
+class SecondSplit:
+    """Another division into training and validation images, for a gain that is unclear on the first.
+
+    sources_of: inputs of a phase by its index, as for `fit`. val_images, val_groups: as in `FitSettings`.
+    """
+
+    sources_of: Callable[[int], PhaseSources]
+    val_images: int
+    val_groups: np.ndarray | None = None
+
+
 def unwrapped(classifier: Classifier) -> nn.Module:
     """The classifier itself: the default of `FitContext.wrap`."""
     return classifier
@@ -63,7 +76,8 @@ class FitContext:
     """Everything that stays the same from the first phase to the last.
 
     wrap: makes the module that a training step calls as `module(inputs, position)`; called again after each thaw, when
-    other parameters train. It must train the parameters of the classifier that it is given.
+    other parameters train. It must train the parameters of the classifier that it is given. second: where validation is
+    small.
     """
 
     classifier: Classifier
@@ -72,6 +86,7 @@ class FitContext:
     callbacks: FitCallbacks
     process: Process = ALONE
     wrap: Callable[[Classifier], nn.Module] = unwrapped
+    second: SecondSplit | None = None
 
     @property
     def checkpoints(self) -> Checkpoints:

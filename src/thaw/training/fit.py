@@ -8,8 +8,9 @@ checkpoint and ends with the same weights.
 from __future__ import annotations
 
 import math
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,15 +21,23 @@ from torch.optim import Optimizer
 from thaw.backbones.contract import Cut
 from thaw.backbones.stages import AtCut
 from thaw.errors import TrainingError
-from thaw.formats import duration
+from thaw.formats import count, duration
 from thaw.metrics import METRICS, MetricValues, measure, most_likely, values_without_each
 from thaw.recipe import Phase
 from thaw.seeds import derive_seed
 from thaw.training import checkpoint
 from thaw.training.autocast import training_autocast
 from thaw.training.checkpoint import Progress
-from thaw.training.context import FitContext
-from thaw.training.gain import gain_text, kept_record, phase_gains, target_reached
+from thaw.training.context import FitCallbacks, FitContext
+from thaw.training.gain import (
+    PhaseGain,
+    gain_text,
+    kept_record,
+    phase_gain,
+    phase_gains,
+    pooled,
+    target_reached,
+)
 from thaw.training.head_solver import PENALTIES, HeadSolver
 from thaw.training.history import EpochRecord, best_index, divergence, plateau_factor, should_stop
 from thaw.training.loss import Loss, make_loss
@@ -41,6 +50,11 @@ from thaw.training.sources import PhaseSources, batches
 
 _UNUSABLE: tuple[MetricValues, tuple[float, ...]] = (MetricValues.undefined(), ())
 """The result of an epoch without a finite loss."""
+
+_SECOND = "second"
+"""Folder, among the checkpoints, of those of the second split."""
+
+_SILENT = FitCallbacks(lambda records, is_best: None, lambda sentence: None)
 
 
 class OutOfMemory(Exception):
@@ -56,13 +70,13 @@ def fit(run: FitContext, sources_of: Callable[[int], PhaseSources]) -> Progress:
             the weights that the phase starts from.
 
     Returns:
-        The records of all epochs, and the notes of phases that were stopped or changed.
+        The records of all epochs, the gains of all phases, and the notes of phases that were stopped or changed.
 
     Raises:
         TrainingError: No epoch of any phase gave a finite loss.
     """
     saved = checkpoint.read(run.settings.checkpoints, "last")
-    progress = saved.progress if saved else Progress()
+    progress = _with_gains(run, saved.progress if saved else Progress())
     untrained = {key: value.clone() for key, value in run.checkpoints.weights().items()}
     for index in range(progress.phase, len(run.phases)):
         if _is_skipped(run, index, progress):
@@ -70,13 +84,14 @@ def fit(run: FitContext, sources_of: Callable[[int], PhaseSources]) -> Progress:
         if not run.checkpoints.load("best"):
             run.classifier.load_state_dict(untrained, strict=False)
         progress = _fit_phase(run, index, sources_of(index), replace(progress, phase=index))
-        _keep_or_not(run, progress)
-        progress = replace(progress, phase=index + 1, epoch=0, batch_size=None)
+        progress = _end_phase(run, progress, untrained)
         run.checkpoints.save("last", progress)
-    if reached := _target_reached(run, progress):
+    if reached := _target_reached(run, progress.records, progress.gains):
         run.on_note(reached)
     if not run.checkpoints.load("best"):
         raise TrainingError("no epoch of any phase gave a finite loss: " + " ".join(progress.notes))
+    if run.process.is_main:
+        shutil.rmtree(run.settings.checkpoints / _SECOND, ignore_errors=True)
     run.classifier.eval()
     return progress
 
@@ -220,18 +235,64 @@ def _validate(active: ActivePhase) -> tuple[MetricValues, tuple[float, ...]]:
     return values, values_without_each(scored, METRICS[settings.monitor])
 
 
-def _keep_or_not(run: FitContext, progress: Progress) -> None:
-    """At the end of a phase: its best epoch replaces that of the last phase that was kept, if it gained enough."""
-    settings, phase = run.settings, run.phases[progress.phase].name
-    gains = phase_gains(progress.records, settings.monitor, settings.val_images)
-    gain = next((gain for gain in gains if gain.phase == phase), None)
+def _with_gains(run: FitContext, progress: Progress) -> Progress:
+    """The progress with the gains of the phases that are done, which release 0.1 did not keep."""
+    done = progress.records[: len(progress.records) - progress.epoch]
+    gains = progress.gains or phase_gains(done, run.settings.monitor, run.settings.val_images)
+    return replace(progress, gains=gains)
+
+
+def _running_gain(run: FitContext, progress: Progress) -> PhaseGain | None:
+    """The gain of the running phase with its epochs so far."""
+    settings, name = run.settings, run.phases[progress.phase].name
+    return phase_gain(progress.records, name, progress.gains, settings.monitor, settings.val_images)
+
+
+def _end_phase(run: FitContext, progress: Progress, untrained: Mapping[str, Tensor]) -> Progress:
+    """The best epoch of the phase replaces that of the last phase that was kept, if it gained enough."""
+    gain = _running_gain(run, progress)
+    done = replace(progress, phase=progress.phase + 1, epoch=0, batch_size=None)
     if gain is None:
-        return
+        return done
+    if gain.is_unclear and len(progress.gains) == 1:
+        gain = _gain_on_both_splits(run, progress, gain, untrained)
     # A phase that release 0.1 began has no checkpoint of its own until an epoch is better, and then is kept already.
     if gain.is_kept and run.checkpoints.load("phase"):
         run.checkpoints.save("best", progress)
     if gain.before is not None:
-        run.on_note(f"phase {phase} is {'kept' if gain.is_kept else 'not kept'}: {gain_text(gain, settings.monitor)}")
+        outcome = "kept" if gain.is_kept else "not kept"
+        run.on_note(f"phase {gain.phase} is {outcome}: {gain_text(gain, run.settings.monitor)}")
+    return replace(done, gains=(*progress.gains, gain))
+
+
+def _gain_on_both_splits(
+    run: FitContext, progress: Progress, gain: PhaseGain, untrained: Mapping[str, Tensor]
+) -> PhaseGain:
+    """The gain over the first phase, both trained once more on the second split from the weights of the beginning."""
+    second, settings = run.second, run.settings
+    if second is None:
+        return gain
+    first = [phase.name for phase in run.phases].index(progress.gains[0].phase)
+    indices = (first, progress.phase)
+    phases = [run.phases[index] for index in indices]
+    images = count(settings.val_images, "validation image")
+    run.on_note(
+        f"phase {gain.phase} {gain_text(gain, settings.monitor)}: {images} are too few to tell, so phases "
+        f"{phases[0].name} and {phases[1].name} are trained once more on another split"
+    )
+    run.classifier.load_state_dict(untrained, strict=False)
+    again = replace(
+        settings,
+        checkpoints=settings.checkpoints / _SECOND,
+        val_images=second.val_images,
+        val_groups=second.val_groups,
+        target=None,
+        phase_seconds=(),
+    )
+    other = replace(run, phases=phases, settings=again, callbacks=_SILENT, second=None)
+    gains = fit(other, lambda index: second.sources_of(indices[index])).gains
+    found = next((other for other in gains if other.phase == gain.phase and other.before is not None), None)
+    return pooled(gain, found) if found else gain
 
 
 def _is_skipped(run: FitContext, index: int, progress: Progress) -> bool:
@@ -239,7 +300,7 @@ def _is_skipped(run: FitContext, index: int, progress: Progress) -> bool:
     if index == progress.phase and progress.epoch:
         return False
     settings = run.settings
-    reason = reason_to_skip(progress.records, run.phases, index, settings)
+    reason = reason_to_skip(progress.records, progress.gains, run.phases, index, settings)
     if reason:
         seconds = settings.phase_seconds
         saved = f"; this saves at most {duration(seconds[index])}" if seconds else ""
@@ -249,13 +310,16 @@ def _is_skipped(run: FitContext, index: int, progress: Progress) -> bool:
 
 def _is_over(run: FitContext, phase: Phase, progress: Progress) -> bool:
     """Whether the phase stops early, or the run has reached its target."""
-    return _target_reached(run, progress) is not None or should_stop(progress.records, phase, run.settings.monitor)
+    gain = _running_gain(run, progress)
+    gains = (*progress.gains, gain) if gain else progress.gains
+    return _target_reached(run, progress.records, gains) is not None or should_stop(
+        progress.records, phase, run.settings.monitor
+    )
 
 
-def _target_reached(run: FitContext, progress: Progress) -> str | None:
+def _target_reached(run: FitContext, records: Sequence[EpochRecord], gains: Sequence[PhaseGain]) -> str | None:
     settings = run.settings
-    kept = kept_record(progress.records, settings.monitor, settings.val_images)
-    return target_reached(kept, settings.target, settings.val_images)
+    return target_reached(kept_record(records, gains, settings.monitor), settings.target, settings.val_images)
 
 
 def _advice(index: int, phase: Phase, record: EpochRecord) -> str:

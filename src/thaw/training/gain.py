@@ -3,6 +3,7 @@
 A phase that trains more of the network replaces an earlier one only if it gained more than one standard error of their
 difference on the same validation images: of models that validation cannot tell apart, the simplest (the
 one-standard-error rule, Breiman et al. 1984, section 3.4.3). Each phase is compared with the last one that was kept.
+Where a small validation set leaves it unclear, both are trained once more on another split, and the two gains pooled.
 
 Pure functions of the records, as in `history`, so a resumed run decides as the uninterrupted one would have.
 """
@@ -10,8 +11,8 @@ Pure functions of the records, as in `history`, so a resumed run decides as the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import sqrt
+from dataclasses import dataclass, replace
+from math import hypot, sqrt
 
 from thaw import formats
 from thaw.metrics import METRICS, paired_standard_error, wilson
@@ -35,8 +36,11 @@ class PhaseGain:
         seconds: Duration of these epochs.
         best: Best value in the phase.
         before: Value of the phase that was kept before it; `None` for the first phase.
+        gain: Improvement over the phase that was kept before, the mean over all splits; negative where it did worse, 0
+            for the first phase.
         standard_error: Of the gain; `None` for the first phase and where it is unknown.
         is_kept: Whether the phase replaced the one before.
+        splits: Divisions into training and validation images on which the gain was measured.
     """
 
     phase: str
@@ -44,42 +48,83 @@ class PhaseGain:
     seconds: float
     best: float
     before: float | None
+    gain: float
     standard_error: float | None
     is_kept: bool
+    splits: int = 1
 
     @property
-    def gain(self) -> float:
-        """Improvement over the phase that was kept before; negative where it did worse, 0 for the first phase."""
-        return 0.0 if self.before is None else self.best - self.before
+    def is_unclear(self) -> bool:
+        """Whether the phase did better, but not by more than one standard error."""
+        return self.gain > 0 and self.standard_error is not None and not exceeds(self.gain, self.standard_error)
 
     @property
     def outcome(self) -> str:
         """What became of the phase's weights, in words; empty for the first phase."""
         if self.before is None:
             return ""
+        on = f" ({self.splits} splits)" if self.splits > 1 else ""
         if self.is_kept:
-            return "kept"
-        return "not kept" if self.gain < 0 else "not kept: within one standard error"
+            return f"kept{on}"
+        return f"not kept{on}" if self.gain < 0 else f"not kept: within one standard error{on}"
+
+
+def phase_gain(
+    records: Sequence[EpochRecord], name: str, earlier: Sequence[PhaseGain], monitor: Monitor, images: int
+) -> PhaseGain | None:
+    """The gain of one phase, with its epochs so far; `None` if none is usable.
+
+    Args:
+        records: Of all epochs.
+        name: Of the phase.
+        earlier: The gains of the phases before it.
+        monitor: The metric.
+        images: Number of validation images.
+    """
+    of_phase = [record for record in records if record.phase == name]
+    index = best_index(of_phase, monitor)
+    if index is None:
+        return None
+    best, kept = of_phase[index], kept_record(records, earlier, monitor)
+    found = PhaseGain(
+        phase=name,
+        epochs=len(of_phase),
+        seconds=sum(record.seconds for record in of_phase),
+        best=best.val.by(monitor),
+        before=None,
+        gain=0.0,
+        standard_error=None,
+        is_kept=True,
+    )
+    if kept is None:
+        return found
+    before = kept.val.by(monitor)
+    found = replace(found, before=before, gain=found.best - before)
+    if kept.without and best.without:
+        error = paired_standard_error(kept.without, best.without)
+        return replace(found, standard_error=error, is_kept=exceeds(found.gain, error))
+    # Release 0.1 kept the best epoch of all phases.
+    found = replace(found, is_kept=is_better(best.val, kept.val, monitor))
+    if METRICS[monitor].kind == "loss":
+        return found
+    return replace(found, standard_error=standard_error_of_difference(kept.val[monitor], best.val[monitor], images))
 
 
 def phase_gains(records: Sequence[EpochRecord], monitor: Monitor, images: int) -> tuple[PhaseGain, ...]:
-    """The gain of each phase with a usable result, in order; `images` is the number of validation images."""
-    gains: list[PhaseGain] = []
-    kept: EpochRecord | None = None
+    """The gain of each phase with a usable epoch, in order, on one split."""
+    gains: tuple[PhaseGain, ...] = ()
     for name in dict.fromkeys(record.phase for record in records):
-        of_phase = [record for record in records if record.phase == name]
-        index = best_index(of_phase, monitor)
-        if index is None:
-            continue
-        best, seconds = of_phase[index], sum(record.seconds for record in of_phase)
-        before = standard_error = None
-        is_kept = True
-        if kept is not None:
-            before = kept.val.by(monitor)
-            standard_error, is_kept = _compare(kept, best, monitor, images)
-        gains.append(PhaseGain(name, len(of_phase), seconds, best.val.by(monitor), before, standard_error, is_kept))
-        kept = best if is_kept else kept
-    return tuple(gains)
+        gain = phase_gain(records, name, gains, monitor, images)
+        gains = (*gains, gain) if gain else gains
+    return gains
+
+
+def pooled(first: PhaseGain, second: PhaseGain) -> PhaseGain:
+    """The gain of a phase on two splits with other validation images; its epochs and values are of the first."""
+    gain = (first.gain + second.gain) / 2
+    error = hypot(first.standard_error or 0.0, second.standard_error or 0.0) / 2
+    splits = first.splits + second.splits
+    return replace(first, gain=gain, standard_error=error, is_kept=exceeds(gain, error), splits=splits)
 
 
 def kept_index(records: Sequence[EpochRecord], gains: Sequence[PhaseGain], monitor: Monitor) -> int | None:
@@ -90,21 +135,10 @@ def kept_index(records: Sequence[EpochRecord], gains: Sequence[PhaseGain], monit
     return None if best is None else indices[best]
 
 
-def kept_record(records: Sequence[EpochRecord], monitor: Monitor, images: int) -> EpochRecord | None:
-    """The epoch that a run would keep if it ended now; `None` if none is usable."""
-    index = kept_index(records, phase_gains(records, monitor, images), monitor)
+def kept_record(records: Sequence[EpochRecord], gains: Sequence[PhaseGain], monitor: Monitor) -> EpochRecord | None:
+    """The epoch that a run keeps; `None` if none is usable."""
+    index = kept_index(records, gains, monitor)
     return None if index is None else records[index]
-
-
-def _compare(kept: EpochRecord, best: EpochRecord, monitor: Monitor, images: int) -> tuple[float | None, bool]:
-    """The standard error of the gain of one epoch over another, and whether it is kept for that gain."""
-    if not (kept.without and best.without):
-        # Release 0.1 kept the best epoch of all phases.
-        is_fraction = METRICS[monitor].kind == "fraction"
-        error = standard_error_of_difference(kept.val[monitor], best.val[monitor], images) if is_fraction else None
-        return error, is_better(best.val, kept.val, monitor)
-    error = paired_standard_error(kept.without, best.without)
-    return error, exceeds(best.val.by(monitor) - kept.val.by(monitor), error)
 
 
 def exceeds(gain: float, standard_error: float) -> bool:
@@ -129,6 +163,8 @@ def gain_text(gain: PhaseGain, monitor: Monitor) -> str:
     else:
         change = "gained" if gain.gain >= 0 else "lost"
         text = f"{change} {100 * abs(gain.gain):.1f} points of validation {metric.title}"
+    if gain.splits > 1:
+        text += f" on {gain.splits} splits"
     if gain.gain < 0 or gain.standard_error is None:
         return text
     error = f"{gain.standard_error:.4f}" if metric.kind == "loss" else f"{100 * gain.standard_error:.1f}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from thaw.metrics import METRICS, paired_standard_error
 from thaw.recipe import Monitor, Phase
 from thaw.training.context import FitSettings
-from thaw.training.gain import exceeds, gain_text, kept_record, phase_gains, target_reached
+from thaw.training.gain import PhaseGain, exceeds, gain_text, kept_record, target_reached
 from thaw.training.history import EpochRecord
 
 _DEEPER_GAIN = 0.2
@@ -32,24 +32,28 @@ class SkippedPhase:
 
 
 def reason_to_skip(
-    records: Sequence[EpochRecord], phases: Sequence[Phase], index: int, settings: FitSettings
+    records: Sequence[EpochRecord],
+    gains: Sequence[PhaseGain],
+    phases: Sequence[Phase],
+    index: int,
+    settings: FitSettings,
 ) -> str | None:
-    """Why phase `index` is skipped, given the records of the phases before it; `None` where it is trained.
+    """Why phase `index` is skipped, given the records and gains of the phases before it; `None` where it is trained.
 
     Every phase is skipped once the target is reached. An optional phase is skipped if too few errors are left for any
     phase to be kept, if the previous phase was not kept for its gain, or if the gain to expect from thawing deeper is
     within one standard error.
     """
-    phase, monitor, images = phases[index], settings.monitor, settings.val_images
-    kept = kept_record(records, monitor, images)
-    if target_reached(kept, settings.target, images):
+    phase, monitor = phases[index], settings.monitor
+    kept = kept_record(records, gains, monitor)
+    if target_reached(kept, settings.target, settings.val_images):
         return "the target is reached"
     if not phase.optional or kept is None:
         return None
     if reason := _nothing_to_gain(kept, monitor):
         return reason
     name = phases[index - 1].name
-    previous = next((gain for gain in phase_gains(records, monitor, images) if gain.phase == name), None)
+    previous = next((gain for gain in gains if gain.phase == name), None)
     if previous is None or previous.before is None:
         return None
     reason, standard_error = f"phase {name} {gain_text(previous, monitor)}", previous.standard_error or 0.0
@@ -61,16 +65,18 @@ def reason_to_skip(
 
 
 def skipped_phases(
-    records: Sequence[EpochRecord], phases: Sequence[Phase], settings: FitSettings
+    records: Sequence[EpochRecord], gains: Sequence[PhaseGain], phases: Sequence[Phase], settings: FitSettings
 ) -> tuple[SkippedPhase, ...]:
     """The phases that a finished run has skipped."""
     skipped = []
     seconds = settings.phase_seconds or (0.0,) * len(phases)
     for index, phase in enumerate(phases):
+        if any(record.phase == phase.name for record in records):
+            continue
         earlier = {other.name for other in phases[:index]}
         before = [record for record in records if record.phase in earlier]
-        reason = reason_to_skip(before, phases, index, settings)
-        if reason and all(record.phase != phase.name for record in records):
+        reason = reason_to_skip(before, [gain for gain in gains if gain.phase in earlier], phases, index, settings)
+        if reason:
             skipped.append(SkippedPhase(phase.name, reason, seconds[index]))
     return tuple(skipped)
 
