@@ -15,7 +15,8 @@ from thaw.bundle_path import bundle_of
 from thaw.cli import main
 from thaw.errors import BundleError
 from thaw.hub import fetch
-from thaw.pipeline import push
+from thaw.pipeline import load, push
+from thaw.reports.model_card import for_hub
 from thaw.run_folder import RunFolder
 
 NAME = "factory/steel"
@@ -141,6 +142,14 @@ def test_the_model_card_has_the_header_of_the_hub(trained: RunFolder, hub: Hub) 
     card = hub.files["README.md"].decode()
     assert card.startswith("---\nlibrary_name: timm\n") and "pipeline_tag: image-classification" in card
     assert f"thaw predict hub:{NAME}" in card and "calibration error" in card
+
+
+def test_the_model_card_says_what_timm_loads_of_a_head_on_all_stages(trained: RunFolder) -> None:
+    classifier = load(trained.path)
+    whole = for_hub(classifier, "", NAME)
+    classifier.backbone.use_features("all")
+    assert "pretrained=True)\n" in whole
+    assert "pretrained=True)  # without its head, head.safetensors\n" in for_hub(classifier, "", NAME)
 
 
 def test_a_downloaded_bundle_needs_no_network(trained: RunFolder, hub: Hub) -> None:

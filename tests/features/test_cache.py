@@ -90,7 +90,7 @@ def test_features_of_more_views_serve_fewer_but_not_the_reverse(cache: FeatureCa
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "uint8"])
-def test_the_statistics_of_stages_are_kept_beside_the_values(dtype: CacheDtype, cache: FeatureCache) -> None:
+def test_the_statistics_of_stages_are_kept_with_the_values(dtype: CacheDtype, cache: FeatureCache) -> None:
     draws = torch.Generator().manual_seed(0)
     values, stages = torch.randn(6, 5, 2, 3, generator=draws), torch.randn(6, 7, generator=draws)
     key = replace(KEY, dtype=dtype)

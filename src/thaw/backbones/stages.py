@@ -1,4 +1,4 @@
-"""What lies at a cut, and the statistics of the maps of lower stages that the head can take beside the last stage.
+"""What lies at a cut, and the statistics of maps that let the head take all stages instead of the last one only.
 
 A linear head on all stages (Head2Toe, Evci et al. 2022, arXiv 2201.03529) costs nothing to extract, because one forward
 pass computes every stage.
