@@ -60,6 +60,15 @@ def choose_device(wanted: str) -> DeviceChoice:
     return DeviceChoice(device, "as requested")
 
 
+def compute_fp32_exactly() -> None:
+    """Make convolutions in fp32 compute in fp32 on NVIDIA GPUs too, from now on in this process.
+
+    By default PyTorch lets cuDNN round their inputs to the 10 bits of TF32. On an H200 the probabilities of a bundle
+    then differed from those of a CPU by up to 0.025; in fp32 by 6e-6, of the 1e-4 that a bundle accepts.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+
+
 def device_name(device: torch.device) -> str:
     """The name of the processor or accelerator, such as `NVIDIA H100 80GB HBM3`; its type where it has no name."""
     if device.type == "cpu":

@@ -14,9 +14,10 @@ from thaw.cache import clear
 from thaw.data import augment
 from thaw.data.augment import PRESETS, Augmentation
 from thaw.errors import WriteError
+from thaw.features import extract as extraction
 from thaw.features.cache import FeatureCache
 from thaw.features.engines import FrozenPart
-from thaw.features.extract import ViewRequest, extract
+from thaw.features.extract import MAX_RENDERERS, ViewRequest, extract
 from thaw.recipe import PreprocessingSettings
 
 CPU = torch.device("cpu")
@@ -56,6 +57,25 @@ def test_a_second_extraction_reads_the_cache_unless_the_augmentation_code_has_ch
     assert [entries(), entries()] == [1, 1]
     monkeypatch.setattr(augment, "VERSION", augment.VERSION + 1)
     assert entries() == 2
+
+
+def test_views_are_the_same_with_any_number_of_cores_and_few_threads_render_them(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+
+    def render(*arguments: Any) -> None:
+        used.append(arguments[-1])
+        augment.render(*arguments)
+
+    wanted, items = request(backbone), [(row, 0) for row in range(IMAGES)]
+    monkeypatch.setattr(extraction, "render", render)
+    views = []
+    for cores in (1, 64):
+        monkeypatch.setattr(extraction, "worker_count", lambda cores=cores: cores)
+        views.append(wanted.render(items))
+    assert torch.equal(*views)
+    assert used == [1, MAX_RENDERERS]
 
 
 def test_features_too_large_for_half_precision_are_stored_in_single_precision(

@@ -43,3 +43,10 @@ def test_gradients_agree_with_fp32_within_rounding(kernel: int, stride: int) -> 
     _, rounded = gradients(layer, inputs, "bf16")
     assert (rounded - exact).norm() < 0.02 * exact.norm()
     assert (layer.weight.grad - exact_weights).norm() < 0.02 * exact_weights.norm()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_convolutions_in_fp32_are_not_rounded_to_tf32(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    gradients(nn.Conv2d(3, 4, 3), torch.randn(1, 3, 8, 8), precision)
+    assert not torch.backends.cudnn.allow_tf32

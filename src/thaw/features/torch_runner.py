@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from thaw.backbones.contract import Backbone
 from thaw.backbones.normalise import Normalise
 from thaw.backbones.stages import AtCut
+from thaw.device import compute_fp32_exactly
 
 Precision = Literal["fp32", "bf16"]
 
@@ -70,5 +71,6 @@ class TorchRunner:
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """The autocast context of a precision on a device; for fp32 it changes nothing."""
+    """The autocast context of a precision on a device; fp32 is exact in it and ever after."""
+    compute_fp32_exactly()
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

@@ -1,0 +1,1 @@
+"""The check of Thaw on a GPU: `python -m bench.gpu`; the README of this folder has its results."""

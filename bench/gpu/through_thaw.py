@@ -1,0 +1,193 @@
+"""The same work through Thaw as it is: its pixel cache, its extraction and its training loop, on the large data set.
+
+"waits" is the fraction of an epoch that preparing batches takes in the thread that runs one batch ahead: near 100 %
+the GPU waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+
+import cv2
+import numpy as np
+import torch
+
+from bench.gpu.images import CLASSES
+from bench.gpu.setup import Setup, Sizes
+from bench.gpu.table import Row, speed
+from bench.gpu.timing import calls_per_second
+from thaw.backbones.contract import Backbone
+from thaw.backbones.timm_backbone import build
+from thaw.classifier.classifier import Classifier
+from thaw.classifier.head import Head
+from thaw.data.augment import PRESETS, render
+from thaw.data.dataset import Dataset
+from thaw.data.pixel_store import PixelStore
+from thaw.device import worker_count
+from thaw.features.cache import FeatureCache
+from thaw.features.engines import FrozenPart, make_runner
+from thaw.features.extract import BATCH, ViewRequest, extract
+from thaw.formats import count
+from thaw.planning.costs import training_rate
+from thaw.recipe import DecodeSettings, Engine, Phase, PreprocessingSettings
+from thaw.training.context import FitCallbacks, FitContext, FitSettings
+from thaw.training.fit import fit
+from thaw.training.history import EpochRecord
+from thaw.training.sources import Batch, CachedSource, FreshSource, PhaseSources, Source
+
+_CUT = "layer4"
+_EVALUATED = 64
+
+
+@dataclass
+class TimedSource:
+    """A source that adds up the seconds in which it prepares batches."""
+
+    source: Source
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def views(self) -> int:
+        return self.source.views
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def batch(self, chosen: np.ndarray, epoch: int) -> Batch:
+        started = perf_counter()
+        batch = self.source.batch(chosen, epoch)
+        self.seconds.append(perf_counter() - started)
+        return batch
+
+
+def pixels_of(setup: Setup) -> PixelStore:
+    """The large data set, decoded into the pixel cache or read from it."""
+    manifest = Dataset.open(setup.images).manifest
+    spec = _backbone(setup).facts.pixels
+    return PixelStore.open_or_build(manifest, spec, DecodeSettings(), setup.folder / "cache", worker_count())
+
+
+def whole(setup: Setup) -> Iterator[Row]:
+    """Decode everything, then fine-tune the whole network from pixels: one epoch."""
+    sizes, started = setup.sizes, perf_counter()
+    pixels = pixels_of(setup)
+    yield speed("JPEG files decoded into the pixel cache", sizes.images / (perf_counter() - started))
+    started = perf_counter()
+    found = len(pixels.duplicates(worker_count()))
+    yield speed("searched for near-duplicates", sizes.images / (perf_counter() - started), f"{found} found")
+    request = _request(pixels, np.arange(sizes.images))
+    yield from _rendering(request, sizes)
+    for batch in sizes.batches:
+        classifier = _classifier(setup)
+        phase = Phase(name="whole", cut="pixels", epochs=1, lr=1e-4, batch_size=batch, batchnorm="train")
+        if batch == sizes.batches[0]:
+            features = classifier.normalise(request.render([(0, 0)] * 8).to(setup.device))
+            rate = training_rate(classifier, phase, "bf16", features)
+            yield speed("step that Thaw's forecast times, batch 32", rate, "without the optimizer")
+        frozen = FrozenPart(classifier.backbone, setup.device, "pytorch-bf16")
+        rows = np.arange(sizes.images)
+        train, val = (
+            FreshSource(_request(pixels, part), frozen, 0, torch.from_numpy(part % len(CLASSES)), setup.device)
+            for part in (rows, rows[:_EVALUATED])
+        )
+        note = f"{sizes.images:,} images of {sizes.side} px"
+        yield _epoch(setup, classifier, phase, TimedSource(train), val, f"Thaw, whole network, batch {batch}", note)
+
+
+def _rendering(request: ViewRequest, sizes: Sizes) -> Iterator[Row]:
+    """Augmented views rendered by some threads of Thaw's, with and without OpenCV's own."""
+    items, threads = [(row, 0) for row in range(sizes.batches[-1])], cv2.getNumThreads()
+    out = np.empty((len(items), sizes.side, sizes.side, 3), np.uint8)
+    for own in (threads, 1):
+        cv2.setNumThreads(own)
+        for workers in sorted({1, 4, worker_count()}):
+
+            def run(workers: int = workers) -> None:
+                pixels = request.pixels
+                render(pixels.read, items, pixels.spec, request.augmentation, 0, out, workers)
+
+            rate = len(items) * calls_per_second(run, torch.device("cpu"), sizes.seconds / 4)
+            yield speed(f"augmented views rendered by {count(workers, 'thread')}", rate, f"OpenCV uses {own} in each")
+    cv2.setNumThreads(threads)
+
+
+def frozen(setup: Setup) -> Iterator[Row]:
+    """The frozen part: each engine on its own, then extraction into the feature cache, pooled and maps."""
+    sizes, pixels, backbone = setup.sizes, pixels_of(setup), _backbone(setup).to(setup.device)
+    top, cut = backbone.head_position, backbone.cut(_CUT).position
+    sample = _request(pixels, np.arange(sizes.images)).render([(row, 0) for row in range(min(BATCH, sizes.images))])
+    engines = [engine for engine in sizes.engines if "bf16" in engine]
+    for engine in engines:
+        runner = make_runner(engine, backbone, setup.device, [top])
+        rate = BATCH * calls_per_second(lambda: runner.run(sample), setup.device, sizes.seconds)  # noqa: B023
+        yield speed(f"Thaw's engine {engine}, batch {BATCH}", rate, "from pixels in host memory")
+    for engine in engines:
+        yield _extraction(setup, pixels, backbone, engine, top, sizes.extracted, "pooled")
+    yield _extraction(setup, pixels, backbone, "pytorch-bf16", cut, sizes.maps, f"maps below {_CUT}")
+
+
+def thawed(setup: Setup) -> Iterator[Row]:
+    """Train what lies above `layer4` on its maps in the feature cache."""
+    sizes, pixels = setup.sizes, pixels_of(setup)
+    for batch in sizes.batches:
+        classifier = _classifier(setup)
+        cut = classifier.backbone.cut(_CUT)
+        engine = FrozenPart(classifier.backbone, setup.device, "pytorch-bf16")
+        request, cache = _request(pixels, np.arange(sizes.maps)), FeatureCache(setup.folder / "cache", "float16")
+        features = extract(request, engine, [cut.position], cache, lambda done, total: None)[cut.position]
+        targets = torch.arange(sizes.maps) % len(CLASSES)
+        train = TimedSource(CachedSource.of(features, targets, setup.device, 0))
+        val = CachedSource.of(features.part(0, _EVALUATED), targets[:_EVALUATED], setup.device, 0)
+        phase = Phase(name="top", cut=_CUT, epochs=2, lr=1e-4, batch_size=batch, batchnorm="train", patience=None)
+        note = f"{sizes.maps:,} images, second epoch"
+        yield _epoch(setup, classifier, phase, train, val, f"Thaw, layer4 and head, batch {batch}", note)
+
+
+def _extraction(
+    setup: Setup, pixels: PixelStore, backbone: Backbone, engine: Engine, position: int, images: int, what: str
+) -> Row:
+    """The speed of extraction into the feature cache; compilation counts where there is any."""
+    request, cache = _request(pixels, np.arange(images)), FeatureCache(setup.folder / "cache", "float16")
+    frozen_part, started = FrozenPart(backbone, setup.device, engine), perf_counter()
+    extract(request, frozen_part, [position], cache, lambda done, total: None)
+    seconds = perf_counter() - started
+    return speed(f"Thaw, extraction, {what}, {engine}", images / seconds, f"{images:,} images in {seconds:.1f} s")
+
+
+def _epoch(
+    setup: Setup, classifier: Classifier, phase: Phase, train: TimedSource, val: Source, measured: str, note: str
+) -> Row:
+    """The speed of the last epoch of a phase, in bf16."""
+    records: list[EpochRecord] = []
+    before: list[int] = [0]
+
+    def on_epoch(all_records: object, is_best: bool) -> None:
+        records[:] = all_records  # type: ignore[call-overload]
+        before.append(len(train.seconds))
+
+    folder = Path(setup.new_folder(f"checkpoints-{phase.name}-{phase.batch_size}"))
+    settings = FitSettings(0, "bf16", "accuracy", None, folder, len(val))
+    fit(
+        FitContext(classifier, (phase,), settings, FitCallbacks(on_epoch, print)),
+        lambda index: PhaseSources(train, val),
+    )
+    preparing = sum(train.seconds[before[-2] :]) / records[-1].seconds
+    loss = f"loss {records[-1].train_loss:.3f}"
+    return speed(measured, len(train) / records[-1].seconds, f"waits {preparing:.0%}; {loss}; {note}")
+
+
+def _request(pixels: PixelStore, rows: np.ndarray) -> ViewRequest:
+    return ViewRequest(pixels, rows, 1, PRESETS["standard"], seed=0)
+
+
+def _backbone(setup: Setup) -> Backbone:
+    return build(setup.sizes.network, "random", PreprocessingSettings(image_size=setup.sizes.side), "avg", 0)
+
+
+def _classifier(setup: Setup) -> Classifier:
+    backbone = _backbone(setup)
+    head = Head(backbone.facts.width, len(CLASSES), (), 0.2, 0)
+    return Classifier(backbone, head, CLASSES, "multiclass", DecodeSettings()).to(setup.device)
