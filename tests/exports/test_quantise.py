@@ -12,7 +12,9 @@ from thaw.data.dataset import Dataset
 from thaw.errors import ExportError
 from thaw.exports.export import export_int8
 from thaw.exports.quantise import Quality, Quantisation, check_accuracy_drop, split_for_calibration
-from thaw.pipeline import load
+from thaw.pipeline import finetune, load
+from thaw.progress import NullReporter
+from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 
 
@@ -41,6 +43,19 @@ def test_int8_is_much_smaller_and_reports_its_cost(
     assert (done.quantisation.calibration_images, done.quantisation.test_images) == (12, 24)
     assert before.latency_ms > 0.0 < after.latency_ms
     assert list(tmp_path.iterdir()) == [tmp_path / name]
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_int8_of_a_head_on_all_stages_predicts_as_fp32_does(images: Path, quick: Recipe, tmp_path: Path) -> None:
+    recipe = quick.with_settings({"head.features": "all", "head.dropout": 0.0})
+    recipe = recipe.model_copy(update={"phases": quick.phases[:1]})
+    finetune(Dataset.open(images), recipe, tmp_path / "runs", reporter=NullReporter())
+    bundle = RunFolder(tmp_path / "runs" / "train-1").model
+    done = export_int8(bundle, "onnx", tmp_path / "model.onnx", images, max_drop=100.0)
+    assert done.quantisation is not None
+    assert done.quantisation.after.size < 0.7 * done.quantisation.before.size
+    assert done.quantisation.accuracy_drop <= 10.0
 
 
 def test_a_drop_in_accuracy_is_accepted_up_to_the_limit() -> None:

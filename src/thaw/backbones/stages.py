@@ -1,7 +1,8 @@
 """What lies at a cut, and the statistics of maps that let the head take all stages instead of the last one only.
 
-A linear head on all stages (Head2Toe, Evci et al. 2022, arXiv 2201.03529) costs nothing to extract, because one forward
-pass computes every stage.
+A linear head on all stages is from Head2Toe (Evci et al. 2022, arXiv 2201.03529). One forward pass computes every
+stage, so only the statistics cost something. Images per second of CPU time without and with them, MobileNetV2 at
+224 px: PyTorch 29.6 and 27.8, OpenVINO in fp32 153 and 132, in bf16 339 and 250.
 """
 
 from __future__ import annotations

@@ -18,6 +18,11 @@ for the map of another class, which should be low.
 Hence HiResCAM on the last finer map. Grad-CAM (Selvaraju et al. 2017) averages the gradient over the image, which fails
 below the last map; LayerCAM (Jiang et al. 2021) keeps positive gradients only, and at the last map is nearly the same
 for every class. The cut `head` discriminates best between classes, for the question why an image is *not* of a class.
+
+A head on all stages also takes evidence from stages below the explained map, which the gradient of that map does not
+see. It is added: activation less its mean over the image, times gradient, pooled to the resolution of the map. The mean
+is evidence, but not of any place. Maps with their maximum in the widened box, last finer and last map, for the demo on
+all stages and 148 images: 93 and 87 %, and 79 and 45 % with the mean.
 """
 
 from __future__ import annotations
