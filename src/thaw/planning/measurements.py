@@ -47,7 +47,8 @@ class Measurements:
 
     images: how many there are in each split. imbalance: the largest class count over the smallest. positions, sizes:
     for each phase, the position of its cut (0 at the pixels) and the bytes of one view there. threads: of the CPU, with
-    which everything was measured. free_bytes: free disk space in the cache folder.
+    which everything was measured. free_bytes: free disk space in the cache folder. group_by: where the groups of the
+    images are from.
     """
 
     task: Task
@@ -61,6 +62,7 @@ class Measurements:
     positions: tuple[int, ...]
     sizes: tuple[ViewSizes, ...]
     free_bytes: int
+    group_by: Choice = Choice("split.group_by", "none", "the data has no groups, and none were found")
 
     @property
     def pooled_bytes(self) -> int:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from thaw.classifier.classifier import Classifier
+from thaw.data.groups import origin_of_groups
 from thaw.data.prepare import Prepared
 from thaw.device import choose_device
 from thaw.features.encoding import encoded_bytes
@@ -17,7 +18,7 @@ from thaw.features.probe import MIN_SPEEDUP, TOLERANCE, choose_engine, distance_
 from thaw.features.torch_runner import Precision
 from thaw.planning.cache_plan import wanted_views
 from thaw.planning.costs import ImageCounts, StepTimings, training_rate
-from thaw.planning.measurements import Measurements, ViewSizes
+from thaw.planning.measurements import Choice, Measurements, ViewSizes
 from thaw.recipe import Recipe
 from thaw.training.autocast import training_autocast
 from thaw.training.loss import imbalance
@@ -52,6 +53,7 @@ def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: P
         positions=positions,
         sizes=tuple(ViewSizes(encoded_bytes(shape, "float16"), encoded_bytes(shape, "uint8")) for shape in shapes),
         free_bytes=shutil.disk_usage(cache).free,
+        group_by=Choice("split.group_by", *origin_of_groups(recipe.split, manifest)),
     )
 
 
