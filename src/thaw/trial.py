@@ -37,7 +37,7 @@ from thaw.planning.plan import Plan, draft_plan
 from thaw.planning.resume import check_same_data, check_same_recipe
 from thaw.processes import ALONE, Process
 from thaw.progress import NullReporter, Reporter
-from thaw.recipe import Recipe, ResolvedRecipe
+from thaw.recipe import Recipe, ResolvedRecipe, SplitSettings
 from thaw.run_folder import PlanFile, RunFolder
 from thaw.run_folder.resume import check_files, check_not_begun, checksums, machine_differences
 from thaw.seeds import derive_seed
@@ -340,7 +340,14 @@ def _earlier_split(dataset: Dataset, requested: Recipe, runs: Path, reporter: Re
         except ThawError as error:
             reporter.say(f"images that are in {earlier.path} may not keep their split: {first_line(error)}")
             continue
-        if manifest.root == dataset.manifest.root and split == requested.split:
+        if manifest.root == dataset.manifest.root and _is_same_split(split, requested.split):
             reporter.say(f"images that are in {earlier.path} keep their split")
             return manifest
     return None
+
+
+def _is_same_split(earlier: SplitSettings, requested: SplitSettings) -> bool:
+    """Whether two settings are equal, but for the origin of groups unless one is a regular expression."""
+    origins = {earlier.group_by, requested.group_by}
+    is_same_origin = len(origins) == 1 or origins <= {"auto", "column", "found", "none"}
+    return is_same_origin and earlier.model_copy(update={"group_by": requested.group_by}) == requested

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from thaw.data.capture import NO_CAPTURE, Capture
-from thaw.data.groups import as_grouped, find_groups, group_images, with_groups_of
+from thaw.data.groups import as_grouped, find_groups, group_images, origin_of_groups, with_groups_of
 from thaw.data.manifest import Manifest, new_table
 from thaw.errors import DataError, RecipeError
 from thaw.recipe import Recipe, SplitSettings
@@ -50,6 +50,21 @@ def test_auto_takes_the_column_of_the_data_and_else_what_is_found() -> None:
     assert group_images(given, "auto", none_captured(given)).manifest == given
 
 
+def test_found_takes_nothing_from_the_column() -> None:
+    given = images(parts(), groups=["lot"] * len(parts()))
+    grouped = group_images(given, "found", none_captured(given))
+    assert grouped == group_images(images(parts()), "auto", none_captured(given))
+
+
+def test_the_plan_says_where_the_groups_are_from() -> None:
+    manifest, given = images(parts()), images(parts(), groups=["lot"] * len(parts()))
+    found = group_images(manifest, "auto", none_captured(manifest)).manifest
+    assert origin_of_groups(SplitSettings(), found) == ("found", found.grouping)
+    assert origin_of_groups(SplitSettings(), given)[0] == "column"
+    assert origin_of_groups(SplitSettings(), manifest)[0] == "none"
+    assert origin_of_groups(SplitSettings(group_by=r"part\d+"), given) == (r"part\d+", "as requested")
+
+
 def test_column_takes_nothing_else_and_none_nothing() -> None:
     manifest, given = images(parts()), images(parts(), groups=["lot"] * len(parts()))
     column = group_images(manifest, "column", none_captured(manifest))
@@ -86,7 +101,7 @@ def test_a_regular_expression_that_matches_nothing_is_refused() -> None:
 
 def test_what_is_no_regular_expression_is_refused() -> None:
     with pytest.raises(
-        RecipeError, match=r"^recipe: split\.group_by: neither auto, column nor none.*\(got 'part\('\)$"
+        RecipeError, match=r"^recipe: split\.group_by: neither auto, column, found nor none.*\(got 'part\('\)$"
     ):
         Recipe.from_values({"split": {"group_by": "part("}})
     with pytest.raises(RecipeError, match=r"split\.group_by"):

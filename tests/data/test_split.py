@@ -185,6 +185,15 @@ def test_fractions_count_groups_not_images() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
+def test_a_group_with_many_more_images_than_a_split_should_have_is_in_train(seed: int) -> None:
+    rows = [row for part in range(12) for row in images("a", 10, start=100 * part, group=f"part {part}")]
+    rows += images("a", 70, start=10_000, group="large")
+    found = split_of([*rows, *images("b", 30)], seed)
+    assert {found[f"a/{number}.png"] for number in range(10_000, 10_070)} == {"train"}
+    assert set(found.values()) == set(SPLITS)
+
+
+@pytest.mark.parametrize("seed", range(5))
 def test_most_images_keep_their_split_when_others_are_added(seed: int) -> None:
     before = split_of(many(), seed)
     after = split_of([*many(), *images("a", 40, start=200), *images("b", 6, start=60), *images("c", 2, start=9)], seed)

@@ -65,7 +65,7 @@ def test_groups_found_in_names_are_a_finding_and_in_one_fold(images: Path, runs:
     found = inspect(Dataset.open(folder), quick, runs, reporter=NullReporter())
     texts = [finding.text for finding in findings(found)]
     assert "Groups found in file names: 12 of 3 images, such as part0 (part0_0.png, part0_1.png, …)." in texts
-    assert "Fewer than 5 groups: ok, scratch, stain." in texts
+    assert "Fewer than 5 groups, so images are divided into folds one by one: ok, scratch, stain." in texts
     ungrouped = quick.with_settings({"split.group_by": "none"})
     assert inspect(Dataset.open(folder), ungrouped, runs, reporter=NullReporter()).groups == ()
 

@@ -51,17 +51,17 @@ class Grouped:
 def group_images(manifest: Manifest, group_by: str, captures: Sequence[Capture]) -> Grouped:
     """Fill the column `group` by the setting `split.group_by`.
 
-    Groups that an earlier run found, or that the data give, are not searched for again.
-
     Args:
         manifest: The images; its column `group` is what the data give.
-        group_by: auto, column, none or a regular expression.
+        group_by: auto, column, found, none or a regular expression.
         captures: When and with what each image was captured; empty where it is not known.
 
     Raises:
         DataError: A regular expression matches no path.
     """
     is_given = any(manifest.column("group"))
+    if group_by == "found":
+        manifest, is_given, group_by = without_groups(manifest), False, "auto"
     if group_by == "none":
         notes = ("the groups of the data are not used (group_by: none)",) if is_given else ()
         return Grouped(without_groups(manifest), notes)
@@ -138,6 +138,22 @@ def with_groups_of(manifest: Manifest, began: Manifest) -> Manifest:
     groups = dict(zip(began.column("path"), began.column("group"), strict=True))
     names = [groups.get(path) for path in manifest.column("path")]
     return replace(manifest.with_columns({"group": names}), grouping=began.grouping)
+
+
+def origin_of_groups(split: SplitSettings, manifest: Manifest) -> tuple[str, str]:
+    """The setting `group_by` after planning, and the reason.
+
+    Args:
+        split: The settings that were requested.
+        manifest: The images, grouped and split by them.
+    """
+    if split.group_by != "auto":
+        return split.group_by, "as requested"
+    if manifest.grouping:
+        return "found", manifest.grouping
+    if any(manifest.column("group")):
+        return "column", "the data has groups"
+    return "none", "the data has no groups, and none to use were found"
 
 
 def as_grouped(split: SplitSettings, manifest: Manifest) -> SplitSettings:

@@ -4,7 +4,8 @@ Images that must stay together form one *split unit*: the images of a group, ide
 file in two groups merges them. Each unit has a pseudo-random number in [0, 1), a hash of the seed and its name. Numbers
 below the test fraction go to test, numbers from there to test + val to validation, and the rest to train. Then, per
 class, the fewest units with numbers nearest a threshold move until each split is within a third of its quota (or one
-unit) and contains every class. In multilabel data a unit counts towards the quota of its rarest class.
+unit) and contains every class. A unit with far more images than the quota goes to train. In multilabel data a unit
+counts towards the quota of its rarest class.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ from thaw.recipe import SplitSettings
 
 MIN_UNITS = {"train": 2, "val": 1, "test": 1}
 """Minimum number of units of each class in each split; 0 for a test split that is not requested."""
+
+_LARGE = 2
+"""How many times the images of the smallest split a unit has at least that goes to train."""
+
+_ALWAYS_SMALL = 10
+"""Images of a unit that are never too many."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +230,10 @@ def _assign_units(manifest: Manifest, units: Sequence[_Unit], fractions: _Fracti
 def _near_quota(stratum: Sequence[_Unit], fractions: _Fractions) -> dict[_Unit, str]:
     """The splits of units sorted by their numbers, with the thresholds moved as little as the quotas require."""
     fixed = Counter(unit.previous_split for unit in stratum)
-    free = [unit for unit in stratum if unit.previous_split is None]
+    quota = min(fraction for fraction in (fractions.test, fractions.val) if fraction)
+    most = max(_ALWAYS_SMALL, _LARGE * quota * sum(len(unit.rows) for unit in stratum))
+    # Large units come last, and are then in train.
+    free = sorted((unit for unit in stratum if unit.previous_split is None), key=lambda unit: len(unit.rows) > most)
     initial = Counter(fractions.split_of(unit.number) for unit in free)
     test = _within_tolerance(initial["test"], fractions.test * len(stratum), fixed["test"])
     test = min(test, len(free))

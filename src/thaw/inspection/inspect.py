@@ -126,7 +126,7 @@ def inspect_images(
     return Inspection(
         manifest=manifest,
         notes=pixels.notes(),
-        groups=(*grouped.notes, *([f"fewer than {FOLDS} groups: {formats.listed(few)}"] if few else ())),
+        groups=(*grouped.notes, *([_few_groups(few)] if few else ())),
         backbone=f"{backbone.facts.architecture}, {backbone.facts.origin}",
         quality_flags=quality_flags,
         duplicates=duplicates,
@@ -138,6 +138,10 @@ def inspect_images(
         curve=curve,
         map_points=map_points,
     )
+
+
+def _few_groups(classes: tuple[str, ...]) -> str:
+    return f"fewer than {FOLDS} groups, so images are divided into folds one by one: {formats.listed(classes)}"
 
 
 def class_indices(manifest: Manifest, rows: Iterable[int]) -> np.ndarray:

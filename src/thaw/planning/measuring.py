@@ -10,6 +10,7 @@ from torch import Tensor
 
 from thaw.backbones.stages import AtCut
 from thaw.classifier.classifier import Classifier
+from thaw.data.groups import origin_of_groups
 from thaw.data.prepare import Prepared
 from thaw.device import choose_device
 from thaw.features.cache import bytes_of_view
@@ -18,7 +19,7 @@ from thaw.features.probe import MIN_SPEEDUP, TOLERANCE, choose_engine, distance_
 from thaw.features.torch_runner import Precision
 from thaw.planning.cache_plan import wanted_views
 from thaw.planning.costs import ImageCounts, StepTimings, training_rate
-from thaw.planning.measurements import Measurements, ViewSizes
+from thaw.planning.measurements import Choice, Measurements, ViewSizes
 from thaw.recipe import Recipe
 from thaw.training.autocast import training_autocast
 from thaw.training.loss import imbalance
@@ -54,6 +55,7 @@ def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: P
         sizes=tuple(ViewSizes(bytes_of_view(at, "float16"), bytes_of_view(at, "uint8")) for at in at_cuts),
         feature_width=backbone.feature_width,
         free_bytes=shutil.disk_usage(cache).free,
+        group_by=Choice("split.group_by", *origin_of_groups(recipe.split, manifest)),
     )
 
 

@@ -112,6 +112,7 @@ def resolve(planned: PlannedRecipe, measured: Measurements) -> Plan:
         {
             **recipe.model_dump(mode="json"),
             "task": measured.task,
+            "split": {**recipe.split.model_dump(mode="json"), "group_by": measured.group_by.value},
             "device": str(measured.device.device),
             "engine": measured.engine.engine,
             "precision": measured.steps.precision,
@@ -131,6 +132,7 @@ def resolve(planned: PlannedRecipe, measured: Measurements) -> Plan:
     published = Choice("backbone", recipe.backbone, f"weights: {measured.facts.origin}")
     choices = (
         _task(recipe, measured),
+        measured.group_by,
         reasons.pop("backbone", published),
         Choice("preprocessing", _describe(measured.facts), measured.facts.preprocessing_origin),
         Choice("device", resolved.device, measured.device.reason),

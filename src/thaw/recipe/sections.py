@@ -56,9 +56,9 @@ class SplitSettings(Section):
         "auto",
         min_length=1,
         description="Which images are of one part, scene or session and stay in the same split. column: those with the "
-        "same value in the column `group` of the data. none: no groups. A regular expression: those in whose paths "
-        "(relative to the data folder) it, or its first group, matches the same text. auto: the column if there is "
-        "one, else what is found in folders, file names and EXIF capture times.",
+        "same value in the column `group` of the data. found: what is found in folders, file names and EXIF capture "
+        "times. none: no groups. A regular expression: those in whose paths (relative to the data folder) it, or its "
+        "first group, matches the same text. auto: the column if there is one, else what is found.",
     )
 
     @field_validator("group_by")
@@ -68,7 +68,7 @@ class SplitSettings(Section):
             re.compile(group_by)
         except re.error as error:
             raise ValueError(
-                rf"neither auto, column nor none, nor a regular expression such as (part\d+)_ ({error})"
+                rf"neither auto, column, found nor none, nor a regular expression such as (part\d+)_ ({error})"
             ) from error
         return group_by
 
