@@ -233,6 +233,40 @@ def test_a_phase_that_is_better_by_more_than_one_standard_error_replaces_the_one
     assert all(torch.equal(value, weights[key]) for key, value in kept.weights.items())
 
 
+def as_release_0_1(folder: Path) -> None:
+    """Make the checkpoints of a running phase those that release 0.1 would have left."""
+    last, phase = (checkpoint.read(folder, name) for name in ("last", "phase"))
+    assert last and phase and last.progress.epoch
+    for name, saved in (("last", last), ("best", phase)):
+        records = tuple(replace(record, without=()) for record in saved.progress.records)
+        checkpoint.write(folder, name, replace(saved, progress=replace(saved.progress, records=records, gains=())))
+    for file in folder.glob("phase*"):
+        file.unlink()
+
+
+@pytest.mark.parametrize("interrupted_after", [3, 4])
+def test_a_run_that_release_0_1_began_keeps_the_best_epoch_of_all_phases(
+    tmp_path: Path, interrupted_after: int
+) -> None:
+    """Interrupted in the best epoch, which is the last, or after it."""
+    calls = 0
+
+    def interrupt(*arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == interrupted_after:
+            raise KeyboardInterrupt
+
+    expected, whole = train(tmp_path / "whole", TOP_IS_BETTER)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "resumed", TOP_IS_BETTER, interrupt)
+    as_release_0_1(tmp_path / "resumed")
+    assert checkpoint.check(tmp_path / "resumed", "") is not None
+    weights, progress = train(tmp_path / "resumed", TOP_IS_BETTER)
+    assert all(torch.equal(value, weights[key]) for key, value in expected.items())
+    assert [gain.is_kept for gain in progress.gains] == [gain.is_kept for gain in whole.gains] == [True, True]
+
+
 def test_validation_images_of_a_group_count_as_one(tmp_path: Path) -> None:
     groups = (np.arange(IMAGES) % 9 == 0).astype(int)
     _, alone = train(tmp_path / "alone", TOP_IS_BETTER)

@@ -253,6 +253,7 @@ def _end_phase(run: FitContext, progress: Progress, untrained: Mapping[str, Tens
     gain = _running_gain(run, progress)
     done = replace(progress, phase=progress.phase + 1, epoch=0, batch_size=None)
     if gain is None:
+        run.on_note(f"phase {run.phases[progress.phase].name} is not kept: none of its epochs has a finite loss")
         return done
     if gain.is_unclear and len(progress.gains) == 1:
         gain = _gain_on_both_splits(run, progress, gain, untrained)
