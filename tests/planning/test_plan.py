@@ -40,10 +40,7 @@ def why(plan: Plan, setting: str) -> Choice:
 
 def test_after_the_plan_nothing_is_auto() -> None:
     resolved = planned(Recipe(), MEASURED).recipe
-    # Groups are found before the plan, and again when the recipe is used on other images.
-    assert resolved.split.group_by == "auto"
-    decided = resolved.model_copy(update={"split": resolved.split.model_copy(update={"group_by": "none"})})
-    assert "auto" not in decided.to_yaml().split()
+    assert "auto" not in resolved.to_yaml().split()
     assert [phase.inputs for phase in resolved.phases] == ["cached", "cached"]
     assert resolved.views == 2 and resolved.precision == "fp32" and resolved.monitor == "accuracy"
     assert resolved.engine == "openvino-fp32" and resolved.cache_dtype == "float16"
