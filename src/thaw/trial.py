@@ -16,8 +16,7 @@ from torch import nn
 from thaw.backbones import build
 from thaw.backbones.contract import Backbone
 from thaw.cache import cache_folder
-from thaw.classifier.classifier import Classifier, outputs_of
-from thaw.classifier.head import Head
+from thaw.classifier.classifier import Classifier, new_head, outputs_of
 from thaw.data.dataset import Dataset
 from thaw.data.groups import as_grouped, with_groups_of
 from thaw.data.manifest import Manifest
@@ -213,7 +212,7 @@ def _with_new_head(backbone: Backbone, prepared: Prepared, recipe: Recipe) -> Cl
     manifest = prepared.manifest
     backbone.use_features("all" if recipe.head.features == "all" else "last")
     outputs, seed = outputs_of(manifest.task, manifest.classes), derive_seed(recipe.seed, "head")
-    head = Head(backbone.feature_width, outputs, recipe.head.hidden, recipe.head.dropout, seed=seed)
+    head = new_head(backbone, outputs, recipe.head.hidden, recipe.head.dropout, seed)
     return Classifier(backbone, head, manifest.classes, manifest.task, recipe.decode)
 
 

@@ -43,6 +43,7 @@ from thaw.training.schedule import factor_at
 from thaw.training.second_split import gain_on_both_splits, remove_second
 from thaw.training.skipping import reason_to_skip
 from thaw.training.sources import PhaseSources, batches
+from thaw.training.standardise import fit_standardisation
 from thaw.training.validation import UNUSABLE, validate
 
 
@@ -70,9 +71,14 @@ def fit(run: FitContext, sources_of: Callable[[int], PhaseSources]) -> Progress:
     for index in range(progress.phase, len(run.phases)):
         if _is_skipped(run, index, progress):
             continue
-        if not run.checkpoints.load("best"):
+        begins_anew = not run.checkpoints.load("best")
+        if begins_anew:
             run.classifier.load_state_dict(untrained, strict=False)
-        progress = _fit_phase(run, index, sources_of(index), replace(progress, phase=index))
+        sources = sources_of(index)
+        if begins_anew:
+            position = run.classifier.backbone.cut(run.phases[index].cut).position
+            fit_standardisation(run.classifier, position, sources.train)
+        progress = _fit_phase(run, index, sources, replace(progress, phase=index))
         progress = _end_phase(run, progress, untrained)
         run.checkpoints.save("last", progress)
     if reached := _target_reached(run, progress.records, progress.gains):
