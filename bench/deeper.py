@@ -27,6 +27,7 @@ import thaw
 from thaw.cache import cache_folder, clear
 from thaw.cli.parsing import parsed_settings
 from thaw.metrics import METRICS, measure, most_likely, values_without_each
+from thaw.planning.second_split import second_split
 from thaw.progress import NullReporter
 from thaw.recipe import Phase, SplitSettings
 from thaw.training.context import FitCallbacks, FitContext, FitSettings
@@ -36,7 +37,7 @@ from thaw.training.history import EpochRecord
 from thaw.training.outputs import probabilities_at
 from thaw.training.skipping import reason_to_skip
 from thaw.training.sources import PhaseSources
-from thaw.trial import Trial, begin, fit_settings, second_split
+from thaw.trial import Trial, begin, fit_settings
 
 DRAWS = 100
 """Smaller validation sets drawn from each whole one."""
@@ -169,7 +170,7 @@ def train(data: Path, seed: int, base: thaw.Recipe, work: Path) -> Path:
         assert final is not None
         keep("test", index, final.position, PhaseSources(final.train, final.test), 0.0)
     found["val_groups"] = groups_or_images(settings.val_groups, len(inputs.val.rows))
-    if second := second_split(trial):
+    if second := second_split(inputs, trial.prepared, seed):
         trial.classifier.load_state_dict(untrained)
         other = replace(settings, checkpoints=settings.checkpoints / "second", val_groups=second.val_groups)
         for index, position, sources, seconds in phase_by_phase(trial, other, second.sources_of, 2):

@@ -35,9 +35,8 @@ from thaw.backbones import rebuild
 from thaw.backbones.contract import Facts
 from thaw.bundle_path import CONFIG, MODEL
 from thaw.checksums import sha256_of
-from thaw.classifier.classifier import Classifier, outputs_of
+from thaw.classifier.classifier import Classifier, new_head, outputs_of
 from thaw.classifier.decision import Decision
-from thaw.classifier.head import Head
 from thaw.classifier.review import ReviewPolicy
 from thaw.data.geometry import PixelSpec
 from thaw.errors import BundleError
@@ -112,8 +111,7 @@ def read_bundle(folder: Path) -> Classifier:
         backbone = rebuild(facts, own["pooling"])
         settings = HeadSettings.model_validate(own["head"])
         backbone.use_features("all" if settings.features == "all" else "last")
-        outputs = outputs_of(own["task"], own["classes"])
-        head = Head(backbone.feature_width, outputs, settings.hidden, settings.dropout, seed=0)
+        head = new_head(backbone, outputs_of(own["task"], own["classes"]), settings.hidden, settings.dropout)
         decode = DecodeSettings.model_validate(own["decode"])
         classifier = Classifier(backbone, head, own["classes"], own["task"], decode)
         _load_weights(classifier, folder)

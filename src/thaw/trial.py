@@ -10,24 +10,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from thaw.backbones import build
 from thaw.backbones.contract import Backbone
 from thaw.cache import cache_folder
-from thaw.classifier.classifier import Classifier, outputs_of
-from thaw.classifier.head import Head
+from thaw.classifier.classifier import Classifier, new_head, outputs_of
 from thaw.data.dataset import Dataset
 from thaw.data.groups import as_grouped, with_groups_of
 from thaw.data.manifest import Manifest
-from thaw.data.prepare import DataPreparation, LabelledRows, Prepared
+from thaw.data.prepare import DataPreparation, Prepared
 from thaw.device import choose_device, describe_machine, use_threads
-from thaw.errors import DataError, ThawError, first_line
+from thaw.errors import ThawError, first_line
 from thaw.evaluation.evaluate import bootstrap_groups
 from thaw.evaluation.finalize import TrainedWeights
-from thaw.evaluation.folds import FoldedData
 from thaw.evaluation.thresholds import check_requirements
 from thaw.features.cache import FeatureCache
 from thaw.formats import count
@@ -35,6 +32,7 @@ from thaw.planning.backbone_choice import choose_backbone
 from thaw.planning.costs import GIB
 from thaw.planning.plan import Plan, draft_plan
 from thaw.planning.resume import check_same_data, check_same_recipe
+from thaw.planning.second_split import second_split
 from thaw.processes import ALONE, Process
 from thaw.progress import NullReporter, Reporter
 from thaw.recipe import Recipe, ResolvedRecipe, SplitSettings
@@ -44,7 +42,7 @@ from thaw.seeds import derive_seed
 from thaw.terminal.epochs import EpochTable
 from thaw.terminal.planning import show_data, show_plan
 from thaw.terminal.training import kept_line, show_gains
-from thaw.training.context import FitCallbacks, FitContext, FitSettings, SecondSplit, unwrapped
+from thaw.training.context import FitCallbacks, FitContext, FitSettings, unwrapped
 from thaw.training.fit import fit
 from thaw.training.gain import PhaseGain, kept_index
 from thaw.training.history import EpochRecord
@@ -53,10 +51,6 @@ from thaw.training.loss import class_weights
 from thaw.training.phases import PhaseInputs, input_plans
 from thaw.training.skipping import SkippedPhase, skipped_phases
 from thaw.training.sources import PhaseSources
-
-FEW_VALIDATION_IMAGES = 200
-"""Validation images below which an unclear gain is measured on a second split as well: with 100 drawn from 356 of solar
-cells, whose true gain is 5.0 points, one split finds it half of the time."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +212,7 @@ def _with_new_head(backbone: Backbone, prepared: Prepared, recipe: Recipe) -> Cl
     manifest = prepared.manifest
     backbone.use_features("all" if recipe.head.features == "all" else "last")
     outputs, seed = outputs_of(manifest.task, manifest.classes), derive_seed(recipe.seed, "head")
-    head = Head(backbone.feature_width, outputs, recipe.head.hidden, recipe.head.dropout, seed=seed)
+    head = new_head(backbone, outputs, recipe.head.hidden, recipe.head.dropout, seed)
     return Classifier(backbone, head, manifest.classes, manifest.task, recipe.decode)
 
 
@@ -246,7 +240,8 @@ def train(
         table.add(records[-1], is_best)
 
     settings = fit_settings(trial, plan)
-    callbacks, second = FitCallbacks(on_epoch, reporter.say), second_split(trial)
+    callbacks = FitCallbacks(on_epoch, reporter.say)
+    second = second_split(trial.inputs, trial.prepared, recipe.seed)
     context = FitContext(trial.classifier, recipe.phases, settings, callbacks, process, wrap, second)
     progress = fit(context, times.timed(trial.inputs.sources_of))
     times.stop()
@@ -275,29 +270,6 @@ def fit_settings(trial: Trial, plan: PlanFile) -> FitSettings:
         val_groups=bootstrap_groups(prepared.manifest, val, prepared.duplicates),
         phase_seconds=plan.predicted.phase_seconds,
     )
-
-
-def second_split(trial: Trial) -> SecondSplit | None:
-    """Another split of the training and validation images where these are few; the test images stay as they are.
-
-    As many training images as there are for validation become that, whole groups of them, and those train instead.
-    `None` as well for several labels per image, for which no such division need exist.
-    """
-    train, val, prepared = trial.inputs.train, trial.inputs.val, trial.prepared
-    if len(val.rows) >= FEW_VALIDATION_IMAGES or prepared.manifest.task == "multilabel":
-        return None
-    folds = max(2, round(len(train.rows) / len(val.rows)))
-    try:
-        rest, chosen = next(
-            FoldedData(prepared.manifest, train.rows, prepared.duplicates, folds).split(trial.recipe.seed)
-        )
-    except DataError:  # A class has too few images.
-        return None
-    rows = np.concatenate([train.rows[rest], val.rows])
-    again = LabelledRows(rows, np.concatenate([train.targets[rest], val.targets]))
-    held_out = LabelledRows(train.rows[chosen], train.targets[chosen])
-    groups = bootstrap_groups(prepared.manifest, held_out.rows, prepared.duplicates)
-    return SecondSplit(replace(trial.inputs, train=again, val=held_out).sources_of, len(held_out.rows), groups)
 
 
 def _trial(

@@ -9,8 +9,7 @@ from thaw import demo
 from thaw.backbones.contract import Backbone, Block, Features
 from thaw.backbones.stages import STATISTICS
 from thaw.backbones.timm_backbone import build
-from thaw.classifier.classifier import Classifier, outputs_of
-from thaw.classifier.head import Head
+from thaw.classifier.classifier import Classifier, new_head, outputs_of
 from thaw.data.dataset import Dataset
 from thaw.data.surfaces import write_surfaces
 from thaw.errors import BackboneError
@@ -51,7 +50,7 @@ def classifier_of(
     backbone = build(name, weights, PreprocessingSettings(image_size=size))
     classes = ("a", "b") if task == "binary" else ("a", "b", "c")
     backbone.use_features(features)
-    head = Head(backbone.feature_width, outputs_of(task, classes), hidden, 0.2, seed=0)
+    head = new_head(backbone, outputs_of(task, classes), hidden, 0.2)
     last = head.layers[-1]
     assert isinstance(last, nn.Linear)
     nn.init.normal_(last.weight, generator=torch.Generator().manual_seed(1))

@@ -7,8 +7,7 @@ import torch
 from tests.networks import randomise
 from thaw.backbones.contract import Features
 from thaw.backbones.timm_backbone import build
-from thaw.classifier.classifier import Classifier, outputs_of
-from thaw.classifier.head import Head
+from thaw.classifier.classifier import Classifier, new_head, outputs_of
 from thaw.recipe import DecodeSettings, PreprocessingSettings, Task
 
 SMALL = "mobilenetv3_small_050"
@@ -28,7 +27,7 @@ def random_classifier(
     randomise(backbone, generator)
     classes = CLASSES[:2] if task == "binary" else CLASSES
     backbone.use_features(features)
-    head = Head(backbone.feature_width, outputs_of(task, classes), hidden, 0.0, seed=0)
+    head = new_head(backbone, outputs_of(task, classes), hidden)
     classifier = Classifier(backbone, head, classes, task, DecodeSettings())
     _spread(classifier, generator)
     return classifier

@@ -32,6 +32,7 @@ from thaw.reports.selection import label_probability, most_confident_errors
 from thaw.reports.thresholds import counts_at, threshold_curves
 from thaw.reports.verdict import verdict
 from thaw.run_folder import RunFolder
+from thaw.selection.estimates import Estimates, Expected
 from thaw.training.gain import PhaseGain
 from thaw.training.skipping import SkippedPhase
 
@@ -171,6 +172,18 @@ def test_a_difference_between_validation_and_test_beyond_sampling_noise_is_a_war
     assert note.severity == severity
 
 
+@pytest.mark.parametrize("differ", [True, False])
+def test_what_to_expect_of_unseen_groups_is_in_the_verdict(differ: bool, trained: RunFolder) -> None:
+    across = Expected(0.83, 0.81, 0.86, 400, 12)
+    estimates = Estimates(Expected(0.996, 0.99, 1.0, 400, 400), across, "samples", differ)
+    found = verdict(replace(results_of(trained), estimates=estimates), Decision(), None, "accuracy")
+    (note,) = [note for note in found.notes if "cross-validated before training" in note.text]
+    assert "99.6% on images like these; 81% to 86% expected on unseen samples (12 groups)" in note.text
+    assert note.severity == ("warning" if differ else "note")
+    expected = "On samples that training has not seen, expect an accuracy of 81% to 86%."
+    assert found.sentence.endswith(expected) == differ
+
+
 def test_cells_of_the_confusion_matrix_show_their_own_images_and_count_every_image(
     trained: RunFolder, content: Content
 ) -> None:
@@ -228,7 +241,7 @@ def test_a_skipped_phase_is_shown_with_its_reason_and_the_time_that_it_saved(con
     skipped = SkippedPhase("deeper", "phase top gained 0.4 points", 80.0)
     page = render(replace(content, training=replace(content.training, skipped=(skipped,))))
     (row,) = re.findall(r"<tr><td>deeper</td>(.*?)</tr>", page, re.DOTALL)
-    assert "saves at most 80 s" in row and "skipped: phase top gained 0.4 points" in row
+    assert "skipped, which saved at most 80 s: phase top gained 0.4 points" in row
 
 
 def test_a_missing_image_is_reported_with_its_reason(images: Path, trained: RunFolder) -> None:

@@ -20,7 +20,7 @@ def blobs(images: int, width: int, classes: int, seed: int = 0) -> tuple[np.ndar
 
 
 def design(*views: np.ndarray) -> Design:
-    return Design.of([torch.from_numpy(view) for view in views])
+    return Design(torch.from_numpy(np.concatenate(views)), len(views))
 
 
 @pytest.mark.parametrize("width", [6, 200])

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from thaw.backbones.contract import Features
 from thaw.backbones.stages import AtCut
 from thaw.backbones.timm_backbone import build
-from thaw.classifier.classifier import Classifier
-from thaw.classifier.head import Head
+from thaw.classifier.classifier import Classifier, new_head
 from thaw.errors import TrainingError
 from thaw.features.cache import CachedFeatures
 from thaw.metrics import Scored
@@ -51,7 +50,7 @@ UNBLENDED = tuple(phase.model_copy(update={"mixup": 0.0}) for phase in PHASES)
 def make_classifier(dropout: float = 0.2, features: Features = "last") -> Classifier:
     backbone = build("mobilenetv3_small_050", "random", PreprocessingSettings(image_size=32))
     backbone.use_features(features)
-    return Classifier(backbone, Head(backbone.feature_width, 3, (), dropout, 0), "abc", "multiclass", DecodeSettings())
+    return Classifier(backbone, new_head(backbone, 3, dropout=dropout), "abc", "multiclass", DecodeSettings())
 
 
 def sources_for(classifier: Classifier, phase: Phase, val: Sequence[int] = range(IMAGES)) -> PhaseSources:

@@ -5,13 +5,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from thaw.backbones.timm_backbone import build
-from thaw.classifier.classifier import Classifier, outputs_of
+from thaw.classifier.classifier import Classifier, new_head, outputs_of
 from thaw.classifier.head import Head
 from thaw.features.cache import CachedFeatures
 from thaw.recipe import DecodeSettings, PreprocessingSettings, Task
 from thaw.training.head_solver import HeadSolver
 from thaw.training.loss import make_loss
 from thaw.training.sources import CachedSource
+from thaw.training.standardise import fit_standardisation
 
 WIDTH, IMAGES, VIEWS = 1024, 60, 2
 
@@ -91,11 +92,14 @@ def test_a_feature_is_constant_compared_with_those_of_its_own_stage_only() -> No
     stages[..., 0] += 3e-3 * targets[:, None]
     values = 100.0 * draws.normal(size=(IMAGES, 1, WIDTH))
     features = CachedFeatures.whole(values.astype(np.float32), stages.astype(np.float32))
-    head = Head(backbone.feature_width, 1, (), 0.0, 0)
+    head = new_head(backbone, 1)
     model = Classifier(backbone, head, "ab", "binary", DecodeSettings())
     data = CachedSource.of(features, torch.from_numpy(targets), torch.device("cpu"), 0)
+    fit_standardisation(model, backbone.head_position, data)
     HeadSolver(model, data, make_loss("binary", None, 0.0)).solve(0.1)
-    weights = head.layers[-1].weight.detach()[0, :lower].abs().numpy() * stages.std(axis=(0, 1))
+    standardised = head.standardised(data.batch(np.arange(IMAGES), 0)[0].for_head())
+    assert standardised.mean(0).abs().max() < 1e-3
+    weights = head.layers[-1].weight.detach()[0, :lower].abs() * standardised[:, :lower].std(0)
     assert weights.argmax() == 0 and weights[0] > 0.05
 
 

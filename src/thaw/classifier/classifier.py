@@ -87,6 +87,11 @@ class Classifier(nn.Module):
                 assert_never(unknown)
 
 
+def new_head(backbone: Backbone, outputs: int, hidden: Sequence[int] = (), dropout: float = 0.0, seed: int = 0) -> Head:
+    """A new head on what a backbone gives it; one on all stages standardises its features, whose scales differ."""
+    return Head(backbone.feature_width, outputs, hidden, dropout, seed, standardised=backbone.features == "all")
+
+
 def outputs_of(task: Task, classes: Sequence[str]) -> int:
     """Number of outputs of the last layer: 1 for binary, else one per class."""
     return 1 if task == "binary" else len(classes)

@@ -21,10 +21,21 @@ class Head(nn.Module):
         hidden: Units of each hidden layer.
         dropout: Probability in 0..1 of dropping an input of a layer.
         seed: Random seed for the initial weights.
+        standardised: Subtract a fixed mean from each feature and divide by a fixed scale, which `standardise` sets. For
+            features of all stages, whose scales are very different.
     """
 
-    def __init__(self, width: int, outputs: int, hidden: Sequence[int], dropout: float, seed: int) -> None:
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, width: int, outputs: int, hidden: Sequence[int], dropout: float, seed: int, standardised: bool = False
+    ) -> None:
         super().__init__()
+        self.is_standardised = standardised
+        if standardised:
+            self.register_buffer("mean", torch.zeros(width))
+            self.register_buffer("scale", torch.ones(width))
         self.hidden = tuple(hidden)
         self.dropout = dropout
         sizes = [width, *hidden]
@@ -59,6 +70,15 @@ class Head(nn.Module):
         with torch.no_grad():
             last.bias.add_(shift.to(last.bias))
 
+    def standardise(self, mean: Tensor, scale: Tensor) -> None:
+        """Set what is subtracted from the features, and what they are divided by, (width,) each."""
+        self.mean.copy_(mean)
+        self.scale.copy_(scale)
+
+    def standardised(self, features: Tensor) -> Tensor:
+        """What the first layer takes: features (N, width), standardised if the head does that."""
+        return (features - self.mean) / self.scale if self.is_standardised else features
+
     def forward(self, features: Tensor) -> Tensor:
         """Logits (N, outputs) of features (N, width)."""
-        return self.layers(features)
+        return self.layers(self.standardised(features))

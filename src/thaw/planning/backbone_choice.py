@@ -16,6 +16,7 @@ from torch import Tensor
 
 from thaw.backbones import build
 from thaw.backbones.catalogue import entries
+from thaw.backbones.contract import Features
 from thaw.backbones.default import name_backbone
 from thaw.backbones.download import is_cached
 from thaw.backbones.starter import NAME as STARTER
@@ -30,8 +31,8 @@ from thaw.features.probe import choose_engine, median_seconds
 from thaw.formats import percent
 from thaw.planning.measurements import Choice, PlannedRecipe
 from thaw.recipe import Recipe
-from thaw.selection.heads import HeadSetting, StageFeatures, predict_folds
-from thaw.selection.sample import Sample, draw_sample
+from thaw.selection.heads import Basis, predict_folds
+from thaw.selection.sample import draw_sample
 from thaw.selection.scores import compare
 
 MAX_IMAGES = 800
@@ -140,22 +141,15 @@ def _measure(recipe: Recipe, prepared_for: Callable[[PixelSpec], Prepared], prep
         raise RecipeError("backbone auto: needs two training images per class, not counting near-duplicates; name one")
     bar = preparation.bar(f"measure {recipe.backbone}")
     values = pooled_features(pixels, sample.rows, frozen, recipe.seed, cache, bar)
-    features = StageFeatures((values,), backbone.feature_groups)
-    correct = [
-        _correct(features, HeadSetting(taken, "none"), sample, folds, len(manifest.classes))
-        for taken in (("last", "all") if backbone.has_stages else ("last",))
-    ]
+    taken: tuple[Features, ...] = ("last", "all") if backbone.has_stages else ("last",)
+    correct = []
+    for features in taken:
+        design = Basis.of(values, backbone.feature_groups, features).design([values])
+        probabilities = predict_folds(design, "none", sample.targets, folds, len(manifest.classes), "multiclass")
+        # An image in no fold has NaN, and is predicted by nobody.
+        correct.append((np.nan_to_num(probabilities).argmax(axis=1) == sample.targets).astype(float))
     best = max(correct, key=lambda values: float(values.mean()))
     return Candidate(recipe.backbone, recipe.weights, best, sample.units, latency, size_mb)
-
-
-def _correct(
-    features: StageFeatures, setting: HeadSetting, sample: Sample, folds: np.ndarray, classes: int
-) -> np.ndarray:
-    """Whether each image is predicted correctly by a head that was fitted without its fold, 0 or 1."""
-    probabilities = predict_folds(features, setting, sample.targets, folds, classes, "multiclass")
-    # An image in no fold has NaN, and is predicted by nobody.
-    return (np.nan_to_num(probabilities).argmax(axis=1) == sample.targets).astype(float)
 
 
 def _latency(frozen: FrozenPart, plain: Tensor) -> float:

@@ -16,10 +16,8 @@ from thaw.features.cache import FeatureCache
 from thaw.features.engines import FrozenPart
 from thaw.features.extract import ViewRequest, extract
 from thaw.recipe import PreprocessingSettings, Recipe
-from thaw.selection.budget import Budget
-from thaw.selection.heads import StageFeatures
 from thaw.selection.sample import stratified_choice
-from thaw.selection.select import Selection
+from thaw.selection.select import OtherPreprocessing, Selection
 
 if TYPE_CHECKING:
     from thaw.planning.selecting import SampleFeatures
@@ -34,7 +32,7 @@ ELONGATED = 1.25
 """Median ratio of the sides from which images count as elongated, so that a centre crop may miss the defect."""
 
 
-def ask_image_size(selection: Selection, recipe: Recipe, features: SampleFeatures, budget: Budget) -> None:
+def ask_image_size(selection: Selection, recipe: Recipe, features: SampleFeatures) -> None:
     """Compare image sizes and, for elongated images, squashing with the centre crop.
 
     The size that the network was trained at is left only for a gain of more than one standard error.
@@ -46,22 +44,20 @@ def ask_image_size(selection: Selection, recipe: Recipe, features: SampleFeature
     ]
     if recipe.preprocessing.crop_mode is None and trained_at.crop_mode != "squash" and _is_elongated(features):
         options.insert(0, ("squash", {"crop_mode": "squash"}))
-    measured: list[tuple[str, StageFeatures]] = []
-    changes: list[dict[str, Any]] = [{}]
+    others = []
     for name, change in options:
         pixels_ratio = (change.get("image_size", trained_at.size) / trained_at.size) ** 2
-        cost = START_SECONDS + selection.seconds_for(len(chosen)) * pixels_ratio
-        if not budget.allows(cost):
+        if not selection.allows_images(len(chosen), pixels_ratio, START_SECONDS):
             continue
         try:
-            other = _other_features(features, recipe, change, chosen)
+            found = _other_features(features, recipe, change, chosen)
         except BackboneError:
             # A network that supports one size only.
             continue
-        measured.append((name, other))
-        changes.append({f"preprocessing.{key}": value for key, value in change.items()})
-    if measured:
-        selection.ask_preprocessing(f"{trained_at.size} px", measured, changes, chosen)
+        changes = {f"preprocessing.{key}": value for key, value in change.items()}
+        others.append(OtherPreprocessing(name, changes, found))
+    if others:
+        selection.ask_preprocessing(f"{trained_at.size} px", others, chosen)
 
 
 def _subset(features: SampleFeatures, seed: int) -> np.ndarray:
@@ -78,10 +74,8 @@ def _is_elongated(features: SampleFeatures) -> bool:
     return bool(np.median(sides.max(axis=0) / sides.min(axis=0)) > ELONGATED)
 
 
-def _other_features(
-    features: SampleFeatures, recipe: Recipe, change: dict[str, Any], chosen: np.ndarray
-) -> StageFeatures:
-    """Features of some images of the sample with another preprocessing."""
+def _other_features(features: SampleFeatures, recipe: Recipe, change: dict[str, Any], chosen: np.ndarray) -> np.ndarray:
+    """Features (M, W) of some images of the sample with another preprocessing."""
     wanted = PreprocessingSettings(**{**recipe.preprocessing.model_dump(), **change})
     backbone = build(recipe.model_copy(update={"preprocessing": wanted}))
     backbone.use_features("all" if backbone.has_stages else "last")
@@ -94,4 +88,4 @@ def _other_features(
     request = ViewRequest(pixels, rows, 1, Augmentation(), features.seed)
     cache = FeatureCache(features.cache, "float16")
     found = extract(request, frozen, [top], cache, features.bar(f"measure {spec.size} px"))[top]
-    return StageFeatures((found.batch(rows, rows * 0).for_head().float().numpy(),), backbone.feature_groups)
+    return found.batch(rows, rows * 0).for_head().float().numpy()

@@ -27,7 +27,8 @@ from thaw.selection.budget import Budget
 from thaw.selection.estimates import Estimates, Folding
 from thaw.selection.heads import HeadSetting
 from thaw.selection.sample import Sample, draw_sample
-from thaw.selection.select import Examined, Selection
+from thaw.selection.select import SampleViews, Selection
+from thaw.selection.tester import Tester
 from thaw.settings import assign
 from thaw.training.loss import IMBALANCE
 
@@ -135,22 +136,18 @@ def select(recipe: Recipe, measured: Measurements, features: SampleFeatures, sec
     plain = features.of(Augmentation())
     if across := across_groups(prepared, sample, plain, widths):
         foldings.append(across)
-    about = Examined(
-        sample=sample,
-        task=measured.task,
-        classes=len(prepared.manifest.classes),
-        monitor=recipe.monitor,
-        imbalance=measured.imbalance,
-        features=features.of,
-        widths=widths,
-        setting=HeadSetting(
+    classes, top_speed = len(prepared.manifest.classes), measured.engine.images_per_second
+    selection = Selection(
+        SampleViews(features.of, widths, len(sample.rows) / top_speed),
+        Tester(sample.targets, classes, measured.task, recipe.monitor, (foldings[0],)),
+        tuple(foldings),
+        HeadSetting(
             "all" if recipe.head.features == "all" else "last",
             "none" if recipe.class_weights == "auto" else recipe.class_weights,
         ),
-        seconds_per_view=len(sample.rows) / measured.engine.images_per_second,
+        budget,
     )
-    selection = Selection(about, tuple(foldings), budget)
-    estimates = _ask(selection, recipe, measured, features, budget)
+    estimates = _ask(selection, recipe, measured, features)
     changes = {key: value for answer in selection.answers for key, value in answer.changes.items()}
     choices = tuple(Choice(answer.setting, answer.value, answer.reason) for answer in selection.answers)
     selected = Selected(changes, choices, estimates)
@@ -158,9 +155,7 @@ def select(recipe: Recipe, measured: Measurements, features: SampleFeatures, sec
     return selected
 
 
-def _ask(
-    selection: Selection, recipe: Recipe, measured: Measurements, features: SampleFeatures, budget: Budget
-) -> Estimates:
+def _ask(selection: Selection, recipe: Recipe, measured: Measurements, features: SampleFeatures) -> Estimates:
     """Ask what the recipe leaves open; across groups from the start where these do worse than images at random."""
     # A head with hidden layers does more with the last stage than a linear one, which is what is measured here.
     is_open = recipe.head.features == "auto" and not recipe.head.hidden and features.frozen.backbone.has_stages
@@ -176,7 +171,7 @@ def _ask(
     if recipe.augment.preset == "auto":
         selection.ask_augmentation()
     if recipe.preprocessing.image_size is None:
-        ask_image_size(selection, recipe, features, budget)
+        ask_image_size(selection, recipe, features)
     return estimates
 
 

@@ -149,8 +149,8 @@ def _gain_rows(training: Training) -> list[GainRow]:
         best = value_text(abs(item.best), monitor)
         rows.append(GainRow(item.phase, f"{item.epochs}", duration(item.seconds), best, gain, error, item.outcome))
     for phase in training.skipped:
-        saved = f"saves at most {duration(phase.seconds)}"
-        rows.append(GainRow(phase.phase, "-", saved, "-", "-", "-", f"skipped: {phase.reason}"))
+        outcome = f"skipped, which saved at most {duration(phase.seconds)}: {phase.reason}"
+        rows.append(GainRow(phase.phase, "-", "-", "-", "-", "-", outcome))
     return rows
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from thaw.backbones.contract import Features
+from thaw.device import threads_restored, use_threads
 from thaw.recipe import ClassWeights, Task
 from thaw.selection.logistic import Design, Labels, out_of_fold
 from thaw.training.head_solver import feature_scales
@@ -23,30 +26,51 @@ class HeadSetting:
 
 
 @dataclass(frozen=True)
-class StageFeatures:
-    """Features of all stages of N images.
+class Basis:
+    """Standardisation as in training, and the directions of the plain view of N images, in which heads are tested.
+
+    A head with an L2 penalty does not change when features are rotated, and of more features than images only these
+    directions matter to the images themselves.
 
     Attributes:
-        views: (N, D) float32 of each view, the plain one first.
-        widths: How many of the D features belong to each stage, from the pixels up.
+        mean, scales: (D,) of the features that the head takes.
+        directions: (D, K), K the smaller of N and D.
     """
 
-    views: tuple[np.ndarray, ...]
-    widths: tuple[int, ...]
+    mean: Tensor
+    scales: Tensor
+    directions: Tensor
 
-    def design(self, features: Features) -> Design:
-        """What a head on the last or on all stages is fitted to, standardised as in training, by the plain views."""
-        widths = self.widths if features == "all" else self.widths[-1:]
-        views = [torch.from_numpy(view[:, view.shape[1] - sum(widths) :]) for view in self.views]
-        deviation, mean = torch.std_mean(views[0], dim=0, correction=0)
-        scales = feature_scales(deviation, widths)
-        return Design.of([(view - mean) / scales for view in views])
+    @classmethod
+    def of(cls, plain: np.ndarray, widths: Sequence[int], features: Features) -> Basis:
+        """The basis of a head on the last or on all stages.
+
+        Args:
+            plain: (N, W) float32, features of all stages of the plain view.
+            widths: How many of them belong to each stage, from the pixels up.
+            features: What the head takes.
+        """
+        groups = widths if features == "all" else widths[-1:]
+        taken = torch.from_numpy(plain[:, plain.shape[1] - sum(groups) :])
+        deviation, mean = torch.std_mean(taken, dim=0, correction=0)
+        scales = feature_scales(deviation, groups)
+        values = (taken - mean) / scales
+        with threads_restored():
+            use_threads(1)
+            squares, vectors = torch.linalg.eigh(values @ values.T)
+        kept = min(values.shape)
+        lengths = squares[-kept:].clamp_min(1e-9 * float(squares[-1]) or 1.0).sqrt()
+        return cls(mean, scales, values.T @ (vectors[:, -kept:] / lengths))
+
+    def design(self, views: Sequence[np.ndarray]) -> Design:
+        """Views (N, W) of the same images, the plain one first, in this basis."""
+        taken = [torch.from_numpy(view[:, view.shape[1] - len(self.mean) :]) for view in views]
+        return Design(torch.cat([(view - self.mean) / self.scales @ self.directions for view in taken]), len(views))
 
 
 def predict_folds(
-    features: StageFeatures, setting: HeadSetting, targets: np.ndarray, folds: np.ndarray, classes: int, task: Task
+    design: Design, weights: ClassWeights, targets: np.ndarray, folds: np.ndarray, classes: int, task: Task
 ) -> np.ndarray:
     """Probabilities (N, C) of each image by a head that was fitted without its fold; NaN where it is in none."""
-    weights = class_weights(targets, classes, task, setting.weights)
-    labels = Labels(targets, folds, classes, task, None if weights is None else weights.numpy())
-    return out_of_fold(features.design(setting.features), labels)
+    values = class_weights(targets, classes, task, weights)
+    return out_of_fold(design, Labels(targets, folds, classes, task, None if values is None else values.numpy()))

@@ -6,13 +6,13 @@ which takes little longer than one fold alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from thaw.device import threads_restored, use_threads
 from thaw.recipe import Task
 
 PENALTIES = (1.0, 0.1, 0.01, 0.001)
@@ -23,27 +23,13 @@ _MAX_ITERATIONS = 40
 
 @dataclass(frozen=True)
 class Design:
-    """Standardised features of N images in V views, as rows of one matrix in the order of the views.
+    """Features of N images in V views, as rows of one matrix in the order of the views.
 
     matrix: (V * N, D) float32; the first N rows are the plain view, on which heads are tested.
     """
 
     matrix: Tensor
     views: int
-
-    @classmethod
-    def of(cls, views: Sequence[Tensor]) -> Design:
-        """The design of features (N, D) float32 of each view.
-
-        A head with an L2 penalty does not change when features are rotated, so that D is reduced to the number of rows
-        where it is larger.
-        """
-        matrix = torch.cat(list(views))
-        rows, columns = matrix.shape
-        if columns > rows:
-            values, vectors = torch.linalg.eigh(matrix @ matrix.T)
-            matrix = vectors * values.clamp_min(0).sqrt()
-        return cls(matrix.contiguous(), len(views))
 
     @property
     def images(self) -> int:
@@ -74,7 +60,13 @@ def out_of_fold(design: Design, labels: Labels, penalties: tuple[float, ...] = P
     that are in no fold have NaN.
     """
     tested = torch.from_numpy(labels.folds >= 0)
-    problem = _Problem(design, labels)
+    with threads_restored():
+        # Products this small take longer on several threads, which wait for each other.
+        use_threads(1)
+        return _best_penalty(_Problem(design, labels), tested, penalties)
+
+
+def _best_penalty(problem: _Problem, tested: Tensor, penalties: tuple[float, ...]) -> np.ndarray:
     best, lowest = None, float("inf")
     for penalty in penalties:
         probabilities = problem.solve(penalty)

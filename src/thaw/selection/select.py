@@ -13,22 +13,24 @@ from typing import Any
 
 import numpy as np
 
+from thaw.backbones.contract import Features
 from thaw.data.augment import DEFAULT_PRESET, PRESETS, Augmentation
-from thaw.formats import count, percent
-from thaw.metrics import METRICS
-from thaw.recipe import ClassWeights, Monitor, Task
+from thaw.recipe import ClassWeights
 from thaw.selection.augmentations import KINDS, AugmentationOption, by_strength
 from thaw.selection.budget import Budget
 from thaw.selection.estimates import Estimates, Folding, deciding
-from thaw.selection.heads import HeadSetting, StageFeatures, predict_folds
-from thaw.selection.options import Option, Question
-from thaw.selection.sample import Sample
-from thaw.selection.scores import image_scores
+from thaw.selection.heads import Basis, HeadSetting
+from thaw.selection.logistic import Design
+from thaw.selection.options import Question
+from thaw.selection.tester import Contender, Tester
+
+CLASS_WEIGHTS: tuple[ClassWeights, ...] = ("none", "sqrt", "balanced")
+"""From simple to complex."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What was measured for one setting: the values that it gives to settings of the recipe, and the reason."""
+    """What was measured for one setting: its value, the reason, and what that changes in the recipe, by key."""
 
     setting: str
     value: str
@@ -37,47 +39,49 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Examined:
-    """What all questions are about.
+class SampleViews:
+    """Features of a sample.
 
     Attributes:
-        sample: The images.
-        task, classes, monitor: Of the run; the monitored metric decides.
-        imbalance: Size of the largest class divided by that of the smallest.
-        features: Gives the features of all stages of one view of the sample, (N, D), in an augmentation.
-        widths: How many of the D features belong to each stage.
-        setting: The head before any question.
-        seconds_per_view: What one view of the whole sample takes.
+        of: Gives the features (N, W) of all stages of one view of the sample, in an augmentation.
+        widths: How many of the features belong to each stage.
+        seconds: What one view of the whole sample takes.
     """
 
-    sample: Sample
-    task: Task
-    classes: int
-    monitor: Monitor
-    imbalance: float
-    features: Callable[[Augmentation], np.ndarray]
+    of: Callable[[Augmentation], np.ndarray]
     widths: tuple[int, ...]
-    setting: HeadSetting
-    seconds_per_view: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class OtherPreprocessing:
+    """Another preprocessing: in words, what it changes in the recipe, and (M, W) features of some images with it."""
+
+    name: str
+    changes: dict[str, Any]
+    features: np.ndarray
 
 
 class Selection:
     """Asks one question after the other, each with the answers to those before it, until the time is used up."""
 
-    def __init__(self, examined: Examined, foldings: tuple[Folding, ...], budget: Budget) -> None:
+    def __init__(
+        self, views: SampleViews, tester: Tester, foldings: tuple[Folding, ...], setting: HeadSetting, budget: Budget
+    ) -> None:
         """The plain view of the sample is extracted here.
 
         Args:
-            examined: The images and their features.
+            views: The features of the sample.
+            tester: Fits and compares heads.
             foldings: How images are divided into folds: at random, and where there are groups across them.
+            setting: The head before any question.
             budget: How long all questions may take.
         """
-        self._about, self._budget = examined, budget
-        self._plain = examined.features(Augmentation())
-        self._foldings = foldings
-        self._deciding = deciding(foldings, False)
-        self._views: dict[str, np.ndarray] = {}
-        self.setting = examined.setting
+        self._views, self._tester, self._foldings, self._budget = views, tester, foldings, budget
+        self._plain = views.of(Augmentation())
+        self._bases: dict[Features, Basis] = {}
+        self._designs: dict[tuple[Features, str], Design] = {}
+        self.setting = setting
         self.answers: list[Answer] = []
 
     def ask_features(self) -> None:
@@ -85,31 +89,31 @@ class Selection:
 
         What guessed groups cannot tell apart, random folds decide, which have less noise.
         """
-        settings = [replace(self.setting, features=features) for features in ("last", "all")]
-        options = [(each.features, each, self._plain_only()) for each in settings]
-        question = self._question("head.features", options)
+        features: tuple[Features, ...] = ("last", "all")
+        contenders = [Contender(each, self._design(each), self.setting.weights) for each in features]
+        question = self._tester.compare("head.features", contenders)
         best = question.best()
-        if len(self._deciding) > 1 and not question.gain(best, 1 - best).exceeds_noise:
-            question = self._question("head.features", options, self._foldings[:1])
+        if len(self._tester.deciding) > 1 and not question.gain(best, 1 - best).exceeds_noise:
+            question = self._tester.compare("head.features", contenders, self._foldings[:1])
             best = question.best()
-        self._answer(question, best, {"head.features": settings[best].features})
-        self.setting = settings[best]
+        self._answer(question, best, {"head.features": features[best]})
+        self.setting = replace(self.setting, features=features[best])
 
     def estimate(self) -> Estimates:
         """What to expect of images like these and of other groups; where they differ, the latter decides from here."""
-        scores = [self._accuracy(folding) for folding in self._foldings]
-        estimates = Estimates.of(self._foldings, scores)
-        self._deciding = deciding(self._foldings, estimates.differ)
+        contender = Contender("", self._design(self.setting.features), self.setting.weights)
+        correct = [self._tester.correct(contender, folding) for folding in self._foldings]
+        estimates = Estimates.of(self._foldings, correct)
+        self._tester.deciding = deciding(self._foldings, estimates.differ)
         return estimates
 
     def ask_class_weights(self) -> None:
-        """None, the square roots, or balanced: whichever gives the best monitored metric."""
-        kinds: tuple[ClassWeights, ...] = ("none", "sqrt", "balanced")
-        settings = [replace(self.setting, weights=kind) for kind in kinds]
-        question = self._question("class_weights", [(each.weights, each, self._plain_only()) for each in settings])
+        """None, the square roots, or balanced: the simplest within one standard error of the best."""
+        design = self._design(self.setting.features)
+        question = self._tester.compare("class_weights", [Contender(kind, design, kind) for kind in CLASS_WEIGHTS])
         chosen = question.simplest_good()
-        self._answer(question, chosen, {"class_weights": kinds[chosen]})
-        self.setting = settings[chosen]
+        self._answer(question, chosen, {"class_weights": CLASS_WEIGHTS[chosen]})
+        self.setting = replace(self.setting, weights=CLASS_WEIGHTS[chosen])
 
     def ask_augmentation(self) -> None:
         """Which augmentation the head is trained with, and which one thawed stages may be trained with.
@@ -122,12 +126,11 @@ class Selection:
         options += self._affordable([AugmentationOption.of(preset) for preset in (DEFAULT_PRESET, "light", "strong")])
         if len(options) == 1:
             return
-        options, question = self._compare(options)
+        options, question = self._compare_augmentations(options)
         names = [option.name for option in options]
         if question.gain(0, names.index(DEFAULT_PRESET)).exceeds_noise:
-            kinds = [kind for kind in KINDS if getattr(PRESETS[DEFAULT_PRESET], kind) != getattr(Augmentation(), kind)]
-            others = self._affordable([AugmentationOption.without(kind) for kind in kinds])
-            options, question = self._compare([*options, *others])
+            others = self._affordable([AugmentationOption.without(kind) for kind in KINDS if _is_in_default(kind)])
+            options, question = self._compare_augmentations([*options, *others])
             names = [option.name for option in options]
         chosen = question.simplest_good()
         harmless = [index for index in range(1, len(options)) if not question.gain(0, index).exceeds_noise]
@@ -137,94 +140,66 @@ class Selection:
         changes = {"augment": dict(options[chosen].settings), "thawed": dict(options[thawed].settings)}
         self._answer(question, chosen, changes)
 
-    def _affordable(self, options: list[AugmentationOption]) -> list[AugmentationOption]:
-        """The options that there is time to extract a view for, the first ones first."""
-        affordable = []
-        for option in options:
-            if not self._budget.allows(2 * self._about.seconds_per_view):
-                break
-            affordable.append(option)
-            self._views.setdefault(option.name, self._about.features(option.augmentation))
-        return affordable
-
-    def _compare(self, options: list[AugmentationOption]) -> tuple[list[AugmentationOption], Question]:
-        """The options from mild to strong, and their comparison."""
-        ordered = by_strength(options)
-        compared = []
-        for option in ordered:
-            views = (self._plain, self._views[option.name]) if option.augmentation.changes else (self._plain,)
-            compared.append((option.name, self.setting, StageFeatures(views, self._about.widths)))
-        return ordered, self._question("augment.preset", compared)
-
-    def seconds_for(self, images: int) -> float:
-        """What one view of some images of the sample takes."""
-        return self._about.seconds_per_view * images / len(self._about.sample.rows)
-
-    def ask_preprocessing(
-        self,
-        trained_at: str,
-        others: list[tuple[str, StageFeatures]],
-        changes: list[dict[str, Any]],
-        chosen: np.ndarray,
-    ) -> None:
+    def ask_preprocessing(self, trained_at: str, others: Sequence[OtherPreprocessing], chosen: np.ndarray) -> None:
         """Whether another preprocessing gains more than one standard error over what the network was trained with.
 
         Args:
             trained_at: What the network was trained with, in words.
-            others: Each other preprocessing in words, and the features of the chosen images with it.
-            changes: The settings of the recipe for the first and each other one.
+            others: The other ones, and the features of the chosen images with them.
             chosen: (M,) int, positions in the sample.
         """
-        whole = self._about, self._deciding, self._plain
-        self._about, self._plain = replace(self._about, sample=self._about.sample.part(chosen)), self._plain[chosen]
-        self._deciding = tuple(
-            replace(folding, numbers=folding.numbers[chosen], groups=folding.groups[chosen])
-            for folding in self._deciding
-        )
-        views = [(trained_at, self.setting, self._plain_only())]
-        views += [(name, self.setting, replace(features, widths=self._about.widths)) for name, features in others]
-        question = self._question("preprocessing", views)
-        self._about, self._deciding, self._plain = whole
+        named = [OtherPreprocessing(trained_at, {}, self._plain[chosen]), *others]
+        contenders = []
+        for each in named:
+            basis = Basis.of(each.features, self._views.widths, self.setting.features)
+            contenders.append(Contender(each.name, basis.design([each.features]), self.setting.weights))
+        question = self._tester.part(chosen).compare("preprocessing", contenders)
         best = question.better_than(0)
-        self._answer(question, best, changes[best])
+        self._answer(question, best, named[best].changes)
 
-    def _question(
-        self,
-        setting: str,
-        options: Sequence[tuple[str, HeadSetting, StageFeatures]],
-        foldings: tuple[Folding, ...] = (),
-    ) -> Question:
-        """Test every option on the same images: those that are in a fold of each division, by default the deciding."""
-        about, metric, foldings = self._about, METRICS[self._about.monitor], foldings or self._deciding
-        tested = np.all([folding.numbers >= 0 for folding in foldings], axis=0)
-        targets = about.sample.targets[tested]
-        found = []
-        for value, head, features in options:
-            predicted = [self._predict(features, head, folding)[tested] for folding in foldings]
+    def allows_images(self, images: int, pixels_ratio: float, start_seconds: float) -> bool:
+        """Whether there is time for one more preprocessing of some images with this many times the pixels."""
+        fraction = images / len(self._plain)
+        extraction = self._views.seconds * fraction * pixels_ratio
+        return self._budget.allows(start_seconds + extraction + fraction * self._tester.seconds_for(1))
 
-            def scores(monitor: Monitor, predicted: list[np.ndarray] = predicted) -> np.ndarray:
-                return np.mean([image_scores(each, targets, about.task, monitor) for each in predicted], axis=0)
+    def _affordable(self, options: Sequence[AugmentationOption]) -> list[AugmentationOption]:
+        """The options that there is time for, the first ones first, with their views extracted."""
+        affordable = []
+        for option in options:
+            if not self._budget.allows(self._views.seconds + self._tester.seconds_for(2)):
+                break
+            affordable.append(option)
+            # Compared at once, so that the time of the next one is known.
+            self._compare_augmentations([option])
+        return affordable
 
-            remark = "" if about.monitor == "accuracy" else f"accuracy {percent(float(scores('accuracy').mean()))}"
-            found.append(Option(value, scores(about.monitor), remark))
-        folds = " and ".join(folding.described for folding in foldings)
-        how = f"cross-validated on {count(int(tested.sum()), 'image')} in {folds}"
-        groups = foldings[-1].groups[tested]
-        return Question(setting, metric.title, tuple(found), groups, how, metric.kind == "fraction")
+    def _compare_augmentations(
+        self, options: Sequence[AugmentationOption]
+    ) -> tuple[list[AugmentationOption], Question]:
+        """The options from mild to strong, and their comparison."""
+        ordered, weights = by_strength(options), self.setting.weights
+        contenders = [
+            Contender(option.name, self._design(self.setting.features, option), weights) for option in ordered
+        ]
+        return ordered, self._tester.compare("augment.preset", contenders)
+
+    def _design(self, features: Features, option: AugmentationOption | None = None) -> Design:
+        """The plain view, and one view in an augmentation that changes anything, for a head on some features."""
+        changes = option is not None and option.augmentation.changes
+        key = (features, option.name if option and changes else "")
+        if key not in self._designs:
+            if features not in self._bases:
+                self._bases[features] = Basis.of(self._plain, self._views.widths, features)
+            views = [self._plain, self._views.of(option.augmentation)] if option and changes else [self._plain]
+            self._designs[key] = self._bases[features].design(views)
+        return self._designs[key]
 
     def _answer(self, question: Question, chosen: int, changes: dict[str, Any]) -> None:
         value = question.options[chosen].value
         self.answers.append(Answer(question.setting, value, question.reason(chosen), changes))
 
-    def _predict(self, features: StageFeatures, head: HeadSetting, folding: Folding) -> np.ndarray:
-        about = self._about
-        return predict_folds(features, head, about.sample.targets, folding.numbers, about.classes, about.task)
 
-    def _accuracy(self, folding: Folding) -> np.ndarray:
-        """Whether each tested image is predicted correctly, 0 or 1."""
-        tested = folding.numbers >= 0
-        probabilities = self._predict(self._plain_only(), self.setting, folding)[tested]
-        return image_scores(probabilities, self._about.sample.targets[tested], self._about.task, "accuracy")
-
-    def _plain_only(self) -> StageFeatures:
-        return StageFeatures((self._plain,), self._about.widths)
+def _is_in_default(kind: str) -> bool:
+    """Whether the default augmentation has a kind of transformation."""
+    return bool(getattr(PRESETS[DEFAULT_PRESET], kind) != getattr(Augmentation(), kind))

@@ -52,7 +52,8 @@ def show_gains(
         for item in gains
     ]
     rows += [
-        (phase.phase, "-", "-", "-", "-", "-", f"skipped: saves at most {duration(phase.seconds)}") for phase in skipped
+        (phase.phase, "-", "-", "-", "-", "-", f"skipped, which saved at most {duration(phase.seconds)}")
+        for phase in skipped
     ]
     header = ("phase", "epochs", "took", f"best {metric.title}", "gain", "standard error", "")
     reporter.table("Gain of each phase on validation", header, rows)

@@ -8,12 +8,10 @@ checkpoint and ends with the same weights.
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -21,21 +19,19 @@ from torch.optim import Optimizer
 from thaw.backbones.contract import Cut
 from thaw.backbones.stages import AtCut
 from thaw.errors import TrainingError
-from thaw.formats import count, duration
-from thaw.metrics import METRICS, MetricValues, measure, most_likely, values_without_each
+from thaw.formats import duration
 from thaw.recipe import Phase
 from thaw.seeds import derive_seed
 from thaw.training import checkpoint
 from thaw.training.autocast import training_autocast
 from thaw.training.checkpoint import Progress
-from thaw.training.context import FitCallbacks, FitContext
+from thaw.training.context import FitContext
 from thaw.training.gain import (
     PhaseGain,
     gain_text,
     kept_record,
     phase_gain,
     phase_gains,
-    pooled,
     target_reached,
 )
 from thaw.training.head_solver import PENALTIES, HeadSolver
@@ -43,18 +39,12 @@ from thaw.training.history import EpochRecord, best_index, divergence, plateau_f
 from thaw.training.loss import Loss, make_loss
 from thaw.training.mixup import draw_blend
 from thaw.training.optimizer import make_optimizer, set_lr, trainable_parameters
-from thaw.training.outputs import probabilities_at
 from thaw.training.schedule import factor_at
+from thaw.training.second_split import gain_on_both_splits, remove_second
 from thaw.training.skipping import reason_to_skip
 from thaw.training.sources import PhaseSources, batches
-
-_UNUSABLE: tuple[MetricValues, tuple[float, ...]] = (MetricValues.undefined(), ())
-"""The result of an epoch without a finite loss."""
-
-_SECOND = "second"
-"""Folder, among the checkpoints, of those of the second split."""
-
-_SILENT = FitCallbacks(lambda records, is_best: None, lambda sentence: None)
+from thaw.training.standardise import fit_standardisation
+from thaw.training.validation import UNUSABLE, validate
 
 
 class OutOfMemory(Exception):
@@ -81,17 +71,21 @@ def fit(run: FitContext, sources_of: Callable[[int], PhaseSources]) -> Progress:
     for index in range(progress.phase, len(run.phases)):
         if _is_skipped(run, index, progress):
             continue
-        if not run.checkpoints.load("best"):
+        begins_anew = not run.checkpoints.load("best")
+        if begins_anew:
             run.classifier.load_state_dict(untrained, strict=False)
-        progress = _fit_phase(run, index, sources_of(index), replace(progress, phase=index))
+        sources = sources_of(index)
+        if begins_anew:
+            position = run.classifier.backbone.cut(run.phases[index].cut).position
+            fit_standardisation(run.classifier, position, sources.train)
+        progress = _fit_phase(run, index, sources, replace(progress, phase=index))
         progress = _end_phase(run, progress, untrained)
         run.checkpoints.save("last", progress)
     if reached := _target_reached(run, progress.records, progress.gains):
         run.on_note(reached)
     if not run.checkpoints.load("best"):
         raise TrainingError("no epoch of any phase gave a finite loss: " + " ".join(progress.notes))
-    if run.process.is_main:
-        shutil.rmtree(run.settings.checkpoints / _SECOND, ignore_errors=True)
+    remove_second(run)
     run.classifier.eval()
     return progress
 
@@ -167,17 +161,18 @@ def _fit_epoch(active: ActivePhase, progress: Progress) -> EpochRecord:
     else:
         penalty = None
         lr, train_loss = _train_epoch(active, progress)
-    val, without = _validate(active) if math.isfinite(train_loss) else _UNUSABLE
+    classifier, settings = active.run.classifier, active.run.settings
+    found = validate(classifier, active.cut, active.sources.val, settings) if math.isfinite(train_loss) else UNUSABLE
     return EpochRecord(
         phase=active.phase.name,
         epoch=progress.epoch + 1,
         cut=active.cut.name,
         lr=lr,
         train_loss=train_loss,
-        val=val,
+        val=found.values,
         seconds=time.perf_counter() - started,
         penalty=penalty,
-        without=without,
+        without=found.without,
     )
 
 
@@ -224,17 +219,6 @@ def _train_step(active: ActivePhase, inputs: AtCut, targets: Tensor, loss: Loss)
     return value.detach()
 
 
-def _validate(active: ActivePhase) -> tuple[MetricValues, tuple[float, ...]]:
-    """Metrics on validation in eval mode, and the monitored one without each block of images."""
-    classifier, settings = active.run.classifier, active.run.settings
-    probabilities, targets = probabilities_at(classifier, active.cut.position, active.sources.val, settings.precision)
-    if not np.isfinite(probabilities).all():
-        return _UNUSABLE
-    scored = most_likely(probabilities, targets, classifier.task, settings.val_groups)
-    values = measure(probabilities, targets, classifier.task)
-    return values, values_without_each(scored, METRICS[settings.monitor])
-
-
 def _with_gains(run: FitContext, progress: Progress) -> Progress:
     """The progress with the gains of the phases that are done, which release 0.1 did not keep."""
     done = progress.records[: len(progress.records) - progress.epoch]
@@ -256,7 +240,7 @@ def _end_phase(run: FitContext, progress: Progress, untrained: Mapping[str, Tens
         run.on_note(f"phase {run.phases[progress.phase].name} is not kept: none of its epochs has a finite loss")
         return done
     if gain.is_unclear and len(progress.gains) == 1:
-        gain = _gain_on_both_splits(run, progress, gain, untrained)
+        gain = gain_on_both_splits(run, progress, gain, untrained, fit)
     # A phase that release 0.1 began has no checkpoint of its own until an epoch is better, and then is kept already.
     if gain.is_kept and run.checkpoints.load("phase"):
         run.checkpoints.save("best", progress)
@@ -264,36 +248,6 @@ def _end_phase(run: FitContext, progress: Progress, untrained: Mapping[str, Tens
         outcome = "kept" if gain.is_kept else "not kept"
         run.on_note(f"phase {gain.phase} is {outcome}: {gain_text(gain, run.settings.monitor)}")
     return replace(done, gains=(*progress.gains, gain))
-
-
-def _gain_on_both_splits(
-    run: FitContext, progress: Progress, gain: PhaseGain, untrained: Mapping[str, Tensor]
-) -> PhaseGain:
-    """The gain over the first phase, both trained once more on the second split from the weights of the beginning."""
-    second, settings = run.second, run.settings
-    if second is None:
-        return gain
-    first = [phase.name for phase in run.phases].index(progress.gains[0].phase)
-    indices = (first, progress.phase)
-    phases = [run.phases[index] for index in indices]
-    images = count(settings.val_images, "validation image")
-    run.on_note(
-        f"phase {gain.phase} {gain_text(gain, settings.monitor)}: {images} are too few to tell, so phases "
-        f"{phases[0].name} and {phases[1].name} are trained once more on another split"
-    )
-    run.classifier.load_state_dict(untrained, strict=False)
-    again = replace(
-        settings,
-        checkpoints=settings.checkpoints / _SECOND,
-        val_images=second.val_images,
-        val_groups=second.val_groups,
-        target=None,
-        phase_seconds=(),
-    )
-    other = replace(run, phases=phases, settings=again, callbacks=_SILENT, second=None)
-    gains = fit(other, lambda index: second.sources_of(indices[index])).gains
-    found = next((other for other in gains if other.phase == gain.phase and other.before is not None), None)
-    return pooled(gain, found) if found else gain
 
 
 def _is_skipped(run: FitContext, index: int, progress: Progress) -> bool:

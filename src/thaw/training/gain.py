@@ -151,7 +151,7 @@ def standard_error_of_difference(first: float, second: float, images: int) -> fl
 
     Only images that exactly one of the two predicts correctly contribute; about half of all errors are of that kind.
     """
-    errors = max(2.0 - first - second, 0.0)
+    errors = max((1.0 - first) + (1.0 - second), 0.0)
     return sqrt(_DISCORDANT * errors / images)
 
 

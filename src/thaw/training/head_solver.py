@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from thaw.classifier.classifier import Classifier
+from thaw.classifier.head import Head
 from thaw.training.loss import Loss
 from thaw.training.sources import Source, batches
 
@@ -40,9 +41,13 @@ class HeadSolver:
         layer = classifier.head.layers[-1]
         assert isinstance(layer, nn.Linear) and classifier.head.is_linear
         self._layer, self._loss = layer, loss
-        self._features, self._targets = _read_all(source, layer.in_features)
-        deviation, self._mean = torch.std_mean(self._features, dim=0, correction=0)
-        self._deviation = feature_scales(deviation, classifier.backbone.feature_groups)
+        self._features, self._targets = _read_all(source, classifier.head)
+        # A head that standardises is given standardised features.
+        if classifier.head.is_standardised:
+            self._mean, self._deviation = torch.zeros_like(self._features[0]), torch.ones_like(self._features[0])
+        else:
+            deviation, self._mean = torch.std_mean(self._features, dim=0, correction=0)
+            self._deviation = feature_scales(deviation, classifier.backbone.feature_groups)
         self._features.sub_(self._mean).div_(self._deviation)
 
     def solve(self, penalty: float) -> float:
@@ -98,15 +103,19 @@ def feature_scales(deviation: Tensor, groups: Sequence[int]) -> Tensor:
     )
 
 
-def _read_all(source: Source, width: int) -> tuple[Tensor, Tensor]:
-    """Features (images * views, width) float32 and targets of every view of every image, in one block of memory."""
+def _read_all(source: Source, head: Head) -> tuple[Tensor, Tensor]:
+    """What the layers of a head take of every view of every image, (images * views, width) float32, and the targets.
+
+    In one block of memory.
+    """
     features: Tensor | None = None
     targets, start = [], 0
     for view in range(source.views):
         for inputs, labels in batches(source, _READ_BATCH, view, shuffle_seed=None):
+            at_head = head.standardised(inputs.for_head())
             if features is None:
-                features = inputs.values.new_empty(len(source) * source.views, width, dtype=torch.float32)
-            features[start : start + len(labels)] = inputs.for_head()
+                features = at_head.new_empty(len(source) * source.views, at_head.shape[1], dtype=torch.float32)
+            features[start : start + len(labels)] = at_head
             targets.append(labels)
             start += len(labels)
     assert features is not None

@@ -1,0 +1,93 @@
+"""What the plan measures on real small images: what is asked, what is remembered, and what becomes of the recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from thaw.data.dataset import Dataset
+from thaw.data.surfaces import write_surfaces
+from thaw.planning.plan import Plan
+from thaw.planning.selecting import Selected, with_selected
+from thaw.progress import NullReporter
+from thaw.recipe import AugmentSettings, Phase, PreprocessingSettings, Recipe
+from thaw.trial import plan_trial
+
+BASE = Recipe(
+    backbone="mobilenetv3_small_050",
+    weights="random",
+    engine="pytorch-fp32",
+    precision="fp32",
+    strategy="head",
+    cache_gb=1.0,
+    preprocessing=PreprocessingSettings(image_size=64),
+)
+
+
+@pytest.fixture(scope="module")
+def surfaces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three kinds of small steel surfaces, forty of each."""
+    folder = tmp_path_factory.mktemp("data") / "surfaces"
+    write_surfaces(folder, images_per_class=40, size=64, classes=("ok", "scratch", "stain"))
+    return folder
+
+
+def planned(surfaces: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, **settings: object) -> Plan:
+    """The plan with a cache of its own, and enough time for every question."""
+    monkeypatch.setenv("THAW_CACHE", str(cache))
+    recipe = BASE.with_settings({"measure.seconds": 1000, **settings})
+    return plan_trial(Dataset.open(surfaces), recipe, None, NullReporter()).plan
+
+
+def reasons(plan: Plan) -> dict[str, str]:
+    return {choice.setting: choice.reason for choice in plan.choices}
+
+
+def test_open_questions_are_measured_with_their_standard_errors_and_remembered(
+    surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = planned(surfaces, tmp_path, monkeypatch)
+    for setting in ("head.features", "augment.preset"):
+        assert "cross-validated on" in reasons(first)[setting] and " ± " in reasons(first)[setting]
+    assert first.estimates is not None and 0.3 < first.estimates.similar.accuracy <= 1.0
+    assert "class_weights" in reasons(first) and "cross-validated" not in reasons(first)["class_weights"]
+
+    again = planned(surfaces, tmp_path, monkeypatch)
+    assert reasons(again)["head.features"].startswith("remembered from an earlier run: accuracy")
+    assert (again.recipe, again.estimates) == (first.recipe, first.estimates)
+
+
+def test_what_the_recipe_sets_is_not_asked(surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"head.features": "last", "augment.preset": "strong", "class_weights": "balanced"}
+    found = planned(surfaces, tmp_path, monkeypatch, **settings)
+    assert not [reason for reason in reasons(found).values() if "cross-validated" in reason]
+    assert (found.recipe.head.features, found.recipe.augment.preset) == ("last", "strong")
+    assert found.recipe.class_weights == "balanced"
+    assert found.estimates is not None
+
+
+def test_without_time_nothing_is_measured(surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = planned(surfaces, tmp_path, monkeypatch, **{"measure.seconds": 0})
+    assert found.estimates is None
+    assert (found.recipe.head.features, found.recipe.augment.preset) == ("last", "standard")
+
+
+def test_thawed_stages_keep_an_augmentation_that_the_head_does_not_use() -> None:
+    recipe = Recipe(strategy="manual")
+    found = with_selected(recipe, Selected({"augment": {"preset": "none"}, "thawed": {"preset": "standard"}}, ()))
+    assert found.augment.preset == "standard"
+    assert [phase.augment for phase in found.phases] == ["none", None]
+
+
+def test_a_head_alone_has_the_augmentation_of_the_recipe() -> None:
+    recipe = Recipe(phases=(Phase(name="head", cut="head", epochs=1, lr=1e-3),))
+    found = with_selected(recipe, Selected({"augment": {"preset": "none"}, "thawed": {"preset": "standard"}}, ()))
+    assert (found.augment.preset, found.phases[0].augment) == ("none", None)
+
+
+def test_a_transformation_that_hurts_is_left_out() -> None:
+    settings = {"preset": "standard", "rotation": 0.0}
+    found = with_selected(Recipe(), Selected({"augment": settings, "thawed": settings}, ()))
+    assert found.augment == AugmentSettings(preset="standard", rotation=0.0)
+    assert all(phase.augment is None for phase in found.phases)
