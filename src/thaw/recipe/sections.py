@@ -36,8 +36,8 @@ class MeasureSettings(Section):
     seconds: float | None = Field(
         None,
         ge=0,
-        description="Time for the measurements; null for a third of the predicted training time, at least 10 s; 0 for "
-        "none.",
+        description="Time for the measurements; null for an eighth of the longest predicted training time, which is "
+        "about a third of what training takes, and at least 10 s; 0 for none.",
     )
     image_sizes: tuple[Annotated[int, Field(ge=32, le=1024)], ...] = Field(
         (160, 320),

@@ -6,12 +6,13 @@ import time
 from dataclasses import dataclass, field
 
 LEAST_SECONDS = 10.0
-FRACTION = 1 / 3
-"""Of the predicted training time."""
+FRACTION = 1 / 8
+"""Of the training time that is predicted at most, with all epochs of all phases. Most phases stop early or are skipped,
+so that it is about a third of what training takes."""
 
 
 def default_seconds(training_seconds: float) -> float:
-    """The time for measurements where the recipe does not say: a third of the training time, at least 10 s."""
+    """The time for measurements where the recipe does not say, given the longest that training may take."""
     return max(LEAST_SECONDS, FRACTION * training_seconds)
 
 
