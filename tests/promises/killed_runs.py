@@ -40,7 +40,7 @@ RECIPE = Recipe(
         Phase(name="solved", cut="head", epochs=2, lr=1e-2, solver="lbfgs"),
         # Less confident, so that it is kept, though only by a second split; the others are not.
         Phase(
-            name="head", cut="head", epochs=2, lr=1.0, weight_decay=0.99, batch_size=16, solver="optimizer", mixup=0.2
+            name="head", cut="head", epochs=2, lr=0.3, weight_decay=0.99, batch_size=16, solver="optimizer", mixup=1.0
         ),
         Phase(name="top", cut="stages:2", epochs=2, lr=1e-3, batch_size=16, schedule="plateau", optimizer="rmsprop"),
         Phase(name="uninterrupted", cut="pixels", epochs=2, lr=1e-3, batch_size=16, batchnorm="train", optimizer="sgd"),
