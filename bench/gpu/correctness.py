@@ -25,7 +25,7 @@ from thaw.data.dataset import Dataset
 from thaw.data.surfaces import write_surfaces
 from thaw.features.cache import CachedFeatures
 from thaw.features.engines import REFERENCE, make_runner
-from thaw.features.probe import TOLERANCE, distance_between
+from thaw.features.probe import TOLERANCE, distance_at_cut
 from thaw.pipeline import finetune, load
 from thaw.prediction.predict import predict_files
 from thaw.prediction.predictor import Predictor
@@ -78,12 +78,12 @@ def engines(setup: Setup) -> Iterator[Row]:
     side, top = backbone.facts.pixels.size, backbone.head_position
     write_surfaces(setup.folder / "engines", images_per_class=4, size=side)
     pixels = torch.from_numpy(np.stack([_rgb(file) for file in sorted((setup.folder / "engines").rglob("*.png"))]))
-    reference = make_runner(REFERENCE, backbone, CPU, [top]).run(pixels)[0].flatten(1)
+    (reference,) = make_runner(REFERENCE, backbone, CPU, [top]).run(pixels)
     backbone.to(setup.device)
     for engine in setup.sizes.engines:
-        features = make_runner(engine, backbone, setup.device, [top]).run(pixels)[0].flatten(1)
+        (features,) = make_runner(engine, backbone, setup.device, [top]).run(pixels)
         limit = TOLERANCE if "bf16" in engine else GOLDEN_TOLERANCE
-        yield agreement(f"pooled features, {engine}", distance_between(features, reference), limit, "relative, to CPU")
+        yield agreement(f"pooled features, {engine}", distance_at_cut(features, reference), limit, "relative, to CPU")
 
 
 def predictions(setup: Setup) -> Iterator[Row]:
