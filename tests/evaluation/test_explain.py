@@ -212,7 +212,9 @@ def test_an_unknown_cut_is_named(starter: Classifier) -> None:
 @pytest.mark.ci
 def test_the_maps_of_the_demo_find_the_synthetic_defects_and_reflect_learning(tmp_path: Path) -> None:
     write_surfaces(tmp_path / "images", images_per_class=demo.IMAGES_PER_CLASS)
-    finetune(Dataset.open(tmp_path / "images"), demo.RECIPE, tmp_path / "runs", reporter=NullReporter())
+    # The phase that thaws, alone: after the head it is kept or not by a single one of 46 validation images.
+    recipe = demo.RECIPE.model_copy(update={"phases": demo.RECIPE.phases[1:]})
+    finetune(Dataset.open(tmp_path / "images"), recipe, tmp_path / "runs", reporter=NullReporter())
     classifier = load(RunFolder(tmp_path / "runs" / "train-1").path)
     defects = [image for image in write_surfaces(tmp_path / "new", images_per_class=20, seed=1) if image.box]
     pixels = np.stack([read_pixels(classifier, image.file) for image in defects])
