@@ -110,7 +110,7 @@ def read_bundle(folder: Path) -> Classifier:
             )
         backbone = rebuild(facts, own["pooling"])
         settings = HeadSettings.model_validate(own["head"])
-        backbone.use_features("all" if settings.features == "all" else "last")
+        backbone.use_features(settings.taken)
         head = new_head(backbone, outputs_of(own["task"], own["classes"]), settings.hidden, settings.dropout)
         decode = DecodeSettings.model_validate(own["decode"])
         classifier = Classifier(backbone, head, own["classes"], own["task"], decode)

@@ -210,7 +210,7 @@ def prepare(
 def _with_new_head(backbone: Backbone, prepared: Prepared, recipe: Recipe) -> Classifier:
     """A classifier with a new head on the features that the recipe asks for."""
     manifest = prepared.manifest
-    backbone.use_features("all" if recipe.head.features == "all" else "last")
+    backbone.use_features(recipe.head.taken)
     outputs, seed = outputs_of(manifest.task, manifest.classes), derive_seed(recipe.seed, "head")
     head = new_head(backbone, outputs, recipe.head.hidden, recipe.head.dropout, seed)
     return Classifier(backbone, head, manifest.classes, manifest.task, recipe.decode)

@@ -39,7 +39,7 @@ def build(recipe: Recipe) -> Backbone:
     """
     library = _library("timm")
     backbone = library.build(recipe.backbone, recipe.weights, recipe.preprocessing, recipe.head.pooling, recipe.seed)
-    backbone.use_features("all" if recipe.head.features == "all" else "last")
+    backbone.use_features(recipe.head.taken)
     return backbone
 
 

@@ -80,11 +80,15 @@ DEFAULT_PRESET: Preset = "standard"
 MIN_VISIBLE_AREA: dict[Preset, float] = {"none": 1.0, "light": 0.85, "standard": 0.7, "strong": 0.5}
 
 
+def preset_of(settings: AugmentSettings) -> Preset:
+    """The preset of some settings; the default where it is not decided."""
+    return DEFAULT_PRESET if settings.preset == "auto" else settings.preset
+
+
 def resolve(settings: AugmentSettings) -> Augmentation:
     """The preset, with explicitly given settings replaced."""
     given = {field.name: getattr(settings, field.name) for field in fields(Augmentation)}
-    preset = DEFAULT_PRESET if settings.preset == "auto" else settings.preset
-    return replace(PRESETS[preset], **{name: value for name, value in given.items() if value is not None})
+    return replace(PRESETS[preset_of(settings)], **{name: value for name, value in given.items() if value is not None})
 
 
 def of_phase(settings: AugmentSettings, preset: Preset | None) -> Augmentation:

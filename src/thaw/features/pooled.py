@@ -1,4 +1,4 @@
-"""Images without augmentation, before anything is trained: a sample as pixels to probe with, all as features."""
+"""Images before anything is trained: a sample as pixels to probe with, and one view of all as features."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ def pooled_features(
     pixels: PixelStore, rows: np.ndarray, frozen: FrozenPart, seed: int, cache: Path, on_progress: OnProgress
 ) -> np.ndarray:
     """What the head takes of the plain views of rows (N,), (N, C) float32, from the feature cache in `cache`."""
-    top = frozen.backbone.head_position
-    request = ViewRequest(pixels, rows, 1, Augmentation(), seed)
+    return features_of_view(ViewRequest(pixels, rows, 1, Augmentation(), seed), frozen, cache, on_progress)
+
+
+def features_of_view(request: ViewRequest, frozen: FrozenPart, cache: Path, on_progress: OnProgress) -> np.ndarray:
+    """What the head takes of the first requested view of each row, (N, C) float32, from the cache in `cache`."""
+    top, images = frozen.backbone.head_position, len(request.rows)
     features = extract(request, frozen, [top], FeatureCache(cache, "float16"), on_progress)[top]
-    return features.batch(np.arange(len(rows)), np.zeros(len(rows), int)).for_head().float().numpy()
+    return features.batch(np.arange(images), np.zeros(images, int)).for_head().float().numpy()

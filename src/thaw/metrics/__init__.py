@@ -4,7 +4,16 @@ A new metric is one entry of `METRICS` (of a whole set) or `CLASS_METRICS` (of e
 comparison, cross-validation, console, report, model card, loggers and metrics.csv iterate these tables.
 """
 
-from thaw.metrics.estimates import Estimates, MetricValues, differences, measure, most_likely, overall, per_class
+from thaw.metrics.estimates import (
+    Estimates,
+    MetricValues,
+    differences,
+    measure,
+    most_likely,
+    overall,
+    per_class,
+    values_of,
+)
 from thaw.metrics.intervals import Estimate, fraction, wilson
 from thaw.metrics.jackknife import paired_standard_error, values_without_each
 from thaw.metrics.scored import ClassRates, Scored, confidence_of, rates_of_class, truth_of
@@ -33,6 +42,7 @@ __all__ = [
     "per_epoch_metrics",
     "rates_of_class",
     "truth_of",
+    "values_of",
     "values_without_each",
     "wilson",
 ]

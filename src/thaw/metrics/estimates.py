@@ -53,7 +53,11 @@ def measure(probabilities: np.ndarray, targets: np.ndarray, task: Task) -> Metri
         targets: (N,) int64 class indices, or (N, C) float 0/1 for multilabel.
         task: Multiclass, binary or multilabel.
     """
-    scored = most_likely(probabilities, targets, task)
+    return values_of(most_likely(probabilities, targets, task))
+
+
+def values_of(scored: Scored) -> MetricValues:
+    """Values of the per-epoch metrics; 0 where one is undefined."""
     images = Weighted(scored, np.ones((1, len(scored))))
     values = {metric.name: float(metric.compute(images)[0]) for metric in per_epoch_metrics()}
     return MetricValues({name: 0.0 if math.isnan(value) else value for name, value in values.items()})

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from thaw.backbones import build
-from thaw.data.augment import Augmentation
 from thaw.data.pixel_store import PixelStore
 from thaw.device import worker_count
 from thaw.errors import BackboneError
-from thaw.features.cache import FeatureCache
 from thaw.features.engines import FrozenPart
-from thaw.features.extract import ViewRequest, extract
+from thaw.features.pooled import pooled_features
+from thaw.planning.sample_features import SampleFeatures
 from thaw.recipe import PreprocessingSettings, Recipe
 from thaw.selection.sample import stratified_choice
 from thaw.selection.select import OtherPreprocessing, Selection
-
-if TYPE_CHECKING:
-    from thaw.planning.selecting import SampleFeatures
 
 IMAGES = 400
 """Images of the sample on which sizes are compared."""
@@ -84,8 +80,5 @@ def _other_features(features: SampleFeatures, recipe: Recipe, change: dict[str, 
     part = replace(manifest, table=manifest.table.take(features.sample.rows[chosen]))
     spec = backbone.facts.pixels
     pixels = PixelStore.open_or_build(part, spec, recipe.decode, features.cache, worker_count(), features.bar)
-    rows, top = np.arange(len(chosen)), backbone.head_position
-    request = ViewRequest(pixels, rows, 1, Augmentation(), features.seed)
-    cache = FeatureCache(features.cache, "float16")
-    found = extract(request, frozen, [top], cache, features.bar(f"measure {spec.size} px"))[top]
-    return found.batch(rows, rows * 0).for_head().float().numpy()
+    bar = features.bar(f"measure {spec.size} px")
+    return pooled_features(pixels, np.arange(len(chosen)), frozen, features.seed, features.cache, bar)

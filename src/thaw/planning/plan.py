@@ -9,7 +9,6 @@ from pathlib import Path
 from thaw.backbones.contract import Backbone, Facts
 from thaw.classifier.classifier import Classifier
 from thaw.data import augment
-from thaw.data.augment import DEFAULT_PRESET
 from thaw.data.prepare import Prepared
 from thaw.features.pooled import plain_sample
 from thaw.inspection.similarity import Similarity, measure_similarity
@@ -17,7 +16,8 @@ from thaw.planning.cache_plan import plan_cache, views_of
 from thaw.planning.costs import GIB, Forecast, Throughput, forecast
 from thaw.planning.measurements import Choice, Measurements, PlannedRecipe
 from thaw.planning.measuring import measure
-from thaw.planning.selecting import Selected, sample_features, select, with_selected
+from thaw.planning.sample_features import sample_features
+from thaw.planning.selecting import Selected, select, with_selected
 from thaw.planning.strategy import SHALLOWER, apply_strategy, choose_strategy
 from thaw.progress import Bar
 from thaw.recipe import HEAD_PHASE, AugmentSettings, Phase, PreprocessingSettings, Recipe, ResolvedRecipe
@@ -106,7 +106,6 @@ def resolve(planned: PlannedRecipe, measured: Measurements) -> Plan:
     phases, solvers = _solvers(recipe, measured, caching.phases, caching.views)
     class_weights = reasons.pop("class_weights", None) or _class_weights(recipe, measured)
     monitor = _monitor(recipe, measured)
-    preset = DEFAULT_PRESET if recipe.augment.preset == "auto" else recipe.augment.preset
     features = reasons.pop("head.features", None) or _head_features(recipe)
     resolved = ResolvedRecipe.from_values(
         {
@@ -124,7 +123,9 @@ def resolve(planned: PlannedRecipe, measured: Measurements) -> Plan:
             "class_weights": class_weights.value,
             "monitor": monitor.value,
             "preprocessing": _preprocessing(measured.facts),
-            "augment": AugmentSettings(preset=preset, **asdict(augment.resolve(recipe.augment))),
+            "augment": AugmentSettings(
+                preset=augment.preset_of(recipe.augment), **asdict(augment.resolve(recipe.augment))
+            ),
             "phases": [phase.model_dump(mode="json") for phase in phases],
             "strategy": "manual",
         }

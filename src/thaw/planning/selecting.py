@@ -10,23 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from thaw.backbones.contract import Backbone
 from thaw.cache import recall, remember
 from thaw.data.augment import Augmentation
 from thaw.data.prepare import Prepared
-from thaw.features.cache import FeatureCache
-from thaw.features.engines import FrozenPart
-from thaw.features.extract import ViewRequest, extract
 from thaw.inspection.scenes import RECURRING, scene_clusters, scene_distance
 from thaw.planning.image_size import ask_image_size
 from thaw.planning.measurements import Choice, Measurements
-from thaw.progress import Bar
+from thaw.planning.sample_features import SampleFeatures
 from thaw.recipe import Recipe
-from thaw.seeds import derive_seed
 from thaw.selection.budget import Budget
 from thaw.selection.estimates import Estimates, Folding
 from thaw.selection.heads import HeadSetting
-from thaw.selection.sample import Sample, draw_sample
+from thaw.selection.sample import Sample
 from thaw.selection.select import SampleViews, Selection
 from thaw.selection.tester import Tester
 from thaw.settings import assign
@@ -83,38 +78,6 @@ class Selected:
         return {key: value for key, value in self.changes.items() if key.startswith("preprocessing.")}
 
 
-@dataclass(frozen=True)
-class SampleFeatures:
-    """Features of all stages of a sample, extracted view by view into the cache."""
-
-    prepared: Prepared
-    sample: Sample
-    frozen: FrozenPart
-    seed: int
-    cache: Path
-    bar: Bar
-
-    def of(self, augmentation: Augmentation) -> np.ndarray:
-        """The features (N, D) float32 of the plain view, or of the first view of an augmentation."""
-        first = 1 if augmentation.changes else 0
-        rows = self.sample.rows
-        request = ViewRequest(self.prepared.pixels, rows, 1, augmentation, self.seed, first)
-        top = self.frozen.backbone.head_position
-        cache = FeatureCache(self.cache, "float16")
-        found = extract(request, self.frozen, [top], cache, self.bar("measure settings"))[top]
-        return found.batch(np.arange(len(rows)), np.zeros(len(rows), int)).for_head().float().numpy()
-
-
-def sample_features(
-    recipe: Recipe, measured: Measurements, prepared: Prepared, backbone: Backbone, cache: Path, bar: Bar
-) -> SampleFeatures:
-    """A sample of the training images, and what extracts its features; of all stages, where there are any."""
-    backbone.use_features("all" if backbone.has_stages else "last")
-    sample = draw_sample(prepared.manifest, prepared.duplicates, recipe.seed)
-    frozen = FrozenPart(backbone, measured.device.device, measured.engine.engine)
-    return SampleFeatures(prepared, sample, frozen, derive_seed(recipe.seed, "views"), cache, bar)
-
-
 def select(recipe: Recipe, measured: Measurements, features: SampleFeatures, seconds: float) -> Selected:
     """Ask every question that the recipe leaves open, cheap ones first, for as long as `seconds` allow.
 
@@ -136,15 +99,12 @@ def select(recipe: Recipe, measured: Measurements, features: SampleFeatures, sec
     plain = features.of(Augmentation())
     if across := across_groups(prepared, sample, plain, widths):
         foldings.append(across)
-    classes, top_speed = len(prepared.manifest.classes), measured.engine.images_per_second
+    seconds_per_view = len(sample.rows) / measured.engine.images_per_second
     selection = Selection(
-        SampleViews(features.of, widths, len(sample.rows) / top_speed),
-        Tester(sample.targets, classes, measured.task, recipe.monitor, (foldings[0],)),
+        SampleViews(plain, features.of, widths, seconds_per_view),
+        Tester(sample.targets, len(prepared.manifest.classes), measured.task, recipe.monitor, (foldings[0],)),
         tuple(foldings),
-        HeadSetting(
-            "all" if recipe.head.features == "all" else "last",
-            "none" if recipe.class_weights == "auto" else recipe.class_weights,
-        ),
+        HeadSetting(recipe.head.taken, "none" if recipe.class_weights == "auto" else recipe.class_weights),
         budget,
     )
     estimates = _ask(selection, recipe, measured, features)

@@ -130,6 +130,11 @@ class HeadSettings(Section):
     )
     dropout: Fraction = Field(0.2, description="Dropout rate before each layer of the head.")
 
+    @property
+    def taken(self) -> Literal["last", "all"]:
+        """What the head takes; the last stage until that is decided."""
+        return "last" if self.features == "auto" else self.features
+
 
 class DecisionSettings(Section):
     """From probabilities to labels: decision thresholds, costs, and what is flagged for review."""

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from thaw import atomic
-from thaw.data.augment import DEFAULT_PRESET, PRESETS, Augmentation, resolve, view
+from thaw.data.augment import PRESETS, Augmentation, preset_of, resolve, view
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
 from thaw.recipe import Recipe
@@ -55,7 +55,7 @@ def draw_run(recipe: Recipe, manifest: Manifest, pixels: PixelStore, file: Path)
         )
         for name, index in _examples(manifest)[:MAX_ROWS]
     ]
-    preset = DEFAULT_PRESET if recipe.augment.preset == "auto" else recipe.augment.preset
+    preset = preset_of(recipe.augment)
     customized = "" if augmentation == PRESETS[preset] else ", customized"
     draw(rows, f"Augmentation: {preset}{customized}", describe(augmentation), file)
 

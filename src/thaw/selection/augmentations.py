@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from thaw.data.augment import DEFAULT_PRESET, PRESETS, Augmentation
 from thaw.recipe import Preset
-
-KINDS = ("rotation", "horizontal_flip", "vertical_flip", "zoom", "shift", "brightness", "contrast", "crop")
-"""The kinds of transformation that are left out one at a time where the default augmentation hurts."""
 
 _STRENGTH: dict[str, float] = {"none": 0, "light": 1, "standard": 3, "strong": 4}
 _WITHOUT_ONE = 2.0
@@ -29,13 +26,18 @@ class AugmentationOption:
         """A preset."""
         return cls(preset, {"preset": preset}, PRESETS[preset])
 
-    @classmethod
-    def without(cls, kind: str) -> AugmentationOption:
-        """The default preset without one kind of transformation."""
-        neutral = getattr(Augmentation(), kind)
-        augmentation = replace(PRESETS[DEFAULT_PRESET], **{kind: neutral})
-        name = f"{DEFAULT_PRESET} without {kind.replace('_', ' ')}"
-        return cls(name, {"preset": DEFAULT_PRESET, kind: neutral}, augmentation)
+
+def without_one_kind() -> list[AugmentationOption]:
+    """The default preset without each of its kinds of transformation in turn."""
+    default, neutral = PRESETS[DEFAULT_PRESET], Augmentation()
+    options = []
+    for kind in (field.name for field in fields(Augmentation)):
+        value = getattr(neutral, kind)
+        if getattr(default, kind) != value:
+            name = f"{DEFAULT_PRESET} without {kind.replace('_', ' ')}"
+            settings = {"preset": DEFAULT_PRESET, kind: value}
+            options.append(AugmentationOption(name, settings, replace(default, **{kind: value})))
+    return options
 
 
 def by_strength(options: Sequence[AugmentationOption]) -> list[AugmentationOption]:

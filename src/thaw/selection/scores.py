@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from thaw.recipe import Monitor, Task
-
-_ROUNDING = 1e-5
+from thaw.training.gain import exceeds
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Gain:
     @property
     def exceeds_noise(self) -> bool:
         """Whether it is above one standard error; a single image that differs is not."""
-        return self.value - self.standard_error > _ROUNDING
+        return exceeds(self.value, self.standard_error)
 
 
 def image_scores(probabilities: np.ndarray, targets: np.ndarray, task: Task, monitor: Monitor) -> np.ndarray:

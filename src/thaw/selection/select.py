@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from thaw.backbones.contract import Features
-from thaw.data.augment import DEFAULT_PRESET, PRESETS, Augmentation
+from thaw.data.augment import DEFAULT_PRESET, Augmentation
 from thaw.recipe import ClassWeights
-from thaw.selection.augmentations import KINDS, AugmentationOption, by_strength
+from thaw.selection.augmentations import AugmentationOption, by_strength, without_one_kind
 from thaw.selection.budget import Budget
 from thaw.selection.estimates import Estimates, Folding, deciding
 from thaw.selection.heads import Basis, HeadSetting
@@ -43,11 +43,13 @@ class SampleViews:
     """Features of a sample.
 
     Attributes:
-        of: Gives the features (N, W) of all stages of one view of the sample, in an augmentation.
+        plain: (N, W) float32, features of all stages of the plain view.
+        of: Gives the features (N, W) of one view in an augmentation that changes something.
         widths: How many of the features belong to each stage.
         seconds: What one view of the whole sample takes.
     """
 
+    plain: np.ndarray
     of: Callable[[Augmentation], np.ndarray]
     widths: tuple[int, ...]
     seconds: float
@@ -68,7 +70,7 @@ class Selection:
     def __init__(
         self, views: SampleViews, tester: Tester, foldings: tuple[Folding, ...], setting: HeadSetting, budget: Budget
     ) -> None:
-        """The plain view of the sample is extracted here.
+        """Nothing is asked yet.
 
         Args:
             views: The features of the sample.
@@ -78,7 +80,6 @@ class Selection:
             budget: How long all questions may take.
         """
         self._views, self._tester, self._foldings, self._budget = views, tester, foldings, budget
-        self._plain = views.of(Augmentation())
         self._bases: dict[Features, Basis] = {}
         self._designs: dict[tuple[Features, str], Design] = {}
         self.setting = setting
@@ -129,8 +130,7 @@ class Selection:
         options, question = self._compare_augmentations(options)
         names = [option.name for option in options]
         if question.gain(0, names.index(DEFAULT_PRESET)).exceeds_noise:
-            others = self._affordable([AugmentationOption.without(kind) for kind in KINDS if _is_in_default(kind)])
-            options, question = self._compare_augmentations([*options, *others])
+            options, question = self._compare_augmentations([*options, *self._affordable(without_one_kind())])
             names = [option.name for option in options]
         chosen = question.simplest_good()
         harmless = [index for index in range(1, len(options)) if not question.gain(0, index).exceeds_noise]
@@ -148,7 +148,7 @@ class Selection:
             others: The other ones, and the features of the chosen images with them.
             chosen: (M,) int, positions in the sample.
         """
-        named = [OtherPreprocessing(trained_at, {}, self._plain[chosen]), *others]
+        named = [OtherPreprocessing(trained_at, {}, self._views.plain[chosen]), *others]
         contenders = []
         for each in named:
             basis = Basis.of(each.features, self._views.widths, self.setting.features)
@@ -159,7 +159,7 @@ class Selection:
 
     def allows_images(self, images: int, pixels_ratio: float, start_seconds: float) -> bool:
         """Whether there is time for one more preprocessing of some images with this many times the pixels."""
-        fraction = images / len(self._plain)
+        fraction = images / len(self._views.plain)
         extraction = self._views.seconds * fraction * pixels_ratio
         return self._budget.allows(start_seconds + extraction + fraction * self._tester.seconds_for(1))
 
@@ -186,20 +186,16 @@ class Selection:
 
     def _design(self, features: Features, option: AugmentationOption | None = None) -> Design:
         """The plain view, and one view in an augmentation that changes anything, for a head on some features."""
-        changes = option is not None and option.augmentation.changes
-        key = (features, option.name if option and changes else "")
+        key = (features, option.name if option else "none")
         if key not in self._designs:
             if features not in self._bases:
-                self._bases[features] = Basis.of(self._plain, self._views.widths, features)
-            views = [self._plain, self._views.of(option.augmentation)] if option and changes else [self._plain]
+                self._bases[features] = Basis.of(self._views.plain, self._views.widths, features)
+            views = [self._views.plain]
+            if option and option.augmentation.changes:
+                views.append(self._views.of(option.augmentation))
             self._designs[key] = self._bases[features].design(views)
         return self._designs[key]
 
     def _answer(self, question: Question, chosen: int, changes: dict[str, Any]) -> None:
         value = question.options[chosen].value
         self.answers.append(Answer(question.setting, value, question.reason(chosen), changes))
-
-
-def _is_in_default(kind: str) -> bool:
-    """Whether the default augmentation has a kind of transformation."""
-    return bool(getattr(PRESETS[DEFAULT_PRESET], kind) != getattr(Augmentation(), kind))

@@ -8,7 +8,7 @@ import numpy as np
 
 from thaw.backbones.contract import Cut
 from thaw.classifier.classifier import Classifier
-from thaw.metrics import METRICS, MetricValues, measure, most_likely, values_without_each
+from thaw.metrics import METRICS, MetricValues, most_likely, values_of, values_without_each
 from thaw.training.context import FitSettings
 from thaw.training.outputs import probabilities_at
 from thaw.training.sources import Source
@@ -33,4 +33,4 @@ def validate(classifier: Classifier, cut: Cut, source: Source, settings: FitSett
         return UNUSABLE
     scored = most_likely(probabilities, targets, classifier.task, settings.val_groups)
     without = values_without_each(scored, METRICS[settings.monitor])
-    return Validated(measure(probabilities, targets, classifier.task), without)
+    return Validated(values_of(scored), without)
