@@ -14,6 +14,7 @@ from time import perf_counter
 import cv2
 import numpy as np
 import torch
+from torch import nn
 
 from bench.gpu.images import CLASSES
 from bench.gpu.setup import Setup, Sizes
@@ -27,8 +28,9 @@ from thaw.classifier.head import Head
 from thaw.data.augment import PRESETS, render
 from thaw.data.dataset import Dataset
 from thaw.data.pixel_store import PixelStore
-from thaw.device import worker_count
+from thaw.device import synchronize, worker_count
 from thaw.features.cache import FeatureCache
+from thaw.features.device_views import DevicePixels, device_pixels
 from thaw.features.engines import FrozenPart, make_runner
 from thaw.features.extract import BATCH, ViewRequest, extract
 from thaw.formats import count
@@ -80,7 +82,7 @@ def whole(setup: Setup) -> Iterator[Row]:
     found = len(pixels.duplicates(worker_count()))
     yield speed("searched for near-duplicates", sizes.images / (perf_counter() - started), f"{found} found")
     request = _request(pixels, np.arange(sizes.images))
-    yield from _rendering(request, sizes)
+    yield from _rendering(request, setup)
     for batch in sizes.batches:
         classifier = _classifier(setup)
         phase = Phase(name="whole", cut="pixels", epochs=2, lr=1e-4, batch_size=batch, batchnorm="train")
@@ -91,16 +93,32 @@ def whole(setup: Setup) -> Iterator[Row]:
         frozen = FrozenPart(classifier.backbone, setup.device, "pytorch-bf16")
         rows = np.arange(sizes.images)
         train, val = (
-            FreshSource(_request(pixels, part), frozen, 0, torch.from_numpy(part % len(CLASSES)), setup.device)
+            FreshSource(
+                _request(pixels, part), frozen, 0, torch.from_numpy(part % len(CLASSES)).to(setup.device), setup.device
+            )
             for part in (rows, rows[:_EVALUATED])
         )
         note = f"{sizes.images:,} images of {sizes.side} px, second epoch"
-        yield _epoch(setup, classifier, phase, TimedSource(train), val, f"Thaw, whole network, batch {batch}", note)
+        measured = f"Thaw, whole network, batch {batch}"
+        yield _epoch(setup, classifier, phase, TimedSource(train), val, measured, note)
+        if batch == sizes.batches[-1]:
+            yield _epoch(setup, classifier, phase, TimedSource(train), val, f"{measured}, compiled step", note, True)
 
 
-def _rendering(request: ViewRequest, sizes: Sizes) -> Iterator[Row]:
-    """Augmented views rendered by some threads of Thaw's, with and without OpenCV's own."""
+def _rendering(request: ViewRequest, setup: Setup) -> Iterator[Row]:
+    """Augmented views drawn on the device, and by some threads of Thaw's with and without OpenCV's own."""
+    sizes = setup.sizes
     items, threads = [(row, 1) for row in range(sizes.batches[-1])], cv2.getNumThreads()
+    started = perf_counter()
+    resident = device_pixels(request.pixels, setup.device) or DevicePixels.of(request.pixels, setup.device)
+    synchronize(setup.device)
+    yield speed("images copied to the device", sizes.images / (perf_counter() - started))
+
+    def draw() -> None:
+        resident.render(items, request.augmentation, 0)
+
+    rate = len(items) * calls_per_second(draw, setup.device, sizes.seconds)
+    yield speed("augmented views drawn on the device", rate)
     out = np.empty((len(items), sizes.side, sizes.side, 3), np.uint8)
     for own in (threads, 1):
         cv2.setNumThreads(own)
@@ -159,7 +177,14 @@ def _extraction(
 
 
 def _epoch(
-    setup: Setup, classifier: Classifier, phase: Phase, train: TimedSource, val: Source, measured: str, note: str
+    setup: Setup,
+    classifier: Classifier,
+    phase: Phase,
+    train: TimedSource,
+    val: Source,
+    measured: str,
+    note: str,
+    compiles: bool = False,
 ) -> Row:
     """The speed of the last epoch of a phase, in bf16."""
     records: list[EpochRecord] = []
@@ -169,12 +194,13 @@ def _epoch(
         records[:] = all_records  # type: ignore[call-overload]
         before.append(len(train.seconds))
 
-    folder = Path(setup.new_folder(f"checkpoints-{phase.name}-{phase.batch_size}"))
+    def wrap(classifier: Classifier) -> nn.Module:
+        return torch.compile(classifier, dynamic=False, backend=setup.sizes.backend) if compiles else classifier
+
+    folder = Path(setup.new_folder(f"checkpoints-{measured.replace(' ', '-').replace(',', '')}"))
     settings = FitSettings(0, "bf16", "accuracy", None, folder, len(val))
-    fit(
-        FitContext(classifier, (phase,), settings, FitCallbacks(on_epoch, print)),
-        lambda index: PhaseSources(train, val),
-    )
+    context = FitContext(classifier, (phase,), settings, FitCallbacks(on_epoch, print), wrap=wrap)
+    fit(context, lambda index: PhaseSources(train, val))
     preparing = sum(train.seconds[before[-2] :]) / records[-1].seconds
     loss = f"loss {records[-1].train_loss:.3f}"
     return speed(measured, len(train) / records[-1].seconds, f"waits {preparing:.0%}; {loss}; {note}")

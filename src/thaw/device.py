@@ -13,6 +13,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from thaw.errors import RecipeError
@@ -76,6 +77,20 @@ def device_name(device: torch.device) -> str:
     # Not every backend has the function: MPS does not.
     get_name = getattr(torch.get_device_module(device), "get_device_name", None)
     return get_name(device) if get_name else f"{device.type} device"
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory of an accelerator that is free, in bytes; 0 where it does not say, and for the CPU."""
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    get_memory = None if device.type == "cpu" else getattr(torch.get_device_module(device), "mem_get_info", None)
+    return int(get_memory(device)[0]) if get_memory else 0
+
+
+def moved(values: np.ndarray, device: torch.device) -> torch.Tensor:
+    """An array on a device, without waiting for what the device is still doing."""
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def synchronize(device: torch.device) -> None:

@@ -39,13 +39,19 @@ class ItemGrid:
 
     def __init__(self, file: Path, dtype: np.dtype, shape: tuple[int, ...]) -> None:
         self.shape = shape
-        self._dtype = dtype
+        self.dtype = dtype
         self._file = PiecewiseFile(file)
 
     def __getitem__(self, where: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
         """The items at rows (N,) and columns (N,), as (N, *item shape)."""
         rows, columns = where
-        read = np.empty((len(rows), *self.shape[2:]), self._dtype)
+        read = np.empty((len(rows), *self.shape[2:]), self.dtype)
         for item, index in zip(read.reshape(len(rows), -1), rows * self.shape[1] + columns, strict=True):
             self._file.fill(item, int(index) * item.nbytes)
+        return read
+
+    def block(self, start: int, stop: int) -> np.ndarray:
+        """All items of the rows from `start` to `stop`, (rows, columns, *item shape), read at once."""
+        read = np.empty((stop - start, *self.shape[1:]), self.dtype)
+        self._file.fill(read, start * read[0].nbytes)
         return read

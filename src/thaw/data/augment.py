@@ -18,7 +18,7 @@ from math import cos, radians, sin, sqrt
 import cv2
 import numpy as np
 
-from thaw.data.geometry import PixelSpec
+from thaw.data.geometry import PixelSpec, start_of_crop
 from thaw.recipe import AugmentSettings, Preset
 
 VERSION = 2
@@ -147,18 +147,25 @@ class ViewTransform:
 
     def matrix(self, size: int) -> np.ndarray:
         """(2, 3) float64: maps the centre (x, y) of a pixel of the view to its position in the plain view."""
-        rotation = np.array([[cos(self.angle), -sin(self.angle)], [sin(self.angle), cos(self.angle)]])
-        linear = rotation * self.flip / self.scale
-        cropped = linear * self.crop_side
-        centre = np.full(2, (size - 1) / 2)
-        position = centre + size * (linear @ self.crop_centre + self.shift)
-        return np.column_stack([cropped, position - cropped @ centre])
+        return matrices([self], size)[0]
 
     def table(self, mean: float) -> np.ndarray:
         """(256,) uint8: the new value of each pixel value, for a view with this mean."""
         values = (mean + self.contrast * (np.arange(256) - mean)).clip(0.0, 255.0)
         target = 255.0 if self.brightness > 0.0 else 0.0
         return np.rint(values + abs(self.brightness) * (target - values)).astype(np.uint8)
+
+
+def matrices(transforms: Sequence[ViewTransform], size: int) -> np.ndarray:
+    """(N, 2, 3) float64: map the centre (x, y) of a pixel of each view to its position in the plain view."""
+    turns = [((cos(each.angle), -sin(each.angle)), (sin(each.angle), cos(each.angle))) for each in transforms]
+    flips, scales = np.array([each.flip for each in transforms]), np.array([each.scale for each in transforms])
+    shifts, centres = (np.array([getattr(each, name) for each in transforms]) for name in ("shift", "crop_centre"))
+    linear = np.array(turns) * flips[:, None] / scales[:, None, None]
+    cropped = linear * np.array([each.crop_side for each in transforms])[:, None, None]
+    middle = np.full((2, 1), (size - 1) / 2)
+    position = middle + size * (linear @ centres[..., None] + shifts[..., None])
+    return np.concatenate([cropped, position - cropped @ middle], axis=2)
 
 
 def view(
@@ -239,7 +246,7 @@ def _symmetric(draw: float, limit: float) -> float:
 
 def _warp(pixels: np.ndarray, spec: PixelSpec, matrix: np.ndarray, out: np.ndarray) -> None:
     """Warp bilinearly, without a low-pass filter: zooming out never skips a pixel, so every pixel still contributes."""
-    top, left = (_start(length, spec.size) for length in pixels.shape[:2])
+    top, left = (start_of_crop(length, spec.size) for length in pixels.shape[:2])
     # OpenCV cannot warp images with a side above 32,767 pixels, such as long strips.
     above, before = (max(0, start - _MAX_REACH * spec.size) for start in (top, left))
     reach = (1 + 2 * _MAX_REACH) * spec.size
@@ -253,8 +260,3 @@ def _warp(pixels: np.ndarray, spec: PixelSpec, matrix: np.ndarray, out: np.ndarr
         borderMode=cv2.BORDER_CONSTANT if spec.crop_mode == "border" else cv2.BORDER_REFLECT_101,
         borderValue=spec.fill,
     )
-
-
-def _start(length: int, size: int) -> int:
-    """Start of the plain view along a side of the image; negative if `PixelSpec.crop` pads."""
-    return -((size - length) // 2) if length < size else round((length - size) / 2)

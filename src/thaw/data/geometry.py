@@ -54,3 +54,8 @@ class PixelSpec:
         padded = np.full((max(height, self.size), max(width, self.size), 3), self.fill, dtype=np.uint8)
         padded[above : above + height, before : before + width] = pixels
         return padded
+
+
+def start_of_crop(length: int, size: int) -> int:
+    """Start of the plain view along a side of a resized image; negative where `PixelSpec.crop` pads."""
+    return -((size - length) // 2) if length < size else round((length - size) / 2)

@@ -177,6 +177,15 @@ class PixelStore:
         pixels.flags.writeable = False
         return pixels
 
+    @property
+    def sizes(self) -> np.ndarray:
+        """(rows, 2) int64: height and width of each resized image, 0 for unreadable ones."""
+        return np.stack([self._heights, self._widths], axis=1)
+
+    def fill(self, array: np.ndarray, start: int) -> None:
+        """Fill a uint8 array (N,) with the bytes from `start` on, of the resized images of all rows one after another."""
+        self._pixels.fill(array, start)
+
     def plain(self, row: int) -> np.ndarray:
         """The plain view of a row: the centre crop, (size, size, 3) uint8."""
         return self.spec.crop(self.read(row))

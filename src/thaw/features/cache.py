@@ -74,6 +74,11 @@ class CachedFeatures:
         """The rows from `start` to `stop`."""
         return replace(self, rows=self.rows[start:stop])
 
+    @property
+    def parts(self) -> tuple[np.ndarray | ItemGrid, ...]:
+        """The grid, and that of the stages if there are any."""
+        return (self.grid,) if self.stages is None else (self.grid, self.stages)
+
     def batch(self, rows: np.ndarray, views: np.ndarray) -> AtCut:
         """View `views[i]` of row `rows[i]`, maps in channels_last; float16 or float32."""
         rows = rows + self.rows.start

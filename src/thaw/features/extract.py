@@ -7,7 +7,7 @@ written. All of them release Python's global lock.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -23,9 +23,10 @@ from thaw.cache import ATTEMPTS
 from thaw.data import augment
 from thaw.data.augment import Augmentation, render
 from thaw.data.pixel_store import PixelStore
-from thaw.device import worker_count
+from thaw.device import CPU, worker_count
 from thaw.errors import WriteError
 from thaw.features.cache import CachedFeatures, FeatureCache, FeatureKey, FeatureWriter, bytes_of_view
+from thaw.features.device_views import device_pixels
 from thaw.features.encoding import CacheDtype
 from thaw.features.engines import FrozenPart, Runner
 from thaw.progress import OnProgress
@@ -55,22 +56,24 @@ class ViewRequest:
     def _numbers(self) -> range:
         return range(self.first_view, self.first_view + self.views)
 
-    def render(self, items: Sequence[tuple[int, int]]) -> Tensor:
-        """Views (N, S, S, 3) uint8 of (row, view) pairs."""
+    def render(self, items: Sequence[tuple[int, int]], device: torch.device = CPU) -> Tensor:
+        """Views (N, S, S, 3) uint8 of (row, view) pairs: on a device whose memory holds the images, else on the CPU."""
+        if resident := device_pixels(self.pixels, device):
+            return resident.render(items, self.augmentation, self.seed)
         size = self.pixels.spec.size
         out = np.empty((len(items), size, size, 3), dtype=np.uint8)
         workers = min(worker_count(), MAX_RENDERERS)
         render(self.pixels.read, items, self.pixels.spec, self.augmentation, self.seed, out, workers)
         return torch.from_numpy(out)
 
-    def batches(self, size: int) -> Iterator[Tensor]:
-        """Every view of every row, row by row, in batches (N, S, S, 3) uint8; the next one is rendered in a thread."""
+    def batches(self, size: int, device: torch.device = CPU) -> Iterator[Tensor]:
+        """Every view of every row, row by row, in batches of `size`, as `render` gives them, one ahead in a thread."""
         items = ((int(row), view) for row in self.rows for view in self._numbers)
         chunks = iter(lambda: list(islice(items, size)), [])
         with ThreadPoolExecutor(max_workers=1) as ahead:
             following = None
             for chunk in chunks:
-                current, following = following, ahead.submit(self.render, chunk)
+                current, following = following, ahead.submit(self.render, chunk, device)
                 if current is not None:
                     yield current.result()
             if following is not None:
@@ -136,13 +139,13 @@ def _write(
         for position, key in keys.items():
             about = {"backbone": frozen.backbone.facts.architecture, "cut": names[position]}
             writers.append(entries.enter_context(cache.writing(key, request.views, about, needed)))
-        _run(request, frozen.runner(list(keys)), writers, on_progress)
+        _run(request.batches(BATCH, frozen.device), frozen.runner(list(keys)), writers, on_progress)
 
 
 def _run(
-    request: ViewRequest, runner: Runner, writers: Sequence[FeatureWriter], on_progress: Callable[[int], None]
+    batches: Iterable[Tensor], runner: Runner, writers: Sequence[FeatureWriter], on_progress: Callable[[int], None]
 ) -> None:
-    """Run every batch of a request; the outputs of a batch are written while the next one runs."""
+    """Run every batch of views; the outputs of a batch are written while the next one runs."""
 
     def write(outputs: list[AtCut]) -> None:
         for writer, features in zip(writers, outputs, strict=True):
@@ -150,7 +153,7 @@ def _run(
 
     with ThreadPoolExecutor(max_workers=1) as behind:
         done, written = 0, None
-        for batch in request.batches(BATCH):
+        for batch in batches:
             outputs = runner.run(batch)
             _wait_for(written)
             written = behind.submit(write, outputs)

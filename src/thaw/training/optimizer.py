@@ -44,13 +44,15 @@ def make_optimizer(parameters: Iterable[Trainable], phase: Phase) -> Optimizer:
         }
         for (depth, decays), members in sorted(groups.items(), key=lambda item: item[0])
     ]
+    # One kernel for all parameters, where there would be several for each.
+    fused = any(parameter.is_cuda for members in groups.values() for parameter in members) or None
     match phase.optimizer:
         case "adam":
-            return Adam(settings)
+            return Adam(settings, fused=fused)
         case "adamw":
-            return AdamW(settings)
+            return AdamW(settings, fused=fused)
         case "sgd":
-            return SGD(settings, lr=phase.lr, momentum=phase.momentum, nesterov=phase.momentum > 0)
+            return SGD(settings, lr=phase.lr, momentum=phase.momentum, nesterov=phase.momentum > 0, fused=fused)
         case "rmsprop":
             return RMSprop(settings, momentum=phase.momentum)
         case unknown:

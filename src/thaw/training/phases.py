@@ -74,8 +74,8 @@ class PhaseInputs:
         if plan.views == 0:
             plain = replace(request, rows=self.val.rows, views=1, augmentation=PLAIN)
             return PhaseSources(
-                FreshSource(request, frozen, position, _targets(self.train), self.device),
-                FreshSource(plain, frozen, position, _targets(self.val), self.device),
+                FreshSource(request, frozen, position, self._targets(self.train), self.device),
+                FreshSource(plain, frozen, position, self._targets(self.val), self.device),
             )
         positions = [self._position(other) for other in self._served_with(index)]
         features = self._extract(request, frozen, positions)
@@ -125,7 +125,10 @@ class PhaseInputs:
         return extract(request, frozen, positions, self.cache, bar)
 
     def _cached(self, features: CachedFeatures, labelled: LabelledRows) -> Source:
-        return CachedSource.of(features, _targets(labelled), self.device, self.seed)
+        return CachedSource.of(features, self._targets(labelled), self.device, self.seed)
+
+    def _targets(self, labelled: LabelledRows) -> torch.Tensor:
+        return torch.from_numpy(labelled.targets).to(self.device)
 
     def _served_with(self, index: int) -> list[int]:
         """This phase and the later ones that the same pass serves: same views, and nothing below their cut trained.
@@ -151,10 +154,6 @@ class PhaseInputs:
 
     def _frozen(self) -> FrozenPart:
         return FrozenPart(self.backbone, self.device, self.engine)
-
-
-def _targets(labelled: LabelledRows) -> torch.Tensor:
-    return torch.from_numpy(labelled.targets)
 
 
 def input_plans(recipe: Recipe) -> tuple[InputPlan, ...]:

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from thaw.backbones.stages import AtCut
+from thaw.device import moved
 from thaw.errors import TrainingError
 from thaw.features.cache import CachedFeatures
+from thaw.features.device_features import DeviceFeatures, device_features
 from thaw.features.engines import FrozenPart
 from thaw.features.extract import ViewRequest
 from thaw.processes import ALONE, Process
@@ -52,19 +54,21 @@ class PhaseSources:
 class CachedSource:
     """Cached features; each epoch reads the next view of an image, beginning with a random one.
 
-    first_view: (N,) int64, the view of each image in epoch 0.
+    first_view: (N,) int64, the view of each image in epoch 0. on_device: the features, where the device holds them.
     """
 
     features: CachedFeatures
     targets: Tensor
     device: torch.device
     first_view: np.ndarray
+    on_device: DeviceFeatures | None = None
 
     @classmethod
     def of(cls, features: CachedFeatures, targets: Tensor, device: torch.device, seed: int) -> CachedSource:
-        """A source whose first views are drawn from `seed`."""
+        """A source whose first views are drawn from `seed`; on an accelerator the features stay there if they fit."""
         draws = np.random.default_rng(derive_seed(seed, "first view"))
-        return cls(features, targets, device, draws.integers(features.views, size=len(targets)))
+        first_view = draws.integers(features.views, size=len(targets))
+        return cls(features, targets.to(device), device, first_view, device_features(features, device))
 
     @property
     def views(self) -> int:
@@ -76,8 +80,9 @@ class CachedSource:
 
     def batch(self, chosen: np.ndarray, epoch: int) -> Batch:
         """The features of the chosen images, read from the cache."""
-        at = self.features.batch(chosen, (self.first_view[chosen] + epoch) % self.views)
-        return at.to(self.device), self.targets[chosen].to(self.device)
+        views = (self.first_view[chosen] + epoch) % self.views
+        at = self.on_device.batch(chosen, views) if self.on_device else self.features.batch(chosen, views)
+        return at.to(self.device), self.targets[moved(chosen, self.device)]
 
 
 @dataclass(frozen=True)
@@ -100,9 +105,9 @@ class FreshSource:
 
     def batch(self, chosen: np.ndarray, epoch: int) -> Batch:
         """Features of newly drawn views of the chosen images."""
-        pixels = self.request.render([(int(row), epoch) for row in self.request.rows[chosen]])
+        pixels = self.request.render([(int(row), epoch) for row in self.request.rows[chosen]], self.device)
         (at,) = self.frozen.runner([self.position]).run(pixels)
-        return at.to(self.device), self.targets[chosen].to(self.device)
+        return at.to(self.device), self.targets[moved(chosen, self.device)]
 
 
 def global_batches(images: int, batch_size: int, epoch: int, shuffle_seed: int | None) -> list[np.ndarray]:

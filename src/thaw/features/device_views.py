@@ -1,0 +1,168 @@
+"""Views drawn on the device: decoded images that stay in its memory, and all views of a batch in one go.
+
+The same views as `thaw.data.augment` draws: the same random numbers, composed affine warp and brightness. OpenCV
+interpolates between 32 positions per pixel, this between all, so that augmented views differ by a few levels of 255
+where neighbouring pixels differ much (tests/features/test_device_views.py has the figures); plain views are equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thaw.data.augment import Augmentation, ViewTransform, matrices
+from thaw.data.geometry import PixelSpec, start_of_crop
+from thaw.data.pixel_store import PixelStore
+from thaw.device import free_bytes, moved
+
+SHARE = 0.3
+"""Fraction of the free memory of a device that decoded images may take."""
+
+_AT_ONCE = 64
+"""Views whose intermediate results, 38 MB each at 224 px, stay near the cores of a GPU."""
+
+_CHUNK = 256 << 20
+"""Bytes that are copied to the device at once."""
+
+_UNCHANGED = ViewTransform(0.0, (1, 1), 1.0, (0.0, 0.0), 1.0, (0.0, 0.0), 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class DevicePixels:
+    """The resized images of a pixel store on a device.
+
+    Attributes:
+        spec: Their geometry.
+        pixels: (P, 3) uint8, the pixels of all images one after another.
+        starts: (rows,) int64, the first pixel of each image.
+        sides: (rows, 2) int64, width and height of each image, on the device.
+        fill: (3,) float32, what surrounds images that are smaller than a view.
+        corners: (rows, 2) float64, (x, y) of the plain view in each image, on the host.
+    """
+
+    spec: PixelSpec
+    pixels: Tensor
+    starts: Tensor
+    sides: Tensor
+    fill: Tensor
+    corners: np.ndarray
+
+    @classmethod
+    def of(cls, store: PixelStore, device: torch.device) -> DevicePixels:
+        """All images of a store, copied to a device."""
+        sizes = store.sizes
+        ends = np.cumsum(sizes.prod(axis=1))
+        flat = torch.empty(3 * int(ends[-1]), dtype=torch.uint8, device=device)
+        buffer = np.empty(min(_CHUNK, len(flat)), np.uint8)
+        for start in range(0, len(flat), _CHUNK):
+            part = buffer[: min(_CHUNK, len(flat) - start)]
+            store.fill(part, start)
+            flat[start : start + len(part)] = torch.from_numpy(part).to(device)
+        corners = [[start_of_crop(int(side), store.spec.size) for side in pair[::-1]] for pair in sizes]
+        return cls(
+            spec=store.spec,
+            pixels=flat.view(-1, 3),
+            starts=torch.from_numpy(ends - sizes.prod(axis=1)).to(device),
+            sides=torch.from_numpy(sizes[:, ::-1].copy()).to(device),
+            fill=torch.tensor(store.spec.fill, dtype=torch.float32, device=device),
+            corners=np.array(corners, float),
+        )
+
+    def render(self, items: Sequence[tuple[int, int]], augmentation: Augmentation, seed: int) -> Tensor:
+        """Views (N, S, S, 3) uint8 on the device of (image, view) pairs, as `thaw.data.augment.render` gives them."""
+        parts = [
+            self._render(items[start : start + _AT_ONCE], augmentation, seed)
+            for start in range(0, len(items), _AT_ONCE)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _render(self, items: Sequence[tuple[int, int]], augmentation: Augmentation, seed: int) -> Tensor:
+        is_plain = [view == 0 or not augmentation.changes for _, view in items]
+        transforms = [
+            _UNCHANGED if plain else ViewTransform.draw(augmentation, seed, *item)
+            for item, plain in zip(items, is_plain, strict=True)
+        ]
+        rows = np.array([image for image, _ in items])
+        warps = matrices(transforms, self.spec.size)
+        warps[:, :, 2] += self.corners[rows]
+        light = [(each.contrast, each.brightness) for each in transforms]
+        is_filled = np.array(is_plain) | (self.spec.crop_mode == "border")
+        device = self.pixels.device
+        numbers = np.concatenate([warps.reshape(-1, 6), light, is_filled[:, None]], axis=1)
+        return _drawn(
+            self.pixels,
+            self.starts[moved(rows, device)],
+            self.sides[moved(rows, device)],
+            moved(numbers.astype(np.float32), device),
+            self.spec.size,
+            self.fill,
+        )
+
+
+def _drawn(pixels: Tensor, starts: Tensor, sides: Tensor, numbers: Tensor, size: int, fill: Tensor) -> Tensor:
+    """Views (N, S, S, 3) uint8.
+
+    Args:
+        pixels: (P, 3) uint8, all images one after another.
+        starts: (N,) int64, the first pixel of each image.
+        sides: (N, 2) int64, its width and height.
+        numbers: (N, 9) float32: the warp (2 x 3), contrast, brightness, and 1 where `fill` surrounds the image, 0 where
+            it is mirrored.
+        size: S.
+        fill: (3,) float32.
+    """
+    axis = torch.arange(size, device=pixels.device, dtype=torch.float32)
+    columns = numbers[:, :, None, None]
+    x, y = (
+        columns[:, row] * axis[None, None] + columns[:, row + 1] * axis[None, :, None] + columns[:, row + 2]
+        for row in (0, 3)
+    )
+    left, top = x.floor(), y.floor()
+    right_part, lower_part = (x - left)[..., None], (y - top)[..., None]
+    is_filled = numbers[:, 8, None, None] > 0
+    width, height = (sides[:, side, None, None] for side in (0, 1))
+
+    def corner(right: int, down: int) -> Tensor:
+        """(N, S, S, 3) float32, one of the four pixels around each position."""
+        column, row = left.long() + right, top.long() + down
+        is_outside = is_filled & ((column < 0) | (column >= width) | (row < 0) | (row >= height))
+        found = pixels[starts[:, None, None] + mirrored(row, height) * width + mirrored(column, width)]
+        return torch.where(is_outside[..., None], fill, found.float())
+
+    upper = torch.lerp(corner(0, 0), corner(1, 0), right_part)
+    lower = torch.lerp(corner(0, 1), corner(1, 1), right_part)
+    values = torch.lerp(upper, lower, lower_part).round_()
+    contrast, brightness = (numbers[:, column, None, None, None] for column in (6, 7))
+    mean = values.mean(dim=(1, 2, 3), keepdim=True)
+    values = (mean + contrast * (values - mean)).clamp_(0.0, 255.0)
+    target = 255.0 * (brightness > 0)
+    return (values + brightness.abs() * (target - values)).round_().to(torch.uint8)
+
+
+def mirrored(positions: Tensor, length: Tensor) -> Tensor:
+    """Positions along a side of this length, mirrored at its first and last pixel where they are outside."""
+    period = (2 * length - 2).clamp(min=1)
+    folded = positions.abs() % period
+    return torch.minimum(folded, (period - folded) * (length > 1))
+
+
+_KEPT: WeakKeyDictionary[PixelStore, dict[torch.device, DevicePixels | None]] = WeakKeyDictionary()
+
+
+def device_pixels(store: PixelStore, device: torch.device) -> DevicePixels | None:
+    """The images of a store on an accelerator, copied there once; `None` on the CPU and where they take too much of it.
+
+    They stay as long as the store is in use.
+    """
+    if device.type == "cpu":
+        return None
+    kept = _KEPT.setdefault(store, {})
+    if device not in kept:
+        needed = 3 * int(store.sizes.prod(axis=1).sum())
+        kept[device] = DevicePixels.of(store, device) if 0 < needed <= SHARE * free_bytes(device) else None
+    return kept[device]
