@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from bench.gpu.images import CLASSES
-from bench.gpu.setup import Setup, Sizes
+from bench.gpu.setup import Setup
 from bench.gpu.table import Row, speed
 from bench.gpu.timing import calls_per_second
 from thaw.backbones.contract import Backbone

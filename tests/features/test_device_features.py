@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.features.test_cache import KEY
-from tests.features.test_cache import cache as cache  # noqa: PLC0414
+from tests.features.test_cache import cache as cache
 from thaw.backbones.stages import AtCut
 from thaw.device import CPU
 from thaw.features import device_features as module

@@ -183,7 +183,7 @@ class PixelStore:
         return np.stack([self._heights, self._widths], axis=1)
 
     def fill(self, array: np.ndarray, start: int) -> None:
-        """Fill a uint8 array (N,) with the bytes from `start` on, of the resized images of all rows one after another."""
+        """Fill a uint8 array (N,) with the bytes from `start` on of all resized images, one after another."""
         self._pixels.fill(array, start)
 
     def plain(self, row: int) -> np.ndarray:
