@@ -27,7 +27,7 @@ def store(images: list[np.ndarray], crop_mode: CropMode = "center") -> Any:
     flat = np.concatenate([image.reshape(-1) for image in images])
 
     def fill(array: np.ndarray, start: int) -> None:
-        array[:] = flat[start : start + len(array)]
+        array.reshape(-1)[:] = flat[start : start + array.size]
 
     return SimpleNamespace(
         spec=PixelSpec(SIZE, 0.875, crop_mode, "bicubic", (10, 120, 250)),
