@@ -7,17 +7,16 @@ written. All of them release Python's global lock.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from thaw.backbones.contract import Backbone
 from thaw.backbones.stages import AtCut
 from thaw.cache import ATTEMPTS
 from thaw.data import augment
@@ -28,7 +27,7 @@ from thaw.errors import WriteError
 from thaw.features.cache import CachedFeatures, FeatureCache, FeatureKey, FeatureWriter, bytes_of_view
 from thaw.features.device_views import device_pixels
 from thaw.features.encoding import CacheDtype
-from thaw.features.engines import FrozenPart, Runner
+from thaw.features.engines import FrozenPart
 from thaw.progress import OnProgress
 
 BATCH = 64
@@ -130,8 +129,13 @@ def _write(
     cache: FeatureCache,
     on_progress: Callable[[int], None],
 ) -> None:
-    """Extract the features at the positions of some keys into the cache."""
-    needed = len(request.rows) * request.views * _bytes_per_view(frozen.backbone, list(keys), cache.dtype)
+    """Extract the features at the positions of some keys into the cache; those of a batch are written behind the next.
+
+    The first batch tells how much room all of them need.
+    """
+    runner, batches = frozen.runner(list(keys)), request.batches(BATCH, frozen.device)
+    outputs = runner.run(next(batches))
+    needed = len(request.rows) * request.views * sum(bytes_of_view(at, cache.dtype) for at in outputs)
     cache.make_room(needed)
     names = (*frozen.backbone.block_names, "head")
     with ExitStack() as entries:
@@ -139,44 +143,21 @@ def _write(
         for position, key in keys.items():
             about = {"backbone": frozen.backbone.facts.architecture, "cut": names[position]}
             writers.append(entries.enter_context(cache.writing(key, request.views, about, needed)))
-        _run(request.batches(BATCH, frozen.device), frozen.runner(list(keys)), writers, on_progress)
-
-
-def _run(
-    batches: Iterable[Tensor], runner: Runner, writers: Sequence[FeatureWriter], on_progress: Callable[[int], None]
-) -> None:
-    """Run every batch of views; the outputs of a batch are written while the next one runs."""
-
-    def write(outputs: list[AtCut]) -> None:
-        for writer, features in zip(writers, outputs, strict=True):
-            writer.append(features)
-
-    with ThreadPoolExecutor(max_workers=1) as behind:
-        done, written = 0, None
-        for batch in batches:
-            outputs = runner.run(batch)
-            _wait_for(written)
-            written = behind.submit(write, outputs)
-            done += len(batch)
+        behind = entries.enter_context(ThreadPoolExecutor(max_workers=1))
+        done = 0
+        for following in chain(batches, (None,)):
+            written = behind.submit(_append, writers, outputs)
+            done += len(outputs[0].values)
+            if following is not None:
+                outputs = runner.run(following)
+            written.result()
             on_progress(done)
-        _wait_for(written)
 
 
-def _wait_for(future: Future[None] | None) -> None:
-    """Wait for a thread; an error in it is raised here."""
-    if future is not None:
-        future.result()
-
-
-def _bytes_per_view(backbone: Backbone, positions: Sequence[int], dtype: CacheDtype) -> int:
-    """Bytes that one view takes at all positions together, found by a forward pass of one image."""
-    size, start, total = backbone.facts.pixels.size, 0, 0
-    at = AtCut.above_nothing(torch.zeros(1, 3, size, size, device=backbone.device))
-    with torch.no_grad():
-        for position in positions:
-            at, start = backbone.advance(at, start, position), position
-            total += bytes_of_view(at, dtype)
-    return total
+def _append(writers: Sequence[FeatureWriter], outputs: Sequence[AtCut]) -> None:
+    """Write what lies at each position, for one batch."""
+    for writer, features in zip(writers, outputs, strict=True):
+        writer.append(features)
 
 
 def _key(request: ViewRequest, frozen: FrozenPart, position: int, dtype: CacheDtype) -> FeatureKey:
