@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thaw.data.augment import MIN_VISIBLE_AREA, PRESETS, Augmentation, ViewTransform, render, resolve, view
+from thaw.data.augment import (
+    MIN_VISIBLE_AREA,
+    PRESETS,
+    Augmentation,
+    ViewTransform,
+    _random_numbers,
+    render,
+    resolve,
+    view,
+)
 from thaw.data.geometry import PixelSpec
 from thaw.recipe import AugmentSettings, Preset
 
@@ -56,6 +65,13 @@ def visible_area(change: ViewTransform) -> float:
 def test_augmentation_has_the_settings_of_the_recipe() -> None:
     assert {"preset", *(field.name for field in fields(Augmentation))} == set(AugmentSettings.model_fields)
     assert set(MIN_VISIBLE_AREA) == set(PRESETS)
+
+
+@given(seeds, st.lists(st.tuples(st.integers(0, 2**100), numbers), min_size=1, max_size=4))
+def test_random_numbers_are_those_of_a_counter_based_generator(seed: int, items: list[tuple[int, int]]) -> None:
+    for found, (image, number) in zip(_random_numbers(seed, items), items, strict=True):
+        philox = np.random.Philox(key=seed, counter=(image << 128) | (number << 64))
+        assert found.tolist() == np.random.Generator(philox).random(11).tolist()
 
 
 @given(preset=presets, wanted=augmentations)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thaw.data.augment import Augmentation, ViewTransform, matrices
+from thaw.data.augment import Augmentation, ViewTransform, draw_transforms, matrices
 from thaw.data.geometry import PixelSpec, start_of_crop
 from thaw.data.pixel_store import PixelStore
 from thaw.device import free_bytes, moved
@@ -46,6 +46,7 @@ class DevicePixels:
         sides: (rows, 2) int32, width and height of each image, on the device.
         fill: int32, the pixel that surrounds images that are smaller than a view.
         corners: (rows, 2) float64, (x, y) of the plain view in each image, on the host.
+        is_padded: (rows,) bool, whether an image is smaller than its plain view, on the host.
     """
 
     spec: PixelSpec
@@ -54,6 +55,7 @@ class DevicePixels:
     sides: Tensor
     fill: Tensor
     corners: np.ndarray
+    is_padded: np.ndarray
 
     @classmethod
     def of(cls, store: PixelStore, device: torch.device) -> DevicePixels:
@@ -74,6 +76,7 @@ class DevicePixels:
             sides=torch.from_numpy(sizes[:, ::-1].astype(np.int32)).to(device),
             fill=torch.tensor((*store.spec.fill, 0), dtype=torch.uint8, device=device).view(torch.int32)[0],
             corners=np.array(corners, float),
+            is_padded=sizes.min(axis=1) < store.spec.size,
         )
 
     def render(self, items: Sequence[tuple[int, int]], augmentation: Augmentation, seed: int) -> Tensor:
@@ -86,15 +89,13 @@ class DevicePixels:
 
     def _render(self, items: Sequence[tuple[int, int]], augmentation: Augmentation, seed: int) -> Tensor:
         is_plain = np.array([view == 0 or not augmentation.changes for _, view in items])
-        transforms = [
-            _UNCHANGED if plain else ViewTransform.draw(augmentation, seed, *item)
-            for item, plain in zip(items, is_plain.tolist(), strict=True)
-        ]
+        drawn = draw_transforms(augmentation, seed, items)
+        transforms = [_UNCHANGED if plain else each for plain, each in zip(is_plain.tolist(), drawn, strict=True)]
         rows, device = np.array([image for image, _ in items]), self.pixels.device
         warps = matrices(transforms, self.spec.size)
         warps[:, :, 2] += self.corners[rows]
         tones = [(each.contrast, each.brightness) for each in transforms]
-        is_filled = is_plain & (self.corners[rows] < 0).any(axis=1) | (self.spec.crop_mode == "border")
+        is_filled = is_plain & self.is_padded[rows] | (self.spec.crop_mode == "border")
         numbers = np.concatenate([warps.reshape(-1, 6), tones, is_filled[:, None]], axis=1, dtype=np.float32)
         where = moved(rows, device)
         fill = self.fill if is_filled.any() else None
