@@ -3,10 +3,10 @@
     python -m bench.deeper steel/ insects/ cells.csv --work FOLDER --seeds 3 --set weights=mobilenetv2_100.safetensors
 
 Trains the head, the top stages and the stages below them one after the other, whatever each of them gained, and keeps
-the probabilities on validation and test at the best epoch of each phase; where validation is small, trains the first
-two on a second split as well. From these follows what each rule would have trained and kept. Trainings that are already
-in `FOLDER` are not repeated. Prints, for each data set, the mean of the monitored metric on test and the mean time of
-extraction and training; then the same for smaller validation sets, drawn from the whole one, which costs no training.
+the probabilities on validation and test at the best epoch of each phase. From these follows what each rule would have
+trained and kept. Trainings that are already in `FOLDER` are not repeated. Prints, for each data set, the mean of the
+monitored metric on test and the mean time of extraction and training; then the same for smaller validation sets, drawn
+from the whole one, which costs no training.
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ import thaw
 from thaw.cache import cache_folder, clear
 from thaw.cli.parsing import parsed_settings
 from thaw.metrics import METRICS, measure, most_likely, values_without_each
-from thaw.planning.second_split import second_split
 from thaw.progress import NullReporter
-from thaw.recipe import Phase, SplitSettings
+from thaw.recipe import KeepPhase, Phase, SplitSettings
 from thaw.training.context import FitCallbacks, FitContext, FitSettings
 from thaw.training.fit import fit
-from thaw.training.gain import PhaseGain, kept_record, phase_gain, phase_gains, pooled
+from thaw.training.gain import PhaseGain, kept_record, phase_gain
 from thaw.training.history import EpochRecord
 from thaw.training.outputs import probabilities_at
 from thaw.training.skipping import reason_to_skip
@@ -44,8 +43,8 @@ DRAWS = 100
 
 SETTINGS = FitSettings(0, "fp32", "accuracy", None, Path(), 1)
 
-Kept = tuple[int, Sequence[int], bool]
-"""The phase that is kept, the phases that are trained, and whether the second split is used."""
+Kept = tuple[int, Sequence[int]]
+"""The phase that is kept, and the phases that are trained."""
 
 
 @dataclass(frozen=True)
@@ -60,85 +59,69 @@ class Validation:
         """The same for some of the images."""
         return Validation(self.targets[images], self.groups[images], tuple(each[images] for each in self.probabilities))
 
-    def record(self, index: int, monitor: str, has_standard_error: bool = True) -> EpochRecord:
-        """What a run records of the best epoch of a phase; without standard errors as release 0.1 did."""
+    def record(self, index: int, monitor: str) -> EpochRecord:
+        """What a run records of the best epoch of a phase."""
         scored = most_likely(self.probabilities[index], self.targets, "multiclass", self.groups)
-        without = values_without_each(scored, METRICS[monitor]) if has_standard_error else ()
+        without = values_without_each(scored, METRICS[monitor])
         val = measure(self.probabilities[index], self.targets, "multiclass")
         return EpochRecord(f"{index}", 1, "", None, 0.0, val, 0.0, without=without)
 
 
 @dataclass(frozen=True)
 class Training:
-    """One training of all phases. test: value of each phase; seconds: of each phase, and of the second split."""
+    """One training of all phases. test: value of each phase; seconds: of each phase."""
 
     data: str
     monitor: str
     val: Validation
-    second: Validation | None
     test: tuple[float, ...]
     seconds: tuple[float, ...]
-    second_seconds: float
 
     @classmethod
     def read(cls, file: Path) -> Training:
         found, phases = np.load(file), range(3)
         monitor = str(found["monitor"])
-        val, second = (
-            Validation(
-                found[f"{split}_targets"],
-                found[f"{split}_groups"],
-                tuple(found[f"{split}_{index}"] for index in phases if f"{split}_{index}" in found),
-            )
-            if f"{split}_0" in found
-            else None
-            for split in ("val", "second")
+        val = Validation(
+            found["val_targets"],
+            found["val_groups"],
+            tuple(found[f"val_{index}"] for index in phases if f"val_{index}" in found),
         )
-        assert val is not None
         return cls(
             data=file.stem.rpartition("-")[0],
             monitor=monitor,
             val=val,
-            second=second,
             test=tuple(
                 measure(found[f"test_{index}"], found["test_targets"], "multiclass")[monitor]
                 for index in range(len(val.probabilities))
             ),
             seconds=tuple(found["val_seconds"].tolist()),
-            second_seconds=float(found["second_seconds"].sum()) if second else 0.0,
         )
 
 
-def by_validation(training: Training, has_standard_error: bool = True, has_second_split: bool = False) -> Kept:
-    """As a run decides, or without standard errors as release 0.1 did."""
-    count, monitor, images = len(training.test), training.monitor, len(training.val.targets)
+def by_validation(training: Training, keep: KeepPhase) -> Kept:
+    """As a run decides."""
+    count, monitor = len(training.test), training.monitor
     phases = [Phase(name=f"{index}", cut="head", epochs=1, lr=1.0, optional=index > 0) for index in range(count)]
-    settings = replace(SETTINGS, monitor=monitor, val_images=images)
+    settings = replace(SETTINGS, monitor=monitor, val_images=len(training.val.targets), keep_phase=keep)
     records: list[EpochRecord] = []
     gains: list[PhaseGain] = []
-    is_second_used = False
     for index in range(count):
         if reason_to_skip(records, gains, phases, index, settings):
             continue
-        records.append(training.val.record(index, monitor, has_standard_error))
-        gain = phase_gain(records, f"{index}", gains, monitor, images)
+        records.append(training.val.record(index, monitor))
+        gain = phase_gain(records, f"{index}", gains, settings.keep_rule)
         assert gain is not None
-        if gain.is_unclear and index == 1 and has_standard_error and has_second_split and training.second:
-            is_second_used = True
-            again = [training.second.record(each, monitor) for each in range(2)]
-            gain = pooled(gain, phase_gains(again, monitor, images)[1])
         gains.append(gain)
     kept = kept_record(records, gains, monitor)
     assert kept is not None
-    return int(kept.phase), [int(record.phase) for record in records], is_second_used
+    return int(kept.phase), [int(record.phase) for record in records]
 
 
 RULES: dict[str, Callable[[Training], Kept]] = {
-    "never deeper": lambda training: (0, [0], False),
-    "more than nothing": lambda training: by_validation(training, has_standard_error=False),
-    "more than one standard error": by_validation,
-    "the same, second split where unclear": lambda training: by_validation(training, has_second_split=True),
-    "always deepest": lambda training: (len(training.test) - 1, range(len(training.test)), False),
+    "never": lambda training: (0, [0]),
+    "any gain": lambda training: by_validation(training, "any_gain"),
+    "one standard error": lambda training: by_validation(training, "standard_error"),
+    "always deepest": lambda training: (len(training.test) - 1, range(len(training.test))),
 }
 
 
@@ -155,7 +138,6 @@ def train(data: Path, seed: int, base: thaw.Recipe, work: Path) -> Path:
     plan = trial.folder.read_plan()
     assert plan is not None
     settings, inputs = fit_settings(trial, plan), trial.inputs
-    untrained = {key: value.clone() for key, value in trial.classifier.state_dict().items()}
     found = {"monitor": np.array(settings.monitor)}
 
     def keep(split: str, index: int, position: int, sources: PhaseSources, seconds: float) -> None:
@@ -164,18 +146,13 @@ def train(data: Path, seed: int, base: thaw.Recipe, work: Path) -> Path:
         found[f"{split}_{index}"], found[f"{split}_targets"] = outputs
         found[f"{split}_seconds"] = np.append(found.get(f"{split}_seconds", ()), seconds)
 
-    for index, position, sources, seconds in phase_by_phase(trial, settings, inputs.sources_of, len(inputs.plans)):
+    for index, position, sources, seconds in phase_by_phase(trial, settings):
         keep("val", index, position, sources, seconds)
         final = inputs.evaluation_sources([trial.recipe.phases[index].name])
         assert final is not None
         keep("test", index, final.position, PhaseSources(final.train, final.test), 0.0)
-    found["val_groups"] = groups_or_images(settings.val_groups, len(inputs.val.rows))
-    if second := second_split(inputs, trial.prepared, seed):
-        trial.classifier.load_state_dict(untrained)
-        other = replace(settings, checkpoints=settings.checkpoints / "second", val_groups=second.val_groups)
-        for index, position, sources, seconds in phase_by_phase(trial, other, second.sources_of, 2):
-            keep("second", index, position, sources, seconds)
-        found["second_groups"] = groups_or_images(second.val_groups, second.val_images)
+    images = np.arange(len(inputs.val.rows))
+    found["val_groups"] = images if settings.val_groups is None else settings.val_groups
     shutil.rmtree(runs)
     with file.with_suffix(".tmp").open("wb") as stream:
         np.savez(stream, **found)
@@ -183,32 +160,24 @@ def train(data: Path, seed: int, base: thaw.Recipe, work: Path) -> Path:
     return file
 
 
-def phase_by_phase(
-    trial: Trial, settings: FitSettings, sources_of: Callable[[int], PhaseSources], phases: int
-) -> Iterator[tuple[int, int, PhaseSources, float]]:
+def phase_by_phase(trial: Trial, settings: FitSettings) -> Iterator[tuple[int, int, PhaseSources, float]]:
     """Each phase after it was trained from the one before: its index, cut, sources and seconds."""
     classifier = trial.classifier
-    for index, phase in enumerate(trial.recipe.phases[:phases]):
+    for index, phase in enumerate(trial.recipe.phases):
         started = time.perf_counter()
-        sources = sources_of(index)
+        sources = trial.inputs.sources_of(index)
         own = replace(settings, checkpoints=settings.checkpoints / phase.name, phase_seconds=())
         fit(FitContext(classifier, (phase,), own, FitCallbacks(lambda *_: None, print)), lambda _, own=sources: own)
         yield index, classifier.backbone.cut(phase.cut).position, sources, time.perf_counter() - started
-
-
-def groups_or_images(groups: np.ndarray | None, images: int) -> np.ndarray:
-    """The group of each image; where all are independent, each its own."""
-    return np.arange(images) if groups is None else groups
 
 
 def cell(trainings: Sequence[Training], rule: Callable[[Training], Kept]) -> str:
     """Mean value on test in percent, its standard deviation, and mean seconds."""
     values, seconds = [], []
     for training in trainings:
-        kept, trained, is_second_used = rule(training)
+        kept, trained = rule(training)
         values.append(100 * training.test[kept])
-        second = training.second_seconds if is_second_used else 0.0
-        seconds.append(sum(training.seconds[index] for index in trained) + second)
+        seconds.append(sum(training.seconds[index] for index in trained))
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
     return f"{statistics.mean(values):.1f} ({spread:.1f}), {statistics.mean(seconds):.0f} s"
 
@@ -231,7 +200,7 @@ def smaller(training: Training, images: int) -> list[Training]:
     rng = np.random.default_rng(0)
     total = len(training.val.targets)
     draws = [rng.choice(total, images, replace=False) for _ in range(DRAWS if total > images else 0)]
-    return [replace(training, val=training.val.part(drawn), second=None) for drawn in draws]
+    return [replace(training, val=training.val.part(drawn)) for drawn in draws]
 
 
 def main() -> None:

@@ -32,7 +32,6 @@ from thaw.planning.backbone_choice import choose_backbone
 from thaw.planning.costs import GIB
 from thaw.planning.plan import Plan, draft_plan
 from thaw.planning.resume import check_same_data, check_same_recipe
-from thaw.planning.second_split import second_split
 from thaw.processes import ALONE, Process
 from thaw.progress import NullReporter, Reporter
 from thaw.recipe import Recipe, ResolvedRecipe, SplitSettings
@@ -241,8 +240,7 @@ def train(
 
     settings = fit_settings(trial, plan)
     callbacks = FitCallbacks(on_epoch, reporter.say)
-    second = second_split(trial.inputs, trial.prepared, recipe.seed)
-    context = FitContext(trial.classifier, recipe.phases, settings, callbacks, process, wrap, second)
+    context = FitContext(trial.classifier, recipe.phases, settings, callbacks, process, wrap)
     progress = fit(context, times.timed(trial.inputs.sources_of))
     times.stop()
     records, gains = progress.records, progress.gains
@@ -250,7 +248,7 @@ def train(
     loggers.finish(logged_values(records[kept]) if kept is not None else {})
     reporter.say(kept_line(records, gains, recipe.monitor))
     skipped = skipped_phases(records, gains, recipe.phases, settings)
-    show_gains(gains, skipped, recipe.monitor, reporter)
+    show_gains(gains, skipped, settings.keep_rule, reporter)
     return TrainingResult(records, gains, skipped, times)
 
 
@@ -269,6 +267,7 @@ def fit_settings(trial: Trial, plan: PlanFile) -> FitSettings:
         run=plan.run,
         val_groups=bootstrap_groups(prepared.manifest, val, prepared.duplicates),
         phase_seconds=plan.predicted.phase_seconds,
+        keep_phase=recipe.keep_phase,
     )
 
 

@@ -1,4 +1,5 @@
 from dataclasses import asdict, replace
+from typing import get_args
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from thaw.planning.cache_plan import wanted_views
 from thaw.planning.costs import GIB, Forecast, ImageCounts, StepTimings
 from thaw.planning.measurements import Choice, Measurements, PlannedRecipe, ViewSizes
 from thaw.planning.plan import Plan, resolve
-from thaw.recipe import AugmentSettings, PreprocessingSettings, Recipe
+from thaw.recipe import AugmentSettings, KeepPhase, PreprocessingSettings, Recipe
+from thaw.selection.estimates import Estimates, Expected
 from thaw.training.head_solver import PENALTIES
 
 MEASURED = Measurements(
@@ -29,8 +31,8 @@ MEASURED = Measurements(
 )
 
 
-def planned(recipe: Recipe, measured: Measurements = MEASURED) -> Plan:
-    return resolve(PlannedRecipe(recipe, ()), measured)
+def planned(recipe: Recipe, measured: Measurements = MEASURED, estimates: Estimates | None = None) -> Plan:
+    return resolve(PlannedRecipe(recipe, ()), measured, estimates)
 
 
 def why(plan: Plan, setting: str) -> Choice:
@@ -69,6 +71,43 @@ def test_imbalanced_classes_are_weighted_and_judged_alike(imbalance: float, weig
     plan = planned(Recipe(), replace(MEASURED, imbalance=imbalance))
     assert (plan.recipe.class_weights, plan.recipe.monitor) == (weights, monitor)
     assert f"{imbalance:.1f}x" in why(plan, "class_weights").reason
+
+
+SIMILAR, LOWER = Expected(0.987, 0.98, 0.99, 400, 400), Expected(0.8814, 0.8, 0.96, 400, 20)
+
+
+@pytest.mark.parametrize(
+    ("estimates", "keep", "reason"),
+    [
+        (
+            Estimates(SIMILAR, LOWER, "scenes", differ=True),
+            "standard_error",
+            "validation is too optimistic: a linear head reaches 98.7% on images like these, 88.1% on unseen scenes",
+        ),
+        (
+            Estimates(SIMILAR, LOWER, "scenes", differ=False),
+            "any_gain",
+            "validation is not clearly too optimistic: a linear head reaches 98.7% on images like these, 88.1% on "
+            "unseen scenes",
+        ),
+        (Estimates(SIMILAR), "any_gain", "nothing indicates that validation is too optimistic"),
+        (None, "any_gain", "nothing indicates that validation is too optimistic"),
+    ],
+)
+def test_a_later_phase_needs_a_standard_error_where_validation_is_too_optimistic(
+    estimates: Estimates | None, keep: str, reason: str
+) -> None:
+    plan = planned(Recipe(), estimates=estimates)
+    assert (plan.recipe.keep_phase, plan.estimates) == (keep, estimates)
+    assert why(plan, "keep_phase") == Choice("keep_phase", keep, reason)
+
+
+@pytest.mark.parametrize("keep", get_args(KeepPhase))
+@pytest.mark.parametrize("differ", [True, False])
+def test_for_what_gain_a_phase_is_kept_stays_as_requested(keep: KeepPhase, differ: bool) -> None:
+    plan = planned(Recipe(keep_phase=keep), estimates=Estimates(SIMILAR, LOWER, "scenes", differ))
+    assert plan.recipe.keep_phase == keep
+    assert why(plan, "keep_phase") == Choice("keep_phase", keep, "as requested")
 
 
 def test_a_small_cache_first_takes_eight_bits_then_views_then_the_deepest_cut() -> None:

@@ -51,6 +51,8 @@ def test_open_questions_are_measured_with_their_standard_errors_and_remembered(
     for setting in ("head.features", "augment.preset"):
         assert "cross-validated on" in reasons(first)[setting] and " ± " in reasons(first)[setting]
     assert first.estimates is not None and 0.3 < first.estimates.similar.accuracy <= 1.0
+    keep = "standard_error" if first.estimates.differ else "any_gain"
+    assert first.recipe.keep_phase == keep and reasons(first)["keep_phase"] != "as requested"
     assert "class_weights" in reasons(first) and "cross-validated" not in reasons(first)["class_weights"]
 
     again = planned(surfaces, tmp_path, monkeypatch)

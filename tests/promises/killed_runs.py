@@ -38,7 +38,7 @@ RECIPE = Recipe(
     augment=AugmentSettings(preset="light"),
     phases=(
         Phase(name="solved", cut="head", epochs=2, lr=1e-2, solver="lbfgs"),
-        # Less confident, so that it is kept, though only by a second split; the others are not.
+        # Less confident, so that it is kept; the others are not.
         Phase(
             name="head", cut="head", epochs=2, lr=0.3, weight_decay=0.99, batch_size=16, solver="optimizer", mixup=1.0
         ),
@@ -109,7 +109,7 @@ def outcome(place: Path) -> dict[str, Any]:
     return {
         "weights": weights,
         "metrics": rows,
-        "kept": {gain.phase: [gain.is_kept, gain.splits] for gain in plan.gains},
+        "kept": {gain.phase: gain.is_kept for gain in plan.gains},
         "runs": sorted(folder.name for folder in (place / "runs").iterdir()),
         "leftovers": leftovers,
     }

@@ -30,7 +30,7 @@ def kill_every(stride: int, images: Path, folder: Path) -> dict[str, Any]:
 
 
 def check(result: dict[str, Any]) -> None:
-    kept = {"solved": [True, 1], "head": [True, 2], "top": [False, 1], "uninterrupted": [False, 1]}
+    kept = {"solved": True, "head": True, "top": False, "uninterrupted": False}
     assert result["kills"] and result["uninterrupted"]["kept"] == kept
     for kill in result["kills"]:
         assert kill["exit_code"] == -signal.SIGKILL, kill

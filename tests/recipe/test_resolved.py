@@ -29,7 +29,13 @@ def test_features_of_the_head_are_decided_and_were_those_of_the_last_stage_befor
         ResolvedRecipe.from_values({**DECIDED, "head": {"features": "auto"}})
 
 
-@pytest.mark.parametrize("setting", ["engine", "precision", "views", "cache_dtype", "class_weights", "monitor"])
+def test_a_run_that_began_without_a_rule_keeps_any_gain() -> None:
+    assert ResolvedRecipe.from_values(DECIDED).keep_phase == "any_gain"
+
+
+@pytest.mark.parametrize(
+    "setting", ["engine", "precision", "views", "cache_dtype", "class_weights", "monitor", "keep_phase"]
+)
 def test_auto_is_refused(setting: str) -> None:
     with pytest.raises(RecipeError, match=setting):
         ResolvedRecipe.from_values({**DECIDED, setting: "auto"})

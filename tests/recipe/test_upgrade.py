@@ -45,6 +45,13 @@ def test_a_recipe_that_release_0_1_resolved_trains_the_head_that_it_trained() ->
     assert Recipe.from_values({**values, "stored_as": "auto"}).head.features == "auto"
 
 
+def test_a_recipe_that_release_0_1_resolved_keeps_any_gain_as_it_did() -> None:
+    values = yaml.safe_load(RELEASE_0_1)
+    assert Recipe.from_values(values).keep_phase == ResolvedRecipe.from_values(values).keep_phase == "any_gain"
+    assert Recipe.from_values({**values, "keep_phase": "standard_error"}).keep_phase == "standard_error"
+    assert Recipe.from_values({**values, "stored_as": "auto"}).keep_phase == "auto"
+
+
 def test_a_recipe_of_today_is_left_as_it_is() -> None:
     values = Recipe(decision={"recall": {"crack": 0.99}}).model_dump(mode="json")  # type: ignore[arg-type]
     assert upgraded(values) == values

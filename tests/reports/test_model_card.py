@@ -1,6 +1,13 @@
+from typing import get_args
+
 import pytest
 
-from thaw.reports.model_card import markdown
+from thaw.data.manifest import Manifest
+from thaw.pipeline import load
+from thaw.recipe import KeepPhase
+from thaw.reports.model_card import markdown, write
+from thaw.run_folder import RunFolder
+from thaw.training.gain import KEPT_FOR
 
 
 @pytest.mark.parametrize(
@@ -21,3 +28,11 @@ from thaw.reports.model_card import markdown
 )
 def test_markdown_shows_a_class_name_as_it_is(text: str, shown: str) -> None:
     assert markdown(text) == shown
+
+
+@pytest.mark.parametrize("keep", get_args(KeepPhase))
+def test_the_rule_by_which_phases_were_kept_is_said(keep: KeepPhase, trained: RunFolder) -> None:
+    recipe = trained.read_recipe().model_copy(update={"keep_phase": keep})
+    evaluations = trained.read_evaluation().evaluations
+    card = write(load(trained.path), recipe, Manifest.read(trained.manifest), evaluations)
+    assert f"best epoch of each phase by validation accuracy; a later phase is kept for {KEPT_FOR[keep]}." in card

@@ -5,6 +5,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from thaw.evaluation.records import Records, read_records
 from thaw.metrics import Estimate, Scored
 from thaw.pipeline import finetune, load, report
 from thaw.progress import NullReporter
-from thaw.recipe import DecisionSettings, Recipe, SplitSettings
+from thaw.recipe import DecisionSettings, KeepPhase, Recipe, SplitSettings
 from thaw.reports.album import Album, common_folder
 from thaw.reports.content import THUMBNAIL_BUDGET, Content, read_content
 from thaw.reports.page import render
@@ -33,7 +34,7 @@ from thaw.reports.thresholds import counts_at, threshold_curves
 from thaw.reports.verdict import verdict
 from thaw.run_folder import RunFolder
 from thaw.selection.estimates import Estimates, Expected
-from thaw.training.gain import PhaseGain
+from thaw.training.gain import KEPT_FOR, PhaseGain
 from thaw.training.skipping import SkippedPhase
 
 LIMIT = 5_000_000
@@ -235,6 +236,12 @@ def test_the_gain_of_each_phase_is_in_points_or_in_the_unit_of_the_loss(content:
         page = render(replace(content, training=replace(content.training, monitor=monitor, gains=(gain,))))
         (row,) = re.findall(r"<tr><td>later</td>(.*?)</tr>", page, re.DOTALL)
         assert re.findall(r'"number">([^<]*)<', row) == ["3", "1.0 s", *expected] and f"<td>{outcome}</td>" in row
+
+
+@pytest.mark.parametrize("keep", get_args(KeepPhase))
+def test_the_report_says_for_what_gain_a_later_phase_is_kept(content: Content, keep: KeepPhase) -> None:
+    page = render(replace(content, training=replace(content.training, keep_phase=keep)))
+    assert f"A later phase is kept for {KEPT_FOR[keep]}." in " ".join(page.split())
 
 
 def test_a_skipped_phase_is_shown_with_its_reason_and_the_time_that_it_saved(content: Content) -> None:

@@ -18,7 +18,7 @@ from thaw.errors import DataError, ResumeError, ThawError
 from thaw.pipeline import finetune
 from thaw.progress import NullReporter
 from thaw.run import check_same_weights
-from thaw.run_folder import RunFolder
+from thaw.run_folder import PlanFile, RunFolder
 from thaw.run_folder.lock import LOCK, held
 from thaw.run_folder.resume import check_files, machine_differences
 from thaw.training import checkpoint
@@ -117,6 +117,14 @@ def test_the_files_of_a_run_agree_as_it_left_them(run: RunFolder) -> None:
     assert plan is not None and set(plan.files) == {"recipe.yaml", "manifest.parquet"} and plan.machine
     progress = check_files(run, plan)
     assert progress is not None and len(progress.records) == 4
+
+
+def test_gains_that_were_measured_on_one_or_two_splits_are_read_from_the_plan(trained: RunFolder) -> None:
+    plan = trained.read_plan()
+    assert plan is not None and plan.gains
+    values = plan.to_json()
+    values["gains"] = [{**gain, "splits": 2} for gain in values["gains"]]
+    assert PlanFile.from_json(values).gains == plan.gains
 
 
 def test_the_best_checkpoint_of_another_training_is_refused(run: RunFolder) -> None:

@@ -1,5 +1,5 @@
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from thaw.errors import ResumeError
 from thaw.metrics import MetricValues
 from thaw.training import checkpoint
 from thaw.training.checkpoint import Checkpoint, Progress
+from thaw.training.gain import PhaseGain
 from thaw.training.history import EpochRecord
 
 RECORD = EpochRecord("head", 1, "head", 0.1, math.nan, MetricValues({"loss": 0.5, "accuracy": 0.25}), 2.5)
@@ -30,6 +31,17 @@ def test_a_checkpoint_is_read_back_unchanged(tmp_path: Path) -> None:
     assert torch.equal(read.weights["head.weight"], torch.full((2, 3), 2.0))
     assert read.optimizer["head.weight/step"] == 4.0
     assert repr(read.progress) == repr(progress)
+
+
+def test_gains_that_were_measured_on_one_or_two_splits_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gains = (PhaseGain("head", 2, 1.0, 0.5, None, 0.0, None, True), PhaseGain("top", 2, 1.0, 0.6, 0.5, 0.1, 0.05, True))
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "asdict", lambda gain: {**asdict(gain), "splits": 2})
+        checkpoint.write(tmp_path, "last", state(progress=Progress(2, 0, None, (RECORD,), (), gains)))
+    read = checkpoint.read(tmp_path, "last")
+    assert read is not None and read.progress.gains == gains
 
 
 def test_a_record_of_release_0_1_has_no_penalty() -> None:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -20,10 +20,10 @@ from thaw.features.cache import CachedFeatures
 from thaw.metrics import Scored
 from thaw.metrics.jackknife import jackknife_blocks
 from thaw.processes import Process
-from thaw.recipe import DecodeSettings, Phase, PreprocessingSettings
+from thaw.recipe import DecodeSettings, KeepPhase, Phase, PreprocessingSettings
 from thaw.training import checkpoint
 from thaw.training.checkpoint import Progress
-from thaw.training.context import FitCallbacks, FitContext, FitSettings, SecondSplit
+from thaw.training.context import FitCallbacks, FitContext, FitSettings
 from thaw.training.fit import fit
 from thaw.training.head_solver import PENALTIES
 from thaw.training.history import EpochRecord
@@ -79,19 +79,13 @@ def train(
     features: Features = "last",
     val: Sequence[int] = range(IMAGES),
     val_groups: np.ndarray | None = None,
-    second: Sequence[int] | None = None,
+    keep: KeepPhase = "any_gain",
     **context: Any,
 ) -> tuple[dict[str, Tensor], Progress]:
-    """The weights of a run and its progress; `callback` is called on each epoch and note.
-
-    val, second: validation images, and those of the second split if there is one.
-    """
+    """The weights of a run and its progress; `callback` is called on each epoch and note."""
     classifier = make_classifier(dropout, features)
-    split = None
-    if second is not None:
-        split = SecondSplit(lambda index: sources_for(classifier, phases[index], second), len(second))
-    settings = FitSettings(0, "fp32", "accuracy", None, folder, len(val), val_groups=val_groups)
-    run = FitContext(classifier, phases, settings, FitCallbacks(callback, callback), second=split, **context)
+    settings = FitSettings(0, "fp32", "accuracy", None, folder, len(val), val_groups=val_groups, keep_phase=keep)
+    run = FitContext(classifier, phases, settings, FitCallbacks(callback, callback), **context)
     progress = fit(run, lambda index: sources_for(classifier, phases[index], val))
     return classifier.state_dict(), progress
 
@@ -202,10 +196,10 @@ def is_note(argument: object) -> bool:
     return isinstance(argument, str)
 
 
-def notes_of(folder: Path, phases: tuple[Phase, ...]) -> tuple[dict[str, Tensor], list[str]]:
+def notes_of(folder: Path, phases: tuple[Phase, ...], **settings: Any) -> tuple[dict[str, Tensor], list[str]]:
     """The weights of a run and what it said."""
     said: list[str] = []
-    weights, _ = train(folder, phases, lambda *args: said.extend(filter(is_note, args)))
+    weights, _ = train(folder, phases, lambda *args: said.extend(filter(is_note, args)), **settings)
     return weights, said
 
 
@@ -221,9 +215,12 @@ def test_a_phase_that_is_no_better_leaves_the_weights_of_the_one_before_and_the_
     assert all(torch.allclose(value, alone[key], atol=1e-7) for key, value in deeper.weights.items())
 
 
-def test_a_phase_that_is_better_by_more_than_one_standard_error_replaces_the_one_before(tmp_path: Path) -> None:
+@pytest.mark.parametrize("keep", get_args(KeepPhase))
+def test_a_phase_that_is_better_by_more_than_one_standard_error_replaces_the_one_before(
+    keep: KeepPhase, tmp_path: Path
+) -> None:
     alone, _ = train(tmp_path / "alone", TOP_IS_BETTER[:1])
-    weights, said = notes_of(tmp_path / "both", TOP_IS_BETTER)
+    weights, said = notes_of(tmp_path / "both", TOP_IS_BETTER, keep=keep)
     assert not all(torch.equal(value, weights[key]) for key, value in alone.items())
     (note,) = said
     assert note.startswith("phase top is kept: gained ") and ", standard error " in note
@@ -285,8 +282,8 @@ def test_an_epoch_of_lbfgs_records_its_penalty_and_no_learning_rate(tmp_path: Pa
 
 
 @pytest.fixture(scope="module")
-def unclear(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[int]]:
-    """Images that both phases of `TOP_IS_BETTER` predict correctly, and these with one that only the top does."""
+def unclear(tmp_path_factory: pytest.TempPathFactory) -> list[int]:
+    """Validation images that both phases of `TOP_IS_BETTER` predict correctly, and one that only the top does."""
     _, progress = train(tmp_path_factory.mktemp("run"), TOP_IS_BETTER)
     blocks = jackknife_blocks(Scored("multiclass", *[np.ones((IMAGES, 3), bool)] * 3))
 
@@ -295,58 +292,52 @@ def unclear(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[int]]:
         return np.array(record.without)[blocks] < record.val["accuracy"] * IMAGES / (IMAGES - 1) - 1e-9
 
     head, top = right(progress.records[0]), right(progress.records[-1])
-    both = np.flatnonzero(head & top).tolist()
-    return {"same": both, "one more": [*both, int(np.flatnonzero(top & ~head)[0])], "all": list(range(IMAGES))}
+    return [*np.flatnonzero(head & top).tolist(), int(np.flatnonzero(top & ~head)[0])]
 
 
-@pytest.mark.parametrize(("second", "is_kept"), [("all", True), ("same", False)])
-def test_a_gain_that_is_unclear_on_few_images_is_measured_on_a_second_split(
-    second: str, is_kept: bool, unclear: dict[str, list[int]], tmp_path: Path
+@pytest.mark.parametrize(
+    ("keep", "said"),
+    [
+        ("any_gain", "phase top is kept: gained {0} points of validation accuracy, standard error {0}"),
+        (
+            "standard_error",
+            "phase top is not kept: gained {0} points of validation accuracy, within one standard error ({0})",
+        ),
+    ],
+)
+def test_a_gain_within_one_standard_error_is_kept_only_by_the_rule_that_keeps_any(
+    keep: KeepPhase, said: str, unclear: list[int], tmp_path: Path
 ) -> None:
-    said: list[str] = []
-    images = {"val": unclear["one more"], "second": unclear[second]}
-    weights, progress = train(
-        tmp_path / "run", TOP_IS_BETTER, lambda *args: said.extend(filter(is_note, args)), **images
-    )
-    assert [(gain.is_kept, gain.splits) for gain in progress.gains] == [(True, 1), (is_kept, 2)]
-    few = f"{len(images['val'])} validation images are too few to tell, so phases head and top are trained once more"
-    assert few in said[0] and said[1].startswith(f"phase top is {'kept' if is_kept else 'not kept'}: gained ")
-    assert " on 2 splits, " in said[1] and len(said) == 2
-    assert [record.phase for record in progress.records] == ["head", "top", "top"]
-    alone, _ = train(tmp_path / "alone", TOP_IS_BETTER[:1], val=images["val"])
+    weights, notes = notes_of(tmp_path / "run", TOP_IS_BETTER, val=unclear, keep=keep)
+    assert notes == [said.format(f"{100 / len(unclear):.1f}")]
+    alone, _ = train(tmp_path / "alone", TOP_IS_BETTER[:1], val=unclear)
     top = checkpoint.read(tmp_path / "run", "phase")
     assert top is not None
-    kept = top.weights if is_kept else alone
+    kept = top.weights if keep == "any_gain" else alone
     assert all(torch.equal(value, weights[key]) for key, value in kept.items())
-    assert not (tmp_path / "run" / "second").exists()
 
 
-def test_a_gain_that_is_clear_is_measured_on_one_split(tmp_path: Path) -> None:
-    _, progress = train(tmp_path, TOP_IS_BETTER, second=range(IMAGES))
-    assert [(gain.is_kept, gain.splits) for gain in progress.gains] == [(True, 1), (True, 1)]
-
-
-@pytest.mark.parametrize("moment", [0, 3, 6, 9, 12])
-def test_a_run_interrupted_around_its_second_split_resumes_to_the_same_weights(
-    moment: int, unclear: dict[str, list[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("keep", get_args(KeepPhase))
+@pytest.mark.parametrize("moment", range(4))
+def test_a_run_interrupted_while_it_ends_a_phase_decides_the_same_when_resumed(
+    moment: int, keep: KeepPhase, unclear: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = {"val": unclear["one more"], "second": unclear["all"]}
-    expected, whole = train(tmp_path / "whole", TOP_IS_BETTER, **images)
+    expected, whole = train(tmp_path / "whole", TOP_IS_BETTER, val=unclear, keep=keep)
     moments = 0
     save = checkpoint.write
 
     def interrupted(folder: Path, *arguments: Any) -> None:
         nonlocal moments
-        moments += folder.name == "second" or arguments[0] == "best"
+        moments += any(record.phase == "top" for record in arguments[1].progress.records)
         if moments == moment + 1:
             raise KeyboardInterrupt
         save(folder, *arguments)
 
     monkeypatch.setattr(checkpoint, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "resumed", TOP_IS_BETTER, **images)
+        train(tmp_path / "resumed", TOP_IS_BETTER, val=unclear, keep=keep)
     monkeypatch.setattr(checkpoint, "write", save)
-    weights, progress = train(tmp_path / "resumed", TOP_IS_BETTER, **images)
+    weights, progress = train(tmp_path / "resumed", TOP_IS_BETTER, val=unclear, keep=keep)
     assert all(torch.equal(value, weights[key]) for key, value in expected.items())
     assert without_seconds(progress) == without_seconds(whole)
     assert [replace(gain, seconds=0.0) for gain in progress.gains] == [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from thaw.backbones.contract import Backbone, Facts
@@ -11,6 +11,7 @@ from thaw.classifier.classifier import Classifier
 from thaw.data import augment
 from thaw.data.prepare import Prepared
 from thaw.features.pooled import plain_sample
+from thaw.formats import percent
 from thaw.inspection.similarity import Similarity, measure_similarity
 from thaw.planning.cache_plan import plan_cache, views_of
 from thaw.planning.costs import GIB, Forecast, Throughput, forecast
@@ -72,7 +73,7 @@ class Draft:
         """The plan with what was measured."""
         recipe = with_selected(self.planned.recipe, selected)
         planned = PlannedRecipe(recipe, (*self.planned.choices, *selected.choices))
-        return replace(resolve(planned, self.measured), estimates=selected.estimates)
+        return resolve(planned, self.measured, selected.estimates)
 
 
 def draft_plan(requested: PlannedRecipe, prepared: Prepared, classifier: Classifier, cache: Path) -> Draft:
@@ -98,14 +99,14 @@ def draft_plan(requested: PlannedRecipe, prepared: Prepared, classifier: Classif
         strategy = SHALLOWER[strategy]
 
 
-def resolve(planned: PlannedRecipe, measured: Measurements) -> Plan:
+def resolve(planned: PlannedRecipe, measured: Measurements, estimates: Estimates | None = None) -> Plan:
     """Resolve every "auto" of a recipe whose backbone and phases are planned."""
     recipe, reasons = planned.recipe, {choice.setting: choice for choice in planned.choices}
     budget, budget_choice = _budget(recipe, measured)
     caching = plan_cache(recipe, measured, budget)
     phases, solvers = _solvers(recipe, measured, caching.phases, caching.views)
     class_weights = reasons.pop("class_weights", None) or _class_weights(recipe, measured)
-    monitor = _monitor(recipe, measured)
+    monitor, keep_phase = _monitor(recipe, measured), _keep_phase(recipe, estimates)
     features = reasons.pop("head.features", None) or _head_features(recipe)
     resolved = ResolvedRecipe.from_values(
         {
@@ -122,6 +123,7 @@ def resolve(planned: PlannedRecipe, measured: Measurements) -> Plan:
             "head": {**recipe.head.model_dump(mode="json"), "features": features.value},
             "class_weights": class_weights.value,
             "monitor": monitor.value,
+            "keep_phase": keep_phase.value,
             "preprocessing": _preprocessing(measured.facts),
             "augment": AugmentSettings(
                 preset=augment.preset_of(recipe.augment), **asdict(augment.resolve(recipe.augment))
@@ -143,6 +145,7 @@ def resolve(planned: PlannedRecipe, measured: Measurements) -> Plan:
         features,
         class_weights,
         monitor,
+        keep_phase,
         budget_choice,
         *reasons.values(),
         *caching.choices,
@@ -151,7 +154,7 @@ def resolve(planned: PlannedRecipe, measured: Measurements) -> Plan:
     throughput = Throughput(measured.engine.images_per_second, measured.steps.rates)
     views = [views_of(recipe, phase, caching.views) for phase in phases]
     predicted = forecast(phases, throughput, measured.images, views, caching.disk_bytes, measured.pooled_bytes)
-    return Plan(resolved, choices, predicted)
+    return Plan(resolved, choices, predicted, estimates)
 
 
 def _task(recipe: Recipe, measured: Measurements) -> Choice:
@@ -208,6 +211,18 @@ def _monitor(recipe: Recipe, measured: Measurements) -> Choice:
     if measured.imbalance > IMBALANCE:
         return Choice("monitor", "balanced_accuracy", "the classes are imbalanced")
     return Choice("monitor", "accuracy", "the classes are of similar size")
+
+
+def _keep_phase(recipe: Recipe, estimates: Estimates | None) -> Choice:
+    if recipe.keep_phase != "auto":
+        return Choice("keep_phase", recipe.keep_phase, "as requested")
+    if estimates is None or estimates.across is None:
+        return Choice("keep_phase", "any_gain", "nothing indicates that validation is too optimistic")
+    similar, across = (percent(each.accuracy) for each in (estimates.similar, estimates.across))
+    found = f"a linear head reaches {similar} on images like these, {across} on unseen {estimates.grouping}"
+    if estimates.differ:
+        return Choice("keep_phase", "standard_error", f"validation is too optimistic: {found}")
+    return Choice("keep_phase", "any_gain", f"validation is not clearly too optimistic: {found}")
 
 
 def _budget(recipe: Recipe, measured: Measurements) -> tuple[int, Choice]:

@@ -37,6 +37,7 @@ Monitor = str
 
 LoggerName = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 ClassWeights = Literal["none", "sqrt", "balanced"]
+KeepPhase = Literal["any_gain", "standard_error"]
 Strategy = Literal["head", "top", "whole", "scratch", "manual"]
 
 DEFAULT_BACKBONE = "default"
@@ -129,6 +130,12 @@ class Recipe(Section):
         description="Validation metric that selects the best epoch; ties are broken by the loss. `thaw settings "
         "monitor` lists the metrics.",
         json_schema_extra=lambda schema: schema.update(enum=["auto", *_monitors()]),
+    )
+    keep_phase: Literal["auto"] | KeepPhase = Field(
+        "auto",
+        description="Gain on validation for which a later phase is kept. any_gain: any; standard_error: more than one "
+        "standard error of the difference on the same images; auto: standard_error where validation is too optimistic "
+        "about unseen groups or scenes, else any_gain.",
     )
     strategy: Literal["auto"] | Strategy = Field(
         "auto",

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from thaw.recipe.recipe import ClassWeights, Engine, Monitor, Recipe, Task
+from thaw.recipe.recipe import ClassWeights, Engine, KeepPhase, Monitor, Recipe, Task
 from thaw.recipe.sections import HeadSettings, Phase
 
 
@@ -35,6 +35,7 @@ class ResolvedRecipe(Recipe):
     cache_gb: float
     class_weights: ClassWeights
     monitor: Monitor
+    keep_phase: KeepPhase = "any_gain"
     strategy: Literal["manual"] = "manual"
     head: ResolvedHead = Field(ResolvedHead(), description="The classification head.")
     phases: tuple[ResolvedPhase, ...]

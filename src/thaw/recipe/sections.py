@@ -225,6 +225,6 @@ class Phase(Section):
     augment: Preset | None = Field(None, description="Augmentation preset of this phase; null for that of the recipe.")
     optional: bool = Field(
         False,
-        description="Skip if the phase before it was not kept, or if what is left to gain on validation, or to expect "
-        "from thawing deeper, is within one standard error.",
+        description="Skip if the phase before it was not kept, if too few errors are left on validation for it to be "
+        "kept, or if the gain to expect from thawing deeper is within one standard error.",
     )

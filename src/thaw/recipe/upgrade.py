@@ -22,8 +22,9 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     if found.get("strategy") == "as_written":
         found["strategy"] = "manual"
     if values.get("stored_as", "auto") != "auto":
-        # A recipe that release 0.1 resolved; its heads took the last stage.
+        # A recipe that release 0.1 resolved; its heads took the last stage, and the best epoch of all phases was kept.
         found["head"] = {"features": "last", **(found.get("head") or {})}
+        found.setdefault("keep_phase", "any_gain")
     if isinstance(found.get("target"), str):
         found["target"] = parse_setting("target", found["target"])
     if isinstance(found.get("loggers"), str):

@@ -18,7 +18,7 @@ from thaw.formats import count
 from thaw.metrics import METRICS, Estimate, Scored
 from thaw.planning.measurements import Choice
 from thaw.progress import OnProgress
-from thaw.recipe import Monitor, Task
+from thaw.recipe import KeepPhase, Monitor, Task
 from thaw.reports.album import Album, common_folder
 from thaw.reports.images import ReportImages, read_images
 from thaw.reports.results import Results
@@ -26,7 +26,7 @@ from thaw.reports.thresholds import ThresholdCurve, threshold_curves
 from thaw.reports.verdict import Verdict, find_class_of_interest, verdict
 from thaw.run_folder import PlanFile, RunFolder
 from thaw.terminal.training import Duration, durations
-from thaw.training.gain import PhaseGain, kept_index, phase_gains
+from thaw.training.gain import KeepRule, PhaseGain, kept_index, phase_gains
 from thaw.training.history import EpochRecord
 from thaw.training.skipping import SkippedPhase
 
@@ -52,6 +52,7 @@ class Training:
 
     records: tuple[EpochRecord, ...]
     monitor: Monitor
+    keep_phase: KeepPhase
     kept: int | None
     gains: tuple[PhaseGain, ...]
     skipped: tuple[SkippedPhase, ...]
@@ -171,7 +172,7 @@ def read_content(run: RunFolder, classifier: Classifier, on_progress: OnProgress
     records = {split: read_records(run.predictions, split) for split in evaluations}
     results = Results(evaluations, records, plan.estimates)
     index_of_interest, monitor = find_class_of_interest(classifier.decision, manifest), recipe.monitor
-    gains = plan.gains or phase_gains(epochs, monitor, evaluations["val"].images)
+    gains = plan.gains or phase_gains(epochs, KeepRule(monitor, evaluations["val"].images, recipe.keep_phase))
     folder = common_folder(manifest.column("path"))
     album = Album(classifier, manifest.root, folder, THUMBNAIL_BUDGET)
     return Content(
@@ -185,6 +186,7 @@ def read_content(run: RunFolder, classifier: Classifier, on_progress: OnProgress
         training=Training(
             records=epochs,
             monitor=monitor,
+            keep_phase=recipe.keep_phase,
             kept=kept_index(epochs, gains, monitor),
             gains=gains,
             skipped=plan.skipped,

@@ -18,6 +18,7 @@ from thaw.selection.estimates import Estimates
 from thaw.terminal.classes import class_rows
 from thaw.terminal.planning import training_method
 from thaw.terminal.results import metric_rows
+from thaw.training.gain import KEPT_FOR
 
 # An underscore within a word means nothing in Markdown.
 _SPECIAL = re.compile(r"([\\`*|<&\[\]~]|(?<!\w)_|_(?!\w))")
@@ -76,7 +77,7 @@ def write(
             "",
             f"Seed {recipe.seed}; augmentation {recipe.augment.preset}; class weights {recipe.class_weights}; "
             f"head features {recipe.head.features}; best epoch of each phase by validation "
-            f"{METRICS[recipe.monitor].title}, kept if it gained more than one standard error.",
+            f"{METRICS[recipe.monitor].title}; a later phase is kept for {KEPT_FOR[recipe.keep_phase]}.",
             "",
         ]
     )

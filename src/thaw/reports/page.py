@@ -21,6 +21,7 @@ from thaw.reports.results import SPLIT_NAMES
 from thaw.reports.thresholds import ThresholdCurve
 from thaw.run_folder import RunFolder
 from thaw.terminal.metric_text import value_text
+from thaw.training.gain import KEPT_FOR
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def render(content: Content) -> str:
         charts=_charts(content),
         matrix=_matrix(content.images.confusion),
         gains=_gain_rows(content.training),
+        kept_for=KEPT_FOR[content.training.keep_phase],
         commands=_commands(content.provenance),
     )
 

@@ -103,6 +103,6 @@ class PlanFile:
             machine=dict(values.get("machine", {})),
             files=dict(values.get("files", {})),
             estimates=Estimates.from_json(values.get("estimates")),
-            gains=tuple(PhaseGain(**gain) for gain in values.get("gains", ())),
+            gains=tuple(PhaseGain.from_json(gain) for gain in values.get("gains", ())),
             skipped=tuple(SkippedPhase(**phase) for phase in values.get("skipped", ())),
         )

@@ -12,7 +12,7 @@ from thaw.progress import Reporter
 from thaw.recipe import Monitor
 from thaw.run_folder import ActualTimes
 from thaw.terminal.metric_text import value_text
-from thaw.training.gain import PhaseGain, kept_index
+from thaw.training.gain import KEPT_FOR, KeepRule, PhaseGain, kept_index
 from thaw.training.history import EpochRecord
 from thaw.training.skipping import SkippedPhase
 
@@ -28,13 +28,11 @@ def kept_line(records: Sequence[EpochRecord], gains: Sequence[PhaseGain], monito
     return line if record.phase == first.phase else f"{line} (phase {first.phase} alone: {_value(first, metric)})"
 
 
-def show_gains(
-    gains: Sequence[PhaseGain], skipped: Sequence[SkippedPhase], monitor: Monitor, reporter: Reporter
-) -> None:
+def show_gains(gains: Sequence[PhaseGain], skipped: Sequence[SkippedPhase], rule: KeepRule, reporter: Reporter) -> None:
     """What each phase gained on validation, the standard error of the gain, and the time that skipped phases saved."""
     if len(gains) + len(skipped) < 2:
         return
-    metric = METRICS[monitor]
+    metric = METRICS[rule.monitor]
 
     def gain_text(gain: float) -> str:
         return f"{gain:+.4f}" if metric.kind == "loss" else f"{points(gain)} points"
@@ -56,7 +54,8 @@ def show_gains(
         for phase in skipped
     ]
     header = ("phase", "epochs", "took", f"best {metric.title}", "gain", "standard error", "")
-    reporter.table("Gain of each phase on validation", header, rows)
+    title = f"Gain of each phase on validation; a later phase is kept for {KEPT_FOR[rule.keep]}"
+    reporter.table(title, header, rows)
 
 
 def _value(gain: PhaseGain, metric: Metric) -> str:

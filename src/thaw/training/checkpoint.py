@@ -247,5 +247,5 @@ def _progress_to_json(progress: Progress) -> str:
 def _progress_from_json(text: str) -> Progress:
     values = json.loads(text)
     records = tuple(EpochRecord.from_json(value) for value in values["records"])
-    gains = tuple(PhaseGain(**gain) for gain in values.get("gains", ()))
+    gains = tuple(PhaseGain.from_json(gain) for gain in values.get("gains", ()))
     return Progress(values["phase"], values["epoch"], values["batch_size"], records, tuple(values["notes"]), gains)

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from thaw.classifier.classifier import Classifier
 from thaw.features.torch_runner import Precision
 from thaw.processes import ALONE, Process
-from thaw.recipe import Monitor, Phase
+from thaw.recipe import KeepPhase, Monitor, Phase
 from thaw.training.checkpoint import Checkpoints
+from thaw.training.gain import KeepRule
 from thaw.training.history import EpochRecord
-from thaw.training.sources import PhaseSources
 
 OnEpoch = Callable[[Sequence[EpochRecord], bool], None]
 """Called after each epoch with all records of the run and whether the newest is the best of its phase so far."""
@@ -31,7 +31,8 @@ class FitSettings:
     class_weights: (C,) float32 on the classifier's device, as `make_loss` takes them. val_images: size of the
     validation split. target: values of metrics at which training stops. run: identity of the run, for its checkpoints.
     val_groups: (N,) int, validation images with the same number are dependent; `None` where all are independent.
-    phase_seconds: predicted duration of all epochs of each phase, empty where it is unknown.
+    phase_seconds: predicted duration of all epochs of each phase, empty where it is unknown. keep_phase: the gain for
+    which a later phase is kept.
     """
 
     seed: int
@@ -44,6 +45,12 @@ class FitSettings:
     run: str = ""
     val_groups: np.ndarray | None = None
     phase_seconds: Sequence[float] = ()
+    keep_phase: KeepPhase = "any_gain"
+
+    @property
+    def keep_rule(self) -> KeepRule:
+        """How phases are compared."""
+        return KeepRule(self.monitor, self.val_images, self.keep_phase)
 
 
 @dataclass(frozen=True)
@@ -52,18 +59,6 @@ class FitCallbacks:
 
     on_epoch: OnEpoch
     on_note: OnNote
-
-
-@dataclass(frozen=True)
-class SecondSplit:
-    """Another division into training and validation images, for a gain that is unclear on the first.
-
-    sources_of: inputs of a phase by its index, as for `fit`. val_images, val_groups: as in `FitSettings`.
-    """
-
-    sources_of: Callable[[int], PhaseSources]
-    val_images: int
-    val_groups: np.ndarray | None = None
 
 
 def unwrapped(classifier: Classifier) -> nn.Module:
@@ -76,8 +71,7 @@ class FitContext:
     """Everything that stays the same from the first phase to the last.
 
     wrap: makes the module that a training step calls as `module(inputs, position)`; called again after each thaw, when
-    other parameters train. It must train the parameters of the classifier that it is given. second: where validation is
-    small.
+    other parameters train. It must train the parameters of the classifier that it is given.
     """
 
     classifier: Classifier
@@ -86,7 +80,6 @@ class FitContext:
     callbacks: FitCallbacks
     process: Process = ALONE
     wrap: Callable[[Classifier], nn.Module] = unwrapped
-    second: SecondSplit | None = None
 
     @property
     def checkpoints(self) -> Checkpoints:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -26,21 +26,13 @@ from thaw.training import checkpoint
 from thaw.training.autocast import training_autocast
 from thaw.training.checkpoint import Progress
 from thaw.training.context import FitContext
-from thaw.training.gain import (
-    PhaseGain,
-    gain_text,
-    kept_record,
-    phase_gain,
-    phase_gains,
-    target_reached,
-)
+from thaw.training.gain import PhaseGain, gain_text, kept_record, phase_gain, phase_gains, target_reached
 from thaw.training.head_solver import PENALTIES, HeadSolver
 from thaw.training.history import EpochRecord, best_index, divergence, plateau_factor, should_stop
 from thaw.training.loss import Loss, make_loss
 from thaw.training.mixup import draw_blend
 from thaw.training.optimizer import make_optimizer, set_lr, trainable_parameters
 from thaw.training.schedule import factor_at
-from thaw.training.second_split import gain_on_both_splits, remove_second
 from thaw.training.skipping import reason_to_skip
 from thaw.training.sources import PhaseSources, batches
 from thaw.training.standardise import fit_standardisation
@@ -79,13 +71,12 @@ def fit(run: FitContext, sources_of: Callable[[int], PhaseSources]) -> Progress:
             position = run.classifier.backbone.cut(run.phases[index].cut).position
             fit_standardisation(run.classifier, position, sources.train)
         progress = _fit_phase(run, index, sources, replace(progress, phase=index))
-        progress = _end_phase(run, progress, untrained)
+        progress = _end_phase(run, progress)
         run.checkpoints.save("last", progress)
     if reached := _target_reached(run, progress.records, progress.gains):
         run.on_note(reached)
     if not run.checkpoints.load("best"):
         raise TrainingError("no epoch of any phase gave a finite loss: " + " ".join(progress.notes))
-    remove_second(run)
     run.classifier.eval()
     return progress
 
@@ -222,25 +213,22 @@ def _train_step(active: ActivePhase, inputs: AtCut, targets: Tensor, loss: Loss)
 def _with_gains(run: FitContext, progress: Progress) -> Progress:
     """The progress with the gains of the phases that are done, which release 0.1 did not keep."""
     done = progress.records[: len(progress.records) - progress.epoch]
-    gains = progress.gains or phase_gains(done, run.settings.monitor, run.settings.val_images)
-    return replace(progress, gains=gains)
+    return replace(progress, gains=progress.gains or phase_gains(done, run.settings.keep_rule))
 
 
 def _running_gain(run: FitContext, progress: Progress) -> PhaseGain | None:
     """The gain of the running phase with its epochs so far."""
-    settings, name = run.settings, run.phases[progress.phase].name
-    return phase_gain(progress.records, name, progress.gains, settings.monitor, settings.val_images)
+    name = run.phases[progress.phase].name
+    return phase_gain(progress.records, name, progress.gains, run.settings.keep_rule)
 
 
-def _end_phase(run: FitContext, progress: Progress, untrained: Mapping[str, Tensor]) -> Progress:
+def _end_phase(run: FitContext, progress: Progress) -> Progress:
     """The best epoch of the phase replaces that of the last phase that was kept, if it gained enough."""
     gain = _running_gain(run, progress)
     done = replace(progress, phase=progress.phase + 1, epoch=0, batch_size=None)
     if gain is None:
         run.on_note(f"phase {run.phases[progress.phase].name} is not kept: none of its epochs has a finite loss")
         return done
-    if gain.is_unclear and len(progress.gains) == 1:
-        gain = gain_on_both_splits(run, progress, gain, untrained, fit)
     # A phase that release 0.1 began has no checkpoint of its own until an epoch is better, and then is kept already.
     if gain.is_kept and run.checkpoints.load("phase"):
         run.checkpoints.save("best", progress)

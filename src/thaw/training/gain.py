@@ -1,9 +1,9 @@
 """What each phase gained on validation, whether it is kept for that, and when the target is reached.
 
-A phase that trains more of the network replaces an earlier one only if it gained more than one standard error of their
-difference on the same validation images: of models that validation cannot tell apart, the simplest (the
-one-standard-error rule, Breiman et al. 1984, section 3.4.3). Each phase is compared with the last one that was kept.
-Where a small validation set leaves it unclear, both are trained once more on another split, and the two gains pooled.
+A phase that trains more of the network replaces an earlier one if it is better on validation. Where validation is too
+optimistic, it must have gained more than one standard error of their difference on the same images: of models that
+validation cannot tell apart, the simplest (the one-standard-error rule, Breiman et al. 1984, section 3.4.3). Each phase
+is compared with the last one that was kept.
 
 Pure functions of the records, as in `history`, so a resumed run decides as the uninterrupted one would have.
 """
@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import hypot, sqrt
+from math import sqrt
+from typing import Any
 
 from thaw import formats
 from thaw.metrics import METRICS, paired_standard_error, wilson
-from thaw.recipe import Monitor
+from thaw.recipe import KeepPhase, Monitor
 from thaw.training.history import EpochRecord, best_index, is_better
 
 _DISCORDANT = 0.5
@@ -24,6 +25,24 @@ _DISCORDANT = 0.5
 
 _ROUNDING = 1e-9
 """A single image that only one of two classifiers predicts correctly is a difference of exactly one standard error."""
+
+KEPT_FOR: Mapping[KeepPhase, str] = {
+    "any_gain": "any gain",
+    "standard_error": "a gain of more than one standard error",
+}
+"""What a later phase is kept for, in words."""
+
+
+@dataclass(frozen=True)
+class KeepRule:
+    """How a later phase is compared with the one that is kept, and the gain for which it replaces it.
+
+    monitor: the metric. images: number of validation images. keep: what it is kept for.
+    """
+
+    monitor: Monitor
+    images: int
+    keep: KeepPhase = "any_gain"
 
 
 @dataclass(frozen=True)
@@ -36,11 +55,9 @@ class PhaseGain:
         seconds: Duration of these epochs.
         best: Best value in the phase.
         before: Value of the phase that was kept before it; `None` for the first phase.
-        gain: Improvement over the phase that was kept before, the mean over all splits; negative where it did worse, 0
-            for the first phase.
+        gain: Improvement over the phase that was kept before; negative where it did worse, 0 for the first phase.
         standard_error: Of the gain; `None` for the first phase and where it is unknown.
         is_kept: Whether the phase replaced the one before.
-        splits: Divisions into training and validation images on which the gain was measured.
     """
 
     phase: str
@@ -51,26 +68,24 @@ class PhaseGain:
     gain: float
     standard_error: float | None
     is_kept: bool
-    splits: int = 1
 
-    @property
-    def is_unclear(self) -> bool:
-        """Whether the phase did better, but not by more than one standard error."""
-        return self.gain > 0 and self.standard_error is not None and not exceeds(self.gain, self.standard_error)
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> PhaseGain:
+        """What `asdict` gave; runs that measured gains on one or two splits also have their number, `splits`."""
+        return cls(**{key: value for key, value in values.items() if key != "splits"})
 
     @property
     def outcome(self) -> str:
         """What became of the phase's weights, in words; empty for the first phase."""
         if self.before is None:
             return ""
-        on = f" ({self.splits} splits)" if self.splits > 1 else ""
         if self.is_kept:
-            return f"kept{on}"
-        return f"not kept{on}" if self.gain < 0 else f"not kept: within one standard error{on}"
+            return "kept"
+        return "not kept: within one standard error" if exceeds(self.gain, 0.0) else "not kept"
 
 
 def phase_gain(
-    records: Sequence[EpochRecord], name: str, earlier: Sequence[PhaseGain], monitor: Monitor, images: int
+    records: Sequence[EpochRecord], name: str, earlier: Sequence[PhaseGain], rule: KeepRule
 ) -> PhaseGain | None:
     """The gain of one phase, with its epochs so far; `None` if none is usable.
 
@@ -78,9 +93,9 @@ def phase_gain(
         records: Of all epochs.
         name: Of the phase.
         earlier: The gains of the phases before it.
-        monitor: The metric.
-        images: Number of validation images.
+        rule: For what gain the phase is kept.
     """
+    monitor = rule.monitor
     of_phase = [record for record in records if record.phase == name]
     index = best_index(of_phase, monitor)
     if index is None:
@@ -102,29 +117,23 @@ def phase_gain(
     found = replace(found, before=before, gain=found.best - before)
     if kept.without and best.without:
         error = paired_standard_error(kept.without, best.without)
-        return replace(found, standard_error=error, is_kept=exceeds(found.gain, error))
+        needed = error if rule.keep == "standard_error" else 0.0
+        return replace(found, standard_error=error, is_kept=exceeds(found.gain, needed))
     # Release 0.1 kept the best epoch of all phases.
     found = replace(found, is_kept=is_better(best.val, kept.val, monitor))
     if METRICS[monitor].kind == "loss":
         return found
-    return replace(found, standard_error=standard_error_of_difference(kept.val[monitor], best.val[monitor], images))
+    error = standard_error_of_difference(kept.val[monitor], best.val[monitor], rule.images)
+    return replace(found, standard_error=error)
 
 
-def phase_gains(records: Sequence[EpochRecord], monitor: Monitor, images: int) -> tuple[PhaseGain, ...]:
-    """The gain of each phase with a usable epoch, in order, on one split."""
+def phase_gains(records: Sequence[EpochRecord], rule: KeepRule) -> tuple[PhaseGain, ...]:
+    """The gain of each phase with a usable epoch, in order."""
     gains: tuple[PhaseGain, ...] = ()
     for name in dict.fromkeys(record.phase for record in records):
-        gain = phase_gain(records, name, gains, monitor, images)
+        gain = phase_gain(records, name, gains, rule)
         gains = (*gains, gain) if gain else gains
     return gains
-
-
-def pooled(first: PhaseGain, second: PhaseGain) -> PhaseGain:
-    """The gain of a phase on two splits with other validation images; its epochs and values are of the first."""
-    gain = (first.gain + second.gain) / 2
-    error = hypot(first.standard_error or 0.0, second.standard_error or 0.0) / 2
-    splits = first.splits + second.splits
-    return replace(first, gain=gain, standard_error=error, is_kept=exceeds(gain, error), splits=splits)
 
 
 def kept_index(records: Sequence[EpochRecord], gains: Sequence[PhaseGain], monitor: Monitor) -> int | None:
@@ -141,9 +150,9 @@ def kept_record(records: Sequence[EpochRecord], gains: Sequence[PhaseGain], moni
     return None if index is None else records[index]
 
 
-def exceeds(gain: float, standard_error: float) -> bool:
-    """Whether a gain is above one standard error, by more than rounding."""
-    return gain - standard_error > _ROUNDING
+def exceeds(gain: float, needed: float) -> bool:
+    """Whether a gain is above what is needed, such as one standard error, by more than rounding."""
+    return gain - needed > _ROUNDING
 
 
 def standard_error_of_difference(first: float, second: float, images: int) -> float:
@@ -163,13 +172,10 @@ def gain_text(gain: PhaseGain, monitor: Monitor) -> str:
     else:
         change = "gained" if gain.gain >= 0 else "lost"
         text = f"{change} {100 * abs(gain.gain):.1f} points of validation {metric.title}"
-    if gain.splits > 1:
-        text += f" on {gain.splits} splits"
-    if gain.gain < 0 or gain.standard_error is None:
+    if gain.standard_error is None or not exceeds(gain.gain, 0.0):
         return text
     error = f"{gain.standard_error:.4f}" if metric.kind == "loss" else f"{100 * gain.standard_error:.1f}"
-    is_within = not exceeds(gain.gain, gain.standard_error)
-    return f"{text}, within one standard error ({error})" if is_within else f"{text}, standard error {error}"
+    return f"{text}, standard error {error}" if gain.is_kept else f"{text}, within one standard error ({error})"
 
 
 def target_reached(kept: EpochRecord | None, target: Mapping[Monitor, float] | None, images: int) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from thaw.metrics import METRICS, paired_standard_error
-from thaw.recipe import Monitor, Phase
+from thaw.recipe import Phase
 from thaw.training.context import FitSettings
 from thaw.training.gain import PhaseGain, exceeds, gain_text, kept_record, target_reached
 from thaw.training.history import EpochRecord
@@ -41,8 +41,8 @@ def reason_to_skip(
     """Why phase `index` is skipped, given the records and gains of the phases before it; `None` where it is trained.
 
     Every phase is skipped once the target is reached. An optional phase is skipped if too few errors are left for any
-    phase to be kept, if the previous phase was not kept for its gain, or if the gain to expect from thawing deeper is
-    within one standard error.
+    phase to be kept, if the previous phase was not kept, or if the gain to expect from thawing deeper is within one
+    standard error.
     """
     phase, monitor = phases[index], settings.monitor
     kept = kept_record(records, gains, monitor)
@@ -50,14 +50,14 @@ def reason_to_skip(
         return "the target is reached"
     if not phase.optional or kept is None:
         return None
-    if reason := _nothing_to_gain(kept, monitor):
+    if reason := _nothing_to_gain(kept, settings):
         return reason
     name = phases[index - 1].name
     previous = next((gain for gain in gains if gain.phase == name), None)
     if previous is None or previous.before is None:
         return None
     reason, standard_error = f"phase {name} {gain_text(previous, monitor)}", previous.standard_error or 0.0
-    if not exceeds(previous.gain, standard_error):
+    if not previous.is_kept or not exceeds(previous.gain, 0.0):
         return reason
     if exceeds(_DEEPER_GAIN * previous.gain, standard_error):
         return None
@@ -81,13 +81,15 @@ def skipped_phases(
     return tuple(skipped)
 
 
-def _nothing_to_gain(kept: EpochRecord, monitor: Monitor) -> str | None:
-    """Why no phase could be kept in place of an epoch: even without an error it would be within one standard error."""
-    metric, value = METRICS[monitor], kept.val[monitor]
+def _nothing_to_gain(kept: EpochRecord, settings: FitSettings) -> str | None:
+    """Why no phase could be kept in place of an epoch, even if it made no error."""
+    metric, value = METRICS[settings.monitor], kept.val[settings.monitor]
     if metric.kind != "fraction":
         return None
     if value >= 1.0:
         return f"validation {metric.title} is perfect"
+    if settings.keep_phase == "any_gain":
+        return None
     error = paired_standard_error(kept.without, [1.0] * len(kept.without)) if kept.without else 0.0
     if exceeds(1.0 - value, error):
         return None
