@@ -20,7 +20,11 @@ def resident_bytes() -> int:
 def test_items_are_read_by_row_and_column_from_several_threads(dtype: np.dtype, tmp_path: Path) -> None:
     content = np.random.default_rng(0).bytes(50 * 4 * dtype.itemsize * 6)
     items = np.frombuffer(content, dtype).reshape(50, 4, 6)
-    grid = ItemGrid(saved(tmp_path, items), dtype, items.shape)
+    files = [tmp_path / f"{column}.bin" for column in range(4)]
+    for column, file in enumerate(files):
+        np.ascontiguousarray(items[:, column]).tofile(file)
+    grid = ItemGrid(files, dtype, 50, (6,))
+    assert grid.shape == items.shape and grid.block(3, 40).tobytes() == items[3:40].tobytes()
     rows, columns = np.arange(50)[::-1], np.arange(50) % 4
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(lambda _: grid[rows, columns], range(200)))

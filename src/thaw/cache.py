@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,6 +174,13 @@ def _description(kind: Kind, folder: Path) -> str:
         images = count(about["images"], "image")
         if kind == "pixels":
             return f"{images} of {about['root']}, {about['size']} px"
-        return f"{count(about['views'], 'view')} of {images}, {about['backbone']} at {about['cut']}"
+        return f"{_view(about)} of {images}, {about['backbone']} at {about['cut']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "no description"
+
+
+def _view(about: Mapping[str, Any]) -> str:
+    """Which view an entry has, or how many, as earlier versions wrote them."""
+    if "views" in about:
+        return count(about["views"], "view")
+    return f"view {about['view']}" if about["view"] else "the plain view"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,23 +36,27 @@ class PiecewiseFile:
 
 
 class ItemGrid:
-    """A grid (rows, columns) of items of one dtype and shape in a file; `shape` is (rows, columns, *item shape)."""
+    """A grid (rows, columns) of items of one dtype and shape, one file per column.
 
-    def __init__(self, file: Path, dtype: np.dtype, shape: tuple[int, ...]) -> None:
-        self.shape = shape
+    shape: (rows, columns, *item shape).
+    """
+
+    def __init__(self, files: Sequence[Path], dtype: np.dtype, rows: int, item: tuple[int, ...]) -> None:
+        self.shape = (rows, len(files), *item)
         self.dtype = dtype
-        self._file = PiecewiseFile(file)
+        self._columns = [PiecewiseFile(file) for file in files]
 
     def __getitem__(self, where: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
         """The items at rows (N,) and columns (N,), as (N, *item shape)."""
         rows, columns = where
         read = np.empty((len(rows), *self.shape[2:]), self.dtype)
-        for item, index in zip(read.reshape(len(rows), -1), rows * self.shape[1] + columns, strict=True):
-            self._file.fill(item, int(index) * item.nbytes)
+        for item, row, column in zip(read.reshape(len(rows), -1), rows.tolist(), columns.tolist(), strict=True):
+            self._columns[column].fill(item, row * item.nbytes)
         return read
 
     def block(self, start: int, stop: int) -> np.ndarray:
-        """All items of the rows from `start` to `stop`, (rows, columns, *item shape), read at once."""
-        read = np.empty((stop - start, *self.shape[1:]), self.dtype)
-        self._file.fill(read, start * read[0].nbytes)
-        return read
+        """All items of the rows from `start` to `stop`, (rows, columns, *item shape)."""
+        read = np.empty((self.shape[1], stop - start, *self.shape[2:]), self.dtype)
+        for items, column in zip(read, self._columns, strict=True):
+            column.fill(items, start * items[0].nbytes)
+        return read.swapaxes(0, 1)

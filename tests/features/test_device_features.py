@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.features.test_cache import KEY
+from tests.features.test_cache import KEY, fill, keys_of
 from tests.features.test_cache import cache as cache
-from thaw.backbones.stages import AtCut
 from thaw.device import CPU
 from thaw.features import device_features as module
 from thaw.features.cache import CachedFeatures, FeatureCache
@@ -21,11 +20,10 @@ ROWS, VIEWS = 5, 3
 def cached(cache: FeatureCache, shape: tuple[int, ...], stages: int, dtype: CacheDtype = "float16") -> CachedFeatures:
     """The first two of three views of five images."""
     draws = torch.Generator().manual_seed(0)
-    at = AtCut(torch.randn(ROWS * VIEWS, *shape, generator=draws), torch.randn(ROWS * VIEWS, stages, generator=draws))
+    values = torch.randn(ROWS * VIEWS, *shape, generator=draws)
     key = replace(KEY, dtype=dtype)
-    with cache.writing(key, VIEWS) as writer:
-        writer.append(at)
-    found = cache.open(key, VIEWS - 1)
+    fill(cache, values, key, VIEWS, torch.randn(ROWS * VIEWS, stages, generator=draws))
+    found = cache.open(keys_of(key, VIEWS - 1))
     assert found is not None
     return found
 

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -54,9 +56,58 @@ def test_a_second_extraction_reads_the_cache_unless_the_augmentation_code_has_ch
         extract(request(backbone), FrozenPart(backbone, CPU, "pytorch-fp32"), [3], cache, lambda *_: None)
         return len(list((tmp_path / "features").iterdir()))
 
-    assert [entries(), entries()] == [1, 1]
+    assert [entries(), entries()] == [2, 2]
     monkeypatch.setattr(augment, "VERSION", augment.VERSION + 1)
-    assert entries() == 2
+    assert entries() == 4
+
+
+class Counting:
+    """A runner that counts the views that it is given."""
+
+    def __init__(self, frozen: FrozenPart, positions: Sequence[int]) -> None:
+        self.runner, self.positions, self.views = frozen.runner(positions), tuple(positions), 0
+        frozen._runners[self.positions] = self
+
+    def run(self, pixels: Tensor) -> list[AtCut]:
+        self.views += len(pixels)
+        return self.runner.run(pixels)
+
+
+def test_views_that_are_cached_are_not_extracted_again(backbone: Backbone, tmp_path: Path) -> None:
+    frozen, cache = FrozenPart(backbone, CPU, "pytorch-fp32"), FeatureCache(tmp_path, "float16")
+    counting = Counting(frozen, [3])
+    reported: list[tuple[int, int]] = []
+
+    def extracted(wanted: ViewRequest) -> int:
+        before = counting.views
+        extract(wanted, frozen, [3], cache, lambda done, total: reported.append((done, total)))
+        return counting.views - before
+
+    assert extracted(request(backbone, Augmentation(), 1)) == IMAGES
+    # The plain view is the first of every augmentation.
+    assert extracted(request(backbone, PRESETS["light"], 2)) == IMAGES
+    assert reported[-1] == (2 * IMAGES, 2 * IMAGES) and reported[-2][0] > IMAGES
+    assert extracted(replace(request(backbone, PRESETS["light"], 1), first_view=1)) == 0
+    assert extracted(request(backbone, PRESETS["light"], 3)) == IMAGES
+    assert extracted(request(backbone, PRESETS["strong"], 2)) == IMAGES
+    assert extracted(replace(request(backbone, PRESETS["light"], 2), seed=4)) == IMAGES
+
+
+def test_features_with_all_stages_serve_a_head_on_the_last(tmp_path: Path) -> None:
+    backbone = build("mobilenetv3_small_050", "random", PreprocessingSettings(image_size=SIZE), "avg", 0)
+    cache, top = FeatureCache(tmp_path, "float16"), backbone.head_position
+    found = []
+    for features in ("last", "all", "last"):
+        if features == "all":
+            clear(tmp_path)
+        backbone.use_features(features)
+        counting = Counting(frozen := FrozenPart(backbone, CPU, "pytorch-fp32"), [top])
+        found.append((extract(request(backbone), frozen, [top], cache, lambda *_: None)[top], counting.views))
+    (alone, _), (_, extracted), (served, again) = found
+    assert extracted == 2 * IMAGES and again == 0
+    rows, views = np.arange(IMAGES), np.arange(IMAGES) % 2
+    for one, other in zip(alone.batch(rows, views), served.batch(rows, views), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_views_are_the_same_with_any_number_of_cores_and_few_threads_render_them(
@@ -115,4 +166,4 @@ def test_features_that_are_cleared_before_they_are_opened_are_extracted_again(
     else:
         with pytest.raises(WriteError, match="cached features are removed before they can be used"):
             extract(request(backbone), frozen, [3], cache, lambda *_: None)
-    assert cleared == ([0, 1] if succeeds else [0, 1, 1, 1])
+    assert cleared == ([0, 2] if succeeds else [0, 2, 2, 2])

@@ -288,12 +288,15 @@ class Backbone(nn.Module):
         kept = {name for block in self.blocks[position:] for name in block.modules}
         return {key: value for key, value in self.state_dict().items() if _lies_in(key.removeprefix("network."), kept)}
 
-    def digest(self, position: int) -> str:
-        """SHA-256 of the architecture and of every weight below `position`, and of which stages the head takes."""
+    def digest(self, position: int, features: Features | None = None) -> str:
+        """SHA-256 of the architecture and of every weight below `position`, and of which stages the head takes.
+
+        features: as `use_features` takes them; by default those that it was given.
+        """
         above = self.state_from(position)
         described = (self.facts.architecture, self.facts.model_args, self.pooling)
         # Nothing is added for the last stage only, so that cached features of earlier versions stay valid.
-        stages = (tuple(STATISTICS), self._taps) if self.features == "all" else ()
+        stages = (tuple(STATISTICS), self._taps) if (features or self.features) == "all" else ()
         digest = hashlib.sha256(repr((*described, *stages)).encode())
         for key, value in self.state_dict().items():
             if key not in above:

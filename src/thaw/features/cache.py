@@ -1,13 +1,14 @@
-"""The feature cache: features at a cut, for every view of every image, in sealed folders named by their key.
+"""The feature cache: features at a cut, for one view of every image, in sealed folders named by their key.
 
-Features of more views serve a run that needs fewer, because a view does not depend on the number of views.
+Every view is an entry of its own, so what the plan measured on some views serves training, and so does a finished view
+of an extraction that was killed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,18 +24,19 @@ from thaw.formats import size
 from thaw.piecewise import ItemGrid
 from thaw.writing import advising
 
-FORMAT = 2
+FORMAT = 3
 _ABOUT = "about.json"
 _VALUES, _STAGES = ("features.bin", "shape.json"), ("stages.bin", "stages.json")
-"""Data and shape of the values, and of the statistics of stages, which entries of earlier versions do not have."""
+"""Data and shape of the values, and of the statistics of stages."""
 
 
 @dataclass(frozen=True)
 class FeatureKey:
-    """Everything that determines cached features but the number of views; equal keys have equal features.
+    """Everything that determines the cached features of one view; equal keys have equal features.
 
     pixels: key of the pixel store. rows: hash of the rows. augmentation: its settings, and the version of its code.
-    backbone: hash of the weights below the cut. position: of the cut. engine: with its version and device.
+    backbone: hash of the weights below the cut. position: of the cut. engine: with its version and device. view: number
+    of the view.
     """
 
     pixels: str
@@ -45,10 +47,11 @@ class FeatureKey:
     position: int
     engine: str
     dtype: CacheDtype
+    view: int
     format: int = FORMAT
 
     def digest(self) -> str:
-        """32 hexadecimal digits that name the folder, before the number of views."""
+        """32 hexadecimal digits that name the folder."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -98,14 +101,14 @@ class FeatureWriter:
     def __init__(self, values: BinaryIO, stages: BinaryIO, dtype: CacheDtype) -> None:
         self._streams = values, stages
         self._dtype = dtype
-        self.views = 0
+        self.rows = 0
         self.shapes: tuple[tuple[int, ...], ...] = ()
 
     def append(self, at: AtCut) -> None:
         """Add what lies at a cut; raises `OverflowError` where the dtype cannot represent it."""
         values = at.values.permute(0, 2, 3, 1) if at.values.ndim == 4 else at.values
         parts = values, at.stages
-        self.views += len(values)
+        self.rows += len(values)
         self.shapes = tuple(tuple(part.shape[1:]) for part in parts)
         for stream, part in zip(self._streams, parts, strict=True):
             if part.shape[1]:
@@ -120,36 +123,50 @@ class FeatureCache:
     dtype: CacheDtype
     budget: int | None = None
 
-    def open(self, key: FeatureKey, views: int) -> CachedFeatures | None:
-        """The first `views` views of a key, or `None` where they are missing, incomplete or damaged."""
-        for entry in self._candidates(key, views):
-            if features := _opened(entry, key, views):
-                return features
-        return None
+    def has(self, key: FeatureKey) -> bool:
+        """Whether an intact entry is there."""
+        return atomic.is_intact(self.folder_of(key))
+
+    def open(self, keys: Sequence[FeatureKey], with_stages: bool = True) -> CachedFeatures | None:
+        """The views of some keys, in that order, or `None` where one is missing, incomplete or damaged.
+
+        `with_stages`: with the statistics of stages, if there are any.
+        """
+        entries = [self.folder_of(key) for key in keys]
+        if not all(map(atomic.is_intact, entries)):
+            return None
+        try:
+            grid = _grid(entries, *_VALUES, keys[0].dtype)
+            stages = _grid(entries, *_STAGES, keys[0].dtype) if with_stages else None
+        except (OSError, ValueError):
+            # Removed, or being removed, since it was found.
+            return None
+        for entry in entries:
+            atomic.mark_used(entry)
+        return CachedFeatures.whole(grid, stages if stages and stages.shape[2] else None)
 
     @contextmanager
     def writing(
-        self, key: FeatureKey, views: int, about: Mapping[str, Any] | None = None, needed: int = 0
+        self, key: FeatureKey, about: Mapping[str, Any] | None = None, needed: int = 0
     ) -> Iterator[FeatureWriter]:
-        """Add an entry: append every view of every row, in order. The entry appears when the block ends without error.
+        """Add an entry: append the view of every row, in order. The entry appears when the block ends without error.
 
         `about` describes the features in the list of cache entries. `needed` is said where the disk is full: bytes of
-        all features that are written at the same time.
+        all features that are still to be written.
 
         Raises:
             WriteError: The disk is full, or the cache cannot be written.
         """
         amount = f"the cached features need about {size(needed)}" if needed else ""
-        with advising(LARGER_DISK), atomic.sealed_folder(self.folder_of(key, views), amount) as entry:
+        with advising(LARGER_DISK), atomic.sealed_folder(self.folder_of(key), amount) as entry:
             with (entry / _VALUES[0]).open("wb") as values, (entry / _STAGES[0]).open("wb") as stages:
                 writer = FeatureWriter(values, stages, key.dtype)
                 yield writer
-            if not writer.views:
+            if not writer.rows:
                 raise ValueError("cached features need at least one row")
-            rows = writer.views // views
             for (_, name), shape in zip((_VALUES, _STAGES), writer.shapes, strict=True):
-                (entry / name).write_text(json.dumps([rows, views, *shape]), encoding="utf-8")
-            description = {**(about or {}), "images": rows, "views": views, "key": asdict(key)}
+                (entry / name).write_text(json.dumps([writer.rows, *shape]), encoding="utf-8")
+            description = {**(about or {}), "images": writer.rows, "view": key.view, "key": asdict(key)}
             (entry / _ABOUT).write_text(json.dumps(description, indent=2), encoding="utf-8")
 
     def make_room(self, needed: int) -> None:
@@ -157,35 +174,16 @@ class FeatureCache:
         if self.budget is not None:
             make_room(self.folder, needed, self.budget)
 
-    def folder_of(self, key: FeatureKey, views: int) -> Path:
-        """The folder of a key with this number of views."""
-        return self.folder / "features" / f"{key.digest()}-{views}"
-
-    def _candidates(self, key: FeatureKey, views: int) -> list[Path]:
-        """Folders of a key with at least `views` views, the fewest first."""
-        found = {}
-        for entry in (self.folder / "features").glob(f"{key.digest()}-*"):
-            number = entry.name.rpartition("-")[2]
-            if number.isdecimal() and int(number) >= views:
-                found[int(number)] = entry
-        return [found[number] for number in sorted(found)]
+    def folder_of(self, key: FeatureKey) -> Path:
+        """The folder of a key."""
+        return self.folder / "features" / key.digest()
 
 
-def _opened(entry: Path, key: FeatureKey, views: int) -> CachedFeatures | None:
-    """The features of an entry, or `None` where it is damaged or being removed."""
-    if not atomic.is_intact(entry):
-        return None
-    try:
-        grid = _grid(entry, *_VALUES, key.dtype)
-        stages = _grid(entry, *_STAGES, key.dtype) if (entry / _STAGES[1]).exists() else None
-    except (OSError, ValueError):
-        return None
-    atomic.mark_used(entry)
-    return CachedFeatures(grid, range(grid.shape[0]), views, stages if stages and stages.shape[2] else None)
-
-
-def _grid(entry: Path, data: str, shape: str, dtype: CacheDtype) -> ItemGrid:
-    """The views in one file of an entry."""
-    rows, views, *item = json.loads((entry / shape).read_bytes())
+def _grid(entries: Sequence[Path], data: str, shape: str, dtype: CacheDtype) -> ItemGrid:
+    """One file of some entries, each a view of the same rows; raises `ValueError` where they differ in shape."""
+    shapes = {(entry / shape).read_text(encoding="utf-8") for entry in entries}
+    if len(shapes) > 1:
+        raise ValueError(f"views of different shapes: {', '.join(sorted(shapes))}")
+    rows, *item = json.loads(shapes.pop())
     item_dtype, item_shape = item_type(dtype, tuple(item))
-    return ItemGrid(entry / data, item_dtype, (rows, views, *item_shape))
+    return ItemGrid([entry / data for entry in entries], item_dtype, rows, item_shape)

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from thaw.backbones.contract import Features
 from thaw.backbones.stages import AtCut
 from thaw.cache import ATTEMPTS
 from thaw.data import augment
@@ -26,7 +28,6 @@ from thaw.device import CPU, worker_count
 from thaw.errors import WriteError
 from thaw.features.cache import CachedFeatures, FeatureCache, FeatureKey, FeatureWriter, bytes_of_view
 from thaw.features.device_views import device_pixels
-from thaw.features.encoding import CacheDtype
 from thaw.features.engines import FrozenPart
 from thaw.progress import OnProgress
 
@@ -52,8 +53,13 @@ class ViewRequest:
     first_view: int = 0
 
     @property
-    def _numbers(self) -> range:
+    def numbers(self) -> range:
+        """The numbers of the views."""
         return range(self.first_view, self.first_view + self.views)
+
+    def view(self, index: int) -> ViewRequest:
+        """The same request for one of its views."""
+        return replace(self, views=1, first_view=self.numbers[index])
 
     def render(self, items: Sequence[tuple[int, int]], device: torch.device = CPU) -> Tensor:
         """Views (N, S, S, 3) uint8 of (row, view) pairs: on a device whose memory holds the images, else on the CPU."""
@@ -67,7 +73,7 @@ class ViewRequest:
 
     def batches(self, size: int, device: torch.device = CPU) -> Iterator[Tensor]:
         """Every view of every row, row by row, in batches of `size`, as `render` gives them, one ahead in a thread."""
-        items = ((int(row), view) for row in self.rows for view in self._numbers)
+        items = ((int(row), view) for row in self.rows for view in self.numbers)
         chunks = iter(lambda: list(islice(items, size)), [])
         with ThreadPoolExecutor(max_workers=1) as ahead:
             following = None
@@ -103,46 +109,55 @@ def extract(
 def _extract(
     request: ViewRequest, frozen: FrozenPart, positions: Sequence[int], cache: FeatureCache, on_progress: OnProgress
 ) -> dict[int, CachedFeatures]:
-    keys = {position: _key(request, frozen, position, cache.dtype) for position in positions}
-    total = len(request.rows) * request.views
-    found = _opened(cache, keys, request)
-    for _ in range(ATTEMPTS):
-        if absent := {position: key for position, key in keys.items() if position not in found}:
-            _write(request, frozen, absent, cache, lambda done: on_progress(done, total))
-            found |= _opened(cache, absent, request)
-    if len(found) < len(keys):
-        raise WriteError(cache.folder, "cached features are removed before they can be used; run again")
-    on_progress(total, total)
-    return found
+    total, rows = len(request.rows) * request.views, len(request.rows)
+    for _ in range(ATTEMPTS + 1):
+        keys = {position: _keys(request, frozen, position, cache) for position in positions}
+        with_stages = frozen.backbone.features == "all"
+        opened = {position: cache.open(views, with_stages) for position, views in keys.items()}
+        found = {position: features for position, features in opened.items() if features is not None}
+        if len(found) == len(keys):
+            on_progress(total, total)
+            return found
+        absent = [
+            {position: views[index] for position, views in keys.items() if not cache.has(views[index])}
+            for index in range(request.views)
+        ]
+        left = sum(map(bool, absent))
+        for index, missing in enumerate(absent):
+            if missing:
+                progress = partial(_report, on_progress, total - left * rows, total)
+                _write(request.view(index), frozen, missing, left, cache, progress)
+                left -= 1
+    raise WriteError(cache.folder, "cached features are removed before they can be used; run again")
 
 
-def _opened(cache: FeatureCache, keys: Mapping[int, FeatureKey], request: ViewRequest) -> dict[int, CachedFeatures]:
-    """The features that the cache has, by position."""
-    opened = {position: cache.open(key, request.views) for position, key in keys.items()}
-    return {position: features for position, features in opened.items() if features is not None}
+def _report(on_progress: OnProgress, before: int, total: int, done: int) -> None:
+    """Report what is done of one view."""
+    on_progress(before + done, total)
 
 
 def _write(
     request: ViewRequest,
     frozen: FrozenPart,
     keys: Mapping[int, FeatureKey],
+    left: int,
     cache: FeatureCache,
     on_progress: Callable[[int], None],
 ) -> None:
-    """Extract the features at the positions of some keys into the cache; those of a batch are written behind the next.
+    """Extract one view at the positions of some keys into the cache; each batch is written while the next one runs.
 
-    The first batch tells how much room all of them need.
+    The first batch tells how much room this view and all that are `left` need.
     """
     runner, batches = frozen.runner(list(keys)), request.batches(BATCH, frozen.device)
     outputs = runner.run(next(batches))
-    needed = len(request.rows) * request.views * sum(bytes_of_view(at, cache.dtype) for at in outputs)
+    needed = left * len(request.rows) * sum(bytes_of_view(at, cache.dtype) for at in outputs)
     cache.make_room(needed)
     names = (*frozen.backbone.block_names, "head")
     with ExitStack() as entries:
         writers = []
         for position, key in keys.items():
             about = {"backbone": frozen.backbone.facts.architecture, "cut": names[position]}
-            writers.append(entries.enter_context(cache.writing(key, request.views, about, needed)))
+            writers.append(entries.enter_context(cache.writing(key, about, needed)))
         behind = entries.enter_context(ThreadPoolExecutor(max_workers=1))
         done = 0
         for following in chain(batches, (None,)):
@@ -160,15 +175,40 @@ def _append(writers: Sequence[FeatureWriter], outputs: Sequence[AtCut]) -> None:
         writer.append(features)
 
 
-def _key(request: ViewRequest, frozen: FrozenPart, position: int, dtype: CacheDtype) -> FeatureKey:
-    facts = frozen.backbone.facts
-    return FeatureKey(
+def _keys(request: ViewRequest, frozen: FrozenPart, position: int, cache: FeatureCache) -> list[FeatureKey]:
+    """The key of each requested view at a position.
+
+    Where the head takes the last stage only, features that were extracted with the statistics of all stages serve too.
+    """
+    facts, backbone = frozen.backbone.facts, frozen.backbone
+    serving: list[Features] = [backbone.features]
+    if backbone.features == "last" and backbone.has_stages:
+        serving.append("all")
+    base = FeatureKey(
         pixels=request.pixels.key,
         rows=hashlib.sha256(np.ascontiguousarray(request.rows, dtype=np.int64).tobytes()).hexdigest(),
-        augmentation=repr((augment.VERSION, request.augmentation, request.pixels.spec, request.first_view)),
-        seed=request.seed,
-        backbone=f"{frozen.backbone.digest(position)} {facts.mean} {facts.std}",
+        augmentation="",
+        seed=0,
+        backbone="",
         position=position,
         engine=frozen.label,
-        dtype=dtype,
+        dtype=cache.dtype,
+        view=0,
     )
+    bases = [
+        replace(base, backbone=f"{backbone.digest(position, features)} {facts.mean} {facts.std}")
+        for features in serving
+    ]
+    keys = []
+    for view in request.numbers:
+        candidates = [_key_of_view(each, request, view) for each in bases]
+        keys.append(next((key for key in candidates if cache.has(key)), candidates[0]))
+    return keys
+
+
+def _key_of_view(base: FeatureKey, request: ViewRequest, view: int) -> FeatureKey:
+    """The key of one view; the plain one is the same with any augmentation and seed."""
+    is_plain = view == 0 or not request.augmentation.changes
+    augmentation = Augmentation() if is_plain else request.augmentation
+    described = repr((augment.VERSION, augmentation, request.pixels.spec))
+    return replace(base, augmentation=described, seed=0 if is_plain else request.seed, view=0 if is_plain else view)
