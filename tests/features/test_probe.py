@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,25 @@ def test_a_probe_on_a_busy_machine_is_repeated_once_the_machine_is_free(
     repeated = choose(backbone, tmp_path, images=MANY)
     assert repeated.engine == "openvino-fp32" and not repeated.reason.startswith("remembered")
     assert choose(backbone, tmp_path, images=MANY).reason == f"remembered from an earlier run: {repeated.reason}"
+
+
+@pytest.mark.usefixtures("steady")
+def test_a_probe_holds_for_other_weights_as_long_as_the_engine_agrees(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not choose(backbone, tmp_path, images=MANY).reason.startswith("remembered")
+    other = build("mobilenetv3_small_050", "random", PreprocessingSettings(image_size=64), "avg", 1)
+    chosen = choose(other, tmp_path, images=MANY)
+    assert chosen.reason.startswith("remembered") and chosen.engine.startswith("openvino")
+    timed = probe._time_engine
+
+    def disagreeing(job: probe._Job, engine: Engine, reference: AtCut | None) -> EngineTiming:
+        found = timed(job, engine, reference)
+        return replace(found, distance=0.5) if engine == chosen.engine else found
+
+    monkeypatch.setattr(probe, "_time_engine", disagreeing)
+    repeated = choose(other, tmp_path, images=MANY)
+    assert not repeated.reason.startswith("remembered") and repeated.engine != chosen.engine
 
 
 def test_a_requested_engine_is_used_and_timed(backbone: Backbone, tmp_path: Path) -> None:

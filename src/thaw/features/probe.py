@@ -1,8 +1,8 @@
 """Which engine runs the frozen part: a probe of speed and accuracy on images of the run.
 
 Only engines whose probe pays for itself are tried (`EngineSpec.probe_above`). Results are remembered for this machine
-as long as they hold: when the reference runs faster than it did in the probe, the machine was busy then, and the probe
-is repeated.
+and architecture as long as they hold: the probe is repeated when the reference runs faster than it did, because the
+machine was busy then, and when the chosen engine does not agree with it for other weights.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def choose_engine(
         return EngineChoice(wanted, "as requested", _time_engine(job, wanted, None).images_per_second)
     key = _key(job)
     remembered = _recalled(cache, key)
-    if remembered and not _was_busy(job, remembered):
+    if remembered and _still_holds(job, remembered):
         return _choose(remembered, "remembered from an earlier run: ")
     timings = _probe(job)
     # A job too small for more than plain PyTorch must not decide for a later, larger one.
@@ -145,15 +145,24 @@ def median_seconds(runner: Runner, pixels: Tensor, device: torch.device, rounds:
     return statistics.median(_seconds(runner, pixels, device) for _ in range(rounds))
 
 
-def _was_busy(job: _Job, remembered: Sequence[EngineTiming]) -> bool:
-    """Whether the machine was busy when engines were probed, by the speed of the reference then and now."""
+def _still_holds(job: _Job, remembered: Sequence[EngineTiming]) -> bool:
+    """Whether a remembered probe holds: the machine was not busy then, and the engine agrees for these weights too."""
     then = [timing.images_per_second for timing in remembered if timing.engine == REFERENCE and not timing.problem]
-    return bool(then) and _time_engine(job, REFERENCE, None).images_per_second > BUSY * then[0]
+    if not then or _time_engine(job, REFERENCE, None).images_per_second > BUSY * then[0]:
+        return False
+    best = _best(remembered).engine
+    return best == REFERENCE or agrees(_time_engine(job, best, _reference(job)))
+
+
+def _reference(job: _Job) -> AtCut:
+    """What every engine should compute."""
+    (features,) = make_runner(REFERENCE, job.backbone, job.device, [job.top]).run(job.pixels)
+    return features
 
 
 def _probe(job: _Job) -> list[EngineTiming]:
     """Timings of the engines whose probe pays, the cheapest to probe first."""
-    (reference,) = make_runner(REFERENCE, job.backbone, job.device, [job.top]).run(job.pixels)
+    reference = _reference(job)
     available = [engine for engine in ENGINES if not missing(engine, job.device)]
     timings: list[EngineTiming] = []
     for probe_above, group in groupby(available, key=lambda engine: ENGINES[engine].probe_above):
@@ -176,7 +185,8 @@ def _time_engine(job: _Job, engine: Engine, reference: AtCut | None) -> EngineTi
         runner = make_runner(engine, job.backbone, job.device, [job.top], job.pixels.shape[1])
         (features,) = runner.run(job.pixels)
         # The fastest round is the one that other work on this machine disturbed least.
-        rate = len(job.pixels) / min(_seconds(runner, job.pixels, job.device) for _ in range(ROUNDS))
+        rounds = 1 if engine == REFERENCE else ROUNDS
+        rate = len(job.pixels) / min(_seconds(runner, job.pixels, job.device) for _ in range(rounds))
     # Compilers and engines fail in ways of their own on a network that they do not support; fp32 PyTorch remains.
     except Exception as error:
         if reference is None:
@@ -193,13 +203,18 @@ def _seconds(runner: Runner, pixels: Tensor, device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def _choose(timings: Sequence[EngineTiming], prefix: str) -> EngineChoice:
+def _best(timings: Sequence[EngineTiming]) -> EngineTiming:
     """The fastest engine that agrees, where bf16 must be faster by `MIN_SPEEDUP`."""
 
     def score(timing: EngineTiming) -> float:
         return timing.images_per_second / (MIN_SPEEDUP if ENGINES[timing.engine].precision == "bf16" else 1.0)
 
-    best = max((timing for timing in timings if agrees(timing)), key=score)
+    return max((timing for timing in timings if agrees(timing)), key=score)
+
+
+def _choose(timings: Sequence[EngineTiming], prefix: str) -> EngineChoice:
+    """The best engine, compared with the others."""
+    best = _best(timings)
     others = ", ".join(timing.describe() for timing in timings if timing is not best)
     refused = any(not timing.problem and not agrees(timing) for timing in timings)
     compared = f"compared with {others}" if others else "too few images for a probe to pay"
@@ -208,7 +223,7 @@ def _choose(timings: Sequence[EngineTiming], prefix: str) -> EngineChoice:
 
 
 def _key(job: _Job) -> str:
-    """Hash of everything that the result of a probe holds for."""
+    """Hash of everything that the result of a probe holds for: not of the weights, on which speed does not depend."""
     packages = dict.fromkeys(spec.package for spec in ENGINES.values())
     facts = (
         device_name(job.device),
@@ -216,7 +231,7 @@ def _key(job: _Job) -> str:
         torch.get_num_threads(),
         [f"{name} {version(name)}" for name in packages if find_spec(name)],
         job.pixels.shape[1],
-        job.backbone.digest(job.top),
+        (job.backbone.facts.architecture, job.backbone.facts.model_args, job.backbone.pooling, job.backbone.features),
         job.top,
     )
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]

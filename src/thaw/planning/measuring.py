@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from thaw.backbones.contract import Backbone
 from thaw.backbones.stages import AtCut
 from thaw.classifier.classifier import Classifier
 from thaw.data.groups import origin_of_groups
@@ -15,7 +16,7 @@ from thaw.data.prepare import Prepared
 from thaw.device import choose_device
 from thaw.features.cache import bytes_of_view
 from thaw.features.pooled import PROBE_IMAGES, plain_sample
-from thaw.features.probe import MIN_SPEEDUP, TOLERANCE, choose_engine, distance_at_cut
+from thaw.features.probe import MIN_SPEEDUP, TOLERANCE, EngineChoice, choose_engine, distance_at_cut
 from thaw.features.torch_runner import Precision
 from thaw.planning.cache_plan import wanted_views
 from thaw.planning.costs import ImageCounts, StepTimings, training_rate
@@ -41,6 +42,7 @@ def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: P
     frozen = [index for index, position in enumerate(positions) if position > 0]
     extracted = wanted_views(recipe, frozen, images.train)[0] * images.train + images.evaluated
     cache.mkdir(parents=True, exist_ok=True)
+    engine = _engine(recipe, backbone, device.device, positions, pixels, extracted, cache)
     at_cuts = [features[position] for position in positions]
     return Measurements(
         task=manifest.task,
@@ -48,7 +50,7 @@ def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: P
         imbalance=imbalance(manifest.targets()[train], len(manifest.classes)),
         facts=backbone.facts,
         device=device,
-        engine=choose_engine(backbone, device.device, recipe.engine, positions, pixels, extracted, cache),
+        engine=engine,
         steps=_time_steps(recipe, classifier, positions, features),
         threads=torch.get_num_threads(),
         positions=positions,
@@ -57,6 +59,24 @@ def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: P
         free_bytes=shutil.disk_usage(cache).free,
         group_by=Choice("split.group_by", *origin_of_groups(recipe.split, manifest)),
     )
+
+
+def _engine(
+    recipe: Recipe,
+    backbone: Backbone,
+    device: torch.device,
+    positions: tuple[int, ...],
+    pixels: Tensor,
+    images: int,
+    cache: Path,
+) -> EngineChoice:
+    """The fastest engine, probed with the features that settings are measured on later, so that it is built once."""
+    taken = backbone.features
+    backbone.use_features("all" if backbone.has_stages and recipe.head.features == "auto" else taken)
+    try:
+        return choose_engine(backbone, device, recipe.engine, positions, pixels, images, cache)
+    finally:
+        backbone.use_features(taken)
 
 
 def _features_at(classifier: Classifier, positions: tuple[int, ...], pixels: Tensor) -> dict[int, AtCut]:
