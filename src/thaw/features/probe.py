@@ -2,7 +2,7 @@
 
 Only engines whose probe pays for itself are tried (`EngineSpec.probe_above`). Results are remembered for this machine
 and architecture as long as they hold: the probe is repeated when the reference runs faster than it did, because the
-machine was busy then, and when the chosen engine does not agree with it for other weights.
+machine was busy then, and when the chosen engine does not agree with it for new weights.
 """
 
 from __future__ import annotations
@@ -111,14 +111,20 @@ def choose_engine(
     job = _Job(backbone, device, top, pixels, images)
     if wanted != "auto":
         return EngineChoice(wanted, "as requested", _time_engine(job, wanted, None).images_per_second)
-    key = _key(job)
-    remembered = _recalled(cache, key)
-    if remembered and _still_holds(job, remembered):
-        return _choose(remembered, "remembered from an earlier run: ")
+    for_weights, for_architecture = _keys(job)
+    if remembered := _recalled(cache, for_weights):
+        if not _was_busy(job, remembered):
+            return _choose(remembered, "remembered from an earlier run: ")
+    elif (remembered := _recalled(cache, for_architecture)) and not _was_busy(job, remembered):
+        best = _best(remembered).engine
+        if best == REFERENCE or agrees(_time_engine(job, best, _reference(job))):
+            remember(cache, _FILE, for_weights, [asdict(timing) for timing in remembered])
+            return _choose(remembered, "remembered from an earlier run with other weights: ")
     timings = _probe(job)
     # A job too small for more than plain PyTorch must not decide for a later, larger one.
     if any(ENGINES[timing.engine].kind != "pytorch" for timing in timings):
-        remember(cache, _FILE, key, [asdict(timing) for timing in timings])
+        for key in (for_weights, for_architecture):
+            remember(cache, _FILE, key, [asdict(timing) for timing in timings])
     return _choose(timings, "")
 
 
@@ -145,13 +151,10 @@ def median_seconds(runner: Runner, pixels: Tensor, device: torch.device, rounds:
     return statistics.median(_seconds(runner, pixels, device) for _ in range(rounds))
 
 
-def _still_holds(job: _Job, remembered: Sequence[EngineTiming]) -> bool:
-    """Whether a remembered probe holds: the machine was not busy then, and the engine agrees for these weights too."""
+def _was_busy(job: _Job, remembered: Sequence[EngineTiming]) -> bool:
+    """Whether the machine was busy when engines were probed, by the speed of the reference then and now."""
     then = [timing.images_per_second for timing in remembered if timing.engine == REFERENCE and not timing.problem]
-    if not then or _time_engine(job, REFERENCE, None).images_per_second > BUSY * then[0]:
-        return False
-    best = _best(remembered).engine
-    return best == REFERENCE or agrees(_time_engine(job, best, _reference(job)))
+    return bool(then) and _time_engine(job, REFERENCE, None).images_per_second > BUSY * then[0]
 
 
 def _reference(job: _Job) -> AtCut:
@@ -222,19 +225,27 @@ def _choose(timings: Sequence[EngineTiming], prefix: str) -> EngineChoice:
     return EngineChoice(best.engine, f"{prefix}{best.describe()}, {compared}{limit}", best.images_per_second)
 
 
-def _key(job: _Job) -> str:
-    """Hash of everything that the result of a probe holds for: not of the weights, on which speed does not depend."""
+def _keys(job: _Job) -> tuple[str, str]:
+    """Hashes of everything that a probe holds for: with the weights, and with the architecture alone.
+
+    Speed does not depend on weights, but rounding does.
+    """
     packages = dict.fromkeys(spec.package for spec in ENGINES.values())
-    facts = (
+    backbone = job.backbone
+    machine = (
         device_name(job.device),
         platform.node(),
         torch.get_num_threads(),
         [f"{name} {version(name)}" for name in packages if find_spec(name)],
         job.pixels.shape[1],
-        (job.backbone.facts.architecture, job.backbone.facts.model_args, job.backbone.pooling, job.backbone.features),
         job.top,
     )
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+    architecture = (backbone.facts.architecture, backbone.facts.model_args, backbone.pooling, backbone.features)
+    weights, any_weights = (
+        hashlib.sha256(repr((*machine, what)).encode()).hexdigest()[:32]
+        for what in (backbone.digest(job.top), architecture)
+    )
+    return weights, any_weights
 
 
 def _recalled(cache: Path, key: str) -> list[EngineTiming]:

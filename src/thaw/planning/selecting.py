@@ -88,15 +88,20 @@ def select(recipe: Recipe, measured: Measurements, features: SampleFeatures, sec
         seconds: How long all measurements may take.
     """
     sample, prepared, backbone = features.sample, features.prepared, features.frozen.backbone
-    folds = sample.folds() if len(sample.rows) >= MIN_IMAGES else None
-    if folds is None or seconds <= 0:
+    if len(sample.rows) < MIN_IMAGES or seconds <= 0:
         return Selected({}, ())
     key = _key(recipe, measured, features)
     if remembered := _recalled(features.cache, key, seconds):
         return remembered
+    folds = sample.folds()
+    if folds is None:
+        return Selected({}, ())
     budget, widths = Budget(seconds), backbone.feature_groups
     foldings = [Folding(folds, sample.units)]
     plain = features.of(Augmentation())
+    if len(sample.rows) == measured.images.train:
+        # Training reads the same plain views: they take no time that it would not take.
+        budget = Budget(seconds)
     if across := across_groups(prepared, sample, plain, widths):
         foldings.append(across)
     seconds_per_view = len(sample.rows) / measured.engine.images_per_second
