@@ -333,3 +333,23 @@ def test_explain_refuses_a_class_that_is_unknown(
     assert thaw(monkeypatch, *words) == 2
     assert "class 'rust': the classifier does not know it" in capsys.readouterr().err
     assert not (tmp_path / "why").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "2000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
+def test_threads_that_wait_leave_their_core_to_other_programs_unless_the_user_says_otherwise(
+    given: dict[str, str], expected: str | None
+) -> None:
+    environment = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    code = (
+        "import json, os, sys\nfrom thaw.cli import main\nsys.argv = ['thaw', '--version']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print(json.dumps([os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment | given, capture_output=True, text=True, check=True
+    )
+    # It is read when PyTorch is imported.
+    assert json.loads(done.stdout.splitlines()[-1]) == [expected, False]

@@ -214,7 +214,6 @@ OFTEN = [pytest.mark.slow, pytest.mark.ci]
     ("name", "stride"),
     [
         ("results.csv", 17),
-        ("results.parquet", 22),
         pytest.param("results.csv", 7, marks=OFTEN),
         pytest.param("results.parquet", 16, marks=OFTEN),
     ],
