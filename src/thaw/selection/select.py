@@ -121,13 +121,19 @@ class Selection:
 
         A stronger one is kept only if it gains more than one standard error over a milder one. Heads say little about
         what thawed stages gain, which learn from the pixels: those keep the default, unless it hurts. Where the default
-        hurts, each kind of transformation is left out in turn, since one of them may be to blame.
+        hurts, each kind of transformation is left out in turn, since one of them may be to blame; where it does not
+        even help, a stronger one is not tried.
         """
         options = [AugmentationOption.of("none")]
-        options += self._affordable([AugmentationOption.of(preset) for preset in (DEFAULT_PRESET, "light", "strong")])
+        options += self._affordable([AugmentationOption.of(preset) for preset in (DEFAULT_PRESET, "light")])
         if len(options) == 1:
             return
         options, question = self._compare_augmentations(options)
+        default = [option.name for option in options].index(DEFAULT_PRESET)
+        if question.gain(default, 0).value > 0:
+            options, question = self._compare_augmentations(
+                [*options, *self._affordable([AugmentationOption.of("strong")])]
+            )
         names = [option.name for option in options]
         if question.gain(0, names.index(DEFAULT_PRESET)).exceeds_noise:
             options, question = self._compare_augmentations([*options, *self._affordable(without_one_kind())])

@@ -1,0 +1,49 @@
+"""The questions of the plan, on synthetic features."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from thaw.data.augment import PRESETS, Augmentation
+from thaw.selection import tester
+from thaw.selection.budget import Budget
+from thaw.selection.estimates import Folding
+from thaw.selection.heads import HeadSetting
+from thaw.selection.select import SampleViews, Selection
+
+IMAGES, WIDTH = 120, 40
+
+
+def asked(helps: bool) -> list[str]:
+    """The presets whose views are extracted, where those of all of them help or hurt."""
+    draws = np.random.default_rng(0)
+    targets = np.arange(IMAGES) % 2
+    centres = draws.normal(size=(2, WIDTH)) / 4
+    plain = centres[targets] + draws.normal(size=(IMAGES, WIDTH))
+    presets = []
+
+    def view(augmentation: Augmentation) -> np.ndarray:
+        presets.append(next((name for name, preset in PRESETS.items() if preset == augmentation), "without a kind"))
+        # More examples of the same classes, or of the wrong ones.
+        return centres[targets if helps else 1 - targets] + draws.normal(size=(IMAGES, WIDTH)) / 4
+
+    folding = Folding(np.arange(IMAGES) // 2 % 5, np.arange(IMAGES))
+    selection = Selection(
+        SampleViews(plain.astype(np.float32), lambda each: view(each).astype(np.float32), (WIDTH,), 0.0),
+        tester.Tester(targets, 2, "multiclass", "accuracy", (folding,)),
+        (folding,),
+        HeadSetting("last", "none"),
+        Budget(1000.0),
+    )
+    selection.ask_augmentation()
+    (answer,) = selection.answers
+    assert (answer.changes["augment"]["preset"] == "none") != helps
+    return presets
+
+
+@pytest.mark.parametrize(("helps", "strong"), [(True, True), (False, False)])
+def test_a_strong_augmentation_is_tried_only_where_the_standard_one_helps(helps: bool, strong: bool) -> None:
+    presets = asked(helps)
+    assert presets[:2] == ["standard", "light"] and ("strong" in presets) == strong
+    assert ("without a kind" in presets) != helps
