@@ -71,6 +71,7 @@ def write(
                 )
             ),
             *([f"Accuracy of a linear head before training: {estimates.sentence()}.", ""] if estimates else []),
+            *([f"Groups: {markdown(manifest.grouping)}.", ""] if manifest.grouping else []),
             "## Training",
             "",
             *_table(phase_header, phases),
