@@ -27,6 +27,10 @@ def main() -> int:
     """Run the jobs; gives 1 where one of them failed."""
     arguments = _arguments()
     with tempfile.TemporaryDirectory(prefix="thaw-gpu-") as scratch:
+        # A process that starts finds what this one has compiled, as it would where Python may write beside its files.
+        sys.dont_write_bytecode, sys.pycache_prefix = False, str(Path(scratch) / "compiled")
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
         if arguments.wheels:
             wheels.install(arguments.wheels, Path(scratch) / "packages")
         return _run(arguments, Path(scratch) / "work")
@@ -49,7 +53,7 @@ def _run(arguments: argparse.Namespace, folder: Path) -> int:
     # Not before the wheels are installed.
     import torch
 
-    from bench.gpu import bare, correctness, images, machine, peers, runs, smoke, through_thaw
+    from bench.gpu import bare, correctness, fastai_peer, images, machine, peers, runs, smoke, through_thaw
     from bench.gpu.jobs import Job, rows_of
     from bench.gpu.setup import TINY, Setup, Sizes
 
@@ -73,6 +77,7 @@ def _run(arguments: argparse.Namespace, folder: Path) -> int:
         [Job("bare: layer4", bare.top_steps, 50)],
         [Job("bare: frozen", bare.forward_passes, 40)],
         [Job("peers", peers.measure, 40)],
+        [Job("fastai", fastai_peer.measure, 70)],
     )
     jobs = [job for row in plan for job in row]
     unknown = set(arguments.jobs or ()) - {job.name for job in jobs}
