@@ -46,7 +46,6 @@ class EngineSpec:
         package: The package whose version can change the features.
         make: Makes a runner from a backbone, a device, positions, the precision and the image size.
         cpu_only: Whether it runs on the CPU only.
-        fixed_batch: Whether it is built again for every other batch size.
         probe_above: Seconds that a job must take with the best engine so far for a probe to pay; `None` for no probe.
         unless: Not probed where an engine of this kind agrees with the reference.
     """
@@ -56,7 +55,6 @@ class EngineSpec:
     package: str
     make: Callable[[Backbone, torch.device, Sequence[int], Precision, int], Runner]
     cpu_only: bool = False
-    fixed_batch: bool = False
     probe_above: float | None = None
     unless: Kind | None = None
 
@@ -90,10 +88,8 @@ ENGINES: Mapping[Engine, EngineSpec] = {
     "openvino-fp32": EngineSpec("openvino", "fp32", "openvino", _openvino, cpu_only=True, probe_above=_PROBE_PAYS),
     "openvino-bf16": EngineSpec("openvino", "bf16", "openvino", _openvino, cpu_only=True, probe_above=_PROBE_PAYS),
     "pytorch-bf16": EngineSpec("pytorch", "bf16", "torch", _pytorch, probe_above=_PROBE_PAYS, unless="openvino"),
-    "compiled-fp32": EngineSpec("compiled", "fp32", "torch", _compiled, fixed_batch=True),
-    "compiled-bf16": EngineSpec(
-        "compiled", "bf16", "torch", _compiled, fixed_batch=True, probe_above=_COMPILE_PAYS, unless="openvino"
-    ),
+    "compiled-fp32": EngineSpec("compiled", "fp32", "torch", _compiled),
+    "compiled-bf16": EngineSpec("compiled", "bf16", "torch", _compiled, probe_above=_COMPILE_PAYS, unless="openvino"),
 }
 """Every engine, in the order of probing."""
 

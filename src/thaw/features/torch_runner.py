@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from thaw.backbones.contract import Backbone
 from thaw.backbones.normalise import Normalise
@@ -14,6 +15,9 @@ from thaw.backbones.stages import AtCut
 from thaw.device import compute_fp32_exactly
 
 Precision = Literal["fp32", "bf16"]
+
+_LEAST_COMPILED = 32
+"""Images for which a network is compiled at least."""
 
 
 class Frozen(nn.Module):
@@ -47,7 +51,11 @@ class Frozen(nn.Module):
 
 
 class TorchRunner:
-    """Runs the frozen blocks in fp32 or with bf16 autocast."""
+    """Runs the frozen blocks in fp32 or with bf16 autocast.
+
+    Compiled, or on an accelerator, a batch is filled up to a power of two with black images, whose outputs are dropped:
+    a network is compiled again for every other size, and cuDNN takes up to 50 ms to prepare a convolution for one.
+    """
 
     def __init__(
         self,
@@ -63,11 +71,18 @@ class TorchRunner:
         self._forward = torch.compile(self._frozen, dynamic=False) if compiled else self._frozen
         self._device = device
         self._precision = precision
+        self._least = _LEAST_COMPILED if compiled else 1
+        self._is_padding = compiled or device.type != "cpu"
 
     def run(self, pixels: Tensor) -> list[AtCut]:
         """What lies at each position, float32 on the device without gradients, for pixels (N, S, S, 3) uint8."""
+        images = len(pixels)
+        if self._is_padding:
+            size = max(self._least, 1 << (images - 1).bit_length())
+            pixels = functional.pad(pixels, (0, 0, 0, 0, 0, 0, 0, size - images))
         with torch.no_grad(), autocast(self._device, self._precision):
-            return self._frozen.at_cuts([output.float() for output in self._forward(pixels.to(self._device))])
+            outputs = [output[:images].float() for output in self._forward(pixels.to(self._device))]
+        return self._frozen.at_cuts(outputs)
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

@@ -14,7 +14,7 @@ from thaw.classifier.classifier import Classifier
 from thaw.classifier.outputs import ModelOutputs
 from thaw.data.geometry import PixelSpec
 from thaw.errors import RecipeError
-from thaw.features.engines import ENGINES, REFERENCE, FrozenPart, in_fp32, missing
+from thaw.features.engines import REFERENCE, FrozenPart, in_fp32, missing
 from thaw.features.pooled import PROBE_IMAGES
 from thaw.features.probe import choose_engine
 from thaw.formats import count
@@ -88,12 +88,8 @@ class Predictor:
 
     def _at_head(self, pixels: np.ndarray) -> AtCut:
         """What lies at the head, float32 on the device."""
-        images = len(pixels)
-        if ENGINES[self.engine].fixed_batch and images < BATCH:
-            # The engine would be rebuilt for every other batch size.
-            pixels = np.concatenate([pixels, np.zeros((BATCH - images, *pixels.shape[1:]), np.uint8)])
         (at_head,) = self._runner.run(torch.from_numpy(pixels))
-        return AtCut(at_head.values.flatten(1)[:images], at_head.stages[:images]).to(self._device)
+        return AtCut(at_head.values.flatten(1), at_head.stages).to(self._device)
 
 
 @dataclass(frozen=True)
