@@ -77,7 +77,7 @@ def _run(arguments: argparse.Namespace, folder: Path) -> int:
         [Job("bare: layer4", bare.top_steps, 50)],
         [Job("bare: frozen", bare.forward_passes, 40)],
         [Job("peers", peers.measure, 40)],
-        [Job("fastai", fastai_peer.measure, 70)],
+        [Job("fastai", fastai_peer.measure, 90)],
     )
     jobs = [job for row in plan for job in row]
     unknown = set(arguments.jobs or ()) - {job.name for job in jobs}
