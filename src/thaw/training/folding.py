@@ -3,8 +3,9 @@
 A BatchNorm that keeps its statistics only scales and shifts each channel, so a convolution whose weights are scaled
 and whose bias is shifted gives the same. That is a product over the weights instead of several passes over the maps,
 forward and backward; the parameters and their gradients stay the same up to rounding. A step of the top three stages of
-MobileNetV2 (14 x 14, bf16, one core with AMX) takes 120 ms instead of 169 ms at batch size 32, and 236 ms instead of
-398 ms at 64.
+MobileNetV2 (14 x 14, one core of a busy machine with AMX), with the optimizer's one pass, takes 0.79 of the time in
+fp32 and 0.80 to 0.88 in bf16. In bf16 the pooled features then differ by 1.7 to 2.1 % from fp32, not
+1.3 to 1.6 %.
 """
 
 from __future__ import annotations
