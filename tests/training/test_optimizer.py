@@ -72,3 +72,23 @@ def test_an_optimizer_with_restored_state_continues_bit_for_bit(kind: Kind) -> N
     train(resumed, other, range(3, 6))
     for key, value in straight.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key])
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw", "sgd"])
+def test_one_pass_over_all_weights_gives_those_of_one_pass_for_each_in_any_memory_layout(kind: Kind) -> None:
+    def trained(fused: bool | None) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 3)).to(memory_format=torch.channels_last)
+        optimizer = make_optimizer(parameters(model), phase(kind))
+        assert optimizer.defaults["fused"]
+        for group in optimizer.param_groups:
+            group["fused"], group["lr"] = fused, 0.01
+        for step in range(5):
+            inputs = torch.randn(4, 3, 9, 7, generator=torch.Generator().manual_seed(step))
+            optimizer.zero_grad(set_to_none=True)
+            model(inputs.contiguous(memory_format=torch.channels_last)).square().mean().backward()
+            optimizer.step()
+        return model.state_dict()
+
+    expected, weights = trained(None), trained(True)
+    assert all(torch.allclose(weights[name], value, rtol=1e-4, atol=1e-5) for name, value in expected.items())

@@ -14,6 +14,7 @@ from thaw.classifier.classifier import Classifier
 from thaw.features.torch_runner import Precision
 from thaw.recipe import Phase
 from thaw.training.autocast import training_autocast
+from thaw.training.folding import folded, frozen_norms
 
 GIB = 1 << 30
 _WARM_UP, _ROUNDS = 1, 2
@@ -131,10 +132,11 @@ def training_rate(classifier: Classifier, phase: Phase, precision: Precision, fe
     backbone.thaw(cut, "frozen")
     copies = -(-min(phase.batch_size, 32) // len(features.values))
     inputs = AtCut(*(torch.cat([part] * copies) for part in features))
+    norms = frozen_norms(classifier, cut.position, features) if phase.batchnorm == "frozen" else {}
     seconds = []
     for _ in range(_WARM_UP + _ROUNDS):
         started = time.perf_counter()
-        with training_autocast(classifier.device, precision):
+        with training_autocast(classifier.device, precision), folded(norms):
             loss = classifier(inputs, cut.position).float().square().mean()
         loss.backward()
         float(loss.detach())

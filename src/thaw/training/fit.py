@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from thaw.backbones.contract import Cut
 from thaw.backbones.stages import AtCut
+from thaw.classifier.classifier import Classifier
 from thaw.errors import TrainingError
 from thaw.formats import duration
 from thaw.recipe import Phase
@@ -26,6 +28,7 @@ from thaw.training import checkpoint
 from thaw.training.autocast import training_autocast
 from thaw.training.checkpoint import Progress
 from thaw.training.context import FitContext
+from thaw.training.folding import FrozenNorms, folded, frozen_norms
 from thaw.training.gain import PhaseGain, gain_text, kept_record, phase_gain, phase_gains, target_reached
 from thaw.training.head_solver import PENALTIES, HeadSolver
 from thaw.training.history import EpochRecord, best_index, divergence, plateau_factor, should_stop
@@ -34,7 +37,7 @@ from thaw.training.mixup import draw_blend
 from thaw.training.optimizer import make_optimizer, set_lr, trainable_parameters
 from thaw.training.schedule import factor_at
 from thaw.training.skipping import reason_to_skip
-from thaw.training.sources import PhaseSources, batches
+from thaw.training.sources import PhaseSources, Source, batches
 from thaw.training.standardise import fit_standardisation
 from thaw.training.validation import UNUSABLE, validate
 
@@ -83,7 +86,10 @@ def fit(run: FitContext, sources_of: Callable[[int], PhaseSources]) -> Progress:
 
 @dataclass(frozen=True)
 class ActivePhase:
-    """Everything one phase trains with, from its thaw on. model: the classifier as `FitContext.wrap` made it."""
+    """Everything one phase trains with, from its thaw on.
+
+    model: the classifier as `FitContext.wrap` made it. norms: those that are computed in the convolutions before them.
+    """
 
     run: FitContext
     phase: Phase
@@ -92,6 +98,7 @@ class ActivePhase:
     model: nn.Module
     optimizer: Optimizer
     loss: Loss
+    norms: FrozenNorms
     solver: HeadSolver | None
 
 
@@ -139,8 +146,17 @@ def _begin(run: FitContext, phase: Phase, sources: PhaseSources) -> ActivePhase:
         model=run.wrap(classifier),
         optimizer=make_optimizer(trainable_parameters(classifier), phase),
         loss=loss,
+        norms=_norms_to_fold(classifier, phase, cut, sources.train),
         solver=HeadSolver(classifier, sources.train, loss) if phase.solver == "lbfgs" else None,
     )
+
+
+def _norms_to_fold(classifier: Classifier, phase: Phase, cut: Cut, source: Source) -> FrozenNorms:
+    """The norms above a cut that keep their statistics, where there is anything above it but the head."""
+    if phase.batchnorm == "train" or cut.position == classifier.backbone.head_position:
+        return {}
+    inputs, _ = source.batch(np.arange(1), epoch=0)
+    return frozen_norms(classifier, cut.position, inputs)
 
 
 def _fit_epoch(active: ActivePhase, progress: Progress) -> EpochRecord:
@@ -194,7 +210,8 @@ def _train_epoch(active: ActivePhase, progress: Progress) -> tuple[float, float]
 def _train_step(active: ActivePhase, inputs: AtCut, targets: Tensor, loss: Loss) -> Tensor:
     """Forward, backward and update on one batch; gives the loss, a scalar on the device."""
     try:
-        with training_autocast(active.run.classifier.device, active.run.settings.precision):
+        precision = active.run.settings.precision
+        with training_autocast(active.run.classifier.device, precision), folded(active.norms):
             logits = active.model(inputs, active.cut.position)
         value = loss(logits.float(), targets)
         active.optimizer.zero_grad(set_to_none=True)
