@@ -170,17 +170,19 @@ def main() -> None:
             stream.write(json.dumps(record) + "\n")
 
     if not arguments.draw:
-        machine = last_line([str(arguments.thaw_python), "-m", "bench.versus.machine"], arguments)
-        keep({"kind": "machine", **machine})
-        for seed, job, spec in itertools.product(arguments.seeds, arguments.jobs, arguments.peers):
-            print(f"seed {seed}, {job}, {spec}", file=sys.stderr, flush=True)
-            record = planned(spec, JOBS[job], seed, arguments)
-            if is_done(record, read(arguments.results)):
-                print("  measured already", file=sys.stderr, flush=True)
-                continue
-            record = measure(record, JOBS[job], arguments)
-            keep(record)
-            print(f"  {record.get('failure') or record['total_seconds']}", file=sys.stderr, flush=True)
+        done = read(arguments.results)
+        runs = itertools.product(arguments.seeds, arguments.jobs, arguments.peers)
+        wanted = [planned(spec, JOBS[job], seed, arguments) for seed, job, spec in runs]
+        missing = [record for record in wanted if not is_done(record, done)]
+        print(f"{len(missing)} of {len(wanted)} runs to do", file=sys.stderr, flush=True)
+        if missing:
+            machine = last_line([str(arguments.thaw_python), "-m", "bench.versus.machine"], arguments)
+            keep({"kind": "machine", **machine})
+        for record in missing:
+            print(f"seed {record['seed']}, {record['job']}, {record['peer']}", file=sys.stderr, flush=True)
+            measured = measure(record, JOBS[record["job"]], arguments)
+            keep(measured)
+            print(f"  {measured.get('failure') or measured['total_seconds']}", file=sys.stderr, flush=True)
     write(read(arguments.results), arguments)
 
 
