@@ -19,6 +19,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 from bench.versus.environments import environment_of
@@ -103,6 +104,9 @@ def draw(results: dict[int, dict], arguments: argparse.Namespace) -> str:
             expected = first + slope * (size - sizes[0])
             off = results[size]["total_seconds"] / expected - 1
             lines.append(f"{size:,} images: {off:+.1%} from this line.")
+    for smaller, larger in pairwise(sizes):
+        more = (results[larger]["peak_anon_mb"] - results[smaller]["peak_anon_mb"]) * 1e6 / (larger - smaller)
+        lines.append(f"\nFrom {smaller:,} to {larger:,} images: {more:+,.0f} bytes of anonymous memory per image.")
     return "\n".join(lines) + "\n"
 
 
@@ -130,9 +134,9 @@ def main() -> None:
         table = make_set(sources, size, arguments.work / ("varied" if arguments.vary else "linked"), arguments.vary)
         print(f"{size} images", file=sys.stderr, flush=True)
         results[size] = run_thaw(table, arguments)
-    text = draw(results, arguments)
-    if arguments.out:
-        arguments.out.write_text(text, encoding="utf-8")
+        text = draw(results, arguments)
+        if arguments.out:
+            arguments.out.write_text(text, encoding="utf-8")
     print(text)
 
 

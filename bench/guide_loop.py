@@ -17,7 +17,7 @@ import csv
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,8 +143,9 @@ def train_phase(
     epochs: int,
     bf16: bool,
     best: Best,
+    after_epoch: Callable[[], None] = lambda: None,
 ) -> list[float]:
-    """Train for some epochs and keep the best one in `best`; gives the seconds of each epoch."""
+    """Train for some epochs and keep the best one in `best`; gives the seconds of each epoch without `after_epoch`."""
     seconds = []
     for epoch in range(1, epochs + 1):
         started = time.perf_counter()
@@ -155,6 +156,7 @@ def train_phase(
             best.key, best.phase, best.epoch = (accuracy, -loss), name, epoch
             best.weights = deepcopy(model.state_dict())
         seconds.append(time.perf_counter() - started)
+        after_epoch()
     return seconds
 
 

@@ -7,11 +7,20 @@ Each seed is a round in which every peer runs once, so that other load on the ma
 without weights gets random ones from one file, and its accuracy is omitted. With `--epochs 2` a peer runs two epochs of
 each phase, and the rest is extrapolated, which the table says; Thaw always runs all epochs. Every measurement is
 appended to the results file immediately; `--draw` only writes the table from that file.
+
+    python -m bench.versus elpv.csv --weights mobilenetv2_100=FILE --time-to-accuracy --seeds 0 1 2
+    python -m bench.versus --time-to-accuracy --draw --out docs/benchmark.md
+
+With `--time-to-accuracy` peers run all epochs, Thaw plans itself, and all are tested after each epoch, in time that is
+not counted: how long does Thaw take to be as accurate as the fastest peer at its end? Runs that are in the results file
+are not repeated, so this can be stopped at any time. `--out` then replaces one section of the file and draws the curves
+beside it.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shlex
@@ -20,12 +29,14 @@ import sys
 import time
 from pathlib import Path
 
+from bench.versus import rounds, time_to_accuracy
 from bench.versus.environments import PEERS, NotInstallable, environment_of, python_of
 from bench.versus.jobs import BACKBONES, JOBS, Job
-from bench.versus.table import draw
+from bench.versus.table import THAW, draw
 
-THAW = "thaw_cli"
-DEFAULT_PEERS = (THAW, "keras_guide", "torch_guide", "torch_guide@bf16", "fastai_fine_tune", "hf_trainer")
+OTHERS = ("keras_guide", "torch_guide", "torch_guide@bf16", "fastai_fine_tune", "hf_trainer")
+TIMED_JOBS = ("mobilenetv2_100:both",)
+"""The default jobs of `--time-to-accuracy`, whose backbone has pre-trained weights here."""
 
 
 def parse() -> argparse.Namespace:
@@ -36,9 +47,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--weights", nargs="*", default=[], metavar="BACKBONE=FILE", help="FILE with its config.json in the same folder"
     )
-    parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS), metavar="JOB", help=", ".join(JOBS))
+    parser.add_argument("--jobs", nargs="+", choices=JOBS, metavar="JOB", help=", ".join(JOBS))
     known = f"PEER or PEER@bf16 of {', '.join(PEERS)}"
-    parser.add_argument("--peers", nargs="+", default=DEFAULT_PEERS, metavar="PEER", help=known)
+    parser.add_argument("--peers", nargs="+", metavar="PEER", help=known)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one round each")
     parser.add_argument("--epochs-per-phase", type=int, default=10)
     parser.add_argument("--epochs", type=int, help="epochs per phase that peers actually run; the rest is extrapolated")
@@ -51,12 +62,20 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--results", type=Path, help="JSON lines; by default results.jsonl in the folder of --envs")
     parser.add_argument("--out", type=Path, help="Markdown file to write")
     parser.add_argument("--draw", action="store_true", help="only write the table")
+    parser.add_argument("--time-to-accuracy", action="store_true", help="test accuracy against time")
     arguments = parser.parse_args()
+    timed = arguments.time_to_accuracy
+    arguments.jobs = arguments.jobs or (TIMED_JOBS if timed else tuple(JOBS))
+    arguments.peers = arguments.peers or (rounds.THAW if timed else THAW, *OTHERS)
     arguments.results = arguments.results or arguments.envs / "results.jsonl"
     unknown = [name for name in arguments.peers if name.partition("@")[0] not in PEERS]
     unknown += [item for item in arguments.weights if item.partition("=")[0] not in BACKBONES]
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}; peers are {', '.join(PEERS)}; backbones {', '.join(BACKBONES)}")
+    if (THAW if timed else rounds.THAW) in arguments.peers:
+        parser.error(f"{rounds.THAW} is for --time-to-accuracy, {THAW} for everything else")
+    if timed and arguments.epochs:
+        parser.error("--epochs scales, but --time-to-accuracy needs all epochs; --epochs-per-phase says how many")
     if arguments.table is None and not arguments.draw:
         parser.error("a table of images is needed, unless --draw")
     return arguments
@@ -86,38 +105,58 @@ def weights_of(backbone: str, arguments: argparse.Namespace) -> tuple[Path, bool
     return folder / "model.safetensors", True
 
 
-def measure(spec: str, job: Job, seed: int, arguments: argparse.Namespace) -> dict:
-    """One record of the results: a peer on a job, or why it failed."""
+def planned(spec: str, job: Job, seed: int, arguments: argparse.Namespace) -> dict:
+    """What one record of the results says before it is measured."""
     name, _, precision = spec.partition("@")
-    peer = PEERS[name]
+    return {
+        "kind": "curve" if arguments.time_to_accuracy else "run",
+        "peer": spec,
+        "title": f"{PEERS[name].title}{f', {precision}' if precision else ''}",
+        "job": job.name,
+        "table": arguments.table.stem,
+        "limit": arguments.limit,
+        "epochs_wanted": list(job.epochs(arguments.epochs_per_phase)),
+        "seed": seed,
+    }
+
+
+def measure(record: dict, job: Job, arguments: argparse.Namespace) -> dict:
+    """One record of the results: a peer on a job, or why it failed."""
+    name, _, precision = record["peer"].partition("@")
     weights, is_random = weights_of(job.backbone, arguments)
     run = arguments.epochs_per_phase if name == THAW else arguments.epochs or arguments.epochs_per_phase
     head, top = job.epochs(min(run, arguments.epochs_per_phase))
     record = {
-        "kind": "run",
-        "peer": spec,
-        "title": f"{peer.title}{f', {precision}' if precision else ''}",
-        "job": job.name,
-        "table": arguments.table.stem,
-        "limit": arguments.limit,
-        "epochs_wanted": job.epochs(arguments.epochs_per_phase),
-        "seed": seed,
+        **record,
         "random_weights": is_random,
         "load_before": round(os.getloadavg()[0], 2),
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    options = ["--backbone", job.backbone, "--weights", str(weights), "--seed", str(seed)]
+    options = ["--backbone", job.backbone, "--weights", str(weights), "--seed", str(record["seed"])]
     options += ["--epochs-head", str(head), "--epochs-top", str(top)]
     options += ["--precision", precision] if precision else []
     options += ["--limit", str(arguments.limit)] if arguments.limit else []
+    options += ["--curve"] if arguments.time_to_accuracy else []
     try:
-        python = python_of(peer, arguments.envs, arguments.thaw_python)
+        python = python_of(PEERS[name], arguments.envs, arguments.thaw_python)
         module = ["-m", f"bench.versus.peers.{name}"]
         return record | last_line([str(python), *module, str(arguments.table.resolve()), *options], arguments)
     except NotInstallable as error:
         return record | {"failure": f"not installable: {error}"}
     except RuntimeError as error:
         return record | {"failure": str(error)}
+
+
+def read(results: Path) -> list[dict]:
+    """All records so far."""
+    return [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()] if results.is_file() else []
+
+
+def is_done(wanted: dict, records: list[dict]) -> bool:
+    """Whether a curve has been measured already; one that failed has not."""
+    return wanted["kind"] == "curve" and any(
+        "failure" not in record and record.items() >= wanted.items() for record in records if record["kind"] == "curve"
+    )
 
 
 def main() -> None:
@@ -131,19 +170,33 @@ def main() -> None:
             stream.write(json.dumps(record) + "\n")
 
     if not arguments.draw:
-        machine = last_line([str(arguments.thaw_python), "-m", "bench.versus.machine"], arguments)
-        keep({"kind": "machine", **machine})
-        for seed in arguments.seeds:
-            for job in arguments.jobs:
-                for spec in arguments.peers:
-                    print(f"seed {seed}, {job}, {spec}", file=sys.stderr, flush=True)
-                    record = measure(spec, JOBS[job], seed, arguments)
-                    keep(record)
-                    print(f"  {record.get('failure') or record['total_seconds']}", file=sys.stderr, flush=True)
-    records = [json.loads(line) for line in arguments.results.read_text(encoding="utf-8").splitlines()]
-    text = draw(records)
-    if arguments.out:
-        arguments.out.write_text(text, encoding="utf-8")
+        done = read(arguments.results)
+        runs = itertools.product(arguments.seeds, arguments.jobs, arguments.peers)
+        wanted = [planned(spec, JOBS[job], seed, arguments) for seed, job, spec in runs]
+        missing = [record for record in wanted if not is_done(record, done)]
+        print(f"{len(missing)} of {len(wanted)} runs to do", file=sys.stderr, flush=True)
+        if missing:
+            machine = last_line([str(arguments.thaw_python), "-m", "bench.versus.machine"], arguments)
+            keep({"kind": "machine", **machine})
+        for record in missing:
+            print(f"seed {record['seed']}, {record['job']}, {record['peer']}", file=sys.stderr, flush=True)
+            measured = measure(record, JOBS[record["job"]], arguments)
+            keep(measured)
+            print(f"  {measured.get('failure') or measured['total_seconds']}", file=sys.stderr, flush=True)
+    write(read(arguments.results), arguments)
+
+
+def write(records: list[dict], arguments: argparse.Namespace) -> None:
+    """Write and print the page, or its section on time to accuracy."""
+    out = arguments.out
+    if arguments.time_to_accuracy:
+        text = time_to_accuracy.draw(records, out.parent if out else None)
+        page = out.read_text(encoding="utf-8") if out and out.is_file() else ""
+        whole = time_to_accuracy.with_section(page, text)
+    else:
+        text = whole = draw(records)
+    if out:
+        out.write_text(whole, encoding="utf-8")
     print(text)
 
 

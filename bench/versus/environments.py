@@ -30,6 +30,7 @@ PEERS = {
     peer.name: peer
     for peer in (
         Peer("thaw_cli", "Thaw", HERE),
+        Peer("thaw_planned", "Thaw", HERE),
         Peer("torch_guide", "guide, PyTorch", HERE),
         Peer("keras_guide", "guide, Keras on TensorFlow", "tensorflow"),
         Peer("fastai_fine_tune", "fastai `fine_tune`", "torch", ("fastai",)),

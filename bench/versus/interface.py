@@ -12,12 +12,13 @@ import json
 import os
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from bench.versus.curve import Curve, seconds_since_birth
 from bench.versus.jobs import BACKBONES, BackboneFacts
 from bench.versus.memory import PeakMemory
 
@@ -40,8 +41,13 @@ class Preprocessing:
 
 @dataclass
 class Measurements:
-    """The measurements of a peer."""
+    """The measurements of a peer.
 
+    With a `curve`, which is there if test accuracy after each epoch is wanted, the parts contain the time of the tests,
+    which the total does not.
+    """
+
+    curve: Curve | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     epoch_seconds: dict[str, list[float]] = field(default_factory=lambda: {"phase1": [], "phase2": []})
     val_accuracy: float = 0.0
@@ -56,9 +62,18 @@ class Measurements:
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
+    def test_epoch(self, accuracy: Callable[[], float]) -> None:
+        """Test the network as an epoch left it, if a curve is wanted."""
+        if self.curve:
+            self.curve.test(accuracy)
 
-def parse(about: str | None, precisions: Sequence[str] = ("fp32",)) -> argparse.Namespace:
-    """The arguments of a peer."""
+    def test(self, accuracy: Callable[[], float]) -> None:
+        """Test the finished network."""
+        self.test_accuracy = self.curve.test(accuracy) if self.curve else accuracy()
+
+
+def begin(about: str | None, precisions: Sequence[str] = ("fp32",)) -> tuple[argparse.Namespace, Measurements]:
+    """The arguments of a peer, and where its measurements go."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path, help="CSV with the columns path, label, split (train, val, test)")
     parser.add_argument("--backbone", choices=BACKBONES, required=True)
@@ -71,7 +86,9 @@ def parse(about: str | None, precisions: Sequence[str] = ("fp32",)) -> argparse.
     parser.add_argument("--limit", type=int, help="maximum images per split, for trying things out")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that decode images")
     parser.add_argument("--precision", choices=precisions, default=precisions[0])
-    return parser.parse_args()
+    parser.add_argument("--curve", action="store_true", help="test after each epoch, in time that is not counted")
+    arguments = parser.parse_args()
+    return arguments, Measurements(Curve() if arguments.curve else None)
 
 
 def facts_of(arguments: argparse.Namespace) -> BackboneFacts:
@@ -106,12 +123,6 @@ def read_preprocessing(weights: Path) -> Preprocessing:
     )
 
 
-def seconds_since_birth() -> float:
-    """Seconds since this process started, imports included."""
-    ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
-    return float(Path("/proc/uptime").read_text(encoding="utf-8").split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
-
-
 def versions(names: Sequence[str]) -> dict[str, str]:
     """Versions of the packages that are installed here."""
     found = {}
@@ -124,10 +135,14 @@ def versions(names: Sequence[str]) -> dict[str, str]:
 
 
 def finish(outcome: Measurements, peak: PeakMemory, packages: Sequence[str], total: float | None = None) -> None:
-    """Print the result as the last line; `total` defaults to the age of this process."""
+    """Print the result as the last line; `total` defaults to the age of this process, less what is not counted."""
+    curve = outcome.curve or Curve()
+    if curve.points:
+        points = [[round(seconds, 3), accuracy] for seconds, accuracy in curve.points]
+        outcome.extra |= {"curve": points, "uncounted_seconds": round(curve.uncounted, 3)}
     result = {
         "seconds": {name: round(outcome.seconds.get(name, 0.0), 3) for name in PARTS},
-        "total_seconds": round(seconds_since_birth() if total is None else total, 3),
+        "total_seconds": round(seconds_since_birth() - curve.uncounted if total is None else total, 3),
         "epoch_seconds": {name: [round(value, 3) for value in each] for name, each in outcome.epoch_seconds.items()},
         "val_accuracy": outcome.val_accuracy,
         "test_accuracy": outcome.test_accuracy,

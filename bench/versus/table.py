@@ -57,13 +57,18 @@ def draw(records: Sequence[Record]) -> str:
     machines = [record for record in records if record["kind"] == "machine"]
     runs = [_with_current_names(record) for record in records if record["kind"] == "run"]
     jobs = dict.fromkeys(_job(record) for record in runs)
-    parts = [INTRODUCTION, _machine(machines[-1]) if machines else ""]
+    parts = [INTRODUCTION, machine_line(machines[-1]) if machines else ""]
     parts += [_section(job, [record for record in runs if _job(record) == job]) for job in jobs]
+    parts.append(versions_line(runs))
+    return "\n".join(filter(None, parts))
+
+
+def versions_line(runs: Sequence[Record]) -> str:
+    """The versions of all packages that the runs used."""
     versions: dict[str, str] = {}
     for record in runs:
         versions |= record.get("versions", {})
-    parts.append("Versions: " + ", ".join(f"{name} {number}" for name, number in sorted(versions.items())) + ".\n")
-    return "\n".join(filter(None, parts))
+    return "Versions: " + ", ".join(f"{name} {number}" for name, number in sorted(versions.items())) + ".\n"
 
 
 def _with_current_names(record: Record) -> Record:
@@ -80,7 +85,8 @@ def _run(record: Record) -> tuple[int, ...]:
     return tuple(len(record["epoch_seconds"][phase]) for phase in ("phase1", "phase2"))
 
 
-def _machine(facts: Record) -> str:
+def machine_line(facts: Record) -> str:
+    """What the machine is, in one sentence."""
     flags = f" ({', '.join(facts['flags'])})" if facts["flags"] else ""
     return (
         f"Machine: {facts['cpu']}{flags}, {facts['cores']} cores, {facts['memory_gb']} GB, {facts['system']}, Python "

@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections.abc import Callable
 
 import pandas as pd
+import torch
 from fastai.callback.core import Callback
 from fastai.callback.schedule import Learner  # patches `fine_tune` and `fit_one_cycle` into Learner
 from fastai.callback.tracker import SaveModelCallback
+from fastai.data.load import DataLoader
 from fastai.metrics import accuracy
 from fastai.torch_core import params, set_seed
 from fastai.vision.augment import RandomCrop, Resize, aug_transforms
@@ -23,6 +26,7 @@ from torch import nn
 
 from bench.guide_loop import build
 from bench.versus import interface
+from bench.versus.curve import seconds_since_birth
 from bench.versus.jobs import BATCH_SIZE
 from bench.versus.memory import PeakMemory
 
@@ -59,6 +63,29 @@ class EpochClock(Callback):
         self.seconds[-1].append(time.perf_counter() - self.started)
 
 
+class TestOfEpoch(Callback):
+    """Calls a function after each epoch, last of all callbacks.
+
+    fastai makes a callback an attribute of the learner by its name, so it must not be named after an event.
+    """
+
+    order = 100
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call = call
+
+    def after_epoch(self) -> None:
+        self.call()
+
+
+@torch.inference_mode()
+def accuracy_of(model: nn.Module, loader: DataLoader) -> float:
+    """Accuracy beside a running `fit`, which `Learner.validate` would disturb."""
+    model.eval()
+    correct = [model(images).argmax(1) == targets for images, targets in loader]
+    return float(torch.cat(correct).float().mean())
+
+
 def loaders(splits: dict, preprocessing: interface.Preprocessing, workers: int) -> tuple[DataLoaders, pd.DataFrame]:
     """Train and validation loaders, and the table of test rows."""
     columns = ["file", "target", "is_valid"]
@@ -80,8 +107,8 @@ def loaders(splits: dict, preprocessing: interface.Preprocessing, workers: int) 
 
 
 def main() -> None:
-    arguments, outcome = interface.parse(__doc__), interface.Measurements()
-    outcome.seconds["start"] = interface.seconds_since_birth()
+    arguments, outcome = interface.begin(__doc__)
+    outcome.seconds["start"] = seconds_since_birth()
     outcome.notes.append("shift by random crop, for fastai has no translation")
     with PeakMemory(os.getpid()) as peak, tempfile.TemporaryDirectory() as folder:
         with outcome.part("data"):
@@ -108,8 +135,12 @@ def main() -> None:
                 metrics=accuracy,
                 train_bn=False,
                 path=folder,
-                cbs=[FrozenBatchNorm(), clock],
+                cbs=[FrozenBatchNorm(), clock, TestOfEpoch(lambda: outcome.test_epoch(accuracy_on_test))],
             )
+
+            def accuracy_on_test() -> float:
+                return accuracy_of(learner.model, dls.test_dl(test, with_labels=True))
+
         started = time.perf_counter()
         with learner.no_bar():
             if arguments.epochs_top:
@@ -124,7 +155,7 @@ def main() -> None:
         outcome.seconds["phase1"] += spent - sum(map(sum, clock.seconds))
         with outcome.part("evaluation"):
             outcome.val_accuracy = float(best.best)
-            outcome.test_accuracy = float(learner.validate(dl=dls.test_dl(test, with_labels=True))[1])
+            outcome.test(accuracy_on_test)
     interface.finish(outcome, peak, ("fastai", "torch", "torchvision", "timm"))
 
 

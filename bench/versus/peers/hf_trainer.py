@@ -9,6 +9,7 @@ import os
 import tempfile
 import time
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -16,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArguments
 
-from bench.guide_loop import ImageDataset, build, thaw, transforms
+from bench.guide_loop import ImageDataset, build, evaluate, loaders_of, thaw, transforms
 from bench.versus import interface
+from bench.versus.curve import seconds_since_birth
 from bench.versus.jobs import BATCH_SIZE, HEAD_RATE, TOP_RATE
 from bench.versus.memory import PeakMemory
 
@@ -52,17 +54,19 @@ class Network(nn.Module):
 
 
 class EpochClock(TrainerCallback):
-    """Seconds of each epoch with its validation."""
+    """Seconds of each epoch with its validation; calls a function after each."""
 
-    def __init__(self) -> None:
+    def __init__(self, after_epoch: Callable[[], None]) -> None:
         self.seconds: list[float] = []
         self._started = 0.0
+        self._after_epoch = after_epoch
 
     def on_epoch_begin(self, args, state, control, **kwargs) -> None:
         self._started = time.perf_counter()
 
     def on_evaluate(self, args, state, control, **kwargs) -> None:
         self.seconds.append(time.perf_counter() - self._started)
+        self._after_epoch()
 
 
 def accuracy(prediction: EvalPrediction) -> dict[str, float]:
@@ -70,9 +74,15 @@ def accuracy(prediction: EvalPrediction) -> dict[str, float]:
 
 
 def train(
-    network: Network, data: dict[str, Labelled], epochs: int, rate: float, folder: Path, arguments: Namespace
-) -> tuple[Trainer, list[float]]:
-    """Train one phase; returns the seconds of its epochs and leaves the network at its best epoch."""
+    network: Network,
+    data: dict[str, Labelled],
+    epochs: int,
+    rate: float,
+    folder: Path,
+    arguments: Namespace,
+    clock: EpochClock,
+) -> Trainer:
+    """Train one phase and leave the network at its best epoch."""
     settings = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=epochs,
@@ -96,15 +106,14 @@ def train(
     trainer = Trainer(
         network, settings, train_dataset=data["train"], eval_dataset=data["val"], compute_metrics=accuracy
     )
-    clock = EpochClock()
     trainer.add_callback(clock)
     trainer.train()
-    return trainer, list(clock.seconds)
+    return trainer
 
 
 def main() -> None:
-    arguments, outcome = interface.parse(__doc__, ("fp32", "bf16")), interface.Measurements()
-    outcome.seconds["start"] = interface.seconds_since_birth()
+    arguments, outcome = interface.begin(__doc__, ("fp32", "bf16"))
+    outcome.seconds["start"] = seconds_since_birth()
     with PeakMemory(os.getpid()) as peak, tempfile.TemporaryDirectory() as folder:
         with outcome.part("data"):
             torch.manual_seed(arguments.seed)
@@ -118,18 +127,24 @@ def main() -> None:
             # `Trainer` cannot save weights in channels_last memory format.
             network = Network(model.to(memory_format=torch.contiguous_format))
             outcome.notes.append("weights not channels_last, which `Trainer` cannot save")
+            loader = loaders_of(splits, changing, plain, BATCH_SIZE, arguments.workers)["test"]
+
+            def accuracy_on_test() -> float:
+                return evaluate(network.model, loader, arguments.precision == "bf16")[0]
+
         phases = (("phase1", arguments.epochs_head, (), HEAD_RATE),)
         if arguments.epochs_top:
             phases += (("phase2", arguments.epochs_top, interface.facts_of(arguments).timm_top, TOP_RATE),)
         for name, epochs, top, rate in phases:
             with outcome.part(name):
                 thaw(network.model, top)
-                trainer, seconds = train(network, data, epochs, rate, Path(folder) / name, arguments)
-                outcome.epoch_seconds[name] = seconds
+                clock = EpochClock(lambda: outcome.test_epoch(accuracy_on_test))
+                trainer = train(network, data, epochs, rate, Path(folder) / name, arguments, clock)
+                outcome.epoch_seconds[name] = clock.seconds
                 outcome.val_accuracy = trainer.state.best_metric
         with outcome.part("evaluation"):
             # Not `evaluate`: with persistent workers it always iterates over the validation loader.
-            outcome.test_accuracy = trainer.predict(data["test"]).metrics["test_accuracy"]
+            outcome.test(lambda: trainer.predict(data["test"]).metrics["test_accuracy"])
     interface.finish(outcome, peak, ("torch", "torchvision", "timm", "transformers", "accelerate"))
 
 

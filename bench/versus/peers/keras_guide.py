@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -19,6 +20,7 @@ import tensorflow as tf
 from keras import layers
 
 from bench.versus import interface
+from bench.versus.curve import seconds_since_birth
 from bench.versus.jobs import BATCH_SIZE, DROPOUT, HEAD_RATE, TOP_RATE
 from bench.versus.memory import PeakMemory
 from bench.versus.peers.keras_weights import load_mobilenetv2
@@ -38,6 +40,17 @@ class EpochClock(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self.seconds.append(time.perf_counter() - self.started)
+
+
+class AfterEpoch(keras.callbacks.Callback):
+    """Calls a function after each epoch."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        super().__init__()
+        self.call = call
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.call()
 
 
 def dataset(
@@ -99,8 +112,8 @@ def thaw(base: keras.Model, top: tuple[str, ...]) -> None:
 
 
 def main() -> None:
-    arguments, outcome = interface.parse(__doc__, ("fp32", "bf16")), interface.Measurements()
-    outcome.seconds["start"] = interface.seconds_since_birth()
+    arguments, outcome = interface.begin(__doc__, ("fp32", "bf16"))
+    outcome.seconds["start"] = seconds_since_birth()
     facts = interface.facts_of(arguments)
     with PeakMemory(os.getpid()) as peak, tempfile.TemporaryDirectory() as folder:
         with outcome.part("data"):
@@ -119,6 +132,10 @@ def main() -> None:
                 load_mobilenetv2(base, arguments.weights)
             else:
                 outcome.notes.append(f"{facts.keras} of Keras, random weights of its own")
+
+        def accuracy() -> float:
+            return float(model.evaluate(data["test"], verbose=0)[1])
+
         phases = (("phase1", arguments.epochs_head, (), HEAD_RATE),)
         if arguments.epochs_top:
             phases += (("phase2", arguments.epochs_top, facts.keras_top, TOP_RATE),)
@@ -136,13 +153,15 @@ def main() -> None:
                     save_weights_only=True,
                     initial_value_threshold=best,
                 )
-                model.fit(data["train"], validation_data=data["val"], epochs=epochs, callbacks=[clock, keep], verbose=2)
+                after = AfterEpoch(lambda: outcome.test_epoch(accuracy))
+                calls = [clock, keep, after]
+                model.fit(data["train"], validation_data=data["val"], epochs=epochs, callbacks=calls, verbose=2)
                 model.load_weights(best_file)
                 best = float(keep.best)
                 outcome.epoch_seconds[name] = clock.seconds
         with outcome.part("evaluation"):
             outcome.val_accuracy = best
-            outcome.test_accuracy = float(model.evaluate(data["test"], verbose=0)[1])
+            outcome.test(accuracy)
     interface.finish(outcome, peak, ("keras", "tensorflow_cpu", "numpy"))
 
 

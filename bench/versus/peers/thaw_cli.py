@@ -111,7 +111,7 @@ def rounds(arguments: Namespace, outcome: interface.Measurements, chosen: dict[s
 
 
 def main() -> None:
-    arguments, outcome = interface.parse(__doc__, ("auto", "fp32", "bf16")), interface.Measurements()
+    arguments, outcome = interface.begin(__doc__, ("auto", "fp32", "bf16"))
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         write_table(arguments, work / "table.csv")

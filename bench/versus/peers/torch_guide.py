@@ -8,13 +8,14 @@ import torch
 
 from bench.guide_loop import Best, build, evaluate, loaders_of, thaw, train_phase, transforms
 from bench.versus import interface
+from bench.versus.curve import seconds_since_birth
 from bench.versus.jobs import BATCH_SIZE, HEAD_RATE, TOP_RATE
 from bench.versus.memory import PeakMemory
 
 
 def main() -> None:
-    arguments, outcome = interface.parse(__doc__, ("fp32", "bf16")), interface.Measurements()
-    outcome.seconds["start"] = interface.seconds_since_birth()
+    arguments, outcome = interface.begin(__doc__, ("fp32", "bf16"))
+    outcome.seconds["start"] = seconds_since_birth()
     bf16 = arguments.precision == "bf16"
     with PeakMemory(os.getpid()) as peak:
         with outcome.part("data"):
@@ -25,17 +26,23 @@ def main() -> None:
             loaders = loaders_of(splits, *changes, BATCH_SIZE, arguments.workers)
             model = build(arguments.backbone, arguments.weights, len(classes), **preprocessing.model_args)
             best = Best()
+
+            def accuracy() -> float:
+                return evaluate(model, loaders["test"], bf16)[0]
+
         phases = (("phase1", arguments.epochs_head, (), HEAD_RATE),)
         if arguments.epochs_top:
             phases += (("phase2", arguments.epochs_top, interface.facts_of(arguments).timm_top, TOP_RATE),)
         for name, epochs, top, rate in phases:
             with outcome.part(name):
                 adam = torch.optim.Adam(thaw(model, top), lr=rate)
-                outcome.epoch_seconds[name] = train_phase(name, model, adam, loaders, epochs, bf16, best)
+                outcome.epoch_seconds[name] = train_phase(
+                    name, model, adam, loaders, epochs, bf16, best, lambda: outcome.test_epoch(accuracy)
+                )
                 model.load_state_dict(best.weights)
         with outcome.part("evaluation"):
             outcome.val_accuracy = best.key[0]
-            outcome.test_accuracy, _ = evaluate(model, loaders["test"], bf16)
+            outcome.test(accuracy)
     interface.finish(outcome, peak, ("torch", "torchvision", "timm"))
 
 

@@ -1,0 +1,49 @@
+"""Write a split of a folder with one folder per class as CSV: path, label, split.
+
+The label of an image is the name of the folder that it lies in, at any depth. Of files with equal content only the
+first is taken. A quarter of the images is the test set and 15 % of the rest the validation set, stratified by label.
+
+    python -m bench.folder_csv FOLDER out.csv --seed 0
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+from collections import Counter
+from pathlib import Path
+
+from bench.elpv_csv import split_rows
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+
+
+def read_rows(folder: Path) -> list[tuple[str, str, str]]:
+    """(absolute path, label, nothing more to stratify by) of each image."""
+    rows, seen = [], set()
+    for file in sorted(folder.rglob("*")):
+        if file.suffix.lower() not in SUFFIXES:
+            continue
+        digest = hashlib.sha256(file.read_bytes()).digest()
+        if digest not in seen:
+            seen.add(digest)
+            rows.append((str(file.resolve()), file.parent.name, ""))
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    rows = split_rows(read_rows(arguments.folder), arguments.seed)
+    with arguments.out.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([("path", "label", "split"), *rows])
+    for (split, label), count in sorted(Counter((split, label) for _, label, split in rows).items()):
+        print(f"{split:6} {label:24} {count}")
+
+
+if __name__ == "__main__":
+    main()
