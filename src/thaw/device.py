@@ -21,6 +21,9 @@ from thaw.formats import count
 
 CPU = torch.device("cpu")
 
+SHARE = 0.3
+"""Fraction of the free memory of an accelerator that one set of decoded images, or of cached features, may take."""
+
 # The parameters of glibc's mallopt, by their numbers in malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _TOP_PAD = 64 << 20
@@ -87,7 +90,12 @@ def free_bytes(device: torch.device) -> int:
     return int(get_memory(device)[0]) if get_memory else 0
 
 
-def moved(values: np.ndarray, device: torch.device) -> torch.Tensor:
+def has_room_for(needed: int, device: torch.device) -> bool:
+    """Whether so many bytes may stay on an accelerator: at most `SHARE` of what is free."""
+    return needed <= SHARE * free_bytes(device)
+
+
+def to_device(values: np.ndarray, device: torch.device) -> torch.Tensor:
     """An array on a device, without waiting for what the device is still doing."""
     tensor = torch.from_numpy(values)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -8,6 +8,7 @@ import torch
 
 from tests.features.test_cache import KEY, fill, keys_of
 from tests.features.test_cache import cache as cache
+from thaw import device
 from thaw.device import CPU
 from thaw.features import device_features as module
 from thaw.features.cache import CachedFeatures, FeatureCache
@@ -52,9 +53,9 @@ def test_features_on_the_device_are_those_that_are_read_batch_by_batch(
 def test_features_stay_on_an_accelerator_where_they_fit(cache: FeatureCache, monkeypatch: pytest.MonkeyPatch) -> None:
     features, accelerator = cached(cache, (6, 2, 3), 4), torch.device("meta")
     needed = ROWS * (VIEWS - 1) * (36 + 4) * 2
-    for free, fits in ((needed / module.SHARE, True), (needed / module.SHARE - 10, False), (0, False)):
-        monkeypatch.setattr(module, "free_bytes", lambda device, free=free: free)
+    for free, fits in ((needed / device.SHARE, True), (needed / device.SHARE - 10, False), (0, False)):
+        monkeypatch.setattr(device, "free_bytes", lambda _, free=free: free)
         assert (device_features(features, accelerator) is not None) == fits
-    monkeypatch.setattr(module, "free_bytes", lambda device: 1 << 40)
+    monkeypatch.setattr(device, "free_bytes", lambda _: 1 << 40)
     assert device_features(features, CPU) is None
     assert device_features(cached(cache, (6, 2, 3), 4, "uint8"), accelerator) is None

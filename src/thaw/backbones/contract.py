@@ -295,7 +295,7 @@ class Backbone(nn.Module):
         """
         above = self.state_from(position)
         described = (self.facts.architecture, self.facts.model_args, self.pooling)
-        # Nothing is added for the last stage only, so that cached features of earlier versions stay valid.
+        # What a head on the last stage alone takes does not depend on the statistics.
         stages = (tuple(STATISTICS), self._taps) if (features or self.features) == "all" else ()
         digest = hashlib.sha256(repr((*described, *stages)).encode())
         for key, value in self.state_dict().items():

@@ -10,12 +10,9 @@ import torch
 from torch import Tensor
 
 from thaw.backbones.stages import AtCut
-from thaw.device import free_bytes, moved
+from thaw.device import has_room_for, to_device
 from thaw.features.cache import CachedFeatures
 from thaw.piecewise import ItemGrid
-
-SHARE = 0.3
-"""Fraction of the free memory of a device that the features of one source may take."""
 
 _CHUNK = 256 << 20
 """Bytes that are copied to the device at once."""
@@ -39,7 +36,7 @@ class DeviceFeatures:
 
     def batch(self, rows: np.ndarray, views: np.ndarray) -> AtCut:
         """View `views[i]` of row `rows[i]` as float32, maps in channels_last."""
-        where = tuple(moved(index, self.values.device) for index in (rows, views))
+        where = tuple(to_device(index, self.values.device) for index in (rows, views))
         values, stages = (part[where].float() for part in (self.values, self.stages))
         return AtCut(values.permute(0, 3, 1, 2) if values.ndim == 4 else values, stages)
 
@@ -49,7 +46,7 @@ def device_features(features: CachedFeatures, device: torch.device) -> DeviceFea
     if device.type == "cpu" or any(grid.dtype.names for grid in features.parts):
         return None
     needed = sum(len(features.rows) * _bytes_per_row(grid, features) for grid in features.parts)
-    return DeviceFeatures.of(features, device) if needed <= SHARE * free_bytes(device) else None
+    return DeviceFeatures.of(features, device) if has_room_for(needed, device) else None
 
 
 def _bytes_per_row(grid: np.ndarray | ItemGrid, features: CachedFeatures) -> int:

@@ -18,10 +18,7 @@ from torch import Tensor
 from thaw.data.augment import Augmentation, ViewTransform, draw_transforms, matrices
 from thaw.data.geometry import PixelSpec, start_of_crop
 from thaw.data.pixel_store import PixelStore
-from thaw.device import free_bytes, moved
-
-SHARE = 0.3
-"""Fraction of the free memory of a device that decoded images may take."""
+from thaw.device import has_room_for, to_device
 
 _AT_ONCE = 64
 """Views whose intermediate results, 51 MB each at 224 px, stay near the cores of a GPU."""
@@ -97,9 +94,11 @@ class DevicePixels:
         tones = [(each.contrast, each.brightness) for each in transforms]
         is_filled = is_plain & self.is_padded[rows] | (self.spec.crop_mode == "border")
         numbers = np.concatenate([warps.reshape(-1, 6), tones, is_filled[:, None]], axis=1, dtype=np.float32)
-        where = moved(rows, device)
+        where = to_device(rows, device)
         fill = self.fill if is_filled.any() else None
-        return _drawn(self.pixels, self.starts[where], self.sides[where], moved(numbers, device), self.spec.size, fill)
+        return _drawn(
+            self.pixels, self.starts[where], self.sides[where], to_device(numbers, device), self.spec.size, fill
+        )
 
 
 def _drawn(pixels: Tensor, starts: Tensor, sides: Tensor, numbers: Tensor, size: int, fill: Tensor | None) -> Tensor:
@@ -167,5 +166,5 @@ def device_pixels(store: PixelStore, device: torch.device) -> DevicePixels | Non
     kept = _KEPT.setdefault(store, {})
     if device not in kept:
         needed = _BYTES * int(store.sizes.prod(axis=1).sum())
-        kept[device] = DevicePixels.of(store, device) if 0 < needed <= SHARE * free_bytes(device) else None
+        kept[device] = DevicePixels.of(store, device) if needed and has_room_for(needed, device) else None
     return kept[device]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from thaw.backbones.stages import AtCut
-from thaw.device import moved
+from thaw.device import to_device
 from thaw.errors import TrainingError
 from thaw.features.cache import CachedFeatures
 from thaw.features.device_features import DeviceFeatures, device_features
@@ -82,7 +82,7 @@ class CachedSource:
         """The features of the chosen images, read from the cache."""
         views = (self.first_view[chosen] + epoch) % self.views
         at = self.on_device.batch(chosen, views) if self.on_device else self.features.batch(chosen, views)
-        return at.to(self.device), self.targets[moved(chosen, self.device)]
+        return at.to(self.device), self.targets[to_device(chosen, self.device)]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class FreshSource:
         """Features of newly drawn views of the chosen images."""
         pixels = self.request.render([(int(row), epoch) for row in self.request.rows[chosen]], self.device)
         (at,) = self.frozen.runner([self.position]).run(pixels)
-        return at.to(self.device), self.targets[moved(chosen, self.device)]
+        return at.to(self.device), self.targets[to_device(chosen, self.device)]
 
 
 def global_batches(images: int, batch_size: int, epoch: int, shuffle_seed: int | None) -> list[np.ndarray]:
