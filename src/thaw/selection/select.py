@@ -33,6 +33,9 @@ FIRST_LOOK, FIRST_LOOK_IMAGES = 1 / 3, 150
 In 14 of 19 trainings augmented views gained the head nothing, and to extract one view of the whole sample took as long
 as everything else that was measured."""
 
+HOPEFUL = 0.5
+"""Standard errors that the gain on that part must have to look at all images: about one of the whole sample."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -197,7 +200,8 @@ class Selection:
             )
         ]
         question = self._tester.part(chosen).compare("augment.preset", contenders)
-        is_open = question.gain(1, 0).value > 0 or question.gain(0, 1).exceeds_noise
+        gain = question.gain(1, 0)
+        is_open = gain.value > HOPEFUL * gain.standard_error or question.gain(0, 1).exceeds_noise
         return None if is_open else question
 
     def _affordable(self, options: Sequence[AugmentationOption]) -> list[AugmentationOption]:
