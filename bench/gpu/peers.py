@@ -24,8 +24,7 @@ from bench.gpu.images import CLASSES
 from bench.gpu.setup import Setup
 from bench.gpu.table import Row, speed
 from bench.gpu.timing import calls_per_second
-from thaw.cores import worker_count
-from thaw.device import synchronize
+from thaw.device import synchronize, worker_count
 
 _RESIDENT = 8
 _FILE_BATCHES = 40

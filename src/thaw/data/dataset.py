@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import pyarrow as pa
 
@@ -18,9 +18,6 @@ from thaw.errors import DataError
 from thaw.formats import count, listed
 from thaw.recipe import FolderSettings, Task
 
-if TYPE_CHECKING:
-    from thaw.data.ahead import Ahead
-
 RequestedTask = Literal["auto"] | Task
 
 _NOTES_SHOWN = 3
@@ -28,11 +25,10 @@ _NOTES_SHOWN = 3
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set as a manifest, before decoding and splitting, with remarks for the user; `ahead` decodes already."""
+    """A data set as a manifest, before decoding and splitting, with remarks for the user."""
 
     manifest: Manifest
     notes: tuple[str, ...] = ()
-    ahead: Ahead | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def open(

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import PIL
@@ -26,6 +26,8 @@ from thaw.cache import ATTEMPTS, LARGER_DISK
 from thaw.data.capture import Capture
 from thaw.data.decode import decode
 from thaw.data.digests import digest_files
+from thaw.data.duplicates import VERSION as DUPLICATES_VERSION
+from thaw.data.duplicates import NearDuplicate, near_duplicates
 from thaw.data.geometry import PixelSpec
 from thaw.data.image_file import read_image_file
 from thaw.data.manifest import SCHEMA, Manifest
@@ -36,9 +38,6 @@ from thaw.progress import Bar, NullReporter, OnProgress
 from thaw.recipe import DecodeSettings
 from thaw.temporary import discard
 from thaw.writing import advising, failure, is_full
-
-if TYPE_CHECKING:
-    from thaw.data.duplicates import NearDuplicate
 
 FORMAT = 4
 """Version of the content: increases when its meaning or a rule of `thaw.data.decode` changes."""
@@ -112,7 +111,7 @@ class PixelStore:
         self._widths = rows.column("stored_width").to_numpy().astype(np.int64)
         self._ends = np.cumsum(self._heights * self._widths * 3)
         self._pixels = PiecewiseFile(folder / _PIXELS)
-        self._folder = folder
+        self._duplicates = folder.with_name(f"{folder.name}.duplicates-{DUPLICATES_VERSION}.json")
 
     @classmethod
     def open_or_build(
@@ -202,16 +201,12 @@ class PixelStore:
 
     def duplicates(self, workers: int, on_progress: OnProgress | None = None) -> list[NearDuplicate]:
         """Near-duplicates among the rows, computed with `workers` threads and then cached."""
-        # It needs PyTorch, which decoding does not wait for.
-        from thaw.data.duplicates import VERSION, NearDuplicate, near_duplicates
-
-        file = self._folder.with_name(f"{self.key}.duplicates-{VERSION}.json")
-        known = atomic.read_checked(file)
+        known = atomic.read_checked(self._duplicates)
         if known is not None:
             return [NearDuplicate(*pair) for pair in known]
         found = near_duplicates(self.read, np.flatnonzero(self._heights).tolist(), workers, on_progress)
         with advising(LARGER_DISK):
-            atomic.write_checked(file, [astuple(pair) for pair in found])
+            atomic.write_checked(self._duplicates, [astuple(pair) for pair in found])
         return found
 
     def notes(self) -> tuple[str, ...]:
