@@ -3,7 +3,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
 import numpy as np
@@ -158,6 +160,13 @@ def test_more_processes_than_images_in_a_batch_are_refused(tmp_path: Path) -> No
         train(tmp_path, process=Process(0, 7))
 
 
+@cache
+def uninterrupted(phases: tuple[Phase, ...], features: Features) -> tuple[dict[str, Tensor], Progress]:
+    """Trained once for all moments of an interruption."""
+    with TemporaryDirectory() as folder:
+        return train(Path(folder), phases, features=features)
+
+
 @pytest.mark.parametrize("features", ["last", "all"])
 @pytest.mark.parametrize("phases", [TOP_IS_BETTER, TOP_IS_NO_BETTER], ids=["kept", "not kept"])
 @pytest.mark.parametrize("interrupted_after", [1, 3, 4])
@@ -171,7 +180,7 @@ def test_a_run_that_was_interrupted_after_an_epoch_or_a_decision_resumes_to_the_
         if len(called) == interrupted_after:
             raise KeyboardInterrupt
 
-    expected, whole = train(tmp_path / "whole", (*phases, DEEPER), features=features)
+    expected, whole = uninterrupted((*phases, DEEPER), features)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "resumed", (*phases, DEEPER), interrupt, features=features)
     weights, progress = train(tmp_path / "resumed", (*phases, DEEPER), features=features)
