@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import traceback
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -42,7 +43,8 @@ def forked(rank: int, count: int, folder: Path) -> int:
 
 def train_with_others(rank: int, count: int, folder: Path) -> None:
     """Train with the others, and save the weights of this process next to its checkpoints."""
-    distributed.init_process_group("gloo", f"file://{folder / 'rendezvous'}", rank=rank, world_size=count)
+    rendezvous, patience = f"file://{folder / 'rendezvous'}", timedelta(seconds=60)
+    distributed.init_process_group("gloo", rendezvous, timeout=patience, rank=rank, world_size=count)
     process = Process(rank, count, distributed.barrier, summed)
     weights, progress = train(folder, UNBLENDED, dropout=0.0, process=process, wrap=DistributedDataParallel)
     distributed.destroy_process_group()
