@@ -11,6 +11,12 @@ from thaw.data.surfaces import SurfaceImage, write_surfaces
 from thaw.errors import DataError
 
 
+@pytest.fixture(scope="module")
+def surfaces(tmp_path_factory: pytest.TempPathFactory) -> list[SurfaceImage]:
+    """Thirty of each class; those of a class are the same without the other classes."""
+    return list(write_surfaces(tmp_path_factory.mktemp("surfaces"), images_per_class=30))
+
+
 def pixels_of(image: SurfaceImage) -> np.ndarray:
     return np.asarray(Image.open(image.file)).astype(np.float32)
 
@@ -36,21 +42,21 @@ def test_pixels_depend_on_the_seed_and_not_on_the_other_classes(tmp_path: Path) 
     assert len({image.file.read_bytes() for image in once + other}) == len(once + other)
 
 
-def test_only_surfaces_of_class_ok_have_no_defect(tmp_path: Path) -> None:
-    for image in write_surfaces(tmp_path, images_per_class=20, size=96):
+def test_only_surfaces_of_class_ok_have_no_defect(surfaces: list[SurfaceImage]) -> None:
+    for image in surfaces:
         if image.label == "ok":
             assert image.centre is None
             assert image.box is None
             continue
         assert image.centre and image.box
         left, top, right, bottom = image.box
-        assert 0 <= left <= image.centre[0] < right <= 96
-        assert 0 <= top <= image.centre[1] < bottom <= 96
+        assert 0 <= left <= image.centre[0] < right <= 160
+        assert 0 <= top <= image.centre[1] < bottom <= 160
 
 
-def test_the_darkest_spot_of_a_crack_is_in_its_box(tmp_path: Path) -> None:
+def test_the_darkest_spot_of_a_crack_is_in_its_box(surfaces: list[SurfaceImage]) -> None:
     hits = []
-    for image in write_surfaces(tmp_path, images_per_class=30, classes=("crack",)):
+    for image in (image for image in surfaces if image.label == "crack"):
         pixels = pixels_of(image)
         uneven = cv2.GaussianBlur(pixels, (0, 0), 1.0) - cv2.GaussianBlur(pixels, (0, 0), 12.0)
         row, column = np.unravel_index(uneven.argmin(), uneven.shape)
@@ -61,9 +67,11 @@ def test_the_darkest_spot_of_a_crack_is_in_its_box(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("label", ["scratch", "pits", "stain", "crack"])
-def test_the_box_contains_the_difference_to_a_surface_without_the_defect(label: str, tmp_path: Path) -> None:
+def test_the_box_contains_the_difference_to_a_surface_without_the_defect(
+    label: str, surfaces: list[SurfaceImage]
+) -> None:
     inside, outside = [], []
-    for image in write_surfaces(tmp_path, images_per_class=30, classes=(label,)):
+    for image in (image for image in surfaces if image.label == label):
         pixels = pixels_of(image)
         uneven = np.abs(cv2.GaussianBlur(pixels, (0, 0), 1.5) - cv2.GaussianBlur(pixels, (0, 0), 25.0))
         assert image.box
@@ -76,19 +84,18 @@ def test_the_box_contains_the_difference_to_a_surface_without_the_defect(label: 
     assert np.mean(inside) > 1.15 * np.mean(outside)
 
 
-def test_defects_vary_in_place_and_size(tmp_path: Path) -> None:
-    written = write_surfaces(tmp_path, images_per_class=30, classes=("scratch", "pits", "stain", "crack"))
-    centres = np.array([image.centre for image in written])
-    boxes = np.array([image.box for image in written])
+def test_defects_vary_in_place_and_size(surfaces: list[SurfaceImage]) -> None:
+    defects = [image for image in surfaces if image.label != "ok"]
+    centres = np.array([image.centre for image in defects])
+    boxes = np.array([image.box for image in defects])
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     assert np.all(centres.std(axis=0) > 0.1 * 160)
     assert areas.max() > 5 * areas.min()
 
 
-def test_the_class_cannot_be_predicted_from_brightness(tmp_path: Path) -> None:
-    written = write_surfaces(tmp_path, images_per_class=30)
+def test_the_class_cannot_be_predicted_from_brightness(surfaces: list[SurfaceImage]) -> None:
     means = {
-        label: np.mean([pixels_of(image).mean() for image in written if image.label == label])
+        label: np.mean([pixels_of(image).mean() for image in surfaces if image.label == label])
         for label in ("ok", "scratch", "pits", "stain", "crack")
     }
     assert max(means.values()) - min(means.values()) < 20

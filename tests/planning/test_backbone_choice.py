@@ -10,9 +10,10 @@ from thaw.errors import RecipeError
 from thaw.planning.backbone_choice import Candidate, candidate_weights, choose_backbone, pick
 from thaw.planning.measurements import PlannedRecipe
 from thaw.progress import NullReporter
-from thaw.recipe import Recipe
+from thaw.recipe import PreprocessingSettings, Recipe
 
 IMAGES = 800
+SMALL = PreprocessingSettings(image_size=64)
 
 
 def candidate(name: str, accuracy: float, latency_ms: float) -> Candidate:
@@ -42,7 +43,8 @@ def test_without_names_the_candidates_are_what_is_on_this_machine() -> None:
 def test_pre_trained_features_win_against_random_ones_and_the_reason_has_the_figures(tmp_path: Path) -> None:
     images = tmp_path / "images"
     write_surfaces(images, images_per_class=30, size=64)
-    recipe = Recipe(backbone="auto", candidates={"mobilenetv3_small_050": "random", "starter": "published"})
+    candidates = {"mobilenetv3_small_050": "random", "starter": "published"}
+    recipe = Recipe(backbone="auto", candidates=candidates, preprocessing=SMALL)
     chosen = choose(recipe, images, tmp_path)
     assert (chosen.recipe.backbone, chosen.recipe.weights) == ("starter", "published")
     (choice,) = chosen.choices
@@ -51,9 +53,8 @@ def test_pre_trained_features_win_against_random_ones_and_the_reason_has_the_fig
 
 
 def test_limits_refuse_and_without_a_candidate_left_the_error_says_what_was_tried(images: Path, tmp_path: Path) -> None:
-    small = Recipe(
-        backbone="auto", candidates={"mobilenetv3_small_050": "random", "starter": "published"}, max_size_mb=5
-    )
+    candidates = {"mobilenetv3_small_050": "random", "starter": "published"}
+    small = Recipe(backbone="auto", candidates=candidates, preprocessing=SMALL, max_size_mb=5)
     assert choose(small, images, tmp_path).recipe.backbone == "mobilenetv3_small_050"
     with pytest.raises(RecipeError, match=r"no candidate is within the limits.*over the limit of 0\.001 ms"):
         choose(small.model_copy(update={"max_latency_ms": 0.001}), images, tmp_path)

@@ -2,11 +2,12 @@
 
     python killed_predictions.py BUNDLE IMAGES FOLDER NAME STRIDE
 
-Every process is a forked child, so that PyTorch is imported once. A moment is the n-th time that the table or its
-record is flushed, or a file is replaced. Every STRIDE-th moment of an uninterrupted run is tried: a process is killed
-there, re-run, killed after as many moments, and so on, until one finishes.
+Every process is a forked child, so that PyTorch and timm are imported once. A moment is the n-th time that the table
+or its record is flushed, or a file is replaced. Every STRIDE-th moment of an uninterrupted run is tried: a process is
+killed there, re-run, killed after as many moments, and so on, until one finishes.
 """
 
+import importlib
 import json
 import os
 import signal
@@ -21,6 +22,8 @@ from thaw.pipeline import load
 from thaw.prediction import job as predictions
 from thaw.prediction.job import PredictJob, write_predictions
 from thaw.progress import NullReporter
+
+IMPORTED_BY_A_PREDICTION = ("thaw.backbones.timm_backbone",)
 
 
 def watched(counts: list[int], fatal: int | None) -> None:
@@ -68,6 +71,8 @@ def outcome_of(bundle: Path, job: PredictJob, every: int) -> dict[str, object]:
 
 def main() -> None:
     bundle, images, folder, name, stride = *map(Path, sys.argv[1:4]), sys.argv[4], int(sys.argv[5])
+    for module in IMPORTED_BY_A_PREDICTION:
+        importlib.import_module(module)
     whole = PredictJob((images,), folder / "whole" / name)
     whole.out.parent.mkdir(parents=True)
     assert predict(bundle, whole, None) == 0

@@ -1,11 +1,16 @@
-"""One of several processes that train the same classifier together; each leaves its final weights in FOLDER and
-prints the training loss of each epoch.
+"""Several processes that train the same classifier together; each leaves its final weights and the training loss of
+each epoch in FOLDER.
 
-    python -m tests.training.fit_with_others RANK COUNT RENDEZVOUS FOLDER
+    python -m tests.training.fit_with_others COUNT FOLDER
+
+They are forked, so that PyTorch is imported once.
 """
 
 import json
+import os
 import sys
+import traceback
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -16,15 +21,35 @@ from tests.training.test_fit import UNBLENDED, train
 from thaw.processes import Process
 
 
-def main(rank: str, count: str, rendezvous: str, folder: str) -> None:
-    """Train with the others, and save the weights of this process next to its checkpoints."""
+def main(count: int, folder: Path) -> int:
+    """Train in `count` processes; the exit code is that of the first one that failed, or 0."""
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", f"file://{rendezvous}", rank=int(rank), world_size=int(count))
-    process = Process(int(rank), int(count), distributed.barrier, summed)
-    weights, progress = train(Path(folder), UNBLENDED, dropout=0.0, process=process, wrap=DistributedDataParallel)
+    children = [forked(rank, count, folder) for rank in range(count)]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    return next(filter(None, codes), 0)
+
+
+def forked(rank: int, count: int, folder: Path) -> int:
+    """Train in a child process; returns its id."""
+    if child := os.fork():
+        return child
+    try:
+        train_with_others(rank, count, folder)
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def train_with_others(rank: int, count: int, folder: Path) -> None:
+    """Train with the others, and save the weights of this process next to its checkpoints."""
+    rendezvous, patience = f"file://{folder / 'rendezvous'}", timedelta(seconds=60)
+    distributed.init_process_group("gloo", rendezvous, timeout=patience, rank=rank, world_size=count)
+    process = Process(rank, count, distributed.barrier, summed)
+    weights, progress = train(folder, UNBLENDED, dropout=0.0, process=process, wrap=DistributedDataParallel)
     distributed.destroy_process_group()
-    torch.save(weights, Path(folder) / f"weights-{rank}.pt")
-    print(json.dumps([record.train_loss for record in progress.records]))
+    torch.save(weights, folder / f"weights-{rank}.pt")
+    (folder / f"losses-{rank}.json").write_text(json.dumps([record.train_loss for record in progress.records]))
 
 
 def summed(value: Tensor) -> Tensor:
@@ -33,4 +58,4 @@ def summed(value: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main(int(sys.argv[1]), Path(sys.argv[2])))

@@ -3,7 +3,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
 import numpy as np
@@ -143,28 +145,26 @@ def test_a_process_that_is_not_the_main_one_writes_nothing_and_reports_nothing(t
 
 def test_two_processes_train_to_the_weights_and_losses_of_one(tmp_path: Path) -> None:
     expected, progress = train(tmp_path / "alone", UNBLENDED, dropout=0.0)
-    command = [sys.executable, "-m", "tests.training.fit_with_others"]
-    processes = [
-        subprocess.Popen(
-            [*command, str(rank), "2", str(tmp_path / "rendezvous"), str(tmp_path)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [process.communicate(timeout=120) for process in processes]
-    for rank, (losses, errors) in enumerate(said):
-        assert processes[rank].returncode == 0, errors
+    command = [sys.executable, "-m", "tests.training.fit_with_others", "2", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    for rank in range(2):
         weights = torch.load(tmp_path / f"weights-{rank}.pt")
         assert all(torch.allclose(value, weights[key], atol=1e-5) for key, value in expected.items())
-        assert json.loads(losses) == pytest.approx([record.train_loss for record in progress.records], rel=1e-4)
+        losses = json.loads((tmp_path / f"losses-{rank}.json").read_text())
+        assert losses == pytest.approx([record.train_loss for record in progress.records], rel=1e-4)
 
 
 def test_more_processes_than_images_in_a_batch_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="fewer images than the 7 processes"):
         train(tmp_path, process=Process(0, 7))
+
+
+@cache
+def uninterrupted(phases: tuple[Phase, ...], features: Features) -> tuple[dict[str, Tensor], Progress]:
+    """Trained once for all moments of an interruption."""
+    with TemporaryDirectory() as folder:
+        return train(Path(folder), phases, features=features)
 
 
 @pytest.mark.parametrize("features", ["last", "all"])
@@ -180,7 +180,7 @@ def test_a_run_that_was_interrupted_after_an_epoch_or_a_decision_resumes_to_the_
         if len(called) == interrupted_after:
             raise KeyboardInterrupt
 
-    expected, whole = train(tmp_path / "whole", (*phases, DEEPER), features=features)
+    expected, whole = uninterrupted((*phases, DEEPER), features)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "resumed", (*phases, DEEPER), interrupt, features=features)
     weights, progress = train(tmp_path / "resumed", (*phases, DEEPER), features=features)

@@ -99,7 +99,8 @@ def draw(rows: Sequence[Row], title: str, details: str, file: Path) -> None:
             sheet.paste(tile, (left, top), outline)
         top += _TILE + _GUTTER
     stream = io.BytesIO()
-    sheet.save(stream, "PNG", optimize=True)
+    # Not optimized: up to two seconds longer for a file that is an eighth smaller.
+    sheet.save(stream, "PNG")
     atomic.write_bytes(file, stream.getvalue())
 
 
