@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from thaw.cli import app
 from thaw.data.dataset import Dataset
+from thaw.data.surfaces import write_surfaces
 from thaw.errors import ExportError
-from thaw.exports.export import export_int8
+from thaw.exports import onnx_target
+from thaw.exports.export import export_bundle, export_int8
 from thaw.exports.quantise import Quality, Quantisation, check_accuracy_drop, split_for_calibration
 from thaw.pipeline import finetune, load
 from thaw.progress import NullReporter
-from thaw.recipe import Recipe
+from thaw.recipe import Phase, PreprocessingSettings, Recipe
 from thaw.run_folder import RunFolder
 
 
@@ -30,15 +34,17 @@ def test_no_image_is_used_for_both_calibration_and_testing(trained: RunFolder, i
 
 
 @pytest.mark.parametrize(
-    ("to", "name"), [("onnx", "model.onnx"), pytest.param("openvino", "model", marks=pytest.mark.slow)]
+    ("to", "name", "share"),
+    # OpenVINO describes every step of quantisation in XML, which counts in so small a network.
+    [("onnx", "model.onnx", 0.4), pytest.param("openvino", "model", 0.9, marks=pytest.mark.slow)],
 )
 def test_int8_is_much_smaller_and_reports_its_cost(
-    to: str, name: str, trained: RunFolder, images: Path, tmp_path: Path
+    to: str, name: str, share: float, trained: RunFolder, images: Path, tmp_path: Path
 ) -> None:
     done = export_int8(trained.model, to, tmp_path / name, images, max_drop=100.0)
     assert done.quantisation is not None
     before, after = done.quantisation.before, done.quantisation.after
-    assert after.size < 0.7 * before.size
+    assert after.size < share * before.size
     assert done.size == after.size
     assert (done.quantisation.calibration_images, done.quantisation.test_images) == (12, 24)
     assert before.latency_ms > 0.0 < after.latency_ms
@@ -56,6 +62,31 @@ def test_int8_of_a_head_on_all_stages_predicts_as_fp32_does(images: Path, quick:
     assert done.quantisation is not None
     assert done.quantisation.after.size < 0.7 * done.quantisation.before.size
     assert done.quantisation.accuracy_drop <= 10.0
+
+
+@pytest.mark.slow
+def test_a_network_of_depthwise_convolutions_with_real_weights_keeps_its_probabilities(tmp_path: Path) -> None:
+    write_surfaces(tmp_path / "surfaces", images_per_class=30, size=96, classes=("ok", "scratch", "stain"))
+    dataset = Dataset.open(tmp_path / "surfaces")
+    head_only = Phase(name="head", cut="head", epochs=2, lr=1e-2)
+    recipe = Recipe(
+        backbone="starter",
+        views=1,
+        engine="pytorch-fp32",
+        precision="fp32",
+        preprocessing=PreprocessingSettings(image_size=96),
+        phases=(head_only,),
+    )
+    finetune(dataset, recipe, tmp_path / "runs", reporter=NullReporter())
+    bundle = RunFolder(tmp_path / "runs" / "train-1").model
+    export_bundle(bundle, "onnx", tmp_path / "fp32.onnx")
+    export_int8(bundle, "onnx", tmp_path / "int8.onnx", tmp_path / "surfaces", max_drop=100.0)
+    fp32, int8 = (onnx_target.load(tmp_path / f"{name}.onnx") for name in ("fp32", "int8"))
+    _, test = split_for_calibration(load(bundle), dataset)
+    pixels = [np.asarray(Image.open(file).convert("RGB"))[None] for file in test.files]
+    differences = [np.abs(fp32(image) - int8(image)).mean() for image in pixels]
+    # 0.017; with each weight rounded to the nearest and the head as it was, 0.123.
+    assert np.mean(differences) < 0.04
 
 
 def test_a_drop_in_accuracy_is_accepted_up_to_the_limit() -> None:
