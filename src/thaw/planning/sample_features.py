@@ -31,15 +31,10 @@ class SampleFeatures:
     cache: Path
     bar: Bar
 
-    @property
-    def plain(self) -> np.ndarray:
-        """The features (N, D) float32 of the plain view."""
-        return self.of(Augmentation(), np.arange(len(self.sample.rows)))
-
-    def of(self, augmentation: Augmentation, chosen: np.ndarray) -> np.ndarray:
-        """The features (M, D) float32 of the first view of an augmentation, for images at positions (M,) int."""
+    def of(self, augmentation: Augmentation) -> np.ndarray:
+        """The features (N, D) float32 of the plain view, or of the first view of an augmentation."""
         first = 1 if augmentation.changes else 0
-        request = ViewRequest(self.prepared.pixels, self.sample.rows[chosen], 1, augmentation, self.seed, first)
+        request = ViewRequest(self.prepared.pixels, self.sample.rows, 1, augmentation, self.seed, first)
         return features_of_view(request, self.frozen, self.cache, self.bar("measure settings"))
 
 

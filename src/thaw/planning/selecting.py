@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from thaw.cache import recall, remember
+from thaw.data.augment import Augmentation
 from thaw.data.prepare import Prepared
 from thaw.inspection.scenes import RECURRING, scene_clusters, scene_distance
 from thaw.planning.image_size import ask_image_size
@@ -31,7 +31,7 @@ MIN_IMAGES = 40
 """Training images below which nothing can be told apart by cross-validation."""
 
 _FILE = "measured.json"
-_VERSION = 2
+_VERSION = 1
 """Of the questions: increases when their answers can change."""
 
 _MORE_TIME = 1.5
@@ -96,12 +96,12 @@ def select(recipe: Recipe, measured: Measurements, features: SampleFeatures, sec
     folds = sample.folds()
     if folds is None:
         return Selected({}, ())
-    began, widths = time.perf_counter(), backbone.feature_groups
+    budget, widths = Budget(seconds), backbone.feature_groups
     foldings = [Folding(folds, sample.units)]
-    plain = features.plain
-    # Where training reads the same plain views, they take no time that it would not take.
-    is_shared = len(sample.rows) == measured.images.train
-    budget = Budget(seconds) if is_shared else Budget(seconds, began)
+    plain = features.of(Augmentation())
+    if len(sample.rows) == measured.images.train:
+        # Training reads the same plain views: they take no time that it would not take.
+        budget = Budget(seconds)
     if across := across_groups(prepared, sample, plain, widths):
         foldings.append(across)
     seconds_per_view = len(sample.rows) / measured.engine.images_per_second

@@ -22,19 +22,10 @@ from thaw.selection.estimates import Estimates, Folding, deciding
 from thaw.selection.heads import Basis, HeadSetting
 from thaw.selection.logistic import Design
 from thaw.selection.options import Question
-from thaw.selection.sample import strata_of, stratified_choice
 from thaw.selection.tester import Contender, Tester
 
 CLASS_WEIGHTS: tuple[ClassWeights, ...] = ("none", "sqrt", "balanced")
 """From simple to complex."""
-
-FIRST_LOOK, FIRST_LOOK_IMAGES = 1 / 3, 150
-"""Part of the sample on which augmentation is tried first, and how many images that must be for a look to be worth it.
-In 14 of 19 trainings augmented views gained the head nothing, and to extract one view of the whole sample took as long
-as everything else that was measured."""
-
-HOPEFUL = 0.5
-"""Standard errors that the gain on that part must have to look at all images: about one of the whole sample."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +44,13 @@ class SampleViews:
 
     Attributes:
         plain: (N, W) float32, features of all stages of the plain view.
-        of: Gives the features (M, W) of one view in an augmentation that changes something, for images at some
-            positions (M,) in the sample.
+        of: Gives the features (N, W) of one view in an augmentation that changes something.
         widths: How many of the features belong to each stage.
         seconds: What one view of the whole sample takes.
     """
 
     plain: np.ndarray
-    of: Callable[[Augmentation, np.ndarray], np.ndarray]
+    of: Callable[[Augmentation], np.ndarray]
     widths: tuple[int, ...]
     seconds: float
 
@@ -132,13 +122,9 @@ class Selection:
         A stronger one is kept only if it gains more than one standard error over a milder one. Heads say little about
         what thawed stages gain, which learn from the pixels: those keep the default, unless it hurts. Where the default
         hurts, each kind of transformation is left out in turn, since one of them may be to blame; where it does not
-        even help, a stronger one is not tried. Where a part of the images shows neither a gain nor harm beyond noise,
-        that is the answer.
+        even help, a stronger one is not tried.
         """
         options = [AugmentationOption.of("none")]
-        if question := self._first_look(options[0], AugmentationOption.of(DEFAULT_PRESET)):
-            self._answer(question, 0, {"augment": {"preset": "none"}, "thawed": {"preset": DEFAULT_PRESET}})
-            return
         options += self._affordable([AugmentationOption.of(preset) for preset in (DEFAULT_PRESET, "light")])
         if len(options) == 1:
             return
@@ -183,27 +169,6 @@ class Selection:
         extraction = self._views.seconds * fraction * pixels_ratio
         return self._budget.allows(start_seconds + extraction + fraction * self._tester.seconds_for(1))
 
-    def _first_look(self, none: AugmentationOption, default: AugmentationOption) -> Question | None:
-        """The comparison of two augmentations on a part of the sample, where it leaves nothing to look for."""
-        images = round(FIRST_LOOK * len(self._views.plain))
-        seconds = FIRST_LOOK * (self._views.seconds + self._tester.seconds_for(2))
-        if images < FIRST_LOOK_IMAGES or not self._budget.allows(seconds):
-            return None
-        chosen = stratified_choice(strata_of(self._tester.targets), images, np.random.default_rng(0))
-        plain = self._views.plain[chosen]
-        basis = Basis.of(plain, self._views.widths, self.setting.features)
-        contenders = [
-            Contender(option.name, basis.design(views), self.setting.weights)
-            for option, views in (
-                (none, [plain]),
-                (default, [plain, self._views.of(default.augmentation, chosen)]),
-            )
-        ]
-        question = self._tester.part(chosen).compare("augment.preset", contenders)
-        gain = question.gain(1, 0)
-        is_open = gain.value > HOPEFUL * gain.standard_error or question.gain(0, 1).exceeds_noise
-        return None if is_open else question
-
     def _affordable(self, options: Sequence[AugmentationOption]) -> list[AugmentationOption]:
         """The options that there is time for, the first ones first, with their views extracted."""
         affordable = []
@@ -233,7 +198,7 @@ class Selection:
                 self._bases[features] = Basis.of(self._views.plain, self._views.widths, features)
             views = [self._views.plain]
             if option and option.augmentation.changes:
-                views.append(self._views.of(option.augmentation, np.arange(len(self._views.plain))))
+                views.append(self._views.of(option.augmentation))
             self._designs[key] = self._bases[features].design(views)
         return self._designs[key]
 
