@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from sklearn.model_selection import train_test_split
@@ -40,8 +41,9 @@ def split_rows(rows: list[tuple[str, str, str]], seed: int) -> list[tuple[str, s
     return sorted((path, label, split) for split, part in parts.items() for path, label, _ in part)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def write_split(about: str | None, read_rows: Callable[[Path], list[tuple[str, str, str]]]) -> None:
+    """Read the images of the folder that the command line names, write their split, and print its counts."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
@@ -50,8 +52,8 @@ def main() -> None:
     with arguments.out.open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows([("path", "label", "split"), *rows])
     for (split, label), count in sorted(Counter((split, label) for _, label, split in rows).items()):
-        print(f"{split:6} {label:10} {count}")
+        print(f"{split:6} {label:24} {count}")
 
 
 if __name__ == "__main__":
-    main()
+    write_split(__doc__, read_rows)

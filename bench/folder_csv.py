@@ -8,13 +8,10 @@ first is taken. A quarter of the images is the test set and 15 % of the rest the
 
 from __future__ import annotations
 
-import argparse
-import csv
 import hashlib
-from collections import Counter
 from pathlib import Path
 
-from bench.elpv_csv import split_rows
+from bench.elpv_csv import write_split
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 
@@ -32,18 +29,5 @@ def read_rows(folder: Path) -> list[tuple[str, str, str]]:
     return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    rows = split_rows(read_rows(arguments.folder), arguments.seed)
-    with arguments.out.open("w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream).writerows([("path", "label", "split"), *rows])
-    for (split, label), count in sorted(Counter((split, label) for _, label, split in rows).items()):
-        print(f"{split:6} {label:24} {count}")
-
-
 if __name__ == "__main__":
-    main()
+    write_split(__doc__, read_rows)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from thaw.exports.onnx_graph import convolutions
 from thaw.exports.onnx_runtime import onnxruntime
-from thaw.exports.rounding import LEVELS, convolutions, round_together, round_weights, statistics_of
+from thaw.exports.rounding import LEVELS, round_together, round_weights, statistics_of
 
 CHANNELS, SIDE = 6, 24
 SHAPES = {

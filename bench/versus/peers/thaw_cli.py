@@ -35,6 +35,16 @@ class Trial:
     peak: PeakMemory
 
 
+def given(arguments: Namespace) -> dict[str, object]:
+    """What every recipe says."""
+    return {
+        "backbone": arguments.backbone,
+        "weights": str(arguments.weights.resolve()),
+        "seed": arguments.seed,
+        "precision": arguments.precision,
+    }
+
+
 def recipe(arguments: Namespace, rates: tuple[float, float]) -> dict[str, object]:
     """The job as a recipe."""
     shared = {"batch_size": BATCH_SIZE, "patience": None}
@@ -43,10 +53,7 @@ def recipe(arguments: Namespace, rates: tuple[float, float]) -> dict[str, object
         top = {"name": "fine-tune", "cut": interface.facts_of(arguments).cut, "epochs": arguments.epochs_top}
         phases.append({**top, "lr": rates[1], "warmup_epochs": 1, "layer_decay": 0.8, **shared})
     return {
-        "backbone": arguments.backbone,
-        "weights": str(arguments.weights.resolve()),
-        "seed": arguments.seed,
-        "precision": arguments.precision,
+        **given(arguments),
         "class_weights": "none",
         "monitor": "accuracy",
         "augment": {"preset": "standard"},
@@ -99,6 +106,18 @@ def read_times(trial: Trial, outcome: interface.Measurements) -> None:
     outcome.seconds["start"] = trial.wall - actual["seconds"]
 
 
+def read_results(trial: Trial, outcome: interface.Measurements) -> dict[str, str]:
+    """Read the accuracies of a run; gives the settings that it chose."""
+    results = json.loads((trial.folder / "evaluation.json").read_text(encoding="utf-8"))
+    outcome.val_accuracy, outcome.test_accuracy = (
+        results[split]["overall"]["accuracy"]["value"] for split in ("val", "test")
+    )
+    plan = json.loads((trial.folder / "plan.json").read_text(encoding="utf-8"))
+    chosen = {choice["setting"]: choice["value"] for choice in plan["choices"]}
+    outcome.extra |= {"plan": chosen, "actual": plan["actual"]}
+    return chosen
+
+
 def rounds(arguments: Namespace, outcome: interface.Measurements, chosen: dict[str, str]) -> list[str]:
     """A note for each phase that took another number of epochs than the job has."""
     notes = []
@@ -117,14 +136,8 @@ def main() -> None:
         write_table(arguments, work / "table.csv")
         first = train("first", work, recipe(arguments, RATES))
         read_times(first, outcome)
-        results = json.loads((first.folder / "evaluation.json").read_text(encoding="utf-8"))
-        outcome.val_accuracy, outcome.test_accuracy = (
-            results[split]["overall"]["accuracy"]["value"] for split in ("val", "test")
-        )
+        chosen = read_results(first, outcome)
         outcome.extra["cache_mb"] = round(sum(f.stat().st_blocks * 512 for f in work.glob("cache/**/*")) / 1e6)
-        plan = json.loads((first.folder / "plan.json").read_text(encoding="utf-8"))
-        chosen = {choice["setting"]: choice["value"] for choice in plan["choices"]}
-        outcome.extra["plan"] = chosen
         outcome.notes += rounds(arguments, outcome, chosen)
         second = train("second", work, recipe(arguments, OTHER_RATES))
         outcome.extra["second_trial_seconds"] = round(second.wall, 3)

@@ -6,7 +6,6 @@ kept, tested afterwards, and one for the finished run, with its bundle and its r
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 from bench.versus import interface
 from bench.versus.checkpoints import KeepCheckpoints, accuracies
 from bench.versus.curve import Curve
-from bench.versus.peers.thaw_cli import train, write_table
+from bench.versus.peers.thaw_cli import given, read_results, train, write_table
 
 
 def main() -> None:
@@ -22,22 +21,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         write_table(arguments, work / "table.csv")
-        recipe = {
-            "backbone": arguments.backbone,
-            "weights": str(arguments.weights.resolve()),
-            "seed": arguments.seed,
-            "precision": arguments.precision,
-        }
         started = time.time()
         with KeepCheckpoints(work / "planned", work / "kept") as checkpoints:
-            trial = train("planned", work, recipe)
-        results = json.loads((trial.folder / "evaluation.json").read_text(encoding="utf-8"))
-        outcome.val_accuracy, outcome.test_accuracy = (
-            results[split]["overall"]["accuracy"]["value"] for split in ("val", "test")
-        )
-        plan = json.loads((trial.folder / "plan.json").read_text(encoding="utf-8"))
-        outcome.extra["plan"] = {choice["setting"]: choice["value"] for choice in plan["choices"]}
-        outcome.extra["actual"] = plan["actual"]
+            trial = train("planned", work, given(arguments))
+        read_results(trial, outcome)
         splits, classes = interface.read_rows(arguments.table, arguments.limit)
         images = {path.resolve(): classes[target] for path, target in splits["test"]}
         began = time.perf_counter()

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from thaw.exports.onnx_graph import last_layer, replace_values, stored_tensors
+
 PENALTIES = tuple(10.0 ** (half / 2) for half in range(-6, 7))
 """The L2 penalties that are tried, in units of the mean variance of the features."""
 
@@ -23,11 +25,6 @@ class Linear:
     bias: np.ndarray
 
 
-def last_layer(model: Any) -> Any:
-    """The node of the last linear layer of an `onnx.ModelProto`; its output are the logits."""
-    return [node for node in model.graph.node if node.op_type == "Gemm"][-1]
-
-
 def correct_head(model: Any, features: np.ndarray, logits: np.ndarray) -> None:
     """Correct the last layer in place.
 
@@ -38,13 +35,13 @@ def correct_head(model: Any, features: np.ndarray, logits: np.ndarray) -> None:
     """
     from onnx import numpy_helper
 
-    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    tensors = stored_tensors(model)
     # PyTorch stores the weights of a linear layer as (outputs, width), and the exporter leaves them as they are.
     weights, bias = (tensors[name] for name in last_layer(model).input[1:])
     layer = Linear(*(numpy_helper.to_array(tensor).astype(np.float64) for tensor in (weights, bias)))
     corrected = corrected_layer(layer, features.astype(np.float64), logits.astype(np.float64))
     for tensor, values in ((weights, corrected.weights), (bias, corrected.bias)):
-        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float32), tensor.name))
+        replace_values(tensor, values)
 
 
 def corrected_layer(layer: Linear, features: np.ndarray, logits: np.ndarray) -> Linear:

@@ -41,8 +41,9 @@ from thaw.errors import ExportError, UnreadableImage
 from thaw.evaluation.evaluate import targets_for
 from thaw.exports.certificate import decode_full_size
 from thaw.exports.deployment import INPUT
-from thaw.exports.head_correction import correct_head, last_layer
-from thaw.exports.rounding import convolutions, round_weights, statistics_of
+from thaw.exports.head_correction import correct_head
+from thaw.exports.onnx_graph import convolutions, last_layer
+from thaw.exports.rounding import round_weights, statistics_of
 from thaw.exports.target import Infer
 from thaw.formats import count, percent
 from thaw.metrics import measure

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from thaw.exports.onnx_graph import convolutions, replace_values, stored_tensors
+
 LEVELS = 127
 """The largest absolute value of a weight in int8, which ONNX Runtime gives the largest weight of each channel."""
 
@@ -31,17 +33,6 @@ class InputStatistics:
 
     mean: np.ndarray
     covariance: np.ndarray | None
-
-
-def convolutions(model: Any) -> list[Any]:
-    """The two-dimensional convolutions of an `onnx.ModelProto` whose weights are stored, each used once."""
-    stored = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
-    uses = [name for node in model.graph.node for name in node.input]
-    return [
-        node
-        for node in model.graph.node
-        if node.op_type == "Conv" and stored.get(node.input[1]) == 4 and uses.count(node.input[1]) == 1
-    ]
 
 
 class PatchStatistics:
@@ -94,16 +85,16 @@ def round_weights(model: Any, seen: Mapping[str, InputStatistics]) -> None:
     """
     from onnx import numpy_helper
 
-    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    tensors = stored_tensors(model)
     for node in convolutions(model):
         weights = numpy_helper.to_array(tensors[node.input[1]])
         rounded, shift = _rounded(weights.reshape(len(weights), -1).astype(np.float64), seen[node.name])
-        _replace(tensors[node.input[1]], rounded.reshape(weights.shape))
+        replace_values(tensors[node.input[1]], rounded.reshape(weights.shape))
         if len(node.input) < 3:
             node.input.append(f"{node.input[1]}_bias")
             model.graph.initializer.append(numpy_helper.from_array(-shift.astype(np.float32), node.input[2]))
         elif node.input[2] in tensors:
-            _replace(tensors[node.input[2]], numpy_helper.to_array(tensors[node.input[2]]) - shift)
+            replace_values(tensors[node.input[2]], numpy_helper.to_array(tensors[node.input[2]]) - shift)
 
 
 def _rounded(weights: np.ndarray, seen: InputStatistics) -> tuple[np.ndarray, np.ndarray]:
@@ -152,12 +143,6 @@ def round_together(values: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     return rounded
 
 
-def _replace(tensor: Any, values: np.ndarray) -> None:
-    from onnx import numpy_helper
-
-    tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float32), tensor.name))
-
-
 def statistics_of(model: Any, inputs: Iterable[Mapping[str, np.ndarray]]) -> dict[str, InputStatistics]:
     """What each convolution sees, by its name.
 
@@ -165,7 +150,7 @@ def statistics_of(model: Any, inputs: Iterable[Mapping[str, np.ndarray]]) -> dic
         model: An `onnx.ModelProto`.
         inputs: For each image, the inputs (1, C, H, W) of the convolutions by the names of the tensors.
     """
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    shapes = {name: tuple(tensor.dims) for name, tensor in stored_tensors(model).items()}
     nodes = convolutions(model)
     patches = {node.name: PatchStatistics(node, shapes[node.input[1]]) for node in nodes}
     for of_image in inputs:

@@ -53,8 +53,8 @@ class Frozen(nn.Module):
 class TorchRunner:
     """Runs the frozen blocks in fp32 or with bf16 autocast.
 
-    Compiled, or on an accelerator, a batch is filled up to a power of two with black images, whose outputs are dropped:
-    a network is compiled again for every other size, and cuDNN takes up to 50 ms to prepare a convolution for one.
+    Compiled, or on an accelerator, a batch is padded to a power of two with black images, whose outputs are dropped: a
+    network is compiled again for every other size, and cuDNN takes up to 50 ms to prepare a convolution for one.
     """
 
     def __init__(
@@ -71,14 +71,14 @@ class TorchRunner:
         self._forward = torch.compile(self._frozen, dynamic=False) if compiled else self._frozen
         self._device = device
         self._precision = precision
+        self._pads = compiled or device.type != "cpu"
         self._least = _LEAST_COMPILED if compiled else 1
-        self._is_padding = compiled or device.type != "cpu"
 
     def run(self, pixels: Tensor) -> list[AtCut]:
         """What lies at each position, float32 on the device without gradients, for pixels (N, S, S, 3) uint8."""
         images = len(pixels)
-        if self._is_padding:
-            size = max(self._least, 1 << (images - 1).bit_length())
+        size = max(self._least, 1 << (images - 1).bit_length()) if self._pads else images
+        if size > images:
             pixels = functional.pad(pixels, (0, 0, 0, 0, 0, 0, 0, size - images))
         with torch.no_grad(), autocast(self._device, self._precision):
             outputs = [output[:images].float() for output in self._forward(pixels.to(self._device))]
