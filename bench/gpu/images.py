@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.gpu.setup import Setup
 from bench.gpu.table import Row, speed
-from thaw.device import worker_count
+from thaw.cores import worker_count
 
 CLASSES = ("bolt", "crack", "dent", "gear", "plate")
 _CELLS = 7

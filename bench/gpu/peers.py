@@ -24,7 +24,8 @@ from bench.gpu.images import CLASSES
 from bench.gpu.setup import Setup
 from bench.gpu.table import Row, speed
 from bench.gpu.timing import calls_per_second
-from thaw.device import synchronize, worker_count
+from thaw.cores import worker_count
+from thaw.device import synchronize
 
 _RESIDENT = 8
 _FILE_BATCHES = 40

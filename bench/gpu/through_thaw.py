@@ -25,10 +25,11 @@ from thaw.backbones.stages import AtCut
 from thaw.backbones.timm_backbone import build
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.head import Head
+from thaw.cores import worker_count
 from thaw.data.augment import PRESETS, render
 from thaw.data.dataset import Dataset
 from thaw.data.pixel_store import PixelStore
-from thaw.device import synchronize, worker_count
+from thaw.device import synchronize
 from thaw.features.cache import FeatureCache
 from thaw.features.device_views import DevicePixels, device_pixels
 from thaw.features.engines import FrozenPart, make_runner

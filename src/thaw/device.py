@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from thaw.cores import worker_count
 from thaw.errors import RecipeError
 from thaw.formats import count
 
@@ -122,11 +122,6 @@ def threads_restored() -> Iterator[None]:
         yield
     finally:
         use_threads(before)
-
-
-def worker_count() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe_machine(device: torch.device) -> dict[str, str]:

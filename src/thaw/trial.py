@@ -17,6 +17,7 @@ from thaw.backbones import build
 from thaw.backbones.contract import Backbone
 from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier, new_head, outputs_of
+from thaw.data.ahead import remember_geometry
 from thaw.data.dataset import Dataset
 from thaw.data.groups import as_grouped, with_groups_of
 from thaw.data.manifest import Manifest
@@ -182,6 +183,7 @@ def plan_trial(dataset: Dataset, requested: Recipe, previous: Manifest | None, r
     chosen = choose_backbone(requested, dataset, _preparation(requested, previous, reporter), reporter.say)
     prepared, classifier = prepare(dataset, chosen.recipe, previous, reporter)
     cache = cache_folder()
+    remember_geometry(requested, classifier.backbone.facts.pixels, cache)
     draft = draft_plan(chosen, prepared, classifier, cache)
     selected = draft.select(prepared, classifier.backbone, cache, reporter.bar)
     if selected.preprocessing:

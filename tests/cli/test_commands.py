@@ -13,6 +13,7 @@ import torch
 from tests.cli.running import thaw
 from tests.runs import outcome
 from thaw.backbones.timm_backbone import build
+from thaw.data import ahead, pixel_store
 from thaw.device import threads_restored
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
@@ -304,6 +305,22 @@ def test_a_plan_is_a_recipe_that_runs_as_it_was_planned(
     assert thaw(monkeypatch, "plan", images, "--recipe", asked, "--out", planned) == 2
     assert "already exists" in capsys.readouterr().err
     assert Recipe.load(planned) == recipe
+
+
+@pytest.mark.parametrize("command", ["train", "plan"])
+def test_images_are_decoded_by_a_process_of_its_own(
+    images: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(ahead, "FEWEST", 1)
+    monkeypatch.setattr(ahead, "worker_count", lambda: 2)
+    out = ("--out", tmp_path / "planned.yaml") if command == "plan" else ("--runs", tmp_path / "runs")
+
+    def decoded_again(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(pixel_store, "_build", decoded_again)
+    assert thaw(monkeypatch, command, images, "--recipe", recipe, *out) == 0
 
 
 def test_explain_writes_a_picture_for_each_image_and_says_which_class_it_shows(

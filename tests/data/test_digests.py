@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from thaw.data import digests
-from thaw.data.digests import digest_files
+from thaw.data.digests import digest_files, known_digests
 
 CONTENTS = [b"one", b"two", b"three"]
 
@@ -96,3 +96,13 @@ def test_a_file_that_cannot_be_read_has_its_reason_and_is_tried_again(files: lis
     assert found([*files, missing], memory)[3] == "no such file"
     missing.write_bytes(b"four")
     assert found([*files, missing], memory)[3] == hashlib.sha256(b"four").hexdigest()
+
+
+def test_known_digests_are_those_of_files_that_need_not_be_read(files: list[Path], tmp_path: Path) -> None:
+    memory = tmp_path / "memory.json"
+    assert known_digests(files, memory) is None
+    digests_found = found(files, memory)
+    assert known_digests(files, memory) == digests_found
+    assert known_digests(files[:2], memory) is None
+    files[1].write_bytes(b"other")
+    assert known_digests(files, memory) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,7 +44,7 @@ def train(
 
         RunFolder.latest_unfinished(runs)
     # What an unfinished run says about the folder is read with it.
-    dataset = data if resume and requested is None else _opened(data, requested)
+    dataset = data if resume and requested is None else _decoded_ahead(_opened(data, requested), requested)
 
     from thaw import pipeline
 
@@ -55,7 +56,7 @@ def plan(data: Path, recipe: Path | None, settings: list[str], out: Path, **opti
     requested = _recipe_from(recipe, settings, options)
     check_has_folder(out)
     check_new(out)
-    dataset = _opened(data, requested)
+    dataset = _decoded_ahead(_opened(data, requested), requested)
 
     from thaw import pipeline
 
@@ -81,6 +82,14 @@ def _opened(data: Path, recipe: Recipe | None) -> Dataset:
 
     requested = recipe or Recipe()
     return Dataset.open(data, requested.task, folders=requested.folders)
+
+
+def _decoded_ahead(dataset: Dataset, recipe: Recipe | None) -> Dataset:
+    """The data set, whose images are decoded while PyTorch is loaded."""
+    from thaw.cache import cache_folder
+    from thaw.data.ahead import decode_ahead
+
+    return replace(dataset, ahead=decode_ahead(dataset.manifest, recipe or Recipe(), cache_folder()))
 
 
 def _recipe_from(file: Path | None, settings: list[str], options: dict[str, str | bool | None]) -> Recipe | None:

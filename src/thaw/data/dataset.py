@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
 
+from thaw.data.ahead import DecodingAhead
 from thaw.data.class_names import unify
 from thaw.data.layouts import DEFAULTS, TABLE_SUFFIXES, Rows, read_folder, table_hint
 from thaw.data.manifest import SCHEMA, Manifest
@@ -25,10 +26,14 @@ _NOTES_SHOWN = 3
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set as a manifest, before decoding and splitting, with remarks for the user."""
+    """A data set as a manifest, before decoding and splitting, with remarks for the user.
+
+    ahead: a process that decodes its images already, if there is one.
+    """
 
     manifest: Manifest
     notes: tuple[str, ...] = ()
+    ahead: DecodingAhead | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def open(

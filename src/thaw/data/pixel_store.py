@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import PIL
@@ -25,9 +25,7 @@ from thaw import atomic, parquet
 from thaw.cache import ATTEMPTS, LARGER_DISK
 from thaw.data.capture import Capture
 from thaw.data.decode import decode
-from thaw.data.digests import digest_files
-from thaw.data.duplicates import VERSION as DUPLICATES_VERSION
-from thaw.data.duplicates import NearDuplicate, near_duplicates
+from thaw.data.digests import digest_files, known_digests
 from thaw.data.geometry import PixelSpec
 from thaw.data.image_file import read_image_file
 from thaw.data.manifest import SCHEMA, Manifest
@@ -38,6 +36,9 @@ from thaw.progress import Bar, NullReporter, OnProgress
 from thaw.recipe import DecodeSettings
 from thaw.temporary import discard
 from thaw.writing import advising, failure, is_full
+
+if TYPE_CHECKING:
+    from thaw.data.duplicates import NearDuplicate
 
 FORMAT = 4
 """Version of the content: increases when its meaning or a rule of `thaw.data.decode` changes."""
@@ -111,7 +112,7 @@ class PixelStore:
         self._widths = rows.column("stored_width").to_numpy().astype(np.int64)
         self._ends = np.cumsum(self._heights * self._widths * 3)
         self._pixels = PiecewiseFile(folder / _PIXELS)
-        self._duplicates = folder.with_name(f"{folder.name}.duplicates-{DUPLICATES_VERSION}.json")
+        self._folder = folder
 
     @classmethod
     def open_or_build(
@@ -140,8 +141,7 @@ class PixelStore:
             WriteError: The disk is full, or the cache cannot be written.
         """
         decoding, bar = _Decoding(spec, settings, reduce_jpeg, workers), bar or NullReporter().bar
-        memory = folder / "pixels" / f"{_key_of_paths(manifest)}.digests.json"
-        digests = digest_files(manifest.files(), memory, workers, bar("check images"))
+        digests = digest_files(manifest.files(), _memory(manifest, folder), workers, bar("check images"))
         place = folder / "pixels" / decoding.key(digests)
         store = cls._opened(place, spec)
         for _ in range(ATTEMPTS):
@@ -154,6 +154,15 @@ class PixelStore:
         if settings.strict:
             store._refuse_unreadable(manifest)
         return store
+
+    @classmethod
+    def exists(cls, manifest: Manifest, spec: PixelSpec, settings: DecodeSettings, folder: Path) -> bool:
+        """Whether `open_or_build` has nothing to decode, as far as can be told without reading an image or pixels."""
+        digests = known_digests(manifest.files(), _memory(manifest, folder))
+        if digests is None:
+            return False
+        key = _Decoding(spec, settings, reduce_jpeg=True, workers=1).key(digests)
+        return (folder / "pixels" / key / atomic.SEAL).exists()
 
     @classmethod
     def _opened(cls, place: Path, spec: PixelSpec) -> PixelStore | None:
@@ -201,12 +210,16 @@ class PixelStore:
 
     def duplicates(self, workers: int, on_progress: OnProgress | None = None) -> list[NearDuplicate]:
         """Near-duplicates among the rows, computed with `workers` threads and then cached."""
-        known = atomic.read_checked(self._duplicates)
+        # It needs PyTorch, which decoding does not wait for.
+        from thaw.data.duplicates import VERSION, NearDuplicate, near_duplicates
+
+        file = self._folder.with_name(f"{self.key}.duplicates-{VERSION}.json")
+        known = atomic.read_checked(file)
         if known is not None:
             return [NearDuplicate(*pair) for pair in known]
         found = near_duplicates(self.read, np.flatnonzero(self._heights).tolist(), workers, on_progress)
         with advising(LARGER_DISK):
-            atomic.write_checked(self._duplicates, [astuple(pair) for pair in found])
+            atomic.write_checked(file, [astuple(pair) for pair in found])
         return found
 
     def notes(self) -> tuple[str, ...]:
@@ -220,8 +233,10 @@ class PixelStore:
             raise _unreadable(manifest.root / path, reason)
 
 
-def _key_of_paths(manifest: Manifest) -> str:
-    return hashlib.sha256("\0".join(map(str, manifest.files())).encode()).hexdigest()[:32]
+def _memory(manifest: Manifest, folder: Path) -> Path:
+    """The file of a cache that remembers the digests of a manifest's files."""
+    key = hashlib.sha256("\0".join(map(str, manifest.files())).encode()).hexdigest()[:32]
+    return folder / "pixels" / f"{key}.digests.json"
 
 
 def _build(

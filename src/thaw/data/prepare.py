@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from thaw.cores import worker_count
 from thaw.data.dataset import Dataset
 from thaw.data.geometry import PixelSpec
 from thaw.data.group_split import assign_groups
@@ -14,7 +15,6 @@ from thaw.data.groups import group_images
 from thaw.data.leaks import conflicting_labels
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
-from thaw.device import worker_count
 from thaw.progress import Bar
 from thaw.recipe import DecodeSettings, SplitSettings
 
@@ -70,6 +70,8 @@ class DataPreparation:
     def prepare(self, dataset: Dataset, spec: PixelSpec) -> Prepared:
         """Decode all images, find near-duplicates and groups, and split the readable images."""
         workers, manifest = worker_count(), dataset.manifest
+        if dataset.ahead:
+            dataset.ahead.finish(spec, self.decode, self.bar)
         pixels = PixelStore.open_or_build(manifest, spec, self.decode, self.cache, workers, self.bar)
         found = pixels.duplicates(workers, self.bar("find near-duplicates"))
         duplicates = tuple((pair.first, pair.second) for pair in found)

@@ -16,7 +16,7 @@ import numpy as np
 
 from thaw import atomic
 from thaw.classifier.classifier import Classifier
-from thaw.device import worker_count
+from thaw.cores import worker_count
 from thaw.errors import DataError
 from thaw.evaluation.explain import class_maps
 from thaw.features.engines import REFERENCE

@@ -21,10 +21,11 @@ from torch import Tensor
 from thaw.backbones.contract import Features
 from thaw.backbones.stages import AtCut
 from thaw.cache import ATTEMPTS
+from thaw.cores import worker_count
 from thaw.data import augment
 from thaw.data.augment import Augmentation, render
 from thaw.data.pixel_store import PixelStore
-from thaw.device import CPU, worker_count
+from thaw.device import CPU
 from thaw.errors import WriteError
 from thaw.features.cache import CachedFeatures, FeatureCache, FeatureKey, FeatureWriter, bytes_of_view
 from thaw.features.device_views import device_pixels

@@ -9,10 +9,10 @@ from itertools import combinations
 
 import numpy as np
 
+from thaw.cores import worker_count
 from thaw.data.leaks import pairs_across_splits
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
-from thaw.device import worker_count
 from thaw.inspection.linear_probe import Features, fit_head
 from thaw.progress import OnProgress
 

@@ -11,12 +11,13 @@ import numpy as np
 
 from thaw import formats
 from thaw.backbones.contract import Backbone
+from thaw.cores import worker_count
 from thaw.data.group_split import with_enough_groups
 from thaw.data.groups import Grouped
 from thaw.data.manifest import SPLITS, Manifest
 from thaw.data.pixel_store import PixelStore
 from thaw.data.split import groups_of
-from thaw.device import choose_device, worker_count
+from thaw.device import choose_device
 from thaw.features.engines import FrozenPart
 from thaw.features.pooled import PROBE_IMAGES, plain_sample, pooled_features
 from thaw.features.probe import choose_engine

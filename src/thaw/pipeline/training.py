@@ -10,10 +10,11 @@ from thaw.backbones import build
 from thaw.backbones.default import name_backbone
 from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier
+from thaw.cores import worker_count
 from thaw.data.dataset import Dataset
 from thaw.data.groups import group_images
 from thaw.data.pixel_store import PixelStore
-from thaw.device import keep_freed_memory, threads_restored, worker_count
+from thaw.device import keep_freed_memory, threads_restored
 from thaw.inspection import page
 from thaw.inspection.inspect import Inspection, inspect_images
 from thaw.planning.plan import Plan

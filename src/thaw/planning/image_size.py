@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from thaw.backbones import build
+from thaw.cores import worker_count
 from thaw.data.pixel_store import PixelStore
-from thaw.device import worker_count
 from thaw.errors import BackboneError
 from thaw.features.engines import FrozenPart
 from thaw.features.pooled import pooled_features

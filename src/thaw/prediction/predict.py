@@ -14,10 +14,10 @@ import numpy as np
 
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.outputs import ModelOutputs
+from thaw.cores import worker_count
 from thaw.data.decode import decode
 from thaw.data.geometry import PixelSpec
 from thaw.data.image_file import read_image_file
-from thaw.device import worker_count
 from thaw.errors import UnreadableImage
 from thaw.features.engines import REFERENCE
 from thaw.prediction.inputs import printable

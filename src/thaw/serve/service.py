@@ -14,7 +14,7 @@ import numpy as np
 
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.outputs import ModelOutputs
-from thaw.device import worker_count
+from thaw.cores import worker_count
 from thaw.errors import BackboneError, UnreadableImage
 from thaw.evaluation.explain import class_maps
 from thaw.evaluation.overlays import as_png, overlay

@@ -1,0 +1,274 @@
+"""Decoding by a process of its own while PyTorch is imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from thaw.backbones import build
+from thaw.data import ahead, pixel_store
+from thaw.data.ahead import DecodingAhead, decode_ahead, remember_geometry
+from thaw.data.dataset import Dataset
+from thaw.data.manifest import Manifest
+from thaw.data.pixel_store import PixelStore
+from thaw.data.prepare import DataPreparation, Prepared
+from thaw.data.surfaces import write_surfaces
+from thaw.errors import DataError
+from thaw.progress import NullReporter
+from thaw.recipe import DecodeSettings, PreprocessingSettings, Recipe
+
+STARTER = Recipe(backbone="starter")
+BAR = NullReporter().bar
+ENDS_WITHIN = 20.0
+
+
+@pytest.fixture(autouse=True)
+def pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few images are enough, and so is one core."""
+    monkeypatch.setattr(ahead, "FEWEST", 1)
+    monkeypatch.setattr(ahead, "worker_count", lambda: 2)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ahead") / "images"
+    write_surfaces(folder, images_per_class=8, size=48, classes=("ok", "scratch"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def large_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """400 images that take seconds to decode."""
+    folder = tmp_path_factory.mktemp("large")
+    noise = np.random.default_rng(0).integers(0, 255, (1500, 1500, 3), np.uint8)
+    for name in ("a", "b"):
+        (folder / name).mkdir()
+        Image.fromarray(noise).save(folder / name / "0.png", compress_level=1)
+        for number in range(1, 200):
+            os.link(folder / name / "0.png", folder / name / f"{number}.png")
+    return folder
+
+
+def started(manifest: Manifest, cache: Path, recipe: Recipe = STARTER) -> DecodingAhead:
+    found = decode_ahead(manifest, recipe, cache)
+    assert found
+    return found
+
+
+def prepared(dataset: Dataset, cache: Path, decode: DecodeSettings = STARTER.decode) -> Prepared:
+    preparation = DataPreparation(decode, STARTER.split, None, cache, BAR)
+    return preparation.prepare(dataset, build(STARTER).facts.pixels)
+
+
+def leftovers(cache: Path) -> list[Path]:
+    return list((cache / "pixels").glob(".*"))
+
+
+def wait_for_decoding(cache: Path) -> None:
+    """Until there are pixels in the folder that will become the store."""
+    until = time.monotonic() + ENDS_WITHIN
+    while not any(file.stat().st_size for file in cache.glob("pixels/.*.tmp/pixels.bin")):
+        assert time.monotonic() < until, "does not begin"
+        time.sleep(0.01)
+
+
+def never(*_: object) -> None:
+    raise AssertionError("decoded again")
+
+
+def test_what_is_decoded_ahead_is_what_the_run_would_decode(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = Dataset.open(images)
+    alone = prepared(dataset, tmp_path / "alone").pixels
+    running = started(dataset.manifest, tmp_path / "ahead")
+    monkeypatch.setattr(pixel_store, "_build", never)
+    found = prepared(Dataset(dataset.manifest, ahead=running), tmp_path / "ahead").pixels
+    assert found.key == alone.key
+    assert found.facts.equals(alone.facts)
+    assert all(np.array_equal(found.read(row), alone.read(row)) for row in range(16))
+    assert running.process.returncode == 0
+
+
+def test_its_progress_is_shown(large_images: Path, tmp_path: Path) -> None:
+    manifest, shown = Dataset.open(large_images).manifest, []
+    part = Manifest(manifest.table.slice(0, 40), manifest.classes, manifest.task, manifest.root)
+    running = started(part, tmp_path)
+    running.finish(running.spec, running.settings, lambda title: lambda *done: shown.append((title, *done)))
+    assert [title for title, _, _ in shown][-1] == "decode images"
+    assert {total for _, _, total in shown} == {40}
+
+
+def test_no_process_is_started_for_nothing(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = Dataset.open(images).manifest
+    # Files that changed in the last seconds are read again, to be sure.
+    for file in manifest.files():
+        os.utime(file, (1e9, 1e9))
+    time.sleep(2.1)
+    for cache in (tmp_path, tmp_path / "other"):
+        running = started(manifest, cache)
+        running.finish(running.spec, running.settings, BAR)
+        assert decode_ahead(manifest, STARTER, cache) is None
+    monkeypatch.setattr(ahead, "worker_count", lambda: 1)
+    assert decode_ahead(manifest, STARTER, tmp_path / "another") is None
+    monkeypatch.setattr(ahead, "worker_count", lambda: 2)
+    monkeypatch.setattr(ahead, "FEWEST", 17)
+    assert decode_ahead(manifest, STARTER, tmp_path / "another") is None
+
+
+def test_a_changed_image_is_decoded_again(images: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(images, tmp_path / "images")
+    manifest = Dataset.open(copy).manifest
+    first = started(manifest, tmp_path / "cache")
+    first.finish(first.spec, first.settings, BAR)
+    Image.new("RGB", (48, 48), "red").save(manifest.file(3))
+    second = started(manifest, tmp_path / "cache")
+    pixels = prepared(Dataset(manifest, ahead=second), tmp_path / "cache").pixels
+    assert (pixels.read(3) == (255, 0, 0)).all()
+
+
+def test_a_process_that_is_killed_is_replaced_by_the_run(large_images: Path, tmp_path: Path) -> None:
+    dataset = Dataset.open(large_images)
+    running = started(dataset.manifest, tmp_path)
+    wait_for_decoding(tmp_path)
+    running.process.kill()
+    assert len(prepared(Dataset(dataset.manifest, ahead=running), tmp_path).manifest) == 400
+    assert leftovers(tmp_path) == []
+
+
+def test_it_ends_when_the_run_is_killed(large_images: Path, tmp_path: Path) -> None:
+    code = """
+import sys, time
+from pathlib import Path
+from thaw.data import ahead
+from thaw.data.dataset import Dataset
+from thaw.recipe import Recipe
+ahead.worker_count = lambda: 2
+manifest = Dataset.open(sys.argv[1]).manifest
+running = ahead.decode_ahead(manifest, Recipe(backbone="starter"), Path(sys.argv[2]))
+print(running.process.pid, flush=True)
+time.sleep(600)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(large_images), str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdout
+        decoder = int(run.stdout.readline())
+        wait_for_decoding(tmp_path)
+        run.kill()
+    until = time.monotonic() + ENDS_WITHIN
+    while is_running(decoder):
+        assert time.monotonic() < until, "goes on alone"
+        time.sleep(0.05)
+    assert list((tmp_path / "pixels").glob("*/seal.json")) == []
+    assert leftovers(tmp_path) == []
+
+
+def is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    # Who inherits it may take a while to notice that it has ended.
+    status = Path(f"/proc/{process}/stat")
+    return not status.exists() or status.read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+
+
+def test_it_is_ended_where_the_network_wants_another_geometry(large_images: Path, tmp_path: Path) -> None:
+    dataset = Dataset.open(large_images)
+    running = started(dataset.manifest, tmp_path)
+    wait_for_decoding(tmp_path)
+    running.finish(replace(running.spec, size=64), running.settings, BAR)
+    assert running.process.poll() is not None
+    assert list((tmp_path / "pixels").glob("*/seal.json")) == []
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_the_run_reports_unreadable_images_as_without_it(images: Path, tmp_path: Path, strict: bool) -> None:
+    copy = shutil.copytree(images, tmp_path / "images")
+    dataset, settings = Dataset.open(copy), DecodeSettings(strict=strict)
+    dataset.manifest.file(5).write_bytes(b"no image")
+    running = started(dataset.manifest, tmp_path / "ahead", STARTER.model_copy(update={"decode": settings}))
+    with_ahead = Dataset(dataset.manifest, ahead=running)
+    if strict:
+        with pytest.raises(DataError) as expected:
+            prepared(dataset, tmp_path / "alone", settings)
+        with pytest.raises(DataError, match=f"^{expected.value}$"):
+            prepared(with_ahead, tmp_path / "ahead", settings)
+    else:
+        errors = prepared(dataset, tmp_path / "alone", settings).manifest.errors()
+        assert len(errors) == 1
+        assert prepared(with_ahead, tmp_path / "ahead", settings).manifest.errors() == errors
+
+
+def test_an_error_of_the_cache_is_left_to_the_run(images: Path, tmp_path: Path) -> None:
+    manifest = Dataset.open(images).manifest
+    (tmp_path / "pixels").write_bytes(b"in the way")
+    running = started(manifest, tmp_path)
+    with pytest.raises(Exception, match="pixels"):
+        prepared(Dataset(manifest, ahead=running), tmp_path)
+
+
+def test_a_later_run_expects_what_the_last_one_with_these_settings_wanted(images: Path, tmp_path: Path) -> None:
+    recipe = Recipe(backbone="resnet18", weights="random", preprocessing=PreprocessingSettings(image_size=64))
+    spec, manifest = build(recipe).facts.pixels, Dataset.open(images).manifest
+    remember_geometry(recipe, spec, tmp_path)
+    running = started(manifest, tmp_path, recipe)
+    running.finish(spec, recipe.decode, BAR)
+    assert PixelStore.open_or_build(manifest, spec, recipe.decode, tmp_path, 1).spec == running.spec == spec
+    other = started(manifest, tmp_path, recipe.model_copy(update={"weights": "published"}))
+    other.finish(spec, recipe.decode, BAR)
+    assert other.spec != spec
+
+
+def test_the_first_run_of_all_expects_what_most_networks_want(images: Path, tmp_path: Path) -> None:
+    manifest = Dataset.open(images).manifest
+    size = PreprocessingSettings(image_size=96)
+    for number, recipe in enumerate(
+        (
+            STARTER,
+            Recipe(backbone="mobilenetv2_100", weights="random"),
+            Recipe(backbone="mobilenetv2_100", weights="random", preprocessing=size),
+        )
+    ):
+        running = started(manifest, tmp_path / str(number), recipe)
+        running.finish(running.spec, running.settings, BAR)
+        assert running.spec == build(recipe).facts.pixels
+
+
+@pytest.mark.parametrize("damage", ["null", "{}", '{"size": 3}', "[1]"])
+def test_a_damaged_memory_is_no_memory(images: Path, tmp_path: Path, damage: str) -> None:
+    remember_geometry(Recipe(backbone="resnet18"), build(STARTER).facts.pixels, tmp_path)
+    file = tmp_path / "geometry.json"
+    (key,) = json.loads(file.read_text())
+    file.write_text(json.dumps({key: json.loads(damage)}))
+    running = started(Dataset.open(images).manifest, tmp_path, Recipe(backbone="resnet18"))
+    running.finish(running.spec, running.settings, BAR)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+def test_ctrl_c_ends_it_without_leftovers(large_images: Path, tmp_path: Path) -> None:
+    running = started(Dataset.open(large_images).manifest, tmp_path)
+    wait_for_decoding(tmp_path)
+    running.process.send_signal(signal.SIGINT)
+    running.finish(running.spec, running.settings, BAR)
+    assert leftovers(tmp_path) == []
+
+
+def test_decoding_waits_for_no_large_library() -> None:
+    code = (
+        "import sys, thaw.data.ahead; sys.exit(bool({'torch', 'timm', 'sklearn', 'cv2', 'openvino'} & {*sys.modules}))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
