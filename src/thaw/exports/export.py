@@ -15,7 +15,7 @@ from thaw.bundle import read_bundle
 from thaw.classifier.classifier import Classifier
 from thaw.data.dataset import Dataset
 from thaw.errors import ExportError
-from thaw.exports import onnx_target, openvino_target, torch_target, triton_target
+from thaw.exports import keras_target, onnx_target, openvino_target, torch_target, triton_target
 from thaw.exports.certificate import Case, Certificate, certify, reference_cases
 from thaw.exports.deployment import Deployment, trace, trace_at_size
 from thaw.exports.quantise import (
@@ -56,6 +56,15 @@ TARGETS = {
         load=torch_target.load,
         hint="torch.export.load reads it, without Thaw and timm",
     ),
+    "keras": Target(
+        suffix=".keras",
+        packages=("keras", "h5py"),
+        write=keras_target.write,
+        write_onnx=None,
+        load=keras_target.load,
+        hint="keras.saving.load_model opens it; it is a zip file, in which thaw.json names the classes in their order",
+        resizes=False,
+    ),
     "triton": Target(
         suffix="",
         packages=("onnx", "onnxscript", "onnxruntime"),
@@ -93,11 +102,12 @@ def export_bundle(bundle: Path, to: str, out: Path) -> Exported:
     """Export a bundle in fp32.
 
     The exported model takes images (N, H, W, 3) uint8 RGB of any H and W, decoded as `thaw.data.decode` documents
-    (upright, alpha over white) and at full size, and returns probabilities (N, classes) float32 in class order.
+    (upright, alpha over white) and at full size, and returns probabilities (N, classes) float32 in class order. One for
+    Keras takes images that are already resized and cropped to the model's size.
 
     Args:
         bundle: Folder of the bundle.
-        to: onnx, openvino, torch or triton.
+        to: onnx, openvino, torch, keras or triton.
         out: The file or folder to write; it must not exist.
 
     Raises:
