@@ -40,7 +40,10 @@ FAMILIES = [
     "regnety_016",
 ]
 SIZES = {"inception_v3": 80, "legacy_xception": 80, "xception41": 80}
-NAMES = {"onnx": "model.onnx", "openvino": "model", "torch": "model.pt2", "triton": "model"}
+NAMES = {"onnx": "model.onnx", "openvino": "model", "torch": "model.pt2", "keras": "model.keras", "triton": "model"}
+OFTEN = [pytest.mark.slow, pytest.mark.ci]
+ON_KERAS_OFTEN = ("mobilenetv2_100", "resnet18", "inception_v3", "tf_efficientnet_b0")
+"""Together they have every kind of padding, pooling, activation and attention of the others."""
 
 
 def certified_difference(classifier: Classifier, to: str, folder: Path) -> float:
@@ -63,6 +66,14 @@ def test_every_family_is_certified_on_the_other_engines(name: str, to: str, tmp_
     assert certified_difference(random_classifier(name, preprocessing), to, tmp_path) <= TOLERANCE
 
 
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=OFTEN if name in ON_KERAS_OFTEN else [pytest.mark.slow]) for name in FAMILIES]
+)
+def test_every_family_is_certified_on_keras(name: str, tmp_path: Path) -> None:
+    preprocessing = PreprocessingSettings(image_size=SIZES.get(name, 64))
+    assert certified_difference(random_classifier(name, preprocessing), "keras", tmp_path) <= TOLERANCE
+
+
 @pytest.fixture(scope="module")
 def bundle_on_all_stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A bundle whose exports to several targets share their graph."""
@@ -74,7 +85,7 @@ def bundle_on_all_stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
 
 @pytest.mark.parametrize(
     "to",
-    ["torch", "onnx", *(pytest.param(to, marks=[pytest.mark.slow, pytest.mark.ci]) for to in ("openvino", "triton"))],
+    ["torch", "onnx", *(pytest.param(to, marks=OFTEN) for to in ("openvino", "keras", "triton"))],
 )
 def test_a_head_on_all_stages_is_certified_on_every_target(to: str, bundle_on_all_stages: Path, tmp_path: Path) -> None:
     certificate = export_bundle(bundle_on_all_stages, to, tmp_path / NAMES[to]).certificate
@@ -83,7 +94,12 @@ def test_a_head_on_all_stages_is_certified_on_every_target(to: str, bundle_on_al
 
 @pytest.mark.parametrize(
     ("task", "hidden", "crop_mode", "interpolation", "to"),
-    [("binary", (), "squash", "bilinear", "torch"), ("multilabel", (8,), "border", "lanczos", "openvino")],
+    [
+        ("binary", (), "squash", "bilinear", "torch"),
+        ("multilabel", (8,), "border", "lanczos", "openvino"),
+        pytest.param("binary", (8,), "border", "lanczos", "keras", marks=OFTEN),
+        pytest.param("multilabel", (), "squash", "bilinear", "keras", marks=OFTEN),
+    ],
 )
 def test_every_task_head_and_geometry_is_certified(
     task: Task, hidden: tuple[int, ...], crop_mode: str, interpolation: str, to: str, tmp_path: Path

@@ -204,9 +204,10 @@ def test_existing_files_are_not_overwritten(bundle: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("to", "out", "complaint"),
     [
-        ("coreml", "model", "known are onnx, openvino, torch, triton"),
+        ("coreml", "model", "known are onnx, openvino, torch, keras, triton"),
         ("onnx", "model", r"ends in \.onnx"),
         ("torch", "model.pt", r"ends in \.pt2"),
+        ("keras", "model.h5", r"ends in \.keras"),
         ("triton", "my model", "letters"),
     ],
 )

@@ -113,6 +113,8 @@ def test_int8_is_refused_for_unsupported_targets_and_too_few_images(
 ) -> None:
     with pytest.raises(ExportError, match="int8 is for onnx, openvino, triton"):
         export_int8(trained.model, "torch", tmp_path / "model.pt2", images)
+    with pytest.raises(ExportError, match="--to keras --int8: int8 is for onnx"):
+        export_int8(trained.model, "keras", tmp_path / "model.keras", images)
     for file in sorted(images.rglob("*.png"))[::2]:
         place = tmp_path / "few" / file.parent.name / file.name
         place.parent.mkdir(parents=True, exist_ok=True)
