@@ -3,6 +3,8 @@
 The images are the bundle's golden images and synthetic images of unusual sizes. Each is decoded by Thaw at full size
 and fed to the export; the same bytes go through Thaw's own decoding, resizing and classifier.
 
+An export that takes images at the model's size is fed the pixels to which Thaw resizes and crops each image.
+
 Thaw decodes a JPEG that is more than four times larger than the network needs at 1/2, 1/4 or 1/8 of its size, which is
 faster and changes the pixels slightly. An export is fed the full size, and compared with Thaw at full size.
 """
@@ -33,7 +35,10 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Case:
-    """One image (H, W, 3) uint8 at full size, and the probabilities (classes,) that Thaw gives for its file."""
+    """One image file and the probabilities (classes,) that Thaw gives for it.
+
+    image: (H, W, 3) uint8, at the size that the export takes.
+    """
 
     name: str
     image: np.ndarray
@@ -77,14 +82,21 @@ def certify(infer: Infer, cases: Sequence[Case]) -> Certificate:
     return Certificate(len(cases), largest)
 
 
-def reference_cases(classifier: Classifier, bundle: Path) -> list[Case]:
-    """The golden images of a bundle, if it has any, and synthetic images, with Thaw's probabilities."""
+def reference_cases(classifier: Classifier, bundle: Path, at_model_size: bool = False) -> list[Case]:
+    """The golden images of a bundle, if it has any, and synthetic images, with Thaw's probabilities.
+
+    Args:
+        classifier: The classifier of the bundle.
+        bundle: Folder of the bundle.
+        at_model_size: Whether the images are resized and cropped; else they are at full size.
+    """
     spec = classifier.backbone.facts.pixels
     predictor, cases = Predictor(classifier, REFERENCE, classifier.device), []
     golden = ((str(file), file.read_bytes()) for file in golden_of(bundle))
     for name, data in (*golden, *_synthetic_images(spec.size)):
         view = spec.crop(decode(data, classifier.decode, spec, reduce_jpeg=False).pixels)
-        cases.append(Case(name, decode_full_size(data, classifier), predictor.probabilities(np.stack([view]))[0]))
+        image = view if at_model_size else decode_full_size(data, classifier)
+        cases.append(Case(name, image, predictor.probabilities(np.stack([view]))[0]))
     return cases
 
 

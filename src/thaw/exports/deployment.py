@@ -1,4 +1,7 @@
-"""What every target is built from: one traced graph from images of any size to probabilities, and its metadata."""
+"""What every target is built from: one traced graph from images to probabilities, and its metadata.
+
+Most targets take images of any size, which the graph resizes; the others take images at the model's size.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,14 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from thaw.bundle import digest_of
 from thaw.classifier.classifier import Classifier
+from thaw.data.geometry import PixelSpec
 from thaw.exports.resize import Resize
 from thaw.version import __version__
 
@@ -38,6 +43,18 @@ class EndToEndModel(nn.Module):
         return self.classifier.probabilities(self.classifier.logits(self.resize(images)))
 
 
+class ModelAtSize(nn.Module):
+    """Images (N, S, S, 3) 0..255 at the model's size S, resized and cropped, to probabilities as above."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Classify one batch."""
+        return self.classifier.probabilities(self.classifier.logits(images))
+
+
 @dataclass(frozen=True)
 class Deployment:
     """A traced graph, the classes of its outputs in order, and the metadata that is stored with it."""
@@ -48,18 +65,50 @@ class Deployment:
 
 
 def trace(classifier: Classifier, bundle: Path, supports_branches: bool = True) -> Deployment:
-    """Trace a classifier with dynamic batch size, height and width."""
+    """Trace a classifier for images of any size, with dynamic batch size, height and width."""
     axes = {index: torch.export.Dim(name, min=1) for index, name in enumerate(AXES)}
-    model = EndToEndModel(classifier, supports_branches).eval()
+    model = EndToEndModel(classifier, supports_branches)
+    metadata = metadata_of(classifier, bundle, _INPUT_DESCRIPTION)
+    return Deployment(_program(model, _EXAMPLE_SHAPE, axes), classifier.classes, metadata)
+
+
+def trace_at_size(classifier: Classifier, bundle: Path) -> Deployment:
+    """Trace a classifier for images at the model's size, with dynamic batch size."""
+    spec = classifier.backbone.facts.pixels
+    axes = {0: torch.export.Dim(AXES[0], min=1)}
+    description = (
+        f"RGB images (N, {spec.size}, {spec.size}, 3) 0..255, upright; the model normalises, but does not resize: "
+        f"{resizing_of(spec)}"
+    )
+    program = _program(ModelAtSize(classifier), (2, spec.size, spec.size, 3), axes)
+    return Deployment(program, classifier.classes, metadata_of(classifier, bundle, description))
+
+
+def _program(model: nn.Module, shape: tuple[int, ...], axes: dict[int, Any]) -> torch.export.ExportedProgram:
     with torch.no_grad(), warnings.catch_warnings():
         # timm warns where it branches on a size, and PyTorch about deprecated parts of itself.
         warnings.simplefilter("ignore")
-        program = torch.export.export(model, (torch.zeros(_EXAMPLE_SHAPE, dtype=torch.uint8),), dynamic_shapes=(axes,))
-    return Deployment(program, classifier.classes, metadata_of(classifier, bundle))
+        example = (torch.zeros(shape, dtype=torch.uint8),)
+        return torch.export.export(model.eval(), example, dynamic_shapes=(axes,))
 
 
-def metadata_of(classifier: Classifier, bundle: Path) -> dict[str, str]:
-    """What the exported file says about itself; `bundle_sha256` is the SHA-256 of the bundle's SHA256SUMS."""
+def resizing_of(spec: PixelSpec) -> str:
+    """How an image becomes the input of a model that takes images at its size, in words."""
+    side = {"center": "the short side is", "squash": "both sides are", "border": "the long side is"}[spec.crop_mode]
+    resize = f"resize so that {side} {spec.scale} pixels ({spec.interpolation} with antialiasing, as Pillow does)"
+    if spec.crop_mode == "squash" and spec.scale == spec.size:
+        return resize
+    crop = f"{resize}, then take the central {spec.size} x {spec.size} pixels"
+    if spec.crop_mode != "border" and spec.scale >= spec.size:
+        return crop
+    return f"{crop}; pixels beyond the image are {spec.fill}"
+
+
+def metadata_of(classifier: Classifier, bundle: Path, description: str) -> dict[str, str]:
+    """What the exported file says about itself; `bundle_sha256` is the SHA-256 of the bundle's SHA256SUMS.
+
+    description: of the images that it takes.
+    """
     facts = classifier.backbone.facts
     preprocessing = {**asdict(facts.pixels), "mean": facts.mean, "std": facts.std}
     return {
@@ -69,7 +118,7 @@ def metadata_of(classifier: Classifier, bundle: Path) -> dict[str, str]:
         "task": classifier.task,
         "classes": json.dumps(classifier.classes, ensure_ascii=False),
         "decision": json.dumps(classifier.decision.to_json(), ensure_ascii=False),
-        "input": _INPUT_DESCRIPTION,
+        "input": description,
         "preprocessing": json.dumps(preprocessing),
         "bundle_sha256": digest_of(bundle),
     }

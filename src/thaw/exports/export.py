@@ -16,8 +16,8 @@ from thaw.classifier.classifier import Classifier
 from thaw.data.dataset import Dataset
 from thaw.errors import ExportError
 from thaw.exports import onnx_target, openvino_target, torch_target, triton_target
-from thaw.exports.certificate import Certificate, certify, reference_cases
-from thaw.exports.deployment import trace
+from thaw.exports.certificate import Case, Certificate, certify, reference_cases
+from thaw.exports.deployment import Deployment, trace, trace_at_size
 from thaw.exports.quantise import (
     Quantisation,
     check_accuracy_drop,
@@ -109,8 +109,8 @@ def export_bundle(bundle: Path, to: str, out: Path) -> Exported:
     require_packages(target.packages)
     classifier = _certified_classifier(bundle)
     # Before tracing, which shares the weights: a change to them on the way must be detected.
-    cases = reference_cases(classifier, bundle)
-    deployment = trace(classifier, bundle, target.supports_branches)
+    cases = _cases(target, classifier, bundle)
+    deployment = _trace(target, classifier, bundle)
     with _destination(target, out) as place:
         target.write(deployment, place, out.name)
         certificate = certify(target.load(place), cases)
@@ -139,13 +139,13 @@ def export_int8(bundle: Path, to: str, out: Path, images: Path, max_drop: float 
     classifier = _certified_classifier(bundle)
     dataset = Dataset.open(images, classifier.task, classifier.classes)
     calibration, test = split_for_calibration(classifier, dataset)
-    deployment = trace(classifier, bundle, target.supports_branches)
+    deployment = _trace(target, classifier, bundle)
     with TemporaryDirectory() as scratch, _destination(target, out) as place:
         fp32_onnx, int8_onnx, fp32_export = (Path(scratch) / name for name in ("fp32.onnx", "int8.onnx", "fp32"))
         onnx_target.write(deployment, fp32_onnx, out.name)
         target.write_onnx(deployment, fp32_onnx, fp32_export, out.name)
         infer_fp32 = target.load(fp32_export)
-        certificate = certify(infer_fp32, reference_cases(classifier, bundle))
+        certificate = certify(infer_fp32, _cases(target, classifier, bundle))
         before = measure_quality(infer_fp32, _size(fp32_export), classifier, test)
         quantise(fp32_onnx, int8_onnx, classifier, calibration)
         target.write_onnx(deployment, int8_onnx, place, out.name)
@@ -172,6 +172,16 @@ def _certified_classifier(bundle: Path) -> Classifier:
     classifier = read_bundle(bundle)
     certify_bundle(classifier, bundle)
     return classifier
+
+
+def _cases(target: Target, classifier: Classifier, bundle: Path) -> list[Case]:
+    return reference_cases(classifier, bundle, at_model_size=not target.resizes)
+
+
+def _trace(target: Target, classifier: Classifier, bundle: Path) -> Deployment:
+    if target.resizes:
+        return trace(classifier, bundle, target.supports_branches)
+    return trace_at_size(classifier, bundle)
 
 
 @contextmanager

@@ -24,7 +24,8 @@ WriteOnnx = Callable[[Deployment, Path, Path, str], None]
 MODEL_VERSION = "1"
 """Folder name of the first version of a model in the model repository of a server."""
 
-_ONNX_EXTRA = ("onnx", "onnxscript", "onnxruntime")
+_EXTRAS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "keras": ("keras", "h5py")}
+"""The packages that each extra of Thaw installs for its targets."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Target:
         write_onnx: Exports an existing .onnx file, for int8; `None` where the format cannot hold one.
         load: Loads an export into its engine, on the CPU in fp32.
         hint: One sentence for whoever deploys the export.
+        resizes: Whether the export takes images of any size and resizes them; else it takes them at the model's size.
         supports_branches: Whether the engine computes an `If` node correctly.
     """
 
@@ -47,13 +49,14 @@ class Target:
     write_onnx: WriteOnnx | None
     load: Callable[[Path], Infer]
     hint: str
+    resizes: bool = True
     supports_branches: bool = True
 
 
 def require_packages(packages: tuple[str, ...]) -> None:
     """Raise `ExportError` for packages that are not installed, with the command that installs them."""
     missing = [name for name in packages if find_spec(name) is None]
-    if set(missing) & set(_ONNX_EXTRA):
-        raise ExportError(f"this export needs {' and '.join(missing)}: pip install 'thaw-vision[onnx]'")
     if missing:
-        raise ExportError(f"this export needs {' and '.join(missing)}: pip install {' '.join(missing)}")
+        extra = next((extra for extra, names in _EXTRAS.items() if set(missing) & set(names)), None)
+        install = f"'thaw-vision[{extra}]'" if extra else " ".join(missing)
+        raise ExportError(f"this export needs {' and '.join(missing)}: pip install {install}")
