@@ -140,6 +140,24 @@ def test_older_weights_alone_are_assigned_as_keras_does(are_renamed: bool, tmp_p
     _assert_equal(read_weights(read, _description(model), _shapes(model)), model)
 
 
+def test_a_whole_model_with_the_names_of_keras_2(tmp_path: Path) -> None:
+    model = _randomised(_classifier(_base()))
+    file = tmp_path / "model.h5"
+    model.save(file)
+    with h5py.File(file, "r+") as opened:
+        for group in opened["model_weights"].values():
+            weights = [str(weight) for weight in group.attrs["weight_names"].astype(str)]
+            for weight in weights:
+                group.move(weight, f"{weight}:0")
+            group.attrs["weight_names"] = [f"{weight}:0".encode() for weight in weights]
+        # Names are followed where the file describes its own model, not their order.
+        names = opened["model_weights"].attrs["layer_names"]
+        opened["model_weights"].attrs["layer_names"] = names[::-1]
+    read = read_keras_file(file)
+    assert read.config is not None
+    _assert_equal(read_weights(read, read.config, _shapes(model)), model)
+
+
 def test_names_too_long_for_one_attribute_are_read_from_several(tmp_path: Path) -> None:
     image = keras.Input((4, 4, 1))
     value = image

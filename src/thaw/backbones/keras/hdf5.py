@@ -106,13 +106,17 @@ class Group:
 
     def group(self, path: Sequence[str]) -> Group | None:
         """The group at a path of names, if there is one."""
+        import h5py
+
         found = self._find(path)
-        return Group(found, self._source) if _is_group(found) else None
+        return Group(found, self._source) if isinstance(found, h5py.Group) else None
 
     def dataset(self, path: Sequence[str]) -> Dataset | None:
         """The array at a path of names, if there is one."""
+        import h5py
+
         found = self._find(path)
-        return None if found is None or _is_group(found) else Dataset(found, self._source)
+        return Dataset(found, self._source) if isinstance(found, h5py.Dataset) else None
 
     def text(self, attribute: str) -> str | None:
         """An attribute that is one text."""
@@ -192,12 +196,6 @@ def import_h5py() -> Any:
     except ModuleNotFoundError as error:
         raise PackageError(f"files of Keras need {error.name}: pip install 'thaw-vision[keras]'") from error
     return h5py
-
-
-def _is_group(found: Any) -> bool:
-    import h5py
-
-    return isinstance(found, h5py.Group)
 
 
 def _is_text(value: Any, text: str) -> bool:
