@@ -77,10 +77,10 @@ def entries() -> tuple[Entry, ...]:
     )
 
 
-def find(words: str) -> list[Entry]:
-    """Entries whose name or family contains every word, ignoring case."""
+def find(words: str, more: Iterable[Entry] = ()) -> list[Entry]:
+    """Entries of the catalogue, and of `more`, whose name or family contains every word, ignoring case."""
     wanted = words.lower().split()
-    return [entry for entry in entries() if all(word in _searchable_text(entry) for word in wanted)]
+    return [entry for entry in (*entries(), *more) if all(word in _searchable_text(entry) for word in wanted)]
 
 
 def look_up(name: str) -> Entry:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Thread
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
@@ -22,7 +24,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
 from thaw.backbones import starter
 from thaw.backbones.catalogue import look_up
-from thaw.errors import WeightsError
+from thaw.errors import ThawError, WeightsError
 from thaw.writing import FULL
 
 TIMEOUT_SECONDS = 5.0
@@ -59,13 +61,30 @@ def fetch(source: str) -> Path:
     if cached is not None:
         return cached
     address = source if "://" in source else hf_hub_url(source, _HUB_FILES[0])
+    with downloading(source, address):
+        return _download(source)
+
+
+@contextmanager
+def downloading(source: str, address: str) -> Iterator[None]:
+    """Say in one sentence why weights could not be downloaded, and what else helps.
+
+    Args:
+        source: What the weights are called.
+        address: Their URL.
+
+    Raises:
+        WeightsError: The environment forbids downloads, or the block fails.
+    """
     if is_offline():
         raise WeightsError(_unreachable(source, address, "HF_HUB_OFFLINE forbids downloads"))
     try:
-        return _download(source)
-    except WeightsError:
+        yield
+    except ThawError:
         raise
-    except HfHubHTTPError as error:
+    except (HfHubHTTPError, HTTPError) as error:
+        if isinstance(error, HTTPError):
+            error.close()
         reason = f"{urlsplit(address).hostname} refuses access ({str(error).splitlines()[0]})"
         raise WeightsError(_unreachable(source, address, reason)) from error
     # The exception depends on the HTTP library that huggingface_hub uses, which differs between its versions.
@@ -76,6 +95,11 @@ def fetch(source: str) -> Path:
         if isinstance(error, OSError) and error.errno in FULL:
             reason = f"cannot be downloaded, because {FULL[error.errno]}"
         raise WeightsError(_unreachable(source, address, reason)) from error
+
+
+def check_answers(address: str) -> None:
+    """Open a URL and close it again; raises an error of the connection within `TIMEOUT_SECONDS`."""
+    _within_timeout(lambda: urlopen(address, timeout=TIMEOUT_SECONDS).close())
 
 
 def _cached(source: str) -> Path | None:
@@ -94,7 +118,7 @@ def _download(source: str) -> Path:
     if "://" in source:
         file = _file_of_address(source)
         file.parent.mkdir(parents=True, exist_ok=True)
-        _within_timeout(lambda: urlopen(source, timeout=TIMEOUT_SECONDS).close())
+        check_answers(source)
         torch.hub.download_url_to_file(source, str(file), hash_prefix=_hash_in(file), progress=False)
         return file
     for name in _HUB_FILES:

@@ -38,11 +38,13 @@ def models_list(
     """List pre-trained networks: size, cost, published accuracy, and whether they are on this machine."""
     from thaw.backbones.catalogue import find
     from thaw.backbones.download import is_cached
+    from thaw.backbones.keras.published import cached_file, published_networks
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("name", "family", "parameters", "GMACs", "input", "top-1", "source", "offline?"):
         table.add_column(title, justify="right" if title in {"parameters", "GMACs", "input", "top-1"} else "left")
-    for entry in find(" ".join(words or [])):
+    of_keras = {network.entry: cached_file(network) is not None for network in published_networks()}
+    for entry in find(" ".join(words or []), of_keras):
         table.add_row(
             entry.name,
             entry.family,
@@ -51,7 +53,7 @@ def models_list(
             f"{entry.input_size}",
             "-" if entry.top1 is None else f"{entry.top1:.1f}%",
             entry.source,
-            "yes" if is_cached(entry.name) else "no",
+            "yes" if (of_keras[entry] if entry in of_keras else is_cached(entry.name)) else "no",
         )
     console = Console(highlight=False)
     console.width = max(console.width, WIDE)
@@ -61,16 +63,25 @@ def models_list(
 @networks.command("fetch")
 def models_fetch(
     name: Annotated[str, typer.Argument(help="A network listed by `thaw models`.")],
-    to: Annotated[Path, typer.Option(help="The .safetensors file to write; it must not exist.")],
+    to: Annotated[
+        Path,
+        typer.Option(help="The file to write, which must not exist: .safetensors, or .h5 for a network of Keras."),
+    ],
 ) -> None:
     """Download published weights into one file, with their preprocessing, for use on another machine."""
     from thaw.backbones import build
+    from thaw.backbones.keras.published import fetch_to, is_keras_name, look_up
     from thaw.backbones.weights import refuse_to_overwrite, write_file
 
-    refuse_to_overwrite(to)
-    backbone = build(Recipe(backbone=name))
-    digest = write_file(backbone, to)
-    print(f"{to}: {backbone.facts.origin}, licence {backbone.facts.license}, sha256 {digest}")
+    if is_keras_name(name):
+        network = look_up(name)
+        digest = fetch_to(network, to)
+        print(f"{to}: {network.address}, licence {network.license}, sha256 {digest}")
+    else:
+        refuse_to_overwrite(to)
+        backbone = build(Recipe(backbone=name))
+        digest = write_file(backbone, to)
+        print(f"{to}: {backbone.facts.origin}, licence {backbone.facts.license}, sha256 {digest}")
     print(f"on the other machine: thaw train IMAGES --backbone {name} --weights {to.name}")
 
 
