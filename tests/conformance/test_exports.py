@@ -6,6 +6,7 @@ By default on the smallest network only, which `tests/exports` exports to every 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,11 @@ FAMILIES = [
     "regnety_016",
 ]
 SIZES = {"inception_v3": 80, "legacy_xception": 80, "xception41": 80}
-NAMES = {"onnx": "model.onnx", "openvino": "model", "torch": "model.pt2", "triton": "model"}
+NAMES = {"onnx": "model.onnx", "openvino": "model", "torch": "model.pt2", "triton": "model", "litert": "model.tflite"}
+
+needs_litert = pytest.mark.skipif(
+    find_spec("litert_torch") is None, reason="needs pip install 'thaw-vision[litert]', on Linux"
+)
 
 
 def certified_difference(classifier: Classifier, to: str, folder: Path) -> float:
@@ -56,7 +61,7 @@ def test_every_family_is_certified_on_onnx(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("to", ["openvino", "torch"])
+@pytest.mark.parametrize("to", ["openvino", "torch", pytest.param("litert", marks=needs_litert)])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_is_certified_on_the_other_engines(name: str, to: str, tmp_path: Path) -> None:
     preprocessing = PreprocessingSettings(image_size=SIZES.get(name, 64))

@@ -70,15 +70,16 @@ def predict(
 @app.command()
 def export(
     trained: Trained,
-    to: Annotated[str, typer.Option(help="onnx, openvino, torch or triton.")],
-    out: Annotated[Path, typer.Option(help="File (onnx, torch) or model folder (openvino, triton) to write.")],
+    to: Annotated[str, typer.Option(help="onnx, openvino, torch, triton or litert.")],
+    out: Annotated[Path, typer.Option(help="File (onnx, torch, litert) or model folder (openvino, triton) to write.")],
     int8: Annotated[bool, typer.Option("--int8", help="Quantise to int8: smaller, often faster.")] = False,
     images: Annotated[Path | None, typer.Option(help="Labelled images to calibrate and test int8 on.")] = None,
     max_drop: Annotated[float, typer.Option(help="Largest accepted drop in accuracy, in percentage points.")] = 0.5,
 ) -> None:
     """Export a trained classifier to another inference engine, and certify that it gives the same probabilities.
 
-    The exported model takes uint8 RGB images of any size; resizing, cropping and normalisation are part of it.
+    The exported model takes uint8 RGB images of any size; resizing, cropping and normalisation are part of it. For
+    litert (TensorFlow Lite) the images must be resized and cropped before.
     """
     from thaw import pipeline
     from thaw.errors import ExportError

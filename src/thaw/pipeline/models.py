@@ -91,7 +91,7 @@ def export(
 
     Args:
         model: A run, a bundle or a classifier.
-        to: onnx, openvino, torch or triton.
+        to: onnx, openvino, torch, triton or litert.
         out: The file (onnx, torch) or folder (openvino, triton) to write; it must not exist.
         int8_images: Labelled images to quantize to 8-bit integers with, at least 30; `None` exports in float32.
         max_drop: Accuracy that quantization may cost, in percentage points.
