@@ -6,6 +6,7 @@ By default on the smallest network only, which `tests/exports` exports to every 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -40,10 +41,21 @@ FAMILIES = [
     "regnety_016",
 ]
 SIZES = {"inception_v3": 80, "legacy_xception": 80, "xception41": 80}
-NAMES = {"onnx": "model.onnx", "openvino": "model", "torch": "model.pt2", "keras": "model.keras", "triton": "model"}
+NAMES = {
+    "onnx": "model.onnx",
+    "openvino": "model",
+    "torch": "model.pt2",
+    "keras": "model.keras",
+    "triton": "model",
+    "litert": "model.tflite",
+}
 OFTEN = [pytest.mark.slow, pytest.mark.ci]
 ON_KERAS_OFTEN = ("mobilenetv2_100", "resnet18", "inception_v3", "tf_efficientnet_b0")
 """Together they have every kind of padding, pooling, activation and attention of the others."""
+
+needs_litert = pytest.mark.skipif(
+    find_spec("litert_torch") is None, reason="needs pip install 'thaw-vision[litert]', on Linux"
+)
 
 
 def certified_difference(classifier: Classifier, to: str, folder: Path) -> float:
@@ -59,7 +71,7 @@ def test_every_family_is_certified_on_onnx(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("to", ["openvino", "torch"])
+@pytest.mark.parametrize("to", ["openvino", "torch", pytest.param("litert", marks=needs_litert)])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_is_certified_on_the_other_engines(name: str, to: str, tmp_path: Path) -> None:
     preprocessing = PreprocessingSettings(image_size=SIZES.get(name, 64))

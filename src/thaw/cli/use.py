@@ -70,8 +70,10 @@ def predict(
 @app.command()
 def export(
     trained: Trained,
-    to: Annotated[str, typer.Option(help="onnx, openvino, torch, keras or triton.")],
-    out: Annotated[Path, typer.Option(help="File (onnx, torch, keras) or model folder (openvino, triton) to write.")],
+    to: Annotated[str, typer.Option(help="onnx, openvino, torch, keras, litert or triton.")],
+    out: Annotated[
+        Path, typer.Option(help="File (onnx, torch, keras, litert) or model folder (openvino, triton) to write.")
+    ],
     int8: Annotated[bool, typer.Option("--int8", help="Quantise to int8: smaller, often faster.")] = False,
     images: Annotated[Path | None, typer.Option(help="Labelled images to calibrate and test int8 on.")] = None,
     max_drop: Annotated[float, typer.Option(help="Largest accepted drop in accuracy, in percentage points.")] = 0.5,
@@ -79,7 +81,7 @@ def export(
     """Export a trained classifier to another inference engine, and certify that it gives the same probabilities.
 
     The exported model takes uint8 RGB images of any size; resizing, cropping and normalisation are part of it. One for
-    Keras takes them at the model's size, and can be fine-tuned further.
+    keras or litert takes them at the model's size. One for keras can be fine-tuned further.
     """
     from thaw import pipeline
     from thaw.errors import ExportError

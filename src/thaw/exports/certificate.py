@@ -94,7 +94,7 @@ def reference_cases(classifier: Classifier, bundle: Path, at_model_size: bool = 
     predictor, cases = Predictor(classifier, REFERENCE, classifier.device), []
     golden = ((str(file), file.read_bytes()) for file in golden_of(bundle))
     for name, data in (*golden, *_synthetic_images(spec.size)):
-        view = spec.crop(decode(data, classifier.decode, spec, reduce_jpeg=False).pixels)
+        view = decode_at_model_size(data, classifier)
         image = view if at_model_size else decode_full_size(data, classifier)
         cases.append(Case(name, image, predictor.probabilities(np.stack([view]))[0]))
     return cases
@@ -109,6 +109,16 @@ def decode_full_size(data: bytes, classifier: Classifier) -> np.ndarray:
     spec = classifier.backbone.facts.pixels
     full_size = _FullSize(spec.size, spec.crop_pct, spec.crop_mode, spec.interpolation)
     return decode(data, classifier.decode, full_size, reduce_jpeg=False).pixels
+
+
+def decode_at_model_size(data: bytes, classifier: Classifier) -> np.ndarray:
+    """The input of an export that does not resize: (S, S, 3) uint8, resized and cropped.
+
+    Raises:
+        UnreadableImage: The file cannot be decoded.
+    """
+    spec = classifier.backbone.facts.pixels
+    return spec.crop(decode(data, classifier.decode, spec, reduce_jpeg=False).pixels)
 
 
 def _synthetic_images(size: int) -> Iterator[tuple[str, bytes]]:

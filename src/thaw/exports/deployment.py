@@ -57,11 +57,12 @@ class ModelAtSize(nn.Module):
 
 @dataclass(frozen=True)
 class Deployment:
-    """A traced graph, the classes of its outputs in order, and the metadata that is stored with it."""
+    """A traced graph, the classes of its outputs in order, the metadata that is stored with it, and its bundle."""
 
     program: torch.export.ExportedProgram
     classes: tuple[str, ...]
     metadata: Mapping[str, str]
+    bundle: Path = Path()
 
 
 def trace(classifier: Classifier, bundle: Path, supports_branches: bool = True) -> Deployment:
@@ -69,7 +70,7 @@ def trace(classifier: Classifier, bundle: Path, supports_branches: bool = True) 
     axes = {index: torch.export.Dim(name, min=1) for index, name in enumerate(AXES)}
     model = EndToEndModel(classifier, supports_branches)
     metadata = metadata_of(classifier, bundle, _INPUT_DESCRIPTION)
-    return Deployment(_program(model, _EXAMPLE_SHAPE, axes), classifier.classes, metadata)
+    return Deployment(_program(model, _EXAMPLE_SHAPE, axes), classifier.classes, metadata, bundle)
 
 
 def trace_at_size(classifier: Classifier, bundle: Path) -> Deployment:
@@ -81,7 +82,7 @@ def trace_at_size(classifier: Classifier, bundle: Path) -> Deployment:
         f"{resizing_of(spec)}"
     )
     program = _program(ModelAtSize(classifier), (2, spec.size, spec.size, 3), axes)
-    return Deployment(program, classifier.classes, metadata_of(classifier, bundle, description))
+    return Deployment(program, classifier.classes, metadata_of(classifier, bundle, description), bundle)
 
 
 def _program(model: nn.Module, shape: tuple[int, ...], axes: dict[int, Any]) -> torch.export.ExportedProgram:

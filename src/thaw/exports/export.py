@@ -15,17 +15,25 @@ from thaw.bundle import read_bundle
 from thaw.classifier.classifier import Classifier
 from thaw.data.dataset import Dataset
 from thaw.errors import ExportError
-from thaw.exports import keras_target, onnx_target, openvino_target, torch_target, triton_target
+from thaw.exports import (
+    keras_target,
+    litert_target,
+    onnx_target,
+    openvino_target,
+    torch_target,
+    triton_target,
+)
 from thaw.exports.certificate import Case, Certificate, certify, reference_cases
 from thaw.exports.deployment import Deployment, trace, trace_at_size
 from thaw.exports.quantise import (
     Quantisation,
     check_accuracy_drop,
     measure_quality,
+    pixels_at_model_size,
     quantise,
     split_for_calibration,
 )
-from thaw.exports.target import Target, require_packages
+from thaw.exports.target import Target, require_packages, require_system
 from thaw.marker import mark
 from thaw.writing import check_new
 
@@ -73,6 +81,17 @@ TARGETS = {
         load=triton_target.load,
         hint="the parent folder is the model repository",
     ),
+    "litert": Target(
+        suffix=".tflite",
+        packages=("litert_torch", "ai_edge_litert"),
+        write=litert_target.write,
+        write_onnx=None,
+        load=litert_target.load,
+        write_int8=litert_target.write_int8,
+        hint="it takes one image at the model's size: `unzip -p FILE thaw.json` tells how to resize",
+        linux_only="use --to onnx, or --to keras and TensorFlow's converter",
+        resizes=False,
+    ),
 }
 """The export formats. A new one is one entry here and one module with these functions."""
 
@@ -103,11 +122,11 @@ def export_bundle(bundle: Path, to: str, out: Path) -> Exported:
 
     The exported model takes images (N, H, W, 3) uint8 RGB of any H and W, decoded as `thaw.data.decode` documents
     (upright, alpha over white) and at full size, and returns probabilities (N, classes) float32 in class order. One for
-    Keras takes images that are already resized and cropped to the model's size.
+    keras or litert takes images that are already resized and cropped to the model's size, litert one at a time.
 
     Args:
         bundle: Folder of the bundle.
-        to: onnx, openvino, torch, keras or triton.
+        to: onnx, openvino, torch, keras, litert or triton.
         out: The file or folder to write; it must not exist.
 
     Raises:
@@ -132,7 +151,7 @@ def export_int8(bundle: Path, to: str, out: Path, images: Path, max_drop: float 
 
     Args:
         bundle: Folder of the bundle.
-        to: onnx, openvino or triton.
+        to: onnx, openvino, triton or litert.
         out: The file or folder to write; it must not exist.
         images: Labelled data set of at least 30 images: a third of them, at most 100, calibrates; the others measure
             accuracy.
@@ -142,24 +161,30 @@ def export_int8(bundle: Path, to: str, out: Path, images: Path, max_drop: float 
         ExportError: As in `export_bundle`, or accuracy drops by more than `max_drop` points. Nothing is left behind.
     """
     target = _target(to, out)
-    if target.write_onnx is None:
-        supported = ", ".join(name for name, item in TARGETS.items() if item.write_onnx)
+    if target.write_onnx is None and target.write_int8 is None:
+        supported = ", ".join(name for name, item in TARGETS.items() if item.write_onnx or item.write_int8)
         raise ExportError(f"export --to {to} --int8: int8 is for {supported}")
-    require_packages((*target.packages, "onnxruntime"))
+    require_packages((*target.packages, "onnxruntime") if target.write_onnx else target.packages)
     classifier = _certified_classifier(bundle)
     dataset = Dataset.open(images, classifier.task, classifier.classes)
     calibration, test = split_for_calibration(classifier, dataset)
     deployment = _trace(target, classifier, bundle)
     with TemporaryDirectory() as scratch, _destination(target, out) as place:
         fp32_onnx, int8_onnx, fp32_export = (Path(scratch) / name for name in ("fp32.onnx", "int8.onnx", "fp32"))
-        onnx_target.write(deployment, fp32_onnx, out.name)
-        target.write_onnx(deployment, fp32_onnx, fp32_export, out.name)
+        if target.write_onnx:
+            onnx_target.write(deployment, fp32_onnx, out.name)
+            target.write_onnx(deployment, fp32_onnx, fp32_export, out.name)
+        else:
+            target.write(deployment, fp32_export, out.name)
         infer_fp32 = target.load(fp32_export)
         certificate = certify(infer_fp32, _cases(target, classifier, bundle))
-        before = measure_quality(infer_fp32, _size(fp32_export), classifier, test)
-        quantise(fp32_onnx, int8_onnx, classifier, calibration)
-        target.write_onnx(deployment, int8_onnx, place, out.name)
-        after = measure_quality(target.load(place), _size(place), classifier, test)
+        before = measure_quality(infer_fp32, _size(fp32_export), classifier, test, not target.resizes)
+        if target.write_onnx:
+            quantise(fp32_onnx, int8_onnx, classifier, calibration)
+            target.write_onnx(deployment, int8_onnx, place, out.name)
+        elif target.write_int8:
+            target.write_int8(deployment, fp32_export, pixels_at_model_size(classifier, calibration), place)
+        after = measure_quality(target.load(place), _size(place), classifier, test, not target.resizes)
         quantisation = Quantisation(before, after, len(calibration.files), len(test.files))
         check_accuracy_drop(quantisation, max_drop)
     return Exported(out, after.size, certificate, target.hint, quantisation)
@@ -170,6 +195,7 @@ def _target(to: str, out: Path) -> Target:
     if to not in TARGETS:
         raise ExportError(f"export --to {to}: no such target; known are {', '.join(TARGETS)}")
     target = TARGETS[to]
+    require_system(to, target)
     if target.suffix and out.suffix != target.suffix:
         raise ExportError(f"{out}: an export to {to} is one file; give a name that ends in {target.suffix}")
     if not target.suffix and not _MODEL_NAME.fullmatch(out.name):

@@ -39,7 +39,7 @@ from thaw.data.dataset import Dataset
 from thaw.data.image_file import read_image_file
 from thaw.errors import ExportError, UnreadableImage
 from thaw.evaluation.evaluate import targets_for
-from thaw.exports.certificate import decode_full_size
+from thaw.exports.certificate import decode_at_model_size, decode_full_size
 from thaw.exports.deployment import INPUT
 from thaw.exports.head_correction import correct_head
 from thaw.exports.onnx_graph import convolutions, last_layer
@@ -192,10 +192,12 @@ def _activations(
         yield dict(zip(outputs, session.run(outputs, {INPUT: image[None]}), strict=True))
 
 
-def measure_quality(infer: Infer, size: int, classifier: Classifier, images: LabelledFiles) -> Quality:
-    """Run every image on its own at full size; raises `ExportError` if none can be read."""
+def measure_quality(
+    infer: Infer, size: int, classifier: Classifier, images: LabelledFiles, at_model_size: bool = False
+) -> Quality:
+    """Run every image on its own, at full size or resized; raises `ExportError` if none can be read."""
     probabilities, rows, seconds = [], [], []
-    for image, row in _readable(classifier, images):
+    for image, row in _readable(classifier, images, at_model_size):
         started = time.perf_counter()
         probabilities.append(infer(image[None])[0])
         seconds.append(time.perf_counter() - started)
@@ -221,10 +223,21 @@ def _none_readable(images: LabelledFiles) -> str:
     return f"{images.files[0].parent}: none of the {count(len(images.files), 'image')} can be read"
 
 
-def _readable(classifier: Classifier, images: LabelledFiles) -> Iterator[tuple[np.ndarray, int]]:
-    """Each readable image at full size, and its row."""
+def pixels_at_model_size(classifier: Classifier, images: LabelledFiles) -> np.ndarray:
+    """All readable images, resized and cropped: (N, S, S, 3) uint8; raises `ExportError` if none can be read."""
+    pixels = [image for image, _ in _readable(classifier, images, at_model_size=True)]
+    if not pixels:
+        raise ExportError(_none_readable(images))
+    return np.stack(pixels)
+
+
+def _readable(
+    classifier: Classifier, images: LabelledFiles, at_model_size: bool = False
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Each readable image and its row."""
+    decode = decode_at_model_size if at_model_size else decode_full_size
     for row, file in enumerate(images.files):
         try:
-            yield decode_full_size(read_image_file(file), classifier), row
+            yield decode(read_image_file(file), classifier), row
         except UnreadableImage:
             continue

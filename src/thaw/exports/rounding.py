@@ -35,25 +35,46 @@ class InputStatistics:
     covariance: np.ndarray | None
 
 
-class PatchStatistics:
-    """Sums over the patches that one convolution sees, image by image.
+@dataclass(frozen=True)
+class Convolution:
+    """The shape of a convolution.
 
-    Args:
-        node: The convolution.
+    Attributes:
         weights: Shape of its weights, (outputs, inputs per group, height, width).
+        padding: Added left, right, above and below.
+        stride: Vertical and horizontal.
+        dilation: Vertical and horizontal.
+        groups: Number of groups.
     """
 
-    def __init__(self, node: Any, weights: tuple[int, ...]) -> None:
+    weights: tuple[int, ...]
+    padding: tuple[int, int, int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+    @classmethod
+    def of_node(cls, node: Any, weights: tuple[int, ...]) -> Convolution:
+        """That of a node of an ONNX graph."""
         import onnx
 
         found = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
         top, left, bottom, right = found.get("pads", (0, 0, 0, 0))
-        self._padding = (left, right, top, bottom)
+        strides, dilations = found.get("strides", (1, 1)), found.get("dilations", (1, 1))
+        padding = (left, right, top, bottom)
+        return cls(weights, padding, (strides[0], strides[1]), (dilations[0], dilations[1]), found.get("group", 1))
+
+
+class PatchStatistics:
+    """Sums over the patches that one convolution sees, image by image."""
+
+    def __init__(self, convolution: Convolution) -> None:
+        self._padding = convolution.padding
         self._unfold = torch.nn.Unfold(
-            weights[2:], dilation=tuple(found.get("dilations", (1, 1))), stride=tuple(found.get("strides", (1, 1)))
+            convolution.weights[2:], dilation=convolution.dilation, stride=convolution.stride
         )
-        self._groups = found.get("group", 1)
-        self._is_depthwise = weights[1] == 1
+        self._groups = convolution.groups
+        self._is_depthwise = convolution.weights[1] == 1
         self._patches = 0
         self._sum: Any = 0.0
         self._products: Any = 0.0
@@ -88,7 +109,7 @@ def round_weights(model: Any, seen: Mapping[str, InputStatistics]) -> None:
     tensors = stored_tensors(model)
     for node in convolutions(model):
         weights = numpy_helper.to_array(tensors[node.input[1]])
-        rounded, shift = _rounded(weights.reshape(len(weights), -1).astype(np.float64), seen[node.name])
+        rounded, shift = rounded_weights(weights.reshape(len(weights), -1).astype(np.float64), seen[node.name])
         replace_values(tensors[node.input[1]], rounded.reshape(weights.shape))
         if len(node.input) < 3:
             node.input.append(f"{node.input[1]}_bias")
@@ -97,8 +118,8 @@ def round_weights(model: Any, seen: Mapping[str, InputStatistics]) -> None:
             replace_values(tensors[node.input[2]], numpy_helper.to_array(tensors[node.input[2]]) - shift)
 
 
-def _rounded(weights: np.ndarray, seen: InputStatistics) -> tuple[np.ndarray, np.ndarray]:
-    """Rounded weights (O, D), and what that adds to the mean of each output (O,)."""
+def rounded_weights(weights: np.ndarray, seen: InputStatistics) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (O, D) rounded to multiples of the scale of their row, and what that adds to the mean of each output."""
     scale = np.abs(weights).max(axis=1, keepdims=True) / LEVELS
     scale[scale == 0.0] = 1.0
     group = np.arange(len(weights)) // (len(weights) // len(seen.mean))
@@ -152,7 +173,7 @@ def statistics_of(model: Any, inputs: Iterable[Mapping[str, np.ndarray]]) -> dic
     """
     shapes = {name: tuple(tensor.dims) for name, tensor in stored_tensors(model).items()}
     nodes = convolutions(model)
-    patches = {node.name: PatchStatistics(node, shapes[node.input[1]]) for node in nodes}
+    patches = {node.name: PatchStatistics(Convolution.of_node(node, shapes[node.input[1]])) for node in nodes}
     for of_image in inputs:
         for node in nodes:
             patches[node.name].add(of_image[node.input[0]])

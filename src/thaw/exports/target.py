@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,10 +22,17 @@ Write = Callable[[Deployment, Path, str], None]
 WriteOnnx = Callable[[Deployment, Path, Path, str], None]
 """`write_onnx(deployment, onnx_file, place, name)` does the same with the graph of an existing .onnx file."""
 
+WriteInt8 = Callable[[Deployment, Path, np.ndarray, Path], None]
+"""`write_int8(deployment, fp32_export, images, place)` writes an existing export in int8, calibrated on some images."""
+
 MODEL_VERSION = "1"
 """Folder name of the first version of a model in the model repository of a server."""
 
-_EXTRAS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "keras": ("keras", "h5py")}
+_EXTRAS = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "keras": ("keras", "h5py"),
+    "litert": ("litert_torch", "ai_edge_litert"),
+}
 """The packages that each extra of Thaw installs for its targets."""
 
 
@@ -39,6 +47,8 @@ class Target:
         write_onnx: Exports an existing .onnx file, for int8; `None` where the format cannot hold one.
         load: Loads an export into its engine, on the CPU in fp32.
         hint: One sentence for whoever deploys the export.
+        write_int8: Quantises an export by the tools of its format; `None` where it goes through ONNX, or there is none.
+        linux_only: What to use instead on other systems; empty where the packages exist for every system.
         resizes: Whether the export takes images of any size and resizes them; else it takes them at the model's size.
         supports_branches: Whether the engine computes an `If` node correctly.
     """
@@ -49,8 +59,29 @@ class Target:
     write_onnx: WriteOnnx | None
     load: Callable[[Path], Infer]
     hint: str
+    write_int8: WriteInt8 | None = None
+    linux_only: str = ""
     resizes: bool = True
     supports_branches: bool = True
+
+
+def require_system(to: str, target: Target) -> None:
+    """Raise `ExportError` where the packages of a target do not exist for this system."""
+    if target.linux_only and sys.platform != "linux":
+        needed = " and ".join(target.packages)
+        raise ExportError(f"export --to {to}: {needed} exist for Linux only; {target.linux_only}")
+
+
+def label_lines(classes: Sequence[str], file: str) -> str:
+    """The text of `file`, which lists one class per line.
+
+    Raises:
+        ExportError: A class has a line break, after which readers would misname classes.
+    """
+    for label in classes:
+        if label.splitlines() != [label]:
+            raise ExportError(f"{label!r} has a line break, but {file} has a line per class; train with another name")
+    return "".join(f"{label}\n" for label in classes)
 
 
 def require_packages(packages: tuple[str, ...]) -> None:

@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 
 from thaw import atomic
-from thaw.errors import ExportError
 from thaw.exports import onnx_target
 from thaw.exports.deployment import INPUT, OUTPUT, Deployment
-from thaw.exports.target import MODEL_VERSION, Infer
+from thaw.exports.target import MODEL_VERSION, Infer, label_lines
 
 MAX_BATCH = 32
 _LABELS, _MODEL = "labels.txt", "model.onnx"
@@ -54,19 +53,12 @@ def _write_config(deployment: Deployment, place: Path, name: str) -> None:
         parameters=parameters,
     )
     atomic.write_text(place / "config.pbtxt", config)
-    atomic.write_text(place / _LABELS, "".join(f"{_on_one_line(label)}\n" for label in deployment.classes))
+    atomic.write_text(place / _LABELS, label_lines(deployment.classes, _LABELS))
 
 
 def load(place: Path) -> Infer:
     """Load the model into ONNX Runtime, as the server does, on the CPU."""
     return onnx_target.load(place / MODEL_VERSION / _MODEL)
-
-
-def _on_one_line(label: str) -> str:
-    """The label unchanged; raises `ExportError` if it has a line break, after which Triton would misname classes."""
-    if label.splitlines() != [label]:
-        raise ExportError(f"{label!r} has a line break, but {_LABELS} has a line per class; train with another name")
-    return label
 
 
 def _quoted(text: str) -> str:

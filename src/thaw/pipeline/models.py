@@ -91,8 +91,8 @@ def export(
 
     Args:
         model: A run, a bundle or a classifier.
-        to: onnx, openvino, torch, keras or triton.
-        out: The file (onnx, torch, keras) or folder (openvino, triton) to write; it must not exist.
+        to: onnx, openvino, torch, keras, litert or triton.
+        out: The file (onnx, torch, keras, litert) or folder (openvino, triton) to write; it must not exist.
         int8_images: Labelled images to quantize to 8-bit integers with, at least 30; `None` exports in float32.
         max_drop: Accuracy that quantization may cost, in percentage points.
 
