@@ -33,6 +33,7 @@ from thaw.planning.backbone_choice import choose_backbone
 from thaw.planning.costs import GIB
 from thaw.planning.plan import Plan, draft_plan
 from thaw.planning.resume import check_same_data, check_same_recipe
+from thaw.planning.trained_head import with_trained_head
 from thaw.processes import ALONE, Process
 from thaw.progress import NullReporter, Reporter
 from thaw.recipe import Recipe, ResolvedRecipe, SplitSettings
@@ -182,6 +183,8 @@ def plan_trial(dataset: Dataset, requested: Recipe, previous: Manifest | None, r
     use_threads(requested.threads)
     chosen = choose_backbone(requested, dataset, _preparation(requested, previous, reporter), reporter.say)
     prepared, classifier = prepare(dataset, chosen.recipe, previous, reporter)
+    chosen = with_trained_head(chosen, classifier)
+    classifier = _with_new_head(classifier.backbone, prepared, chosen.recipe)
     cache = cache_folder()
     remember_geometry(requested, classifier.backbone.facts.pixels, cache)
     draft = draft_plan(chosen, prepared, classifier, cache)

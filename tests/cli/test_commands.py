@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -370,3 +371,35 @@ def test_threads_that_wait_leave_their_core_to_other_programs_unless_the_user_sa
     )
     # It is read when PyTorch is imported.
     assert json.loads(done.stdout.splitlines()[-1]) == [expected, False]
+
+
+@pytest.mark.skipif(find_spec("keras") is None, reason="needs the extra keras")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_keras_model_is_trained_further_predicts_without_keras_and_becomes_one_again(
+    images: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from thaw.keras_runtime import keras
+
+    base = keras.applications.MobileNetV3Small(weights=None, include_top=False, input_shape=(64, 64, 3), alpha=0.75)
+    features = keras.layers.GlobalAveragePooling2D()(base.output)
+    hidden = keras.layers.Dense(8, activation="relu")(features)
+    keras.Model(base.input, keras.layers.Dense(3, activation="softmax")(hidden)).save(tmp_path / "own.keras")
+    recipe = quick.model_copy(update={"backbone": str(tmp_path / "own.keras"), "weights": "published"})
+    recipe = recipe.model_copy(update={"preprocessing": type(recipe.preprocessing)()})
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    runs = tmp_path / "runs"
+    assert thaw(monkeypatch, "train", images, "--recipe", tmp_path / "recipe.yaml", "--runs", runs) == 0
+    said = capsys.readouterr().out
+    assert "training goes on from the head of own.keras" in " ".join(said.split())
+    assert Recipe.load(runs / "train-1" / "recipe.yaml").head.hidden == (8,)
+    model = runs / "train-1" / "model"
+    code = (
+        "import sys; sys.modules['keras'] = sys.modules['h5py'] = None\n"
+        "from thaw.cli import main; sys.argv = ['thaw', *sys.argv[1:]]; main()"
+    )
+    command = [sys.executable, "-c", code, "predict", str(model), str(images), "--out", str(tmp_path / "rows.csv")]
+    subprocess.run(command, check=True, capture_output=True)
+    rows = list(csv.DictReader((tmp_path / "rows.csv").read_text().splitlines()))
+    assert len(rows) == 36
+    assert thaw(monkeypatch, "export", model, "--to", "keras", "--out", tmp_path / "better.keras") == 0
+    assert "certified on" in capsys.readouterr().out

@@ -37,7 +37,7 @@ def build(recipe: Recipe) -> Backbone:
         BackboneError: The network is unknown, or has no stages below the last one that a head could take.
         WeightsError: The weights are missing, unreachable or do not fit.
     """
-    library = _library("timm")
+    library = _library("keras" if is_of_keras(recipe.backbone) else "timm")
     backbone = library.build(recipe.backbone, recipe.weights, recipe.preprocessing, recipe.head.pooling, recipe.seed)
     backbone.use_features(recipe.head.taken)
     return backbone
@@ -52,10 +52,19 @@ def rebuild(facts: Facts, pooling: Pooling) -> Backbone:
     return _library(facts.library).rebuild(facts, pooling)
 
 
+def is_of_keras(backbone: str) -> bool:
+    """Whether the name of a backbone is that of an application of Keras or of a file with a Keras model."""
+    return backbone.lower().startswith("keras:") or backbone.lower().endswith((".keras", ".h5", ".hdf5"))
+
+
 def _library(name: str) -> Library:
     """The module of a library, imported on first use."""
     if name == "timm":
         from thaw.backbones import timm_backbone
 
         return timm_backbone
+    if name == "keras":
+        from thaw.backbones import keras_backbone
+
+        return keras_backbone
     raise BackboneError(f"library {name!r} is not supported by this version of Thaw; update Thaw")

@@ -75,6 +75,29 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class TrainedHead:
+    """A head that came with a backbone: linear layers with ReLU between them, on the pooled last stage.
+
+    layers: (weight (out, in), bias (out,)) of each. dropout: before the last layer. source: the file.
+    """
+
+    layers: tuple[tuple[Tensor, Tensor], ...]
+    pooling: Pooling
+    dropout: float
+    source: str
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Units of the hidden layers."""
+        return tuple(len(bias) for _, bias in self.layers[:-1])
+
+    @property
+    def outputs(self) -> int:
+        """Units of the last layer."""
+        return len(self.layers[-1][1])
+
+
+@dataclass(frozen=True)
 class BatchNormLayer:
     """One BatchNorm: its stage, the module to watch, and its running statistics, (C,) float64 each.
 
@@ -99,7 +122,25 @@ class Backbone(nn.Module):
     Starts out in eval mode, frozen to the head. `train()` never switches on what is frozen.
     """
 
-    def __init__(self, network: nn.Module, blocks: tuple[Block, ...], facts: Facts, pooling: Pooling = "avg") -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        blocks: tuple[Block, ...],
+        facts: Facts,
+        pooling: Pooling = "avg",
+        layers: Sequence[Sequence[str]] | None = None,
+        trained_head: TrainedHead | None = None,
+    ) -> None:
+        """Take over a network.
+
+        Args:
+            network: The network, without a classifier.
+            blocks: Its chain.
+            facts: What travels with its weights.
+            pooling: How it pools its last maps.
+            layers: The modules of each layer that `layers:N` counts, where the library counts differently.
+            trained_head: The head that came with it, if any.
+        """
         super().__init__()
         self.network = network
         self.blocks = blocks
@@ -107,6 +148,8 @@ class Backbone(nn.Module):
         self.pooling = pooling
         self.features: Features = "last"
         self._taps = _taps(blocks)
+        self._layers = layers
+        self.trained_head = trained_head
         self._runs = [[network.get_submodule(name) for name in block.modules] for block in blocks]
         self._position, self._batchnorm = len(blocks), "frozen"
         self.eval()
@@ -325,28 +368,33 @@ class Backbone(nn.Module):
         return self._cut_at(stage, position)
 
     def _last_layers(self, count: int) -> Cut:
-        layers = [
-            (position, name)
-            for position, block in enumerate(self.blocks)
-            for root in block.modules
-            for name, module in self.network.get_submodule(root).named_modules(prefix=root)
-            if _is_layer(module)
-        ]
+        layers = self._layers if self._layers is not None else self._layers_in_order()
         if count > len(layers):
             raise BackboneError(
                 f"cut layers:{count}: {self.facts.architecture} has {len(layers)} layers; `pixels` thaws them all"
             )
-        wanted = {name for _, name in layers[-count:]}
+        wanted = {name for names in layers[-count:] for name in names}
         names = (name for name, _ in self.network.named_parameters())
-        trainable = frozenset(name for name in names if name.rpartition(".")[0] in wanted)
-        return Cut(f"layers:{count}", layers[-count][0], trainable)
+        trainable = frozenset(name for name in names if _lies_in(name, wanted))
+        positions = (self.blocks.index(self._block_of(name)) for name in wanted)
+        return Cut(f"layers:{count}", min(positions, default=self.head_position), trainable)
+
+    def _layers_in_order(self) -> list[tuple[str]]:
+        return [
+            (name,)
+            for block in self.blocks
+            for root in block.modules
+            for name, module in self.network.get_submodule(root).named_modules(prefix=root)
+            if _is_layer(module)
+        ]
 
     def _has_parameters(self, stage: str) -> bool:
         modules = [name for block in self.blocks if block.stage == stage for name in block.modules]
         return any(any(True for _ in self.network.get_submodule(name).parameters()) for name in modules)
 
-    def _block_of(self, parameter: str) -> Block:
-        return next(block for block in self.blocks if _lies_in(parameter, set(block.modules)))
+    def _block_of(self, name: str) -> Block:
+        """The block of a module or parameter."""
+        return next(block for block in self.blocks if _lies_in(name, set(block.modules)) or name in block.modules)
 
     def _no_such_cut(self, at: str) -> str:
         known = ["head", "pixels", *self.stage_names]

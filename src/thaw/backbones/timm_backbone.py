@@ -18,6 +18,7 @@ from thaw.backbones.catalogue import resolve_name, suggest
 from thaw.backbones.chain import chain_of
 from thaw.backbones.contract import Backbone, Facts, Pooling
 from thaw.backbones.download import fetch
+from thaw.backbones.preprocessing import fill_colour, with_preprocessing
 from thaw.data.geometry import PixelSpec
 from thaw.errors import BackboneError, WeightsError
 from thaw.recipe import PreprocessingSettings
@@ -67,7 +68,7 @@ def build(
     else:
         network, facts = _from_file(name, configuration, Path(weights), pooling, seed)
     if preprocessing is not None:
-        facts = _override(facts, preprocessing, "from the recipe")
+        facts = with_preprocessing(facts, preprocessing, "from the recipe")
     fixed = _fixed_size(configuration)
     if fixed and facts.pixels.size != fixed:
         raise BackboneError(f"backbone {name!r}: supports only images of {fixed} pixels, not {facts.pixels.size}")
@@ -158,7 +159,7 @@ def _from_file(
         f"timm's for {name}" + ("" if own_preprocessing else f"; {file.name} contains none"),
         loaded.model_args,
     )
-    return network, _override(facts, loaded.preprocessing, f"from {file.name}")
+    return network, with_preprocessing(facts, loaded.preprocessing, f"from {file.name}")
 
 
 def _facts(
@@ -176,7 +177,7 @@ def _facts(
             crop_pct=float(data["crop_pct"]),
             crop_mode=data["crop_mode"],
             interpolation=data["interpolation"],
-            fill=_fill_colour(data["mean"]),
+            fill=fill_colour(data["mean"]),
         ),
         mean=_three(data["mean"]),
         std=_three(data["std"]),
@@ -187,35 +188,6 @@ def _facts(
         preprocessing_origin=preprocessing_origin,
         model_args=dict(model_args or {}),
     )
-
-
-def _override(facts: Facts, wanted: PreprocessingSettings, source: str) -> Facts:
-    """Facts with some values of the preprocessing replaced, and their source noted."""
-    given = wanted.model_dump(exclude_none=True)
-    if not given:
-        return facts
-    mean = given.get("mean", facts.mean)
-    pixels = replace(
-        facts.pixels,
-        size=given.get("image_size", facts.pixels.size),
-        crop_pct=given.get("crop_pct", facts.pixels.crop_pct),
-        crop_mode=given.get("crop_mode", facts.pixels.crop_mode),
-        interpolation=given.get("interpolation", facts.pixels.interpolation),
-        fill=_fill_colour(mean),
-    )
-    return replace(
-        facts,
-        pixels=pixels,
-        mean=mean,
-        std=given.get("std", facts.std),
-        preprocessing_origin=f"{facts.preprocessing_origin}; {', '.join(given)} {source}",
-    )
-
-
-def _fill_colour(mean: Sequence[float]) -> tuple[int, int, int]:
-    """timm pads with the mean of the training data, which is 0 after normalisation."""
-    red, green, blue = (round(255 * value) for value in mean)
-    return red, green, blue
 
 
 def _three(values: Sequence[float]) -> tuple[float, float, float]:

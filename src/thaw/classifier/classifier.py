@@ -8,7 +8,7 @@ from typing import assert_never
 import torch
 from torch import Tensor, nn
 
-from thaw.backbones.contract import Backbone
+from thaw.backbones.contract import Backbone, TrainedHead
 from thaw.backbones.normalise import Normalise
 from thaw.backbones.stages import AtCut
 from thaw.classifier.decision import Decision
@@ -88,8 +88,20 @@ class Classifier(nn.Module):
 
 
 def new_head(backbone: Backbone, outputs: int, hidden: Sequence[int] = (), dropout: float = 0.0, seed: int = 0) -> Head:
-    """A new head on what a backbone gives it; one on all stages standardises its features, whose scales differ."""
-    return Head(backbone.feature_width, outputs, hidden, dropout, seed, standardised=backbone.features == "all")
+    """A head on what a backbone gives it; one on all stages standardises its features, whose scales differ.
+
+    It is new, or begins as the head that came with the backbone, if that has the same layers.
+    """
+    head = Head(backbone.feature_width, outputs, hidden, dropout, seed, standardised=backbone.features == "all")
+    trained = backbone.trained_head
+    if trained and backbone.features == "last" and fits(trained, backbone, outputs) and trained.hidden == tuple(hidden):
+        head.start_from(trained.layers)
+    return head
+
+
+def fits(trained: TrainedHead, backbone: Backbone, outputs: int) -> bool:
+    """Whether a head that came with a backbone can be one with so many outputs; a binary one may have one for each."""
+    return trained.pooling == backbone.pooling and trained.outputs in ({1, 2} if outputs == 1 else {outputs})
 
 
 def outputs_of(task: Task, classes: Sequence[str]) -> int:

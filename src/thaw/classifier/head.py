@@ -55,6 +55,16 @@ class Head(nn.Module):
         """Whether the head is a single linear layer, as the classifier of a timm network is."""
         return not self.hidden
 
+    def start_from(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Start from linear layers (weight (out, in), bias (out,)); two outputs become one for a binary head."""
+        own = [module for module in self.layers if isinstance(module, nn.Linear)]
+        with torch.no_grad():
+            for layer, (weight, bias) in zip(own, layers, strict=True):
+                if len(bias) == 2 and layer.out_features == 1:
+                    weight, bias = weight[1:] - weight[:1], bias[1:] - bias[:1]
+                layer.weight.copy_(weight)
+                layer.bias.copy_(bias)
+
     def apply_temperature(self, temperature: float) -> None:
         """Divide all logits by a temperature from now on, by scaling the last layer."""
         last = self.layers[-1]

@@ -67,7 +67,8 @@ class Recipe(Section):
         DEFAULT_BACKBONE,
         description="Pre-trained network; `thaw models` lists them. default: mobilenetv2_100, downloaded if it is not "
         "on this machine, or the bundled starter where that fails within seconds. auto: the candidate with the best "
-        "cross-validated accuracy of a linear head on its features.",
+        "cross-validated accuracy of a linear head on its features. keras:NAME: a network of keras.applications. A "
+        ".keras or .h5 file: your own Keras model, whose dense head is taken over where the classes agree.",
     )
     candidates: Mapping[str, str] = Field(
         {},
@@ -82,8 +83,8 @@ class Recipe(Section):
     )
     weights: str = Field(
         "published",
-        description="published: the pre-trained weights, cached or from the Hub; random; or a .safetensors or .pth "
-        "file.",
+        description="published: the pre-trained weights, cached or downloaded; random; or a .safetensors or .pth file, "
+        "for a network of Keras an .h5 or .keras file.",
     )
     seed: int = Field(
         0,

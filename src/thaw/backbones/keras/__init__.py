@@ -1,1 +1,1 @@
-"""Networks of Keras as data: their graph as native PyTorch modules, and their files; Keras itself is not needed."""
+"""Networks of Keras as data: their graph, rebuilt from native PyTorch modules; Keras itself does not run them."""

