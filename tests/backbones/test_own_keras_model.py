@@ -16,7 +16,7 @@ from PIL import Image
 from thaw.backbones import build
 from thaw.classifier.classifier import Classifier, new_head
 from thaw.errors import BackboneError, WeightsError
-from thaw.recipe import DecodeSettings, Recipe
+from thaw.recipe import DecodeSettings, HeadSettings, Recipe
 
 pytestmark = [
     pytest.mark.skipif(find_spec("keras") is None, reason="needs the extra keras"),
@@ -69,6 +69,23 @@ def classifier_of(file: Path, classes: str = "abc", hidden: tuple[int, ...] = ()
 def probabilities(classifier: Classifier, pixels: np.ndarray) -> np.ndarray:
     with torch.no_grad():
         return classifier.probabilities(classifier.logits(torch.from_numpy(pixels))).numpy()
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+@pytest.mark.parametrize("module", ["resnet50", "densenet", "mobilenet_v2"])
+def test_preprocess_input_inside_a_model_is_computed(module: str, name: str, tmp_path: Path) -> None:
+    from thaw.keras_runtime import keras
+
+    inputs = keras.Input((SIZE, SIZE, 3))
+    outputs = getattr(keras.applications, module).preprocess_input(inputs)
+    outputs = keras.layers.Conv2D(4, 3, strides=2)(outputs)
+    outputs = keras.layers.Dense(3, activation="softmax")(keras.layers.GlobalMaxPooling2D()(outputs))
+    model = keras.Model(inputs, outputs)
+    backbone = build(Recipe(backbone=str(saved(tmp_path, name, model)), head=HeadSettings(pooling="max")))
+    classifier = Classifier(backbone, new_head(backbone, 3), list("abc"), "multiclass", DecodeSettings())
+    pixels = np.random.default_rng(1).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
+    wanted = model.predict(pixels.astype(np.float32), verbose=0)
+    np.testing.assert_allclose(probabilities(classifier, pixels), wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["model.keras", "model.h5"])

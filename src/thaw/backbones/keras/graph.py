@@ -17,6 +17,9 @@ _NOT_OF_THE_GRAPH = frozenset({"trainable", "dtype", "batch_shape", "batch_input
 _TRAINING_ONLY = ("_initializer", "_regularizer", "_constraint")
 
 
+Input = str | float | tuple[float, ...]
+
+
 @dataclass(frozen=True)
 class Node:
     """One layer or operation.
@@ -24,14 +27,14 @@ class Node:
     Attributes:
         path: Names of the models that contain it, outermost first, and its own.
         kind: Class name of the layer; `ops.` and the class name for an operation on tensors.
-        inputs: What it is called with, in order: names of other nodes, or numbers.
+        inputs: What it is called with, in order: names of other nodes, numbers, or a number for each channel.
         config: What it computes, as JSON.
         name: Unique in the graph.
     """
 
     path: tuple[str, ...]
     kind: str
-    inputs: tuple[str | float, ...]
+    inputs: tuple[Input, ...]
     config: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
 
@@ -75,7 +78,8 @@ class Graph:
     def from_json(cls, value: Mapping[str, Any]) -> Graph:
         """The graph that `to_json` described."""
         nodes = (
-            Node(tuple(path), kind, tuple(inputs), config, name) for path, kind, inputs, config, name in value["nodes"]
+            Node(tuple(path), kind, tuple(tuple(v) if isinstance(v, list) else v for v in inputs), config, name)
+            for path, kind, inputs, config, name in value["nodes"]
         )
         size = tuple(value["size"]) if value["size"] else None
         layers = tuple(tuple(path) for path in value["layers"])
@@ -139,14 +143,24 @@ def _expand(model: Mapping[str, Any], path: tuple[str, ...], source: str) -> Gra
     return Graph(tuple(nodes), source, names[output], layers, size)
 
 
-def _node(entry: Mapping[str, Any], path: tuple[str, ...], inputs: tuple[str | float, ...]) -> Node:
+def _node(entry: Mapping[str, Any], path: tuple[str, ...], inputs: tuple[Input, ...]) -> Node:
     kind = f"ops.{entry['class_name']}" if _is_operation(entry) else entry["class_name"]
     config = {
         key: value
         for key, value in entry["config"].items()
         if key not in _NOT_OF_THE_GRAPH and key != "name" and not key.endswith(_TRAINING_ONLY)
     }
+    if kind == "ops.GetItem":
+        config["channel"] = _channel_of(entry)
     return Node(path, kind, inputs, config, "/".join(path))
+
+
+def _channel_of(entry: Mapping[str, Any]) -> int:
+    """k of `x[..., k]`, as in `preprocess_input`; raises `BackboneError` for anything else."""
+    match entry["inbound_nodes"][0]["args"]:
+        case [_, [{"class_name": "__ellipsis__"}, int(channel)]]:
+            return channel
+    raise BackboneError(f"layer {_name(entry)!r} takes a part of its input, of which only x[..., channel] is supported")
 
 
 def _name(entry: Mapping[str, Any]) -> str:
@@ -173,7 +187,7 @@ def _calls_in_sequence(entries: Sequence[Mapping[str, Any]]) -> list[tuple[str, 
     return [(), *((_name(entry),) for entry in entries[:-1])]
 
 
-def _calls(config: Mapping[str, Any]) -> Iterator[tuple[str | float, ...]]:
+def _calls(config: Mapping[str, Any]) -> Iterator[tuple[Input, ...]]:
     """What each layer of a functional model is called with: names of layers, and numbers."""
     for entry in config["layers"]:
         calls = entry["inbound_nodes"]
@@ -183,21 +197,36 @@ def _calls(config: Mapping[str, Any]) -> Iterator[tuple[str | float, ...]]:
             yield ()
         elif isinstance(calls[0], Mapping):
             tensors = [value for value in calls[0].get("kwargs", {}).values() if isinstance(value, Mapping)]
-            yield tuple(_arguments([*calls[0]["args"], *tensors], entry["name"]))
+            # The only argument of this operation that is no tensor says which part it takes.
+            given = calls[0]["args"][:1] if entry["class_name"] == "GetItem" else calls[0]["args"]
+            yield tuple(_arguments([*given, *tensors], entry["name"]))
         else:
             yield tuple(str(call[0]) for call in calls[0])
 
 
-def _arguments(values: Sequence[Any], layer: str) -> Iterator[str | float]:
+def _arguments(values: Sequence[Any], layer: str) -> Iterator[Input]:
     for value in values:
         if isinstance(value, list):
             yield from _arguments(value, layer)
         elif isinstance(value, Mapping) and value.get("class_name") == "__keras_tensor__":
             yield str(value["config"]["keras_history"][0])
+        elif isinstance(value, Mapping) and value.get("class_name") == "__tensor__":
+            yield _constant(value["config"]["value"], layer)
         elif isinstance(value, int | float) and not isinstance(value, bool):
             yield float(value)
         elif value is not None and not isinstance(value, bool):
             raise BackboneError(f"layer {layer!r} is called with {value!r}, which is not supported")
+
+
+def _constant(value: Any, layer: str) -> float | tuple[float, ...]:
+    """A constant tensor: a number, or one for each channel, of any number of axes of one element before."""
+    while isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, list) and all(isinstance(item, int | float) for item in value):
+        return tuple(float(item) for item in value)
+    if not isinstance(value, int | float):
+        raise BackboneError(f"layer {layer!r} is called with a constant that is not one number for each channel")
+    return float(value)
 
 
 def _single(layers: Sequence[Any], what: str) -> str:
@@ -209,7 +238,7 @@ def _single(layers: Sequence[Any], what: str) -> str:
     return str(layers[0][0])
 
 
-def _only(values: tuple[str | float, ...], layer: str) -> str:
+def _only(values: tuple[Input, ...], layer: str) -> str:
     if len(values) != 1 or not isinstance(values[0], str):
         raise BackboneError(f"model {layer!r} is called with {len(values)} values, only one is supported")
     return values[0]

@@ -42,6 +42,8 @@ _LAYERS: dict[str, Build] = {
     "ZeroPadding2D": lambda config, _: plain.Pad(config),
     "Cropping2D": lambda config, _: plain.Crop(config),
     "Concatenate": lambda config, _: plain.Concatenate(config),
+    "ops.GetItem": lambda config, _: plain.Channel(config),
+    "ops.Stack": lambda config, _: plain.Stack(config),
     "Average": lambda config, _: plain.Average(),
     "CustomScaleLayer": lambda config, _: plain.ScaledSum(config),
     "Reshape": lambda config, _: plain.Reshape(config),

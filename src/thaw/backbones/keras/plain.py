@@ -16,18 +16,56 @@ from thaw.errors import BackboneError
 
 
 class Merge(nn.Module):
-    """Combines several values, or a value and numbers, from left to right."""
+    """Combines several values, or a value and constants, from left to right.
 
-    def __init__(self, combine: Callable[[Any, Any], Any], numbers: Mapping[int, float] | None = None) -> None:
+    A constant is a number, or one for each channel.
+    """
+
+    def __init__(
+        self, combine: Callable[[Any, Any], Any], constants: Mapping[int, float | tuple[float, ...]] | None = None
+    ) -> None:
         super().__init__()
-        self._combine, self._numbers = combine, dict(numbers or {})
+        self._combine = combine
+        self._numbers: dict[int, float | str] = {}
+        for index, constant in sorted((constants or {}).items()):
+            if isinstance(constant, tuple):
+                name = f"constant{index}"
+                self.register_buffer(name, torch.tensor(constant)[:, None, None], persistent=False)
+                self._numbers[index] = name
+            else:
+                self._numbers[index] = constant
 
     def forward(self, *values: Tensor) -> Tensor:
         """Combine (N, C, H, W) of equal or broadcastable shapes."""
         taken: list[Any] = list(values)
-        for index, number in sorted(self._numbers.items()):
-            taken.insert(index, number)
+        for index, number in self._numbers.items():
+            taken.insert(index, getattr(self, number) if isinstance(number, str) else number)
         return reduce(self._combine, taken)
+
+
+class Channel(nn.Module):
+    """One channel of a map."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._channel = int(config["channel"])
+
+    def forward(self, value: Tensor) -> Tensor:
+        """(N, H, W) of (N, C, H, W)."""
+        return value[:, self._channel]
+
+
+class Stack(nn.Module):
+    """Maps (N, H, W) as the channels of one."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        if config["axis"] not in (-1, 3):
+            raise BackboneError(f"axis {config['axis']} is not supported, only that of the channels, -1")
+
+    def forward(self, *values: Tensor) -> Tensor:
+        """Stack to (N, C, H, W)."""
+        return torch.stack(values, dim=1)
 
 
 class Average(nn.Module):
