@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from thaw.backbones.keras.padding import is_padded_same, pad_same, pair
-from thaw.backbones.keras.weighted import check_channels_last
+from thaw.backbones.keras.weighted import check_channels_last, check_last_axis
 from thaw.errors import BackboneError
 
 
@@ -60,8 +60,7 @@ class Stack(nn.Module):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        if config["axis"] not in (-1, 3):
-            raise BackboneError(f"axis {config['axis']} is not supported, only that of the channels, -1")
+        check_last_axis(config)
 
     def forward(self, *values: Tensor) -> Tensor:
         """Stack to (N, C, H, W)."""
@@ -81,8 +80,7 @@ class Concatenate(nn.Module):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        if config["axis"] not in (-1, 3):
-            raise BackboneError(f"axis {config['axis']} is not supported, only that of the channels, -1")
+        check_last_axis(config)
 
     def forward(self, *values: Tensor) -> Tensor:
         """Concatenate (N, C, H, W)."""
