@@ -97,7 +97,11 @@ def bundle_on_all_stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
 
 @pytest.mark.parametrize(
     "to",
-    ["torch", "onnx", *(pytest.param(to, marks=OFTEN) for to in ("openvino", "keras", "triton"))],
+    [
+        *("torch", "onnx"),
+        *(pytest.param(to, marks=OFTEN) for to in ("openvino", "keras", "triton")),
+        pytest.param("litert", marks=[pytest.mark.slow, needs_litert]),
+    ],
 )
 def test_a_head_on_all_stages_is_certified_on_every_target(to: str, bundle_on_all_stages: Path, tmp_path: Path) -> None:
     certificate = export_bundle(bundle_on_all_stages, to, tmp_path / NAMES[to]).certificate

@@ -6,12 +6,18 @@ import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from thaw.errors import ExportError
 from thaw.exports.export import export_int8
-from thaw.exports.litert_int8 import _same_padding
+from thaw.exports.litert_int8 import _Graph, _same_padding, quantised
+from thaw.exports.litert_runtime import silenced
 from thaw.run_folder import RunFolder
+
+TENSOR_FLOAT32, TENSOR_INT8 = 0, 9
+"""Numbers of the schema of .tflite files."""
 
 needs_litert = pytest.mark.skipif(
     find_spec("litert_torch") is None, reason="needs pip install 'thaw-vision[litert]', on Linux"
@@ -26,6 +32,44 @@ def test_padding_is_that_of_tensorflow(
     length: int, kernel: int, stride: int, dilation: int, expected: tuple[int, int]
 ) -> None:
     assert _same_padding(length, kernel, stride, dilation) == expected
+
+
+@needs_litert
+@pytest.mark.slow
+def test_a_channel_of_tiny_weights_keeps_its_bias() -> None:
+    import litert_torch
+
+    torch.manual_seed(0)
+    network = _Network()
+    with torch.no_grad():
+        network.second.weight[0] = 1e-13
+        network.second.bias[0] = 2.0
+    example = {"images": torch.zeros((1, 8, 8, 3), dtype=torch.uint8)}
+    with silenced():
+        model = litert_torch.convert(network.eval(), sample_kwargs=example).model_content()
+        int8 = _Graph.of(quantised(model, np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)))
+    first, second = int8.convolutions()
+    assert int8.graph.tensors[first.inputs[1]].type == TENSOR_FLOAT32
+    assert int8.graph.tensors[second.inputs[1]].type == TENSOR_INT8
+    bias = int8.graph.tensors[second.inputs[2]]
+    stored = np.frombuffer(bytes(int8.model.buffers[bias.buffer].data), np.int32) * bias.quantization.scale
+    assert stored[0] == pytest.approx(2.0, abs=1e-4)
+    assert np.abs(stored[1:] - network.second.bias.detach().numpy()[1:]).max() < 0.05
+
+
+class _Network(torch.nn.Module):
+    """Two convolutions and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Conv2d(3, 4, 3)
+        self.second = torch.nn.Conv2d(4, 4, 3)
+        self.head = torch.nn.Linear(4, 3)
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        pixels = images.permute(0, 3, 1, 2).float() / 255.0
+        maps = self.second(self.first(pixels).relu()).relu()
+        return {"probabilities": self.head(maps.mean(dim=(2, 3))).softmax(dim=1)}
 
 
 @needs_litert

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from tests.exports.classifiers import CLASSES, random_classifier
@@ -23,6 +24,7 @@ from thaw.errors import ExportError
 from thaw.exports import litert_target, target
 from thaw.exports.certificate import TOLERANCE, reference_cases
 from thaw.exports.export import TARGETS, Exported, export_bundle
+from thaw.exports.litert_conversion import _MeansInTwoSteps
 from thaw.recipe import Task
 
 is_installed = all(find_spec(name) for name in TARGETS["litert"].packages)
@@ -145,6 +147,20 @@ def test_a_failed_conversion_is_one_sentence_and_leaves_nothing(
     with pytest.raises(ExportError, match=r"model\.tflite: litert-torch cannot convert the model: .*No module named"):
         export_bundle(bundle, "litert", tmp_path / "out" / "model.tflite")
     assert not list((tmp_path / "out").glob("*"))
+
+
+def test_means_over_maps_are_converted_in_two_steps() -> None:
+    class Mean(torch.nn.Module):
+        def forward(self, maps: torch.Tensor) -> torch.Tensor:
+            return maps.mean(dim=(2, 3), keepdim=True)
+
+    maps = torch.rand((1, 3, 5, 7), generator=torch.Generator().manual_seed(0))
+    with _MeansInTwoSteps():
+        program = torch.export.export(Mean(), (maps,))
+        assert torch.equal(maps.mean(dim=1), maps.mean(1))
+    means = [node for node in program.graph.nodes if node.target == torch.ops.aten.mean.dim]
+    assert [len(node.args[1]) for node in means] == [1, 1]
+    assert torch.allclose(program.module()(maps), maps.mean(dim=(2, 3), keepdim=True))
 
 
 def test_on_other_systems_one_sentence_names_what_to_use_instead(

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -57,32 +58,40 @@ class ModelAtSize(nn.Module):
 
 @dataclass(frozen=True)
 class Deployment:
-    """A traced graph, the classes of its outputs in order, the metadata that is stored with it, and its bundle."""
+    """A graph, the classes of its outputs in order, the metadata that is stored with it, and its bundle.
 
-    program: torch.export.ExportedProgram
+    trace: traces the graph, which takes seconds and is needed by most targets only.
+    """
+
+    trace: Callable[[], torch.export.ExportedProgram]
     classes: tuple[str, ...]
     metadata: Mapping[str, str]
     bundle: Path = Path()
 
+    @cached_property
+    def program(self) -> torch.export.ExportedProgram:
+        """The graph, traced when it is first read."""
+        return self.trace()
+
 
 def trace(classifier: Classifier, bundle: Path, supports_branches: bool = True) -> Deployment:
-    """Trace a classifier for images of any size, with dynamic batch size, height and width."""
+    """A classifier for images of any size, with dynamic batch size, height and width."""
     axes = {index: torch.export.Dim(name, min=1) for index, name in enumerate(AXES)}
     model = EndToEndModel(classifier, supports_branches)
     metadata = metadata_of(classifier, bundle, _INPUT_DESCRIPTION)
-    return Deployment(_program(model, _EXAMPLE_SHAPE, axes), classifier.classes, metadata, bundle)
+    return Deployment(partial(_program, model, _EXAMPLE_SHAPE, axes), classifier.classes, metadata, bundle)
 
 
 def trace_at_size(classifier: Classifier, bundle: Path) -> Deployment:
-    """Trace a classifier for images at the model's size, with dynamic batch size."""
+    """A classifier for images at the model's size, with dynamic batch size."""
     spec = classifier.backbone.facts.pixels
     axes = {0: torch.export.Dim(AXES[0], min=1)}
     description = (
         f"RGB images (N, {spec.size}, {spec.size}, 3) 0..255, upright; the model normalises, but does not resize: "
         f"{resizing_of(spec)}"
     )
-    program = _program(ModelAtSize(classifier), (2, spec.size, spec.size, 3), axes)
-    return Deployment(program, classifier.classes, metadata_of(classifier, bundle, description), bundle)
+    graph = partial(_program, ModelAtSize(classifier), (2, spec.size, spec.size, 3), axes)
+    return Deployment(graph, classifier.classes, metadata_of(classifier, bundle, description), bundle)
 
 
 def _program(model: nn.Module, shape: tuple[int, ...], axes: dict[int, Any]) -> torch.export.ExportedProgram:

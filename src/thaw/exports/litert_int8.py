@@ -1,6 +1,6 @@
 """A .tflite file in int8: rounded, quantised and corrected as `thaw.exports.quantise` describes for ONNX.
 
-Quantised is what lies between the first and the last convolution of every path, so normalising the pixels, pooling and
+Quantised is what lies after the first convolution of every path up to the last, so normalising the pixels, pooling and
 the head stay exact. AI Edge Quantizer inserts the scales; LiteRT computes what the convolutions see.
 """
 
@@ -24,6 +24,8 @@ _SUPPORTED = (
     *("AVERAGE_POOL_2D", "MAX_POOL_2D"),
 )
 """Operations that run in int8."""
+_LARGEST_BIAS = 2**30
+"""In units of its scale; half of what int32 holds, so that sums do not overflow."""
 _SIGNATURE = "serving_default"
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 
@@ -43,8 +45,9 @@ def quantised(model: bytes, images: np.ndarray) -> bytes:
     calibration = [{INPUT: image[None]} for image in images]
     ranges = quantiser.calibrate({_SIGNATURE: calibration}, num_threads=torch.get_num_threads())
     int8 = _Graph.of(bytes(quantiser.quantize(ranges).quantized_model))
+    _widen_scales(int8, graph)
     head = int8.last("FULLY_CONNECTED")
-    features = np.concatenate([found[head.inputs[0]] for found in int8.run(images, {head.inputs[0]})])
+    features = np.stack([found[head.inputs[0]].reshape(-1) for found in int8.run(images, {head.inputs[0]})])
     _correct_head(int8, head, features, logits)
     return int8.to_bytes()
 
@@ -81,13 +84,25 @@ class _Graph:
         return [operation for operation in self.graph.operators if self.kind(operation) == kind][-1]
 
     def convolutions(self) -> list[Any]:
-        """The convolutions, each with weights of its own."""
-        found = [item for item in self.graph.operators if self.kind(item) in _CONVOLUTIONS]
+        """All convolutions."""
+        return [item for item in self.graph.operators if self.kind(item) in _CONVOLUTIONS]
+
+    def roundable(self) -> list[Any]:
+        """The convolutions that are quantised and whose weights are stored, each used once."""
+        found = self.convolutions()
         uses = [operation.inputs[1] for operation in found]
-        return [item for item in found if uses.count(item.inputs[1]) == 1 and self.values(item.inputs[1]) is not None]
+        return [
+            item
+            for item in found
+            if self.is_quantised(item) and uses.count(item.inputs[1]) == 1 and self.values(item.inputs[1]) is not None
+        ]
 
     def name_quantised(self) -> None:
-        """Name the outputs of all convolutions, and of what depends on one and has another that depends on it."""
+        """Name the outputs of all operations between the first and the last convolution of a path, the last included.
+
+        The first convolution stays exact, because the 256 values of a pixel less a mean of 127.5 all lie halfway
+        between two of int8, which must have a zero.
+        """
         operations = self.graph.operators
         after: set[int] = set()
         for item in operations:
@@ -98,9 +113,13 @@ class _Graph:
             is_convolution = self.kind(item) in _CONVOLUTIONS
             if is_convolution or before.intersection(item.outputs):
                 before.update(item.inputs)
-                if is_convolution or after.intersection(item.outputs):
+                if after.intersection(item.inputs):
                     for tensor in item.outputs:
                         self.graph.tensors[tensor].name = f"{_PREFIX}{tensor}".encode()
+
+    def is_quantised(self, operation: Any) -> bool:
+        """Whether `name_quantised` has named its output."""
+        return self.graph.tensors[operation.outputs[0]].name.startswith(_PREFIX.encode())
 
     def values(self, tensor: int) -> np.ndarray | None:
         """The stored values of a tensor of float32; `None` if it is computed."""
@@ -110,14 +129,14 @@ class _Graph:
         return np.frombuffer(bytes(data), np.float32).reshape(self.graph.tensors[tensor].shape)
 
     def replace(self, tensor: int, values: np.ndarray) -> None:
-        """Store other values; equal tensors may share a buffer, and then it gets one of its own."""
+        """Store other values, in the type of the tensor; if it shares its buffer, it gets one of its own."""
         from ai_edge_litert.schema_py_generated import BufferT
 
         stored = self.graph.tensors[tensor]
         if sum(other.buffer == stored.buffer for other in self.graph.tensors) > 1:
             stored.buffer = len(self.model.buffers)
             self.model.buffers.append(BufferT())
-        self.model.buffers[stored.buffer].data = np.frombuffer(values.astype(np.float32).tobytes(), np.uint8)
+        self.model.buffers[stored.buffer].data = np.frombuffer(values.tobytes(), np.uint8)
 
     def run(self, images: np.ndarray, tensors: set[int]) -> Iterator[Mapping[int, np.ndarray]]:
         """The values of some tensors for each image (1, ...)."""
@@ -140,7 +159,7 @@ class _Graph:
 
 def _round_convolutions(graph: _Graph, images: np.ndarray, logits: int) -> np.ndarray:
     """Round the weights of the convolutions in place; returns the logits (N, outputs) before."""
-    convolutions = graph.convolutions()
+    convolutions = graph.roundable()
     shapes = [graph.graph.tensors[item.inputs[0]].shape for item in convolutions]
     geometry = [_geometry(graph, item, shape) for item, shape in zip(convolutions, shapes, strict=True)]
     patches = [PatchStatistics(item) for item in geometry]
@@ -157,10 +176,11 @@ def _round_convolutions(graph: _Graph, images: np.ndarray, logits: int) -> np.nd
         ordered = weights.transpose(axes)
         rows = ordered.reshape(len(ordered), -1).astype(np.float64)
         rounded, shift = rounded_weights(rows, sums.statistics())
-        graph.replace(item.inputs[1], rounded.reshape(ordered.shape).transpose(np.argsort(axes)))
+        restored = rounded.reshape(ordered.shape).transpose(np.argsort(axes))
+        graph.replace(item.inputs[1], restored.astype(np.float32))
         bias = graph.values(item.inputs[2]) if len(item.inputs) > 2 and item.inputs[2] >= 0 else None
         if bias is not None:
-            graph.replace(item.inputs[2], bias - shift)
+            graph.replace(item.inputs[2], (bias - shift).astype(np.float32))
     return np.concatenate(found_logits)
 
 
@@ -186,11 +206,40 @@ def _same_padding(length: int, kernel: int, stride: int, dilation: int) -> tuple
     return total // 2, total - total // 2
 
 
+def _widen_scales(int8: _Graph, fp32: _Graph) -> None:
+    """Widen the scales of channels whose weights are so small that their bias overflows, in place.
+
+    A bias is an int32 in units of the scales of the input and of the weights. Networks have channels whose weights are
+    nearly zero and whose output is therefore their bias, which the quantiser would clip to nearly nothing. A scale that
+    is tiny against that of the output also keeps the fastest engine, XNNPACK, from running the convolution.
+    """
+    from ai_edge_litert.schema_py_generated import TensorType
+
+    tensors = int8.graph.tensors
+    for operation, original in zip(int8.convolutions(), fp32.convolutions(), strict=True):
+        weights = tensors[operation.inputs[1]]
+        exact = fp32.values(original.inputs[2]) if len(original.inputs) > 2 and original.inputs[2] >= 0 else None
+        if weights.type != TensorType.INT8 or exact is None:
+            continue
+        of_input, of_output = (
+            float(tensors[tensor].quantization.scale[0]) for tensor in (operation.inputs[0], operation.outputs[0])
+        )
+        scale = np.asarray(weights.quantization.scale, np.float64)
+        wider = np.maximum(scale, np.maximum(np.abs(exact), of_output) / (_LARGEST_BIAS * of_input))
+        shape = [1, 1, 1, 1]
+        shape[weights.quantization.quantizedDimension] = -1
+        stored = np.frombuffer(bytes(int8.model.buffers[weights.buffer].data), np.int8).reshape(weights.shape)
+        int8.replace(operation.inputs[1], np.rint(stored * (scale / wider).reshape(shape)).astype(np.int8))
+        int8.replace(operation.inputs[2], np.rint(exact / (of_input * wider)).astype(np.int32))
+        weights.quantization.scale = wider.astype(np.float32)
+        tensors[operation.inputs[2]].quantization.scale = (of_input * wider).astype(np.float32)
+
+
 def _correct_head(graph: _Graph, head: Any, features: np.ndarray, logits: np.ndarray) -> None:
     weights, bias = (graph.values(tensor) for tensor in head.inputs[1:3])
     assert weights is not None
     assert bias is not None
     layer = Linear(weights.astype(np.float64), bias.astype(np.float64))
     corrected = corrected_layer(layer, features.astype(np.float64), logits.astype(np.float64))
-    graph.replace(head.inputs[1], corrected.weights)
-    graph.replace(head.inputs[2], corrected.bias)
+    graph.replace(head.inputs[1], corrected.weights.astype(np.float32))
+    graph.replace(head.inputs[2], corrected.bias.astype(np.float32))
