@@ -373,6 +373,8 @@ def test_threads_that_wait_leave_their_core_to_other_programs_unless_the_user_sa
     assert json.loads(done.stdout.splitlines()[-1]) == [expected, False]
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.skipif(find_spec("keras") is None, reason="needs the extra keras")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 def test_a_keras_model_is_trained_further_predicts_without_keras_and_becomes_one_again(
