@@ -1,7 +1,7 @@
 """Converts a bundle to LiteRT, as a program: `python -m thaw.exports.litert_conversion bundle model.tflite`.
 
-`litert_target` runs it in a process of its own: the converter loads JAX and a compiler, which take a gigabyte of memory
-and write to the console below Python, where no setting reaches them.
+`litert_target` runs it in a process of its own: the converter loads JAX and a compiler, which take 1.3 to 1.9 GB of
+memory and write to the console below Python, where no setting reaches them.
 """
 
 from __future__ import annotations
