@@ -50,7 +50,7 @@ shapes = st.tuples(st.integers(8, 13), st.integers(8, 13))
 paddings = st.sampled_from(["same", "valid"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(shapes, st.tuples(sizes, sizes), st.integers(1, 3), st.integers(1, 2), paddings, st.sampled_from([1, 2]))
 def test_convolutions_of_any_size_stride_dilation_and_padding(
     shape: tuple[int, int], kernel: tuple[int, int], stride: int, dilation: int, padding: str, groups: int
