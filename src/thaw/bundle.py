@@ -307,7 +307,7 @@ def _read_review(own: Mapping[str, Any], folder: Path) -> ReviewPolicy | None:
 
 def _facts_of(config: Mapping[str, Any]) -> Facts:
     values = dict(config["thaw"]["facts"])
-    values["pixels"] = PixelSpec(**{**values["pixels"], "fill": tuple(values["pixels"]["fill"])})
+    values["pixels"] = PixelSpec.from_json(values["pixels"])
     values["mean"], values["std"] = tuple(values["mean"]), tuple(values["std"])
     return Facts(**values)
 

@@ -12,7 +12,7 @@ import torch
 
 from thaw.errors import ExportError
 from thaw.exports.export import export_int8
-from thaw.exports.litert_int8 import _Graph, _same_padding, quantised
+from thaw.exports.litert_int8 import _Graph, quantised
 from thaw.exports.litert_runtime import silenced
 from thaw.run_folder import RunFolder
 
@@ -22,16 +22,6 @@ TENSOR_FLOAT32, TENSOR_INT8 = 0, 9
 needs_litert = pytest.mark.skipif(
     find_spec("litert_torch") is None, reason="needs pip install 'thaw-vision[litert]', on Linux"
 )
-
-
-@pytest.mark.parametrize(
-    ("length", "kernel", "stride", "dilation", "expected"),
-    [(224, 3, 2, 1, (0, 1)), (112, 3, 1, 1, (1, 1)), (7, 5, 1, 1, (2, 2)), (9, 3, 2, 1, (1, 1)), (9, 3, 1, 2, (2, 2))],
-)
-def test_padding_is_that_of_tensorflow(
-    length: int, kernel: int, stride: int, dilation: int, expected: tuple[int, int]
-) -> None:
-    assert _same_padding(length, kernel, stride, dilation) == expected
 
 
 @needs_litert

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from thaw.backbones.contract import Backbone, Facts, Pooling
+from thaw.backbones.keras import is_of_keras
 from thaw.errors import BackboneError
 from thaw.recipe import PreprocessingSettings, Recipe
 
@@ -50,11 +51,6 @@ def rebuild(facts: Facts, pooling: Pooling) -> Backbone:
         BackboneError: The library, or its installed version, does not have it.
     """
     return _library(facts.library).rebuild(facts, pooling)
-
-
-def is_of_keras(backbone: str) -> bool:
-    """Whether the name of a backbone is that of an application of Keras or of a file with a Keras model."""
-    return backbone.lower().startswith("keras:") or backbone.lower().endswith((".keras", ".h5", ".hdf5"))
 
 
 def _library(name: str) -> Library:

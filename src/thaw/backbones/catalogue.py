@@ -97,7 +97,12 @@ def resolve_name(name: str) -> str:
     """The timm name for names such as `ResNet50` or `EfficientNetB0`; other names unchanged."""
     if any(entry.name == name for entry in entries()):
         return name
-    return ALIASES.get(name.lower().replace("_", "").replace("-", ""), name)
+    return ALIASES.get(without_separators(name), name)
+
+
+def without_separators(name: str) -> str:
+    """A name in lower case without `_` and `-`, by which spellings are compared."""
+    return name.lower().replace("_", "").replace("-", "")
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 
 from thaw.backbones.contract import Backbone, Facts, Pooling, TrainedHead
+from thaw.backbones.keras import PREFIX, is_application
 from thaw.backbones.keras.applications import load_application, reverse_channels
 from thaw.backbones.keras.files import KerasFile, read_keras_file
 from thaw.backbones.keras.graph import Graph, read_graph
 from thaw.backbones.keras.network import KerasNetwork, build_network
 from thaw.backbones.keras.own_model import DenseHead, OwnModel, divide
 from thaw.backbones.keras.preprocessing import IMAGENET_COLOUR, NORMALISATIONS, Mode
-from thaw.backbones.keras.published import PREFIX, fetch, is_keras_name, look_up
+from thaw.backbones.keras.published import fetch, look_up
 from thaw.backbones.keras.stored import read_weights
 from thaw.backbones.preprocessing import with_preprocessing
 from thaw.data.geometry import PixelSpec
@@ -51,7 +52,7 @@ def build(
         PackageError: Keras or h5py is not installed.
         WeightsError: The weights are missing, unreachable or do not fit.
     """
-    if is_keras_name(name):
+    if is_application(name):
         backbone = _application(name, weights, preprocessing, pooling)
     elif weights in ("published", "random"):
         backbone = _own_model(Path(name), preprocessing, pooling)

@@ -70,10 +70,11 @@ def models_fetch(
 ) -> None:
     """Download published weights into one file, with their preprocessing, for use on another machine."""
     from thaw.backbones import build
-    from thaw.backbones.keras.published import fetch_to, is_keras_name, look_up
+    from thaw.backbones.keras import is_application
+    from thaw.backbones.keras.published import fetch_to, look_up
     from thaw.backbones.weights import refuse_to_overwrite, write_file
 
-    if is_keras_name(name):
+    if is_application(name):
         network = look_up(name)
         digest = fetch_to(network, to)
         print(f"{to}: {network.address}, licence {network.license}, sha256 {digest}")

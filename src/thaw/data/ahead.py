@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
 from tempfile import TemporaryFile
-from typing import Any
 
 import pyarrow as pa
 
@@ -98,7 +97,8 @@ def remember_geometry(recipe: Recipe, spec: PixelSpec, cache: Path) -> None:
 
 def _expected(recipe: Recipe, cache: Path) -> PixelSpec:
     with suppress(TypeError, KeyError):
-        return _spec_of(recall(cache, _FILE, _key(recipe)))
+        if remembered := recall(cache, _FILE, _key(recipe)):
+            return PixelSpec.from_json(remembered)
     usual, given = _STARTER if recipe.backbone == "starter" else _USUAL, recipe.preprocessing
     return PixelSpec(
         size=given.image_size or usual.size,
@@ -107,11 +107,6 @@ def _expected(recipe: Recipe, cache: Path) -> PixelSpec:
         interpolation=given.interpolation or usual.interpolation,
         fill=usual.fill,
     )
-
-
-def _spec_of(values: Any) -> PixelSpec:
-    """A geometry as JSON gives it back."""
-    return PixelSpec(**{**values, "fill": tuple(values["fill"])})
 
 
 def _key(recipe: Recipe) -> str:
@@ -140,7 +135,7 @@ def _decode() -> None:
     # Whoever needs the images meets the same errors, and says so.
     with suppress(ThawError, OSError, KeyboardInterrupt):
         PixelStore.open_or_build(
-            manifest, _spec_of(work["spec"]), settings, Path(work["cache"]), worker_count(), _reporting
+            manifest, PixelSpec.from_json(work["spec"]), settings, Path(work["cache"]), worker_count(), _reporting
         )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import floor
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,6 +24,11 @@ class PixelSpec:
     crop_mode: Literal["center", "squash", "border"]
     interpolation: Literal["bilinear", "bicubic", "lanczos"]
     fill: tuple[int, int, int] = (0, 0, 0)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> PixelSpec:
+        """The geometry whose fields were written as JSON."""
+        return cls(**{**values, "fill": tuple(values["fill"])})
 
     @property
     def scale(self) -> int:

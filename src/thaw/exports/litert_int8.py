@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from thaw.backbones.keras.padding import same_padding
 from thaw.exports.deployment import INPUT
 from thaw.exports.head_correction import Linear, corrected_layer
 from thaw.exports.rounding import Convolution, PatchStatistics, rounded_weights
@@ -191,19 +192,13 @@ def _geometry(graph: _Graph, operation: Any, inputs: tuple[int, ...]) -> Convolu
     stride, dilation = (options.strideH, options.strideW), (options.dilationHFactor, options.dilationWFactor)
     padding = [(0, 0), (0, 0)]
     if options.padding == Padding.SAME:
-        padding = [_same_padding(inputs[axis], weights[axis], stride[axis - 1], dilation[axis - 1]) for axis in (1, 2)]
+        padding = [same_padding(inputs[axis], weights[axis], stride[axis - 1], dilation[axis - 1]) for axis in (1, 2)]
     (top, bottom), (left, right) = padding
     if graph.kind(operation) == "DEPTHWISE_CONV_2D":
         shape, groups = (weights[3], 1, weights[1], weights[2]), inputs[3]
     else:
         shape, groups = (weights[0], weights[3], weights[1], weights[2]), inputs[3] // weights[3]
     return Convolution(shape, (left, right, top, bottom), stride, dilation, groups)
-
-
-def _same_padding(length: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
-    """Pixels that TensorFlow's padding `SAME` adds before and after a line."""
-    total = max((-(-length // stride) - 1) * stride + (kernel - 1) * dilation + 1 - length, 0)
-    return total // 2, total - total // 2
 
 
 def _widen_scales(int8: _Graph, fp32: _Graph) -> None:

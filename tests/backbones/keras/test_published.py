@@ -17,14 +17,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from thaw.backbones.keras import published
+from thaw.backbones.keras import is_application, published
 from thaw.backbones.keras.preprocessing import NORMALISATIONS
 from thaw.backbones.keras.published import (
     PublishedNetwork,
     cached_file,
     fetch,
     fetch_to,
-    is_keras_name,
     look_up,
     published_networks,
 )
@@ -119,8 +118,8 @@ def test_spellings(name: str) -> None:
 
 def test_every_name_leads_to_its_network() -> None:
     assert all(look_up(network.entry.name) is network for network in published_networks())
-    assert is_keras_name("keras:Xception")
-    assert not is_keras_name("xception")
+    assert is_application("keras:Xception")
+    assert not is_application("xception")
 
 
 def test_a_wrong_name_is_an_error_with_suggestions() -> None:

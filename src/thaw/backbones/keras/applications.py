@@ -48,10 +48,10 @@ def load_application(name: str, size: int, mode: Mode) -> Application:
     build = getattr(keras.applications, name)
     model = build(weights=None, include_top=False, input_shape=(size, size, 3))
     config = {"class_name": "Functional", "config": _renumbered(json.loads(json.dumps(model.get_config())))}
-    return Application(config, adapt(read_graph(config), name, mode))
+    return Application(config, _adapted(read_graph(config), name, mode))
 
 
-def adapt(graph: Graph, name: str, mode: Mode) -> Graph:
+def _adapted(graph: Graph, name: str, mode: Mode) -> Graph:
     """What `weights="imagenet"` and `preprocess_input` add to the graph of a network that was built without weights."""
     if re.fullmatch(r"EfficientNetB\d", name):
         # Keras adds it for `weights="imagenet"` only, and leaves it out without a word for a file with those weights.

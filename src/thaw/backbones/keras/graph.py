@@ -63,6 +63,16 @@ class Graph:
     layers: tuple[tuple[str, ...], ...]
     size: tuple[int, int] | None = None
 
+    def up_to(self, output: str) -> Graph:
+        """The part that the output of a node depends on."""
+        sources, used, waiting = {node.name: node.sources for node in self.nodes}, set[str](), [output]
+        while waiting:
+            name = waiting.pop()
+            if name not in used:
+                used.add(name)
+                waiting += sources.get(name, ())
+        return replace(self, nodes=tuple(node for node in self.nodes if node.name in used), output=output)
+
     def to_json(self) -> dict[str, Any]:
         """The graph as JSON, which `from_json` reads."""
         nodes = [[list(node.path), node.kind, list(node.inputs), dict(node.config), node.name] for node in self.nodes]
@@ -100,8 +110,7 @@ def read_graph(model: Mapping[str, Any]) -> Graph:
         expanded = _expand(model, (), "input")
     except (KeyError, TypeError, IndexError, AttributeError, ValueError, RecursionError) as error:
         raise BackboneError(f"not the configuration of a Keras model: {type(error).__name__} {error}") from error
-    used = _used(expanded.nodes, expanded.output)
-    return replace(expanded, nodes=tuple(node for node in expanded.nodes if node.name in used))
+    return expanded.up_to(expanded.output)
 
 
 def _expand(model: Mapping[str, Any], path: tuple[str, ...], source: str) -> Graph:
@@ -192,14 +201,14 @@ def _calls(config: Mapping[str, Any]) -> Iterator[tuple[Input, ...]]:
     for entry in config["layers"]:
         calls = entry["inbound_nodes"]
         if len(calls) > 1:
-            raise BackboneError(f"layer {entry['name']!r} is called {len(calls)} times, only one call is supported")
+            raise BackboneError(f"layer {_name(entry)!r} is called {len(calls)} times, only one call is supported")
         if not calls:
             yield ()
         elif isinstance(calls[0], Mapping):
             tensors = [value for value in calls[0].get("kwargs", {}).values() if isinstance(value, Mapping)]
             # The only argument of this operation that is no tensor says which part it takes.
             given = calls[0]["args"][:1] if entry["class_name"] == "GetItem" else calls[0]["args"]
-            yield tuple(_arguments([*given, *tensors], entry["name"]))
+            yield tuple(_arguments([*given, *tensors], _name(entry)))
         else:
             yield tuple(str(call[0]) for call in calls[0])
 
@@ -249,14 +258,3 @@ def _size(shape: Sequence[Any] | None) -> tuple[int, int] | None:
     if not shape or len(shape) != 4 or not shape[1] or not shape[2]:
         return None
     return int(shape[1]), int(shape[2])
-
-
-def _used(nodes: Sequence[Node], output: str) -> set[str]:
-    """Names of the nodes that the output depends on."""
-    sources, used, open_names = {node.name: node.sources for node in nodes}, set[str](), [output]
-    while open_names:
-        name = open_names.pop()
-        if name not in used:
-            used.add(name)
-            open_names += sources.get(name, ())
-    return used

@@ -202,7 +202,7 @@ def _between_single_values(graph: Graph) -> Iterator[list[Node]]:
             current = []
 
 
-def _named(pieces: Sequence[_Piece]) -> Iterator[tuple[str, str, list[Node]]]:
+def _named(pieces: Sequence[_Piece]) -> list[tuple[str, str, list[Node]]]:
     """(stage, name, nodes) of each block: the pieces of one block of Keras, or a piece that belongs to none."""
     blocks: list[tuple[str, str, list[Node]]] = []
     for piece in pieces:
@@ -218,7 +218,7 @@ def _named(pieces: Sequence[_Piece]) -> Iterator[tuple[str, str, list[Node]]]:
         else:
             taken = {other for _, other, _ in blocks}
             blocks.append((stage, name if name not in taken else f"{name}_{len(blocks)}", piece.nodes))
-    yield from blocks
+    return blocks
 
 
 _NAMING = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense")

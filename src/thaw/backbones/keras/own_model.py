@@ -90,17 +90,10 @@ def divide(graph: Graph) -> OwnModel:
 
 
 def _below(graph: Graph, output: str) -> Graph:
-    """The part of a graph that a node's output depends on, whose layers are those of the innermost model."""
-    nodes = {node.name: node for node in graph.nodes}
-    used, open_names = set[str](), [output]
-    while open_names:
-        name = open_names.pop()
-        if name in nodes and name not in used:
-            used.add(name)
-            open_names += nodes[name].sources
-    kept = tuple(node for node in graph.nodes if node.name in used)
-    inside = {node.path[:length] for node in kept for length in range(1, len(node.path) + 1)}
-    return replace(graph, nodes=kept, output=output, layers=tuple(path for path in graph.layers if path in inside))
+    """The part of a graph that a node's output depends on, with the layers of that part only."""
+    part = graph.up_to(output)
+    inside = {node.path[:length] for node in part.nodes for length in range(1, len(node.path) + 1)}
+    return replace(part, layers=tuple(path for path in graph.layers if path in inside))
 
 
 def _preprocessing(graph: Graph) -> tuple[str, Mode]:

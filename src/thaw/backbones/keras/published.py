@@ -18,15 +18,13 @@ from typing import cast
 from urllib.request import urlopen
 
 from thaw import atomic
-from thaw.backbones.catalogue import Entry
+from thaw.backbones.catalogue import Entry, without_separators
 from thaw.backbones.download import TIMEOUT_SECONDS, check_answers, downloading
+from thaw.backbones.keras import PREFIX, is_application
 from thaw.backbones.keras.preprocessing import Mode
 from thaw.checksums import sha256_of
 from thaw.errors import BackboneError, WeightsError, WriteError
 from thaw.writing import check_has_folder, check_new, explained
-
-PREFIX = "keras:"
-"""How the names of these networks begin."""
 
 
 @dataclass(frozen=True)
@@ -95,19 +93,14 @@ def published_networks() -> tuple[PublishedNetwork, ...]:
     )
 
 
-def is_keras_name(name: str) -> bool:
-    """Whether a name is meant for this list."""
-    return name.lower().startswith(PREFIX)
-
-
 def look_up(name: str) -> PublishedNetwork:
     """The network of a name such as `keras:MobileNetV2`, `keras:mobilenet_v2` or `MobileNetV2`.
 
     Raises:
         BackboneError: There is none; it suggests similar names.
     """
-    known = {_plain(network.name): network for network in published_networks()}
-    wanted = _plain(name[len(PREFIX) :] if is_keras_name(name) else name)
+    known = {without_separators(network.name): network for network in published_networks()}
+    wanted = without_separators(name[len(PREFIX) :] if is_application(name) else name)
     if wanted in known:
         return known[wanted]
     near = [f"{PREFIX}{known[found].name}" for found in difflib.get_close_matches(wanted, known, n=3)]
@@ -189,7 +182,3 @@ def _hash(network: PublishedNetwork) -> hashlib._Hash:
 def _cache_folder() -> Path:
     home = os.environ.get("KERAS_HOME")
     return (Path(home) if home else Path.home() / ".keras") / "models"
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("_", "").replace("-", "")

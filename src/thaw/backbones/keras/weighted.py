@@ -40,8 +40,8 @@ class Weighted(nn.Module):
 
     def load_keras(self, arrays: Sequence[np.ndarray]) -> None:
         """Load the arrays of Keras's `layer.weights`, which have the shapes that `keras_tensors` says."""
-        for (tensor, shape, axes), array in zip(self.keras_tensors(), arrays, strict=True):
-            value = torch.from_numpy(np.array(array, dtype=np.float32)).reshape(shape).permute(axes)
+        for (tensor, _, axes), array in zip(self.keras_tensors(), arrays, strict=True):
+            value = torch.from_numpy(np.array(array, dtype=np.float32)).permute(axes)
             with torch.no_grad():
                 tensor.copy_(value.reshape(tensor.shape))
 

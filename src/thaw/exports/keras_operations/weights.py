@@ -10,7 +10,7 @@ from torch import Tensor
 from thaw.exports.keras_graph import CHANNELS_LAST, MAPS_LAST, Call, Constant, Ints, Value, pair
 
 
-def _numpy(constant: Constant | None) -> Tensor | None:
+def _tensor(constant: Constant | None) -> Tensor | None:
     return None if constant is None else constant.tensor
 
 
@@ -51,17 +51,17 @@ def _conv2d(
     if groups > 1 and inputs_per_group == 1 and strides[0] == strides[1]:
         # The outputs of one input channel are neighbours in PyTorch, and the last axis of the kernel in Keras.
         depthwise = kernel.unflatten(0, (groups, -1))[:, :, 0].permute(2, 3, 0, 1)
-        weights = [depthwise, _numpy(bias)]
+        weights = [depthwise, _tensor(bias)]
         tensor = call.layer("DepthwiseConv2D", inputs, weights, depth_multiplier=outputs // groups, **settings)
     else:
-        weights = [kernel.permute(2, 3, 1, 0), _numpy(bias)]
+        weights = [kernel.permute(2, 3, 1, 0), _tensor(bias)]
         tensor = call.layer("Conv2D", inputs, weights, filters=outputs, groups=groups, **settings)
     return Value(tensor, MAPS_LAST)
 
 
 def _linear(call: Call, x: Value, weight: Constant, bias: Constant | None = None) -> Value:
     x, kernel = _last_dim_last(call, x), _required(weight)
-    weights = [kernel.T, _numpy(bias)]
+    weights = [kernel.T, _tensor(bias)]
     tensor = call.layer("Dense", x.tensor, weights, units=int(kernel.shape[0]), use_bias=bias is not None)
     return Value(tensor, x.axes)
 
@@ -88,7 +88,7 @@ def _batch_norm(
     tensor = call.layer(
         "BatchNormalization",
         x.tensor,
-        [_numpy(weight), _numpy(bias), _required(mean), _required(variance)],
+        [_tensor(weight), _tensor(bias), _required(mean), _required(variance)],
         momentum=1.0 - momentum if momentum is not None else 0.99,
         **_norm_settings(x.axes[1], weight, bias, eps),
     )
@@ -110,13 +110,8 @@ def _layer_norm(
 ) -> Value:
     if len(shape) != 1:
         raise NotImplementedError("it normalises over several axes")
-    weights = [_numpy(weight), _numpy(bias)]
-    settings: Any = {
-        "axis": x.axes[-1],
-        "epsilon": eps,
-        "scale": weight is not None,
-        "center": bias is not None,
-    }
+    weights = [_tensor(weight), _tensor(bias)]
+    settings = _norm_settings(x.axes[-1], weight, bias, eps)
     return Value(call.layer("LayerNormalization", x.tensor, weights, **settings), x.axes)
 
 
@@ -129,13 +124,8 @@ def _group_norm(
     eps: float = 1e-5,
     cudnn_enabled: bool = True,
 ) -> Value:
-    weights = [_numpy(weight), _numpy(bias)]
-    settings: Any = {
-        "axis": x.axes[1],
-        "epsilon": eps,
-        "scale": weight is not None,
-        "center": bias is not None,
-    }
+    weights = [_tensor(weight), _tensor(bias)]
+    settings = _norm_settings(x.axes[1], weight, bias, eps)
     return Value(call.layer("GroupNormalization", x.tensor, weights, groups=groups, **settings), x.axes)
 
 
