@@ -15,6 +15,7 @@ from thaw.backbones import build, rebuild
 from thaw.backbones.contract import Backbone
 from thaw.backbones.keras.weighted import Weighted
 from thaw.backbones.normalise import Normalise
+from thaw.errors import BackboneError
 from thaw.recipe import PreprocessingSettings, Recipe
 
 # Not `importorskip`, which would import Keras with whatever backend its configuration names.
@@ -165,3 +166,9 @@ def test_tensors_keep_their_names_so_that_bundles_keep_loading(pair: Pair) -> No
         pytest.skip("its names follow the same rules")
     names = "\n".join(pair.backbone.named_weights())
     assert hashlib.sha256(names.encode()).hexdigest()[:12] == NAMES[name]
+
+
+def test_a_size_that_keras_refuses_is_one_sentence() -> None:
+    preprocessing = PreprocessingSettings(image_size=32)
+    with pytest.raises(BackboneError, match="keras:InceptionV3: Keras does not build it for 32 pixels"):
+        build(Recipe(backbone="keras:InceptionV3", weights="random", preprocessing=preprocessing))

@@ -150,6 +150,33 @@ def test_what_thaw_does_not_compute_is_refused(make: Callable[[Any], Any], reaso
     assert reason in str(error.value)
 
 
+def _normalised(keras: Any, features: Any) -> Any:
+    return keras.layers.Dense(3)(keras.layers.BatchNormalization(name="norm")(features))
+
+
+def _softmax_between(keras: Any, features: Any) -> Any:
+    return keras.layers.Dense(3)(keras.layers.Softmax(name="soft")(keras.layers.Dense(4, activation="relu")(features)))
+
+
+@pytest.mark.parametrize(
+    ("top", "reason"),
+    [
+        (_normalised, "layer 'norm' is of class BatchNormalization"),
+        (_softmax_between, "layer 'soft' is of class Softmax"),
+    ],
+)
+def test_a_head_that_thaw_does_not_have_is_left_out_and_the_plan_can_say_why(
+    top: Callable[[Any, Any], Any], reason: str, tmp_path: Path
+) -> None:
+    from thaw.keras_runtime import keras
+
+    base = keras.applications.MobileNetV2(weights=None, include_top=False, input_shape=(SIZE, SIZE, 3))
+    model = keras.Model(base.input, top(keras, keras.layers.GlobalAveragePooling2D()(base.output)))
+    backbone = build(Recipe(backbone=str(saved(tmp_path, "model.keras", model))))
+    assert backbone.trained_head is None
+    assert f"without its head: {reason}" in backbone.facts.origin
+
+
 def test_weights_beside_a_model_and_weights_without_a_model_are_refused(tmp_path: Path) -> None:
     from thaw.keras_runtime import keras
 

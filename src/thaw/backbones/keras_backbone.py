@@ -99,10 +99,11 @@ def _own_model(path: Path, preprocessing: PreprocessingSettings | None, pooling:
     except BackboneError as error:
         raise BackboneError(f"{path}: {error}") from error
     head = _load(network, file, file.config, _head_shapes(model.head, network))
+    without_head = "" if model.head else f", without its head: {model.why_no_head}"
     facts = _facts(model.family or "model", model.mode, graph, network, size)
     facts = replace(
         facts,
-        origin=f"{path.name}, sha256 {file.sha256[:12]}",
+        origin=f"{path.name}, sha256 {file.sha256[:12]}{without_head}",
         preprocessing_origin=_preprocessing_origin(model, path),
     )
     facts = with_preprocessing(facts, preprocessing or PreprocessingSettings(), "from the recipe")

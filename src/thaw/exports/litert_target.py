@@ -26,7 +26,8 @@ def write(deployment: Deployment, place: Path, name: str) -> None:
     """Write the .tflite file."""
     with TemporaryDirectory() as scratch:
         tflite = Path(scratch) / "model.tflite"
-        command = [sys.executable, "-m", _CONVERSION, str(deployment.bundle), str(tflite)]
+        # -P: a file in the current folder must not be taken for a package.
+        command = [sys.executable, "-P", "-m", _CONVERSION, str(deployment.bundle), str(tflite)]
         done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
         if done.returncode != 0 or not tflite.is_file():
             reason = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]

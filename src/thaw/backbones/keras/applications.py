@@ -14,6 +14,7 @@ from thaw.backbones.keras.graph import Graph, Node, read_graph
 from thaw.backbones.keras.layers import REVERSE_CHANNELS
 from thaw.backbones.keras.preprocessing import Mode
 from thaw.backbones.keras.stored import snake_case
+from thaw.errors import BackboneError, first_line
 
 _IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
@@ -46,7 +47,10 @@ def load_application(name: str, size: int, mode: Mode) -> Application:
     from thaw.keras_runtime import keras
 
     build = getattr(keras.applications, name)
-    model = build(weights=None, include_top=False, input_shape=(size, size, 3))
+    try:
+        model = build(weights=None, include_top=False, input_shape=(size, size, 3))
+    except ValueError as error:
+        raise BackboneError(f"keras:{name}: Keras does not build it for {size} pixels: {first_line(error)}") from error
     config = {"class_name": "Functional", "config": _renumbered(json.loads(json.dumps(model.get_config())))}
     return Application(config, _adapted(read_graph(config), name, mode))
 

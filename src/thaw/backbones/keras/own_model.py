@@ -12,6 +12,8 @@ from thaw.backbones.keras.preprocessing import Mode
 from thaw.errors import BackboneError
 
 _POOLING: dict[str, Literal["avg", "max"]] = {"GlobalAveragePooling2D": "avg", "GlobalMaxPooling2D": "max"}
+_LAST = (("Softmax", "linear"), ("Activation", "linear"), ("Activation", "softmax"))
+"""(class, activation) of a layer that may follow the last dense one."""
 _RESCALING = ("Rescaling", "Normalization", "ops.TrueDivide", "ops.Divide", "ops.Multiply", "ops.Subtract", "ops.Add")
 _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D")
 
@@ -128,7 +130,7 @@ def _head(nodes: Sequence[Node], pooling: Node) -> DenseHead | str:
             dense.append(node)
         elif node.kind == "Dropout":
             dropout = float(node.config["rate"])
-        elif node.kind != "Softmax" and not (node.kind == "Activation" and activation in ("linear", "softmax")):
+        elif node is not nodes[-1] or (node.kind, activation) not in _LAST:
             return f"layer {node.path[-1]!r} is of class {node.kind}"
     if not dense or not all(node.config["use_bias"] for node in dense):
         return "it has no dense layers, or some without a bias"
