@@ -149,7 +149,7 @@ def test_a_run_that_was_cut_off_resumes_to_the_same_weights(
 def test_where_stored_features_do_not_give_what_the_bundle_gives_the_images_are_judged_anew(
     images: Path, quick: Recipe, trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("thaw.run.LARGEST_GAP", -1.0)
+    monkeypatch.setattr("thaw.trial_outputs.LARGEST_GAP", -1.0)
     reporter = Listening()
     finetune(Dataset.open(images), quick, tmp_path, reporter=reporter)
     assert any("evaluating from the images instead" in line for line in reporter.lines)

@@ -1,7 +1,7 @@
-"""The checkpoints that a run of `thaw train` writes, kept from outside while it runs, and their accuracy afterwards.
+"""What a run of `thaw train` writes while it runs, kept from outside, and its accuracy afterwards.
 
-A run replaces its checkpoint whenever an epoch is the best of its phase. A hard link keeps each of them, and costs the
-run nothing.
+A run writes its baseline as a bundle, and replaces its checkpoint whenever an epoch is the best of its phase. A hard
+link keeps each checkpoint, and costs the run nothing.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +29,14 @@ class Kept:
 
 
 class KeepCheckpoints:
-    """Links the checkpoints of the run under `runs` into folders under `work` as they appear, from a thread."""
+    """Links the checkpoints of the run under `runs` into folders under `work` as they appear, from a thread.
+
+    baseline: when the bundle of the baseline was there (Unix time); `None` where the run had none.
+    """
 
     def __init__(self, runs: Path, work: Path) -> None:
         self.kept: list[Kept] = []
+        self.baseline: float | None = None
         self._runs, self._work = runs, work
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -48,6 +53,8 @@ class KeepCheckpoints:
         is_over = False
         while not is_over:
             is_over = self._over.wait(SECONDS_BETWEEN)
+            if self.baseline is None and any(self._runs.glob("*/baseline")):
+                self.baseline = time.time()
             for pointer in self._runs.glob(f"*/checkpoints/{NAME}.json"):
                 try:
                     self._keep(pointer)
@@ -66,8 +73,12 @@ class KeepCheckpoints:
             self.kept.append(Kept(folder, written))
 
 
-def accuracies(run: Path, images: dict[Path, str], checkpoints: list[Kept]) -> list[Point]:
-    """(Unix time, accuracy) of each checkpoint of a phase that the run kept; others are no answers of this run.
+def accuracies(
+    run: Path, images: dict[Path, str], checkpoints: list[Kept], baseline: float | None = None
+) -> list[Point]:
+    """(Unix time, accuracy) of the baseline, and of each checkpoint of a phase that the run kept.
+
+    Other checkpoints are no answers of this run.
 
     Each is tested from image files (and their labels), as the classifier of the bundle with its own weights.
     """
@@ -75,16 +86,20 @@ def accuracies(run: Path, images: dict[Path, str], checkpoints: list[Kept]) -> l
     from thaw.run_folder import RunFolder
     from thaw.training import checkpoint
 
-    plan, classifier = RunFolder(run).read_plan(), thaw.load(run)
+    def accuracy(classifier: thaw.Classifier) -> float:
+        predictions = thaw.predict(classifier, images)
+        return sum(prediction.labels == (images[prediction.path],) for prediction in predictions) / len(images)
+
+    folder, classifier, points = RunFolder(run), thaw.load(run), []
+    plan = folder.read_plan()
     assert plan is not None
+    if baseline is not None:
+        points.append((baseline, accuracy(thaw.load(folder.baseline))))
     kept_phases = {gain.phase for gain in plan.gains if gain.is_kept}
-    points = []
     for one in checkpoints:
         saved = checkpoint.read(one.folder, NAME)
         assert saved is not None
         if saved.progress.records[-1].phase in kept_phases:
             classifier.load_state_dict(saved.weights, strict=False)
-            found = thaw.predict(classifier, images)
-            correct = sum(prediction.labels == (images[prediction.path],) for prediction in found)
-            points.append((one.written, correct / len(images)))
+            points.append((one.written, accuracy(classifier)))
     return points

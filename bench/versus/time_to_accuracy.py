@@ -17,10 +17,12 @@ INTRODUCTION = """Written by `python -m bench.versus --time-to-accuracy`. All to
 and initial weights, each in a fresh process. The peers train all epochs of both phases and end with the epoch that is
 best on validation; Thaw plans itself, as `thaw train` does by default, with an empty cache.
 
-- Time begins with the process. Test accuracy is measured after each epoch, and for Thaw on the checkpoints of its run.
-  These tests are not counted, nor is the test of a peer at its end; Thaw's own evaluation, bundle and report are.
-- fastest peer: the one with the shortest run. reached: when Thaw first had a checkpoint, or at its end a bundle, that
-  is at least as accurate on the test images as the peer at its end. ratio: the time of the peer's run divided by that.
+- Time begins with the process. Test accuracy is measured after each epoch, and for Thaw on its baseline and its
+  checkpoints. These tests are not counted, nor is the test of a peer at its end; Thaw's own evaluation, bundle and
+  report are.
+- fastest peer: the one with the shortest run. reached: when Thaw first had a classifier that is at least as accurate on
+  the test images as the peer at its end: its baseline, a checkpoint, or the finished bundle. ratio: the time of the
+  peer's run divided by that.
 - Each seed is a round, in which a peer is compared with Thaw. Medians over rounds, with the lowest and the highest
   value in parentheses; where Thaw does not reach the accuracy, it says never, and the ratio is 0.
 """

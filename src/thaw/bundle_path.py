@@ -12,6 +12,9 @@ from thaw.recipe import Task
 FOLDER_IN_RUN = "model"
 """The folder of a run that holds its bundle."""
 
+BASELINE_IN_RUN = "baseline"
+"""The folder of a run that holds the bundle of its baseline."""
+
 MODEL, CONFIG = "model.safetensors", "config.json"
 
 
@@ -32,6 +35,12 @@ def local_bundle(path: Path) -> Path:
             return folder
     if not path.exists():
         raise DataError(f"{path}: there is no such run or bundle")
+    baseline = path / BASELINE_IN_RUN
+    if (baseline / CONFIG).is_file():
+        raise DataError(
+            f"{path}: this run has not finished; resume it with `thaw train DATA --resume`, or use its baseline, a "
+            f"linear head: {baseline}"
+        )
     raise DataError(
         f"{path}: neither a finished run nor a bundle; a bundle contains {CONFIG} and {MODEL}, and an unfinished run "
         "is resumed with `thaw train DATA --resume`"

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from thaw.baseline import write_baseline
 from thaw.bundle import read_bundle, write_bundle
 from thaw.classifier.classifier import Classifier
-from thaw.classifier.outputs import LabelledOutputs
-from thaw.classifier.review import MAX_TRAIN_FEATURES
 from thaw.data.dataset import Dataset
 from thaw.device import describe_machine, threads_restored
 from thaw.errors import ResumeError
-from thaw.evaluation.evaluate import LARGEST_GAP, bootstrap_groups, gap_to_files
-from thaw.evaluation.finalize import SplitOutputs, finalize, outputs_of_rows
+from thaw.evaluation.finalize import finalize
 from thaw.evaluation.records import write_records
 from thaw.progress import Reporter
 from thaw.recipe import Recipe
@@ -27,31 +25,29 @@ from thaw.run_folder import ActualTimes, EvaluationFile
 from thaw.run_folder.lock import held
 from thaw.terminal.results import show_results
 from thaw.terminal.training import show_times
-from thaw.training.outputs import outputs_at
 from thaw.trial import TrainingResult, Trial, begin, resume, train, trained_weights
+from thaw.trial_outputs import golden_images, trial_outputs
 from thaw.writing import advising
-
-GOLDEN_IMAGES = 8
-
-
-@dataclass(frozen=True)
-class GoldenImages:
-    """A few validation images that the bundle must reproduce: their positions in validation, and their files."""
-
-    positions: np.ndarray
-    files: Sequence[Path]
 
 
 def run(dataset: Dataset, requested: Recipe | None, runs: Path, reporter: Reporter, resumes: bool = False) -> Trial:
     """One run from its first image to its report; with `resumes` the newest unfinished one under `runs`."""
     started = time.perf_counter()
-    with threads_restored():
+    with threads_restored(), ExitStack() as stack:
+        # A baseline is written before the run is planned, and nobody may train the run from then on.
+        hold = cache(lambda folder: stack.enter_context(held(folder.path)))
+
+        def on_baseline(trial: Trial) -> None:
+            hold(trial.folder)
+            write_baseline(trial, started, reporter)
+
         if resumes:
-            trial = resume(dataset, requested, runs, reporter)
+            trial = resume(dataset, requested, runs, reporter, on_baseline)
         else:
-            trial = begin(dataset, requested or Recipe(), runs, reporter)
+            trial = begin(dataset, requested or Recipe(), runs, reporter, on_baseline)
         try:
-            with advising(", then re-run with --resume"), held(trial.folder.path):
+            with advising(", then re-run with --resume"):
+                hold(trial.folder)
                 prepared, sheet = trial.prepared, trial.folder.augmentations
                 augmentations.draw_run(trial.recipe, prepared.manifest, prepared.pixels, sheet)
                 finish(trial, train(trial, reporter), started, reporter)
@@ -68,8 +64,8 @@ def finish(trial: Trial, result: TrainingResult, started: float, reporter: Repor
     `started` is when the run began, by `time.perf_counter`.
     """
     folder, recipe, manifest, classifier = trial.folder, trial.recipe, trial.prepared.manifest, trial.classifier
-    golden = _golden_images(trial)
-    outputs = _outputs(trial, {record.phase for record in result.records}, golden, reporter)
+    golden = golden_images(trial)
+    outputs = trial_outputs(trial, {record.phase for record in result.records}, golden, reporter, ("val", "test"))
     finalized = finalize(classifier, outputs, recipe.decision, recipe.seed, trained_weights(trial))
     for line in finalized.unmet:
         reporter.say(line)
@@ -102,49 +98,6 @@ def check_same_weights(classifier: Classifier, bundle: Path) -> None:
             continue
         if name not in kept or not torch.equal(value.cpu(), kept[name]):
             raise ResumeError(f"{bundle}: is not the classifier of this run (its weights differ); move it away")
-
-
-def _golden_images(trial: Trial) -> GoldenImages:
-    """Validation images from first to last."""
-    rows = trial.prepared.manifest.indices("val")
-    positions = np.linspace(0, len(rows) - 1, min(GOLDEN_IMAGES, len(rows))).astype(int)
-    return GoldenImages(positions, [trial.prepared.manifest.file(int(row)) for row in rows[positions]])
-
-
-def _outputs(trial: Trial, trained: set[str], golden: GoldenImages, reporter: Reporter) -> SplitOutputs:
-    """Outputs for every image: from cached features where these agree with the bundle's own path, else from pixels.
-
-    `trained` names the phases that were not skipped.
-    """
-    prepared, classifier = trial.prepared, trial.classifier
-    manifest = prepared.manifest
-    splits = [split for split in ("val", "test") if len(manifest.indices(split))]
-    groups = {split: bootstrap_groups(manifest, manifest.indices(split), prepared.duplicates) for split in splits}
-
-    def from_pixels(split: str, rows: np.ndarray) -> LabelledOutputs:
-        return outputs_of_rows(classifier, manifest, prepared.pixels, rows, reporter.bar(f"evaluate {split}"))
-
-    rows = manifest.indices("train")
-    if final := trial.inputs.evaluation_sources(trained):
-        sources = {"train": final.train, "val": final.val, "test": final.test}
-        cached = {
-            split: outputs_at(classifier, final.position, source, "fp32")
-            for split, source in sources.items()
-            if len(source)
-        }
-        train = cached.pop("train")
-        gap = gap_to_files(classifier, cached["val"].probabilities[golden.positions], golden.files)
-        if gap <= LARGEST_GAP:
-            reporter.say(
-                f"evaluated from cached features; on {len(golden.files)} golden images their probabilities differ from "
-                f"the bundle's by at most {gap:.2g}"
-            )
-            return SplitOutputs(train, rows, cached, groups)
-        reporter.say(f"probabilities from cached features differ by {gap:.2g}: evaluating from the images instead")
-    else:
-        rows = rows[np.linspace(0, len(rows) - 1, min(MAX_TRAIN_FEATURES, len(rows))).astype(int)]
-        train = from_pixels("train", rows)
-    return SplitOutputs(train, rows, {split: from_pixels(split, manifest.indices(split)) for split in splits}, groups)
 
 
 def _actual_times(trial: Trial, result: TrainingResult, seconds: float) -> ActualTimes:

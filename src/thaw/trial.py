@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -116,18 +117,34 @@ class TrainingResult:
     times: Stopwatch
 
 
-def begin(dataset: Dataset, requested: Recipe, runs: Path, reporter: Reporter) -> Trial:
+OnBaseline = Callable[[Trial], None]
+"""Called with a trial of a linear head on plain views, before the plan measures what takes longer."""
+
+
+def ignore_baseline(trial: Trial) -> None:
+    """Nobody wants a baseline."""
+
+
+def begin(
+    dataset: Dataset, requested: Recipe, runs: Path, reporter: Reporter, on_baseline: OnBaseline = ignore_baseline
+) -> Trial:
     """Plan a new trial, in a new folder under `runs`; raises a `ThawError` for anything a user can fix."""
-    return _begin_in(None, dataset, requested, runs, reporter)
+    return _begin_in(None, dataset, requested, runs, reporter, on_baseline)
 
 
-def resume(dataset: Dataset, requested: Recipe | None, runs: Path, reporter: Reporter) -> Trial:
+def resume(
+    dataset: Dataset,
+    requested: Recipe | None,
+    runs: Path,
+    reporter: Reporter,
+    on_baseline: OnBaseline = ignore_baseline,
+) -> Trial:
     """The newest unfinished trial under `runs`; raises `ResumeError` where its recipe or data have changed."""
     folder = RunFolder.latest_unfinished(runs)
     plan = folder.read_plan()
     if plan is None:
         check_not_begun(folder)
-        return _begin_in(folder, dataset, requested or Recipe(), runs, reporter)
+        return _begin_in(folder, dataset, requested or Recipe(), runs, reporter, on_baseline)
     if requested is not None:
         check_same_recipe(plan.requested, requested)
     check_files(folder, plan)
@@ -155,18 +172,36 @@ def _restore_machine(recipe: ResolvedRecipe, plan: PlanFile, reporter: Reporter)
         reporter.say(f"this run began on another machine, so the last digits of its weights may differ: {changed}")
 
 
-def _begin_in(folder: RunFolder | None, dataset: Dataset, requested: Recipe, runs: Path, reporter: Reporter) -> Trial:
-    """Plan a trial in a folder that has no plan yet, or in a new one."""
+def _begin_in(
+    found: RunFolder | None,
+    dataset: Dataset,
+    requested: Recipe,
+    runs: Path,
+    reporter: Reporter,
+    on_baseline: OnBaseline,
+) -> Trial:
+    """Plan a trial in a folder that was found without a plan, or in a new one, made when the first file is written."""
+
+    @functools.cache
+    def folder_of_run() -> RunFolder:
+        return found or RunFolder.create(runs)
+
+    def on_head(planned: PlannedTrial) -> None:
+        folder, prepared = folder_of_run(), planned.prepared
+        if not folder.baseline.exists():
+            prepared.manifest.write(folder.manifest)
+            on_baseline(_trial(folder, planned.plan.recipe, prepared, planned.classifier, reporter))
+
     choose_device(requested.device)
     check_loggers(requested.loggers)
     dataset = dataset.as_task(requested.task)
     check_requirements(requested.decision, dataset.classes)
-    if folder and folder.manifest.is_file():
-        previous: Manifest | None = Manifest.read(folder.manifest)
+    if found and found.manifest.is_file():
+        previous: Manifest | None = Manifest.read(found.manifest)
     else:
         previous = _earlier_split(dataset, requested, runs, reporter)
-    planned = plan_trial(dataset, requested, previous, reporter)
-    folder = folder or RunFolder.create(runs)
+    planned = plan_trial(dataset, requested, previous, reporter, on_head)
+    folder = folder_of_run()
     planned.prepared.manifest.write(folder.manifest)
     folder.write_unreadable(planned.prepared.manifest.errors())
     folder.write_recipe(planned.plan.recipe)
@@ -177,8 +212,17 @@ def _begin_in(folder: RunFolder | None, dataset: Dataset, requested: Recipe, run
     return _trial(folder, planned.plan.recipe, planned.prepared, planned.classifier, reporter)
 
 
-def plan_trial(dataset: Dataset, requested: Recipe, previous: Manifest | None, reporter: Reporter) -> PlannedTrial:
-    """Choose the backbone, decode and split the images, plan everything else, and show it."""
+def plan_trial(
+    dataset: Dataset,
+    requested: Recipe,
+    previous: Manifest | None,
+    reporter: Reporter,
+    on_head: Callable[[PlannedTrial], None] | None = None,
+) -> PlannedTrial:
+    """Choose the backbone, decode and split the images, plan everything else, and show it.
+
+    `on_head` is called once with a linear head on plain views, where measuring and training will take much longer.
+    """
     requested.check_strategy()
     use_threads(requested.threads)
     chosen = choose_backbone(requested, dataset, _preparation(requested, previous, reporter), reporter.say)
@@ -188,7 +232,13 @@ def plan_trial(dataset: Dataset, requested: Recipe, previous: Manifest | None, r
     cache = cache_folder()
     remember_geometry(requested, classifier.backbone.facts.pixels, cache)
     draft = draft_plan(chosen, prepared, classifier, cache)
-    selected = draft.select(prepared, classifier.backbone, cache, reporter.bar)
+
+    def on_baseline(plan: Plan) -> None:
+        if on_head:
+            on_head(PlannedTrial(plan, prepared, _with_new_head(classifier.backbone, prepared, plan.recipe)))
+
+    wanted = on_baseline if on_head else None
+    selected = draft.select(prepared, classifier.backbone, cache, reporter.bar, wanted)
     if selected.preprocessing:
         # Decoded and timed anew for images of another size.
         chosen = replace(chosen, recipe=chosen.recipe.with_settings(selected.preprocessing))

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -61,3 +62,20 @@ def test_a_checkpoint_of_a_phase_that_was_not_kept_is_no_answer(trained: RunFold
     records = tuple(replace(record, phase="dropped") for record in saved.progress.records)
     checkpoint.write(tmp_path, NAME, replace(saved, progress=replace(saved.progress, records=records)))
     assert accuracies(trained.path, {}, [Kept(tmp_path, 7.0)]) == []
+
+
+def test_the_baseline_is_the_first_answer(trained: RunFolder, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "train-1"
+    with KeepCheckpoints(tmp_path / "runs", tmp_path / "kept") as keep:
+        before = time.time()
+        shutil.copytree(trained.path, folder)
+        shutil.copytree(trained.model, folder / "baseline")
+        over = time.monotonic() + 10
+        while keep.baseline is None and time.monotonic() < over:
+            time.sleep(0.01)
+    assert keep.baseline is not None and before <= keep.baseline <= time.time()
+    manifest = Manifest.read(trained.manifest)
+    images = {manifest.file(int(row)): manifest.column("labels")[int(row)][0] for row in manifest.indices("test")}
+    ((written, accuracy),) = accuracies(folder, images, [], keep.baseline)
+    evaluation = trained.read_evaluation().evaluations["test"]
+    assert written == keep.baseline and accuracy == evaluation.overall["accuracy"].value

@@ -118,7 +118,8 @@ def test_a_small_cache_first_takes_eight_bits_then_views_then_the_deepest_cut() 
     fewer = planned(Recipe(cache_gb=whole * 0.4 / GIB), MEASURED)
     assert (fewer.recipe.cache_dtype, fewer.recipe.views) == ("uint8", 1)
     assert "2 would take" in why(fewer, "views").reason
-    assert fewer.forecast.disk_bytes == 54_000 * 1300
+    # Training and validation at both cuts, test at the lower one.
+    assert fewer.forecast.disk_bytes == 54_000 * (1000 + 200) + 52_000 * 100
     shallow = planned(Recipe(cache_gb=0.02), MEASURED)
     assert [phase.inputs for phase in shallow.recipe.phases] == ["cached", "fresh"]
     assert (shallow.recipe.cache_dtype, shallow.recipe.views) == ("float16", 4)

@@ -28,7 +28,10 @@ def main() -> None:
         splits, classes = interface.read_rows(arguments.table, arguments.limit)
         images = {path.resolve(): classes[target] for path, target in splits["test"]}
         began = time.perf_counter()
-        points = [(at - started, value) for at, value in accuracies(trial.folder, images, checkpoints.kept)]
+        points = [
+            (at - started, value)
+            for at, value in accuracies(trial.folder, images, checkpoints.kept, checkpoints.baseline)
+        ]
         outcome.curve = Curve(points=[*points, (trial.wall, outcome.test_accuracy)])
         outcome.curve.uncounted = time.perf_counter() - began
     interface.finish(outcome, trial.peak, ("thaw-vision", "torch", "torchvision", "timm"), total=trial.wall)

@@ -124,11 +124,15 @@ def _inputs_choice(
 
 
 def _disk_bytes(recipe: Recipe, measured: Measurements, cached: Sequence[int], views: int, dtype: CacheDtype) -> int:
-    """Bytes of the cached features of some phases; phases with the same cut and views share them."""
+    """Bytes of the cached features of some phases; phases with the same cut and views share them.
+
+    Validation images are cached at every cut, test images only at the lowest one.
+    """
     per_image = {
         (measured.positions[index], recipe.phases[index].augment): measured.sizes[index].of(dtype)
         * views_of(recipe, recipe.phases[index], views)
         for index in cached
     }
-    evaluated = {measured.positions[index]: measured.sizes[index].of(dtype) for index in cached}
-    return sum(per_image.values()) * measured.images.train + sum(evaluated.values()) * measured.images.evaluated
+    images, plain = measured.images, {measured.positions[index]: measured.sizes[index].of(dtype) for index in cached}
+    tested = plain[min(plain)] if plain else 0
+    return sum(per_image.values()) * images.train + sum(plain.values()) * images.val + tested * images.test

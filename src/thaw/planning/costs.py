@@ -18,6 +18,8 @@ from thaw.training.folding import folded, frozen_norms
 
 GIB = 1 << 30
 _WARM_UP, _ROUNDS = 1, 2
+_HOPELESS = 4.0
+"""A first pass takes up to twice as long as later ones."""
 # L-BFGS: 39 evaluations for each penalty (solar cells, MobileNetV2, mean of five penalties), each of which reads all
 # features twice, from memory that delivers at least 4 GB/s.
 _EVALUATIONS_PER_PENALTY, _BYTES_PER_SECOND = 39, 4e9
@@ -122,10 +124,12 @@ def forecast(
     return Forecast(extraction, phase_seconds, tuple(epochs), disk_bytes)
 
 
-def training_rate(classifier: Classifier, phase: Phase, precision: Precision, features: AtCut) -> float:
+def training_rate(
+    classifier: Classifier, phase: Phase, precision: Precision, features: AtCut, wanted: float = 0.0
+) -> float:
     """Images per second of forward and backward passes above the cut of a phase, given what lies there.
 
-    Weights are not changed.
+    Weights are not changed. Where the first pass is `_HOPELESS` times slower than the `wanted` rate, it is the last.
     """
     backbone = classifier.backbone
     cut = backbone.cut(phase.cut)
@@ -141,6 +145,8 @@ def training_rate(classifier: Classifier, phase: Phase, precision: Precision, fe
         loss.backward()
         float(loss.detach())
         seconds.append(time.perf_counter() - started)
+        if len(inputs.values) / seconds[0] * _HOPELESS < wanted:
+            break
     classifier.zero_grad(set_to_none=True)
     backbone.thaw(backbone.cut("head"), "frozen")
-    return len(inputs.values) / min(seconds[_WARM_UP:])
+    return len(inputs.values) / min(seconds[_WARM_UP:] or seconds)

@@ -99,11 +99,11 @@ def _time_steps(
     head = classifier.backbone.head_position
     cut = next((position for position in positions if position < head), head)
 
+    def rate(index: int, precision: Precision, wanted: float = 0.0) -> float:
+        return training_rate(classifier, recipe.phases[index], precision, features[positions[index]], wanted)
+
     def rates(precision: Precision) -> tuple[float, ...]:
-        return tuple(
-            training_rate(classifier, phase, precision, features[position])
-            for phase, position in zip(recipe.phases, positions, strict=True)
-        )
+        return tuple(rate(index, precision) for index in range(len(positions)))
 
     if recipe.precision != "auto":
         return StepTimings(recipe.precision, "as requested", rates(recipe.precision))
@@ -113,9 +113,9 @@ def _time_steps(
     with torch.no_grad(), training_autocast(classifier.device, "bf16"):
         rounded = classifier.backbone.advance(features[cut], cut, head)
     distance = distance_at_cut(rounded, features[head])
-    bf16 = rates("bf16")
-    speedup = bf16[positions.index(cut)] / fp32[positions.index(cut)]
+    deciding = positions.index(cut)
+    speedup = rate(deciding, "bf16", fp32[deciding]) / fp32[deciding]
     measured = f"bf16 trains the thawed stages at {speedup:.2f}x the speed of fp32; outputs differ by {distance:.1%}"
     if speedup >= MIN_SPEEDUP and distance <= TOLERANCE:
-        return StepTimings("bf16", f"{measured} (at most {TOLERANCE:.0%} allowed)", bf16)
+        return StepTimings("bf16", f"{measured} (at most {TOLERANCE:.0%} allowed)", rates("bf16"))
     return StepTimings("fp32", f"{measured}; needs {MIN_SPEEDUP}x and at most {TOLERANCE:.0%}", fp32)

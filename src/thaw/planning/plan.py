@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from thaw.backbones.contract import Backbone, Facts
@@ -13,6 +13,7 @@ from thaw.data.prepare import Prepared
 from thaw.features.pooled import plain_sample
 from thaw.formats import percent
 from thaw.inspection.similarity import Similarity, measure_similarity
+from thaw.planning.baseline import baseline_recipe
 from thaw.planning.cache_plan import plan_cache, views_of
 from thaw.planning.costs import GIB, Forecast, Throughput, forecast
 from thaw.planning.measurements import Choice, Measurements, PlannedRecipe
@@ -34,6 +35,9 @@ MAX_PHASE_SECONDS = 2 * 3600.0
 """How long a phase may take that the recipe does not ask for."""
 
 SIMILARITY_IMAGES = 32
+
+BASELINE_FROM = 20.0
+"""Predicted seconds of measuring and training from which there is a baseline before them; it costs two or three."""
 
 GRADIENT_SETTINGS = ("optimizer", "lr", "weight_decay", "momentum", "schedule", "warmup_epochs", "batch_size")
 """Settings of a phase that only gradient steps use."""
@@ -63,11 +67,33 @@ class Draft:
         seconds = self.planned.recipe.measure.seconds
         return default_seconds(self.plan.forecast.seconds) if seconds is None else seconds
 
-    def select(self, prepared: Prepared, backbone: Backbone, cache: Path, bar: Bar) -> Selected:
-        """Measure the settings that the recipe leaves open on the features of its training images."""
+    def select(
+        self,
+        prepared: Prepared,
+        backbone: Backbone,
+        cache: Path,
+        bar: Bar,
+        on_baseline: Callable[[Plan], None] | None = None,
+    ) -> Selected:
+        """Measure the settings that the recipe leaves open on the features of its training images.
+
+        `on_baseline` is called as soon as the head is planned, with the plan of a baseline, where what is left to
+        measure and to train takes longer than a baseline does.
+        """
+        takes_long = self.measuring_seconds + self.plan.forecast.seconds >= BASELINE_FROM
+        has_baseline = bool(on_baseline and takes_long and baseline_recipe(self.plan.recipe))
         recipe = self.planned.recipe.model_copy(update={"monitor": self.plan.recipe.monitor})
-        features = sample_features(recipe, self.measured, prepared, backbone, cache, bar)
-        return select(recipe, self.measured, features, self.measuring_seconds)
+        features = sample_features(recipe, self.measured, prepared, backbone, cache, bar, has_baseline)
+        taken = backbone.features
+
+        def on_head(selected: Selected) -> None:
+            plan = self.finished(selected)
+            if on_baseline and has_baseline and (plain_head := baseline_recipe(plan.recipe)):
+                on_baseline(replace(plan, recipe=plain_head))
+                # Whoever made the baseline may have asked for other features.
+                backbone.use_features(taken)
+
+        return select(recipe, self.measured, features, self.measuring_seconds, on_head)
 
     def finished(self, selected: Selected) -> Plan:
         """The plan with what was measured."""

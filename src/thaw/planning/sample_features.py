@@ -22,7 +22,10 @@ from thaw.selection.sample import Sample, draw_sample
 
 @dataclass(frozen=True)
 class SampleFeatures:
-    """Features of all stages of a sample, extracted view by view into the cache."""
+    """Features of all stages of a sample, extracted view by view into the cache.
+
+    whole: whether plain views of all training images are extracted at once, which the run trains with soon after.
+    """
 
     prepared: Prepared
     sample: Sample
@@ -30,19 +33,31 @@ class SampleFeatures:
     seed: int
     cache: Path
     bar: Bar
+    whole: bool = False
 
     def of(self, augmentation: Augmentation) -> np.ndarray:
         """The features (N, D) float32 of the plain view, or of the first view of an augmentation."""
-        first = 1 if augmentation.changes else 0
-        request = ViewRequest(self.prepared.pixels, self.sample.rows, 1, augmentation, self.seed, first)
+        if augmentation.changes:
+            return self._view(self.sample.rows, augmentation, 1)
+        rows = self.prepared.manifest.indices("train") if self.whole else self.sample.rows
+        return self._view(rows, augmentation, 0)[np.searchsorted(rows, self.sample.rows)]
+
+    def _view(self, rows: np.ndarray, augmentation: Augmentation, number: int) -> np.ndarray:
+        request = ViewRequest(self.prepared.pixels, rows, 1, augmentation, self.seed, number)
         return features_of_view(request, self.frozen, self.cache, self.bar("measure settings"))
 
 
 def sample_features(
-    recipe: Recipe, measured: Measurements, prepared: Prepared, backbone: Backbone, cache: Path, bar: Bar
+    recipe: Recipe,
+    measured: Measurements,
+    prepared: Prepared,
+    backbone: Backbone,
+    cache: Path,
+    bar: Bar,
+    whole: bool = False,
 ) -> SampleFeatures:
     """A sample of the training images, and what extracts its features; of all stages, where there are any."""
     backbone.use_features("all" if backbone.has_stages else "last")
     sample = draw_sample(prepared.manifest, prepared.duplicates, recipe.seed)
     frozen = FrozenPart(backbone, measured.device.device, measured.engine.engine)
-    return SampleFeatures(prepared, sample, frozen, derive_seed(recipe.seed, "views"), cache, bar)
+    return SampleFeatures(prepared, sample, frozen, derive_seed(recipe.seed, "views"), cache, bar, whole)

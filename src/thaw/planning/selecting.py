@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,14 +78,30 @@ class Selected:
         return {key: value for key, value in self.changes.items() if key.startswith("preprocessing.")}
 
 
-def select(recipe: Recipe, measured: Measurements, features: SampleFeatures, seconds: float) -> Selected:
+OnBaseline = Callable[[Selected], None]
+"""Called with what plain views have answered, when questions are left that take longer."""
+
+
+def _ignore(selected: Selected) -> None:
+    """Nobody wants a baseline."""
+
+
+def select(
+    recipe: Recipe,
+    measured: Measurements,
+    features: SampleFeatures,
+    seconds: float,
+    on_baseline: OnBaseline = _ignore,
+) -> Selected:
     """Ask every question that the recipe leaves open, cheap ones first, for as long as `seconds` allow.
 
     Args:
         recipe: What it sets is not asked.
         measured: Device, engine and their speed.
         features: Of a sample of the training images; no others are used.
-        seconds: How long all measurements may take.
+        seconds: How long all measurements may take, without what `on_baseline` does.
+        on_baseline: Called once, before questions that need other views than the plain one; not where everything is
+            remembered from an earlier run.
     """
     sample, prepared, backbone = features.sample, features.prepared, features.frozen.backbone
     if len(sample.rows) < MIN_IMAGES or seconds <= 0:
@@ -112,16 +128,27 @@ def select(recipe: Recipe, measured: Measurements, features: SampleFeatures, sec
         HeadSetting(recipe.head.taken, "none" if recipe.class_weights == "auto" else recipe.class_weights),
         budget,
     )
-    estimates = _ask(selection, recipe, measured, features)
-    changes = {key: value for answer in selection.answers for key, value in answer.changes.items()}
-    choices = tuple(Choice(answer.setting, answer.value, answer.reason) for answer in selection.answers)
-    selected = Selected(changes, choices, estimates)
+    estimates = _ask_of_plain_views(selection, recipe, measured, features)
+    if recipe.augment.preset == "auto" or recipe.preprocessing.image_size is None:
+        with budget.paused():
+            on_baseline(_answered(selection, estimates))
+        _ask_of_other_views(selection, recipe, features)
+    selected = _answered(selection, estimates)
     remember(features.cache, _FILE, key, {**selected.to_json(), "seconds": seconds, "refused": budget.refused})
     return selected
 
 
-def _ask(selection: Selection, recipe: Recipe, measured: Measurements, features: SampleFeatures) -> Estimates:
-    """Ask what the recipe leaves open; across groups from the start where these do worse than images at random."""
+def _answered(selection: Selection, estimates: Estimates) -> Selected:
+    """The answers so far."""
+    changes = {key: value for answer in selection.answers for key, value in answer.changes.items()}
+    choices = tuple(Choice(answer.setting, answer.value, answer.reason) for answer in selection.answers)
+    return Selected(changes, choices, estimates)
+
+
+def _ask_of_plain_views(
+    selection: Selection, recipe: Recipe, measured: Measurements, features: SampleFeatures
+) -> Estimates:
+    """Ask about the head; across groups from the start where these do worse than images at random."""
     # A head with hidden layers does more with the last stage than a linear one, which is what is measured here.
     is_open = recipe.head.features == "auto" and not recipe.head.hidden and features.frozen.backbone.has_stages
     if is_open:
@@ -133,11 +160,15 @@ def _ask(selection: Selection, recipe: Recipe, measured: Measurements, features:
         estimates = selection.estimate()
     if recipe.class_weights == "auto" and measured.imbalance > IMBALANCE:
         selection.ask_class_weights()
+    return estimates
+
+
+def _ask_of_other_views(selection: Selection, recipe: Recipe, features: SampleFeatures) -> None:
+    """Ask what needs augmented views, or another preprocessing."""
     if recipe.augment.preset == "auto":
         selection.ask_augmentation()
     if recipe.preprocessing.image_size is None:
         ask_image_size(selection, recipe, features)
-    return estimates
 
 
 def across_groups(prepared: Prepared, sample: Sample, plain: np.ndarray, widths: tuple[int, ...]) -> Folding | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from thaw import atomic
-from thaw.bundle_path import FOLDER_IN_RUN
+from thaw.bundle_path import BASELINE_IN_RUN, FOLDER_IN_RUN
 from thaw.errors import DataError, ResumeError, ThawError, first_line
 from thaw.marker import mark
 from thaw.recipe import ResolvedRecipe
@@ -121,6 +121,11 @@ class RunFolder:
     def model(self) -> Path:
         """The bundle."""
         return self.path / FOLDER_IN_RUN
+
+    @property
+    def baseline(self) -> Path:
+        """The bundle of a linear head, which is there while the plan still measures; absent in short runs."""
+        return self.path / BASELINE_IN_RUN
 
     @property
     def is_finished(self) -> bool:

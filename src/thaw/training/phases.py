@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 
 from thaw.backbones.contract import Backbone
@@ -34,19 +33,17 @@ class InputPlan:
 
 @dataclass(frozen=True)
 class EvaluationSources:
-    """Inputs at the lowest cut that was trained: `train` in one view of each image, `val` and `test` in plain views."""
+    """Inputs at the lowest cut that was trained, by split: "train" in one view of each image, others in plain views."""
 
     position: int
-    train: Source
-    val: Source
-    test: Source
+    of_split: Mapping[str, Source]
 
 
 @dataclass(frozen=True)
 class PhaseInputs:
     """Gives each phase its inputs; one extraction pass serves as many phases as possible.
 
-    Plain views of validation and test are extracted in one pass, so the final test needs no other.
+    Test images are extracted at the lowest cut that was trained, once it is known.
 
     Attributes:
         plans: How each phase gets its inputs, in the order of the phases.
@@ -79,8 +76,8 @@ class PhaseInputs:
             )
         positions = [self._position(other) for other in self._served_with(index)]
         features = self._extract(request, frozen, positions)
-        val, _ = self._plain(frozen, positions, position)
-        return PhaseSources(self._cached(features[position], self.train), val)
+        val = self._plain(self.val, frozen, positions)[position]
+        return PhaseSources(self._cached(features[position], self.train), self._cached(val, self.val))
 
     def extraction_passes(self, trained: Iterable[int]) -> int:
         """Passes over the training images for the cached views of the phases `trained`, in the order of training."""
@@ -90,11 +87,12 @@ class PhaseInputs:
             served.update(self._served_with(index))
         return passes
 
-    def evaluation_sources(self, trained: Collection[str]) -> EvaluationSources | None:
+    def evaluation_sources(self, trained: Collection[str], splits: Collection[str]) -> EvaluationSources | None:
         """Inputs to evaluate the finished classifier on, from the cache.
 
         Args:
             trained: Names of the phases that were not skipped.
+            splits: Which of "val" and "test" are evaluated.
 
         Returns:
             `None` where a trained phase has no cached features.
@@ -104,20 +102,15 @@ class PhaseInputs:
             return None
         lowest = min(indices, key=self._position)
         position, frozen = self._position(lowest), self._frozen()
-        features = self._extract(self._request(lowest), frozen, [position])
-        train = self._cached(features[position], self.train)
-        return EvaluationSources(position, train, *self._plain(frozen, [position], position))
+        found = {"train": self._cached(self._extract(self._request(lowest), frozen, [position])[position], self.train)}
+        for split, labelled in (("val", self.val), ("test", self.test)):
+            if split in splits:
+                found[split] = self._cached(self._plain(labelled, frozen, [position])[position], labelled)
+        return EvaluationSources(position, found)
 
-    def _plain(self, frozen: FrozenPart, positions: list[int], position: int) -> tuple[Source, Source]:
-        """Plain views of validation and test at `position`, extracted at all of `positions` in one pass."""
-        rows = np.concatenate([self.val.rows, self.test.rows])
-        request = ViewRequest(self.pixels, rows, 1, PLAIN, self.seed)
-        features = self._extract(request, frozen, positions)[position]
-        images = len(self.val.rows)
-        return (
-            self._cached(features.part(0, images), self.val),
-            self._cached(features.part(images, len(features.rows)), self.test),
-        )
+    def _plain(self, labelled: LabelledRows, frozen: FrozenPart, positions: list[int]) -> dict[int, CachedFeatures]:
+        """Plain views of validation or test at each position, extracted in one pass."""
+        return self._extract(ViewRequest(self.pixels, labelled.rows, 1, PLAIN, self.seed), frozen, positions)
 
     def _extract(self, request: ViewRequest, frozen: FrozenPart, positions: list[int]) -> dict[int, CachedFeatures]:
         views = f", {request.views} views each" if request.views > 1 else ""

@@ -1,0 +1,65 @@
+"""The baseline of a run: a linear head on plain views, as a bundle that can be used while the plan still measures.
+
+It takes a few seconds, since training reads the same features later; whatever comes after has to be better.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+
+from thaw.bundle import write_bundle
+from thaw.evaluation.finalize import finalize
+from thaw.formats import duration
+from thaw.metrics import METRICS
+from thaw.planning.baseline import PHASE
+from thaw.progress import NullReporter, Reporter
+from thaw.reports import model_card
+from thaw.temporary import temporary
+from thaw.terminal.metric_text import estimate_text
+from thaw.training.context import FitCallbacks, FitContext, FitSettings
+from thaw.training.fit import fit
+from thaw.trial import Trial, trained_weights
+from thaw.trial_outputs import golden_images, trial_outputs
+
+
+def write_baseline(trial: Trial, started: float, reporter: Reporter) -> None:
+    """Train a baseline, write its bundle into the folder of the run, and say how good it is.
+
+    Args:
+        trial: With the recipe of a baseline.
+        started: When the run began, by `time.perf_counter`.
+        reporter: Shows the result.
+    """
+    recipe, classifier, manifest = trial.recipe, trial.classifier, trial.prepared.manifest
+    _fit(trial)
+    golden = golden_images(trial)
+    outputs = trial_outputs(trial, {PHASE}, golden, NullReporter(), ("val",))
+    finalized = finalize(classifier, outputs, recipe.decision, recipe.seed, trained_weights(trial))
+    card = model_card.write(classifier, recipe, manifest, finalized.evaluations)
+    write_bundle(classifier, trial.folder.baseline, golden.files, card)
+    metric = METRICS[recipe.monitor]
+    reached = estimate_text(finalized.evaluations["val"].overall[recipe.monitor], metric)
+    reporter.say(
+        f"baseline after {duration(time.perf_counter() - started)}: a linear head, validation {metric.title} "
+        f"{reached}; usable from now on: {trial.folder.baseline}"
+    )
+
+
+def _fit(trial: Trial) -> None:
+    """Fit the head; its best penalty on validation is in the classifier afterwards."""
+    recipe, weights = trial.recipe, trained_weights(trial)
+    device = trial.classifier.device
+    with temporary(trial.folder.checkpoints, Path.mkdir) as checkpoints:
+        settings = FitSettings(
+            seed=recipe.seed,
+            precision=recipe.precision,
+            monitor=recipe.monitor,
+            class_weights=torch.from_numpy(weights.values).to(device) if weights else None,
+            checkpoints=checkpoints,
+            val_images=len(trial.inputs.val.rows),
+        )
+        callbacks = FitCallbacks(lambda records, is_best: None, lambda note: None)
+        fit(FitContext(trial.classifier, recipe.phases, settings, callbacks), trial.inputs.sources_of)

@@ -1,0 +1,102 @@
+"""A run that measures and trains for long has a baseline first, which changes nothing that follows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.runs import outcome
+from thaw.data.dataset import Dataset
+from thaw.data.surfaces import write_surfaces
+from thaw.errors import DataError
+from thaw.pipeline import load, predict
+from thaw.planning import plan as planning
+from thaw.planning import selecting
+from thaw.progress import NullReporter
+from thaw.recipe import AugmentSettings, MeasureSettings, PreprocessingSettings, Recipe
+from thaw.run import run
+from thaw.run_folder import RunFolder
+
+RECIPE = Recipe(
+    backbone="mobilenetv3_small_050",
+    weights="random",
+    engine="pytorch-fp32",
+    precision="fp32",
+    strategy="head",
+    # Measured: the features of the head, and the augmentation.
+    measure=MeasureSettings(seconds=1000, image_sizes=()),
+    preprocessing=PreprocessingSettings(image_size=64, crop_mode="center"),
+)
+
+
+class Sentences(NullReporter):
+    """Keeps what a run says."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.fixture(scope="module")
+def surfaces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "surfaces"
+    write_surfaces(folder, images_per_class=30, size=64, classes=("ok", "scratch", "stain"))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is measured in one test is not remembered in the next."""
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_baseline_can_be_used_while_the_plan_still_measures_and_the_run_resumes(
+    surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "BASELINE_FROM", 0.0)
+    dataset, reporter, folder = Dataset.open(surfaces), Sentences(), RunFolder(tmp_path / "runs" / "train-1")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(selecting, "_ask_of_other_views", interrupted)
+        run(dataset, RECIPE, tmp_path / "runs", reporter)
+    (sentence,) = [line for line in reporter.said if line.startswith("baseline after ")]
+    assert "validation accuracy" in sentence and str(folder.baseline) in sentence
+    assert load(folder.baseline).classes == dataset.classes
+    files = sorted((surfaces / "ok").iterdir())
+    assert [each.status for each in predict(folder.baseline, files)] == ["ok"] * 30
+    with pytest.raises(DataError, match=r"has not finished; resume it .* or use its baseline, a linear head: "):
+        predict(folder.path, files)
+
+    written = (folder.baseline / "config.json").stat().st_mtime_ns
+    run(dataset, None, tmp_path / "runs", NullReporter(), resumes=True)
+    assert folder.is_finished and (folder.baseline / "config.json").stat().st_mtime_ns == written
+    assert len(predict(folder.path, files)) == 30
+
+
+def test_a_baseline_changes_nothing_that_comes_after_it(
+    surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes = []
+    for number, seconds in enumerate((0.0, 1e9)):
+        monkeypatch.setenv("THAW_CACHE", str(tmp_path / f"cache-{number}"))
+        monkeypatch.setattr(planning, "BASELINE_FROM", seconds)
+        # A cut below the head, so that features of another width are taken in between.
+        recipe = RECIPE.with_settings({"strategy": "top", "phase_settings": {"phases.1.epochs": 1}})
+        runs = tmp_path / f"runs-{number}"
+        run(Dataset.open(surfaces), recipe, runs, NullReporter())
+        outcomes.append(outcome(RunFolder(runs / "train-1")))
+    assert outcomes[0] == outcomes[1]
+    assert (tmp_path / "runs-0" / "train-1" / "baseline").is_dir()
+    assert not (tmp_path / "runs-1" / "train-1" / "baseline").exists()
+
+
+def test_a_short_run_has_none(surfaces: Path, tmp_path: Path) -> None:
+    recipe = RECIPE.model_copy(update={"augment": AugmentSettings(preset="light")})
+    run(Dataset.open(surfaces), recipe, tmp_path / "runs", NullReporter())
+    assert not RunFolder(tmp_path / "runs" / "train-1").baseline.exists()
