@@ -32,6 +32,8 @@ BACKBONES = {
     "mobilenetv2_100": BackboneFacts(
         "stages:3", _MBCONV_TOP, "MobileNetV2", ("block_13_", "block_14_", "block_15_", "block_16_", "Conv_1")
     ),
+    # Its weights are a `.keras` file, so that only the guide's Keras and Thaw can begin with it.
+    "xception": BackboneFacts("block13", (), "Xception", ("block13_", "block14_")),
     "efficientnet_b0": BackboneFacts("stages:3", _MBCONV_TOP, "EfficientNetB0", ("block6", "block7", "top_")),
 }
 PHASES = {"head": "phase 1 only", "both": "phase 1, then phase 2"}

@@ -23,7 +23,7 @@ from bench.versus import interface
 from bench.versus.curve import seconds_since_birth
 from bench.versus.jobs import BATCH_SIZE, DROPOUT, HEAD_RATE, TOP_RATE
 from bench.versus.memory import PeakMemory
-from bench.versus.peers.keras_weights import load_mobilenetv2
+from bench.versus.peers.keras_weights import load_from_model, load_mobilenetv2
 
 Rows = list[tuple[Path, int]]
 
@@ -128,7 +128,9 @@ def main() -> None:
                 for split, rows in splits.items()
             }
             model, base = build(facts.keras, preprocessing, len(classes))
-            if arguments.backbone == "mobilenetv2_100":
+            if arguments.weights.suffix == ".keras":
+                load_from_model(base, arguments.weights)
+            elif arguments.backbone == "mobilenetv2_100":
                 load_mobilenetv2(base, arguments.weights)
             else:
                 outcome.notes.append(f"{facts.keras} of Keras, random weights of its own")

@@ -1,4 +1,4 @@
-"""timm's MobileNetV2 weights in the MobileNetV2 of keras.applications: the same function, layer by layer."""
+"""Pre-trained weights in the networks of keras.applications: timm's MobileNetV2, and those of a `.keras` file."""
 
 from __future__ import annotations
 
@@ -25,6 +25,19 @@ def load_mobilenetv2(base: keras.Model, file: Path) -> None:
         batch_norm.set_weights(
             [tensors[f"{norm}.{name}"] for name in ("weight", "bias", "running_mean", "running_var")]
         )
+
+
+def load_from_model(base: keras.Model, file: Path) -> None:
+    """Set the weights of every layer from those of the same name in a `.keras` file; raises `KeyError` for others."""
+    found = {}
+    waiting: list[keras.Layer] = [keras.saving.load_model(file, compile=False)]
+    while waiting:
+        layer = waiting.pop()
+        found[layer.name] = layer
+        waiting += getattr(layer, "layers", [])
+    for layer in base.layers:
+        if layer.weights:
+            layer.set_weights(found[layer.name].get_weights())
 
 
 def _pairs() -> Iterator[tuple[tuple[str, str], str, str]]:

@@ -37,12 +37,11 @@ class Trial:
 
 def given(arguments: Namespace) -> dict[str, object]:
     """What every recipe says."""
-    return {
-        "backbone": arguments.backbone,
-        "weights": str(arguments.weights.resolve()),
-        "seed": arguments.seed,
-        "precision": arguments.precision,
-    }
+    weights = arguments.weights.resolve()
+    network = {"backbone": arguments.backbone, "weights": str(weights)}
+    if weights.suffix == ".keras":
+        network = {"backbone": str(weights)}
+    return {**network, "seed": arguments.seed, "precision": arguments.precision}
 
 
 def recipe(arguments: Namespace, rates: tuple[float, float]) -> dict[str, object]:
