@@ -49,10 +49,11 @@ def _present(folder: Path) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Pixels and features of the tests stay among the tests."""
+    """Pixels and features of the tests, and what PyTorch compiles, stay among the tests."""
     cache = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("THAW_CACHE", str(cache))
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
         yield cache
 
 

@@ -7,6 +7,8 @@ from thaw.progress import NullReporter
 from thaw.recipe import PreprocessingSettings
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_the_demo_compares_its_phases_and_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "IMAGES_PER_CLASS", 16)
     small = demo.RECIPE.with_settings({"preprocessing.image_size": "96", "phases.1.epochs": "2"})

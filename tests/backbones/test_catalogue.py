@@ -56,7 +56,12 @@ def test_names_are_unique() -> None:
     assert len({entry.name for entry in entries()}) == len(entries())
 
 
-@pytest.mark.parametrize("entry", entries(), ids=lambda entry: entry.name)
+@pytest.mark.parametrize(
+    "entry",
+    # Deep networks take up to two seconds each, and the facts about them change only with the catalogue.
+    [pytest.param(entry, marks=[pytest.mark.slow, pytest.mark.ci] if entry.gmacs > 0.5 else []) for entry in entries()],
+    ids=lambda entry: entry.name,
+)
 def test_parameters_and_gmacs_are_those_of_the_network(entry: Entry) -> None:
     with torch.device("meta"):
         network = timm.create_model(entry.architecture, num_classes=0).eval()

@@ -28,8 +28,7 @@ FAMILIES = [
     "resnet50",
     "inception_v3",
     "legacy_xception",
-    "xception41",
-    *(f"efficientnet_b{size}" for size in range(5)),
+    "efficientnet_b0",
     "mobilenetv2_100",
     "mobilenetv3_small_100",
     "mobilenetv3_large_100",
@@ -37,12 +36,12 @@ FAMILIES = [
     "convnext_tiny",
     "densenet121",
     "regnety_002",
-    "keras:ResNet50",
-    "keras:Xception",
     "keras:EfficientNetB0",
     "keras:MobileNetV2",
     "keras:MobileNetV3Small",
 ]
+DEEPER = [*(f"efficientnet_b{size}" for size in range(1, 5)), "xception41", "keras:ResNet50", "keras:Xception"]
+"""Tested for every change, but in CI only."""
 LARGE_OF_KERAS = [
     "ResNet101", "ResNet152", "ResNet50V2", "ResNet101V2", "ResNet152V2", "InceptionV3", "InceptionResNetV2",
     *(f"EfficientNetB{size}" for size in range(1, 8)),
@@ -69,7 +68,14 @@ class Case:
     at: tuple[Tensor, ...]
 
 
-@pytest.fixture(scope="module", params=[*FAMILIES, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)])
+NETWORKS = [
+    *FAMILIES,
+    *(pytest.param(name, marks=[pytest.mark.slow, pytest.mark.ci]) for name in DEEPER),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE),
+]
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
 def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     size = SIZES.get(request.param, SMALL)
     # Keras builds a network for one size.

@@ -11,8 +11,9 @@ from thaw.features.probe import distance_at_cut
 from thaw.recipe import Engine, PreprocessingSettings
 
 CPU = torch.device("cpu")
-QUICK = ["resnet50", "inception_v3", "efficientnet_b0", "mobilenetv2_100", "mobilenetv3_large_100"]
+QUICK = ["resnet50", "efficientnet_b0", "mobilenetv2_100", "mobilenetv3_large_100"]
 SLOW = [
+    "inception_v3",
     "resnet101",
     "legacy_xception",
     "xception41",

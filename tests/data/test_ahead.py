@@ -20,6 +20,7 @@ from thaw.backbones import build
 from thaw.data import ahead, pixel_store
 from thaw.data.ahead import DecodingAhead, decode_ahead, remember_geometry
 from thaw.data.dataset import Dataset
+from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
 from thaw.data.prepare import DataPreparation, Prepared
@@ -49,13 +50,12 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def large_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """400 images that take seconds to decode, and are the same."""
+    """200 images that take many seconds to decode, though their files are small, and are the same."""
     folder = tmp_path_factory.mktemp("large")
-    noise = np.random.default_rng(0).integers(0, 255, (1500, 1500, 3), np.uint8)
     for name in ("a", "b"):
         (folder / name).mkdir()
-        Image.fromarray(noise).save(folder / name / "0.png", compress_level=1)
-        for number in range(1, 200):
+        Image.new("RGB", (2500, 2500), "red").save(folder / name / "0.png")
+        for number in range(1, 100):
             os.link(folder / name / "0.png", folder / name / f"{number}.png")
     return folder
 
@@ -66,9 +66,25 @@ def started(manifest: Manifest, cache: Path, recipe: Recipe = STARTER) -> Decodi
     return found
 
 
+def first_of(manifest: Manifest, count: int) -> Manifest:
+    return Manifest(manifest.table.slice(0, count), manifest.classes, manifest.task, manifest.root)
+
+
+def expected_geometry(manifest: Manifest, cache: Path, recipe: Recipe) -> PixelSpec:
+    """With what geometry a process begins to decode; it is not waited for."""
+    running = started(manifest, cache, recipe)
+    running.process.kill()
+    running.finish(running.spec, running.settings, BAR)
+    return running.spec
+
+
+def geometry_of(recipe: Recipe) -> PixelSpec:
+    return build(recipe).facts.pixels
+
+
 def prepared(dataset: Dataset, cache: Path, decode: DecodeSettings = STARTER.decode) -> Prepared:
     preparation = DataPreparation(decode, STARTER.split, None, cache, BAR)
-    return preparation.prepare(dataset, build(STARTER).facts.pixels)
+    return preparation.prepare(dataset, geometry_of(STARTER))
 
 
 def leftovers(cache: Path) -> list[Path]:
@@ -102,20 +118,17 @@ def test_what_is_decoded_ahead_is_what_the_run_would_decode(
 
 
 def test_its_progress_is_shown(large_images: Path, tmp_path: Path) -> None:
-    manifest, shown = Dataset.open(large_images).manifest, []
-    part = Manifest(manifest.table.slice(0, 40), manifest.classes, manifest.task, manifest.root)
-    running = started(part, tmp_path)
+    shown: list[tuple[str, int, int]] = []
+    running = started(first_of(Dataset.open(large_images).manifest, 10), tmp_path)
     running.finish(running.spec, running.settings, lambda title: lambda *done: shown.append((title, *done)))
     assert [title for title, _, _ in shown][-1] == "decode images"
-    assert {total for _, _, total in shown} == {40}
+    assert {total for _, _, total in shown} == {10}
 
 
 def test_no_process_is_started_for_nothing(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = Dataset.open(images).manifest
     # Files that changed in the last seconds are read again, to be sure.
-    for file in manifest.files():
-        os.utime(file, (1e9, 1e9))
-    time.sleep(2.1)
+    time.sleep(max(0.0, max(file.stat().st_ctime for file in manifest.files()) + 2.1 - time.time()))
     for cache in (tmp_path, tmp_path / "other"):
         running = started(manifest, cache)
         running.finish(running.spec, running.settings, BAR)
@@ -140,15 +153,15 @@ def test_a_changed_image_is_decoded_again(images: Path, tmp_path: Path) -> None:
 
 def test_a_process_that_is_killed_is_replaced_by_the_run(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    for number in range(120):
+    for number in range(60):
         file = tmp_path / "images" / "ab"[number % 2] / f"{number}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(random.integers(0, 255, (500, 500, 3), np.uint8)).save(file, compress_level=1)
+        Image.fromarray(random.integers(0, 255, (600, 600, 3), np.uint8)).save(file, compress_level=1)
     dataset = Dataset.open(tmp_path / "images")
     running = started(dataset.manifest, tmp_path)
     wait_for_decoding(tmp_path)
     running.process.kill()
-    assert len(prepared(Dataset(dataset.manifest, ahead=running), tmp_path).manifest) == 120
+    assert len(prepared(Dataset(dataset.manifest, ahead=running), tmp_path).manifest) == 60
     assert leftovers(tmp_path) == []
 
 
@@ -228,14 +241,12 @@ def test_an_error_of_the_cache_is_left_to_the_run(images: Path, tmp_path: Path) 
 
 def test_a_later_run_expects_what_the_last_one_with_these_settings_wanted(images: Path, tmp_path: Path) -> None:
     recipe = Recipe(backbone="resnet18", weights="random", preprocessing=PreprocessingSettings(image_size=64))
-    spec, manifest = build(recipe).facts.pixels, Dataset.open(images).manifest
+    spec, manifest = geometry_of(recipe), Dataset.open(images).manifest
     remember_geometry(recipe, spec, tmp_path)
     running = started(manifest, tmp_path, recipe)
     running.finish(spec, recipe.decode, BAR)
     assert PixelStore.open_or_build(manifest, spec, recipe.decode, tmp_path, 1).spec == running.spec == spec
-    other = started(manifest, tmp_path, recipe.model_copy(update={"weights": "published"}))
-    other.finish(spec, recipe.decode, BAR)
-    assert other.spec != spec
+    assert expected_geometry(manifest, tmp_path, recipe.model_copy(update={"weights": "published"})) != spec
 
 
 def test_the_first_run_of_all_expects_what_most_networks_want(images: Path, tmp_path: Path) -> None:
@@ -248,27 +259,30 @@ def test_the_first_run_of_all_expects_what_most_networks_want(images: Path, tmp_
             Recipe(backbone="mobilenetv2_100", weights="random", preprocessing=size),
         )
     ):
-        running = started(manifest, tmp_path / str(number), recipe)
-        running.finish(running.spec, running.settings, BAR)
-        assert running.spec == build(recipe).facts.pixels
+        assert expected_geometry(manifest, tmp_path / str(number), recipe) == geometry_of(recipe)
 
 
 @pytest.mark.parametrize("damage", ["null", "{}", '{"size": 3}', "[1]"])
 def test_a_damaged_memory_is_no_memory(images: Path, tmp_path: Path, damage: str) -> None:
-    remember_geometry(Recipe(backbone="resnet18"), build(STARTER).facts.pixels, tmp_path)
+    remember_geometry(Recipe(backbone="resnet18"), replace(geometry_of(STARTER), size=64), tmp_path)
     file = tmp_path / "geometry.json"
     (key,) = json.loads(file.read_text())
     file.write_text(json.dumps({key: json.loads(damage)}))
-    running = started(Dataset.open(images).manifest, tmp_path, Recipe(backbone="resnet18"))
-    running.finish(running.spec, running.settings, BAR)
+    assert expected_geometry(Dataset.open(images).manifest, tmp_path, Recipe(backbone="resnet18")).size == 224
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
 def test_ctrl_c_ends_it_without_leftovers(large_images: Path, tmp_path: Path) -> None:
-    running = started(Dataset.open(large_images).manifest, tmp_path)
+    # Where the tests themselves ignore the signal, as in the background of a script, so would the process.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        running = started(Dataset.open(large_images).manifest, tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
     wait_for_decoding(tmp_path)
     running.process.send_signal(signal.SIGINT)
     running.finish(running.spec, running.settings, BAR)
+    assert list((tmp_path / "pixels").glob("*/seal.json")) == []
     assert leftovers(tmp_path) == []
 
 

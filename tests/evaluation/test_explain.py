@@ -35,6 +35,7 @@ FAMILIES = [
     "densenet121",
     "regnety_016",
 ]
+DEEP = ("inception_v3", "legacy_xception", "xception41", "convnext_tiny", "densenet121", "regnety_016")
 SIDE = 128
 
 
@@ -68,7 +69,10 @@ def starter() -> Classifier:
     return classifier_of("starter", weights="published")
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow, pytest.mark.ci] if name in DEEP else []) for name in FAMILIES],
+)
 def test_every_family_has_a_last_map_and_finer_ones(name: str) -> None:
     classifier = classifier_of(name)
     image = noise(1).repeat(3, axis=0)

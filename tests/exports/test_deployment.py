@@ -15,6 +15,8 @@ from thaw.exports.certificate import TOLERANCE, certify, reference_cases
 from thaw.exports.deployment import resizing_of, trace_at_size
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_graph_at_the_models_size_gives_thaws_probabilities_for_resized_images(tmp_path: Path) -> None:
     classifier = random_classifier()
     write_bundle(classifier, tmp_path / "bundle")

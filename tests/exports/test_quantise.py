@@ -36,7 +36,10 @@ def test_no_image_is_used_for_both_calibration_and_testing(trained: RunFolder, i
 @pytest.mark.parametrize(
     ("to", "name", "share"),
     # OpenVINO describes every step of quantisation in XML, which counts in so small a network.
-    [("onnx", "model.onnx", 0.4), pytest.param("openvino", "model", 0.9, marks=pytest.mark.slow)],
+    [
+        pytest.param("onnx", "model.onnx", 0.4, marks=[pytest.mark.slow, pytest.mark.ci]),
+        pytest.param("openvino", "model", 0.9, marks=pytest.mark.slow),
+    ],
 )
 def test_int8_is_much_smaller_and_reports_its_cost(
     to: str, name: str, share: float, trained: RunFolder, images: Path, tmp_path: Path

@@ -10,6 +10,7 @@ STRIDE-th moment of an uninterrupted run is tried.
 import importlib
 import json
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -53,6 +54,7 @@ IMPORTED_BY_A_RUN = (
     "thaw.reports.page",
     "cleanlab",
     "sklearn.linear_model",
+    "thaw.data.duplicates",
     "tensorboard.compat.proto.summary_pb2",
     "tensorboard.summary.writer.event_file_writer",
 )
@@ -140,6 +142,8 @@ def main() -> None:
         started_again = resumed == 3
         if started_again:
             resumed = train(images, place, resume=False, fatal=None)
+        result = outcome(place) if resumed == 0 else {}
+        shutil.rmtree(place)
         kills.append(
             {
                 "moment": moment,
@@ -147,7 +151,7 @@ def main() -> None:
                 "exit_code": exit_code,
                 "resumed": resumed,
                 "started_again": started_again,
-                **(outcome(place) if resumed == 0 else {}),
+                **result,
             }
         )
     print(json.dumps({"moments": len(kinds), "uninterrupted": outcome(uninterrupted), "kills": kills}))

@@ -399,7 +399,7 @@ def test_the_report_names_everything_that_reproduces_the_run(trained: RunFolder,
     assert f"{provenance.weights_sha256}  model.safetensors" in sums
     assert Recipe.load(trained.recipe).to_yaml() == provenance.recipe and provenance.seed == 0
     facts = provenance.facts
-    assert "cores" in facts["machine"] and "PyTorch" in facts["versions"]
+    assert "core" in facts["machine"] and "PyTorch" in facts["versions"]
     parts = [part.part for part in content.times]
     assert parts[0].startswith("feature extraction") and parts[-1] == "total"
 

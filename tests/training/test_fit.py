@@ -167,7 +167,7 @@ def uninterrupted(phases: tuple[Phase, ...], features: Features) -> tuple[dict[s
         return train(Path(folder), phases, features=features)
 
 
-@pytest.mark.parametrize("features", ["last", "all"])
+@pytest.mark.parametrize("features", ["last", pytest.param("all", marks=[pytest.mark.slow, pytest.mark.ci])])
 @pytest.mark.parametrize("phases", [TOP_IS_BETTER, TOP_IS_NO_BETTER], ids=["kept", "not kept"])
 @pytest.mark.parametrize("interrupted_after", [1, 3, 4])
 def test_a_run_that_was_interrupted_after_an_epoch_or_a_decision_resumes_to_the_same_weights(
