@@ -20,15 +20,16 @@ from thaw.errors import ResumeError
 from thaw.evaluation.evaluate import LARGEST_GAP, bootstrap_groups, gap_to_files
 from thaw.evaluation.finalize import SplitOutputs, finalize, outputs_of_rows
 from thaw.evaluation.records import write_records
+from thaw.processes import ALONE, Process
 from thaw.progress import Reporter
 from thaw.recipe import Recipe
 from thaw.reports import augmentations, model_card, page
-from thaw.run_folder import ActualTimes, EvaluationFile
+from thaw.run_folder import ActualTimes, EvaluationFile, RunFolder
 from thaw.run_folder.lock import held
 from thaw.terminal.results import show_results
 from thaw.terminal.training import show_times
 from thaw.training.outputs import outputs_at
-from thaw.trial import TrainingResult, Trial, begin, resume, train, trained_weights
+from thaw.trial import TrainingResult, Trial, begin, join, resume, train, trained_weights
 from thaw.writing import advising
 
 GOLDEN_IMAGES = 8
@@ -42,14 +43,27 @@ class GoldenImages:
     files: Sequence[Path]
 
 
-def run(dataset: Dataset, requested: Recipe | None, runs: Path, reporter: Reporter, resumes: bool = False) -> Trial:
-    """One run from its first image to its report; with `resumes` the newest unfinished one under `runs`."""
+def run(
+    dataset: Dataset,
+    requested: Recipe | None,
+    runs: Path,
+    reporter: Reporter,
+    resumes: bool = False,
+    process: Process = ALONE,
+) -> Trial:
+    """One run from its first image to its report; with `resumes` the newest unfinished one under `runs`.
+
+    Of several processes the main one plans the run and finishes it; the others only extract and train with it.
+    """
     started = time.perf_counter()
     with threads_restored():
-        if resumes:
-            trial = resume(dataset, requested, runs, reporter)
-        else:
-            trial = begin(dataset, requested or Recipe(), runs, reporter)
+        if not process.is_main:
+            folder = RunFolder(Path(process.from_main(str)))
+            trial = join(dataset, folder, reporter, process)
+            train(trial, reporter)
+            return trial
+        trial = _begun(dataset, requested, runs, reporter, resumes, process)
+        process.from_main(lambda: str(trial.folder.path))
         try:
             with advising(", then re-run with --resume"), held(trial.folder.path):
                 prepared, sheet = trial.prepared, trial.folder.augmentations
@@ -60,6 +74,17 @@ def run(dataset: Dataset, requested: Recipe | None, runs: Path, reporter: Report
                 stop.add_note(f"{trial.folder.path} keeps every epoch that was completed")
             raise
     return trial
+
+
+def _begun(
+    dataset: Dataset, requested: Recipe | None, runs: Path, reporter: Reporter, resumes: bool, process: Process
+) -> Trial:
+    """A new trial, or the one that these processes began before they were restarted, or the newest unfinished one."""
+    if process.restarts and (begun := RunFolder.begun_by(runs, process.launch)):
+        return resume(dataset, requested, runs, reporter, process, begun)
+    if resumes:
+        return resume(dataset, requested, runs, reporter, process)
+    return begin(dataset, requested or Recipe(), runs, reporter, process)
 
 
 def finish(trial: Trial, result: TrainingResult, started: float, reporter: Reporter) -> None:
@@ -125,7 +150,8 @@ def _outputs(trial: Trial, trained: set[str], golden: GoldenImages, reporter: Re
         return outputs_of_rows(classifier, manifest, prepared.pixels, rows, reporter.bar(f"evaluate {split}"))
 
     rows = manifest.indices("train")
-    if final := trial.inputs.evaluation_sources(trained):
+    # The main process does this alone.
+    if final := replace(trial.inputs, process=ALONE).evaluation_sources(trained):
         sources = {"train": final.train, "val": final.val, "test": final.test}
         cached = {
             split: outputs_at(classifier, final.position, source, "fp32")

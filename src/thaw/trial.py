@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from thaw.backbones import build
 from thaw.backbones.contract import Backbone
@@ -43,7 +42,7 @@ from thaw.seeds import derive_seed
 from thaw.terminal.epochs import EpochTable
 from thaw.terminal.planning import show_data, show_plan
 from thaw.terminal.training import kept_line, show_gains
-from thaw.training.context import FitCallbacks, FitContext, FitSettings, unwrapped
+from thaw.training.context import FitCallbacks, FitContext, FitSettings
 from thaw.training.fit import fit
 from thaw.training.gain import PhaseGain, kept_index
 from thaw.training.history import EpochRecord
@@ -116,21 +115,41 @@ class TrainingResult:
     times: Stopwatch
 
 
-def begin(dataset: Dataset, requested: Recipe, runs: Path, reporter: Reporter) -> Trial:
+def begin(dataset: Dataset, requested: Recipe, runs: Path, reporter: Reporter, process: Process = ALONE) -> Trial:
     """Plan a new trial, in a new folder under `runs`; raises a `ThawError` for anything a user can fix."""
-    return _begin_in(None, dataset, requested, runs, reporter)
+    return _begin_in(None, dataset, requested, runs, reporter, process)
 
 
-def resume(dataset: Dataset, requested: Recipe | None, runs: Path, reporter: Reporter) -> Trial:
-    """The newest unfinished trial under `runs`; raises `ResumeError` where its recipe or data have changed."""
-    folder = RunFolder.latest_unfinished(runs)
+def resume(
+    dataset: Dataset,
+    requested: Recipe | None,
+    runs: Path,
+    reporter: Reporter,
+    process: Process = ALONE,
+    begun: RunFolder | None = None,
+) -> Trial:
+    """A trial that was begun, or the newest unfinished one under `runs`.
+
+    Raises `ResumeError` where its recipe or data have changed.
+    """
+    folder = begun or RunFolder.latest_unfinished(runs)
     plan = folder.read_plan()
     if plan is None:
         check_not_begun(folder)
-        return _begin_in(folder, dataset, requested or Recipe(), runs, reporter)
+        return _begin_in(folder, dataset, requested or Recipe(), runs, reporter, process)
     if requested is not None:
         check_same_recipe(plan.requested, requested)
     check_files(folder, plan)
+    folder.remove_leftovers()
+    trial = join(dataset, folder, reporter, process)
+    reporter.say(f"resuming {folder.path}")
+    return trial
+
+
+def join(dataset: Dataset, folder: RunFolder, reporter: Reporter, process: Process) -> Trial:
+    """A trial as another process planned it; raises `ResumeError` where this one sees other images."""
+    plan = folder.read_plan()
+    assert plan is not None
     dataset = dataset.as_task(plan.requested.task)
     manifest, recipe = Manifest.read(folder.manifest), folder.read_recipe()
     _restore_machine(recipe, plan, reporter)
@@ -138,10 +157,8 @@ def resume(dataset: Dataset, requested: Recipe | None, runs: Path, reporter: Rep
     dataset = replace(dataset, manifest=with_groups_of(dataset.manifest, manifest))
     grouped = recipe.model_copy(update={"split": as_grouped(recipe.split, manifest)})
     prepared, classifier = prepare(dataset, grouped, manifest, reporter)
-    folder.remove_leftovers()
     check_same_data(manifest, prepared.manifest)
-    reporter.say(f"resuming {folder.path}")
-    return _trial(folder, recipe, prepared, classifier, reporter)
+    return _trial(folder, recipe, prepared, classifier, reporter, process)
 
 
 def _restore_machine(recipe: ResolvedRecipe, plan: PlanFile, reporter: Reporter) -> None:
@@ -155,7 +172,14 @@ def _restore_machine(recipe: ResolvedRecipe, plan: PlanFile, reporter: Reporter)
         reporter.say(f"this run began on another machine, so the last digits of its weights may differ: {changed}")
 
 
-def _begin_in(folder: RunFolder | None, dataset: Dataset, requested: Recipe, runs: Path, reporter: Reporter) -> Trial:
+def _begin_in(
+    folder: RunFolder | None,
+    dataset: Dataset,
+    requested: Recipe,
+    runs: Path,
+    reporter: Reporter,
+    process: Process,
+) -> Trial:
     """Plan a trial in a folder that has no plan yet, or in a new one."""
     choose_device(requested.device)
     check_loggers(requested.loggers)
@@ -166,7 +190,7 @@ def _begin_in(folder: RunFolder | None, dataset: Dataset, requested: Recipe, run
     else:
         previous = _earlier_split(dataset, requested, runs, reporter)
     planned = plan_trial(dataset, requested, previous, reporter)
-    folder = folder or RunFolder.create(runs)
+    folder = folder or RunFolder.create(runs, process.launch)
     planned.prepared.manifest.write(folder.manifest)
     folder.write_unreadable(planned.prepared.manifest.errors())
     folder.write_recipe(planned.plan.recipe)
@@ -174,7 +198,7 @@ def _begin_in(folder: RunFolder | None, dataset: Dataset, requested: Recipe, run
     # Last, because a folder that has it can be resumed.
     files = checksums(folder)
     folder.write_plan(PlanFile(requested, plan.choices, plan.forecast, None, machine, files, plan.estimates))
-    return _trial(folder, planned.plan.recipe, planned.prepared, planned.classifier, reporter)
+    return _trial(folder, planned.plan.recipe, planned.prepared, planned.classifier, reporter, process)
 
 
 def plan_trial(dataset: Dataset, requested: Recipe, previous: Manifest | None, reporter: Reporter) -> PlannedTrial:
@@ -220,17 +244,9 @@ def _with_new_head(backbone: Backbone, prepared: Prepared, recipe: Recipe) -> Cl
     return Classifier(backbone, head, manifest.classes, manifest.task, recipe.decode)
 
 
-def train(
-    trial: Trial,
-    reporter: Reporter,
-    process: Process = ALONE,
-    wrap: Callable[[Classifier], nn.Module] = unwrapped,
-) -> TrainingResult:
-    """Train the phases, skipping those that do not pay, and leave the weights that are kept in the classifier.
-
-    Several processes give each its `process`, and `wrap` as in `FitContext`; all but the main one a silent reporter.
-    """
-    recipe, times = trial.recipe, Stopwatch()
+def train(trial: Trial, reporter: Reporter) -> TrainingResult:
+    """Train the phases, skipping those that do not pay, and leave the weights that are kept in the classifier."""
+    recipe, process, times = trial.recipe, trial.inputs.process, Stopwatch()
     table = EpochTable(recipe.phases, recipe.monitor, reporter)
     loggers = open_loggers(recipe, trial.folder.path, reporter) if process.is_main else Loggers({}, reporter)
     plan = trial.folder.read_plan()
@@ -245,7 +261,7 @@ def train(
 
     settings = fit_settings(trial, plan)
     callbacks = FitCallbacks(on_epoch, reporter.say)
-    context = FitContext(trial.classifier, recipe.phases, settings, callbacks, process, wrap)
+    context = FitContext(trial.classifier, recipe.phases, settings, callbacks, process)
     progress = fit(context, times.timed(trial.inputs.sources_of))
     times.stop()
     records, gains = progress.records, progress.gains
@@ -277,7 +293,12 @@ def fit_settings(trial: Trial, plan: PlanFile) -> FitSettings:
 
 
 def _trial(
-    folder: RunFolder, recipe: ResolvedRecipe, prepared: Prepared, classifier: Classifier, reporter: Reporter
+    folder: RunFolder,
+    recipe: ResolvedRecipe,
+    prepared: Prepared,
+    classifier: Classifier,
+    reporter: Reporter,
+    process: Process,
 ) -> Trial:
     """A trial with its inputs, on its device."""
     classifier.to(choose_device(recipe.device).device)
@@ -293,6 +314,7 @@ def _trial(
         seed=derive_seed(recipe.seed, "views"),
         device=classifier.device,
         bar=reporter.bar,
+        process=process,
     )
     return Trial(folder, recipe, prepared, classifier, inputs)
 
