@@ -168,7 +168,10 @@ def _norms_to_fold(classifier: Classifier, phase: Phase, cut: Cut, source: Sourc
 
 
 def _fit_epoch(active: ActivePhase, progress: Progress) -> EpochRecord:
-    """One epoch of training, or one penalty where the head is solved; then validation; all processes get the main one's record."""
+    """One epoch of training, or one penalty where the head is solved; then validation.
+
+    All processes get the record of the main one, so that they decide the same.
+    """
     started, process = time.perf_counter(), active.run.process
     if active.phase.solver == "lbfgs":
         lr, penalty = None, PENALTIES[progress.epoch]
