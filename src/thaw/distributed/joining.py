@@ -70,9 +70,12 @@ def _join() -> Member:
     if sys.platform == "linux" and variables.get("LOCAL_WORLD_SIZE") == variables["WORLD_SIZE"]:
         # On one machine nothing needs to leave it.
         variables.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    restarts = int(variables.get("TORCHELASTIC_RESTART_COUNT", "0"))
     try:
         meeting = distributed.rendezvous("env://", timeout=timedelta(seconds=MEETING_SECONDS))
-        store, rank, count = next(meeting)
+        shared, rank, count = next(meeting)
+        # torchrun keeps its store when it restarts processes, with what they left in it.
+        store = distributed.PrefixStore(f"thaw/{restarts}", shared)
         distributed.init_process_group(
             backend(), store=store, rank=rank, world_size=count, timeout=timedelta(seconds=COLLECTIVE_SECONDS)
         )
@@ -81,7 +84,7 @@ def _join() -> Member:
             f"the {launched_processes()} processes cannot meet at {place} ({first_line(error)}); choose a free port "
             f"that all machines reach, for example torchrun --master-port"
         ) from error
-    return Member(rank, count, _launch(), int(variables.get("TORCHELASTIC_RESTART_COUNT", "0")), store=store)
+    return Member(rank, count, _launch(), restarts, store=store)
 
 
 @contextmanager
