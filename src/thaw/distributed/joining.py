@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from threading import Timer
 
 from torch import distributed
 from torch.distributed import DistError
@@ -59,7 +60,7 @@ def joined() -> Iterator[Process]:
         finally:
             signs.set()
             _members.clear()
-            with suppress(RuntimeError):
+            with suppress(RuntimeError, AssertionError, ValueError):
                 distributed.destroy_process_group()
 
 
@@ -71,6 +72,10 @@ def _join() -> Member:
         # On one machine nothing needs to leave it.
         variables.setdefault("GLOO_SOCKET_IFNAME", "lo")
     restarts = int(variables.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    # PyTorch waits for ever for an answer of another program that listens there.
+    watch = Timer(MEETING_SECONDS + LEAVE_SECONDS, _give_up, [place])
+    watch.daemon = True
+    watch.start()
     try:
         meeting = distributed.rendezvous("env://", timeout=timedelta(seconds=MEETING_SECONDS))
         shared, rank, count = next(meeting)
@@ -84,7 +89,20 @@ def _join() -> Member:
             f"the {launched_processes()} processes cannot meet at {place} ({first_line(error)}); choose a free port "
             f"that all machines reach, for example torchrun --master-port"
         ) from error
+    finally:
+        watch.cancel()
     return Member(rank, count, _launch(), restarts, store=store)
+
+
+def _give_up(place: str) -> None:
+    seconds = round(MEETING_SECONDS)
+    print(
+        f"thaw: process {os.environ['RANK']} has not met the others at {place} within {seconds} s; choose a free port "
+        f"that all machines reach, for example torchrun --master-port",
+        file=sys.__stderr__,
+        flush=True,
+    )
+    os._exit(USER_ERROR)
 
 
 @contextmanager
@@ -92,8 +110,7 @@ def _ending_together(member: Member) -> Iterator[None]:
     try:
         yield
     except Failed:
-        with suppress(DistError, RuntimeError):
-            member.acknowledge()
+        _acknowledge(member)
         raise SystemExit(USER_ERROR) from None
     except ThawError:
         _remember_refused()
@@ -102,6 +119,7 @@ def _ending_together(member: Member) -> Iterator[None]:
         raise SystemExit(USER_ERROR) from None
     except (Lost, DistError, RuntimeError, KeyboardInterrupt) as error:
         if _has_failed(member):
+            _acknowledge(member)
             raise SystemExit(USER_ERROR) from None
         if not _is_about_others(error):
             raise
@@ -115,7 +133,8 @@ def _is_first(member: Member) -> bool:
     try:
         is_first = member.fail()
         if is_first and _hosts_store(member):
-            # The others could not ask any more who failed.
+            # Who waits for tensors ends at once; who then asks why could not, if this process had ended.
+            distributed.destroy_process_group()
             member.wait_for_acknowledgements(LEAVE_SECONDS)
     except (DistError, RuntimeError):
         return True
@@ -125,6 +144,11 @@ def _is_first(member: Member) -> bool:
 def _hosts_store(member: Member) -> bool:
     """Whether the others lose the store when this process ends; torchrun keeps it itself."""
     return member.is_main and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+
+
+def _acknowledge(member: Member) -> None:
+    with suppress(DistError, RuntimeError):
+        member.acknowledge()
 
 
 def _has_failed(member: Member) -> bool:
