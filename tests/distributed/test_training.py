@@ -133,7 +133,7 @@ def child(parent: int, rank: int) -> int:
 
 
 def test_an_error_of_the_user_is_said_once_and_is_not_tried_again(images: Path, quick: Recipe, tmp_path: Path) -> None:
-    recipe = recipe_of(quick, phases=(Phase(name="head", cut="nowhere", epochs=1),))
+    recipe = recipe_of(quick, phases=(Phase(name="head", cut="nowhere", epochs=1, lr=1e-2),))
     done = run(images, recipe, tmp_path)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from dataclasses import dataclass, field
 from itertools import count as counted
 from typing import Any
@@ -28,7 +29,7 @@ PATIENCE = 120.0
 COLLECTIVE_SECONDS = 600.0
 """Seconds after which an exchange of tensors is given up."""
 
-_SHORTEST, _LONGEST = 0.001, 0.1
+_SHORTEST, _LONGEST = 0.001, 0.02
 """Seconds between two looks for what another process has to give."""
 
 _FAILED, _ACKNOWLEDGED = "failed", "acknowledged"
@@ -81,7 +82,10 @@ class Member(Process):
         """The module in DistributedDataParallel."""
         # Buckets are arranged anew after the first step unless unused parameters are looked for. With three processes
         # or more, sums then have other bits in a run that resumes there.
-        return DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=True)
+        with warnings.catch_warnings():
+            # The new name of `broadcast_buffers` is not in all supported releases of PyTorch.
+            warnings.simplefilter("ignore", FutureWarning)
+            return DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=True)
 
     def fail(self) -> bool:
         """Make all processes end; gives whether this is the first one that failed, which says why."""
