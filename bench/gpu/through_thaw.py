@@ -36,6 +36,7 @@ from thaw.features.engines import FrozenPart, make_runner
 from thaw.features.extract import BATCH, ViewRequest, extract
 from thaw.formats import count
 from thaw.planning.costs import training_rate
+from thaw.processes import ALONE, Process
 from thaw.recipe import DecodeSettings, Engine, Phase, PreprocessingSettings
 from thaw.training.context import FitCallbacks, FitContext, FitSettings
 from thaw.training.fit import fit
@@ -166,6 +167,17 @@ def thawed(setup: Setup) -> Iterator[Row]:
         yield _epoch(setup, classifier, phase, train, val, f"Thaw, layer4 and head, batch {batch}", note)
 
 
+@dataclass(frozen=True)
+class Compiling(Process):
+    """A process that is alone and trains a compiled classifier."""
+
+    backend: str = "inductor"
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The module, compiled."""
+        return torch.compile(module, dynamic=False, backend=self.backend)
+
+
 def _extraction(
     setup: Setup, pixels: PixelStore, backbone: Backbone, engine: Engine, position: int, images: int, what: str
 ) -> Row:
@@ -195,12 +207,10 @@ def _epoch(
         records[:] = all_records  # type: ignore[call-overload]
         before.append(len(train.seconds))
 
-    def wrap(classifier: Classifier) -> nn.Module:
-        return torch.compile(classifier, dynamic=False, backend=setup.sizes.backend) if compiles else classifier
-
+    process = Compiling(backend=setup.sizes.backend) if compiles else ALONE
     folder = Path(setup.new_folder(f"checkpoints-{measured.replace(' ', '-').replace(',', '')}"))
     settings = FitSettings(0, "bf16", "accuracy", None, folder, len(val))
-    context = FitContext(classifier, (phase,), settings, FitCallbacks(on_epoch, print), wrap=wrap)
+    context = FitContext(classifier, (phase,), settings, FitCallbacks(on_epoch, print), process)
     fit(context, lambda index: PhaseSources(train, val))
     preparing = sum(train.seconds[before[-2] :]) / records[-1].seconds
     loss = f"loss {records[-1].train_loss:.3f}"

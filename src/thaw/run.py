@@ -18,22 +18,38 @@ from thaw.device import describe_machine, threads_restored
 from thaw.errors import ResumeError
 from thaw.evaluation.finalize import finalize
 from thaw.evaluation.records import write_records
+from thaw.processes import ALONE, Process
 from thaw.progress import Reporter
 from thaw.recipe import Recipe
 from thaw.reports import augmentations, model_card, page
-from thaw.run_folder import ActualTimes, EvaluationFile
+from thaw.run_folder import ActualTimes, EvaluationFile, RunFolder
 from thaw.run_folder.lock import held
 from thaw.terminal.results import show_results
 from thaw.terminal.training import show_times
-from thaw.trial import TrainingResult, Trial, begin, resume, train, trained_weights
+from thaw.trial import OnBaseline, TrainingResult, Trial, begin, join, resume, train, trained_weights
 from thaw.trial_outputs import golden_images, trial_outputs
 from thaw.writing import advising
 
 
-def run(dataset: Dataset, requested: Recipe | None, runs: Path, reporter: Reporter, resumes: bool = False) -> Trial:
-    """One run from its first image to its report; with `resumes` the newest unfinished one under `runs`."""
+def run(
+    dataset: Dataset,
+    requested: Recipe | None,
+    runs: Path,
+    reporter: Reporter,
+    resumes: bool = False,
+    process: Process = ALONE,
+) -> Trial:
+    """One run from its first image to its report; with `resumes` the newest unfinished one under `runs`.
+
+    Of several processes the main one plans the run and finishes it; the others only extract and train with it.
+    """
     started = time.perf_counter()
     with threads_restored(), ExitStack() as stack:
+        if not process.is_main:
+            folder = RunFolder(Path(process.from_main(str)))
+            trial = join(dataset, folder, reporter, process)
+            train(trial, reporter)
+            return trial
         # A baseline is written before the run is planned, and nobody may train the run from then on.
         hold = cache(lambda folder: stack.enter_context(held(folder.path)))
 
@@ -41,10 +57,8 @@ def run(dataset: Dataset, requested: Recipe | None, runs: Path, reporter: Report
             hold(trial.folder)
             write_baseline(trial, started, reporter)
 
-        if resumes:
-            trial = resume(dataset, requested, runs, reporter, on_baseline)
-        else:
-            trial = begin(dataset, requested or Recipe(), runs, reporter, on_baseline)
+        trial = _begun(dataset, requested, runs, reporter, resumes, process, on_baseline)
+        process.from_main(lambda: str(trial.folder.path))
         try:
             with advising(", then re-run with --resume"):
                 hold(trial.folder)
@@ -56,6 +70,23 @@ def run(dataset: Dataset, requested: Recipe | None, runs: Path, reporter: Report
                 stop.add_note(f"{trial.folder.path} keeps every epoch that was completed")
             raise
     return trial
+
+
+def _begun(
+    dataset: Dataset,
+    requested: Recipe | None,
+    runs: Path,
+    reporter: Reporter,
+    resumes: bool,
+    process: Process,
+    on_baseline: OnBaseline,
+) -> Trial:
+    """A new trial, or the one that these processes began before they were restarted, or the newest unfinished one."""
+    if process.restarts and (begun := RunFolder.begun_by(runs, process.launch)):
+        return resume(dataset, requested, runs, reporter, process, on_baseline, begun)
+    if resumes:
+        return resume(dataset, requested, runs, reporter, process, on_baseline)
+    return begin(dataset, requested or Recipe(), runs, reporter, process, on_baseline)
 
 
 def finish(trial: Trial, result: TrainingResult, started: float, reporter: Reporter) -> None:

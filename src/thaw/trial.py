@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from thaw.backbones import build
 from thaw.backbones.contract import Backbone
@@ -44,7 +43,7 @@ from thaw.seeds import derive_seed
 from thaw.terminal.epochs import EpochTable
 from thaw.terminal.planning import show_data, show_plan
 from thaw.terminal.training import kept_line, show_gains
-from thaw.training.context import FitCallbacks, FitContext, FitSettings, unwrapped
+from thaw.training.context import FitCallbacks, FitContext, FitSettings
 from thaw.training.fit import fit
 from thaw.training.gain import PhaseGain, kept_index
 from thaw.training.history import EpochRecord
@@ -126,10 +125,15 @@ def ignore_baseline(trial: Trial) -> None:
 
 
 def begin(
-    dataset: Dataset, requested: Recipe, runs: Path, reporter: Reporter, on_baseline: OnBaseline = ignore_baseline
+    dataset: Dataset,
+    requested: Recipe,
+    runs: Path,
+    reporter: Reporter,
+    process: Process = ALONE,
+    on_baseline: OnBaseline = ignore_baseline,
 ) -> Trial:
     """Plan a new trial, in a new folder under `runs`; raises a `ThawError` for anything a user can fix."""
-    return _begin_in(None, dataset, requested, runs, reporter, on_baseline)
+    return _begin_in(None, dataset, requested, runs, reporter, process, on_baseline)
 
 
 def resume(
@@ -137,17 +141,32 @@ def resume(
     requested: Recipe | None,
     runs: Path,
     reporter: Reporter,
+    process: Process = ALONE,
     on_baseline: OnBaseline = ignore_baseline,
+    begun: RunFolder | None = None,
 ) -> Trial:
-    """The newest unfinished trial under `runs`; raises `ResumeError` where its recipe or data have changed."""
-    folder = RunFolder.latest_unfinished(runs)
+    """A trial that was begun, or the newest unfinished one under `runs`.
+
+    Raises `ResumeError` where its recipe or data have changed.
+    """
+    folder = begun or RunFolder.latest_unfinished(runs)
     plan = folder.read_plan()
     if plan is None:
         check_not_begun(folder)
-        return _begin_in(folder, dataset, requested or Recipe(), runs, reporter, on_baseline)
+        return _begin_in(folder, dataset, requested or Recipe(), runs, reporter, process, on_baseline)
     if requested is not None:
         check_same_recipe(plan.requested, requested)
     check_files(folder, plan)
+    folder.remove_leftovers()
+    trial = join(dataset, folder, reporter, process)
+    reporter.say(f"resuming {folder.path}")
+    return trial
+
+
+def join(dataset: Dataset, folder: RunFolder, reporter: Reporter, process: Process) -> Trial:
+    """A trial as another process planned it; raises `ResumeError` where this one sees other images."""
+    plan = folder.read_plan()
+    assert plan is not None
     dataset = dataset.as_task(plan.requested.task)
     manifest, recipe = Manifest.read(folder.manifest), folder.read_recipe()
     _restore_machine(recipe, plan, reporter)
@@ -155,10 +174,8 @@ def resume(
     dataset = replace(dataset, manifest=with_groups_of(dataset.manifest, manifest))
     grouped = recipe.model_copy(update={"split": as_grouped(recipe.split, manifest)})
     prepared, classifier = prepare(dataset, grouped, manifest, reporter)
-    folder.remove_leftovers()
     check_same_data(manifest, prepared.manifest)
-    reporter.say(f"resuming {folder.path}")
-    return _trial(folder, recipe, prepared, classifier, reporter)
+    return _trial(folder, recipe, prepared, classifier, reporter, process)
 
 
 def _restore_machine(recipe: ResolvedRecipe, plan: PlanFile, reporter: Reporter) -> None:
@@ -178,19 +195,21 @@ def _begin_in(
     requested: Recipe,
     runs: Path,
     reporter: Reporter,
+    process: Process,
     on_baseline: OnBaseline,
 ) -> Trial:
     """Plan a trial in a folder that was found without a plan, or in a new one, made when the first file is written."""
 
     @functools.cache
     def folder_of_run() -> RunFolder:
-        return found or RunFolder.create(runs)
+        return found or RunFolder.create(runs, process.launch)
 
     def on_head(planned: PlannedTrial) -> None:
         folder, prepared = folder_of_run(), planned.prepared
         if not folder.baseline.exists():
             prepared.manifest.write(folder.manifest)
-            on_baseline(_trial(folder, planned.plan.recipe, prepared, planned.classifier, reporter))
+            # The main process does this alone.
+            on_baseline(_trial(folder, planned.plan.recipe, prepared, planned.classifier, reporter, ALONE))
 
     choose_device(requested.device)
     check_loggers(requested.loggers)
@@ -209,7 +228,7 @@ def _begin_in(
     # Last, because a folder that has it can be resumed.
     files = checksums(folder)
     folder.write_plan(PlanFile(requested, plan.choices, plan.forecast, None, machine, files, plan.estimates))
-    return _trial(folder, planned.plan.recipe, planned.prepared, planned.classifier, reporter)
+    return _trial(folder, planned.plan.recipe, planned.prepared, planned.classifier, reporter, process)
 
 
 def plan_trial(
@@ -270,17 +289,9 @@ def _with_new_head(backbone: Backbone, prepared: Prepared, recipe: Recipe) -> Cl
     return Classifier(backbone, head, manifest.classes, manifest.task, recipe.decode)
 
 
-def train(
-    trial: Trial,
-    reporter: Reporter,
-    process: Process = ALONE,
-    wrap: Callable[[Classifier], nn.Module] = unwrapped,
-) -> TrainingResult:
-    """Train the phases, skipping those that do not pay, and leave the weights that are kept in the classifier.
-
-    Several processes give each its `process`, and `wrap` as in `FitContext`; all but the main one a silent reporter.
-    """
-    recipe, times = trial.recipe, Stopwatch()
+def train(trial: Trial, reporter: Reporter) -> TrainingResult:
+    """Train the phases, skipping those that do not pay, and leave the weights that are kept in the classifier."""
+    recipe, process, times = trial.recipe, trial.inputs.process, Stopwatch()
     table = EpochTable(recipe.phases, recipe.monitor, reporter)
     loggers = open_loggers(recipe, trial.folder.path, reporter) if process.is_main else Loggers({}, reporter)
     plan = trial.folder.read_plan()
@@ -295,7 +306,7 @@ def train(
 
     settings = fit_settings(trial, plan)
     callbacks = FitCallbacks(on_epoch, reporter.say)
-    context = FitContext(trial.classifier, recipe.phases, settings, callbacks, process, wrap)
+    context = FitContext(trial.classifier, recipe.phases, settings, callbacks, process)
     progress = fit(context, times.timed(trial.inputs.sources_of))
     times.stop()
     records, gains = progress.records, progress.gains
@@ -327,7 +338,12 @@ def fit_settings(trial: Trial, plan: PlanFile) -> FitSettings:
 
 
 def _trial(
-    folder: RunFolder, recipe: ResolvedRecipe, prepared: Prepared, classifier: Classifier, reporter: Reporter
+    folder: RunFolder,
+    recipe: ResolvedRecipe,
+    prepared: Prepared,
+    classifier: Classifier,
+    reporter: Reporter,
+    process: Process,
 ) -> Trial:
     """A trial with its inputs, on its device."""
     classifier.to(choose_device(recipe.device).device)
@@ -343,6 +359,7 @@ def _trial(
         seed=derive_seed(recipe.seed, "views"),
         device=classifier.device,
         bar=reporter.bar,
+        process=process,
     )
     return Trial(folder, recipe, prepared, classifier, inputs)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from thaw.classifier.outputs import LabelledOutputs
 from thaw.classifier.review import MAX_TRAIN_FEATURES
 from thaw.evaluation.evaluate import LARGEST_GAP, bootstrap_groups, gap_to_files
 from thaw.evaluation.finalize import SplitOutputs, outputs_of_rows
+from thaw.processes import ALONE
 from thaw.progress import Reporter
 from thaw.training.outputs import outputs_at
 from thaw.trial import Trial
@@ -55,7 +56,8 @@ def trial_outputs(
         return outputs_of_rows(classifier, manifest, prepared.pixels, rows, reporter.bar(f"evaluate {split}"))
 
     rows = manifest.indices("train")
-    if final := trial.inputs.evaluation_sources(trained, splits):
+    # The main process does this alone.
+    if final := replace(trial.inputs, process=ALONE).evaluation_sources(trained, splits):
         cached = {
             split: outputs_at(classifier, final.position, source, "fp32") for split, source in final.of_split.items()
         }

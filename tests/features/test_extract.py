@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.several import together
 from thaw.backbones.contract import Backbone
 from thaw.backbones.stages import AtCut
 from thaw.backbones.timm_backbone import build
@@ -20,6 +21,7 @@ from thaw.features import extract as extraction
 from thaw.features.cache import FeatureCache
 from thaw.features.engines import FrozenPart
 from thaw.features.extract import MAX_RENDERERS, ViewRequest, extract
+from thaw.processes import ALONE, Process
 from thaw.recipe import PreprocessingSettings
 
 CPU = torch.device("cpu")
@@ -167,3 +169,73 @@ def test_features_that_are_cleared_before_they_are_opened_are_extracted_again(
         with pytest.raises(WriteError, match="cached features are removed before they can be used"):
             extract(request(backbone), frozen, [3], cache, lambda *_: None)
     assert cleared == ([0, 2] if succeeds else [0, 2, 2, 2])
+
+
+def files(cache: Path) -> dict[str, bytes]:
+    """The content of every entry, but for the seals, which have times."""
+    kept = [file for file in cache.rglob("*") if file.is_file() and file.name != "seal.json"]
+    return {str(file.relative_to(cache)): file.read_bytes() for file in kept}
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_that_extract_together_leave_the_bytes_of_one(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(extraction, "BATCH", 2)
+    reported: list[int] = []
+
+    def work(process: Process, place: Path = tmp_path / "together") -> list[torch.Tensor]:
+        frozen = FrozenPart(backbone, CPU, "pytorch-fp32")
+        cache = FeatureCache(place, "float16")
+        on_progress = (lambda done, total: reported.append(done)) if process.is_main else (lambda *_: None)
+        found = extract(request(backbone), frozen, [3, backbone.head_position], cache, on_progress, process)
+        return [features.batch(np.arange(IMAGES), np.ones(IMAGES, int)).values for features in found.values()]
+
+    expected = work(ALONE, tmp_path / "alone")
+    reported.clear()
+    for found in together(count, work):
+        assert not isinstance(found, Exception), found
+        assert all(map(torch.equal, found, expected))
+    assert files(tmp_path / "together") == files(tmp_path / "alone")
+    assert reported == sorted(reported) and reported[-1] == 2 * IMAGES
+
+
+def test_a_part_that_a_killed_process_had_finished_is_not_extracted_again(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extraction, "BATCH", 2)
+    wanted, frozen, cache = (
+        request(backbone, views=1),
+        FrozenPart(backbone, CPU, "pytorch-fp32"),
+        FeatureCache(tmp_path, "float16"),
+    )
+    monkeypatch.setattr(FeatureCache, "merge", lambda *_: None)
+    with pytest.raises(WriteError):
+        raise next(iter(together(2, lambda process: extract(wanted, frozen, [3], cache, lambda *_: None, process))))  # type: ignore[misc]
+    monkeypatch.undo()
+    monkeypatch.setattr(extraction, "BATCH", 2)
+    monkeypatch.setattr(FrozenPart, "runner", lambda *_: pytest.fail("extracts again"))
+    for found in together(2, lambda process: extract(wanted, frozen, [3], cache, lambda *_: None, process)):
+        assert not isinstance(found, Exception), found
+    assert [file.name.partition("-")[1] for file in (tmp_path / "features").iterdir()] == [""]
+
+
+def test_all_processes_store_in_float32_where_a_value_of_one_is_too_large(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extraction, "BATCH", 2)
+
+    class Huge:
+        """A runner that gives too large a value for the last image."""
+
+        def run(self, pixels: Tensor) -> list[AtCut]:
+            return [AtCut.above_nothing(torch.full((len(pixels), 4), 1e6 if len(pixels) == 1 else 1.0))]
+
+    monkeypatch.setattr(FrozenPart, "runner", lambda *_: Huge())
+
+    def work(process: Process) -> torch.dtype:
+        frozen, cache = FrozenPart(backbone, CPU, "pytorch-fp32"), FeatureCache(tmp_path, "float16")
+        found = extract(request(backbone, views=1), frozen, [3], cache, lambda *_: None, process)
+        return found[3].batch(np.arange(IMAGES), np.zeros(IMAGES, int)).values.dtype
+
+    assert together(2, work) == [torch.float32] * 2

@@ -2,7 +2,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -92,6 +92,15 @@ def train(
     return classifier.state_dict(), progress
 
 
+@dataclass(frozen=True)
+class Wrapped(Process):
+    """A process whose `wrap` is given."""
+
+    def __init__(self, rank: int, count: int, wrap: Callable[[Any], nn.Module]) -> None:
+        super().__init__(rank, count)
+        object.__setattr__(self, "wrap", wrap)
+
+
 class Wrapper(nn.Module):
     """Calls the module it wraps, as DistributedDataParallel does."""
 
@@ -113,7 +122,7 @@ def test_a_wrapped_classifier_trains_to_the_same_weights_and_is_wrapped_again_af
         return wrapped[-1][0]
 
     expected, _ = train(tmp_path / "a")
-    weights, _ = train(tmp_path / "b", wrap=wrap)
+    weights, _ = train(tmp_path / "b", process=Wrapped(0, 1, wrap))
     assert all(torch.equal(value, weights[key]) for key, value in expected.items())
     (head, head_trains), (top, top_trains) = wrapped
     assert head.calls == top.calls == 2 * IMAGES // 6
@@ -128,7 +137,7 @@ def test_each_process_trains_on_its_part_of_every_batch(tmp_path: Path) -> None:
             sizes.append(len(inputs.values))
             return super().forward(inputs, position)
 
-    train(tmp_path, PHASES[:1], process=Process(0, 2), wrap=Counting)
+    train(tmp_path, PHASES[:1], process=Wrapped(0, 2, Counting))
     assert sizes == [3] * (2 * IMAGES // 6)
 
 

@@ -11,10 +11,14 @@ import io
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 
 from thaw.cli import training, trust, use, various
 from thaw.cli.app import app
 from thaw.cli.system_errors import system_errors_explained
+from thaw.distributed import launched
 from thaw.errors import ThawError
 
 USER_ERROR = 2
@@ -38,11 +42,31 @@ def main() -> None:
         # Warnings of libraries are for whoever programs with them; PYTHONWARNINGS=default shows them.
         warnings.simplefilter("ignore")
     try:
-        with system_errors_explained():
+        with _together(), system_errors_explained():
             app()
     except ThawError as error:
         print(f"thaw: {error}", file=sys.stderr)
         raise SystemExit(USER_ERROR) from None
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """One of several processes meets the others, and says nothing unless it is the main one or the first to fail."""
+    if not launched():
+        yield
+        return
+    # PyTorch warns of unused parameters, for which its users have to look.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from thaw.distributed.joining import joined
+
+    with joined() as process, ExitStack() as quiet:
+        if not process.is_main:
+            nowhere = quiet.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
+            quiet.enter_context(redirect_stdout(nowhere))
+            quiet.enter_context(redirect_stderr(nowhere))
+        if process.count > 1 and sys.argv[1:2] not in (["train"], ["--help"], ["--version"]):
+            raise ThawError("only `thaw train` runs in several processes; start other commands without torchrun")
+        yield
 
 
 def _share_cores() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,8 @@ import typer
 
 from thaw.cli.app import Runs, app, field_of
 from thaw.cli.parsing import parsed, parsed_settings
+from thaw.distributed import launched, launched_processes
+from thaw.errors import RecipeError
 from thaw.recipe import Recipe
 from thaw.settings import Section
 from thaw.writing import check_has_folder, check_new
@@ -31,7 +34,13 @@ SHORTCUTS = {
 
 
 def train(
-    data: Path, recipe: Path | None, settings: list[str], resume: bool, runs: Path, **options: str | bool | None
+    data: Path,
+    recipe: Path | None,
+    settings: list[str],
+    resume: bool,
+    processes: str | None,
+    runs: Path,
+    **options: str | bool | None,
 ) -> None:
     """Fine-tune on labelled images: plan, train in phases, calibrate, evaluate, and save the classifier as a bundle.
 
@@ -43,12 +52,27 @@ def train(
         from thaw.run_folder import RunFolder
 
         RunFolder.latest_unfinished(runs)
-    # What an unfinished run says about the folder is read with it.
-    dataset = data if resume and requested is None else _decoded_ahead(_opened(data, requested), requested)
+    if processes:
+        _start_processes(processes)
+    # What an unfinished run says about the folder is read with it; one of several processes has met the others first.
+    is_opened_later = launched() or (resume and requested is None)
+    dataset = data if is_opened_later else _decoded_ahead(_opened(data, requested), requested)
 
     from thaw import pipeline
 
     pipeline.finetune(dataset, requested, runs, resume)
+
+
+def _start_processes(wanted: str) -> None:
+    """Start the processes that are wanted, and end with their exit code; does nothing in one of them."""
+    from thaw.distributed.launch import process_count, start
+
+    count = launched_processes() if launched() and wanted == "auto" else process_count(wanted)
+    if launched():
+        if count != launched_processes():
+            raise RecipeError(f"--processes {wanted}: torchrun has started {launched_processes()}; omit one of the two")
+    elif count > 1:
+        raise typer.Exit(start(count, sys.argv[1:]))
 
 
 def plan(data: Path, recipe: Path | None, settings: list[str], out: Path, **options: str | bool | None) -> None:
@@ -160,6 +184,11 @@ def _add(name: str, command: Callable[..., None], signature: inspect.Signature) 
     app.command(name)(command)
 
 
+_PROCESSES = typer.Option(
+    help="Train in so many processes on this machine, each with its part of the cores, or one per GPU with auto.",
+    metavar="VALUE",
+    show_default=False,
+)
 _RESUME = typer.Option("--resume", help="Resume the newest unfinished run.")
 _INSPECTION_OPTIONS = (
     "backbone",
@@ -178,6 +207,10 @@ _INSPECTION_OPTIONS = (
 _RUNS = _parameter("runs", Runs, Path("runs"))
 _OUT = typer.Option("--out", help="Recipe to write; it must not exist.")
 
-_add("train", train, _signature(_parameter("resume", Annotated[bool, _RESUME], False), _RUNS))
+_OF_TRAIN = (
+    _parameter("resume", Annotated[bool, _RESUME], False),
+    _parameter("processes", Annotated[str | None, _PROCESSES], None),
+)
+_add("train", train, _signature(*_OF_TRAIN, _RUNS))
 _add("inspect", inspect_, _signature(_RUNS, only=_INSPECTION_OPTIONS))
 _add("plan", plan, _signature(_parameter("out", Annotated[Path, _OUT], Path("recipe.yaml"))))

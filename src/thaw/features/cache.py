@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -22,10 +23,12 @@ from thaw.cache import LARGER_DISK, make_room
 from thaw.features.encoding import CacheDtype, decode, encode, encoded_bytes, item_type
 from thaw.formats import size
 from thaw.piecewise import ItemGrid
+from thaw.temporary import discard
 from thaw.writing import advising
 
 FORMAT = 3
 _ABOUT = "about.json"
+_COPIED = 1 << 24
 _VALUES, _STAGES = ("features.bin", "shape.json"), ("stages.bin", "stages.json")
 """Data and shape of the values, and of the statistics of stages."""
 
@@ -53,6 +56,14 @@ class FeatureKey:
     def digest(self) -> str:
         """32 hexadecimal digits that name the folder."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of `count` parts of the rows of an entry, which are written by a process each."""
+
+    index: int
+    count: int
 
 
 @dataclass(frozen=True)
@@ -123,9 +134,9 @@ class FeatureCache:
     dtype: CacheDtype
     budget: int | None = None
 
-    def has(self, key: FeatureKey) -> bool:
-        """Whether an intact entry is there."""
-        return atomic.is_intact(self.folder_of(key))
+    def has(self, key: FeatureKey, part: Part | None = None) -> bool:
+        """Whether an intact entry is there, or a part of it."""
+        return atomic.is_intact(self.folder_of(key, part))
 
     def open(self, keys: Sequence[FeatureKey], with_stages: bool = True) -> CachedFeatures | None:
         """The views of some keys, in that order, or `None` where one is missing, incomplete or damaged.
@@ -147,18 +158,21 @@ class FeatureCache:
 
     @contextmanager
     def writing(
-        self, key: FeatureKey, about: Mapping[str, Any] | None = None, needed: int = 0
+        self,
+        key: FeatureKey,
+        about: Mapping[str, Any] | None = None,
+        needed: int = 0,
+        part: Part | None = None,
     ) -> Iterator[FeatureWriter]:
         """Add an entry: append the view of every row, in order. The entry appears when the block ends without error.
 
         `about` describes the features in the list of cache entries. `needed` is said where the disk is full: bytes of
-        all features that are still to be written.
+        all features that are still to be written. `part`: the part of the rows that is written, for `merge`.
 
         Raises:
             WriteError: The disk is full, or the cache cannot be written.
         """
-        amount = f"the cached features need about {size(needed)}" if needed else ""
-        with advising(LARGER_DISK), atomic.sealed_folder(self.folder_of(key), amount) as entry:
+        with self._sealing(key, needed, part) as entry:
             with (entry / _VALUES[0]).open("wb") as values, (entry / _STAGES[0]).open("wb") as stages:
                 writer = FeatureWriter(values, stages, key.dtype)
                 yield writer
@@ -166,17 +180,53 @@ class FeatureCache:
                 raise ValueError("cached features need at least one row")
             for (_, name), shape in zip((_VALUES, _STAGES), writer.shapes, strict=True):
                 (entry / name).write_text(json.dumps([writer.rows, *shape]), encoding="utf-8")
-            description = {**(about or {}), "images": writer.rows, "view": key.view, "key": asdict(key)}
-            (entry / _ABOUT).write_text(json.dumps(description, indent=2), encoding="utf-8")
+            _describe(entry, key, about or {}, writer.rows)
+
+    def merge(self, key: FeatureKey, parts: int, about: Mapping[str, Any]) -> None:
+        """Make an entry of its parts, with the same bytes as if it had been written at once, and remove them.
+
+        Does nothing where a part is missing or damaged.
+
+        Raises:
+            WriteError: The disk is full, or the cache cannot be written.
+        """
+        folders = [self.folder_of(key, Part(index, parts)) for index in range(parts)]
+        if not all(map(atomic.is_intact, folders)):
+            return
+        with self._sealing(key) as entry:
+            for data, shape in (_VALUES, _STAGES):
+                with (entry / data).open("wb") as whole:
+                    for folder in folders:
+                        with (folder / data).open("rb") as part:
+                            shutil.copyfileobj(part, whole, _COPIED)
+                shapes = [json.loads((folder / shape).read_text(encoding="utf-8")) for folder in folders]
+                rows = sum(each[0] for each in shapes)
+                (entry / shape).write_text(json.dumps([rows, *shapes[0][1:]]), encoding="utf-8")
+            _describe(entry, key, about, rows)
+        for folder in folders:
+            discard(folder)
+
+    @contextmanager
+    def _sealing(self, key: FeatureKey, needed: int = 0, part: Part | None = None) -> Iterator[Path]:
+        amount = f"the cached features need about {size(needed)}" if needed else ""
+        with advising(LARGER_DISK), atomic.sealed_folder(self.folder_of(key, part), amount) as entry:
+            yield entry
 
     def make_room(self, needed: int) -> None:
         """Remove the least recently used features until `needed` more bytes fit the budget."""
         if self.budget is not None:
             make_room(self.folder, needed, self.budget)
 
-    def folder_of(self, key: FeatureKey) -> Path:
-        """The folder of a key."""
-        return self.folder / "features" / key.digest()
+    def folder_of(self, key: FeatureKey, part: Part | None = None) -> Path:
+        """The folder of a key, or of a part of its rows."""
+        name = key.digest()
+        return self.folder / "features" / (f"{name}-part-{part.index}-of-{part.count}" if part else name)
+
+
+def _describe(entry: Path, key: FeatureKey, about: Mapping[str, Any], rows: int) -> None:
+    """What the list of cache entries shows, and the key."""
+    description = {**about, "images": rows, "view": key.view, "key": asdict(key)}
+    (entry / _ABOUT).write_text(json.dumps(description, indent=2), encoding="utf-8")
 
 
 def _grid(entries: Sequence[Path], data: str, shape: str, dtype: CacheDtype) -> ItemGrid:

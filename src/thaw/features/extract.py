@@ -7,6 +7,7 @@ written. All of them release Python's global lock.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -27,9 +28,10 @@ from thaw.data.augment import Augmentation, render
 from thaw.data.pixel_store import PixelStore
 from thaw.device import CPU
 from thaw.errors import WriteError
-from thaw.features.cache import CachedFeatures, FeatureCache, FeatureKey, FeatureWriter, bytes_of_view
+from thaw.features.cache import CachedFeatures, FeatureCache, FeatureKey, FeatureWriter, Part, bytes_of_view
 from thaw.features.device_views import device_pixels
 from thaw.features.engines import FrozenPart
+from thaw.processes import ALONE, Process
 from thaw.progress import OnProgress
 
 BATCH = 64
@@ -87,11 +89,17 @@ class ViewRequest:
 
 
 def extract(
-    request: ViewRequest, frozen: FrozenPart, positions: Sequence[int], cache: FeatureCache, on_progress: OnProgress
+    request: ViewRequest,
+    frozen: FrozenPart,
+    positions: Sequence[int],
+    cache: FeatureCache,
+    on_progress: OnProgress,
+    process: Process = ALONE,
 ) -> dict[int, CachedFeatures]:
     """Features of the requested views at each position: from the cache where they are there, else in one pass.
 
-    Where a value is too large for the cache's dtype, all features of the pass are stored in float32.
+    Where a value is too large for the cache's dtype, all features of the pass are stored in float32. Several processes
+    extract a part of the rows each, in the batches that one process would make, and merge them view by view.
 
     Args:
         request: The images and their views.
@@ -99,16 +107,22 @@ def extract(
         positions: Positions of the cuts.
         cache: Where features are read from and written to.
         on_progress: Called with the number of views done, and of all views.
+        process: This process, where several of them extract the same features.
     """
     wanted = sorted(set(positions))
     try:
-        return _extract(request, frozen, wanted, cache, on_progress)
+        return _extract(request, frozen, wanted, cache, on_progress, process)
     except OverflowError:
-        return _extract(request, frozen, wanted, replace(cache, dtype="float32"), on_progress)
+        return _extract(request, frozen, wanted, replace(cache, dtype="float32"), on_progress, process)
 
 
 def _extract(
-    request: ViewRequest, frozen: FrozenPart, positions: Sequence[int], cache: FeatureCache, on_progress: OnProgress
+    request: ViewRequest,
+    frozen: FrozenPart,
+    positions: Sequence[int],
+    cache: FeatureCache,
+    on_progress: OnProgress,
+    process: Process,
 ) -> dict[int, CachedFeatures]:
     total, rows = len(request.rows) * request.views, len(request.rows)
     for _ in range(ATTEMPTS + 1):
@@ -116,20 +130,34 @@ def _extract(
         with_stages = frozen.backbone.features == "all"
         opened = {position: cache.open(views, with_stages) for position, views in keys.items()}
         found = {position: features for position, features in opened.items() if features is not None}
-        if len(found) == len(keys):
+        if not process.any(len(found) < len(keys)):
             on_progress(total, total)
             return found
-        absent = [
-            {position: views[index] for position, views in keys.items() if not cache.has(views[index])}
-            for index in range(request.views)
-        ]
+        absent = _absent(keys, request.views, cache, process)
         left = sum(map(bool, absent))
         for index, missing in enumerate(absent):
             if missing:
                 progress = partial(_report, on_progress, total - left * rows, total)
-                _write(request.view(index), frozen, missing, left, cache, progress)
+                _write(request.view(index), frozen, missing, left, cache, progress, process)
                 left -= 1
+        process.barrier()
     raise WriteError(cache.folder, "cached features are removed before they can be used; run again")
+
+
+def _absent(
+    keys: Mapping[int, list[FeatureKey]], views: int, cache: FeatureCache, process: Process
+) -> list[dict[int, FeatureKey]]:
+    """The keys of each view that the main process does not find in the cache, by position."""
+
+    def find() -> str:
+        return json.dumps(
+            [[position for position in keys if not cache.has(keys[position][view])] for view in range(views)]
+        )
+
+    return [
+        {position: keys[position][view] for position in positions}
+        for view, positions in enumerate(json.loads(process.from_main(find)))
+    ]
 
 
 def _report(on_progress: OnProgress, before: int, total: int, done: int) -> None:
@@ -144,21 +172,60 @@ def _write(
     left: int,
     cache: FeatureCache,
     on_progress: Callable[[int], None],
+    process: Process,
 ) -> None:
-    """Extract one view at the positions of some keys into the cache; each batch is written while the next one runs.
+    """Extract one view at the positions of some keys into the cache, together with other processes if there are any."""
+    if process.count == 1:
+        _write_rows(request, frozen, keys, left, len(request.rows), cache, on_progress)
+        return
+    # Whole batches, whose bits do not depend on the number of processes.
+    starts = np.arange(0, len(request.rows), BATCH)
+    parts, own, overflows = min(process.count, len(starts)), process.part(starts), False
+    if len(own):
+        part = Part(process.rank, parts)
+        rows = request.rows[own[0] : own[-1] + BATCH]
+        missing = {position: key for position, key in keys.items() if not cache.has(key, part)}
+
+        def report(done: int) -> None:
+            on_progress(done * len(request.rows) // len(rows))
+
+        try:
+            if missing:
+                own_request = replace(request, rows=rows)
+                _write_rows(own_request, frozen, missing, left, len(request.rows), cache, report, part)
+        except OverflowError:
+            overflows = True
+    if process.any(overflows):
+        raise OverflowError("a value is too large for the dtype of the cache")
+    # Each in turn, while the others go on with the next view.
+    if process.rank == left % process.count:
+        for position, key in keys.items():
+            cache.merge(key, parts, _about(frozen, position))
+
+
+def _write_rows(
+    request: ViewRequest,
+    frozen: FrozenPart,
+    keys: Mapping[int, FeatureKey],
+    left: int,
+    images: int,
+    cache: FeatureCache,
+    on_progress: Callable[[int], None],
+    part: Part | None = None,
+) -> None:
+    """Extract one view of all `images`, or of a part of them; each batch is written while the next one runs.
 
     The first batch tells how much room this view and all that are `left` need.
     """
     runner, batches = frozen.runner(list(keys)), request.batches(BATCH, frozen.device)
     outputs = runner.run(next(batches))
-    needed = left * len(request.rows) * sum(bytes_of_view(at, cache.dtype) for at in outputs)
-    cache.make_room(needed)
-    names = (*frozen.backbone.block_names, "head")
+    needed = left * images * sum(bytes_of_view(at, cache.dtype) for at in outputs)
+    if part is None or part.index == 0:
+        cache.make_room(needed)
     with ExitStack() as entries:
         writers = []
         for position, key in keys.items():
-            about = {"backbone": frozen.backbone.facts.architecture, "cut": names[position]}
-            writers.append(entries.enter_context(cache.writing(key, about, needed)))
+            writers.append(entries.enter_context(cache.writing(key, _about(frozen, position), needed, part)))
         behind = entries.enter_context(ThreadPoolExecutor(max_workers=1))
         done = 0
         for following in chain(batches, (None,)):
@@ -168,6 +235,12 @@ def _write(
                 outputs = runner.run(following)
             written.result()
             on_progress(done)
+
+
+def _about(frozen: FrozenPart, position: int) -> dict[str, str]:
+    """How the list of cache entries describes features."""
+    cut = (*frozen.backbone.block_names, "head")[position]
+    return {"backbone": frozen.backbone.facts.architecture, "cut": cut}
 
 
 def _append(writers: Sequence[FeatureWriter], outputs: Sequence[AtCut]) -> None:

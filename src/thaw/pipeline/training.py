@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from thaw import atomic
@@ -11,14 +12,19 @@ from thaw.backbones.default import name_backbone
 from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier
 from thaw.cores import worker_count
+from thaw.data.ahead import decode_ahead
 from thaw.data.dataset import Dataset
 from thaw.data.groups import group_images
 from thaw.data.pixel_store import PixelStore
 from thaw.device import keep_freed_memory, threads_restored
+from thaw.distributed.agreement import check_agreement
+from thaw.distributed.joining import joined
+from thaw.distributed.machine import more_devices, use_own_part
 from thaw.inspection import page
 from thaw.inspection.inspect import Inspection, inspect_images
 from thaw.planning.plan import Plan
-from thaw.progress import Reporter
+from thaw.processes import Process
+from thaw.progress import NullReporter, Reporter
 from thaw.recipe import Recipe
 from thaw.run import run
 from thaw.run_folder import InspectionFolder, RunFolder
@@ -62,10 +68,20 @@ def finetune(
         ('ok', 'scratch', 'stain')
     """
     keep_freed_memory()
-    check_writable(Path(runs))
-    with closing(reporter or ConsoleReporter()) as shown:
-        requested = recipe or (_begun(Path(runs)) if resume else Recipe())
-        return run(_opened(data, requested, shown), recipe, Path(runs), shown, resume).classifier
+    with joined() as process:
+        check_writable(Path(runs))
+        silent = None if process.is_main else NullReporter()
+        with closing(silent or reporter or ConsoleReporter()) as shown:
+            requested = recipe or (_begun(Path(runs)) if resume else Recipe())
+            dataset = _opened(data, requested, shown)
+            if process.count > 1:
+                folders = {"the folder of runs": Path(runs), "the cache": cache_folder()}
+                check_agreement(process, dataset, requested, folders)
+                dataset = _decoded_ahead(dataset, requested, process)
+                use_own_part(process, requested.device)
+            elif hint := more_devices(requested.device):
+                shown.say(hint)
+            return run(dataset, recipe, Path(runs), shown, resume, process).classifier
 
 
 def plan(
@@ -152,6 +168,13 @@ def inspect(
         folder.write(page.write_page(found, pixels), page.to_json(found))
         show_inspection(found, folder, shown)
         return found
+
+
+def _decoded_ahead(dataset: Dataset, recipe: Recipe, process: Process) -> Dataset:
+    """The data set, whose images the main process decodes with all cores, before it takes its own ones only."""
+    if not process.is_main or dataset.ahead:
+        return dataset
+    return replace(dataset, ahead=decode_ahead(dataset.manifest, recipe, cache_folder()))
 
 
 def _begun(runs: Path) -> Recipe:

@@ -35,9 +35,15 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def create(cls, parent: Path) -> RunFolder:
-        """Make `parent/train-N` with the next free N; safe when several runs start at once."""
-        return cls(_next_folder(parent, "train"))
+    def create(cls, parent: Path, launch: str = "") -> RunFolder:
+        """Make `parent/train-N` with the next free N; safe when several runs start at once.
+
+        `launch` is what started the processes that train it, if there are several.
+        """
+        folder = cls(_next_folder(parent, "train"))
+        if launch:
+            atomic.write_text(folder.launch, launch)
+        return folder
 
     @classmethod
     def at(cls, path: Path) -> RunFolder:
@@ -57,6 +63,12 @@ class RunFolder:
         raise ResumeError(f"{parent}: there is no unfinished run to resume; omit --resume to start a new one")
 
     @classmethod
+    def begun_by(cls, parent: Path, launch: str) -> RunFolder | None:
+        """The newest run under `parent` that some processes began before they were restarted."""
+        runs = (folder for folder in cls._newest_first(parent) if folder.launch.is_file())
+        return next((folder for folder in runs if folder.launch.read_text(encoding="utf-8") == launch), None)
+
+    @classmethod
     def earlier(cls, parent: Path) -> list[RunFolder]:
         """Runs under `parent` that have a manifest and a recipe, newest first."""
         return [run for run in cls._newest_first(parent) if run.manifest.is_file() and run.recipe.is_file()]
@@ -71,6 +83,11 @@ class RunFolder:
     def recipe(self) -> Path:
         """The resolved recipe, YAML."""
         return self.path / "recipe.yaml"
+
+    @property
+    def launch(self) -> Path:
+        """What started the processes that train it, text; absent for one process."""
+        return self.path / "launch.txt"
 
     @property
     def plan(self) -> Path:

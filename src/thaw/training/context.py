@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from thaw.classifier.classifier import Classifier
 from thaw.features.torch_runner import Precision
@@ -61,25 +61,15 @@ class FitCallbacks:
     on_note: OnNote
 
 
-def unwrapped(classifier: Classifier) -> nn.Module:
-    """The classifier itself: the default of `FitContext.wrap`."""
-    return classifier
-
-
 @dataclass(frozen=True)
 class FitContext:
-    """Everything that stays the same from the first phase to the last.
-
-    wrap: makes the module that a training step calls as `module(inputs, position)`; called again after each thaw, when
-    other parameters train. It must train the parameters of the classifier that it is given.
-    """
+    """Everything that stays the same from the first phase to the last."""
 
     classifier: Classifier
     phases: Sequence[Phase]
     settings: FitSettings
     callbacks: FitCallbacks
     process: Process = ALONE
-    wrap: Callable[[Classifier], nn.Module] = unwrapped
 
     @property
     def checkpoints(self) -> Checkpoints:

@@ -7,9 +7,10 @@ checkpoint and ends with the same weights.
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,8 +21,10 @@ from torch.optim import Optimizer
 from thaw.backbones.contract import Cut
 from thaw.backbones.stages import AtCut
 from thaw.classifier.classifier import Classifier
+from thaw.device import to_device
 from thaw.errors import TrainingError
 from thaw.formats import duration
+from thaw.processes import Process
 from thaw.recipe import Phase
 from thaw.seeds import derive_seed
 from thaw.training import checkpoint
@@ -32,12 +35,12 @@ from thaw.training.folding import FrozenNorms, folded, frozen_norms
 from thaw.training.gain import PhaseGain, gain_text, kept_record, phase_gain, phase_gains, target_reached
 from thaw.training.head_solver import PENALTIES, HeadSolver
 from thaw.training.history import EpochRecord, best_index, divergence, plateau_factor, should_stop
-from thaw.training.loss import Loss, make_loss
+from thaw.training.loss import Loss, make_loss, total_weight
 from thaw.training.mixup import draw_blend
 from thaw.training.optimizer import make_optimizer, set_lr, trainable_parameters
 from thaw.training.schedule import factor_at
 from thaw.training.skipping import reason_to_skip
-from thaw.training.sources import PhaseSources, Source, batches
+from thaw.training.sources import PhaseSources, Source, batches, global_batches
 from thaw.training.standardise import fit_standardisation
 from thaw.training.validation import UNUSABLE, validate
 
@@ -60,6 +63,7 @@ def fit(run: FitContext, sources_of: Callable[[int], PhaseSources]) -> Progress:
     Raises:
         TrainingError: No epoch of any phase gave a finite loss.
     """
+    _share_weights(run)
     saved = checkpoint.read(run.settings.checkpoints, "last")
     progress = _with_gains(run, saved.progress if saved else Progress())
     untrained = {key: value.clone() for key, value in run.checkpoints.weights().items()}
@@ -71,8 +75,10 @@ def fit(run: FitContext, sources_of: Callable[[int], PhaseSources]) -> Progress:
             run.classifier.load_state_dict(untrained, strict=False)
         sources = sources_of(index)
         if begins_anew:
-            position = run.classifier.backbone.cut(run.phases[index].cut).position
-            fit_standardisation(run.classifier, position, sources.train)
+            if run.process.is_main:
+                position = run.classifier.backbone.cut(run.phases[index].cut).position
+                fit_standardisation(run.classifier, position, sources.train)
+            _share_weights(run)
         progress = _fit_phase(run, index, sources, replace(progress, phase=index))
         progress = _end_phase(run, progress)
         run.checkpoints.save("last", progress)
@@ -88,7 +94,8 @@ def fit(run: FitContext, sources_of: Callable[[int], PhaseSources]) -> Progress:
 class ActivePhase:
     """Everything one phase trains with, from its thaw on.
 
-    model: the classifier as `FitContext.wrap` made it. norms: those that are computed in the convolutions before them.
+    model: the classifier as `Process.wrap` made it. norms: those that are computed in the convolutions before them.
+    solver: where the head is solved, in the main process only.
     """
 
     run: FitContext
@@ -110,7 +117,7 @@ def _fit_phase(run: FitContext, index: int, sources: PhaseSources, progress: Pro
     else:
         progress = replace(progress, batch_size=phase.batch_size)
         checkpoints.save("last", progress, active.optimizer)
-    epochs = min(phase.epochs, len(PENALTIES)) if active.solver else phase.epochs
+    epochs = min(phase.epochs, len(PENALTIES)) if phase.solver == "lbfgs" else phase.epochs
     while progress.epoch < epochs and not _is_over(run, phase, progress):
         try:
             record = _fit_epoch(active, progress)
@@ -138,16 +145,17 @@ def _begin(run: FitContext, phase: Phase, sources: PhaseSources) -> ActivePhase:
     cut = classifier.backbone.cut(phase.cut)
     classifier.backbone.thaw(cut, phase.batchnorm)
     loss = make_loss(classifier.task, run.settings.class_weights, phase.label_smoothing)
+    solves = phase.solver == "lbfgs" and run.process.is_main
     return ActivePhase(
         run=run,
         phase=phase,
         cut=cut,
         sources=sources,
-        model=run.wrap(classifier),
+        model=run.process.wrap(classifier),
         optimizer=make_optimizer(trainable_parameters(classifier), phase),
         loss=loss,
         norms=_norms_to_fold(classifier, phase, cut, sources.train),
-        solver=HeadSolver(classifier, sources.train, loss) if phase.solver == "lbfgs" else None,
+        solver=HeadSolver(classifier, sources.train, loss) if solves else None,
     )
 
 
@@ -160,17 +168,21 @@ def _norms_to_fold(classifier: Classifier, phase: Phase, cut: Cut, source: Sourc
 
 
 def _fit_epoch(active: ActivePhase, progress: Progress) -> EpochRecord:
-    """One epoch of training, or one penalty where the head is solved; then validation."""
-    started = time.perf_counter()
-    if active.solver:
+    """One epoch of training, or one penalty where the head is solved; then validation.
+
+    All processes get the record of the main one, so that they decide the same.
+    """
+    started, process = time.perf_counter(), active.run.process
+    if active.phase.solver == "lbfgs":
         lr, penalty = None, PENALTIES[progress.epoch]
-        train_loss = active.solver.solve(penalty)
+        train_loss = _solve(active, penalty)
     else:
         penalty = None
         lr, train_loss = _train_epoch(active, progress)
     classifier, settings = active.run.classifier, active.run.settings
-    found = validate(classifier, active.cut, active.sources.val, settings) if math.isfinite(train_loss) else UNUSABLE
-    return EpochRecord(
+    is_usable, val = math.isfinite(train_loss), active.sources.val
+    found = validate(classifier, active.cut, val, settings, process) if is_usable else UNUSABLE
+    record = EpochRecord(
         phase=active.phase.name,
         epoch=progress.epoch + 1,
         cut=active.cut.name,
@@ -181,6 +193,16 @@ def _fit_epoch(active: ActivePhase, progress: Progress) -> EpochRecord:
         penalty=penalty,
         without=found.without,
     )
+    main, *_ = process.gathered(json.dumps(record.to_json()))
+    return EpochRecord.from_json(json.loads(main))
+
+
+def _solve(active: ActivePhase, penalty: float) -> float:
+    """Fit the head for a penalty in the main process, which has all features; the others take it from there."""
+    process, solver = active.run.process, active.solver
+    loss = process.from_main(lambda: repr(solver.solve(penalty)) if solver else "")
+    _share(process, active.run.classifier.head.parameters())
+    return float(loss)
 
 
 def _train_epoch(active: ActivePhase, progress: Progress) -> tuple[float, float]:
@@ -190,32 +212,46 @@ def _train_epoch(active: ActivePhase, progress: Progress) -> tuple[float, float]
     # Dropout differs between processes, which have different images.
     torch.manual_seed(derive_seed(seed, epoch) + process.rank)
     batch_size = progress.batch_size or phase.batch_size
-    steps = -(-len(source) // batch_size)
+    wanted = global_batches(len(source), batch_size, epoch, seed)
+    steps = len(wanted)
     plateau = plateau_factor(progress.records, phase) if phase.schedule == "plateau" else 1.0
     active.model.train()
-    total, seen, factor = torch.zeros((), device=active.run.classifier.device), 0, 1.0
-    for step, (inputs, targets) in enumerate(batches(source, batch_size, epoch, seed, process)):
-        loss = active.loss
+    total, factor = torch.zeros((), device=active.run.classifier.device), 1.0
+    parts = batches(source, batch_size, epoch, seed, process)
+    for step, (batch, (inputs, targets)) in enumerate(zip(wanted, parts, strict=True)):
+        loss, share = active.loss, _share_of_loss(active, batch, targets)
         if phase.mixup:
             blend = draw_blend(phase.mixup, len(targets), derive_seed(seed, "mixup", epoch, step), targets.device)
             inputs, loss = blend.inputs(inputs), blend.loss(loss)
         factor = plateau * factor_at(phase, epoch * steps + step, steps)
         set_lr(active.optimizer, factor)
-        value = _train_step(active, inputs, targets, loss)
-        total, seen = total + value * len(targets), seen + len(targets)
-    total, images = process.total(torch.stack((total, total.new_tensor(seen))))
-    return phase.lr * factor, float(total / images)
+        value = _train_step(active, inputs, targets, loss, share)
+        total += value * (share * len(batch))
+    if phase.batchnorm == "train":
+        # Each process has its own running statistics.
+        _share(process, active.run.classifier.buffers())
+    return phase.lr * factor, float(process.total(total) / len(source))
 
 
-def _train_step(active: ActivePhase, inputs: AtCut, targets: Tensor, loss: Loss) -> Tensor:
-    """Forward, backward and update on one batch; gives the loss, a scalar on the device."""
+def _share_of_loss(active: ActivePhase, batch: np.ndarray, targets: Tensor) -> float | Tensor:
+    """The weight of this process's part of a batch in the loss of all of it, 0..1."""
+    if active.run.process.count == 1:
+        return 1.0
+    task, weights = active.run.classifier.task, active.run.settings.class_weights
+    whole = active.sources.train.targets[to_device(batch, targets.device)]
+    return total_weight(task, weights, targets) / total_weight(task, weights, whole)
+
+
+def _train_step(active: ActivePhase, inputs: AtCut, targets: Tensor, loss: Loss, share: float | Tensor) -> Tensor:
+    """Forward, backward and update on one batch; gives the loss of this process's part, a scalar on the device."""
     try:
         precision = active.run.settings.precision
         with training_autocast(active.run.classifier.device, precision), folded(active.norms):
             logits = active.model(inputs, active.cut.position)
         value = loss(logits.float(), targets)
         active.optimizer.zero_grad(set_to_none=True)
-        value.backward()
+        # Gradients are averaged over the processes, whose parts may differ in size and in the weight of their classes.
+        (value * (share * active.run.process.count)).backward()
         active.optimizer.step()
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfMemory(str(error)) from error
@@ -225,6 +261,17 @@ def _train_step(active: ActivePhase, inputs: AtCut, targets: Tensor, loss: Loss)
             raise OutOfMemory(str(error)) from error
         raise
     return value.detach()
+
+
+def _share_weights(run: FitContext) -> None:
+    """Every process goes on with the weights of the main one, which it may be waited for."""
+    run.process.barrier()
+    _share(run.process, run.classifier.state_dict().values())
+
+
+def _share(process: Process, values: Iterable[Tensor]) -> None:
+    for value in values:
+        process.broadcast(value.detach())
 
 
 def _with_gains(run: FitContext, progress: Progress) -> Progress:
@@ -291,10 +338,19 @@ def _advice(index: int, phase: Phase, record: EpochRecord) -> str:
 
 
 def _halve_batch(run: FitContext, phase: Phase, progress: Progress, error: OutOfMemory) -> Progress:
-    """The progress with half the batch size; raises `TrainingError` where one image alone does not fit."""
+    """The progress with half the batch size.
+
+    Raises:
+        TrainingError: One image alone does not fit, or other processes take part, whose step this one cannot repeat.
+    """
     batch_size = progress.batch_size or phase.batch_size
     if batch_size == 1:
         raise TrainingError(f"phase {phase.name}: one image alone does not fit into memory ({error})") from error
+    if run.process.count > 1:
+        raise TrainingError(
+            f"phase {phase.name}: a process is out of memory at batch size {batch_size} of all {run.process.count} "
+            f"processes ({error}); set a smaller batch_size and start a new run"
+        ) from error
     note = f"phase {phase.name}: out of memory at batch size {batch_size}; continuing with {batch_size // 2}"
     run.on_note(note)
     return replace(progress, batch_size=batch_size // 2, notes=(*progress.notes, note))

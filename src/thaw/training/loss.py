@@ -57,6 +57,13 @@ def make_loss(task: Task, class_weights: Tensor | None, label_smoothing: float) 
             assert_never(unknown)
 
 
+def total_weight(task: Task, class_weights: Tensor | None, targets: Tensor) -> float | Tensor:
+    """What the loss of some images is a mean over: how many they are, or the sum of the weights of their classes."""
+    if class_weights is None or task == "multilabel":
+        return len(targets)
+    return class_weights[targets.long()].sum()
+
+
 def imbalance(targets: np.ndarray, classes: int) -> float:
     """Size of the largest class divided by that of the smallest one that is not empty; 1 for balanced classes."""
     counts = class_counts(targets, classes)

@@ -15,6 +15,7 @@ from thaw.features.cache import CachedFeatures, FeatureCache
 from thaw.features.engines import FrozenPart
 from thaw.features.extract import ViewRequest, extract
 from thaw.formats import count
+from thaw.processes import ALONE, Process
 from thaw.progress import Bar
 from thaw.recipe import Engine, Phase, Recipe
 from thaw.training.sources import CachedSource, FreshSource, PhaseSources, Source
@@ -50,6 +51,7 @@ class PhaseInputs:
         engine: Runs the frozen part.
         seed: Of the views.
         bar: Makes a progress bar from its title.
+        process: This process, if several extract together.
     """
 
     plans: tuple[InputPlan, ...]
@@ -63,6 +65,7 @@ class PhaseInputs:
     seed: int
     device: torch.device
     bar: Bar
+    process: Process = ALONE
 
     def sources_of(self, index: int) -> PhaseSources:
         """Training and validation inputs of phase `index`, with the weights that the backbone has now."""
@@ -115,7 +118,7 @@ class PhaseInputs:
     def _extract(self, request: ViewRequest, frozen: FrozenPart, positions: list[int]) -> dict[int, CachedFeatures]:
         views = f", {request.views} views each" if request.views > 1 else ""
         bar = self.bar(f"extract features of {count(len(request.rows), 'image')}{views}")
-        return extract(request, frozen, positions, self.cache, bar)
+        return extract(request, frozen, positions, self.cache, bar, self.process)
 
     def _cached(self, features: CachedFeatures, labelled: LabelledRows) -> Source:
         return CachedSource.of(features, self._targets(labelled), self.device, self.seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -31,6 +31,11 @@ class Source(Protocol):
     @property
     def views(self) -> int:
         """How many epochs have different views of each image; later epochs repeat them."""
+        ...
+
+    @property
+    def targets(self) -> Tensor:
+        """The targets of all images, on the device."""
         ...
 
     def __len__(self) -> int:
@@ -131,7 +136,7 @@ def global_batches(images: int, batch_size: int, epoch: int, shuffle_seed: int |
 def batches(
     source: Source, batch_size: int, epoch: int, shuffle_seed: int | None, process: Process = ALONE
 ) -> Iterator[Batch]:
-    """One epoch of a source: this process's part of each global batch, the next one prepared in a thread.
+    """One epoch of a source: this process's part of each global batch.
 
     Raises:
         TrainingError: A global batch has fewer images than there are processes.
@@ -139,10 +144,16 @@ def batches(
     wanted = global_batches(len(source), batch_size, epoch, shuffle_seed)
     if min(map(len, wanted)) < process.count:
         raise TrainingError(f"a batch has fewer images than the {process.count} processes; increase batch_size")
-    parts = [process.part(batch) for batch in wanted]
+    yield from read(source, [process.part(batch) for batch in wanted], epoch)
+
+
+def read(source: Source, wanted: Sequence[np.ndarray], epoch: int) -> Iterator[Batch]:
+    """The batches of some indices, the next one prepared in a thread."""
+    if not wanted:
+        return
     with ThreadPoolExecutor(max_workers=1) as ahead:
-        following = ahead.submit(source.batch, parts[0], epoch)
-        for part in parts[1:]:
-            current, following = following, ahead.submit(source.batch, part, epoch)
+        following = ahead.submit(source.batch, wanted[0], epoch)
+        for chosen in wanted[1:]:
+            current, following = following, ahead.submit(source.batch, chosen, epoch)
             yield current.result()
         yield following.result()

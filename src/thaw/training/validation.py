@@ -9,6 +9,7 @@ import numpy as np
 from thaw.backbones.contract import Cut
 from thaw.classifier.classifier import Classifier
 from thaw.metrics import METRICS, MetricValues, most_likely, values_of, values_without_each
+from thaw.processes import ALONE, Process
 from thaw.training.context import FitSettings
 from thaw.training.outputs import probabilities_at
 from thaw.training.sources import Source
@@ -26,9 +27,11 @@ UNUSABLE = Validated(MetricValues.undefined(), ())
 """The result of an epoch without a finite loss."""
 
 
-def validate(classifier: Classifier, cut: Cut, source: Source, settings: FitSettings) -> Validated:
+def validate(
+    classifier: Classifier, cut: Cut, source: Source, settings: FitSettings, process: Process = ALONE
+) -> Validated:
     """Validate the classifier on a source at a cut, in eval mode."""
-    probabilities, targets = probabilities_at(classifier, cut.position, source, settings.precision)
+    probabilities, targets = probabilities_at(classifier, cut.position, source, settings.precision, process)
     if not np.isfinite(probabilities).all():
         return UNUSABLE
     scored = most_likely(probabilities, targets, classifier.task, settings.val_groups)

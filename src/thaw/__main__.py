@@ -1,0 +1,6 @@
+"""`python -m thaw`, and so `torchrun -m thaw`, is the command `thaw`."""
+
+from thaw.cli import main
+
+if __name__ == "__main__":
+    main()

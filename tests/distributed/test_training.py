@@ -1,0 +1,141 @@
+"""Whole runs in two processes, which torchrun's machinery starts."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.runs import outcome
+from thaw.bundle import read_bundle
+from thaw.data.dataset import Dataset
+from thaw.pipeline import finetune
+from thaw.progress import NullReporter
+from thaw.recipe import Phase, Recipe
+from thaw.run_folder import RunFolder
+from thaw.training import checkpoint
+
+ROOT = Path(__file__).parents[2]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="kills processes by signals")]
+
+
+def recipe_of(quick: Recipe, **changes: object) -> Recipe:
+    """A recipe without dropout, which differs between processes, of batches that do not divide evenly."""
+    phases = tuple(
+        Phase(name=name, cut=cut, epochs=4, lr=lr, batch_size=7, solver="optimizer")
+        for name, cut, lr in (("head", "head", 1e-2), ("fine-tune", "stages:2", 1e-3))
+    )
+    head = quick.head.model_copy(update={"dropout": 0.0, "features": "last"})
+    return quick.model_copy(
+        update={"phases": phases, "head": head, "class_weights": "balanced", "threads": 1, **changes}
+    )
+
+
+def command(images: Path, recipe: Recipe, place: Path) -> list[str]:
+    place.mkdir(exist_ok=True)
+    (place / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    words = ["train", images, "--recipe", place / "recipe.yaml", "--runs", place / "runs", "--processes", "2"]
+    return [sys.executable, "-m", "thaw", *map(str, words)]
+
+
+def environment(place: Path) -> dict[str, str]:
+    return {**os.environ, "THAW_CACHE": str(place / "cache"), "OMP_NUM_THREADS": "1"}
+
+
+def run(images: Path, recipe: Recipe, place: Path, extra: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*command(images, recipe, place), *extra],
+        cwd=ROOT,
+        env=environment(place),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def losses(run: RunFolder) -> list[tuple[float, float]]:
+    saved = checkpoint.read(run.checkpoints, "last")
+    assert saved
+    return [(record.train_loss, record.val.loss) for record in saved.progress.records]
+
+
+@pytest.mark.ci
+def test_two_processes_extract_the_bytes_of_one_and_train_along_its_loss_curve(
+    images: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of(quick)
+    done = run(images, recipe, tmp_path / "two")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Phases") == 1 and "tcp" not in done.stderr
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "one" / "cache"))
+    finetune(Dataset.open(images), recipe, tmp_path / "one" / "runs", reporter=NullReporter())
+    features = [entries(tmp_path / name / "cache" / "features") for name in ("one", "two")]
+    assert features[0] and features[0] == features[1]
+    one, two = (RunFolder(tmp_path / name / "runs" / "train-1") for name in ("one", "two"))
+    differences = [
+        abs(first - second) / first
+        for pair in zip(losses(one), losses(two), strict=True)
+        for first, second in zip(*pair, strict=True)
+    ]
+    print(f"largest relative difference of {len(differences)} losses: {max(differences):.1e}")
+    assert len(differences) == 16 and max(differences) < 1e-4
+    weights = [read_bundle(each.model).state_dict() for each in (one, two)]
+    assert all(torch.allclose(value, weights[1][name], atol=1e-3) for name, value in weights[0].items())
+
+
+def entries(folder: Path) -> dict[str, bytes]:
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name != "seal.json"]
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_run_of_which_a_process_is_killed_is_restarted_and_ends_with_the_same_weights(
+    images: Path, quick: Recipe, tmp_path: Path, rank: int
+) -> None:
+    # Dropout and mixup too: what differs between processes is the same again in each.
+    phases = tuple(
+        Phase(name=name, cut=cut, epochs=6, lr=1e-3, batch_size=8, solver="optimizer", mixup=0.2, patience=100)
+        for name, cut in (("head", "head"), ("fine-tune", "stages:2"))
+    )
+    recipe = recipe_of(quick, phases=phases, head=quick.head)
+    undisturbed = run(images, recipe, tmp_path / "undisturbed")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    place = tmp_path / "killed"
+    words = command(images, recipe, place)
+    metrics = place / "runs" / "train-1" / "metrics.csv"
+    with subprocess.Popen(words, cwd=ROOT, env=environment(place), stdout=-1, stderr=-1, text=True) as process:
+        until = time.monotonic() + 120
+        while not metrics.exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        os.kill(child(process.pid, rank), signal.SIGKILL)
+        out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert len(re.findall("resuming", out)) == 1
+    runs = [RunFolder(tmp_path / name / "runs" / "train-1") for name in ("undisturbed", "killed")]
+    assert outcome(runs[1]) == outcome(runs[0])
+    assert [folder.name for folder in (place / "runs").iterdir()] == ["train-1"]
+
+
+def child(parent: int, rank: int) -> int:
+    """The process of a rank."""
+    (tasks,) = Path(f"/proc/{parent}/task/{parent}").glob("children")
+    for each in tasks.read_text().split():
+        if f"RANK={rank}".encode() in Path(f"/proc/{each}/environ").read_bytes().split(b"\0"):
+            return int(each)
+    raise AssertionError(f"no process of rank {rank}")
+
+
+def test_an_error_of_the_user_is_said_once_and_is_not_tried_again(images: Path, quick: Recipe, tmp_path: Path) -> None:
+    recipe = recipe_of(quick, phases=(Phase(name="head", cut="nowhere", epochs=1, lr=1e-2),))
+    done = run(images, recipe, tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("thaw: ") and "nowhere" in line
+    assert not list((tmp_path / "runs").glob("*"))
