@@ -1,5 +1,6 @@
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -76,11 +77,20 @@ def test_a_cache_that_cannot_be_written_is_replaced_by_a_temporary_one_and_a_lin
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.fixture
+def everybodys_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that every user can enter and write to, which is also the temporary folder."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o777)
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs permissions of POSIX")
 def test_a_cache_or_a_part_of_it_that_belongs_to_another_user_is_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    everybodys_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = Path(tempfile.mkdtemp(dir="/tmp"))
+    home = everybodys_folder / "home"
     (home / ".cache" / "thaw" / "pixels").mkdir(parents=True)
     monkeypatch.delenv("THAW_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
