@@ -59,7 +59,8 @@ class Member(Process):
         for rank, key in enumerate(keys):
             pause = _SHORTEST
             while not self.store.check([key]):
-                if self.store.check([_FAILED]):
+                # Whoever failed may have given its text in between.
+                if self.store.check([_FAILED]) and not self.store.check([key]):
                     raise Failed
                 signs.check(rank)
                 time.sleep(pause)
