@@ -7,6 +7,7 @@ installed Thaw, named by its module, and plain values: paths, numbers, text, byt
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -76,7 +77,8 @@ class Cluster:
     @property
     def description(self) -> str:
         """The cluster in words, for the user."""
-        return f"cluster {self.address}: {count(len(self._nodes()), 'node')}, {self._cpus():g} CPUs"
+        cpus = _cpus_of_nodes(self._ray)
+        return f"cluster {self.address}: {count(len(cpus), 'node')}, {count(int(sum(cpus)), 'CPU')}"
 
     def check(self, paths: Iterable[Path]) -> None:
         """Raise `ClusterError` unless every node has this version of Thaw and sees these files and folders."""
@@ -130,8 +132,8 @@ class Cluster:
         waiting: deque[Any] = deque()
         try:
             while True:
-                places = int(self._cpus() // device.threads)
-                waiting.extend(islice(submitted, max(1, places * _WAITING_PER_PLACE - len(waiting))))
+                most = max(1, self._places(device) * _WAITING_PER_PLACE)
+                waiting.extend(islice(submitted, max(0, most - len(waiting))))
                 if not waiting:
                     return
                 problem, result = self._result(waiting.popleft(), device)
@@ -148,7 +150,7 @@ class Cluster:
 
         since = time.monotonic()
         while not self._ray.wait([reference], timeout=ANSWERS_WITHIN)[0]:
-            if self._has_room(device):
+            if self._places(device):
                 since = time.monotonic()
             elif time.monotonic() - since > NODES_WITHIN:
                 gpu = f" and {count(device.gpus, 'GPU')}" if device.gpus else ""
@@ -174,23 +176,20 @@ class Cluster:
         return ClusterError(f"cluster {self.address}: a piece of the work failed: {reason}")
 
     def _nodes(self) -> list[dict[str, Any]]:
-        """The nodes that run pieces."""
-        return [node for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+        return _nodes(self._ray)
 
-    def _cpus(self) -> float:
-        return sum(node["Resources"]["CPU"] for node in self._nodes())
-
-    def _has_room(self, device: Device) -> bool:
-        """Whether a node has what a piece asks for, even if it is in use."""
-        return any(
-            node["Resources"]["CPU"] >= device.threads and node["Resources"].get("GPU", 0) >= device.gpus
-            for node in self._nodes()
-        )
+    def _places(self, device: Device) -> int:
+        """How many pieces can run at once, if nothing else does."""
+        places = 0
+        for node in self._nodes():
+            cpus, gpus = node["Resources"]["CPU"], node["Resources"].get("GPU", 0)
+            places += int(min(cpus // device.threads, gpus // device.gpus if device.gpus else cpus))
+        return places
 
 
 @contextmanager
 def connected(address: str) -> Iterator[Cluster]:
-    """A cluster for as long as the block runs.
+    """A cluster for as long as the block runs; this process then computes with as many threads as each piece.
 
     Args:
         address: `local` for this machine alone, on loopback; else HOST:PORT of the head of a cluster that this machine
@@ -207,15 +206,17 @@ def connected(address: str) -> Iterator[Cluster]:
     # Ray installs a handler of its own.
     is_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM) if is_main else None
+    threads = torch.get_num_threads()
     with TemporaryDirectory(prefix="thaw-ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         try:
             _join(ray, address, folder)
             if is_main:
                 signal.signal(signal.SIGTERM, handler)
-            cluster = Cluster(address, torch.get_num_threads(), ray)
-            least = min((int(node["Resources"]["CPU"]) for node in cluster._nodes()), default=cluster.threads)
-            yield Cluster(address, max(1, min(cluster.threads, least)), ray)
+            least = min((int(cpus) for cpus in _cpus_of_nodes(ray)), default=threads)
+            torch.set_num_threads(max(1, min(threads, least)))
+            yield Cluster(address, torch.get_num_threads(), ray)
         finally:
+            torch.set_num_threads(threads)
             ray.shutdown()
 
 
@@ -239,8 +240,11 @@ def _imported(address: str) -> ModuleType:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     # Tasks without a GPU see no GPU; the default will be to see all of them.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
-    if is_loopback(address):
+    if _is_loopback(address):
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    if address == LOCAL and "RAY_AUTH_MODE" not in os.environ:
+        # Other users of this machine cannot join; Ray would keep its token in the home folder.
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -248,7 +252,7 @@ def _imported(address: str) -> ModuleType:
     return ray
 
 
-def is_loopback(address: str) -> bool:
+def _is_loopback(address: str) -> bool:
     """Whether an address is of this machine alone."""
     host = address.rpartition(":")[0].strip("[]")
     return address == LOCAL or host in ("localhost", "::1") or host.startswith("127.")
@@ -282,6 +286,15 @@ def _join(ray: ModuleType, address: str, folder: str) -> None:
         raise ClusterError(
             f"--cluster {address}: cannot be joined ({reason}); run the command on a node of the cluster, with its Ray"
         ) from error
+
+
+def _nodes(ray: ModuleType) -> list[dict[str, Any]]:
+    """The nodes that run pieces: a head often has no CPUs for them."""
+    return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+
+
+def _cpus_of_nodes(ray: ModuleType) -> list[float]:
+    return [node["Resources"]["CPU"] for node in _nodes(ray)]
 
 
 def _name(node: dict[str, Any]) -> str:

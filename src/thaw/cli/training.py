@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from thaw.cli.app import Runs, app, field_of
+from thaw.cli.app import ClusterAddress, Runs, app, field_of
 from thaw.cli.parsing import parsed, parsed_settings
 from thaw.recipe import Recipe
 from thaw.settings import Section
@@ -31,7 +31,13 @@ SHORTCUTS = {
 
 
 def train(
-    data: Path, recipe: Path | None, settings: list[str], resume: bool, runs: Path, **options: str | bool | None
+    data: Path,
+    recipe: Path | None,
+    settings: list[str],
+    resume: bool,
+    runs: Path,
+    cluster: str | None,
+    **options: str | bool | None,
 ) -> None:
     """Fine-tune on labelled images: plan, train in phases, calibrate, evaluate, and save the classifier as a bundle.
 
@@ -48,7 +54,7 @@ def train(
 
     from thaw import pipeline
 
-    pipeline.finetune(dataset, requested, runs, resume)
+    pipeline.finetune(dataset, requested, runs, resume, cluster=cluster)
 
 
 def plan(data: Path, recipe: Path | None, settings: list[str], out: Path, **options: str | bool | None) -> None:
@@ -176,8 +182,9 @@ _INSPECTION_OPTIONS = (
 )
 
 _RUNS = _parameter("runs", Runs, Path("runs"))
+_CLUSTER = _parameter("cluster", ClusterAddress, None)
 _OUT = typer.Option("--out", help="Recipe to write; it must not exist.")
 
-_add("train", train, _signature(_parameter("resume", Annotated[bool, _RESUME], False), _RUNS))
+_add("train", train, _signature(_parameter("resume", Annotated[bool, _RESUME], False), _RUNS, _CLUSTER))
 _add("inspect", inspect_, _signature(_RUNS, only=_INSPECTION_OPTIONS))
 _add("plan", plan, _signature(_parameter("out", Annotated[Path, _OUT], Path("recipe.yaml"))))

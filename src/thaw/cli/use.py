@@ -80,12 +80,10 @@ def _on_cluster(address: str, bundle: Path, job: PredictJob, reporter: Reporter)
     """What classifies on a cluster, once every node has Thaw and sees the files."""
     from thaw.cluster import connected
     from thaw.cluster_prediction import ClusterClassify
-    from thaw.device import use_threads
 
     with connected(address) as cluster:
         classify = ClusterClassify(cluster, bundle, job)
         cluster.check(classify.paths)
-        use_threads(cluster.threads)
         reporter.say(cluster.description)
         yield classify
 

@@ -8,7 +8,8 @@ cache folder, which they must see; the weights travel through Ray.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,16 @@ from safetensors.torch import load, save
 from thaw.backbones import rebuild
 from thaw.backbones.contract import Facts
 from thaw.backbones.stages import AtCut
-from thaw.cluster import Cluster, Device
+from thaw.cache import cache_folder
+from thaw.cluster import Cluster, Device, connected
 from thaw.data.augment import Augmentation
 from thaw.data.geometry import PixelSpec
 from thaw.data.pixel_store import PixelStore
 from thaw.errors import ClusterError
 from thaw.features.encoding import CacheDtype
 from thaw.features.engines import FrozenPart, missing
-from thaw.features.extract import BATCH, ViewRequest, compute_pass
+from thaw.features.extract import BATCH, ViewRequest, compute_pass, extracting_with
+from thaw.progress import Reporter
 
 ROWS = 4 * BATCH
 """Rows of a part: a second or more of computing for most networks, and what is repeated when a node is lost."""
@@ -61,6 +64,23 @@ class ClusterPass:
         device = Device(torch.get_num_threads(), int(frozen.device.type != "cpu"))
         for part in self.cluster.starmap(part_of_pass, pieces, device, [store]):
             yield [_at_cut(*arrays) for arrays in part]
+
+
+@contextmanager
+def extracting_on(address: str | None, reporter: Reporter) -> Iterator[Cluster | None]:
+    """Features are extracted on the cluster at an address while the block runs; in this process for `None`.
+
+    Raises:
+        ClusterError: There is no such cluster, or not every node has this version of Thaw.
+    """
+    if address is None:
+        yield None
+        return
+    with connected(address) as cluster:
+        cluster.check([cache_folder()])
+        reporter.say(cluster.description)
+        with extracting_with(ClusterPass(cluster)):
+            yield cluster
 
 
 def part_of_pass(weights: np.ndarray, network: str, images: str, rows: np.ndarray, view: int, half: bool) -> _Part:

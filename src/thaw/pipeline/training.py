@@ -15,6 +15,7 @@ from thaw.data.dataset import Dataset
 from thaw.data.groups import group_images
 from thaw.data.pixel_store import PixelStore
 from thaw.device import keep_freed_memory, threads_restored
+from thaw.features.cluster_pass import extracting_on
 from thaw.inspection import page
 from thaw.inspection.inspect import Inspection, inspect_images
 from thaw.planning.plan import Plan
@@ -36,6 +37,7 @@ def finetune(
     runs: str | Path = "runs",
     resume: bool = False,
     reporter: Reporter | None = None,
+    cluster: str | None = None,
 ) -> Classifier:
     """Fine-tune a pre-trained network: plan, train phase by phase, keep the best phase, calibrate, evaluate.
 
@@ -45,6 +47,7 @@ def finetune(
         runs: The folder in which the run makes its own, `train-N`, with the bundle in `train-N/model`.
         resume: Resume the newest unfinished run under `runs`; without a `recipe`, with the one it began with.
         reporter: Shows progress; the console by default.
+        cluster: Extract features on a Ray cluster: HOST:PORT of its head, or "local".
 
     Returns:
         The classifier with its best weights, calibrated, in eval mode.
@@ -53,6 +56,7 @@ def finetune(
         DataError: If the images or labels cannot be used.
         RecipeError: If a setting is wrong.
         ResumeError: If the data or the recipe has changed since the run began.
+        ClusterError: If the cluster cannot be used, or work fails there.
         WriteError: If `runs` cannot be written, or the disk is full; what was trained can be resumed.
 
     Example:
@@ -65,7 +69,9 @@ def finetune(
     check_writable(Path(runs))
     with closing(reporter or ConsoleReporter()) as shown:
         requested = recipe or (_begun(Path(runs)) if resume else Recipe())
-        return run(_opened(data, requested, shown), recipe, Path(runs), shown, resume).classifier
+        dataset = _opened(data, requested, shown)
+        with extracting_on(cluster, shown):
+            return run(dataset, recipe, Path(runs), shown, resume).classifier
 
 
 def plan(
