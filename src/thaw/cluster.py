@@ -96,7 +96,7 @@ class Cluster:
                 problem = self._ray.get(reference, timeout=NODES_WITHIN)
             except GetTimeoutError as error:
                 raise ClusterError(f"{name}: does not answer for {NODES_WITHIN:.0f} s; remove it") from error
-            except (RayError, ImportError, AttributeError) as error:
+            except RayError as error:
                 raise self._explained(error, name) from error
             if problem:
                 raise ClusterError(problem)
@@ -160,20 +160,24 @@ class Cluster:
                 )
         try:
             return self._ray.get(reference)
-        except (RayError, ImportError, AttributeError) as error:
+        except RayError as error:
             raise self._explained(error, "a node") from error
 
-    def _explained(self, error: Exception, place: str) -> ClusterError:
-        """An error of Ray's as one sentence."""
+    def _explained(self, error: Exception, place: str) -> Exception:
+        """An error of Ray's as one sentence; an error in a function of Thaw stays what it is."""
+        from ray.exceptions import RayTaskError
+
         text = str(error)
-        if "No module named 'thaw" in text or "AttributeError" in text:
+        if "No module named 'thaw" in text or "Can't get attribute" in text:
             return ClusterError(
                 f"{place} of cluster {self.address}: has no Thaw {__version__}; install it on every node: "
                 f"pip install 'thaw-vision[ray]=={__version__}'"
             )
-        lines = [line for line in text.splitlines() if line.strip()]
-        reason = lines[-1].strip() if lines else type(error).__name__
-        return ClusterError(f"cluster {self.address}: a piece of the work failed: {reason}")
+        if isinstance(error, RayTaskError):
+            return error
+        return ClusterError(
+            f"cluster {self.address}: {place} lost a piece of the work {RETRIES + 1} times: {first_line(error)}"
+        )
 
     def _nodes(self) -> list[dict[str, Any]]:
         return _nodes(self._ray)

@@ -54,7 +54,7 @@ Finished = Annotated[Path, typer.Argument(help="A finished run, such as runs/tra
 
 
 CLUSTER_HELP = (
-    "Also compute on a Ray cluster: HOST:PORT of its head, of which this machine is a node, or local for this machine "
+    "Compute on a Ray cluster: HOST:PORT of its head, of which this machine is a node, or local for this machine "
     "alone."
 )
 ClusterAddress = Annotated[
