@@ -82,10 +82,11 @@ class TwoNodes:
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[TwoNodes]:
-    pytest.importorskip("ray", reason="needs the extra ray")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # Ray reads it when it is first imported, and otherwise replaces 127.0.0.1 by an address that others know.
         patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        pytest.importorskip("ray", reason="needs the extra ray")
         # The nodes run the code that is tested.
         paths = [str(Path(thaw.__file__).parents[1]), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
@@ -98,7 +99,6 @@ def nodes() -> Iterator[TwoNodes]:
 
 @pytest.fixture
 def one(nodes: TwoNodes) -> Iterator[Cluster]:
-    nodes.lose()
     with connected(nodes.address) as cluster:
         yield cluster
 
@@ -146,17 +146,16 @@ def test_features_have_the_same_bytes_on_one_node_on_two_and_when_one_of_two_is_
         extract(request, frozen, [3, backbone.head_position], FeatureCache(folder, "float16"), moved)
         return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*.bin")}
 
-    def elsewhere(name: str, moved: OnProgress = ignore) -> dict[str, bytes]:
-        with connected(nodes.address) as cluster, extracting_with(ClusterPass(cluster)):
-            return entries(name, moved)
-
+    nodes.add()
     with threads(1):
         here = entries("here")
         assert len(here) == 8 and all(any(content) for name, content in here.items() if name.endswith("features.bin"))
-        assert elsewhere("one") == here
-        nodes.add()
-        assert elsewhere("two") == here
-        assert elsewhere("lost", losing(nodes, 600)) == here
+        # One connection, so that the processes of the nodes start once.
+        with connected(nodes.address) as cluster, extracting_with(ClusterPass(cluster)):
+            assert entries("two") == here
+            assert entries("lost", losing(nodes, 600)) == here
+            assert "1 node, 1 CPU" in cluster.description
+            assert entries("one") == here
 
 
 @contextmanager

@@ -82,7 +82,7 @@ class Cluster:
 
     def check(self, paths: Iterable[Path]) -> None:
         """Raise `ClusterError` unless every node has this version of Thaw and sees these files and folders."""
-        from ray.exceptions import GetTimeoutError, RayError
+        from ray.exceptions import GetTimeoutError, NodeDiedError, RayError, TaskUnschedulableError
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         check = self._ray.remote(_checked)
@@ -96,6 +96,9 @@ class Cluster:
                 problem = self._ray.get(reference, timeout=NODES_WITHIN)
             except GetTimeoutError as error:
                 raise ClusterError(f"{name}: does not answer for {NODES_WITHIN:.0f} s; remove it") from error
+            except (NodeDiedError, TaskUnschedulableError):
+                # Lost, which Ray notices after seconds.
+                continue
             except RayError as error:
                 raise self._explained(error, name) from error
             if problem:

@@ -54,8 +54,7 @@ Finished = Annotated[Path, typer.Argument(help="A finished run, such as runs/tra
 
 
 CLUSTER_HELP = (
-    "Compute on a Ray cluster: HOST:PORT of its head, of which this machine is a node, or local for this machine "
-    "alone."
+    "Compute on a Ray cluster: HOST:PORT of its head, of which this machine is a node, or local for this machine alone."
 )
 ClusterAddress = Annotated[
     str | None, typer.Option("--cluster", metavar="ADDRESS", help=CLUSTER_HELP, show_default=False)
