@@ -2,11 +2,12 @@
 
     python bench/cluster.py [--backbone NAME] [--size PIXELS] [--images N] [--engine NAME] [--rounds N]
 
-Every node has one CPU, and everything runs on loopback, so Ray's own processes and the one that writes take their time
-from the same cores as the nodes. The images are synthetic and the weights random, which changes nothing about the time.
-One round is: this process alone with one thread, one node, two nodes; each gives the same entry of the cache. Rates are
-views per second from the first result on: the processes of a new node import PyTorch and build the engine first, which
-takes seconds however long the job is. `efficiency` is the rate of two nodes divided by twice that of one.
+Every node has one CPU, which Ray counts but does not reserve: on a machine of two cores one node may also use the idle
+one, and two nodes share both with Ray's own processes and with the one that writes. The images are synthetic and the
+weights random, which changes nothing about the time. One round is: this process alone with one thread, one node, two
+nodes; each gives the same entry of the cache. Rates are views per second from the first parts on: the processes of a
+new node import PyTorch and build the engine first, which takes seconds however long the job is. `efficiency` is the
+rate of two nodes divided by twice that of one.
 """
 
 from __future__ import annotations
