@@ -38,7 +38,6 @@ from thaw.checksums import sha256_of
 from thaw.classifier.classifier import Classifier, new_head, outputs_of
 from thaw.classifier.decision import Decision
 from thaw.classifier.review import ReviewPolicy
-from thaw.data.geometry import PixelSpec
 from thaw.errors import BundleError
 from thaw.marker import MARKER, mark
 from thaw.prediction.predict import Prediction, predict_files
@@ -103,7 +102,8 @@ def read_bundle(folder: Path) -> Classifier:
     check_sums(folder)
     try:
         config = json.loads((folder / CONFIG).read_bytes())
-        own, facts = config["thaw"], _facts_of(config)
+        own = config["thaw"]
+        facts = Facts.from_json(own["facts"])
         if own["format"] > ALL_STAGES_FORMAT:
             raise BundleError(
                 f"{folder}: written by a newer Thaw ({own['version']}); this is {__version__}; update Thaw"
@@ -303,13 +303,6 @@ def _read_review(own: Mapping[str, Any], folder: Path) -> ReviewPolicy | None:
         confidence=own["baseline"]["confidence"],
         class_fractions=tuple(fractions[name] for name in own["classes"]),
     )
-
-
-def _facts_of(config: Mapping[str, Any]) -> Facts:
-    values = dict(config["thaw"]["facts"])
-    values["pixels"] = PixelSpec.from_json(values["pixels"])
-    values["mean"], values["std"] = tuple(values["mean"]), tuple(values["std"])
-    return Facts(**values)
 
 
 def _write_sums(folder: Path) -> None:

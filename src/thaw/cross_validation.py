@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import starmap
 from pathlib import Path
 
 import numpy as np
 
 from thaw.backbones import build
 from thaw.cache import cache_folder
+from thaw.cluster import Cluster, Device
 from thaw.data.dataset import Dataset
 from thaw.data.group_split import with_enough_groups
 from thaw.data.groups import as_grouped
@@ -15,14 +19,14 @@ from thaw.data.manifest import Manifest
 from thaw.data.prepare import DataPreparation, Prepared
 from thaw.device import choose_device
 from thaw.errors import DataError
-from thaw.evaluation.folds import CrossValidation, Fit, FoldedData, repeated_cross_validation
+from thaw.evaluation.folds import CrossValidation, FitAll, Fold, FoldedData, repeated_cross_validation
 from thaw.evaluation.records import read_records
 from thaw.features.engines import FrozenPart
 from thaw.features.pooled import pooled_features
 from thaw.formats import count, listed
 from thaw.inspection import linear_probe
 from thaw.progress import NullReporter, Reporter
-from thaw.recipe import Recipe
+from thaw.recipe import Recipe, ResolvedRecipe
 from thaw.run import run
 from thaw.run_folder import RunFolder
 
@@ -30,7 +34,9 @@ HEADS = "a linear head on the frozen network, from cached features"
 WHOLE = "the whole recipe"
 
 
-def cross_validate(folder: RunFolder, folds: int, seeds: int, whole: bool, reporter: Reporter) -> CrossValidation:
+def cross_validate(
+    folder: RunFolder, folds: int, seeds: int, whole: bool, reporter: Reporter, cluster: Cluster | None = None
+) -> CrossValidation:
     """Metrics over all images of a run's data, each predicted by a classifier that was trained without it.
 
     Args:
@@ -40,6 +46,7 @@ def cross_validate(folder: RunFolder, folds: int, seeds: int, whole: bool, repor
         whole: Train the whole recipe each time, in runs under `folder/folds`, instead of a linear head, which takes
             seconds.
         reporter: Shows progress.
+        cluster: Where each fold of each seed is trained; in this process for `None`.
 
     Raises:
         DataError: For too few folds or images, or for a linear head on images with several labels.
@@ -56,49 +63,93 @@ def cross_validate(folder: RunFolder, folds: int, seeds: int, whole: bool, repor
     prepared = preparation.prepare(dataset, backbone.facts.pixels)
     rows = np.flatnonzero(np.array(prepared.manifest.column("status")) == "ok")
     if whole:
-        fit = _whole_run(recipe, prepared, rows, folder.path / "folds")
+        fit_all = _whole_runs(recipe, prepared, rows, folder.path / "folds", cluster)
     else:
         device = choose_device(recipe.device).device
         frozen = FrozenPart(backbone.to(device), device, recipe.engine)
         bar = reporter.bar("extract features")
-        fit = _head(pooled_features(prepared.pixels, rows, frozen, recipe.seed, cache_folder(), bar), prepared, rows)
+        features = pooled_features(prepared.pixels, rows, frozen, recipe.seed, cache_folder(), bar)
+        fit_all = _heads(features, prepared, rows, cluster)
     manifest, few = with_enough_groups(prepared.manifest, rows.tolist(), prepared.duplicates, folds)
     if few:
         reporter.say(f"fewer than {count(folds, 'group')}, so images are divided one by one: {listed(few)}")
     how, bar = (WHOLE if whole else HEADS), reporter.bar("train and test")
     data = FoldedData(manifest, rows, prepared.duplicates, folds)
-    return repeated_cross_validation(how, fit, data, seeds, bar)
+    return repeated_cross_validation(how, fit_all, data, seeds, bar)
 
 
-def _head(values: np.ndarray, prepared: Prepared, rows: np.ndarray) -> Fit:
-    classes = prepared.manifest.targets()[rows]
-
-    def fit(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
-        with linear_probe.one_thread():
-            head = linear_probe.fit_head(values[train], classes[train])
-            probabilities = np.zeros((len(test), len(prepared.manifest.classes)))
-            probabilities[:, head.classes_] = head.predict_proba(values[test])
-        return probabilities
-
-    return fit
+def _heads(values: np.ndarray, prepared: Prepared, rows: np.ndarray, cluster: Cluster | None) -> FitAll:
+    shared = values, prepared.manifest.targets()[rows], len(prepared.manifest.classes)
+    if cluster is None:
+        return partial(starmap, partial(head_of_fold, *shared))
+    return partial(_on_cluster, cluster, head_of_fold, shared, Device(1), ())
 
 
-def _whole_run(recipe: Recipe, prepared: Prepared, rows: np.ndarray, runs: Path) -> Fit:
-    """Train on the other folds, from which validation is split off, in a run folder of its own."""
-    manifest = prepared.manifest
+def head_of_fold(
+    values: np.ndarray, targets: np.ndarray, classes: int, train: np.ndarray, test: np.ndarray, seed: int, number: int
+) -> np.ndarray:
+    """Probabilities (N, classes) of the features at positions `test`, by a linear head fitted at `train`.
+
+    It depends on neither the seed nor the number of the fold.
+    """
+    with linear_probe.one_thread():
+        head = linear_probe.fit_head(values[train], targets[train])
+        probabilities = np.zeros((len(test), classes))
+        probabilities[:, head.classes_] = head.predict_proba(values[test])
+    return probabilities
+
+
+def _whole_runs(
+    recipe: ResolvedRecipe, prepared: Prepared, rows: np.ndarray, runs: Path, cluster: Cluster | None
+) -> FitAll:
+    runs.mkdir(exist_ok=True)
+    prepared.manifest.write(runs / "manifest.parquet")
+    shared = recipe.model_dump_json(), str(runs.absolute()), rows
+    if cluster is None:
+        return partial(starmap, partial(run_of_fold, *shared))
+    device = Device(recipe.threads or cluster.threads, int(choose_device(recipe.device).device.type != "cpu"))
+    sees = runs.absolute(), prepared.manifest.root.absolute()
+    return partial(_on_cluster, cluster, run_of_fold, shared, device, sees)
+
+
+def run_of_fold(
+    recipe: str, runs: str, rows: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int, number: int
+) -> np.ndarray:
+    """Probabilities (N, C) of the rows at positions `test`, by a run on those at `train`.
+
+    Validation is split off from `train`. Each fold has a folder of runs to itself: a run gives images the split that
+    they had in an earlier one in its folder, and no fold may depend on another.
+
+    Args:
+        recipe: As JSON.
+        runs: The folder with the manifest of the data, in which the fold has its own.
+        rows: (N,) int, the rows of the manifest that positions stand for.
+        train, test, seed, number: As in `Fold`.
+    """
+    manifest, requested = Manifest.read(Path(runs) / "manifest.parquet"), Recipe.model_validate_json(recipe)
     paths = manifest.column("path")
+    splits: list[str | None] = [None] * len(manifest)
+    for positions, name in ((train, "train"), (test, "test")):
+        for row in rows[positions]:
+            splits[row] = name
+    dataset = Dataset(manifest.with_columns({"split": splits}))
+    split = requested.split.model_copy(update={"seed": seed})
+    reseeded = requested.model_copy(update={"seed": seed, "split": split})
+    finished = run(dataset, reseeded, Path(runs) / f"seed-{seed}-fold-{number}", NullReporter())
+    records = read_records(finished.folder.predictions, "test")
+    place = {path: index for index, path in enumerate(records.paths)}
+    return records.scored.probabilities[[place[paths[row]] for row in rows[test]]]
 
-    def fit(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
-        splits: list[str | None] = [None] * len(manifest)
-        for positions, name in ((train, "train"), (test, "test")):
-            for row in rows[positions]:
-                splits[row] = name
-        dataset = Dataset(manifest.with_columns({"split": splits}))
-        split = recipe.split.model_copy(update={"seed": seed})
-        reseeded = recipe.model_copy(update={"seed": seed, "split": split})
-        finished = run(dataset, reseeded, runs, NullReporter())
-        records = read_records(finished.folder.predictions, "test")
-        place = {path: index for index, path in enumerate(records.paths)}
-        return records.scored.probabilities[[place[paths[row]] for row in rows[test]]]
 
-    return fit
+def _on_cluster(
+    cluster: Cluster,
+    fit: Callable[..., np.ndarray],
+    shared: Sequence[object],
+    device: Device,
+    sees: Sequence[Path],
+    folds: Iterable[Fold],
+) -> Iterator[np.ndarray]:
+    """The results of folds that are fitted on a cluster, with what all of them take."""
+    cluster.check(sees)
+    put = [cluster.put(value) for value in shared]
+    return cluster.starmap(fit, ((*put, *fold) for fold in folds), device, sees)

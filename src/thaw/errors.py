@@ -11,6 +11,7 @@ ThawError                   one sentence: what is wrong, where, what to do; exit
 ├── BundleError             a bundle that is incomplete, was changed, or does not reproduce its own predictions
 ├── ExportError             an export that is not possible, or does not reproduce the bundle
 ├── WriteError              a place that is taken or cannot be written, or a full disk
+├── ClusterError            a cluster that cannot be used, or a piece of work that fails there
 ├── PackageError            an optional package that is missing, or was imported in a way that Thaw cannot use
 └── ServeError              a server that cannot start
 """
@@ -66,6 +67,10 @@ class WriteError(ThawError):
     def __init__(self, place: Path | str, problem: str) -> None:
         super().__init__(f"{place}: {problem}")
         self.place, self.problem = Path(place), problem
+
+
+class ClusterError(ThawError):
+    """A cluster cannot be reached or used, or a piece of work fails on one of its nodes."""
 
 
 class PackageError(ThawError):

@@ -91,7 +91,7 @@ def test_a_server_that_is_stopped_has_ended_well(
 def test_a_stream_that_ends_too_early_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def ended(*_: object) -> NoReturn:
+    def ended(*_: object, **__: object) -> NoReturn:
         raise EOFError("Compressed file ended before the end-of-stream marker was reached")
 
     monkeypatch.setattr(pipeline, "finetune", ended)

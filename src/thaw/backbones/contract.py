@@ -47,6 +47,12 @@ class Facts:
     model_args: Mapping[str, Any] = field(default_factory=dict)
     library: str = "timm"
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Facts:
+        """The facts whose fields were written as JSON."""
+        pixels, mean, std = PixelSpec.from_json(values["pixels"]), tuple(values["mean"]), tuple(values["std"])
+        return cls(**{**values, "pixels": pixels, "mean": mean, "std": std})
+
 
 @dataclass(frozen=True)
 class Block:

@@ -53,6 +53,14 @@ Trained = Annotated[
 Finished = Annotated[Path, typer.Argument(help="A finished run, such as runs/train-1.", callback=check_finished)]
 
 
+CLUSTER_HELP = (
+    "Compute on a Ray cluster: HOST:PORT of its head, of which this machine is a node, or local for this machine alone."
+)
+ClusterAddress = Annotated[
+    str | None, typer.Option("--cluster", metavar="ADDRESS", help=CLUSTER_HELP, show_default=False)
+]
+
+
 def on_stderr() -> ConsoleReporter:
     """A reporter for what a command says besides its output."""
     from rich.console import Console

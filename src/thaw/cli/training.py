@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from thaw.cli.app import Runs, app, field_of
+from thaw.cli.app import ClusterAddress, Runs, app, field_of
 from thaw.cli.parsing import parsed, parsed_settings
 from thaw.distributed import launched, launched_processes
 from thaw.errors import RecipeError
@@ -40,6 +40,7 @@ def train(
     resume: bool,
     processes: str | None,
     runs: Path,
+    cluster: str | None,
     **options: str | bool | None,
 ) -> None:
     """Fine-tune on labelled images: plan, train in phases, calibrate, evaluate, and save the classifier as a bundle.
@@ -60,7 +61,7 @@ def train(
 
     from thaw import pipeline
 
-    pipeline.finetune(dataset, requested, runs, resume)
+    pipeline.finetune(dataset, requested, runs, resume, cluster=cluster)
 
 
 def _start_processes(wanted: str) -> None:
@@ -205,12 +206,13 @@ _INSPECTION_OPTIONS = (
 )
 
 _RUNS = _parameter("runs", Runs, Path("runs"))
+_CLUSTER = _parameter("cluster", ClusterAddress, None)
 _OUT = typer.Option("--out", help="Recipe to write; it must not exist.")
 
 _OF_TRAIN = (
     _parameter("resume", Annotated[bool, _RESUME], False),
     _parameter("processes", Annotated[str | None, _PROCESSES], None),
 )
-_add("train", train, _signature(*_OF_TRAIN, _RUNS))
+_add("train", train, _signature(*_OF_TRAIN, _RUNS, _CLUSTER))
 _add("inspect", inspect_, _signature(_RUNS, only=_INSPECTION_OPTIONS))
 _add("plan", plan, _signature(_parameter("out", Annotated[Path, _OUT], Path("recipe.yaml"))))

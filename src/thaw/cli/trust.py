@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from thaw.cli.app import Finished, Trained, app, check_finished, check_trained, field_of, on_stderr
+from thaw.cli.app import ClusterAddress, Finished, Trained, app, check_finished, check_trained, field_of, on_stderr
 from thaw.cli.parsing import parsed_items
 from thaw.errors import DataError, RecipeError
 from thaw.formats import percent
@@ -44,6 +44,7 @@ def evaluate(
         Path | None,
         typer.Option(help="Also write the metrics to this JSON file; it must not exist.", show_default=False),
     ] = None,
+    cluster: ClusterAddress = None,
 ) -> None:
     """Evaluate a classifier on labelled images, or cross-validate its recipe; metrics with 95% confidence intervals."""
     import json
@@ -51,6 +52,8 @@ def evaluate(
 
     if (data is not None) + (folds is not None) + options != 1:
         raise RecipeError("evaluate: give either DATA to evaluate on, --folds K to cross-validate, or --options")
+    if cluster and folds is None:
+        raise RecipeError("evaluate: --cluster trains the folds of --folds K elsewhere; give both, or leave it out")
     if out:
         check_has_folder(out)
         check_new(out)
@@ -63,7 +66,7 @@ def evaluate(
     if options:
         found: Any = [asdict(option) for option in pipeline.compare_prediction_options(trained)]
     elif folds is not None:
-        found = asdict(pipeline.cross_validate(trained, folds, seeds, whole))
+        found = asdict(pipeline.cross_validate(trained, folds, seeds, whole, cluster=cluster))
     else:
         assert dataset is not None
         reporter = ConsoleReporter()

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thaw.cli.app import Trained, app, field_of, on_stderr
+from thaw.cli.app import ClusterAddress, Trained, app, field_of, on_stderr
 from thaw.errors import DataError
 from thaw.formats import count, percent
 from thaw.recipe import Recipe
+
+if TYPE_CHECKING:
+    from thaw.prediction.job import Classify, PredictJob
+    from thaw.progress import Reporter
 
 
 @app.command()
@@ -39,6 +45,7 @@ def predict(
             min=32, max=2048, help="Input size in pixels; by default that of the training.", show_default=False
         ),
     ] = None,
+    cluster: ClusterAddress = None,
 ) -> None:
     """Classify images into a table with one row per file; unreadable files have a row with the reason.
 
@@ -57,14 +64,28 @@ def predict(
     settings = Recipe().with_settings({"engine": engine, "device": device})
     job = PredictJob(tuple(images), out, Shard.parse(shard), settings.engine, settings.device, mirrored, size)
     reporter = on_stderr()
-    classifier = load(trained)
-    try:
-        done, failed = write_predictions(classifier, digest_of(bundle_of(trained)), job, cache_folder(), reporter)
-    finally:
-        reporter.close()
+    classifier, bundle = load(trained), bundle_of(trained)
+    with (
+        closing(reporter),
+        nullcontext() if cluster is None else _on_cluster(cluster, bundle, job, reporter) as elsewhere,
+    ):
+        done, failed = write_predictions(classifier, digest_of(bundle), job, cache_folder(), reporter, elsewhere)
     print(f"{count(done, 'image')} classified, {failed:,} could not be read", file=sys.stderr)
     if failed and not done:
         raise DataError(f"predict: no image was classified; the column reason{f' of {out}' if out else ''} says why")
+
+
+@contextmanager
+def _on_cluster(address: str, bundle: Path, job: PredictJob, reporter: Reporter) -> Iterator[Classify]:
+    """What classifies on a cluster, once every node has Thaw and sees the files."""
+    from thaw.cluster import connected
+    from thaw.cluster_prediction import ClusterClassify
+
+    with connected(address) as cluster:
+        classify = ClusterClassify(cluster, bundle, job)
+        cluster.check(classify.paths)
+        reporter.say(cluster.description)
+        yield classify
 
 
 @app.command()

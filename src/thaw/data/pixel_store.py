@@ -99,6 +99,7 @@ class PixelStore:
     Attributes:
         spec: How the images are resized and cropped.
         key: Stores with equal keys have equal pixels.
+        folder: Where it is; `PixelStore(folder, spec)` opens it again.
         facts: A table with sha256, bytes, width, height, mode, status, reason and note of each row.
     """
 
@@ -112,7 +113,7 @@ class PixelStore:
         self._widths = rows.column("stored_width").to_numpy().astype(np.int64)
         self._ends = np.cumsum(self._heights * self._widths * 3)
         self._pixels = PiecewiseFile(folder / _PIXELS)
-        self._folder = folder
+        self.folder = folder
 
     @classmethod
     def open_or_build(
@@ -213,7 +214,7 @@ class PixelStore:
         # It needs PyTorch, which decoding does not wait for.
         from thaw.data.duplicates import VERSION, NearDuplicate, near_duplicates
 
-        file = self._folder.with_name(f"{self.key}.duplicates-{VERSION}.json")
+        file = self.folder.with_name(f"{self.key}.duplicates-{VERSION}.json")
         known = atomic.read_checked(file)
         if known is not None:
             return [NearDuplicate(*pair) for pair in known]

@@ -7,8 +7,9 @@ A single test split of a few hundred images varies by points from seed to seed. 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,8 +21,18 @@ from thaw.evaluation.evaluate import bootstrap_groups
 from thaw.metrics import Estimates, Scored, overall, truth_of
 from thaw.progress import OnProgress
 
-Fit = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
-"""Called with positions to train on, positions to test on and a seed; returns probabilities (N, C) of the latter."""
+
+class Fold(NamedTuple):
+    """Positions to train on, positions to test on, the seed of the division, and the number of the fold, from 1."""
+
+    train: np.ndarray
+    test: np.ndarray
+    seed: int
+    number: int
+
+
+FitAll = Callable[[Iterable[Fold]], Iterable[np.ndarray]]
+"""Called with folds; gives the probabilities (N, C) of the positions to test on of each, in order."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +102,13 @@ class CrossValidation:
 
 
 def repeated_cross_validation(
-    method: str, fit: Fit, data: FoldedData, seeds: int, on_progress: OnProgress
+    method: str, fit_all: FitAll, data: FoldedData, seeds: int, on_progress: OnProgress
 ) -> CrossValidation:
     """Test every image once per seed, predicting the most likely class.
 
     Args:
-        method: What `fit` trains, in words.
-        fit: Trains and predicts one fold.
+        method: What `fit_all` trains, in words.
+        fit_all: Trains and predicts every fold, each without the others.
         data: The data and its folds.
         seeds: Number of repetitions, each with other folds.
         on_progress: Called after each fold with the number of folds that are done, and of all.
@@ -105,12 +116,17 @@ def repeated_cross_validation(
     manifest, rows, folds = data.manifest, data.rows, data.folds
     truth = truth_of(manifest.targets()[rows], len(manifest.classes))
     groups = bootstrap_groups(manifest, rows, data.duplicates)
+    divided = [
+        Fold(train, test, seed, number)
+        for seed in range(seeds)
+        for number, (train, test) in enumerate(data.split(seed), start=1)
+    ]
+    probabilities = np.zeros((seeds, *truth.shape))
+    for done, (fold, found) in enumerate(zip(divided, fit_all(divided), strict=True), start=1):
+        probabilities[fold.seed, fold.test] = found
+        on_progress(done, seeds * folds)
     by_seed = []
-    for seed in range(seeds):
-        probabilities = np.zeros(truth.shape)
-        for number, (train, test) in enumerate(data.split(seed), start=1):
-            probabilities[test] = fit(train, test, seed)
-            on_progress(seed * folds + number, seeds * folds)
-        predicted = Decision().labels(probabilities, manifest.task)
-        by_seed.append(overall(Scored(manifest.task, probabilities, truth, predicted, groups)))
+    for values in probabilities:
+        predicted = Decision().labels(values, manifest.task)
+        by_seed.append(overall(Scored(manifest.task, values, truth, predicted, groups)))
     return CrossValidation(method, folds, len(rows), tuple(by_seed))

@@ -2,15 +2,18 @@
 
 Three things run at once: the next batch of views is rendered, the current one passes the frozen part, the last one is
 written. All of them release Python's global lock.
+
+What computes a pass can be replaced (`extracting_with`): by other processes or machines, each with a part of the rows.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
@@ -30,6 +33,7 @@ from thaw.device import CPU
 from thaw.errors import WriteError
 from thaw.features.cache import CachedFeatures, FeatureCache, FeatureKey, FeatureWriter, Part, bytes_of_view
 from thaw.features.device_views import device_pixels
+from thaw.features.encoding import CacheDtype
 from thaw.features.engines import FrozenPart
 from thaw.processes import ALONE, Process
 from thaw.progress import OnProgress
@@ -74,7 +78,7 @@ class ViewRequest:
         render(self.pixels.read, items, self.pixels.spec, self.augmentation, self.seed, out, workers)
         return torch.from_numpy(out)
 
-    def batches(self, size: int, device: torch.device = CPU) -> Iterator[Tensor]:
+    def batches(self, size: int, device: torch.device = CPU) -> Generator[Tensor]:
         """Every view of every row, row by row, in batches of `size`, as `render` gives them, one ahead in a thread."""
         items = ((int(row), view) for row in self.rows for view in self.numbers)
         chunks = iter(lambda: list(islice(items, size)), [])
@@ -86,6 +90,37 @@ class ViewRequest:
                     yield current.result()
             if following is not None:
                 yield following.result()
+
+
+Pass = Callable[[ViewRequest, FrozenPart, Sequence[int], CacheDtype], Generator[Sequence[AtCut]]]
+"""Computes what lies at some positions, ascending, for every row of a request of one view: batches in the order of the
+rows, of any size, at least as precise as the dtype of the cache."""
+
+
+def compute_pass(
+    request: ViewRequest, frozen: FrozenPart, positions: Sequence[int], dtype: CacheDtype
+) -> Generator[Sequence[AtCut]]:
+    """A pass in this process: batches of `BATCH` rows.
+
+    The same for a part of the rows that begins at a multiple of `BATCH`, bit for bit: no batch has other images.
+    """
+    runner = frozen.runner(positions)
+    with closing(request.batches(BATCH, frozen.device)) as batches:
+        for pixels in batches:
+            yield runner.run(pixels)
+
+
+_PASS: ContextVar[Pass] = ContextVar("pass", default=compute_pass)
+
+
+@contextmanager
+def extracting_with(compute: Pass) -> Iterator[None]:
+    """Passes are computed by another function while the block runs."""
+    token = _PASS.set(compute)
+    try:
+        yield
+    finally:
+        _PASS.reset(token)
 
 
 def extract(
@@ -217,24 +252,25 @@ def _write_rows(
 
     The first batch tells how much room this view and all that are `left` need.
     """
-    runner, batches = frozen.runner(list(keys)), request.batches(BATCH, frozen.device)
-    outputs = runner.run(next(batches))
-    needed = left * images * sum(bytes_of_view(at, cache.dtype) for at in outputs)
-    if part is None or part.index == 0:
-        cache.make_room(needed)
-    with ExitStack() as entries:
+    with ExitStack() as stack:
+        outputs = stack.enter_context(closing(_PASS.get()(request, frozen, list(keys), cache.dtype)))
+        first = next(outputs)
+        needed = left * images * sum(bytes_of_view(at, cache.dtype) for at in first)
+        if part is None or part.index == 0:
+            cache.make_room(needed)
         writers = []
         for position, key in keys.items():
-            writers.append(entries.enter_context(cache.writing(key, _about(frozen, position), needed, part)))
-        behind = entries.enter_context(ThreadPoolExecutor(max_workers=1))
-        done = 0
-        for following in chain(batches, (None,)):
-            written = behind.submit(_append, writers, outputs)
-            done += len(outputs[0].values)
-            if following is not None:
-                outputs = runner.run(following)
+            writers.append(stack.enter_context(cache.writing(key, _about(frozen, position), needed, part)))
+        behind = stack.enter_context(ThreadPoolExecutor(max_workers=1))
+        done, written = 0, Future[None]()
+        written.set_result(None)
+        for batch in chain((first,), outputs):
             written.result()
             on_progress(done)
+            written = behind.submit(_append, writers, batch)
+            done += len(batch[0].values)
+        written.result()
+        on_progress(done)
 
 
 def _about(frozen: FrozenPart, position: int) -> dict[str, str]:

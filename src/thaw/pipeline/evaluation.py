@@ -27,6 +27,7 @@ from thaw.evaluation.overlays import Overlay, write_overlays
 from thaw.evaluation.records import read_records
 from thaw.evaluation.test_time_options import Option
 from thaw.evaluation.thresholds import check_requirements, choose_decision, threshold_results
+from thaw.features.cluster_pass import extracting_on
 from thaw.pipeline.models import Model, load
 from thaw.prediction.inputs import files_at
 from thaw.progress import NullReporter, Reporter
@@ -80,7 +81,12 @@ def _run_of(model: Model) -> RunFolder | None:
 
 
 def cross_validate(
-    run: str | Path, folds: int = 5, seeds: int = 1, whole: bool = False, reporter: Reporter | None = None
+    run: str | Path,
+    folds: int = 5,
+    seeds: int = 1,
+    whole: bool = False,
+    reporter: Reporter | None = None,
+    cluster: str | None = None,
 ) -> CrossValidation:
     """Cross-validate a run: metrics over all its images, each predicted by a classifier trained without it.
 
@@ -90,12 +96,14 @@ def cross_validate(
         seeds: Number of repeats, each with other folds.
         whole: Train the whole recipe on each fold, instead of a linear head on cached features, which takes seconds.
         reporter: Shows the result; the console by default.
+        cluster: Train each fold of each seed on a Ray cluster: HOST:PORT of its head, or "local".
 
     Returns:
         Metrics of each repeat.
 
     Raises:
         DataError: If there are too few images for the folds.
+        ClusterError: If the cluster cannot be used, or work fails there.
 
     Example:
         >>> thaw.cross_validate("runs/train-1", folds=3, reporter=quiet).images
@@ -103,7 +111,8 @@ def cross_validate(
     """
     keep_freed_memory()
     with closing(reporter or ConsoleReporter()) as shown:
-        found = cross_validation.cross_validate(RunFolder.at(Path(run)), folds, seeds, whole, shown)
+        with extracting_on(cluster, shown) as nodes:
+            found = cross_validation.cross_validate(RunFolder.at(Path(run)), folds, seeds, whole, shown, nodes)
         results.show_cross_validation(found, shown)
         return found
 

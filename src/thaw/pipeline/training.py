@@ -20,6 +20,8 @@ from thaw.device import keep_freed_memory, threads_restored
 from thaw.distributed.agreement import check_agreement
 from thaw.distributed.joining import joined
 from thaw.distributed.machine import more_devices, use_own_part
+from thaw.errors import RecipeError
+from thaw.features.cluster_pass import extracting_on
 from thaw.inspection import page
 from thaw.inspection.inspect import Inspection, inspect_images
 from thaw.planning.plan import Plan
@@ -42,6 +44,7 @@ def finetune(
     runs: str | Path = "runs",
     resume: bool = False,
     reporter: Reporter | None = None,
+    cluster: str | None = None,
 ) -> Classifier:
     """Fine-tune a pre-trained network: plan, train phase by phase, keep the best phase, calibrate, evaluate.
 
@@ -51,6 +54,7 @@ def finetune(
         runs: The folder in which the run makes its own, `train-N`, with the bundle in `train-N/model`.
         resume: Resume the newest unfinished run under `runs`; without a `recipe`, with the one it began with.
         reporter: Shows progress; the console by default.
+        cluster: Extract features on a Ray cluster: HOST:PORT of its head, or "local".
 
     Returns:
         The classifier with its best weights, calibrated, in eval mode.
@@ -59,6 +63,7 @@ def finetune(
         DataError: If the images or labels cannot be used.
         RecipeError: If a setting is wrong.
         ResumeError: If the data or the recipe has changed since the run began.
+        ClusterError: If the cluster cannot be used, or work fails there.
         WriteError: If `runs` cannot be written, or the disk is full; what was trained can be resumed.
 
     Example:
@@ -75,13 +80,16 @@ def finetune(
             requested = recipe or (_begun(Path(runs)) if resume else Recipe())
             dataset = _opened(data, requested, shown)
             if process.count > 1:
+                if cluster:
+                    raise RecipeError("cluster: extracts features on other machines, for one process; choose either")
                 folders = {"the folder of runs": Path(runs), "the cache": cache_folder()}
                 check_agreement(process, dataset, requested, folders)
                 dataset = _decoded_ahead(dataset, requested, process)
                 use_own_part(process, requested.device)
             elif hint := more_devices(requested.device):
                 shown.say(hint)
-            return run(dataset, recipe, Path(runs), shown, resume, process).classifier
+            with extracting_on(cluster, shown):
+                return run(dataset, recipe, Path(runs), shown, resume, process).classifier
 
 
 def plan(

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
+from itertools import islice, tee
 from pathlib import Path
 from typing import Literal, cast
 
@@ -62,6 +63,19 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class Block:
+    """Rows of the table that are written together: their files, their bytes, and how many are error rows."""
+
+    files: Sequence[Path]
+    rows: bytes
+    failed: int
+
+
+Classify = Callable[[Iterator[Path], Engine], Iterator[Block]]
+"""Classifies files with an engine, elsewhere: blocks of `BLOCK` rows, in order."""
+
+
+@dataclass(frozen=True)
 class PredictJob:
     """What to classify, how, and where to write the table.
 
@@ -99,7 +113,12 @@ class PredictJob:
 
 
 def write_predictions(
-    classifier: Classifier, bundle: str, job: PredictJob, cache: Path, reporter: Reporter
+    classifier: Classifier,
+    bundle: str,
+    job: PredictJob,
+    cache: Path,
+    reporter: Reporter,
+    elsewhere: Classify | None = None,
 ) -> tuple[int, int]:
     """Run a job; the output file appears when it is complete, and an interrupted job is resumed.
 
@@ -109,6 +128,7 @@ def write_predictions(
         job: What to classify, and where to write.
         cache: Folder that remembers which engine is fastest.
         reporter: Shows messages and progress.
+        elsewhere: Classifies instead of this process, with the engine that is chosen here.
 
     Returns:
         How many images were classified, and how many could not be read.
@@ -133,13 +153,22 @@ def write_predictions(
         engine = choice.predictor.engine
         reporter.say(f"engine {engine} on {device}: {choice.reason}")
         table = format_of(job.out, classifier.classes)
-        with closing(predict_files(classifier, files, BATCH, choice.predictor)) as predictions:
-            shown = _with_progress(predictions, output.done.rows, total, _progress_bar(job, reporter))
-            _append(_blocks(shown, job), table, output, classified, engine)
+        advance, done = _progress_bar(job, reporter), output.done.rows
+        if elsewhere is None:
+            blocks = _blocks(choice.predictor, files, table, job, partial(_with_progress, done, total, advance))
+        else:
+            blocks = _counted(elsewhere(files, engine), done, total, advance)
+        with closing(blocks):
+            _append(blocks, table, output, classified, engine)
         if job.out:
             check_output(job.out)
         output.finish(table.finish)
         return output.done.rows - output.done.failed, output.done.failed
+
+
+def block_of(rows: Sequence[Prediction], files: Sequence[Path], table: Format) -> Block:
+    """The predictions for some files as a block of a table."""
+    return Block(files, table.block(rows), sum(row.status == "error" for row in rows))
 
 
 class _StandardOutput:
@@ -174,7 +203,7 @@ def _progress_bar(job: PredictJob, reporter: Reporter) -> OnProgress:
 
 
 def _append(
-    blocks: Iterable[list[Prediction]],
+    blocks: Iterable[Block],
     table: Format,
     output: PartialFile | _StandardOutput,
     classified: FilesDigest,
@@ -183,18 +212,39 @@ def _append(
     """Write block after block, each with the record of what is done after it."""
     if output.done == RowsDone():
         output.append(table.head(), RowsDone(paths=classified.digest, engine=engine))
-    for rows in blocks:
-        classified.add(item.path for item in rows)
-        failed = output.done.failed + sum(item.status == "error" for item in rows)
-        output.append(table.block(rows), RowsDone(output.done.rows + len(rows), failed, classified.digest, engine))
+    for block in blocks:
+        classified.add(block.files)
+        rows, failed = output.done.rows + len(block.files), output.done.failed + block.failed
+        output.append(block.rows, RowsDone(rows, failed, classified.digest, engine))
 
 
-def _blocks(predictions: Iterator[Prediction], job: PredictJob) -> Iterator[list[Prediction]]:
-    return iter(lambda: list(islice(predictions, BLOCK if job.out else BATCH)), [])
+def _blocks(
+    predictor: Predictor,
+    files: Iterator[Path],
+    table: Format,
+    job: PredictJob,
+    shown: Callable[[Iterable[Prediction]], Iterator[Prediction]],
+) -> Generator[Block]:
+    """Blocks of predictions that this process computes."""
+    # Files are read ahead of those whose rows are written.
+    read, written = tee(files)
+    with closing(predict_files(predictor.classifier, read, BATCH, predictor)) as predictions:
+        rows = shown(predictions)
+        while block := list(islice(rows, BLOCK if job.out else BATCH)):
+            yield block_of(block, list(islice(written, len(block))), table)
+
+
+def _counted(blocks: Iterator[Block], done: int, total: int, advance: OnProgress) -> Generator[Block]:
+    """The blocks unchanged; reports progress for each."""
+    advance(done, total)
+    for block in blocks:
+        yield block
+        done += len(block.files)
+        advance(done, total)
 
 
 def _with_progress(
-    predictions: Iterable[Prediction], done: int, total: int, advance: OnProgress
+    done: int, total: int, advance: OnProgress, predictions: Iterable[Prediction]
 ) -> Iterator[Prediction]:
     """The predictions unchanged; reports progress once per batch."""
     advance(done, total)

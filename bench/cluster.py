@@ -1,0 +1,113 @@
+"""Extraction on a cluster of two nodes on this machine, compared with one node and with one process.
+
+    python bench/cluster.py [--backbone NAME] [--size PIXELS] [--images N] [--engine NAME] [--rounds N]
+
+Every node has one CPU, which Ray counts but does not reserve: on a machine of two cores one node may also use the idle
+one, and two nodes share both with Ray's own processes and with the one that writes. The images are synthetic and the
+weights random, which changes nothing about the time. One round is: this process alone with one thread, one node, two
+nodes; each gives the same entry of the cache. Rates are views per second from the first parts on: the processes of a
+new node import PyTorch and build the engine first, which takes seconds however long the job is. `efficiency` is the
+rate of two nodes divided by twice that of one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from thaw.backbones.timm_backbone import build
+from thaw.cluster import connected
+from thaw.data.augment import Augmentation
+from thaw.data.dataset import Dataset
+from thaw.data.pixel_store import PixelStore
+from thaw.data.surfaces import write_surfaces
+from thaw.device import CPU
+from thaw.features.cache import FeatureCache
+from thaw.features.cluster_pass import ROWS, ClusterPass
+from thaw.features.engines import FrozenPart
+from thaw.features.extract import ViewRequest, extract, extracting_with
+from thaw.recipe import DecodeSettings, PreprocessingSettings
+
+STORE = 200 << 20
+
+
+def extraction(request: ViewRequest, frozen: FrozenPart, folder: Path) -> tuple[float, float, bytes]:
+    """Views per second from the first part on, seconds until then, and the bytes of the entry."""
+    times: list[tuple[float, int]] = []
+    started = time.perf_counter()
+    extract(
+        request,
+        frozen,
+        [frozen.backbone.head_position],
+        FeatureCache(folder, "float16"),
+        lambda done, total: times.append((time.perf_counter(), done)),
+    )
+    # Parts of the cluster and batches of one process are compared from the same image on.
+    first, done = next((moment, done) for moment, done in times if done >= 2 * ROWS)
+    (entry,) = folder.rglob("features.bin")
+    return (times[-1][1] - done) / (times[-1][0] - first), first - started, entry.read_bytes()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--backbone", default="resnet50")
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--images", type=int, default=2_560)
+    parser.add_argument("--engine", default="openvino-bf16")
+    parser.add_argument("--rounds", type=int, default=1)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": STORE, "node_ip_address": "127.0.0.1", "include_dashboard": False}
+    backbone = build(given.backbone, "random", PreprocessingSettings(image_size=given.size), "avg", 0)
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        write_surfaces(scratch / "images", images_per_class=20, size=given.size, classes=("ok", "scratch", "stain"))
+        manifest = Dataset.open(scratch / "images").manifest
+        pixels = PixelStore.open_or_build(manifest, backbone.facts.pixels, DecodeSettings(), scratch / "cache", 2)
+        rows = np.arange(given.images) % len(manifest)
+        request = ViewRequest(pixels, rows, 1, Augmentation(), 0)
+        rates: dict[str, list[float]] = {}
+        entries = set()
+
+        def measure(title: str, context: Callable[[], AbstractContextManager[object]]) -> None:
+            with tempfile.TemporaryDirectory(dir=scratch) as folder, context():
+                frozen = FrozenPart(backbone, CPU, given.engine)
+                rate, first, entry = extraction(request, frozen, Path(folder))
+            rates.setdefault(title, []).append(rate)
+            entries.add(entry)
+            print(f"{title:12} {rate:8.1f} views/s, the first {2 * ROWS} after {first:.1f} s", flush=True)
+
+        def elsewhere() -> AbstractContextManager[object]:
+            return extracting_with(ClusterPass(cluster))
+
+        for _ in range(given.rounds):
+            measure("one process", nullcontext)
+            nodes = Cluster(initialize_head=True, head_node_args=node)
+            try:
+                with connected(nodes.address) as cluster:
+                    measure("one node", elsewhere)
+                    nodes.add_node(**node)
+                    measure("two nodes", elsewhere)
+            finally:
+                nodes.shutdown()
+    alone, one, two = (statistics.median(rates[title]) for title in ("one process", "one node", "two nodes"))
+    print(f"{given.backbone}, {given.size} px, {given.engine}, {given.images} images")
+    print(f"entries of the cache are equal: {len(entries) == 1}")
+    print(f"one node / one process {one / alone:.2f}, two nodes / one process {two / alone:.2f}")
+    print(f"efficiency {two / one / 2:.0%}")
+
+
+if __name__ == "__main__":
+    main()
