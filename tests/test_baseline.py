@@ -9,7 +9,7 @@ import pytest
 from tests.runs import outcome
 from thaw.data.dataset import Dataset
 from thaw.data.surfaces import write_surfaces
-from thaw.errors import DataError
+from thaw.errors import DataError, ResumeError
 from thaw.pipeline import load, predict
 from thaw.planning import plan as planning
 from thaw.planning import selecting
@@ -73,8 +73,12 @@ def test_a_baseline_can_be_used_while_the_plan_still_measures_and_the_run_resume
     with pytest.raises(DataError, match=r"has not finished; resume it .* or use its baseline, a linear head: "):
         predict(folder.path, files)
 
+    with pytest.raises(ResumeError, match="seed: 0 -> 1"):
+        run(dataset, RECIPE.model_copy(update={"seed": 1}), tmp_path / "runs", NullReporter(), resumes=True)
     written = (folder.baseline / "config.json").stat().st_mtime_ns
     run(dataset, None, tmp_path / "runs", NullReporter(), resumes=True)
+    plan = folder.read_plan()
+    assert plan is not None and plan.requested == RECIPE and not folder.requested.exists()
     assert folder.is_finished and (folder.baseline / "config.json").stat().st_mtime_ns == written
     assert len(predict(folder.path, files)) == 30
 

@@ -150,12 +150,12 @@ def resume(
     Raises `ResumeError` where its recipe or data have changed.
     """
     folder = begun or RunFolder.latest_unfinished(runs)
-    plan = folder.read_plan()
+    plan, began = folder.read_plan(), folder.read_requested()
+    if requested is not None and began is not None:
+        check_same_recipe(began, requested)
     if plan is None:
         check_not_begun(folder)
-        return _begin_in(folder, dataset, requested or Recipe(), runs, reporter, process, on_baseline)
-    if requested is not None:
-        check_same_recipe(plan.requested, requested)
+        return _begin_in(folder, dataset, began or requested or Recipe(), runs, reporter, process, on_baseline)
     check_files(folder, plan)
     folder.remove_leftovers()
     trial = join(dataset, folder, reporter, process)
@@ -208,6 +208,7 @@ def _begin_in(
         folder, prepared = folder_of_run(), planned.prepared
         if not folder.baseline.exists():
             prepared.manifest.write(folder.manifest)
+            folder.write_requested(requested)
             # The main process does this alone.
             on_baseline(_trial(folder, planned.plan.recipe, prepared, planned.classifier, reporter, ALONE))
 

@@ -187,8 +187,7 @@ def _decoded_ahead(dataset: Dataset, recipe: Recipe, process: Process) -> Datase
 
 def _begun(runs: Path) -> Recipe:
     """The recipe that the run to resume began with."""
-    plan = RunFolder.latest_unfinished(runs).read_plan()
-    return plan.requested if plan else Recipe()
+    return RunFolder.latest_unfinished(runs).read_requested() or Recipe()
 
 
 def _opened(data: Data, recipe: Recipe, shown: Reporter) -> Dataset:

@@ -15,7 +15,7 @@ from thaw import atomic
 from thaw.bundle_path import BASELINE_IN_RUN, FOLDER_IN_RUN
 from thaw.errors import DataError, ResumeError, ThawError, first_line
 from thaw.marker import mark
-from thaw.recipe import ResolvedRecipe
+from thaw.recipe import Recipe, ResolvedRecipe
 from thaw.run_folder import epochs_file
 from thaw.run_folder.evaluation_file import EvaluationFile
 from thaw.run_folder.plan_file import PlanFile
@@ -83,6 +83,11 @@ class RunFolder:
     def recipe(self) -> Path:
         """The resolved recipe, YAML."""
         return self.path / "recipe.yaml"
+
+    @property
+    def requested(self) -> Path:
+        """The recipe as it was requested, YAML, until there is a plan, which repeats it."""
+        return self.path / "requested.yaml"
 
     @property
     def launch(self) -> Path:
@@ -162,9 +167,20 @@ class RunFolder:
         """The resolved recipe; raises `RecipeError`."""
         return ResolvedRecipe.load(self.recipe)
 
+    def write_requested(self, recipe: Recipe) -> None:
+        """Write what is requested, for a run that is resumed before it has a plan."""
+        atomic.write_text(self.requested, recipe.to_yaml())
+
+    def read_requested(self) -> Recipe | None:
+        """The recipe that the run began with; `None` where it was stopped before anything of it was written."""
+        if plan := self.read_plan():
+            return plan.requested
+        return Recipe.load(self.requested) if self.requested.exists() else None
+
     def write_plan(self, plan: PlanFile) -> None:
-        """Write the plan; a run that has it can be resumed."""
+        """Write the plan; a run that has it resumes with it."""
         atomic.write_text(self.plan, _json_text(plan.to_json()))
+        self.requested.unlink(missing_ok=True)
 
     def read_plan(self) -> PlanFile | None:
         """The plan, or `None` where the run was stopped before it was made; raises `DataError` if it is damaged."""
