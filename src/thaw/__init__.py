@@ -35,6 +35,7 @@ __all__ = [
     "push",
     "report",
     "save",
+    "search",
 ]
 
 _TYPES = {
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
         push,
         report,
         save,
+        search,
     )
     from thaw.recipe import Phase, Recipe
 

@@ -43,7 +43,7 @@ from thaw.seeds import derive_seed
 from thaw.terminal.epochs import EpochTable
 from thaw.terminal.planning import show_data, show_plan
 from thaw.terminal.training import kept_line, show_gains
-from thaw.training.context import FitCallbacks, FitContext, FitSettings
+from thaw.training.context import FitCallbacks, FitContext, FitSettings, Pauses, never
 from thaw.training.fit import fit
 from thaw.training.gain import PhaseGain, kept_index
 from thaw.training.history import EpochRecord
@@ -170,12 +170,20 @@ def join(dataset: Dataset, folder: RunFolder, reporter: Reporter, process: Proce
     dataset = dataset.as_task(plan.requested.task)
     manifest, recipe = Manifest.read(folder.manifest), folder.read_recipe()
     _restore_machine(recipe, plan, reporter)
+    prepared, classifier = prepare_again(dataset, recipe, manifest, reporter)
+    return trial_in(folder, recipe, prepared, classifier, reporter, process)
+
+
+def prepare_again(
+    dataset: Dataset, recipe: Recipe, manifest: Manifest, reporter: Reporter
+) -> tuple[Prepared, Classifier]:
+    """The images split and grouped as in a manifest; raises `ResumeError` where they are not the same images."""
     # Groups that it began with, or began without, as one of release 0.1.0.
     dataset = replace(dataset, manifest=with_groups_of(dataset.manifest, manifest))
     grouped = recipe.model_copy(update={"split": as_grouped(recipe.split, manifest)})
     prepared, classifier = prepare(dataset, grouped, manifest, reporter)
     check_same_data(manifest, prepared.manifest)
-    return _trial(folder, recipe, prepared, classifier, reporter, process)
+    return prepared, classifier
 
 
 def _restore_machine(recipe: ResolvedRecipe, plan: PlanFile, reporter: Reporter) -> None:
@@ -210,7 +218,7 @@ def _begin_in(
             prepared.manifest.write(folder.manifest)
             folder.write_requested(requested)
             # The main process does this alone.
-            on_baseline(_trial(folder, planned.plan.recipe, prepared, planned.classifier, reporter, ALONE))
+            on_baseline(trial_in(folder, planned.plan.recipe, prepared, planned.classifier, reporter, ALONE))
 
     choose_device(requested.device)
     check_loggers(requested.loggers)
@@ -221,15 +229,21 @@ def _begin_in(
     else:
         previous = _earlier_split(dataset, requested, runs, reporter)
     planned = plan_trial(dataset, requested, previous, reporter, on_head)
-    folder = folder_of_run()
-    planned.prepared.manifest.write(folder.manifest)
-    folder.write_unreadable(planned.prepared.manifest.errors())
-    folder.write_recipe(planned.plan.recipe)
-    plan, machine = planned.plan, describe_machine(planned.classifier.device)
+    return begin_planned(folder_of_run(), requested, planned, reporter, process)
+
+
+def begin_planned(
+    folder: RunFolder, requested: Recipe, planned: PlannedTrial, reporter: Reporter, process: Process = ALONE
+) -> Trial:
+    """Write what was planned into a folder, from which the trial can be resumed."""
+    plan, manifest, machine = planned.plan, planned.prepared.manifest, describe_machine(planned.classifier.device)
+    manifest.write(folder.manifest)
+    folder.write_unreadable(manifest.errors())
+    folder.write_recipe(plan.recipe)
     # Last, because a folder that has it can be resumed.
     files = checksums(folder)
     folder.write_plan(PlanFile(requested, plan.choices, plan.forecast, None, machine, files, plan.estimates))
-    return _trial(folder, planned.plan.recipe, planned.prepared, planned.classifier, reporter, process)
+    return trial_in(folder, plan.recipe, planned.prepared, planned.classifier, reporter, process)
 
 
 def plan_trial(
@@ -248,14 +262,14 @@ def plan_trial(
     chosen = choose_backbone(requested, dataset, _preparation(requested, previous, reporter), reporter.say)
     prepared, classifier = prepare(dataset, chosen.recipe, previous, reporter)
     chosen = with_trained_head(chosen, classifier)
-    classifier = _with_new_head(classifier.backbone, prepared, chosen.recipe)
+    classifier = with_new_head(classifier.backbone, prepared, chosen.recipe)
     cache = cache_folder()
     remember_geometry(requested, classifier.backbone.facts.pixels, cache)
     draft = draft_plan(chosen, prepared, classifier, cache)
 
     def on_baseline(plan: Plan) -> None:
         if on_head:
-            on_head(PlannedTrial(plan, prepared, _with_new_head(classifier.backbone, prepared, plan.recipe)))
+            on_head(PlannedTrial(plan, prepared, with_new_head(classifier.backbone, prepared, plan.recipe)))
 
     wanted = on_baseline if on_head else None
     selected = draft.select(prepared, classifier.backbone, cache, reporter.bar, wanted)
@@ -267,7 +281,7 @@ def plan_trial(
     plan = draft.finished(selected)
     show_plan(plan, reporter)
     # The plan may have decided which features the head takes.
-    return PlannedTrial(plan, prepared, _with_new_head(classifier.backbone, prepared, plan.recipe))
+    return PlannedTrial(plan, prepared, with_new_head(classifier.backbone, prepared, plan.recipe))
 
 
 def prepare(
@@ -278,10 +292,10 @@ def prepare(
     prepared = _preparation(recipe, previous, reporter).prepare(dataset, backbone.facts.pixels)
     manifest = prepared.manifest
     show_data(manifest, prepared.notes, reporter)
-    return prepared, _with_new_head(backbone, prepared, recipe)
+    return prepared, with_new_head(backbone, prepared, recipe)
 
 
-def _with_new_head(backbone: Backbone, prepared: Prepared, recipe: Recipe) -> Classifier:
+def with_new_head(backbone: Backbone, prepared: Prepared, recipe: Recipe) -> Classifier:
     """A classifier with a new head on the features that the recipe asks for."""
     manifest = prepared.manifest
     backbone.use_features(recipe.head.taken)
@@ -290,8 +304,11 @@ def _with_new_head(backbone: Backbone, prepared: Prepared, recipe: Recipe) -> Cl
     return Classifier(backbone, head, manifest.classes, manifest.task, recipe.decode)
 
 
-def train(trial: Trial, reporter: Reporter) -> TrainingResult:
-    """Train the phases, skipping those that do not pay, and leave the weights that are kept in the classifier."""
+def train(trial: Trial, reporter: Reporter, pauses: Pauses = never) -> TrainingResult:
+    """Train the phases, skipping those that do not pay, and leave the weights that are kept in the classifier.
+
+    Raises `TrainingPaused` after an epoch for which `pauses` holds; called again, it goes on from there.
+    """
     recipe, process, times = trial.recipe, trial.inputs.process, Stopwatch()
     table = EpochTable(recipe.phases, recipe.monitor, reporter)
     loggers = open_loggers(recipe, trial.folder.path, reporter) if process.is_main else Loggers({}, reporter)
@@ -306,7 +323,7 @@ def train(trial: Trial, reporter: Reporter) -> TrainingResult:
         table.add(records[-1], is_best)
 
     settings = fit_settings(trial, plan)
-    callbacks = FitCallbacks(on_epoch, reporter.say)
+    callbacks = FitCallbacks(on_epoch, reporter.say, pauses)
     context = FitContext(trial.classifier, recipe.phases, settings, callbacks, process)
     progress = fit(context, times.timed(trial.inputs.sources_of))
     times.stop()
@@ -338,7 +355,7 @@ def fit_settings(trial: Trial, plan: PlanFile) -> FitSettings:
     )
 
 
-def _trial(
+def trial_in(
     folder: RunFolder,
     recipe: ResolvedRecipe,
     prepared: Prepared,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -10,6 +11,8 @@ import yaml
 
 from thaw.errors import RecipeError
 from thaw.recipe.upgrade import SHORT_FORMS, parse_setting
+
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
 _VERBATIM = frozenset({"split.group_by"})
 """Settings whose text is their value, whatever YAML would read: a regular expression such as `[a-z]+`."""
@@ -68,3 +71,13 @@ def parsed_settings(assignments: Iterable[str]) -> dict[str, Any]:
             raise RecipeError(f"--set {assignment}: write it as KEY=VALUE, for example --set phases.1.lr=1e-5")
         found[key.strip()] = parsed(key.strip(), text.strip())
     return found
+
+
+def parsed_seconds(option: str, text: str) -> float:
+    """The seconds that a duration means, such as `90s`, `30m` or `1h30m`; raises `RecipeError`."""
+    match = _DURATION.fullmatch(text.strip().lower())
+    parts = match.groups() if match else (0, 0, 0)
+    seconds = sum(float(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=True))
+    if seconds <= 0:
+        raise RecipeError(f"{option} {text}: is not a duration; write it as 90s, 30m or 1h30m")
+    return seconds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -48,7 +48,7 @@ def train(
     DATA is a folder with one folder per class (or train/val/test folders with classes inside), a CSV or Parquet
     table with the columns path and label, or a folder with a Hub metadata file.
     """
-    requested = _recipe_from(recipe, settings, options)
+    requested = recipe_from(recipe, settings, options)
     if resume:
         from thaw.run_folder import RunFolder
 
@@ -57,7 +57,7 @@ def train(
         _start_processes(processes)
     # What an unfinished run says about the folder is read with it; one of several processes has met the others first.
     is_opened_later = launched() or (resume and requested is None)
-    dataset = data if is_opened_later else _decoded_ahead(_opened(data, requested), requested)
+    dataset = data if is_opened_later else decoded_ahead(opened(data, requested), requested)
 
     from thaw import pipeline
 
@@ -78,10 +78,10 @@ def _start_processes(wanted: str) -> None:
 
 def plan(data: Path, recipe: Path | None, settings: list[str], out: Path, **options: str | bool | None) -> None:
     """Plan what `thaw train` would do, with reasons and a forecast, and write it as a recipe; train nothing."""
-    requested = _recipe_from(recipe, settings, options)
+    requested = recipe_from(recipe, settings, options)
     check_has_folder(out)
     check_new(out)
-    dataset = _decoded_ahead(_opened(data, requested), requested)
+    dataset = decoded_ahead(opened(data, requested), requested)
 
     from thaw import pipeline
 
@@ -93,15 +93,15 @@ def inspect_(data: Path, recipe: Path | None, settings: list[str], runs: Path, *
 
     Nothing is trained and none of your files is changed; a page and a JSON file are written under RUNS.
     """
-    requested = _recipe_from(recipe, settings, options)
-    dataset = _opened(data, requested)
+    requested = recipe_from(recipe, settings, options)
+    dataset = opened(data, requested)
 
     from thaw import pipeline
 
     pipeline.inspect(dataset, requested, runs)
 
 
-def _opened(data: Path, recipe: Recipe | None) -> Dataset:
+def opened(data: Path, recipe: Recipe | None) -> Dataset:
     """The data set, before PyTorch is loaded: whatever is wrong with the files is said at once."""
     from thaw.data.dataset import Dataset
 
@@ -109,7 +109,7 @@ def _opened(data: Path, recipe: Recipe | None) -> Dataset:
     return Dataset.open(data, requested.task, folders=requested.folders)
 
 
-def _decoded_ahead(dataset: Dataset, recipe: Recipe | None) -> Dataset:
+def decoded_ahead(dataset: Dataset, recipe: Recipe | None) -> Dataset:
     """The data set, whose images are decoded while PyTorch is loaded."""
     from thaw.cache import cache_folder
     from thaw.data.ahead import decode_ahead
@@ -117,25 +117,30 @@ def _decoded_ahead(dataset: Dataset, recipe: Recipe | None) -> Dataset:
     return replace(dataset, ahead=decode_ahead(dataset.manifest, recipe or Recipe(), cache_folder()))
 
 
-def _recipe_from(file: Path | None, settings: list[str], options: dict[str, str | bool | None]) -> Recipe | None:
+def recipe_from(file: Path | None, settings: list[str], options: dict[str, str | bool | None]) -> Recipe | None:
     """The recipe of the command line; `None` where it gives neither a file nor a setting."""
-    changes: dict[str, Any] = {}
-    for name, value in options.items():
-        if value is not None and value is not False:
-            key = SHORTCUTS.get(name, name)
-            changes[key] = parsed(key, value) if isinstance(value, str) else value
-    changes |= parsed_settings(settings)
+    changes = changes_from(settings, options)
     if file is None and not changes:
         return None
     return (Recipe.load(file) if file else Recipe()).with_settings(changes)
 
 
-def _signature(*own: inspect.Parameter, only: Sequence[str] = ()) -> inspect.Signature:
+def changes_from(settings: list[str], options: Mapping[str, str | bool | None]) -> dict[str, Any]:
+    """The settings that the command line gives, by dotted key."""
+    changes: dict[str, Any] = {}
+    for name, value in options.items():
+        if value is not None and value is not False:
+            key = SHORTCUTS.get(name, name)
+            changes[key] = parsed(key, value) if isinstance(value, str) else value
+    return changes | parsed_settings(settings)
+
+
+def signature(*own: inspect.Parameter, only: Sequence[str] = ()) -> inspect.Signature:
     """Parameters of a command that takes a recipe: its own, and an option for each top-level setting, or for some."""
     shared = [
-        _parameter("data", Annotated[Path, typer.Argument(help="Folder or table of labelled images.")]),
-        _parameter("recipe", Annotated[Path | None, typer.Option(help="Recipe (YAML) to start from.")], None),
-        _parameter(
+        parameter("data", Annotated[Path, typer.Argument(help="Folder or table of labelled images.")]),
+        parameter("recipe", Annotated[Path | None, typer.Option(help="Recipe (YAML) to start from.")], None),
+        parameter(
             "settings",
             Annotated[
                 list[str],
@@ -161,10 +166,10 @@ def _recipe_options() -> list[inspect.Parameter]:
         flag = f"--{name.replace('_', '-')}"
         help_text = f"{field.description}{_default(field.default)}"
         if field.annotation is bool:
-            options.append(_parameter(name, Annotated[bool, typer.Option(flag, help=help_text)], False))
+            options.append(parameter(name, Annotated[bool, typer.Option(flag, help=help_text)], False))
         else:
             option = typer.Option(flag, help=help_text, metavar="VALUE", show_default=False)
-            options.append(_parameter(name, Annotated[str | None, option], None))
+            options.append(parameter(name, Annotated[str | None, option], None))
     return options
 
 
@@ -174,11 +179,12 @@ def _default(value: Any) -> str:
     return "" if shown in (None, False, "") or shown == {} else f" Default: {shown}."
 
 
-def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+def parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    """A parameter of a command."""
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _add(name: str, command: Callable[..., None], signature: inspect.Signature) -> None:
+def add_command(name: str, command: Callable[..., None], signature: inspect.Signature) -> None:
     """Register a command with a signature made from the fields of the recipe."""
     command.__signature__ = signature  # type: ignore[attr-defined]
     command.__annotations__ = {name: item.annotation for name, item in signature.parameters.items()}
@@ -205,14 +211,14 @@ _INSPECTION_OPTIONS = (
     "group_by",
 )
 
-_RUNS = _parameter("runs", Runs, Path("runs"))
-_CLUSTER = _parameter("cluster", ClusterAddress, None)
+RUNS = parameter("runs", Runs, Path("runs"))
+_CLUSTER = parameter("cluster", ClusterAddress, None)
 _OUT = typer.Option("--out", help="Recipe to write; it must not exist.")
 
 _OF_TRAIN = (
-    _parameter("resume", Annotated[bool, _RESUME], False),
-    _parameter("processes", Annotated[str | None, _PROCESSES], None),
+    parameter("resume", Annotated[bool, _RESUME], False),
+    parameter("processes", Annotated[str | None, _PROCESSES], None),
 )
-_add("train", train, _signature(*_OF_TRAIN, _RUNS, _CLUSTER))
-_add("inspect", inspect_, _signature(_RUNS, only=_INSPECTION_OPTIONS))
-_add("plan", plan, _signature(_parameter("out", Annotated[Path, _OUT], Path("recipe.yaml"))))
+add_command("train", train, signature(*_OF_TRAIN, RUNS, _CLUSTER))
+add_command("inspect", inspect_, signature(RUNS, only=_INSPECTION_OPTIONS))
+add_command("plan", plan, signature(parameter("out", Annotated[Path, _OUT], Path("recipe.yaml"))))

@@ -1,4 +1,4 @@
-"""The public functions: train (`training`), use a classifier (`models`), and judge it (`evaluation`).
+"""The public functions: train (`training`), search (`tuning`), use a classifier (`models`), judge it (`evaluation`).
 
 A model is a run folder, a bundle folder, `hub:OWNER/NAME` or a `Classifier`; a data set is a folder, a table or a
 `Dataset`. Every function raises a `ThawError`, in one sentence, for anything that a user can fix.
@@ -15,6 +15,7 @@ from thaw.pipeline.evaluation import (
 )
 from thaw.pipeline.models import export, load, predict, push, save
 from thaw.pipeline.training import finetune, inspect, plan
+from thaw.pipeline.tuning import search
 
 __all__ = [
     "compare",
@@ -32,4 +33,5 @@ __all__ = [
     "push",
     "report",
     "save",
+    "search",
 ]

@@ -78,7 +78,7 @@ def finetune(
         silent = None if process.is_main else NullReporter()
         with closing(silent or reporter or ConsoleReporter()) as shown:
             requested = recipe or (_begun(Path(runs)) if resume else Recipe())
-            dataset = _opened(data, requested, shown)
+            dataset = opened(data, requested, shown)
             if process.count > 1:
                 if cluster:
                     raise RecipeError("cluster: extracts features on other machines, for one process; choose either")
@@ -121,7 +121,7 @@ def plan(
     check_has_folder(file)
     check_new(file)
     with closing(reporter or ConsoleReporter()) as shown:
-        dataset = _opened(data, requested, shown).as_task(requested.task)
+        dataset = opened(data, requested, shown).as_task(requested.task)
         with threads_restored():
             planned = plan_trial(dataset, requested, None, shown).plan
         atomic.write_new(file, planned.recipe.to_yaml().encode("utf-8"))
@@ -156,7 +156,7 @@ def inspect(
     requested = recipe or Recipe()
     check_writable(Path(runs))
     with closing(reporter or ConsoleReporter()) as shown:
-        dataset = _opened(data, requested, shown).as_task(requested.task)
+        dataset = opened(data, requested, shown).as_task(requested.task)
         requested, _ = name_backbone(requested, shown.say)
         backbone, cache = build(requested), cache_folder()
         # Distances and outliers are about what is seen: the last stage, whatever a head would take.
@@ -190,7 +190,7 @@ def _begun(runs: Path) -> Recipe:
     return RunFolder.latest_unfinished(runs).read_requested() or Recipe()
 
 
-def _opened(data: Data, recipe: Recipe, shown: Reporter) -> Dataset:
+def opened(data: Data, recipe: Recipe, shown: Reporter) -> Dataset:
     """A data set as it is, or opened; says what is remarkable about it."""
     dataset = data if isinstance(data, Dataset) else Dataset.open(data, recipe.task, folders=recipe.folders)
     for note in dataset.notes:

@@ -14,6 +14,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from thaw.errors import RecipeError
+from thaw.recipe.ranges import Values
 from thaw.recipe.sections import (
     AugmentSettings,
     DecisionSettings,
@@ -110,7 +111,7 @@ class Recipe(Section):
         description="CPU threads that training and the frozen part compute with, which change the last digits of the "
         "weights; null for as many as PyTorch takes here.",
     )
-    views: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
+    views: Annotated[Annotated[int, Field(ge=1, le=64)] | Literal["auto"], Values((1, 2, 4, 8))] = Field(
         "auto", description="Augmented views of each training image in the feature cache."
     )
     cache_dtype: Literal["auto", "float16", "uint8"] = Field(
@@ -121,7 +122,7 @@ class Recipe(Section):
     cache_gb: float | None = Field(
         None, ge=0, description="Disk space for cached features in GiB; null for half of the free space; 0 for none."
     )
-    class_weights: Literal["auto"] | ClassWeights = Field(
+    class_weights: Annotated[Literal["auto"] | ClassWeights, Values(("none", "sqrt", "balanced"))] = Field(
         "auto",
         description="Weights of the classes in training. balanced: inverse to their frequency; sqrt: the square roots "
         "of those; auto: what gives the best monitored metric, measured if the classes are imbalanced.",

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from thaw.recipe.ranges import Range, Values
 from thaw.settings import Section
 
 Preset = Literal["none", "light", "standard", "strong"]
@@ -96,7 +97,9 @@ class DecodeSettings(Section):
 class PreprocessingSettings(Section):
     """What the network expects as input; null takes what the weights were trained with."""
 
-    image_size: int | None = Field(None, ge=32, le=1024, description="Input size of the network (square), in pixels.")
+    image_size: Annotated[int | None, Values((None, 160, 192, 256, 320, 384, 448))] = Field(
+        None, ge=32, le=1024, description="Input size of the network (square), in pixels."
+    )
     crop_pct: float | None = Field(
         None, gt=0.0, le=1.0, description="Side of the center crop relative to the resized image, at evaluation."
     )
@@ -120,15 +123,17 @@ class HeadSettings(Section):
     """The new classification head."""
 
     pooling: Literal["avg", "max", "avgmax"] = Field("avg", description="Global pooling of the last feature map.")
-    features: Literal["auto", "last", "all"] = Field(
+    features: Annotated[Literal["auto", "last", "all"], Values(("last", "all"))] = Field(
         "auto",
         description="What the head takes. last: the pooled features of the last stage; all: also the mean and standard "
         "deviation of each channel in the maps of the stages below (Head2Toe, Evci et al. 2022).",
     )
-    hidden: tuple[Annotated[int, Field(ge=1, le=65536)], ...] = Field(
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Values(((), (128,), (512,)))] = Field(
         (), description="Units of each hidden layer between the features and the output layer; none by default."
     )
-    dropout: Fraction = Field(0.2, description="Dropout rate before each layer of the head.")
+    dropout: Annotated[Fraction, Range(0.0, 0.5)] = Field(
+        0.2, description="Dropout rate before each layer of the head."
+    )
 
     @property
     def taken(self) -> Literal["last", "all"]:
@@ -186,12 +191,14 @@ class Phase(Section):
     """One phase of training, with one cut."""
 
     name: str = Field(description="Name of the phase in tables and files.", pattern=r"^[a-z0-9_-]{1,32}$")
-    cut: str = Field(
+    cut: Annotated[str, Values(("head", "stages:1", "stages:2", "stages:3", "stages:5", "pixels"))] = Field(
         description="The lowest part that trains; everything below is frozen. `head`; `stages:N`, the top N stages; "
         "`layers:N`, the last N layers; a stage or block by name, such as `layer4`; `pixels`, the whole network."
     )
-    epochs: int = Field(ge=1, le=10_000, description="Maximum number of epochs; an epoch is one view of every image.")
-    lr: float = Field(gt=0, le=10, description="Peak learning rate.")
+    epochs: Annotated[int, Values((4, 6, 10, 20))] = Field(
+        ge=1, le=10_000, description="Maximum number of epochs; an epoch is one view of every image."
+    )
+    lr: Annotated[float, Range(3e-5, 3e-3, log=True)] = Field(gt=0, le=10, description="Peak learning rate.")
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = Field("adamw", description="The optimizer.")
     weight_decay: float = Field(0.01, ge=0, lt=1, description="Weight decay; not applied to biases and norm layers.")
     momentum: Fraction = Field(0.9, description="Momentum of sgd and rmsprop.")
@@ -199,7 +206,7 @@ class Phase(Section):
         "cosine", description="Learning-rate schedule within the phase."
     )
     warmup_epochs: float = Field(0.0, ge=0, description="Epochs of linear learning-rate warm-up.")
-    layer_decay: float = Field(
+    layer_decay: Annotated[float, Range(0.5, 1.0)] = Field(
         1.0, gt=0, le=1, description="Layer-wise learning-rate decay: factor from each stage to the one below it."
     )
     patience: int | None = Field(
@@ -212,8 +219,10 @@ class Phase(Section):
         "with the L2 penalty chosen on validation (epochs is then the number of penalties; optimizer, lr, schedule, "
         "batch_size and weight_decay are ignored). auto: lbfgs where only a linear head trains.",
     )
-    mixup: float = Field(0.0, ge=0, le=10, description="Alpha of mixup, applied at the cut; 0 to disable.")
-    label_smoothing: Fraction = Field(0.0, description="Label smoothing.")
+    mixup: Annotated[float, Values((0.0, 0.2))] = Field(
+        0.0, ge=0, le=10, description="Alpha of mixup, applied at the cut; 0 to disable."
+    )
+    label_smoothing: Annotated[Fraction, Values((0.0, 0.1))] = Field(0.0, description="Label smoothing.")
     batchnorm: Literal["frozen", "train"] = Field(
         "frozen", description="Whether BatchNorm layers above the cut keep their statistics or update them."
     )
@@ -222,7 +231,9 @@ class Phase(Section):
         description="cached: extract the features of all views once and read them from the feature cache. fresh: draw "
         "new views and run the frozen part in every epoch. auto: cached where something is frozen and it fits.",
     )
-    augment: Preset | None = Field(None, description="Augmentation preset of this phase; null for that of the recipe.")
+    augment: Annotated[Preset | None, Values(("none", "light", "standard", "strong"))] = Field(
+        None, description="Augmentation preset of this phase; null for that of the recipe."
+    )
     optional: bool = Field(
         False,
         description="Skip if the phase before it was not kept, if too few errors are left on validation for it to be "

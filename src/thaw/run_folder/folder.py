@@ -25,7 +25,7 @@ from thaw.writing import check_writable, explained
 
 Content = TypeVar("Content")
 
-_NAME = re.compile(r"(train|inspect)-(\d+)")
+_NAME = re.compile(r"(train|inspect|search)-(\d+)")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class RunFolder:
 
         `launch` is what started the processes that train it, if there are several.
         """
-        folder = cls(_next_folder(parent, "train"))
+        folder = cls(next_folder(parent, "train"))
         if launch:
             atomic.write_text(folder.launch, launch)
         return folder
@@ -76,8 +76,7 @@ class RunFolder:
     @classmethod
     def _newest_first(cls, parent: Path) -> list[RunFolder]:
         """Every run under `parent`."""
-        folders = sorted(parent.iterdir(), key=_number, reverse=True) if parent.is_dir() else []
-        return [cls(folder) for folder in folders if _number(folder)]
+        return [cls(folder) for folder in newest_folders(parent, "train")]
 
     @property
     def recipe(self) -> Path:
@@ -221,7 +220,7 @@ class InspectionFolder:
     @classmethod
     def create(cls, parent: Path) -> InspectionFolder:
         """Make `parent/inspect-N` with the next free N; safe when several start at once."""
-        return cls(_next_folder(parent, "inspect"))
+        return cls(next_folder(parent, "inspect"))
 
     @property
     def page(self) -> Path:
@@ -268,7 +267,7 @@ def _csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     return text.getvalue()
 
 
-def _next_folder(parent: Path, kind: str) -> Path:
+def next_folder(parent: Path, kind: str) -> Path:
     """Make the folder with the next free number; raises `WriteError` where it cannot be made."""
     check_writable(parent)
     with explained(parent):
@@ -284,6 +283,12 @@ def _next_folder(parent: Path, kind: str) -> Path:
             return parent / f"{kind}-{number}"
 
 
-def _number(folder: Path, kind: str = "train") -> int:
+def newest_folders(parent: Path, kind: str) -> list[Path]:
+    """The folders `kind-N` under a parent, the newest first."""
+    found = [folder for folder in parent.iterdir() if _number(folder, kind)] if parent.is_dir() else []
+    return sorted(found, key=lambda folder: _number(folder, kind), reverse=True)
+
+
+def _number(folder: Path, kind: str) -> int:
     match = _NAME.fullmatch(folder.name)
     return int(match.group(2)) if match and match.group(1) == kind and folder.is_dir() else 0

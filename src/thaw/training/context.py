@@ -53,12 +53,30 @@ class FitSettings:
         return KeepRule(self.monitor, self.val_images, self.keep_phase)
 
 
+Pauses = Callable[[Sequence[EpochRecord]], bool]
+"""Called after each epoch, once its checkpoint is written, with all records: whether to stop until the next call."""
+
+
+def never(records: Sequence[EpochRecord]) -> bool:
+    """Train to the end."""
+    return False
+
+
+class TrainingPaused(Exception):
+    """Training stopped where it was told to; another call of `fit` goes on from the last checkpoint, bit for bit."""
+
+    def __init__(self, records: Sequence[EpochRecord]) -> None:
+        super().__init__(f"paused after {len(records)} epochs")
+        self.records = tuple(records)
+
+
 @dataclass(frozen=True)
 class FitCallbacks:
-    """Functions called during training, in the main process only."""
+    """Functions called during training, in the main process only; `pauses` in every process."""
 
     on_epoch: OnEpoch
     on_note: OnNote
+    pauses: Pauses = never
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from thaw.seeds import derive_seed
 from thaw.training import checkpoint
 from thaw.training.autocast import training_autocast
 from thaw.training.checkpoint import Progress
-from thaw.training.context import FitContext
+from thaw.training.context import FitContext, TrainingPaused
 from thaw.training.folding import FrozenNorms, folded, frozen_norms
 from thaw.training.gain import PhaseGain, gain_text, kept_record, phase_gain, phase_gains, target_reached
 from thaw.training.head_solver import PENALTIES, HeadSolver
@@ -62,6 +62,7 @@ def fit(run: FitContext, sources_of: Callable[[int], PhaseSources]) -> Progress:
 
     Raises:
         TrainingError: No epoch of any phase gave a finite loss.
+        TrainingPaused: `pauses` of the callbacks said so.
     """
     _share_weights(run)
     saved = checkpoint.read(run.settings.checkpoints, "last")
@@ -136,6 +137,8 @@ def _fit_phase(run: FitContext, index: int, sources: PhaseSources, progress: Pro
             run.on_note(note)
             return replace(progress, notes=(*progress.notes, note))
         checkpoints.save("last", progress, active.optimizer)
+        if run.callbacks.pauses(progress.records):
+            raise TrainingPaused(progress.records)
     return progress
 
 

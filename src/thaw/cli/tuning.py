@@ -1,0 +1,111 @@
+"""The search for settings that are better than those of the plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from thaw.cli.parsing import parsed_seconds
+from thaw.cli.training import RUNS, add_command, changes_from, decoded_ahead, opened, parameter, recipe_from, signature
+from thaw.errors import RecipeError
+from thaw.run_folder.search_folder import SearchFolder
+from thaw.tuning.clock import DEFAULT_SECONDS, Limits
+from thaw.tuning.space import read_space
+
+
+def search(
+    data: Path,
+    recipe: Path | None,
+    settings: list[str],
+    time: str | None,
+    trials: int | None,
+    space: Path | None,
+    resume: bool,
+    join: Path | None,
+    storage: str,
+    runs: Path,
+    **options: str | bool | None,
+) -> None:
+    """Search for settings that are better than those of the plan: most trials read features that are in the cache.
+
+    Cheap trials (cross-validated linear heads) choose the network, image size and augmentation, the next ones the head,
+    and a few train thawed stages. At the end the best trial and the plan are trained afresh and compared on the test
+    images; the recipe is the plan's unless the best trial is better beyond noise. Settings that you give are kept.
+    """
+    requested = recipe_from(recipe, settings, options)
+    limits = Limits(parsed_seconds("--time", time) if time else DEFAULT_SECONDS, trials)
+    if resume or join:
+        if requested or space:
+            raise RecipeError(
+                "search: goes on with the settings and ranges that it began with; omit them, or begin anew"
+            )
+        _go_on(
+            data,
+            SearchFolder.at(join) if join else SearchFolder.latest_unfinished(runs),
+            limits if time or trials else None,
+            bool(join),
+        )
+        return
+    ranges = read_space(space) if space else {}
+    dataset = decoded_ahead(opened(data, requested), requested)
+
+    from thaw import pipeline
+
+    pipeline.search(
+        dataset,
+        requested,
+        ranges,
+        runs,
+        limits.seconds,
+        limits.trials,
+        changes_from(settings, options),
+        storage,
+    )
+
+
+def _go_on(data: Path, folder: SearchFolder, limits: Limits | None, joins: bool) -> None:
+    """Resume a search, or join one."""
+    dataset = opened(data, folder.read_file().requested)
+
+    from thaw.pipeline.tuning import continue_search
+
+    continue_search(dataset, folder.path, limits, joins)
+
+
+_TIME = typer.Option(
+    help="How long it may take with the comparison, such as 90s, 30m (the default) or 1h30m.",
+    metavar="DURATION",
+    show_default=False,
+)
+_TRIALS = typer.Option(min=1, help="How many trials there may be, of all kinds.", show_default=False)
+_SPACE = typer.Option(
+    help="Ranges (YAML) that replace the declared ones: lines such as `phases.1.lr: {low: 1e-5, high: 1e-3, log: true}`"
+    " or `preprocessing.image_size: [160, 224]`.",
+    show_default=False,
+)
+_RESUME = typer.Option("--resume", help="Resume the newest unfinished search.")
+_JOIN = typer.Option(
+    help="Help another process with the search in this folder, until it has ended.", show_default=False
+)
+_STORAGE = typer.Option(
+    help="Database for the Optuna studies, such as postgresql://…, instead of a file in the folder of the search; "
+    "`optuna-dashboard` opens either.",
+    metavar="URL",
+    show_default=False,
+)
+
+add_command(
+    "search",
+    search,
+    signature(
+        parameter("time", Annotated[str | None, _TIME], None),
+        parameter("trials", Annotated[int | None, _TRIALS], None),
+        parameter("space", Annotated[Path | None, _SPACE], None),
+        parameter("resume", Annotated[bool, _RESUME], False),
+        parameter("join", Annotated[Path | None, _JOIN], None),
+        parameter("storage", Annotated[str, _STORAGE], ""),
+        RUNS,
+    ),
+)

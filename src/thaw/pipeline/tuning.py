@@ -1,0 +1,100 @@
+"""Many trials around one plan: which settings are better than those of the plan, if any."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from thaw.data.dataset import Dataset
+from thaw.device import keep_freed_memory
+from thaw.pipeline.training import Data, opened
+from thaw.progress import Reporter
+from thaw.recipe import Recipe
+from thaw.run_folder.search_folder import SearchFolder
+from thaw.terminal.console import ConsoleReporter
+from thaw.tuning.begin import Wanted, begin
+from thaw.tuning.begin import resume as resume_search
+from thaw.tuning.clock import DEFAULT_SECONDS, Limits
+from thaw.tuning.search import SearchResult, carry_on
+from thaw.tuning.studies import check_installed
+from thaw.writing import check_writable
+
+
+def search(
+    data: Data,
+    recipe: Recipe | None = None,
+    space: Mapping[str, Any] | None = None,
+    runs: str | Path = "runs",
+    seconds: float | None = DEFAULT_SECONDS,
+    trials: int | None = None,
+    fixed: Collection[str] = (),
+    storage: str = "",
+    reporter: Reporter | None = None,
+) -> SearchResult:
+    """Search for settings that are better than those of the plan, over one feature cache.
+
+    Args:
+        data: Labelled images: a folder, a table, or a `Dataset`.
+        recipe: The settings to start from; those in which it differs from the default are not varied.
+        space: Ranges that replace the declared ones, by dotted key: a list of values, or {"low", "high", "log"}.
+        runs: The folder in which the search makes its own, `search-N`.
+        seconds: How long it may take, with the comparison at the end; `None` for as long as it pays.
+        trials: How many trials there may be; `None` for as many as pay.
+        fixed: Further settings that are not varied.
+        storage: URL of a database for the Optuna studies; empty for a journal file in the folder of the search.
+        reporter: Shows progress; the console by default.
+
+    Returns:
+        The recipe to train with, and the comparison of best trial and plan that it rests on.
+
+    Raises:
+        PackageError: If Optuna is not installed (extra `search`).
+        RecipeError: If a setting or range is wrong, nothing is left to vary, or the time is too short.
+        DataError: If the images or labels cannot be used.
+        WriteError: If `runs` cannot be written, or the disk is full; what was tried can be resumed.
+
+    Example:
+        >>> found = thaw.search("images", thaw.Recipe.load("recipe.yaml"), trials=6, runs="runs", reporter=quiet)
+        >>> len(found.trials)
+        6
+    """
+    check_installed()
+    keep_freed_memory()
+    check_writable(Path(runs))
+    requested = recipe or Recipe()
+    changed = [line.partition(":")[0] for line in Recipe().differences(requested)]
+    limits = Limits(seconds, trials)
+    with closing(reporter or ConsoleReporter()) as shown:
+        dataset = opened(data, requested, shown)
+        wanted = Wanted(requested, space or {}, [*changed, *fixed], limits, storage)
+        return _finished(carry_on(begin(dataset, wanted, Path(runs), shown)))
+
+
+def continue_search(
+    data: Data, folder: str | Path, limits: Limits | None = None, joins: bool = False, reporter: Reporter | None = None
+) -> SearchResult | None:
+    """Resume a search that was interrupted, or join one that another process works on.
+
+    Args:
+        data: The same labelled images.
+        folder: The folder of the search.
+        limits: New limits; `None` for those that it began with.
+        joins: Only help with trials; the process that began the search compares and writes the result.
+        reporter: Shows progress; the console by default.
+
+    Returns:
+        What was found; `None` for a process that joins.
+    """
+    check_installed()
+    keep_freed_memory()
+    with closing(reporter or ConsoleReporter()) as shown:
+        begun = SearchFolder.at(Path(folder))
+        dataset = data if isinstance(data, Dataset) else opened(data, begun.read_file().requested, shown)
+        return carry_on(resume_search(dataset, None, begun, limits, shown), joins)
+
+
+def _finished(result: SearchResult | None) -> SearchResult:
+    assert result is not None
+    return result

@@ -1,0 +1,268 @@
+"""The folder that a search leaves: file names, and what each file holds."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from thaw import atomic
+from thaw.errors import DataError, ResumeError, first_line
+from thaw.recipe import Recipe, ResolvedRecipe
+from thaw.run_folder.folder import RunFolder, newest_folders, next_folder
+
+LevelName = Literal["probe", "head", "short", "full"]
+State = Literal["complete", "pruned", "repeated", "skipped", "failed"]
+
+
+@dataclass(frozen=True, order=True)
+class TrialName:
+    """A trial: the level, and its number in it, from 0."""
+
+    level: LevelName
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.level}-{self.number}"
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """What one trial measured.
+
+    Attributes:
+        level, number: Which trial it is.
+        origin: Where its settings are from: plan, guide, fastai, autogluon, or sampled.
+        settings: The settings in which it differs from what all trials share, by dotted key.
+        state: complete; pruned: significantly worse than the best after some folds; repeated: the settings of an
+            earlier trial, whose value it has; skipped: would have taken too long; failed.
+        parent: The trial of the level below whose settings it goes on from.
+        value: The monitored metric on images that it did not train on, higher being better; `None` without one.
+        standard_error: Of the value.
+        seconds: What it took.
+        ended: Seconds of the search, without interruptions, at its end.
+        latency_ms: Of one image through the frozen network; `None` where it was not measured.
+        by_fold: Its value in each fold.
+        scores: (N,) scores of the images whose mean is the value.
+        reason: Why it was skipped, failed or pruned.
+    """
+
+    level: LevelName
+    number: int
+    origin: str
+    settings: Mapping[str, Any]
+    state: State
+    parent: TrialName | None = None
+    value: float | None = None
+    standard_error: float | None = None
+    seconds: float = 0.0
+    ended: float = 0.0
+    latency_ms: float | None = None
+    by_fold: tuple[float, ...] = ()
+    scores: tuple[float, ...] = field(default=(), repr=False)
+    reason: str = ""
+
+    @property
+    def name(self) -> TrialName:
+        """Which trial it is."""
+        return TrialName(self.level, self.number)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it was measured to its end."""
+        return self.state == "complete" and self.value is not None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values that `from_json` reads."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> TrialRecord:
+        """What `to_json` gave."""
+        parent = TrialName(**values["parent"]) if values["parent"] else None
+        lists = {name: tuple(values[name]) for name in ("by_fold", "scores")}
+        return cls(**{**values, **lists, "parent": parent})
+
+
+@dataclass(frozen=True)
+class SearchFile:
+    """What a search began with.
+
+    Attributes:
+        requested: The recipe that was requested.
+        planned: The plan's recipe, which is trial 0 of every level.
+        base: What all trials share.
+        space: What is tried for each setting, as a file of ranges has it.
+        weights: The weights of each network to choose from, by name.
+        monitor: The metric that is maximized.
+        seed: Of what is sampled.
+        storage: URL of the database of the study; empty for a file in the folder.
+        seconds: How long it may take; `None` for as long as it pays.
+        trials: How many trials there may be; `None` for as many as pay.
+    """
+
+    requested: Recipe
+    planned: ResolvedRecipe
+    base: Recipe
+    space: Mapping[str, Any]
+    weights: Mapping[str, str]
+    monitor: str
+    seed: int
+    storage: str = ""
+    seconds: float | None = None
+    trials: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values that `from_json` reads."""
+        recipes = {name: getattr(self, name).model_dump(mode="json") for name in ("requested", "planned", "base")}
+        return {**vars(self), **recipes, "space": dict(self.space), "weights": dict(self.weights)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> SearchFile:
+        """What `to_json` gave."""
+        recipes = {name: Recipe.from_values(values[name]) for name in ("requested", "base")}
+        return cls(**{**values, **recipes, "planned": ResolvedRecipe.from_values(values["planned"])})
+
+
+@dataclass(frozen=True)
+class SearchFolder:
+    """One search on disk."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, parent: Path) -> SearchFolder:
+        """Make `parent/search-N` with the next free N; safe when several searches start at once."""
+        return cls(next_folder(parent, "search"))
+
+    @classmethod
+    def latest_unfinished(cls, parent: Path) -> SearchFolder:
+        """The newest search under `parent` that has not ended; raises `ResumeError` when there is none."""
+        for path in newest_folders(parent, "search"):
+            folder = cls(path)
+            if folder.file.is_file() and not folder.recipe.is_file():
+                return folder
+        raise ResumeError(f"{parent}: there is no unfinished search to resume; omit --resume to start a new one")
+
+    @classmethod
+    def at(cls, path: Path) -> SearchFolder:
+        """The search at a path; raises `DataError` where there is none."""
+        folder = cls(path)
+        if not folder.file.is_file():
+            raise DataError(
+                f"{path}: {'is not the folder of a search' if path.exists() else 'there is no such search'}"
+            )
+        return folder
+
+    @property
+    def file(self) -> Path:
+        """What the search began with, JSON."""
+        return self.path / "search.json"
+
+    @property
+    def manifest(self) -> Path:
+        """The images with their splits, which all trials share, Parquet."""
+        return self.path / "manifest.parquet"
+
+    @property
+    def journal(self) -> Path:
+        """The Optuna studies, one for each level, which `optuna-dashboard` opens."""
+        return self.path / "study.log"
+
+    @property
+    def trials(self) -> Path:
+        """Folder of the trials: `LEVEL-N.json`, and a folder `short-N` for each that trains stages."""
+        return self.path / "trials"
+
+    @property
+    def table(self) -> Path:
+        """All trials, CSV."""
+        return self.path / "trials.csv"
+
+    @property
+    def page(self) -> Path:
+        """The page: one HTML file that needs no network."""
+        return self.path / "search.html"
+
+    @property
+    def final(self) -> Path:
+        """The runs in which plan and winner are trained afresh."""
+        return self.path / "final"
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe to train with; a search that has it has ended."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def winner(self) -> Path:
+        """The recipe of the best trial, where the plan stays all the same."""
+        return self.path / "best-trial.yaml"
+
+    def trial(self, name: TrialName) -> RunFolder:
+        """Where a trial trains; one of level `full` goes on where its parent did."""
+        return RunFolder(self.trials / str(name))
+
+    def write_file(self, content: SearchFile) -> None:
+        """Write what the search began with; from then on it can be resumed."""
+        self.trials.mkdir(exist_ok=True)
+        atomic.write_text(self.file, json.dumps(content.to_json(), indent=2) + "\n")
+
+    def read_file(self) -> SearchFile:
+        """What the search began with; raises `DataError` where the file is damaged."""
+        with self._readable(self.file):
+            return SearchFile.from_json(json.loads(self.file.read_text(encoding="utf-8")))
+
+    def write_record(self, record: TrialRecord) -> None:
+        """Write what a trial measured; from then on it is not evaluated again."""
+        atomic.write_text(self.trials / f"{record.name}.json", json.dumps(record.to_json()) + "\n")
+
+    def read_record(self, name: TrialName) -> TrialRecord | None:
+        """What a trial measured, or `None` before it ended; raises `DataError` where the file is damaged."""
+        file = self.trials / f"{name}.json"
+        if not file.is_file():
+            return None
+        with self._readable(file):
+            return TrialRecord.from_json(json.loads(file.read_text(encoding="utf-8")))
+
+    def read_records(self) -> list[TrialRecord]:
+        """All trials that have ended, in the order in which they did."""
+        found = []
+        for file in self.trials.glob("*.json"):
+            level, _, number = file.stem.rpartition("-")
+            record = self.read_record(TrialName(level, int(number)))  # type: ignore[arg-type]
+            if record:
+                found.append(record)
+        return sorted(found, key=lambda record: (record.ended, record.level, record.number))
+
+    def write_table(self, records: Sequence[TrialRecord]) -> None:
+        """Write the table of all trials: a column for each setting that any of them varies."""
+        keys = sorted({key for record in records for key in record.settings})
+        own = ("trial", "origin", "parent", "state", "value", "standard_error", "seconds", "ended", "latency_ms")
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([*own, *keys, "reason"])
+        for record in records:
+            values = [record.name, record.origin, record.parent, *(getattr(record, name) for name in own[3:])]
+            settings = [_cell(record.settings.get(key, "")) for key in keys]
+            writer.writerow([*("" if value is None else value for value in values), *settings, record.reason])
+        atomic.write_text(self.table, text.getvalue())
+
+    @staticmethod
+    @contextmanager
+    def _readable(file: Path) -> Iterator[None]:
+        """A file that is damaged is a `DataError` that names it."""
+        try:
+            yield
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise DataError(f"{file}: is not what a search writes ({first_line(error)}); start a new search") from error
+
+
+def _cell(value: Any) -> str:
+    """A setting in the table: text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,116 @@
+"""The beginning of a search: a plan and what is tried around it; or a search that was begun before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from thaw.data.dataset import Dataset
+from thaw.data.manifest import Manifest
+from thaw.errors import RecipeError, ResumeError
+from thaw.formats import count, duration
+from thaw.planning.backbone_choice import candidate_weights
+from thaw.progress import Reporter
+from thaw.recipe import DEFAULT_BACKBONE, Recipe
+from thaw.run_folder.search_folder import SearchFile, SearchFolder
+from thaw.training.loss import IMBALANCE, imbalance
+from thaw.trial import plan_trial, prepare_again
+from thaw.tuning.clock import Clock, Limits
+from thaw.tuning.levels import LEVELS
+from thaw.tuning.recipes import base_recipe
+from thaw.tuning.space import Space, default_space, narrowed
+from thaw.tuning.state import CONCLUDING_SECONDS, Search
+from thaw.tuning.studies import open_studies
+from thaw.tuning.workbench import Workbench
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of a search.
+
+    Attributes:
+        recipe: The recipe to start from.
+        ranges: Ranges that replace the declared ones, by key.
+        fixed: Settings that are not varied.
+        limits: How long it goes on.
+        storage: URL of a database for the studies; empty for a journal in the folder.
+    """
+
+    recipe: Recipe
+    ranges: Mapping[str, Any]
+    fixed: Sequence[str]
+    limits: Limits
+    storage: str = ""
+
+
+def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> Search:
+    """Plan, and begin a search around the plan in a new folder under `runs`.
+
+    Raises `RecipeError` where nothing is left to vary, or the time is too short for one trial.
+    """
+    requested, limits, clock = wanted.recipe, wanted.limits, Clock(wanted.limits.seconds)
+    planned = plan_trial(dataset, requested, None, reporter)
+    recipe, manifest = planned.plan.recipe, planned.prepared.manifest
+    candidates = _candidates(requested, recipe)
+    kept = set(wanted.fixed)
+    if imbalance(manifest.targets()[manifest.indices("train")], len(manifest.classes)) <= IMBALANCE:
+        kept.add("class_weights")
+    if not planned.classifier.backbone.has_stages:
+        kept.add("head.features")
+    if any(key.startswith("augment.") for key in wanted.fixed):
+        kept |= {"phases.0.augment", "phases.1.augment"}
+    base = base_recipe(requested, recipe)
+    space = narrowed(default_space(candidates), wanted.ranges, kept, base)
+    seconds = planned.plan.forecast.seconds
+    if limits.seconds is not None and clock.elapsed + 3 * seconds + CONCLUDING_SECONDS > limits.seconds:
+        needed = clock.elapsed + 3 * seconds + CONCLUDING_SECONDS
+        raise RecipeError(
+            f"--time {duration(limits.seconds)}: is too short for one trial and the comparison at the end, which take "
+            f"about {duration(needed)}; give more time, or use `thaw train`"
+        )
+    bench = Workbench.of(base, planned.prepared, candidates, recipe.monitor, reporter)
+    folder = SearchFolder.create(runs)
+    manifest.write(folder.manifest)
+    file = SearchFile(
+        requested=requested,
+        planned=recipe.model_copy(update={"loggers": ()}),
+        base=base,
+        space=space.to_json(),
+        weights=candidates,
+        monitor=recipe.monitor,
+        seed=requested.seed,
+        storage=wanted.storage,
+        seconds=limits.seconds,
+        trials=limits.trials,
+    )
+    studies = open_studies(folder, wanted.storage, space, LEVELS, file.seed)
+    folder.write_file(file)
+    return Search(folder, file, space, bench, studies, clock, reporter)
+
+
+def resume(
+    dataset: Dataset, requested: Recipe | None, folder: SearchFolder, limits: Limits | None, reporter: Reporter
+) -> Search:
+    """A search that was begun, to go on with or to join; raises `ResumeError` where images have changed."""
+    file = folder.read_file()
+    if requested is not None and (differences := file.requested.differences(requested)):
+        shown = "\n".join(f"  {line}" for line in differences)
+        raise ResumeError(f"the recipe has changed since this search began:\n{shown}\nstart a new search")
+    if limits:
+        file = replace(file, seconds=limits.seconds, trials=limits.trials)
+    clock = Clock(file.seconds, max((record.ended for record in folder.read_records()), default=0.0))
+    manifest, space = Manifest.read(folder.manifest), Space.from_json(file.space)
+    prepared, _ = prepare_again(dataset.as_task(file.planned.task), file.planned, manifest, reporter)
+    bench = Workbench.of(file.base, prepared, file.weights, file.monitor, reporter)
+    studies = open_studies(folder, file.storage, space, LEVELS, file.seed)
+    reporter.say(f"resuming {folder.path}, {count(len(folder.read_records()), 'trial')} done")
+    return Search(folder, file, space, bench, studies, clock, reporter)
+
+
+def _candidates(requested: Recipe, planned: Recipe) -> dict[str, str]:
+    """The weights of each network to choose from, by name: those that are here, or the one that the recipe names."""
+    if requested.backbone not in (DEFAULT_BACKBONE, "auto") and not requested.candidates:
+        return {planned.backbone: planned.weights}
+    return {planned.backbone: planned.weights, **dict(candidate_weights(requested))}

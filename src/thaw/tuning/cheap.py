@@ -1,0 +1,201 @@
+"""The two cheap levels: heads on features that are in the cache, cross-validated on training images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thaw.backbones.contract import Features
+from thaw.backbones.stages import AtCut
+from thaw.classifier.classifier import Classifier
+from thaw.data.augment import of_phase
+from thaw.recipe import ClassWeights, Recipe
+from thaw.seeds import derive_seed
+from thaw.selection.heads import Basis, predict_folds
+from thaw.selection.scores import image_scores, mean_of
+from thaw.training.context import FitCallbacks, FitContext, FitSettings
+from thaw.training.fit import fit
+from thaw.training.loss import class_weights
+from thaw.training.outputs import probabilities_at
+from thaw.training.sources import Batch, PhaseSources
+from thaw.trial import with_new_head
+from thaw.tuning.workbench import Network, Workbench
+
+OnFold = Callable[[int, float], bool]
+"""Called with the number and the value of a fold; gives whether to leave out the folds that are left."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a trial measured on images that it did not train on.
+
+    Attributes:
+        value: The monitored metric, higher being better; a loss is negated.
+        standard_error: Of the value, by groups of images.
+        scores: (N,) scores of the tested images, whose mean is the value.
+        by_fold: The value in each fold.
+        latency_ms: Of one image through the frozen network.
+        is_pruned: Whether folds were left out.
+    """
+
+    value: float
+    standard_error: float
+    scores: np.ndarray
+    by_fold: tuple[float, ...] = ()
+    latency_ms: float | None = None
+    is_pruned: bool = False
+
+
+def probe(recipe: Recipe, bench: Workbench) -> Measured:
+    """A linear head on the plain view and one augmented view, in all folds at once.
+
+    Args:
+        recipe: Its backbone, preprocessing, head features, augmentation and class weights matter.
+        bench: Images, folds and networks.
+    """
+    network, task = bench.network(recipe), bench.prepared.manifest.task
+    views = [bench.features(network, *view) for view in _views(recipe, 2)]
+    basis = Basis.of(views[0], network.backbone.feature_groups, _taken(recipe, network))
+    classes = len(bench.prepared.manifest.classes)
+    weights: ClassWeights = "none" if recipe.class_weights == "auto" else recipe.class_weights
+    found = predict_folds(basis.design(views), weights, bench.sample.targets, bench.folds, classes, task)
+    tested = bench.tested
+    scores = image_scores(found[tested], bench.sample.targets[tested], task, bench.monitor)
+    return _measured(scores, bench, network)
+
+
+def head(recipe: Recipe, bench: Workbench, on_fold: OnFold) -> Measured:
+    """The head of a recipe, trained as its first phase would train it, fold by fold.
+
+    Args:
+        recipe: Its first phase, its head and `views` matter too.
+        bench: Images, folds and networks.
+        on_fold: Called after each fold.
+    """
+    network, manifest = bench.network(recipe), bench.prepared.manifest
+    number = 4 if recipe.views == "auto" else recipe.views
+    values = np.stack([bench.features(network, *view) for view in _views(recipe, number)])
+    scores, by_fold, folds = np.full(len(bench.folds), np.nan), list[float](), int(bench.folds.max()) + 1
+    for fold in range(folds):
+        tested = np.flatnonzero(bench.folds == fold)
+        trained = np.flatnonzero(bench.folds != fold)
+        with _head_features(network, _taken(recipe, network)):
+            found = _fitted(recipe, bench, network, values, trained, tested)
+        scores[tested] = image_scores(found, bench.sample.targets[tested], manifest.task, bench.monitor)
+        by_fold.append(float(scores[tested].mean()))
+        if on_fold(fold, by_fold[-1]) and fold + 1 < folds:
+            part = scores[~np.isnan(scores)]
+            return Measured(float(part.mean()), 0.0, part, tuple(by_fold), network.latency_ms, is_pruned=True)
+    return replace(_measured(scores[bench.tested], bench, network), by_fold=tuple(by_fold))
+
+
+def _measured(scores: np.ndarray, bench: Workbench, network: Network) -> Measured:
+    tested = bench.tested
+    mean = mean_of(scores, bench.sample.units[tested])
+    numbers = bench.folds[tested]
+    by_fold = tuple(float(scores[numbers == fold].mean()) for fold in np.unique(numbers))
+    return Measured(mean.value, mean.standard_error, scores, by_fold, network.latency_ms)
+
+
+def _views(recipe: Recipe, number: int) -> list[tuple]:
+    """The (augmentation, number) of each view: the plain one first."""
+    augmentation = of_phase(recipe.augment, recipe.phases[0].augment)
+    return [(type(augmentation)(), 0), *((augmentation, view) for view in range(1, number) if augmentation.changes)]
+
+
+def _taken(recipe: Recipe, network: Network) -> Features:
+    return recipe.head.taken if network.backbone.has_stages else "last"
+
+
+@contextmanager
+def _head_features(network: Network, features: Features) -> Iterator[None]:
+    """The network with what the head takes, within the block."""
+    before = network.backbone.features
+    network.backbone.use_features(features)
+    try:
+        yield
+    finally:
+        network.backbone.use_features(before)
+
+
+def _fitted(
+    recipe: Recipe, bench: Workbench, network: Network, values: np.ndarray, trained: np.ndarray, tested: np.ndarray
+) -> np.ndarray:
+    """Probabilities (T, C) of the images at `tested`, by a head fitted on all views (V, N, W) of those at `trained`."""
+    classifier = with_new_head(network.backbone, bench.prepared, recipe).to(network.frozen.device)
+    targets, seed = torch.from_numpy(bench.sample.targets), derive_seed(recipe.seed, "fold")
+    last = network.backbone.facts.width
+
+    def source(chosen: np.ndarray, views: slice) -> PooledSource:
+        return PooledSource.of(values[views][:, chosen], targets[chosen], classifier, last, seed)
+
+    sources = PhaseSources(source(trained, slice(None)), source(tested, slice(1)))
+    kind: ClassWeights = "none" if recipe.class_weights == "auto" else recipe.class_weights
+    weights = class_weights(bench.sample.targets[trained], len(classifier.classes), classifier.task, kind)
+    with TemporaryDirectory(prefix="thaw-fold-") as checkpoints:
+        settings = FitSettings(
+            seed=recipe.seed,
+            precision="fp32",
+            monitor=bench.monitor,
+            class_weights=None if weights is None else weights.to(classifier.device),
+            checkpoints=Path(checkpoints),
+            val_images=len(tested),
+        )
+        phase = recipe.phases[0].model_copy(update={"solver": solver_of(recipe)})
+        fit(FitContext(classifier, (phase,), settings, _SILENT), lambda index: sources)
+    position = network.backbone.head_position
+    return probabilities_at(classifier, position, sources.val, "fp32")[0]
+
+
+def solver_of(recipe: Recipe) -> str:
+    """How the plan would solve the first phase of a recipe: by L-BFGS where that is possible."""
+    first = recipe.phases[0]
+    if first.solver != "auto":
+        return first.solver
+    return "lbfgs" if recipe.can_solve(first) else "optimizer"
+
+
+@dataclass(frozen=True)
+class PooledSource:
+    """Features in memory, of V views of N images: values (V, N, W) float32, those of the last stage at the end.
+
+    stages: How many of the features belong to lower stages. first_view: (N,) int64, the view of each in epoch 0.
+    """
+
+    values: Tensor
+    targets: Tensor
+    stages: int
+    first_view: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray, targets: Tensor, classifier: Classifier, last: int, seed: int) -> PooledSource:
+        """A source of what the head of a classifier takes, whose last stage has so many features."""
+        taken = classifier.backbone.feature_width
+        held = torch.from_numpy(values[:, :, values.shape[2] - taken :]).to(classifier.device)
+        first_view = np.random.default_rng(derive_seed(seed, "first view")).integers(len(values), size=len(targets))
+        return cls(held, targets.to(classifier.device), taken - last, first_view)
+
+    @property
+    def views(self) -> int:
+        """Views of each image."""
+        return len(self.values)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def batch(self, chosen: np.ndarray, epoch: int) -> Batch:
+        """The features of the chosen images, in the view that an epoch has of them."""
+        views = torch.from_numpy((self.first_view[chosen] + epoch) % self.views)
+        positions = torch.from_numpy(chosen)
+        found = self.values[views, positions]
+        return AtCut(found[:, self.stages :], found[:, : self.stages]), self.targets[positions]
+
+
+_SILENT = FitCallbacks(lambda records, is_best: None, lambda note: None)

@@ -1,0 +1,111 @@
+"""From the settings of a trial to its recipe, and recipes that other tools and guides would take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from thaw.recipe import FINE_TUNE_PHASE, HEAD_PHASE, Phase, Recipe, ResolvedRecipe
+
+KNOWN: Mapping[str, Mapping[str, Any]] = {
+    # The Keras guide to transfer learning: ten epochs of the head at 1e-3, then the top at 1e-5, BatchNorm frozen.
+    "guide": {
+        "phases.0.solver": "optimizer",
+        "phases.0.optimizer": "adam",
+        "phases.0.lr": 1e-3,
+        "phases.0.epochs": 10,
+        "phases.1.cut": "stages:3",
+        "phases.1.optimizer": "adam",
+        "phases.1.lr": 1e-5,
+        "phases.1.epochs": 10,
+        "phases.1.schedule": "constant",
+        "phases.1.layer_decay": 1.0,
+    },
+    # fastai's `fine_tune(4)`: one epoch of the head at 2e-3, then all layers in one cycle, from a hundredth of 1e-3.
+    "fastai": {
+        "phases.0.solver": "optimizer",
+        "phases.0.lr": 2e-3,
+        "phases.0.epochs": 1,
+        "phases.1.cut": "pixels",
+        "phases.1.lr": 1e-3,
+        "phases.1.epochs": 4,
+        "phases.1.schedule": "one_cycle",
+        "phases.1.layer_decay": 0.5,
+        "phases.1.batchnorm": "train",
+    },
+    # AutoGluon's MultiModalPredictor: all layers at 1e-4 with layer-wise decay 0.9 and cosine decay, ten epochs.
+    "autogluon": {
+        "phases.1.cut": "pixels",
+        "phases.1.lr": 1e-4,
+        "phases.1.epochs": 10,
+        "phases.1.layer_decay": 0.9,
+        "phases.1.weight_decay": 1e-3,
+        "phases.1.warmup_epochs": 1.0,
+        "phases.1.batchnorm": "train",
+    },
+}
+"""Where trials of thawed stages begin, besides the plan: a search that finds nothing better says so against these."""
+
+
+def base_recipe(requested: Recipe, planned: ResolvedRecipe) -> Recipe:
+    """What all trials share: what was requested, with what the plan has decided where no trial varies it.
+
+    Engine, precision and cache are left to each trial's own plan, because they depend on the network and the cut.
+    """
+    head = planned.phases[0]
+    thawed = next((phase for phase in planned.phases if phase.cut != "head"), requested.phases[-1])
+    if thawed.cut == "head":
+        thawed = FINE_TUNE_PHASE
+    open_again = {"solver": "auto", "inputs": "auto", "optional": False}
+    phases = [
+        HEAD_PHASE if head.cut != "head" else Phase(**{**head.model_dump(), **open_again, "epochs": HEAD_PHASE.epochs}),
+        Phase(**{**thawed.model_dump(), **open_again, "name": FINE_TUNE_PHASE.name}),
+    ]
+    kept = requested.model_dump(mode="json")
+    decided = planned.model_dump(mode="json")
+    for key in ("task", "monitor", "keep_phase", "split", "backbone", "weights", "head", "class_weights", "augment"):
+        kept[key] = decided[key]
+    for key in ("crop_mode", "image_size"):
+        kept["preprocessing"][key] = decided["preprocessing"][key]
+    kept |= {"strategy": "manual", "loggers": [], "measure": {"seconds": 0}, "phase_settings": {}}
+    kept["phases"] = [phase.model_dump(mode="json") for phase in phases]
+    return Recipe.from_values(kept)
+
+
+def recipe_of(base: Recipe, settings: Mapping[str, Any], weights: Mapping[str, str]) -> Recipe:
+    """The recipe of a trial: the shared one with its settings; without the second phase where nothing thaws."""
+    changed = dict(settings)
+    if name := changed.get("backbone"):
+        changed["weights"] = weights.get(name, base.weights)
+    recipe = base.with_settings(changed)
+    if len(recipe.phases) > 1 and recipe.phases[1].cut == "head":
+        recipe = recipe.model_copy(update={"phases": recipe.phases[:1]})
+    return recipe
+
+
+def head_only(recipe: Recipe) -> Recipe:
+    """The recipe without its phases that thaw stages."""
+    return recipe.model_copy(update={"phases": recipe.phases[:1]})
+
+
+def settings_of_plan(planned: ResolvedRecipe) -> dict[str, Any]:
+    """The settings of the plan that a search varies, by key; the plan itself is trial 0."""
+    thawed = next((phase for phase in planned.phases if phase.cut != "head"), None)
+    found: dict[str, Any] = {
+        "backbone": planned.backbone,
+        "preprocessing.image_size": planned.preprocessing.image_size,
+        "head.features": planned.head.features,
+        "phases.0.augment": planned.phases[0].augment or planned.augment.preset,
+        "class_weights": planned.class_weights,
+        "head.hidden": list(planned.head.hidden),
+        "head.dropout": planned.head.dropout,
+        "phases.0.mixup": planned.phases[0].mixup,
+        "phases.0.label_smoothing": planned.phases[0].label_smoothing,
+        "views": planned.views,
+        "phases.1.cut": thawed.cut if thawed else "head",
+    }
+    if thawed:
+        for name in ("lr", "layer_decay", "epochs", "mixup", "label_smoothing"):
+            found[f"phases.1.{name}"] = getattr(thawed, name)
+        found["phases.1.augment"] = thawed.augment or planned.augment.preset
+    return found

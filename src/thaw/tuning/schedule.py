@@ -1,0 +1,151 @@
+"""Which trial comes next, and when a level has nothing left to gain.
+
+Everything here is a function of the trials so far, so a search that was killed goes on as it would have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from math import erf, sqrt
+
+import numpy as np
+
+from thaw.run_folder.search_folder import LevelName, TrialName, TrialRecord
+from thaw.selection.scores import compare
+from thaw.tuning.levels import BELOW, FULL, LEVELS, SHORT, Level
+
+NEXT_TRIALS = 10
+"""Trials whose expected gain is compared with the standard error."""
+
+MAX_SURVIVORS = 3
+"""Good trials of a level that trials of the next one go on from, in turn."""
+
+_REPEATS = 4
+"""Trials in a row that repeat earlier ones after which a level has nothing new."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What the next trials of a level promise.
+
+    Attributes:
+        gain: Expected improvement of the best value by the next `NEXT_TRIALS` trials.
+        standard_error: Of the difference between the best trial and the plan; what a gain must exceed to be seen.
+    """
+
+    gain: float
+    standard_error: float
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the expected gain is below the standard error."""
+        return self.gain < self.standard_error
+
+
+def of_level(records: Sequence[TrialRecord], level: LevelName) -> list[TrialRecord]:
+    """The trials of one level, by their numbers."""
+    return sorted((record for record in records if record.level == level), key=lambda record: record.number)
+
+
+def best(records: Sequence[TrialRecord], level: LevelName) -> TrialRecord | None:
+    """The best trial of a level, the earliest of equal ones; `None` where none is usable."""
+    usable = [record for record in of_level(records, level) if record.is_usable]
+    return max(usable, key=lambda record: (record.value or 0.0, -record.number), default=None)
+
+
+def survivors(records: Sequence[TrialRecord], level: LevelName, units: np.ndarray) -> list[TrialRecord]:
+    """The best trials of a level that are within one standard error of the best one, the best first.
+
+    Args:
+        records: All trials.
+        level: The level.
+        units: (N,) int, equal for tested images that are no independent evidence.
+    """
+    top = best(records, level)
+    if top is None:
+        return []
+    others = [record for record in of_level(records, level) if record.is_usable]
+    ranked = sorted(others, key=lambda record: (-(record.value or 0.0), record.number))[:MAX_SURVIVORS]
+    return [record for record in ranked if record is top or not _is_worse(record, top, units)]
+
+
+def _is_worse(record: TrialRecord, top: TrialRecord, units: np.ndarray) -> bool:
+    if len(record.scores) != len(top.scores) or len(top.scores) != len(units):
+        return True
+    return compare(np.array(top.scores), np.array(record.scores), units).exceeds_noise
+
+
+def parent_of(level: Level, records: Sequence[TrialRecord], number: int, units: np.ndarray) -> TrialName | None:
+    """The trial that trial `number` of a level goes on from; `None` at the lowest level, and where there is none."""
+    if level.name not in BELOW:
+        return None
+    if level is FULL:
+        return unfinished_best(records)
+    good = survivors(records, BELOW[level.name].name, units)
+    return good[number % len(good)].name if good else None
+
+
+def unfinished_best(records: Sequence[TrialRecord]) -> TrialName | None:
+    """The best short trial that was not trained to its end yet."""
+    continued = {record.parent for record in records if record.level == FULL.name}
+    left = [record for record in of_level(records, SHORT.name) if record.is_usable and record.name not in continued]
+    found = max(left, key=lambda record: (record.value or 0.0, -record.number), default=None)
+    return found.name if found else None
+
+
+def next_level(
+    counts: Mapping[LevelName, int],
+    sizes: Mapping[LevelName, float],
+    records: Sequence[TrialRecord],
+    open_: Collection[LevelName],
+) -> Level | None:
+    """The level of the next trial: the one that lags behind most, the cheapest of equal ones.
+
+    Args:
+        counts: Trials of each level that were begun.
+        sizes: How many trials of each level differ.
+        records: All trials that have ended.
+        open_: Levels that are not settled.
+    """
+    able = [level for level in LEVELS if level.name in open_ and not is_exhausted(level, counts, sizes, records)]
+    return min(able, key=lambda level: counts[level.name] / level.per_round, default=None)
+
+
+def is_exhausted(
+    level: Level, counts: Mapping[LevelName, int], sizes: Mapping[LevelName, float], records: Sequence[TrialRecord]
+) -> bool:
+    """Whether a level has nothing new to try."""
+    if level is FULL:
+        return unfinished_best(records) is None
+    latest = of_level(records, level.name)[-_REPEATS:]
+    repeats = len(latest) == _REPEATS and all(record.state == "repeated" for record in latest)
+    parents = 1 if level.name not in BELOW else MAX_SURVIVORS
+    return repeats or counts[level.name] >= sizes[level.name] * parents
+
+
+def outlook(level: Level, records: Sequence[TrialRecord], units: np.ndarray) -> Outlook | None:
+    """What the next trials of a level promise; `None` before there are enough of them.
+
+    The values of the last trials are taken for a sample of a normal distribution, from which the next ones come too;
+    the expectation is that of the largest of `NEXT_TRIALS` draws above the best value so far.
+    """
+    usable = [record for record in of_level(records, level.name) if record.is_usable]
+    if len(usable) < level.enough:
+        return None
+    values = np.array([record.value for record in usable[-2 * level.enough :]])
+    top, first = best(records, level.name), usable[0]
+    assert top is not None and top.value is not None
+    error = top.standard_error or 0.0
+    if len(first.scores) == len(top.scores) == len(units) and first is not top:
+        error = compare(np.array(top.scores), np.array(first.scores), units).standard_error
+    return Outlook(expected_gain(float(values.mean()), float(values.std(ddof=1)), top.value), error)
+
+
+def expected_gain(mean: float, deviation: float, best_value: float, draws: int = NEXT_TRIALS) -> float:
+    """Expected excess over `best_value` of the largest of some draws from a normal distribution."""
+    if deviation <= 0:
+        return max(0.0, mean - best_value)
+    grid = np.linspace(best_value, max(best_value, mean + 8 * deviation), 2001)
+    below = np.array([0.5 * (1 + erf((value - mean) / (deviation * sqrt(2)))) for value in grid])
+    return float(np.trapezoid(1 - below**draws, grid))

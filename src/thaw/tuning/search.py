@@ -1,0 +1,188 @@
+"""A search from its plan to its verdict: trial after trial, until nothing is left to gain or the time is up."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from thaw import atomic
+from thaw.device import threads_restored
+from thaw.errors import TrainingError
+from thaw.formats import count, duration
+from thaw.recipe import Recipe
+from thaw.run_folder.search_folder import TrialName, TrialRecord
+from thaw.tuning import page
+from thaw.tuning.evaluate import evaluated
+from thaw.tuning.levels import FULL, HEAD, LEVELS, SHORT, Level
+from thaw.tuning.recipes import KNOWN, settings_of_plan
+from thaw.tuning.schedule import Outlook, best, is_exhausted, next_level, of_level, outlook, parent_of
+from thaw.tuning.state import Search
+from thaw.tuning.studies import Asked, quiet
+from thaw.tuning.terminal import show_trial
+from thaw.tuning.verdict import Verdict, judge
+from thaw.tuning.workers import choosing, claimed, is_claimed
+
+_POLL = 0.2
+"""Seconds after which a process that waits for others looks again."""
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search has found.
+
+    Attributes:
+        folder: Everything about it, with the page.
+        recipe: What to train with: the best trial's recipe, or the plan's where the best trial is not better.
+        verdict: The comparison that this rests on.
+        trials: All trials, in the order in which they ended.
+        ended_because: Why no further trial was tried.
+    """
+
+    folder: Path
+    recipe: Recipe
+    verdict: Verdict
+    trials: tuple[TrialRecord, ...]
+    ended_because: str
+
+
+def carry_on(search: Search, is_joined: bool = False) -> SearchResult | None:
+    """Try until there is nothing left to gain or no time; then compare the best trial with the plan.
+
+    With `is_joined` another process does the latter, and there is no result.
+    """
+    with threads_restored(), quiet():
+        while True:
+            with ExitStack() as claims:
+                found = _choose(search, claims)
+                if isinstance(found, str):
+                    break
+                if found is None:
+                    time.sleep(_POLL)
+                else:
+                    _finish_trial(search, found)
+        if is_joined:
+            return None
+        _wait_for_others(search)
+        return _concluded(search, found)
+
+
+def _choose(search: Search, claims: ExitStack) -> Asked | str | None:
+    """The next trial, which belongs to this process; why there is none; `None` to wait for another process."""
+    with choosing(search.folder):
+        for study in search.studies.values():
+            for asked in study.unfinished():
+                if claimed(search.folder, asked.name, claims):
+                    return asked
+        reason = _reason_to_end(search)
+        if reason:
+            found = search.promising(search.records())
+            if not found or not search.counts[FULL.name]:
+                return reason
+            begun: Asked | str | None = search.studies[FULL.name].ask(found.name)
+        else:
+            begun = _begun(search)
+        if isinstance(begun, Asked):
+            claimed(search.folder, begun.name, claims)
+        return begun
+
+
+def _begun(search: Search) -> Asked | str | None:
+    """A new trial: the plan at each level first, then the level that lags behind most; or why there is none."""
+    records, studies, counts = search.records(), search.studies, search.counts
+    settings = settings_of_plan(search.planned)
+    lower: TrialName | None = None
+    for level in LEVELS:
+        if counts[level.name] == 0:
+            own = {key: settings[key] for key in level.settings if key in settings}
+            return studies[level.name].enqueue("plan", own, lower, search.space)
+        lower = TrialName(level.name, 0)
+        if search.folder.read_record(lower) is None:
+            return None
+    outlooks = {level.name: outlook(level, records, search.units) for level in LEVELS}
+    open_ = [name for name, found in outlooks.items() if found is None or not found.is_settled]
+    chosen = next_level(counts, search.sizes, records, open_)
+    if chosen is None:
+        return "; ".join(_why_settled(search, records, level, outlooks[level.name]) for level in LEVELS)
+    study = studies[chosen.name]
+    if chosen is SHORT and counts[SHORT.name] <= len(KNOWN):
+        origin = list(KNOWN)[counts[SHORT.name] - 1]
+        return study.enqueue(origin, KNOWN[origin], TrialName(HEAD.name, 0), search.space)
+    return study.ask(parent_of(chosen, records, counts[chosen.name], search.units))
+
+
+def _why_settled(search: Search, records: Sequence[TrialRecord], level: Level, found: Outlook | None) -> str:
+    """Why no further trial of a level is tried."""
+    if found and found.is_settled:
+        gain, error = 100 * found.gain, 100 * found.standard_error
+        return f"{level.name}: ten more trials would gain {gain:.1f} points, within the standard error of {error:.1f}"
+    assert is_exhausted(level, search.counts, search.sizes, records)
+    return f"{level.name}: nothing new to try"
+
+
+def _reason_to_end(search: Search) -> str:
+    """Why there is no time or no trial left, but for training the best short trial to its end; empty where there is."""
+    records, limit, counts = search.records(), search.file.trials, search.counts
+    if limit is not None and sum(counts.values()) + (search.promising(records) is not None) >= limit:
+        return f"{count(limit, 'trial')} were asked for"
+    if counts[FULL.name] and search.seconds_left(records) <= 0:
+        return f"the time of {duration(search.file.seconds or 0)} is used up"
+    return ""
+
+
+def _finish_trial(search: Search, asked: Asked) -> None:
+    """Evaluate a trial, write what it measured, and show it."""
+    started = time.perf_counter()
+    record = search.folder.read_record(asked.name)
+    if record is None:
+        record = evaluated(search, asked)
+        record = replace(record, seconds=time.perf_counter() - started, ended=search.clock.elapsed)
+        search.folder.write_record(record)
+    search.studies[asked.name.level].tell(record)
+    if record.level == FULL.name and record.parent:
+        # What was trained to its end is not resumed.
+        shutil.rmtree(search.folder.trial(record.parent).checkpoints, ignore_errors=True)
+    records = search.records()
+    search.folder.write_table(records)
+    show_trial(record, best(records, record.level), search.clock, search.file.monitor, search.reporter)
+    atomic.write_text(
+        search.folder.page, page.render(page.content(search.folder, search.file, records, search.studies))
+    )
+
+
+def _wait_for_others(search: Search) -> None:
+    """Until no other process works on a trial."""
+    unfinished = [asked.name for study in search.studies.values() for asked in study.unfinished()]
+    while any(is_claimed(search.folder, name) for name in unfinished):
+        time.sleep(_POLL)
+
+
+def _concluded(search: Search, reason: str) -> SearchResult:
+    """Compare the best trial with the plan, and write the recipe to train with."""
+    folder, records, reporter = search.folder, search.records(), search.reporter
+    winner, loggers = search.planned, search.file.requested.loggers
+    reporter.say(f"the search ends: {reason}")
+    top, full = best(records, FULL.name), of_level(records, FULL.name)
+    if top is None:
+        raise TrainingError(f"{folder.path}: no trial could be trained to its end; {folder.table} has the reasons")
+    if top.origin == "plan":
+        verdict = Verdict(False, "No trial is better than the plan.")
+    else:
+        assert top.parent is not None
+        winner = folder.trial(top.parent).read_recipe()
+        reporter.say("training the best trial and the plan afresh, and comparing them on the test images")
+        verdict = judge(search.planned, winner, folder, search.bench.prepared.manifest, full)
+        atomic.write_text(folder.winner, winner.model_copy(update={"loggers": loggers}).to_yaml())
+    chosen = (winner if verdict.is_better else search.planned).model_copy(update={"loggers": loggers})
+    content = page.content(folder, search.file, records, search.studies, verdict, reason)
+    atomic.write_text(folder.page, page.render(content))
+    # Last, because a search that has it has ended.
+    atomic.write_text(folder.recipe, chosen.to_yaml())
+    reporter.say(verdict.sentence)
+    reporter.say(
+        f"recipe {folder.recipe}: train with it by `thaw train DATA --recipe {folder.recipe}`; page {folder.page}"
+    )
+    return SearchResult(folder.path, chosen, verdict, tuple(records), reason)

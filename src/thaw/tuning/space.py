@@ -1,0 +1,126 @@
+"""What a search tries for each setting: the declared ranges, narrowed or widened by a file or by what is fixed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from math import inf, prod
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from thaw.errors import RecipeError
+from thaw.recipe import HeadSettings, Phase, PreprocessingSettings, Recipe
+from thaw.recipe.ranges import Range, Searched, Values, declared
+from thaw.settings import Section, unknown
+from thaw.tuning.levels import LEVELS, Level
+
+_SECTIONS: Mapping[str, type[Section]] = {
+    "preprocessing": PreprocessingSettings,
+    "head": HeadSettings,
+    "phases.0": Phase,
+    "phases.1": Phase,
+}
+
+KEYS = tuple(key for level in LEVELS for key in level.settings)
+"""Every setting that can be searched."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is tried, by dotted key of the setting."""
+
+    ranges: Mapping[str, Searched]
+
+    def of(self, level: Level) -> dict[str, Searched]:
+        """What is tried at one level."""
+        return {key: self.ranges[key] for key in level.settings if key in self.ranges}
+
+    def size(self, level: Level) -> float:
+        """How many trials of a level differ; infinite where one of its settings is a range of numbers."""
+        found = self.of(level).values()
+        return prod(len(tried.values) if isinstance(tried, Values) else inf for tried in found)
+
+    def nearest(self, level: Level, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings of a level moved into the space, for settings that may lie outside of it."""
+        return {key: tried.nearest(settings.get(key)) for key, tried in self.of(level).items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """As a file of ranges has it."""
+        return {key: tried.to_json() for key, tried in self.ranges.items()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Space:
+        """What `to_json` gave, or a file of ranges has; raises `RecipeError`."""
+        return cls({key: _searched(key, value) for key, value in values.items()})
+
+
+def default_space(backbones: Collection[str]) -> Space:
+    """The ranges that are declared beside the settings, and the networks to choose from."""
+    ranges: dict[str, Searched] = {"backbone": Values(tuple(backbones))}
+    for key in KEYS[1:]:
+        section, _, name = key.rpartition(".")
+        ranges[key] = declared(_SECTIONS[section] if section else Recipe)[name]
+    return Space(ranges)
+
+
+def read_space(file: Path) -> Mapping[str, Any]:
+    """What a file says about the space, by key; raises `RecipeError` that names the file and the key."""
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{file}: cannot be read as YAML: {error}") from error
+    if not isinstance(values, dict) or not values:
+        raise RecipeError(f"{file}: is empty; write lines such as `phases.1.lr: {{low: 1e-5, high: 1e-3, log: true}}`")
+    return values
+
+
+def narrowed(space: Space, given: Mapping[str, Any], fixed: Collection[str], recipe: Recipe) -> Space:
+    """A space with some ranges replaced, and without the settings that are fixed.
+
+    Args:
+        space: The declared ranges.
+        given: Ranges that replace them, by key: a list of values, or {low, high, log}.
+        fixed: Settings that the recipe keeps.
+        recipe: Has the settings, so that values which they do not allow are refused.
+
+    Raises:
+        RecipeError: A key or a value is unknown, a range is empty, or nothing is left to vary.
+    """
+    for key in given:
+        if key not in KEYS:
+            raise RecipeError(f"space: {key}: {unknown(key, list(KEYS))}")
+    replaced = {**space.ranges, **{key: _searched(key, value) for key, value in given.items()}}
+    for key in given:
+        tried = replaced[key]
+        for value in tried.values if isinstance(tried, Values) else (tried.low, tried.high):
+            if key != "backbone":
+                recipe.with_settings({key: list(value) if isinstance(value, tuple) else value})
+    found = {key: tried for key, tried in replaced.items() if key in given or key not in fixed}
+    if all(isinstance(tried, Values) and len(tried.values) == 1 for tried in found.values()):
+        raise RecipeError("space: is empty: every setting is fixed, so there is nothing to search; use `thaw train`")
+    return Space(found)
+
+
+def _searched(key: str, value: Any) -> Searched:
+    if isinstance(value, list):
+        if not value:
+            raise RecipeError(f"space: {key}: is empty; name at least one value, or leave the key out")
+        return Values(tuple(tuple(item) if isinstance(item, list) else item for item in value))
+    if isinstance(value, dict):
+        low, high, log = value.get("low"), value.get("high"), value.get("log", False)
+        if set(value) <= {"low", "high", "log"} and _are_numbers(low, high) and isinstance(log, bool):
+            found = Range(float(low), float(high), log)  # type: ignore[arg-type]
+            if found.low >= found.high or (log and found.low <= 0):
+                raise RecipeError(f"space: {key}: is empty: low must be below high, and above 0 where log is true")
+            return found
+    raise RecipeError(f"space: {key}: {value!r} is neither a list of values nor {{low: …, high: …, log: true|false}}")
+
+
+def _are_numbers(*values: Any) -> bool:
+    """Whether all are numbers, also those that YAML 1.1 reads as text, such as 1e-5."""
+    try:
+        return all(not isinstance(value, bool) and float(value) == float(value) for value in values)
+    except (TypeError, ValueError):
+        return False

@@ -1,0 +1,88 @@
+"""A search in progress: what it began with, what its trials share, and its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from thaw.progress import Reporter
+from thaw.recipe import ResolvedRecipe
+from thaw.run_folder.search_folder import LevelName, SearchFile, SearchFolder, TrialRecord
+from thaw.tuning.clock import Clock
+from thaw.tuning.levels import FULL, LEVELS, SHORT_FRACTION
+from thaw.tuning.schedule import best, of_level, unfinished_best
+from thaw.tuning.space import Space
+from thaw.tuning.studies import LevelStudy
+from thaw.tuning.workbench import Workbench
+
+CONCLUDING_SECONDS = 15.0
+"""For writing and comparing at the end, besides training."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search in progress."""
+
+    folder: SearchFolder
+    file: SearchFile
+    space: Space
+    bench: Workbench
+    studies: Mapping[LevelName, LevelStudy]
+    clock: Clock
+    reporter: Reporter
+
+    @property
+    def planned(self) -> ResolvedRecipe:
+        """The plan's recipe."""
+        return self.file.planned
+
+    def records(self) -> list[TrialRecord]:
+        """All trials that have ended."""
+        return self.folder.read_records()
+
+    @property
+    def units(self) -> np.ndarray:
+        """(N,) int, equal for images of cross-validation that are no independent evidence."""
+        return self.bench.sample.units[self.bench.tested]
+
+    @property
+    def counts(self) -> dict[LevelName, int]:
+        """How many trials of each level were begun."""
+        return {level.name: len(self.studies[level.name]) for level in LEVELS}
+
+    @property
+    def sizes(self) -> dict[LevelName, float]:
+        """How many trials of each level differ."""
+        return {level.name: self.space.size(level) for level in LEVELS}
+
+    def promising(self, records: Sequence[TrialRecord]) -> TrialRecord | None:
+        """The best short trial that was not trained to its end, if it is better than all that were."""
+        name, top = unfinished_best(records), best(records, FULL.name)
+        found = next((record for record in records if record.name == name), None)
+        if found is None or top is None:
+            return found
+        return found if (found.value or 0.0) > (top.value or 0.0) else None
+
+    def seconds_left(self, records: Sequence[TrialRecord]) -> float:
+        """Seconds left, but for those in which the best trial is trained to its end, and then afresh with the plan."""
+        taken = {record.name: record.seconds for record in records}
+
+        def whole(record: TrialRecord) -> float:
+            return record.seconds + (taken.get(record.parent, 0.0) if record.parent else 0.0)
+
+        full, top = of_level(records, FULL.name), best(records, FULL.name)
+        if top is None:
+            return self.clock.left()
+        reserved = CONCLUDING_SECONDS
+        if found := self.promising(records):
+            reserved += rest_of(found) + whole(full[0]) + found.seconds + rest_of(found)
+        elif top.origin != "plan":
+            reserved += whole(full[0]) + whole(top)
+        return self.clock.left(reserved)
+
+
+def rest_of(short: TrialRecord) -> float:
+    """Seconds that a short trial will take from here to its end."""
+    return short.seconds * (1 / SHORT_FRACTION - 1)

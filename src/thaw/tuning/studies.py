@@ -1,0 +1,221 @@
+"""The Optuna studies of a search, one for each level, in one journal file or database.
+
+What is sampled depends on the search's seed, the number of the trial and the trials before it, not on the process: a
+search that was killed goes on as it would have.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from thaw.errors import PackageError, RecipeError, first_line
+from thaw.recipe.ranges import Range, Searched
+from thaw.run_folder.search_folder import LevelName, SearchFolder, TrialName, TrialRecord
+from thaw.seeds import derive_seed
+from thaw.tuning.levels import Level
+from thaw.tuning.space import Space
+
+if TYPE_CHECKING:
+    import optuna
+
+STARTUP_TRIALS = 5
+"""Trials of a level that are random; the others are by the Tree-structured Parzen Estimator (Bergstra et al. 2011)."""
+
+P_VALUE = 0.1
+"""Of the Wilcoxon test over folds below which a trial is pruned."""
+
+_SETTINGS, _ORIGIN, _PARENT = "settings", "origin", "parent"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A trial to evaluate: its settings at its level, where they are from, and the trial that it goes on from."""
+
+    name: TrialName
+    origin: str
+    settings: Mapping[str, Any]
+    parent: TrialName | None
+
+
+@dataclass(frozen=True)
+class LevelStudy:
+    """The study of one level."""
+
+    level: Level
+    ranges: Mapping[str, Searched]
+    study: optuna.Study
+    seed: int
+
+    def __len__(self) -> int:
+        return sum(_PARENT in trial.user_attrs for trial in self._trials())
+
+    def ask(self, parent: TrialName | None) -> Asked:
+        """Begin a trial with sampled settings; nobody else may begin one meanwhile."""
+        return self._begin("sampled", None, parent)
+
+    def enqueue(self, origin: str, settings: Mapping[str, Any], parent: TrialName | None, space: Space) -> Asked:
+        """Begin a trial with given settings; the sampler sees the nearest ones that are in the space."""
+        if all(_PARENT in trial.user_attrs for trial in self._trials()):
+            nearest = space.nearest(self.level, settings)
+            self.study.enqueue_trial({key: self._name(key, value) for key, value in nearest.items()})
+        return self._begin(origin, settings, parent)
+
+    def unfinished(self) -> list[Asked]:
+        """Trials that were begun and have not ended, the oldest first."""
+        return [
+            self._asked(trial.number, trial.user_attrs)
+            for trial in self._trials()
+            if not trial.state.is_finished() and _PARENT in trial.user_attrs
+        ]
+
+    def report(self, number: int, fold: int, value: float) -> bool:
+        """Report the value of one fold; gives whether the trial is significantly worse than the best one."""
+        import optuna
+
+        trial = optuna.trial.Trial(self.study, self._id(number))
+        trial.report(value, fold)
+        return trial.should_prune()
+
+    def importances(self) -> dict[str, float]:
+        """How much of the differences between trials each setting explains, 0..1; empty where that is unknown."""
+        import optuna
+
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        try:
+            found = optuna.importance.get_param_importances(self.study, evaluator=evaluator)
+        except (RuntimeError, ValueError):
+            # All values are equal, or too few trials have one.
+            return {}
+        return {key: value for key, value in found.items() if value == value}
+
+    def tell(self, record: TrialRecord) -> None:
+        """End a trial with what it measured."""
+        import optuna
+
+        states = optuna.trial.TrialState
+        if record.value is None:
+            self.study.tell(record.number, state=states.FAIL)
+        else:
+            # A pruned trial has the mean of its folds so far, which says more than that it was pruned.
+            self.study.tell(record.number, record.value)
+
+    def _begin(self, origin: str, settings: Mapping[str, Any] | None, parent: TrialName | None) -> Asked:
+        """A new trial, or the one that a process which was killed has begun and not described to its end."""
+        import optuna
+
+        begun = [trial for trial in self._trials() if _PARENT not in trial.user_attrs]
+        seed = derive_seed(self.seed, self.level.name, len(self)) % 2**32
+        self.study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
+        is_running = bool(begun) and begun[0].state == optuna.trial.TrialState.RUNNING
+        trial = optuna.trial.Trial(self.study, begun[0]._trial_id) if is_running else self.study.ask()
+        sampled = {key: self._suggested(trial, key) for key in self.ranges}
+        trial.set_user_attr(_SETTINGS, dict(sampled if settings is None else settings))
+        trial.set_user_attr(_ORIGIN, origin)
+        # Last: a trial that has it is described to its end.
+        trial.set_user_attr(_PARENT, [parent.level, parent.number] if parent else None)
+        return self._asked(trial.number, trial.user_attrs)
+
+    def _suggested(self, trial: optuna.trial.Trial, key: str) -> Any:
+        tried = self.ranges[key]
+        if isinstance(tried, Range):
+            return trial.suggest_float(key, tried.low, tried.high, log=tried.log)
+        value = tried.values[tried.names.index(trial.suggest_categorical(key, tried.names))]
+        return list(value) if isinstance(value, tuple) else value
+
+    def _asked(self, number: int, attributes: Mapping[str, Any]) -> Asked:
+        parent = TrialName(*attributes[_PARENT]) if attributes[_PARENT] else None
+        name = TrialName(self.level.name, number)
+        return Asked(name, attributes[_ORIGIN], attributes[_SETTINGS], parent)
+
+    def _name(self, key: str, value: Any) -> Any:
+        """The value as the sampler knows it."""
+        tried = self.ranges[key]
+        return value if isinstance(tried, Range) else tried.names[tried.values.index(value)]
+
+    def _trials(self) -> list[optuna.trial.FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
+
+    def _id(self, number: int) -> int:
+        return self._trials()[number]._trial_id
+
+
+def open_studies(
+    folder: SearchFolder, storage: str, space: Space, levels: Sequence[Level], seed: int
+) -> dict[LevelName, LevelStudy]:
+    """The study of each level, in a database or in the journal of the folder; begun where there is none.
+
+    Raises:
+        PackageError: Optuna is not installed.
+        RecipeError: The database cannot be used.
+    """
+    with quiet():
+        optuna = _imported()
+        backend = _storage(folder, storage)
+        found: dict[LevelName, LevelStudy] = {}
+        for level in levels:
+            study = optuna.create_study(
+                storage=backend,
+                study_name=f"{folder.path.name} {level.name}",
+                direction="maximize",
+                pruner=optuna.pruners.WilcoxonPruner(p_threshold=P_VALUE),
+                load_if_exists=True,
+            )
+            found[level.name] = LevelStudy(level, space.of(level), study, seed)
+    return found
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Optuna says nothing of its own within the block: not which trial ended, nor that pruning is experimental."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def check_installed() -> None:
+    """Raise `PackageError` where Optuna is missing."""
+    _imported()
+
+
+def _imported() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise PackageError("a search needs Optuna; install it: pip install 'thaw-vision[search]'") from error
+    optuna.logging.set_verbosity(logging.WARNING)
+    return optuna
+
+
+def _storage(folder: SearchFolder, url: str) -> Any:
+    import optuna
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+    if url:
+        try:
+            return optuna.storages.RDBStorage(url)
+        except Exception as error:  # SQLAlchemy raises errors of the driver, which may not even be installed.
+            raise RecipeError(
+                f"--storage {url.partition('@')[2] or url}: cannot be used: {first_line(error)}"
+            ) from error
+    lock = JournalFileOpenLock(str(folder.journal))
+    _drop_torn_line(folder, lock)
+    return optuna.storages.JournalStorage(JournalFileBackend(str(folder.journal), lock))
+
+
+def _drop_torn_line(folder: SearchFolder, lock: Any) -> None:
+    """Remove what a process that was killed has half-written at the end of the journal, which Optuna cannot read."""
+    if not folder.journal.is_file():
+        return
+    lock.acquire()
+    try:
+        content = folder.journal.read_bytes()
+        if content and not content.endswith(b"\n"):
+            with folder.journal.open("r+b") as journal:
+                journal.truncate(content.rfind(b"\n") + 1)
+    finally:
+        lock.release()

@@ -1,0 +1,44 @@
+"""What a search shows on the console: a line for each trial."""
+
+from __future__ import annotations
+
+from math import isinf
+
+from thaw.formats import duration, percent
+from thaw.metrics import METRICS
+from thaw.progress import Reporter
+from thaw.run_folder.search_folder import TrialRecord
+from thaw.tuning.clock import Clock
+
+_SHOWN = 5
+
+
+def show_trial(record: TrialRecord, top: TrialRecord | None, clock: Clock, monitor: str, reporter: Reporter) -> None:
+    """One line: what was tried, what came of it, the best so far at its level, and the time left."""
+    what = f"{record.name} ({record.origin})" if record.origin != "sampled" else str(record.name)
+    said = [f"{what}: {outcome(record, monitor)}"]
+    if top and top.name == record.name:
+        said.append("the best of its level so far")
+    elif top and top.value is not None:
+        said.append(f"best {value_text(top.value, monitor)} ({top.name})")
+    said.append(f"took {duration(record.seconds)}")
+    if not isinf(clock.left()):
+        said.append(f"{duration(max(0.0, clock.left()))} left")
+    reporter.say("; ".join(said))
+
+
+def outcome(record: TrialRecord, monitor: str) -> str:
+    """What came of a trial: its value, or why it has none."""
+    if record.value is None:
+        return f"{record.state}: {record.reason}"
+    shown = value_text(record.value, monitor, record.standard_error)
+    return f"{shown}, {record.state}" if record.state != "complete" else shown
+
+
+def value_text(value: float, monitor: str, standard_error: float | None = None) -> str:
+    """A value as it is read: a fraction as percent, a loss as it is."""
+    metric = METRICS[monitor]
+    if metric.kind != "fraction":
+        return f"{metric.title} {value if metric.higher_is_better else -value:.4f}"
+    error = f" ± {100 * standard_error:.1f}" if standard_error else ""
+    return f"{metric.title} {percent(value)}{error}"

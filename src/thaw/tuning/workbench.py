@@ -1,0 +1,143 @@
+"""What all trials of a search share: the images with their splits, the sample and its folds, and networks in use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from thaw.backbones import build
+from thaw.backbones.contract import Backbone
+from thaw.cores import worker_count
+from thaw.data.augment import Augmentation
+from thaw.data.geometry import PixelSpec
+from thaw.data.pixel_store import PixelStore
+from thaw.data.prepare import Prepared
+from thaw.device import choose_device
+from thaw.errors import DataError
+from thaw.features.engines import FrozenPart
+from thaw.features.extract import ViewRequest
+from thaw.features.pooled import PROBE_IMAGES, features_of_view, plain_sample
+from thaw.features.probe import choose_engine, median_seconds
+from thaw.progress import Reporter
+from thaw.recipe import Monitor, Recipe
+from thaw.seeds import derive_seed
+from thaw.selection.sample import Sample, draw_sample
+
+MAX_IMAGES = 1_000
+"""Training images that cheap trials are cross-validated on."""
+
+_LATENCY_ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network with a preprocessing, and the sample's images for it.
+
+    Attributes:
+        frozen: The network with its engine; its features are those of all stages, where it has any.
+        pixels: Decoded images of the sample, row by row.
+        latency_ms: Median time for one image.
+    """
+
+    frozen: FrozenPart
+    pixels: PixelStore
+    latency_ms: float
+    _views: dict[tuple[Augmentation, int], np.ndarray] = field(default_factory=dict)
+
+    @property
+    def backbone(self) -> Backbone:
+        """The network."""
+        return self.frozen.backbone
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """What all trials share.
+
+    Attributes:
+        base: The recipe that trials change.
+        prepared: The images with their splits, as the plan's network takes them.
+        weights: The weights of each network to choose from, by name.
+        monitor: The metric that is maximized.
+        sample: Training images that cheap trials are cross-validated on.
+        folds: (N,) int, the fold of each of them, -1 for none.
+        cache: Folder of the caches.
+        reporter: Shows progress.
+    """
+
+    base: Recipe
+    prepared: Prepared
+    weights: Mapping[str, str]
+    monitor: Monitor
+    sample: Sample
+    folds: np.ndarray
+    cache: Path
+    reporter: Reporter
+    _networks: dict[str, Network] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, base: Recipe, prepared: Prepared, weights: Mapping[str, str], monitor: Monitor, reporter: Reporter
+    ) -> Workbench:
+        """For a plan; raises `DataError` where there are too few images to cross-validate."""
+        from thaw.cache import cache_folder
+
+        sample = draw_sample(prepared.manifest, prepared.duplicates, base.seed, MAX_IMAGES)
+        folds = sample.folds()
+        if folds is None:
+            raise DataError("search: needs two training images per class, not counting near-duplicates; add images")
+        return cls(base, prepared, weights, monitor, sample, folds, cache_folder(), reporter)
+
+    @property
+    def tested(self) -> np.ndarray:
+        """(N,) bool, which images of the sample are in a fold."""
+        return self.folds >= 0
+
+    def network(self, recipe: Recipe) -> Network:
+        """The network of a recipe; the last ones are kept. Raises `BackboneError`."""
+        key = repr((recipe.backbone, recipe.weights, recipe.preprocessing))
+        if key not in self._networks:
+            if len(self._networks) >= 2:
+                self._networks.pop(next(iter(self._networks)))
+            self._networks[key] = self._built(recipe)
+        return self._networks[key]
+
+    def features(self, network: Network, augmentation: Augmentation, view: int) -> np.ndarray:
+        """Features of all stages of one view of the sample, (N, W) float32; view 0 is the plain one."""
+        key = (augmentation, view)
+        if key not in network._views:
+            rows, seed = np.arange(len(self.sample.rows)), derive_seed(self.base.seed, "views")
+            request = ViewRequest(network.pixels, rows, 1, augmentation, seed, view)
+            bar = self.reporter.bar("extract features")
+            network._views[key] = features_of_view(request, network.frozen, self.cache, bar)
+        return network._views[key]
+
+    def prepared_for(self, spec: PixelSpec) -> Prepared:
+        """All images with the same splits, as a network takes them."""
+        if spec == self.prepared.pixels.spec:
+            return self.prepared
+        return replace(self.prepared, pixels=self._pixels(self.prepared.manifest.table.num_rows, spec))
+
+    def _built(self, recipe: Recipe) -> Network:
+        backbone, device = build(recipe), choose_device(recipe.device).device
+        backbone.to(device)
+        backbone.use_features("all" if backbone.has_stages else "last")
+        pixels = self._pixels(self.sample.rows, backbone.facts.pixels)
+        plain = plain_sample(pixels, np.arange(len(self.sample.rows)), PROBE_IMAGES)
+        images = len(self.sample.rows)
+        head = [backbone.head_position]
+        engine = choose_engine(backbone, device, recipe.engine, head, plain, images, self.cache).engine
+        frozen = FrozenPart(backbone, device, engine)
+        runner = frozen.runner(head)
+        runner.run(plain[:1])
+        return Network(frozen, pixels, 1000 * median_seconds(runner, plain[:1], device, _LATENCY_ROUNDS))
+
+    def _pixels(self, rows: np.ndarray | int, spec: PixelSpec) -> PixelStore:
+        """Decoded images of some rows, or of all."""
+        manifest = self.prepared.manifest
+        if isinstance(rows, np.ndarray):
+            manifest = replace(manifest, table=manifest.table.take(rows))
+        return PixelStore.open_or_build(manifest, spec, self.base.decode, self.cache, worker_count(), self.reporter.bar)
