@@ -64,7 +64,7 @@ class SearchPage:
         facts: What else there is to say, in sentences.
         history: Values against time.
         latency: Values against the latency of the frozen network.
-        levels: One part for each level that has trials.
+        levels: One part for each level that has trials, the most expensive first.
     """
 
     title: str
@@ -111,7 +111,9 @@ def content(
             charts.plane(_frontier(records, monitor), "latency of one image", _y_text(monitor), "{:.0f} ms".format)
         ),
         levels=tuple(
-            _level_part(level, records, studies[level.name], file) for level in LEVELS if of_level(records, level.name)
+            _level_part(level, records, studies[level.name], file)
+            for level in reversed(LEVELS)
+            if of_level(records, level.name)
         ),
     )
 
