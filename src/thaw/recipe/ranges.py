@@ -19,8 +19,8 @@ class Range:
     log: bool = False
 
     def nearest(self, value: Any) -> float:
-        """The number in the range that is nearest to a value."""
-        return min(max(float(value), self.low), self.high)
+        """The number in the range that is nearest to a value; the lowest for `None`."""
+        return self.low if value is None else min(max(float(value), self.low), self.high)
 
     def to_json(self) -> Any:
         """As a file of ranges has it."""

@@ -63,12 +63,11 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
         kept |= {"phases.0.augment", "phases.1.augment"}
     base = base_recipe(requested, recipe)
     space = narrowed(default_space(candidates), wanted.ranges, kept, base)
-    seconds = planned.plan.forecast.seconds
-    if limits.seconds is not None and clock.elapsed + 3 * seconds + CONCLUDING_SECONDS > limits.seconds:
-        needed = clock.elapsed + 3 * seconds + CONCLUDING_SECONDS
+    needed = clock.elapsed + planned.plan.forecast.seconds + CONCLUDING_SECONDS
+    if limits.seconds is not None and needed > limits.seconds:
         raise RecipeError(
-            f"--time {duration(limits.seconds)}: is too short for one trial and the comparison at the end, which take "
-            f"about {duration(needed)}; give more time, or use `thaw train`"
+            f"the time of {duration(limits.seconds)} is too short for one trial, which may take {duration(needed)}; "
+            "give more time, or use `thaw train`"
         )
     bench = Workbench.of(base, planned.prepared, candidates, recipe.monitor, reporter)
     folder = SearchFolder.create(runs)

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from thaw.errors import RecipeError
+from thaw.errors import RecipeError, first_line
 from thaw.recipe import HeadSettings, Phase, PreprocessingSettings, Recipe
 from thaw.recipe.ranges import Range, Searched, Values, declared
 from thaw.settings import Section, unknown
@@ -96,11 +96,19 @@ def narrowed(space: Space, given: Mapping[str, Any], fixed: Collection[str], rec
         tried = replaced[key]
         for value in tried.values if isinstance(tried, Values) else (tried.low, tried.high):
             if key != "backbone":
-                recipe.with_settings({key: list(value) if isinstance(value, tuple) else value})
+                _check(key, list(value) if isinstance(value, tuple) else value, recipe)
     found = {key: tried for key, tried in replaced.items() if key in given or key not in fixed}
     if all(isinstance(tried, Values) and len(tried.values) == 1 for tried in found.values()):
         raise RecipeError("space: is empty: every setting is fixed, so there is nothing to search; use `thaw train`")
     return Space(found)
+
+
+def _check(key: str, value: Any, recipe: Recipe) -> None:
+    """Raise `RecipeError` where a setting does not allow a value."""
+    try:
+        recipe.with_settings({key: value})
+    except RecipeError as error:
+        raise RecipeError(f"space: {key}: {value!r} is not allowed: {first_line(error)}") from error
 
 
 def _searched(key: str, value: Any) -> Searched:

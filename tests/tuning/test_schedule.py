@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+
+from thaw.run_folder.search_folder import LevelName, TrialName, TrialRecord
+from thaw.tuning.levels import FULL, HEAD, LEVELS, PROBE, SHORT
+from thaw.tuning.schedule import best, expected_gain, is_exhausted, next_level, outlook, parent_of, survivors
+
+UNITS = np.arange(40)
+SIZES: dict[LevelName, float] = {"probe": 100, "head": 100, "short": float("inf"), "full": 1}
+
+
+def record(level: LevelName, number: int, correct: int, images: int = 40, **changes: object) -> TrialRecord:
+    """A trial that is right about the first `correct` images."""
+    scores = tuple((np.arange(images) < correct).astype(float))
+    return TrialRecord(
+        level, number, "sampled", {}, "complete", value=correct / images, standard_error=0.05, scores=scores, **changes
+    )
+
+
+def test_levels_get_their_share() -> None:
+    counts = dict.fromkeys((level.name for level in LEVELS), 1)
+    records = [record("short", number, 20) for number in range(30)]
+    for _ in range(64):
+        level = next_level(counts, SIZES, records, list(counts))
+        assert level is not None
+        counts[level.name] += 1
+    shares = {level.name: counts[level.name] / level.per_round for level in LEVELS}
+    assert max(shares.values()) - min(shares.values()) <= 1
+
+
+def test_a_settled_level_gets_no_more() -> None:
+    counts: dict[LevelName, int] = {"probe": 1, "head": 9, "short": 9, "full": 9}
+    assert next_level(counts, SIZES, [], ["head", "short"]) in (HEAD, SHORT)
+    assert next_level(counts, SIZES, [], []) is None
+
+
+def test_a_level_whose_trials_repeat_is_exhausted() -> None:
+    repeated = [TrialRecord("probe", number, "sampled", {}, "repeated", value=0.5) for number in range(4)]
+    counts: dict[LevelName, int] = {"probe": 9, "head": 1, "short": 1, "full": 1}
+    assert is_exhausted(PROBE, counts, SIZES, repeated)
+    assert not is_exhausted(PROBE, counts, SIZES, [*repeated[:3], record("probe", 3, 20)])
+
+
+def test_the_best_is_the_earliest_of_equal_ones() -> None:
+    records = [record("head", 2, 30), record("head", 1, 30), record("head", 0, 20)]
+    found = best(records, "head")
+    assert found is not None and found.number == 1
+
+
+def test_what_is_clearly_worse_does_not_survive() -> None:
+    records = [record("probe", 0, 36), record("probe", 1, 36), record("probe", 2, 10)]
+    assert [each.number for each in survivors(records, "probe", UNITS)] == [0, 1]
+
+
+def test_a_head_goes_on_from_good_probes_in_turn() -> None:
+    records = [record("probe", 0, 36), record("probe", 1, 36), record("probe", 2, 10)]
+    assert [parent_of(HEAD, records, number, UNITS) for number in range(3)] == [
+        TrialName("probe", 0),
+        TrialName("probe", 1),
+        TrialName("probe", 0),
+    ]
+
+
+def test_only_a_short_trial_that_was_not_finished_is_trained_to_its_end() -> None:
+    records = [record("short", 0, 30), record("short", 1, 20), record("full", 0, 30, parent=TrialName("short", 0))]
+    assert parent_of(FULL, records, 1, UNITS) == TrialName("short", 1)
+    done = [*records, record("full", 1, 20, parent=TrialName("short", 1))]
+    assert parent_of(FULL, done, 2, UNITS) is None
+
+
+@pytest.mark.parametrize("top", [0.5, 0.8, 0.95])
+@pytest.mark.parametrize("draws", [1, 10])
+@pytest.mark.parametrize("deviation", [0.01, 0.1])
+def test_the_expected_gain_agrees_with_draws(top: float, draws: int, deviation: float) -> None:
+    drawn = np.maximum(np.random.default_rng(0).normal(0.8, deviation, (20_000, draws)).max(axis=1) - top, 0)
+    error = drawn.std() / np.sqrt(len(drawn))
+    assert expected_gain(0.8, deviation, top, draws) == pytest.approx(drawn.mean(), abs=4 * error + 1e-4)
+
+
+def test_equal_values_promise_nothing() -> None:
+    records = [record("head", number, 30) for number in range(HEAD.enough)]
+    found = outlook(HEAD, records, UNITS)
+    assert found is not None and found.gain == 0.0
+
+
+def test_few_trials_say_nothing_about_the_next_ones() -> None:
+    assert outlook(HEAD, [record("head", 0, 30)], UNITS) is None
+
+
+def test_widely_different_values_promise_more_than_noise() -> None:
+    records = [record("head", number, 40 * (number + 1), images=400) for number in range(HEAD.enough)]
+    found = outlook(HEAD, records, np.arange(400))
+    assert found is not None and not found.is_settled

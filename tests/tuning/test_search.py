@@ -1,0 +1,205 @@
+"""A whole search on small images: what it leaves, what it may see, and that it is the same after interruptions."""
+
+import csv
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from thaw import pipeline
+from thaw.data.dataset import Dataset
+from thaw.data.surfaces import write_surfaces
+from thaw.errors import DataError, RecipeError, ResumeError
+from thaw.pipeline.tuning import continue_search
+from thaw.progress import NullReporter
+from thaw.recipe import PreprocessingSettings, Recipe
+from thaw.run_folder import RunFolder
+from thaw.run_folder.search_folder import SearchFolder, TrialName
+from thaw.tuning.clock import Limits
+from thaw.tuning.search import SearchResult
+
+RECIPE = Recipe(
+    backbone="mobilenetv3_small_050",
+    weights="random",
+    engine="pytorch-fp32",
+    precision="fp32",
+    threads=1,
+    strategy="top",
+    preprocessing=PreprocessingSettings(image_size=48),
+)
+SPACE = {"phases.1.cut": ["head", "stages:1", "stages:2"], "phases.1.epochs": [2, 3], "head.hidden": [[], [16]]}
+TRIALS = 13
+
+
+def searched(images: Path, runs: Path, trials: int = TRIALS) -> SearchResult:
+    return pipeline.search(images, RECIPE, SPACE, runs, None, trials, reporter=NullReporter())
+
+
+@pytest.fixture(scope="module")
+def surfaces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "surfaces"
+    write_surfaces(folder, images_per_class=20, size=48, classes=("ok", "scratch", "stain"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(surfaces: Path, tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
+    return searched(surfaces, tmp_path_factory.mktemp("runs"))
+
+
+def rows(folder: Path) -> dict[str, dict[str, str]]:
+    """The table of trials, but for what depends on the machine."""
+    with SearchFolder(folder).table.open(newline="") as table:
+        return {
+            row["trial"]: {key: row[key] for key in row if key not in ("seconds", "ended", "latency_ms")}
+            for row in csv.DictReader(table)
+        }
+
+
+def test_the_plan_is_the_first_trial_of_every_level(found: SearchResult) -> None:
+    first = {record.level: record for record in found.trials if record.number == 0}
+    assert set(first) == {"probe", "head", "short", "full"}
+    assert all(record.origin == "plan" and record.is_usable for record in first.values())
+    assert len(found.trials) == TRIALS
+
+
+def test_other_tools_recipes_are_tried_before_anything_else_that_thaws(found: SearchResult) -> None:
+    short = [record.origin for record in found.trials if record.level == "short"]
+    assert short == ["plan", "guide", "fastai", "autogluon"][: len(short)]
+
+
+def test_the_recipe_can_be_trained_with(found: SearchResult) -> None:
+    folder = SearchFolder(found.folder)
+    assert Recipe.load(folder.recipe) == Recipe.from_values(found.recipe.model_dump(mode="json"))
+    assert found.recipe.loggers == RECIPE.loggers
+
+
+def test_the_page_has_the_answer_and_every_trial(found: SearchResult) -> None:
+    page = SearchFolder(found.folder).page.read_text(encoding="utf-8")
+    assert found.verdict.sentence in page
+    assert all(str(record.name) in page for record in found.trials)
+    assert "http-equiv" not in page and "https://" not in page
+
+
+def test_a_trial_goes_on_from_one_of_the_level_below(found: SearchResult) -> None:
+    by_name = {record.name: record for record in found.trials}
+    for record in found.trials:
+        if record.parent:
+            assert by_name[record.parent].settings.items() <= record.settings.items()
+        else:
+            assert record.level == "probe"
+
+
+def test_a_trial_trained_to_its_end_went_on_from_its_checkpoint(found: SearchResult) -> None:
+    """Nothing is computed twice: the epochs of the short trial are the first ones of the full one."""
+    for record in found.trials:
+        if record.level == "full" and record.parent:
+            epochs = RunFolder(found.folder / "trials" / str(record.parent)).read_epochs()
+            assert len({(epoch.phase, epoch.epoch) for epoch in epochs}) == len(epochs)
+
+
+def test_what_was_tried_before_is_not_tried_again(found: SearchResult) -> None:
+    for level in ("probe", "head", "short"):
+        tried = [str(sorted(each.settings.items())) for each in found.trials if each.level == level and each.is_usable]
+        assert len(set(tried)) == len(tried)
+
+
+def test_trials_never_see_a_test_image(surfaces: Path, found: SearchResult, tmp_path: Path) -> None:
+    """With other pixels in every test image, everything that trials measured stays the same."""
+    manifest = SearchFolder(found.folder).manifest
+    changed = tmp_path / "surfaces"
+    shutil.copytree(surfaces, changed)
+    from thaw.data.manifest import Manifest
+
+    table = Manifest.read(manifest)
+    for row in table.indices("test"):
+        path = changed / table.column("path")[int(row)]
+        shutil.copyfile(changed / table.column("path")[int(table.indices("test")[0])], path)
+    splits = table.with_columns({"split": table.column("split")})
+    dataset = Dataset(Dataset.open(changed).manifest.with_columns({"split": splits.column("split")}))
+    again = pipeline.search(dataset, RECIPE, SPACE, tmp_path / "runs", None, 5, reporter=NullReporter())
+    values = {record.name: record.value for record in found.trials}
+    assert {record.name: record.value for record in again.trials} == {
+        record.name: values[record.name] for record in again.trials
+    }
+
+
+class Stopped(BaseException):
+    """The process ends here."""
+
+
+def test_a_search_that_is_stopped_anywhere_ends_as_if_it_had_not_been(
+    surfaces: Path, found: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after every few writes of any file, and resumed each time."""
+    from thaw import atomic
+
+    write, left, rng = atomic.write_bytes, [6], np.random.default_rng(0)
+
+    def write_or_stop(file: Path, content: bytes) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise Stopped
+        write(file, content)
+
+    monkeypatch.setattr(atomic, "write_bytes", write_or_stop)
+    folder, result, stops = SearchFolder(tmp_path / "search-1"), None, 0
+    while result is None:
+        try:
+            if folder.file.is_file():
+                result = continue_search(surfaces, folder.path, reporter=NullReporter())
+            else:
+                shutil.rmtree(folder.path, ignore_errors=True)
+                result = searched(surfaces, tmp_path)
+        except Stopped:
+            stops += 1
+            left[0] = int(rng.integers(12, 60))
+    assert stops >= 4
+    assert rows(folder.path) == rows(found.folder)
+    assert result.recipe == found.recipe
+    assert result.verdict.sentence == found.verdict.sentence
+
+
+@pytest.fixture
+def begun(found: SearchResult, tmp_path: Path) -> Iterator[SearchFolder]:
+    """A search that has not ended."""
+    copy = tmp_path / "runs" / "search-1"
+    shutil.copytree(found.folder, copy)
+    SearchFolder(copy).recipe.unlink()
+    yield SearchFolder(copy)
+
+
+def test_more_trials_may_be_asked_for_when_it_is_resumed(surfaces: Path, begun: SearchFolder) -> None:
+    result = continue_search(surfaces, begun.path, Limits(None, TRIALS + 1), reporter=NullReporter())
+    assert result is not None and len(result.trials) == TRIALS + 1
+
+
+def test_images_that_changed_are_refused(surfaces: Path, begun: SearchFolder, tmp_path: Path) -> None:
+    shutil.copytree(surfaces, tmp_path / "less")
+    next((tmp_path / "less" / "ok").iterdir()).unlink()
+    with pytest.raises(ResumeError, match="images have changed"):
+        continue_search(tmp_path / "less", begun.path, reporter=NullReporter())
+
+
+def test_a_damaged_file_is_one_sentence(surfaces: Path, begun: SearchFolder) -> None:
+    (begun.trials / "probe-0.json").write_text("{")
+    with pytest.raises(DataError, match=r"probe-0.json: is not what a search writes"):
+        begun.read_record(TrialName("probe", 0))
+    begun.file.write_text("[]")
+    with pytest.raises(DataError, match=r"search.json: is not what a search writes"):
+        continue_search(surfaces, begun.path, reporter=NullReporter())
+
+
+def test_a_time_too_short_for_one_trial_is_refused_and_leaves_nothing(surfaces: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="too short for one trial"):
+        pipeline.search(surfaces, RECIPE, SPACE, tmp_path / "runs", 1.0, reporter=NullReporter())
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_there_is_none_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(ResumeError, match="no unfinished search"):
+        SearchFolder.latest_unfinished(tmp_path)
+    with pytest.raises(DataError, match="there is no such search"):
+        SearchFolder.at(tmp_path / "search-7")

@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import pytest
+
+from thaw.errors import RecipeError
+from thaw.recipe import Recipe
+from thaw.recipe.ranges import Range, Values
+from thaw.tuning.levels import FULL, HEAD, PROBE, SHORT
+from thaw.tuning.space import Space, default_space, narrowed, read_space
+
+SPACE = default_space(["starter", "resnet50"])
+
+
+def test_a_file_narrows_and_widens(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text("phases.1.lr: {low: 1e-6, high: 1e-2, log: true}\nhead.hidden: [[], [64, 32]]\n")
+    found = narrowed(SPACE, read_space(file), [], Recipe())
+    assert found.ranges["phases.1.lr"] == Range(1e-6, 1e-2, log=True)
+    assert found.ranges["head.hidden"] == Values(((), (64, 32)))
+    assert found.ranges["head.dropout"] == SPACE.ranges["head.dropout"]
+
+
+def test_what_is_fixed_stays_unless_the_file_names_it() -> None:
+    found = narrowed(SPACE, {"views": [1, 2]}, ["views", "head.dropout"], Recipe())
+    assert "head.dropout" not in found.ranges
+    assert found.ranges["views"] == Values((1, 2))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"phases.1.rate": [1e-3]}, "space: phases.1.rate: unknown key"),
+        ({"views": []}, "space: views: is empty"),
+        ({"views": [0]}, "views"),
+        ({"views": 4}, "neither a list of values nor"),
+        ({"phases.1.lr": {"low": 1e-3, "high": 1e-5}}, "low must be below high"),
+        ({"phases.1.lr": {"low": 0, "high": 1e-5, "log": True}}, "above 0 where log is true"),
+        ({"phases.1.lr": {"from": 1e-3, "to": 1e-5}}, "neither a list of values nor"),
+        ({"phases.1.lr": {"low": "a", "high": "b"}}, "neither a list of values nor"),
+    ],
+)
+def test_a_wrong_range_is_one_sentence(given: dict, said: str) -> None:
+    with pytest.raises(RecipeError, match=said) as error:
+        narrowed(SPACE, given, [], Recipe())
+    assert "\n" not in str(error.value)
+
+
+def test_nothing_to_vary_is_refused() -> None:
+    with pytest.raises(RecipeError, match="nothing to search"):
+        narrowed(default_space(["starter"]), {}, list(SPACE.ranges)[1:], Recipe())
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text("")
+    with pytest.raises(RecipeError, match="is empty; write lines such as"):
+        read_space(file)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"no.yaml: cannot be read"):
+        read_space(tmp_path / "no.yaml")
+
+
+def test_the_size_counts_what_differs() -> None:
+    assert SPACE.size(PROBE) == 2 * 7 * 2 * 4 * 3
+    assert SPACE.size(SHORT) == float("inf")
+    assert SPACE.size(FULL) == 1
+
+
+def test_it_comes_back_from_json() -> None:
+    assert Space.from_json(SPACE.to_json()) == SPACE
+
+
+def test_settings_outside_are_moved_into_it() -> None:
+    found = SPACE.nearest(HEAD, {"head.dropout": 0.9, "views": 64})
+    assert found["head.dropout"] == 0.5
+    assert found["views"] == 8

@@ -1,0 +1,104 @@
+from pathlib import Path
+
+import pytest
+
+from thaw.errors import RecipeError
+from thaw.run_folder.search_folder import SearchFolder, TrialName, TrialRecord
+from thaw.tuning.levels import LEVELS
+from thaw.tuning.space import default_space
+from thaw.tuning.studies import Asked, LevelStudy, open_studies, quiet
+
+SPACE = default_space(["starter"])
+
+
+def opened(path: Path, level: str = "short") -> LevelStudy:
+    path.mkdir(exist_ok=True)
+    return open_studies(SearchFolder(path), "", SPACE, LEVELS, seed=3)[level]  # type: ignore[index]
+
+
+def told(study: LevelStudy, asked: Asked, value: float) -> None:
+    study.tell(TrialRecord(asked.name.level, asked.name.number, asked.origin, {}, "complete", value=value))
+
+
+def sampled(path: Path, reopened_after: int | None, trials: int = 12) -> list[dict]:
+    """Settings of some trials, by one process or by a second one from some trial on."""
+    study, found = opened(path), []
+    for number in range(trials):
+        if number == reopened_after:
+            study = opened(path)
+        asked = study.ask(TrialName("head", 0))
+        found.append(dict(asked.settings))
+        told(study, asked, asked.settings["phases.1.layer_decay"])
+    return found
+
+
+def test_settings_depend_on_the_seed_and_the_trials_before_not_on_the_process(tmp_path: Path) -> None:
+    with quiet():
+        assert sampled(tmp_path / "one", None) == sampled(tmp_path / "two", 7)
+
+
+def test_it_learns_what_is_good(tmp_path: Path) -> None:
+    with quiet():
+        found = [settings["phases.1.layer_decay"] for settings in sampled(tmp_path / "one", None, 30)]
+    assert sum(found[-10:]) / 10 > sum(found[:5]) / 5
+
+
+def test_a_trial_that_was_begun_is_found_again_with_its_settings(tmp_path: Path) -> None:
+    with quiet():
+        asked = opened(tmp_path / "one").ask(TrialName("head", 2))
+        study = opened(tmp_path / "one")
+        assert study.unfinished() == [asked]
+        told(study, asked, 0.5)
+        assert study.unfinished() == [] and len(study) == 1
+
+
+def test_a_trial_that_was_killed_while_it_was_described_is_described_to_its_end(tmp_path: Path) -> None:
+    with quiet():
+        expected = opened(tmp_path / "whole").ask(None)
+        torn = opened(tmp_path / "torn")
+        torn.study.ask()
+        assert len(torn) == 0 and torn.unfinished() == []
+        assert opened(tmp_path / "torn").ask(None) == expected
+
+
+def test_given_settings_are_kept_exactly_though_the_sampler_sees_the_nearest(tmp_path: Path) -> None:
+    with quiet():
+        study = opened(tmp_path / "one")
+        asked = study.enqueue("plan", {"phases.1.lr": 0.5, "phases.1.cut": "blocks.5"}, None, SPACE)
+        assert asked.settings == {"phases.1.lr": 0.5, "phases.1.cut": "blocks.5"}
+        assert study.study.trials[0].params["phases.1.lr"] == pytest.approx(3e-3)
+
+
+def test_a_half_written_line_at_the_end_of_the_journal_is_dropped(tmp_path: Path) -> None:
+    with quiet():
+        study = opened(tmp_path / "one")
+        told(study, study.ask(None), 0.5)
+        with SearchFolder(tmp_path / "one").journal.open("ab") as journal:
+            journal.write(b'{"op_code": 4, "wor')
+        assert len(opened(tmp_path / "one")) == 1
+
+
+def test_a_trial_much_worse_in_every_fold_is_pruned(tmp_path: Path) -> None:
+    with quiet():
+        study = opened(tmp_path / "one", "head")
+        good, bad = study.ask(None), study.ask(None)
+        for fold in range(5):
+            assert not study.report(good.name.number, fold, 0.9 + fold / 100)
+        told(study, good, 0.92)
+        pruned = [study.report(bad.name.number, fold, 0.5 + fold / 50) for fold in range(5)]
+    assert pruned[-1] and not pruned[0]
+
+
+def test_a_database_that_cannot_be_used_is_one_sentence_without_the_password(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="--storage host/db: cannot be used") as error:
+        open_studies(SearchFolder(tmp_path), "nothing://user:secret@host/db", SPACE, LEVELS, 0)
+    assert "secret" not in str(error.value)
+
+
+def test_a_database_holds_the_studies_too(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    with quiet():
+        studies = open_studies(SearchFolder(tmp_path), url, SPACE, LEVELS, 0)
+        studies["probe"].ask(None)
+        again = open_studies(SearchFolder(tmp_path), url, SPACE, LEVELS, 0)
+    assert len(again["probe"]) == 1
