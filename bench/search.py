@@ -1,6 +1,6 @@
 """What a search finds, compared with the plan: test accuracy of both, and what a trial of each level costs.
 
-    python -m bench.search cells-{seed}.csv steel-{seed}.csv --seeds 2 --seconds 240 --work FOLDER --set backbone=starter
+    python -m bench.search cells-{seed}.csv steel-{seed}.csv --seeds 0 1 --seconds 240 --work FOLDER --set seed=3
 
 `{seed}` in a path is replaced, for splits that depend on it (bench.elpv_csv, bench.folder_csv). Each search is a fresh
 process with its own cache, so that its time is that of a person who has computed nothing yet. Searches whose line is

@@ -18,6 +18,7 @@ from thaw.version import __version__ as __version__
 __all__ = [
     "Classifier",
     "Dataset",
+    "Limits",
     "Phase",
     "Recipe",
     "ThawError",
@@ -41,6 +42,7 @@ __all__ = [
 _TYPES = {
     "Classifier": "thaw.classifier.classifier",
     "Dataset": "thaw.data.dataset",
+    "Limits": "thaw.tuning.clock",
     "Phase": "thaw.recipe",
     "Recipe": "thaw.recipe",
     "ThawError": "thaw.errors",
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
         search,
     )
     from thaw.recipe import Phase, Recipe
+    from thaw.tuning.clock import Limits
 
 
 def __getattr__(name: str) -> Any:

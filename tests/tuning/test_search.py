@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from thaw import pipeline
+from thaw import atomic, pipeline
 from thaw.data.dataset import Dataset
+from thaw.data.manifest import Manifest
 from thaw.data.surfaces import write_surfaces
 from thaw.errors import DataError, RecipeError, ResumeError
 from thaw.pipeline.tuning import continue_search
@@ -30,11 +32,13 @@ RECIPE = Recipe(
     preprocessing=PreprocessingSettings(image_size=48),
 )
 SPACE = {"phases.1.cut": ["head", "stages:1", "stages:2"], "phases.1.epochs": [2, 3], "head.hidden": [[], [16]]}
-TRIALS = 13
+TRIALS = 11
+
+pytestmark = [pytest.mark.slow, pytest.mark.ci]
 
 
 def searched(images: Path, runs: Path, trials: int = TRIALS) -> SearchResult:
-    return pipeline.search(images, RECIPE, SPACE, runs, None, trials, reporter=NullReporter())
+    return pipeline.search(images, RECIPE, SPACE, runs, Limits(None, trials), reporter=NullReporter())
 
 
 @pytest.fixture(scope="module")
@@ -111,15 +115,12 @@ def test_trials_never_see_a_test_image(surfaces: Path, found: SearchResult, tmp_
     manifest = SearchFolder(found.folder).manifest
     changed = tmp_path / "surfaces"
     shutil.copytree(surfaces, changed)
-    from thaw.data.manifest import Manifest
-
     table = Manifest.read(manifest)
     for row in table.indices("test"):
-        path = changed / table.column("path")[int(row)]
-        shutil.copyfile(changed / table.column("path")[int(table.indices("test")[0])], path)
+        Image.new("L", (48, 48), int(row)).save(changed / table.column("path")[int(row)])
     splits = table.with_columns({"split": table.column("split")})
     dataset = Dataset(Dataset.open(changed).manifest.with_columns({"split": splits.column("split")}))
-    again = pipeline.search(dataset, RECIPE, SPACE, tmp_path / "runs", None, 5, reporter=NullReporter())
+    again = pipeline.search(dataset, RECIPE, SPACE, tmp_path / "runs", Limits(None, 5), reporter=NullReporter())
     values = {record.name: record.value for record in found.trials}
     assert {record.name: record.value for record in again.trials} == {
         record.name: values[record.name] for record in again.trials
@@ -134,28 +135,25 @@ def test_a_search_that_is_stopped_anywhere_ends_as_if_it_had_not_been(
     surfaces: Path, found: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped after every few writes of any file, and resumed each time."""
-    from thaw import atomic
-
-    write, left, rng = atomic.write_bytes, [6], np.random.default_rng(0)
+    write, left, rng = atomic.write_bytes, [3], np.random.default_rng(0)
+    folder, result, stops = SearchFolder(tmp_path / "search-1"), None, 0
 
     def write_or_stop(file: Path, content: bytes) -> None:
-        left[0] -= 1
+        left[0] -= folder.file.is_file()
         if left[0] < 0:
             raise Stopped
         write(file, content)
 
     monkeypatch.setattr(atomic, "write_bytes", write_or_stop)
-    folder, result, stops = SearchFolder(tmp_path / "search-1"), None, 0
     while result is None:
         try:
             if folder.file.is_file():
                 result = continue_search(surfaces, folder.path, reporter=NullReporter())
             else:
-                shutil.rmtree(folder.path, ignore_errors=True)
                 result = searched(surfaces, tmp_path)
         except Stopped:
             stops += 1
-            left[0] = int(rng.integers(12, 60))
+            left[0] = int(rng.integers(20, 90))
     assert stops >= 4
     assert rows(folder.path) == rows(found.folder)
     assert result.recipe == found.recipe
@@ -194,7 +192,7 @@ def test_a_damaged_file_is_one_sentence(surfaces: Path, begun: SearchFolder) -> 
 
 def test_a_time_too_short_for_one_trial_is_refused_and_leaves_nothing(surfaces: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="too short for one trial"):
-        pipeline.search(surfaces, RECIPE, SPACE, tmp_path / "runs", 1.0, reporter=NullReporter())
+        pipeline.search(surfaces, RECIPE, SPACE, tmp_path / "runs", Limits(1.0), reporter=NullReporter())
     assert not list(tmp_path.glob("runs/*"))
 
 

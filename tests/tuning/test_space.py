@@ -75,4 +75,4 @@ def test_it_comes_back_from_json() -> None:
 def test_settings_outside_are_moved_into_it() -> None:
     found = SPACE.nearest(HEAD, {"head.dropout": 0.9, "views": 64})
     assert found["head.dropout"] == 0.5
-    assert found["views"] == 8
+    assert found["views"] == 4

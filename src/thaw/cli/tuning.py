@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import Annotated
 
 import typer
@@ -34,6 +36,7 @@ def search(
     and a few train thawed stages. At the end the best trial and the plan are trained afresh and compared on the test
     images; the recipe is the plan's unless the best trial is better beyond noise. Settings that you give are kept.
     """
+    started = perf_counter()
     requested = recipe_from(recipe, settings, options)
     limits = Limits(parsed_seconds("--time", time) if time else DEFAULT_SECONDS, trials)
     if resume or join:
@@ -58,8 +61,7 @@ def search(
         requested,
         ranges,
         runs,
-        limits.seconds,
-        limits.trials,
+        replace(limits, spent=perf_counter() - started),
         changes_from(settings, options),
         storage,
     )

@@ -16,7 +16,7 @@ from thaw.run_folder.search_folder import SearchFolder
 from thaw.terminal.console import ConsoleReporter
 from thaw.tuning.begin import Wanted, begin
 from thaw.tuning.begin import resume as resume_search
-from thaw.tuning.clock import DEFAULT_SECONDS, Limits
+from thaw.tuning.clock import Limits
 from thaw.tuning.search import SearchResult, carry_on
 from thaw.tuning.studies import check_installed
 from thaw.writing import check_writable
@@ -27,8 +27,7 @@ def search(
     recipe: Recipe | None = None,
     space: Mapping[str, Any] | None = None,
     runs: str | Path = "runs",
-    seconds: float | None = DEFAULT_SECONDS,
-    trials: int | None = None,
+    limits: Limits | None = None,
     fixed: Collection[str] = (),
     storage: str = "",
     reporter: Reporter | None = None,
@@ -40,8 +39,8 @@ def search(
         recipe: The settings to start from; those in which it differs from the default are not varied.
         space: Ranges that replace the declared ones, by dotted key: a list of values, or {"low", "high", "log"}.
         runs: The folder in which the search makes its own, `search-N`.
-        seconds: How long it may take, with the comparison at the end; `None` for as long as it pays.
-        trials: How many trials there may be; `None` for as many as pay.
+        limits: How long it may take, with the comparison at the end, and how many trials there may be; `None` for
+            half an hour.
         fixed: Further settings that are not varied.
         storage: URL of a database for the Optuna studies; empty for a journal file in the folder of the search.
         reporter: Shows progress; the console by default.
@@ -56,19 +55,18 @@ def search(
         WriteError: If `runs` cannot be written, or the disk is full; what was tried can be resumed.
 
     Example:
-        >>> found = thaw.search("images", thaw.Recipe.load("recipe.yaml"), trials=6, runs="runs", reporter=quiet)
+        >>> found = thaw.search("images", thaw.Recipe.load("recipe.yaml"), limits=thaw.Limits(trials=5), reporter=quiet)
         >>> len(found.trials)
-        6
+        5
     """
     check_installed()
     keep_freed_memory()
     check_writable(Path(runs))
     requested = recipe or Recipe()
     changed = [line.partition(":")[0] for line in Recipe().differences(requested)]
-    limits = Limits(seconds, trials)
     with closing(reporter or ConsoleReporter()) as shown:
         dataset = opened(data, requested, shown)
-        wanted = Wanted(requested, space or {}, [*changed, *fixed], limits, storage)
+        wanted = Wanted(requested, space or {}, [*changed, *fixed], limits or Limits(), storage)
         return _finished(carry_on(begin(dataset, wanted, Path(runs), shown)))
 
 

@@ -111,7 +111,7 @@ class Recipe(Section):
         description="CPU threads that training and the frozen part compute with, which change the last digits of the "
         "weights; null for as many as PyTorch takes here.",
     )
-    views: Annotated[Annotated[int, Field(ge=1, le=64)] | Literal["auto"], Values((1, 2, 4, 8))] = Field(
+    views: Annotated[Annotated[int, Field(ge=1, le=64)] | Literal["auto"], Values((1, 2, 4))] = Field(
         "auto", description="Augmented views of each training image in the feature cache."
     )
     cache_dtype: Literal["auto", "float16", "uint8"] = Field(

@@ -50,7 +50,7 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
 
     Raises `RecipeError` where nothing is left to vary, or the time is too short for one trial.
     """
-    requested, limits, clock = wanted.recipe, wanted.limits, Clock(wanted.limits.seconds)
+    requested, limits, clock = wanted.recipe, wanted.limits, Clock(wanted.limits.seconds, wanted.limits.spent)
     planned = plan_trial(dataset, requested, None, reporter)
     recipe, manifest = planned.plan.recipe, planned.prepared.manifest
     candidates = _candidates(requested, recipe)

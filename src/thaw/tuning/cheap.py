@@ -60,12 +60,17 @@ def probe(recipe: Recipe, bench: Workbench) -> Measured:
         recipe: Its backbone, preprocessing, head features, augmentation and class weights matter.
         bench: Images, folds and networks.
     """
+    return _linear(recipe, bench, views=2)
+
+
+def _linear(recipe: Recipe, bench: Workbench, views: int) -> Measured:
+    """A linear head on some views, in all folds at once."""
     network, task = bench.network(recipe), bench.prepared.manifest.task
-    views = [bench.features(network, *view) for view in _views(recipe, 2)]
-    basis = Basis.of(views[0], network.backbone.feature_groups, _taken(recipe, network))
+    values = [bench.features(network, *view) for view in _views(recipe, views)]
+    basis = Basis.of(values[0], network.backbone.feature_groups, _taken(recipe, network))
     classes = len(bench.prepared.manifest.classes)
     weights: ClassWeights = "none" if recipe.class_weights == "auto" else recipe.class_weights
-    found = predict_folds(basis.design(views), weights, bench.sample.targets, bench.folds, classes, task)
+    found = predict_folds(basis.design(values), weights, bench.sample.targets, bench.folds, classes, task)
     tested = bench.tested
     scores = image_scores(found[tested], bench.sample.targets[tested], task, bench.monitor)
     return _measured(scores, bench, network)
@@ -74,6 +79,8 @@ def probe(recipe: Recipe, bench: Workbench) -> Measured:
 def head(recipe: Recipe, bench: Workbench, on_fold: OnFold) -> Measured:
     """The head of a recipe, trained as its first phase would train it, fold by fold.
 
+    A linear head without label smoothing is a convex problem, which takes a tenth of the time in all folds at once.
+
     Args:
         recipe: Its first phase, its head and `views` matter too.
         bench: Images, folds and networks.
@@ -81,6 +88,8 @@ def head(recipe: Recipe, bench: Workbench, on_fold: OnFold) -> Measured:
     """
     network, manifest = bench.network(recipe), bench.prepared.manifest
     number = 4 if recipe.views == "auto" else recipe.views
+    if solver_of(recipe) == "lbfgs" and not recipe.phases[0].label_smoothing:
+        return _linear(recipe, bench, number)
     values = np.stack([bench.features(network, *view) for view in _views(recipe, number)])
     scores, by_fold, folds = np.full(len(bench.folds), np.nan), list[float](), int(bench.folds.max()) + 1
     for fold in range(folds):

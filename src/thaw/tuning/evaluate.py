@@ -14,7 +14,7 @@ from thaw.run_folder.search_folder import TrialRecord
 from thaw.tuning import thawed
 from thaw.tuning.cheap import Measured, head, probe
 from thaw.tuning.levels import FULL, HEAD, PROBE, SHORT
-from thaw.tuning.recipes import recipe_of
+from thaw.tuning.recipes import recipe_of, relevant
 from thaw.tuning.schedule import of_level
 from thaw.tuning.state import Search, rest_of
 from thaw.tuning.studies import Asked
@@ -26,7 +26,7 @@ _LONGEST = 1 / 3
 def evaluated(search: Search, asked: Asked) -> TrialRecord:
     """What a trial measures, or why it could not be evaluated."""
     parent = search.folder.read_record(asked.parent) if asked.parent else None
-    settings = {**(parent.settings if parent else {}), **asked.settings}
+    settings = relevant({**(parent.settings if parent else {}), **asked.settings})
     empty = TrialRecord(asked.name.level, asked.name.number, asked.origin, settings, "complete", asked.parent)
     for earlier in of_level(search.records(), asked.name.level):
         if earlier.settings == settings and earlier.is_usable and asked.name.level != FULL.name:

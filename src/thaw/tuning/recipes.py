@@ -83,9 +83,14 @@ def recipe_of(base: Recipe, settings: Mapping[str, Any], weights: Mapping[str, s
     return recipe
 
 
-def head_only(recipe: Recipe) -> Recipe:
-    """The recipe without its phases that thaw stages."""
-    return recipe.model_copy(update={"phases": recipe.phases[:1]})
+def relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings without those that change nothing: dropout of a linear head, and how stages train where none do."""
+    kept = dict(settings)
+    if kept.get("head.hidden") == [] and not kept.get("phases.0.mixup"):
+        kept.pop("head.dropout", None)
+    if kept.get("phases.1.cut") == "head":
+        kept = {key: value for key, value in kept.items() if not key.startswith("phases.1.") or key.endswith(".cut")}
+    return kept
 
 
 def settings_of_plan(planned: ResolvedRecipe) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 
 from thaw import atomic
 from thaw.device import threads_restored
@@ -107,11 +108,18 @@ def _begun(search: Search) -> Asked | str | None:
     chosen = next_level(counts, search.sizes, records, open_)
     if chosen is None:
         return "; ".join(_why_settled(search, records, level, outlooks[level.name]) for level in LEVELS)
+    if _usual_seconds(records, chosen) > search.seconds_left(records):
+        return f"a {chosen.name} trial would take longer than the time that is left"
     study = studies[chosen.name]
     if chosen is SHORT and counts[SHORT.name] <= len(KNOWN):
         origin = list(KNOWN)[counts[SHORT.name] - 1]
         return study.enqueue(origin, KNOWN[origin], TrialName(HEAD.name, 0), search.space)
     return study.ask(parent_of(chosen, records, counts[chosen.name], search.units))
+
+
+def _usual_seconds(records: Sequence[TrialRecord], level: Level) -> float:
+    """What a trial of a level takes: the median so far."""
+    return median([record.seconds for record in of_level(records, level.name) if record.is_usable] or [0.0])
 
 
 def _why_settled(search: Search, records: Sequence[TrialRecord], level: Level, found: Outlook | None) -> str:
