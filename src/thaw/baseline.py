@@ -8,8 +8,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import torch
-
 from thaw.bundle import write_bundle
 from thaw.evaluation.finalize import finalize
 from thaw.formats import duration
@@ -19,9 +17,9 @@ from thaw.progress import NullReporter, Reporter
 from thaw.reports import model_card
 from thaw.temporary import temporary
 from thaw.terminal.metric_text import estimate_text
-from thaw.training.context import FitCallbacks, FitContext, FitSettings
+from thaw.training.context import FitCallbacks, FitContext
 from thaw.training.fit import fit
-from thaw.trial import Trial, trained_weights
+from thaw.trial import Trial, fit_settings, trained_weights
 from thaw.trial_outputs import golden_images, trial_outputs
 
 
@@ -50,16 +48,7 @@ def write_baseline(trial: Trial, started: float, reporter: Reporter) -> None:
 
 def _fit(trial: Trial) -> None:
     """Fit the head; its best penalty on validation is in the classifier afterwards."""
-    recipe, weights = trial.recipe, trained_weights(trial)
-    device = trial.classifier.device
     with temporary(trial.folder.checkpoints, Path.mkdir) as checkpoints:
-        settings = FitSettings(
-            seed=recipe.seed,
-            precision=recipe.precision,
-            monitor=recipe.monitor,
-            class_weights=torch.from_numpy(weights.values).to(device) if weights else None,
-            checkpoints=checkpoints,
-            val_images=len(trial.inputs.val.rows),
-        )
         callbacks = FitCallbacks(lambda records, is_best: None, lambda note: None)
-        fit(FitContext(trial.classifier, recipe.phases, settings, callbacks), trial.inputs.sources_of)
+        settings = fit_settings(trial, checkpoints)
+        fit(FitContext(trial.classifier, trial.recipe.phases, settings, callbacks), trial.inputs.sources_of)

@@ -116,57 +116,59 @@ class TrainingResult:
     times: Stopwatch
 
 
-OnBaseline = Callable[[Trial], None]
-"""Called with a trial of a linear head on plain views, before the plan measures what takes longer."""
+@dataclass(frozen=True)
+class TrialContext:
+    """What a trial is begun or resumed with, besides its data and its recipe.
+
+    Attributes:
+        runs: Where the folders of runs are.
+        reporter: Shows progress.
+        process: This process, if several train the trial.
+        on_baseline: Called with a trial of a linear head on plain views, before the plan measures what takes longer;
+            `None` for no baseline.
+    """
+
+    runs: Path
+    reporter: Reporter
+    process: Process = ALONE
+    on_baseline: Callable[[Trial], None] | None = None
 
 
-def ignore_baseline(trial: Trial) -> None:
-    """Nobody wants a baseline."""
+def begin(dataset: Dataset, requested: Recipe, context: TrialContext) -> Trial:
+    """Plan a new trial, in a new folder; raises a `ThawError` for anything a user can fix."""
+    return _begin_in(None, dataset, requested, context)
 
 
-def begin(
-    dataset: Dataset,
-    requested: Recipe,
-    runs: Path,
-    reporter: Reporter,
-    process: Process = ALONE,
-    on_baseline: OnBaseline = ignore_baseline,
-) -> Trial:
-    """Plan a new trial, in a new folder under `runs`; raises a `ThawError` for anything a user can fix."""
-    return _begin_in(None, dataset, requested, runs, reporter, process, on_baseline)
-
-
-def resume(
-    dataset: Dataset,
-    requested: Recipe | None,
-    runs: Path,
-    reporter: Reporter,
-    process: Process = ALONE,
-    on_baseline: OnBaseline = ignore_baseline,
-    begun: RunFolder | None = None,
-) -> Trial:
-    """A trial that was begun, or the newest unfinished one under `runs`.
+def resume(dataset: Dataset, requested: Recipe | None, context: TrialContext, begun: RunFolder | None = None) -> Trial:
+    """A trial that was begun, or the newest unfinished one.
 
     Raises `ResumeError` where its recipe or data have changed.
     """
-    folder = begun or RunFolder.latest_unfinished(runs)
-    plan, began = folder.read_plan(), folder.read_requested()
+    folder = begun or RunFolder.latest_unfinished(context.runs)
+    plan = folder.read_plan()
+    began = plan.requested if plan else folder.read_requested()
     if requested is not None and began is not None:
         check_same_recipe(began, requested)
     if plan is None:
         check_not_begun(folder)
-        return _begin_in(folder, dataset, began or requested or Recipe(), runs, reporter, process, on_baseline)
+        return _begin_in(folder, dataset, began or requested or Recipe(), context)
     check_files(folder, plan)
     folder.remove_leftovers()
-    trial = join(dataset, folder, reporter, process)
-    reporter.say(f"resuming {folder.path}")
+    trial = _join(dataset, folder, plan, context)
+    context.reporter.say(f"resuming {folder.path}")
     return trial
 
 
-def join(dataset: Dataset, folder: RunFolder, reporter: Reporter, process: Process) -> Trial:
+def join(dataset: Dataset, folder: RunFolder, context: TrialContext) -> Trial:
     """A trial as another process planned it; raises `ResumeError` where this one sees other images."""
     plan = folder.read_plan()
     assert plan is not None
+    return _join(dataset, folder, plan, context)
+
+
+def _join(dataset: Dataset, folder: RunFolder, plan: PlanFile, context: TrialContext) -> Trial:
+    """A trial in a folder that has its plan."""
+    reporter = context.reporter
     dataset = dataset.as_task(plan.requested.task)
     manifest, recipe = Manifest.read(folder.manifest), folder.read_recipe()
     _restore_machine(recipe, plan, reporter)
@@ -175,7 +177,7 @@ def join(dataset: Dataset, folder: RunFolder, reporter: Reporter, process: Proce
     grouped = recipe.model_copy(update={"split": as_grouped(recipe.split, manifest)})
     prepared, classifier = prepare(dataset, grouped, manifest, reporter)
     check_same_data(manifest, prepared.manifest)
-    return _trial(folder, recipe, prepared, classifier, reporter, process)
+    return _trial(folder, recipe, prepared, classifier, context)
 
 
 def _restore_machine(recipe: ResolvedRecipe, plan: PlanFile, reporter: Reporter) -> None:
@@ -189,28 +191,21 @@ def _restore_machine(recipe: ResolvedRecipe, plan: PlanFile, reporter: Reporter)
         reporter.say(f"this run began on another machine, so the last digits of its weights may differ: {changed}")
 
 
-def _begin_in(
-    found: RunFolder | None,
-    dataset: Dataset,
-    requested: Recipe,
-    runs: Path,
-    reporter: Reporter,
-    process: Process,
-    on_baseline: OnBaseline,
-) -> Trial:
+def _begin_in(found: RunFolder | None, dataset: Dataset, requested: Recipe, context: TrialContext) -> Trial:
     """Plan a trial in a folder that was found without a plan, or in a new one, made when the first file is written."""
 
     @functools.cache
     def folder_of_run() -> RunFolder:
-        return found or RunFolder.create(runs, process.launch)
+        return found or RunFolder.create(context.runs, context.process.launch)
 
-    def on_head(planned: PlannedTrial) -> None:
+    def on_baseline(planned: PlannedTrial) -> None:
         folder, prepared = folder_of_run(), planned.prepared
-        if not folder.baseline.exists():
+        if context.on_baseline and not folder.baseline.exists():
             prepared.manifest.write(folder.manifest)
             folder.write_requested(requested)
             # The main process does this alone.
-            on_baseline(_trial(folder, planned.plan.recipe, prepared, planned.classifier, reporter, ALONE))
+            alone = replace(context, process=ALONE)
+            context.on_baseline(_trial(folder, planned.plan.recipe, prepared, planned.classifier, alone))
 
     choose_device(requested.device)
     check_loggers(requested.loggers)
@@ -219,8 +214,9 @@ def _begin_in(
     if found and found.manifest.is_file():
         previous: Manifest | None = Manifest.read(found.manifest)
     else:
-        previous = _earlier_split(dataset, requested, runs, reporter)
-    planned = plan_trial(dataset, requested, previous, reporter, on_head)
+        previous = _earlier_split(dataset, requested, context)
+    wanted = on_baseline if context.on_baseline else None
+    planned = plan_trial(dataset, requested, previous, context.reporter, wanted)
     folder = folder_of_run()
     planned.prepared.manifest.write(folder.manifest)
     folder.write_unreadable(planned.prepared.manifest.errors())
@@ -229,7 +225,7 @@ def _begin_in(
     # Last, because a folder that has it can be resumed.
     files = checksums(folder)
     folder.write_plan(PlanFile(requested, plan.choices, plan.forecast, None, machine, files, plan.estimates))
-    return _trial(folder, planned.plan.recipe, planned.prepared, planned.classifier, reporter, process)
+    return _trial(folder, planned.plan.recipe, planned.prepared, planned.classifier, context)
 
 
 def plan_trial(
@@ -237,11 +233,11 @@ def plan_trial(
     requested: Recipe,
     previous: Manifest | None,
     reporter: Reporter,
-    on_head: Callable[[PlannedTrial], None] | None = None,
+    on_baseline: Callable[[PlannedTrial], None] | None = None,
 ) -> PlannedTrial:
     """Choose the backbone, decode and split the images, plan everything else, and show it.
 
-    `on_head` is called once with a linear head on plain views, where measuring and training will take much longer.
+    `on_baseline` is called once with a linear head on plain views, where measuring and training will take much longer.
     """
     requested.check_strategy()
     use_threads(requested.threads)
@@ -253,11 +249,11 @@ def plan_trial(
     remember_geometry(requested, classifier.backbone.facts.pixels, cache)
     draft = draft_plan(chosen, prepared, classifier, cache)
 
-    def on_baseline(plan: Plan) -> None:
-        if on_head:
-            on_head(PlannedTrial(plan, prepared, _with_new_head(classifier.backbone, prepared, plan.recipe)))
+    def planned(plan: Plan) -> PlannedTrial:
+        # The plan may have decided which features the head takes.
+        return PlannedTrial(plan, prepared, _with_new_head(classifier.backbone, prepared, plan.recipe))
 
-    wanted = on_baseline if on_head else None
+    wanted = (lambda plan: on_baseline(planned(plan))) if on_baseline else None
     selected = draft.select(prepared, classifier.backbone, cache, reporter.bar, wanted)
     if selected.preprocessing:
         # Decoded and timed anew for images of another size.
@@ -266,8 +262,7 @@ def plan_trial(
         draft = draft_plan(chosen, prepared, classifier, cache)
     plan = draft.finished(selected)
     show_plan(plan, reporter)
-    # The plan may have decided which features the head takes.
-    return PlannedTrial(plan, prepared, _with_new_head(classifier.backbone, prepared, plan.recipe))
+    return planned(plan)
 
 
 def prepare(
@@ -305,7 +300,7 @@ def train(trial: Trial, reporter: Reporter) -> TrainingResult:
         trial.folder.write_epochs(records)
         table.add(records[-1], is_best)
 
-    settings = fit_settings(trial, plan)
+    settings = fit_settings(trial, trial.folder.checkpoints, plan)
     callbacks = FitCallbacks(on_epoch, reporter.say)
     context = FitContext(trial.classifier, recipe.phases, settings, callbacks, process)
     progress = fit(context, times.timed(trial.inputs.sources_of))
@@ -319,8 +314,8 @@ def train(trial: Trial, reporter: Reporter) -> TrainingResult:
     return TrainingResult(records, gains, skipped, times)
 
 
-def fit_settings(trial: Trial, plan: PlanFile) -> FitSettings:
-    """How the phases of a trial are trained."""
+def fit_settings(trial: Trial, checkpoints: Path, plan: PlanFile | None = None) -> FitSettings:
+    """How the phases of a trial are trained; without a plan no phase has a predicted duration."""
     recipe, prepared, val = trial.recipe, trial.prepared, trial.inputs.val.rows
     weights = trained_weights(trial)
     return FitSettings(
@@ -328,23 +323,18 @@ def fit_settings(trial: Trial, plan: PlanFile) -> FitSettings:
         precision=recipe.precision,
         monitor=recipe.monitor,
         class_weights=torch.from_numpy(weights.values).to(trial.classifier.device) if weights else None,
-        checkpoints=trial.folder.checkpoints,
+        checkpoints=checkpoints,
         val_images=len(val),
         target=recipe.target,
-        run=plan.run,
+        run=plan.run if plan else "",
         val_groups=bootstrap_groups(prepared.manifest, val, prepared.duplicates),
-        phase_seconds=plan.predicted.phase_seconds,
+        phase_seconds=plan.predicted.phase_seconds if plan else (),
         keep_phase=recipe.keep_phase,
     )
 
 
 def _trial(
-    folder: RunFolder,
-    recipe: ResolvedRecipe,
-    prepared: Prepared,
-    classifier: Classifier,
-    reporter: Reporter,
-    process: Process,
+    folder: RunFolder, recipe: ResolvedRecipe, prepared: Prepared, classifier: Classifier, context: TrialContext
 ) -> Trial:
     """A trial with its inputs, on its device."""
     classifier.to(choose_device(recipe.device).device)
@@ -359,8 +349,8 @@ def _trial(
         cache=FeatureCache(cache_folder(), recipe.cache_dtype, int(recipe.cache_gb * GIB)),
         seed=derive_seed(recipe.seed, "views"),
         device=classifier.device,
-        bar=reporter.bar,
-        process=process,
+        bar=context.reporter.bar,
+        process=context.process,
     )
     return Trial(folder, recipe, prepared, classifier, inputs)
 
@@ -376,16 +366,16 @@ def trained_weights(trial: Trial) -> TrainedWeights | None:
     return None if weights is None else TrainedWeights(kind, weights.numpy())
 
 
-def _earlier_split(dataset: Dataset, requested: Recipe, runs: Path, reporter: Reporter) -> Manifest | None:
+def _earlier_split(dataset: Dataset, requested: Recipe, context: TrialContext) -> Manifest | None:
     """The manifest of the newest run on the same images with the same split settings: its images keep their split."""
-    for earlier in RunFolder.earlier(runs):
+    for earlier in RunFolder.earlier(context.runs):
         try:
             manifest, split = Manifest.read(earlier.manifest), Recipe.load(earlier.recipe).split
         except ThawError as error:
-            reporter.say(f"images that are in {earlier.path} may not keep their split: {first_line(error)}")
+            context.reporter.say(f"images that are in {earlier.path} may not keep their split: {first_line(error)}")
             continue
         if manifest.root == dataset.manifest.root and _is_same_split(split, requested.split):
-            reporter.say(f"images that are in {earlier.path} keep their split")
+            context.reporter.say(f"images that are in {earlier.path} keep their split")
             return manifest
     return None
 

@@ -12,16 +12,21 @@ PHASE = "baseline"
 """The name of its only phase."""
 
 
-def baseline_recipe(recipe: ResolvedRecipe) -> ResolvedRecipe | None:
-    """The recipe of the baseline of a run; `None` where it begins with more than a linear head on cached features."""
+def can_have_baseline(recipe: ResolvedRecipe) -> bool:
+    """Whether a run begins with no more than a linear head on cached features."""
     first = recipe.phases[0]
-    if not recipe.can_solve(first) or first.inputs != "cached":
-        return None
-    changes = {"name": PHASE, "solver": "lbfgs", "epochs": len(PENALTIES), "augment": None}
+    return recipe.can_solve(first) and first.inputs == "cached"
+
+
+def baseline_recipe(recipe: ResolvedRecipe) -> ResolvedRecipe:
+    """The recipe of the baseline of a run that can have one."""
+    first = recipe.phases[0]
+    changes = {"name": PHASE, "solver": "lbfgs", "epochs": len(PENALTIES), "augment": None, "inputs": "cached"}
     return recipe.model_copy(
         update={
             "phases": (first.model_copy(update=changes),),
             "augment": AugmentSettings(preset="none", **asdict(PRESETS["none"])),
             "views": 1,
+            "target": None,
         }
     )

@@ -78,20 +78,12 @@ class Selected:
         return {key: value for key, value in self.changes.items() if key.startswith("preprocessing.")}
 
 
-OnBaseline = Callable[[Selected], None]
-"""Called with what plain views have answered, when questions are left that take longer."""
-
-
-def _ignore(selected: Selected) -> None:
-    """Nobody wants a baseline."""
-
-
 def select(
     recipe: Recipe,
     measured: Measurements,
     features: SampleFeatures,
     seconds: float,
-    on_baseline: OnBaseline = _ignore,
+    on_head: Callable[[Selected], None] | None = None,
 ) -> Selected:
     """Ask every question that the recipe leaves open, cheap ones first, for as long as `seconds` allow.
 
@@ -99,9 +91,9 @@ def select(
         recipe: What it sets is not asked.
         measured: Device, engine and their speed.
         features: Of a sample of the training images; no others are used.
-        seconds: How long all measurements may take, without what `on_baseline` does.
-        on_baseline: Called once, before questions that need other views than the plain one; not where everything is
-            remembered from an earlier run.
+        seconds: How long all measurements may take, without what `on_head` does.
+        on_head: Called once with what plain views have answered, which is all about the head, before questions that
+            need other views; not where everything is remembered from an earlier run.
     """
     sample, prepared, backbone = features.sample, features.prepared, features.frozen.backbone
     if len(sample.rows) < MIN_IMAGES or seconds <= 0:
@@ -130,8 +122,9 @@ def select(
     )
     estimates = _ask_of_plain_views(selection, recipe, measured, features)
     if recipe.augment.preset == "auto" or recipe.preprocessing.image_size is None:
-        with budget.paused():
-            on_baseline(_answered(selection, estimates))
+        if on_head:
+            with budget.paused():
+                on_head(_answered(selection, estimates))
         _ask_of_other_views(selection, recipe, features)
     selected = _answered(selection, estimates)
     remember(features.cache, _FILE, key, {**selected.to_json(), "seconds": seconds, "refused": budget.refused})
