@@ -137,7 +137,7 @@ def train(data: Path, seed: int, base: thaw.Recipe, work: Path) -> Path:
     trial = begin(thaw.Dataset.open(data), recipe, TrialContext(runs, NullReporter()))
     plan = trial.folder.read_plan()
     assert plan is not None
-    settings, inputs = fit_settings(trial, trial.folder.checkpoints, plan), trial.inputs
+    settings, inputs = fit_settings(trial, trial.folder.checkpoints, plan.run), trial.inputs
     found = {"monitor": np.array(settings.monitor)}
 
     def keep(split: str, index: int, position: int, source: Source, seconds: float) -> None:

@@ -18,6 +18,7 @@ from thaw.device import describe_machine, threads_restored
 from thaw.errors import ResumeError
 from thaw.evaluation.finalize import finalize
 from thaw.evaluation.records import write_records
+from thaw.planning.baseline import baseline_recipe
 from thaw.processes import ALONE, Process
 from thaw.progress import Reporter
 from thaw.recipe import Recipe
@@ -26,6 +27,7 @@ from thaw.run_folder import ActualTimes, EvaluationFile, RunFolder
 from thaw.run_folder.lock import held
 from thaw.terminal.results import show_results
 from thaw.terminal.training import show_times
+from thaw.training.baseline import keeps_baseline
 from thaw.trial import TrainingResult, Trial, TrialContext, begin, join, resume, train, trained_weights
 from thaw.trial_outputs import golden_images, trial_outputs
 from thaw.writing import advising
@@ -99,7 +101,8 @@ def finish(trial: Trial, result: TrainingResult, started: float, reporter: Repor
     if folder.model.exists():
         check_same_weights(classifier, folder.model)
     else:
-        card = model_card.write(classifier, recipe, manifest, finalized.evaluations, plan.estimates)
+        trained = baseline_recipe(recipe) if keeps_baseline(result.gains) else recipe
+        card = model_card.write(classifier, trained, manifest, finalized.evaluations, plan.estimates)
         write_bundle(classifier, folder.model, golden.files, card)
     actual = _actual_times(trial, result, time.perf_counter() - started)
     machine = describe_machine(classifier.device)

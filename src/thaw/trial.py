@@ -16,6 +16,7 @@ import torch
 from thaw.backbones import build
 from thaw.backbones.contract import Backbone
 from thaw.cache import cache_folder
+from thaw.checksums import sha256_of
 from thaw.classifier.classifier import Classifier, new_head, outputs_of
 from thaw.data.ahead import remember_geometry
 from thaw.data.dataset import Dataset
@@ -30,6 +31,7 @@ from thaw.evaluation.thresholds import check_requirements
 from thaw.features.cache import FeatureCache
 from thaw.formats import count
 from thaw.planning.backbone_choice import choose_backbone
+from thaw.planning.baseline import baseline_identity
 from thaw.planning.costs import GIB
 from thaw.planning.plan import Plan, draft_plan
 from thaw.planning.resume import check_same_data, check_same_recipe
@@ -43,6 +45,9 @@ from thaw.seeds import derive_seed
 from thaw.terminal.epochs import EpochTable
 from thaw.terminal.planning import show_data, show_plan
 from thaw.terminal.training import kept_line, show_gains
+from thaw.training import checkpoint
+from thaw.training.baseline import BASELINE, compare_baseline
+from thaw.training.checkpoint import Checkpoint
 from thaw.training.context import FitCallbacks, FitContext, FitSettings
 from thaw.training.fit import fit
 from thaw.training.gain import PhaseGain, kept_index
@@ -300,11 +305,15 @@ def train(trial: Trial, reporter: Reporter) -> TrainingResult:
         trial.folder.write_epochs(records)
         table.add(records[-1], is_best)
 
-    settings = fit_settings(trial, trial.folder.checkpoints, plan)
+    settings = fit_settings(trial, trial.folder.checkpoints, plan.run, plan.predicted.phase_seconds)
     callbacks = FitCallbacks(on_epoch, reporter.say)
     context = FitContext(trial.classifier, recipe.phases, settings, callbacks, process)
+    baseline = _read_baseline(trial, reporter)
+    untrained = {key: value.clone() for key, value in context.checkpoints.weights().items()} if baseline else {}
     progress = fit(context, times.timed(trial.inputs.sources_of))
     times.stop()
+    if baseline:
+        progress = compare_baseline(context, progress, baseline, untrained)
     records, gains = progress.records, progress.gains
     kept = kept_index(records, gains, recipe.monitor)
     loggers.finish(logged_values(records[kept]) if kept is not None else {})
@@ -314,8 +323,22 @@ def train(trial: Trial, reporter: Reporter) -> TrainingResult:
     return TrainingResult(records, gains, skipped, times)
 
 
-def fit_settings(trial: Trial, checkpoints: Path, plan: PlanFile | None = None) -> FitSettings:
-    """How the phases of a trial are trained; without a plan no phase has a predicted duration."""
+def _read_baseline(trial: Trial, reporter: Reporter) -> Checkpoint | None:
+    """The baseline of a run, if there is one and it can be compared with the phases."""
+    baseline = checkpoint.read(trial.folder.checkpoints, BASELINE)
+    if baseline and baseline.run != identity_of_baseline(trial):
+        reporter.say("the baseline saw other images or another size of them, so it is not compared with the phases")
+        return None
+    return baseline
+
+
+def identity_of_baseline(trial: Trial) -> str:
+    """The identity of what the baseline of a trial is trained on; the manifest must have been written."""
+    return baseline_identity(trial.recipe, sha256_of(trial.folder.manifest))
+
+
+def fit_settings(trial: Trial, checkpoints: Path, run: str, phase_seconds: Sequence[float] = ()) -> FitSettings:
+    """How the phases of a trial are trained, with checkpoints that carry the identity `run`."""
     recipe, prepared, val = trial.recipe, trial.prepared, trial.inputs.val.rows
     weights = trained_weights(trial)
     return FitSettings(
@@ -326,9 +349,9 @@ def fit_settings(trial: Trial, checkpoints: Path, plan: PlanFile | None = None) 
         checkpoints=checkpoints,
         val_images=len(val),
         target=recipe.target,
-        run=plan.run if plan else "",
+        run=run,
         val_groups=bootstrap_groups(prepared.manifest, val, prepared.duplicates),
-        phase_seconds=plan.predicted.phase_seconds if plan else (),
+        phase_seconds=phase_seconds,
         keep_phase=recipe.keep_phase,
     )
 
