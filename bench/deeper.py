@@ -35,8 +35,8 @@ from thaw.training.gain import PhaseGain, kept_record, phase_gain
 from thaw.training.history import EpochRecord
 from thaw.training.outputs import probabilities_at
 from thaw.training.skipping import reason_to_skip
-from thaw.training.sources import PhaseSources
-from thaw.trial import Trial, begin, fit_settings
+from thaw.training.sources import PhaseSources, Source
+from thaw.trial import Trial, TrialContext, begin, fit_settings
 
 DRAWS = 100
 """Smaller validation sets drawn from each whole one."""
@@ -134,23 +134,23 @@ def train(data: Path, seed: int, base: thaw.Recipe, work: Path) -> Path:
     recipe = base.model_copy(update={"seed": seed, "split": SplitSettings(seed=seed), "strategy": "top"})
     runs = work / f"{data.stem}-{seed}"
     shutil.rmtree(runs, ignore_errors=True)
-    trial = begin(thaw.Dataset.open(data), recipe, runs, NullReporter())
+    trial = begin(thaw.Dataset.open(data), recipe, TrialContext(runs, NullReporter()))
     plan = trial.folder.read_plan()
     assert plan is not None
-    settings, inputs = fit_settings(trial, plan), trial.inputs
+    settings, inputs = fit_settings(trial, trial.folder.checkpoints, plan.run), trial.inputs
     found = {"monitor": np.array(settings.monitor)}
 
-    def keep(split: str, index: int, position: int, sources: PhaseSources, seconds: float) -> None:
+    def keep(split: str, index: int, position: int, source: Source, seconds: float) -> None:
         """The probabilities and the time of one phase."""
-        outputs = probabilities_at(trial.classifier, position, sources.val, settings.precision)
+        outputs = probabilities_at(trial.classifier, position, source, settings.precision)
         found[f"{split}_{index}"], found[f"{split}_targets"] = outputs
         found[f"{split}_seconds"] = np.append(found.get(f"{split}_seconds", ()), seconds)
 
     for index, position, sources, seconds in phase_by_phase(trial, settings):
-        keep("val", index, position, sources, seconds)
-        final = inputs.evaluation_sources([trial.recipe.phases[index].name])
+        keep("val", index, position, sources.val, seconds)
+        final = inputs.evaluation_sources([trial.recipe.phases[index].name], ("test",))
         assert final is not None
-        keep("test", index, final.position, PhaseSources(final.train, final.test), 0.0)
+        keep("test", index, final.position, final.of_split["test"], 0.0)
     images = np.arange(len(inputs.val.rows))
     found["val_groups"] = images if settings.val_groups is None else settings.val_groups
     shutil.rmtree(runs)

@@ -82,11 +82,11 @@ def run_planned(data: Path, recipe: thaw.Recipe, runs: Path) -> dict[str, Any]:
 def run_alternative(data: Path, recipe: thaw.Recipe, runs: Path) -> dict[str, Any]:
     """Train once, without a bundle: test accuracy."""
     reporter = NullReporter()
-    begun = trial.begin(thaw.Dataset.open(data), recipe, runs, reporter)
+    begun = trial.begin(thaw.Dataset.open(data), recipe, trial.TrialContext(runs, reporter))
     result = trial.train(begun, reporter)
-    final = begun.inputs.evaluation_sources({record.phase for record in result.records})
+    final = begun.inputs.evaluation_sources({record.phase for record in result.records}, ("test",))
     assert final is not None
-    probabilities, targets = probabilities_at(begun.classifier, final.position, final.test, "fp32")
+    probabilities, targets = probabilities_at(begun.classifier, final.position, final.of_split["test"], "fp32")
     correct = probabilities.argmax(axis=1) == targets
     recalls = [float(correct[targets == label].mean()) for label in sorted(set(targets.tolist()))]
     return {"accuracy": float(correct.mean()), "balanced": statistics.mean(recalls)}

@@ -89,9 +89,9 @@ def accuracy(setup: Setup, views: int, seed: int) -> float:
         precision: Precision = "bf16" if recipe.precision == "bf16" else "fp32"
         settings = FitSettings(seed, precision, "accuracy", None, Path(folder), len(inputs.val.rows))
         fit(FitContext(classifier, recipe.phases, settings, FitCallbacks(lambda *_: None, print)), sources_of)
-    final = inputs.evaluation_sources([phase.name for phase in recipe.phases])
+    final = inputs.evaluation_sources([phase.name for phase in recipe.phases], ("test",))
     assert final is not None
-    outputs = outputs_at(classifier, final.position, final.test, "fp32")
+    outputs = outputs_at(classifier, final.position, final.of_split["test"], "fp32")
     backbone.load_state_dict(before)
     return float((outputs.probabilities.argmax(axis=1) == outputs.targets).mean())
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from tests.runs import outcome
 from thaw.data.dataset import Dataset
@@ -15,8 +17,10 @@ from thaw.planning import plan as planning
 from thaw.planning import selecting
 from thaw.progress import NullReporter
 from thaw.recipe import AugmentSettings, MeasureSettings, PreprocessingSettings, Recipe
-from thaw.run import run
+from thaw.run import finish, run
 from thaw.run_folder import RunFolder
+from thaw.training import checkpoint
+from thaw.trial import Trial
 
 RECIPE = Recipe(
     backbone="mobilenetv3_small_050",
@@ -98,6 +102,47 @@ def test_a_baseline_changes_nothing_that_comes_after_it(
     assert outcomes[0] == outcomes[1]
     assert (tmp_path / "runs-0" / "train-1" / "baseline").is_dir()
     assert not (tmp_path / "runs-1" / "train-1" / "baseline").exists()
+
+
+@pytest.mark.slow
+def test_a_run_whose_phases_are_worse_keeps_its_baseline_also_when_resumed_or_repeated(
+    surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "BASELINE_FROM", 0.0)
+    worse: dict[str, Any] = {f"phases.{number}.epochs": 1 for number in (0, 1)}
+    worse |= {"phases.0.solver": "optimizer", "phases.0.lr": 1e-9, "phases.1.lr": 1e-3, "phases.1.optional": False}
+    settings = {"backbone": "starter", "weights": "published", "strategy": "top", "phase_settings": worse}
+    recipe, dataset, reporter = RECIPE.with_settings(settings), Dataset.open(surfaces), Sentences()
+    folder, kept = RunFolder(tmp_path / "runs" / "train-1"), list[dict[str, torch.Tensor]]()
+
+    def stopped_once(trial: Trial, *others: Any) -> None:
+        kept.append({key: value.clone() for key, value in trial.classifier.state_dict().items()})
+        if len(kept) == 1:
+            raise KeyboardInterrupt
+        finish(trial, *others)
+
+    monkeypatch.setattr("thaw.run.finish", stopped_once)
+    with pytest.raises(KeyboardInterrupt):
+        run(dataset, recipe, tmp_path / "runs", reporter)
+    run(dataset, recipe, tmp_path / "runs", reporter, resumes=True)
+
+    plan, head = folder.read_plan(), checkpoint.read(folder.checkpoints, "baseline")
+    assert plan is not None and [gain.phase for gain in plan.gains] == ["head", "fine-tune", "baseline"]
+    assert plan.gains[-1].is_kept and plan.gains[-1].gain > 0.1
+    assert sum(line.startswith("the baseline is kept, better than all that followed: ") for line in reporter.said) == 2
+    assert any(line.startswith("kept: phase baseline, ") for line in reporter.said)
+    assert "the baseline is kept" in folder.report.read_text()
+    assert "| baseline | head |" in (folder.model / "MODEL_CARD.md").read_text()
+    # The same command, with the measurements remembered, and the recipe of the baseline alone.
+    run(dataset, recipe, tmp_path / "runs", NullReporter())
+    run(dataset, Recipe.load(folder.baseline_recipe), tmp_path / "runs", NullReporter())
+    first, *repeated = kept
+    assert head is not None and all(torch.equal(first[name], value) for name, value in head.weights.items())
+    baseline = load(folder.baseline).state_dict()
+    network = [name for name in baseline if name.startswith("backbone.") and not name.endswith("num_batches_tracked")]
+    assert network and all(torch.equal(first[name], baseline[name]) for name in network)
+    assert len(repeated) == 3
+    assert all(torch.equal(value, other[name]) for other in repeated for name, value in first.items())
 
 
 def test_a_short_run_has_none(surfaces: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run import finish
 from thaw.training.history import best_index
-from thaw.trial import TrainingResult, Trial, begin, train
+from thaw.trial import TrainingResult, Trial, TrialContext, begin, train
 
 
 def best_accuracy(trial: Trial, result: TrainingResult) -> float:
@@ -24,7 +24,7 @@ def test_trials_are_compared_and_only_the_best_is_finished(images: Path, quick: 
     trained: list[tuple[Trial, TrainingResult]] = []
     for lr in (1e-5, 1e-2):
         recipe = quick.model_copy(update={"phases": (head.model_copy(update={"lr": lr}),)})
-        trial = begin(dataset, recipe, tmp_path, quiet)
+        trial = begin(dataset, recipe, TrialContext(tmp_path, quiet))
         trained.append((trial, train(trial, quiet)))
     for trial, result in trained:
         folder = trial.folder

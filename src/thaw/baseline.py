@@ -1,6 +1,7 @@
 """The baseline of a run: a linear head on plain views, as a bundle that can be used while the plan still measures.
 
-It takes a few seconds, since training reads the same features later; whatever comes after has to be better.
+It takes a few seconds, since training reads the same features later. What comes after is compared with it, so that the
+run keeps the baseline where it is better on validation.
 """
 
 from __future__ import annotations
@@ -8,20 +9,19 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import torch
-
 from thaw.bundle import write_bundle
 from thaw.evaluation.finalize import finalize
 from thaw.formats import duration
 from thaw.metrics import METRICS
-from thaw.planning.baseline import PHASE
 from thaw.progress import NullReporter, Reporter
 from thaw.reports import model_card
 from thaw.temporary import temporary
 from thaw.terminal.metric_text import estimate_text
-from thaw.training.context import FitCallbacks, FitContext, FitSettings
+from thaw.training import checkpoint
+from thaw.training.baseline import BASELINE
+from thaw.training.context import FitCallbacks, FitContext
 from thaw.training.fit import fit
-from thaw.trial import Trial, trained_weights
+from thaw.trial import Trial, fit_settings, identity_of_baseline, trained_weights
 from thaw.trial_outputs import golden_images, trial_outputs
 
 
@@ -34,9 +34,10 @@ def write_baseline(trial: Trial, started: float, reporter: Reporter) -> None:
         reporter: Shows the result.
     """
     recipe, classifier, manifest = trial.recipe, trial.classifier, trial.prepared.manifest
+    trial.folder.write_baseline_recipe(recipe)
     _fit(trial)
     golden = golden_images(trial)
-    outputs = trial_outputs(trial, {PHASE}, golden, NullReporter(), ("val",))
+    outputs = trial_outputs(trial, {BASELINE}, golden, NullReporter(), ("val",))
     finalized = finalize(classifier, outputs, recipe.decision, recipe.seed, trained_weights(trial))
     card = model_card.write(classifier, recipe, manifest, finalized.evaluations)
     write_bundle(classifier, trial.folder.baseline, golden.files, card)
@@ -49,17 +50,11 @@ def write_baseline(trial: Trial, started: float, reporter: Reporter) -> None:
 
 
 def _fit(trial: Trial) -> None:
-    """Fit the head; its best penalty on validation is in the classifier afterwards."""
-    recipe, weights = trial.recipe, trained_weights(trial)
-    device = trial.classifier.device
+    """Fit the head; its best penalty on validation is in the classifier afterwards, and a checkpoint of the run."""
     with temporary(trial.folder.checkpoints, Path.mkdir) as checkpoints:
-        settings = FitSettings(
-            seed=recipe.seed,
-            precision=recipe.precision,
-            monitor=recipe.monitor,
-            class_weights=torch.from_numpy(weights.values).to(device) if weights else None,
-            checkpoints=checkpoints,
-            val_images=len(trial.inputs.val.rows),
-        )
         callbacks = FitCallbacks(lambda records, is_best: None, lambda note: None)
-        fit(FitContext(trial.classifier, recipe.phases, settings, callbacks), trial.inputs.sources_of)
+        settings = fit_settings(trial, checkpoints, identity_of_baseline(trial))
+        fit(FitContext(trial.classifier, trial.recipe.phases, settings, callbacks), trial.inputs.sources_of)
+        best = checkpoint.read(checkpoints, "best")
+        assert best is not None
+        checkpoint.write(trial.folder.checkpoints, BASELINE, best)

@@ -18,6 +18,7 @@ from thaw.device import describe_machine, threads_restored
 from thaw.errors import ResumeError
 from thaw.evaluation.finalize import finalize
 from thaw.evaluation.records import write_records
+from thaw.planning.baseline import baseline_recipe
 from thaw.processes import ALONE, Process
 from thaw.progress import Reporter
 from thaw.recipe import Recipe
@@ -26,7 +27,8 @@ from thaw.run_folder import ActualTimes, EvaluationFile, RunFolder
 from thaw.run_folder.lock import held
 from thaw.terminal.results import show_results
 from thaw.terminal.training import show_times
-from thaw.trial import OnBaseline, TrainingResult, Trial, begin, join, resume, train, trained_weights
+from thaw.training.baseline import keeps_baseline
+from thaw.trial import TrainingResult, Trial, TrialContext, begin, join, resume, train, trained_weights
 from thaw.trial_outputs import golden_images, trial_outputs
 from thaw.writing import advising
 
@@ -47,7 +49,7 @@ def run(
     with threads_restored(), ExitStack() as stack:
         if not process.is_main:
             folder = RunFolder(Path(process.from_main(str)))
-            trial = join(dataset, folder, reporter, process)
+            trial = join(dataset, folder, TrialContext(runs, reporter, process))
             train(trial, reporter)
             return trial
         # A baseline is written before the run is planned, and nobody may train the run from then on.
@@ -57,7 +59,7 @@ def run(
             hold(trial.folder)
             write_baseline(trial, started, reporter)
 
-        trial = _begun(dataset, requested, runs, reporter, resumes, process, on_baseline)
+        trial = _begun(dataset, requested, TrialContext(runs, reporter, process, on_baseline), resumes)
         process.from_main(lambda: str(trial.folder.path))
         try:
             with advising(", then re-run with --resume"):
@@ -72,21 +74,14 @@ def run(
     return trial
 
 
-def _begun(
-    dataset: Dataset,
-    requested: Recipe | None,
-    runs: Path,
-    reporter: Reporter,
-    resumes: bool,
-    process: Process,
-    on_baseline: OnBaseline,
-) -> Trial:
+def _begun(dataset: Dataset, requested: Recipe | None, context: TrialContext, resumes: bool) -> Trial:
     """A new trial, or the one that these processes began before they were restarted, or the newest unfinished one."""
-    if process.restarts and (begun := RunFolder.begun_by(runs, process.launch)):
-        return resume(dataset, requested, runs, reporter, process, on_baseline, begun)
+    process = context.process
+    if process.restarts and (begun := RunFolder.begun_by(context.runs, process.launch)):
+        return resume(dataset, requested, context, begun)
     if resumes:
-        return resume(dataset, requested, runs, reporter, process, on_baseline)
-    return begin(dataset, requested or Recipe(), runs, reporter, process, on_baseline)
+        return resume(dataset, requested, context)
+    return begin(dataset, requested or Recipe(), context)
 
 
 def finish(trial: Trial, result: TrainingResult, started: float, reporter: Reporter) -> None:
@@ -106,7 +101,8 @@ def finish(trial: Trial, result: TrainingResult, started: float, reporter: Repor
     if folder.model.exists():
         check_same_weights(classifier, folder.model)
     else:
-        card = model_card.write(classifier, recipe, manifest, finalized.evaluations, plan.estimates)
+        trained = baseline_recipe(recipe) if keeps_baseline(result.gains) else recipe
+        card = model_card.write(classifier, trained, manifest, finalized.evaluations, plan.estimates)
         write_bundle(classifier, folder.model, golden.files, card)
     actual = _actual_times(trial, result, time.perf_counter() - started)
     machine = describe_machine(classifier.device)

@@ -16,6 +16,7 @@ import torch
 from thaw.backbones import build
 from thaw.backbones.contract import Backbone
 from thaw.cache import cache_folder
+from thaw.checksums import sha256_of
 from thaw.classifier.classifier import Classifier, new_head, outputs_of
 from thaw.data.ahead import remember_geometry
 from thaw.data.dataset import Dataset
@@ -30,6 +31,7 @@ from thaw.evaluation.thresholds import check_requirements
 from thaw.features.cache import FeatureCache
 from thaw.formats import count
 from thaw.planning.backbone_choice import choose_backbone
+from thaw.planning.baseline import baseline_identity
 from thaw.planning.costs import GIB
 from thaw.planning.plan import Plan, draft_plan
 from thaw.planning.resume import check_same_data, check_same_recipe
@@ -43,6 +45,9 @@ from thaw.seeds import derive_seed
 from thaw.terminal.epochs import EpochTable
 from thaw.terminal.planning import show_data, show_plan
 from thaw.terminal.training import kept_line, show_gains
+from thaw.training import checkpoint
+from thaw.training.baseline import BASELINE, compare_baseline
+from thaw.training.checkpoint import Checkpoint
 from thaw.training.context import FitCallbacks, FitContext, FitSettings, Pauses, never
 from thaw.training.fit import fit
 from thaw.training.gain import PhaseGain, kept_index
@@ -116,62 +121,64 @@ class TrainingResult:
     times: Stopwatch
 
 
-OnBaseline = Callable[[Trial], None]
-"""Called with a trial of a linear head on plain views, before the plan measures what takes longer."""
+@dataclass(frozen=True)
+class TrialContext:
+    """What a trial is begun or resumed with, besides its data and its recipe.
+
+    Attributes:
+        runs: Where the folders of runs are.
+        reporter: Shows progress.
+        process: This process, if several train the trial.
+        on_baseline: Called with a trial of a linear head on plain views, before the plan measures what takes longer;
+            `None` for no baseline.
+    """
+
+    runs: Path
+    reporter: Reporter
+    process: Process = ALONE
+    on_baseline: Callable[[Trial], None] | None = None
 
 
-def ignore_baseline(trial: Trial) -> None:
-    """Nobody wants a baseline."""
+def begin(dataset: Dataset, requested: Recipe, context: TrialContext) -> Trial:
+    """Plan a new trial, in a new folder; raises a `ThawError` for anything a user can fix."""
+    return _begin_in(None, dataset, requested, context)
 
 
-def begin(
-    dataset: Dataset,
-    requested: Recipe,
-    runs: Path,
-    reporter: Reporter,
-    process: Process = ALONE,
-    on_baseline: OnBaseline = ignore_baseline,
-) -> Trial:
-    """Plan a new trial, in a new folder under `runs`; raises a `ThawError` for anything a user can fix."""
-    return _begin_in(None, dataset, requested, runs, reporter, process, on_baseline)
-
-
-def resume(
-    dataset: Dataset,
-    requested: Recipe | None,
-    runs: Path,
-    reporter: Reporter,
-    process: Process = ALONE,
-    on_baseline: OnBaseline = ignore_baseline,
-    begun: RunFolder | None = None,
-) -> Trial:
-    """A trial that was begun, or the newest unfinished one under `runs`.
+def resume(dataset: Dataset, requested: Recipe | None, context: TrialContext, begun: RunFolder | None = None) -> Trial:
+    """A trial that was begun, or the newest unfinished one.
 
     Raises `ResumeError` where its recipe or data have changed.
     """
-    folder = begun or RunFolder.latest_unfinished(runs)
-    plan, began = folder.read_plan(), folder.read_requested()
+    folder = begun or RunFolder.latest_unfinished(context.runs)
+    plan = folder.read_plan()
+    began = plan.requested if plan else folder.read_requested()
     if requested is not None and began is not None:
         check_same_recipe(began, requested)
     if plan is None:
         check_not_begun(folder)
-        return _begin_in(folder, dataset, began or requested or Recipe(), runs, reporter, process, on_baseline)
+        return _begin_in(folder, dataset, began or requested or Recipe(), context)
     check_files(folder, plan)
     folder.remove_leftovers()
-    trial = join(dataset, folder, reporter, process)
-    reporter.say(f"resuming {folder.path}")
+    trial = _join(dataset, folder, plan, context)
+    context.reporter.say(f"resuming {folder.path}")
     return trial
 
 
-def join(dataset: Dataset, folder: RunFolder, reporter: Reporter, process: Process) -> Trial:
+def join(dataset: Dataset, folder: RunFolder, context: TrialContext) -> Trial:
     """A trial as another process planned it; raises `ResumeError` where this one sees other images."""
     plan = folder.read_plan()
     assert plan is not None
+    return _join(dataset, folder, plan, context)
+
+
+def _join(dataset: Dataset, folder: RunFolder, plan: PlanFile, context: TrialContext) -> Trial:
+    """A trial in a folder that has its plan."""
+    reporter = context.reporter
     dataset = dataset.as_task(plan.requested.task)
     manifest, recipe = Manifest.read(folder.manifest), folder.read_recipe()
     _restore_machine(recipe, plan, reporter)
     prepared, classifier = prepare_again(dataset, recipe, manifest, reporter)
-    return trial_in(folder, recipe, prepared, classifier, reporter, process)
+    return trial_in(folder, recipe, prepared, classifier, context)
 
 
 def prepare_again(
@@ -197,28 +204,21 @@ def _restore_machine(recipe: ResolvedRecipe, plan: PlanFile, reporter: Reporter)
         reporter.say(f"this run began on another machine, so the last digits of its weights may differ: {changed}")
 
 
-def _begin_in(
-    found: RunFolder | None,
-    dataset: Dataset,
-    requested: Recipe,
-    runs: Path,
-    reporter: Reporter,
-    process: Process,
-    on_baseline: OnBaseline,
-) -> Trial:
+def _begin_in(found: RunFolder | None, dataset: Dataset, requested: Recipe, context: TrialContext) -> Trial:
     """Plan a trial in a folder that was found without a plan, or in a new one, made when the first file is written."""
 
     @functools.cache
     def folder_of_run() -> RunFolder:
-        return found or RunFolder.create(runs, process.launch)
+        return found or RunFolder.create(context.runs, context.process.launch)
 
-    def on_head(planned: PlannedTrial) -> None:
+    def on_baseline(planned: PlannedTrial) -> None:
         folder, prepared = folder_of_run(), planned.prepared
-        if not folder.baseline.exists():
+        if context.on_baseline and not folder.baseline.exists():
             prepared.manifest.write(folder.manifest)
             folder.write_requested(requested)
             # The main process does this alone.
-            on_baseline(trial_in(folder, planned.plan.recipe, prepared, planned.classifier, reporter, ALONE))
+            alone = replace(context, process=ALONE)
+            context.on_baseline(trial_in(folder, planned.plan.recipe, prepared, planned.classifier, alone))
 
     choose_device(requested.device)
     check_loggers(requested.loggers)
@@ -227,14 +227,13 @@ def _begin_in(
     if found and found.manifest.is_file():
         previous: Manifest | None = Manifest.read(found.manifest)
     else:
-        previous = _earlier_split(dataset, requested, runs, reporter)
-    planned = plan_trial(dataset, requested, previous, reporter, on_head)
-    return begin_planned(folder_of_run(), requested, planned, reporter, process)
+        previous = _earlier_split(dataset, requested, context)
+    wanted = on_baseline if context.on_baseline else None
+    planned = plan_trial(dataset, requested, previous, context.reporter, wanted)
+    return begin_planned(folder_of_run(), requested, planned, context)
 
 
-def begin_planned(
-    folder: RunFolder, requested: Recipe, planned: PlannedTrial, reporter: Reporter, process: Process = ALONE
-) -> Trial:
+def begin_planned(folder: RunFolder, requested: Recipe, planned: PlannedTrial, context: TrialContext) -> Trial:
     """Write what was planned into a folder, from which the trial can be resumed."""
     plan, manifest, machine = planned.plan, planned.prepared.manifest, describe_machine(planned.classifier.device)
     manifest.write(folder.manifest)
@@ -243,7 +242,7 @@ def begin_planned(
     # Last, because a folder that has it can be resumed.
     files = checksums(folder)
     folder.write_plan(PlanFile(requested, plan.choices, plan.forecast, None, machine, files, plan.estimates))
-    return trial_in(folder, plan.recipe, planned.prepared, planned.classifier, reporter, process)
+    return trial_in(folder, plan.recipe, planned.prepared, planned.classifier, context)
 
 
 def plan_trial(
@@ -251,11 +250,11 @@ def plan_trial(
     requested: Recipe,
     previous: Manifest | None,
     reporter: Reporter,
-    on_head: Callable[[PlannedTrial], None] | None = None,
+    on_baseline: Callable[[PlannedTrial], None] | None = None,
 ) -> PlannedTrial:
     """Choose the backbone, decode and split the images, plan everything else, and show it.
 
-    `on_head` is called once with a linear head on plain views, where measuring and training will take much longer.
+    `on_baseline` is called once with a linear head on plain views, where measuring and training will take much longer.
     """
     requested.check_strategy()
     use_threads(requested.threads)
@@ -267,11 +266,11 @@ def plan_trial(
     remember_geometry(requested, classifier.backbone.facts.pixels, cache)
     draft = draft_plan(chosen, prepared, classifier, cache)
 
-    def on_baseline(plan: Plan) -> None:
-        if on_head:
-            on_head(PlannedTrial(plan, prepared, with_new_head(classifier.backbone, prepared, plan.recipe)))
+    def planned(plan: Plan) -> PlannedTrial:
+        # The plan may have decided which features the head takes.
+        return PlannedTrial(plan, prepared, with_new_head(classifier.backbone, prepared, plan.recipe))
 
-    wanted = on_baseline if on_head else None
+    wanted = (lambda plan: on_baseline(planned(plan))) if on_baseline else None
     selected = draft.select(prepared, classifier.backbone, cache, reporter.bar, wanted)
     if selected.preprocessing:
         # Decoded and timed anew for images of another size.
@@ -280,8 +279,7 @@ def plan_trial(
         draft = draft_plan(chosen, prepared, classifier, cache)
     plan = draft.finished(selected)
     show_plan(plan, reporter)
-    # The plan may have decided which features the head takes.
-    return PlannedTrial(plan, prepared, with_new_head(classifier.backbone, prepared, plan.recipe))
+    return planned(plan)
 
 
 def prepare(
@@ -322,11 +320,15 @@ def train(trial: Trial, reporter: Reporter, pauses: Pauses = never) -> TrainingR
         trial.folder.write_epochs(records)
         table.add(records[-1], is_best)
 
-    settings = fit_settings(trial, plan)
+    settings = fit_settings(trial, trial.folder.checkpoints, plan.run, plan.predicted.phase_seconds)
     callbacks = FitCallbacks(on_epoch, reporter.say, pauses)
     context = FitContext(trial.classifier, recipe.phases, settings, callbacks, process)
+    baseline = _read_baseline(trial, reporter)
+    untrained = {key: value.clone() for key, value in context.checkpoints.weights().items()} if baseline else {}
     progress = fit(context, times.timed(trial.inputs.sources_of))
     times.stop()
+    if baseline:
+        progress = compare_baseline(context, progress, baseline, untrained)
     records, gains = progress.records, progress.gains
     kept = kept_index(records, gains, recipe.monitor)
     loggers.finish(logged_values(records[kept]) if kept is not None else {})
@@ -336,8 +338,22 @@ def train(trial: Trial, reporter: Reporter, pauses: Pauses = never) -> TrainingR
     return TrainingResult(records, gains, skipped, times)
 
 
-def fit_settings(trial: Trial, plan: PlanFile) -> FitSettings:
-    """How the phases of a trial are trained."""
+def _read_baseline(trial: Trial, reporter: Reporter) -> Checkpoint | None:
+    """The baseline of a run, if there is one and it can be compared with the phases."""
+    baseline = checkpoint.read(trial.folder.checkpoints, BASELINE)
+    if baseline and baseline.run != identity_of_baseline(trial):
+        reporter.say("the baseline saw other images or another size of them, so it is not compared with the phases")
+        return None
+    return baseline
+
+
+def identity_of_baseline(trial: Trial) -> str:
+    """The identity of what the baseline of a trial is trained on; the manifest must have been written."""
+    return baseline_identity(trial.recipe, sha256_of(trial.folder.manifest))
+
+
+def fit_settings(trial: Trial, checkpoints: Path, run: str, phase_seconds: Sequence[float] = ()) -> FitSettings:
+    """How the phases of a trial are trained, with checkpoints that carry the identity `run`."""
     recipe, prepared, val = trial.recipe, trial.prepared, trial.inputs.val.rows
     weights = trained_weights(trial)
     return FitSettings(
@@ -345,23 +361,18 @@ def fit_settings(trial: Trial, plan: PlanFile) -> FitSettings:
         precision=recipe.precision,
         monitor=recipe.monitor,
         class_weights=torch.from_numpy(weights.values).to(trial.classifier.device) if weights else None,
-        checkpoints=trial.folder.checkpoints,
+        checkpoints=checkpoints,
         val_images=len(val),
         target=recipe.target,
-        run=plan.run,
+        run=run,
         val_groups=bootstrap_groups(prepared.manifest, val, prepared.duplicates),
-        phase_seconds=plan.predicted.phase_seconds,
+        phase_seconds=phase_seconds,
         keep_phase=recipe.keep_phase,
     )
 
 
 def trial_in(
-    folder: RunFolder,
-    recipe: ResolvedRecipe,
-    prepared: Prepared,
-    classifier: Classifier,
-    reporter: Reporter,
-    process: Process,
+    folder: RunFolder, recipe: ResolvedRecipe, prepared: Prepared, classifier: Classifier, context: TrialContext
 ) -> Trial:
     """A trial with its inputs, on its device."""
     classifier.to(choose_device(recipe.device).device)
@@ -376,8 +387,8 @@ def trial_in(
         cache=FeatureCache(cache_folder(), recipe.cache_dtype, int(recipe.cache_gb * GIB)),
         seed=derive_seed(recipe.seed, "views"),
         device=classifier.device,
-        bar=reporter.bar,
-        process=process,
+        bar=context.reporter.bar,
+        process=context.process,
     )
     return Trial(folder, recipe, prepared, classifier, inputs)
 
@@ -393,16 +404,16 @@ def trained_weights(trial: Trial) -> TrainedWeights | None:
     return None if weights is None else TrainedWeights(kind, weights.numpy())
 
 
-def _earlier_split(dataset: Dataset, requested: Recipe, runs: Path, reporter: Reporter) -> Manifest | None:
+def _earlier_split(dataset: Dataset, requested: Recipe, context: TrialContext) -> Manifest | None:
     """The manifest of the newest run on the same images with the same split settings: its images keep their split."""
-    for earlier in RunFolder.earlier(runs):
+    for earlier in RunFolder.earlier(context.runs):
         try:
             manifest, split = Manifest.read(earlier.manifest), Recipe.load(earlier.recipe).split
         except ThawError as error:
-            reporter.say(f"images that are in {earlier.path} may not keep their split: {first_line(error)}")
+            context.reporter.say(f"images that are in {earlier.path} may not keep their split: {first_line(error)}")
             continue
         if manifest.root == dataset.manifest.root and _is_same_split(split, requested.split):
-            reporter.say(f"images that are in {earlier.path} keep their split")
+            context.reporter.say(f"images that are in {earlier.path} keep their split")
             return manifest
     return None
 

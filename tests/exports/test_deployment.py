@@ -12,7 +12,7 @@ from tests.exports.classifiers import random_classifier
 from thaw.bundle import write_bundle
 from thaw.data.geometry import PixelSpec
 from thaw.exports.certificate import TOLERANCE, certify, reference_cases
-from thaw.exports.deployment import resizing_of, trace_at_size
+from thaw.exports.deployment import deployment_at_size, resizing_of
 
 
 @pytest.mark.slow
@@ -22,7 +22,7 @@ def test_a_graph_at_the_models_size_gives_thaws_probabilities_for_resized_images
     write_bundle(classifier, tmp_path / "bundle")
     cases = reference_cases(classifier, tmp_path / "bundle", at_model_size=True)
     assert {case.image.shape for case in cases} == {(64, 64, 3)}
-    deployment = trace_at_size(classifier, tmp_path / "bundle")
+    deployment = deployment_at_size(classifier, tmp_path / "bundle")
     module = deployment.program.module()
 
     def infer(images: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ from thaw.cli import app
 from thaw.errors import ExportError, WriteError
 from thaw.exports import export, onnx_target, triton_target
 from thaw.exports.certificate import TOLERANCE, Case, certify, reference_cases
-from thaw.exports.deployment import Deployment, trace
+from thaw.exports.deployment import Deployment, deployment_of
 from thaw.exports.export import TARGETS, Exported, export_bundle
 
 PLACES = {"onnx": "model.onnx", "openvino": "flowers", "torch": "model.pt2", "triton": "flowers"}
@@ -160,7 +160,7 @@ def test_changed_weights_are_detected_and_nothing_is_left(
 
     altered = replace(TARGETS["torch"], write=write_altered)
     # A graph of its own, which shares its weights with the classifier that is exported.
-    monkeypatch.setattr(export, "trace", trace)
+    monkeypatch.setattr(export, "deployment_of", deployment_of)
     monkeypatch.setattr(export, "TARGETS", {**TARGETS, "torch": altered})
     with pytest.raises(ExportError, match="differs by"):
         export_bundle(bundle, "torch", tmp_path / "model.pt2")

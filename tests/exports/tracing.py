@@ -11,7 +11,7 @@ import pytest
 
 from thaw.classifier.classifier import Classifier
 from thaw.exports import export, onnx_target
-from thaw.exports.deployment import Deployment, trace
+from thaw.exports.deployment import Deployment, deployment_of
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def traced_once() -> Iterator[None]:
     def traced(classifier: Classifier, bundle: Path, supports_branches: bool) -> Deployment:
         key = (bundle, supports_branches)
         if key not in graphs:
-            graphs[key] = trace(classifier, bundle, supports_branches)
+            graphs[key] = deployment_of(classifier, bundle, supports_branches)
         return graphs[key]
 
     def converted(deployment: Deployment) -> Any:
@@ -36,6 +36,6 @@ def traced_once() -> Iterator[None]:
         return models[id(deployment)]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "trace", traced)
+        patch.setattr(export, "deployment_of", traced)
         patch.setattr(onnx_target, "model_of", converted)
         yield

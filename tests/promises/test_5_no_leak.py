@@ -13,7 +13,7 @@ from thaw.pipeline import finetune
 from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
-from thaw.trial import begin, resume
+from thaw.trial import TrialContext, begin, resume
 
 
 class Listening(NullReporter):
@@ -87,18 +87,18 @@ def test_groups_found_in_names_are_in_one_split_and_stay_there(
     images: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, reporter, runs = of_parts(images, tmp_path / "parts"), Listening(), tmp_path / "runs"
-    first = groups_of(begin(Dataset.open(folder), quick, runs, reporter).folder)
+    first = groups_of(begin(Dataset.open(folder), quick, TrialContext(runs, reporter)).folder)
     assert set(first) == {f"part{part}" for part in range(18)}
     assert all(len(splits) == 1 for splits in first.values())
     assert "groups found in file names: 18 of 2 images, such as part0 (part0_0.png, part0_1.png)" in reporter.lines
 
     write_surfaces(tmp_path / "more", images_per_class=6, size=64, seed=5, classes=("ok", "scratch", "stain"))
     of_parts(tmp_path / "more", folder, first=2)
-    begin(Dataset.open(folder), quick, runs, NullReporter())
+    begin(Dataset.open(folder), quick, TrialContext(runs, NullReporter()))
     assert groups_of(RunFolder(runs / "train-2")) == first
 
     monkeypatch.setattr("thaw.data.groups.find_groups", lambda *arguments: pytest.fail("groups are searched again"))
-    resumed = resume(Dataset.open(folder), None, runs, NullReporter())
+    resumed = resume(Dataset.open(folder), None, TrialContext(runs, NullReporter()))
     assert resumed.prepared.manifest == Manifest.read(RunFolder(runs / "train-2").manifest)
 
 
@@ -108,9 +108,9 @@ def test_a_run_that_began_without_groups_resumes_without_them(
     folder, runs = of_parts(images, tmp_path / "parts"), tmp_path / "runs"
     with monkeypatch.context() as patch:
         patch.setattr("thaw.data.groups.find_groups", lambda *arguments: None)
-        began = begin(Dataset.open(folder), quick, runs, NullReporter()).prepared.manifest
-    assert resume(Dataset.open(folder), quick, runs, NullReporter()).prepared.manifest == began
-    later = begin(Dataset.open(folder), quick, runs, NullReporter())
+        began = begin(Dataset.open(folder), quick, TrialContext(runs, NullReporter())).prepared.manifest
+    assert resume(Dataset.open(folder), quick, TrialContext(runs, NullReporter())).prepared.manifest == began
+    later = begin(Dataset.open(folder), quick, TrialContext(runs, NullReporter()))
     assert splits_of(later.folder) == splits_of(RunFolder(runs / "train-1"))
 
 

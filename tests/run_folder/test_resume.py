@@ -22,7 +22,7 @@ from thaw.run_folder import PlanFile, RunFolder
 from thaw.run_folder.lock import LOCK, held
 from thaw.run_folder.resume import check_files, machine_differences
 from thaw.training import checkpoint
-from thaw.trial import resume
+from thaw.trial import TrialContext, resume
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_file_that_is_lost_damaged_changed_or_of_another_run_is_named_and_noth
     damage(run)
     before = {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
     with pytest.raises(ThawError) as refused:
-        resume(Dataset.open(images), None, run.path.parent, NullReporter())
+        resume(Dataset.open(images), None, TrialContext(run.path.parent, NullReporter()))
     message = str(refused.value)
     assert sentence in message and message.startswith(str(run.path)) and "\n" not in message
     assert {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()} == before
@@ -168,7 +168,7 @@ def test_a_resumed_run_computes_with_the_threads_it_began_with(run: RunFolder, i
     reporter.say = said.append  # type: ignore[method-assign]
     with threads_restored():
         torch.set_num_threads(began + 1)
-        resume(Dataset.open(images), None, run.path.parent, reporter)
+        resume(Dataset.open(images), None, TrialContext(run.path.parent, reporter))
         assert torch.get_num_threads() == began
     assert any(line.startswith(f"computing with {began} thread") for line in said)
     assert not any("another machine" in line for line in said)

@@ -74,7 +74,7 @@ class Deployment:
         return self.trace()
 
 
-def trace(classifier: Classifier, bundle: Path, supports_branches: bool = True) -> Deployment:
+def deployment_of(classifier: Classifier, bundle: Path, supports_branches: bool = True) -> Deployment:
     """A classifier for images of any size, with dynamic batch size, height and width."""
     axes = {index: torch.export.Dim(name, min=1) for index, name in enumerate(AXES)}
     model = EndToEndModel(classifier, supports_branches)
@@ -82,7 +82,7 @@ def trace(classifier: Classifier, bundle: Path, supports_branches: bool = True) 
     return Deployment(partial(_program, model, _EXAMPLE_SHAPE, axes), classifier.classes, metadata, bundle)
 
 
-def trace_at_size(classifier: Classifier, bundle: Path) -> Deployment:
+def deployment_at_size(classifier: Classifier, bundle: Path) -> Deployment:
     """A classifier for images at the model's size, with dynamic batch size."""
     spec = classifier.backbone.facts.pixels
     axes = {0: torch.export.Dim(AXES[0], min=1)}

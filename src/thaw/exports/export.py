@@ -24,7 +24,7 @@ from thaw.exports import (
     triton_target,
 )
 from thaw.exports.certificate import Case, Certificate, certify, reference_cases
-from thaw.exports.deployment import Deployment, trace, trace_at_size
+from thaw.exports.deployment import Deployment, deployment_at_size, deployment_of
 from thaw.exports.quantise import (
     Quantisation,
     check_accuracy_drop,
@@ -139,7 +139,7 @@ def export_bundle(bundle: Path, to: str, out: Path) -> Exported:
     classifier = _certified_classifier(bundle)
     # Before tracing, which shares the weights: a change to them on the way must be detected.
     cases = _cases(target, classifier, bundle)
-    deployment = _trace(target, classifier, bundle)
+    deployment = _deployment(target, classifier, bundle)
     with _destination(target, out) as place:
         target.write(deployment, place, out.name)
         certificate = certify(target.load(place), cases)
@@ -168,7 +168,7 @@ def export_int8(bundle: Path, to: str, out: Path, images: Path, max_drop: float 
     classifier = _certified_classifier(bundle)
     dataset = Dataset.open(images, classifier.task, classifier.classes)
     calibration, test = split_for_calibration(classifier, dataset)
-    deployment = _trace(target, classifier, bundle)
+    deployment = _deployment(target, classifier, bundle)
     with TemporaryDirectory() as scratch, _destination(target, out) as place:
         fp32_onnx, int8_onnx, fp32_export = (Path(scratch) / name for name in ("fp32.onnx", "int8.onnx", "fp32"))
         if target.write_onnx:
@@ -214,10 +214,10 @@ def _cases(target: Target, classifier: Classifier, bundle: Path) -> list[Case]:
     return reference_cases(classifier, bundle, at_model_size=not target.resizes)
 
 
-def _trace(target: Target, classifier: Classifier, bundle: Path) -> Deployment:
+def _deployment(target: Target, classifier: Classifier, bundle: Path) -> Deployment:
     if target.resizes:
-        return trace(classifier, bundle, target.supports_branches)
-    return trace_at_size(classifier, bundle)
+        return deployment_of(classifier, bundle, target.supports_branches)
+    return deployment_at_size(classifier, bundle)
 
 
 @contextmanager

@@ -1,27 +1,40 @@
-"""The recipe of a baseline: a linear head on plain views, trained before the plan measures what takes longer."""
+"""The plan of a baseline: a linear head on plain views, trained before the plan measures what takes longer."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict
 
 from thaw.data.augment import PRESETS
 from thaw.recipe import AugmentSettings, ResolvedRecipe
+from thaw.training.baseline import BASELINE
 from thaw.training.head_solver import PENALTIES
 
-PHASE = "baseline"
-"""The name of its only phase."""
+
+def can_have_baseline(recipe: ResolvedRecipe) -> bool:
+    """Whether a run begins with no more than a linear head on cached features, and no phase takes its name."""
+    first, names = recipe.phases[0], {phase.name for phase in recipe.phases}
+    return recipe.can_solve(first) and first.inputs == "cached" and BASELINE not in names
 
 
-def baseline_recipe(recipe: ResolvedRecipe) -> ResolvedRecipe | None:
-    """The recipe of the baseline of a run; `None` where it begins with more than a linear head on cached features."""
+def baseline_identity(recipe: ResolvedRecipe, manifest: str) -> str:
+    """The identity of what a baseline was trained on: features, and images by the SHA-256 of their manifest.
+
+    That of its run is the same, unless the plan has taken images of another size since.
+    """
+    shared = recipe.model_dump_json(include={"backbone", "weights", "decode", "preprocessing", "head", "class_weights"})
+    return hashlib.sha256(f"{shared} {manifest}".encode()).hexdigest()[:16]
+
+
+def baseline_recipe(recipe: ResolvedRecipe) -> ResolvedRecipe:
+    """The recipe of the baseline of a run that can have one."""
     first = recipe.phases[0]
-    if not recipe.can_solve(first) or first.inputs != "cached":
-        return None
-    changes = {"name": PHASE, "solver": "lbfgs", "epochs": len(PENALTIES), "augment": None}
+    changes = {"name": BASELINE, "solver": "lbfgs", "epochs": len(PENALTIES), "augment": None, "inputs": "cached"}
     return recipe.model_copy(
         update={
             "phases": (first.model_copy(update=changes),),
             "augment": AugmentSettings(preset="none", **asdict(PRESETS["none"])),
             "views": 1,
+            "target": None,
         }
     )

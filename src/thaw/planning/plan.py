@@ -13,7 +13,7 @@ from thaw.data.prepare import Prepared
 from thaw.features.pooled import plain_sample
 from thaw.formats import percent
 from thaw.inspection.similarity import Similarity, measure_similarity
-from thaw.planning.baseline import baseline_recipe
+from thaw.planning.baseline import baseline_recipe, can_have_baseline
 from thaw.planning.cache_plan import plan_cache, views_of
 from thaw.planning.costs import GIB, Forecast, Throughput, forecast
 from thaw.planning.measurements import Choice, Measurements, PlannedRecipe
@@ -81,19 +81,19 @@ class Draft:
         measure and to train takes longer than a baseline does.
         """
         takes_long = self.measuring_seconds + self.plan.forecast.seconds >= BASELINE_FROM
-        has_baseline = bool(on_baseline and takes_long and baseline_recipe(self.plan.recipe))
+        has_baseline = bool(on_baseline and takes_long and can_have_baseline(self.plan.recipe))
         recipe = self.planned.recipe.model_copy(update={"monitor": self.plan.recipe.monitor})
         features = sample_features(recipe, self.measured, prepared, backbone, cache, bar, has_baseline)
         taken = backbone.features
 
         def on_head(selected: Selected) -> None:
-            plan = self.finished(selected)
-            if on_baseline and has_baseline and (plain_head := baseline_recipe(plan.recipe)):
-                on_baseline(replace(plan, recipe=plain_head))
+            if on_baseline:
+                plan = self.finished(selected)
+                on_baseline(replace(plan, recipe=baseline_recipe(plan.recipe)))
                 # Whoever made the baseline may have asked for other features.
                 backbone.use_features(taken)
 
-        return select(recipe, self.measured, features, self.measuring_seconds, on_head)
+        return select(recipe, self.measured, features, self.measuring_seconds, on_head if has_baseline else None)
 
     def finished(self, selected: Selected) -> Plan:
         """The plan with what was measured."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,17 +73,15 @@ class Selected:
         return cls(dict(values["changes"]), choices, Estimates.from_json(values["estimates"]))
 
     @property
+    def of_plain_views(self) -> Selected:
+        """What plain views alone have answered."""
+        others = {"augment", "thawed", *self.preprocessing}
+        return replace(self, changes={key: value for key, value in self.changes.items() if key not in others})
+
+    @property
     def preprocessing(self) -> dict[str, Any]:
         """The settings of the preprocessing among the changes."""
         return {key: value for key, value in self.changes.items() if key.startswith("preprocessing.")}
-
-
-OnBaseline = Callable[[Selected], None]
-"""Called with what plain views have answered, when questions are left that take longer."""
-
-
-def _ignore(selected: Selected) -> None:
-    """Nobody wants a baseline."""
 
 
 def select(
@@ -91,7 +89,7 @@ def select(
     measured: Measurements,
     features: SampleFeatures,
     seconds: float,
-    on_baseline: OnBaseline = _ignore,
+    on_head: Callable[[Selected], None] | None = None,
 ) -> Selected:
     """Ask every question that the recipe leaves open, cheap ones first, for as long as `seconds` allow.
 
@@ -99,15 +97,18 @@ def select(
         recipe: What it sets is not asked.
         measured: Device, engine and their speed.
         features: Of a sample of the training images; no others are used.
-        seconds: How long all measurements may take, without what `on_baseline` does.
-        on_baseline: Called once, before questions that need other views than the plain one; not where everything is
-            remembered from an earlier run.
+        seconds: How long all measurements may take, without what `on_head` does.
+        on_head: Called once with what plain views have answered, which is all about the head, before questions that
+            need other views; also where the answers are remembered from an earlier run.
     """
     sample, prepared, backbone = features.sample, features.prepared, features.frozen.backbone
     if len(sample.rows) < MIN_IMAGES or seconds <= 0:
         return Selected({}, ())
     key = _key(recipe, measured, features)
+    needs_other_views = recipe.augment.preset == "auto" or recipe.preprocessing.image_size is None
     if remembered := _recalled(features.cache, key, seconds):
+        if on_head and needs_other_views:
+            on_head(remembered.of_plain_views)
         return remembered
     folds = sample.folds()
     if folds is None:
@@ -129,9 +130,10 @@ def select(
         budget,
     )
     estimates = _ask_of_plain_views(selection, recipe, measured, features)
-    if recipe.augment.preset == "auto" or recipe.preprocessing.image_size is None:
-        with budget.paused():
-            on_baseline(_answered(selection, estimates))
+    if needs_other_views:
+        if on_head:
+            with budget.paused():
+                on_head(_answered(selection, estimates))
         _ask_of_other_views(selection, recipe, features)
     selected = _answered(selection, estimates)
     remember(features.cache, _FILE, key, {**selected.to_json(), "seconds": seconds, "refused": budget.refused})

@@ -149,6 +149,11 @@ class RunFolder:
         return self.path / BASELINE_IN_RUN
 
     @property
+    def baseline_recipe(self) -> Path:
+        """The resolved recipe that repeats the baseline, YAML; absent in short runs."""
+        return self.path / "baseline.yaml"
+
+    @property
     def is_finished(self) -> bool:
         """Whether the run has finished."""
         return self.evaluation.is_file()
@@ -161,6 +166,10 @@ class RunFolder:
     def write_recipe(self, recipe: ResolvedRecipe) -> None:
         """Write the resolved recipe."""
         atomic.write_text(self.recipe, recipe.to_yaml())
+
+    def write_baseline_recipe(self, recipe: ResolvedRecipe) -> None:
+        """Write the resolved recipe of the baseline."""
+        atomic.write_text(self.baseline_recipe, recipe.to_yaml())
 
     def read_recipe(self) -> ResolvedRecipe:
         """The resolved recipe; raises `RecipeError`."""

@@ -9,6 +9,7 @@ from thaw.errors import ResumeError, first_line
 from thaw.run_folder.folder import RunFolder
 from thaw.run_folder.plan_file import PlanFile
 from thaw.training import checkpoint
+from thaw.training.baseline import BASELINE
 from thaw.training.checkpoint import Progress
 
 
@@ -19,7 +20,8 @@ def checksums(folder: RunFolder) -> dict[str, str]:
 
 def check_not_begun(folder: RunFolder) -> None:
     """Raise `ResumeError` where a run without a plan has trained all the same: its plan is lost."""
-    if folder.metrics.exists() or folder.checkpoints.exists():
+    trained = [file for file in folder.checkpoints.glob("*.json") if file.stem != BASELINE]
+    if folder.metrics.exists() or trained:
         raise ResumeError(f"{folder.plan}: is missing, though training has begun; restore it, or start a new run")
 
 

@@ -1,6 +1,7 @@
 """Checkpoints that are complete or absent: weights, optimizer state and progress in one safetensors file.
 
 There are three: `last`, `phase` (the best epoch of the running phase) and `best` (that of the last phase that is kept).
+A run with a baseline has its head as a fourth, `baseline`, which is written before the run has an identity.
 Each has a pointer, such as `checkpoints/last.json`, which names one file and its SHA-256. A new checkpoint is written
 next to the old one and the pointer is replaced atomically, so a process killed at any moment leaves the old or the new.
 """
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import safetensors.torch
 from safetensors import SafetensorError
@@ -32,7 +33,7 @@ from thaw.training.history import EpochRecord
 from thaw.training.optimizer import load_state_tensors, state_tensors, trainable_parameters
 from thaw.writing import explained
 
-Name = Literal["last", "phase", "best"]
+Name = Literal["last", "phase", "best", "baseline"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Progress:
 class Checkpoint:
     """The weights that any phase trains, by their names in the classifier, the optimizer's state, and the progress.
 
-    run: identity of the run that wrote it; empty in release 0.1.
+    run: identity of the run that wrote it; empty in release 0.1. That of a baseline is of what its head is for.
     """
 
     weights: dict[str, Tensor]
@@ -166,7 +167,7 @@ def check(folder: Path, run: str) -> Progress | None:
     Raises:
         ResumeError: A checkpoint is damaged or another run's, or one is missing that must have been written.
     """
-    last, phase, best = (_header(folder / f"{name}.json", run) for name in get_args(Name))
+    last, phase, best = (_header(folder / f"{name}.json", run) for name in ("last", "phase", "best"))
     others = {"best": best, "phase": phase}
     if last is None:
         for name in (name for name, other in others.items() if other):

@@ -17,7 +17,6 @@ from thaw.evaluation.evaluate import bootstrap_groups
 from thaw.metrics import paired_standard_error
 from thaw.planning.measurements import PlannedRecipe
 from thaw.planning.plan import draft_plan
-from thaw.processes import ALONE
 from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
@@ -25,7 +24,7 @@ from thaw.selection.scores import image_scores, mean_of
 from thaw.training.context import TrainingPaused
 from thaw.training.gain import kept_index
 from thaw.training.history import EpochRecord, best_index
-from thaw.trial import PlannedTrial, Trial, begin_planned, train, trial_in, with_new_head
+from thaw.trial import PlannedTrial, Trial, TrialContext, begin_planned, train, trial_in, with_new_head
 from thaw.trial_outputs import golden_images, trial_outputs
 from thaw.tuning.cheap import Measured
 from thaw.tuning.levels import SHORT_FRACTION
@@ -41,13 +40,13 @@ class TooLong(Exception):
 
 def begin(recipe: Recipe, folder: RunFolder, bench: Workbench, seconds: float) -> Trial:
     """A trial in a folder, begun now or before; raises `TooLong` where it should take longer than `seconds`."""
-    reporter = NullReporter()
+    context = TrialContext(folder.path.parent, NullReporter())
     if folder.plan.is_file():
         resolved = folder.read_recipe()
         backbone = build(resolved)
         prepared = bench.prepared_for(backbone.facts.pixels)
         classifier = with_new_head(backbone, prepared, resolved)
-        return trial_in(folder, resolved, prepared, classifier, reporter, ALONE)
+        return trial_in(folder, resolved, prepared, classifier, context)
     backbone = build(recipe)
     prepared = bench.prepared_for(backbone.facts.pixels)
     classifier = with_new_head(backbone, prepared, recipe)
@@ -56,7 +55,7 @@ def begin(recipe: Recipe, folder: RunFolder, bench: Workbench, seconds: float) -
         raise TooLong(plan.forecast.seconds)
     folder.path.mkdir(parents=True, exist_ok=True)
     classifier = with_new_head(backbone, prepared, plan.recipe)
-    return begin_planned(folder, recipe, PlannedTrial(plan, prepared, classifier), reporter)
+    return begin_planned(folder, recipe, PlannedTrial(plan, prepared, classifier), context)
 
 
 def train_short(trial: Trial, bench: Workbench) -> Measured:
