@@ -25,7 +25,7 @@ from thaw.processes import Process
 from thaw.recipe import DecodeSettings, KeepPhase, Phase, PreprocessingSettings
 from thaw.training import checkpoint
 from thaw.training.checkpoint import Progress
-from thaw.training.context import FitCallbacks, FitContext, FitSettings
+from thaw.training.context import FitCallbacks, FitContext, FitSettings, TrainingPaused
 from thaw.training.fit import fit
 from thaw.training.head_solver import PENALTIES
 from thaw.training.history import EpochRecord
@@ -194,6 +194,25 @@ def test_a_run_that_was_interrupted_after_an_epoch_or_a_decision_resumes_to_the_
         train(tmp_path / "resumed", (*phases, DEEPER), interrupt, features=features)
     weights, progress = train(tmp_path / "resumed", (*phases, DEEPER), features=features)
     assert all(torch.equal(value, weights[key]) for key, value in expected.items())
+    assert without_seconds(progress) == without_seconds(whole)
+
+
+def test_a_run_that_pauses_after_every_epoch_ends_with_the_same_weights(tmp_path: Path) -> None:
+    expected, whole = uninterrupted((*TOP_IS_BETTER, DEEPER), "last")
+    phases, pauses = (*TOP_IS_BETTER, DEEPER), 0
+    settings = FitSettings(0, "fp32", "accuracy", None, tmp_path, IMAGES)
+    callbacks = FitCallbacks(lambda *_: None, lambda _: None, pauses=lambda records: True)
+    while True:
+        classifier = make_classifier()
+        run = FitContext(classifier, phases, settings, callbacks)
+        try:
+            progress = fit(run, lambda index: sources_for(classifier, phases[index]))
+            break
+        except TrainingPaused as paused:
+            pauses += 1
+            assert len(paused.records) == pauses
+    assert pauses == len(whole.records)
+    assert all(torch.equal(value, classifier.state_dict()[key]) for key, value in expected.items())
     assert without_seconds(progress) == without_seconds(whole)
 
 
