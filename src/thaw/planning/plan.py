@@ -177,7 +177,7 @@ def resolve(planned: PlannedRecipe, measured: Measurements, estimates: Estimates
         *caching.choices,
         *solvers,
     )
-    throughput = Throughput(measured.engine.images_per_second, measured.steps.rates)
+    throughput = Throughput(measured.engine.images_per_second, measured.steps.rates, measured.processes)
     views = [views_of(recipe, phase, caching.views) for phase in phases]
     predicted = forecast(phases, throughput, measured.images, views, caching.disk_bytes, measured.pooled_bytes)
     return Plan(resolved, choices, predicted, estimates)
