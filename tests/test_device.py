@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from thaw.device import choose_device, describe_machine, device_name, keep_freed_memory, synchronize
+from thaw.device import choose_device, describe_machine, device_name, keep_freed_memory, synchronize, to_device
 from thaw.errors import RecipeError
 
 FAULTS = """
@@ -40,6 +40,20 @@ def install(monkeypatch: pytest.MonkeyPatch, accelerator: str | None, count: int
     monkeypatch.setattr(torch.accelerator, "synchronize", lambda device: synchronised.append(str(device)))
     monkeypatch.setattr(torch, "get_device_module", lambda _: module)
     return synchronised
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_values_on_another_device_are_the_same_and_go_to_a_gpu_from_pinned_memory(
+    monkeypatch: pytest.MonkeyPatch, order: torch.memory_format
+) -> None:
+    values = torch.randn(2, 3, 4, 4).to(memory_format=order)
+    assert to_device(values, torch.device("cpu")) is values
+    assert to_device(values.numpy(), torch.device("cpu")).equal(values)
+    copied: list[tuple[str, object]] = []
+    pinned = SimpleNamespace(to=lambda device, **how: copied.append((str(device), how)))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned)
+    to_device(values, torch.device("cuda", 1))
+    assert copied == [("cuda:1", {"non_blocking": True})]
 
 
 @pytest.mark.parametrize(

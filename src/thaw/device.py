@@ -90,15 +90,22 @@ def free_bytes(device: torch.device) -> int:
     return int(get_memory(device)[0]) if get_memory else 0
 
 
+def fits(needed: int, free: int) -> bool:
+    """Whether so many bytes may stay in the memory of an accelerator, of which so many are free: at most `SHARE`."""
+    return needed <= SHARE * free
+
+
 def has_room_for(needed: int, device: torch.device) -> bool:
-    """Whether so many bytes may stay on an accelerator: at most `SHARE` of what is free."""
-    return needed <= SHARE * free_bytes(device)
+    """Whether so many bytes may stay in the memory of an accelerator now."""
+    return fits(needed, free_bytes(device))
 
 
-def to_device(values: np.ndarray, device: torch.device) -> torch.Tensor:
-    """An array on a device, without waiting for what the device is still doing."""
-    tensor = torch.from_numpy(values)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+def to_device(values: np.ndarray | torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Values on a device, without waiting for what the device is still doing."""
+    tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def synchronize(device: torch.device) -> None:

@@ -1,10 +1,13 @@
-"""Forked processes that join each other and do what CASE says; prints the exit codes and what each wrote, as JSON.
+"""Pairs of forked processes, each of which does what a case says, all at once, as importing PyTorch takes longest.
 
-python -m tests.distributed.joining_processes CASE PORT
+python -m tests.distributed.joining_processes TAKEN
+
+TAKEN is a port that is in use. Prints the exit codes and what each process wrote, by case, as JSON.
 """
 
 import json
 import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -17,6 +20,16 @@ from thaw.errors import ThawError
 from thaw.processes import Process
 
 COUNT = 2
+PORT_IN_USE = "a port in use"
+CASES = (
+    "exchange",
+    "error of the main process",
+    "error of another process",
+    "error while tensors are exchanged",
+    "another version",
+    "killed",
+    PORT_IN_USE,
+)
 
 
 def behave(case: str, process: Process) -> None:
@@ -47,10 +60,12 @@ def fail(sentence: str) -> str:
     raise ThawError(sentence)
 
 
-def child(case: str, rank: int, output: Path) -> int:
+def child(case: str, port: int, rank: int, output: Path) -> int:
     if started := os.fork():
         return started
-    os.environ["RANK"] = str(rank)
+    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": str(COUNT)}
+    os.environ["LOCAL_WORLD_SIZE"] = str(COUNT)
+    joining.MEETING_SECONDS, joining.LEAVE_SECONDS = (2.0, 1.0) if case == PORT_IN_USE else (60.0, 20.0)
     stream = output.open("w", encoding="utf-8", buffering=1)
     sys.stderr = sys.__stderr__ = stream  # type: ignore[misc]
     code = 0
@@ -70,18 +85,40 @@ def child(case: str, rank: int, output: Path) -> int:
     os._exit(code)
 
 
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("localhost", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
 def main() -> None:
-    case, port = sys.argv[1:]
-    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": str(COUNT)}
-    os.environ["LOCAL_WORLD_SIZE"] = str(COUNT)
-    joining.MEETING_SECONDS, joining.LEAVE_SECONDS = 5.0, 3.0
+    ports = [*free_ports(len(CASES) - 1), int(sys.argv[1])]
     with TemporaryDirectory() as folder:
-        outputs = [Path(folder) / f"{rank}.txt" for rank in range(COUNT)]
+        outputs = {(case, rank): Path(folder) / f"{rank} {case}.txt" for case in CASES for rank in range(COUNT)}
         started = time.monotonic()
-        children = [child(case, rank, output) for rank, output in enumerate(outputs)]
-        codes = [os.waitstatus_to_exitcode(os.waitpid(each, 0)[1]) for each in children]
-        said = [output.read_text(encoding="utf-8").splitlines() for output in outputs]
-        print(json.dumps({"codes": codes, "said": said, "seconds": time.monotonic() - started}))
+        children = {
+            child(case, port, rank, outputs[case, rank]): (case, rank)
+            for case, port in zip(CASES, ports, strict=True)
+            for rank in range(COUNT)
+        }
+        ended = {}
+        for _ in children:
+            process, status = os.wait()
+            ended[children[process]] = os.waitstatus_to_exitcode(status), time.monotonic() - started
+        found = {
+            case: {
+                "codes": [ended[case, rank][0] for rank in range(COUNT)],
+                "said": [outputs[case, rank].read_text(encoding="utf-8").splitlines() for rank in range(COUNT)],
+                "seconds": max(ended[case, rank][1] for rank in range(COUNT)),
+            }
+            for case in CASES
+        }
+        print(json.dumps(found))
 
 
 if __name__ == "__main__":

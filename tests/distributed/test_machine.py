@@ -31,6 +31,12 @@ def test_fewer_gpus_than_processes_are_refused(two_gpus: list[int]) -> None:
         use_own_part(Process(0, 3), "auto")
 
 
+def test_a_machine_without_gpus_is_not_told_to_start_fewer_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 0)
+    with pytest.raises(RecipeError, match="2 processes need as many GPUs, but this machine has none; set device: cpu"):
+        use_own_part(Process(0, 2), "cuda")
+
+
 def test_a_single_gpu_for_all_processes_is_refused(two_gpus: list[int]) -> None:
     with pytest.raises(RecipeError, match=r"cuda:1 is a single one, but each of 2 processes needs its own; set cuda"):
         use_own_part(Process(0, 2), "cuda:1")

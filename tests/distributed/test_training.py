@@ -139,3 +139,21 @@ def test_an_error_of_the_user_is_said_once_and_is_not_tried_again(images: Path, 
     (line,) = done.stderr.splitlines()
     assert line.startswith("thaw: ") and "nowhere" in line
     assert not list((tmp_path / "runs").glob("*"))
+
+
+def test_torchrun_gives_the_sentence_of_an_error_as_the_cause_also_after_a_restart(tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
+    done = subprocess.run(
+        [*torchrun, "-m", "thaw", "train", str(tmp_path / "nowhere")],
+        cwd=ROOT,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    # torchrun has no other exit code for processes that fail.
+    assert done.returncode == 1
+    sentence = f"thaw: {tmp_path / 'nowhere'}: no such folder"
+    assert [line for line in done.stderr.splitlines() if line.startswith("thaw: ")] == [sentence]
+    assert f"traceback : {sentence}" in done.stderr.partition("Root Cause")[2]

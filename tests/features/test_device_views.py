@@ -14,6 +14,7 @@ from thaw.data.augment import PRESETS, Augmentation, render
 from thaw.data.geometry import PixelSpec
 from thaw.device import CPU
 from thaw.features.device_views import DevicePixels, device_pixels, mirrored
+from thaw.features.extract import ViewRequest
 from thaw.recipe import Preset
 
 CropMode = Literal["center", "squash", "border"]
@@ -84,6 +85,15 @@ def test_a_view_does_not_depend_on_the_others_of_its_batch(seed: int) -> None:
 @pytest.mark.parametrize(("length", "expected"), [(1, [0] * 7), (2, [1, 0, 1, 0, 1, 0, 1]), (4, [3, 2, 1, 0, 1, 2, 3])])
 def test_positions_outside_are_mirrored_at_the_first_and_last_pixel(length: int, expected: list[int]) -> None:
     assert mirrored(torch.arange(-3, 4), torch.tensor(length)).tolist() == expected
+
+
+def test_views_that_are_not_drawn_on_a_device_are_copied_there_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thaw.features.extract.device_pixels", lambda *_: None)
+    request = ViewRequest(store([smooth(40, 40)]), np.arange(1), 2, PRESETS["light"], 0)
+    accelerator = torch.device("meta")
+    assert all(views.device == accelerator for views in request.batches(1, accelerator))
+    items = [(0, view) for view in range(2)]
+    assert torch.equal(torch.cat(list(request.batches(1, CPU))), request.render(items))
 
 
 def test_the_cpu_keeps_no_second_copy_of_the_images() -> None:

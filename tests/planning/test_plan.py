@@ -167,6 +167,16 @@ def test_the_forecast_follows_from_the_rates() -> None:
     assert Forecast.from_json(asdict(plan.forecast)) == plan.forecast
 
 
+def test_processes_share_what_is_extracted_and_trained_but_not_what_the_main_one_solves() -> None:
+    recipe = Recipe().with_settings({"phases.1.inputs": "fresh"})
+    one, two = (planned(recipe, replace(MEASURED, processes=count)).forecast for count in (1, 2))
+    assert (one.processes, two.processes) == (1, 2)
+    assert two.extraction_seconds == pytest.approx(one.extraction_seconds / 2)
+    assert two.phase_seconds == pytest.approx((one.phase_seconds[0], one.phase_seconds[1] / 2))
+    assert two.disk_bytes == one.disk_bytes
+    assert Forecast.from_json(asdict(two)) == two
+
+
 def test_a_head_that_is_one_linear_layer_is_solved_where_its_features_fit_into_memory() -> None:
     plan = planned(Recipe(), MEASURED)
     assert [phase.solver for phase in plan.recipe.phases] == ["lbfgs", "optimizer"]

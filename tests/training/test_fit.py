@@ -199,20 +199,22 @@ def test_a_run_that_was_interrupted_after_an_epoch_or_a_decision_resumes_to_the_
 
 def test_a_run_that_pauses_after_every_epoch_ends_with_the_same_weights(tmp_path: Path) -> None:
     expected, whole = uninterrupted((*TOP_IS_BETTER, DEEPER), "last")
-    phases, pauses = (*TOP_IS_BETTER, DEEPER), 0
+    phases = (*TOP_IS_BETTER, DEEPER)
     settings = FitSettings(0, "fp32", "accuracy", None, tmp_path, IMAGES)
     callbacks = FitCallbacks(lambda *_: None, lambda _: None, pauses=lambda records: True)
-    while True:
+
+    def until_paused() -> tuple[dict[str, Tensor], Progress]:
         classifier = make_classifier()
         run = FitContext(classifier, phases, settings, callbacks)
-        try:
-            progress = fit(run, lambda index: sources_for(classifier, phases[index]))
-            break
-        except TrainingPaused as paused:
-            pauses += 1
-            assert len(paused.records) == pauses
-    assert pauses == len(whole.records)
-    assert all(torch.equal(value, classifier.state_dict()[key]) for key, value in expected.items())
+        progress = fit(run, lambda index: sources_for(classifier, phases[index]))
+        return classifier.state_dict(), progress
+
+    for pauses in range(1, len(whole.records) + 1):
+        with pytest.raises(TrainingPaused) as paused:
+            until_paused()
+        assert len(paused.value.records) == pauses
+    weights, progress = until_paused()
+    assert all(torch.equal(value, weights[key]) for key, value in expected.items())
     assert without_seconds(progress) == without_seconds(whole)
 
 

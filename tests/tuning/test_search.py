@@ -156,7 +156,8 @@ def test_a_search_that_is_stopped_anywhere_ends_as_if_it_had_not_been(
             left[0] = int(rng.integers(4, 30))
     assert stops >= 4
     assert rows(folder.path) == rows(found.folder)
-    assert result.recipe == found.recipe
+    # The plans of two searches differ in the free disk space.
+    assert not [line for line in found.recipe.differences(result.recipe) if not line.startswith("cache_gb")]
     assert result.verdict.sentence == found.verdict.sentence
 
 

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from thaw.device import to_device
+
 STATISTICS: Sequence[str] = ("mean", "deviation")
 """Statistics of each channel of a map over its positions: any of mean and (standard) deviation."""
 
@@ -40,8 +42,8 @@ class AtCut(NamedTuple):
         return cls(values, values.new_zeros((values.shape[0], 0)))
 
     def to(self, device: torch.device) -> AtCut:
-        """Both parts as float32 on a device."""
-        return AtCut(*(part.to(device).float() for part in self))
+        """Both parts as float32 on a device, without waiting for what it is still doing."""
+        return AtCut(*(to_device(part, device).float() for part in self))
 
     def for_head(self) -> Tensor:
         """What the head takes (N, W + width), of what lies at the head."""

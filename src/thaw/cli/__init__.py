@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -66,7 +67,12 @@ def _together() -> Iterator[None]:
             quiet.enter_context(redirect_stderr(nowhere))
         if process.count > 1 and sys.argv[1:2] not in (["train"], ["--help"], ["--version"]):
             raise ThawError("only `thaw train` runs in several processes; start other commands without torchrun")
-        yield
+        try:
+            yield
+        except ThawError:
+            # torchrun terminates the others as soon as one has ended, also the one that has yet to say why.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            raise
 
 
 def _share_cores() -> None:

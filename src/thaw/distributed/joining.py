@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from threading import Timer
+from typing import NoReturn
 
 from torch import distributed
 from torch.distributed import DistError
@@ -110,17 +113,14 @@ def _ending_together(member: Member) -> Iterator[None]:
     try:
         yield
     except Failed:
-        _acknowledge(member)
-        raise SystemExit(USER_ERROR) from None
-    except ThawError:
-        _remember_refused()
-        if _is_first(member):
+        _end_for_another(member)
+    except ThawError as error:
+        if _is_first(member, f"thaw: {error}"):
             raise
-        raise SystemExit(USER_ERROR) from None
+        _end_for_another(member)
     except (Lost, DistError, RuntimeError, KeyboardInterrupt) as error:
         if _has_failed(member):
-            _acknowledge(member)
-            raise SystemExit(USER_ERROR) from None
+            _end_for_another(member)
         if not _is_about_others(error):
             raise
         print(f"thaw: process {member.rank}: {_reason(error)}", file=sys.__stderr__, flush=True)
@@ -128,10 +128,12 @@ def _ending_together(member: Member) -> Iterator[None]:
         os._exit(ENDED)
 
 
-def _is_first(member: Member) -> bool:
-    """Whether this process failed first; so it is if the others cannot be asked."""
+def _is_first(member: Member, sentence: str) -> bool:
+    """Whether this process failed first, with this sentence; so it is if the others cannot be asked."""
     try:
         is_first = member.fail()
+        if is_first:
+            _refuse(sentence)
         if is_first and _hosts_store(member):
             # Who waits for tensors ends at once; who then asks why could not, if this process had ended.
             distributed.destroy_process_group()
@@ -146,9 +148,12 @@ def _hosts_store(member: Member) -> bool:
     return member.is_main and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
 
 
-def _acknowledge(member: Member) -> None:
+def _end_for_another(member: Member) -> NoReturn:
+    """End in silence, because another process failed first and says why."""
     with suppress(DistError, RuntimeError):
         member.acknowledge()
+    _refuse("another process has failed, and says why")
+    raise SystemExit(USER_ERROR) from None
 
 
 def _has_failed(member: Member) -> bool:
@@ -181,14 +186,29 @@ def _launch() -> str:
     return name if name != "none" else str(_files_of_launch() or "")
 
 
-def _remember_refused() -> None:
-    if folder := _files_of_launch():
-        with suppress(OSError):
-            (folder / _REFUSED).touch()
+def _refuse(sentence: str) -> None:
+    """Give torchrun a sentence as the cause, which it prints instead of advice for programmers, now and if it restarts.
+
+    Of several processes on this machine, the first one is heard.
+    """
+    folder = _files_of_launch()
+    if folder is None:
+        return
+    with suppress(OSError), (folder / _REFUSED).open("x", encoding="utf-8") as file:
+        file.write(sentence)
+    _tell_torchrun(sentence)
 
 
 def _end_if_refused() -> None:
     """End where the processes were restarted after an error that a restart does not change."""
     folder = _files_of_launch()
     if folder and (folder / _REFUSED).exists():
+        _tell_torchrun((folder / _REFUSED).read_text(encoding="utf-8"))
         raise SystemExit(USER_ERROR)
+
+
+def _tell_torchrun(sentence: str) -> None:
+    about = {"py_callstack": sentence, "timestamp": str(int(time.time()))}
+    with suppress(OSError):
+        text = json.dumps({"message": {"message": sentence, "extraInfo": about}})
+        Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(text, encoding="utf-8")

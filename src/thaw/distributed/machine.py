@@ -45,9 +45,8 @@ def _use_own_gpu(index: int, here: int, device: str) -> None:
         kind = device.partition(":")[0]
         raise RecipeError(f"device: {device} is a single one, but each of {here} processes needs its own; set {kind}")
     if here > gpus:
-        raise RecipeError(
-            f"{here} processes need as many GPUs, but this machine has {gpus}; start {max(gpus, 1)}, or set device: cpu"
-        )
+        found, remedy = (f"{gpus}", f"start {gpus}, or set") if gpus else ("none", "set")
+        raise RecipeError(f"{here} processes need as many GPUs, but this machine has {found}; {remedy} device: cpu")
     torch.accelerator.set_device_index(index)
 
 

@@ -43,6 +43,7 @@ class DeviceFeatures:
 
 def device_features(features: CachedFeatures, device: torch.device) -> DeviceFeatures | None:
     """Cached features on an accelerator; `None` on the CPU, for eight bits, and where they take too much of it."""
+    # Eight bits with a scale per channel would have to be decoded there.
     if device.type == "cpu" or any(grid.dtype.names for grid in features.parts):
         return None
     needed = sum(len(features.rows) * _bytes_per_row(grid, features) for grid in features.parts)

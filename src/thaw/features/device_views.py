@@ -156,6 +156,11 @@ def mirrored(positions: Tensor, length: Tensor) -> Tensor:
 _KEPT: WeakKeyDictionary[PixelStore, dict[torch.device, DevicePixels | None]] = WeakKeyDictionary()
 
 
+def bytes_on_device(store: PixelStore) -> int:
+    """Bytes that the images of a store take in the memory of a device."""
+    return _BYTES * int(store.sizes.prod(axis=1).sum())
+
+
 def device_pixels(store: PixelStore, device: torch.device) -> DevicePixels | None:
     """The images of a store on an accelerator, copied there once; `None` on the CPU and where they take too much of it.
 
@@ -165,6 +170,6 @@ def device_pixels(store: PixelStore, device: torch.device) -> DevicePixels | Non
         return None
     kept = _KEPT.setdefault(store, {})
     if device not in kept:
-        needed = _BYTES * int(store.sizes.prod(axis=1).sum())
+        needed = bytes_on_device(store)
         kept[device] = DevicePixels.of(store, device) if needed and has_room_for(needed, device) else None
     return kept[device]

@@ -29,7 +29,7 @@ from thaw.cores import worker_count
 from thaw.data import augment
 from thaw.data.augment import Augmentation, render
 from thaw.data.pixel_store import PixelStore
-from thaw.device import CPU
+from thaw.device import CPU, to_device
 from thaw.errors import WriteError
 from thaw.features.cache import CachedFeatures, FeatureCache, FeatureKey, FeatureWriter, Part, bytes_of_view
 from thaw.features.device_views import device_pixels
@@ -69,14 +69,14 @@ class ViewRequest:
         return replace(self, views=1, first_view=self.numbers[index])
 
     def render(self, items: Sequence[tuple[int, int]], device: torch.device = CPU) -> Tensor:
-        """Views (N, S, S, 3) uint8 of (row, view) pairs: on a device whose memory holds the images, else on the CPU."""
+        """Views (N, S, S, 3) uint8 of (row, view) pairs on a device: drawn there if its memory holds the images."""
         if resident := device_pixels(self.pixels, device):
             return resident.render(items, self.augmentation, self.seed)
         size = self.pixels.spec.size
         out = np.empty((len(items), size, size, 3), dtype=np.uint8)
         workers = min(worker_count(), MAX_RENDERERS)
         render(self.pixels.read, items, self.pixels.spec, self.augmentation, self.seed, out, workers)
-        return torch.from_numpy(out)
+        return to_device(out, device)
 
     def batches(self, size: int, device: torch.device = CPU) -> Generator[Tensor]:
         """Every view of every row, row by row, in batches of `size`, as `render` gives them, one ahead in a thread."""

@@ -55,13 +55,15 @@ class Forecast:
     """Seconds and bytes that a run should take.
 
     extraction_seconds: of one pass over all views. phase_seconds: of all epochs of a phase, which may stop early or be
-    skipped. epoch_seconds: of one of them. disk_bytes: of the cached features.
+    skipped. epoch_seconds: of one of them. disk_bytes: of the cached features, which several processes share.
+    processes: how many train together.
     """
 
     extraction_seconds: float
     phase_seconds: tuple[float, ...]
     epoch_seconds: tuple[float, ...]
     disk_bytes: int
+    processes: int = 1
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Forecast:
@@ -72,6 +74,7 @@ class Forecast:
             phase_seconds=tuple(values["phase_seconds"]),
             epoch_seconds=tuple(values["epoch_seconds"]),
             disk_bytes=values["disk_bytes"],
+            processes=values.get("processes", 1),
         )
 
     @property
@@ -82,10 +85,14 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Throughput:
-    """Images per second through the frozen backbone, and through a training step of each phase."""
+    """Images per second through the frozen backbone, and through a training step of each phase.
+
+    Of one process, with its own cores or GPU; `processes` of them share the work.
+    """
 
     extraction: float
     steps: tuple[float, ...]
+    processes: int = 1
 
 
 def forecast(
@@ -100,7 +107,7 @@ def forecast(
 
     Args:
         phases: Phases whose solver and inputs are planned.
-        throughput: Measured images per second.
+        throughput: Measured images per second, and by how many processes.
         images: Images in each split.
         views: For each phase, how many cached views of each training image it trains on.
         disk_bytes: Size of the cached features.
@@ -109,19 +116,22 @@ def forecast(
     # Phases with the same augmentation share their views.
     extracted = {phase.augment: number for phase, number in zip(phases, views, strict=True) if phase.inputs == "cached"}
     total = images.train * sum(extracted.values()) + images.evaluated
-    extraction = total / throughput.extraction if extracted else 0.0
+    extraction_rate = throughput.processes * throughput.extraction
+    extraction = total / extraction_rate if extracted else 0.0
     epochs = []
-    for phase, rate, number in zip(phases, throughput.steps, views, strict=True):
+    for phase, step_rate, number in zip(phases, throughput.steps, views, strict=True):
         if phase.solver == "lbfgs":
+            # By the main process alone.
             seconds = _EVALUATIONS_PER_PENALTY * 2 * images.train * number * pooled_bytes / _BYTES_PER_SECOND
+            seconds += images.val / (_VALIDATION_SPEEDUP * step_rate)
         else:
-            seconds = images.train / rate
-        seconds += images.val / (_VALIDATION_SPEEDUP * rate)
+            rate = throughput.processes * step_rate
+            seconds = images.train / rate + images.val / (_VALIDATION_SPEEDUP * rate)
         if phase.inputs == "fresh" and phase.cut != "pixels":
-            seconds += (images.train + images.val) / throughput.extraction
+            seconds += (images.train + images.val) / extraction_rate
         epochs.append(seconds)
     phase_seconds = tuple(phase.epochs * seconds for phase, seconds in zip(phases, epochs, strict=True))
-    return Forecast(extraction, phase_seconds, tuple(epochs), disk_bytes)
+    return Forecast(extraction, phase_seconds, tuple(epochs), disk_bytes, throughput.processes)
 
 
 def training_rate(

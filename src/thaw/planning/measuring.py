@@ -13,8 +13,10 @@ from thaw.backbones.stages import AtCut
 from thaw.classifier.classifier import Classifier
 from thaw.data.groups import origin_of_groups
 from thaw.data.prepare import Prepared
-from thaw.device import choose_device
+from thaw.device import choose_device, free_bytes
+from thaw.distributed import launched_processes
 from thaw.features.cache import bytes_of_view
+from thaw.features.device_views import bytes_on_device
 from thaw.features.pooled import PROBE_IMAGES, plain_sample
 from thaw.features.probe import MIN_SPEEDUP, TOLERANCE, EngineChoice, choose_engine, distance_at_cut
 from thaw.features.torch_runner import Precision
@@ -40,7 +42,8 @@ def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: P
     positions = tuple(backbone.cut(phase.cut).position for phase in recipe.phases)
     features = _features_at(classifier, positions, pixels[:STEP_IMAGES])
     frozen = [index for index, position in enumerate(positions) if position > 0]
-    extracted = wanted_views(recipe, frozen, images.train)[0] * images.train + images.evaluated
+    processes = launched_processes()
+    extracted = (wanted_views(recipe, frozen, images.train)[0] * images.train + images.evaluated) // processes
     cache.mkdir(parents=True, exist_ok=True)
     engine = _engine(recipe, backbone, device.device, positions, pixels, extracted, cache)
     at_cuts = [features[position] for position in positions]
@@ -58,6 +61,9 @@ def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: P
         feature_width=backbone.feature_width,
         free_bytes=shutil.disk_usage(cache).free,
         group_by=Choice("split.group_by", *origin_of_groups(recipe.split, manifest)),
+        processes=processes,
+        device_free_bytes=free_bytes(device.device),
+        pixel_bytes=bytes_on_device(prepared.pixels),
     )
 
 

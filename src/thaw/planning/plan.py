@@ -14,8 +14,9 @@ from thaw.features.pooled import plain_sample
 from thaw.formats import percent
 from thaw.inspection.similarity import Similarity, measure_similarity
 from thaw.planning.baseline import baseline_recipe, can_have_baseline
-from thaw.planning.cache_plan import plan_cache, views_of
+from thaw.planning.cache_plan import CachePlan, plan_cache, views_of
 from thaw.planning.costs import GIB, Forecast, Throughput, forecast
+from thaw.planning.device_memory import device_memory
 from thaw.planning.measurements import Choice, Measurements, PlannedRecipe
 from thaw.planning.measuring import measure
 from thaw.planning.sample_features import sample_features
@@ -164,7 +165,7 @@ def resolve(planned: PlannedRecipe, measured: Measurements, estimates: Estimates
         measured.group_by,
         reasons.pop("backbone", published),
         Choice("preprocessing", _describe(measured.facts), measured.facts.preprocessing_origin),
-        Choice("device", resolved.device, measured.device.reason),
+        _device(recipe, measured, caching),
         Choice("engine", resolved.engine, measured.engine.reason),
         Choice("precision", resolved.precision, measured.steps.reason),
         _threads(recipe, measured),
@@ -177,7 +178,7 @@ def resolve(planned: PlannedRecipe, measured: Measurements, estimates: Estimates
         *caching.choices,
         *solvers,
     )
-    throughput = Throughput(measured.engine.images_per_second, measured.steps.rates)
+    throughput = Throughput(measured.engine.images_per_second, measured.steps.rates, measured.processes)
     views = [views_of(recipe, phase, caching.views) for phase in phases]
     predicted = forecast(phases, throughput, measured.images, views, caching.disk_bytes, measured.pooled_bytes)
     return Plan(resolved, choices, predicted, estimates)
@@ -190,6 +191,11 @@ def _task(recipe: Recipe, measured: Measurements) -> Choice:
         "multilabel": "several labels per image: a sigmoid for each",
     }
     return Choice("task", measured.task, "as requested" if recipe.task != "auto" else reasons[measured.task])
+
+
+def _device(recipe: Recipe, measured: Measurements, caching: CachePlan) -> Choice:
+    reasons = (measured.device.reason, *device_memory(recipe, measured, caching))
+    return Choice("device", str(measured.device.device), "; ".join(reasons))
 
 
 def _threads(recipe: Recipe, measured: Measurements) -> Choice:

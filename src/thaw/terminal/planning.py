@@ -46,7 +46,7 @@ def show_plan(plan: Plan, reporter: Reporter) -> None:
     reporter.table("Phases", ("phase", "cut", "epochs", "lr", "optimizer", "schedule", "at most"), phases)
     if plan.estimates:
         reporter.say(f"expected accuracy of a linear head: {plan.estimates.sentence()}")
-    reporter.say(_forecast_line(plan.forecast))
+    reporter.say(forecast_line(plan.forecast))
 
 
 def training_method(phase: Phase) -> tuple[str, str, str]:
@@ -56,11 +56,13 @@ def training_method(phase: Phase) -> tuple[str, str, str]:
     return f"{phase.lr:g}", phase.optimizer, phase.schedule
 
 
-def _forecast_line(forecast: Forecast) -> str:
+def forecast_line(forecast: Forecast) -> str:
+    """What a run should take: time, and memory on disk."""
+    title = f"forecast for {forecast.processes} processes" if forecast.processes > 1 else "forecast"
     training = f"at most {duration(sum(forecast.phase_seconds))} to train"
     if not forecast.disk_bytes:
-        return f"forecast: {training}; no features are cached"
+        return f"{title}: {training}; no features are cached"
     return (
-        f"forecast: {duration(forecast.extraction_seconds)} to extract features, {training}, "
+        f"{title}: {duration(forecast.extraction_seconds)} to extract features, {training}, "
         f"{forecast.disk_bytes / 1e6:,.0f} MB of cached features"
     )
