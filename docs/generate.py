@@ -18,7 +18,10 @@ from typing import Any
 import typer
 
 from thaw.cli import app
+from thaw.recipe.ranges import Range, Searched
 from thaw.recipe.reference import Setting, settings
+from thaw.tuning.levels import LEVELS
+from thaw.tuning.space import default_space
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- source map -->", "<!-- end of the source map -->"
@@ -47,7 +50,28 @@ def settings_page() -> str:
         lines += ["", f"## {section or 'Top level'}", ""]
         lines += ["| setting | default | allowed | |", "| --- | --- | --- | --- |"]
         lines += [_row(setting) for setting in found]
+    lines += [
+        "",
+        "## What a search tries",
+        "",
+        "`thaw search` varies these settings; a file of ranges replaces some.",
+        "",
+    ]
+    lines += ["| setting | level | tried |", "| --- | --- | --- |"]
+    ranges = default_space(["networks that are here"]).ranges
+    lines += [f"| `{key}` | {level.name} | {_tried(ranges[key])} |" for level in LEVELS for key in level.settings]
     return "\n".join([*lines, ""])
+
+
+def _tried(searched: Searched) -> str:
+    """What is tried for a setting, in words."""
+    if isinstance(searched, Range):
+        return f"{searched.low:g} to {searched.high:g}{', on a logarithmic scale' if searched.log else ''}"
+    return ", ".join("as trained" if value is None else str(value or "none") for value in map(_plain, searched.values))
+
+
+def _plain(value: Any) -> Any:
+    return " x ".join(map(str, value)) if isinstance(value, tuple) else value
 
 
 def cli_page() -> str:

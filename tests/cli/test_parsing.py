@@ -1,6 +1,6 @@
 import pytest
 
-from thaw.cli.parsing import parsed, parsed_items, parsed_settings
+from thaw.cli.parsing import parsed, parsed_items, parsed_seconds, parsed_settings
 from thaw.errors import RecipeError
 from thaw.recipe import Recipe
 
@@ -62,3 +62,16 @@ def test_a_repeated_option_is_one_mapping() -> None:
 def test_text_that_means_nothing_is_one_sentence(assignment: str, says: str) -> None:
     with pytest.raises(RecipeError, match=says):
         Recipe().with_settings(parsed_settings([assignment]))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("90", 90), ("30m", 1800), ("1h30m", 5400), ("0.5h", 1800), ("1h1m1s", 3661)]
+)
+def test_a_duration_is_read_as_people_write_it(text: str, seconds: float) -> None:
+    assert parsed_seconds("--time", text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "1d", "-5m", "5 minutes", "1m1h"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(RecipeError, match="write it as 90s, 30m or 1h30m"):
+        parsed_seconds("--time", text)

@@ -41,15 +41,9 @@ def search(
     limits = Limits(parsed_seconds("--time", time) if time else DEFAULT_SECONDS, trials)
     if resume or join:
         if requested or space:
-            raise RecipeError(
-                "search: goes on with the settings and ranges that it began with; omit them, or begin anew"
-            )
-        _go_on(
-            data,
-            SearchFolder.at(join) if join else SearchFolder.latest_unfinished(runs),
-            limits if time or trials else None,
-            bool(join),
-        )
+            raise RecipeError("search: it goes on with the settings and ranges that it began with; omit them")
+        folder = SearchFolder.at(join) if join else SearchFolder.latest_unfinished(runs)
+        _go_on(data, folder, limits if time or trials else None, joins=join is not None)
         return
     ranges = read_space(space) if space else {}
     dataset = decoded_ahead(opened(data, requested), requested)

@@ -1,4 +1,4 @@
-"""What a search may try for a setting: declared beside the setting, as a part of its annotation."""
+"""What a search may try for a setting, declared where the setting is, as a part of its annotation."""
 
 from __future__ import annotations
 

@@ -1,0 +1,41 @@
+"""What `thaw search` says about a wrong command line, before anything is computed."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import thaw
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--time", "soon"], "--time soon: is not a duration; write it as 90s, 30m or 1h30m"),
+        (["--time", "0s"], "--time 0s: is not a duration"),
+        (["--space", "nowhere.yaml"], "nowhere.yaml: cannot be read as YAML"),
+        (["--join", "nowhere"], "nowhere: there is no such search"),
+        (["--resume", "--runs", "nowhere"], "nowhere: there is no unfinished search to resume"),
+        (["--resume", "--set", "seed=1"], "it goes on with the settings and ranges that it began with"),
+        (["--set", "head.dropuot=0.1"], "unknown key 'dropuot'; did you mean 'dropout'?"),
+    ],
+)
+def test_a_wrong_command_is_one_sentence(
+    words: list[str],
+    said: str,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert thaw(monkeypatch, "search", images, *words) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_not_of_a_search_is_refused(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert thaw(monkeypatch, "search", images, "--join", tmp_path) == 2
+    assert "is not the folder of a search" in capsys.readouterr().err
