@@ -1,19 +1,21 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from thaw.errors import RecipeError
-from thaw.run_folder.search_folder import SearchFolder, TrialName, TrialRecord
-from thaw.tuning.levels import LEVELS
+from thaw.recipe import Recipe
+from thaw.run_folder.search_folder import SearchFile, SearchFolder, TrialName, TrialRecord
 from thaw.tuning.space import default_space
 from thaw.tuning.studies import Asked, LevelStudy, open_studies, quiet
 
 SPACE = default_space(["starter"])
+FILE = SearchFile(Recipe(), None, Recipe(), {}, {}, "accuracy", seed=3)  # type: ignore[arg-type]
 
 
 def opened(path: Path, level: str = "short") -> LevelStudy:
     path.mkdir(exist_ok=True)
-    return open_studies(SearchFolder(path), "", SPACE, LEVELS, seed=3)[level]  # type: ignore[index]
+    return open_studies(SearchFolder(path), FILE, "", SPACE)[level]  # type: ignore[index]
 
 
 def told(study: LevelStudy, asked: Asked, value: float) -> None:
@@ -90,15 +92,16 @@ def test_a_trial_much_worse_in_every_fold_is_pruned(tmp_path: Path) -> None:
 
 
 def test_a_database_that_cannot_be_used_is_one_sentence_without_the_password(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="--storage host/db: cannot be used") as error:
-        open_studies(SearchFolder(tmp_path), "nothing://user:secret@host/db", SPACE, LEVELS, 0)
+    with pytest.raises(RecipeError, match="--storage nothing://user@host/db: cannot be used") as error:
+        open_studies(SearchFolder(tmp_path), FILE, "nothing://user:secret@host/db", SPACE)
     assert "secret" not in str(error.value)
 
 
 def test_a_database_holds_the_studies_too(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'study.db'}"
     with quiet():
-        studies = open_studies(SearchFolder(tmp_path), url, SPACE, LEVELS, 0)
+        studies = open_studies(SearchFolder(tmp_path), FILE, url, SPACE)
         studies["probe"].ask(None)
-        again = open_studies(SearchFolder(tmp_path), url, SPACE, LEVELS, 0)
-    assert len(again["probe"]) == 1
+        again = open_studies(SearchFolder(tmp_path), FILE, url, SPACE)
+        other = open_studies(SearchFolder(tmp_path), replace(FILE, identity="another"), url, SPACE)
+    assert len(again["probe"]) == 1 and len(other["probe"]) == 0

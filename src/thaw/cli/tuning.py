@@ -43,7 +43,7 @@ def search(
         if requested or space:
             raise RecipeError("search: it goes on with the settings and ranges that it began with; omit them")
         folder = SearchFolder.at(join) if join else SearchFolder.latest_unfinished(runs)
-        _go_on(data, folder, limits if time or trials else None, joins=join is not None)
+        _go_on(data, folder, limits if time or trials else None, join is not None, storage)
         return
     ranges = read_space(space) if space else {}
     dataset = decoded_ahead(opened(data, requested), requested)
@@ -61,13 +61,13 @@ def search(
     )
 
 
-def _go_on(data: Path, folder: SearchFolder, limits: Limits | None, joins: bool) -> None:
+def _go_on(data: Path, folder: SearchFolder, limits: Limits | None, joins: bool, storage: str) -> None:
     """Resume a search, or join one."""
     dataset = opened(data, folder.read_file().requested)
 
     from thaw.pipeline.tuning import continue_search
 
-    continue_search(dataset, folder.path, limits, joins)
+    continue_search(dataset, folder.path, limits, joins, storage)
 
 
 _TIME = typer.Option(
@@ -87,7 +87,7 @@ _JOIN = typer.Option(
 )
 _STORAGE = typer.Option(
     help="Database for the Optuna studies, such as postgresql://…, instead of a file in the folder of the search; "
-    "`optuna-dashboard` opens either.",
+    "`optuna-dashboard` opens either. Its password is not written down.",
     metavar="URL",
     show_default=False,
 )

@@ -71,7 +71,12 @@ def search(
 
 
 def continue_search(
-    data: Data, folder: str | Path, limits: Limits | None = None, joins: bool = False, reporter: Reporter | None = None
+    data: Data,
+    folder: str | Path,
+    limits: Limits | None = None,
+    joins: bool = False,
+    storage: str = "",
+    reporter: Reporter | None = None,
 ) -> SearchResult | None:
     """Resume a search that was interrupted, or join one that another process works on.
 
@@ -80,6 +85,7 @@ def continue_search(
         folder: The folder of the search.
         limits: New limits; `None` for those that it began with.
         joins: Only help with trials; the process that began the search compares and writes the result.
+        storage: URL of the database for the Optuna studies, where it needs a password; else as the search began.
         reporter: Shows progress; the console by default.
 
     Returns:
@@ -90,7 +96,7 @@ def continue_search(
     with closing(reporter or ConsoleReporter()) as shown:
         begun = SearchFolder.at(Path(folder))
         dataset = data if isinstance(data, Dataset) else opened(data, begun.read_file().requested, shown)
-        return carry_on(resume_search(dataset, None, begun, limits, shown), joins)
+        return carry_on(resume_search(dataset, begun, limits, storage, shown), joins)
 
 
 def _finished(result: SearchResult | None) -> SearchResult:

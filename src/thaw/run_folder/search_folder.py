@@ -101,7 +101,8 @@ class SearchFile:
         weights: The weights of each network to choose from, by name.
         monitor: The metric that is maximized.
         seed: Of what is sampled.
-        storage: URL of the database of the study; empty for a file in the folder.
+        identity: Tells its studies from those of other searches in one database.
+        storage: URL of the database of the studies, without its password; empty for a file in the folder.
         seconds: How long it may take; `None` for as long as it pays.
         trials: How many trials there may be; `None` for as many as pay.
     """
@@ -113,6 +114,7 @@ class SearchFile:
     weights: Mapping[str, str]
     monitor: str
     seed: int
+    identity: str = ""
     storage: str = ""
     seconds: float | None = None
     trials: int | None = None

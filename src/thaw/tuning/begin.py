@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
-from thaw.errors import RecipeError, ResumeError
+from thaw.errors import RecipeError
 from thaw.formats import count, duration
 from thaw.planning.backbone_choice import candidate_weights
 from thaw.progress import Reporter
@@ -18,11 +19,10 @@ from thaw.run_folder.search_folder import SearchFile, SearchFolder
 from thaw.training.loss import IMBALANCE, imbalance
 from thaw.trial import plan_trial, prepare_again
 from thaw.tuning.clock import Clock, Limits
-from thaw.tuning.levels import LEVELS
 from thaw.tuning.recipes import base_recipe
 from thaw.tuning.space import Space, default_space, narrowed
 from thaw.tuning.state import CONCLUDING_SECONDS, Search
-from thaw.tuning.studies import open_studies
+from thaw.tuning.studies import open_studies, without_password
 from thaw.tuning.workbench import Workbench
 
 
@@ -80,30 +80,26 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
         weights=candidates,
         monitor=recipe.monitor,
         seed=requested.seed,
-        storage=wanted.storage,
+        identity=uuid4().hex[:12],
+        storage=without_password(wanted.storage),
         seconds=limits.seconds,
         trials=limits.trials,
     )
-    studies = open_studies(folder, wanted.storage, space, LEVELS, file.seed)
+    studies = open_studies(folder, file, wanted.storage, space)
     folder.write_file(file)
     return Search(folder, file, space, bench, studies, clock, reporter)
 
 
-def resume(
-    dataset: Dataset, requested: Recipe | None, folder: SearchFolder, limits: Limits | None, reporter: Reporter
-) -> Search:
+def resume(dataset: Dataset, folder: SearchFolder, limits: Limits | None, storage: str, reporter: Reporter) -> Search:
     """A search that was begun, to go on with or to join; raises `ResumeError` where images have changed."""
     file = folder.read_file()
-    if requested is not None and (differences := file.requested.differences(requested)):
-        shown = "\n".join(f"  {line}" for line in differences)
-        raise ResumeError(f"the recipe has changed since this search began:\n{shown}\nstart a new search")
     if limits:
         file = replace(file, seconds=limits.seconds, trials=limits.trials)
     clock = Clock(file.seconds, max((record.ended for record in folder.read_records()), default=0.0))
     manifest, space = Manifest.read(folder.manifest), Space.from_json(file.space)
     prepared, _ = prepare_again(dataset.as_task(file.planned.task), file.planned, manifest, reporter)
     bench = Workbench.of(file.base, prepared, file.weights, file.monitor, reporter)
-    studies = open_studies(folder, file.storage, space, LEVELS, file.seed)
+    studies = open_studies(folder, file, storage or file.storage, space)
     reporter.say(f"resuming {folder.path}, {count(len(folder.read_records()), 'trial')} done")
     return Search(folder, file, space, bench, studies, clock, reporter)
 

@@ -7,17 +7,18 @@ search that was killed goes on as it would have.
 from __future__ import annotations
 
 import logging
+import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from thaw.errors import PackageError, RecipeError, first_line
 from thaw.recipe.ranges import Range, Searched
-from thaw.run_folder.search_folder import LevelName, SearchFolder, TrialName, TrialRecord
+from thaw.run_folder.search_folder import LevelName, SearchFile, SearchFolder, TrialName, TrialRecord
 from thaw.seeds import derive_seed
-from thaw.tuning.levels import Level
+from thaw.tuning.levels import LEVELS, Level
 from thaw.tuning.space import Space
 
 if TYPE_CHECKING:
@@ -144,9 +145,7 @@ class LevelStudy:
         return self._trials()[number]._trial_id
 
 
-def open_studies(
-    folder: SearchFolder, storage: str, space: Space, levels: Sequence[Level], seed: int
-) -> dict[LevelName, LevelStudy]:
+def open_studies(folder: SearchFolder, file: SearchFile, storage: str, space: Space) -> dict[LevelName, LevelStudy]:
     """The study of each level, in a database or in the journal of the folder; begun where there is none.
 
     Raises:
@@ -157,15 +156,15 @@ def open_studies(
         optuna = _imported()
         backend = _storage(folder, storage)
         found: dict[LevelName, LevelStudy] = {}
-        for level in levels:
+        for level in LEVELS:
             study = optuna.create_study(
                 storage=backend,
-                study_name=f"{folder.path.name} {level.name}",
+                study_name=f"{folder.path.name} {file.identity} {level.name}",
                 direction="maximize",
                 pruner=optuna.pruners.WilcoxonPruner(p_threshold=P_VALUE),
                 load_if_exists=True,
             )
-            found[level.name] = LevelStudy(level, space.of(level), study, seed)
+            found[level.name] = LevelStudy(level, space.of(level), study, file.seed)
     return found
 
 
@@ -205,6 +204,11 @@ def _storage(folder: SearchFolder, url: str) -> Any:
     lock = JournalFileOpenLock(str(folder.journal))
     _drop_torn_line(folder, lock)
     return optuna.storages.JournalStorage(JournalFileBackend(str(folder.journal), lock))
+
+
+def without_password(url: str) -> str:
+    """The URL of a database without its password, for which drivers have places of their own, such as ~/.pgpass."""
+    return re.sub(r"(://[^:/@]+):[^@]*@", r"\1@", url)
 
 
 def _drop_torn_line(folder: SearchFolder, lock: Any) -> None:
