@@ -198,9 +198,7 @@ def _storage(folder: SearchFolder, url: str) -> Any:
         try:
             return optuna.storages.RDBStorage(url)
         except Exception as error:  # SQLAlchemy raises errors of the driver, which may not even be installed.
-            raise RecipeError(
-                f"--storage {url.partition('@')[2] or url}: cannot be used: {first_line(error)}"
-            ) from error
+            raise RecipeError(f"--storage {without_password(url)}: cannot be used: {first_line(error)}") from error
     lock = JournalFileOpenLock(str(folder.journal))
     _drop_torn_line(folder, lock)
     return optuna.storages.JournalStorage(JournalFileBackend(str(folder.journal), lock))
