@@ -3,7 +3,7 @@ import pytest
 
 from thaw.run_folder.search_folder import LevelName, TrialName, TrialRecord
 from thaw.tuning.levels import FULL, HEAD, LEVELS, PROBE, SHORT
-from thaw.tuning.schedule import best, expected_gain, is_exhausted, next_level, outlook, parent_of, survivors
+from thaw.tuning.schedule import Tried, best, expected_gain, is_exhausted, next_level, outlook, parent_of, survivors
 
 UNITS = np.arange(40)
 SIZES: dict[LevelName, float] = {"probe": 100, "head": 100, "short": float("inf"), "full": 1}
@@ -21,7 +21,7 @@ def test_levels_get_their_share() -> None:
     counts = dict.fromkeys((level.name for level in LEVELS), 1)
     records = [record("short", number, 20) for number in range(30)]
     for _ in range(64):
-        level = next_level(counts, SIZES, records, list(counts))
+        level = next_level(Tried(records, counts, SIZES), list(counts))
         assert level is not None
         counts[level.name] += 1
     shares = {level.name: counts[level.name] / level.per_round for level in LEVELS}
@@ -30,15 +30,15 @@ def test_levels_get_their_share() -> None:
 
 def test_a_settled_level_gets_no_more() -> None:
     counts: dict[LevelName, int] = {"probe": 1, "head": 9, "short": 9, "full": 9}
-    assert next_level(counts, SIZES, [], ["head", "short"]) in (HEAD, SHORT)
-    assert next_level(counts, SIZES, [], []) is None
+    assert next_level(Tried([], counts, SIZES), ["head", "short"]) in (HEAD, SHORT)
+    assert next_level(Tried([], counts, SIZES), []) is None
 
 
 def test_a_level_whose_trials_repeat_is_exhausted() -> None:
     repeated = [TrialRecord("probe", number, "sampled", {}, "repeated", value=0.5) for number in range(4)]
     counts: dict[LevelName, int] = {"probe": 9, "head": 1, "short": 1, "full": 1}
-    assert is_exhausted(PROBE, counts, SIZES, repeated)
-    assert not is_exhausted(PROBE, counts, SIZES, [*repeated[:3], record("probe", 3, 20)])
+    assert is_exhausted(PROBE, Tried(repeated, counts, SIZES))
+    assert not is_exhausted(PROBE, Tried([*repeated[:3], record("probe", 3, 20)], counts, SIZES))
 
 
 def test_the_best_is_the_earliest_of_equal_ones() -> None:
@@ -54,7 +54,7 @@ def test_what_is_clearly_worse_does_not_survive() -> None:
 
 def test_a_head_goes_on_from_good_probes_in_turn() -> None:
     records = [record("probe", 0, 36), record("probe", 1, 36), record("probe", 2, 10)]
-    assert [parent_of(HEAD, records, number, UNITS) for number in range(3)] == [
+    assert [parent_of(HEAD, Tried(records, {}, SIZES), number, UNITS) for number in range(3)] == [
         TrialName("probe", 0),
         TrialName("probe", 1),
         TrialName("probe", 0),
@@ -62,10 +62,13 @@ def test_a_head_goes_on_from_good_probes_in_turn() -> None:
 
 
 def test_only_a_short_trial_that_was_not_finished_is_trained_to_its_end() -> None:
-    records = [record("short", 0, 30), record("short", 1, 20), record("full", 0, 30, parent=TrialName("short", 0))]
-    assert parent_of(FULL, records, 1, UNITS) == TrialName("short", 1)
-    done = [*records, record("full", 1, 20, parent=TrialName("short", 1))]
-    assert parent_of(FULL, done, 2, UNITS) is None
+    records, first, second = (
+        [record("short", 0, 30), record("short", 1, 20)],
+        TrialName("short", 0),
+        TrialName("short", 1),
+    )
+    assert parent_of(FULL, Tried(records, {}, SIZES, {first}), 1, UNITS) == second
+    assert parent_of(FULL, Tried(records, {}, SIZES, {first, second}), 2, UNITS) is None
 
 
 @pytest.mark.parametrize("top", [0.5, 0.8, 0.95])

@@ -197,6 +197,11 @@ def test_a_time_too_short_for_one_trial_is_refused_and_leaves_nothing(surfaces: 
     assert not list(tmp_path.glob("runs/*"))
 
 
+def test_too_few_trials_for_the_plan_are_refused(surfaces: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="--trials 3: is too few"):
+        pipeline.search(surfaces, RECIPE, SPACE, tmp_path / "runs", Limits(None, 3), reporter=NullReporter())
+
+
 def test_there_is_none_to_resume(tmp_path: Path) -> None:
     with pytest.raises(ResumeError, match="no unfinished search"):
         SearchFolder.latest_unfinished(tmp_path)

@@ -19,6 +19,7 @@ from thaw.run_folder.search_folder import SearchFile, SearchFolder
 from thaw.training.loss import IMBALANCE, imbalance
 from thaw.trial import plan_trial, prepare_again
 from thaw.tuning.clock import Clock, Limits
+from thaw.tuning.levels import LEVELS
 from thaw.tuning.recipes import base_recipe
 from thaw.tuning.space import Space, default_space, narrowed
 from thaw.tuning.state import CONCLUDING_SECONDS, Search
@@ -51,6 +52,8 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
     Raises `RecipeError` where nothing is left to vary, or the time is too short for one trial.
     """
     requested, limits, clock = wanted.recipe, wanted.limits, Clock(wanted.limits.seconds, wanted.limits.spent)
+    if limits.trials is not None and limits.trials < len(LEVELS):
+        raise RecipeError(f"--trials {limits.trials}: is too few; the plan alone is {len(LEVELS)}, one of each level")
     planned = plan_trial(dataset, requested, None, reporter)
     recipe, manifest = planned.plan.recipe, planned.prepared.manifest
     candidates = _candidates(requested, recipe)

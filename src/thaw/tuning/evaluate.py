@@ -67,7 +67,7 @@ def _measured(search: Search, asked: Asked, recipe: Recipe) -> Measured:
         study = search.studies[HEAD.name]
         return head(recipe, bench, lambda fold, value: study.report(asked.name.number, fold, value))
     if level == SHORT.name:
-        left = search.seconds_left(search.records())
+        left = search.seconds_left(search.tried())
         may_take = left if asked.origin == "plan" else left * _LONGEST
         return thawed.train_short(thawed.begin(recipe, search.folder.trial(asked.name), bench, may_take), bench)
     assert asked.parent is not None

@@ -43,6 +43,30 @@ class Outlook:
         return self.gain < self.standard_error
 
 
+@dataclass(frozen=True)
+class Tried:
+    """What has been tried so far.
+
+    Attributes:
+        records: All trials that have ended.
+        counts: Trials of each level that were begun.
+        sizes: How many trials of each level differ.
+        continued: Short trials that are trained to their end, or were.
+    """
+
+    records: Sequence[TrialRecord]
+    counts: Mapping[LevelName, int]
+    sizes: Mapping[LevelName, float]
+    continued: Collection[TrialName] = ()
+
+    def unfinished_best(self) -> TrialName | None:
+        """The best short trial that nobody has trained, or trains, to its end."""
+        short = of_level(self.records, SHORT.name)
+        left = [record for record in short if record.is_usable and record.name not in self.continued]
+        found = max(left, key=lambda record: (record.value or 0.0, -record.number), default=None)
+        return found.name if found else None
+
+
 def of_level(records: Sequence[TrialRecord], level: LevelName) -> list[TrialRecord]:
     """The trials of one level, by their numbers."""
     return sorted((record for record in records if record.level == level), key=lambda record: record.number)
@@ -76,52 +100,30 @@ def _is_worse(record: TrialRecord, top: TrialRecord, units: np.ndarray) -> bool:
     return compare(np.array(top.scores), np.array(record.scores), units).exceeds_noise
 
 
-def parent_of(level: Level, records: Sequence[TrialRecord], number: int, units: np.ndarray) -> TrialName | None:
+def parent_of(level: Level, tried: Tried, number: int, units: np.ndarray) -> TrialName | None:
     """The trial that trial `number` of a level goes on from; `None` at the lowest level, and where there is none."""
     if level.name not in BELOW:
         return None
     if level is FULL:
-        return unfinished_best(records)
-    good = survivors(records, BELOW[level.name].name, units)
+        return tried.unfinished_best()
+    good = survivors(tried.records, BELOW[level.name].name, units)
     return good[number % len(good)].name if good else None
 
 
-def unfinished_best(records: Sequence[TrialRecord]) -> TrialName | None:
-    """The best short trial that was not trained to its end yet."""
-    continued = {record.parent for record in records if record.level == FULL.name}
-    left = [record for record in of_level(records, SHORT.name) if record.is_usable and record.name not in continued]
-    found = max(left, key=lambda record: (record.value or 0.0, -record.number), default=None)
-    return found.name if found else None
+def next_level(tried: Tried, open_: Collection[LevelName]) -> Level | None:
+    """The level of the next trial: of those in `open_` the one that lags behind most, the cheapest of equal ones."""
+    able = [level for level in LEVELS if level.name in open_ and not is_exhausted(level, tried)]
+    return min(able, key=lambda level: tried.counts[level.name] / level.per_round, default=None)
 
 
-def next_level(
-    counts: Mapping[LevelName, int],
-    sizes: Mapping[LevelName, float],
-    records: Sequence[TrialRecord],
-    open_: Collection[LevelName],
-) -> Level | None:
-    """The level of the next trial: the one that lags behind most, the cheapest of equal ones.
-
-    Args:
-        counts: Trials of each level that were begun.
-        sizes: How many trials of each level differ.
-        records: All trials that have ended.
-        open_: Levels that are not settled.
-    """
-    able = [level for level in LEVELS if level.name in open_ and not is_exhausted(level, counts, sizes, records)]
-    return min(able, key=lambda level: counts[level.name] / level.per_round, default=None)
-
-
-def is_exhausted(
-    level: Level, counts: Mapping[LevelName, int], sizes: Mapping[LevelName, float], records: Sequence[TrialRecord]
-) -> bool:
+def is_exhausted(level: Level, tried: Tried) -> bool:
     """Whether a level has nothing new to try."""
     if level is FULL:
-        return unfinished_best(records) is None
-    latest = of_level(records, level.name)[-_REPEATS:]
+        return tried.unfinished_best() is None
+    latest = of_level(tried.records, level.name)[-_REPEATS:]
     repeats = len(latest) == _REPEATS and all(record.state == "repeated" for record in latest)
     parents = 1 if level.name not in BELOW else MAX_SURVIVORS
-    return repeats or counts[level.name] >= sizes[level.name] * parents
+    return repeats or tried.counts[level.name] >= tried.sizes[level.name] * parents
 
 
 def outlook(level: Level, records: Sequence[TrialRecord], units: np.ndarray) -> Outlook | None:

@@ -20,7 +20,7 @@ from thaw.tuning import page
 from thaw.tuning.evaluate import evaluated
 from thaw.tuning.levels import FULL, HEAD, LEVELS, SHORT, Level
 from thaw.tuning.recipes import KNOWN, settings_of_plan
-from thaw.tuning.schedule import Outlook, best, is_exhausted, next_level, of_level, outlook, parent_of
+from thaw.tuning.schedule import Outlook, Tried, best, is_exhausted, next_level, of_level, outlook, parent_of
 from thaw.tuning.state import Search
 from thaw.tuning.studies import Asked, quiet
 from thaw.tuning.terminal import show_trial
@@ -78,22 +78,19 @@ def _choose(search: Search, claims: ExitStack) -> Asked | str | None:
             for asked in study.unfinished():
                 if claimed(search.folder, asked.name, claims):
                     return asked
-        reason = _reason_to_end(search)
-        if reason:
-            found = search.promising(search.records())
-            if not found or not search.counts[FULL.name]:
-                return reason
-            begun: Asked | str | None = search.studies[FULL.name].ask(found.name)
-        else:
-            begun = _begun(search)
+        tried = search.tried()
+        reason, found = _reason_to_end(search, tried), search.promising(tried)
+        if reason and not found:
+            return reason
+        begun = search.studies[FULL.name].ask(found.name) if reason and found else _begun(search, tried)
         if isinstance(begun, Asked):
             claimed(search.folder, begun.name, claims)
         return begun
 
 
-def _begun(search: Search) -> Asked | str | None:
+def _begun(search: Search, tried: Tried) -> Asked | str | None:
     """A new trial: the plan at each level first, then the level that lags behind most; or why there is none."""
-    records, studies, counts = search.records(), search.studies, search.counts
+    studies, counts = search.studies, tried.counts
     settings = settings_of_plan(search.planned)
     lower: TrialName | None = None
     for level in LEVELS:
@@ -103,18 +100,18 @@ def _begun(search: Search) -> Asked | str | None:
         lower = TrialName(level.name, 0)
         if search.folder.read_record(lower) is None:
             return None
-    outlooks = {level.name: outlook(level, records, search.units) for level in LEVELS}
+    outlooks = {level.name: outlook(level, tried.records, search.units) for level in LEVELS}
     open_ = [name for name, found in outlooks.items() if found is None or not found.is_settled]
-    chosen = next_level(counts, search.sizes, records, open_)
+    chosen = next_level(tried, open_)
     if chosen is None:
-        return "; ".join(_why_settled(search, records, level, outlooks[level.name]) for level in LEVELS)
-    if _usual_seconds(records, chosen) > search.seconds_left(records):
+        return "; ".join(_why_settled(tried, level, outlooks[level.name]) for level in LEVELS)
+    if _usual_seconds(tried.records, chosen) > search.seconds_left(tried):
         return f"a {chosen.name} trial would take longer than the time that is left"
     study = studies[chosen.name]
     if chosen is SHORT and counts[SHORT.name] <= len(KNOWN):
         origin = list(KNOWN)[counts[SHORT.name] - 1]
         return study.enqueue(origin, KNOWN[origin], TrialName(HEAD.name, 0), search.space)
-    return study.ask(parent_of(chosen, records, counts[chosen.name], search.units))
+    return study.ask(parent_of(chosen, tried, counts[chosen.name], search.units))
 
 
 def _usual_seconds(records: Sequence[TrialRecord], level: Level) -> float:
@@ -122,21 +119,23 @@ def _usual_seconds(records: Sequence[TrialRecord], level: Level) -> float:
     return median([record.seconds for record in of_level(records, level.name) if record.is_usable] or [0.0])
 
 
-def _why_settled(search: Search, records: Sequence[TrialRecord], level: Level, found: Outlook | None) -> str:
+def _why_settled(tried: Tried, level: Level, found: Outlook | None) -> str:
     """Why no further trial of a level is tried."""
     if found and found.is_settled:
         gain, error = 100 * found.gain, 100 * found.standard_error
         return f"{level.name}: ten more trials would gain {gain:.1f} points, within the standard error of {error:.1f}"
-    assert is_exhausted(level, search.counts, search.sizes, records)
+    assert is_exhausted(level, tried)
     return f"{level.name}: nothing new to try"
 
 
-def _reason_to_end(search: Search) -> str:
+def _reason_to_end(search: Search, tried: Tried) -> str:
     """Why there is no time or no trial left, but for training the best short trial to its end; empty where there is."""
-    records, limit, counts = search.records(), search.file.trials, search.counts
-    if limit is not None and sum(counts.values()) + (search.promising(records) is not None) >= limit:
+    limit, counts = search.file.trials, tried.counts
+    if not counts[FULL.name]:
+        return ""
+    if limit is not None and sum(counts.values()) + (search.promising(tried) is not None) >= limit:
         return f"{count(limit, 'trial')} were asked for"
-    if counts[FULL.name] and search.seconds_left(records) <= 0:
+    if search.seconds_left(tried) <= 0:
         return f"the time of {duration(search.file.seconds or 0)} is used up"
     return ""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from thaw.recipe import ResolvedRecipe
 from thaw.run_folder.search_folder import LevelName, SearchFile, SearchFolder, TrialRecord
 from thaw.tuning.clock import Clock
 from thaw.tuning.levels import FULL, LEVELS, SHORT_FRACTION
-from thaw.tuning.schedule import best, of_level, unfinished_best
+from thaw.tuning.schedule import Tried, best, of_level
 from thaw.tuning.space import Space
 from thaw.tuning.studies import LevelStudy
 from thaw.tuning.workbench import Workbench
@@ -47,26 +47,29 @@ class Search:
         """(N,) int, equal for images of cross-validation that are no independent evidence."""
         return self.bench.sample.units[self.bench.tested]
 
-    @property
-    def counts(self) -> dict[LevelName, int]:
-        """How many trials of each level were begun."""
-        return {level.name: len(self.studies[level.name]) for level in LEVELS}
+    def tried(self) -> Tried:
+        """What has been tried so far, by any process."""
+        records, of_full = self.records(), self.studies[FULL.name]
+        ended = [record.parent for record in records if record.level == FULL.name and record.parent]
+        going_on = [asked.parent for asked in of_full.unfinished() if asked.parent]
+        return Tried(
+            records=records,
+            counts={level.name: len(self.studies[level.name]) for level in LEVELS},
+            sizes={level.name: self.space.size(level) for level in LEVELS},
+            continued={*ended, *going_on},
+        )
 
-    @property
-    def sizes(self) -> dict[LevelName, float]:
-        """How many trials of each level differ."""
-        return {level.name: self.space.size(level) for level in LEVELS}
-
-    def promising(self, records: Sequence[TrialRecord]) -> TrialRecord | None:
-        """The best short trial that was not trained to its end, if it is better than all that were."""
-        name, top = unfinished_best(records), best(records, FULL.name)
-        found = next((record for record in records if record.name == name), None)
+    def promising(self, tried: Tried) -> TrialRecord | None:
+        """The best short trial that nobody trains to its end, if it is better than all that were."""
+        name, top = tried.unfinished_best(), best(tried.records, FULL.name)
+        found = next((record for record in tried.records if record.name == name), None)
         if found is None or top is None:
             return found
         return found if (found.value or 0.0) > (top.value or 0.0) else None
 
-    def seconds_left(self, records: Sequence[TrialRecord]) -> float:
+    def seconds_left(self, tried: Tried) -> float:
         """Seconds left, but for those in which the best trial is trained to its end, and then afresh with the plan."""
+        records = tried.records
         taken = {record.name: record.seconds for record in records}
 
         def whole(record: TrialRecord) -> float:
@@ -76,7 +79,7 @@ class Search:
         if top is None:
             return self.clock.left()
         reserved = CONCLUDING_SECONDS
-        if found := self.promising(records):
+        if found := self.promising(tried):
             reserved += rest_of(found) + whole(full[0]) + found.seconds + rest_of(found)
         elif top.origin != "plan":
             reserved += whole(full[0]) + whole(top)
