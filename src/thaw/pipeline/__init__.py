@@ -1,4 +1,4 @@
-"""The public functions: train (`training`), use a classifier (`models`), and judge it (`evaluation`).
+"""The public functions: label images (`labelling`), train (`training`), use it (`models`), judge it (`evaluation`).
 
 A model is a run folder, a bundle folder, `hub:OWNER/NAME` or a `Classifier`; a data set is a folder, a table or a
 `Dataset`. Every function raises a `ThawError`, in one sentence, for anything that a user can fix.
@@ -13,6 +13,7 @@ from thaw.pipeline.evaluation import (
     explain,
     report,
 )
+from thaw.pipeline.labelling import label
 from thaw.pipeline.models import export, load, predict, push, save
 from thaw.pipeline.training import finetune, inspect, plan
 
@@ -26,6 +27,7 @@ __all__ = [
     "export",
     "finetune",
     "inspect",
+    "label",
     "load",
     "plan",
     "predict",
