@@ -5,7 +5,7 @@
 Each SET is a table with the columns path and label; `bench.elpv_csv` and `bench.folder_csv` write such tables. Features
 of the bundled starter are extracted once per set. Per seed a quarter of the images, stratified by label, is the test
 set, and the labels of the others are hidden until the annotator is asked for them: 10 at a time up to 100, 20 up to
-300, then 50. After each round a linear head is fitted to all labels so far, and tested. A curve has reached the target,
+300, then 50, or as many as `--round` says. After each round a linear head is fitted to all labels so far, and tested. A curve has reached the target,
 95 % of the accuracy of the head on all labels, where it first crosses it, between two rounds by interpolation.
 
     queue      what `thaw label` chooses
@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -31,7 +31,7 @@ from thaw.backbones import build
 from thaw.cache import cache_folder
 from thaw.cores import worker_count
 from thaw.data.dataset import Dataset
-from thaw.inspection.linear_probe import Features, one_thread
+from thaw.inspection.linear_probe import one_thread
 from thaw.labelling.candidates import not_seen
 from thaw.labelling.head import fit_head, margins, standardised
 from thaw.labelling.label import Extraction
@@ -44,7 +44,7 @@ from thaw.recipe import Recipe
 
 TARGET, TEST_FRACTION, IMAGE_SIZE = 0.95, 0.25, 128
 SIZES = (*range(10, 101, 10), *range(120, 301, 20), *range(350, 3001, 50))
-SHOWN, FORECAST_AT, MEASURED_AT_LEAST = (10, 30, 50, 100, 200), (100, 200), 300
+SHOWN, FORECAST_AT, MEASURED_AT_LEAST = (10, 30, 50, 100, 200), (50, 100, 200), 300
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def read_set(table: Path) -> LabelledSet:
     return LabelledSet(table.stem, values, manifest.targets(), pairs)
 
 
-def simulate(images: LabelledSet, seed: int, name: str) -> Curve:
+def simulate(images: LabelledSet, seed: int, name: str, sizes: Sequence[int] = SIZES) -> Curve:
     """Label one set in one order until the target is reached, and at least `MEASURED_AT_LEAST` images."""
     from sklearn.model_selection import train_test_split
 
@@ -174,16 +174,15 @@ def simulate(images: LabelledSet, seed: int, name: str) -> Curve:
     annotation = Annotation(images, train, test, (images.values - mean) / np.where(deviation > 0, deviation, 1), seed)
     full = annotation.accuracy(train)
     labelled, accuracies, forecasts = np.zeros(0, int), {}, {}
-    for size in SIZES:
+    for size in sizes:
         chosen = STRATEGIES[name](annotation, labelled, min(size, len(train)) - len(labelled))
         if not len(chosen):
             break
         labelled = np.concatenate([labelled, chosen])
         accuracies[len(labelled)] = annotation.accuracy(labelled)
         if len(labelled) in FORECAST_AT and name == "queue":
-            groups = np.arange(len(labelled))
-            known = Features(labelled, images.values[labelled], images.classes[labelled], groups)
-            forecasts[len(labelled)] = look_ahead(known).gain
+            pool, _ = annotation.pool(labelled)
+            forecasts[len(labelled)] = look_ahead(standardised(pool.values), pool).gain
         if max(accuracies.values()) >= TARGET * full and len(labelled) >= MEASURED_AT_LEAST:
             break
     gains = [
@@ -228,14 +227,16 @@ def main() -> None:
     parser.add_argument("sets", type=Path, nargs="+")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES))
+    parser.add_argument("--round", type=int, help="labels that are asked for at a time")
     parser.add_argument("--out", type=Path, help="Markdown file to write")
     arguments = parser.parse_args()
-    text = ""
+    step = arguments.round
+    text, sizes = "", range(step, SIZES[-1] + 1, step) if step else SIZES
     for table in arguments.sets:
         images, started = read_set(table), time.perf_counter()
         with one_thread():
             curves = {
-                name: [simulate(images, seed, name) for seed in range(arguments.seeds)]
+                name: [simulate(images, seed, name, sizes) for seed in range(arguments.seeds)]
                 for name in dict.fromkeys((*arguments.strategies, "random"))
             }
         print(f"{images.name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)

@@ -70,22 +70,6 @@ def measure_learning_curve(features: Features, seed: int = 0) -> LearningCurve |
     return LearningCurve(measured, _forecast(np.array(sizes, float), accuracies, rng))
 
 
-def gain_of_more(curve: LearningCurve, more: int) -> float | None:
-    """How much more accurate `more` images are expected to make the head than those of the last measured point.
-
-    Both accuracies are of the curve fitted to the measured points, which a single point of bad luck changes little.
-
-    Returns:
-        The difference of the accuracies, at least 0; `None` with fewer than three measured points.
-    """
-    if len(curve.measured) < 3:
-        return None
-    sizes = np.array([point.images for point in curve.measured], float)
-    accuracies = np.array([point.accuracy for point in curve.measured])
-    now, then = _extrapolate(sizes, accuracies, sizes[-1] + np.array([0, more]))
-    return max(0.0, float(then - now))
-
-
 def _stratified_subset(classes: np.ndarray, rows: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
     """A random fraction of the rows of each class, at least one."""
     parts = []

@@ -37,6 +37,11 @@ class Head:
         probabilities: np.ndarray = exponents / exponents.sum(axis=1, keepdims=True)
         return probabilities
 
+    def predicted(self, values: np.ndarray) -> np.ndarray:
+        """The most likely class (N,) by standardised features (N, D)."""
+        classes: np.ndarray = self.classes[(values @ self.weights.T + self.biases).argmax(axis=1)]
+        return classes
+
 
 def standardised(values: np.ndarray) -> np.ndarray:
     """Features (N, D) with mean 0 and standard deviation 1 over all images, of which the labelled ones are too few."""

@@ -12,16 +12,16 @@ from thaw.backbones.contract import Backbone
 from thaw.cores import worker_count
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
-from thaw.data.split import groups_of
 from thaw.device import choose_device
 from thaw.errors import DataError
 from thaw.features.engines import FrozenPart
 from thaw.features.pooled import PROBE_IMAGES, plain_sample, pooled_features
 from thaw.features.probe import choose_engine
 from thaw.inspection.duplicates import find_duplicates
-from thaw.inspection.linear_probe import Features, one_thread
+from thaw.inspection.linear_probe import one_thread
 from thaw.labelling.candidates import find_candidates
 from thaw.labelling.folder import ImageFolder
+from thaw.labelling.head import standardised
 from thaw.labelling.order import Order, order_images
 from thaw.labelling.outlook import look_ahead
 from thaw.labelling.pool import UNLABELLED, Pool
@@ -92,10 +92,7 @@ def make_queue(folder: ImageFolder, number: int, extraction: Extraction) -> Labe
     pool = Pool(values, classes, extraction.recipe.seed)
     with one_thread():
         order = order_images(pool, number)
-        outlook = None
-        if len(pool.present) > 1:
-            groups = groups_of(manifest, rows[:labelled], pairs)
-            outlook = look_ahead(Features(rows[:labelled], values[:labelled], classes[:labelled], groups))
+        outlook = look_ahead(standardised(values), pool) if len(pool.present) > 1 else None
     return LabelQueue(
         folder=manifest.root,
         images=_images(order, [manifest.column("path")[row] for row in rows], manifest.classes),

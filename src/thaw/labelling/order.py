@@ -51,7 +51,8 @@ def order_images(pool: Pool, number: int) -> Order:
         choices = choose_uncertain(pool, probabilities, number)
     else:
         choices = typical_images(pool, number)
-    return Order(choices, strategy, head.classes[probabilities.argmax(axis=1)], probabilities.max(axis=1))
+    suggested, confidence = head.classes[probabilities.argmax(axis=1)], probabilities.max(axis=1)
+    return Order(choices, strategy, suggested, confidence)
 
 
 def typical_images(pool: Pool, number: int) -> list[Choice]:
