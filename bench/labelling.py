@@ -5,8 +5,9 @@
 Each SET is a table with the columns path and label; `bench.elpv_csv` and `bench.folder_csv` write such tables. Features
 of the bundled starter are extracted once per set. Per seed a quarter of the images, stratified by label, is the test
 set, and the labels of the others are hidden until the annotator is asked for them: 10 at a time up to 100, 20 up to
-300, then 50, or as many as `--round` says. After each round a linear head is fitted to all labels so far, and tested. A curve has reached the target,
-95 % of the accuracy of the head on all labels, where it first crosses it, between two rounds by interpolation.
+300, then 50, or as many as `--round` says. After each round a linear head is fitted to all labels so far, and tested. A
+curve has reached the target, 95 % of the accuracy of the head on all labels, where it first crosses it, between two
+rounds by interpolation.
 
     queue      what `thaw label` chooses
     random     at random

@@ -78,6 +78,19 @@ def test_a_table_that_does_not_fit_is_one_sentence(folder: Path, text: str, mess
         ImageFolder.open(folder, table(folder.parent / "t.csv", text))
 
 
+def test_what_a_table_has_besides_labels_is_told(folder: Path) -> None:
+    found = ImageFolder.open(folder, table(folder / "t.csv", "path,label,day\nA.png,ok,1\n"))
+    assert labels(found)["a.png"] == ["ok"]
+    assert "t.csv: column day not used" in found.notes and any("spelled otherwise" in note for note in found.notes)
+    assert not any("not listed" in note for note in found.notes)
+
+
+def test_a_table_that_is_a_link_to_itself_is_one_sentence(folder: Path) -> None:
+    (folder / "t.csv").symlink_to(folder / "t.csv")
+    with pytest.raises(DataError, match=r"t\.csv: no such file"):
+        ImageFolder.open(folder, folder / "t.csv")
+
+
 def test_a_missing_table_and_a_folder_without_images_are_reported(folder: Path) -> None:
     with pytest.raises(DataError, match=r"t\.csv: no such file"):
         ImageFolder.open(folder, folder.parent / "t.csv")

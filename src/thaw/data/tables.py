@@ -32,19 +32,27 @@ _MISSING_VALUES = frozenset({"nan", "none", "null", "na", "n/a", "#n/a", "<na>",
 _JOINTS = re.compile(r"\s*[,;+&/]\s*|\s+")
 
 
-def read_table(file: Path, classes: Sequence[str] = (), folder: Path | None = None) -> Rows:
+def read_table(file: Path, classes: Sequence[str] = ()) -> Rows:
     """The rows of a table in order, with the images next to them that are not in it as a remark.
 
     Args:
         file: The table.
         classes: Classes of an existing classifier, which keep their spelling: `1.0` where one is called so, not `1`.
-        folder: The folder that paths are relative to; by default that of the table.
 
     Raises:
         DataError: The table cannot be used; the message names the file and the row or column.
     """
-    rows, folders = _read(file, classes, folder or file.parent)
+    rows, folders = _read(file, classes, file.parent)
     return _with_unlisted(rows, folders.images_next_to(rows.table.column("path").to_pylist()))
+
+
+def read_labels(file: Path, folder: Path) -> Rows:
+    """The rows of a table in order, with paths relative to a folder, of whose images others may have no label yet.
+
+    Raises:
+        DataError: The table cannot be used; the message names the file and the row or column.
+    """
+    return _read(file, (), folder)[0]
 
 
 def read_metadata(root: Path, classes: Sequence[str] = ()) -> Rows | None:

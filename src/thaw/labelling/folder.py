@@ -11,7 +11,7 @@ from thaw.data.class_names import unify
 from thaw.data.layouts import Rows
 from thaw.data.manifest import Manifest, new_table
 from thaw.data.table_cells import SEPARATOR
-from thaw.data.tables import read_table
+from thaw.data.tables import read_labels
 from thaw.data.walk import IMAGE_SUFFIXES, Omitted, existing_folder, images_below, printable
 from thaw.errors import DataError
 from thaw.formats import count
@@ -56,7 +56,9 @@ class ImageFolder:
 def _labels_of(table: Path, root: Path, paths: Sequence[str]) -> tuple[dict[str, str], tuple[str, ...]]:
     """The label of each path that a table labels, and remarks."""
     known = {_place(root, path): path for path in paths}
-    readings = [read_table(table.resolve(), folder=folder) for folder in dict.fromkeys((root, table.resolve().parent))]
+    # `Path.resolve` would raise an error for links that lead to each other.
+    file = Path(os.path.realpath(table))
+    readings = [read_labels(file, folder) for folder in dict.fromkeys((root, file.parent))]
     rows = max(readings, key=lambda rows: sum(_place(rows.root, path) in known for path in _paths(rows)))
     labelled = [
         (path, SEPARATOR.join(sorted(names)), place)
@@ -72,7 +74,7 @@ def _labels_of(table: Path, root: Path, paths: Sequence[str]) -> tuple[dict[str,
         raise DataError(f"{table}: no path in it is an image in {root}, for example {printable(strangers[0])}")
     missing = f"{table.name}: {count(len(strangers), 'path')} not in the folder of images, for example "
     notes = (f"{missing}{printable(strangers[0])}",) if strangers else ()
-    return {path: names.class_of[label] for path, label in found.items()}, (*names.notes, *notes)
+    return {path: names.class_of[label] for path, label in found.items()}, (*rows.notes, *names.notes, *notes)
 
 
 def _paths(rows: Rows) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 
 from thaw.data.annotations.places import places_of
 from thaw.data.dataset import Dataset
-from thaw.data.tables import read_table
+from thaw.data.tables import read_labels, read_table
 from thaw.errors import DataError
 
 
@@ -106,7 +106,7 @@ def test_coco_categories_are_labels_each_once(folder: Path) -> None:
 def test_images_may_be_in_another_folder_than_the_export(folder: Path) -> None:
     (folder / "downloads").mkdir()
     file = export(folder / "downloads", [task("/data/upload/1/00ff00ff-b.png", ["ok"])])
-    assert read_table(file, folder=folder).table.column("path").to_pylist() == ["b.png"]
+    assert read_labels(file, folder).table.column("path").to_pylist() == ["b.png"]
 
 
 @pytest.mark.parametrize(
