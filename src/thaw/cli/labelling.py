@@ -37,7 +37,7 @@ def label(
         Path | None,
         typer.Option(help="CSV to write, which must not exist; without it, standard output.", show_default=False),
     ] = None,
-    number: Annotated[int, typer.Option(min=1, help="How many images to label next.")] = 50,
+    number: Annotated[int, typer.Option(min=1, help="How many images to label next.")] = 20,
     backbone: Annotated[str | None, _setting("backbone")] = None,
     weights: Annotated[str | None, _setting("weights")] = None,
     image_size: Annotated[str | None, _setting("preprocessing.image_size")] = None,
@@ -49,7 +49,7 @@ def label(
 
     With few labels those that are typical of the data, later those that a linear head on the labels so far is uncertain
     about. Once there are labels of two classes, each has a suggested label, and one line says what 100 more labels
-    would give. Re-run it with the new labels after every few dozen.
+    would give. Re-run it with the new labels after every ten or twenty.
     """
     if out:
         check_has_folder(out)

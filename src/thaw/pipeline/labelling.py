@@ -22,7 +22,7 @@ from thaw.terminal.console import ConsoleReporter
 def label(
     images: str | Path | ImageFolder,
     labels: str | Path | None = None,
-    number: int = 50,
+    number: int = 20,
     recipe: Recipe | None = None,
     reporter: Reporter | None = None,
 ) -> LabelQueue:
