@@ -204,7 +204,7 @@ def test_a_missing_folder_or_table_is_reported(tmp_path: Path) -> None:
         Dataset.open(tmp_path / "labels.csv")
 
 
-@pytest.mark.parametrize("name", ["labels.xlsx", "images.zip", "labels.json", "photo.png"])
+@pytest.mark.parametrize("name", ["labels.xlsx", "images.zip", "labels.ndjson", "photo.png"])
 def test_another_file_is_refused_with_what_is_supported(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match=r"not a table of labelled images; supported are a folder of images, \.csv"):
         Dataset.open(table(tmp_path, "", name))

@@ -88,9 +88,9 @@ def test_the_damaged_line_is_named(tmp_path: Path, name: str, text: str, message
         ("labels.xlsx", "save the sheet as `CSV UTF-8`"),
         ("images.zip", "unpack it, and pass the folder or table in it"),
         ("labels.csv.gz", "unpack it"),
-        ("labels.json", "a line into a .jsonl file"),
+        ("labels.ndjson", "name it .jsonl"),
         ("labels.txt", "name it .csv"),
-        ("photo.png", r"\.parquet, \.jsonl$"),
+        ("photo.png", r"\.parquet, \.jsonl, and \.json or \.xml of annotation tools$"),
     ],
 )
 def test_another_file_is_refused_with_what_is_supported(tmp_path: Path, name: str, advice: str) -> None:

@@ -24,6 +24,7 @@ def commands(images: Path, folder: Path) -> list[list[object]]:
         ["settings", "seed"],
         ["plan", *data, "--out", folder / "recipe.yaml"],
         ["inspect", *data, "--runs", runs],
+        ["label", images, *data[1:3], "--image-size", "64", "--out", folder / "queue.csv"],
         ["train", *data, *quick, "--engine", "openvino-fp32", "--runs", runs],
         ["evaluate", run, images],
         ["explain", run, image, "--out", folder / "explained"],

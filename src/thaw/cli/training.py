@@ -46,7 +46,8 @@ def train(
     """Fine-tune on labelled images: plan, train in phases, calibrate, evaluate, and save the classifier as a bundle.
 
     DATA is a folder with one folder per class (or train/val/test folders with classes inside), a CSV or Parquet
-    table with the columns path and label, or a folder with a Hub metadata file.
+    table with the columns path and label, an export of Label Studio, CVAT or COCO, or a folder with a Hub metadata
+    file.
     """
     requested = recipe_from(recipe, settings, options)
     if resume:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from thaw.data.ahead import DecodingAhead
 from thaw.data.class_names import unify
-from thaw.data.layouts import DEFAULTS, TABLE_SUFFIXES, Rows, read_folder, table_hint
+from thaw.data.layouts import DEFAULTS, EXPORT_SUFFIXES, TABLE_SUFFIXES, Rows, read_folder, table_hint
 from thaw.data.manifest import SCHEMA, Manifest
 from thaw.data.tables import read_metadata, read_table
 from thaw.data.walk import existing_folder, natural_key
@@ -43,7 +43,7 @@ class Dataset:
         classes: Sequence[str] = (),
         folders: FolderSettings = DEFAULTS,
     ) -> Dataset:
-        """Open a folder of images, or a .csv, .tsv, .parquet or .jsonl table of them.
+        """Open a folder of images, a .csv, .tsv, .parquet or .jsonl table of them, or an annotation tool's export.
 
         Args:
             path: The folder or table.
@@ -55,7 +55,7 @@ class Dataset:
             DataError: The folder or table is missing, malformed, or does not fit the task.
         """
         place = Path(path)
-        if not place.is_dir() and (place.exists() or place.suffix.lower() in TABLE_SUFFIXES):
+        if not place.is_dir() and (place.exists() or place.suffix.lower() in TABLE_SUFFIXES + EXPORT_SUFFIXES):
             _check_no_settings(place, folders)
             return cls.from_table(place, task, classes)
         return cls.from_folder(place, task, classes, folders)

@@ -25,6 +25,9 @@ from thaw.formats import count, listed
 from thaw.recipe import FolderSettings
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
+EXPORT_SUFFIXES = (".json", ".xml")
+"""Of the files that annotation tools export; see `thaw.data.annotations`."""
+
 METADATA_FILES = ("metadata.csv", "metadata.parquet", "metadata.jsonl")
 DEFAULTS = FolderSettings()
 

@@ -1,4 +1,4 @@
-"""Reads the cells of a table from a file: CSV with any usual delimiter, Parquet, or JSON lines."""
+"""Reads the cells of a table from a file: CSV with any usual delimiter, Parquet, JSON lines, or an export."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from thaw import parquet
-from thaw.data.layouts import TABLE_SUFFIXES
+from thaw.data.annotations.annotated import Annotations
+from thaw.data.annotations.files import read_annotations
+from thaw.data.annotations.places import found_place
+from thaw.data.layouts import EXPORT_SUFFIXES, TABLE_SUFFIXES
 from thaw.errors import DataError
 
 Converted = TypeVar("Converted")
@@ -28,7 +31,7 @@ _EXCEL_DELIMITER = re.compile(r'"?sep=([^\r\n])"?\s*', re.IGNORECASE)
 _ADVICE = {
     **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods", ".numbers"), "save the sheet as `CSV UTF-8`"),
     **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"), "unpack it, and pass the folder or table in it"),
-    **dict.fromkeys((".json", ".ndjson"), 'write one object {"path": …, "label": …} a line into a .jsonl file'),
+    ".ndjson": 'name it .jsonl, with one object {"path": …, "label": …} a line',
     ".txt": "write a header such as path,label, and name it .csv",
 }
 
@@ -42,12 +45,14 @@ class RawTable:
         names: The names of all columns, in lower case and without blanks at their ends.
         columns: The cells of those columns that were asked for, by name.
         row_names: The name of each row in messages.
+        notes: Remarks on what the file has besides.
     """
 
     file: Path
     names: Sequence[str]
     columns: Mapping[str, Sequence[Any]]
     row_names: Sequence[str]
+    notes: tuple[str, ...] = ()
 
     def convert(self, name: str, read: Callable[[Any], Converted]) -> list[Converted]:
         """The cells of a column, read by a function that raises `ValueError`; empty where the column is missing.
@@ -64,24 +69,28 @@ class RawTable:
         return values
 
 
-def read_cells(file: Path, wanted: Collection[str]) -> RawTable:
+def read_cells(file: Path, wanted: Collection[str], folder: Path | None = None) -> RawTable:
     """Read some columns of a table file.
 
     Args:
-        file: A file with one of `TABLE_SUFFIXES`.
+        file: A file with one of `TABLE_SUFFIXES` or `EXPORT_SUFFIXES`.
         wanted: Names of columns in lower case; those that the table lacks are left out.
+        folder: Where the images of an export are looked for; by default the folder of the file.
 
     Raises:
         DataError: The file is missing, damaged, of another kind, has no rows, or has a wanted column twice.
     """
     readers = {".csv": _read_csv, ".tsv": _read_csv, ".parquet": _read_parquet, ".jsonl": _read_json_lines}
     suffix = file.suffix.lower()
-    if suffix not in readers:
+    if suffix not in (*readers, *EXPORT_SUFFIXES):
         raise DataError(f"{file}: not a table of labelled images{_advice(suffix)}")
     if not file.is_file():
         raise DataError(f"{file}: no such file")
     try:
-        table = readers[suffix](file, wanted)
+        if suffix in EXPORT_SUFFIXES:
+            table = _of_annotations(file, read_annotations(file), folder or file.parent)
+        else:
+            table = readers[suffix](file, wanted)
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: not UTF-8 text; save it as `CSV UTF-8`") from error
     except (OSError, ValueError, pa.ArrowException) as error:
@@ -91,10 +100,21 @@ def read_cells(file: Path, wanted: Collection[str]) -> RawTable:
     return table
 
 
+def _of_annotations(file: Path, annotations: Annotations, folder: Path) -> RawTable:
+    """The images of an export as a table, with the paths that exist in a folder."""
+    images = annotations.images
+    paths = [found_place(image.places, lambda place: (folder / place).is_file()) for image in images]
+    columns: dict[str, Sequence[Any]] = {"path": paths, "labels": [list(image.labels) for image in images]}
+    if any(image.split for image in images):
+        columns["subset"] = [image.split for image in images]
+    return RawTable(file, list(columns), columns, [image.name for image in images], annotations.notes)
+
+
 def _advice(suffix: str) -> str:
     """What is taken instead, and how to get there."""
     advice = f"; {_ADVICE[suffix]}" if suffix in _ADVICE else ""
-    return f"; supported are a folder of images, {', '.join(TABLE_SUFFIXES)}{advice}"
+    exports = f"and {' or '.join(EXPORT_SUFFIXES)} of annotation tools"
+    return f"; supported are a folder of images, {', '.join(TABLE_SUFFIXES)}, {exports}{advice}"
 
 
 def _read_csv(file: Path, wanted: Collection[str]) -> RawTable:

@@ -1,8 +1,9 @@
-"""Reads tables of labelled images: CSV, Parquet, JSON lines, and metadata files of image folders of the Hub.
+"""Reads tables of labelled images: CSV, Parquet, JSON lines, metadata files of image folders of the Hub, and exports.
 
 A table has a column `path` (or the Hub's `file_name`), relative to the table's folder or absolute, and a column `label`
 or `labels`; it may have `split` and `group`. Several labels of an image are a list, or text separated by `|`; an empty
-cell means no label. Whether the images can be read is found when they are decoded.
+cell means no label. Exports of annotation tools are read as such a table, with the images that have a label. Whether
+the images can be read is found when they are decoded.
 """
 
 from __future__ import annotations
@@ -41,8 +42,17 @@ def read_table(file: Path, classes: Sequence[str] = ()) -> Rows:
     Raises:
         DataError: The table cannot be used; the message names the file and the row or column.
     """
-    rows, folders = _read(file, classes)
+    rows, folders = _read(file, classes, file.parent)
     return _with_unlisted(rows, folders.images_next_to(rows.table.column("path").to_pylist()))
+
+
+def read_labels(file: Path, folder: Path) -> Rows:
+    """The rows of a table in order, with paths relative to a folder, of whose images others may have no label yet.
+
+    Raises:
+        DataError: The table cannot be used; the message names the file and the row or column.
+    """
+    return _read(file, (), folder)[0]
 
 
 def read_metadata(root: Path, classes: Sequence[str] = ()) -> Rows | None:
@@ -58,17 +68,17 @@ def read_metadata(root: Path, classes: Sequence[str] = ()) -> Rows | None:
     if len(set(folders)) < len(folders):
         names = ", ".join(file.relative_to(root).as_posix() for file, _ in files)
         raise DataError(f"{root}: several metadata files for the same images ({names}); keep only one")
-    parts = [_below(_read(file, classes)[0], root, split) for file, split in files]
+    parts = [_below(_read(file, classes, file.parent)[0], root, split) for file, split in files]
     row_names = list(chain.from_iterable(part.row_names for part in parts))
     notes = tuple(dict.fromkeys(chain.from_iterable(part.notes for part in parts)))
     rows = Rows(pa.concat_tables([part.table for part in parts]).combine_chunks(), root, root, row_names, notes=notes)
     return _with_unlisted(rows, _images_below(root))
 
 
-def _read(file: Path, classes: Sequence[str]) -> tuple[Rows, Folders]:
-    """The rows of one file, and the folders that its paths name."""
-    raw = read_cells(file, KNOWN)
-    columns, folders = columns_of(raw), Folders(file.parent)
+def _read(file: Path, classes: Sequence[str], root: Path) -> tuple[Rows, Folders]:
+    """The rows of one file, and the folders that its paths, relative to `root`, name."""
+    raw = read_cells(file, KNOWN, root)
+    columns, folders = columns_of(raw), Folders(root)
     paths, spelled = folders.matched(raw.convert(columns.path, path_of))
     # What a cell `1` or `1.0` is called in an existing classifier.
     known = {text_of(name): name for name in classes}
@@ -78,10 +88,10 @@ def _read(file: Path, classes: Sequence[str]) -> tuple[Rows, Folders]:
     ]
     rows = Rows(
         table=new_table(paths, labels, columns.splits, columns.groups),
-        root=file.parent,
+        root=root,
         source=file,
         row_names=raw.row_names,
-        notes=tuple(f"{file.name}: {note}" for note in (*columns.notes, *spelled, *_remarks(labels))),
+        notes=tuple(f"{file.name}: {note}" for note in (*raw.notes, *columns.notes, *spelled, *_remarks(labels))),
     )
     _check_contradictions(rows, labels)
     return rows, folders

@@ -1,4 +1,4 @@
-"""The public functions: train (`training`), search (`tuning`), use a classifier (`models`), judge it (`evaluation`).
+"""The public functions: `labelling`, `training`, search (`tuning`), use (`models`) and judgement (`evaluation`).
 
 A model is a run folder, a bundle folder, `hub:OWNER/NAME` or a `Classifier`; a data set is a folder, a table or a
 `Dataset`. Every function raises a `ThawError`, in one sentence, for anything that a user can fix.
@@ -13,6 +13,7 @@ from thaw.pipeline.evaluation import (
     explain,
     report,
 )
+from thaw.pipeline.labelling import label
 from thaw.pipeline.models import export, load, predict, push, save
 from thaw.pipeline.training import finetune, inspect, plan
 from thaw.pipeline.tuning import search
@@ -27,6 +28,7 @@ __all__ = [
     "export",
     "finetune",
     "inspect",
+    "label",
     "load",
     "plan",
     "predict",

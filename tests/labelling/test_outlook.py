@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+
+from tests.labelling.pools import around_centres, pool
+from thaw.labelling.outlook import look_ahead
+from thaw.labelling.pool import UNLABELLED, Pool
+
+
+def noisy(labels: int) -> Pool:
+    """Images of three classes that overlap, of which some have a label."""
+    values, classes = around_centres(3, 200, spread=2.0)
+    order = np.random.default_rng(0).permutation(600)
+    return Pool(values[order], np.where(np.arange(600) < labels, classes[order], UNLABELLED))
+
+
+def test_the_outlook_is_one_sentence_with_the_gain() -> None:
+    outlook = look_ahead(noisy(60).values, noisy(60))
+    assert outlook.gain is not None and outlook.changes is not None
+    assert 0 < outlook.gain < outlook.changes < 1
+    assert outlook.sentence.startswith("100 more labels: about +") and "of predictions)" in outlook.sentence
+
+
+def test_the_more_labels_there_are_the_less_more_of_them_give() -> None:
+    gains = [look_ahead(noisy(labels).values, noisy(labels)).gain for labels in (30, 100, 400)]
+    assert gains == sorted(gains, reverse=True)  # type: ignore[type-var]
+
+
+def test_where_no_prediction_changes_more_labels_give_nothing() -> None:
+    images = pool(centres=2, each=40, labelled=60)
+    assert look_ahead(images.values, images).gain == pytest.approx(0, abs=1e-3)
+
+
+def test_too_few_labels_are_no_base_for_an_estimate() -> None:
+    outlook = look_ahead(noisy(19).values, noisy(19))
+    assert outlook.gain is None and outlook.sentence == "100 more labels: cannot be estimated from 19 labels"
