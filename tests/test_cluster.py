@@ -35,11 +35,13 @@ from thaw.features.cache import FeatureCache
 from thaw.features.cluster_pass import ClusterPass
 from thaw.features.engines import FrozenPart
 from thaw.features.extract import ViewRequest, extract, extracting_with
-from thaw.pipeline import cross_validate, finetune, load
+from thaw.pipeline import cross_validate, finetune, load, search
 from thaw.prediction.job import PredictJob, write_predictions
 from thaw.progress import NullReporter, OnProgress
-from thaw.recipe import DecodeSettings, Recipe
+from thaw.recipe import DecodeSettings, PreprocessingSettings, Recipe
 from thaw.run_folder import RunFolder
+from thaw.run_folder.search_folder import SearchFolder
+from thaw.tuning.clock import Limits
 
 STORE = 100 << 20
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="Ray clusters are for Linux")
@@ -217,6 +219,39 @@ def test_cross_validation_gives_what_it_gives_here(
     with threads(1):
         assert found(nodes.address) == found(None)
     assert whole == (run / "folds" / "seed-0-fold-2" / "train-1" / "model").is_dir()
+
+
+class Losing(NullReporter):
+    """Loses the second node when so many trials have ended."""
+
+    def __init__(self, nodes: TwoNodes, after: int) -> None:
+        self._nodes, self._left = nodes, after
+
+    def say(self, line: str) -> None:
+        self._left -= "; took " in line
+        if not self._left:
+            self._nodes.lose()
+
+
+@slow
+@on_linux
+def test_a_search_goes_on_when_a_node_is_lost_with_a_trial(nodes: TwoNodes, images: Path, tmp_path: Path) -> None:
+    nodes.add()
+    recipe = Recipe(
+        backbone="mobilenetv3_small_050",
+        weights="random",
+        engine="pytorch-fp32",
+        precision="fp32",
+        threads=1,
+        strategy="top",
+        preprocessing=PreprocessingSettings(image_size=48),
+    )
+    space = {"phases.1.cut": ["stages:1"], "phases.1.epochs": [2], "head.hidden": [[], [16]]}
+    found = search(images, recipe, space, tmp_path, Limits(None, 12), reporter=Losing(nodes, 5), cluster=nodes.address)
+    names = [str(record.name) for record in found.trials]
+    assert len(names) == len(set(names)) >= 12
+    assert {record.level for record in found.trials if record.is_usable} == {"probe", "head", "short", "full"}
+    assert SearchFolder(found.folder).recipe.is_file()
 
 
 @slow

@@ -135,7 +135,7 @@ class Cluster:
         waiting: deque[Any] = deque()
         try:
             while True:
-                most = max(1, self._places(device) * _WAITING_PER_PLACE)
+                most = max(1, self.places(device) * _WAITING_PER_PLACE)
                 waiting.extend(islice(submitted, max(0, most - len(waiting))))
                 if not waiting:
                     return
@@ -153,7 +153,7 @@ class Cluster:
 
         since = time.monotonic()
         while not self._ray.wait([reference], timeout=ANSWERS_WITHIN)[0]:
-            if self._places(device):
+            if self.places(device):
                 since = time.monotonic()
             elif time.monotonic() - since > NODES_WITHIN:
                 gpu = f" and {count(device.gpus, 'GPU')}" if device.gpus else ""
@@ -185,7 +185,7 @@ class Cluster:
     def _nodes(self) -> list[dict[str, Any]]:
         return _nodes(self._ray)
 
-    def _places(self, device: Device) -> int:
+    def places(self, device: Device) -> int:
         """How many pieces can run at once, if nothing else does."""
         places = 0
         for node in self._nodes():
@@ -208,7 +208,7 @@ def connected(address: str) -> Iterator[Cluster]:
     """
     import torch
 
-    _check_address(address)
+    check_address(address)
     ray = _imported(address)
     # Ray installs a handler of its own.
     is_main = threading.current_thread() is threading.main_thread()
@@ -227,7 +227,7 @@ def connected(address: str) -> Iterator[Cluster]:
             ray.shutdown()
 
 
-def _check_address(address: str) -> None:
+def check_address(address: str) -> None:
     """Raise `ClusterError` unless something listens at an address: Ray itself would wait for minutes."""
     if address == LOCAL:
         return

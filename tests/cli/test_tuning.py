@@ -16,6 +16,7 @@ from tests.cli.running import thaw
         (["--join", "nowhere"], "nowhere: there is no such search"),
         (["--resume", "--runs", "nowhere"], "nowhere: there is no unfinished search to resume"),
         (["--resume", "--set", "seed=1"], "it goes on with the settings and ranges that it began with"),
+        (["--cluster", "nowhere"], "write local, or HOST:PORT of the head"),
         (["--set", "head.dropuot=0.1"], "unknown key 'dropuot'; did you mean 'dropout'?"),
     ],
 )

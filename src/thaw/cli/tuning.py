@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from thaw.cli.app import ClusterAddress
 from thaw.cli.parsing import parsed_seconds
 from thaw.cli.training import RUNS, add_command, changes_from, decoded_ahead, opened, parameter, recipe_from, signature
 from thaw.errors import RecipeError
@@ -28,6 +29,7 @@ def search(
     join: Path | None,
     storage: str,
     runs: Path,
+    cluster: str | None,
     **options: str | bool | None,
 ) -> None:
     """Search for settings that are better than those of the plan: most trials read features that are in the cache.
@@ -40,8 +42,10 @@ def search(
     requested = recipe_from(recipe, settings, options)
     limits = Limits(parsed_seconds("--time", time) if time else DEFAULT_SECONDS, trials)
     if resume or join:
-        if requested or space:
-            raise RecipeError("search: it goes on with the settings and ranges that it began with; omit them")
+        if requested or space or cluster:
+            raise RecipeError(
+                "search: it goes on with the settings and ranges that it began with, on this machine; omit them"
+            )
         folder = SearchFolder.at(join) if join else SearchFolder.latest_unfinished(runs)
         _go_on(data, folder, limits if time or trials else None, join is not None, storage)
         return
@@ -58,6 +62,7 @@ def search(
         replace(limits, spent=perf_counter() - started),
         changes_from(settings, options),
         storage,
+        cluster=cluster,
     )
 
 
@@ -103,5 +108,6 @@ add_command(
         parameter("join", Annotated[Path | None, _JOIN], None),
         parameter("storage", Annotated[str, _STORAGE], ""),
         RUNS,
+        parameter("cluster", ClusterAddress, None),
     ),
 )

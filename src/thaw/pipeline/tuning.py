@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from thaw.cluster import check_address
 from thaw.data.dataset import Dataset
 from thaw.device import keep_freed_memory
 from thaw.pipeline.training import Data, opened
@@ -17,6 +18,7 @@ from thaw.terminal.console import ConsoleReporter
 from thaw.tuning.begin import Wanted, begin
 from thaw.tuning.begin import resume as resume_search
 from thaw.tuning.clock import Limits
+from thaw.tuning.on_cluster import search_on
 from thaw.tuning.search import SearchResult, carry_on
 from thaw.tuning.studies import check_installed
 from thaw.writing import check_writable
@@ -31,6 +33,7 @@ def search(
     fixed: Collection[str] = (),
     storage: str = "",
     reporter: Reporter | None = None,
+    cluster: str | None = None,
 ) -> SearchResult:
     """Search for settings that are better than those of the plan, over one feature cache.
 
@@ -44,6 +47,7 @@ def search(
         fixed: Further settings that are not varied.
         storage: URL of a database for the Optuna studies; empty for a journal file in the folder of the search.
         reporter: Shows progress; the console by default.
+        cluster: Try on a Ray cluster: HOST:PORT of its head, or "local".
 
     Returns:
         The recipe to train with, and the comparison of best trial and plan that it rests on.
@@ -52,6 +56,7 @@ def search(
         PackageError: If Optuna is not installed (extra `search`).
         RecipeError: If a setting or range is wrong, nothing is left to vary, or the time is too short.
         DataError: If the images or labels cannot be used.
+        ClusterError: If the cluster cannot be used, or a trial fails there.
         WriteError: If `runs` cannot be written, or the disk is full; what was tried can be resumed.
 
     Example:
@@ -60,6 +65,8 @@ def search(
         5
     """
     check_installed()
+    if cluster:
+        check_address(cluster)
     keep_freed_memory()
     check_writable(Path(runs))
     requested = recipe or Recipe()
@@ -67,7 +74,8 @@ def search(
     with closing(reporter or ConsoleReporter()) as shown:
         dataset = opened(data, requested, shown)
         wanted = Wanted(requested, space or {}, [*changed, *fixed], limits or Limits(), storage)
-        return _finished(carry_on(begin(dataset, wanted, Path(runs), shown)))
+        search = begin(dataset, wanted, Path(runs), shown)
+        return search_on(search, cluster) if cluster else _finished(carry_on(search))
 
 
 def continue_search(

@@ -1,0 +1,72 @@
+"""A search on a Ray cluster: each node takes trials until none is left, and this process shows them and concludes."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from thaw.cluster import Device, connected
+from thaw.data.dataset import Dataset
+from thaw.data.manifest import Manifest
+from thaw.device import choose_device
+from thaw.progress import NullReporter
+from thaw.run_folder.search_folder import SearchFolder
+from thaw.tuning.begin import resume
+from thaw.tuning.schedule import best
+from thaw.tuning.search import SearchResult, carry_on
+from thaw.tuning.state import Search
+from thaw.tuning.terminal import show_trial
+
+_POLL = 1.0
+"""Seconds after which this process looks for trials that have ended."""
+
+
+def search_on(search: Search, address: str) -> SearchResult:
+    """Let the nodes of a cluster try until nothing is left, then compare the best trial with the plan.
+
+    A node that is lost gives its trial back, and another one goes on with it from its checkpoint.
+
+    Args:
+        search: A search that was begun in a folder that all nodes see.
+        address: HOST:PORT of the head of the cluster, or "local".
+
+    Raises:
+        ClusterError: The cluster cannot be used, a node does not see the folder or the images, or a trial fails there.
+    """
+    folder, images = search.folder.path.absolute(), search.bench.prepared.manifest.root.absolute()
+    with connected(address) as cluster:
+        cluster.check([folder, images])
+        search.reporter.say(cluster.description)
+        on_accelerator = choose_device(search.planned.device).device.type != "cpu"
+        device = Device(search.planned.threads or cluster.threads, int(on_accelerator))
+        pieces = [(str(folder), search.file.storage)] * cluster.places(device)
+        with ThreadPoolExecutor(max_workers=1) as waiting:
+            nodes = waiting.submit(list, cluster.starmap(join_from_node, pieces, device, [folder, images]))
+            shown = len(search.records())
+            while not nodes.done():
+                time.sleep(_POLL)
+                shown = _show_new(search, shown)
+            nodes.result()
+        _show_new(search, shown)
+    result = carry_on(search)
+    assert result is not None
+    return result
+
+
+def join_from_node(folder: str, storage: str) -> int:
+    """Run on a node: trials until none is left; gives how many the search has then."""
+    place = SearchFolder(Path(folder))
+    search = resume(Dataset(Manifest.read(place.manifest)), place, None, storage, NullReporter())
+    carry_on(search, is_joined=True)
+    return len(search.records())
+
+
+def _show_new(search: Search, shown: int) -> int:
+    """Show the trials that have ended since; gives how many are shown now."""
+    records = search.records()
+    for number in range(shown, len(records)):
+        record = records[number]
+        top = best(records[: number + 1], record.level)
+        show_trial(record, top, search.clock, search.file.monitor, search.reporter)
+    return len(records)
