@@ -18,6 +18,7 @@ import pytest
 import thaw
 from tests.cli.running import thaw as command
 from tests.runs import outcome
+from tests.searches import RECIPE, SPACE
 from thaw import cluster as clusters
 from thaw.backbones import build
 from thaw.bundle import digest_of
@@ -38,7 +39,7 @@ from thaw.features.extract import ViewRequest, extract, extracting_with
 from thaw.pipeline import cross_validate, finetune, load, search
 from thaw.prediction.job import PredictJob, write_predictions
 from thaw.progress import NullReporter, OnProgress
-from thaw.recipe import DecodeSettings, PreprocessingSettings, Recipe
+from thaw.recipe import DecodeSettings, Recipe
 from thaw.run_folder import RunFolder
 from thaw.run_folder.search_folder import SearchFolder
 from thaw.tuning.clock import Limits
@@ -237,17 +238,7 @@ class Losing(NullReporter):
 @on_linux
 def test_a_search_goes_on_when_a_node_is_lost_with_a_trial(nodes: TwoNodes, images: Path, tmp_path: Path) -> None:
     nodes.add()
-    recipe = Recipe(
-        backbone="mobilenetv3_small_050",
-        weights="random",
-        engine="pytorch-fp32",
-        precision="fp32",
-        threads=1,
-        strategy="top",
-        preprocessing=PreprocessingSettings(image_size=48),
-    )
-    space = {"phases.1.cut": ["stages:1"], "phases.1.epochs": [2], "head.hidden": [[], [16]]}
-    found = search(images, recipe, space, tmp_path, Limits(None, 12), reporter=Losing(nodes, 5), cluster=nodes.address)
+    found = search(images, RECIPE, SPACE, tmp_path, Limits(None, 12), reporter=Losing(nodes, 5), cluster=nodes.address)
     names = [str(record.name) for record in found.trials]
     assert len(names) == len(set(names)) >= 12
     assert {record.level for record in found.trials if record.is_usable} == {"probe", "head", "short", "full"}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.searches import RECIPE, SPACE
 from thaw import atomic, pipeline
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
@@ -16,22 +17,12 @@ from thaw.data.surfaces import write_surfaces
 from thaw.errors import DataError, RecipeError, ResumeError
 from thaw.pipeline.tuning import continue_search
 from thaw.progress import NullReporter
-from thaw.recipe import PreprocessingSettings, Recipe
+from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 from thaw.run_folder.search_folder import SearchFolder, TrialName
 from thaw.tuning.clock import Limits
 from thaw.tuning.search import SearchResult
 
-RECIPE = Recipe(
-    backbone="mobilenetv3_small_050",
-    weights="random",
-    engine="pytorch-fp32",
-    precision="fp32",
-    threads=1,
-    strategy="top",
-    preprocessing=PreprocessingSettings(image_size=48),
-)
-SPACE = {"phases.1.cut": ["head", "stages:1", "stages:2"], "phases.1.epochs": [2, 3], "head.hidden": [[], [16]]}
 TRIALS = 11
 
 pytestmark = [pytest.mark.slow, pytest.mark.ci]
