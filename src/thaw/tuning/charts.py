@@ -74,7 +74,7 @@ def plane(dots: Sequence[Dot], x_title: str, y_text: Callable[[float], str], x_t
     for value, x, anchor in ((low_x, _LEFT, "start"), (high_x, _WIDTH - _RIGHT, "end")):
         parts.append(f'<text x="{x}" y="{_HEIGHT - _BOTTOM + 20}" text-anchor="{anchor}">{x_text(value)}</text>')
     middle = (_LEFT + _WIDTH) / 2
-    parts.append(f'<text x="{middle}" y="{_HEIGHT - 4}" text-anchor="middle">{escape(x_title)}</text></svg>')
+    parts.append(f'<text x="{middle}" y="{_HEIGHT - 8}" text-anchor="middle">{escape(x_title)}</text></svg>')
     return "".join(parts)
 
 

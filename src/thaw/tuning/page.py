@@ -15,7 +15,7 @@ from thaw.recipe.ranges import Range, Searched
 from thaw.run_folder.search_folder import LevelName, SearchFile, SearchFolder, TrialRecord
 from thaw.tuning import charts
 from thaw.tuning.levels import LEVELS, Level
-from thaw.tuning.recipes import recipe_of
+from thaw.tuning.recipes import recipe_of, settings_of_plan
 from thaw.tuning.schedule import best, of_level
 from thaw.tuning.studies import LevelStudy
 from thaw.tuning.terminal import outcome
@@ -27,7 +27,7 @@ _LEAST = 4
 
 @dataclass(frozen=True)
 class Row:
-    """A trial in the table: what was varied, what came of it, and its recipe as YAML."""
+    """A trial in the table: what its level varies, or what differs from the plan; the outcome; its recipe as YAML."""
 
     name: str
     origin: str
@@ -176,12 +176,16 @@ def _level_part(level: Level, records: Sequence[TrialRecord], study: LevelStudy,
 
 
 def _row(record: TrialRecord, level: Level, file: SearchFile, is_best: bool) -> Row:
-    own = {key: value for key, value in record.settings.items() if not level.settings or key in level.settings}
+    if level.settings:
+        own = {key: value for key, value in record.settings.items() if key in level.settings}
+    else:
+        planned = settings_of_plan(file.planned)
+        own = {key: value for key, value in record.settings.items() if key not in planned or planned[key] != value}
     return Row(
         name=str(record.name),
         origin=record.origin,
         parent=str(record.parent) if record.parent else "",
-        settings=", ".join(f"{key} {_text(value)}" for key, value in own.items()),
+        settings=", ".join(f"{key} {_text(value)}" for key, value in own.items()) or "as planned",
         outcome=outcome(record, file.monitor),
         seconds=duration(record.seconds),
         recipe=_recipe(record, file),
