@@ -87,6 +87,13 @@ def test_a_trial_goes_on_from_one_of_the_level_below(found: SearchResult) -> Non
             assert record.level == "probe"
 
 
+def test_every_head_has_a_value_in_each_fold_that_later_ones_are_compared_with(found: SearchResult) -> None:
+    heads = [record for record in found.trials if record.level == "head" and record.is_usable]
+    assert heads and all(len(record.by_fold) == 5 for record in heads)
+    journal = SearchFolder(found.folder).journal.read_text()
+    assert journal.count("intermediate_value") >= 5 * len(heads)
+
+
 def test_a_trial_trained_to_its_end_went_on_from_its_checkpoint(found: SearchResult) -> None:
     """Nothing is computed twice: the epochs of the short trial are the first ones of the full one."""
     for record in found.trials:

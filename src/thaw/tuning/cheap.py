@@ -89,7 +89,11 @@ def head(recipe: Recipe, bench: Workbench, on_fold: OnFold) -> Measured:
     network, manifest = bench.network(recipe), bench.prepared.manifest
     number = 4 if recipe.views == "auto" else recipe.views
     if solver_of(recipe) == "lbfgs" and not recipe.phases[0].label_smoothing:
-        return _linear(recipe, bench, number)
+        linear = _linear(recipe, bench, number)
+        for fold, value in enumerate(linear.by_fold):
+            # All folds are done; later trials are compared with them.
+            on_fold(fold, value)
+        return linear
     values = np.stack([bench.features(network, *view) for view in _views(recipe, number)])
     scores, by_fold, folds = np.full(len(bench.folds), np.nan), list[float](), int(bench.folds.max()) + 1
     for fold in range(folds):

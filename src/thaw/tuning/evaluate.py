@@ -67,8 +67,8 @@ def _measured(search: Search, asked: Asked, recipe: Recipe) -> Measured:
         study = search.studies[HEAD.name]
         return head(recipe, bench, lambda fold, value: study.report(asked.name.number, fold, value))
     if level == SHORT.name:
-        left = search.seconds_left(search.tried())
-        may_take = left if asked.origin == "plan" else left * _LONGEST
+        # Whether there is time for the plan was asked before the search began.
+        may_take = math.inf if asked.origin == "plan" else search.seconds_left(search.tried()) * _LONGEST
         return thawed.train_short(thawed.begin(recipe, search.folder.trial(asked.name), bench, may_take), bench)
     assert asked.parent is not None
     begun = search.folder.read_record(asked.parent)
