@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from thaw.run_folder.search_folder import LevelName, TrialName, TrialRecord
+from thaw.run_folder.search_folder import LevelName, State, TrialName, TrialRecord
 from thaw.tuning.levels import FULL, HEAD, LEVELS, PROBE, SHORT
 from thaw.tuning.schedule import Tried, best, expected_gain, is_exhausted, next_level, outlook, parent_of, survivors
 
@@ -34,8 +34,9 @@ def test_a_settled_level_gets_no_more() -> None:
     assert next_level(Tried([], counts, SIZES), []) is None
 
 
-def test_a_level_whose_trials_repeat_is_exhausted() -> None:
-    repeated = [TrialRecord("probe", number, "sampled", {}, "repeated", value=0.5) for number in range(4)]
+@pytest.mark.parametrize("state", ["repeated", "skipped"])
+def test_a_level_whose_trials_are_in_vain_is_exhausted(state: State) -> None:
+    repeated = [TrialRecord("probe", number, "sampled", {}, state, value=0.5) for number in range(4)]
     counts: dict[LevelName, int] = {"probe": 9, "head": 1, "short": 1, "full": 1}
     assert is_exhausted(PROBE, Tried(repeated, counts, SIZES))
     assert not is_exhausted(PROBE, Tried([*repeated[:3], record("probe", 3, 20)], counts, SIZES))

@@ -21,8 +21,8 @@ NEXT_TRIALS = 10
 MAX_SURVIVORS = 3
 """Good trials of a level that trials of the next one go on from, in turn."""
 
-_REPEATS = 4
-"""Trials in a row that repeat earlier ones after which a level has nothing new."""
+_IN_VAIN = 4
+"""Trials in a row that repeat earlier ones, or would take too long, after which a level has nothing new to try."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,10 @@ def is_exhausted(level: Level, tried: Tried) -> bool:
     """Whether a level has nothing new to try."""
     if level is FULL:
         return tried.unfinished_best() is None
-    latest = of_level(tried.records, level.name)[-_REPEATS:]
-    repeats = len(latest) == _REPEATS and all(record.state == "repeated" for record in latest)
+    latest = of_level(tried.records, level.name)[-_IN_VAIN:]
+    in_vain = len(latest) == _IN_VAIN and all(record.state in ("repeated", "skipped") for record in latest)
     parents = 1 if level.name not in BELOW else MAX_SURVIVORS
-    return repeats or tried.counts[level.name] >= tried.sizes[level.name] * parents
+    return in_vain or tried.counts[level.name] >= tried.sizes[level.name] * parents
 
 
 def outlook(level: Level, records: Sequence[TrialRecord], units: np.ndarray) -> Outlook | None:

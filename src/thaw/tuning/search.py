@@ -125,7 +125,7 @@ def _why_settled(tried: Tried, level: Level, found: Outlook | None) -> str:
         gain, error = 100 * found.gain, 100 * found.standard_error
         return f"{level.name}: ten more trials would gain {gain:.1f} points, within the standard error of {error:.1f}"
     assert is_exhausted(level, tried)
-    return f"{level.name}: nothing new to try"
+    return f"{level.name}: nothing new to try in the time that is left"
 
 
 def _reason_to_end(search: Search, tried: Tried) -> str:
