@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thaw.metrics import measure
-from thaw.selection.scores import compare, image_scores, mean_of
+from thaw.selection.scores import compare, image_scores, mean_of, standard_error_of
 
 
 @given(st.integers(0, 10_000), st.sampled_from(["accuracy", "balanced_accuracy", "loss"]))
@@ -49,3 +49,16 @@ def test_equal_scores_gain_nothing_for_certain() -> None:
     scores = np.random.default_rng(0).random(30)
     gain = compare(scores, scores, np.arange(30))
     assert (gain.value, gain.standard_error, gain.exceeds_noise) == (0.0, 0.0, False)
+
+
+def test_that_rare_classes_have_larger_scores_is_no_noise() -> None:
+    targets = np.repeat([0, 1], [90, 10])
+    perfect = image_scores(np.eye(2)[targets], targets, "multiclass", "balanced_accuracy")
+    assert standard_error_of(perfect, targets, np.arange(100)) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_the_standard_error_is_that_of_a_stratified_sample() -> None:
+    """Of two classes of equal size the variance is the mean of their binomial ones."""
+    correct, targets = np.repeat([1.0, 0.0, 1.0, 0.0], [90, 10, 60, 40]), np.repeat([0, 1], 100)
+    expected = np.sqrt((0.9 * 0.1 + 0.6 * 0.4) / 2 / 200)
+    assert standard_error_of(correct, targets, np.arange(200)) == pytest.approx(expected, rel=0.01)

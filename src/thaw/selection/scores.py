@@ -65,6 +65,16 @@ def compare(scores: np.ndarray, reference: np.ndarray, groups: np.ndarray) -> Ga
     return mean_of(scores - reference, groups)
 
 
+def standard_error_of(scores: np.ndarray, strata: np.ndarray, groups: np.ndarray) -> float:
+    """The standard error of the mean of image scores (N,), by groups (N,) of images that are no independent evidence.
+
+    Images of a class (N,) differ from its mean: that images of rare classes have larger scores is no noise.
+    """
+    _, index = np.unique(strata, return_inverse=True)
+    means = np.bincount(index, weights=scores) / np.bincount(index)
+    return mean_of(scores - means[index], groups).standard_error
+
+
 def mean_of(values: np.ndarray, groups: np.ndarray) -> Gain:
     """The mean of values (N,) and its standard error by groups (N,)."""
     mean = float(values.mean())

@@ -19,7 +19,7 @@ from thaw.data.augment import of_phase
 from thaw.recipe import ClassWeights, Recipe
 from thaw.seeds import derive_seed
 from thaw.selection.heads import Basis, predict_folds
-from thaw.selection.scores import image_scores, mean_of
+from thaw.selection.scores import image_scores, standard_error_of
 from thaw.training.context import FitCallbacks, FitContext, FitSettings
 from thaw.training.fit import fit
 from thaw.training.loss import class_weights
@@ -111,10 +111,10 @@ def head(recipe: Recipe, bench: Workbench, on_fold: OnFold) -> Measured:
 
 def _measured(scores: np.ndarray, bench: Workbench, network: Network) -> Measured:
     tested = bench.tested
-    mean = mean_of(scores, bench.sample.units[tested])
+    error = standard_error_of(scores, bench.sample.strata[tested], bench.sample.units[tested])
     numbers = bench.folds[tested]
     by_fold = tuple(float(scores[numbers == fold].mean()) for fold in np.unique(numbers))
-    return Measured(mean.value, mean.standard_error, scores, by_fold, network.latency_ms)
+    return Measured(float(scores.mean()), error, scores, by_fold, network.latency_ms)
 
 
 def _views(recipe: Recipe, number: int) -> list[tuple]:

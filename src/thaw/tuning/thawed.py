@@ -20,7 +20,8 @@ from thaw.planning.plan import draft_plan
 from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
-from thaw.selection.scores import image_scores, mean_of
+from thaw.selection.sample import strata_of
+from thaw.selection.scores import image_scores, standard_error_of
 from thaw.training.context import TrainingPaused
 from thaw.training.gain import kept_index
 from thaw.training.history import EpochRecord, best_index
@@ -87,7 +88,8 @@ def train_full(trial: Trial, bench: Workbench) -> Measured:
     scores = image_scores(found.probabilities, found.targets, manifest.task, monitor)
     rows = manifest.indices("val")
     groups = bootstrap_groups(manifest, rows, trial.prepared.duplicates)
-    error = mean_of(scores, np.arange(len(rows)) if groups is None else groups).standard_error
+    units = np.arange(len(rows)) if groups is None else groups
+    error = standard_error_of(scores, strata_of(found.targets), units)
     kept = kept_index(result.records, result.gains, monitor)
     assert kept is not None
     return Measured(result.records[kept].val.by(monitor), error, scores)
