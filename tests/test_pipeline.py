@@ -56,6 +56,7 @@ def test_the_public_names_are_these_and_each_is_there() -> None:
     assert set(thaw.__all__) == {
         "Classifier",
         "Dataset",
+        "Limits",
         "Phase",
         "Recipe",
         "ThawError",
@@ -67,12 +68,14 @@ def test_the_public_names_are_these_and_each_is_there() -> None:
         "export",
         "finetune",
         "inspect",
+        "label",
         "load",
         "plan",
         "predict",
         "push",
         "report",
         "save",
+        "search",
     }
     assert all(getattr(thaw, name) for name in thaw.__all__)
 

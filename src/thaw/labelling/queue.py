@@ -6,14 +6,13 @@ The columns are `path` (relative to the folder of images), `rank`, `cluster`, `r
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from thaw import atomic
+from thaw.csv_text import csv_text
 from thaw.labelling.outlook import Outlook
 from thaw.writing import check_has_folder
 
@@ -94,12 +93,7 @@ class LabelQueue:
             place = (str(image.rank), str(image.cluster), image.reason)
             rows.append((_cell(image.path), *place, image.suggested or "", confidence, ""))
         rows += [(_cell(failed.path), "", "", "error", "", "", failed.error) for failed in self.errors]
-        text = io.StringIO()
-        plain, quoted = (csv.writer(text, lineterminator="\n", quoting=q) for q in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
-        for row in rows:
-            # Python's writer quotes no carriage return where lines end with a line feed.
-            (quoted if any("\r" in cell for cell in row) else plain).writerow(row)
-        return text.getvalue()
+        return csv_text(rows)
 
     def write(self, file: str | Path) -> None:
         """Write the table to a file, which must not exist; raises `WriteError` if it does or cannot be written."""

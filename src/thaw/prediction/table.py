@@ -9,13 +9,14 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
 
 from thaw import atomic
+from thaw.csv_text import csv_text
 from thaw.errors import WriteError
 from thaw.prediction.predict import Prediction
 from thaw.writing import Own, check_has_folder, check_new
@@ -104,12 +105,13 @@ class Csv:
 
     def head(self) -> bytes:
         """The header."""
-        return _csv([header(self._classes)])
+        return csv_text([header(self._classes)]).encode("utf-8")
 
     def block(self, predictions: Sequence[Prediction]) -> bytes:
         """Rows as lines."""
         rows = (cells(prediction, self._classes) for prediction in predictions)
-        return _csv([f"{cell:.6f}" if isinstance(cell, float) else cell for cell in row] for row in rows)
+        shown = ([f"{cell:.6f}" if isinstance(cell, float) else cell for cell in row] for row in rows)
+        return csv_text(shown).encode("utf-8")
 
     def finish(self, written: Path, out: Path) -> None:
         """Rename the file, which is the table."""
@@ -158,9 +160,3 @@ def _groups(written: Path, schema: pa.Schema) -> Iterator[pa.Table]:
                 waiting = []
     if waiting:
         yield pa.Table.from_batches(waiting, schema)
-
-
-def _csv(rows: Iterable[Sequence[str | None]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode("utf-8")

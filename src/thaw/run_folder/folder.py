@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from thaw import atomic
 from thaw.bundle_path import BASELINE_IN_RUN, FOLDER_IN_RUN
+from thaw.csv_text import csv_text
 from thaw.errors import DataError, ResumeError, ThawError, first_line
 from thaw.marker import mark
 from thaw.recipe import Recipe, ResolvedRecipe
@@ -204,7 +203,7 @@ class RunFolder:
 
     def write_epochs(self, records: Sequence[EpochRecord]) -> None:
         """Write the table of epochs."""
-        atomic.write_text(self.metrics, _csv_text(epochs_file.header(), epochs_file.rows(records)))
+        atomic.write_text(self.metrics, csv_text([epochs_file.header(), *epochs_file.rows(records)]))
 
     def read_epochs(self) -> tuple[EpochRecord, ...]:
         """The table of epochs; raises `DataError` if the file is damaged."""
@@ -217,7 +216,7 @@ class RunFolder:
     def write_unreadable(self, rows: Sequence[tuple[str, str]]) -> None:
         """List the unreadable images, if there are any."""
         if rows:
-            atomic.write_text(self.unreadable, _csv_text(("path", "reason"), rows))
+            atomic.write_text(self.unreadable, csv_text([("path", "reason"), *rows]))
 
 
 @dataclass(frozen=True)
@@ -265,15 +264,6 @@ def _mapping(text: str) -> dict[str, Any]:
 
 def _json_text(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-
-
-def _csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """CSV according to RFC 4180, with a header."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def next_folder(parent: Path, kind: str) -> Path:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from thaw import atomic
+from thaw.csv_text import csv_text
 from thaw.errors import DataError, ResumeError, first_line
 from thaw.recipe import Recipe, ResolvedRecipe
 from thaw.run_folder.folder import RunFolder, newest_folders, next_folder
@@ -246,14 +245,12 @@ class SearchFolder:
         """Write the table of all trials: a column for each setting that any of them varies."""
         keys = sorted({key for record in records for key in record.settings})
         own = ("trial", "origin", "parent", "state", "value", "standard_error", "seconds", "ended", "latency_ms")
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*own, *keys, "reason"])
+        rows: list[list[object]] = [[*own, *keys, "reason"]]
         for record in records:
             values = [record.name, record.origin, record.parent, *(getattr(record, name) for name in own[3:])]
             settings = [_cell(record.settings.get(key, "")) for key in keys]
-            writer.writerow([*("" if value is None else value for value in values), *settings, record.reason])
-        atomic.write_text(self.table, text.getvalue())
+            rows.append([*values, *settings, record.reason])
+        atomic.write_text(self.table, csv_text(rows))
 
     @staticmethod
     @contextmanager
