@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import thaw
+from tests.cli.conftest import Refuse
 
 
 @pytest.mark.parametrize(
@@ -20,23 +20,10 @@ from tests.cli.running import thaw
         (["--set", "head.dropuot=0.1"], "unknown key 'dropuot'; did you mean 'dropout'?"),
     ],
 )
-def test_a_wrong_command_is_one_sentence(
-    words: list[str],
-    said: str,
-    images: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert thaw(monkeypatch, "search", images, *words) == 2
-    error = capsys.readouterr().err
+def test_a_wrong_command_is_one_sentence(words: list[str], said: str, images: Path, refuse: Refuse) -> None:
+    error = refuse("search", images, *words).err
     assert said in error and error.count("\n") == 1
-    assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_is_not_of_a_search_is_refused(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert thaw(monkeypatch, "search", images, "--join", tmp_path) == 2
-    assert "is not the folder of a search" in capsys.readouterr().err
+def test_a_folder_that_is_not_of_a_search_is_refused(images: Path, tmp_path: Path, refuse: Refuse) -> None:
+    assert "is not the folder of a search" in refuse("search", images, "--join", tmp_path).err
