@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
 from thaw import formats
 
 
+@cache
 def environment() -> Environment:
     """Templates of the package, with escaping and the number formats of Thaw as filters; unknown names are errors."""
     templates = Environment(

@@ -13,6 +13,7 @@ from thaw.backbones.contract import Backbone
 from thaw.cores import worker_count
 from thaw.data.augment import Augmentation
 from thaw.data.geometry import PixelSpec
+from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
 from thaw.data.prepare import Prepared
 from thaw.device import choose_device
@@ -38,12 +39,14 @@ class Network:
 
     Attributes:
         frozen: The network with its engine; its features are those of all stages, where it has any.
-        pixels: Decoded images of the sample, row by row.
+        pixels: Decoded images.
+        rows: (N,) int, those of the sample.
         latency_ms: Median time for one image.
     """
 
     frozen: FrozenPart
     pixels: PixelStore
+    rows: np.ndarray
     latency_ms: float
     _views: dict[tuple[Augmentation, int], np.ndarray] = field(default_factory=dict)
 
@@ -109,8 +112,8 @@ class Workbench:
         """Features of all stages of one view of the sample, (N, W) float32; view 0 is the plain one."""
         key = (augmentation, view)
         if key not in network._views:
-            rows, seed = np.arange(len(self.sample.rows)), derive_seed(self.base.seed, "views")
-            request = ViewRequest(network.pixels, rows, 1, augmentation, seed, view)
+            seed = derive_seed(self.base.seed, "views")
+            request = ViewRequest(network.pixels, network.rows, 1, augmentation, seed, view)
             bar = self.reporter.bar("extract features")
             network._views[key] = features_of_view(request, network.frozen, self.cache, bar)
         return network._views[key]
@@ -119,25 +122,27 @@ class Workbench:
         """All images with the same splits, as a network takes them."""
         if spec == self.prepared.pixels.spec:
             return self.prepared
-        return replace(self.prepared, pixels=self._pixels(self.prepared.manifest.table.num_rows, spec))
+        return replace(self.prepared, pixels=self._decoded(self.prepared.manifest, spec))
 
     def _built(self, recipe: Recipe) -> Network:
         backbone, device = build(recipe), choose_device(recipe.device).device
         backbone.to(device)
         backbone.use_features("all" if backbone.has_stages else "last")
-        pixels = self._pixels(self.sample.rows, backbone.facts.pixels)
-        plain = plain_sample(pixels, np.arange(len(self.sample.rows)), PROBE_IMAGES)
-        images = len(self.sample.rows)
-        head = [backbone.head_position]
-        engine = choose_engine(backbone, device, recipe.engine, head, plain, images, self.cache).engine
+        pixels, rows = self._sampled(backbone.facts.pixels)
+        plain, head = plain_sample(pixels, rows, PROBE_IMAGES), [backbone.head_position]
+        engine = choose_engine(backbone, device, recipe.engine, head, plain, len(rows), self.cache).engine
         frozen = FrozenPart(backbone, device, engine)
         runner = frozen.runner(head)
         runner.run(plain[:1])
-        return Network(frozen, pixels, 1000 * median_seconds(runner, plain[:1], device, _LATENCY_ROUNDS))
+        return Network(frozen, pixels, rows, 1000 * median_seconds(runner, plain[:1], device, _LATENCY_ROUNDS))
 
-    def _pixels(self, rows: np.ndarray | int, spec: PixelSpec) -> PixelStore:
-        """Decoded images of some rows, or of all."""
-        manifest = self.prepared.manifest
-        if isinstance(rows, np.ndarray):
-            manifest = replace(manifest, table=manifest.table.take(rows))
-        return PixelStore.open_or_build(manifest, spec, self.base.decode, self.cache, worker_count(), self.reporter.bar)
+    def _sampled(self, spec: PixelSpec) -> tuple[PixelStore, np.ndarray]:
+        """The images of the sample, and their rows: among the plan's, of which it has features already, or alone."""
+        rows, manifest = self.sample.rows, self.prepared.manifest
+        if spec == self.prepared.pixels.spec:
+            return self.prepared.pixels, rows
+        return self._decoded(replace(manifest, table=manifest.table.take(rows)), spec), np.arange(len(rows))
+
+    def _decoded(self, manifest: Manifest, spec: PixelSpec) -> PixelStore:
+        bar, settings = self.reporter.bar, self.base.decode
+        return PixelStore.open_or_build(manifest, spec, settings, self.cache, worker_count(), bar)
