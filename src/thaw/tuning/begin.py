@@ -72,7 +72,7 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
             f"the time of {duration(limits.seconds)} is too short for one trial, which may take {duration(needed)}; "
             "give more time, or use `thaw train`"
         )
-    bench = Workbench.of(base, planned.prepared, candidates, recipe.monitor, reporter)
+    bench = _workbench(requested, recipe, Workbench.of(base, planned.prepared, candidates, recipe.monitor, reporter))
     folder = SearchFolder.create(runs)
     manifest.write(folder.manifest)
     file = SearchFile(
@@ -102,9 +102,16 @@ def resume(dataset: Dataset, folder: SearchFolder, limits: Limits | None, storag
     manifest, space = Manifest.read(folder.manifest), Space.from_json(file.space)
     prepared, _ = prepare_again(dataset.as_task(file.planned.task), file.planned, manifest, reporter)
     bench = Workbench.of(file.base, prepared, file.weights, file.monitor, reporter)
+    bench = _workbench(file.requested, file.planned, bench)
     studies = open_studies(folder, file, storage or file.storage, space)
     reporter.say(f"resuming {folder.path}, {count(len(folder.read_records()), 'trial')} done")
     return Search(folder, file, space, bench, studies, clock, reporter)
+
+
+def _workbench(requested: Recipe, planned: Recipe, bench: Workbench) -> Workbench:
+    """With folds across groups where the plan found that images like those of training are too optimistic."""
+    differ = requested.keep_phase == "auto" and planned.keep_phase == "standard_error"
+    return bench.across_groups(planned) if differ else bench
 
 
 def _candidates(requested: Recipe, planned: Recipe) -> dict[str, str]:

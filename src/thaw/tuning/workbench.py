@@ -22,6 +22,7 @@ from thaw.features.engines import FrozenPart
 from thaw.features.extract import ViewRequest
 from thaw.features.pooled import PROBE_IMAGES, features_of_view, plain_sample
 from thaw.features.probe import choose_engine, median_seconds
+from thaw.planning.selecting import across_groups
 from thaw.progress import Reporter
 from thaw.recipe import Monitor, Recipe
 from thaw.seeds import derive_seed
@@ -93,6 +94,15 @@ class Workbench:
         if folds is None:
             raise DataError("search: needs two training images per class, not counting near-duplicates; add images")
         return cls(base, prepared, weights, monitor, sample, folds, cache_folder(), reporter)
+
+    def across_groups(self, recipe: Recipe) -> Workbench:
+        """The same with folds across groups, or across scenes found by a network, where there are enough of them."""
+        network = self.network(recipe)
+        plain = self.features(network, Augmentation(), 0)
+        found = across_groups(self.prepared, self.sample, plain, network.backbone.feature_groups)
+        if found is None:
+            return self
+        return replace(self, folds=found.numbers, sample=replace(self.sample, units=found.groups))
 
     @property
     def tested(self) -> np.ndarray:
