@@ -26,6 +26,7 @@ def commands(images: Path, folder: Path) -> list[list[object]]:
         ["inspect", *data, "--runs", runs],
         ["label", images, *data[1:3], "--image-size", "64", "--out", folder / "queue.csv"],
         ["train", *data, *quick, "--engine", "openvino-fp32", "--runs", runs],
+        ["search", *data, "--engine", "openvino-fp32", "--trials", "5", "--runs", runs],
         ["evaluate", run, images],
         ["explain", run, image, "--out", folder / "explained"],
         ["decide", run, "--recall", "ok=0.9", "--out", folder / "decided"],
