@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -78,13 +80,6 @@ class DevicePixels:
 
     def render(self, items: Sequence[tuple[int, int]], augmentation: Augmentation, seed: int) -> Tensor:
         """Views (N, S, S, 3) uint8 on the device of (image, view) pairs, as `thaw.data.augment.render` gives them."""
-        parts = [
-            self._render(items[start : start + _AT_ONCE], augmentation, seed)
-            for start in range(0, len(items), _AT_ONCE)
-        ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-    def _render(self, items: Sequence[tuple[int, int]], augmentation: Augmentation, seed: int) -> Tensor:
         is_plain = np.array([view == 0 or not augmentation.changes for _, view in items])
         drawn = draw_transforms(augmentation, seed, items)
         transforms = [_UNCHANGED if plain else each for plain, each in zip(is_plain.tolist(), drawn, strict=True)]
@@ -96,12 +91,34 @@ class DevicePixels:
         numbers = np.concatenate([warps.reshape(-1, 6), tones, is_filled[:, None]], axis=1, dtype=np.float32)
         where = to_device(rows, device)
         fill = self.fill if is_filled.any() else None
-        return _drawn(
+        draw = _fastest(device)
+        return draw(
             self.pixels, self.starts[where], self.sides[where], to_device(numbers, device), self.spec.size, fill
         )
 
 
-def _drawn(pixels: Tensor, starts: Tensor, sides: Tensor, numbers: Tensor, size: int, fill: Tensor | None) -> Tensor:
+class Draw(Protocol):
+    """Computes views."""
+
+    def __call__(
+        self, pixels: Tensor, starts: Tensor, sides: Tensor, numbers: Tensor, size: int, fill: Tensor | None
+    ) -> Tensor:
+        """As `drawn_by_pytorch`."""
+        ...
+
+
+def _fastest(device: torch.device) -> Draw:
+    """Kernels of Triton where it is, which PyTorch installs with CUDA on Linux."""
+    if device.type == "cuda" and find_spec("triton"):
+        from thaw.features.triton_views import drawn_by_triton
+
+        return drawn_by_triton
+    return drawn_by_pytorch
+
+
+def drawn_by_pytorch(
+    pixels: Tensor, starts: Tensor, sides: Tensor, numbers: Tensor, size: int, fill: Tensor | None
+) -> Tensor:
     """Views (N, S, S, 3) uint8.
 
     Args:
@@ -113,6 +130,13 @@ def _drawn(pixels: Tensor, starts: Tensor, sides: Tensor, numbers: Tensor, size:
         size: S.
         fill: int32; `None` where it surrounds no image.
     """
+    pieces = zip(starts.split(_AT_ONCE), sides.split(_AT_ONCE), numbers.split(_AT_ONCE), strict=True)
+    parts = [_drawn(pixels, *piece, size, fill) for piece in pieces]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _drawn(pixels: Tensor, starts: Tensor, sides: Tensor, numbers: Tensor, size: int, fill: Tensor | None) -> Tensor:
+    """As `drawn_by_pytorch`, all at once."""
     axis = torch.arange(size, device=pixels.device, dtype=torch.float32)
     columns = numbers[:, :, None, None]
     x, y = (
