@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 
 from thaw.backbones import starter
 from thaw.features.engines import ENGINES
-from thaw.recipe import Engine
+from thaw.recipe import Engine, Steps
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Sizes:
         batches: Batch sizes: the default of Thaw first, then one that fills the GPU.
         epochs: Epochs of `thaw train`.
         seconds: How long one speed is measured.
-        backend: Of `torch.compile`.
+        backend: Of `torch.compile`, for what is compiled without Thaw.
+        ways: To run training steps; those that are compiled with the largest batch only.
         steps: Steps of training whose losses are compared.
         trainings: Short runs with various settings.
         exports: Whether classifiers are exported.
@@ -51,10 +53,11 @@ class Sizes:
     epochs: int = 3
     seconds: float = 2.0
     backend: str = "inductor"
+    ways: tuple[Steps, ...] = get_args(Steps)
     steps: int = 20
     trainings: tuple[str, ...] = ("binary", "multilabel", "scratch")
     exports: bool = True
-    engines: tuple[Engine, ...] = tuple(name for name, spec in ENGINES.items() if not spec.cpu_only)
+    engines: tuple[Engine, ...] = tuple(name for name, spec in ENGINES.items() if spec.only_on != "cpu")
 
 
 TINY = Sizes(
@@ -72,6 +75,7 @@ TINY = Sizes(
     epochs=1,
     seconds=0.02,
     backend="eager",
+    ways=("eager",),
     steps=3,
     trainings=("multilabel",),
     exports=False,

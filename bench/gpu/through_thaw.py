@@ -14,14 +14,12 @@ from time import perf_counter
 import cv2
 import numpy as np
 import torch
-from torch import nn
 
 from bench.gpu.images import CLASSES
-from bench.gpu.setup import Setup
+from bench.gpu.setup import Setup, Sizes
 from bench.gpu.table import Row, speed
 from bench.gpu.timing import calls_per_second
 from thaw.backbones.contract import Backbone
-from thaw.backbones.stages import AtCut
 from thaw.backbones.timm_backbone import build
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.head import Head
@@ -35,9 +33,7 @@ from thaw.features.device_views import DevicePixels, device_pixels
 from thaw.features.engines import FrozenPart, make_runner
 from thaw.features.extract import BATCH, ViewRequest, extract
 from thaw.formats import count
-from thaw.planning.costs import training_rate
-from thaw.processes import ALONE, Process
-from thaw.recipe import DecodeSettings, Engine, Phase, PreprocessingSettings
+from thaw.recipe import DecodeSettings, Engine, PreprocessingSettings, ResolvedPhase, Steps
 from thaw.training.context import FitCallbacks, FitContext, FitSettings
 from thaw.training.fit import fit
 from thaw.training.history import EpochRecord
@@ -87,11 +83,7 @@ def whole(setup: Setup) -> Iterator[Row]:
     yield from _rendering(request, setup)
     for batch in sizes.batches:
         classifier = _classifier(setup)
-        phase = Phase(name="whole", cut="pixels", epochs=2, lr=1e-4, batch_size=batch, batchnorm="train")
-        if batch == sizes.batches[0]:
-            features = AtCut.above_nothing(classifier.normalise(request.render([(0, 1)] * 8).to(setup.device)))
-            rate = training_rate(classifier, phase, "bf16", features)
-            yield speed("step that Thaw's forecast times, batch 32", rate, "without the optimizer")
+        phase = ResolvedPhase(name="whole", cut="pixels", epochs=2, lr=1e-4, batch_size=batch, batchnorm="train")
         frozen = FrozenPart(classifier.backbone, setup.device, "pytorch-bf16")
         rows = np.arange(sizes.images)
         train, val = (
@@ -101,10 +93,9 @@ def whole(setup: Setup) -> Iterator[Row]:
             for part in (rows, rows[:_EVALUATED])
         )
         note = f"{sizes.images:,} images of {sizes.side} px, second epoch"
-        measured = f"Thaw, whole network, batch {batch}"
-        yield _epoch(setup, classifier, phase, TimedSource(train), val, measured, note)
-        if batch == sizes.batches[-1]:
-            yield _epoch(setup, classifier, phase, TimedSource(train), val, f"{measured}, compiled step", note, True)
+        for way in _ways(sizes, batch):
+            measured = f"Thaw, whole network, batch {batch}, steps {way}"
+            yield _epoch(setup, classifier, phase, PhaseSources(TimedSource(train), val), Measured(measured, note, way))
 
 
 def _rendering(request: ViewRequest, setup: Setup) -> Iterator[Row]:
@@ -162,20 +153,24 @@ def thawed(setup: Setup) -> Iterator[Row]:
         targets = torch.arange(sizes.maps) % len(CLASSES)
         train = TimedSource(CachedSource.of(features, targets, setup.device, 0))
         val = CachedSource.of(features.part(0, _EVALUATED), targets[:_EVALUATED], setup.device, 0)
-        phase = Phase(name="top", cut=_CUT, epochs=2, lr=1e-4, batch_size=batch, batchnorm="train", patience=None)
+        phase = ResolvedPhase(name="top", cut=_CUT, epochs=2, lr=1e-4, batch_size=batch, patience=None)
         note = f"{sizes.maps:,} images, second epoch"
-        yield _epoch(setup, classifier, phase, train, val, f"Thaw, layer4 and head, batch {batch}", note)
+        for way in _ways(sizes, batch):
+            measured = f"Thaw, layer4 and head, batch {batch}, steps {way}"
+            yield _epoch(setup, classifier, phase, PhaseSources(train, val), Measured(measured, note, way))
 
 
 @dataclass(frozen=True)
-class Compiling(Process):
-    """A process that is alone and trains a compiled classifier."""
+class Measured:
+    """What is measured, a note, and how steps are run."""
 
-    backend: str = "inductor"
+    name: str
+    note: str
+    steps: Steps
 
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """The module, compiled."""
-        return torch.compile(module, dynamic=False, backend=self.backend)
+
+def _ways(sizes: Sizes, batch: int) -> list[Steps]:
+    return [way for way in sizes.ways if way != "compiled" or batch == sizes.batches[-1]]
 
 
 def _extraction(
@@ -190,16 +185,11 @@ def _extraction(
 
 
 def _epoch(
-    setup: Setup,
-    classifier: Classifier,
-    phase: Phase,
-    train: TimedSource,
-    val: Source,
-    measured: str,
-    note: str,
-    compiles: bool = False,
+    setup: Setup, classifier: Classifier, phase: ResolvedPhase, sources: PhaseSources, measured: Measured
 ) -> Row:
     """The speed of the last epoch of a phase, in bf16."""
+    train = sources.train
+    assert isinstance(train, TimedSource)
     records: list[EpochRecord] = []
     before: list[int] = [0]
 
@@ -207,14 +197,13 @@ def _epoch(
         records[:] = all_records  # type: ignore[call-overload]
         before.append(len(train.seconds))
 
-    process = Compiling(backend=setup.sizes.backend) if compiles else ALONE
-    folder = Path(setup.new_folder(f"checkpoints-{measured.replace(' ', '-').replace(',', '')}"))
-    settings = FitSettings(0, "bf16", "accuracy", None, folder, len(val))
-    context = FitContext(classifier, (phase,), settings, FitCallbacks(on_epoch, print), process)
-    fit(context, lambda index: PhaseSources(train, val))
+    folder = Path(setup.new_folder(f"checkpoints-{measured.name.replace(' ', '-').replace(',', '')}"))
+    settings = FitSettings(0, "bf16", "accuracy", None, folder, len(sources.val), steps=measured.steps)
+    context = FitContext(classifier, (phase,), settings, FitCallbacks(on_epoch, print))
+    fit(context, lambda index: sources)
     preparing = sum(train.seconds[before[-2] :]) / records[-1].seconds
     loss = f"loss {records[-1].train_loss:.3f}"
-    return speed(measured, len(train) / records[-1].seconds, f"waits {preparing:.0%}; {loss}; {note}")
+    return speed(measured.name, len(train) / records[-1].seconds, f"waits {preparing:.0%}; {loss}; {measured.note}")
 
 
 def _request(pixels: PixelStore, rows: np.ndarray) -> ViewRequest:

@@ -359,6 +359,7 @@ def fit_settings(trial: Trial, checkpoints: Path, run: str, phase_seconds: Seque
     return FitSettings(
         seed=recipe.seed,
         precision=recipe.precision,
+        steps=recipe.steps,
         monitor=recipe.monitor,
         class_weights=torch.from_numpy(weights.values).to(trial.classifier.device) if weights else None,
         checkpoints=checkpoints,

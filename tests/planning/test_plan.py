@@ -8,13 +8,15 @@ from thaw.backbones.timm_backbone import build
 from thaw.device import DeviceChoice
 from thaw.features.probe import EngineChoice
 from thaw.planning.cache_plan import wanted_views
-from thaw.planning.costs import GIB, Forecast, ImageCounts, StepTimings
+from thaw.planning.costs import GIB, Forecast, ImageCounts
 from thaw.planning.measurements import Choice, Measurements, PlannedRecipe, ViewSizes
 from thaw.planning.plan import Plan, resolve
-from thaw.recipe import AugmentSettings, KeepPhase, PreprocessingSettings, Recipe
+from thaw.planning.step_timings import Chosen, StepTimings
+from thaw.recipe import AugmentSettings, KeepPhase, PreprocessingSettings, Recipe, Steps
 from thaw.selection.estimates import Estimates, Expected
 from thaw.training.head_solver import PENALTIES
 
+EAGER = Chosen[Steps]("eager", "")
 MEASURED = Measurements(
     task="multiclass",
     images=ImageCounts(1000, 200, 100),
@@ -22,7 +24,7 @@ MEASURED = Measurements(
     facts=build("mobilenetv3_small_050", "random", PreprocessingSettings(), "avg", 0).facts,
     device=DeviceChoice(torch.device("cpu"), "no GPU found; 2 cores"),
     engine=EngineChoice("openvino-fp32", "the fastest that agrees", 100.0),
-    steps=StepTimings("fp32", "bf16 is no faster", (10_000.0, 500.0)),
+    steps=StepTimings(Chosen("fp32", "bf16 is no faster"), EAGER, (32, 32), "", (10_000.0, 500.0)),
     threads=2,
     positions=(12, 8),
     sizes=(ViewSizes(2_000, 2_000), ViewSizes(100_000, 52_000)),
@@ -52,6 +54,18 @@ def test_the_number_of_threads_is_planned_with_its_reason() -> None:
     plan, asked = planned(Recipe()), planned(Recipe(threads=1), replace(MEASURED, threads=1))
     assert (plan.recipe.threads, why(plan, "threads").reason) == (2, "as many as PyTorch takes here")
     assert (asked.recipe.threads, why(asked, "threads").reason) == (1, "as requested")
+
+
+def test_a_larger_batch_learns_at_a_higher_rate_and_says_so() -> None:
+    steps = replace(MEASURED.steps, batch_sizes=(32, 128), batch_reason="32: 1,000/s, 128: 4,000/s")
+    plan, usual = planned(Recipe(), replace(MEASURED, steps=steps)), planned(Recipe())
+    assert [phase.batch_size for phase in plan.recipe.phases] == [32, 128]
+    assert plan.recipe.phases[1].lr == 2 * usual.recipe.phases[1].lr
+    assert plan.recipe.phases[0].lr == usual.recipe.phases[0].lr
+    assert why(plan, "phases.1.batch_size").reason == "32: 1,000/s, 128: 4,000/s"
+    assert why(plan, "phases.1.lr").reason.endswith("times 2 for the batch size")
+    asked = planned(Recipe().with_settings({"phases.1.batch_size": 128}), replace(MEASURED, steps=steps))
+    assert asked.recipe.phases[1].lr == usual.recipe.phases[1].lr
 
 
 def test_what_was_asked_for_stays() -> None:
@@ -216,7 +230,7 @@ def test_whole_network_training_reads_fresh_pixels() -> None:
             MEASURED,
             positions=(0,),
             sizes=(ViewSizes(1, 1),),
-            steps=StepTimings("fp32", "as requested", (10.0,)),
+            steps=StepTimings(Chosen("fp32", "as requested"), EAGER, (32,), "", (10.0,)),
         ),
     )
     assert plan.recipe.phases[0].inputs == "fresh" and why(plan, "phases.0.inputs").reason == "nothing is frozen"

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -155,6 +155,7 @@ class Backbone(nn.Module):
         self.features: Features = "last"
         self._taps = _taps(blocks)
         self._layers = layers
+        self._is_depthwise = any(map(_is_depthwise, network.modules()))
         self.trained_head = trained_head
         self._runs = [[network.get_submodule(name) for name in block.modules] for block in blocks]
         self._position, self._batchnorm = len(blocks), "frozen"
@@ -220,6 +221,8 @@ class Backbone(nn.Module):
 
     def run(self, value: Tensor, start: int, stop: int) -> Tensor:
         """Run blocks `start` up to, not including, `stop` on what lies at `start`."""
+        if value.is_cuda and value.ndim == 4:
+            value = value.contiguous(memory_format=self._memory_format(value.device))
         for modules in self._runs[start:stop]:
             for module in modules:
                 value = module(value)
@@ -353,6 +356,23 @@ class Backbone(nn.Module):
                 digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Where PyTorch moves the weights to another device, they take the memory layout that is best there."""
+        super()._apply(fn, recurse)
+        if self.device.type == "cuda":
+            for parameter in self.network.parameters():
+                if parameter.ndim == 4:
+                    parameter.data = parameter.data.contiguous(memory_format=self._memory_format(self.device))
+        return self
+
+    def _memory_format(self, device: torch.device) -> torch.memory_format:
+        """The memory layout of maps and weights, which is as fast as any and needs no preparation.
+
+        Of depthwise convolutions in channels_last cuDNN prepares each for every batch size and thread anew: 50 to 250
+        ms, 2.4 to 4 s for MobileNetV2 (H200, cuDNN 9.19). In NCHW PyTorch's own kernels compute them: 0.1 s.
+        """
+        return torch.contiguous_format if device.type == "cuda" and self._is_depthwise else torch.channels_last
+
     def _stage_ends(self) -> list[tuple[int, int]]:
         """(position behind its last block, number of statistics) of each lower stage that the head takes."""
         taken = self._taps.items() if self.features == "all" else ()
@@ -440,6 +460,10 @@ def _is_layer(module: nn.Module) -> bool:
     """BatchNorm that carries its activation inside has a child, and is a layer nevertheless."""
     owns_parameters = any(True for _ in module.parameters(recurse=False))
     return owns_parameters or not (any(module.children()) or isinstance(module, nn.Identity))
+
+
+def _is_depthwise(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
 
 
 def _is_frozen(module: nn.Module) -> bool:

@@ -23,7 +23,7 @@ from thaw.recipe import Engine
 REFERENCE: Engine = "pytorch-fp32"
 """The engine that every other one is compared with."""
 
-Kind = Literal["pytorch", "openvino", "compiled"]
+Kind = Literal["pytorch", "openvino", "compiled", "cuda-graph"]
 
 
 class Runner(Protocol):
@@ -45,7 +45,7 @@ class EngineSpec:
         precision: Number format of the computation; features are float32.
         package: The package whose version can change the features.
         make: Makes a runner from a backbone, a device, positions, the precision and the image size.
-        cpu_only: Whether it runs on the CPU only.
+        only_on: The one type of device that it runs on; empty for all.
         probe_above: Seconds that a job must take with the best engine so far for a probe to pay; `None` for no probe.
         unless: Not probed where an engine of this kind agrees with the reference.
     """
@@ -54,7 +54,7 @@ class EngineSpec:
     precision: Precision
     package: str
     make: Callable[[Backbone, torch.device, Sequence[int], Precision, int], Runner]
-    cpu_only: bool = False
+    only_on: str = ""
     probe_above: float | None = None
     unless: Kind | None = None
 
@@ -68,7 +68,13 @@ def _pytorch(
 def _compiled(
     backbone: Backbone, device: torch.device, positions: Sequence[int], precision: Precision, image_size: int
 ) -> Runner:
-    return TorchRunner(backbone, device, precision, positions, compiled=True)
+    return TorchRunner(backbone, device, precision, positions, "compiled")
+
+
+def _recorded(
+    backbone: Backbone, device: torch.device, positions: Sequence[int], precision: Precision, image_size: int
+) -> Runner:
+    return TorchRunner(backbone, device, precision, positions, "recorded")
 
 
 def _openvino(
@@ -80,13 +86,15 @@ def _openvino(
     return OpenVinoRunner(backbone, positions, precision, image_size)
 
 
-_PROBE_PAYS, _COMPILE_PAYS = 4.0, 240.0
-"""Probing OpenVINO takes 1 to 3 s, compiling 20 to 60 s."""
+_RECORDING_PAYS, _PROBE_PAYS, _COMPILE_PAYS = 0.5, 4.0, 240.0
+"""Recording a CUDA graph takes 0.2 s, probing OpenVINO 1 to 3 s, compiling 20 to 60 s."""
 
 ENGINES: Mapping[Engine, EngineSpec] = {
     REFERENCE: EngineSpec("pytorch", "fp32", "torch", _pytorch, probe_above=0.0),
-    "openvino-fp32": EngineSpec("openvino", "fp32", "openvino", _openvino, cpu_only=True, probe_above=_PROBE_PAYS),
-    "openvino-bf16": EngineSpec("openvino", "bf16", "openvino", _openvino, cpu_only=True, probe_above=_PROBE_PAYS),
+    "cuda-graph-fp32": EngineSpec("cuda-graph", "fp32", "torch", _recorded, "cuda", _RECORDING_PAYS),
+    "cuda-graph-bf16": EngineSpec("cuda-graph", "bf16", "torch", _recorded, "cuda", _RECORDING_PAYS),
+    "openvino-fp32": EngineSpec("openvino", "fp32", "openvino", _openvino, only_on="cpu", probe_above=_PROBE_PAYS),
+    "openvino-bf16": EngineSpec("openvino", "bf16", "openvino", _openvino, only_on="cpu", probe_above=_PROBE_PAYS),
     "pytorch-bf16": EngineSpec("pytorch", "bf16", "torch", _pytorch, probe_above=_PROBE_PAYS, unless="openvino"),
     "compiled-fp32": EngineSpec("compiled", "fp32", "torch", _compiled),
     "compiled-bf16": EngineSpec("compiled", "bf16", "torch", _compiled, probe_above=_COMPILE_PAYS, unless="openvino"),
@@ -140,11 +148,14 @@ def make_runner(
 def missing(engine: Engine, device: torch.device) -> str:
     """Why an engine cannot run on this machine; empty where it can."""
     spec = ENGINES[engine]
-    if spec.cpu_only and device.type != "cpu":
-        return "runs on the CPU only"
+    if spec.only_on and device.type != spec.only_on:
+        return f"runs on {_DEVICES[spec.only_on]} only"
     if find_spec(spec.package) is None:
         return f"is not installed (pip install {spec.package})"
     return ""
+
+
+_DEVICES = {"cpu": "the CPU", "cuda": "CUDA devices"}
 
 
 def in_fp32(engine: Engine) -> Engine:

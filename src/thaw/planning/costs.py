@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from thaw.backbones.stages import AtCut
-from thaw.classifier.classifier import Classifier
-from thaw.features.torch_runner import Precision
 from thaw.recipe import Phase
-from thaw.training.autocast import training_autocast
-from thaw.training.folding import folded, frozen_norms
 
 GIB = 1 << 30
-_WARM_UP, _ROUNDS = 1, 2
-_HOPELESS = 4.0
-"""A first pass takes up to twice as long as later ones."""
 # L-BFGS: 39 evaluations for each penalty (solar cells, MobileNetV2, mean of five penalties), each of which reads all
 # features twice, from memory that delivers at least 4 GB/s.
 _EVALUATIONS_PER_PENALTY, _BYTES_PER_SECOND = 39, 4e9
 _VALIDATION_SPEEDUP = 2.5
 """How much faster a forward pass is than a training step."""
-
-
-@dataclass(frozen=True)
-class StepTimings:
-    """The numeric precision of training, the reason for it, and images per second of a training step of each phase."""
-
-    precision: Precision
-    reason: str
-    rates: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -132,31 +112,3 @@ def forecast(
         epochs.append(seconds)
     phase_seconds = tuple(phase.epochs * seconds for phase, seconds in zip(phases, epochs, strict=True))
     return Forecast(extraction, phase_seconds, tuple(epochs), disk_bytes, throughput.processes)
-
-
-def training_rate(
-    classifier: Classifier, phase: Phase, precision: Precision, features: AtCut, wanted: float = 0.0
-) -> float:
-    """Images per second of forward and backward passes above the cut of a phase, given what lies there.
-
-    Weights are not changed. Where the first pass is `_HOPELESS` times slower than the `wanted` rate, it is the last.
-    """
-    backbone = classifier.backbone
-    cut = backbone.cut(phase.cut)
-    backbone.thaw(cut, "frozen")
-    copies = -(-min(phase.batch_size, 32) // len(features.values))
-    inputs = AtCut(*(torch.cat([part] * copies) for part in features))
-    norms = frozen_norms(classifier, cut.position, features) if phase.batchnorm == "frozen" else {}
-    seconds = []
-    for _ in range(_WARM_UP + _ROUNDS):
-        started = time.perf_counter()
-        with training_autocast(classifier.device, precision), folded(norms):
-            loss = classifier(inputs, cut.position).float().square().mean()
-        loss.backward()
-        float(loss.detach())
-        seconds.append(time.perf_counter() - started)
-        if len(inputs.values) / seconds[0] * _HOPELESS < wanted:
-            break
-    classifier.zero_grad(set_to_none=True)
-    backbone.thaw(backbone.cut("head"), "frozen")
-    return len(inputs.values) / min(seconds[_WARM_UP:] or seconds)

@@ -8,7 +8,8 @@ from thaw.backbones.contract import Facts
 from thaw.device import DeviceChoice
 from thaw.features.encoding import CacheDtype
 from thaw.features.probe import EngineChoice
-from thaw.planning.costs import ImageCounts, StepTimings
+from thaw.planning.costs import ImageCounts
+from thaw.planning.step_timings import StepTimings
 from thaw.recipe import Recipe, Task
 
 

@@ -18,13 +18,12 @@ from thaw.distributed import launched_processes
 from thaw.features.cache import bytes_of_view
 from thaw.features.device_views import bytes_on_device
 from thaw.features.pooled import PROBE_IMAGES, plain_sample
-from thaw.features.probe import MIN_SPEEDUP, TOLERANCE, EngineChoice, choose_engine, distance_at_cut
-from thaw.features.torch_runner import Precision
+from thaw.features.probe import EngineChoice, choose_engine
 from thaw.planning.cache_plan import wanted_views
-from thaw.planning.costs import ImageCounts, StepTimings, training_rate
+from thaw.planning.costs import ImageCounts
 from thaw.planning.measurements import Choice, Measurements, ViewSizes
+from thaw.planning.step_timings import StepTimer, time_steps
 from thaw.recipe import Recipe
-from thaw.training.autocast import training_autocast
 from thaw.training.loss import imbalance
 
 STEP_IMAGES = 8
@@ -47,6 +46,7 @@ def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: P
     cache.mkdir(parents=True, exist_ok=True)
     engine = _engine(recipe, backbone, device.device, positions, pixels, extracted, cache)
     at_cuts = [features[position] for position in positions]
+    timer = StepTimer(classifier, recipe.phases, at_cuts)
     return Measurements(
         task=manifest.task,
         images=images,
@@ -54,7 +54,7 @@ def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: P
         facts=backbone.facts,
         device=device,
         engine=engine,
-        steps=_time_steps(recipe, classifier, positions, features),
+        steps=time_steps(recipe, timer, features[backbone.head_position], images.train, processes),
         threads=torch.get_num_threads(),
         positions=positions,
         sizes=tuple(ViewSizes(bytes_of_view(at, "float16"), bytes_of_view(at, "uint8")) for at in at_cuts),
@@ -93,35 +93,3 @@ def _features_at(classifier: Classifier, positions: tuple[int, ...], pixels: Ten
             at, start = classifier.backbone.advance(at, start, position), position
             found[position] = at
     return found
-
-
-def _time_steps(
-    recipe: Recipe, classifier: Classifier, positions: tuple[int, ...], features: dict[int, AtCut]
-) -> StepTimings:
-    """Time training steps in fp32 and bf16, and compare their outputs for equal features at the first thawed cut.
-
-    Deeper phases do not decide: they may be skipped, and validation judges what they gain.
-    """
-    head = classifier.backbone.head_position
-    cut = next((position for position in positions if position < head), head)
-
-    def rate(index: int, precision: Precision, wanted: float = 0.0) -> float:
-        return training_rate(classifier, recipe.phases[index], precision, features[positions[index]], wanted)
-
-    def rates(precision: Precision) -> tuple[float, ...]:
-        return tuple(rate(index, precision) for index in range(len(positions)))
-
-    if recipe.precision != "auto":
-        return StepTimings(recipe.precision, "as requested", rates(recipe.precision))
-    fp32 = rates("fp32")
-    if cut == head:
-        return StepTimings("fp32", "only the head trains, which is fast in any precision", fp32)
-    with torch.no_grad(), training_autocast(classifier.device, "bf16"):
-        rounded = classifier.backbone.advance(features[cut], cut, head)
-    distance = distance_at_cut(rounded, features[head])
-    deciding = positions.index(cut)
-    speedup = rate(deciding, "bf16", fp32[deciding]) / fp32[deciding]
-    measured = f"bf16 trains the thawed stages at {speedup:.2f}x the speed of fp32; outputs differ by {distance:.1%}"
-    if speedup >= MIN_SPEEDUP and distance <= TOLERANCE:
-        return StepTimings("bf16", f"{measured} (at most {TOLERANCE:.0%} allowed)", rates("bf16"))
-    return StepTimings("fp32", f"{measured}; needs {MIN_SPEEDUP}x and at most {TOLERANCE:.0%}", fp32)

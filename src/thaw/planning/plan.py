@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import sqrt
 from pathlib import Path
+from typing import Any
 
 from thaw.backbones.contract import Backbone, Facts
 from thaw.classifier.classifier import Classifier
@@ -21,9 +23,19 @@ from thaw.planning.measurements import Choice, Measurements, PlannedRecipe
 from thaw.planning.measuring import measure
 from thaw.planning.sample_features import sample_features
 from thaw.planning.selecting import Selected, select, with_selected
+from thaw.planning.step_timings import Chosen
 from thaw.planning.strategy import SHALLOWER, apply_strategy, choose_strategy
 from thaw.progress import Bar
-from thaw.recipe import HEAD_PHASE, AugmentSettings, Phase, PreprocessingSettings, Recipe, ResolvedRecipe
+from thaw.recipe import (
+    HEAD_PHASE,
+    USUAL_BATCH,
+    AugmentSettings,
+    Phase,
+    PreprocessingSettings,
+    Recipe,
+    ResolvedRecipe,
+    Steps,
+)
 from thaw.selection.budget import default_seconds
 from thaw.selection.estimates import Estimates
 from thaw.training.head_solver import PENALTIES
@@ -130,6 +142,8 @@ def resolve(planned: PlannedRecipe, measured: Measurements, estimates: Estimates
     """Resolve every "auto" of a recipe whose backbone and phases are planned."""
     recipe, reasons = planned.recipe, {choice.setting: choice for choice in planned.choices}
     budget, budget_choice = _budget(recipe, measured)
+    recipe, batch_choices = _with_batch_sizes(recipe, measured)
+    reasons |= {choice.setting: _joined(reasons.get(choice.setting), choice) for choice in batch_choices}
     caching = plan_cache(recipe, measured, budget)
     phases, solvers = _solvers(recipe, measured, caching.phases, caching.views)
     class_weights = reasons.pop("class_weights", None) or _class_weights(recipe, measured)
@@ -142,7 +156,8 @@ def resolve(planned: PlannedRecipe, measured: Measurements, estimates: Estimates
             "split": {**recipe.split.model_dump(mode="json"), "group_by": measured.group_by.value},
             "device": str(measured.device.device),
             "engine": measured.engine.engine,
-            "precision": measured.steps.precision,
+            "precision": measured.steps.precision.value,
+            "steps": measured.steps.steps.value,
             "threads": measured.threads,
             "views": caching.views,
             "cache_dtype": caching.dtype,
@@ -167,7 +182,8 @@ def resolve(planned: PlannedRecipe, measured: Measurements, estimates: Estimates
         Choice("preprocessing", _describe(measured.facts), measured.facts.preprocessing_origin),
         _device(recipe, measured, caching),
         Choice("engine", resolved.engine, measured.engine.reason),
-        Choice("precision", resolved.precision, measured.steps.reason),
+        Choice("precision", resolved.precision, measured.steps.precision.reason),
+        *_steps(measured.steps.steps),
         _threads(recipe, measured),
         features,
         class_weights,
@@ -196,6 +212,11 @@ def _task(recipe: Recipe, measured: Measurements) -> Choice:
 def _device(recipe: Recipe, measured: Measurements, caching: CachePlan) -> Choice:
     reasons = (measured.device.reason, *device_memory(recipe, measured, caching))
     return Choice("device", str(measured.device.device), "; ".join(reasons))
+
+
+def _steps(chosen: Chosen[Steps]) -> list[Choice]:
+    """Nothing where there is nothing to choose, as on a CPU."""
+    return [Choice("steps", chosen.value, chosen.reason)] if chosen.reason else []
 
 
 def _threads(recipe: Recipe, measured: Measurements) -> Choice:
@@ -289,7 +310,32 @@ def _solvers(
     return tuple(resolved), tuple(choices)
 
 
+def _with_batch_sizes(recipe: Recipe, measured: Measurements) -> tuple[Recipe, list[Choice]]:
+    """The recipe with a batch size in each phase, and learning rates for those that are not the usual ones.
+
+    Square-root scaling for adaptive optimizers: Malladi et al. 2022, "On the SDEs and Scaling Rules for Adaptive
+    Gradient Algorithms".
+    """
+    phases, choices = [], []
+    for index, (phase, size) in enumerate(zip(recipe.phases, measured.steps.batch_sizes, strict=True)):
+        changes: dict[str, Any] = {"batch_size": size}
+        if phase.batch_size == "auto" and size != USUAL_BATCH:
+            factor = sqrt(size / USUAL_BATCH)
+            changes["lr"] = phase.lr * factor
+            choices.append(Choice(f"phases.{index}.batch_size", str(size), measured.steps.batch_reason))
+            scaled = f"times {factor:.2g} for the batch size"
+            choices.append(Choice(f"phases.{index}.lr", f"{changes['lr']:.2g}", scaled))
+        phases.append(phase.model_copy(update=changes))
+    return recipe.model_copy(update={"phases": tuple(phases)}), choices
+
+
+def _joined(first: Choice | None, second: Choice) -> Choice:
+    """The second choice of a setting, with the reasons of both."""
+    return second if first is None else replace(second, reason=f"{first.reason}; {second.reason}")
+
+
 def _unused_by_lbfgs(phase: Phase) -> list[str]:
     """The settings of a phase that the recipe changes and L-BFGS does not use."""
-    changed = [name for name in GRADIENT_SETTINGS if getattr(phase, name) != getattr(HEAD_PHASE, name)]
+    usual = HEAD_PHASE.model_copy(update={"batch_size": USUAL_BATCH})
+    changed = [name for name in GRADIENT_SETTINGS if getattr(phase, name) != getattr(usual, name)]
     return changed + [f"epochs above {len(PENALTIES)}"] * (phase.epochs > max(HEAD_PHASE.epochs, len(PENALTIES)))

@@ -83,7 +83,7 @@ def apply_strategy(
     if strategy == "manual":
         return PlannedRecipe(recipe, (named,))
     head, thawed = recipe.phases[0], recipe.phases[-1]
-    epochs = max(_LEAST_EPOCHS, min(thawed.epochs, round(_WANTED_STEPS * thawed.batch_size / train_images)))
+    epochs = max(_LEAST_EPOCHS, min(thawed.epochs, round(_WANTED_STEPS * thawed.usual_batch_size / train_images)))
     phases: list[Phase] = [head.model_copy(update={"cut": "head"})]
     choices = [named]
     if strategy == "scratch":

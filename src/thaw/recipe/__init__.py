@@ -14,11 +14,13 @@ from thaw.recipe.recipe import (
     LoggerName,
     Monitor,
     Recipe,
+    Steps,
     Strategy,
     Task,
 )
 from thaw.recipe.resolved import ResolvedPhase, ResolvedRecipe
 from thaw.recipe.sections import (
+    USUAL_BATCH,
     AugmentSettings,
     DecisionSettings,
     DecodeSettings,
@@ -35,6 +37,7 @@ __all__ = [
     "DEFAULT_BACKBONE",
     "FINE_TUNE_PHASE",
     "HEAD_PHASE",
+    "USUAL_BATCH",
     "AugmentSettings",
     "ClassWeights",
     "DecisionSettings",
@@ -53,6 +56,7 @@ __all__ = [
     "ResolvedPhase",
     "ResolvedRecipe",
     "SplitSettings",
+    "Steps",
     "Strategy",
     "Task",
 ]

@@ -32,19 +32,29 @@ from thaw.recipe.upgrade import upgraded
 from thaw.settings import Section, assign, explain, flatten, value_at
 
 Task = Literal["multiclass", "binary", "multilabel"]
-Engine = Literal["pytorch-fp32", "pytorch-bf16", "compiled-fp32", "compiled-bf16", "openvino-fp32", "openvino-bf16"]
+Engine = Literal[
+    "pytorch-fp32",
+    "pytorch-bf16",
+    "cuda-graph-fp32",
+    "cuda-graph-bf16",
+    "compiled-fp32",
+    "compiled-bf16",
+    "openvino-fp32",
+    "openvino-bf16",
+]
 Monitor = str
 """The name of a metric that is computed after each epoch; `thaw.metrics` has the table of them."""
 
 LoggerName = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 ClassWeights = Literal["none", "sqrt", "balanced"]
+Steps = Literal["eager", "cuda_graph", "compiled"]
 KeepPhase = Literal["any_gain", "standard_error"]
 Strategy = Literal["head", "top", "whole", "scratch", "manual"]
 
 DEFAULT_BACKBONE = "default"
 """The backbone of a recipe that names none; `thaw.backbones.default` resolves it."""
 
-HEAD_PHASE = Phase(name="head", cut="head", epochs=20, lr=3e-3, batch_size=32)
+HEAD_PHASE = Phase(name="head", cut="head", epochs=20, lr=3e-3)
 FINE_TUNE_PHASE = Phase(name="fine-tune", cut="stages:3", epochs=20, lr=3e-4, warmup_epochs=1, layer_decay=0.8)
 
 
@@ -103,6 +113,12 @@ class Recipe(Section):
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="Numeric precision of training; auto: bf16 where it is faster and agrees with fp32."
+    )
+    steps: Literal["auto"] | Steps = Field(
+        "auto",
+        description="How PyTorch runs training steps. eager: operation by operation; cuda_graph: recorded once and "
+        "replayed, on CUDA only; compiled: by torch.compile, which takes a minute; auto: the fastest that agrees with "
+        "eager and pays.",
     )
     threads: int | None = Field(
         None,

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from thaw.recipe.recipe import ClassWeights, Engine, KeepPhase, Monitor, Recipe, Task
-from thaw.recipe.sections import HeadSettings, Phase
+from thaw.recipe.recipe import ClassWeights, Engine, KeepPhase, Monitor, Recipe, Steps, Task
+from thaw.recipe.sections import USUAL_BATCH, HeadSettings, Phase
 
 
 class ResolvedHead(HeadSettings):
@@ -17,10 +17,11 @@ class ResolvedHead(HeadSettings):
 
 
 class ResolvedPhase(Phase):
-    """A phase whose solver and inputs are decided."""
+    """A phase whose solver, inputs and batch size are decided."""
 
     solver: Literal["optimizer", "lbfgs"] = "optimizer"
     inputs: Literal["cached", "fresh"] = "cached"
+    batch_size: int = USUAL_BATCH
 
 
 class ResolvedRecipe(Recipe):
@@ -30,6 +31,7 @@ class ResolvedRecipe(Recipe):
     device: str
     engine: Engine
     precision: Literal["fp32", "bf16"]
+    steps: Steps = "eager"
     views: int
     cache_dtype: Literal["float16", "uint8"]
     cache_gb: float

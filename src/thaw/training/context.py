@@ -12,7 +12,7 @@ from torch import Tensor
 from thaw.classifier.classifier import Classifier
 from thaw.features.torch_runner import Precision
 from thaw.processes import ALONE, Process
-from thaw.recipe import KeepPhase, Monitor, Phase
+from thaw.recipe import KeepPhase, Monitor, ResolvedPhase, Steps
 from thaw.training.checkpoint import Checkpoints
 from thaw.training.gain import KeepRule
 from thaw.training.history import EpochRecord
@@ -32,7 +32,7 @@ class FitSettings:
     validation split. target: values of metrics at which training stops. run: identity of the run, for its checkpoints.
     val_groups: (N,) int, validation images with the same number are dependent; `None` where all are independent.
     phase_seconds: predicted duration of all epochs of each phase, empty where it is unknown. keep_phase: the gain for
-    which a later phase is kept.
+    which a later phase is kept. steps: how PyTorch runs them.
     """
 
     seed: int
@@ -46,6 +46,7 @@ class FitSettings:
     val_groups: np.ndarray | None = None
     phase_seconds: Sequence[float] = ()
     keep_phase: KeepPhase = "any_gain"
+    steps: Steps = "eager"
 
     @property
     def keep_rule(self) -> KeepRule:
@@ -84,7 +85,7 @@ class FitContext:
     """Everything that stays the same from the first phase to the last."""
 
     classifier: Classifier
-    phases: Sequence[Phase]
+    phases: Sequence[ResolvedPhase]
     settings: FitSettings
     callbacks: FitCallbacks
     process: Process = ALONE

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from thaw.backbones.contract import Cut
@@ -25,13 +26,12 @@ from thaw.device import to_device
 from thaw.errors import TrainingError
 from thaw.formats import duration
 from thaw.processes import Process
-from thaw.recipe import Phase
+from thaw.recipe import ResolvedPhase
 from thaw.seeds import derive_seed
 from thaw.training import checkpoint
-from thaw.training.autocast import training_autocast
 from thaw.training.checkpoint import Progress
 from thaw.training.context import FitContext, TrainingPaused
-from thaw.training.folding import FrozenNorms, folded, frozen_norms
+from thaw.training.folding import FrozenNorms, frozen_norms
 from thaw.training.gain import PhaseGain, gain_text, kept_record, phase_gain, phase_gains, target_reached
 from thaw.training.head_solver import PENALTIES, HeadSolver
 from thaw.training.history import EpochRecord, best_index, divergence, plateau_factor, should_stop
@@ -42,6 +42,7 @@ from thaw.training.schedule import factor_at
 from thaw.training.skipping import reason_to_skip
 from thaw.training.sources import PhaseSources, Source, batches, global_batches
 from thaw.training.standardise import fit_standardisation
+from thaw.training.steps import STEPS, AboveCut, StepModel
 from thaw.training.validation import UNUSABLE, validate
 
 
@@ -95,18 +96,17 @@ def fit(run: FitContext, sources_of: Callable[[int], PhaseSources]) -> Progress:
 class ActivePhase:
     """Everything one phase trains with, from its thaw on.
 
-    model: the classifier as `Process.wrap` made it. norms: those that are computed in the convolutions before them.
-    solver: where the head is solved, in the main process only.
+    model: what lies above the cut, of the classifier as `Process.wrap` made it. solver: where the head is solved, in
+    the main process only.
     """
 
     run: FitContext
-    phase: Phase
+    phase: ResolvedPhase
     cut: Cut
     sources: PhaseSources
-    model: nn.Module
+    model: StepModel
     optimizer: Optimizer
     loss: Loss
-    norms: FrozenNorms
     solver: HeadSolver | None
 
 
@@ -142,27 +142,28 @@ def _fit_phase(run: FitContext, index: int, sources: PhaseSources, progress: Pro
     return progress
 
 
-def _begin(run: FitContext, phase: Phase, sources: PhaseSources) -> ActivePhase:
+def _begin(run: FitContext, phase: ResolvedPhase, sources: PhaseSources) -> ActivePhase:
     """Thaw what the phase trains, and make everything it trains with."""
     classifier = run.classifier
     cut = classifier.backbone.cut(phase.cut)
     classifier.backbone.thaw(cut, phase.batchnorm)
     loss = make_loss(classifier.task, run.settings.class_weights, phase.label_smoothing)
     solves = phase.solver == "lbfgs" and run.process.is_main
+    norms = _norms_to_fold(classifier, phase, cut, sources.train)
+    above = AboveCut(run.process.wrap(classifier), cut.position, run.settings.precision, norms)
     return ActivePhase(
         run=run,
         phase=phase,
         cut=cut,
         sources=sources,
-        model=run.process.wrap(classifier),
+        model=STEPS[run.settings.steps](above),
         optimizer=make_optimizer(trainable_parameters(classifier), phase),
         loss=loss,
-        norms=_norms_to_fold(classifier, phase, cut, sources.train),
         solver=HeadSolver(classifier, sources.train, loss) if solves else None,
     )
 
 
-def _norms_to_fold(classifier: Classifier, phase: Phase, cut: Cut, source: Source) -> FrozenNorms:
+def _norms_to_fold(classifier: Classifier, phase: ResolvedPhase, cut: Cut, source: Source) -> FrozenNorms:
     """The norms above a cut that keep their statistics, where there is anything above it but the head."""
     if phase.batchnorm == "train" or cut.position == classifier.backbone.head_position:
         return {}
@@ -217,8 +218,11 @@ def _train_epoch(active: ActivePhase, progress: Progress) -> tuple[float, float]
     batch_size = progress.batch_size or phase.batch_size
     wanted = global_batches(len(source), batch_size, epoch, seed)
     steps = len(wanted)
-    plateau = plateau_factor(progress.records, phase) if phase.schedule == "plateau" else 1.0
     active.model.train()
+    sizes = (len(process.part(batch)) for batch in wanted)
+    with _memory_watched():
+        active.model.prepare(sizes, lambda images: source.batch(np.arange(images), epoch)[0])
+    plateau = plateau_factor(progress.records, phase) if phase.schedule == "plateau" else 1.0
     total, factor = torch.zeros((), device=active.run.classifier.device), 1.0
     parts = batches(source, batch_size, epoch, seed, process)
     for step, (batch, (inputs, targets)) in enumerate(zip(wanted, parts, strict=True)):
@@ -247,15 +251,20 @@ def _share_of_loss(active: ActivePhase, batch: np.ndarray, targets: Tensor) -> f
 
 def _train_step(active: ActivePhase, inputs: AtCut, targets: Tensor, loss: Loss, share: float | Tensor) -> Tensor:
     """Forward, backward and update on one batch; gives the loss of this process's part, a scalar on the device."""
-    try:
-        precision = active.run.settings.precision
-        with training_autocast(active.run.classifier.device, precision), folded(active.norms):
-            logits = active.model(inputs, active.cut.position)
-        value = loss(logits.float(), targets)
+    with _memory_watched():
+        value = loss(active.model(*inputs), targets)
         active.optimizer.zero_grad(set_to_none=True)
         # Gradients are averaged over the processes, whose parts may differ in size and in the weight of their classes.
         (value * (share * active.run.process.count)).backward()
         active.optimizer.step()
+    return value.detach()
+
+
+@contextmanager
+def _memory_watched() -> Iterator[None]:
+    """Raises `OutOfMemory` where memory ran out in the block."""
+    try:
+        yield
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfMemory(str(error)) from error
     except RuntimeError as error:
@@ -263,7 +272,6 @@ def _train_step(active: ActivePhase, inputs: AtCut, targets: Tensor, loss: Loss,
         if "allocate memory" in str(error):
             raise OutOfMemory(str(error)) from error
         raise
-    return value.detach()
 
 
 def _share_weights(run: FitContext) -> None:
@@ -318,7 +326,7 @@ def _is_skipped(run: FitContext, index: int, progress: Progress) -> bool:
     return reason is not None
 
 
-def _is_over(run: FitContext, phase: Phase, progress: Progress) -> bool:
+def _is_over(run: FitContext, phase: ResolvedPhase, progress: Progress) -> bool:
     """Whether the phase stops early, or the run has reached its target."""
     gain = _running_gain(run, progress)
     gains = (*progress.gains, gain) if gain else progress.gains
@@ -332,7 +340,7 @@ def _target_reached(run: FitContext, records: Sequence[EpochRecord], gains: Sequ
     return target_reached(kept_record(records, gains, settings.monitor), settings.target, settings.val_images)
 
 
-def _advice(index: int, phase: Phase, record: EpochRecord) -> str:
+def _advice(index: int, phase: ResolvedPhase, record: EpochRecord) -> str:
     """Where a phase diverged, and what to try."""
     kept = "the best weights so far are kept"
     if record.lr is None:
@@ -340,7 +348,7 @@ def _advice(index: int, phase: Phase, record: EpochRecord) -> str:
     return f"at learning rate {record.lr:.2g}; try --set phases.{index}.lr={phase.lr / 10:.2g}; {kept}"
 
 
-def _halve_batch(run: FitContext, phase: Phase, progress: Progress, error: OutOfMemory) -> Progress:
+def _halve_batch(run: FitContext, phase: ResolvedPhase, progress: Progress, error: OutOfMemory) -> Progress:
     """The progress with half the batch size.
 
     Raises:

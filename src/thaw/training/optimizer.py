@@ -84,7 +84,9 @@ def load_state_tensors(optimizer: Optimizer, parameters: Sequence[Trainable], te
         name, _, slot = key.rpartition("/")
         parameter = by_name[name]
         if slot == "step":
-            optimizer.state[parameter][slot] = tensor.cpu()
+            # Where a new optimizer has it: a fused one reads it on the device.
+            is_fused = any(group["fused"] for group in optimizer.param_groups if "fused" in group)
+            optimizer.state[parameter][slot] = tensor.to(parameter.device if is_fused else "cpu")
         else:
             # In the memory layout of the parameter, as the optimizer itself has it: mixed layouts take a slower path.
             optimizer.state[parameter][slot] = torch.empty_like(parameter).copy_(tensor)

@@ -16,7 +16,7 @@ from thaw.backbones.contract import Features
 from thaw.backbones.stages import AtCut
 from thaw.classifier.classifier import Classifier
 from thaw.data.augment import of_phase
-from thaw.recipe import ClassWeights, Recipe
+from thaw.recipe import ClassWeights, Recipe, ResolvedPhase
 from thaw.seeds import derive_seed
 from thaw.selection.heads import Basis, predict_folds
 from thaw.selection.scores import image_scores, standard_error_of
@@ -161,7 +161,9 @@ def _fitted(
             checkpoints=Path(checkpoints),
             val_images=len(tested),
         )
-        phase = recipe.phases[0].model_copy(update={"solver": solver_of(recipe)})
+        first = recipe.phases[0]
+        decided = {"solver": solver_of(recipe), "inputs": "cached", "batch_size": first.usual_batch_size}
+        phase = ResolvedPhase(**{**first.model_dump(), **decided})
         fit(FitContext(classifier, (phase,), settings, _SILENT), lambda index: sources)
     position = network.backbone.head_position
     return probabilities_at(classifier, position, sources.val, "fp32")[0]

@@ -1,0 +1,69 @@
+from collections.abc import Callable, Iterator
+from typing import Any, get_args
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from thaw.backbones.stages import AtCut
+from thaw.recipe import Steps
+from thaw.training.steps import STEPS, AboveCut
+
+
+class Network(nn.Module):
+    """A norm that renews its statistics, called as a classifier is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3)
+
+    def forward(self, inputs: AtCut, position: int) -> Tensor:
+        return self.norm(inputs.values) + inputs.stages.sum() * position
+
+
+def inputs(images: int) -> AtCut:
+    return AtCut(torch.randn(images, 3, generator=torch.Generator().manual_seed(images)), torch.ones(images, 2))
+
+
+@pytest.fixture
+def recordings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The number of images of each recording, which warms up three times."""
+    made: list[int] = []
+
+    def record(module: nn.Module, sample: tuple[Tensor, ...], **_: Any) -> Callable[..., Tensor]:
+        made.append(len(sample[0]))
+        for _ in range(3):
+            module(*sample)
+        return module
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", record)
+    yield made
+
+
+def test_every_way_to_run_steps_that_a_recipe_can_name_is_there() -> None:
+    assert set(STEPS) == set(get_args(Steps))
+
+
+def test_one_graph_is_recorded_for_each_number_of_images(recordings: list[int]) -> None:
+    recorded = STEPS["cuda_graph"](AboveCut(Network(), 2, "fp32", {}))
+    recorded.prepare([4, 3, 4, 4, 3], inputs)
+    recorded.prepare([4], inputs)
+    assert recordings == [3, 4]
+    assert recorded(*inputs(5)).shape == (5, 3)
+    assert recordings == [3, 4]
+
+
+def test_recording_leaves_statistics_and_results_as_they_are(recordings: list[int]) -> None:
+    eager, recorded = (STEPS[way](AboveCut(Network(), 2, "fp32", {})) for way in ("eager", "cuda_graph"))
+    for images in (4, 3):
+        recorded.prepare([images], inputs)
+        assert torch.equal(recorded(*inputs(images)), eager(*inputs(images)))
+    assert isinstance(recorded, nn.Module) and isinstance(eager, nn.Module)
+    for found, expected in zip(recorded.buffers(), eager.buffers(), strict=True):
+        assert torch.equal(found, expected)
+    assert recordings
+
+
+def test_what_lies_above_a_cut_gives_single_precision_in_either_format() -> None:
+    for precision in ("fp32", "bf16"):
+        assert AboveCut(Network(), 0, precision, {})(*inputs(4)).dtype == torch.float32
