@@ -376,6 +376,7 @@ def trial_in(
     folder: RunFolder, recipe: ResolvedRecipe, prepared: Prepared, classifier: Classifier, context: TrialContext
 ) -> Trial:
     """A trial with its inputs, on its device."""
+    classifier.backbone.use_memory_format(recipe.memory_format)
     classifier.to(choose_device(recipe.device).device)
     inputs = PhaseInputs(
         plans=input_plans(recipe),

@@ -12,11 +12,11 @@ from thaw.planning.costs import GIB, Forecast, ImageCounts
 from thaw.planning.measurements import Choice, Measurements, PlannedRecipe, ViewSizes
 from thaw.planning.plan import Plan, resolve
 from thaw.planning.step_timings import Chosen, StepTimings
-from thaw.recipe import AugmentSettings, KeepPhase, PreprocessingSettings, Recipe, Steps
+from thaw.recipe import AugmentSettings, KeepPhase, MemoryFormat, PreprocessingSettings, Recipe, Steps
 from thaw.selection.estimates import Estimates, Expected
 from thaw.training.head_solver import PENALTIES
 
-EAGER = Chosen[Steps]("eager", "")
+EAGER, LAST = Chosen[Steps]("eager"), Chosen[MemoryFormat]("channels_last")
 MEASURED = Measurements(
     task="multiclass",
     images=ImageCounts(1000, 200, 100),
@@ -24,7 +24,7 @@ MEASURED = Measurements(
     facts=build("mobilenetv3_small_050", "random", PreprocessingSettings(), "avg", 0).facts,
     device=DeviceChoice(torch.device("cpu"), "no GPU found; 2 cores"),
     engine=EngineChoice("openvino-fp32", "the fastest that agrees", 100.0),
-    steps=StepTimings(Chosen("fp32", "bf16 is no faster"), EAGER, (32, 32), "", (10_000.0, 500.0)),
+    steps=StepTimings(Chosen("fp32", "bf16 is no faster"), EAGER, LAST, (32, 32), "", (10_000.0, 500.0)),
     threads=2,
     positions=(12, 8),
     sizes=(ViewSizes(2_000, 2_000), ViewSizes(100_000, 52_000)),
@@ -230,7 +230,7 @@ def test_whole_network_training_reads_fresh_pixels() -> None:
             MEASURED,
             positions=(0,),
             sizes=(ViewSizes(1, 1),),
-            steps=StepTimings(Chosen("fp32", "as requested"), EAGER, (32,), "", (10.0,)),
+            steps=StepTimings(Chosen("fp32", "as requested"), EAGER, LAST, (32,), "", (10.0,)),
         ),
     )
     assert plan.recipe.phases[0].inputs == "fresh" and why(plan, "phases.0.inputs").reason == "nothing is frozen"

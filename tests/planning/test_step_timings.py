@@ -1,7 +1,6 @@
 """How steps are run, with a timer that has a CUDA device and answers from a table."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -10,11 +9,12 @@ from thaw.backbones.stages import AtCut
 from thaw.backbones.timm_backbone import build
 from thaw.classifier.classifier import Classifier, new_head
 from thaw.errors import RecipeError
-from thaw.planning.step_timings import StepTimer, StepTimings, time_steps
+from thaw.planning.step_timer import StepTimer, Way
+from thaw.planning.step_timings import StepTimings, time_steps
 from thaw.recipe import DecodeSettings, Phase, PreprocessingSettings, Recipe
 
-Rate = Callable[[str, str, int], float]
-"""Images per second by precision, way and batch size."""
+Rate = Callable[[Way], float]
+"""Images per second."""
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +29,13 @@ def timings(
     class Timer(StepTimer):
         is_cuda = True
 
-        def _rate(self, index: int, way: Any, wanted: float) -> float:
-            return rate(way.precision, way.steps, way.batch_size)
+        def _rate(self, index: int, way: Way, wanted: float) -> float:
+            return rate(way)
 
-        def distance(self, index: int, way: Any) -> float:
+        def distance(self, index: int, way: Way) -> float:
             return distance
+
+    classifier.backbone.use_memory_format("contiguous")
 
     at, start, found = AtCut.above_nothing(torch.randn(4, 3, 64, 64)), 0, []
     for cut in ("stages:2", "head"):
@@ -45,9 +47,9 @@ def timings(
     return time_steps(recipe, timer, found[1], images, processes)
 
 
-def faster_recorded_and_in_large_batches(precision: str, steps: str, batch_size: int) -> float:
+def faster_recorded_and_in_large_batches(way: Way) -> float:
     rates = {"eager": 1_000.0, "cuda_graph": 3_000.0, "compiled": 4_000.0}
-    return rates[steps] * min(batch_size, 128) / 32
+    return rates[way.steps] * min(way.batch_size, 128) / 32
 
 
 def test_steps_are_recorded_where_that_is_faster_and_agrees(classifier: Classifier) -> None:
@@ -60,8 +62,8 @@ def test_steps_are_recorded_where_that_is_faster_and_agrees(classifier: Classifi
 
 
 def test_a_network_that_cannot_be_recorded_trains_eagerly(classifier: Classifier) -> None:
-    def rate(precision: str, steps: str, batch_size: int) -> float:
-        if steps == "cuda_graph":
+    def rate(way: Way) -> float:
+        if way.steps == "cuda_graph":
             raise RuntimeError("operation not permitted when stream is capturing\nmore")
         return 1_000.0
 
@@ -81,7 +83,20 @@ def test_a_batch_is_the_smallest_that_is_nearly_as_fast_as_any_and_leaves_enough
     found = timings(classifier, faster_recorded_and_in_large_batches, two_phases(), images)
     # A linear head is solved with all images at once.
     assert found.batch_sizes == (32, expected)
-    assert found.rates[1] == faster_recorded_and_in_large_batches("fp32", "cuda_graph", expected)
+    way = Way("fp32", "cuda_graph", "contiguous", expected)
+    assert found.rates[1] == faster_recorded_and_in_large_batches(way)
+
+
+@pytest.mark.parametrize(("images", "expected"), [(10_000, "contiguous"), (100_000, "channels_last")])
+def test_depthwise_networks_are_laid_out_anew_where_training_is_long(
+    classifier: Classifier, images: int, expected: str
+) -> None:
+    def rate(way: Way) -> float:
+        return 2_000.0 if way.memory_format == "channels_last" else 1_000.0 + 1_000.0 * (way.steps == "cuda_graph")
+
+    found = timings(classifier, rate, two_phases(epochs=10).model_copy(update={"steps": "eager"}), images)
+    assert found.memory_format.value == expected == classifier.backbone.memory_format
+    assert found.memory_format.reason
 
 
 def test_several_processes_have_a_batch_each(classifier: Classifier) -> None:
@@ -108,10 +123,10 @@ def test_steps_that_this_run_cannot_have_are_refused(classifier: Classifier) -> 
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_not_taken(classifier: Classifier) -> None:
-    def rate(precision: str, steps: str, batch_size: int) -> float:
-        if batch_size > 64:
+    def rate(way: Way) -> float:
+        if way.batch_size > 64:
             raise torch.OutOfMemoryError
-        return 30.0 * batch_size
+        return 30.0 * way.batch_size
 
     assert timings(classifier, rate, two_phases(), 100_000).batch_sizes == (32, 64)
 
@@ -129,11 +144,11 @@ def test_timing_changes_neither_weights_nor_what_is_frozen(classifier: Classifie
     assert all(rate > 0 for rate in found.rates)
 
 
-def two_phases() -> Recipe:
+def two_phases(epochs: int = 20) -> Recipe:
     return Recipe(
         phases=(
             Phase(name="head", cut="head", epochs=20, lr=3e-3),
-            Phase(name="top", cut="stages:2", epochs=20, lr=1e-4),
+            Phase(name="top", cut="stages:2", epochs=epochs, lr=1e-4),
         )
     )
 

@@ -16,7 +16,7 @@ from thaw.device import compute_fp32_exactly
 
 Precision = Literal["fp32", "bf16"]
 
-_LEAST = {"eager": 1, "compiled": 32, "recorded": 64}
+_LEAST = {"eager": 1, "compiled": 32, "recorded": 32}
 """Images for which a network is prepared at least."""
 
 

@@ -22,7 +22,8 @@ from thaw.features.probe import EngineChoice, choose_engine
 from thaw.planning.cache_plan import wanted_views
 from thaw.planning.costs import ImageCounts
 from thaw.planning.measurements import Choice, Measurements, ViewSizes
-from thaw.planning.step_timings import StepTimer, time_steps
+from thaw.planning.step_timer import StepTimer
+from thaw.planning.step_timings import time_steps
 from thaw.recipe import Recipe
 from thaw.training.loss import imbalance
 

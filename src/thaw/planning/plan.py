@@ -34,7 +34,6 @@ from thaw.recipe import (
     PreprocessingSettings,
     Recipe,
     ResolvedRecipe,
-    Steps,
 )
 from thaw.selection.budget import default_seconds
 from thaw.selection.estimates import Estimates
@@ -158,6 +157,7 @@ def resolve(planned: PlannedRecipe, measured: Measurements, estimates: Estimates
             "engine": measured.engine.engine,
             "precision": measured.steps.precision.value,
             "steps": measured.steps.steps.value,
+            "memory_format": measured.steps.memory_format.value,
             "threads": measured.threads,
             "views": caching.views,
             "cache_dtype": caching.dtype,
@@ -183,7 +183,8 @@ def resolve(planned: PlannedRecipe, measured: Measurements, estimates: Estimates
         _device(recipe, measured, caching),
         Choice("engine", resolved.engine, measured.engine.reason),
         Choice("precision", resolved.precision, measured.steps.precision.reason),
-        *_steps(measured.steps.steps),
+        *_where_there_is_a_choice("steps", measured.steps.steps),
+        *_where_there_is_a_choice("memory_format", measured.steps.memory_format),
         _threads(recipe, measured),
         features,
         class_weights,
@@ -214,9 +215,9 @@ def _device(recipe: Recipe, measured: Measurements, caching: CachePlan) -> Choic
     return Choice("device", str(measured.device.device), "; ".join(reasons))
 
 
-def _steps(chosen: Chosen[Steps]) -> list[Choice]:
-    """Nothing where there is nothing to choose, as on a CPU."""
-    return [Choice("steps", chosen.value, chosen.reason)] if chosen.reason else []
+def _where_there_is_a_choice(setting: str, chosen: Chosen[str]) -> list[Choice]:
+    """What is decided on CUDA devices only."""
+    return [Choice(setting, chosen.value, chosen.reason)] if chosen.reason else []
 
 
 def _threads(recipe: Recipe, measured: Measurements) -> Choice:

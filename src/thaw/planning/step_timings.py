@@ -1,28 +1,19 @@
-"""How training steps are run: in which precision, eager or recorded, with how many images; timed on real ones."""
+"""How training steps are run, found by timing them: precision, memory layout, eager or recorded, images per step."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import torch
-from torch import Tensor
 
 from thaw.backbones.stages import AtCut
-from thaw.classifier.classifier import Classifier
 from thaw.errors import RecipeError, first_line
-from thaw.features.probe import MIN_SPEEDUP, TOLERANCE, distance_at_cut, distance_between
+from thaw.features.probe import MIN_SPEEDUP, TOLERANCE, distance_at_cut
 from thaw.features.torch_runner import Precision
-from thaw.recipe import USUAL_BATCH, Phase, Recipe, Steps
+from thaw.planning.step_timer import StepTimer, Way
+from thaw.recipe import USUAL_BATCH, MemoryFormat, Recipe, Steps
 from thaw.training.autocast import training_autocast
-from thaw.training.folding import frozen_norms
-from thaw.training.steps import STEPS, AboveCut, StepModel
-
-_WARM_UP, _ROUNDS, _ROUNDS_ON_CUDA = 1, 2, 10
-_HOPELESS = 4.0
-"""On a CPU a first pass takes up to twice as long as later ones; on a GPU up to a thousand times."""
 
 _BATCHES = (32, 64, 128, 256)
 _ENOUGH = 0.95
@@ -31,28 +22,19 @@ _ENOUGH = 0.95
 _LEAST_STEPS = 50
 """Steps of an epoch below which no larger batch is taken, because the weights would be updated too seldom."""
 
-_COMPILE_PAYS = 600.0
-"""Seconds of training from which compiling pays: it takes most of a minute for each of the two sizes of batches."""
+_LAYOUT_PAYS, _COMPILE_PAYS = 120.0, 600.0
+"""Seconds of training from which it pays to measure the other layout of maps, which takes 6 to 12 s for each size of
+batches, and compiled steps, which take most of a minute for each; an epoch has two sizes."""
 
-
-Value = TypeVar("Value")
+Value = TypeVar("Value", covariant=True)
 
 
 @dataclass(frozen=True)
 class Chosen(Generic[Value]):
-    """A value and the reason for it."""
+    """A value and the reason for it, which is empty where there was nothing to choose."""
 
     value: Value
-    reason: str
-
-
-@dataclass(frozen=True)
-class _Way:
-    """How steps are run by one process."""
-
-    precision: Precision = "fp32"
-    steps: Steps = "eager"
-    batch_size: int = USUAL_BATCH
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,115 +42,37 @@ class StepTimings:
     """How training steps are run, and how fast.
 
     batch_sizes, rates: for each phase, images per step of all processes together, and images per second of one process.
-    batch_reason: why batches have that size. Reasons are empty where nothing was measured.
+    batch_reason: why batches have that size.
     """
 
     precision: Chosen[Precision]
     steps: Chosen[Steps]
+    memory_format: Chosen[MemoryFormat]
     batch_sizes: tuple[int, ...]
     batch_reason: str
     rates: tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class StepTimer:
-    """Times forward and backward passes above the cuts of phases; weights are not changed.
+class _Job:
+    """What the choices are for: `images` per epoch and process, in phases of which `deciding` is the first that thaws.
 
-    features: for each phase, what lies at its cut for some images.
+    Deeper ones may be skipped, and validation judges what they gain. `None` where only the head trains.
     """
 
-    classifier: Classifier
-    phases: Sequence[Phase]
-    features: Sequence[AtCut]
-    _rates: dict[tuple[int, _Way], float] = field(default_factory=dict)
+    recipe: Recipe
+    timer: StepTimer
+    images: int
+    processes: int
+    deciding: int | None
 
-    @property
-    def device(self) -> torch.device:
-        """Where steps are run."""
-        return self.classifier.device
-
-    @property
-    def is_cuda(self) -> bool:
-        """Whether that is a CUDA device."""
-        return self.device.type == "cuda"
-
-    def position(self, index: int) -> int:
-        """The position of the cut of phase `index`."""
-        return self.classifier.backbone.cut(self.phases[index].cut).position
-
-    def first_thawed(self) -> int | None:
-        """The first phase that trains more than the head."""
-        head = self.classifier.backbone.head_position
-        return next((index for index in range(len(self.phases)) if self.position(index) < head), None)
-
-    def with_size(self, way: _Way, batch_size: int) -> _Way:
-        """The way with another batch size, which a CPU is not timed with beyond the usual one: it is no faster."""
-        return replace(way, batch_size=max(1, batch_size if self.is_cuda else min(batch_size, USUAL_BATCH)))
-
-    def rate(self, index: int, way: _Way, wanted: float = 0.0) -> float:
-        """Images per second in phase `index`, timed once; 0 where a batch does not fit into memory.
-
-        On a CPU, where the first pass is `_HOPELESS` times slower than the `wanted` rate, it is the last.
-        """
-        if (index, way) not in self._rates:
-            try:
-                self._rates[index, way] = self._rate(index, way, wanted)
-            except torch.OutOfMemoryError:
-                self._rates[index, way] = 0.0
-            finally:
-                self._freeze()
-        return self._rates[index, way]
-
-    def _rate(self, index: int, way: _Way, wanted: float) -> float:
-        above, inputs = self._above(index, way)
-        above.prepare([len(inputs.values)], lambda images: inputs)
-        seconds = []
-        for _ in range(_WARM_UP + (_ROUNDS_ON_CUDA if self.is_cuda else _ROUNDS)):
-            started = time.perf_counter()
-            loss = above(*inputs).square().mean()
-            loss.backward()
-            float(loss.detach())
-            seconds.append(time.perf_counter() - started)
-            if not self.is_cuda and way.batch_size / seconds[0] * _HOPELESS < wanted:
-                break
-        return len(inputs.values) / min(seconds[_WARM_UP:] or seconds)
-
-    def distance(self, index: int, way: _Way) -> float:
-        """Relative L2 distance of the gradients of phase `index` from those of eager steps."""
-        try:
-            found, expected = (self._gradients(index, each) for each in (way, replace(way, steps="eager")))
-        finally:
-            self._freeze()
-        return distance_between(found[None], expected[None])
-
-    def _gradients(self, index: int, way: _Way) -> Tensor:
-        above, inputs = self._above(index, way)
-        above.prepare([len(inputs.values)], lambda images: inputs)
-        above(*inputs).square().mean().backward()
-        gradients = [parameter.grad for parameter in self.classifier.parameters() if parameter.grad is not None]
-        flat = torch.cat([gradient.flatten().float() for gradient in gradients])
-        self.classifier.zero_grad(set_to_none=True)
-        return flat
-
-    def _above(self, index: int, way: _Way) -> tuple[StepModel, AtCut]:
-        """What lies above the cut of a phase, thawed, and a batch of inputs; in eval mode, where nothing is random."""
-        phase, features, backbone = self.phases[index], self.features[index], self.classifier.backbone
-        cut = backbone.cut(phase.cut)
-        backbone.thaw(cut, "frozen")
-        norms = frozen_norms(self.classifier, cut.position, features) if phase.batchnorm == "frozen" else {}
-        copies = -(-way.batch_size // len(features.values))
-        inputs = AtCut(*(torch.cat([part] * copies)[: way.batch_size] for part in features))
-        return STEPS[way.steps](AboveCut(self.classifier, cut.position, way.precision, norms)), inputs
-
-    def _freeze(self) -> None:
-        self.classifier.zero_grad(set_to_none=True)
-        self.classifier.backbone.thaw(self.classifier.backbone.cut("head"), "frozen")
+    def seconds(self, index: int, way: Way) -> float:
+        """How long a phase takes at most."""
+        return self.timer.phases[index].epochs * self.images / max(self.timer.rate(index, way), 1e-9)
 
 
 def time_steps(recipe: Recipe, timer: StepTimer, head: AtCut, train_images: int, processes: int) -> StepTimings:
     """Choose how steps are run, as far as the recipe leaves it open, and time those of every phase.
-
-    The highest phase that thaws anything decides: deeper ones may be skipped, and validation judges what they gain.
 
     Args:
         recipe: With its phases.
@@ -176,45 +80,46 @@ def time_steps(recipe: Recipe, timer: StepTimer, head: AtCut, train_images: int,
         head: What lies at the head for the same images, in fp32.
         train_images: Images of an epoch.
         processes: How many train together.
+
+    Raises:
+        RecipeError: The recipe asks for steps that this run cannot have.
     """
-    deciding = timer.first_thawed()
-    steps = _steps(recipe, timer, deciding, processes)
-    precision = _precision(recipe, timer, deciding, steps.value, head)
-    way = _Way(precision.value, steps.value)
-    batch = _batch_size(timer, deciding, way, train_images // processes)
-    sizes = [
-        phase.batch_size
-        if phase.batch_size != "auto"
-        else USUAL_BATCH
-        if recipe.can_solve(phase)
-        else max(USUAL_BATCH, batch.value * processes)
-        for phase in timer.phases
-    ]
-    if recipe.steps == "auto" and processes == 1:
-        steps = _compiled(timer, deciding, replace(way, batch_size=batch.value), train_images, steps)
-        way = replace(way, steps=steps.value)
-    rates = [timer.rate(index, timer.with_size(way, size // processes)) for index, size in enumerate(sizes)]
-    return StepTimings(precision, steps, tuple(sizes), batch.reason, tuple(rates))
+    job = _Job(recipe, timer, train_images // processes, processes, timer.first_thawed())
+    layout = timer.classifier.backbone.memory_format if recipe.memory_format == "auto" else recipe.memory_format
+    way = Way("fp32", "eager", layout)
+    steps = _steps(job, way)
+    precision = _precision(job, replace(way, steps=steps.value), head)
+    way = replace(way, steps=steps.value, precision=precision.value)
+    memory_format = _memory_format(job, way)
+    way = replace(way, memory_format=memory_format.value)
+    batch = _batch_size(job, way)
+    steps = _compiled(job, replace(way, batch_size=batch.value), steps)
+    way = replace(way, steps=steps.value)
+    sizes = tuple(_size_of(job, index, batch.value) for index in range(len(timer.phases)))
+    rates = tuple(timer.rate(index, timer.with_size(way, size // processes)) for index, size in enumerate(sizes))
+    timer.classifier.backbone.use_memory_format(memory_format.value)
+    return StepTimings(precision, steps, memory_format, sizes, batch.reason, rates)
 
 
-def _steps(recipe: Recipe, timer: StepTimer, deciding: int | None, processes: int) -> Chosen[Steps]:
+def _steps(job: _Job, way: Way) -> Chosen[Steps]:
     """Eager or recorded; what compiling gains is measured once the rest is known."""
-    if recipe.steps != "auto":
-        if recipe.steps == "cuda_graph" and not timer.is_cuda:
+    wanted, timer = job.recipe.steps, job.timer
+    if wanted != "auto":
+        if wanted == "cuda_graph" and not timer.is_cuda:
             raise RecipeError(f"steps cuda_graph: needs a CUDA device, and this run trains on {timer.device}; use auto")
-        if recipe.steps != "eager" and processes > 1:
-            raise RecipeError(f"steps {recipe.steps}: is for one process, and {processes} train together; use auto")
-        return Chosen(recipe.steps, "as requested")
+        if wanted != "eager" and job.processes > 1:
+            raise RecipeError(f"steps {wanted}: is for one process, and {job.processes} train together; use auto")
+        return Chosen(wanted, "as requested")
     if not timer.is_cuda:
-        return Chosen("eager", "")
-    if deciding is None:
+        return Chosen("eager")
+    if job.deciding is None:
         return Chosen("eager", "only the head trains")
-    if processes > 1:
+    if job.processes > 1:
         return Chosen("eager", "gradients are averaged over several processes")
-    way = _Way(steps="cuda_graph")
+    recorded = replace(way, steps="cuda_graph")
     try:
-        distance = timer.distance(deciding, way)
-        speedup = timer.rate(deciding, way) / timer.rate(deciding, _Way())
+        distance = timer.distance(job.deciding, recorded)
+        speedup = timer.rate(job.deciding, recorded) / timer.rate(job.deciding, way)
     # Networks that cannot be recorded fail in ways of their own; eager steps remain.
     except RuntimeError as error:
         return Chosen("eager", f"a CUDA graph fails here ({first_line(error)})")
@@ -224,48 +129,66 @@ def _steps(recipe: Recipe, timer: StepTimer, deciding: int | None, processes: in
     return Chosen("eager", f"{measured}; needs {MIN_SPEEDUP}x and at most {TOLERANCE:.0%}")
 
 
-def _precision(recipe: Recipe, timer: StepTimer, deciding: int | None, steps: Steps, head: AtCut) -> Chosen[Precision]:
+def _precision(job: _Job, way: Way, head: AtCut) -> Chosen[Precision]:
     """By the speed, and the outputs for equal features at the cut of the deciding phase."""
-    if recipe.precision != "auto":
-        return Chosen(recipe.precision, "as requested")
-    if deciding is None:
+    if job.recipe.precision != "auto":
+        return Chosen(job.recipe.precision, "as requested")
+    if job.deciding is None:
         return Chosen("fp32", "only the head trains, which is fast in any precision")
-    classifier, cut = timer.classifier, timer.position(deciding)
+    timer, classifier, cut = job.timer, job.timer.classifier, job.timer.position(job.deciding)
     with torch.no_grad(), training_autocast(classifier.device, "bf16"):
-        rounded = classifier.backbone.advance(timer.features[deciding], cut, classifier.backbone.head_position)
+        rounded = classifier.backbone.advance(timer.features[job.deciding], cut, classifier.backbone.head_position)
     distance = distance_at_cut(rounded, head)
-    fp32 = timer.rate(deciding, _Way("fp32", steps))
-    speedup = timer.rate(deciding, _Way("bf16", steps), wanted=fp32) / fp32
+    fp32 = timer.rate(job.deciding, way)
+    speedup = timer.rate(job.deciding, replace(way, precision="bf16"), wanted=fp32) / fp32
     measured = f"bf16 trains the thawed stages at {speedup:.2f}x the speed of fp32; outputs differ by {distance:.1%}"
     if speedup >= MIN_SPEEDUP and distance <= TOLERANCE:
         return Chosen("bf16", f"{measured} (at most {TOLERANCE:.0%} allowed)")
     return Chosen("fp32", f"{measured}; needs {MIN_SPEEDUP}x and at most {TOLERANCE:.0%}")
 
 
-def _batch_size(timer: StepTimer, deciding: int | None, way: _Way, train_images: int) -> Chosen[int]:
+def _memory_format(job: _Job, way: Way) -> Chosen[MemoryFormat]:
+    """Channels last for a network that begins contiguous, where that is faster and training long enough to find out."""
+    if job.recipe.memory_format != "auto":
+        return Chosen(job.recipe.memory_format, "as requested")
+    if job.deciding is None or not job.timer.is_cuda or way.memory_format == "channels_last":
+        return Chosen(way.memory_format)
+    if job.seconds(job.deciding, way) < _LAYOUT_PAYS:
+        return Chosen(way.memory_format, "depthwise convolutions need no preparation in this layout")
+    other = replace(way, memory_format="channels_last")
+    speedup = job.timer.rate(job.deciding, other) / job.timer.rate(job.deciding, way)
+    measured = f"channels_last trains the thawed stages at {speedup:.2f}x the speed of contiguous"
+    return Chosen(other.memory_format if speedup >= MIN_SPEEDUP else way.memory_format, measured)
+
+
+def _batch_size(job: _Job, way: Way) -> Chosen[int]:
     """The smallest batch of one process that is nearly as fast as any; a CPU is busy with the usual one."""
-    if deciding is None or not timer.is_cuda:
-        return Chosen(USUAL_BATCH, "")
-    sizes = [size for size in _BATCHES if size == USUAL_BATCH or size * _LEAST_STEPS <= train_images]
-    rates = {size: timer.rate(deciding, replace(way, batch_size=size)) for size in sizes}
+    if job.deciding is None or not job.timer.is_cuda:
+        return Chosen(USUAL_BATCH)
+    sizes = [size for size in _BATCHES if size == USUAL_BATCH or size * _LEAST_STEPS <= job.images]
+    rates = {size: job.timer.rate(job.deciding, replace(way, batch_size=size)) for size in sizes}
     enough = next(size for size, rate in rates.items() if rate >= _ENOUGH * max(rates.values()))
     measured = ", ".join(f"{size}: {rate:,.0f}/s" for size, rate in rates.items())
     limit = f"; more would leave fewer than {_LEAST_STEPS} steps in an epoch" if len(sizes) < len(_BATCHES) else ""
     return Chosen(enough, f"images per second by batch size: {measured}{limit}")
 
 
-def _compiled(
-    timer: StepTimer, deciding: int | None, way: _Way, train_images: int, chosen: Chosen[Steps]
-) -> Chosen[Steps]:
+def _size_of(job: _Job, index: int, measured: int) -> int:
+    """The batch size of a phase, of all processes together; a linear head is solved with all images at once."""
+    phase = job.timer.phases[index]
+    if phase.batch_size != "auto":
+        return phase.batch_size
+    return USUAL_BATCH if job.recipe.can_solve(phase) else max(USUAL_BATCH, measured * job.processes)
+
+
+def _compiled(job: _Job, way: Way, chosen: Chosen[Steps]) -> Chosen[Steps]:
     """Compiled steps in place of the chosen ones, where training is long enough to find out."""
-    if deciding is None or not timer.is_cuda:
-        return chosen
-    before = timer.rate(deciding, way)
-    if timer.phases[deciding].epochs * train_images / before < _COMPILE_PAYS:
+    is_open = job.recipe.steps == "auto" and job.processes == 1 and job.timer.is_cuda
+    if job.deciding is None or not is_open or job.seconds(job.deciding, way) < _COMPILE_PAYS:
         return chosen
     compiled = replace(way, steps="compiled")
-    distance = timer.distance(deciding, compiled)
-    speedup = timer.rate(deciding, compiled) / before
+    distance = job.timer.distance(job.deciding, compiled)
+    speedup = job.timer.rate(job.deciding, compiled) / job.timer.rate(job.deciding, way)
     measured = f"{chosen.reason}; compiled {speedup:.2f}x the speed of that, gradients differ by {distance:.1%}"
     is_better = speedup >= MIN_SPEEDUP and distance <= TOLERANCE
     return Chosen("compiled" if is_better else chosen.value, measured)

@@ -48,6 +48,7 @@ Monitor = str
 LoggerName = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 ClassWeights = Literal["none", "sqrt", "balanced"]
 Steps = Literal["eager", "cuda_graph", "compiled"]
+MemoryFormat = Literal["contiguous", "channels_last"]
 KeepPhase = Literal["any_gain", "standard_error"]
 Strategy = Literal["head", "top", "whole", "scratch", "manual"]
 
@@ -119,6 +120,12 @@ class Recipe(Section):
         description="How PyTorch runs training steps. eager: operation by operation; cuda_graph: recorded once and "
         "replayed, on CUDA only; compiled: by torch.compile, which takes a minute; auto: the fastest that agrees with "
         "eager and pays.",
+    )
+    memory_format: Literal["auto"] | MemoryFormat = Field(
+        "auto",
+        description="Layout of maps in the memory of a CUDA device; elsewhere it is channels_last. auto: "
+        "channels_last, but contiguous for networks with depthwise convolutions, unless training is long enough to "
+        "measure both.",
     )
     threads: int | None = Field(
         None,

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from thaw.recipe.recipe import ClassWeights, Engine, KeepPhase, Monitor, Recipe, Steps, Task
+from thaw.recipe.recipe import ClassWeights, Engine, KeepPhase, MemoryFormat, Monitor, Recipe, Steps, Task
 from thaw.recipe.sections import USUAL_BATCH, HeadSettings, Phase
 
 
@@ -32,6 +32,7 @@ class ResolvedRecipe(Recipe):
     engine: Engine
     precision: Literal["fp32", "bf16"]
     steps: Steps = "eager"
+    memory_format: MemoryFormat = "channels_last"
     views: int
     cache_dtype: Literal["float16", "uint8"]
     cache_gb: float

@@ -82,6 +82,8 @@ class Recorded(nn.Module):
 
     def prepare(self, sizes: Iterable[int], sample: Callable[[int], AtCut]) -> None:
         """Record a graph for each size that has none yet."""
+        # Recording leaves the gradients' nodes on a stream of its own, for which PyTorch would warn in every run.
+        torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
         for images in sorted({*sizes} - {*self._graphs}):
             # Warming up changes the statistics of norms that train.
             before = [buffer.clone() for buffer in self.above.buffers()]

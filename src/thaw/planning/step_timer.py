@@ -1,0 +1,128 @@
+"""Times training steps of the phases on real features, in every way in which they can be run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from thaw.backbones.stages import AtCut
+from thaw.classifier.classifier import Classifier
+from thaw.features.probe import distance_between
+from thaw.features.torch_runner import Precision
+from thaw.recipe import USUAL_BATCH, MemoryFormat, Phase, Steps
+from thaw.training.folding import frozen_norms
+from thaw.training.steps import STEPS, AboveCut, StepModel
+
+_WARM_UP, _ROUNDS, _ROUNDS_ON_CUDA = 1, 2, 10
+_HOPELESS = 4.0
+"""On a CPU a first pass takes up to twice as long as later ones; on a GPU up to a thousand times."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How steps are run by one process."""
+
+    precision: Precision
+    steps: Steps
+    memory_format: MemoryFormat
+    batch_size: int = USUAL_BATCH
+
+
+@dataclass(frozen=True)
+class StepTimer:
+    """Times forward and backward passes above the cuts of phases; weights are not changed.
+
+    features: for each phase, what lies at its cut for some images.
+    """
+
+    classifier: Classifier
+    phases: Sequence[Phase]
+    features: Sequence[AtCut]
+    _rates: dict[tuple[int, Way], float] = field(default_factory=dict)
+
+    @property
+    def device(self) -> torch.device:
+        """Where steps are run."""
+        return self.classifier.device
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether that is a CUDA device."""
+        return self.device.type == "cuda"
+
+    def position(self, index: int) -> int:
+        """The position of the cut of phase `index`."""
+        return self.classifier.backbone.cut(self.phases[index].cut).position
+
+    def first_thawed(self) -> int | None:
+        """The first phase that trains more than the head."""
+        head = self.classifier.backbone.head_position
+        return next((index for index in range(len(self.phases)) if self.position(index) < head), None)
+
+    def with_size(self, way: Way, batch_size: int) -> Way:
+        """The way with another batch size, which a CPU is not timed with beyond the usual one: it is no faster."""
+        return replace(way, batch_size=max(1, batch_size if self.is_cuda else min(batch_size, USUAL_BATCH)))
+
+    def rate(self, index: int, way: Way, wanted: float = 0.0) -> float:
+        """Images per second in phase `index`, timed once; 0 where a batch does not fit into memory.
+
+        On a CPU, where the first pass is `_HOPELESS` times slower than the `wanted` rate, it is the last.
+        """
+        if (index, way) not in self._rates:
+            try:
+                self._rates[index, way] = self._rate(index, way, wanted)
+            except torch.OutOfMemoryError:
+                self._rates[index, way] = 0.0
+            finally:
+                self._freeze()
+        return self._rates[index, way]
+
+    def _rate(self, index: int, way: Way, wanted: float) -> float:
+        above, inputs = self._above(index, way)
+        above.prepare([len(inputs.values)], lambda images: inputs)
+        seconds = []
+        for _ in range(_WARM_UP + (_ROUNDS_ON_CUDA if self.is_cuda else _ROUNDS)):
+            started = time.perf_counter()
+            loss = above(*inputs).square().mean()
+            loss.backward()
+            float(loss.detach())
+            seconds.append(time.perf_counter() - started)
+            if not self.is_cuda and way.batch_size / seconds[0] * _HOPELESS < wanted:
+                break
+        return len(inputs.values) / min(seconds[_WARM_UP:] or seconds)
+
+    def distance(self, index: int, way: Way) -> float:
+        """Relative L2 distance of the gradients of phase `index` from those of eager steps."""
+        try:
+            found, expected = (self._gradients(index, each) for each in (way, replace(way, steps="eager")))
+        finally:
+            self._freeze()
+        return distance_between(found[None], expected[None])
+
+    def _gradients(self, index: int, way: Way) -> Tensor:
+        above, inputs = self._above(index, way)
+        above.prepare([len(inputs.values)], lambda images: inputs)
+        above(*inputs).square().mean().backward()
+        gradients = [parameter.grad for parameter in self.classifier.parameters() if parameter.grad is not None]
+        flat = torch.cat([gradient.flatten().float() for gradient in gradients])
+        self.classifier.zero_grad(set_to_none=True)
+        return flat
+
+    def _above(self, index: int, way: Way) -> tuple[StepModel, AtCut]:
+        """What lies above the cut of a phase, thawed, and a batch of inputs; in eval mode, where nothing is random."""
+        phase, features, backbone = self.phases[index], self.features[index], self.classifier.backbone
+        cut = backbone.cut(phase.cut)
+        backbone.use_memory_format(way.memory_format)
+        backbone.thaw(cut, "frozen")
+        norms = frozen_norms(self.classifier, cut.position, features) if phase.batchnorm == "frozen" else {}
+        copies = -(-way.batch_size // len(features.values))
+        inputs = AtCut(*(torch.cat([part] * copies)[: way.batch_size] for part in features))
+        return STEPS[way.steps](AboveCut(self.classifier, cut.position, way.precision, norms)), inputs
+
+    def _freeze(self) -> None:
+        self.classifier.zero_grad(set_to_none=True)
+        self.classifier.backbone.thaw(self.classifier.backbone.cut("head"), "frozen")
