@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass
-from itertools import islice
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -24,10 +22,9 @@ import pyarrow.parquet as pq
 from thaw import atomic, parquet
 from thaw.cache import ATTEMPTS, LARGER_DISK
 from thaw.data.capture import Capture
-from thaw.data.decode import decode
+from thaw.data.decoding import DecodedFile, DecodedRow, Decoding, decode_files
 from thaw.data.digests import digest_files, known_digests
 from thaw.data.geometry import PixelSpec
-from thaw.data.image_file import read_image_file
 from thaw.data.manifest import SCHEMA, Manifest
 from thaw.errors import DataError, UnreadableImage, WriteError
 from thaw.formats import count, size
@@ -50,47 +47,13 @@ _SCHEMA = pa.schema(
     + [(name, pa.string()) for name in ("note", "captured", "device")]
     + [("stored_width", pa.int32()), ("stored_height", pa.int32())]
 )
-_AHEAD_PER_WORKER = 4
 
 
-@dataclass(frozen=True)
-class _Decoding:
-    """How the files of a store are decoded."""
-
-    spec: PixelSpec
-    settings: DecodeSettings
-    reduce_jpeg: bool
-    workers: int
-
-    def key(self, digests: Sequence[str]) -> str:
-        """The key of a store of files with this content."""
-        rules = (
-            FORMAT,
-            PIL.__version__,
-            self.spec,
-            self.settings.max_pixels,
-            self.settings.white_level,
-            self.reduce_jpeg,
-        )
-        return hashlib.sha256(repr((rules, digests)).encode()).hexdigest()[:32]
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One row of facts about a file; sizes are `None` or 0 for an unreadable one."""
-
-    sha256: str | None = None
-    bytes: int | None = None
-    width: int | None = None
-    height: int | None = None
-    mode: str | None = None
-    status: str = "error"
-    reason: str | None = None
-    note: str | None = None
-    captured: str | None = None
-    device: str | None = None
-    stored_width: int = 0
-    stored_height: int = 0
+def _key(decoding: Decoding, digests: Sequence[str]) -> str:
+    """The key of a store of files with this content."""
+    spec, settings = decoding.spec, decoding.settings
+    rules = (FORMAT, PIL.__version__, spec, settings.max_pixels, settings.white_level, decoding.reduce_jpeg)
+    return hashlib.sha256(repr((rules, digests)).encode()).hexdigest()[:32]
 
 
 class PixelStore:
@@ -133,7 +96,7 @@ class PixelStore:
             spec: How to resize and crop them.
             settings: How to decode them.
             folder: The cache.
-            workers: Threads that decode; the pixels do not depend on it.
+            workers: Threads or processes that decode; the pixels do not depend on it.
             bar: Opens a progress bar with a title.
             reduce_jpeg: As in `decode`.
 
@@ -141,9 +104,9 @@ class PixelStore:
             DataError: No image can be read, one changes meanwhile, or with `settings.strict` an image cannot be read.
             WriteError: The disk is full, or the cache cannot be written.
         """
-        decoding, bar = _Decoding(spec, settings, reduce_jpeg, workers), bar or NullReporter().bar
+        decoding, bar = Decoding(spec, settings, reduce_jpeg, workers), bar or NullReporter().bar
         digests = digest_files(manifest.files(), _memory(manifest, folder), workers, bar("check images"))
-        place = folder / "pixels" / decoding.key(digests)
+        place = folder / "pixels" / _key(decoding, digests)
         store = cls._opened(place, spec)
         for _ in range(ATTEMPTS):
             if store is None:
@@ -162,7 +125,7 @@ class PixelStore:
         digests = known_digests(manifest.files(), _memory(manifest, folder))
         if digests is None:
             return False
-        key = _Decoding(spec, settings, reduce_jpeg=True, workers=1).key(digests)
+        key = _key(Decoding(spec, settings, reduce_jpeg=True, workers=1), digests)
         return (folder / "pixels" / key / atomic.SEAL).exists()
 
     @classmethod
@@ -241,13 +204,13 @@ def _memory(manifest: Manifest, folder: Path) -> Path:
 
 
 def _build(
-    place: Path, manifest: Manifest, digests: Sequence[str], decoding: _Decoding, on_progress: OnProgress
+    place: Path, manifest: Manifest, digests: Sequence[str], decoding: Decoding, on_progress: OnProgress
 ) -> None:
-    rows: list[_Row] = []
+    rows: list[DecodedRow] = []
     with advising(LARGER_DISK), atomic.sealed_folder(place) as folder:
         try:
             with (folder / _PIXELS).open("wb") as stream:
-                for row in _written(stream, _decoded(manifest.files(), decoding)):
+                for row in _written(stream, decode_files(manifest.files(), decoding)):
                     if decoding.settings.strict and row.reason:
                         raise _unreadable(manifest.file(len(rows)), row.reason)
                     if (row.sha256 or row.reason) != digests[len(rows)]:
@@ -269,48 +232,11 @@ def _build(
         (folder / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
 
 
-def _written(stream: BinaryIO, decoded: Iterable[tuple[_Row, np.ndarray | None]]) -> Iterator[_Row]:
+def _written(stream: BinaryIO, decoded: Iterable[DecodedFile]) -> Iterator[DecodedRow]:
     for row, pixels in decoded:
         if pixels is not None:
             stream.write(np.ascontiguousarray(pixels).data)
         yield row
-
-
-def _decoded(files: Iterable[Path], decoding: _Decoding) -> Iterator[tuple[_Row, np.ndarray | None]]:
-    """Every file in row order, with only a few in memory at a time."""
-    with ThreadPoolExecutor(decoding.workers) as pool:
-        started = (pool.submit(_decode_file, file, decoding) for file in files)
-        waiting = deque(islice(started, decoding.workers * _AHEAD_PER_WORKER))
-        while waiting:
-            yield waiting.popleft().result()
-            waiting.extend(islice(started, 1))
-
-
-def _decode_file(file: Path, decoding: _Decoding) -> tuple[_Row, np.ndarray | None]:
-    try:
-        data = read_image_file(file)
-    except UnreadableImage as error:
-        return _Row(reason=str(error)), None
-    digest = hashlib.sha256(data).hexdigest()
-    try:
-        image = decode(data, decoding.settings, decoding.spec, decoding.reduce_jpeg)
-    except UnreadableImage as error:
-        return _Row(digest, len(data), reason=str(error)), None
-    stored_height, stored_width = image.pixels.shape[:2]
-    row = _Row(
-        digest,
-        len(data),
-        image.width,
-        image.height,
-        image.mode,
-        status="ok",
-        note=image.note or None,
-        captured=image.capture.time or None,
-        device=image.capture.device or None,
-        stored_width=stored_width,
-        stored_height=stored_height,
-    )
-    return row, image.pixels
 
 
 def _unreadable(file: Path, reason: str) -> DataError:
