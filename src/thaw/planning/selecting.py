@@ -123,7 +123,7 @@ def select(
         foldings.append(across)
     seconds_per_view = len(sample.rows) / measured.engine.images_per_second
     selection = Selection(
-        SampleViews(plain, features.of, widths, seconds_per_view, features.frozen.device),
+        SampleViews(plain, features.of, widths, seconds_per_view),
         Tester(sample.targets, len(prepared.manifest.classes), measured.task, recipe.monitor, (foldings[0],)),
         tuple(foldings),
         HeadSetting(recipe.head.taken, "none" if recipe.class_weights == "auto" else recipe.class_weights),

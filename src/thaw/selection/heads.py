@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from thaw.backbones.contract import Features
-from thaw.device import CPU, threads_restored, use_threads
+from thaw.device import threads_restored, use_threads
 from thaw.recipe import ClassWeights, Task
 from thaw.selection.logistic import Design, Labels, out_of_fold
 from thaw.training.head_solver import feature_scales
@@ -62,11 +62,10 @@ class Basis:
         lengths = squares[-kept:].clamp_min(1e-9 * float(squares[-1]) or 1.0).sqrt()
         return cls(mean, scales, values.T @ (vectors[:, -kept:] / lengths))
 
-    def design(self, views: Sequence[np.ndarray], device: torch.device = CPU) -> Design:
-        """Views (N, W) of the same images, the plain one first, in this basis, on a device."""
-        mean, scales, directions = (part.to(device) for part in (self.mean, self.scales, self.directions))
-        taken = [torch.from_numpy(view[:, view.shape[1] - len(mean) :]).to(device) for view in views]
-        return Design(torch.cat([(view - mean) / scales @ directions for view in taken]), len(views))
+    def design(self, views: Sequence[np.ndarray]) -> Design:
+        """Views (N, W) of the same images, the plain one first, in this basis."""
+        taken = [torch.from_numpy(view[:, view.shape[1] - len(self.mean) :]) for view in views]
+        return Design(torch.cat([(view - self.mean) / self.scales @ self.directions for view in taken]), len(views))
 
 
 def predict_folds(

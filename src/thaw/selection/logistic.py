@@ -25,8 +25,7 @@ _MAX_ITERATIONS = 40
 class Design:
     """Features of N images in V views, as rows of one matrix in the order of the views.
 
-    matrix: (V * N, D) float32; the first N rows are the plain view, on which heads are tested. Heads are fitted on its
-    device.
+    matrix: (V * N, D) float32; the first N rows are the plain view, on which heads are tested.
     """
 
     matrix: Tensor
@@ -60,7 +59,7 @@ def out_of_fold(design: Design, labels: Labels, penalties: tuple[float, ...] = P
     Of the penalties the one with the lowest loss over all tested images is taken, the same for every fold. Images
     that are in no fold have NaN.
     """
-    tested = torch.from_numpy(labels.folds >= 0).to(design.matrix.device)
+    tested = torch.from_numpy(labels.folds >= 0)
     with threads_restored():
         # Products this small take longer on several threads, which wait for each other.
         use_threads(1)
@@ -77,7 +76,7 @@ def _best_penalty(problem: _Problem, tested: Tensor, penalties: tuple[float, ...
         else:
             break
     assert best is not None
-    return torch.where(tested[:, None], best, torch.nan).cpu().numpy()
+    return torch.where(tested[:, None], best, torch.nan).numpy()
 
 
 class _Problem:
@@ -85,23 +84,22 @@ class _Problem:
 
     def __init__(self, design: Design, labels: Labels) -> None:
         self._design, self._task, self._classes = design, labels.task, labels.classes
-        device = design.matrix.device
-        folds = torch.from_numpy(labels.folds).to(device)
+        folds = torch.from_numpy(labels.folds)
         self._folds, self._count = folds, int(folds.max()) + 1
-        targets = torch.from_numpy(labels.targets).to(device)
+        targets = torch.from_numpy(labels.targets)
         if labels.task != "multilabel":
             targets = torch.nn.functional.one_hot(targets, labels.classes).float()
         self._targets = targets
         of_class = torch.ones(labels.classes) if labels.weights is None else torch.from_numpy(labels.weights).float()
-        self._positive = of_class = of_class.to(device)
-        trains = (folds[:, None] != torch.arange(self._count, device=device)).float()
+        self._positive = of_class
+        trains = (folds[:, None] != torch.arange(self._count)).float()
         weights = trains if labels.task == "multilabel" else trains * (targets @ of_class)[:, None]
         weights = (weights / weights.sum(dim=0)).repeat(design.views, 1) / design.views
         # (V * N, F, 1): the weight of each row in the problem of each fold.
         self._weights = weights[:, :, None]
         self._view_targets = targets.repeat(design.views, 1)[:, None, :]
         columns = self._count * labels.classes
-        self._parameters = torch.zeros(design.matrix.shape[1] + 1, columns, device=device)
+        self._parameters = torch.zeros(design.matrix.shape[1] + 1, columns)
 
     def solve(self, penalty: float) -> Tensor:
         """Probabilities (N, C) of each image by the head of its fold, at the minimum for a penalty."""
@@ -155,5 +153,5 @@ class _Problem:
         """Probabilities (N, C) of the plain view of each image by the head of its fold."""
         matrix = self._design.matrix[: self._design.images]
         logits = (matrix @ self._parameters[:-1] + self._parameters[-1]).view(len(matrix), self._count, self._classes)
-        own = logits[torch.arange(len(matrix), device=matrix.device), self._folds.clamp_min(0)]
+        own = logits[torch.arange(len(matrix)), self._folds.clamp_min(0)]
         return own.sigmoid() if self._task == "multilabel" else own.softmax(dim=1)

@@ -12,11 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from thaw.backbones.contract import Features
 from thaw.data.augment import DEFAULT_PRESET, Augmentation
-from thaw.device import CPU
 from thaw.recipe import ClassWeights
 from thaw.selection.augmentations import AugmentationOption, by_strength, without_one_kind
 from thaw.selection.budget import Budget
@@ -49,14 +47,12 @@ class SampleViews:
         of: Gives the features (N, W) of one view in an augmentation that changes something.
         widths: How many of the features belong to each stage.
         seconds: What one view of the whole sample takes.
-        device: Where heads are fitted.
     """
 
     plain: np.ndarray
     of: Callable[[Augmentation], np.ndarray]
     widths: tuple[int, ...]
     seconds: float
-    device: torch.device = CPU
 
 
 @dataclass(frozen=True)
@@ -162,9 +158,7 @@ class Selection:
         contenders = []
         for each in named:
             basis = Basis.of(each.features, self._views.widths, self.setting.features)
-            contenders.append(
-                Contender(each.name, basis.design([each.features], self._views.device), self.setting.weights)
-            )
+            contenders.append(Contender(each.name, basis.design([each.features]), self.setting.weights))
         question = self._tester.part(chosen).compare("preprocessing", contenders)
         best = question.better_than(0)
         self._answer(question, best, named[best].changes)
@@ -205,7 +199,7 @@ class Selection:
             views = [self._views.plain]
             if option and option.augmentation.changes:
                 views.append(self._views.of(option.augmentation))
-            self._designs[key] = self._bases[features].design(views, self._views.device)
+            self._designs[key] = self._bases[features].design(views)
         return self._designs[key]
 
     def _answer(self, question: Question, chosen: int, changes: dict[str, Any]) -> None:
