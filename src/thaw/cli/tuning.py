@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,9 +13,11 @@ from thaw.cli.app import ClusterAddress
 from thaw.cli.parsing import parsed_seconds
 from thaw.cli.training import RUNS, add_command, changes_from, decoded_ahead, opened, parameter, recipe_from, signature
 from thaw.errors import RecipeError
-from thaw.run_folder.search_folder import SearchFolder
 from thaw.tuning.clock import DEFAULT_SECONDS, Limits
 from thaw.tuning.space import read_space
+
+if TYPE_CHECKING:
+    from thaw.run_folder.search_folder import SearchFolder
 
 
 def search(
@@ -46,6 +48,8 @@ def search(
             raise RecipeError(
                 "search: it goes on with the settings and ranges that it began with, on this machine; omit them"
             )
+        from thaw.run_folder.search_folder import SearchFolder
+
         folder = SearchFolder.at(join) if join else SearchFolder.latest_unfinished(runs)
         _go_on(data, folder, limits if time or trials else None, join is not None, storage)
         return

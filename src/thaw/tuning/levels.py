@@ -7,8 +7,10 @@ tell: successive halving (Jamieson and Talwalkar 2016) whose rungs differ in wha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from thaw.run_folder.search_folder import LevelName
+if TYPE_CHECKING:
+    from thaw.run_folder.search_folder import LevelName
 
 SHORT_FRACTION = 1 / 3
 """Fraction of the epochs of thawed stages after which trials are compared for the first time."""
