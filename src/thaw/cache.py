@@ -1,4 +1,4 @@
-"""The cache of decoded pixels and extracted features: listed, cleared, and kept within a budget."""
+"""The cache of decoded pixels, extracted features and mirrors: listed, cleared, and kept within a budget."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile, mkdtemp
 from typing import Any, Literal
+from urllib.parse import unquote
 
 from thaw import atomic
 from thaw.errors import WriteError
@@ -21,8 +22,12 @@ from thaw.formats import count
 from thaw.temporary import discard, remove_leftovers
 from thaw.writing import check_writable, explained, failure, is_full
 
-Kind = Literal["pixels", "features"]
-KINDS: tuple[Kind, ...] = ("pixels", "features")
+Kind = Literal["pixels", "features", "remote"]
+KINDS: tuple[Kind, ...] = ("pixels", "features", "remote")
+MIRRORS: Kind = "remote"
+MIRROR_INDEX = "index.jsonl"
+"""File of a mirror of remote storage with one line for each file that it has."""
+
 ATTEMPTS = 3
 """How often an entry is made that is removed, by `thaw cache clear` or a full budget, before it is opened."""
 LARGER_DISK = ", or set THAW_CACHE to a folder on a larger disk"
@@ -33,7 +38,7 @@ class CacheEntry:
     """One folder of the cache.
 
     Attributes:
-        kind: "pixels" or "features".
+        kind: "pixels", "features", or "remote" for a mirror of remote storage.
         folder: Where it is.
         size: Bytes on disk.
         last_used: Seconds since 1970.
@@ -160,16 +165,20 @@ def _temporary_cache(problem: str) -> Path:
 def _find(cache: Path) -> Iterator[CacheEntry]:
     for kind in KINDS:
         for folder in (cache / kind).glob("*") if (cache / kind).is_dir() else ():
-            seal = folder / atomic.SEAL
+            used = folder / (MIRROR_INDEX if kind == MIRRORS else atomic.SEAL)
             try:
-                size = sum(file.stat().st_size for file in folder.iterdir())
-                yield CacheEntry(kind, folder, size, seal.stat().st_mtime, _description(kind, folder))
+                size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+                yield CacheEntry(kind, folder, size, used.stat().st_mtime, _description(kind, folder))
             except OSError:
                 continue
 
 
 def _description(kind: Kind, folder: Path) -> str:
     try:
+        if kind == MIRRORS:
+            scheme, _, host = folder.name.partition("-")
+            files = sum(file.is_file() for file in (folder / "files").rglob("*"))
+            return f"{count(files, 'file')} of {scheme}://{unquote(host)}"
         about = json.loads((folder / "about.json").read_bytes())
         images = count(about["images"], "image")
         if kind == "pixels":

@@ -20,6 +20,7 @@ from thaw.prediction.predict import predict_files
 from thaw.prediction.predictor import BATCH, Predictor
 from thaw.prediction.table import format_of
 from thaw.recipe import Engine
+from thaw.remote import shown
 
 
 @dataclass(frozen=True)
@@ -48,27 +49,34 @@ class ClusterClassify:
         def pieces() -> Iterator[tuple[object, ...]]:
             while block := list(islice(files, BLOCK)):
                 given.append(block)
-                yield how, out, [str(file) for file in block], str(Path.cwd())
+                # Nodes may have another cache folder, and do not know what is a mirror.
+                names = [shown(printable(file)) for file in block]
+                yield how, out, [str(file) for file in block], names, str(Path.cwd())
 
         for rows, failed in self.cluster.starmap(rows_of_block, pieces(), device, paths):
             yield Block(given.pop(0), rows, failed)
 
 
 def rows_of_block(
-    how: tuple[str, str, Engine, str, bool, int | None], out: str, files: Sequence[str], folder: str
+    how: tuple[str, str, Engine, str, bool, int | None],
+    out: str,
+    files: Sequence[str],
+    names: Sequence[str],
+    folder: str,
 ) -> tuple[bytes, int]:
     """Run on a node: rows of the table for some files, and how many of them are error rows.
 
     Args:
         how: What `_predictor` takes.
         out: The file that is written, whose suffix tells the format.
-        files: The files as they were given, which is how the table names them.
+        files: The files as they were given.
+        names: What the table calls them.
         folder: What relative paths are relative to.
     """
     predictor = _predictor(*how)
     read = [Path(folder) / file for file in files]
     found = predict_files(predictor.classifier, read, BATCH, predictor)
-    rows = [replace(row, path=Path(printable(file))) for row, file in zip(found, map(Path, files), strict=True)]
+    rows = [replace(row, path=Path(name)) for row, name in zip(found, names, strict=True)]
     table = format_of(Path(out) if out else None, predictor.classifier.classes)
     block = block_of(rows, read, table)
     return block.rows, block.failed

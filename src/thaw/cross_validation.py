@@ -27,6 +27,7 @@ from thaw.formats import count, listed
 from thaw.inspection import linear_probe
 from thaw.progress import NullReporter, Reporter
 from thaw.recipe import Recipe, ResolvedRecipe
+from thaw.remote import mirrored_files
 from thaw.run import run
 from thaw.run_folder import RunFolder
 
@@ -59,6 +60,8 @@ def cross_validate(
     if known.task == "multilabel" and not whole:
         raise DataError("several labels per image: not supported for a linear head; add --whole")
     backbone = build(recipe)
+    # Of a mirror in the cache, which may have been cleared.
+    mirrored_files((file for file in known.files() if not file.exists()), reporter.bar)
     preparation = DataPreparation(recipe.decode, recipe.split, None, cache_folder(), reporter.bar)
     prepared = preparation.prepare(dataset, backbone.facts.pixels)
     rows = np.flatnonzero(np.array(prepared.manifest.column("status")) == "ok")

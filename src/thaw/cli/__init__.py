@@ -22,6 +22,7 @@ from thaw.cli.app import app
 from thaw.cli.system_errors import system_errors_explained
 from thaw.distributed import launched
 from thaw.errors import ThawError
+from thaw.remote import shown
 
 USER_ERROR = 2
 
@@ -47,7 +48,7 @@ def main() -> None:
         with _together(), system_errors_explained():
             app()
     except ThawError as error:
-        print(f"thaw: {error}", file=sys.stderr)
+        print(f"thaw: {shown(str(error))}", file=sys.stderr)
         raise SystemExit(USER_ERROR) from None
 
 

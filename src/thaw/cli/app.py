@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,6 +55,7 @@ Trained = Annotated[
 Finished = Annotated[Path, typer.Argument(help="A finished run, such as runs/train-1.", callback=check_finished)]
 
 
+DATA_HELP = "Folder or table of labelled images; also on remote storage, such as s3://bucket/images."
 CLUSTER_HELP = (
     "Compute on a Ray cluster: HOST:PORT of its head, of which this machine is a node, or local for this machine alone."
 )
@@ -68,6 +71,16 @@ def on_stderr() -> ConsoleReporter:
     from thaw.terminal.console import ConsoleReporter
 
     return ConsoleReporter(Console(stderr=True, highlight=False, soft_wrap=True))
+
+
+def local_copies(places: Sequence[Path]) -> list[Path]:
+    """Files and folders, of which those on remote storage are mirrored in the cache."""
+    from thaw.remote import is_remote, mirrored
+
+    if not any(map(is_remote, places)):
+        return list(places)
+    with closing(on_stderr()) as reporter:
+        return [mirrored(place, reporter.bar) for place in places]
 
 
 def field_of(key: str) -> Any:

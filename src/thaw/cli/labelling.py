@@ -66,7 +66,8 @@ def label(
     # Before torch is imported, which takes seconds.
     from thaw.labelling.folder import ImageFolder
 
-    folder = ImageFolder.open(images, labels)
+    with closing(on_stderr()) as reporter:
+        folder = ImageFolder.open(images, labels, reporter.bar)
 
     from thaw import pipeline
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from thaw.cli.app import ClusterAddress, Runs, app, field_of
+from thaw.cli.app import DATA_HELP, ClusterAddress, Runs, app, field_of, on_stderr
 from thaw.cli.parsing import parsed, parsed_settings
 from thaw.distributed import launched, launched_processes
 from thaw.errors import RecipeError
@@ -107,7 +108,8 @@ def opened(data: Path, recipe: Recipe | None) -> Dataset:
     from thaw.data.dataset import Dataset
 
     requested = recipe or Recipe()
-    return Dataset.open(data, requested.task, folders=requested.folders)
+    with closing(on_stderr()) as reporter:
+        return Dataset.open(data, requested.task, folders=requested.folders, bar=reporter.bar)
 
 
 def decoded_ahead(dataset: Dataset, recipe: Recipe | None) -> Dataset:
@@ -139,7 +141,7 @@ def changes_from(settings: list[str], options: Mapping[str, str | bool | None]) 
 def signature(*own: inspect.Parameter, only: Sequence[str] = ()) -> inspect.Signature:
     """Parameters of a command that takes a recipe: its own, and an option for each top-level setting, or for some."""
     shared = [
-        parameter("data", Annotated[Path, typer.Argument(help="Folder or table of labelled images.")]),
+        parameter("data", Annotated[Path, typer.Argument(help=DATA_HELP)]),
         parameter("recipe", Annotated[Path | None, typer.Option(help="Recipe (YAML) to start from.")], None),
         parameter(
             "settings",

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from thaw.cli.app import ClusterAddress, Finished, Trained, app, check_finished, check_trained, field_of, on_stderr
+from thaw.cli.app import (
+    DATA_HELP,
+    ClusterAddress,
+    Finished,
+    Trained,
+    app,
+    check_finished,
+    check_trained,
+    field_of,
+    local_copies,
+    on_stderr,
+)
 from thaw.cli.parsing import parsed_items
 from thaw.errors import DataError, RecipeError
 from thaw.formats import percent
@@ -27,7 +39,7 @@ def _requirement(key: str, metavar: str) -> Any:
 @app.command()
 def evaluate(
     trained: Trained,
-    data: Annotated[Path | None, typer.Argument(help="Folder or table of labelled images.", show_default=False)] = None,
+    data: Annotated[Path | None, typer.Argument(help=DATA_HELP, show_default=False)] = None,
     folds: Annotated[
         int | None,
         typer.Option(help="Instead of DATA: cross-validate on the run's own data, with K folds.", show_default=False),
@@ -83,7 +95,8 @@ def _opened(trained: Path, data: Path) -> Dataset:
     from thaw.data.dataset import Dataset
 
     task, classes = labels_of(bundle_of(trained))
-    return Dataset.open(data, task, classes)
+    with closing(on_stderr()) as reporter:
+        return Dataset.open(data, task, classes, bar=reporter.bar)
 
 
 @app.command()
@@ -137,19 +150,22 @@ def explain(
     from thaw.prediction.inputs import LeftOut, check_places, files_at
 
     # Before torch is imported, which takes seconds.
+    images = local_copies(images)
     check_places(images)
     from thaw.evaluation.overlays import write_overlays
     from thaw.pipeline import load
+    from thaw.remote import shown
 
     left_out = LeftOut()
     files = list(files_at(images, left_out))
     for sentence in left_out.sentences:
-        print(sentence, file=sys.stderr)
+        print(shown(sentence), file=sys.stderr)
     written = failed = 0
     for row in write_overlays(load(trained), files, out, class_name):
         written += row.status == "ok"
         failed += row.status == "error"
-        line = f"{row.output}: {row.label}, {percent(row.probability)}" if row.output else f"{row.path}: {row.reason}"
+        failure = f"{shown(row.path)}: {row.reason}"
+        line = f"{row.output}: {row.label}, {percent(row.probability)}" if row.output else failure
         print(line, file=sys.stdout if row.output else sys.stderr, flush=True)
     print(f"{written} written to {out}, {failed} failed", file=sys.stderr)
     if failed and not written:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thaw.cli.app import ClusterAddress, Trained, app, field_of, on_stderr
+from thaw.cli.app import ClusterAddress, Trained, app, field_of, local_copies, on_stderr
 from thaw.errors import DataError
 from thaw.formats import count, percent
 from thaw.recipe import Recipe
@@ -54,6 +54,7 @@ def predict(
     from thaw.prediction.inputs import check_places
 
     # Before torch is imported, which takes seconds.
+    images = local_copies(images)
     check_places(images)
     from thaw.bundle import digest_of
     from thaw.bundle_path import bundle_of

@@ -86,7 +86,10 @@ def models_fetch(
     print(f"on the other machine: thaw train IMAGES --backbone {name} --weights {to.name}")
 
 
-caches = typer.Typer(help="List or clear the cache of decoded pixels and extracted features.", no_args_is_help=True)
+caches = typer.Typer(
+    help="List or clear the cache: decoded pixels, extracted features, mirrors of remote storage.",
+    no_args_is_help=True,
+)
 app.add_typer(caches, name="cache")
 
 
@@ -114,7 +117,7 @@ def cache_list() -> None:
 
 @caches.command("clear")
 def cache_clear(
-    kind: Annotated[str, typer.Argument(help="pixels, features or all.")] = "all",
+    kind: Annotated[str, typer.Argument(help="pixels, features, remote (mirrors of remote storage) or all.")] = "all",
 ) -> None:
     """Clear the cache; later runs rebuild what they need."""
     from thaw.cache import KINDS, clear, configured_folder

@@ -17,7 +17,9 @@ from thaw.data.tables import read_metadata, read_table
 from thaw.data.walk import existing_folder, natural_key
 from thaw.errors import DataError
 from thaw.formats import count, listed
+from thaw.progress import Bar
 from thaw.recipe import FolderSettings, Task
+from thaw.remote import SILENT, is_remote, mirrored
 
 RequestedTask = Literal["auto"] | Task
 
@@ -42,22 +44,27 @@ class Dataset:
         task: RequestedTask = "auto",
         classes: Sequence[str] = (),
         folders: FolderSettings = DEFAULTS,
+        bar: Bar = SILENT,
     ) -> Dataset:
         """Open a folder of images, a .csv, .tsv, .parquet or .jsonl table of them, or an annotation tool's export.
 
         Args:
-            path: The folder or table.
+            path: The folder or table, which may be on remote storage (s3://bucket/images); it is mirrored then.
             task: The task; "auto" derives it from the labels.
             classes: Order of the classes, which need not all occur; other classes follow in natural order.
             folders: How a folder is read; only for folders without a metadata file.
+            bar: Shows the progress of downloads.
 
         Raises:
             DataError: The folder or table is missing, malformed, or does not fit the task.
         """
-        place = Path(path)
+        if is_remote(path) and Path(path).suffix.lower() in EXPORT_SUFFIXES:
+            # An export names its images in ways that are matched to the files that are there.
+            mirrored(str(path).rpartition("/")[0], bar)
+        place = mirrored(path, bar)
         if not place.is_dir() and (place.exists() or place.suffix.lower() in TABLE_SUFFIXES + EXPORT_SUFFIXES):
             _check_no_settings(place, folders)
-            return cls.from_table(place, task, classes)
+            return cls.from_table(place, task, classes, bar)
         return cls.from_folder(place, task, classes, folders)
 
     @classmethod
@@ -69,16 +76,18 @@ class Dataset:
         folders: FolderSettings = DEFAULTS,
     ) -> Dataset:
         """Open class folders, split folders with class folders, or a folder with a metadata file of the Hub."""
-        root = existing_folder(Path(path)).resolve()
+        root = existing_folder(mirrored(path)).resolve()
         rows = read_metadata(root, classes)
         if rows:
             _check_no_settings(root, folders)
         return cls(*_described(rows or read_folder(root, folders, classes), task, classes))
 
     @classmethod
-    def from_table(cls, path: str | Path, task: RequestedTask = "auto", classes: Sequence[str] = ()) -> Dataset:
+    def from_table(
+        cls, path: str | Path, task: RequestedTask = "auto", classes: Sequence[str] = (), bar: Bar = SILENT
+    ) -> Dataset:
         """Open a table with the columns path and label (or labels), and optionally split and group."""
-        return cls(*_described(read_table(_resolved(Path(path)), classes), task, classes))
+        return cls(*_described(read_table(_resolved(mirrored(path, bar)), classes, bar), task, classes))
 
     def as_task(self, task: RequestedTask) -> Dataset:
         """The same images for another task; raises `DataError` if their labels do not fit it."""

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from thaw import atomic, parquet
 from thaw.errors import DataError
 from thaw.recipe import Task
+from thaw.remote import is_remote, local_path, shown
 
 SPLITS = ("train", "val", "test")
 SCHEMA = pa.schema(
@@ -119,7 +120,7 @@ class Manifest:
         facts = {
             "classes": self.classes,
             "task": self.task,
-            "root": str(self.root),
+            "root": shown(self.root),
             "ignored": self.ignored,
             "grouping": self.grouping,
         }
@@ -137,7 +138,7 @@ class Manifest:
                 table=table.select(SCHEMA.names).cast(SCHEMA),
                 classes=tuple(facts["classes"]),
                 task=facts["task"],
-                root=Path(facts["root"]),
+                root=local_path(facts["root"]) if is_remote(facts["root"]) else Path(facts["root"]),
                 ignored=tuple((suffix, count) for suffix, count in facts["ignored"]),
                 grouping=str(facts.get("grouping", "")),
             )

@@ -31,6 +31,7 @@ from thaw.formats import count, size
 from thaw.piecewise import PiecewiseFile
 from thaw.progress import Bar, NullReporter, OnProgress
 from thaw.recipe import DecodeSettings
+from thaw.remote import shown
 from thaw.temporary import discard
 from thaw.writing import advising, failure, is_full
 
@@ -228,7 +229,7 @@ def _build(
             reason = f"{manifest.file(0)}: {rows[0].reason}" if rows else "there are none"
             raise DataError(f"{manifest.root}: none of {count(len(rows), 'image')} can be read ({reason})")
         pq.write_table(pa.Table.from_pylist([vars(row) for row in rows], schema=_SCHEMA), folder / _ROWS)
-        about = {"root": str(manifest.root), "images": len(rows), "size": decoding.spec.size}
+        about = {"root": shown(manifest.root), "images": len(rows), "size": decoding.spec.size}
         (folder / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
 
 

@@ -16,13 +16,13 @@ from typing import Any
 
 from thaw.data.class_names import normalised
 from thaw.formats import shortened
+from thaw.remote import address_of, is_remote
 
 SEPARATOR = "|"
 """Separates several labels in one cell; everything that Thaw writes joins labels by it."""
 
 _WHOLE_NUMBER = re.compile(r"(-?\d+)\.0+")
 _PYTHON_TEXT = re.compile(r"""\[\s*\]|[\[({]\s*b?['"].*['"].*[\])}]|b'.*'|b".*\"""", re.DOTALL)
-_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 _WINDOWS_ROOT = re.compile(r"[a-zA-Z]:[\\/]|\\\\")
 _NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 # With the words of German and French spreadsheets.
@@ -74,15 +74,15 @@ def labels_of(cell: Any, may_be_several: bool) -> list[str]:
 
 
 def path_of(cell: Any) -> str:
-    """The path in a cell, with forward slashes where this system has no others."""
+    """The path in a cell, with forward slashes where this system has no others, or the address on remote storage."""
     text = "" if is_empty(cell) else _decoded(cell)
     if not isinstance(text, str):
         raise ValueError(f"the path {shortened(str(cell))} is not text")
     text = _storable(text.strip())
     if not text:
         raise ValueError("the path is empty")
-    if _ADDRESS.match(text):
-        raise ValueError(f"{shortened(text)} is an address; download the images and list the paths of the files")
+    if is_remote(text):
+        return address_of(text)
     if os.sep == "/" and _WINDOWS_ROOT.match(text):
         raise ValueError(f"{shortened(text)} is a path on Windows; write paths relative to the folder of the table")
     return Path(text).as_posix()

@@ -15,7 +15,35 @@ from pathlib import Path
 
 from thaw.data.class_names import normalised
 from thaw.data.walk import IMAGE_SUFFIXES, suffix_of
+from thaw.errors import DataError
 from thaw.formats import count
+from thaw.remote import host_of, is_remote, local_path, shown
+
+
+def below_one_folder(table: Path, root: Path, paths: Sequence[str]) -> tuple[Path, list[str]]:
+    """Paths in a table, of which some are addresses such as s3://bucket/a.png, relative to one folder.
+
+    Args:
+        table: The table.
+        root: What paths are relative to.
+        paths: The paths.
+
+    Returns:
+        The folder and the paths: the given ones, or for addresses the folder that the mirrors of all files are in.
+
+    Raises:
+        DataError: The files are not all on one storage.
+    """
+    has_addresses, host = any(map(is_remote, paths)), shown(root)
+    if not has_addresses and not is_remote(host):
+        return root, list(paths)
+    copies = [Path(os.path.normpath(local_path(path) if is_remote(path) else root / path)) for path in paths]
+    host = shown(copies[0]) if has_addresses else host
+    for path, copy in zip(paths, copies, strict=True):
+        if not is_remote(shown(copy)) or host_of(shown(copy)) != host_of(host):
+            raise DataError(f"{table}: names {shown(copies[0])} and {path}; keep all files of a table on one storage")
+    folder = Path(os.path.commonpath([copy.parent for copy in copies])) if has_addresses else root
+    return folder, [Path(os.path.relpath(copy, folder)).as_posix() for copy in copies]
 
 
 class Folders:

@@ -23,26 +23,29 @@ from thaw.data.split_names import split_of
 from thaw.data.table_cells import SEPARATOR, labels_of, path_of, text_of
 from thaw.data.table_columns import KNOWN, columns_of
 from thaw.data.table_files import read_cells
-from thaw.data.table_paths import Folders
+from thaw.data.table_paths import Folders, below_one_folder
 from thaw.data.walk import Omitted, images_below, natural_key, printable
 from thaw.errors import DataError
 from thaw.formats import count, listed
+from thaw.progress import Bar
+from thaw.remote import SILENT, mirrored_files
 
 _MISSING_VALUES = frozenset({"nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nil"})
 _JOINTS = re.compile(r"\s*[,;+&/]\s*|\s+")
 
 
-def read_table(file: Path, classes: Sequence[str] = ()) -> Rows:
+def read_table(file: Path, classes: Sequence[str] = (), bar: Bar = SILENT) -> Rows:
     """The rows of a table in order, with the images next to them that are not in it as a remark.
 
     Args:
-        file: The table.
+        file: The table; files on remote storage that it names are mirrored.
         classes: Classes of an existing classifier, which keep their spelling: `1.0` where one is called so, not `1`.
+        bar: Shows the progress of downloads.
 
     Raises:
         DataError: The table cannot be used; the message names the file and the row or column.
     """
-    rows, folders = _read(file, classes, file.parent)
+    rows, folders = _read(file, classes, file.parent, bar)
     return _with_unlisted(rows, folders.images_next_to(rows.table.column("path").to_pylist()))
 
 
@@ -75,11 +78,18 @@ def read_metadata(root: Path, classes: Sequence[str] = ()) -> Rows | None:
     return _with_unlisted(rows, _images_below(root))
 
 
-def _read(file: Path, classes: Sequence[str], root: Path) -> tuple[Rows, Folders]:
-    """The rows of one file, and the folders that its paths, relative to `root`, name."""
+def _read(file: Path, classes: Sequence[str], root: Path, bar: Bar | None = None) -> tuple[Rows, Folders]:
+    """The rows of one file, and the folders that its paths, relative to `root`, name.
+
+    With a `bar`, files on remote storage are mirrored.
+    """
     raw = read_cells(file, KNOWN, root)
-    columns, folders = columns_of(raw), Folders(root)
-    paths, spelled = folders.matched(raw.convert(columns.path, path_of))
+    columns = columns_of(raw)
+    root, named = below_one_folder(file, root, raw.convert(columns.path, path_of))
+    if bar:
+        mirrored_files((root / path for path in named), bar)
+    folders = Folders(root)
+    paths, spelled = folders.matched(named)
     # What a cell `1` or `1.0` is called in an existing classifier.
     known = {text_of(name): name for name in classes}
     labels = [

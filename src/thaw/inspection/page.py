@@ -18,6 +18,7 @@ from thaw.inspection import charts
 from thaw.inspection.duplicates import DuplicatePair
 from thaw.inspection.findings import Finding, findings
 from thaw.inspection.inspect import Inspection, class_indices
+from thaw.remote import shown
 
 MAX_SHOWN, MAX_PAIRS, MAX_MAP_THUMBNAILS, MAX_FILE_KINDS = 24, 12, 500, 6
 _THUMBNAIL, _MAP_THUMBNAIL = 150, 64
@@ -75,7 +76,7 @@ def to_json(inspection: Inspection) -> dict[str, Any]:
         return {"path": paths[values.pop("row")], **values}
 
     return {
-        "root": str(inspection.manifest.root),
+        "root": shown(inspection.manifest.root),
         "backbone": inspection.backbone,
         "findings": [asdict(finding) for finding in findings(inspection)],
         "images": inspection.counts(),

@@ -15,6 +15,8 @@ from thaw.data.tables import read_labels
 from thaw.data.walk import IMAGE_SUFFIXES, Omitted, existing_folder, images_below, printable
 from thaw.errors import DataError
 from thaw.formats import count
+from thaw.progress import Bar
+from thaw.remote import SILENT, mirrored
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class ImageFolder:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def open(cls, folder: Path, table: Path | None = None) -> ImageFolder:
+    def open(cls, folder: Path, table: Path | None = None, bar: Bar = SILENT) -> ImageFolder:
         """List a folder, whose sub-folders mean nothing, and read the labels of a table.
 
         Args:
@@ -38,16 +40,17 @@ class ImageFolder:
             table: A table with the columns path and label, or an export of an annotation tool; paths are relative to
                 the folder of images or to that of the table. An image with several labels has the class of all of them
                 together.
+            bar: Shows the progress of downloads, where the folder or the table is on remote storage.
 
         Raises:
             DataError: There is no image, the table cannot be used, or none of its paths is in the folder.
         """
-        root, omitted = existing_folder(folder).resolve(), Omitted()
+        root, omitted = existing_folder(mirrored(folder, bar)).resolve(), Omitted()
         paths = list(images_below(root, omitted))
         if not paths:
             supported = ", ".join(sorted(IMAGE_SUFFIXES))
             raise DataError(f"{folder}: no image in this folder, {omitted.kinds()}; supported are {supported}")
-        labels, notes = _labels_of(table, root, paths) if table else ({}, ())
+        labels, notes = _labels_of(mirrored(table, bar), root, paths) if table else ({}, ())
         rows = new_table(paths, [[labels[path]] if path in labels else [] for path in paths])
         manifest = Manifest(rows, tuple(sorted(set(labels.values()))), "multiclass", root)
         return cls(manifest, (*omitted.notes(), *notes))

@@ -32,6 +32,7 @@ from thaw.pipeline.models import Model, load
 from thaw.prediction.inputs import files_at
 from thaw.progress import NullReporter, Reporter
 from thaw.recipe import DecisionSettings
+from thaw.remote import mirrored
 from thaw.reports import page
 from thaw.reports.model_card import markdown
 from thaw.run_folder import RunFolder
@@ -61,8 +62,9 @@ def evaluate(model: Model, data: str | Path | Dataset, reporter: Reporter | None
     """
     keep_freed_memory()
     classifier = load(model)
-    dataset = data if isinstance(data, Dataset) else Dataset.open(data, classifier.task, classifier.classes)
     with closing(reporter or NullReporter()) as shown:
+        classes = classifier.classes
+        dataset = data if isinstance(data, Dataset) else Dataset.open(data, classifier.task, classes, bar=shown.bar)
         for note in dataset.notes:
             shown.say(note)
         manifest, rows, run = dataset.manifest, np.arange(len(dataset)), _run_of(model)
@@ -205,7 +207,7 @@ def explain(
         >>> row.label, row.output.name
         ('scratch', '000.png')
     """
-    return list(write_overlays(load(model), list(files_at([Path(path) for path in images])), Path(out), class_name))
+    return list(write_overlays(load(model), list(files_at([mirrored(path) for path in images])), Path(out), class_name))
 
 
 def report(run: str | Path, reporter: Reporter | None = None) -> Path:

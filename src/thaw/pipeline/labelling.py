@@ -56,9 +56,9 @@ def label(
     keep_freed_memory()
     if number < 1:
         raise RecipeError(f"number: {number} is less than 1, the fewest images to label")
-    if not isinstance(images, ImageFolder):
-        images = ImageFolder.open(Path(images), None if labels is None else Path(labels))
     with closing(reporter or ConsoleReporter()) as shown:
+        if not isinstance(images, ImageFolder):
+            images = ImageFolder.open(Path(images), None if labels is None else Path(labels), shown.bar)
         requested, _ = name_backbone(recipe or Recipe(), shown.say)
         backbone = build(requested)
         # Distances are about what is seen: the last stage, whatever a head would take.

@@ -14,6 +14,7 @@ from thaw.classifier.classifier import Classifier
 from thaw.device import keep_freed_memory
 from thaw.exports.export import Exported, export_bundle, export_int8
 from thaw.prediction.predict import Prediction, predict_files
+from thaw.remote import mirrored
 from thaw.reports import model_card
 from thaw.writing import check_new
 
@@ -81,7 +82,7 @@ def predict(model: Model, images: Iterable[str | Path], batch_size: int = 32) ->
         >>> prediction.status, len(prediction.probabilities)
         ('ok', 3)
     """
-    return list(predict_files(load(model), [Path(path) for path in images], batch_size))
+    return list(predict_files(load(model), [mirrored(path) for path in images], batch_size))
 
 
 def export(

@@ -28,6 +28,7 @@ from thaw.planning.plan import Plan
 from thaw.processes import Process
 from thaw.progress import NullReporter, Reporter
 from thaw.recipe import Recipe
+from thaw.remote import is_remote
 from thaw.run import run
 from thaw.run_folder import InspectionFolder, RunFolder
 from thaw.terminal.console import ConsoleReporter
@@ -78,7 +79,7 @@ def finetune(
         silent = None if process.is_main else NullReporter()
         with closing(silent or reporter or ConsoleReporter()) as shown:
             requested = recipe or (_begun(Path(runs)) if resume else Recipe())
-            dataset = opened(data, requested, shown)
+            dataset = _opened_in_turn(data, requested, shown, process)
             if process.count > 1:
                 if cluster:
                     raise RecipeError("cluster: extracts features on other machines, for one process; choose either")
@@ -178,6 +179,18 @@ def inspect(
         return found
 
 
+def _opened_in_turn(data: Data, recipe: Recipe, shown: Reporter, process: Process) -> Dataset:
+    """The data set; what is on remote storage, the main process mirrors before the others read it."""
+    if isinstance(data, Dataset) or not is_remote(data):
+        return opened(data, recipe, shown)
+    if not process.is_main:
+        process.barrier()
+    dataset = opened(data, recipe, shown)
+    if process.is_main:
+        process.barrier()
+    return dataset
+
+
 def _decoded_ahead(dataset: Dataset, recipe: Recipe, process: Process) -> Dataset:
     """The data set, whose images the main process decodes with all cores, before it takes its own ones only."""
     if not process.is_main or dataset.ahead:
@@ -192,7 +205,10 @@ def _begun(runs: Path) -> Recipe:
 
 def opened(data: Data, recipe: Recipe, shown: Reporter) -> Dataset:
     """A data set as it is, or opened; says what is remarkable about it."""
-    dataset = data if isinstance(data, Dataset) else Dataset.open(data, recipe.task, folders=recipe.folders)
+    if isinstance(data, Dataset):
+        dataset = data
+    else:
+        dataset = Dataset.open(data, recipe.task, folders=recipe.folders, bar=shown.bar)
     for note in dataset.notes:
         shown.say(note)
     return dataset

@@ -32,6 +32,7 @@ from thaw.prediction.predictor import BATCH, MIN_IMAGES_TO_PROBE, Predictor, Pre
 from thaw.prediction.table import Format, check_output, format_of
 from thaw.progress import NullReporter, OnProgress, Reporter
 from thaw.recipe import Engine
+from thaw.remote import shown
 
 BLOCK = 512
 """Rows between two flushes to disk, which is what a kill loses at most: 12 seconds at 43 images per second. A multiple
@@ -109,7 +110,7 @@ class PredictJob:
     def resume_key(self, bundle: str, device: torch.device) -> ResumeKey:
         """What must not change between the interrupted and the resumed job."""
         shard = f"{self.shard.index}/{self.shard.count}"
-        return ResumeKey(bundle + self.variant, tuple(map(str, self.inputs)), shard, self.engine, str(device))
+        return ResumeKey(bundle + self.variant, tuple(map(shown, self.inputs)), shard, self.engine, str(device))
 
 
 def write_predictions(

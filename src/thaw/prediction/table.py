@@ -19,6 +19,7 @@ from thaw import atomic
 from thaw.csv_text import csv_text
 from thaw.errors import WriteError
 from thaw.prediction.predict import Prediction
+from thaw.remote import shown
 from thaw.writing import Own, check_has_folder, check_new
 
 CSV, PARQUET = ".csv", ".parquet"
@@ -38,7 +39,7 @@ def header(classes: Sequence[str]) -> tuple[str, ...]:
 
 def cells(prediction: Prediction, classes: Sequence[str]) -> tuple[str | float | None, ...]:
     """One row in the order of the header; `None` for empty cells."""
-    path = str(prediction.path)
+    path = shown(prediction.path)
     if prediction.status == "error":
         return (path, "error", prediction.reason, None, None, None, *[None] * len(classes))
     labelled = (prediction.label, prediction.review or None, prediction.confidence)

@@ -19,6 +19,7 @@ from thaw.metrics import METRICS, Estimate, Scored
 from thaw.planning.measurements import Choice
 from thaw.progress import OnProgress
 from thaw.recipe import KeepPhase, Monitor, Task
+from thaw.remote import shown
 from thaw.reports.album import Album, common_folder
 from thaw.reports.images import ReportImages, read_images
 from thaw.reports.results import Results
@@ -250,7 +251,7 @@ def _data_summary(manifest: Manifest, folder: str) -> DataSummary:
     counts, errors = manifest.counts(), manifest.errors()
     splits = tuple(split for split in SPLITS if len(manifest.indices(split)))
     return DataSummary(
-        folder=str(manifest.root / folder),
+        folder=shown(manifest.root / folder),
         splits=splits,
         counts={name: tuple(counts[name][split] for split in splits) for name in manifest.classes[:MAX_CLASSES]},
         totals=tuple(len(manifest.indices(split)) for split in splits),

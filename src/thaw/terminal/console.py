@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from thaw.progress import OnProgress
+from thaw.remote import shown
 
 _PLAIN_WIDTH = 140
 """Columns where the output is a file or a pipe, which wraps nothing."""
@@ -26,7 +27,7 @@ class ConsoleReporter:
 
     def say(self, line: str) -> None:
         """Print one line."""
-        self._console.print(line, markup=False)
+        self._console.print(shown(line), markup=False)
 
     def table(self, title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
         """Print a small table, as wide as it needs to be."""

@@ -1,0 +1,77 @@
+"""Addresses on remote storage, and the places of their mirrors in the cache: one follows from the other.
+
+The mirror of scheme://HOST/some/file is CACHE/remote/scheme-HOST/files/some/file, where HOST is a bucket or a server.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from thaw.cache import MIRRORS, cache_folder
+from thaw.errors import DataError
+
+# Two letters at least: C:/images is a folder of Windows. `Path` makes one slash of two.
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.]+):/+(.*)", re.DOTALL)
+_HAS_NO_HOST = frozenset({"file", "local"})
+_FILES = "files"
+
+
+def is_remote(place: str | Path) -> bool:
+    """Whether a place is an address such as s3://bucket/images; also one that was made a `Path`."""
+    return _ADDRESS.match(str(place)) is not None
+
+
+def address_of(place: str | Path) -> str:
+    """The address in its usual form, without a slash at its end; raises `DataError` if it is none."""
+    match = _ADDRESS.match(str(place))
+    if match is None:
+        raise DataError(f"{place}: is not an address such as s3://bucket/images")
+    scheme, rest = match[1].lower(), match[2].rstrip("/")
+    return f"{scheme}:///{rest}" if scheme in _HAS_NO_HOST else f"{scheme}://{rest}"
+
+
+def local_path(place: str | Path) -> Path:
+    """Where the mirror of a file or folder is, or would be; raises `DataError` for a name that cannot be a path."""
+    host, path = _parts(address_of(place))
+    names = path.split("/") if path else []
+    if not {"", ".", ".."}.isdisjoint(names) or any("\0" in name for name in names):
+        raise DataError(f"{address_of(place)}: has a name that cannot be the path of a file; rename it")
+    return mirror_folder(host) / _FILES / Path(*names)
+
+
+def mirror_folder(host: str) -> Path:
+    """The entry of the cache for a bucket or server, such as s3://bucket."""
+    scheme, _, name = host.partition("://")
+    return _mirrors() / f"{scheme}-{quote(name, safe='')}"
+
+
+def host_of(place: str | Path) -> str:
+    """The bucket or server of an address, such as s3://bucket."""
+    return _parts(address_of(place))[0]
+
+
+def shown(text: str | Path) -> str:
+    """A path or a text for the user, in which every path of a mirror is the address that it mirrors."""
+    if isinstance(text, Path) and is_remote(text):
+        return address_of(text)
+    text = str(text)
+    # The cache is not looked for in texts that cannot name a mirror.
+    if f"{os.sep}{MIRRORS}{os.sep}" not in text:
+        return text
+    separator = re.escape(os.sep)
+    pattern = rf"{re.escape(str(_mirrors()))}{separator}([A-Za-z0-9+.]+)-([^{separator}]*){separator}{_FILES}"
+    return re.sub(pattern, lambda match: f"{match[1]}://{unquote(match[2])}", text)
+
+
+def _parts(address: str) -> tuple[str, str]:
+    """The bucket or server, and the path on it."""
+    scheme, _, rest = address.partition("://")
+    host, _, path = rest.partition("/")
+    return f"{scheme}://{host}", path
+
+
+def _mirrors() -> Path:
+    return cache_folder().resolve() / MIRRORS
