@@ -62,6 +62,19 @@ class Device:
     threads: int
     gpus: int = 0
 
+    @property
+    def description(self) -> str:
+        """As `4 CPUs and 1 GPU`."""
+        return count(self.threads, "CPU") + (f" and {count(self.gpus, 'GPU')}" if self.gpus else "")
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a node has for pieces of work."""
+
+    cpus: int
+    gpus: int
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -72,12 +85,12 @@ class Cluster:
 
     address: str
     threads: int
-    _ray: ModuleType = field(repr=False, compare=False)
+    ray: ModuleType = field(repr=False, compare=False)
 
     @property
     def description(self) -> str:
         """The cluster in words, for the user."""
-        cpus = _cpus_of_nodes(self._ray)
+        cpus = _cpus_of_nodes(self.ray)
         return f"cluster {self.address}: {count(len(cpus), 'node')}, {count(int(sum(cpus)), 'CPU')}"
 
     def check(self, paths: Iterable[Path]) -> None:
@@ -85,7 +98,7 @@ class Cluster:
         from ray.exceptions import GetTimeoutError, NodeDiedError, RayError, TaskUnschedulableError
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        check = self._ray.remote(_checked)
+        check = self.ray.remote(_checked)
         asked = []
         for node in self._nodes():
             this_one = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -93,7 +106,7 @@ class Cluster:
             asked.append((_name(node), there.remote(__version__, sorted(map(str, paths)))))
         for name, reference in asked:
             try:
-                problem = self._ray.get(reference, timeout=NODES_WITHIN)
+                problem = self.ray.get(reference, timeout=NODES_WITHIN)
             except GetTimeoutError as error:
                 raise ClusterError(f"{name}: does not answer for {NODES_WITHIN:.0f} s; remove it") from error
             except (NodeDiedError, TaskUnschedulableError):
@@ -106,7 +119,7 @@ class Cluster:
 
     def put(self, value: object) -> Any:
         """Give every node a value that many pieces take; what it gives stands for the value in their arguments."""
-        return self._ray.put(value)
+        return self.ray.put(value)
 
     def starmap(
         self,
@@ -128,7 +141,7 @@ class Cluster:
                 than `RETRIES` times, or no node has room for it.
         """
         device, paths = device or Device(self.threads), sorted(map(str, sees))
-        call = self._ray.remote(_run).options(
+        call = self.ray.remote(_run).options(
             num_cpus=device.threads, num_gpus=device.gpus, max_retries=RETRIES, scheduling_strategy="SPREAD"
         )
         submitted = (call.remote(__version__, paths, device.threads, function, *piece) for piece in pieces)
@@ -145,24 +158,23 @@ class Cluster:
                 yield result
         finally:
             for reference in waiting:
-                self._ray.cancel(reference)
+                self.ray.cancel(reference)
 
     def _result(self, reference: Any, device: Device) -> tuple[str, Any]:
         """The outcome of one piece, when it is there."""
         from ray.exceptions import RayError
 
         since = time.monotonic()
-        while not self._ray.wait([reference], timeout=ANSWERS_WITHIN)[0]:
+        while not self.ray.wait([reference], timeout=ANSWERS_WITHIN)[0]:
             if self.places(device):
                 since = time.monotonic()
             elif time.monotonic() - since > NODES_WITHIN:
-                gpu = f" and {count(device.gpus, 'GPU')}" if device.gpus else ""
                 raise ClusterError(
-                    f"cluster {self.address}: no node with {count(device.threads, 'CPU')}{gpu} for "
-                    f"{NODES_WITHIN:.0f} s; add nodes, or compute with fewer threads"
+                    f"cluster {self.address}: no node with {device.description} for {NODES_WITHIN:.0f} s; add nodes, "
+                    "or compute with fewer threads"
                 )
         try:
-            return self._ray.get(reference)
+            return self.ray.get(reference)
         except RayError as error:
             raise self._explained(error, "a node") from error
 
@@ -183,15 +195,20 @@ class Cluster:
         )
 
     def _nodes(self) -> list[dict[str, Any]]:
-        return _nodes(self._ray)
+        return _nodes(self.ray)
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The nodes that are there now."""
+        found = (node["Resources"] for node in self._nodes())
+        return [Node(int(resources["CPU"]), int(resources.get("GPU", 0))) for resources in found]
 
     def places(self, device: Device) -> int:
         """How many pieces can run at once, if nothing else does."""
-        places = 0
-        for node in self._nodes():
-            cpus, gpus = node["Resources"]["CPU"], node["Resources"].get("GPU", 0)
-            places += int(min(cpus // device.threads, gpus // device.gpus if device.gpus else cpus))
-        return places
+        return sum(
+            min(node.cpus // device.threads, node.gpus // device.gpus if device.gpus else node.cpus)
+            for node in self.nodes
+        )
 
 
 @contextmanager

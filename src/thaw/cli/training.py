@@ -56,7 +56,9 @@ def train(
 
         RunFolder.latest_unfinished(runs)
     if processes:
-        _start_processes(processes)
+        _start_processes(processes, cluster, data, requested)
+        # One of the processes is where it computes.
+        cluster = None
     # What an unfinished run says about the folder is read with it; one of several processes has met the others first.
     is_opened_later = launched() or (resume and requested is None)
     dataset = data if is_opened_later else decoded_ahead(opened(data, requested), requested)
@@ -66,16 +68,24 @@ def train(
     pipeline.finetune(dataset, requested, runs, resume, cluster=cluster)
 
 
-def _start_processes(wanted: str) -> None:
+def _start_processes(wanted: str, cluster: str | None, data: Path, recipe: Recipe | None) -> None:
     """Start the processes that are wanted, and end with their exit code; does nothing in one of them."""
-    from thaw.distributed.launch import process_count, start
-
-    count = launched_processes() if launched() and wanted == "auto" else process_count(wanted)
     if launched():
-        if count != launched_processes():
+        from thaw.distributed.launcher import launcher
+
+        if wanted not in ("auto", str(launched_processes())):
             raise RecipeError(f"--processes {wanted}: torchrun has started {launched_processes()}; omit one of the two")
-    elif count > 1:
-        raise typer.Exit(start(count, sys.argv[1:]))
+        if cluster and not launcher().is_cluster:
+            raise RecipeError(f"--cluster {cluster}: starts processes, as torchrun has done; omit one of the two")
+    elif cluster:
+        from thaw.distributed.on_cluster import start_on_cluster
+
+        raise typer.Exit(start_on_cluster(cluster, wanted, (recipe or Recipe()).device, sys.argv[1:], data))
+    else:
+        from thaw.distributed.launch import process_count, start
+
+        if (count := process_count(wanted)) > 1:
+            raise typer.Exit(start(count, sys.argv[1:]))
 
 
 def plan(data: Path, recipe: Path | None, settings: list[str], out: Path, **options: str | bool | None) -> None:
@@ -195,7 +205,8 @@ def add_command(name: str, command: Callable[..., None], signature: inspect.Sign
 
 
 _PROCESSES = typer.Option(
-    help="Train in so many processes on this machine, each with its part of the cores, or one per GPU with auto.",
+    help="Train in so many processes, on this machine or on --cluster, each with its part of the cores, or one per GPU "
+    "with auto.",
     metavar="VALUE",
     show_default=False,
 )

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from pathlib import Path
 from threading import Timer
 from typing import NoReturn
 
@@ -18,22 +15,20 @@ from torch.distributed import DistError
 
 from thaw.distributed import launched, launched_processes
 from thaw.distributed.agreement import check_same
+from thaw.distributed.launcher import ENDED, Launcher, launcher
 from thaw.distributed.member import COLLECTIVE_SECONDS, Failed, Lost, Member, backend, give_signs
 from thaw.errors import ThawError, TrainingError, first_line
 from thaw.processes import ALONE, Process
 from thaw.version import __version__
 
-USER_ERROR, ENDED = 2, 1
-"""Exit codes: an error that the user can fix, and another process that has ended, after which torchrun restarts all."""
+USER_ERROR = 2
+"""Exit code of all processes where one has an error that the user can fix."""
 
 MEETING_SECONDS = 300.0
 """Seconds in which all processes must have come."""
 
 LEAVE_SECONDS = 5.0
 """Seconds that the process which hosts the store gives the others to see that it failed."""
-
-_REFUSED = "refused"
-"""File among those of torchrun: the processes failed with an error of the user, which no restart would change."""
 
 _members: list[Member] = []
 
@@ -51,8 +46,11 @@ def joined() -> Iterator[Process]:
         with _ending_together(_members[-1]):
             yield _members[-1]
     else:
-        _end_if_refused()
-        member = _join()
+        launch = launcher()
+        launch.end_with_launch()
+        if launch.is_refused():
+            raise SystemExit(USER_ERROR)
+        member = _join(launch)
         signs = give_signs(member.store, member.rank)
         _members.append(member)
         try:
@@ -67,14 +65,14 @@ def joined() -> Iterator[Process]:
                 distributed.destroy_process_group()
 
 
-def _join() -> Member:
+def _join(launch: Launcher) -> Member:
     """Meet the others; raises `TrainingError` where they cannot be reached."""
     variables = os.environ
     place = f"{variables['MASTER_ADDR']}:{variables['MASTER_PORT']}"
-    if sys.platform == "linux" and variables.get("LOCAL_WORLD_SIZE") == variables["WORLD_SIZE"]:
+    is_one_machine = variables.get("LOCAL_WORLD_SIZE") == variables["WORLD_SIZE"]
+    if sys.platform == "linux" and (is_one_machine or variables["MASTER_ADDR"].startswith("127.")):
         # On one machine nothing needs to leave it.
         variables.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    restarts = int(variables.get("TORCHELASTIC_RESTART_COUNT", "0"))
     # PyTorch waits for ever for an answer of another program that listens there.
     watch = Timer(MEETING_SECONDS + LEAVE_SECONDS, _give_up, [place])
     watch.daemon = True
@@ -83,7 +81,7 @@ def _join() -> Member:
         meeting = distributed.rendezvous("env://", timeout=timedelta(seconds=MEETING_SECONDS))
         shared, rank, count = next(meeting)
         # torchrun keeps its store when it restarts processes, with what they left in it.
-        store = distributed.PrefixStore(f"thaw/{restarts}", shared)
+        store = distributed.PrefixStore(f"thaw/{launch.restarts}", shared)
         distributed.init_process_group(
             backend(), store=store, rank=rank, world_size=count, timeout=timedelta(seconds=COLLECTIVE_SECONDS)
         )
@@ -94,7 +92,7 @@ def _join() -> Member:
         ) from error
     finally:
         watch.cancel()
-    return Member(rank, count, _launch(), restarts, store=store)
+    return Member(rank, count, launch.name, launch.restarts, store=store)
 
 
 def _give_up(place: str) -> None:
@@ -133,7 +131,7 @@ def _is_first(member: Member, sentence: str) -> bool:
     try:
         is_first = member.fail()
         if is_first:
-            _refuse(sentence)
+            launcher().refuse(sentence)
         if is_first and _hosts_store(member):
             # Who waits for tensors ends at once; who then asks why could not, if this process had ended.
             distributed.destroy_process_group()
@@ -145,14 +143,14 @@ def _is_first(member: Member, sentence: str) -> bool:
 
 def _hosts_store(member: Member) -> bool:
     """Whether the others lose the store when this process ends; torchrun keeps it itself."""
-    return member.is_main and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    return member.is_main and not launcher().keeps_store
 
 
 def _end_for_another(member: Member) -> NoReturn:
     """End in silence, because another process failed first and says why."""
     with suppress(DistError, RuntimeError):
         member.acknowledge()
-    _refuse("another process has failed, and says why")
+    launcher().refuse("another process has failed, and says why")
     raise SystemExit(USER_ERROR) from None
 
 
@@ -172,43 +170,3 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, Lost):
         return str(error)
     return "another process has ended or hangs; if torchrun does not restart all, resume with --resume"
-
-
-def _files_of_launch() -> Path | None:
-    """The folder that torchrun made for the files of one launch on this machine; it is the same after a restart."""
-    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    return Path(file).parents[2] if file else None
-
-
-def _launch() -> str:
-    """What a run remembers as its launch: the id that the user gave it, or what is unique to this launch."""
-    name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
-    return name if name != "none" else str(_files_of_launch() or "")
-
-
-def _refuse(sentence: str) -> None:
-    """Give torchrun a sentence as the cause, which it prints instead of advice for programmers, now and if it restarts.
-
-    Of several processes on this machine, the first one is heard.
-    """
-    folder = _files_of_launch()
-    if folder is None:
-        return
-    with suppress(OSError), (folder / _REFUSED).open("x", encoding="utf-8") as file:
-        file.write(sentence)
-    _tell_torchrun(sentence)
-
-
-def _end_if_refused() -> None:
-    """End where the processes were restarted after an error that a restart does not change."""
-    folder = _files_of_launch()
-    if folder and (folder / _REFUSED).exists():
-        _tell_torchrun((folder / _REFUSED).read_text(encoding="utf-8"))
-        raise SystemExit(USER_ERROR)
-
-
-def _tell_torchrun(sentence: str) -> None:
-    about = {"py_callstack": sentence, "timestamp": str(int(time.time()))}
-    with suppress(OSError):
-        text = json.dumps({"message": {"message": sentence, "extraInfo": about}})
-        Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(text, encoding="utf-8")

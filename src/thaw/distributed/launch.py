@@ -16,7 +16,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from thaw.cores import worker_count
-from thaw.distributed.joining import ENDED, USER_ERROR
+from thaw.distributed.joining import USER_ERROR
+from thaw.distributed.launcher import ENDED
 from thaw.errors import RecipeError
 
 RESTARTS = 3

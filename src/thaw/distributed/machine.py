@@ -58,4 +58,4 @@ def _use_own_cores(index: int, here: int) -> None:
     cores = sorted(os.sched_getaffinity(0))
     own = np.array_split(cores, here)[index].tolist() if here <= len(cores) else [cores[index % len(cores)]]
     os.sched_setaffinity(0, own)
-    use_threads(len(own))
+    use_threads(min(len(own), worker_count()))
