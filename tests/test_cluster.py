@@ -37,9 +37,11 @@ from thaw.features.cluster_pass import ClusterPass
 from thaw.features.engines import FrozenPart
 from thaw.features.extract import ViewRequest, extract, extracting_with
 from thaw.pipeline import cross_validate, finetune, load, search
+from thaw.prediction.inputs import files_at
 from thaw.prediction.job import PredictJob, write_predictions
 from thaw.progress import NullReporter, OnProgress
 from thaw.recipe import DecodeSettings, Recipe
+from thaw.remote import mirrored
 from thaw.run_folder import RunFolder
 from thaw.run_folder.search_folder import SearchFolder
 from thaw.tuning.clock import Limits
@@ -202,6 +204,27 @@ def test_predictions_for_many_files_are_complete_and_in_order_after_a_node_is_lo
     lines = there.decode().splitlines()
     assert [line.split(",")[0] for line in lines[1:]] == [str(folder / f"{number:05d}.png") for number in range(FILES)]
     assert there == predicted("here.csv")
+
+
+@slow
+@on_linux
+def test_images_on_remote_storage_are_classified_on_nodes_that_see_the_cache_and_named_by_their_address(
+    nodes: TwoNodes, two: Cluster, images: Path, trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fsspec", reason="needs the extra remote")
+    # The nodes were started with another cache folder.
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
+    address = f"file://{images}"
+    job = PredictJob((mirrored(address),), tmp_path / "there.csv", engine="pytorch-fp32")
+    elsewhere = ClusterClassify(two, trained.model, job)
+    two.check(elsewhere.paths)
+    classifier, bundle = load(trained.path), digest_of(trained.model)
+    assert write_predictions(classifier, bundle, job, tmp_path, NullReporter(), elsewhere) == (36, 0)
+    rows = (tmp_path / "there.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert [row.split(",")[0] for row in rows] == [f"file://{file}" for file in files_at([images])]
+    here = PredictJob(job.inputs, tmp_path / "here.csv", engine="pytorch-fp32")
+    write_predictions(classifier, bundle, here, tmp_path, NullReporter())
+    assert (tmp_path / "here.csv").read_bytes() == (tmp_path / "there.csv").read_bytes()
 
 
 @slow

@@ -1,4 +1,4 @@
-"""Work that is many independent pieces, on a Ray cluster; the only module that imports Ray.
+"""Work that is many independent pieces, on a Ray cluster.
 
 Ray schedules the pieces, repeats those whose node is lost, and lets nodes join and leave. A piece is a function of the
 installed Thaw, named by its module, and plain values: paths, numbers, text, bytes and arrays.

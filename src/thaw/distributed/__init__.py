@@ -1,4 +1,4 @@
-"""Several processes that train one run, started by `torchrun`; the only package that imports torch.distributed."""
+"""Several processes that train one run, started by `torchrun` or Ray; the only package with torch.distributed."""
 
 from __future__ import annotations
 
