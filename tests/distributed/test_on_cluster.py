@@ -55,10 +55,20 @@ def test_processes_divide_the_nodes_among_them(
 @pytest.mark.parametrize(
     ("nodes_of", "wanted", "device", "message"),
     [
-        ([(1, 0), (1, 0)], "3", "cpu", "3 processes need as many CPUs, but cluster head:6379 has 2; start 2, or add"),
-        ([(8, 1), (8, 1)], "3", "auto", "3 processes need as many GPUs, but cluster head:6379 has 2; start 2, or set"),
-        ([(8, 0)], "2", "cuda", "2 processes need as many GPUs, but cluster head:6379 has none; set device: cpu"),
-        ([(8, 0)], "auto", "cuda", "1 processes need as many GPUs, but cluster head:6379 has none"),
+        (
+            [(1, 0), (1, 0)],
+            "3",
+            "cpu",
+            "--processes 3: needs 3 CPUs, but cluster head:6379 has 2; start 2, or add nodes",
+        ),
+        (
+            [(8, 1), (8, 1)],
+            "3",
+            "auto",
+            "--processes 3: needs 3 GPUs, but cluster head:6379 has 2; start 2, or set device",
+        ),
+        ([(8, 0)], "2", "cuda", "--processes 2: needs 2 GPUs, but cluster head:6379 has none; set device: cpu"),
+        ([(8, 0)], "auto", "cuda", "--processes auto: needs 1 GPU, but cluster head:6379 has none"),
         ([(8, 0)], "none", "cpu", "--processes none: a number from 1 on"),
     ],
 )
@@ -179,8 +189,8 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     two: TwoNodes, images: Path, quick: Recipe, tmp_path: Path
 ) -> None:
     cases: list[tuple[str, Recipe, list[str], Path, str]] = [
-        ("many", quick, ["--processes", "3"], images, "3 processes need as many CPUs, but cluster"),
-        ("gpus", quick, ["--processes", "2", "--device", "cuda"], images, "2 processes need as many GPUs, but cluster"),
+        ("many", quick, ["--processes", "3"], images, "--processes 3: needs 3 CPUs, but cluster"),
+        ("gpus", quick, ["--processes", "2", "--device", "cuda"], images, "--processes 2: needs 2 GPUs, but cluster"),
         ("data", quick, ["--processes", "2"], tmp_path / "nowhere", "nowhere: no such folder"),
     ]
     for name, recipe, more, data, sentence in cases:

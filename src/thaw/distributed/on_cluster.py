@@ -18,6 +18,7 @@ from thaw.distributed.joining import USER_ERROR
 from thaw.distributed.launch import RESTARTS as MOST_RESTARTS
 from thaw.distributed.launcher import ENDED, LAUNCH, RESTARTS
 from thaw.errors import ClusterError, RecipeError
+from thaw.formats import count as counted
 
 _PASSED_ON = ("THAW_", "HF_", "AWS_", "FSSPEC_", "MLFLOW_", "OMP_", "GLOO_", "NCCL_", "TORCH_")
 """How the variables begin that the processes have from the command, like those that torchrun starts."""
@@ -46,7 +47,9 @@ def start_on_cluster(address: str, wanted: str, device: str, words: Sequence[str
     with connected(address) as cluster:
         cluster.check(paths)
         count, each = divided(cluster, wanted, device)
-        print(f"{cluster.description}; {count} processes with {each.description} each", flush=True)
+        print(
+            f"{cluster.description}; {counted(count, 'process', 'processes')} with {each.description} each", flush=True
+        )
         for restart in range(MOST_RESTARTS + 1):
             with group_on(cluster, count, each) as group:
                 common = {**_passed_on(os.environ), LAUNCH: name, RESTARTS: str(restart), CORES: str(each.threads)}
@@ -79,14 +82,14 @@ def divided(cluster: Cluster, wanted: str, device: str) -> tuple[int, Device]:
         if count > sum(gpus) or not count:
             found, remedy = (f"{sum(gpus)}", f"start {sum(gpus)}, or set") if any(gpus) else ("none", "set")
             raise RecipeError(
-                f"{max(1, count)} processes need as many GPUs, but cluster {cluster.address} has {found}; "
+                f"--processes {wanted}: needs {counted(max(1, count), 'GPU')}, but cluster {cluster.address} has {found}; "
                 f"{remedy} device: cpu"
             )
         return count, Device(max(1, min(node.cpus // node.gpus for node in cluster.nodes if node.gpus)), 1)
     if count > sum(cpus):
         raise ClusterError(
-            f"{count} processes need as many CPUs, but cluster {cluster.address} has {sum(cpus)}; start {sum(cpus)}, "
-            "or add nodes"
+            f"--processes {wanted}: needs {counted(count, 'CPU')}, but cluster {cluster.address} has {sum(cpus)}; "
+            f"start {sum(cpus)}, or add nodes"
         )
     # The most for each at which all have room.
     return count, next(Device(each) for each in range(max(cpus), 0, -1) if sum(node // each for node in cpus) >= count)
