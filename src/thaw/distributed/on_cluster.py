@@ -81,9 +81,9 @@ def divided(cluster: Cluster, wanted: str, device: str) -> tuple[int, Device]:
     if uses_gpus:
         if count > sum(gpus) or not count:
             found, remedy = (f"{sum(gpus)}", f"start {sum(gpus)}, or set") if any(gpus) else ("none", "set")
+            needed = counted(max(1, count), "GPU")
             raise RecipeError(
-                f"--processes {wanted}: needs {counted(max(1, count), 'GPU')}, but cluster {cluster.address} has {found}; "
-                f"{remedy} device: cpu"
+                f"--processes {wanted}: needs {needed}, but cluster {cluster.address} has {found}; {remedy} device: cpu"
             )
         return count, Device(max(1, min(node.cpus // node.gpus for node in cluster.nodes if node.gpus)), 1)
     if count > sum(cpus):
