@@ -119,7 +119,10 @@ def test_a_killed_download_leaves_no_part_of_a_file_and_is_resumed(cache: Path, 
 
 def test_a_full_disk_is_one_sentence_and_leaves_whole_files(bucket: str, cache: Path) -> None:
     put({"images/large.png": b"x" * 100_000})
-    with files_of_at_most(50_000), pytest.raises(WriteError, match=r"cannot be written: .*; free some space"):
+    with (
+        files_of_at_most(50_000),
+        pytest.raises(WriteError, match=r"memory-bucket: cannot be written: .*; free some space, or set THAW_CACHE"),
+    ):
         mirrored(f"{bucket}/images")
     assert "images/large.png" not in contents(cache / "remote" / "memory-bucket" / "files")
     assert contents(mirrored(f"{bucket}/images")) == {**IMAGES, "large.png": b"x" * 100_000}

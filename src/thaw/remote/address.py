@@ -57,7 +57,9 @@ def shown(text: str | Path) -> str:
     """A path or a text for the user, in which every path of a mirror is the address that it mirrors."""
     if isinstance(text, Path) and is_remote(text):
         return address_of(text)
-    text = str(text)
+    if isinstance(text, Path):
+        found = shown(str(text))
+        return found.replace(os.sep, "/") if is_remote(found) else found
     # The cache is not looked for in texts that cannot name a mirror.
     if f"{os.sep}{MIRRORS}{os.sep}" not in text:
         return text

@@ -26,7 +26,7 @@ from thaw.progress import Bar, NullReporter
 from thaw.remote.address import host_of, is_remote, local_path, mirror_folder, shown
 from thaw.remote.storage import PARALLEL, RemoteFile, Storage
 from thaw.temporary import remove_leftovers, temporary
-from thaw.writing import explained
+from thaw.writing import advising, explained
 
 SILENT = NullReporter().bar
 
@@ -110,7 +110,7 @@ class _Mirror:
 
     def update(self, storage: Storage, files: Sequence[RemoteFile], bar: Bar) -> None:
         """Download those of some files that are new or changed."""
-        with explained(self._folder):
+        with advising(LARGER_DISK), explained(self._folder):
             wanted = [file for file in files if not self._has(file)]
             self._check_room(storage, sum(file.size for file in wanted))
             advance = bar(f"download {storage.address}") if wanted else SILENT("")
@@ -167,7 +167,7 @@ class _Mirror:
     def _check_room(self, storage: Storage, needed: int) -> None:
         free = shutil.disk_usage(self._folder).free
         if needed > free:
-            problem = f"{storage.address} needs {size(needed)}, and {size(free)} are free; free some space{LARGER_DISK}"
+            problem = f"{storage.address} needs {size(needed)}, and {size(free)} are free; free some space"
             raise WriteError(self._folder, problem)
 
     def _name(self, copy: Path) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from thaw.errors import DataError, PackageError, ThawError, first_line
 from thaw.remote.address import address_of, local_path
-from thaw.writing import FULL, failure
+from thaw.writing import is_full
 
 PARALLEL = 16
 """Requests at once: most of the time of a small file is waiting for an answer."""
@@ -103,7 +103,7 @@ class Storage:
 
     def download(self, file: RemoteFile, to: Path) -> None:
         """Download a file; raises `DataError` if the connection is lost, or the file changes meanwhile."""
-        with connection_explained(self.address, to):
+        with connection_explained(self.address):
             self._system.get_file(file.name, str(to))
         if to.stat().st_size != file.size:
             raise DataError(f"{self.address}: {file.name} changed while it was downloaded; run again")
@@ -129,8 +129,8 @@ class Storage:
 
 
 @contextmanager
-def connection_explained(address: str, to: Path | None = None) -> Iterator[None]:
-    """Say in one sentence why an address cannot be read; raises `DataError`, or `WriteError` for a full disk."""
+def connection_explained(address: str) -> Iterator[None]:
+    """Say in one sentence why an address cannot be read; raises `DataError`. A full disk is not about an address."""
     try:
         yield
     except (ThawError, ImportError):
@@ -141,8 +141,8 @@ def connection_explained(address: str, to: Path | None = None) -> Iterator[None]
             raise DataError(_unreadable(address, error.__cause__)) from error
         raise DataError(f"{address}: there is no such bucket, folder or file") from error
     except OSError as error:
-        if error.errno in FULL:
-            raise failure(to or Path(address), error) from error
+        if is_full(error):
+            raise
         raise DataError(_unreadable(address, error)) from error
     except Exception as error:  # The exception depends on the library that fsspec uses.
         raise DataError(_unreadable(address, error)) from error
