@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ ENDED = 1
 LAUNCH, RESTARTS = "THAW_LAUNCH", "THAW_RESTARTS"
 """Environment variables of processes on a Ray cluster: the name of their launch, and how often they were restarted."""
 
+_STDIN = 0
 _REFUSED = "refused"
 """File among those of torchrun: the processes failed with an error of the user, which no restart would change."""
 
@@ -100,6 +100,8 @@ def _files_of(error_file: Path | None) -> Path | None:
 
 
 def _end_after_input() -> None:
-    with suppress(OSError, ValueError):
-        sys.stdin.buffer.read()
+    # Not through `sys.stdin`, whose lock would be held when Python ends.
+    with suppress(OSError):
+        while os.read(_STDIN, 1):
+            pass
     os._exit(ENDED)
