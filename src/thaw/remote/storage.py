@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,7 +22,8 @@ _VERSIONS = ("ETag", "etag", "md5Hash", "blob_id", "Content-MD5", "LastModified"
 """What tells a changed file, in the order of how surely it does; each kind of storage has some of them."""
 
 _IN_EXTRA = frozenset({"fsspec", "s3fs", "aiohttp"})
-_REFUSED = ("credential", "accesskey", "unauthorized", "forbidden", "access denied", "signature", "401", "403")
+_REFUSED = re.compile(r"credential|accesskey|unauthorized|forbidden|access ?denied|signature|\b40[13]\b", re.IGNORECASE)
+"""What the libraries of different storages say where a user may not read it; they have no exception in common."""
 
 
 @dataclass(frozen=True)
@@ -157,8 +159,7 @@ def _described(name: str, place: Path, about: Mapping[str, Any]) -> RemoteFile:
 
 def _unreadable(address: str, error: Exception) -> str:
     reason = f"{type(error).__name__}: {first_line(error)}" if str(error).strip() else type(error).__name__
-    is_refused = isinstance(error, PermissionError) or any(sign in reason.lower() for sign in _REFUSED)
-    if is_refused:
+    if isinstance(error, PermissionError) or _REFUSED.search(reason):
         return f"{address}: access is refused ({reason}); check the credentials of this storage in the environment"
     return f"{address}: cannot be read ({reason}); what was downloaded is kept, re-run to resume"
 
