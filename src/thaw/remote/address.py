@@ -21,12 +21,12 @@ _FILES = "files"
 
 def is_remote(place: str | Path) -> bool:
     """Whether a place is an address such as s3://bucket/images; also one that was made a `Path`."""
-    return _ADDRESS.match(str(place)) is not None
+    return _ADDRESS.match(_text(place)) is not None
 
 
 def address_of(place: str | Path) -> str:
     """The address in its usual form, without a slash at its end; raises `DataError` if it is none."""
-    match = _ADDRESS.match(str(place))
+    match = _ADDRESS.match(_text(place))
     if match is None:
         raise DataError(f"{place}: is not an address such as s3://bucket/images")
     scheme, rest = match[1].lower(), match[2].rstrip("/")
@@ -66,6 +66,10 @@ def shown(text: str | Path) -> str:
     separator = re.escape(os.sep)
     pattern = rf"{re.escape(str(_mirrors()))}{separator}([A-Za-z0-9+.]+)-([^{separator}]*){separator}{_FILES}"
     return re.sub(pattern, lambda match: f"{match[1]}://{unquote(match[2])}", text)
+
+
+def _text(place: str | Path) -> str:
+    return place.as_posix() if isinstance(place, Path) else place
 
 
 def _parts(address: str) -> tuple[str, str]:
