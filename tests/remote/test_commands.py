@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.running import thaw
+from tests.distributed import test_training as processes
 from tests.remote.storages import BUCKET, put, put_folder
 from tests.runs import outcome
 from thaw.cache import clear
@@ -50,6 +52,17 @@ def test_a_run_on_remote_images_is_the_same_run_and_names_their_address(
     # The mirror comes back when it is needed.
     assert clear(cache)
     assert cross_validate(run.path, 2, reporter=NullReporter()).images == 36
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="several processes are tested on POSIX")
+def test_several_processes_train_on_what_the_main_one_mirrors(images: Path, quick: Recipe, tmp_path: Path) -> None:
+    pytest.importorskip("fsspec", reason="needs the extra remote")
+    done = processes.run(Path(f"file://{images}"), processes.recipe_of(quick), tmp_path)
+    assert done.returncode == 0, done.stderr
+    (mirror,) = (tmp_path / "cache" / "remote").iterdir()
+    index = (mirror / "index.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(index) == 36 and f"file://{images}" in RunFolder(tmp_path / "runs" / "train-1").report.read_text("utf-8")
 
 
 def test_the_command_line_takes_addresses_and_shows_them(
