@@ -132,7 +132,8 @@ def _is_first(member: Member, sentence: str) -> bool:
         is_first = member.fail()
         if is_first:
             launcher().refuse(sentence)
-        if is_first and _hosts_store(member):
+        # An error that leaves one block within another is met twice.
+        if is_first and _hosts_store(member) and distributed.is_initialized():
             # Who waits for tensors ends at once; who then asks why could not, if this process had ended.
             distributed.destroy_process_group()
             member.wait_for_acknowledgements(LEAVE_SECONDS)
