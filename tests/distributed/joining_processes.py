@@ -24,6 +24,7 @@ PORT_IN_USE = "a port in use"
 CASES = (
     "exchange",
     "error of the main process",
+    "error in an inner block",
     "error of another process",
     "error while tensors are exchanged",
     "another version",
@@ -35,6 +36,10 @@ CASES = (
 def behave(case: str, process: Process) -> None:
     if case == "error of the main process":
         process.from_main(lambda: fail("the main process cannot go on") if process.is_main else "")
+    elif case == "error in an inner block":
+        # As a function of Thaw that a command calls.
+        with joining.joined() as inner:
+            behave("error of the main process", inner)
     elif case == "error of another process":
         if not process.is_main:
             fail("process 1 cannot go on")

@@ -31,6 +31,7 @@ def test_tensors_are_summed_and_broadcast(outcomes: Outcomes) -> None:
     ("case", "sentence"),
     [
         ("error of the main process", "the main process cannot go on"),
+        ("error in an inner block", "the main process cannot go on"),
         ("error of another process", "process 1 cannot go on"),
         ("error while tensors are exchanged", "the main process cannot go on"),
         ("another version", "process 1 has another version of Thaw (0.1) than process 0 (0.0); install the same"),
