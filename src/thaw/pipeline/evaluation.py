@@ -46,7 +46,8 @@ def evaluate(model: Model, data: str | Path | Dataset, reporter: Reporter | None
 
     Args:
         model: A run, a bundle or a classifier.
-        data: Labelled images: a folder, a table, or a `Dataset`; each class must be one of the classifier's.
+        data: Labelled images: a folder or table, here or at an address such as s3://bucket/images, or a `Dataset`; each
+            class must be one of the classifier's.
         reporter: Shows progress; silent by default.
 
     Returns:

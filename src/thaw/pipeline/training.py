@@ -50,7 +50,7 @@ def finetune(
     """Fine-tune a pre-trained network: plan, train phase by phase, keep the best phase, calibrate, evaluate.
 
     Args:
-        data: Labelled images: a folder, a table, or a `Dataset`.
+        data: Labelled images: a folder or table, here or at an address such as s3://bucket/images, or a `Dataset`.
         recipe: The settings; what it leaves at "auto" is planned from measurements.
         runs: The folder in which the run makes its own, `train-N`, with the bundle in `train-N/model`.
         resume: Resume the newest unfinished run under `runs`; without a `recipe`, with the one it began with.
@@ -99,7 +99,7 @@ def plan(
     """Plan what `finetune` would do: every setting with its reason, and the time it will take; train nothing.
 
     Args:
-        data: Labelled images: a folder, a table, or a `Dataset`.
+        data: Labelled images: a folder or table, here or at an address such as s3://bucket/images, or a `Dataset`.
         recipe: The settings to start from.
         out: The recipe file to write, with every setting resolved; it must not exist.
         reporter: Shows the plan; the console by default.
@@ -136,7 +136,7 @@ def inspect(
     """Inspect labelled images before training: duplicates, leaks, label errors, outliers, shift, learning curve.
 
     Args:
-        data: Labelled images: a folder, a table, or a `Dataset`.
+        data: Labelled images: a folder or table, here or at an address such as s3://bucket/images, or a `Dataset`.
         recipe: Its backbone, weights, image size, device and engine are used.
         runs: The folder in which the inspection makes its own, `inspect-N`, with a page and a JSON file.
         reporter: Shows the findings; the console by default.

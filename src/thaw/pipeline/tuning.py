@@ -38,7 +38,7 @@ def search(
     """Search for settings that are better than those of the plan, over one feature cache.
 
     Args:
-        data: Labelled images: a folder, a table, or a `Dataset`.
+        data: Labelled images: a folder or table, here or at an address such as s3://bucket/images, or a `Dataset`.
         recipe: The settings to start from; those in which it differs from the default are not varied.
         space: Ranges that replace the declared ones, by dotted key: a list of values, or {"low", "high", "log"}.
         runs: The folder in which the search makes its own, `search-N`.
