@@ -1,0 +1,335 @@
+"""Thawed stages trained on random windows of the cached maps: test accuracy and price, next to whole maps.
+
+    python -m bench.windows ants-{seed}.csv cells-{seed}.csv --work FOLDER --seeds 3 --set weights=model.safetensors
+
+`{seed}` in a path is replaced by each seed. The head is trained, the features at the first thawed cut are extracted
+once, and from that head the phase that thaws is trained with each of `SCHEDULES`. An epoch on windows has one random
+window of each map, `FRACTION` of its side. The statistics of the stages below the cut, which the head may take as well,
+stay those of the whole map, as on validation, which is always on whole maps. Each training ends with its best epoch on
+validation, of those on whole maps. The average of the weights over about one epoch of steps (EMA) is validated and
+tested as well. Trainings that are already in `FOLDER/windows.jsonl` are skipped.
+
+Prints, for each data set, the mean test accuracy and epochs of each schedule, and how often a run would keep the phase;
+then the differences to the plan on the same test images with their standard errors, and the ratios of the prices. The
+price of a phase is that of its images: 1 for each that is trained on its whole map, the ratio of measured step times
+for one on a window, 0.4 for one that is validated, as the forecast of a run has it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from bench.schedules import HEAD, PLANNED, Training, means, parser_of, show_differences, trained
+from thaw.backbones.stages import AtCut
+from thaw.classifier.classifier import Classifier
+from thaw.metrics import MetricValues
+from thaw.planning.costs import training_rate
+from thaw.recipe import Phase
+from thaw.seeds import derive_seed
+from thaw.training.context import FitCallbacks, FitContext, FitSettings, TrainingPaused
+from thaw.training.fit import fit
+from thaw.training.history import EpochRecord, is_better, should_stop
+from thaw.training.outputs import probabilities_at
+from thaw.training.sources import Batch, PhaseSources, Source
+from thaw.training.validation import validate
+from thaw.trial import Trial, fit_settings
+
+AVERAGED = ", EMA"
+FRACTION = 0.7
+VALIDATED = 0.4
+LOW_LOSS = 0.02
+"""Training loss below which an image is left out of the next epoch, where a schedule skips."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the phase is trained: on windows for the epochs `windows`, then on whole maps for the epochs `whole`.
+
+    patience: epochs without a better one on validation that end the windows, or the phase where there are none; `None`
+    for no early end. skips: from half of the epochs on, images with a low training loss are left out of the next epoch.
+    """
+
+    name: str
+    windows: int
+    whole: int
+    patience: int | None = None
+    skips: bool = False
+
+    @property
+    def epochs(self) -> int:
+        """The length of the learning-rate schedule."""
+        return self.windows + self.whole
+
+
+SCHEDULES = (
+    Schedule(PLANNED, 0, 20, patience=5),
+    Schedule("whole 10", 0, 10),
+    Schedule("windows 8 + 2", 8, 2),
+    Schedule("windows 8 + 2, skipping", 8, 2, skips=True),
+    Schedule("windows at most 17, then 3", 17, 3, patience=3),
+    Schedule("whole 7", 0, 7),
+)
+
+
+@dataclass(frozen=True)
+class CountedTraining(Training):
+    """One training of one phase.
+
+    windows, whole, validated: images, over all epochs. ratio: time of a step on windows as a fraction of one on whole
+    maps.
+    """
+
+    windows: int = 0
+    whole: int = 0
+    validated: int = 0
+    ratio: float = 1.0
+
+    @property
+    def price(self) -> float:
+        return self.ratio * self.windows + self.whole + VALIDATED * self.validated
+
+
+def window_side(side: int) -> int:
+    """The side of a window of a map: even, so that a stride of two divides it as it divides the map."""
+    return min(side, 2 * max(1, round(FRACTION * side / 2)))
+
+
+def windows_of(values: Tensor, places: np.ndarray) -> Tensor:
+    """One window of each map (N, C, H, W), at places (N, 2) in 0..1 from the first to the last; channels_last."""
+    inside = []
+    for axis, side in enumerate(values.shape[2:]):
+        size = window_side(side)
+        starts = torch.from_numpy((places[:, axis] * (side - size + 1)).astype(np.int64))
+        inside.append(starts[:, None] + torch.arange(size))
+    rows, columns = inside
+    images = torch.arange(len(values))[:, None, None]
+    return values[images, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+@dataclass
+class ScheduledSource:
+    """The training images of a source as a schedule has them, and how many of them were trained on.
+
+    whole_from: number of epochs on windows. taken: images of the running epoch. losses: of each image, when it was last
+    trained on. pending: images of batches that were read and not yet trained on. epoch: how many are done. windows,
+    whole: images.
+    """
+
+    source: Source
+    schedule: Schedule
+    seed: int
+    whole_from: int
+    taken: np.ndarray
+    losses: np.ndarray
+    pending: deque[np.ndarray] = field(default_factory=deque)
+    epoch: int = 0
+    windows: int = 0
+    whole: int = 0
+
+    @classmethod
+    def of(cls, source: Source, schedule: Schedule, seed: int) -> ScheduledSource:
+        return cls(source, schedule, seed, schedule.windows, np.arange(len(source)), np.full(len(source), np.inf))
+
+    @property
+    def views(self) -> int:
+        return self.source.views
+
+    @property
+    def targets(self) -> Tensor:
+        return self.source.targets
+
+    @property
+    def is_on_windows(self) -> bool:
+        return self.epoch < self.whole_from
+
+    def __len__(self) -> int:
+        return len(self.taken)
+
+    def batch(self, chosen: np.ndarray, epoch: int) -> Batch:
+        images = self.taken[chosen]
+        self.pending.append(images)
+        at, targets = self.source.batch(images, epoch)
+        if not self.is_on_windows:
+            return at, targets
+        draws = np.random.default_rng(derive_seed(self.seed, "windows", epoch)).random((len(self.source), 2))
+        return AtCut(windows_of(at.values, draws[images]), at.stages), targets
+
+    def count(self, images: np.ndarray, losses: np.ndarray) -> None:
+        """Some images were trained on."""
+        self.losses[images] = losses
+        if self.is_on_windows:
+            self.windows += len(images)
+        else:
+            self.whole += len(images)
+
+    def end_epoch(self) -> None:
+        """Choose the images of the next epoch."""
+        self.epoch += 1
+        everything = np.arange(len(self.source))
+        # None twice in a row.
+        is_left_out = np.isin(everything, self.taken) & (self.losses < LOW_LOSS)
+        skips = self.schedule.skips and 2 * self.epoch >= self.schedule.epochs and not is_left_out.all()
+        self.taken = everything[~is_left_out] if skips else everything
+
+
+@contextmanager
+def counted(classifier: Classifier, source: ScheduledSource) -> Iterator[None]:
+    """Let a source know the images and losses of each training step."""
+
+    def record(module: nn.Module, _: object, logits: Tensor) -> None:
+        # One image is read to see which norms can be folded, and not trained on.
+        images = source.pending.popleft() if source.pending else None
+        if module.training and images is not None:
+            with torch.no_grad():
+                found = classifier.probabilities(logits)[np.arange(len(images)), source.targets[images]]
+            source.count(images, -found.clamp_min(1e-12).log().numpy())
+
+    handle = classifier.register_forward_hook(record)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+class Averages:
+    """The exponential moving average of what an optimizer trains, over about `steps` steps."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps, self._done = steps, 0
+        self._parameters: list[Tensor] = []
+        self._averages: list[Tensor] = []
+
+    def update(self, optimizer: Optimizer, *_: object) -> None:
+        """After a step of the optimizer."""
+        if not self._parameters:
+            self._parameters = [each.detach() for group in optimizer.param_groups for each in group["params"]]
+            self._averages = [each.clone() for each in self._parameters]
+        self._done += 1
+        torch._foreach_lerp_(self._averages, self._parameters, 1 / min(self._done, self._steps))
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The averages in place of the parameters."""
+        kept = [each.clone() for each in self._parameters]
+        torch._foreach_copy_(self._parameters, self._averages)
+        yield
+        torch._foreach_copy_(self._parameters, kept)
+
+
+class Watcher:
+    """Ends windows and phases as their schedule says, validates the averages, and tests each best epoch so far.
+
+    best: metrics on validation, and 0 or 1 for each test image, of the weights ("") and of their averages.
+    """
+
+    def __init__(self, trial: Trial, settings: FitSettings, source: ScheduledSource, val: Source) -> None:
+        self._trial, self._settings, self._source, self._val = trial, settings, source, val
+        phase = trial.recipe.phases[1]
+        self._phase = phase.model_copy(update={"patience": source.schedule.patience})
+        self._cut = trial.classifier.backbone.cut(phase.cut)
+        self.averages = Averages(-(-len(source) // phase.batch_size))
+        self.best: dict[str, tuple[MetricValues, tuple[int, ...]]] = {}
+        self.validated, self.is_over = 0, False
+
+    def on_epoch(self, records: Sequence[EpochRecord], _: bool) -> None:
+        source, schedule = self._source, self._source.schedule
+        was_on_windows = source.is_on_windows
+        source.end_epoch()
+        own = [record for record in records if record.phase == self._phase.name]
+        stalls = should_stop(own, self._phase, self._settings.monitor)
+        if schedule.patience or not was_on_windows:
+            self.validated += len(self._val)
+        if was_on_windows:
+            source.whole_from = source.epoch if stalls else source.whole_from
+            return
+        self.is_over = source.epoch == source.whole_from + schedule.whole if schedule.windows else stalls
+        self._offer("", own[-1].val)
+        with self.averages.in_place():
+            found = validate(self._trial.classifier, self._cut, self._val, self._settings)
+            self._offer(AVERAGED, found.values)
+
+    def _offer(self, name: str, val: MetricValues) -> None:
+        if name not in self.best or is_better(val, self.best[name][0], self._settings.monitor):
+            self.best[name] = val, correct_on_test(self._trial, self._settings)
+
+
+def correct_on_test(trial: Trial, settings: FitSettings) -> tuple[int, ...]:
+    """0 or 1 for each test image."""
+    final = trial.inputs.evaluation_sources([trial.recipe.phases[1].name], ("test",))
+    assert final is not None
+    outputs = probabilities_at(trial.classifier, final.position, final.of_split["test"], settings.precision)
+    return tuple((outputs[0].argmax(axis=1) == outputs[1]).astype(int).tolist())
+
+
+def step_ratio(trial: Trial, phase: Phase, source: Source) -> float:
+    """Time of a step on windows as a fraction of one on whole maps: the median of alternate measurements."""
+    classifier, precision = trial.classifier, trial.recipe.precision
+    whole, _ = source.batch(np.arange(phase.batch_size), 0)
+    window = AtCut(windows_of(whole.values, np.full((phase.batch_size, 2), 0.5)), whole.stages)
+    rates = [[training_rate(classifier, phase, precision, at) for at in (whole, window)] for _ in range(5)]
+    return statistics.median(of_whole / of_window for of_whole, of_window in rates)
+
+
+def train(trial: Trial) -> Iterator[CountedTraining]:
+    """The head, then the phase that thaws with each schedule, each from the weights that the head phase has left."""
+    plan = trial.folder.read_plan()
+    assert plan is not None
+    head, thawed = trial.recipe.phases[:2]
+    settings = fit_settings(trial, trial.folder.checkpoints / HEAD, plan.run)
+    context = FitContext(trial.classifier, (head,), settings, FitCallbacks(lambda *_: None, print))
+    before = fit(context, trial.inputs.sources_of).gains[-1].best
+    state = {key: value.clone() for key, value in trial.classifier.state_dict().items()}
+    yield CountedTraining("", settings.seed, HEAD, 0, True, correct_on_test(trial, settings))
+    sources = trial.inputs.sources_of(1)
+    ratio = step_ratio(trial, thawed, sources.train)
+    for schedule in SCHEDULES:
+        trial.classifier.load_state_dict(state)
+        own = replace(settings, checkpoints=trial.folder.checkpoints / schedule.name)
+        shutil.copytree(settings.checkpoints, own.checkpoints)
+        phase = thawed.model_copy(update={"optional": False, "epochs": schedule.epochs, "patience": None})
+        source = ScheduledSource.of(sources.train, schedule, settings.seed)
+        watcher = Watcher(trial, own, source, sources.val)
+        _fit(FitContext(trial.classifier, (head, phase), own, context.callbacks), watcher, source, sources.val)
+        for name, (val, correct) in watcher.best.items():
+            is_kept = val.by(settings.monitor) > before
+            counts = source.windows, source.whole, watcher.validated
+            yield CountedTraining(
+                "", settings.seed, schedule.name + name, source.epoch, is_kept, correct, *counts, ratio
+            )
+
+
+def _fit(context: FitContext, watcher: Watcher, source: ScheduledSource, val: Source) -> None:
+    """The last phase of a context, from what the head phase has left in its checkpoints."""
+    watched = replace(context, callbacks=FitCallbacks(watcher.on_epoch, print, lambda _: watcher.is_over))
+    hook = register_optimizer_step_post_hook(watcher.averages.update)
+    with counted(context.classifier, source), suppress(TrainingPaused):
+        fit(watched, lambda _: PhaseSources(source, val))
+    hook.remove()
+
+
+def _epochs(trainings: Sequence[CountedTraining]) -> str:
+    return f", {statistics.mean(each.epochs for each in trainings):.1f}"
+
+
+def main() -> None:
+    results = trained(parser_of(__doc__).parse_args(), "windows.jsonl", CountedTraining, train)
+    print(means(results, _epochs))
+    for data in results.sets:
+        ratio = statistics.median(each.ratio for each in results.of(data, PLANNED))
+        print(f"{data}: a step on windows takes {ratio:.2f} of the time of one on whole maps")
+    show_differences(results)
+
+
+if __name__ == "__main__":
+    main()
