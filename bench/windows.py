@@ -45,7 +45,9 @@ from thaw.training.sources import Batch, PhaseSources, Source
 from thaw.training.validation import validate
 from thaw.trial import Trial, fit_settings
 
-AVERAGED = ", EMA"
+AVERAGED, ANY_EPOCH = ", EMA", ", any epoch"
+SHORTER = (2, 3)
+"""Patience of early stopping with which the plan's training is evaluated as well."""
 FRACTION = 0.7
 VALIDATED = 0.4
 LOW_LOSS = 0.02
@@ -230,15 +232,16 @@ class Averages:
 class Watcher:
     """Ends windows and phases as their schedule says, validates the averages, and tests each best epoch so far.
 
-    best: metrics on validation, and 0 or 1 for each test image, of the weights ("") and of their averages.
+    best: metrics on validation, and 0 or 1 for each test image, of the weights (""), of their averages, where epochs on
+    windows count as well, and where the plan had less patience. counts: of what that took, where it took less.
     """
 
     def __init__(self, trial: Trial, settings: FitSettings, source: ScheduledSource, val: Source) -> None:
         self._trial, self._settings, self._source, self._val = trial, settings, source, val
-        phase = trial.recipe.phases[1]
-        self._phase = phase.model_copy(update={"patience": source.schedule.patience})
-        self._cut = trial.classifier.backbone.cut(phase.cut)
-        self.averages = Averages(-(-len(source) // phase.batch_size))
+        self._phase = trial.recipe.phases[1]
+        self._cut = trial.classifier.backbone.cut(self._phase.cut)
+        self.averages = Averages(-(-len(source) // self._phase.batch_size))
+        self.counts: dict[str, tuple[int, int, int, int]] = {}
         self.best: dict[str, tuple[MetricValues, tuple[int, ...]]] = {}
         self.validated, self.is_over = 0, False
 
@@ -247,17 +250,30 @@ class Watcher:
         was_on_windows = source.is_on_windows
         source.end_epoch()
         own = [record for record in records if record.phase == self._phase.name]
-        stalls = should_stop(own, self._phase, self._settings.monitor)
+        stalls = self._stalls(own, schedule.patience)
         if schedule.patience or not was_on_windows:
             self.validated += len(self._val)
+        if schedule.patience and schedule.windows:
+            self._offer(ANY_EPOCH, own[-1].val)
         if was_on_windows:
             source.whole_from = source.epoch if stalls else source.whole_from
             return
         self.is_over = source.epoch == source.whole_from + schedule.whole if schedule.windows else stalls
         self._offer("", own[-1].val)
+        for patience in SHORTER if schedule.name == PLANNED else ():
+            name = f", patience {patience}"
+            if name not in self.counts and (self._stalls(own, patience) or source.epoch == schedule.epochs):
+                self.best[name], self.counts[name] = self.best[""], self.counted()
         with self.averages.in_place():
             found = validate(self._trial.classifier, self._cut, self._val, self._settings)
             self._offer(AVERAGED, found.values)
+
+    def counted(self) -> tuple[int, int, int, int]:
+        """Epochs, and images on windows, on whole maps and of validation."""
+        return self._source.epoch, self._source.windows, self._source.whole, self.validated
+
+    def _stalls(self, own: Sequence[EpochRecord], patience: int | None) -> bool:
+        return should_stop(own, self._phase.model_copy(update={"patience": patience}), self._settings.monitor)
 
     def _offer(self, name: str, val: MetricValues) -> None:
         if name not in self.best or is_better(val, self.best[name][0], self._settings.monitor):
@@ -303,10 +319,8 @@ def train(trial: Trial) -> Iterator[CountedTraining]:
         _fit(FitContext(trial.classifier, (head, phase), own, context.callbacks), watcher, source, sources.val)
         for name, (val, correct) in watcher.best.items():
             is_kept = val.by(settings.monitor) > before
-            counts = source.windows, source.whole, watcher.validated
-            yield CountedTraining(
-                "", settings.seed, schedule.name + name, source.epoch, is_kept, correct, *counts, ratio
-            )
+            epochs, *counts = watcher.counts.get(name, watcher.counted())
+            yield CountedTraining("", settings.seed, schedule.name + name, epochs, is_kept, correct, *counts, ratio)
 
 
 def _fit(context: FitContext, watcher: Watcher, source: ScheduledSource, val: Source) -> None:
