@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bench.schedules import HEAD, PLANNED, Training, means, parser_of, show_differences, trained
-from thaw.recipe import Phase
+from thaw.recipe import ResolvedPhase
 from thaw.training.context import FitCallbacks, FitContext, FitSettings
 from thaw.training.fit import fit
 from thaw.training.outputs import probabilities_at
@@ -40,7 +40,7 @@ class TimedTraining(Training):
         return self.seconds
 
 
-def schedules(phase: Phase, epochs: Sequence[int]) -> Iterator[tuple[str, Phase]]:
+def schedules(phase: ResolvedPhase, epochs: Sequence[int]) -> Iterator[tuple[str, ResolvedPhase]]:
     """The phase as planned, and with other numbers of epochs, all of which are trained."""
     phase = phase.model_copy(update={"optional": False})
     yield PLANNED, phase
@@ -63,7 +63,7 @@ def train(trial: Trial, epochs: Sequence[int]) -> Iterator[TimedTraining]:
         yield _trained(trial, name, (head, phase), settings)
 
 
-def _trained(trial: Trial, name: str, phases: Sequence[Phase], settings: FitSettings) -> TimedTraining:
+def _trained(trial: Trial, name: str, phases: Sequence[ResolvedPhase], settings: FitSettings) -> TimedTraining:
     """The last of some phases, trained from what the others have left in the checkpoints of that name, and tested."""
     own = replace(settings, checkpoints=settings.checkpoints / name, phase_seconds=())
     context = FitContext(trial.classifier, phases, own, FitCallbacks(lambda *_: None, print))

@@ -128,12 +128,12 @@ def differences(results: Results[Found], is_kept: bool) -> str:
     for index, data in enumerate(results.sets):
         cells = (found[name][index] for name in results.schedules)
         lines.append(row(data, *(f"{change:+.1f} ± {error:.1f}, {ratio:.2f}x" for change, error, ratio in cells)))
-    cells = []
+    last = []
     for name in results.schedules:
         changes, errors, ratios = zip(*found[name], strict=True)
         error = math.hypot(*errors) / len(errors)
-        cells.append(f"{statistics.mean(changes):+.2f} ± {error:.2f}, {statistics.mean(ratios):.2f}x")
-    return "\n".join([*lines, row("mean", *cells)])
+        last.append(f"{statistics.mean(changes):+.2f} ± {error:.2f}, {statistics.mean(ratios):.2f}x")
+    return "\n".join([*lines, row("mean", *last)])
 
 
 def begun(data: Path, seed: int, base: thaw.Recipe, runs: Path) -> Trial:

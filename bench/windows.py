@@ -33,8 +33,8 @@ from bench.scheduled_source import Schedule, ScheduledSource, counted, windows_o
 from bench.schedules import HEAD, PLANNED, Results, Training, means, parser_of, show_differences, trained
 from thaw.backbones.stages import AtCut
 from thaw.metrics import MetricValues
-from thaw.planning.costs import training_rate
-from thaw.recipe import Phase
+from thaw.planning.step_timer import StepTimer, Way
+from thaw.recipe import ResolvedPhase
 from thaw.training.context import FitCallbacks, FitContext, FitSettings, TrainingPaused
 from thaw.training.fit import fit
 from thaw.training.history import EpochRecord, is_better, should_stop
@@ -161,12 +161,13 @@ def correct_on_test(trial: Trial, settings: FitSettings) -> tuple[int, ...]:
     return tuple((outputs[0].argmax(axis=1) == outputs[1]).astype(int).tolist())
 
 
-def step_ratio(trial: Trial, phase: Phase, source: Source) -> float:
+def step_ratio(trial: Trial, phase: ResolvedPhase, source: Source) -> float:
     """Time of a step on windows as a fraction of one on whole maps: the median of alternate measurements."""
-    classifier, precision = trial.classifier, trial.recipe.precision
+    recipe = trial.recipe
+    way = Way(recipe.precision, recipe.steps, recipe.memory_format, phase.batch_size)
     whole, _ = source.batch(np.arange(phase.batch_size), 0)
     window = AtCut(windows_of(whole.values, np.full((phase.batch_size, 2), 0.5)), whole.stages)
-    rates = [[training_rate(classifier, phase, precision, at) for at in (whole, window)] for _ in range(5)]
+    rates = [[StepTimer(trial.classifier, [phase], [at]).rate(0, way) for at in (whole, window)] for _ in range(5)]
     return statistics.median(of_whole / of_window for of_whole, of_window in rates)
 
 
@@ -179,7 +180,8 @@ def train(trial: Trial) -> Iterator[CountedTraining]:
     context = FitContext(trial.classifier, (head,), settings, FitCallbacks(lambda *_: None, print))
     before = fit(context, trial.inputs.sources_of).gains[-1].best
     state = {key: value.clone() for key, value in trial.classifier.state_dict().items()}
-    yield CountedTraining("", settings.seed, HEAD, 0, True, correct_on_test(trial, settings))
+    seed = settings.seed
+    yield CountedTraining("", seed, HEAD, 0, True, correct_on_test(trial, settings))
     sources = trial.inputs.sources_of(1)
     ratio = step_ratio(trial, thawed, sources.train)
     for schedule in SCHEDULES:
@@ -192,8 +194,9 @@ def train(trial: Trial) -> Iterator[CountedTraining]:
         _fit(FitContext(trial.classifier, (head, phase), own, context.callbacks), watcher, source, sources.val)
         for name, (val, correct) in watcher.best.items():
             is_kept = val.by(settings.monitor) > before
-            epochs, *counts = watcher.counts.get(name, watcher.counted())
-            yield CountedTraining("", settings.seed, schedule.name + name, epochs, is_kept, correct, *counts, ratio)
+            epochs, *images = watcher.counts.get(name, watcher.counted())
+            title, (windows, whole, validated) = schedule.name + name, images
+            yield CountedTraining("", seed, title, epochs, is_kept, correct, windows, whole, validated, ratio)
 
 
 def _fit(context: FitContext, watcher: Watcher, source: ScheduledSource, val: Source) -> None:
