@@ -51,6 +51,8 @@ SHALLOWER: dict[Strategy, Strategy] = {"whole": "top", "top": "head"}
 _DEEPER_EPOCHS, _SCRATCH_EPOCHS = 10, 60
 _LEAST_EPOCHS, _WANTED_STEPS = 6, 3_000
 # No fewer epochs on small sets: of 8, 6 and 4 none was clearly as good as 20 with early stopping (bench/epochs.py).
+# Nor epochs on windows of the maps, whose steps take half the time: that they cost no accuracy is not shown, and such a
+# phase is kept less often (bench/windows.py).
 
 
 def choose_strategy(
