@@ -35,6 +35,12 @@ _State = tuple[int, int, int, int]
 """Size, modification time and change time in nanoseconds, and inode."""
 
 
+def memory_of(files: Sequence[Path], cache: Path) -> Path:
+    """The file of a cache that remembers the digests of exactly these files."""
+    key = hashlib.sha256("\0".join(map(str, files)).encode()).hexdigest()[:32]
+    return cache / "pixels" / f"{key}.digests.json"
+
+
 def digest_files(files: Sequence[Path], memory: Path, workers: int, on_progress: OnProgress) -> list[str]:
     """The SHA-256 of each file as hexadecimal digits, or the reason why it cannot be read.
 

@@ -23,7 +23,7 @@ from thaw import atomic, parquet
 from thaw.cache import ATTEMPTS, LARGER_DISK
 from thaw.data.capture import Capture
 from thaw.data.decoding import DecodedFile, DecodedRow, Decoding, decode_files
-from thaw.data.digests import digest_files, known_digests
+from thaw.data.digests import digest_files, known_digests, memory_of
 from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import SCHEMA, Manifest
 from thaw.errors import DataError, UnreadableImage, WriteError
@@ -106,7 +106,7 @@ class PixelStore:
             WriteError: The disk is full, or the cache cannot be written.
         """
         decoding, bar = Decoding(spec, settings, reduce_jpeg, workers), bar or NullReporter().bar
-        digests = digest_files(manifest.files(), _memory(manifest, folder), workers, bar("check images"))
+        digests = digest_files(manifest.files(), memory_of(manifest.files(), folder), workers, bar("check images"))
         place = folder / "pixels" / _key(decoding, digests)
         store = cls._opened(place, spec)
         for _ in range(ATTEMPTS):
@@ -123,7 +123,7 @@ class PixelStore:
     @classmethod
     def exists(cls, manifest: Manifest, spec: PixelSpec, settings: DecodeSettings, folder: Path) -> bool:
         """Whether `open_or_build` has nothing to decode, as far as can be told without reading an image or pixels."""
-        digests = known_digests(manifest.files(), _memory(manifest, folder))
+        digests = known_digests(manifest.files(), memory_of(manifest.files(), folder))
         if digests is None:
             return False
         key = _key(Decoding(spec, settings, reduce_jpeg=True, workers=1), digests)
@@ -196,12 +196,6 @@ class PixelStore:
         """Raise `DataError` for the first unreadable row, if there is one."""
         for path, reason in self.describe(manifest).errors():
             raise _unreadable(manifest.root / path, reason)
-
-
-def _memory(manifest: Manifest, folder: Path) -> Path:
-    """The file of a cache that remembers the digests of a manifest's files."""
-    key = hashlib.sha256("\0".join(map(str, manifest.files())).encode()).hexdigest()[:32]
-    return folder / "pixels" / f"{key}.digests.json"
 
 
 def _build(

@@ -1,0 +1,112 @@
+"""What is said about an image: its label, that it is excluded, or nothing yet; and the changes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from thaw.data.class_names import normalised, unify
+from thaw.data.table_cells import SEPARATOR
+from thaw.errors import DataError
+
+MAX_NAME = 100
+"""Characters of a class name."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The state of an image; without a label and not excluded it is still to be labelled.
+
+    As JSON it is the label, `null`, or `{"excluded": true}`.
+    """
+
+    label: str | None = None
+    excluded: bool = False
+
+    def __post_init__(self) -> None:
+        if self.excluded and self.label is not None:
+            raise ValueError("an excluded image has no label")
+
+    def to_json(self) -> Any:
+        """A plain value."""
+        return {"excluded": True} if self.excluded else self.label
+
+    @classmethod
+    def from_json(cls, value: Any) -> Mark:
+        """What `to_json` gave; raises `ValueError` for anything else."""
+        if value == {"excluded": True}:
+            return EXCLUDED
+        if value is None or (isinstance(value, str) and value):
+            return cls(value)
+        raise ValueError("a mark is a label, null, or an object with excluded")
+
+
+UNLABELLED, EXCLUDED = Mark(), Mark(excluded=True)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One line of `labels.jsonl`: an image had one mark and got another.
+
+    Attributes:
+        edit: The number of the edit that it belongs to, of which one may concern many images.
+        image: SHA-256 of the file.
+        path: Of the file in the folder of images.
+        before, after: Its marks.
+        when: Time with its zone.
+        by: The user's name.
+        undoes: The number of the edit that this one takes back.
+    """
+
+    edit: int
+    image: str
+    path: str
+    before: Mark
+    after: Mark
+    when: datetime
+    by: str
+    undoes: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        values = {
+            "edit": self.edit,
+            "image": self.image,
+            "path": self.path,
+            "from": self.before.to_json(),
+            "to": self.after.to_json(),
+            "when": self.when.isoformat(timespec="milliseconds"),
+            "by": self.by,
+        }
+        return values if self.undoes is None else {**values, "undoes": self.undoes}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Change:
+        """What `to_json` gave; raises `KeyError`, `TypeError` or `ValueError` for anything else."""
+        return cls(
+            edit=int(values["edit"]),
+            image=str(values["image"]),
+            path=str(values["path"]),
+            before=Mark.from_json(values["from"]),
+            after=Mark.from_json(values["to"]),
+            when=datetime.fromisoformat(values["when"]),
+            by=str(values["by"]),
+            undoes=values.get("undoes"),
+        )
+
+
+def checked_name(text: str, classes: tuple[str, ...]) -> str:
+    """A class name as it is kept: one of the classes, or a new one; raises `DataError` if it cannot name a class."""
+    name = normalised(text)
+    if name in classes:
+        return name
+    if not name:
+        raise DataError("a class needs a name")
+    if len(name) > MAX_NAME:
+        raise DataError(f"the name of a class may have {MAX_NAME} characters")
+    if SEPARATOR in name:
+        raise DataError(f"the name of a class may not contain {SEPARATOR}, which separates labels in tables")
+    unify({name: "new class"}, classes)
+    return name

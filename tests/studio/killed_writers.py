@@ -1,0 +1,76 @@
+"""Kill processes that write labels, each at a random moment, and compare what is kept with what was acknowledged.
+
+    python -m tests.studio.killed_writers FOLDER KILLS
+
+Forks a child for every kill, so that Python starts once. A child labels image after image, a hundred at a time, and
+writes the number of each edit to a pipe once it is acknowledged. Prints how many edits were acknowledged and kept.
+"""
+
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+from tests.studio.projects import rows
+from thaw.studio.labels import Labels
+from thaw.studio.marks import Mark
+
+IMAGES = rows(100)
+
+
+def meant(number: int) -> Mark:
+    """The mark that an edit gives to every image."""
+    return Mark(f"class{number}")
+
+
+def _write(file: Path, pipe: int) -> None:
+    labels = Labels(IMAGES, file)
+    while True:
+        edit = labels.edit(dict(enumerate(labels.marks())), meant(labels._state.last + 1))
+        assert edit
+        os.write(pipe, edit.number.to_bytes(4, "big"))
+
+
+def _acknowledged(pipe: int) -> int:
+    """The last number in a pipe."""
+    content = b""
+    while piece := os.read(pipe, 1 << 16):
+        content += piece
+    whole = content[: len(content) // 4 * 4]
+    return int.from_bytes(whole[-4:], "big") if whole else 0
+
+
+def _kill_one(file: Path, seconds: float) -> int:
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reading)
+        _write(file, writing)
+    os.close(writing)
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    acknowledged = _acknowledged(reading)
+    os.close(reading)
+    return acknowledged
+
+
+def main(folder: Path, kills: int) -> None:
+    """Kill one writer after the other of the same file."""
+    moments, last = random.Random(0), 0
+    for _ in range(kills):
+        acknowledged = max(last, _kill_one(folder / "labels.jsonl", moments.uniform(0.002, 0.05)))
+        labels = Labels(IMAGES, folder / "labels.jsonl")
+        numbers = [int(mark.label.removeprefix("class")) if mark.label else 0 for mark in labels.marks()]
+        last = labels._state.last
+        labels.close()
+        # The last edit may be kept in part, image by image, where nobody was told that it is done.
+        assert last in (acknowledged, acknowledged + 1), (last, acknowledged)
+        assert set(numbers) <= {acknowledged, last} and numbers == sorted(numbers, reverse=True), numbers
+    print(last)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
