@@ -14,7 +14,7 @@ from thaw.classifier.review import ReviewPolicy, distances
 from thaw.features.engines import REFERENCE
 from thaw.prediction.predictor import Predictor
 from thaw.run_folder import RunFolder
-from thaw.serve.guard import AccessPolicy
+from thaw.serve.access import AccessPolicy
 from thaw.serve.limits import Limits
 from thaw.serve.server import server_for, service_of
 from thaw.serve.service import Service

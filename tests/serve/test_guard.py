@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.serve.conftest import running
-from thaw.serve.guard import AccessPolicy
+from thaw.serve.access import AccessPolicy
 from thaw.serve.limits import Limits
 from thaw.serve.server import service_of
 

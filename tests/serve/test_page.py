@@ -9,7 +9,7 @@ from PIL import Image
 
 import thaw
 from tests.serve.conftest import NAME, policy_rejecting, running
-from thaw.serve.guard import AccessPolicy
+from thaw.serve.access import AccessPolicy
 from thaw.serve.limits import Limits
 from thaw.serve.service import Service
 

@@ -11,10 +11,11 @@ from thaw.checksums import sha256_of
 from thaw.cli import main
 from thaw.errors import BundleError, ServeError
 from thaw.serve import server
-from thaw.serve.guard import AccessPolicy
+from thaw.serve.access import AccessPolicy
 from thaw.serve.limits import Limits
 from thaw.serve.metrics import Baseline
-from thaw.serve.server import Address, access_policy_for, service_of
+from thaw.serve.server import access_policy_for, service_of
+from thaw.web.listening import Address
 
 TOKEN = "a-token-of-some-length"
 

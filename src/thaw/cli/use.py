@@ -142,8 +142,8 @@ def serve(
 
     try:
         from thaw.serve.limits import Limits
-        from thaw.serve.server import Address
         from thaw.serve.server import serve as listen
+        from thaw.web.listening import Address
     except ModuleNotFoundError as error:
         raise ServeError(f"thaw serve needs {error.name}: pip install 'thaw-vision[serve]'") from error
     limits = Limits(batch=batch, queue=queue, body_bytes=int(body_mb * (1 << 20)))

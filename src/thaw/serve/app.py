@@ -18,10 +18,11 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from thaw.prediction.predict import Prediction
 from thaw.serve import binary, protocol
-from thaw.serve.guard import INTERNAL_ERROR, AccessPolicy, RequestGuard
-from thaw.serve.limits import RequestRefused
+from thaw.serve.access import AccessPolicy
 from thaw.serve.service import Service
 from thaw.version import __version__
+from thaw.web.guard import INTERNAL_ERROR, RequestGuard
+from thaw.web.limits import RequestRefused
 
 MAX_FORM_FIELDS = 8
 _MESSAGES = {404: "there is no such URL", 405: "this URL does not support that method"}

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from thaw.serve.limits import RequestRefused
+from thaw.web.limits import RequestRefused
 
 EXTENSION = "binary_tensor_data"
 HEADER = "Inference-Header-Content-Length"

@@ -1,42 +1,27 @@
-"""Limits of a server, and the exception for requests that it refuses."""
+"""Limits of a server of predictions."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from thaw.errors import ServeError
+from thaw.web.limits import HttpLimits
 
 
-@dataclass(frozen=True)
-class Limits:
+@dataclass(frozen=True, kw_only=True)
+class Limits(HttpLimits):
     """Bounds on memory and waiting time that hold for any requests.
 
     Attributes:
         batch: Images classified at once.
         queue: Images accepted but not yet classified, including those being decoded; it bounds the waiting time.
         wait_ms: How long a batch waits for images that are still being decoded.
-        body_bytes: Size of one request.
-        held_bytes: Size of all requests that are being read or handled.
-        header_bytes: Size of the request line and headers.
-        head_seconds: Time within which the headers must arrive.
-        body_seconds: Time within which the body must arrive.
-        bodies: Requests whose bodies are arriving at once.
-        keep_alive_seconds: How long a connection may be idle.
-        connections: Open connections.
         explanations: Explanations waiting or being computed.
     """
 
     batch: int = 16
     queue: int = 64
     wait_ms: float = 5.0
-    body_bytes: int = 16 << 20
-    held_bytes: int = 256 << 20
-    header_bytes: int = 16 << 10
-    head_seconds: float = 5.0
-    body_seconds: float = 20.0
-    bodies: int = 64
-    keep_alive_seconds: int = 5
-    connections: int = 256
     explanations: int = 4
 
     def __post_init__(self) -> None:
@@ -45,30 +30,4 @@ class Limits:
             raise ServeError(
                 f"queue {self.queue}, batch {self.batch}: the batch must be at least 1 and at most the queue"
             )
-        if not 1 <= self.body_bytes <= self.held_bytes:
-            raise ServeError(
-                f"the size limit of a request must be between 1 byte and {self.held_bytes >> 20} MB, "
-                f"not {self.body_bytes / (1 << 20):g} MB"
-            )
-
-
-LINGER_SECONDS = 2.0
-"""How long a refused request is read on, so that its reply is not lost in a reset of the connection."""
-
-
-class RequestRefused(Exception):
-    """A refused request: HTTP status, reason for the metrics, and a message of one sentence for the client."""
-
-    def __init__(self, status: int, reason: str, message: str, retry_after: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.reason = reason
-        self.message = message
-        self.retry_after = retry_after
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The headers that belong to the status."""
-        if self.status == 401:
-            return {"WWW-Authenticate": "Bearer"}
-        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        super().__post_init__()

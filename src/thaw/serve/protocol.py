@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from thaw.prediction.predict import Prediction
 from thaw.serve import binary
-from thaw.serve.limits import RequestRefused
+from thaw.web.limits import RequestRefused
 
 PROBABILITIES, OUT_OF_DISTRIBUTION = "probabilities", "out_of_distribution"
 VERSION = "1"

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
-import logging
 import os
 import re
-import socket
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,36 +22,19 @@ from thaw.errors import ServeError
 from thaw.features.engines import REFERENCE
 from thaw.prediction.predict import read_pixels
 from thaw.prediction.predictor import Predictor, choose_predictor
+from thaw.serve.access import AccessPolicy
 from thaw.serve.app import create_app
-from thaw.serve.connection import bounded_protocol
-from thaw.serve.guard import AccessPolicy
 from thaw.serve.limits import Limits
 from thaw.serve.metrics import Baseline
 from thaw.serve.service import Service
+from thaw.web.listening import Address, bounded_server, listen, url_of
 
 TOKEN_VARIABLE = "THAW_TOKEN"
 MIN_TOKEN_LENGTH = 16
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_GRACE_SECONDS = 60
 _EXPECTED_IMAGES = 10_000
 """The number of images for which the choice of the engine is optimised."""
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where to listen; port 0 means any free one."""
-
-    host: str = "127.0.0.1"
-    port: int = 8000
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can connect."""
-        try:
-            return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
 
 
 def serve(
@@ -79,11 +58,9 @@ def serve(
         BundleError: The bundle does not reproduce its golden images.
     """
     access = access_policy_for(address, token_file, os.environ)
-    listening = _listen(address)
-    with listening:
+    with listen(address) as listening:
         service = service_of(path, limits, name)
-        host = f"[{address.host}]" if ":" in address.host else address.host
-        print(f"{service.name}: http://{host}:{listening.getsockname()[1]}/ (Ctrl+C to stop)", flush=True)
+        print(f"{service.name}: {url_of(address, listening)} (Ctrl+C to stop)", flush=True)
         with suppress(KeyboardInterrupt):
             server_for(service, access).run(sockets=[listening])
 
@@ -103,8 +80,7 @@ def access_policy_for(address: Address, token_file: Path | None, environment: Ma
                 f"--host {address.host} is open to other machines and needs a token: use --token-file FILE, or set "
                 f"{TOKEN_VARIABLE} in the environment"
             )
-        own = f"[{address.host}]" if ":" in address.host else address.host
-        return AccessPolicy(hosts=(*AccessPolicy.hosts, own))
+        return AccessPolicy(hosts=(*AccessPolicy.hosts, address.host_in_url))
     token = token.strip()
     if len(token) < MIN_TOKEN_LENGTH or not _TOKEN.fullmatch(token):
         raise ServeError(
@@ -142,29 +118,4 @@ def fastest_predictor(classifier: Classifier, folder: Path) -> Predictor:
 
 def server_for(service: Service, access: AccessPolicy) -> uvicorn.Server:
     """A server that is ready to run."""
-    limits = service.limits
-    # It logs every malformed form, so that any client could flood the log.
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)
-    config = uvicorn.Config(
-        create_app(service, access),
-        http=bounded_protocol(limits, service.metrics),
-        ws="none",
-        lifespan="on",
-        log_level="error",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_keep_alive=limits.keep_alive_seconds,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
-        h11_max_incomplete_event_size=limits.header_bytes,
-    )
-    return uvicorn.Server(config)
-
-
-def _listen(address: Address) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    try:
-        return socket.create_server((address.host, address.port), family=family)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ServeError(f"cannot listen on {address.host} port {address.port}: {reason}") from error
+    return bounded_server(create_app(service, access), service.limits, service.metrics)

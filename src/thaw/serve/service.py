@@ -22,8 +22,9 @@ from thaw.features.engines import REFERENCE
 from thaw.prediction.predict import Prediction, to_predictions, view_of
 from thaw.prediction.predictor import Predictor
 from thaw.serve.batching import Batcher, QueueFull
-from thaw.serve.limits import Limits, RequestRefused
+from thaw.serve.limits import Limits
 from thaw.serve.metrics import Baseline, Metrics
+from thaw.web.limits import RequestRefused
 
 Result = TypeVar("Result")
 Infer = Callable[[np.ndarray], ModelOutputs]

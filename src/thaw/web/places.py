@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from thaw.serve.limits import RequestRefused
+from thaw.web.limits import RequestRefused
 
 PACE = 100_000
 """Bytes per second that a body is expected to arrive with where others wait for its place."""

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from thaw.serve.limits import LINGER_SECONDS, Limits, RequestRefused
-from thaw.serve.metrics import Metrics
-from thaw.serve.places import BodyPlaces
+from thaw.web.limits import LINGER_SECONDS, HttpLimits, RequestRefused, Traffic
+from thaw.web.places import BodyPlaces
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -25,8 +22,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-OPEN_PATHS = ("/", "/health", "/ready", "/v2/health/live", "/v2/health/ready")
-"""Paths that need no token: health probes, and the page, which asks the user for the token."""
 INTERNAL_ERROR = "internal error; see the log of the server"
 
 _HEADERS = [
@@ -35,40 +30,25 @@ _HEADERS = [
     (b"cache-control", b"no-store"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
-_LOG = logging.getLogger("thaw.serve")
+_LOG = logging.getLogger("thaw.web")
 
 
-@dataclass(frozen=True)
-class AccessPolicy:
-    """Who may send requests: with a token, those who present it; without one, those who address one of `hosts`.
+class Access(Protocol):
+    """Who may send requests."""
 
-    The host check rejects web pages of other sites whose domain resolves to this machine (DNS rebinding).
-    """
-
-    token: str | None = None
-    hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")
-
-    def check(self, path: str, headers: dict[bytes, bytes]) -> None:
+    def check(self, scope: Scope) -> None:
         """Raise `RequestRefused` for a request that is not allowed."""
-        if self.token is None:
-            host = headers.get(b"host", b"").decode("latin-1")
-            name = host if host.endswith("]") else host.rpartition(":")[0] or host
-            if name not in self.hosts:
-                raise RequestRefused(400, "host", "this host name is not allowed")
-        elif path not in OPEN_PATHS:
-            scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-            if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self.token.encode()):
-                raise RequestRefused(401, "token", "a valid token is required: Authorization: Bearer TOKEN")
+        ...
 
 
 class RequestGuard:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: App, limits: Limits, access: AccessPolicy, metrics: Metrics) -> None:
+    def __init__(self, app: App, limits: HttpLimits, access: Access, traffic: Traffic) -> None:
         self._app = app
         self._limits = limits
         self._access = access
-        self._metrics = metrics
+        self._traffic = traffic
         self._held = 0
         self._places = BodyPlaces(limits.bodies, limits.body_seconds)
 
@@ -84,24 +64,24 @@ class RequestGuard:
         except _Disconnected:
             return
         except RequestRefused as refused:
-            self._metrics.refused(refused.reason)
+            self._traffic.refused(refused.reason)
             await reply.refuse(refused, incoming)
         except Exception:
             _LOG.exception("a request failed")
-            self._metrics.failed()
+            self._traffic.failed()
             if not reply.status:
                 await reply.refuse(RequestRefused(500, "fault", INTERNAL_ERROR), incoming)
         route = getattr(scope.get("route"), "path", "none")
-        self._metrics.handled(route, reply.status, time.perf_counter() - began)
+        self._traffic.handled(route, reply.status, time.perf_counter() - began)
 
     async def _handle(self, scope: Scope, incoming: _Incoming, reply: _Reply) -> None:
         headers = dict(scope["headers"])
         self._check_headers(scope)
-        self._access.check(scope["path"], headers)
+        self._access.check(scope)
         body = bytearray()
         try:
             await self._read(body, headers, incoming)
-            await self._app(scope, _once(bytes(body)), reply)
+            await self._app(scope, _once(bytes(body), incoming), reply)
         finally:
             self._held -= len(body)
 
@@ -152,8 +132,12 @@ class _Incoming:
         self._receive = receive
         self.is_complete = False
 
+    async def message(self) -> Message:
+        """The next message as it is."""
+        return await self._receive()
+
     async def __call__(self) -> bytes:
-        message = await self._receive()
+        message = await self.message()
         if message["type"] == "http.disconnect":
             raise _Disconnected
         self.is_complete = not message.get("more_body", False)
@@ -168,7 +152,7 @@ class _Incoming:
 
 
 class _Reply:
-    """The reply, with the headers that all replies have; `status` is 0 until it is sent."""
+    """The reply, with the headers that all replies have unless they set others; `status` is 0 until it is sent."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -177,7 +161,9 @@ class _Reply:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", []), *_HEADERS]
+            own = list(message.get("headers", []))
+            given = {name.lower() for name, _ in own}
+            message["headers"] = own + [header for header in _HEADERS if header[0] not in given]
         await self._send(message)
 
     async def refuse(self, refused: RequestRefused, incoming: _Incoming) -> None:
@@ -193,11 +179,11 @@ class _Reply:
         await self({"type": "http.response.body", "body": b""})
 
 
-def _once(body: bytes) -> Receive:
-    """A `receive` for a body that was already read."""
-    messages: list[Message] = [{"type": "http.disconnect"}, {"type": "http.request", "body": body, "more_body": False}]
+def _once(body: bytes, incoming: _Incoming) -> Receive:
+    """A `receive` for a body that was already read; after it, only that the client has gone can arrive."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Message:
-        return messages.pop() if len(messages) > 1 else messages[0]
+        return messages.pop() if messages else await incoming.message()
 
     return receive

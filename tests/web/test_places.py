@@ -3,9 +3,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from thaw.serve import places
-from thaw.serve.limits import RequestRefused
-from thaw.serve.places import BodyPlaces
+from thaw.web import places
+from thaw.web.limits import RequestRefused
+from thaw.web.places import BodyPlaces
 
 
 async def receive(taken: BodyPlaces, chunk: int, seconds: float = 0.5) -> str:

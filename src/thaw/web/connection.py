@@ -8,11 +8,10 @@ import socket
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from thaw.serve.limits import LINGER_SECONDS, Limits
-from thaw.serve.metrics import Metrics
+from thaw.web.limits import LINGER_SECONDS, HttpLimits, Traffic
 
 
-def bounded_protocol(limits: Limits, metrics: Metrics) -> type[H11Protocol]:
+def bounded_protocol(limits: HttpLimits, traffic: Traffic) -> type[H11Protocol]:
     """The class of a connection, for `uvicorn.Config(http=...)`."""
     lingering: set[H11Protocol] = set()
 
@@ -69,7 +68,7 @@ def bounded_protocol(limits: Limits, metrics: Metrics) -> type[H11Protocol]:
                 return
             self._is_refused = True
             self._cancel_deadline()
-            metrics.refused(reason)
+            traffic.refused(reason)
             body = json.dumps({"error": message})
             head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
             retry = "Retry-After: 1\r\n" if reason == "connections" else ""
