@@ -1,8 +1,8 @@
 """The command line: one command is one call.
 
-`labelling` says which images to label, `training` has the commands that lead to a classifier, `tuning` the search for
-better settings, `trust` those that judge a classifier, `use` those that use it, and `various` the rest: pre-trained
-networks, the cache, the settings, the demo.
+`labelling` says which images to label, `studio` labels and trains in the browser, `training` has the commands that lead
+to a classifier, `tuning` the search for better settings, `trust` those that judge a classifier, `use` those that use
+it, and `various` the rest: pre-trained networks, the cache, the settings, the demo.
 `interrupts` is what Ctrl+C and SIGTERM do.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from thaw.cli import labelling, training, trust, tuning, use, various
+from thaw.cli import labelling, studio, training, trust, tuning, use, various
 from thaw.cli.app import app
 from thaw.cli.system_errors import system_errors_explained
 from thaw.distributed import launched
@@ -34,7 +34,7 @@ other programs used them, and with this number 0.9 s; on a quiet machine both ta
 OMP_WAIT_POLICY=passive, gave 0.73 s, but 0.40 s on a quiet machine.
 """
 
-__all__ = ["app", "labelling", "main", "training", "trust", "tuning", "use", "various"]
+__all__ = ["app", "labelling", "main", "studio", "training", "trust", "tuning", "use", "various"]
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ class Commands(TyperGroup):
             with _terminated_by_sigterm():
                 return super().invoke(ctx)
         except KeyboardInterrupt as stop:
-            if ctx.invoked_subcommand == "serve":
+            if ctx.invoked_subcommand in ("serve", "studio"):
                 raise typer.Exit from stop
             print(f"\nthaw: {sentence(stop, sys.argv[1:])}", file=sys.stderr, flush=True)
             raise typer.Exit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from stop

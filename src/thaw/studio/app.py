@@ -1,0 +1,133 @@
+"""The application: the page with its scripts and styles, and what all screens share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+
+from thaw.errors import ThawError, WriteError
+from thaw.html.environment import environment
+from thaw.studio import image_routes
+from thaw.studio.access import PAGE, StudioAccess
+from thaw.studio.workspace import Workspace
+from thaw.web.guard import INTERNAL_ERROR, RequestGuard
+from thaw.web.limits import HttpLimits, RequestRefused
+
+LIMITS = HttpLimits(body_bytes=8 << 20, held_bytes=64 << 20, grace_seconds=2)
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_TYPES = {".js": "text/javascript", ".css": "text/css", ".txt": "text/plain", ".svg": "image/svg+xml"}
+_MESSAGES = {404: "there is no such URL", 405: "this URL does not support that method"}
+_NO_TOKEN = "Open Studio with the address that <code>thaw studio</code> printed when it was started."
+
+
+class Quiet:
+    """Traffic that nobody counts."""
+
+    def handled(self, route: str, status: int, seconds: float) -> None:
+        """Nothing."""
+
+    def refused(self, reason: str) -> None:
+        """Nothing."""
+
+    def failed(self) -> None:
+        """Nothing."""
+
+
+def create_app(workspace: Workspace, access: StudioAccess) -> RequestGuard:
+    """The ASGI application of a workspace, which starts and closes with the server."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        workspace.start()
+        yield
+        await asyncio.to_thread(workspace.close)
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app.add_exception_handler(RequestRefused, _refused)
+    app.add_exception_handler(ThawError, _unusable)
+    app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(HTTPException, _rejected)
+    app.add_exception_handler(Exception, _failed)
+    _add_page(app, workspace, access)
+    app.include_router(image_routes.router(workspace))
+    return RequestGuard(app, LIMITS, access, Quiet())
+
+
+def _add_page(app: FastAPI, workspace: Workspace, access: StudioAccess) -> None:
+    page = environment().get_template("studio.html")
+    assets = {path: (content, kind) for path, content, kind in _assets(files("thaw.studio").joinpath("static"), "")}
+    style = (files("thaw.html").joinpath("templates", "style.css")).read_bytes()
+    assets["style.css"] = (style + assets["style.css"][0], _TYPES[".css"])
+
+    @app.get(PAGE)
+    async def show_page(request: Request) -> Response:
+        given = request.query_params.get("token")
+        if given is not None and access.is_token(given):
+            reply = RedirectResponse(PAGE, 303)
+            reply.set_cookie(access.cookie_name, access.cookie, httponly=True, samesite="strict", path="/")
+            return reply
+        headers = {"Content-Security-Policy": _POLICY}
+        if not access.is_known(dict(request.scope["headers"])):
+            return HTMLResponse(_refusal(), 401, headers)
+        html = page.render(name=workspace.project.images.name, csrf=access.csrf)
+        return HTMLResponse(html, headers=headers)
+
+    @app.get("/static/{path:path}")
+    async def asset(path: str) -> Response:
+        if path not in assets:
+            raise RequestRefused(404, "not_found", _MESSAGES[404])
+        content, kind = assets[path]
+        return Response(content, media_type=kind)
+
+
+def _assets(folder: Traversable, prefix: str) -> list[tuple[str, bytes, str]]:
+    """(path, content, type) of every file of the package that is sent to the browser."""
+    found = []
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            found += _assets(entry, f"{prefix}{entry.name}/")
+        elif kind := _TYPES.get("." + entry.name.rpartition(".")[2]):
+            found.append((prefix + entry.name, entry.read_bytes(), kind))
+    return found
+
+
+def _refusal() -> str:
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f'<meta name="color-scheme" content="light dark"><title>Thaw Studio</title><p>{_NO_TOKEN}</p></html>'
+    )
+
+
+def _refused(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestRefused)
+    return JSONResponse({"error": error.message}, error.status, error.headers)
+
+
+def _unusable(_: Request, error: Exception) -> JSONResponse:
+    """Errors that the user can fix: a full disk, or an image that cannot be read."""
+    return JSONResponse({"error": str(error)}, 507 if isinstance(error, WriteError) else 422)
+
+
+def _malformed(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"error": "the request is not what this URL expects"}, 422)
+
+
+def _rejected(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": _MESSAGES.get(error.status_code, "the request cannot be read")}, error.status_code)
+
+
+def _failed(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"error": INTERNAL_ERROR}, 500)

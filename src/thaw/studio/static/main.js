@@ -1,0 +1,60 @@
+// The frame of Studio: its screens, what is being computed, and the last message.
+
+import { html, render, useEffect, useState } from "./vendor/preact.js";
+import { refresh, say, useStore } from "./store.js";
+import { Images } from "./images.js";
+
+const SCREENS = [
+  { path: "images", title: "Images", screen: Images },
+];
+
+function useScreen() {
+  const [path, go] = useState(location.hash.slice(1).split("?")[0] || SCREENS[0].path);
+  useEffect(() => {
+    const changed = () => go(location.hash.slice(1).split("?")[0] || SCREENS[0].path);
+    addEventListener("hashchange", changed);
+    return () => removeEventListener("hashchange", changed);
+  }, []);
+  return SCREENS.find((one) => one.path === path) || SCREENS[0];
+}
+
+function Frame() {
+  const { state, message } = useStore();
+  const { path, screen } = useScreen();
+  useEffect(() => { refresh(); }, []);
+  if (!state) return html`<p class="quiet loading" role="status">${message ? message.text : "Opening …"}</p>`;
+  return html`
+    <header>
+      <strong class="name" title=${state.folder}>${state.name}</strong>
+      <nav aria-label="Screens">${SCREENS.map((one) => html`<a key=${one.path} href=${`#${one.path}`}
+        aria-current=${one.path === path ? "page" : null}>${one.title}</a>`)}</nav>
+      <${Working} background=${state.background} />
+    </header>
+    <${screen} key=${path} />
+    <${Message} message=${message} />`;
+}
+
+function Working({ background }) {
+  const { title, done, total, error } = background;
+  if (error) return html`<span class="working alarm" title=${error}>${error}</span>`;
+  if (!title) return null;
+  const share = total ? Math.round((100 * done) / total) : 0;
+  return html`<span class="working quiet" role="status">${title}${total ? ` ${share} %` : " …"}
+    <progress max=${total || null} value=${total ? done : null}></progress></span>`;
+}
+
+function Message({ message }) {
+  useEffect(() => {
+    if (!message || message.isAlarm) return;
+    const timer = setTimeout(() => say(""), 4000);
+    return () => clearTimeout(timer);
+  }, [message]);
+  return html`<div class=${message?.isAlarm ? "message alarm" : "message"} role="status" hidden=${!message}>
+    <span>${message?.text}</span>
+    ${message && html`<button aria-label="Close" onClick=${() => say("")}>×</button>`}
+  </div>`;
+}
+
+const place = document.getElementById("app");
+place.replaceChildren();
+render(html`<${Frame} />`, place);

@@ -1,0 +1,135 @@
+"""Everything that one Studio works with, opened together and closed together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from thaw.cache import cache_folder
+from thaw.cores import worker_count
+from thaw.progress import Bar
+from thaw.recipe import Recipe
+from thaw.studio.background import Background
+from thaw.studio.images import Images
+from thaw.studio.journal import Journal
+from thaw.studio.labels import Labels
+from thaw.studio.project import Project
+from thaw.studio.thumbnails import Thumbnails
+
+if TYPE_CHECKING:
+    from thaw.studio.features import ImageFeatures
+    from thaw.studio.piles import Pile
+
+
+class Workspace:
+    """A project with its images, labels and whatever is computed from them.
+
+    Attributes:
+        actions: What was done besides labelling.
+        features: What is computed once; `None` until it is.
+        piles: By the labels of the edit `piles_at`; `None` until they are first computed.
+    """
+
+    def __init__(self, project: Project, recipe: Recipe, bar: Bar) -> None:
+        """Open a project.
+
+        Args:
+            project: Its folder.
+            recipe: How features are extracted, and where runs start from.
+            bar: Opens a progress bar with a title.
+
+        Raises:
+            DataError: The images or labels cannot be used, or another Studio has them open.
+            WriteError: The project cannot be written.
+        """
+        self.project = project
+        self.recipe = recipe
+        self.images = Images.open(project.images, project.table, cache_folder(), bar)
+        self.labels = Labels(self.images, project.labels)
+        self.actions = Journal(project.actions)
+        self.thumbnails = Thumbnails(self.images, project.thumbnails, recipe.decode)
+        self.pool = ThreadPoolExecutor(worker_count(), "thaw-studio-images")
+        self.background = Background()
+        self.features: ImageFeatures | None = None
+        self.piles: tuple[Pile, ...] | None = None
+        self.piles_at = -1
+
+    def start(self) -> None:
+        """Begin with what takes longer than opening a page."""
+        self.background.start()
+        self.background.submit(self._extract)
+        self.refresh_piles()
+
+    def close(self) -> None:
+        """Stop what is being computed, and close the files; a run that trains goes on."""
+        self.background.stop()
+        self.pool.shutdown(cancel_futures=True)
+        self.labels.close()
+        self.actions.close()
+
+    def note(self, action: str, **facts: Any) -> None:
+        """Write down that something was done."""
+        when = datetime.now().astimezone().isoformat(timespec="milliseconds")
+        self.actions.append([{"action": action, **facts, "when": when}])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks on the images and labels, for the user."""
+        return (*self.images.notes, *self.labels.notes)
+
+    def refresh_piles(self) -> None:
+        """Compute the piles by the labels of now, in the background."""
+        self.background.submit(self._find_piles)
+
+    def pile(self, name: str) -> Pile | None:
+        """The pile of a name."""
+        return next((pile for pile in self.piles or () if pile.name == name), None)
+
+    def _extract(self) -> None:
+        # It needs PyTorch, which the first screen does not wait for.
+        from thaw.studio.features import extract_features
+
+        self.features = extract_features(self.images, self.recipe, self.background.bar)
+
+    def _find_piles(self) -> None:
+        if self.features and self.piles_at != self.labels.changed:
+            from thaw.studio.piles import find_piles
+
+            self.background.bar("find near-duplicates, label errors and outliers")
+            at = self.labels.changed
+            self.piles = find_piles(self.features, self.labels.marks(), self.labels.classes)
+            self.piles_at = at
+
+
+def selected(workspace: Workspace, show: str, split: str, text: str) -> Sequence[int]:
+    """The rows that a filter leaves, in their order.
+
+    Args:
+        workspace: The project.
+        show: `all`, `unlabelled`, `excluded`, `label:NAME` or `pile:NAME`.
+        split: train, val or test; empty for all.
+        text: What the path contains, in any case; empty for all.
+
+    Raises:
+        LookupError: There is no such filter.
+    """
+    marks, splits, paths = workspace.labels.marks(), workspace.images.splits, workspace.images.paths
+    kind, _, name = show.partition(":")
+    rows: Sequence[int] = range(len(marks))
+    if kind == "unlabelled":
+        rows = [row for row in rows if marks[row].label is None and not marks[row].excluded]
+    elif kind == "excluded":
+        rows = [row for row in rows if marks[row].excluded]
+    elif kind == "label":
+        rows = [row for row in rows if marks[row].label == name]
+    elif kind == "pile":
+        pile = workspace.pile(name)
+        rows = pile.rows if pile else ()
+    elif show != "all":
+        raise LookupError("there is no such filter")
+    wanted = text.casefold()
+    return [
+        row for row in rows if (not split or splits[row] == split) and (not wanted or wanted in paths[row].casefold())
+    ]
