@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 
 from thaw.errors import ThawError, WriteError
 from thaw.html.environment import environment
-from thaw.studio import image_routes
+from thaw.studio import image_routes, label_routes
 from thaw.studio.access import PAGE, StudioAccess
 from thaw.studio.workspace import Workspace
 from thaw.web.guard import INTERNAL_ERROR, RequestGuard
@@ -61,7 +61,8 @@ def create_app(workspace: Workspace, access: StudioAccess) -> RequestGuard:
     app.add_exception_handler(HTTPException, _rejected)
     app.add_exception_handler(Exception, _failed)
     _add_page(app, workspace, access)
-    app.include_router(image_routes.router(workspace))
+    for part in (image_routes, label_routes):
+        app.include_router(part.router(workspace))
     return RequestGuard(app, LIMITS, access, Quiet())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -18,7 +17,6 @@ from thaw.studio.table import label_rows
 from thaw.studio.workspace import Workspace, selected
 from thaw.web.limits import RequestRefused
 
-_NUMBERS = re.compile(r"[0-9]{1,9}(,[0-9]{1,9})*")
 _KEPT = {"Cache-Control": "private, max-age=31536000, immutable"}
 """Of pictures, whose URLs name their content."""
 
@@ -52,7 +50,7 @@ def _add_images(routes: APIRouter, workspace: Workspace) -> None:
 
     @routes.get("/api/rows")
     def rows(ids: str, pile: str = "") -> list[dict[str, Any]]:
-        return messages.described(workspace, _rows(workspace, ids), pile)
+        return messages.described(workspace, messages.row_numbers(workspace, ids), pile)
 
     @routes.post("/api/piles")
     def find_piles() -> dict[str, Any]:
@@ -106,16 +104,3 @@ def _done(workspace: Workspace, make: Callable[[], Edit | None]) -> JSONResponse
     changes = made.changes if made else ()
     marks = [{"id": row, "mark": change.after.to_json()} for row, change in changes]
     return JSONResponse({"marks": marks, **messages.state(workspace)})
-
-
-def _rows(workspace: Workspace, ids: str) -> list[int]:
-    """The rows that a list of numbers names; raises `RequestRefused`."""
-    numbers = ids.split(",")
-    if len(numbers) > messages.MAX_PAGE or not all(
-        part.isascii() and part.isdigit() and len(part) < 10 for part in numbers
-    ):
-        raise RequestRefused(422, "bad_request", f"ids: at most {messages.MAX_PAGE} numbers of images are expected")
-    rows = [int(part) for part in ids.split(",")]
-    if max(rows) >= len(workspace.images):
-        raise RequestRefused(404, "not_found", "there is no such image")
-    return rows

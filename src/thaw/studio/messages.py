@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ MAX_ROWS = 100_000
 """Images of one edit."""
 MAX_PAGE = 500
 """Images that are described at once."""
+_NUMBERS = re.compile(r"[0-9]{1,9}(,[0-9]{1,9})*")
 
 
 class Seen(BaseModel):
@@ -115,3 +117,14 @@ def described(workspace: Workspace, rows: Sequence[int], pile: str = "") -> list
         }
         for row in rows
     ]
+
+
+def row_numbers(workspace: Workspace, ids: str) -> list[int]:
+    """The rows that a list of numbers names; raises `RequestRefused`."""
+    numbers = ids.split(",")
+    if len(numbers) > MAX_PAGE or not all(part.isascii() and part.isdigit() and len(part) < 10 for part in numbers):
+        raise RequestRefused(422, "bad_request", f"ids: at most {MAX_PAGE} numbers of images are expected")
+    rows = [int(part) for part in ids.split(",")]
+    if max(rows) >= len(workspace.images):
+        raise RequestRefused(404, "not_found", "there is no such image")
+    return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -19,8 +20,12 @@ from thaw.studio.project import Project
 from thaw.studio.thumbnails import Thumbnails
 
 if TYPE_CHECKING:
+    from thaw.labelling.outlook import Outlook
     from thaw.studio.features import ImageFeatures
     from thaw.studio.piles import Pile
+
+OUTLOOK = "outlook"
+"""The action that is written down when more labels are found to help so much."""
 
 
 class Workspace:
@@ -29,6 +34,9 @@ class Workspace:
     Attributes:
         actions: What was done besides labelling.
         features: What is computed once; `None` until it is.
+        computing: To be held by whoever computes with features, of which one at a time is as fast as several.
+        curve: For numbers of labels, what fraction of the predictions a hundred more would have changed, and their
+            gain.
         piles: By the labels of the edit `piles_at`; `None` until they are first computed.
     """
 
@@ -55,6 +63,12 @@ class Workspace:
         self.features: ImageFeatures | None = None
         self.piles: tuple[Pile, ...] | None = None
         self.piles_at = -1
+        self.computing = threading.Lock()
+        self.curve = [
+            {"labels": line["labels"], "changes": line["changes"], "gain": line["gain"]}
+            for line in self.actions.lines
+            if line.get("action") == OUTLOOK
+        ]
 
     def start(self) -> None:
         """Begin with what takes longer than opening a page."""
@@ -73,6 +87,14 @@ class Workspace:
         """Write down that something was done."""
         when = datetime.now().astimezone().isoformat(timespec="milliseconds")
         self.actions.append([{"action": action, **facts, "when": when}])
+
+    def note_outlook(self, labels: int, outlook: Outlook | None) -> None:
+        """Add a point to the curve."""
+        if outlook is None or outlook.gain is None or (self.curve and self.curve[-1]["labels"] == labels):
+            return
+        point = {"labels": labels, "changes": outlook.changes, "gain": outlook.gain}
+        self.note(OUTLOOK, **point)
+        self.curve.append(point)
 
     @property
     def notes(self) -> tuple[str, ...]:

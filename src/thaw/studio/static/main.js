@@ -3,9 +3,11 @@
 import { html, render, useEffect, useState } from "./vendor/preact.js";
 import { refresh, say, useStore } from "./store.js";
 import { Images } from "./images.js";
+import { Label } from "./label.js";
 
 const SCREENS = [
   { path: "images", title: "Images", screen: Images },
+  { path: "label", title: "Label next", screen: Label },
 ];
 
 function useScreen() {

@@ -1,0 +1,147 @@
+// The screen Label next: one image after the other, in the order in which labelling helps most.
+
+import { html, useEffect, useRef, useState } from "./vendor/preact.js";
+import { get } from "./api.js";
+import { edit, say, useStore } from "./store.js";
+import { mark, need, row, usePile } from "./rows.js";
+import { ClassBar, EXCLUDED, Mark, useKeys } from "./classes.js";
+import { Picture } from "./grid.js";
+import { Curve, percent } from "./charts.js";
+
+const LATEST = 20;
+// Images that were skipped come again when Studio is opened again, and hits are of this visit.
+const skipped = new Set(), hits = [];
+
+export function Label() {
+  const { state } = useStore();
+  const [queue, setQueue] = useState(null), [error, fail] = useState("");
+  const [images, setImages] = useState([]);
+  const [, redraw] = useState(0);
+  const [similar, setSimilar] = useState([]);
+  const isBusy = useRef(false);
+  const image = images[0];
+
+  const load = async () => {
+    isBusy.current = true;
+    try {
+      usePile("");
+      const found = await get("/api/queue", { skip: [...skipped].slice(-500).join(",") });
+      await need(found.images.map((one) => one.id));
+      setQueue(found);
+      setImages(found.images);
+      fail("");
+    } catch (problem) {
+      fail(problem.message);
+    }
+    isBusy.current = false;
+  };
+  useEffect(() => { if (state.ready) load(); }, [state.ready]);
+
+  useEffect(() => {
+    setSimilar([]);
+    if (!image) return;
+    let isOver = false;
+    get(`/api/similar/${image.id}`).then(async ({ ids }) => {
+      await need(ids);
+      if (!isOver) setSimilar(ids);
+    }).catch(() => {});
+    return () => { isOver = true; };
+  }, [image?.id]);
+
+  const advance = async (rest) => {
+    setImages(rest);
+    if (!rest.length) return load();
+    // The head is fitted to the new label, too.
+    const { suggestions } = await get("/api/suggestions", { ids: rest.map((one) => one.id).join(",") });
+    const by = new Map(suggestions.map((one) => [one.id, one]));
+    setImages(rest.map((one) => ({ ...one, ...by.get(one.id) })));
+  };
+
+  const give = async (to, ids = [image.id]) => {
+    if (!image || isBusy.current) return;
+    isBusy.current = true;
+    const done = await edit(ids.map((id) => ({ id, mark: mark(id) })), to);
+    isBusy.current = false;
+    if (!done) { redraw((count) => count + 1); return; }
+    if (typeof to === "string" && image.suggested) hits.push(image.suggested === to);
+    if (to === null) skipped.add(image.id);
+    try {
+      await advance(images.slice(1).filter((one) => !ids.includes(one.id)));
+    } catch (problem) {
+      say(problem.message, true);
+    }
+  };
+  const skip = () => {
+    if (!image) return;
+    skipped.add(image.id);
+    advance(images.slice(1)).catch((problem) => say(problem.message, true));
+  };
+  const all = () => (image ? [image.id, ...similar] : []);
+
+  // Shift and a digit: the similar images get the label, too.
+  useEffect(() => {
+    const press = (event) => {
+      const digit = event.shiftKey && !event.target.closest("input, select") && /^Digit([1-9])$/.exec(event.code);
+      const name = digit && state.classes[digit[1] - 1]?.name;
+      if (!name) return;
+      event.preventDefault();
+      event.stopImmediatePropagation();
+      give(name, all());
+    };
+    addEventListener("keydown", press, true);
+    return () => removeEventListener("keydown", press, true);
+  });
+  useKeys({
+    Enter: (event) => (event.target.closest("button, a") || !image?.suggested ? false : void give(image.suggested)),
+    s: skip,
+    ArrowRight: skip,
+  });
+
+  if (!state.ready) return html`<div class="label"><p class="quiet wait">${state.background.error
+    || "The images are being looked at once: decoded, and their features extracted. Labelling can begin in the screen Images meanwhile."}</p></div>`;
+  if (error) return html`<div class="label"><p class="alarm wait">${error}</p></div>`;
+  const found = image && row(image.id);
+  return html`<div class="label">
+    <div class="work">
+      <section class="ask">
+        ${!queue ? html`<p class="quiet wait">Choosing images …</p>`
+          : !image && !queue.waiting ? html`<p class="wait">Every image has a label, is excluded, or is nearly the same as one that has.</p>`
+          : !image ? html`<p class="quiet wait">Choosing the next images …</p>`
+          : html`<img key=${image.id} alt="" src=${`/pictures/${image.id}/${found?.picture}`} />
+            <p class="path">${found?.path}</p>`}
+      </section>
+      <section class="about">
+        ${image && html`<div class="suggestion">${image.suggested
+          ? html`<${Mark} mark=${image.suggested} /> <b>${percent(image.confidence, 0)}</b>
+            <button onClick=${() => give(image.suggested)}><kbd>↵</kbd> accept</button>`
+          : html`<span class="quiet">No suggestion before two classes have a label.</span>`}
+          <button onClick=${skip}><kbd>S</kbd> skip</button></div>`}
+        ${similar.length > 0 && html`<div class="similar"><h2>Similar, without a label</h2>
+          <div class="strip">${similar.map((id) => html`<button key=${id} title="Leave this one out" aria-label="Leave this one out"
+            onClick=${() => setSimilar(similar.filter((other) => other !== id))}><${Picture} found=${row(id)} side=${76} /></button>`)}</div>
+          <p class="quiet"><span class="keys"><kbd>Shift</kbd> and a number label these, too.</span> A click leaves one out.</p></div>`}
+        ${queue && html`<${Progress} queue=${queue} />`}
+      </section>
+    </div>
+    <${ClassBar} give=${give} isReady=${Boolean(image)} />
+  </div>`;
+}
+
+function Progress({ queue }) {
+  const { state } = useStore();
+  const labelled = state.total - state.unlabelled - state.excluded;
+  const latest = hits.slice(-LATEST), right = latest.filter(Boolean).length;
+  return html`<div class="progress">
+    <h2>So far</h2>
+    <p><b>${labelled.toLocaleString("en")}</b> labelled, <b>${state.unlabelled.toLocaleString("en")}</b> without a label
+      ${queue.duplicates > 0 && html`, of which ${queue.duplicates.toLocaleString("en")} are near-duplicates and not asked for`}.
+      ${latest.length > 4 && html` Of the last ${latest.length} suggestions, ${right} were right.`}</p>
+    ${queue.outlook && html`<p class=${queue.can_stop ? "good" : ""}>${queue.can_stop ? html`<b>You can stop here.</b> ` : ""}${capital(queue.outlook)}.</p>`}
+    <${Curve} points=${queue.curve.map((point) => [point.labels, point.changes])} low=${0} xTitle="labels"
+      format=${(value) => percent(value, 0)} label="Predictions that 100 more labels would change" />
+    ${queue.curve.length > 1 && html`<p class="quiet">Predictions that 100 more labels would change</p>`}
+    <details><summary>Why these images</summary><p class="quiet">${capital(queue.why)}.</p></details>
+  </div>`;
+}
+
+const capital = (text) => text[0].toUpperCase() + text.slice(1);
