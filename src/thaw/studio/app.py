@@ -13,9 +13,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from thaw.errors import ThawError, WriteError
+from thaw.errors import ThawError, TrainingError, WriteError
 from thaw.html.environment import environment
-from thaw.studio import image_routes, label_routes
+from thaw.studio import image_routes, label_routes, training_routes
 from thaw.studio.access import PAGE, StudioAccess
 from thaw.studio.workspace import Workspace
 from thaw.web.guard import INTERNAL_ERROR, RequestGuard
@@ -61,7 +61,7 @@ def create_app(workspace: Workspace, access: StudioAccess) -> RequestGuard:
     app.add_exception_handler(HTTPException, _rejected)
     app.add_exception_handler(Exception, _failed)
     _add_page(app, workspace, access)
-    for part in (image_routes, label_routes):
+    for part in (image_routes, label_routes, training_routes):
         app.include_router(part.router(workspace))
     return RequestGuard(app, LIMITS, access, Quiet())
 
@@ -117,8 +117,9 @@ def _refused(_: Request, error: Exception) -> JSONResponse:
 
 
 def _unusable(_: Request, error: Exception) -> JSONResponse:
-    """Errors that the user can fix: a full disk, or an image that cannot be read."""
-    return JSONResponse({"error": str(error)}, 507 if isinstance(error, WriteError) else 422)
+    """Errors that the user can fix: a full disk, an image that cannot be read, a run that trains already."""
+    status = 507 if isinstance(error, WriteError) else 409 if isinstance(error, TrainingError) else 422
+    return JSONResponse({"error": str(error)}, status)
 
 
 def _malformed(_: Request, error: Exception) -> JSONResponse:

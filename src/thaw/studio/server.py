@@ -34,5 +34,7 @@ def run_studio(workspace: Workspace, address: Address, opens_browser: bool) -> N
         if opens_browser:
             with suppress(webbrowser.Error):
                 webbrowser.open(url)
+        server = bounded_server(create_app(workspace, access), LIMITS, Quiet())
+        workspace.is_stopping = lambda: server.should_exit
         with suppress(KeyboardInterrupt):
-            bounded_server(create_app(workspace, access), LIMITS, Quiet()).run(sockets=[listening])
+            server.run(sockets=[listening])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from thaw.studio.journal import Journal
 from thaw.studio.labels import Labels
 from thaw.studio.project import Project
 from thaw.studio.thumbnails import Thumbnails
+from thaw.studio.training import Training
 
 if TYPE_CHECKING:
     from thaw.labelling.outlook import Outlook
@@ -33,6 +34,8 @@ class Workspace:
 
     Attributes:
         actions: What was done besides labelling.
+        training: Starts and stops runs.
+        is_stopping: Whether the server is being stopped, so that endless replies have to end.
         features: What is computed once; `None` until it is.
         computing: To be held by whoever computes with features, of which one at a time is as fast as several.
         curve: For numbers of labels, what fraction of the predictions a hundred more would have changed, and their
@@ -58,6 +61,8 @@ class Workspace:
         self.labels = Labels(self.images, project.labels)
         self.actions = Journal(project.actions)
         self.thumbnails = Thumbnails(self.images, project.thumbnails, recipe.decode)
+        self.training = Training(project, recipe)
+        self.is_stopping: Callable[[], bool] = lambda: False
         self.pool = ThreadPoolExecutor(worker_count(), "thaw-studio-images")
         self.background = Background()
         self.features: ImageFeatures | None = None

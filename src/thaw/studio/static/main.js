@@ -4,10 +4,12 @@ import { html, render, useEffect, useState } from "./vendor/preact.js";
 import { refresh, say, useStore } from "./store.js";
 import { Images } from "./images.js";
 import { Label } from "./label.js";
+import { Train } from "./train.js";
 
 const SCREENS = [
   { path: "images", title: "Images", screen: Images },
   { path: "label", title: "Label next", screen: Label },
+  { path: "train", title: "Train", screen: Train },
 ];
 
 function useScreen() {

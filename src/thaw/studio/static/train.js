@@ -1,0 +1,130 @@
+// The screen Train: start a run, see its plan, its epochs and the time left, stop and resume it, and what it reached.
+
+import { html, useEffect, useState } from "./vendor/preact.js";
+import { get, post } from "./api.js";
+import { say, useStore } from "./store.js";
+import { Curve, percent } from "./charts.js";
+import { Settings } from "./settings.js";
+
+export function Train() {
+  const [run, setRun] = useState(null);
+  const [results, setResults] = useState([]);
+  useEffect(() => {
+    const events = new EventSource("/api/training/events");
+    events.onmessage = (event) => setRun(JSON.parse(event.data));
+    return () => events.close();
+  }, []);
+  useEffect(() => { get("/api/runs").then(setResults).catch(() => {}); }, [run?.state]);
+  const call = async (path, body) => {
+    try {
+      setRun(await post(path, body));
+    } catch (error) {
+      say(capital(error.message) + ".", true);
+    }
+  };
+  if (!run) return html`<div class="page"><p class="quiet">Loading …</p></div>`;
+  const isRunning = run.state === "starting" || run.state === "training";
+  return html`<div class="page"><div class="column">
+    ${!isRunning && html`<${Start} run=${run} call=${call} />`}
+    ${run.state !== "none" && html`<${Run} run=${run} call=${call} />`}
+    ${results.length > 0 && html`<${Results} results=${results} />`}
+  </div></div>`;
+}
+
+function Start({ run, call }) {
+  const { state } = useStore();
+  const [settings, set] = useState({});
+  const labelled = state.classes.reduce((sum, one) => sum + one.images, 0);
+  const classes = state.classes.filter((one) => one.images);
+  return html`<section>
+    <h1>Train</h1>
+    ${classes.length < 2
+      ? html`<p>Label images of at least two classes first.</p>`
+      : html`<p>${labelled.toLocaleString("en")} labelled images of ${classes.length} classes. A part of them is kept apart to
+        choose the best epoch, and another to test on; near-duplicates stay together.
+        ${state.unlabelled > 0 && html` ${state.unlabelled.toLocaleString("en")} images without a label are not used.`}</p>
+        <div class="row"><button class="primary" onClick=${() => call("/api/training", { settings: filled(settings) })}>
+          ${run.state === "none" ? "Start training" : "Train again with the labels of now"}</button>
+        ${run.state === "stopped" && html`<button onClick=${() => call("/api/training/resume")}>Resume ${run.run}</button>`}</div>
+        <${Settings} settings=${settings} set=${set} />`}
+  </section>`;
+}
+
+const filled = (settings) => Object.fromEntries(Object.entries(settings).filter(([, value]) => value.trim()));
+
+const STATES = {
+  starting: "Reading the images, measuring and planning",
+  training: "Training",
+  finished: "Finished",
+  stopped: "Stopped; every epoch that was completed is kept",
+  failed: "Did not start",
+};
+
+function Run({ run, call }) {
+  const isRunning = run.state === "starting" || run.state === "training";
+  const total = run.phases?.reduce((sum, phase) => sum + phase.epochs, 0);
+  return html`<section>
+    <h2 class="big">${run.run || "New run"}: ${STATES[run.state]}</h2>
+    ${isRunning && html`<div class="row">
+      <progress max=${total || null} value=${total ? done(run) : null}></progress>
+      <span>${run.left != null ? `at most ${duration(run.left)} left` : ""}</span>
+      <button onClick=${() => call("/api/training/stop")}>Stop</button></div>
+      <p class="quiet">It goes on when this window or Studio is closed.</p>`}
+    ${run.state === "failed" && html`<p class="alarm">${run.log.at(-1)}</p>`}
+    ${run.epochs?.length > 0 && html`<${Epochs} run=${run} />`}
+    ${run.plan?.length > 0 && html`<details><summary>The plan and its reasons</summary>
+      ${run.predicted && html`<p class="quiet">Predicted: at most ${duration(run.predicted)}.</p>`}
+      <div class="scroll"><table><tbody>${run.plan.map((one) => html`<tr key=${one.setting}>
+        <td><code>${one.setting}</code></td><td>${one.value}</td><td class="quiet">${one.reason}</td></tr>`)}</tbody></table></div></details>`}
+    ${run.log?.length > 0 && html`<details open=${run.state === "failed" || run.state === "starting"}><summary>What it says</summary>
+      <pre>${run.log.join("\n")}</pre></details>`}
+  </section>`;
+}
+
+// Epochs of phases that are over count as planned: they may have stopped early.
+function done(run) {
+  const last = run.epochs.at(-1);
+  if (!last) return 0;
+  const now = run.phases.findIndex((phase) => phase.name === last.phase);
+  return run.phases.slice(0, now).reduce((sum, phase) => sum + phase.epochs, 0) + last.epoch;
+}
+
+function Epochs({ run }) {
+  const last = run.epochs.at(-1), values = run.epochs.map((one) => one.value).filter((value) => value != null);
+  const best = values.length ? Math.max(...values) : null;
+  return html`<div class="two">
+    <div><h3>${capital(run.monitor)} on validation</h3>
+      <${Curve} points=${run.epochs.map((one, index) => [index + 1, one.value])} format=${(value) => percent(value)}
+        xTitle="epochs" label=${`${run.monitor} on validation`} />
+      <p class="quiet">Phase ${last.phase}, epoch ${last.epoch}: ${percent(last.value)}${best != null && `, best ${percent(best)}`}</p></div>
+    <div><h3>Loss on validation</h3>
+      <${Curve} points=${run.epochs.map((one, index) => [index + 1, one.val_loss])} format=${(value) => value.toFixed(3)}
+        xTitle="epochs" label="Loss on validation" />
+      <p class="quiet">On training ${last.train_loss.toFixed(3)}, on validation ${last.val_loss.toFixed(3)}</p></div>
+  </div>`;
+}
+
+function Results({ results }) {
+  const names = results[0].splits[splitOf(results[0])].metrics.map((one) => one.title);
+  return html`<section><h2 class="big">Finished runs</h2><div class="scroll"><table>
+    <thead><tr><th>run</th><th>measured on</th>${names.map((name) => html`<th key=${name} class="number">${name}</th>`)}<th></th></tr></thead>
+    <tbody>${results.map((one) => { const split = splitOf(one), found = one.splits[split]; return html`<tr key=${one.run}>
+      <td>${one.run}</td><td>${found.images.toLocaleString("en")} images of ${split === "val" ? "validation" : split}</td>
+      ${names.map((name) => html`<td key=${name} class="number"><${Value} one=${found.metrics.find((metric) => metric.title === name)} /></td>`)}
+      <td><a href=${`/runs/${one.run}/report`} target="_blank" rel="noopener">report</a></td></tr>`; })}</tbody></table></div></section>`;
+}
+
+const splitOf = (one) => ("test" in one.splits ? "test" : "val");
+
+function Value({ one }) {
+  if (!one) return "–";
+  return html`${percent(one.value)}<br /><small>${one.low != null && `${percent(one.low)} to ${percent(one.high)}`}</small>`;
+}
+
+function duration(seconds) {
+  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  return `${(seconds / 3600).toFixed(1)} h`;
+}
+
+const capital = (text) => text && text[0].toUpperCase() + text.slice(1);

@@ -1,0 +1,134 @@
+"""Routes of the screen Train."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import HTMLResponse, Response, StreamingResponse
+
+from thaw.csv_text import csv_text
+from thaw.errors import DataError, TrainingError
+from thaw.formats import listed
+from thaw.recipe.reference import settings as all_settings
+from thaw.run_folder import RunFolder
+from thaw.studio.run_progress import progress, result
+from thaw.studio.table import label_rows
+from thaw.studio.workspace import Workspace
+from thaw.web.limits import RequestRefused
+
+_PAUSE, _HEARTBEAT = 1.0, 15
+_RUN = re.compile(r"train-[0-9]{1,9}")
+_REPORT_POLICY = (
+    "sandbox allow-scripts allow-popups; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data:; base-uri 'none'; form-action 'none'"
+)
+"""A report is a file with everything in it, which needs nothing of this server and gets nothing of it."""
+
+_Key = Annotated[str, Field(pattern=r"^[a-z0-9_.]+$", max_length=80)]
+_Value = Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class StartRequest(BaseModel):
+    """A new run, with settings as on the command line."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    settings: Annotated[dict[_Key, _Value], Field(max_length=50)] = {}
+
+
+def router(workspace: Workspace) -> APIRouter:
+    """The routes of a workspace."""
+    routes = APIRouter()
+    _add_runs(routes, workspace)
+    _add_changes(routes, workspace)
+    return routes
+
+
+def _add_runs(routes: APIRouter, workspace: Workspace) -> None:
+    training = workspace.training
+
+    @routes.get("/api/settings")
+    def settings() -> list[dict[str, str]]:
+        return [vars(one) for one in all_settings() if not one.key.startswith("phases.")]
+
+    @routes.get("/api/training")
+    def now() -> dict[str, Any]:
+        return progress(training)
+
+    @routes.get("/api/training/events")
+    async def events() -> Response:
+        headers = {"X-Accel-Buffering": "no"}
+        return StreamingResponse(_events(workspace), media_type="text/event-stream", headers=headers)
+
+    @routes.get("/api/runs")
+    def runs() -> list[dict[str, Any]]:
+        return [result(run) for run in training.finished_runs()]
+
+    @routes.get("/runs/{name}/report")
+    def report(name: str) -> Response:
+        run = finished_run(workspace, name)
+        if not run.report.is_file():
+            raise RequestRefused(404, "not_found", "this run has no report")
+        return HTMLResponse(run.report.read_bytes(), headers={"Content-Security-Policy": _REPORT_POLICY})
+
+
+def _add_changes(routes: APIRouter, workspace: Workspace) -> None:
+    training = workspace.training
+
+    @routes.post("/api/training")
+    def start(request: StartRequest) -> dict[str, Any]:
+        marks = workspace.labels.marks()
+        counts = Counter(mark.label for mark in marks if mark.label is not None)
+        if len(counts) < 2:
+            raise RequestRefused(422, "bad_request", "label images of at least two classes first")
+        if few := [name for name, images in counts.items() if images < 3]:
+            raise RequestRefused(422, "bad_request", f"too few images to learn from and to test on: {listed(few)}")
+        table = csv_text(label_rows(workspace.images, marks))
+        training.start(table, counts.total(), workspace.labels.changed, request.settings)
+        workspace.note("train", settings=request.settings, images=counts.total())
+        return progress(training)
+
+    @routes.post("/api/training/stop")
+    def stop() -> dict[str, Any]:
+        training.stop()
+        workspace.note("stop training")
+        return progress(training)
+
+    @routes.post("/api/training/resume")
+    def resume() -> dict[str, Any]:
+        training.resume()
+        workspace.note("resume training")
+        return progress(training)
+
+
+async def _events(workspace: Workspace) -> AsyncIterator[bytes]:
+    """The progress of the run, each time it has changed, as server-sent events."""
+    sent, silent = "", 0.0
+    while not workspace.is_stopping():
+        try:
+            now = json.dumps(await asyncio.to_thread(progress, workspace.training))
+        except (DataError, TrainingError) as error:
+            now = json.dumps({"state": "failed", "log": [str(error)]})
+        if now != sent:
+            yield f"data: {now}\n\n".encode()
+            sent, silent = now, 0.0
+        elif silent > _HEARTBEAT:
+            # So that a connection that has gone is noticed.
+            yield b": \n\n"
+            silent = 0.0
+        await asyncio.sleep(_PAUSE)
+        silent += _PAUSE
+
+
+def finished_run(workspace: Workspace, name: str) -> RunFolder:
+    """The finished run of a name; raises `RequestRefused` where there is none."""
+    run = RunFolder(workspace.project.runs / name)
+    if not _RUN.fullmatch(name) or not run.is_finished:
+        raise RequestRefused(404, "not_found", "there is no such run")
+    return run
