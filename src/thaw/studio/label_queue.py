@@ -82,7 +82,7 @@ def make_queue(
     pool = Pool(features.values[features.position[rows]], indices)
     with one_thread():
         order = order_images(pool, number)
-        outlook = look_ahead(standardised(pool.values), pool) if len(pool.present) > 1 else None
+        outlook = look_ahead(standardised(pool.values), pool) if waiting and len(pool.present) > 1 else None
     return Queue(
         rows=tuple(int(rows[choice.position]) for choice in order.choices),
         clusters=tuple(choice.cluster for choice in order.choices),

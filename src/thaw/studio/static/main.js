@@ -4,12 +4,14 @@ import { html, render, useEffect, useState } from "./vendor/preact.js";
 import { refresh, say, useStore } from "./store.js";
 import { Images } from "./images.js";
 import { Label } from "./label.js";
+import { Mistakes } from "./mistakes.js";
 import { Train } from "./train.js";
 
 const SCREENS = [
   { path: "images", title: "Images", screen: Images },
   { path: "label", title: "Label next", screen: Label },
   { path: "train", title: "Train", screen: Train },
+  { path: "mistakes", title: "Mistakes", screen: Mistakes },
 ];
 
 function useScreen() {

@@ -1,0 +1,137 @@
+"""What a finished run predicts for the images that it was not trained on, and why."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from thaw.bundle import read_bundle
+from thaw.classifier.classifier import Classifier
+from thaw.data.manifest import Manifest
+from thaw.errors import UnreadableImage
+from thaw.evaluation.explain import class_maps
+from thaw.evaluation.overlays import as_png, overlay
+from thaw.evaluation.records import Records, read_records
+from thaw.prediction.predict import read_pixels
+from thaw.run_folder import RunFolder
+from thaw.studio.images import Images
+
+
+@dataclass(frozen=True)
+class PredictedImage:
+    """One image of validation or test.
+
+    Attributes:
+        row: Its row in the project.
+        split: val or test.
+        truth, predicted: Indices of the label that it had when the run began, and of the most likely class.
+        confidence: Probability of the predicted class, 0..1.
+        of_truth: Probability of the label, 0..1.
+        nearest: Rows of the most similar training images, most similar first.
+    """
+
+    row: int
+    split: str
+    truth: int
+    predicted: int
+    confidence: float
+    of_truth: float
+    nearest: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RunPredictions:
+    """The predictions of one run.
+
+    Attributes:
+        classes: Of the run, in the order of the indices.
+        images: Errors first, the most confident one in front; then the rest, the least confident one in front.
+        missing: How many images are no longer in the project.
+    """
+
+    classes: tuple[str, ...]
+    images: tuple[PredictedImage, ...]
+    missing: int
+
+    def confusion(self) -> np.ndarray:
+        """(K, K) int: number of images by label (row) and predicted class (column)."""
+        matrix = np.zeros((len(self.classes), len(self.classes)), int)
+        for image in self.images:
+            matrix[image.truth, image.predicted] += 1
+        return matrix
+
+
+def read_predictions(run: RunFolder, images: Images) -> RunPredictions:
+    """The predictions of a run on validation and test; raises `DataError` if its files are damaged."""
+    manifest = Manifest.read(run.manifest)
+    row_of = {os.path.normpath(file): row for row, file in enumerate(images.manifest.files())}
+    rows = {path: row_of.get(os.path.normpath(manifest.root / path)) for path in manifest.column("path")}
+    splits = {split for split in ("val", "test") if len(manifest.indices(split))}
+    classes: tuple[str, ...] = ()
+    found: list[PredictedImage] = []
+    missing = 0
+    for split in sorted(splits):
+        records = read_records(run.predictions, split)
+        classes = records.classes
+        known = [_image(records, place, split, rows) for place in range(len(records.paths))]
+        missing += known.count(None)
+        found += [image for image in known if image]
+    found.sort(key=_order)
+    return RunPredictions(classes, tuple(found), missing)
+
+
+def _image(records: Records, place: int, split: str, rows: Mapping[str, int | None]) -> PredictedImage | None:
+    row = rows.get(records.paths[place])
+    if row is None:
+        return None
+    probabilities = records.scored.probabilities[place]
+    truth, predicted = int(records.scored.truth[place].argmax()), int(records.scored.predicted[place].argmax())
+    near = (rows.get(path) for path in records.nearest[place])
+    return PredictedImage(
+        row,
+        split,
+        truth,
+        predicted,
+        float(probabilities[predicted]),
+        float(probabilities[truth]),
+        tuple(other for other in near if other is not None),
+    )
+
+
+def _order(image: PredictedImage) -> tuple[bool, float]:
+    is_right = image.truth == image.predicted
+    return is_right, image.confidence if is_right else -image.confidence
+
+
+def evidence(run: RunFolder, file: Path, label: str) -> bytes:
+    """An image with a map of the evidence for a class, as PNG.
+
+    Args:
+        run: A finished run.
+        file: The image.
+        label: One of the classes of the run.
+
+    Raises:
+        UnreadableImage: The image cannot be read.
+        BackboneError: The network has no maps.
+        BundleError: The bundle of the run is damaged.
+        LookupError: The run has no such class.
+    """
+    classifier = _classifier(run.model)
+    if label not in classifier.classes:
+        raise LookupError("the run has no such class")
+    pixels = read_pixels(classifier, file)
+    if isinstance(pixels, str):
+        raise UnreadableImage(pixels)
+    (class_map,) = class_maps(classifier, pixels[None], [classifier.classes.index(label)])
+    return as_png(overlay(pixels, class_map))
+
+
+@lru_cache(maxsize=1)
+def _classifier(bundle: Path) -> Classifier:
+    return read_bundle(bundle)
