@@ -2,7 +2,7 @@
 
     python -m tests.studio.killed_writers FOLDER KILLS
 
-Forks a child for every kill, so that Python starts once. A child labels image after image, a hundred at a time, and
+Forks a child for every kill, so that Python starts once. A child labels image after image, twenty at a time, and
 writes the number of each edit to a pipe once it is acknowledged. Prints how many edits were acknowledged and kept.
 """
 
@@ -17,7 +17,7 @@ from tests.studio.projects import rows
 from thaw.studio.labels import Labels
 from thaw.studio.marks import Mark
 
-IMAGES = rows(100)
+IMAGES = rows(20)
 
 
 def meant(number: int) -> Mark:
@@ -61,7 +61,7 @@ def main(folder: Path, kills: int) -> None:
     """Kill one writer after the other of the same file."""
     moments, last = random.Random(0), 0
     for _ in range(kills):
-        acknowledged = max(last, _kill_one(folder / "labels.jsonl", moments.uniform(0.002, 0.05)))
+        acknowledged = max(last, _kill_one(folder / "labels.jsonl", moments.uniform(0.005, 0.1)))
         labels = Labels(IMAGES, folder / "labels.jsonl")
         numbers = [int(mark.label.removeprefix("class")) if mark.label else 0 for mark in labels.marks()]
         last = labels._state.last

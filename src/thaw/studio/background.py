@@ -48,7 +48,8 @@ class Background:
         """Take no further job, and end the present one at its next step; does not wait for long."""
         self._stops.set()
         self._jobs.put(None)
-        self._thread.join(1)
+        if self._thread.is_alive():
+            self._thread.join(1)
 
     def submit(self, job: Job) -> None:
         """Do a job after those before it."""

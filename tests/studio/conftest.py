@@ -1,0 +1,57 @@
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from tests.studio.clients import Client
+from thaw.progress import NullReporter
+from thaw.recipe import Recipe
+from thaw.run_folder import RunFolder
+from thaw.studio.features import ImageFeatures, extract_features
+from thaw.studio.images import Images
+from thaw.studio.project import Project
+from thaw.studio.workspace import Workspace
+
+Opened = Callable[..., Workspace]
+
+
+@pytest.fixture
+def opened(tmp_path: Path, images: Path, quick: Recipe) -> Iterator[Opened]:
+    """Opens a project of some images, by default the small steel surfaces; closed at the end."""
+    with ExitStack() as stack:
+
+        def open_project(place: Path | None = images, table: Path | None = None) -> Workspace:
+            project = Project.open(tmp_path / "studio", place, table)
+            return stack.enter_context(closing(Workspace(project, quick, NullReporter().bar)))
+
+        yield open_project
+
+
+@pytest.fixture
+def workspace(opened: Opened) -> Workspace:
+    return opened()
+
+
+@pytest.fixture
+def client(workspace: Workspace) -> Client:
+    """A window of a browser that has opened the address of Studio."""
+    return Client(workspace)
+
+
+@pytest.fixture(scope="session")
+def listed(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Images:
+    return Images.open(images, None, tmp_path_factory.mktemp("memory"), NullReporter().bar)
+
+
+@pytest.fixture(scope="session")
+def features(listed: Images, quick: Recipe) -> ImageFeatures:
+    return extract_features(listed, quick, NullReporter().bar)
+
+
+@pytest.fixture
+def with_run(workspace: Workspace, trained: RunFolder) -> RunFolder:
+    """The finished run of the quick recipe, as one that was started in the project."""
+    shutil.copytree(trained.path, workspace.project.runs / "train-1")
+    return RunFolder(workspace.project.runs / "train-1")

@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import pytest
+
+from tests.studio.conftest import Opened
+from thaw.data.dataset import Dataset
+from thaw.errors import DataError
+from thaw.studio.project import Project
+
+
+def test_a_project_remembers_its_images(tmp_path: Path, images: Path) -> None:
+    Project.open(tmp_path / "studio", images)
+    assert Project.open(tmp_path / "studio").images == images
+
+
+def test_a_new_project_needs_images(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="say which images"):
+        Project.open(tmp_path / "studio")
+
+
+def test_a_folder_with_other_files_is_no_project(tmp_path: Path, images: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(DataError, match="is not a project of Studio"):
+        Project.open(tmp_path, images)
+
+
+def test_what_studio_writes_never_becomes_data(opened: Opened, tmp_path: Path, images: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for label in ("ok", "scratch"):
+        Path(tmp_path / "images" / label).symlink_to(images / label)
+    Project.open(tmp_path / "images" / "studio", images)
+    assert len(Dataset.open(tmp_path / "images")) == 24
+
+
+def test_images_without_class_folders_begin_without_a_label(opened: Opened, images: Path) -> None:
+    workspace = opened(images / "ok")
+    assert len(workspace.images) == 12 and workspace.labels.classes == ()
+    assert any("no labels from class folders" in note for note in workspace.notes)
+
+
+def test_a_table_gives_labels_to_some_images(opened: Opened, images: Path, tmp_path: Path) -> None:
+    table = tmp_path / "some.csv"
+    table.write_text("path,label\n000.png,good\n003.png,bad\n", encoding="utf-8")
+    workspace = opened(images / "ok", table)
+    assert workspace.labels.classes == ("bad", "good")
+    assert [row for row, mark in enumerate(workspace.labels.marks()) if mark.label] == [0, 3]
+
+
+def test_several_labels_of_an_image_are_refused(opened: Opened, images: Path, tmp_path: Path) -> None:
+    table = tmp_path / "some.csv"
+    table.write_text("path,labels\n000.png,good|bad\n", encoding="utf-8")
+    with pytest.raises(DataError, match="Studio edits one label an image"):
+        opened(images / "ok", table)

@@ -1,0 +1,35 @@
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from thaw.errors import UnreadableImage
+from thaw.studio.thumbnails import SMALL
+from thaw.studio.workspace import Workspace
+
+
+def test_a_thumbnail_is_made_once(workspace: Workspace) -> None:
+    made = workspace.thumbnails.small(5)
+    (file,) = workspace.project.thumbnails.rglob("*.jpg")
+    assert file.read_bytes() == made and max(Image.open(io.BytesIO(made)).size) == SMALL
+    stamp = file.stat().st_mtime_ns
+    assert workspace.thumbnails.small(5) == made and file.stat().st_mtime_ns == stamp
+
+
+def test_a_torn_thumbnail_is_made_again(workspace: Workspace) -> None:
+    made = workspace.thumbnails.small(5)
+    (file,) = workspace.project.thumbnails.rglob("*.jpg")
+    file.write_bytes(made[:-20])
+    assert workspace.thumbnails.small(5) == made == file.read_bytes()
+
+
+def test_without_room_a_thumbnail_is_made_each_time(workspace: Workspace) -> None:
+    workspace.project.thumbnails.write_bytes(b"not a folder")
+    assert workspace.thumbnails.small(5) == workspace.thumbnails.small(5)
+
+
+def test_a_file_that_has_gone_has_no_picture(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(workspace.images.manifest), "file", lambda self, row: Path("/nowhere/x.png"))
+    with pytest.raises(UnreadableImage):
+        workspace.thumbnails.large(5)
