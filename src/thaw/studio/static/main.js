@@ -44,8 +44,8 @@ function Working({ background }) {
   const { title, done, total, error } = background;
   if (error) return html`<span class="working alarm" title=${error}>${error}</span>`;
   if (!title) return null;
-  const share = total ? Math.round((100 * done) / total) : 0;
-  return html`<span class="working quiet" role="status">${title}${total ? ` ${share} %` : " …"}
+  const percent = total ? Math.round((100 * done) / total) : 0;
+  return html`<span class="working quiet" role="status">${title}${total ? ` ${percent}%` : " …"}
     <progress max=${total || null} value=${total ? done : null}></progress></span>`;
 }
 

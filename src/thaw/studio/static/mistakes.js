@@ -66,8 +66,8 @@ export function Mistakes() {
         <div class="errors">${images.map((one, index) => html`<button key=${one.id} class=${index === cursor ? "error chosen" : "error"}
           ref=${index === cursor ? reveal : null} onClick=${() => setCursor(index)} title=${row(one.id)?.path}>
           <${Picture} found=${row(one.id)} side=${92} />
-          <span>${found.classes[one.predicted]} ${percent(one.confidence, 0)}</span>
-          ${row(one.id) && html`<${Mark} mark=${row(one.id).mark} />`}</button>`)}</div>
+          ${row(one.id) && html`<${Mark} mark=${row(one.id).mark} />`}
+          <span class="quiet">${found.classes[one.predicted]} ${percent(one.confidence, 0)}</span></button>`)}</div>
       </section>
       <section class="about">${image && html`<${Detail} key=${image.id} image=${image} found=${found} accept=${give} />`}</section>
     </div>
@@ -91,10 +91,10 @@ function Matrix({ found, cell, pick }) {
     <thead><tr><th>label</th>${found.classes.map((one) => html`<th key=${one} class="number" title=${`predicted ${one}`}>${one}</th>`)}</tr></thead>
     <tbody>${found.confusion.map((counts, truth) => html`<tr key=${truth}><th>${found.classes[truth]}</th>
       ${counts.map((images, predicted) => {
-        const isHit = truth === predicted, share = isHit ? 0 : images / most;
+        const isHit = truth === predicted, strength = isHit ? 0 : images / most;
         const chosen = cell && cell[0] === truth && cell[1] === predicted;
         return html`<td key=${predicted} class=${isHit ? "number hit" : "number"}>
-          ${images > 0 ? html`<button class=${chosen ? "chosen" : ""} style=${{ "--share": `${Math.round(60 * share)}%` }}
+          ${images > 0 ? html`<button class=${chosen ? "chosen" : ""} style=${{ "--strength": `${Math.round(60 * strength)}%` }}
             aria-label=${`${found.classes[truth]} predicted as ${found.classes[predicted]}: ${images}`}
             onClick=${() => pick(truth, predicted)}>${images}</button>` : html`<span class="quiet">·</span>`}</td>`;
       })}</tr>`)}</tbody></table></div>

@@ -62,13 +62,15 @@ const STATES = {
 
 function Run({ run, call }) {
   const isRunning = run.state === "starting" || run.state === "training";
+  const [isStopping, stopping] = useState(false);
+  useEffect(() => stopping(false), [isRunning]);
   const total = run.phases?.reduce((sum, phase) => sum + phase.epochs, 0);
   return html`<section>
     <h2 class="big">${run.run || "New run"}: ${STATES[run.state]}</h2>
     ${isRunning && html`<div class="row">
       <progress max=${total || null} value=${total ? done(run) : null}></progress>
       <span>${run.left != null ? `at most ${duration(run.left)} left` : ""}</span>
-      <button onClick=${() => call("/api/training/stop")}>Stop</button></div>
+      <button disabled=${isStopping} onClick=${() => { stopping(true); call("/api/training/stop"); }}>${isStopping ? "Stopping …" : "Stop"}</button></div>
       <p class="quiet">It goes on when this window or Studio is closed.</p>`}
     ${run.state === "failed" && html`<p class="alarm">${run.log.at(-1)}</p>`}
     ${run.epochs?.length > 0 && html`<${Epochs} run=${run} />`}
@@ -92,14 +94,15 @@ function done(run) {
 function Epochs({ run }) {
   const last = run.epochs.at(-1), values = run.epochs.map((one) => one.value).filter((value) => value != null);
   const best = values.length ? Math.max(...values) : null;
+  const breaks = run.epochs.flatMap((one, index) => (index && run.epochs[index - 1].phase !== one.phase ? [index + 0.5] : []));
   return html`<div class="two">
     <div><h3>${capital(run.monitor)} on validation</h3>
       <${Curve} points=${run.epochs.map((one, index) => [index + 1, one.value])} format=${(value) => percent(value)}
-        xTitle="epochs" label=${`${run.monitor} on validation`} />
+        xTitle="epochs" breaks=${breaks} label=${`${run.monitor} on validation`} />
       <p class="quiet">Phase ${last.phase}, epoch ${last.epoch}: ${percent(last.value)}${best != null && `, best ${percent(best)}`}</p></div>
     <div><h3>Loss on validation</h3>
       <${Curve} points=${run.epochs.map((one, index) => [index + 1, one.val_loss])} format=${(value) => value.toFixed(3)}
-        xTitle="epochs" label="Loss on validation" />
+        xTitle="epochs" breaks=${breaks} label="Loss on validation" />
       <p class="quiet">On training ${last.train_loss.toFixed(3)}, on validation ${last.val_loss.toFixed(3)}</p></div>
   </div>`;
 }
@@ -109,7 +112,7 @@ function Results({ results }) {
   return html`<section><h2 class="big">Finished runs</h2><div class="scroll"><table>
     <thead><tr><th>run</th><th>measured on</th>${names.map((name) => html`<th key=${name} class="number">${name}</th>`)}<th></th></tr></thead>
     <tbody>${results.map((one) => { const split = splitOf(one), found = one.splits[split]; return html`<tr key=${one.run}>
-      <td>${one.run}</td><td>${found.images.toLocaleString("en")} images of ${split === "val" ? "validation" : split}</td>
+      <td>${one.run}</td><td>${found.images.toLocaleString("en")} ${split === "val" ? "validation" : split} images</td>
       ${names.map((name) => html`<td key=${name} class="number"><${Value} one=${found.metrics.find((metric) => metric.title === name)} /></td>`)}
       <td><a href=${`/runs/${one.run}/report`} target="_blank" rel="noopener">report</a></td></tr>`; })}</tbody></table></div></section>`;
 }

@@ -1,0 +1,57 @@
+from dataclasses import replace
+
+import numpy as np
+
+from thaw.inspection.duplicates import DuplicatePair
+from thaw.studio.features import ImageFeatures
+from thaw.studio.images import Images
+from thaw.studio.marks import EXCLUDED, Mark
+from thaw.studio.piles import Pile, find_piles
+
+CLASSES = ("ok", "scratch", "stain")
+
+
+def piles(features: ImageFeatures, marks: list[Mark]) -> dict[str, Pile]:
+    return {pile.name: pile for pile in find_piles(features, marks, CLASSES)}
+
+
+def with_pairs(features: ImageFeatures, *pairs: tuple[int, int]) -> ImageFeatures:
+    return replace(features, duplicates=tuple(DuplicatePair(*pair, 0.99, False) for pair in pairs))
+
+
+def given(listed: Images) -> list[Mark]:
+    return [Mark(label) for label in listed.labels]
+
+
+def test_connected_images_are_one_group_of_near_duplicates(features: ImageFeatures, listed: Images) -> None:
+    found = piles(with_pairs(features, (0, 3), (3, 7), (20, 21)), given(listed))["duplicates"]
+    assert found.rows == (0, 3, 7, 20, 21) and found.groups == (0, 0, 0, 1, 1)
+
+
+def test_near_duplicates_with_different_labels_conflict_until_one_is_fixed(
+    features: ImageFeatures, listed: Images
+) -> None:
+    pairs, marks = with_pairs(features, (0, 13), (1, 2)), given(listed)
+    assert piles(pairs, marks)["conflicting"].rows == (0, 13)
+    marks[13] = Mark("ok")
+    assert "conflicting" not in piles(pairs, marks)
+
+
+def test_excluded_images_are_in_no_pile(features: ImageFeatures, listed: Images) -> None:
+    marks = given(listed)
+    marks[0] = EXCLUDED
+    assert "duplicates" not in piles(with_pairs(features, (0, 13)), marks)
+
+
+def test_a_wrong_label_is_found_with_the_right_one_suggested(features: ImageFeatures, listed: Images) -> None:
+    # Classes that a linear head separates without an error.
+    values = np.zeros_like(features.values)
+    values[np.arange(36), np.arange(36) // 12] = 1
+    clear, marks = replace(features, values=values), given(listed)
+    marks[5] = Mark("stain")
+    found = piles(clear, marks)["label-errors"]
+    assert found.rows[0] == 5 and found.suggested[5] == "ok" and "ok" in found.notes[5]
+
+
+def test_without_labels_only_duplicates_are_found(features: ImageFeatures) -> None:
+    assert list(piles(with_pairs(features, (0, 13)), [Mark()] * 36)) == ["duplicates"]

@@ -1,0 +1,53 @@
+import json
+from dataclasses import asdict
+
+import pytest
+
+from thaw.run_folder import RunFolder
+from thaw.studio.run_progress import progress
+from thaw.studio.training import Started, Training
+from thaw.studio.workspace import Workspace
+
+
+@pytest.fixture
+def training(workspace: Workspace, with_run: RunFolder) -> Training:
+    started = Started(1, "2026-01-01T00:00:00+00:00", (), {}, 36, 2)
+    workspace.project.training_state.write_text(json.dumps(asdict(started)), encoding="utf-8")
+    return workspace.training
+
+
+def test_a_finished_run_has_its_plan_and_epochs(training: Training) -> None:
+    found = progress(training)
+    assert (found["state"], found["run"], found["images"]) == ("finished", "train-1", 36)
+    assert found["plan"][0].keys() == {"setting", "value", "reason"}
+    assert found["epochs"][0]["phase"] == "head" and found["left"] is None
+    assert all(0 <= one["value"] <= 1 and one["val_loss"] > 0 for one in found["epochs"])
+
+
+def test_a_run_without_its_evaluation_was_stopped(training: Training, with_run: RunFolder) -> None:
+    with_run.evaluation.unlink()
+    assert progress(training)["state"] == "stopped"
+
+
+def test_a_start_without_a_folder_failed_and_the_log_says_why(training: Training, with_run: RunFolder) -> None:
+    with_run.path.rename(with_run.path.with_name("elsewhere"))
+    training._project.training_log.write_text("thaw: setting seed: 'x' is no number\n", encoding="utf-8")
+    found = progress(training)
+    assert found["state"] == "failed" and found["log"] == ["thaw: setting seed: 'x' is no number"]
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 3])
+def test_the_time_left_is_that_of_the_epochs_to_come(
+    training: Training, with_run: RunFolder, epochs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Training, "is_running", True)
+    with_run.evaluation.unlink()
+    lines = with_run.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+    with_run.metrics.write_text("".join(lines[: 1 + epochs]), encoding="utf-8")
+    found = progress(training)
+    assert found["state"] == "training" and 0 <= found["left"] <= found["predicted"] + 60
+
+
+def test_what_is_being_written_is_not_read_yet(training: Training, with_run: RunFolder) -> None:
+    with_run.plan.write_text('{"requested"', encoding="utf-8")
+    assert progress(training)["plan"] == []

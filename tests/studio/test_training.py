@@ -1,0 +1,183 @@
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.studio.clients import Client
+from thaw.errors import TrainingError
+from thaw.recipe import Recipe
+from thaw.run_folder import RunFolder
+from thaw.studio import training as module
+from thaw.studio.project import Project
+from thaw.studio.training import Training
+
+PROGRAM = """
+import pathlib, signal, sys, time
+words = sys.argv[1:]
+runs = pathlib.Path(words[words.index("--runs") + 1])
+resumes = "--resume" in words
+folder = runs / f"train-{len(list(runs.iterdir())) + (not resumes)}"
+folder.mkdir(exist_ok=True)
+print("began", *words, flush=True)
+def end(*_):
+    print("terminated", flush=True)
+    sys.exit(143)
+signal.signal(signal.SIGTERM, end)
+while not (folder / "end").exists():
+    time.sleep(0.01)
+"""
+"""A run that ends when it is told to."""
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def project(tmp_path: Path, images: Path) -> Project:
+    return Project.open(tmp_path / "studio", images)
+
+
+@pytest.fixture
+def training(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Training]:
+    """Starts the program instead of `thaw train`."""
+    program = tmp_path / "program"
+    program.write_text(f"#!{sys.executable}\n{PROGRAM}", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setattr(module.sys, "executable", str(program))
+    made = Training(project, Recipe())
+    yield made
+    if made.is_running:
+        made.stop()
+    if made._child:
+        made._child.wait(20)
+
+
+def begun(training: Training) -> None:
+    until(lambda: training.run and "began" in training.log())
+
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="the program is a script that the system runs")
+
+
+def test_a_run_trains_on_the_labels_and_settings_of_its_start(training: Training, project: Project) -> None:
+    training.start("path,label\n", 3, 7, {"strategy": "head"})
+    begun(training)
+    assert project.training_table.read_text(encoding="utf-8") == "path,label\n"
+    assert f"train {project.training_table} --runs {project.runs}" in training.log()
+    assert "--set=strategy=head" in training.log()
+    assert training.started and (training.started.images, training.started.edits) == (3, 7)
+    assert training.run and training.run.path.name == "train-1"
+
+
+def test_one_run_trains_at_a_time(training: Training) -> None:
+    training.start("", 0, 0, {})
+    for again in (lambda: training.start("", 0, 0, {}), training.resume):
+        with pytest.raises(TrainingError, match="trains already"):
+            again()
+
+
+def test_another_studio_finds_the_run_going_on_and_can_stop_it(training: Training, project: Project) -> None:
+    training.start("", 0, 0, {})
+    begun(training)
+    other = Training(project, Recipe())
+    assert other.is_running and other.run == training.run
+    with pytest.raises(TrainingError, match="trains already"):
+        other.start("", 0, 0, {})
+    other.stop()
+    until(lambda: not training.is_running)
+    assert not other.is_running and "terminated" in other.log()
+
+
+def test_a_killed_run_trains_no_longer(training: Training, project: Project) -> None:
+    training.start("", 0, 0, {})
+    begun(training)
+    assert training.started
+    os.kill(training.started.process, signal.SIGKILL)
+    until(lambda: not training.is_running)
+    assert not Training(project, Recipe()).is_running
+    with pytest.raises(TrainingError, match="no run trains"):
+        training.stop()
+
+
+def test_a_stopped_run_is_resumed_and_a_new_one_is_another(training: Training) -> None:
+    with pytest.raises(TrainingError, match="no run to resume"):
+        training.resume()
+    training.start("", 5, 0, {"seed": "3"})
+    begun(training)
+    training.stop()
+    until(lambda: not training.is_running)
+    training.resume()
+    begun(training)
+    assert "--resume" in training.log() and training.run and training.run.path.name == "train-1"
+    assert training.started and training.started.settings == {"seed": "3"}
+    training.stop()
+    until(lambda: not training.is_running)
+    training.start("", 5, 0, {})
+    until(lambda: training.run and training.run.path.name == "train-2")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"process": 1}'])
+def test_a_damaged_note_of_the_start_is_none(training: Training, project: Project, content: str) -> None:
+    project.training_state.write_text(content, encoding="utf-8")
+    assert training.started is None and training.run is None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"--runs": "/tmp"},
+        {"seed; rm -rf /": "1"},
+        {"seed": ""},
+        {"seed": "x" * 501},
+        {"SEED": "1"},
+        {"seed": 1},
+        {"seed=1 --runs": "x"},
+        {f"a{number}": "1" for number in range(51)},
+        ["seed"],
+    ],
+)
+def test_malformed_settings_start_nothing(client: Client, settings: object) -> None:
+    assert client.post("/api/training", {"settings": settings}).status_code == 422
+    assert client.get("/api/training") == {"state": "none"}
+
+
+def test_fewer_than_two_classes_start_nothing(client: Client) -> None:
+    client.edit(list(range(12, 36)), None)
+    reply = client.post("/api/training")
+    assert reply.status_code == 422 and "two classes" in reply.json()["error"]
+    client.edit([20, 21], "dent")
+    assert "too few images to learn from and to test on: dent" in client.post("/api/training").json()["error"]
+
+
+def test_without_a_run_nothing_is_stopped_or_resumed(client: Client) -> None:
+    for path in ("/api/training/stop", "/api/training/resume"):
+        assert client.post(path).status_code == 409
+
+
+@pytest.mark.parametrize(
+    "name", ["train-1", "..", "../..", "train-1/..", "%2e%2e", "train-x", "train-1%00", "inspect-1"]
+)
+def test_only_reports_of_finished_runs_are_sent(client: Client, name: str) -> None:
+    assert client.http.get(f"/runs/{name}/report").status_code == 404
+
+
+def test_a_report_gets_nothing_of_the_server(client: Client, with_run: RunFolder) -> None:
+    reply = client.http.get("/runs/train-1/report")
+    assert reply.status_code == 200 and "sandbox allow-scripts" in reply.headers["content-security-policy"]
+    assert "allow-same-origin" not in reply.headers["content-security-policy"]
+
+
+def test_finished_runs_are_listed_with_their_metrics(client: Client, with_run: RunFolder) -> None:
+    (run,) = client.get("/api/runs")
+    accuracy = run["splits"]["test"]["metrics"][0]
+    assert run["run"] == "train-1" and accuracy["title"] == "accuracy"
+    assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
