@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 
 ASKS_FOR_A_DOWNLOAD = {"push"}
+SERVERS = {"serve", "studio"}
+"""Commands that end with Ctrl+C."""
 
 
 def commands(images: Path, folder: Path) -> list[list[object]]:
@@ -36,6 +38,7 @@ def commands(images: Path, folder: Path) -> list[list[object]]:
         # The one export that goes through ONNX, ONNX Runtime and OpenVINO.
         ["export", run, "--to", "openvino", "--out", folder / "openvino"],
         ["serve", run, "--port", "0"],
+        ["studio", images, "--project", folder / "studio", "--set", "backbone=starter", "--no-browser"],
         ["cache", "list"],
         ["cache", "clear"],
         ["demo", "--folder", folder / "demo"],
@@ -51,7 +54,7 @@ def _run_all(images: Path, folder: Path) -> None:
     missing = set(get_command(app).commands) - {str(line[0]) for line in lines} - ASKS_FOR_A_DOWNLOAD  # type: ignore[attr-defined]
     assert not missing, f"add these commands here: {missing}"
     for line in lines:
-        if line[0] == "serve":
+        if line[0] in SERVERS:
             threading.Timer(10, os.kill, (os.getpid(), signal.SIGINT)).start()
         started = time.perf_counter()
         try:
@@ -59,7 +62,7 @@ def _run_all(images: Path, folder: Path) -> None:
         except SystemExit as done:
             assert not done.code, line
         except KeyboardInterrupt:
-            assert line[0] == "serve"
+            assert line[0] in SERVERS
         print(f"{time.perf_counter() - started:5.1f} s  {line[0]}", file=sys.stderr)
 
 

@@ -122,17 +122,17 @@ def test_an_unknown_filter_shows_nothing(client: Client, show: str) -> None:
     assert reply.status_code == 404 or reply.json()["ids"] == []
 
 
-def test_pictures_are_jpegs_that_were_made_here(client: Client) -> None:
+def test_images_are_sent_as_jpegs_that_were_made_here(client: Client) -> None:
     (row,) = client.get("/api/rows", ids="12")
-    for kind in ("thumbnails", "pictures"):
-        reply = client.http.get(f"/{kind}/12/{row['picture']}")
+    for kind in ("thumbnails", "full"):
+        reply = client.http.get(f"/{kind}/12/{row['digest']}")
         assert reply.headers["content-type"] == "image/jpeg" and "immutable" in reply.headers["cache-control"]
         assert Image.open(io.BytesIO(reply.content)).format == "JPEG"
 
 
 @pytest.mark.parametrize("place", ["12/x", "12/", "99/{0}", "-1/{0}", "../12/{0}", "12/{0}/x", "13/{0}", "12.5/{0}"])
-def test_other_places_have_no_picture(client: Client, place: str) -> None:
-    digest = client.get("/api/rows", ids="12")[0]["picture"]
+def test_other_places_have_no_image(client: Client, place: str) -> None:
+    digest = client.get("/api/rows", ids="12")[0]["digest"]
     assert client.http.get(f"/thumbnails/{place.format(digest)}").status_code == 404
 
 
@@ -162,7 +162,7 @@ def test_files_of_the_user_are_not_touched(opened: Opened, tmp_path: Path) -> No
     client = Client(opened(folder))
     client.edit([0], EXCLUDED)
     rows = client.get("/api/rows", ids="0,1,2")
-    assert client.http.get(f"/thumbnails/0/{rows[0]['picture']}").status_code == 200
-    refused = client.http.get(f"/pictures/1/{rows[1]['picture']}")
+    assert client.http.get(f"/thumbnails/0/{rows[0]['digest']}").status_code == 200
+    refused = client.http.get(f"/full/1/{rows[1]['digest']}")
     assert refused.status_code == 422 and refused.headers["content-type"] == "application/json"
     assert {file: (file.stat().st_mtime_ns, file.stat().st_size) for file in folder.rglob("*")} == before

@@ -29,7 +29,7 @@ def test_errors_come_first_and_the_confusion_matrix_counts_every_image(
     assert np.array_equal(matrix, sum(np.array(one.confusion) for one in evaluations))
 
 
-def test_evidence_is_a_picture_of_the_image_for_a_class(client: Client, with_run: RunFolder) -> None:
+def test_evidence_is_drawn_on_the_image_for_a_class(client: Client, with_run: RunFolder) -> None:
     image = client.get("/api/mistakes/train-1")["images"][0]
     maps = [
         client.http.get(f"/evidence/train-1/{image['id']}", params={"label": name}).content for name in ("ok", "stain")

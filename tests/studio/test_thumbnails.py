@@ -29,7 +29,7 @@ def test_without_room_a_thumbnail_is_made_each_time(workspace: Workspace) -> Non
     assert workspace.thumbnails.small(5) == workspace.thumbnails.small(5)
 
 
-def test_a_file_that_has_gone_has_no_picture(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_has_gone_has_no_thumbnail(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(workspace.images.manifest), "file", lambda self, row: Path("/nowhere/x.png"))
     with pytest.raises(UnreadableImage):
         workspace.thumbnails.large(5)

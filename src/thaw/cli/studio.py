@@ -43,7 +43,7 @@ def studio(
     """Label images, train, look at the mistakes and fix the labels, in the browser on this machine.
 
     Nothing of yours is moved or changed: every change of a label is a line of labels.jsonl in the project, and can be
-    undone. Training runs as a process of its own and goes on when Studio is closed.
+    undone. Training is a process of its own, which continues when Studio is closed.
     """
     try:
         from thaw.studio.project import Project

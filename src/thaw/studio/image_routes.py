@@ -18,14 +18,14 @@ from thaw.studio.workspace import Workspace, selected
 from thaw.web.limits import RequestRefused
 
 _KEPT = {"Cache-Control": "private, max-age=31536000, immutable"}
-"""Of pictures, whose URLs name their content."""
+"""Of JPEGs, whose URLs name their content."""
 
 
 def router(workspace: Workspace) -> APIRouter:
     """The routes of a workspace."""
     routes = APIRouter()
     _add_images(routes, workspace)
-    _add_pictures(routes, workspace)
+    _add_image_files(routes, workspace)
     _add_edits(routes, workspace)
     return routes
 
@@ -58,8 +58,8 @@ def _add_images(routes: APIRouter, workspace: Workspace) -> None:
         return messages.state(workspace)
 
 
-def _add_pictures(routes: APIRouter, workspace: Workspace) -> None:
-    async def picture(row: int, digest: str, make: Callable[[int], bytes]) -> Response:
+def _add_image_files(routes: APIRouter, workspace: Workspace) -> None:
+    async def jpeg(row: int, digest: str, make: Callable[[int], bytes]) -> Response:
         if row >= len(workspace.images) or workspace.images.digests[row][: len(digest)] != digest:
             raise RequestRefused(404, "not_found", "there is no such image")
         content = await asyncio.get_running_loop().run_in_executor(workspace.pool, partial(make, row))
@@ -67,11 +67,11 @@ def _add_pictures(routes: APIRouter, workspace: Workspace) -> None:
 
     @routes.get("/thumbnails/{row:int}/{digest}")
     async def thumbnail(row: int, digest: str) -> Response:
-        return await picture(row, digest, workspace.thumbnails.small)
+        return await jpeg(row, digest, workspace.thumbnails.small)
 
-    @routes.get("/pictures/{row:int}/{digest}")
+    @routes.get("/full/{row:int}/{digest}")
     async def full(row: int, digest: str) -> Response:
-        return await picture(row, digest, workspace.thumbnails.large)
+        return await jpeg(row, digest, workspace.thumbnails.large)
 
 
 def _add_edits(routes: APIRouter, workspace: Workspace) -> None:

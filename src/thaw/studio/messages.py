@@ -110,7 +110,7 @@ def described(workspace: Workspace, rows: Sequence[int], pile: str = "") -> list
             "path": images.paths[row],
             "split": images.splits[row],
             "mark": workspace.labels.mark(row).to_json(),
-            "picture": images.digests[row][:16] if images.is_readable(row) else None,
+            "digest": images.digests[row][:16] if images.is_readable(row) else None,
             "note": notes.get(row, "" if images.is_readable(row) else images.digests[row]),
             "suggested": suggested.get(row),
             "group": group.get(row),

@@ -29,7 +29,9 @@ export const colour = (index) => `hsl(${(index * 137.5 + 215) % 360} 62% 52%)`;
 // The buttons; `give` gets a label, null, or EXCLUDED.
 export function ClassBar({ give, chosen, isReady = true, children }) {
   const { state } = useStore();
-  const [asks, ask] = useState(false);
+  const dialog = useRef(null);
+  // At once, so that what is typed next is the name.
+  const ask = () => dialog.current.showModal();
   const names = state.classes.map((one) => one.name);
   useKeys({
     digit: (_, key) => (names[key - 1] && isReady ? give(names[key - 1]) : false),
@@ -37,7 +39,7 @@ export function ClassBar({ give, chosen, isReady = true, children }) {
     0: () => isReady && give(null),
     Backspace: () => isReady && give(null),
     u: () => void undo(),
-    n: () => void ask(true),
+    n: ask,
   });
   return html`<div class="bar" role="toolbar" aria-label="Labels">
     <div class="classes">
@@ -45,7 +47,7 @@ export function ClassBar({ give, chosen, isReady = true, children }) {
         disabled=${!isReady} onClick=${() => give(name)}>
         <i style=${{ background: colour(index) }}></i>${index < 9 && html`<kbd>${index + 1}</kbd>`}<span>${name}</span>
         <small>${state.classes[index].images.toLocaleString("en")}</small></button>`)}
-      <button class="class" onClick=${() => ask(true)}><kbd>N</kbd><span>new class</span></button>
+      <button class="class" onClick=${ask}><kbd>N</kbd><span>new class</span></button>
     </div>
     <div class="actions">
       ${children}
@@ -53,19 +55,18 @@ export function ClassBar({ give, chosen, isReady = true, children }) {
       <button disabled=${!isReady} onClick=${() => give(EXCLUDED)}><kbd>X</kbd> exclude</button>
       <button disabled=${!state.undo} title=${state.undo ? state.undo.sentence : ""} onClick=${undo}><kbd>U</kbd> undo</button>
     </div>
-    ${asks && html`<${NewClass} close=${() => ask(false)} give=${isReady ? give : null} />`}
+    <${NewClass} dialog=${dialog} give=${isReady ? give : null} />
   </div>`;
 }
 
-function NewClass({ close, give }) {
-  const dialog = useRef(null), [name, type] = useState("");
-  useEffect(() => { dialog.current.showModal(); }, []);
+function NewClass({ dialog, give }) {
+  const [name, type] = useState("");
   const done = (event) => {
     event.preventDefault();
     dialog.current.close();
     if (name.trim() && give) give(name.trim());
   };
-  return html`<dialog ref=${dialog} onClose=${close} class="small">
+  return html`<dialog ref=${dialog} onClose=${() => type("")}>
     <form onSubmit=${done}>
       <label>Name of the new class
         <input value=${name} onInput=${(event) => type(event.target.value)} maxlength="100" autofocus autocomplete="off" />

@@ -61,16 +61,16 @@ function Cell({ index, id, side, x, y, isCursor, isSelected, before, choose, ope
   return html`<div id=${`cell-${index}`} class=${classes.filter(Boolean).join(" ")} role="option" aria-selected=${isSelected}
       style=${{ width: `${side}px`, transform: `translate(${x}px, ${y}px)` }} title=${found?.path}
       onClick=${(event) => choose(index, event)} onDblClick=${() => open(index)}>
-    <${Picture} found=${found} side=${side} />
+    <${Thumbnail} found=${found} side=${side} />
     <div class="caption">${found && html`<${Mark} mark=${found.mark} />
       <span class="quiet">${found.note || (found.suggested ? `${found.suggested}?` : name(found.path))}</span>`}</div>
   </div>`;
 }
 
-export function Picture({ found, side }) {
-  if (!found) return html`<div class="picture" style=${{ height: `${side}px` }}></div>`;
-  if (!found.picture) return html`<div class="picture unreadable" style=${{ height: `${side}px` }}>cannot be read</div>`;
-  return html`<img class="picture" alt="" draggable=${false} style=${{ height: `${side}px` }} src=${`/thumbnails/${found.id}/${found.picture}`} />`;
+export function Thumbnail({ found, side }) {
+  if (!found) return html`<div class="thumbnail" style=${{ height: `${side}px` }}></div>`;
+  if (!found.digest) return html`<div class="thumbnail unreadable" style=${{ height: `${side}px` }}>cannot be read</div>`;
+  return html`<img class="thumbnail" alt="" draggable=${false} style=${{ height: `${side}px` }} src=${`/thumbnails/${found.id}/${found.digest}`} />`;
 }
 
 export const name = (path) => path.slice(path.lastIndexOf("/") + 1);

@@ -5,7 +5,7 @@ import { get } from "./api.js";
 import { edit, say, useStore } from "./store.js";
 import { mark, need, row, usePile } from "./rows.js";
 import { ClassBar, EXCLUDED, Mark, useKeys } from "./classes.js";
-import { Picture } from "./grid.js";
+import { Thumbnail } from "./grid.js";
 import { Curve, percent } from "./charts.js";
 
 const LATEST = 20;
@@ -98,7 +98,7 @@ export function Label() {
   });
 
   if (!state.ready) return html`<div class="label"><p class="quiet wait">${state.background.error
-    || "The images are being looked at once: decoded, and their features extracted. Labelling can begin in the screen Images meanwhile."}</p></div>`;
+    || "Every image is being decoded and its features extracted, once. Meanwhile you can label in the screen Images."}</p></div>`;
   if (error) return html`<div class="label"><p class="alarm wait">${error}</p></div>`;
   const found = image && row(image.id);
   return html`<div class="label">
@@ -107,7 +107,7 @@ export function Label() {
         ${!queue ? html`<p class="quiet wait">Choosing images …</p>`
           : !image && !queue.waiting ? html`<p class="wait">Every image has a label, is excluded, or is nearly the same as one that has.</p>`
           : !image ? html`<p class="quiet wait">Choosing the next images …</p>`
-          : html`<img key=${image.id} alt="" src=${`/pictures/${image.id}/${found?.picture}`} />
+          : html`<img key=${image.id} alt="" src=${`/full/${image.id}/${found?.digest}`} />
             <p class="path">${found?.path}</p>`}
       </section>
       <section class="about">
@@ -118,7 +118,7 @@ export function Label() {
           <button onClick=${skip}><kbd>S</kbd> skip</button></div>`}
         ${similar.length > 0 && html`<div class="similar"><h2>Similar, without a label</h2>
           <div class="strip">${similar.map((id) => html`<button key=${id} title="Leave this one out" aria-label="Leave this one out"
-            onClick=${() => setSimilar(similar.filter((other) => other !== id))}><${Picture} found=${row(id)} side=${76} /></button>`)}</div>
+            onClick=${() => setSimilar(similar.filter((other) => other !== id))}><${Thumbnail} found=${row(id)} side=${76} /></button>`)}</div>
           <p class="quiet"><span class="keys"><kbd>Shift</kbd> and a number label these, too.</span> A click leaves one out.</p></div>`}
         ${queue && html`<${Progress} queue=${queue} />`}
       </section>

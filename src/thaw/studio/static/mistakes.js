@@ -5,7 +5,7 @@ import { get } from "./api.js";
 import { edit, say, useStore } from "./store.js";
 import { listen, mark, need, row, usePile, want } from "./rows.js";
 import { ClassBar, Mark, useKeys } from "./classes.js";
-import { name, Picture } from "./grid.js";
+import { name, Thumbnail } from "./grid.js";
 import { percent } from "./charts.js";
 
 const SHOWN = 200;
@@ -65,7 +65,7 @@ export function Mistakes() {
         ${images.length === 0 && html`<p class="quiet">None.</p>`}
         <div class="errors">${images.map((one, index) => html`<button key=${one.id} class=${index === cursor ? "error chosen" : "error"}
           ref=${index === cursor ? reveal : null} onClick=${() => setCursor(index)} title=${row(one.id)?.path}>
-          <${Picture} found=${row(one.id)} side=${92} />
+          <${Thumbnail} found=${row(one.id)} side=${92} />
           ${row(one.id) && html`<${Mark} mark=${row(one.id).mark} />`}
           <span class="quiet">${found.classes[one.predicted]} ${percent(one.confidence, 0)}</span></button>`)}</div>
       </section>
@@ -110,13 +110,13 @@ function Detail({ image, found, accept }) {
       <span class="quiet">label ${truth} ${percent(image.of_truth, 0)}</span>
       ${image.predicted !== image.truth && html`<button onClick=${() => accept(predicted)}><kbd>A</kbd> it is ${predicted}</button>`}</div>
     <div class="maps">
-      <figure>${one?.picture && html`<img alt="" src=${`/pictures/${image.id}/${one.picture}`} />`}<figcaption>image</figcaption></figure>
+      <figure>${one?.digest && html`<img alt="" src=${`/full/${image.id}/${one.digest}`} />`}<figcaption>image</figcaption></figure>
       <figure><img alt="" src=${evidence(predicted)} /><figcaption>evidence for ${predicted}</figcaption></figure>
       ${predicted !== truth && html`<figure><img alt="" src=${evidence(truth)} /><figcaption>evidence for ${truth}</figcaption></figure>`}
     </div>
     <h2>Most similar training images</h2>
     <div class="maps">${image.nearest.map((id) => { const near = row(id); return html`<figure key=${id} title=${near?.path}>
-      <${Picture} found=${near} side=${110} /><figcaption>${near && html`<${Mark} mark=${near.mark} />`}<span class="quiet">${near && name(near.path)}</span></figcaption></figure>`; })}</div>
+      <${Thumbnail} found=${near} side=${110} /><figcaption>${near && html`<${Mark} mark=${near.mark} />`}<span class="quiet">${near && name(near.path)}</span></figcaption></figure>`; })}</div>
     <p class="quiet note">Is the label wrong? Give it another one. Is it right? Go on with the arrow keys: more images like it help.</p>
   </div>`;
 }

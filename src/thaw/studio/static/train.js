@@ -71,7 +71,7 @@ function Run({ run, call }) {
       <progress max=${total || null} value=${total ? done(run) : null}></progress>
       <span>${run.left != null ? `at most ${duration(run.left)} left` : ""}</span>
       <button disabled=${isStopping} onClick=${() => { stopping(true); call("/api/training/stop"); }}>${isStopping ? "Stopping …" : "Stop"}</button></div>
-      <p class="quiet">It goes on when this window or Studio is closed.</p>`}
+      <p class="quiet">Training continues when this window, or Studio, is closed.</p>`}
     ${run.state === "failed" && html`<p class="alarm">${run.log.at(-1)}</p>`}
     ${run.epochs?.length > 0 && html`<${Epochs} run=${run} />`}
     ${run.plan?.length > 0 && html`<details><summary>The plan and its reasons</summary>

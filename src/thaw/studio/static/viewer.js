@@ -14,7 +14,7 @@ export function Viewer({ id, place, close, step }) {
       <button aria-label="Close" onClick=${close}><kbd>Esc</kbd> close</button></div>
     <div class="stage">
       <button class="step" aria-label="Previous" onClick=${() => step(-1)}>‹</button>
-      ${found?.picture ? html`<img key=${id} alt="" src=${`/pictures/${id}/${found.picture}`} />`
+      ${found?.digest ? html`<img key=${id} alt="" src=${`/full/${id}/${found.digest}`} />`
         : html`<p class="quiet">${found ? found.note : "Loading …"}</p>`}
       <button class="step" aria-label="Next" onClick=${() => step(1)}>›</button>
     </div>

@@ -1,0 +1,179 @@
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.studio.conftest import Opened
+from thaw.run_folder import RunFolder
+from thaw.studio.access import StudioAccess
+from thaw.studio.app import LIMITS, Quiet, create_app
+from thaw.studio.features import ImageFeatures
+from thaw.studio.marks import EXCLUDED, Mark
+from thaw.studio.piles import find_piles
+from thaw.studio.workspace import Workspace
+from thaw.web.listening import bounded_server
+
+CHROMIUM = Path("/usr/bin/chromium")
+QUIET = ("--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage")
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+@dataclass
+class OpenPage:
+    """A page, the URLs that it requested, and the messages of its console."""
+
+    page: Any
+    urls: list[str] = field(default_factory=list)
+    console: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM.is_file():
+        pytest.skip(f"needs {CHROMIUM}")
+    with api.sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", *QUIET])
+        yield chromium
+        chromium.close()
+
+
+@contextmanager
+def window(browser: Any, width: int, height: int) -> Iterator[OpenPage]:
+    context = browser.new_context(viewport={"width": width, "height": height})
+    opened = OpenPage(context.new_page())
+    opened.page.on("request", lambda request: opened.urls.append(request.url))
+    opened.page.on("console", lambda message: opened.console.append(message.text))
+    opened.page.on("pageerror", lambda error: opened.console.append(str(error)))
+    opened.page.on("dialog", lambda dialog: opened.console.append(f"dialog {dialog.message}"))
+    yield opened
+    context.close()
+
+
+@contextmanager
+def running(workspace: Workspace) -> Iterator[str]:
+    """The address of a server on a real socket; it is stopped as by a signal."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        access = StudioAccess(listening.getsockname()[1])
+        server = bounded_server(create_app(workspace, access), LIMITS, Quiet())
+        workspace.is_stopping = lambda: server.should_exit
+        # What is computed is given.
+        workspace.start = lambda: None  # type: ignore[method-assign]
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        while not server.started and thread.is_alive():
+            thread.join(0.02)
+        try:
+            yield f"http://127.0.0.1:{access.port}/?token={access.token}"
+        finally:
+            server.should_exit = True
+            thread.join(30)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def computed(workspace: Workspace, features: ImageFeatures) -> Workspace:
+    """A project whose features and piles are there."""
+    workspace.features = features
+    workspace.piles = find_piles(features, workspace.labels.marks(), workspace.labels.classes)
+    workspace.piles_at = workspace.labels.changed
+    return workspace
+
+
+def test_images_are_labelled_by_keys_alone(browser: Any, computed: Workspace) -> None:
+    with running(computed) as address, window(browser, 1280, 800) as opened:
+        page = opened.page
+        page.goto(address)
+        page.wait_for_selector("#cell-0 .mark")
+        assert "token" not in page.url
+        page.keyboard.press("3")
+        page.wait_for_selector("#cell-1.cursor")
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Shift+ArrowRight")
+        page.keyboard.press("Shift+ArrowRight")
+        page.keyboard.press("x")
+        page.wait_for_selector("#cell-4.out")
+        page.keyboard.press("Escape")
+        page.keyboard.press("End")
+        page.keyboard.press("n")
+        page.keyboard.type(HOSTILE)
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".class:nth-of-type(5)")
+        marks = computed.labels.marks()
+        assert marks[0] == Mark("stain") and marks[2:5] == [EXCLUDED] * 3 and marks[35] == Mark(HOSTILE)
+        page.keyboard.press("u")
+        page.wait_for_selector(".message:has-text('Undone')")
+        assert computed.labels.mark(35) == Mark("stain")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".viewer img")
+        page.keyboard.press("Escape")
+        page.wait_for_selector(".grid")
+        base = page.url.partition("#")[0]
+        assert all(url.startswith((base, "data:")) for url in opened.urls)
+    assert not opened.console
+
+
+def test_a_label_that_another_window_has_changed_is_shown(browser: Any, computed: Workspace) -> None:
+    with running(computed) as address, window(browser, 1280, 800) as opened:
+        opened.page.goto(address)
+        opened.page.wait_for_selector("#cell-0 .mark")
+        computed.labels.edit({0: Mark("ok")}, Mark("scratch"))
+        opened.page.keyboard.press("3")
+        opened.page.wait_for_selector(".message.alarm")
+        assert "another window" in opened.page.inner_text(".message")
+        assert opened.page.inner_text("#cell-0 .mark") == "scratch"
+    assert computed.labels.mark(0) == Mark("scratch")
+
+
+def test_the_queue_by_keys_alone(browser: Any, computed: Workspace) -> None:
+    computed.labels.edit({row: Mark(computed.images.labels[row]) for row in range(36) if row % 12 > 5}, Mark())
+    with running(computed) as address, window(browser, 1280, 800) as opened:
+        page = opened.page
+        page.goto(address)
+        page.wait_for_selector("nav")
+        page.evaluate("location.hash = 'label'")
+        for labelled in (19, 20):
+            page.wait_for_selector(".suggestion .mark")
+            page.keyboard.press("Enter")
+            page.wait_for_selector(f".progress:has-text('{labelled} labelled')")
+        page.keyboard.press("s")
+        page.wait_for_selector(".strip button")
+        page.keyboard.press("Shift+Digit2")
+        page.wait_for_selector(".message:has-text('labelled scratch')")
+        assert computed.labels.last_edit and len(computed.labels.last_edit.changes) > 1
+    assert not opened.console
+
+
+@pytest.mark.parametrize("screen", ["images", "label", "train", "mistakes"])
+def test_every_screen_fits_a_phone(browser: Any, computed: Workspace, with_run: RunFolder, screen: str) -> None:
+    with running(computed) as address, window(browser, 390, 844) as opened:
+        page = opened.page
+        page.goto(address)
+        page.wait_for_selector("nav")
+        page.evaluate(f"location.hash = '{screen}'")
+        awaited = {"images": "#cell-0 .mark", "label": ".ask", "train": ".column table", "mistakes": ".maps img"}
+        page.wait_for_selector(awaited[screen])
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert not opened.console
+
+
+def test_names_of_files_are_text(browser: Any, opened: Opened, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    for label in (HOSTILE.replace("/", ""), "b"):
+        (folder / label).mkdir(parents=True)
+        Image.new("RGB", (8, 8), "red").save(folder / label / "<img src=x onerror=alert(2)>.png")
+    with running(opened(folder)) as address, window(browser, 1280, 800) as page_opened:
+        page = page_opened.page
+        page.goto(address)
+        page.wait_for_selector("#cell-1 .mark")
+        assert "<img src=x onerror=alert(2)>.png" in page.inner_text("#cell-0 .caption")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".viewer img")
+        assert not page.query_selector("img[src='x']")
+    assert not page_opened.console
