@@ -27,7 +27,7 @@ from thaw.evaluation.explain import class_maps, randomised_agreement
 from thaw.formats import percent
 from thaw.prediction.predict import read_pixels
 from thaw.run_folder import RunFolder
-from thaw.serve.guard import AccessPolicy
+from thaw.serve.access import AccessPolicy
 from thaw.serve.limits import Limits
 from thaw.serve.server import server_for, service_of
 
