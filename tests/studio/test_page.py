@@ -13,7 +13,7 @@ from tests.studio.conftest import Opened
 from thaw.run_folder import RunFolder
 from thaw.studio.access import StudioAccess
 from thaw.studio.app import LIMITS, Quiet, create_app
-from thaw.studio.features import ImageFeatures
+from thaw.studio.features import ImageFeatures, Snapshot
 from thaw.studio.marks import EXCLUDED, Mark
 from thaw.studio.piles import find_piles
 from thaw.studio.workspace import Workspace
@@ -81,7 +81,7 @@ def running(workspace: Workspace) -> Iterator[str]:
 def computed(workspace: Workspace, features: ImageFeatures) -> Workspace:
     """A project whose features and piles are there."""
     workspace.features = features
-    workspace.piles = find_piles(features, workspace.labels.marks(), workspace.labels.classes)
+    workspace.piles = find_piles(Snapshot(features, workspace.labels.marks(), workspace.labels.classes))
     workspace.piles_at = workspace.labels.changed
     return workspace
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 
 from thaw.inspection.duplicates import DuplicatePair
-from thaw.studio.features import ImageFeatures
+from thaw.studio.features import ImageFeatures, Snapshot
 from thaw.studio.images import Images
 from thaw.studio.marks import EXCLUDED, Mark
 from thaw.studio.piles import Pile, find_piles
@@ -12,7 +12,7 @@ CLASSES = ("ok", "scratch", "stain")
 
 
 def piles(features: ImageFeatures, marks: list[Mark]) -> dict[str, Pile]:
-    return {pile.name: pile for pile in find_piles(features, marks, CLASSES)}
+    return {pile.name: pile for pile in find_piles(Snapshot(features, marks, CLASSES))}
 
 
 def with_pairs(features: ImageFeatures, *pairs: tuple[int, int]) -> ImageFeatures:

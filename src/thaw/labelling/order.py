@@ -34,15 +34,16 @@ class Order:
     confidence: np.ndarray | None = None
 
 
-def order_images(pool: Pool, number: int) -> Order:
+def order_images(pool: Pool, number: int, strategy: Strategy | None = None) -> Order:
     """Choose images to label.
 
     Args:
         pool: The images with the labels so far.
         number: How many are wanted; there are fewer where fewer have no label.
+        strategy: Which are chosen; `None` measures it on the labels.
     """
     number, values = min(number, len(pool.unlabelled)), standardised(pool.values)
-    strategy = choose_strategy(values, pool)
+    strategy = strategy or choose_strategy(values, pool)
     if len(pool.present) < 2:
         return Order(typical_images(pool, number), strategy)
     head = fit_head(values[pool.labelled], pool.classes[pool.labelled])

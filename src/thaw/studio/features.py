@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -50,10 +51,31 @@ class ImageFeatures:
         """The rows of each pair of duplicates."""
         return [(pair.first, pair.second) for pair in self.duplicates]
 
-    def labelled(self, marks: Sequence[Mark], classes: Sequence[str]) -> Manifest:
-        """The manifest with the labels of now; images without one, and excluded ones, have none."""
-        labels = [[mark.label] if mark.label is not None else [] for mark in marks]
-        return replace(self.manifest.with_columns({"labels": labels}), classes=tuple(classes))
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The images with their marks at one moment.
+
+    Attributes:
+        features: What does not depend on labels.
+        marks: The mark of each row.
+        classes: Every class.
+    """
+
+    features: ImageFeatures
+    marks: Sequence[Mark]
+    classes: tuple[str, ...]
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The images with the labels of this moment; excluded ones have none."""
+        labels = [[mark.label] if mark.label is not None else [] for mark in self.marks]
+        return replace(self.features.manifest.with_columns({"labels": labels}), classes=self.classes)
+
+    def class_indices(self, rows: Iterable[int]) -> np.ndarray:
+        """(N,) int, the class of each of some rows that have a label."""
+        index = {name: number for number, name in enumerate(self.classes)}
+        return np.array([index[self.marks[row].label or ""] for row in rows], int)
 
 
 def extract_features(images: Images, recipe: Recipe, bar: Bar) -> ImageFeatures:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +11,12 @@ from thaw.classifier.neighbours import nearest
 from thaw.inspection.linear_probe import one_thread
 from thaw.labelling.candidates import find_candidates
 from thaw.labelling.head import fit_head, standardised
-from thaw.labelling.order import Order, order_images
+from thaw.labelling.order import order_images
 from thaw.labelling.outlook import Outlook, look_ahead
 from thaw.labelling.pool import UNLABELLED, Pool
-from thaw.studio.features import ImageFeatures
-from thaw.studio.marks import Mark
-
-STOP_BELOW = 0.005
-"""Gain of a hundred more labels, in accuracy, below which one can stop."""
+from thaw.labelling.strategy import Strategy
+from thaw.studio.features import Snapshot
+from thaw.studio.marks import UNLABELLED as NO_LABEL
 
 
 @dataclass(frozen=True)
@@ -35,109 +33,103 @@ class Queue:
 
     Attributes:
         rows: In order.
-        clusters: The number of the cluster of similar images that each was chosen from.
         suggestions: By row; empty with labels of fewer than two classes.
-        reason: `typical` or `uncertain`.
-        why: Why they were chosen, for the user.
-        outlook: What more labels would give; `None` with labels of fewer than two classes.
+        strategy: How they were chosen, and why.
         labelled, waiting: How many images have a label that is used, and how many could be asked for.
         duplicates: Near-duplicates that are not asked for.
     """
 
     rows: tuple[int, ...]
-    clusters: tuple[int, ...]
-    suggestions: dict[int, Suggestion]
-    reason: str
-    why: str
-    outlook: Outlook | None
+    suggestions: Mapping[int, Suggestion]
+    strategy: Strategy
     labelled: int
     waiting: int
     duplicates: int
 
-    @property
-    def can_stop(self) -> bool:
-        """Whether more labels would hardly help."""
-        return self.outlook is not None and self.outlook.gain is not None and self.outlook.gain < STOP_BELOW
+
+@dataclass(frozen=True)
+class _Pool:
+    """What can be asked for: the rows of a pool, of which the first `labelled` have a label."""
+
+    pool: Pool
+    rows: np.ndarray
+    labelled: int
+    duplicates: int
 
 
 def make_queue(
-    features: ImageFeatures, marks: Sequence[Mark], classes: Sequence[str], number: int, skipped: Collection[int] = ()
+    snapshot: Snapshot, number: int, skipped: Collection[int] = (), strategy: Strategy | None = None
 ) -> Queue:
     """Choose the images to label next.
 
     Args:
-        features: What does not depend on labels.
-        marks: The mark of each row; excluded images are not asked for.
-        classes: Every class.
+        snapshot: The images and their labels; excluded images are not asked for.
         number: How many images are wanted.
         skipped: Rows that are not wanted this time.
+        strategy: How to choose; `None` measures it on the labels.
     """
-    manifest = features.labelled(marks, classes)
-    candidates = find_candidates(manifest, features.pairs)
-    waiting = [row for row in candidates.waiting if not marks[row].excluded and row not in skipped]
-    rows = np.array([*candidates.labelled, *waiting], int)
-    indices = np.full(len(rows), UNLABELLED)
-    names = list(classes)
-    indices[: len(candidates.labelled)] = [names.index(marks[row].label or "") for row in candidates.labelled]
-    pool = Pool(features.values[features.position[rows]], indices)
+    found = _pool(snapshot, skipped)
     with one_thread():
-        order = order_images(pool, number)
-        outlook = look_ahead(standardised(pool.values), pool) if waiting and len(pool.present) > 1 else None
+        order = order_images(found.pool, number, strategy)
+    suggestions = {}
+    for choice in order.choices:
+        if order.suggested is not None and order.confidence is not None:
+            label = snapshot.classes[order.suggested[choice.position]]
+            suggestion = Suggestion(label, float(order.confidence[choice.position]))
+            suggestions[int(found.rows[choice.position])] = suggestion
     return Queue(
-        rows=tuple(int(rows[choice.position]) for choice in order.choices),
-        clusters=tuple(choice.cluster for choice in order.choices),
-        suggestions=_suggestions(order, rows, names),
-        reason=order.strategy.reason,
-        why=order.strategy.why,
-        outlook=outlook,
-        labelled=len(candidates.labelled),
-        waiting=len(waiting),
-        duplicates=candidates.duplicates,
+        rows=tuple(int(found.rows[choice.position]) for choice in order.choices),
+        suggestions=suggestions,
+        strategy=order.strategy,
+        labelled=found.labelled,
+        waiting=len(found.rows) - found.labelled,
+        duplicates=found.duplicates,
     )
 
 
-def suggest(
-    features: ImageFeatures, marks: Sequence[Mark], classes: Sequence[str], rows: Sequence[int]
-) -> dict[int, Suggestion]:
-    """Fit a head to the labels of now, and say what it gives to some rows; nothing with fewer than two classes.
+def outlook(snapshot: Snapshot) -> Outlook | None:
+    """What a hundred more labels would give; `None` where nothing is left to label, or two classes have no label."""
+    found = _pool(snapshot, ())
+    if len(found.pool.present) < 2 or len(found.rows) == found.labelled:
+        return None
+    with one_thread():
+        return look_ahead(standardised(found.pool.values), found.pool)
 
-    Args:
-        features: What does not depend on labels.
-        marks: The mark of each row.
-        classes: Every class.
-        rows: The images to classify.
-    """
-    names = list(classes)
+
+def suggest(snapshot: Snapshot, rows: Sequence[int]) -> dict[int, Suggestion]:
+    """Fit a head to the labels, and say what it gives to some rows; nothing with labels of fewer than two classes."""
+    features, marks = snapshot.features, snapshot.marks
     labelled = np.array([row for row in features.rows if marks[row].label is not None], int)
-    indices = np.array([names.index(marks[row].label or "") for row in labelled], int)
+    classes = snapshot.class_indices(labelled)
     wanted = [row for row in rows if features.position[row] >= 0]
-    if len(np.unique(indices)) < 2 or not wanted:
+    if len(np.unique(classes)) < 2 or not wanted:
         return {}
     with one_thread():
-        head = fit_head(features.scaled[features.position[labelled]], indices)
+        head = fit_head(features.scaled[features.position[labelled]], classes)
     probabilities = head.probabilities(features.scaled[features.position[wanted]])
     best = probabilities.argmax(axis=1)
     return {
-        row: Suggestion(names[head.classes[index]], float(values[index]))
+        row: Suggestion(snapshot.classes[head.classes[index]], float(values[index]))
         for row, index, values in zip(wanted, best, probabilities, strict=True)
     }
 
 
-def similar(features: ImageFeatures, marks: Sequence[Mark], row: int, number: int) -> list[int]:
+def similar(snapshot: Snapshot, row: int, number: int) -> list[int]:
     """The images without a label that are most similar to one, most similar first."""
-    free = [other for other in features.rows.tolist() if marks[other] == Mark() and other != row]
+    features, marks = snapshot.features, snapshot.marks
+    free = [other for other in features.rows.tolist() if marks[other] == NO_LABEL and other != row]
     if not free or features.position[row] < 0:
         return []
     own = features.values[features.position[[row]]]
     return [free[index] for index in nearest(own, features.values[features.position[free]], number)[0][0]]
 
 
-def _suggestions(order: Order, rows: np.ndarray, names: Sequence[str]) -> dict[int, Suggestion]:
-    if order.suggested is None or order.confidence is None:
-        return {}
-    return {
-        int(rows[choice.position]): Suggestion(
-            names[order.suggested[choice.position]], float(order.confidence[choice.position])
-        )
-        for choice in order.choices
-    }
+def _pool(snapshot: Snapshot, skipped: Collection[int]) -> _Pool:
+    features, marks = snapshot.features, snapshot.marks
+    candidates = find_candidates(snapshot.manifest, features.pairs)
+    waiting = [row for row in candidates.waiting if not marks[row].excluded and row not in skipped]
+    rows = np.array([*candidates.labelled, *waiting], int)
+    classes = np.full(len(rows), UNLABELLED)
+    classes[: len(candidates.labelled)] = snapshot.class_indices(candidates.labelled)
+    pool = Pool(features.values[features.position[rows]], classes)
+    return _Pool(pool, rows, len(candidates.labelled), candidates.duplicates)

@@ -11,11 +11,10 @@ import numpy as np
 from thaw.data.manifest import Manifest
 from thaw.data.split import groups_of
 from thaw.formats import percent
-from thaw.inspection.inspect import class_indices
 from thaw.inspection.label_errors import find_label_errors
 from thaw.inspection.linear_probe import Features, fit_probe, one_thread
 from thaw.inspection.outliers import find_outliers
-from thaw.studio.features import ImageFeatures
+from thaw.studio.features import Snapshot
 from thaw.studio.marks import Mark
 
 
@@ -41,22 +40,16 @@ class Pile:
     groups: tuple[int, ...] = ()
 
 
-def find_piles(features: ImageFeatures, marks: Sequence[Mark], classes: Sequence[str]) -> tuple[Pile, ...]:
-    """All piles that have images, by the labels of now; excluded images are in none of them.
-
-    Args:
-        features: What does not depend on labels.
-        marks: The mark of each row.
-        classes: Every class.
-    """
+def find_piles(snapshot: Snapshot) -> tuple[Pile, ...]:
+    """All piles that have images; excluded images are in none of them."""
+    marks, manifest = snapshot.marks, snapshot.manifest
     excluded = {row for row, mark in enumerate(marks) if mark.excluded}
-    manifest = features.labelled(marks, classes)
-    connected = [group - excluded for group in _components(features.pairs, len(marks))]
+    connected = [group - excluded for group in _components(snapshot.features.pairs, len(marks))]
     groups = [group for group in connected if len(group) > 1]
     piles = [
         _unreadable(manifest, excluded),
         _conflicting(groups, marks),
-        *_by_features(features, manifest, excluded),
+        *_by_features(snapshot),
         _duplicates(groups),
     ]
     return tuple(pile for pile in piles if pile.rows)
@@ -85,14 +78,14 @@ def _grouped(name: str, title: str, about: str, groups: Sequence[set[int]]) -> P
     return Pile(name, title, about, tuple(row for row, _ in numbered), {}, {}, tuple(number for _, number in numbered))
 
 
-def _by_features(features: ImageFeatures, manifest: Manifest, excluded: set[int]) -> list[Pile]:
+def _by_features(snapshot: Snapshot) -> list[Pile]:
     """Label errors and outliers among the labelled images."""
-    labels = manifest.column("labels")
-    rows = np.array([row for row in features.rows if labels[row] and row not in excluded], int)
+    features, manifest = snapshot.features, snapshot.manifest
+    rows = np.array([row for row in features.rows if snapshot.marks[row].label is not None], int)
     if not len(rows):
         return []
     groups = groups_of(manifest, rows, features.pairs)
-    found = Features(rows, features.values[features.position[rows]], class_indices(manifest, rows), groups)
+    found = Features(rows, features.values[features.position[rows]], snapshot.class_indices(rows), groups)
     with one_thread():
         probe = fit_probe(found)
         errors = find_label_errors(found, probe) if probe else ()

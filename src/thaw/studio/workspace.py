@@ -22,11 +22,14 @@ from thaw.studio.training import Training
 
 if TYPE_CHECKING:
     from thaw.labelling.outlook import Outlook
-    from thaw.studio.features import ImageFeatures
+    from thaw.studio.features import ImageFeatures, Snapshot
     from thaw.studio.piles import Pile
 
 OUTLOOK = "outlook"
-"""The action that is written down when more labels are found to help so much."""
+"""The action that is written down when it is estimated what more labels give."""
+
+MORE_LABELS = 1.1
+"""Times as many labels as at the last estimate, from which there is another; one takes as long as twenty fits."""
 
 
 class Workspace:
@@ -38,6 +41,7 @@ class Workspace:
         is_stopping: Whether the server is being stopped, so that endless replies have to end.
         features: What is computed once; `None` until it is.
         computing: To be held by whoever computes with features, of which one at a time is as fast as several.
+        outlook: What a hundred more labels would give, when it was last estimated.
         curve: For numbers of labels, what fraction of the predictions a hundred more would have changed, and their
             gain.
         piles: By the labels of the edit `piles_at`; `None` until they are first computed.
@@ -69,6 +73,8 @@ class Workspace:
         self.piles: tuple[Pile, ...] | None = None
         self.piles_at = -1
         self.computing = threading.Lock()
+        self.outlook: Outlook | None = None
+        self._outlook_at = 0
         self.curve = [
             {"labels": line["labels"], "changes": line["changes"], "gain": line["gain"]}
             for line in self.actions.lines
@@ -93,13 +99,19 @@ class Workspace:
         when = datetime.now().astimezone().isoformat(timespec="milliseconds")
         self.actions.append([{"action": action, **facts, "when": when}])
 
-    def note_outlook(self, labels: int, outlook: Outlook | None) -> None:
-        """Add a point to the curve."""
-        if outlook is None or outlook.gain is None or (self.curve and self.curve[-1]["labels"] == labels):
-            return
-        point = {"labels": labels, "changes": outlook.changes, "gain": outlook.gain}
-        self.note(OUTLOOK, **point)
-        self.curve.append(point)
+    def snapshot(self) -> Snapshot | None:
+        """The images with the labels of now; `None` until features are extracted."""
+        if self.features is None:
+            return None
+        from thaw.studio.features import Snapshot
+
+        return Snapshot(self.features, self.labels.marks(), self.labels.classes)
+
+    def refresh_outlook(self, labels: int) -> None:
+        """Estimate in the background what more labels give, if there are so many more that it may have changed."""
+        if labels > MORE_LABELS * self._outlook_at:
+            self._outlook_at = labels
+            self.background.submit(self._look_ahead)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -120,13 +132,31 @@ class Workspace:
 
         self.features = extract_features(self.images, self.recipe, self.background.bar)
 
+    def _look_ahead(self) -> None:
+        from thaw.studio.label_queue import outlook
+
+        self.background.bar("estimate what more labels would give")
+        snapshot = self.snapshot()
+        with self.computing:
+            found = outlook(snapshot) if snapshot else None
+        if found is None:
+            return
+        self.outlook = found
+        if found.gain is not None:
+            labels = sum(mark.label is not None for mark in snapshot.marks) if snapshot else 0
+            point = {"labels": labels, "changes": found.changes, "gain": found.gain}
+            self.note(OUTLOOK, **point)
+            self.curve.append(point)
+
     def _find_piles(self) -> None:
         if self.features and self.piles_at != self.labels.changed:
             from thaw.studio.piles import find_piles
 
             self.background.bar("find near-duplicates, label errors and outliers")
-            at = self.labels.changed
-            self.piles = find_piles(self.features, self.labels.marks(), self.labels.classes)
+            at, snapshot = self.labels.changed, self.snapshot()
+            assert snapshot
+            with self.computing:
+                self.piles = find_piles(snapshot)
             self.piles_at = at
 
 

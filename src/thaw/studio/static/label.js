@@ -16,6 +16,7 @@ export function Label() {
   const { state } = useStore();
   const [queue, setQueue] = useState(null), [error, fail] = useState("");
   const [images, setImages] = useState([]);
+  const [outlook, setOutlook] = useState(null);
   const [, redraw] = useState(0);
   const [similar, setSimilar] = useState([]);
   const isBusy = useRef(false);
@@ -36,6 +37,11 @@ export function Label() {
     isBusy.current = false;
   };
   useEffect(() => { if (state.ready) load(); }, [state.ready]);
+
+  // It is estimated in the background, from time to time.
+  useEffect(() => {
+    if (state.ready) get("/api/outlook").then(setOutlook).catch(() => {});
+  }, [state.ready, state.background.title === "", queue]);
 
   useEffect(() => {
     setSimilar([]);
@@ -120,14 +126,14 @@ export function Label() {
           <div class="strip">${similar.map((id) => html`<button key=${id} title="Leave this one out" aria-label="Leave this one out"
             onClick=${() => setSimilar(similar.filter((other) => other !== id))}><${Thumbnail} found=${row(id)} side=${76} /></button>`)}</div>
           <p class="quiet"><span class="keys"><kbd>Shift</kbd> and a number label these, too.</span> A click leaves one out.</p></div>`}
-        ${queue && html`<${Progress} queue=${queue} />`}
+        ${queue && html`<${Progress} queue=${queue} outlook=${outlook} />`}
       </section>
     </div>
     <${ClassBar} give=${give} isReady=${Boolean(image)} />
   </div>`;
 }
 
-function Progress({ queue }) {
+function Progress({ queue, outlook }) {
   const { state } = useStore();
   const labelled = state.total - state.unlabelled - state.excluded;
   const latest = hits.slice(-LATEST), right = latest.filter(Boolean).length;
@@ -136,10 +142,10 @@ function Progress({ queue }) {
     <p><b>${labelled.toLocaleString("en")}</b> labelled, <b>${state.unlabelled.toLocaleString("en")}</b> without a label
       ${queue.duplicates > 0 && html`, of which ${queue.duplicates.toLocaleString("en")} are near-duplicates and not asked for`}.
       ${latest.length > 4 && html` Of the last ${latest.length} suggestions, ${right} were right.`}</p>
-    ${queue.outlook && html`<p class=${queue.can_stop ? "good" : ""}>${queue.can_stop ? html`<b>You can stop here.</b> ` : ""}${capital(queue.outlook)}.</p>`}
-    <${Curve} points=${queue.curve.map((point) => [point.labels, point.changes])} low=${0} xTitle="labels"
-      format=${(value) => percent(value, 0)} label="Predictions that 100 more labels would change" />
-    ${queue.curve.length > 1 && html`<p class="quiet">Predictions that 100 more labels would change</p>`}
+    ${outlook?.sentence && html`<p class=${outlook.can_stop ? "good" : ""}>${outlook.can_stop ? html`<b>You can stop here.</b> ` : ""}${capital(outlook.sentence)}.</p>`}
+    ${outlook?.curve.length > 1 && html`<${Curve} points=${outlook.curve.map((point) => [point.labels, point.changes])} low=${0}
+      xTitle="labels" format=${(value) => percent(value, 0)} label="Predictions that 100 more labels would change" />
+      <p class="quiet">Predictions that 100 more labels would change</p>`}
     <details><summary>Why these images</summary><p class="quiet">${capital(queue.why)}.</p></details>
   </div>`;
 }
