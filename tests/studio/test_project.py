@@ -35,7 +35,7 @@ def test_what_studio_writes_never_becomes_data(opened: Opened, tmp_path: Path, i
 def test_images_without_class_folders_begin_without_a_label(opened: Opened, images: Path) -> None:
     workspace = opened(images / "ok")
     assert len(workspace.images) == 12 and workspace.labels.classes == ()
-    assert any("no labels from class folders" in note for note in workspace.notes)
+    assert workspace.notes == ("every image begins without a label: the folder has no class folders",)
 
 
 def test_a_table_gives_labels_to_some_images(opened: Opened, images: Path, tmp_path: Path) -> None:

@@ -85,7 +85,8 @@ def _listed(place: Path, table: Path | None) -> tuple[Manifest, tuple[str, ...]]
             dataset = Dataset.open(place)
         except DataError as error:
             folder = ImageFolder.open(place)
-            return folder.manifest, (*folder.notes, f"no labels from class folders: {first_line(error)}")
+            reason = first_line(error).partition(";")[0].removeprefix(f"{folder.manifest.root}: ")
+            return folder.manifest, (*folder.notes, f"every image begins without a label: {reason}")
         return dataset.manifest, dataset.notes
     if table is None:
         dataset = Dataset.open(place)

@@ -13,7 +13,8 @@ export function useKeys(on) {
   latest.current = on;
   useEffect(() => {
     const press = (event) => {
-      if (isTyping(event) || event.ctrlKey || event.metaKey || event.altKey) return;
+      // An open dialog has the keys.
+      if (isTyping(event) || document.querySelector("dialog[open]") || event.ctrlKey || event.metaKey || event.altKey) return;
       const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
       const handler = /^[1-9]$/.test(key) ? latest.current.digit : latest.current[key];
       if (!handler || handler(event, key) === false) return;
@@ -26,24 +27,28 @@ export function useKeys(on) {
 
 export const colour = (index) => `hsl(${(index * 137.5 + 215) % 360} 62% 52%)`;
 
-// The buttons; `give` gets a label, null, or EXCLUDED.
-export function ClassBar({ give, chosen, isReady = true, children }) {
+// The buttons; `give` gets a label, null, or EXCLUDED, and `undone` the images that an undo has changed.
+export function ClassBar({ give, undone, isReady = true, children }) {
   const { state } = useStore();
   const dialog = useRef(null);
   // At once, so that what is typed next is the name.
   const ask = () => dialog.current.showModal();
+  const back = async () => {
+    const marks = await undo();
+    if (marks && undone) undone(marks.map((one) => one.id));
+  };
   const names = state.classes.map((one) => one.name);
   useKeys({
     digit: (_, key) => (names[key - 1] && isReady ? give(names[key - 1]) : false),
     x: () => isReady && give(EXCLUDED),
     0: () => isReady && give(null),
     Backspace: () => isReady && give(null),
-    u: () => void undo(),
+    u: () => void back(),
     n: ask,
   });
   return html`<div class="bar" role="toolbar" aria-label="Labels">
     <div class="classes">
-      ${names.map((name, index) => html`<button key=${name} class=${chosen === name ? "class chosen" : "class"}
+      ${names.map((name, index) => html`<button key=${name} class="class"
         disabled=${!isReady} onClick=${() => give(name)}>
         <i style=${{ background: colour(index) }}></i>${index < 9 && html`<kbd>${index + 1}</kbd>`}<span>${name}</span>
         <small>${state.classes[index].images.toLocaleString("en")}</small></button>`)}
@@ -53,7 +58,7 @@ export function ClassBar({ give, chosen, isReady = true, children }) {
       ${children}
       <button disabled=${!isReady} onClick=${() => give(null)}><kbd>0</kbd> no label</button>
       <button disabled=${!isReady} onClick=${() => give(EXCLUDED)}><kbd>X</kbd> exclude</button>
-      <button disabled=${!state.undo} title=${state.undo ? state.undo.sentence : ""} onClick=${undo}><kbd>U</kbd> undo</button>
+      <button disabled=${!state.undo} title=${state.undo ? state.undo.sentence : ""} onClick=${back}><kbd>U</kbd> undo</button>
     </div>
     <${NewClass} dialog=${dialog} give=${isReady ? give : null} />
   </div>`;

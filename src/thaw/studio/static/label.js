@@ -19,7 +19,7 @@ export function Label() {
   const [outlook, setOutlook] = useState(null);
   const [, redraw] = useState(0);
   const [similar, setSimilar] = useState([]);
-  const isBusy = useRef(false);
+  const isBusy = useRef(false), answered = useRef(new Map());
   const image = images[0];
 
   const load = async () => {
@@ -69,6 +69,7 @@ export function Label() {
     const done = await edit(ids.map((id) => ({ id, mark: mark(id) })), to);
     isBusy.current = false;
     if (!done) { redraw((count) => count + 1); return; }
+    answered.current.set(image.id, image);
     if (typeof to === "string" && image.suggested) hits.push(image.suggested === to);
     if (to === null) skipped.add(image.id);
     try {
@@ -76,6 +77,11 @@ export function Label() {
     } catch (problem) {
       say(problem.message, true);
     }
+  };
+  // What was undone is asked again.
+  const undone = (ids) => {
+    const again = ids.map((id) => answered.current.get(id)).filter(Boolean);
+    setImages([...again, ...images.filter((one) => !ids.includes(one.id))]);
   };
   const skip = () => {
     if (!image) return;
@@ -87,7 +93,7 @@ export function Label() {
   // Shift and a digit: the similar images get the label, too.
   useEffect(() => {
     const press = (event) => {
-      const digit = event.shiftKey && !event.target.closest("input, select") && /^Digit([1-9])$/.exec(event.code);
+      const digit = event.shiftKey && !event.target.closest("input, select") && !document.querySelector("dialog[open]") && /^Digit([1-9])$/.exec(event.code);
       const name = digit && state.classes[digit[1] - 1]?.name;
       if (!name) return;
       event.preventDefault();
@@ -129,7 +135,7 @@ export function Label() {
         ${queue && html`<${Progress} queue=${queue} outlook=${outlook} />`}
       </section>
     </div>
-    <${ClassBar} give=${give} isReady=${Boolean(image)} />
+    <${ClassBar} give=${give} undone=${undone} isReady=${Boolean(image)} />
   </div>`;
 }
 

@@ -2,6 +2,7 @@
 
 import { html, render, useEffect, useState } from "./vendor/preact.js";
 import { refresh, say, useStore } from "./store.js";
+import { Help } from "./help.js";
 import { Images } from "./images.js";
 import { Label } from "./label.js";
 import { Mistakes } from "./mistakes.js";
@@ -35,6 +36,7 @@ function Frame() {
       <nav aria-label="Screens">${SCREENS.map((one) => html`<a key=${one.path} href=${`#${one.path}`}
         aria-current=${one.path === path ? "page" : null}>${one.title}</a>`)}</nav>
       <${Working} background=${state.background} />
+      <${Help} />
     </header>
     <${screen} key=${path} />
     <${Message} message=${message} />`;

@@ -37,11 +37,12 @@ export async function refresh() {
   timer = setTimeout(refresh, state?.background.title ? BUSY : IDLE);
 }
 
-// Give images, as [{id, mark}] with the marks that are shown, another mark; true if it is done.
+// Give images, as [{id, mark}] with the marks that are shown, another mark. Resolves to the marks that they got, or to
+// null where nothing is changed.
 export const edit = (images, to) => change("/api/edits", { images, to });
 
 export const undo = () => {
-  if (!state.undo) { say("There is nothing to undo."); return Promise.resolve(false); }
+  if (!state.undo) { say("There is nothing to undo."); return Promise.resolve(null); }
   return change("/api/undo", { edit: state.undo.edit });
 };
 
@@ -51,7 +52,7 @@ async function change(path, body) {
     learn(marks);
     take(found);
     say(path === "/api/undo" ? "Undone." : state.undo && marks.length ? `${sentence(state.undo.sentence)}.` : "");
-    return true;
+    return marks;
   } catch (error) {
     if (error instanceof Refusal && error.status === 409) {
       const { marks, error: _, ...found } = error.body;
@@ -59,7 +60,7 @@ async function change(path, body) {
       take(found);
     }
     say(`${sentence(error.message)}.`, true);
-    return false;
+    return null;
   }
 }
 

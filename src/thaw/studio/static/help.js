@@ -1,0 +1,44 @@
+// What the keys do, in a dialog that "?" opens.
+
+import { html, useRef } from "./vendor/preact.js";
+import { useKeys } from "./classes.js";
+
+const KEYS = [
+  ["Labels", [
+    [["1", "9"], "label with the class of that number"],
+    [["N"], "new class: type its name, then Enter"],
+    [["0"], "no label"],
+    [["X"], "exclude from training"],
+    [["U"], "undo"],
+  ]],
+  ["Images", [
+    [["←", "→", "↑", "↓"], "move; with Shift, select a range"],
+    [["Space"], "add to the selection"],
+    [["A"], "accept the suggested label"],
+    [["↵", "Esc"], "full view, and back"],
+    [["/"], "find in file names"],
+  ]],
+  ["Label next", [
+    [["↵"], "accept the suggested label"],
+    [["S"], "skip"],
+    [["Shift", "1"], "label the similar images, too"],
+  ]],
+  ["Mistakes", [
+    [["←", "→"], "the error before, the next error"],
+    [["A"], "the prediction is right: accept it as the label"],
+    [["Esc"], "all errors"],
+  ]],
+];
+
+export function Help() {
+  const dialog = useRef(null);
+  const open = () => dialog.current.showModal();
+  useKeys({ "?": open });
+  return html`<button class="help" aria-label="Keys" title="Keys" onClick=${open}>?</button>
+    <dialog ref=${dialog} class="keys-help" onClick=${(event) => event.target === dialog.current && dialog.current.close()}>
+      ${KEYS.map(([title, keys]) => html`<h2 key=${title}>${title}</h2><table><tbody>
+        ${keys.map(([names, what]) => html`<tr key=${what}><td>${names.map((name) => html`<kbd key=${name}>${name}</kbd>`)}</td><td>${what}</td></tr>`)}
+      </tbody></table>`)}
+      <button onClick=${() => dialog.current.close()}>Close</button>
+    </dialog>`;
+}
