@@ -12,6 +12,8 @@ const LATEST = 20;
 // Images that were skipped come again when Studio is opened again, and hits are of this visit.
 const skipped = new Set(), hits = [];
 
+const without = (images, ids) => images.filter((one) => !ids.includes(one.id));
+
 export function Label() {
   const { state } = useStore();
   const [queue, setQueue] = useState(null), [error, fail] = useState("");
@@ -29,7 +31,7 @@ export function Label() {
       const found = await get("/api/queue", { skip: [...skipped].slice(-500).join(",") });
       await need(found.images.map((one) => one.id));
       setQueue(found);
-      setImages(found.images);
+      setImages((now) => [...now, ...without(found.images, now.map((one) => one.id))]);
       fail("");
     } catch (problem) {
       fail(problem.message);
@@ -54,13 +56,14 @@ export function Label() {
     return () => { isOver = true; };
   }, [image?.id]);
 
-  const advance = async (rest) => {
-    setImages(rest);
+  const advance = async (ids) => {
+    const rest = without(images, ids);
+    setImages((now) => without(now, ids));
     if (!rest.length) return load();
     // The head is fitted to the new label, too.
     const { suggestions } = await get("/api/suggestions", { ids: rest.map((one) => one.id).join(",") });
     const by = new Map(suggestions.map((one) => [one.id, one]));
-    setImages(rest.map((one) => ({ ...one, ...by.get(one.id) })));
+    setImages((now) => now.map((one) => ({ ...one, ...by.get(one.id) })));
   };
 
   const give = async (to, ids = [image.id]) => {
@@ -73,7 +76,7 @@ export function Label() {
     if (typeof to === "string" && image.suggested) hits.push(image.suggested === to);
     if (to === null) skipped.add(image.id);
     try {
-      await advance(images.slice(1).filter((one) => !ids.includes(one.id)));
+      await advance(ids);
     } catch (problem) {
       say(problem.message, true);
     }
@@ -81,12 +84,12 @@ export function Label() {
   // What was undone is asked again.
   const undone = (ids) => {
     const again = ids.map((id) => answered.current.get(id)).filter(Boolean);
-    setImages([...again, ...images.filter((one) => !ids.includes(one.id))]);
+    setImages((now) => [...again, ...without(now, ids)]);
   };
   const skip = () => {
     if (!image) return;
     skipped.add(image.id);
-    advance(images.slice(1)).catch((problem) => say(problem.message, true));
+    advance([image.id]).catch((problem) => say(problem.message, true));
   };
   const all = () => (image ? [image.id, ...similar] : []);
 
