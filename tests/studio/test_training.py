@@ -158,6 +158,19 @@ def test_fewer_than_two_classes_start_nothing(client: Client) -> None:
     assert "too few images to learn from and to test on: dent" in client.post("/api/training").json()["error"]
 
 
+def test_events_tell_of_the_run_until_the_server_stops(client: Client) -> None:
+    asked: list[bool] = []
+
+    def is_stopping() -> bool:
+        asked.append(True)
+        return len(asked) > 1
+
+    client.workspace.is_stopping = is_stopping
+    reply = client.http.get("/api/training/events")
+    assert reply.headers["content-type"].startswith("text/event-stream")
+    assert reply.text == 'data: {"state": "none"}\n\n'
+
+
 def test_without_a_run_nothing_is_stopped_or_resumed(client: Client) -> None:
     for path in ("/api/training/stop", "/api/training/resume"):
         assert client.post(path).status_code == 409

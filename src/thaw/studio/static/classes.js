@@ -60,11 +60,11 @@ export function ClassBar({ give, undone, isReady = true, children }) {
       <button disabled=${!isReady} onClick=${() => give(EXCLUDED)}><kbd>X</kbd> exclude</button>
       <button disabled=${!state.undo} title=${state.undo ? state.undo.sentence : ""} onClick=${back}><kbd>U</kbd> undo</button>
     </div>
-    <${NewClass} dialog=${dialog} give=${isReady ? give : null} />
+    <${NewClass} dialog=${dialog} names=${names} give=${isReady ? give : null} />
   </div>`;
 }
 
-function NewClass({ dialog, give }) {
+function NewClass({ dialog, names, give }) {
   const [name, type] = useState("");
   const done = (event) => {
     event.preventDefault();
@@ -73,8 +73,9 @@ function NewClass({ dialog, give }) {
   };
   return html`<dialog ref=${dialog} onClose=${() => type("")}>
     <form onSubmit=${done}>
-      <label>Name of the new class
-        <input value=${name} onInput=${(event) => type(event.target.value)} maxlength="100" autofocus autocomplete="off" />
+      <label>Name of the class
+        <input value=${name} onInput=${(event) => type(event.target.value)} maxlength="100" autofocus autocomplete="off" list="class-names" />
+        <datalist id="class-names">${names.map((one) => html`<option key=${one} value=${one}></option>`)}</datalist>
       </label>
       <p class="quiet">${give ? "The selected images get it." : "Select images first: a class exists once an image has it."}</p>
       <div class="row"><button class="primary" disabled=${!name.trim() || !give}>Label with it</button>

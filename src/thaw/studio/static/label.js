@@ -134,7 +134,8 @@ export function Label() {
         ${similar.length > 0 && html`<div class="similar"><h2>Similar, without a label</h2>
           <div class="strip">${similar.map((id) => html`<button key=${id} title="Leave this one out" aria-label="Leave this one out"
             onClick=${() => setSimilar(similar.filter((other) => other !== id))}><${Thumbnail} found=${row(id)} side=${76} /></button>`)}</div>
-          <p class="quiet"><span class="keys"><kbd>Shift</kbd> and a number label these, too.</span> A click leaves one out.</p></div>`}
+          <p class="quiet"><span class="keys"><kbd>Shift</kbd> and a number label these, too.</span> A click leaves one out.</p>
+          ${image?.suggested && html`<button onClick=${() => give(image.suggested, all())}>all ${similar.length + 1} are ${image.suggested}</button>`}</div>`}
         ${queue && html`<${Progress} queue=${queue} outlook=${outlook} />`}
       </section>
     </div>
