@@ -28,7 +28,7 @@ def meant(number: int) -> Mark:
 def _write(file: Path, pipe: int) -> None:
     labels = Labels(IMAGES, file)
     while True:
-        edit = labels.edit(dict(enumerate(labels.marks())), meant(labels._state.last + 1))
+        edit = labels.edit(dict(enumerate(labels.marks())), meant(labels.changed + 1))
         assert edit
         os.write(pipe, edit.number.to_bytes(4, "big"))
 
@@ -64,7 +64,7 @@ def main(folder: Path, kills: int) -> None:
         acknowledged = max(last, _kill_one(folder / "labels.jsonl", moments.uniform(0.005, 0.1)))
         labels = Labels(IMAGES, folder / "labels.jsonl")
         numbers = [int(mark.label.removeprefix("class")) if mark.label else 0 for mark in labels.marks()]
-        last = labels._state.last
+        last = labels.changed
         labels.close()
         # The last edit may be kept in part, image by image, where nobody was told that it is done.
         assert last in (acknowledged, acknowledged + 1), (last, acknowledged)

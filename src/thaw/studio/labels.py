@@ -82,8 +82,6 @@ class Labels:
         self._journal = Journal(file)
         initial = sorted({label for label in images.labels if label is not None}, key=natural_key)
         self._state = _State([Mark(label) for label in images.labels], initial)
-        self.changed = 0
-        """Increases with every edit."""
         try:
             self.notes = self._replay(file)
         except DataError:
@@ -98,6 +96,11 @@ class Labels:
     def classes(self) -> tuple[str, ...]:
         """Every class: those of the initial labels in natural order, then new ones as they came, whose keys stay."""
         return tuple(self._state.classes)
+
+    @property
+    def changed(self) -> int:
+        """The number of the last edit, which increases with every one, undone or not."""
+        return self._state.last
 
     def marks(self) -> list[Mark]:
         """The mark of each row now."""
@@ -162,7 +165,6 @@ class Labels:
         self._journal.append([change.to_json() for _, change in changes])
         edit = Edit(number, changes)
         self._state.apply(edit, undoes)
-        self.changed += 1
         return edit
 
     def _replay(self, file: Path) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +14,9 @@ from thaw.studio.labels import Edit
 from thaw.studio.marks import Mark, checked_name
 from thaw.studio.workspace import Workspace
 from thaw.web.limits import RequestRefused
+
+if TYPE_CHECKING:
+    from thaw.studio.piles import Pile
 
 MAX_ROWS = 100_000
 """Images of one edit."""
@@ -25,7 +28,7 @@ _NUMBERS = re.compile(r"[0-9]{1,9}(,[0-9]{1,9})*")
 class Seen(BaseModel):
     """An image, and the mark that it had where the edit was made."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
     id: Annotated[int, Field(ge=0)]
     mark: Any
 
@@ -84,7 +87,7 @@ def state(workspace: Workspace) -> dict[str, Any]:
         "changed": labels.changed,
         "background": {"title": status.title, "done": status.done, "total": status.total, "error": status.error},
         "ready": workspace.features is not None,
-        "piles": None if workspace.piles is None else [_pile(workspace, name) for name in workspace.piles],
+        "piles": None if workspace.piles is None else [_pile(pile) for pile in workspace.piles],
         "piles_at": workspace.piles_at,
     }
 
@@ -94,7 +97,7 @@ def undo(edit: Edit | None) -> dict[str, Any] | None:
     return None if edit is None else {"edit": edit.number, "sentence": edit.sentence}
 
 
-def _pile(workspace: Workspace, pile: Any) -> dict[str, Any]:
+def _pile(pile: Pile) -> dict[str, Any]:
     return {"name": pile.name, "title": pile.title, "about": pile.about, "images": len(pile.rows)}
 
 

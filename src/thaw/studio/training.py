@@ -34,7 +34,7 @@ class Started:
         settings: What was set besides the recipe, as on the command line.
         images: How many labelled images it trains on.
         resumes: The name of the run that it resumes; empty for a new one.
-        edits: How many edits of labels there were.
+        edits: The number of the last edit of labels.
     """
 
     process: int
@@ -102,7 +102,7 @@ class Training:
         Args:
             table: The labels of now as CSV.
             images: How many images have one.
-            edits: How many edits of labels there were.
+            edits: The number of the last edit of labels.
             settings: Settings besides those of the recipe, as on the command line.
 
         Raises:

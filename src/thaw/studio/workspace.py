@@ -40,7 +40,7 @@ class Workspace:
         training: Starts and stops runs.
         is_stopping: Whether the server is being stopped, so that endless replies have to end.
         features: What is computed once; `None` until it is.
-        computing: To be held by whoever computes with features, of which one at a time is as fast as several.
+        computing: To be held by requests that compute, of which one at a time is as fast as several.
         outlook: What a hundred more labels would give, when it was last estimated.
         curve: For numbers of labels, what fraction of the predictions a hundred more would have changed, and their
             gain.
@@ -88,7 +88,7 @@ class Workspace:
         self.refresh_piles()
 
     def close(self) -> None:
-        """Stop what is being computed, and close the files; a run that trains goes on."""
+        """Stop what is being computed, and close the files; training continues."""
         self.background.stop()
         self.pool.shutdown(cancel_futures=True)
         self.labels.close()
@@ -137,26 +137,23 @@ class Workspace:
 
         self.background.bar("estimate what more labels would give")
         snapshot = self.snapshot()
-        with self.computing:
-            found = outlook(snapshot) if snapshot else None
-        if found is None:
+        found = outlook(snapshot) if snapshot else None
+        if snapshot is None or found is None:
             return
         self.outlook = found
         if found.gain is not None:
-            labels = sum(mark.label is not None for mark in snapshot.marks) if snapshot else 0
+            labels = sum(mark.label is not None for mark in snapshot.marks)
             point = {"labels": labels, "changes": found.changes, "gain": found.gain}
             self.note(OUTLOOK, **point)
             self.curve.append(point)
 
     def _find_piles(self) -> None:
-        if self.features and self.piles_at != self.labels.changed:
-            from thaw.studio.piles import find_piles
+        from thaw.studio.piles import find_piles
 
+        at, snapshot = self.labels.changed, self.snapshot()
+        if snapshot and self.piles_at != at:
             self.background.bar("find near-duplicates, label errors and outliers")
-            at, snapshot = self.labels.changed, self.snapshot()
-            assert snapshot
-            with self.computing:
-                self.piles = find_piles(snapshot)
+            self.piles = find_piles(snapshot)
             self.piles_at = at
 
 

@@ -61,6 +61,8 @@ const STATES = {
 };
 
 function Run({ run, call }) {
+  const { state } = useStore();
+  const edits = state.changed - run.edits;
   const isRunning = run.state === "starting" || run.state === "training";
   const [isStopping, stopping] = useState(false);
   useEffect(() => stopping(false), [isRunning]);
@@ -72,6 +74,7 @@ function Run({ run, call }) {
       <span>${run.left != null ? `at most ${duration(run.left)} left` : ""}</span>
       <button disabled=${isStopping} onClick=${() => { stopping(true); call("/api/training/stop"); }}>${isStopping ? "Stopping …" : "Stop"}</button></div>
       <p class="quiet">Training continues when this window, or Studio, is closed.</p>`}
+    ${edits > 0 && html`<p class="quiet">${edits === 1 ? "1 edit" : `${edits.toLocaleString("en")} edits`} of labels since it was started.</p>`}
     ${run.state === "failed" && html`<p class="alarm">${run.log.at(-1)}</p>`}
     ${run.epochs?.length > 0 && html`<${Epochs} run=${run} />`}
     ${run.plan?.length > 0 && html`<details><summary>The plan and its reasons</summary>
