@@ -70,7 +70,11 @@ function Cell({ index, id, side, x, y, isCursor, isSelected, before, choose, ope
 export function Thumbnail({ found, side }) {
   if (!found) return html`<div class="thumbnail" style=${{ height: `${side}px` }}></div>`;
   if (!found.digest) return html`<div class="thumbnail unreadable" style=${{ height: `${side}px` }}>cannot be read</div>`;
-  return html`<img class="thumbnail" alt="" draggable=${false} style=${{ height: `${side}px` }} src=${`/thumbnails/${found.id}/${found.digest}`} />`;
+  return html`<img class="thumbnail" alt="" draggable=${false} style=${{ height: `${side}px` }} onError=${unreadable}
+    src=${`/thumbnails/${found.id}/${found.digest}`} />`;
 }
+
+// A file that is no image, or a damaged one, shows when it is decoded.
+const unreadable = (event) => { event.target.alt = "cannot be read"; };
 
 export const name = (path) => path.slice(path.lastIndexOf("/") + 1);

@@ -120,7 +120,7 @@ export function Label() {
     <div class="work">
       <section class="ask">
         ${!queue ? html`<p class="quiet wait">Choosing images …</p>`
-          : !image && !queue.waiting ? html`<p class="wait">Every image has a label, is excluded, or is nearly the same as one that has.</p>`
+          : !image && !queue.waiting ? html`<p class="wait">Every image has a label, is excluded, was skipped, or is a near-duplicate of one that has a label.</p>`
           : !image ? html`<p class="quiet wait">Choosing the next images …</p>`
           : html`<img key=${image.id} alt="" src=${`/full/${image.id}/${found?.digest}`} />
             <p class="path">${found?.path}</p>`}
