@@ -21,6 +21,14 @@ from thaw.web.listening import bounded_server
 
 CHROMIUM = Path("/usr/bin/chromium")
 QUIET = ("--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage")
+AWAITED = {
+    "images": "#cell-0 .mark",
+    "label": ".ask",
+    "train": ".column table",
+    "mistakes": ".maps img",
+    "try": ".drop",
+}
+"""What each screen shows once it is complete."""
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
@@ -155,17 +163,30 @@ def test_the_queue_by_keys_alone(browser: Any, computed: Workspace) -> None:
     assert not opened.console
 
 
-@pytest.mark.parametrize("screen", ["images", "label", "train", "mistakes"])
+@pytest.mark.parametrize("screen", AWAITED)
 def test_every_screen_fits_a_phone(browser: Any, computed: Workspace, with_run: RunFolder, screen: str) -> None:
     with running(computed) as address, window(browser, 390, 844) as opened:
         page = opened.page
         page.goto(address)
         page.wait_for_selector("nav")
         page.evaluate(f"location.hash = '{screen}'")
-        awaited = {"images": "#cell-0 .mark", "label": ".ask", "train": ".column table", "mistakes": ".maps img"}
-        page.wait_for_selector(awaited[screen])
+        page.wait_for_selector(AWAITED[screen])
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert not opened.console
+
+
+def test_an_image_is_tried(browser: Any, computed: Workspace, with_run: RunFolder, images: Path) -> None:
+    with running(computed) as address, window(browser, 1280, 800) as opened:
+        page = opened.page
+        page.goto(address)
+        page.wait_for_selector("nav")
+        page.evaluate("location.hash = 'try'")
+        page.wait_for_selector(".drop")
+        page.set_input_files("input[type=file]", [images / "ok" / "000.png", Path(__file__)])
+        page.wait_for_selector(".tried .alarm")
+        page.wait_for_selector(".verdict")
+        assert page.inner_text(".verdict").split()[0] in ("ok", "scratch", "stain")
+        assert page.evaluate("document.querySelector('.tried img').naturalWidth") == 64
 
 
 def test_names_of_files_are_text(browser: Any, opened: Opened, tmp_path: Path) -> None:

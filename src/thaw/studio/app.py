@@ -15,13 +15,13 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 
 from thaw.errors import ThawError, TrainingError, WriteError
 from thaw.html.environment import environment
-from thaw.studio import image_routes, label_routes, mistake_routes, training_routes
+from thaw.studio import image_routes, label_routes, mistake_routes, training_routes, try_routes
 from thaw.studio.access import PAGE, StudioAccess
 from thaw.studio.workspace import Workspace
 from thaw.web.guard import INTERNAL_ERROR, RequestGuard
 from thaw.web.limits import HttpLimits, RequestRefused
 
-LIMITS = HttpLimits(body_bytes=8 << 20, held_bytes=64 << 20, grace_seconds=2)
+LIMITS = HttpLimits(body_bytes=16 << 20, held_bytes=64 << 20, grace_seconds=2)
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -61,7 +61,7 @@ def create_app(workspace: Workspace, access: StudioAccess) -> RequestGuard:
     app.add_exception_handler(HTTPException, _rejected)
     app.add_exception_handler(Exception, _failed)
     _add_page(app, workspace, access)
-    for part in (image_routes, label_routes, training_routes, mistake_routes):
+    for part in (image_routes, label_routes, training_routes, mistake_routes, try_routes):
         app.include_router(part.router(workspace))
     return RequestGuard(app, LIMITS, access, Quiet())
 

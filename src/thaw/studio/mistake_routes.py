@@ -45,7 +45,7 @@ def router(workspace: Workspace) -> APIRouter:
 
     @routes.get("/evidence/{name}/{row:int}")
     def evidence(name: str, row: int, label: str) -> Response:
-        from thaw.studio.mistakes import evidence as draw
+        from thaw.studio.run_classifier import evidence as draw
 
         run, (checked,) = finished_run(workspace, name), messages.row_numbers(workspace, str(row))
         try:

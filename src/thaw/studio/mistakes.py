@@ -1,23 +1,15 @@
-"""What a finished run predicts for the images that it was not trained on, and why."""
+"""What a finished run predicts for the images that it was not trained on."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
-from thaw.bundle import read_bundle
-from thaw.classifier.classifier import Classifier
 from thaw.data.manifest import Manifest
-from thaw.errors import UnreadableImage
-from thaw.evaluation.explain import class_maps
-from thaw.evaluation.overlays import as_png, overlay
 from thaw.evaluation.records import Records, read_records
-from thaw.prediction.predict import read_pixels
 from thaw.run_folder import RunFolder
 from thaw.studio.images import Images
 
@@ -106,32 +98,3 @@ def _image(records: Records, place: int, split: str, rows: Mapping[str, int | No
 def _order(image: PredictedImage) -> tuple[bool, float]:
     is_right = image.truth == image.predicted
     return is_right, image.confidence if is_right else -image.confidence
-
-
-def evidence(run: RunFolder, file: Path, label: str) -> bytes:
-    """An image with a map of the evidence for a class, as PNG.
-
-    Args:
-        run: A finished run.
-        file: The image.
-        label: One of the classes of the run.
-
-    Raises:
-        UnreadableImage: The image cannot be read.
-        BackboneError: The network has no maps.
-        BundleError: The bundle of the run is damaged.
-        LookupError: The run has no such class.
-    """
-    classifier = _classifier(run.model)
-    if label not in classifier.classes:
-        raise LookupError("the run has no such class")
-    pixels = read_pixels(classifier, file)
-    if isinstance(pixels, str):
-        raise UnreadableImage(pixels)
-    (class_map,) = class_maps(classifier, pixels[None], [classifier.classes.index(label)])
-    return as_png(overlay(pixels, class_map))
-
-
-@lru_cache(maxsize=1)
-def _classifier(bundle: Path) -> Classifier:
-    return read_bundle(bundle)

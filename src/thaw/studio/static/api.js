@@ -19,6 +19,9 @@ export const post = (path, body = {}) =>
     body: JSON.stringify(body),
   });
 
+export const postFile = (path, file) =>
+  send(path, { method: "POST", headers: { "Content-Type": "application/octet-stream", "X-Thaw-CSRF": csrf }, body: file });
+
 async function send(path, options) {
   let reply;
   try {

@@ -7,12 +7,14 @@ import { Images } from "./images.js";
 import { Label } from "./label.js";
 import { Mistakes } from "./mistakes.js";
 import { Train } from "./train.js";
+import { Try } from "./try.js";
 
 const SCREENS = [
   { path: "images", title: "Images", screen: Images },
   { path: "label", title: "Label next", screen: Label },
   { path: "train", title: "Train", screen: Train },
   { path: "mistakes", title: "Mistakes", screen: Mistakes },
+  { path: "try", title: "Try", screen: Try },
 ];
 
 function useScreen() {

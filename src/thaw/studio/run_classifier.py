@@ -1,0 +1,87 @@
+"""The classifier of a finished run: what it says about an image, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from thaw.bundle import read_bundle
+from thaw.classifier.classifier import Classifier
+from thaw.errors import BackboneError, UnreadableImage
+from thaw.evaluation.explain import class_maps
+from thaw.evaluation.overlays import as_png, overlay
+from thaw.features.engines import REFERENCE
+from thaw.prediction.predict import Prediction, read_pixels, to_predictions, view_of
+from thaw.prediction.predictor import Predictor
+from thaw.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class TriedImage:
+    """An image that was classified.
+
+    Attributes:
+        classes: Of the run.
+        prediction: Label, probabilities, and whether it is flagged for review.
+        view: What the network sees, PNG.
+        evidence: The same with a map of the evidence for the label, PNG; empty for a network without maps.
+    """
+
+    classes: tuple[str, ...]
+    prediction: Prediction
+    view: bytes
+    evidence: bytes
+
+
+def classify(run: RunFolder, data: bytes) -> TriedImage:
+    """Classify an encoded image.
+
+    Raises:
+        UnreadableImage: It cannot be decoded.
+        BundleError: The bundle of the run is damaged.
+    """
+    classifier = _classifier(run.model)
+    pixels = np.stack([view_of(classifier, data)])
+    outputs = Predictor(classifier, REFERENCE, classifier.device).outputs(pixels)
+    (prediction,) = to_predictions(classifier, [Path()], outputs)
+    try:
+        evidence = _drawn(classifier, pixels, classifier.decision.top_labels(outputs.probabilities, classifier.task))
+    except BackboneError:
+        evidence = b""
+    return TriedImage(classifier.classes, prediction, as_png(pixels[0]), evidence)
+
+
+def evidence(run: RunFolder, file: Path, label: str) -> bytes:
+    """An image with a map of the evidence for a class, as PNG.
+
+    Args:
+        run: A finished run.
+        file: The image.
+        label: One of the classes of the run.
+
+    Raises:
+        UnreadableImage: The image cannot be read.
+        BackboneError: The network has no maps.
+        BundleError: The bundle of the run is damaged.
+        LookupError: The run has no such class.
+    """
+    classifier = _classifier(run.model)
+    if label not in classifier.classes:
+        raise LookupError("the run has no such class")
+    pixels = read_pixels(classifier, file)
+    if isinstance(pixels, str):
+        raise UnreadableImage(pixels)
+    return _drawn(classifier, np.stack([pixels]), np.array([classifier.classes.index(label)]))
+
+
+def _drawn(classifier: Classifier, pixels: np.ndarray, classes: np.ndarray) -> bytes:
+    (class_map,) = class_maps(classifier, pixels, classes)
+    return as_png(overlay(pixels[0], class_map))
+
+
+@lru_cache(maxsize=1)
+def _classifier(bundle: Path) -> Classifier:
+    return read_bundle(bundle)
