@@ -34,6 +34,15 @@ def workspace(opened: Opened) -> Workspace:
     return opened()
 
 
+@pytest.fixture(scope="session")
+def untouched(images: Path, quick: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A window of a project that no test changes."""
+    project = Project.open(tmp_path_factory.mktemp("untouched") / "studio", images)
+    with closing(Workspace(project, quick, NullReporter().bar)) as workspace:
+        yield Client(workspace)
+        assert workspace.labels.changed == 0
+
+
 @pytest.fixture
 def client(workspace: Workspace) -> Client:
     """A window of a browser that has opened the address of Studio."""

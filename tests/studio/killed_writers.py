@@ -61,7 +61,7 @@ def main(folder: Path, kills: int) -> None:
     """Kill one writer after the other of the same file."""
     moments, last = random.Random(0), 0
     for _ in range(kills):
-        acknowledged = max(last, _kill_one(folder / "labels.jsonl", moments.uniform(0.005, 0.1)))
+        acknowledged = max(last, _kill_one(folder / "labels.jsonl", moments.uniform(0.005, 0.06)))
         labels = Labels(IMAGES, folder / "labels.jsonl")
         numbers = [int(mark.label.removeprefix("class")) if mark.label else 0 for mark in labels.marks()]
         last = labels.changed

@@ -33,7 +33,7 @@ def opened(tmp_path: Path) -> Iterator[Open]:
         yield lambda images: stack.enter_context(closing(Labels(images, tmp_path / "labels.jsonl")))
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.lists(st.one_of(edits, st.just("undo"), st.just("reopen")), max_size=12))
 def test_labels_are_those_of_the_images_then_every_change_in_order(steps: list) -> None:
     with TemporaryDirectory() as folder:

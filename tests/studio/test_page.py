@@ -127,6 +127,7 @@ def test_images_are_labelled_by_keys_alone(browser: Any, computed: Workspace) ->
     assert not opened.console
 
 
+@pytest.mark.slow
 def test_a_label_that_another_window_has_changed_is_shown(browser: Any, computed: Workspace) -> None:
     with running(computed) as address, window(browser, 1280, 800) as opened:
         opened.page.goto(address)
@@ -163,18 +164,18 @@ def test_the_queue_by_keys_alone(browser: Any, computed: Workspace) -> None:
     assert not opened.console
 
 
-@pytest.mark.parametrize("screen", AWAITED)
-def test_every_screen_fits_a_phone(browser: Any, computed: Workspace, with_run: RunFolder, screen: str) -> None:
+def test_every_screen_fits_a_phone(browser: Any, computed: Workspace, with_run: RunFolder) -> None:
     with running(computed) as address, window(browser, 390, 844) as opened:
-        page = opened.page
-        page.goto(address)
-        page.wait_for_selector("nav")
-        page.evaluate(f"location.hash = '{screen}'")
-        page.wait_for_selector(AWAITED[screen])
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        opened.page.goto(address)
+        opened.page.wait_for_selector("nav")
+        for screen, awaited in AWAITED.items():
+            opened.page.evaluate(f"location.hash = '{screen}'")
+            opened.page.wait_for_selector(awaited)
+            assert opened.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), screen
     assert not opened.console
 
 
+@pytest.mark.slow
 def test_an_image_is_tried(browser: Any, computed: Workspace, with_run: RunFolder, images: Path) -> None:
     with running(computed) as address, window(browser, 1280, 800) as opened:
         page = opened.page

@@ -12,6 +12,7 @@ from thaw.errors import TrainingError
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 from thaw.studio import training as module
+from thaw.studio import training_routes
 from thaw.studio.project import Project
 from thaw.studio.training import Training
 
@@ -145,9 +146,9 @@ def test_a_damaged_note_of_the_start_is_none(training: Training, project: Projec
         ["seed"],
     ],
 )
-def test_malformed_settings_start_nothing(client: Client, settings: object) -> None:
-    assert client.post("/api/training", {"settings": settings}).status_code == 422
-    assert client.get("/api/training") == {"state": "none"}
+def test_malformed_settings_start_nothing(untouched: Client, settings: object) -> None:
+    assert untouched.post("/api/training", {"settings": settings}).status_code == 422
+    assert untouched.get("/api/training") == {"state": "none"}
 
 
 def test_fewer_than_two_classes_start_nothing(client: Client) -> None:
@@ -158,7 +159,8 @@ def test_fewer_than_two_classes_start_nothing(client: Client) -> None:
     assert "too few images to learn from and to test on: dent" in client.post("/api/training").json()["error"]
 
 
-def test_events_tell_of_the_run_until_the_server_stops(client: Client) -> None:
+def test_events_tell_of_the_run_until_the_server_stops(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_routes, "_PAUSE", 0.01)
     asked: list[bool] = []
 
     def is_stopping() -> bool:
@@ -179,8 +181,8 @@ def test_without_a_run_nothing_is_stopped_or_resumed(client: Client) -> None:
 @pytest.mark.parametrize(
     "name", ["train-1", "..", "../..", "train-1/..", "%2e%2e", "train-x", "train-1%00", "inspect-1"]
 )
-def test_only_reports_of_finished_runs_are_sent(client: Client, name: str) -> None:
-    assert client.http.get(f"/runs/{name}/report").status_code == 404
+def test_only_reports_of_finished_runs_are_sent(untouched: Client, name: str) -> None:
+    assert untouched.http.get(f"/runs/{name}/report").status_code == 404
 
 
 def test_a_report_gets_nothing_of_the_server(client: Client, with_run: RunFolder) -> None:

@@ -44,7 +44,7 @@ export function Try() {
   return html`<div class="page" onDragOver=${hover} onDragLeave=${() => over(false)} onDrop=${drop}><div class="column">
     <section><h1>Try</h1>
       <div class=${isOver ? "drop over" : "drop"}>
-        <p><b>Drop images here</b>, paste one, or
+        <p><b>Drop images here</b>, paste one, or${" "}
           <button onClick=${() => input.current.click()}>choose files</button></p>
         <p class="quiet">They are classified by <select aria-label="Run" value=${run} onChange=${(event) => choose(event.target.value)}>
           ${runs.map((one) => html`<option key=${one.run} value=${one.run}>${one.run}</option>`)}</select> and not kept.</p>
