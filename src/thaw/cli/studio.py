@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -54,7 +55,7 @@ def studio(
         raise PackageError(f"thaw studio needs {error.name}: pip install 'thaw-vision[studio]'") from error
     opened = Project.open(project, images, labels)
     requested = recipe_from(recipe, settings or [], {}) or Recipe()
-    reporter = on_stderr()
-    workspace = Workspace(opened, requested, reporter.bar)
-    reporter.close()
-    run_studio(workspace, Address(port=port), not no_browser)
+    with closing(on_stderr()) as reporter:
+        workspace = Workspace(opened, requested, reporter.bar)
+    with closing(workspace):
+        run_studio(workspace, Address(port=port), not no_browser)

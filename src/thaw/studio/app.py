@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -46,13 +45,12 @@ class Quiet:
 
 
 def create_app(workspace: Workspace, access: StudioAccess) -> RequestGuard:
-    """The ASGI application of a workspace, which starts and closes with the server."""
+    """The ASGI application of a workspace, which begins to compute when the server starts."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         workspace.start()
         yield
-        await asyncio.to_thread(workspace.close)
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.add_exception_handler(RequestRefused, _refused)

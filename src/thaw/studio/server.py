@@ -17,7 +17,7 @@ def run_studio(workspace: Workspace, address: Address, opens_browser: bool) -> N
     """Serve a workspace until interrupted.
 
     Args:
-        workspace: The project; it is closed at the end.
+        workspace: The project.
         address: Where to listen.
         opens_browser: Whether the browser of this machine is opened.
 
