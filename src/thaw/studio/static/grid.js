@@ -13,7 +13,7 @@ export function Grid({ ids, cursor, selected, choose, open, columnsChanged }) {
   const [, redraw] = useState(0);
 
   const measure = useCallback(() => {
-    const { clientWidth: width, clientHeight: height, scrollTop: top } = box.current;
+    const { clientHeight: height, scrollTop: top } = box.current, width = box.current.firstElementChild.clientWidth;
     setView((old) => (old.width === width && old.height === height && old.top === top ? old : { width, height, top }));
   }, []);
   useLayoutEffect(() => {

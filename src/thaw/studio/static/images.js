@@ -102,7 +102,7 @@ export function Images() {
     <${Filters} filter=${filter} set=${setFilter} total=${ids?.length} reload=${load} />
     <div class="content">
       <${About} show=${filter.show} count=${ids?.length} />
-      ${ids === null ? html`<p class="quiet">${waits ? "Being found …" : "Loading …"}</p>`
+      ${ids === null ? html`<p class="quiet empty">${waits ? "Being found …" : "Loading …"}</p>`
         : ids.length === 0 ? html`<p class="quiet empty">No image here.</p>`
         : isOpen && cursor >= 0 ? html`<${Viewer} id=${ids[cursor]}
             place=${`${(cursor + 1).toLocaleString("en")} of ${ids.length.toLocaleString("en")}`}
