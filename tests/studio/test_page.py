@@ -156,6 +156,7 @@ def test_the_queue_by_keys_alone(browser: Any, computed: Workspace) -> None:
         page.wait_for_selector(".progress:has-text('21 labelled')")
         page.keyboard.press("u")
         page.wait_for_selector(f".ask .path:has-text('{asked}')")
+        computed.labels.edit({0: Mark("ok")}, Mark("stain"))
         page.keyboard.press("s")
         page.wait_for_selector(".strip button")
         page.keyboard.press("Shift+Digit2")

@@ -3,7 +3,7 @@
 import { html, useEffect, useRef, useState } from "./vendor/preact.js";
 import { get } from "./api.js";
 import { edit, say, useStore } from "./store.js";
-import { mark, need, row, usePile } from "./rows.js";
+import { listen, mark, need, row, usePile, want } from "./rows.js";
 import { ClassBar, EXCLUDED, Mark, useKeys } from "./classes.js";
 import { Thumbnail } from "./grid.js";
 import { Curve, percent } from "./charts.js";
@@ -40,6 +40,10 @@ export function Label() {
   };
   useEffect(() => { if (state.ready) load(); }, [state.ready]);
 
+  useEffect(() => listen(() => redraw((count) => count + 1)), []);
+  // Again where another window has changed labels.
+  useEffect(() => want([...images.map((one) => one.id), ...similar]));
+
   // It is estimated in the background, from time to time.
   useEffect(() => {
     if (state.ready) get("/api/outlook").then(setOutlook).catch(() => {});
@@ -69,9 +73,9 @@ export function Label() {
   const give = async (to, ids = [image.id]) => {
     if (!image || isBusy.current) return;
     isBusy.current = true;
-    const done = await edit(ids.map((id) => ({ id, mark: mark(id) })), to);
+    const done = await need(ids).then(() => edit(ids.map((id) => ({ id, mark: mark(id) })), to), (problem) => void say(problem.message, true));
     isBusy.current = false;
-    if (!done) { redraw((count) => count + 1); return; }
+    if (!done) return;
     answered.current.set(image.id, image);
     if (typeof to === "string" && image.suggested) hits.push(image.suggested === to);
     if (to === null) skipped.add(image.id);
@@ -122,7 +126,7 @@ export function Label() {
         ${!queue ? html`<p class="quiet wait">Choosing images …</p>`
           : !image && !queue.waiting ? html`<p class="wait">Every image has a label, is excluded, was skipped, or is a near-duplicate of one that has a label.</p>`
           : !image ? html`<p class="quiet wait">Choosing the next images …</p>`
-          : html`<img key=${image.id} alt="" src=${`/full/${image.id}/${found?.digest}`} />
+          : html`${found?.digest && html`<img key=${image.id} alt="" src=${`/full/${image.id}/${found.digest}`} />`}
             <p class="path">${found?.path}</p>`}
       </section>
       <section class="about">

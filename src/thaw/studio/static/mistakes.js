@@ -32,8 +32,8 @@ export function Mistakes() {
     return found.images.filter(fits).slice(0, SHOWN);
   }, [found, cell]);
   const image = images[cursor];
-  useEffect(() => want(images.map((one) => one.id)), [images]);
-  useEffect(() => { if (image) need([image.id, ...image.nearest]).catch(() => {}); }, [image]);
+  // Again where another window has changed labels.
+  useEffect(() => want([...images.map((one) => one.id), ...(image ? image.nearest : [])]));
 
   const move = (to) => setCursor(Math.max(0, Math.min(images.length - 1, to)));
   const give = async (to) => {
