@@ -13,7 +13,8 @@ from thaw import atomic
 from thaw.csv_text import csv_text
 from thaw.errors import DataError, ResumeError, first_line
 from thaw.recipe import Recipe, ResolvedRecipe
-from thaw.run_folder.folder import RunFolder, newest_folders, next_folder
+from thaw.run_folder.folder import RunFolder
+from thaw.run_folder.numbered import NumberedFolder
 
 LevelName = Literal["probe", "head", "short", "full"]
 State = Literal["complete", "pruned", "repeated", "skipped", "failed"]
@@ -131,21 +132,15 @@ class SearchFile:
 
 
 @dataclass(frozen=True)
-class SearchFolder:
+class SearchFolder(NumberedFolder):
     """One search on disk."""
 
-    path: Path
-
-    @classmethod
-    def create(cls, parent: Path) -> SearchFolder:
-        """Make `parent/search-N` with the next free N; safe when several searches start at once."""
-        return cls(next_folder(parent, "search"))
+    kind = "search"
 
     @classmethod
     def latest_unfinished(cls, parent: Path) -> SearchFolder:
         """The newest search under `parent` that has not ended; raises `ResumeError` when there is none."""
-        for path in newest_folders(parent, "search"):
-            folder = cls(path)
+        for folder in cls.newest_first(parent):
             if folder.file.is_file() and not folder.recipe.is_file():
                 return folder
         raise ResumeError(f"{parent}: there is no unfinished search to resume; omit --resume to start a new one")
