@@ -61,8 +61,7 @@ class Search:
 
     def promising(self, tried: Tried) -> TrialRecord | None:
         """The best short trial that nobody trains to its end, if it is better than all that were."""
-        name, top = tried.unfinished_best(), best(tried.records, FULL.name)
-        found = next((record for record in tried.records if record.name == name), None)
+        found, top = tried.unfinished_best(), best(tried.records, FULL.name)
         if found is None or top is None:
             return found
         return found if (found.value or 0.0) > (top.value or 0.0) else None
