@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +104,11 @@ def continue_search(
     keep_freed_memory()
     with closing(reporter or ConsoleReporter()) as shown:
         begun = SearchFolder.at(Path(folder))
-        dataset = data if isinstance(data, Dataset) else opened(data, begun.read_file().requested, shown)
-        return carry_on(resume_search(dataset, begun, limits, storage, shown), joins)
+        file = begun.read_file()
+        if limits:
+            file = replace(file, seconds=limits.seconds, trials=limits.trials)
+        dataset = data if isinstance(data, Dataset) else opened(data, file.requested, shown)
+        return carry_on(resume_search(dataset, begun, file, storage, shown), joins)
 
 
 def _finished(result: SearchResult | None) -> SearchResult:

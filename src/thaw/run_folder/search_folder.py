@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -226,15 +226,15 @@ class SearchFolder(NumberedFolder):
         with self._readable(file):
             return TrialRecord.from_json(json.loads(file.read_text(encoding="utf-8")))
 
-    def read_records(self) -> list[TrialRecord]:
-        """All trials that have ended, in the order in which they did."""
-        found = []
+    def read_records(self, known: Iterable[TrialRecord] = ()) -> list[TrialRecord]:
+        """All trials that have ended, in the order in which they did; those that are known are not read again."""
+        found = {record.name: record for record in known}
         for file in self.trials.glob("*.json"):
             level, _, number = file.stem.rpartition("-")
-            record = self.read_record(TrialName(level, int(number)))  # type: ignore[arg-type]
-            if record:
-                found.append(record)
-        return sorted(found, key=lambda record: (record.ended, record.level, record.number))
+            name = TrialName(level, int(number))  # type: ignore[arg-type]
+            if name not in found and (record := self.read_record(name)):
+                found[name] = record
+        return sorted(found.values(), key=lambda record: (record.ended, record.level, record.number))
 
     def write_table(self, records: Sequence[TrialRecord]) -> None:
         """Write the table of all trials: a column for each setting that any of them varies."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -93,19 +93,25 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
     return Search(folder, file, space, bench, studies, clock, reporter)
 
 
-def resume(dataset: Dataset, folder: SearchFolder, limits: Limits | None, storage: str, reporter: Reporter) -> Search:
-    """A search that was begun, to go on with or to join; raises `ResumeError` where images have changed."""
-    file = folder.read_file()
-    if limits:
-        file = replace(file, seconds=limits.seconds, trials=limits.trials)
-    clock = Clock(file.seconds, max((record.ended for record in folder.read_records()), default=0.0))
+def resume(dataset: Dataset, folder: SearchFolder, file: SearchFile, storage: str, reporter: Reporter) -> Search:
+    """A search that was begun, to go on with or to join; raises `ResumeError` where images have changed.
+
+    Args:
+        dataset: The images that it began with.
+        folder: Of the search.
+        file: What it began with; the limits may be others.
+        storage: URL of the database of the studies with its password; empty for the one of the file.
+        reporter: Shows progress.
+    """
+    records = folder.read_records()
+    clock = Clock(file.seconds, max((record.ended for record in records), default=0.0))
     manifest, space = Manifest.read(folder.manifest), Space.from_json(file.space)
     prepared, _ = prepare_again(dataset.as_task(file.planned.task), file.planned, manifest, reporter)
     bench = Workbench.of(file.base, prepared, file.weights, file.monitor, reporter)
     bench = _workbench(file.requested, file.planned, bench)
     studies = open_studies(folder, file, storage or file.storage, space)
-    reporter.say(f"resuming {folder.path}, {count(len(folder.read_records()), 'trial')} done")
-    return Search(folder, file, space, bench, studies, clock, reporter)
+    reporter.say(f"resuming {folder.path}, {count(len(records), 'trial')} done")
+    return Search(folder, file, space, bench, studies, clock, reporter, records)
 
 
 def _workbench(requested: Recipe, planned: Recipe, bench: Workbench) -> Workbench:

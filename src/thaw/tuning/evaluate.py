@@ -25,7 +25,7 @@ _LONGEST = 1 / 3
 
 def evaluated(search: Search, asked: Asked) -> TrialRecord:
     """What a trial measures, or why it could not be evaluated."""
-    parent = search.folder.read_record(asked.parent) if asked.parent else None
+    parent = search.record(asked.parent)
     settings = relevant({**(parent.settings if parent else {}), **asked.settings})
     empty = TrialRecord(asked.name.level, asked.name.number, asked.origin, settings, "complete", asked.parent)
     for earlier in of_level(search.records(), asked.name.level):
@@ -71,7 +71,7 @@ def _measured(search: Search, asked: Asked, recipe: Recipe) -> Measured:
         may_take = math.inf if asked.origin == "plan" else search.seconds_left(search.tried()) * _LONGEST
         return thawed.train_short(thawed.begin(recipe, search.folder.trial(asked.name), bench, may_take), bench)
     assert asked.parent is not None
-    begun = search.folder.read_record(asked.parent)
+    begun = search.record(asked.parent)
     assert begun is not None
     if asked.origin != "plan" and rest_of(begun) > search.clock.left():
         raise thawed.TooLong(rest_of(begun))

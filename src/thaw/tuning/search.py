@@ -98,7 +98,7 @@ def _begun(search: Search, tried: Tried) -> Asked | str | None:
             own = {key: settings[key] for key in level.settings if key in settings}
             return studies[level.name].enqueue("plan", own, lower, search.space)
         lower = TrialName(level.name, 0)
-        if search.folder.read_record(lower) is None:
+        if search.record(lower) is None:
             return None
     outlooks = {level.name: outlook(level, tried.records, search.units) for level in LEVELS}
     open_ = [name for name, found in outlooks.items() if found is None or not found.is_settled]
@@ -143,7 +143,7 @@ def _reason_to_end(search: Search, tried: Tried) -> str:
 def _finish_trial(search: Search, asked: Asked) -> None:
     """Evaluate a trial, write what it measured, and show it."""
     started = time.perf_counter()
-    record = search.folder.read_record(asked.name)
+    record = search.record(asked.name)
     if record is None:
         record = evaluated(search, asked)
         record = replace(record, seconds=time.perf_counter() - started, ended=search.clock.elapsed)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from thaw.progress import Reporter
 from thaw.recipe import ResolvedRecipe
-from thaw.run_folder.search_folder import LevelName, SearchFile, SearchFolder, TrialRecord
+from thaw.run_folder.search_folder import LevelName, SearchFile, SearchFolder, TrialName, TrialRecord
 from thaw.tuning.clock import Clock
 from thaw.tuning.levels import FULL, LEVELS, SHORT_FRACTION
 from thaw.tuning.schedule import Tried, best, of_level
@@ -32,6 +32,7 @@ class Search:
     studies: Mapping[LevelName, LevelStudy]
     clock: Clock
     reporter: Reporter
+    _known: list[TrialRecord] = field(default_factory=list)
 
     @property
     def planned(self) -> ResolvedRecipe:
@@ -39,8 +40,13 @@ class Search:
         return self.file.planned
 
     def records(self) -> list[TrialRecord]:
-        """All trials that have ended."""
-        return self.folder.read_records()
+        """All trials that have ended, of this process or another one; each file is read once."""
+        self._known[:] = self.folder.read_records(self._known)
+        return list(self._known)
+
+    def record(self, name: TrialName | None) -> TrialRecord | None:
+        """What a trial measured, or `None` before it ended."""
+        return next((record for record in self.records() if record.name == name), None)
 
     @property
     def units(self) -> np.ndarray:
