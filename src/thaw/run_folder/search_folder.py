@@ -50,6 +50,7 @@ class TrialRecord:
         by_fold: Its value in each fold.
         scores: (N,) scores of the images whose mean is the value.
         reason: Why it was skipped, failed or pruned.
+        predicted: Seconds that it would have taken, if it was skipped.
     """
 
     level: LevelName
@@ -66,6 +67,7 @@ class TrialRecord:
     by_fold: tuple[float, ...] = ()
     scores: tuple[float, ...] = field(default=(), repr=False)
     reason: str = ""
+    predicted: float = 0.0
 
     @property
     def name(self) -> TrialName:

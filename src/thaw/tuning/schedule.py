@@ -6,7 +6,7 @@ Everything here is a function of the trials so far, so a search that was killed 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import erf, sqrt
 
 import numpy as np
@@ -52,12 +52,19 @@ class Tried:
         counts: Trials of each level that were begun.
         sizes: How many trials of each level differ.
         continued: Short trials that are trained to their end, or were.
+        longest: Seconds that a trial of a level may take now, where there is a limit.
     """
 
     records: Sequence[TrialRecord]
     counts: Mapping[LevelName, int]
     sizes: Mapping[LevelName, float]
     continued: Collection[TrialName] = ()
+    longest: Mapping[LevelName, float] = field(default_factory=dict)
+
+    def is_in_vain(self, record: TrialRecord) -> bool:
+        """Whether a trial repeats an earlier one, or would take too long; after more time was given it may not."""
+        is_too_long = record.state == "skipped" and record.predicted > self.longest.get(record.level, 0.0)
+        return record.state == "repeated" or is_too_long
 
     def unfinished_best(self) -> TrialRecord | None:
         """The best short trial that nobody has trained, or trains, to its end."""
@@ -121,7 +128,7 @@ def is_exhausted(level: Level, tried: Tried) -> bool:
     if level is FULL:
         return tried.unfinished_best() is None
     latest = of_level(tried.records, level.name)[-_IN_VAIN:]
-    in_vain = len(latest) == _IN_VAIN and all(record.state in ("repeated", "skipped") for record in latest)
+    in_vain = len(latest) == _IN_VAIN and all(tried.is_in_vain(record) for record in latest)
     parents = 1 if level.name not in BELOW else MAX_SURVIVORS
     return in_vain or tried.counts[level.name] >= tried.sizes[level.name] * parents
 

@@ -149,7 +149,7 @@ def _finish_trial(search: Search, asked: Asked) -> None:
         record = replace(record, seconds=time.perf_counter() - started, ended=search.clock.elapsed)
         search.folder.write_record(record)
     search.studies[asked.name.level].tell(record)
-    if record.level == FULL.name and record.parent:
+    if record.level == FULL.name and record.parent and record.state != "skipped":
         # What was trained to its end is not resumed.
         shutil.rmtree(search.folder.trial(record.parent).checkpoints, ignore_errors=True)
     records = search.records()

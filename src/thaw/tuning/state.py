@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from thaw.progress import Reporter
 from thaw.recipe import ResolvedRecipe
 from thaw.run_folder.search_folder import LevelName, SearchFile, SearchFolder, TrialName, TrialRecord
 from thaw.tuning.clock import Clock
-from thaw.tuning.levels import FULL, LEVELS, SHORT_FRACTION
+from thaw.tuning.levels import FULL, LEVELS, SHORT, SHORT_FRACTION
 from thaw.tuning.schedule import Tried, best, of_level
 from thaw.tuning.space import Space
 from thaw.tuning.studies import LevelStudy
@@ -19,6 +19,9 @@ from thaw.tuning.workbench import Workbench
 
 CONCLUDING_SECONDS = 15.0
 """For writing and comparing at the end, besides training."""
+
+_LONGEST = 1 / 3
+"""Of the time that is left, the fraction that one short trial may take."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +59,21 @@ class Search:
     def tried(self) -> Tried:
         """What has been tried so far, by any process."""
         records, of_full = self.records(), self.studies[FULL.name]
-        ended = [record.parent for record in records if record.level == FULL.name and record.parent]
+        left = self.clock.left()
+        # One that was skipped for lack of time can be trained to its end once there is more.
+        ended = [
+            record.parent
+            for record in of_level(records, FULL.name)
+            if record.parent and (record.state != "skipped" or record.predicted > left)
+        ]
         going_on = [asked.parent for asked in of_full.unfinished() if asked.parent]
-        return Tried(
+        found = Tried(
             records=records,
             counts={level.name: len(self.studies[level.name]) for level in LEVELS},
             sizes={level.name: self.space.size(level) for level in LEVELS},
             continued={*ended, *going_on},
         )
+        return replace(found, longest={SHORT.name: _LONGEST * self.seconds_left(found), FULL.name: left})
 
     def promising(self, tried: Tried) -> TrialRecord | None:
         """The best short trial that nobody trains to its end, if it is better than all that were."""
