@@ -43,7 +43,7 @@ from thaw.training.skipping import reason_to_skip
 from thaw.training.sources import PhaseSources, Source, batches, global_batches
 from thaw.training.standardise import fit_standardisation
 from thaw.training.steps import STEPS, AboveCut, StepModel
-from thaw.training.validation import UNUSABLE, validate
+from thaw.training.validation import UNUSABLE, Validated, validate
 
 
 class OutOfMemory(Exception):
@@ -118,8 +118,7 @@ def _fit_phase(run: FitContext, index: int, sources: PhaseSources, progress: Pro
     else:
         progress = replace(progress, batch_size=phase.batch_size)
         checkpoints.save("last", progress, active.optimizer)
-    epochs = min(phase.epochs, len(PENALTIES)) if phase.solver == "lbfgs" else phase.epochs
-    while progress.epoch < epochs and not _is_over(run, phase, progress):
+    while progress.epoch < _most_epochs(run, phase) and not _is_over(run, phase, progress):
         try:
             record = _fit_epoch(active, progress)
         except OutOfMemory as error:
@@ -140,6 +139,13 @@ def _fit_phase(run: FitContext, index: int, sources: PhaseSources, progress: Pro
         if run.callbacks.pauses(progress.records):
             raise TrainingPaused(progress.records)
     return progress
+
+
+def _most_epochs(run: FitContext, phase: ResolvedPhase) -> int:
+    """How many epochs a phase has, unless it stops early."""
+    if repeated := run.settings.repeated:
+        return sum(record.phase == phase.name for record in repeated)
+    return min(phase.epochs, len(PENALTIES)) if phase.solver == "lbfgs" else phase.epochs
 
 
 def _begin(run: FitContext, phase: ResolvedPhase, sources: PhaseSources) -> ActivePhase:
@@ -183,9 +189,7 @@ def _fit_epoch(active: ActivePhase, progress: Progress) -> EpochRecord:
     else:
         penalty = None
         lr, train_loss = _train_epoch(active, progress)
-    classifier, settings = active.run.classifier, active.run.settings
-    is_usable, val = math.isfinite(train_loss), active.sources.val
-    found = validate(classifier, active.cut, val, settings, process) if is_usable else UNUSABLE
+    found = _validated(active, progress) if math.isfinite(train_loss) else UNUSABLE
     record = EpochRecord(
         phase=active.phase.name,
         epoch=progress.epoch + 1,
@@ -199,6 +203,16 @@ def _fit_epoch(active: ActivePhase, progress: Progress) -> EpochRecord:
     )
     main, *_ = process.gathered(json.dumps(record.to_json()))
     return EpochRecord.from_json(json.loads(main))
+
+
+def _validated(active: ActivePhase, progress: Progress) -> Validated:
+    """What validation measures after an epoch, or measured after the one that is repeated."""
+    if active.run.settings.repeated:
+        of_phase = [record for record in active.run.settings.repeated if record.phase == active.phase.name]
+        earlier = of_phase[progress.epoch]
+        return Validated(earlier.val, earlier.without)
+    assert active.sources.val is not None
+    return validate(active.run.classifier, active.cut, active.sources.val, active.run.settings, active.run.process)
 
 
 def _solve(active: ActivePhase, penalty: float) -> float:

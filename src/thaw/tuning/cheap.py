@@ -156,7 +156,8 @@ def _fitted(
     def source(chosen: np.ndarray, views: slice) -> PooledSource:
         return PooledSource.of(values[views][:, chosen], targets[chosen], classifier, last, seed)
 
-    sources = PhaseSources(source(trained, slice(None)), source(tested, slice(1)))
+    held_out = source(tested, slice(1))
+    sources = PhaseSources(source(trained, slice(None)), held_out)
     classes, kind = len(classifier.classes), _class_weights(recipe)
     weights = class_weights(bench.sample.targets[trained], classes, classifier.task, kind)
     place = bench.cache / "features" / "fold"
@@ -176,7 +177,7 @@ def _fitted(
         phase = ResolvedPhase(**{**first.model_dump(), **decided})
         fit(FitContext(classifier, (phase,), settings, _SILENT), lambda index: sources)
     position = network.backbone.head_position
-    return probabilities_at(classifier, position, sources.val, "fp32")[0]
+    return probabilities_at(classifier, position, held_out, "fp32")[0]
 
 
 def solver_of(recipe: Recipe) -> str:
