@@ -107,6 +107,7 @@ class SearchFile:
         storage: URL of the database of the studies, without its password; empty for a file in the folder.
         seconds: How long it may take; `None` for as long as it pays.
         trials: How many trials there may be; `None` for as many as pay.
+        refit: Whether the recipe that it finds is trained on all images but those of test at the end.
     """
 
     requested: Recipe
@@ -120,6 +121,7 @@ class SearchFile:
     storage: str = ""
     seconds: float | None = None
     trials: int | None = None
+    refit: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain values that `from_json` reads."""
@@ -140,10 +142,14 @@ class SearchFolder(NumberedFolder):
     kind = "search"
 
     @classmethod
-    def latest_unfinished(cls, parent: Path) -> SearchFolder:
-        """The newest search under `parent` that has not ended; raises `ResumeError` when there is none."""
+    def latest_unfinished(cls, parent: Path, refit: bool = False) -> SearchFolder:
+        """The newest search under `parent` that has not ended, or with `refit` has no refit either.
+
+        Raises `ResumeError` when there is none.
+        """
         for folder in cls.newest_first(parent):
-            if folder.file.is_file() and not folder.recipe.is_file():
+            has_ended = folder.recipe.is_file() and (folder.refit.is_finished or not refit)
+            if folder.file.is_file() and not has_ended:
                 return folder
         raise ResumeError(f"{parent}: there is no unfinished search to resume; omit --resume to start a new one")
 
@@ -193,6 +199,16 @@ class SearchFolder(NumberedFolder):
         return self.path / "final"
 
     @property
+    def refit(self) -> RunFolder:
+        """The run of the recipe on all images but those of test, where it was asked for."""
+        return RunFolder(self.path / "refit")
+
+    @property
+    def ended(self) -> Path:
+        """Why no further trial is tried, text; absent while there may be more."""
+        return self.path / "ended.txt"
+
+    @property
     def recipe(self) -> Path:
         """The recipe to train with; a search that has it has ended."""
         return self.path / "recipe.yaml"
@@ -215,6 +231,14 @@ class SearchFolder(NumberedFolder):
         """What the search began with; raises `DataError` where the file is damaged."""
         with self._readable(self.file):
             return SearchFile.from_json(json.loads(self.file.read_text(encoding="utf-8")))
+
+    def write_ended(self, reason: str) -> None:
+        """Write why no further trial is tried; from then on none is, unless there are new limits."""
+        atomic.write_text(self.ended, reason)
+
+    def read_ended(self) -> str:
+        """Why no further trial is tried; empty while there may be more."""
+        return self.ended.read_text(encoding="utf-8") if self.ended.is_file() else ""
 
     def write_record(self, record: TrialRecord) -> None:
         """Write what a trial measured; from then on it is not evaluated again."""

@@ -15,6 +15,7 @@ from thaw.formats import count, duration
 from thaw.planning.backbone_choice import candidate_weights
 from thaw.progress import Reporter
 from thaw.recipe import DEFAULT_BACKBONE, Recipe
+from thaw.refit import check_has_test
 from thaw.run_folder.search_folder import SearchFile, SearchFolder
 from thaw.training.loss import IMBALANCE, imbalance
 from thaw.trial import plan_trial, prepare_again
@@ -37,6 +38,7 @@ class Wanted:
         fixed: Settings that are not varied.
         limits: How long it goes on.
         storage: URL of a database for the studies; empty for a journal in the folder.
+        refit: Whether the recipe that is found is trained on all images but those of test.
     """
 
     recipe: Recipe
@@ -44,6 +46,7 @@ class Wanted:
     fixed: Sequence[str]
     limits: Limits
     storage: str = ""
+    refit: bool = False
 
 
 def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> Search:
@@ -56,6 +59,8 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
         raise RecipeError(f"--trials {limits.trials}: is too few; the plan alone is {len(LEVELS)}, one of each level")
     planned = plan_trial(dataset, requested, None, reporter)
     recipe, manifest = planned.plan.recipe, planned.prepared.manifest
+    if wanted.refit:
+        check_has_test(manifest)
     candidates = _candidates(requested, recipe)
     kept = set(wanted.fixed)
     if imbalance(manifest.targets()[manifest.indices("train")], len(manifest.classes)) <= IMBALANCE:
@@ -66,7 +71,9 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
         kept |= {"phases.0.augment", "phases.1.augment"}
     base = base_recipe(requested, recipe)
     space = narrowed(default_space(candidates), wanted.ranges, kept, base)
-    needed = clock.elapsed + planned.plan.forecast.seconds + CONCLUDING_SECONDS
+    # A refit is of a run that was trained afresh.
+    trainings = 3 if wanted.refit else 1
+    needed = clock.elapsed + trainings * planned.plan.forecast.seconds + CONCLUDING_SECONDS
     if limits.seconds is not None and needed > limits.seconds:
         raise RecipeError(
             f"the time of {duration(limits.seconds)} is too short for one trial, which may take {duration(needed)}; "
@@ -87,6 +94,7 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
         storage=without_password(wanted.storage),
         seconds=limits.seconds,
         trials=limits.trials,
+        refit=wanted.refit,
     )
     studies = open_studies(folder, file, wanted.storage, space)
     folder.write_file(file)

@@ -83,22 +83,33 @@ class Search:
         return found if (found.value or 0.0) > (top.value or 0.0) else None
 
     def seconds_left(self, tried: Tried) -> float:
-        """Seconds left, but for those in which the best trial is trained to its end, and then afresh with the plan."""
+        """Seconds left, but for what the end takes: training the best trial on, it and the plan afresh, and a refit."""
         records = tried.records
         taken = {record.name: record.seconds for record in records}
 
         def whole(record: TrialRecord) -> float:
             return record.seconds + (taken.get(record.parent, 0.0) if record.parent else 0.0)
 
-        full, top = of_level(records, FULL.name), best(records, FULL.name)
+        full, top, found = of_level(records, FULL.name), best(records, FULL.name), self.promising(tried)
         if top is None:
             return self.clock.left()
+        plan, winner = whole(full[0]), found.seconds + rest_of(found) if found else whole(top)
         reserved = CONCLUDING_SECONDS
-        if found := self.promising(tried):
-            reserved += rest_of(found) + whole(full[0]) + found.seconds + rest_of(found)
-        elif top.origin != "plan":
-            reserved += whole(full[0]) + whole(top)
+        if found:
+            reserved += rest_of(found)
+        if found or top.origin != "plan":
+            reserved += plan + winner
+        elif self.file.refit:
+            reserved += plan
+        if self.file.refit:
+            reserved += max(plan, winner) * self._refit_images
         return self.clock.left(reserved)
+
+    @property
+    def _refit_images(self) -> float:
+        """Images of training and validation for each one of training."""
+        train, val = (len(self.bench.prepared.manifest.indices(split)) for split in ("train", "val"))
+        return (train + val) / train
 
 
 def rest_of(short: TrialRecord) -> float:
