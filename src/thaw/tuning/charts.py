@@ -78,9 +78,9 @@ def plane(dots: Sequence[Dot], x_title: str, y_text: Callable[[float], str], x_t
 
 
 def _round_values(low: float, high: float) -> list[float]:
-    """Up to six values between two others: multiples of 1, 2 or 5 times a power of ten."""
-    power = 10.0 ** floor(log10((high - low) / 5))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power * 5 >= high - low)
+    """Up to nine values between two others: multiples of 1, 2 or 5 times a power of ten."""
+    power = 10.0 ** floor(log10((high - low) / 8))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power * 8 >= high - low)
     return [number * step for number in range(ceil(low / step), floor(high / step) + 1)]
 
 
