@@ -1,9 +1,9 @@
 """A finished run trained again on all of its images but those of test.
 
-Validation has chosen how long to train, and is no longer needed: the same phases are trained for the epochs that led to
-what was kept, at the same learning rates, on the images of training and validation (Goodfellow et al. 2016, Deep
-Learning, algorithm 7.2). Temperature, decision thresholds and review limits are those of the first run, whose
-validation images it had not seen; those of this one could only be fitted on images that it was trained on.
+Validation has chosen how long to train, and is no longer needed: the same phases are trained on the images of training
+and validation, for as many epochs as led to what was kept (Goodfellow et al. 2016, Deep Learning, algorithm 7.2), over
+which the learning rate takes its whole course. Temperature, decision thresholds and review limits are those of the
+first run, which had not seen its validation images; here they could only be fitted on images that were trained on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from thaw.formats import count
 from thaw.metrics import MetricValues
 from thaw.planning.baseline import baseline_recipe
 from thaw.progress import NullReporter, Reporter
-from thaw.recipe import ResolvedRecipe
+from thaw.recipe import ResolvedPhase, ResolvedRecipe
 from thaw.reports import model_card
 from thaw.run import check_same_weights
 from thaw.run_folder import EvaluationFile, PlanFile, RunFolder
@@ -48,7 +48,7 @@ class Repeated:
 
     Attributes:
         plan: Its plan.
-        recipe: With the phases that it kept.
+        recipe: With the phases that it kept, as long as they were up to their best epoch.
         manifest: Its images with their splits.
         epochs: The epochs that led to what it kept.
         choices: What it chose on validation once it was trained.
@@ -73,13 +73,23 @@ class Repeated:
             raise DataError(f"{run.checkpoints}: has no checkpoint of the epochs to repeat; restore it")
         gains = [gain for gain in plan.gains if gain.is_kept and (gain.phase == BASELINE) == keeps_head]
         recipe = baseline_recipe(recipe) if keeps_head else recipe
-        kept = {gain.phase for gain in gains}
-        phases = [phase.model_copy(update={"optional": False}) for phase in recipe.phases if phase.name in kept]
-        recipe = recipe.model_copy(update={"phases": tuple(phases), "target": None})
+        epochs = kept_epochs(saved.progress.records, gains, recipe.monitor)
+        numbers = Counter(record.phase for record in epochs)
+        phases = tuple(_shortened(phase, numbers[phase.name]) for phase in recipe.phases if phase.name in numbers)
+        recipe = recipe.model_copy(update={"phases": phases, "target": None})
         assert classifier.review_policy is not None
         choices = ValidatedChoices(evaluated.calibration, classifier.decision, classifier.review_policy)
-        epochs = kept_epochs(saved.progress.records, gains, recipe.monitor)
         return cls(plan, recipe, manifest, epochs, choices)
+
+
+def _shortened(phase: ResolvedPhase, epochs: int) -> ResolvedPhase:
+    """A phase of fewer epochs, over which its learning rate takes the whole course.
+
+    At a high learning rate the weights of one epoch differ much from those of the next. Validation chose the best of
+    them; without it, they must have settled.
+    """
+    warmup = phase.warmup_epochs * epochs / phase.epochs
+    return phase.model_copy(update={"epochs": epochs, "warmup_epochs": warmup, "optional": False})
 
 
 def check_has_test(manifest: Manifest) -> None:

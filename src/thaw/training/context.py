@@ -32,9 +32,8 @@ class FitSettings:
     validation split. target: values of metrics at which training stops. run: identity of the run, for its checkpoints.
     val_groups: (N,) int, validation images with the same number are dependent; `None` where all are independent.
     phase_seconds: predicted duration of all epochs of each phase, empty where it is unknown. keep_phase: the gain for
-    which a later phase is kept. steps: how PyTorch runs them. repeated: epochs of an earlier run that are trained
-    again, no more and no fewer of each phase, on images that leave none for validation; what validation measured after
-    them then decides again.
+    which a later phase is kept. steps: how PyTorch runs them. repeated: the epochs of an earlier run, as many of
+    each phase as now, where no images are left for validation; what was measured after them then decides again.
     """
 
     seed: int

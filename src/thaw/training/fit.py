@@ -118,7 +118,8 @@ def _fit_phase(run: FitContext, index: int, sources: PhaseSources, progress: Pro
     else:
         progress = replace(progress, batch_size=phase.batch_size)
         checkpoints.save("last", progress, active.optimizer)
-    while progress.epoch < _most_epochs(run, phase) and not _is_over(run, phase, progress):
+    epochs = min(phase.epochs, len(PENALTIES)) if phase.solver == "lbfgs" else phase.epochs
+    while progress.epoch < epochs and not _is_over(run, phase, progress):
         try:
             record = _fit_epoch(active, progress)
         except OutOfMemory as error:
@@ -139,13 +140,6 @@ def _fit_phase(run: FitContext, index: int, sources: PhaseSources, progress: Pro
         if run.callbacks.pauses(progress.records):
             raise TrainingPaused(progress.records)
     return progress
-
-
-def _most_epochs(run: FitContext, phase: ResolvedPhase) -> int:
-    """How many epochs a phase has, unless it stops early."""
-    if repeated := run.settings.repeated:
-        return sum(record.phase == phase.name for record in repeated)
-    return min(phase.epochs, len(PENALTIES)) if phase.solver == "lbfgs" else phase.epochs
 
 
 def _begin(run: FitContext, phase: ResolvedPhase, sources: PhaseSources) -> ActivePhase:
