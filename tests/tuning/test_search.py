@@ -21,7 +21,7 @@ from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 from thaw.run_folder.search_folder import SearchFolder, TrialName
 from thaw.tuning.clock import Limits
-from thaw.tuning.final import WINNER, trained_afresh
+from thaw.tuning.final import PLAN, trained_afresh
 from thaw.tuning.search import SearchResult
 
 TRIALS = 11
@@ -172,7 +172,7 @@ def test_the_recipe_of_a_search_that_has_ended_can_be_refitted(
     assert result is not None and result.refit is not None and rows(folder.path) == rows(found.folder)
     test = RunFolder(result.refit).read_evaluation().evaluations["test"]
     assert f"on {test.images} test images" in folder.page.read_text(encoding="utf-8")
-    assert len(pipeline.predict(result.refit, [surfaces / "ok"])) == 20
+    assert [each.status for each in pipeline.predict(result.refit, [next((surfaces / "ok").iterdir())])] == ["ok"]
     with pytest.raises(ResumeError, match="no unfinished search"):
         SearchFolder.latest_unfinished(tmp_path, refit=True)
 
@@ -183,8 +183,8 @@ def test_a_run_of_a_recipe_that_is_no_longer_the_best_is_trained_again(
     """As where a search goes on for longer after it was stopped in its comparison."""
     folder, plan = SearchFolder(tmp_path / "search-1"), found.recipe
     manifest = Manifest.read(SearchFolder(found.folder).manifest)
-    first = trained_afresh(plan.with_settings({"phases.1.epochs": 1}), WINNER, folder, manifest)
-    again = trained_afresh(plan, WINNER, folder, manifest)
+    first = trained_afresh(plan.with_settings({"phases.1.epochs": 1}), PLAN, folder, manifest)
+    again = trained_afresh(plan, PLAN, folder, manifest)
     assert again.path == first.path and again.read_recipe().phases[1].epochs == plan.phases[1].epochs
 
 
