@@ -28,7 +28,7 @@ def trained_afresh(recipe: Recipe, number: int, folder: SearchFolder, manifest: 
         folder: Of the search.
         manifest: The images with their splits.
     """
-    found = RunFolder(folder.final / f"train-{number}")
+    found = _run_of(number, folder)
     fresh = recipe.model_copy(update={"seed": derive_seed(recipe.seed, "afresh") % 2**31})
     _discard_other(found, fresh)
     if found.is_finished:
@@ -38,11 +38,17 @@ def trained_afresh(recipe: Recipe, number: int, folder: SearchFolder, manifest: 
 
 def refitted(recipe: Recipe, number: int, search: Search) -> Evaluation:
     """The evaluation on test of a recipe trained on all other images, for as long as its run in `final` was best."""
+    if not _run_of(number, search.folder).is_finished:
+        search.reporter.say("training the plan afresh, to see on validation for how many epochs")
     finished = trained_afresh(recipe, number, search.folder, search.bench.prepared.manifest)
     requested = finished.read_requested()
     assert requested is not None
     _discard_other(search.folder.refit, requested)
     return refit(finished, search.folder.refit, search.reporter)
+
+
+def _run_of(number: int, folder: SearchFolder) -> RunFolder:
+    return RunFolder(folder.final / f"train-{number}")
 
 
 def _discard_other(run: RunFolder, recipe: Recipe) -> None:
