@@ -17,6 +17,7 @@ from thaw.planning import plan as planning
 from thaw.planning import selecting
 from thaw.progress import NullReporter
 from thaw.recipe import AugmentSettings, MeasureSettings, PreprocessingSettings, Recipe
+from thaw.refit import refit
 from thaw.run import finish, run
 from thaw.run_folder import RunFolder
 from thaw.training import checkpoint
@@ -136,6 +137,9 @@ def test_a_run_whose_phases_are_worse_keeps_its_baseline_also_when_resumed_or_re
     # The same command, with the measurements remembered, and the recipe of the baseline alone.
     run(dataset, recipe, tmp_path / "runs", NullReporter())
     run(dataset, Recipe.load(folder.baseline_recipe), tmp_path / "runs", NullReporter())
+    # Trained on validation too, it is the baseline that is repeated.
+    refit(folder, RunFolder(tmp_path / "refit"), NullReporter())
+    assert {record.phase for record in RunFolder(tmp_path / "refit").read_epochs()} == {"baseline"}
     first, *repeated = kept
     assert head is not None and all(torch.equal(first[name], value) for name, value in head.weights.items())
     baseline = load(folder.baseline).state_dict()

@@ -209,7 +209,12 @@ def _begin_in(found: RunFolder | None, dataset: Dataset, requested: Recipe, cont
 
     @functools.cache
     def folder_of_run() -> RunFolder:
-        return found or RunFolder.create(context.runs, context.process.launch)
+        if found:
+            return found
+        folder = RunFolder.create(context.runs)
+        if context.process.launch:
+            folder.write_launch(context.process.launch)
+        return folder
 
     def on_baseline(planned: PlannedTrial) -> None:
         folder, prepared = folder_of_run(), planned.prepared

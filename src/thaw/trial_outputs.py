@@ -22,17 +22,18 @@ GOLDEN_IMAGES = 8
 
 @dataclass(frozen=True)
 class GoldenImages:
-    """A few validation images that the bundle must reproduce: their positions in validation, and their files."""
+    """A few images that the bundle must reproduce: their split, their positions in it, and their files."""
 
+    split: str
     positions: np.ndarray
     files: Sequence[Path]
 
 
-def golden_images(trial: Trial) -> GoldenImages:
-    """Validation images from first to last."""
-    rows = trial.prepared.manifest.indices("val")
+def golden_images(trial: Trial, split: str = "val") -> GoldenImages:
+    """Images of a split from first to last."""
+    rows = trial.prepared.manifest.indices(split)
     positions = np.linspace(0, len(rows) - 1, min(GOLDEN_IMAGES, len(rows))).astype(int)
-    return GoldenImages(positions, [trial.prepared.manifest.file(int(row)) for row in rows[positions]])
+    return GoldenImages(split, positions, [trial.prepared.manifest.file(int(row)) for row in rows[positions]])
 
 
 def trial_outputs(
@@ -43,9 +44,9 @@ def trial_outputs(
     Args:
         trial: The trial, its classifier trained.
         trained: Names of the phases that were not skipped.
-        golden: Validation images for which both ways are compared.
+        golden: Images for which both ways are compared.
         reporter: Shows progress, and says which way it is.
-        evaluated: The splits to evaluate, "val" among them; those without images are left out.
+        evaluated: The splits to evaluate, that of the golden images among them; those without images are left out.
     """
     prepared, classifier = trial.prepared, trial.classifier
     manifest = prepared.manifest
@@ -62,7 +63,7 @@ def trial_outputs(
             split: outputs_at(classifier, final.position, source, "fp32") for split, source in final.of_split.items()
         }
         train = cached.pop("train")
-        gap = gap_to_files(classifier, cached["val"].probabilities[golden.positions], golden.files)
+        gap = gap_to_files(classifier, cached[golden.split].probabilities[golden.positions], golden.files)
         if gap <= LARGEST_GAP:
             reporter.say(
                 f"evaluated from cached features; on {len(golden.files)} golden images their probabilities differ from "

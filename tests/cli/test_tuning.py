@@ -16,6 +16,7 @@ from tests.cli.conftest import Refuse
         (["--join", "nowhere"], "nowhere: there is no such search"),
         (["--resume", "--runs", "nowhere"], "nowhere: there is no unfinished search to resume"),
         (["--resume", "--set", "seed=1"], "it goes on with the settings and ranges that it began with"),
+        (["--refit", "--join", "nowhere"], "--refit is for the process that began the search or resumes it"),
         (["--cluster", "nowhere"], "write local, or HOST:PORT of the head"),
         (["--set", "head.dropuot=0.1"], "unknown key 'dropuot'; did you mean 'dropout'?"),
     ],

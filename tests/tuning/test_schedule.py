@@ -36,10 +36,17 @@ def test_a_settled_level_gets_no_more() -> None:
 
 @pytest.mark.parametrize("state", ["repeated", "skipped"])
 def test_a_level_whose_trials_are_in_vain_is_exhausted(state: State) -> None:
-    repeated = [TrialRecord("probe", number, "sampled", {}, state, value=0.5) for number in range(4)]
+    repeated = [TrialRecord("probe", number, "sampled", {}, state, value=0.5, predicted=60) for number in range(4)]
     counts: dict[LevelName, int] = {"probe": 9, "head": 1, "short": 1, "full": 1}
     assert is_exhausted(PROBE, Tried(repeated, counts, SIZES))
     assert not is_exhausted(PROBE, Tried([*repeated[:3], record("probe", 3, 20)], counts, SIZES))
+
+
+def test_a_level_whose_trials_were_skipped_goes_on_once_there_is_more_time() -> None:
+    skipped = [TrialRecord("short", number, "sampled", {}, "skipped", predicted=60) for number in range(4)]
+    counts: dict[LevelName, int] = {"probe": 9, "head": 1, "short": 4, "full": 1}
+    assert is_exhausted(SHORT, Tried(skipped, counts, SIZES, longest={"short": 50}))
+    assert not is_exhausted(SHORT, Tried(skipped, counts, SIZES, longest={"short": 70}))
 
 
 def test_the_best_is_the_earliest_of_equal_ones() -> None:

@@ -21,6 +21,7 @@ from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 from thaw.run_folder.search_folder import SearchFolder, TrialName
 from thaw.tuning.clock import Limits
+from thaw.tuning.final import PLAN, trained_afresh
 from thaw.tuning.search import SearchResult
 
 TRIALS = 11
@@ -28,8 +29,8 @@ TRIALS = 11
 pytestmark = [pytest.mark.slow, pytest.mark.ci]
 
 
-def searched(images: Path, runs: Path, trials: int = TRIALS) -> SearchResult:
-    return pipeline.search(images, RECIPE, SPACE, runs, Limits(None, trials), reporter=NullReporter())
+def searched(images: Path, runs: Path, trials: int = TRIALS, refit: bool = False) -> SearchResult:
+    return pipeline.search(images, RECIPE, SPACE, runs, Limits(None, trials), reporter=NullReporter(), refit=refit)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +149,7 @@ def test_a_search_that_is_stopped_anywhere_ends_as_if_it_had_not_been(
             if folder.file.is_file():
                 result = continue_search(surfaces, folder.path, reporter=NullReporter())
             else:
-                result = searched(surfaces, tmp_path)
+                result = searched(surfaces, tmp_path, refit=True)
         except Stopped:
             stops += 1
             left[0] = int(rng.integers(4, 30))
@@ -157,6 +158,41 @@ def test_a_search_that_is_stopped_anywhere_ends_as_if_it_had_not_been(
     # The plans of two searches differ in the free disk space.
     assert not [line for line in found.recipe.differences(result.recipe) if not line.startswith("cache_gb")]
     assert result.verdict.sentence == found.verdict.sentence
+    assert result.refit == folder.refit.path and folder.refit.is_finished
+
+
+def test_the_recipe_of_a_search_that_has_ended_can_be_refitted(
+    surfaces: Path, found: SearchResult, tmp_path: Path
+) -> None:
+    shutil.copytree(found.folder, tmp_path / "search-1")
+    with pytest.raises(ResumeError, match="no unfinished search"):
+        SearchFolder.latest_unfinished(tmp_path)
+    folder = SearchFolder.latest_unfinished(tmp_path, refit=True)
+    result = continue_search(surfaces, folder.path, reporter=NullReporter(), refit=True)
+    assert result is not None and result.refit is not None and rows(folder.path) == rows(found.folder)
+    test = RunFolder(result.refit).read_evaluation().evaluations["test"]
+    assert f"on {test.images} test images" in folder.page.read_text(encoding="utf-8")
+    assert [each.status for each in pipeline.predict(result.refit, [next((surfaces / "ok").iterdir())])] == ["ok"]
+    with pytest.raises(ResumeError, match="no unfinished search"):
+        SearchFolder.latest_unfinished(tmp_path, refit=True)
+
+
+def test_a_run_of_a_recipe_that_is_no_longer_the_best_is_trained_again(
+    surfaces: Path, found: SearchResult, tmp_path: Path
+) -> None:
+    """As where a search goes on for longer after it was stopped in its comparison."""
+    folder, plan = SearchFolder(tmp_path / "search-1"), found.recipe
+    manifest = Manifest.read(SearchFolder(found.folder).manifest)
+    first = trained_afresh(plan.with_settings({"phases.1.epochs": 1}), PLAN, folder, manifest)
+    again = trained_afresh(plan, PLAN, folder, manifest)
+    assert again.path == first.path and again.read_recipe().phases[1].epochs == plan.phases[1].epochs
+
+
+def test_a_refit_needs_test_images(surfaces: Path, tmp_path: Path) -> None:
+    recipe = RECIPE.with_settings({"split.test": 0})
+    with pytest.raises(DataError, match="refit: there are no test images"):
+        pipeline.search(surfaces, recipe, SPACE, tmp_path, Limits(None, 5), reporter=NullReporter(), refit=True)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ def test_what_is_fixed_stays_unless_the_file_names_it() -> None:
         ({"phases.1.rate": [1e-3]}, "space: phases.1.rate: unknown key"),
         ({"views": []}, "space: views: is empty"),
         ({"views": [0]}, "views"),
+        ({"class_weights": ["none", "auto"]}, "space: class_weights: auto leaves it to the plan"),
         ({"views": 4}, "neither a list of values nor"),
         ({"phases.1.lr": {"low": 1e-3, "high": 1e-5}}, "low must be below high"),
         ({"phases.1.lr": {"low": 0, "high": 1e-5, "log": True}}, "above 0 where log is true"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,9 +15,6 @@ from thaw.cli.training import RUNS, add_command, changes_from, decoded_ahead, op
 from thaw.errors import RecipeError
 from thaw.tuning.clock import DEFAULT_SECONDS, Limits
 from thaw.tuning.space import read_space
-
-if TYPE_CHECKING:
-    from thaw.run_folder.search_folder import SearchFolder
 
 
 def search(
@@ -30,6 +27,7 @@ def search(
     resume: bool,
     join: Path | None,
     storage: str,
+    refit: bool,
     runs: Path,
     cluster: str | None,
     **options: str | bool | None,
@@ -43,6 +41,8 @@ def search(
     started = perf_counter()
     requested = recipe_from(recipe, settings, options)
     limits = Limits(parsed_seconds("--time", time) if time else DEFAULT_SECONDS, trials)
+    if join and refit:
+        raise RecipeError("search: --refit is for the process that began the search or resumes it; omit it with --join")
     if resume or join:
         if requested or space or cluster:
             raise RecipeError(
@@ -50,8 +50,14 @@ def search(
             )
         from thaw.run_folder.search_folder import SearchFolder
 
-        folder = SearchFolder.at(join) if join else SearchFolder.latest_unfinished(runs)
-        _go_on(data, folder, limits if time or trials else None, join is not None, storage)
+        folder = SearchFolder.at(join) if join else SearchFolder.latest_unfinished(runs, refit)
+        dataset = opened(data, folder.read_file().requested)
+
+        from thaw.pipeline.tuning import continue_search
+
+        continue_search(
+            dataset, folder.path, limits if time or trials else None, join is not None, storage, refit=refit
+        )
         return
     ranges = read_space(space) if space else {}
     dataset = decoded_ahead(opened(data, requested), requested)
@@ -67,16 +73,8 @@ def search(
         changes_from(settings, options),
         storage,
         cluster=cluster,
+        refit=refit,
     )
-
-
-def _go_on(data: Path, folder: SearchFolder, limits: Limits | None, joins: bool, storage: str) -> None:
-    """Resume a search, or join one."""
-    dataset = opened(data, folder.read_file().requested)
-
-    from thaw.pipeline.tuning import continue_search
-
-    continue_search(dataset, folder.path, limits, joins, storage)
 
 
 _TIME = typer.Option(
@@ -100,6 +98,11 @@ _STORAGE = typer.Option(
     metavar="URL",
     show_default=False,
 )
+_REFIT = typer.Option(
+    "--refit",
+    help="At the end, train the recipe on all images but those of test, into the folder `refit` of the search; with "
+    "--resume also for a search that has ended.",
+)
 
 add_command(
     "search",
@@ -111,6 +114,7 @@ add_command(
         parameter("resume", Annotated[bool, _RESUME], False),
         parameter("join", Annotated[Path | None, _JOIN], None),
         parameter("storage", Annotated[str, _STORAGE], ""),
+        parameter("refit", Annotated[bool, _REFIT], False),
         RUNS,
         parameter("cluster", ClusterAddress, None),
     ),

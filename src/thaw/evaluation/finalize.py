@@ -10,12 +10,13 @@ import numpy as np
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.decision import Decision
 from thaw.classifier.outputs import LabelledOutputs
+from thaw.classifier.review import ReviewPolicy
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
 from thaw.evaluation.calibration import Calibration, apply_temperature, calibration_error, fit_temperature
 from thaw.evaluation.class_prior import logit_shift, weighted_decision, without_weights
 from thaw.evaluation.evaluate import Evaluation, evaluate_outputs, score
-from thaw.evaluation.review import fit_review_policy
+from thaw.evaluation.review import fit_review_policy, remembered_features
 from thaw.evaluation.thresholds import choose_decision
 from thaw.features.engines import REFERENCE
 from thaw.metrics import Estimate, Scored, truth_of
@@ -33,7 +34,7 @@ class SplitOutputs:
     Attributes:
         train: Outputs for one view of each training image.
         train_rows: (N,) int, rows of `train` in the manifest.
-        evaluated: Outputs for the unaugmented images of "val", and of "test" where there is one.
+        evaluated: Outputs for the unaugmented images of "val" and "test", as far as there are any.
         groups: For each of these, which images are dependent, (M,) int; `None` where all are independent.
     """
 
@@ -58,6 +59,15 @@ class Finalized:
     evaluations: dict[str, Evaluation]
     calibration: Calibration
     unmet: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ValidatedChoices:
+    """What validation chose for a classifier: temperature, decision rule, and the limits of the review policy."""
+
+    calibration: Calibration
+    decision: Decision
+    review_policy: ReviewPolicy
 
 
 @dataclass(frozen=True)
@@ -87,14 +97,11 @@ def finalize(
         weights: The class weights that it was trained with; they move from the probabilities to the decision.
     """
     errors_before = _calibration_errors(classifier, outputs)
-    if weights:
-        classifier.head.shift_logits(logit_shift(weights.values, classifier.task))
-        outputs = _mapped(outputs, lambda part: without_weights(part, weights.values, classifier.task))
+    outputs = _unweighted(classifier, outputs, weights)
     val = outputs.evaluated["val"]
     truth = truth_of(val.targets, len(classifier.classes))
     temperature = fit_temperature(val.probabilities, truth, classifier.task)
-    classifier.head.apply_temperature(temperature)
-    outputs = _calibrated(outputs, temperature, classifier)
+    outputs = _calibrated(classifier, outputs, temperature)
     errors_after = _calibration_errors(classifier, outputs)
 
     val = outputs.evaluated["val"]
@@ -106,12 +113,34 @@ def finalize(
     scored = _score(classifier, outputs, "val")
     classifier.review_policy = fit_review_policy(outputs.train, val.features, scored, settings, seed)
 
-    evaluations = {
-        split: evaluate_outputs(classifier, evaluated, outputs.groups[split])
-        for split, evaluated in outputs.evaluated.items()
-    }
     calibration = Calibration(temperature, len(val.targets), errors_before, errors_after)
-    return Finalized(outputs, evaluations, calibration, chosen.unmet)
+    return Finalized(outputs, _evaluations(classifier, outputs), calibration, chosen.unmet)
+
+
+def finalize_as(
+    classifier: Classifier,
+    outputs: SplitOutputs,
+    earlier: ValidatedChoices,
+    seed: int,
+    weights: TrainedWeights | None = None,
+) -> Finalized:
+    """Finalize a classifier that has no validation images with what another one was given on them, and evaluate it.
+
+    Args:
+        classifier: Trained like the other one, on more images; it is changed in place.
+        outputs: Its outputs before calibration.
+        earlier: What was chosen for the other one.
+        seed: Random seed of the choice of training images to remember.
+        weights: The class weights that it was trained with.
+    """
+    errors_before = _calibration_errors(classifier, outputs)
+    outputs = _unweighted(classifier, outputs, weights)
+    outputs = _calibrated(classifier, outputs, earlier.calibration.temperature)
+    classifier.decision = earlier.decision
+    features = remembered_features(outputs.train, seed)
+    classifier.review_policy = replace(earlier.review_policy, train_features=features)
+    calibration = replace(earlier.calibration, before=errors_before, after=_calibration_errors(classifier, outputs))
+    return Finalized(outputs, _evaluations(classifier, outputs), calibration, ())
 
 
 def outputs_of_rows(
@@ -129,7 +158,17 @@ def outputs_of_rows(
     return LabelledOutputs(np.concatenate(features), np.concatenate(probabilities), manifest.targets()[rows])
 
 
-def _calibrated(outputs: SplitOutputs, temperature: float, classifier: Classifier) -> SplitOutputs:
+def _unweighted(classifier: Classifier, outputs: SplitOutputs, weights: TrainedWeights | None) -> SplitOutputs:
+    """The outputs without what class weights have moved, which the head is freed from too."""
+    if weights is None:
+        return outputs
+    classifier.head.shift_logits(logit_shift(weights.values, classifier.task))
+    return _mapped(outputs, lambda part: without_weights(part, weights.values, classifier.task))
+
+
+def _calibrated(classifier: Classifier, outputs: SplitOutputs, temperature: float) -> SplitOutputs:
+    """The outputs at a temperature, which the head is given too."""
+    classifier.head.apply_temperature(temperature)
     return _mapped(outputs, lambda part: apply_temperature(part, temperature, classifier.task))
 
 
@@ -141,6 +180,13 @@ def _mapped(outputs: SplitOutputs, change: Callable[[np.ndarray], np.ndarray]) -
 
     evaluated = {split: changed(part) for split, part in outputs.evaluated.items()}
     return replace(outputs, train=changed(outputs.train), evaluated=evaluated)
+
+
+def _evaluations(classifier: Classifier, outputs: SplitOutputs) -> dict[str, Evaluation]:
+    return {
+        split: evaluate_outputs(classifier, evaluated, outputs.groups[split])
+        for split, evaluated in outputs.evaluated.items()
+    }
 
 
 def _score(classifier: Classifier, outputs: SplitOutputs, split: str) -> Scored:

@@ -48,8 +48,7 @@ def fit_review_policy(
         settings: Coverage to reach.
         seed: Random seed of the choice of training images to remember.
     """
-    rows = _rows_to_remember(train.targets, seed)
-    train_features = unit_rows(train.features[rows]).astype(np.float16)
+    train_features = remembered_features(train, seed)
     val_distances = distances(val_features, train_features)
     confidence, _ = confidence_of(scored)
     return ReviewPolicy(
@@ -59,6 +58,11 @@ def fit_review_policy(
         confidence=float(confidence.mean()),
         class_fractions=tuple(scored.predicted.mean(axis=0).tolist()),
     )
+
+
+def remembered_features(train: LabelledOutputs, seed: int) -> np.ndarray:
+    """The features of training images that a review policy remembers, (M, W) float16, scaled to length one."""
+    return unit_rows(train.features[_rows_to_remember(train.targets, seed)]).astype(np.float16)
 
 
 def conformal_quantile(values: np.ndarray, coverage: float, maximum: float) -> float:

@@ -26,10 +26,10 @@ from torch import Tensor
 from thaw.backbones.contract import Backbone
 from thaw.backbones.stages import AtCut
 from thaw.cache import recall, remember
-from thaw.device import device_name, synchronize
-from thaw.features.engines import ENGINES, REFERENCE, Runner, make_runner, missing
+from thaw.device import choose_device, device_name, synchronize
+from thaw.features.engines import ENGINES, REFERENCE, FrozenPart, Runner, make_runner, missing
 from thaw.formats import percent
-from thaw.recipe import Engine
+from thaw.recipe import Engine, Recipe
 
 TOLERANCE = 0.03
 """Largest relative L2 distance of the features of any image from those of fp32 PyTorch."""
@@ -38,6 +38,7 @@ MIN_SPEEDUP = 1.1
 """How many times faster bf16 must be than fp32 to be used in spite of its rounding."""
 
 ROUNDS = 3
+LATENCY_ROUNDS = 5
 
 BUSY = 1.5
 """How many times faster than in a remembered probe the reference may run before the probe is repeated."""
@@ -73,6 +74,14 @@ class EngineChoice:
     engine: Engine
     reason: str
     images_per_second: float
+
+
+@dataclass(frozen=True)
+class TimedPart:
+    """A network with its engine, and the median time in milliseconds that it takes for one image."""
+
+    frozen: FrozenPart
+    latency_ms: float
 
 
 @dataclass(frozen=True)
@@ -153,9 +162,28 @@ def distance_at_cut(found: AtCut, reference: AtCut) -> float:
     return max(distance_between(part.float().flatten(1), other.float().flatten(1)) for part, other in pairs)
 
 
-def median_seconds(runner: Runner, pixels: Tensor, device: torch.device, rounds: int) -> float:
-    """Seconds that a runner takes for some pixels, the median of several rounds."""
-    return statistics.median(_seconds(runner, pixels, device) for _ in range(rounds))
+def timed_part(backbone: Backbone, recipe: Recipe, pixels: Tensor, images: int, cache: Path) -> TimedPart:
+    """All of a network below the head, with the features of every stage where it has any, in the fastest engine.
+
+    Args:
+        backbone: The network; it moves to the device of the recipe.
+        recipe: Its device, and its engine or `auto`.
+        pixels: Sample images of the run, (N, S, S, 3) uint8.
+        images: Number of images, or views, whose features will be extracted.
+        cache: Folder in which the choice of the engine is remembered.
+    """
+    device, head = choose_device(recipe.device).device, [backbone.head_position]
+    backbone.to(device)
+    backbone.use_features("all" if backbone.has_stages else "last")
+    frozen = FrozenPart(
+        backbone, device, choose_engine(backbone, device, recipe.engine, head, pixels, images, cache).engine
+    )
+    runner = frozen.runner(head)
+    # The first run takes longer than later ones.
+    runner.run(pixels[:1])
+    return TimedPart(
+        frozen, 1000 * statistics.median(_seconds(runner, pixels[:1], device) for _ in range(LATENCY_ROUNDS))
+    )
 
 
 def _was_busy(job: _Job, remembered: Sequence[EngineTiming]) -> bool:

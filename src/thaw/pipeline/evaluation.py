@@ -254,6 +254,8 @@ def compare_prediction_options(run: str | Path, reporter: Reporter | None = None
     with closing(reporter or ConsoleReporter()) as shown:
         classifier, manifest = load(folder.path), Manifest.read(folder.manifest)
         rows = manifest.indices("val")
+        if not len(rows):
+            raise DataError(f"{run}: has no validation images to compare on; give a run that was not trained on them")
         files, targets = [manifest.file(int(row)) for row in rows], manifest.targets()[rows]
         engine, groups = folder.read_recipe().engine, bootstrap_groups(manifest, rows)
         bar = shown.bar("compare prediction options")

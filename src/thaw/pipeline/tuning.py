@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ def search(
     storage: str = "",
     reporter: Reporter | None = None,
     cluster: str | None = None,
+    refit: bool = False,
 ) -> SearchResult:
     """Search for settings that are better than those of the plan, over one feature cache.
 
@@ -48,6 +50,7 @@ def search(
         storage: URL of a database for the Optuna studies; empty for a journal file in the folder of the search.
         reporter: Shows progress; the console by default.
         cluster: Try on a Ray cluster: HOST:PORT of its head, or "local".
+        refit: Train the recipe that it finds on all images but those of test as well, and evaluate it on these.
 
     Returns:
         The recipe to train with, and the comparison of best trial and plan that it rests on.
@@ -55,7 +58,7 @@ def search(
     Raises:
         PackageError: If Optuna is not installed (extra `search`).
         RecipeError: If a setting or range is wrong, nothing is left to vary, or the time is too short.
-        DataError: If the images or labels cannot be used.
+        DataError: If the images or labels cannot be used, or with `refit` there are no test images.
         ClusterError: If the cluster cannot be used, or a trial fails there.
         WriteError: If `runs` cannot be written, or the disk is full; what was tried can be resumed.
 
@@ -73,7 +76,7 @@ def search(
     changed = [line.partition(":")[0] for line in Recipe().differences(requested)]
     with closing(reporter or ConsoleReporter()) as shown:
         dataset = opened(data, requested, shown)
-        wanted = Wanted(requested, space or {}, [*changed, *fixed], limits or Limits(), storage)
+        wanted = Wanted(requested, space or {}, [*changed, *fixed], limits or Limits(), storage, refit)
         search = begin(dataset, wanted, Path(runs), shown)
         return search_on(search, cluster) if cluster else _finished(carry_on(search))
 
@@ -85,6 +88,7 @@ def continue_search(
     joins: bool = False,
     storage: str = "",
     reporter: Reporter | None = None,
+    refit: bool = False,
 ) -> SearchResult | None:
     """Resume a search that was interrupted, or join one that another process works on.
 
@@ -95,6 +99,7 @@ def continue_search(
         joins: Only help with trials; the process that began the search compares and writes the result.
         storage: URL of the database for the Optuna studies, where it needs a password; else as the search began.
         reporter: Shows progress; the console by default.
+        refit: Train the recipe that it finds on all images but those of test as well; also of a search that has ended.
 
     Returns:
         What was found; `None` for a process that joins.
@@ -103,8 +108,15 @@ def continue_search(
     keep_freed_memory()
     with closing(reporter or ConsoleReporter()) as shown:
         begun = SearchFolder.at(Path(folder))
-        dataset = data if isinstance(data, Dataset) else opened(data, begun.read_file().requested, shown)
-        return carry_on(resume_search(dataset, begun, limits, storage, shown), joins)
+        file = begun.read_file()
+        if refit and not file.refit:
+            file = replace(file, refit=True)
+            begun.write_file(file)
+        if limits:
+            begun.ended.unlink(missing_ok=True)
+            file = replace(file, seconds=limits.seconds, trials=limits.trials)
+        dataset = data if isinstance(data, Dataset) else opened(data, file.requested, shown)
+        return carry_on(resume_search(dataset, begun, file, storage, shown), joins)
 
 
 def _finished(result: SearchResult | None) -> SearchResult:

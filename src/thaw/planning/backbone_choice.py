@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cache as memoized
 
 import numpy as np
-from torch import Tensor
 
 from thaw.backbones import build
 from thaw.backbones.catalogue import entries
@@ -23,11 +22,9 @@ from thaw.backbones.starter import NAME as STARTER
 from thaw.data.dataset import Dataset
 from thaw.data.geometry import PixelSpec
 from thaw.data.prepare import DataPreparation, Prepared
-from thaw.device import choose_device
 from thaw.errors import RecipeError
-from thaw.features.engines import FrozenPart
 from thaw.features.pooled import PROBE_IMAGES, plain_sample, pooled_features
-from thaw.features.probe import choose_engine, median_seconds
+from thaw.features.probe import timed_part
 from thaw.formats import percent
 from thaw.planning.measurements import Choice, PlannedRecipe
 from thaw.recipe import Recipe
@@ -36,7 +33,6 @@ from thaw.selection.sample import draw_sample
 from thaw.selection.scores import compare
 
 MAX_IMAGES = 800
-_LATENCY_ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -121,26 +117,22 @@ def pick(candidates: list[Candidate]) -> Candidate:
 
 def _measure(recipe: Recipe, prepared_for: Callable[[PixelSpec], Prepared], preparation: DataPreparation) -> Candidate:
     """Measure the backbone that a recipe names."""
-    backbone, device = build(recipe), choose_device(recipe.device).device
+    backbone = build(recipe)
     size_mb = sum(tensor.numel() for tensor in backbone.state_dict().values()) * 4 / 1e6
     prepared, cache = prepared_for(backbone.facts.pixels), preparation.cache
     manifest, pixels = prepared.manifest, prepared.pixels
     if manifest.task == "multilabel":
         raise RecipeError("backbone auto: needs one label per image, these have several; name a backbone")
-    backbone.to(device)
-    backbone.use_features("all" if backbone.has_stages else "last")
-    sample, head = draw_sample(manifest, prepared.duplicates, recipe.seed, MAX_IMAGES), backbone.head_position
-    plain = plain_sample(pixels, sample.rows[:PROBE_IMAGES], PROBE_IMAGES)
-    engine = choose_engine(backbone, device, recipe.engine, [head], plain, len(sample.rows), cache).engine
-    frozen = FrozenPart(backbone, device, engine)
-    latency = _latency(frozen, plain)
-    if exceeds := _exceeded_limit(recipe, latency, size_mb):
-        return Candidate(recipe.backbone, recipe.weights, np.empty(0), np.empty(0), latency, size_mb, exceeds)
+    sample = draw_sample(manifest, prepared.duplicates, recipe.seed, MAX_IMAGES)
+    plain = plain_sample(pixels, sample.rows, PROBE_IMAGES)
+    timed = timed_part(backbone, recipe, plain, len(sample.rows), cache)
+    if exceeds := _exceeded_limit(recipe, timed.latency_ms, size_mb):
+        return Candidate(recipe.backbone, recipe.weights, np.empty(0), np.empty(0), timed.latency_ms, size_mb, exceeds)
     folds = sample.folds()
     if folds is None:
         raise RecipeError("backbone auto: needs two training images per class, not counting near-duplicates; name one")
     bar = preparation.bar(f"measure {recipe.backbone}")
-    values = pooled_features(pixels, sample.rows, frozen, recipe.seed, cache, bar)
+    values = pooled_features(pixels, sample.rows, timed.frozen, recipe.seed, cache, bar)
     taken: tuple[Features, ...] = ("last", "all") if backbone.has_stages else ("last",)
     correct = []
     for features in taken:
@@ -149,14 +141,7 @@ def _measure(recipe: Recipe, prepared_for: Callable[[PixelSpec], Prepared], prep
         # An image in no fold has NaN, and is predicted by nobody.
         correct.append((np.nan_to_num(probabilities).argmax(axis=1) == sample.targets).astype(float))
     best = max(correct, key=lambda values: float(values.mean()))
-    return Candidate(recipe.backbone, recipe.weights, best, sample.units, latency, size_mb)
-
-
-def _latency(frozen: FrozenPart, plain: Tensor) -> float:
-    """Median milliseconds for one image."""
-    runner = frozen.runner([frozen.backbone.head_position])
-    runner.run(plain[:1])
-    return 1000 * median_seconds(runner, plain[:1], frozen.device, _LATENCY_ROUNDS)
+    return Candidate(recipe.backbone, recipe.weights, best, sample.units, timed.latency_ms, size_mb)
 
 
 def _exceeded_limit(recipe: Recipe, latency_ms: float, size_mb: float) -> str:

@@ -163,6 +163,11 @@ def read_content(run: RunFolder, classifier: Classifier, on_progress: OnProgress
     """
     try:
         evaluated, plan = run.read_evaluation(), run.read_plan()
+        if "val" not in evaluated.evaluations:
+            raise DataError(
+                f"{run.path}: was trained on its validation images, so it has no report; its metrics are in "
+                f"{run.model / 'MODEL_CARD.md'}"
+            )
         if plan is None or plan.actual is None:
             raise ValueError("plan.json is missing or has no actual times")
         epochs = run.read_epochs()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import yaml
 
@@ -37,11 +38,11 @@ def write(
         classifier: The classifier.
         recipe: The resolved recipe that it was trained with.
         manifest: The data set.
-        results: The evaluation of each split.
+        results: The evaluation of each split; without "val" for a classifier that is trained on its images too.
         estimates: What cross-validation before training made expect.
     """
     facts, size = classifier.backbone.facts, classifier.backbone.facts.pixels.size
-    train, val = (formats.count(len(manifest.indices(split)), "image") for split in ("train", "val"))
+    train, validation = formats.count(len(manifest.indices("train")), "image"), _validation(recipe, results)
     metric_header = ("metric", *(f"{split}, {formats.count(item.images, 'image')}" for split, item in results.items()))
     class_header = ("class", "images", *(metric.title for metric in CLASS_METRICS.values()))
     phase_header = ("phase", "cut", "maximum epochs", "learning rate", "optimizer", "schedule")
@@ -52,11 +53,11 @@ def write(
             "",
             f"Task: {classifier.task}. Classes: {', '.join(map(markdown, classifier.classes))}.",
             f"Pre-trained weights: {facts.origin} (licence: {facts.license}).",
-            f"Input: {size} x {size} RGB; trained on {train}, validated on {val}.",
+            f"Input: {size} x {size} RGB; trained on {train}, {validation.images}.",
             "",
             "## Metrics",
             "",
-            "With 95% confidence intervals; probabilities are calibrated on validation.",
+            f"With 95% confidence intervals; probabilities are calibrated {validation.calibration}.",
             "",
             *_table(metric_header, metric_rows(list(results.values()))),
             "",
@@ -77,10 +78,33 @@ def write(
             *_table(phase_header, phases),
             "",
             f"Seed {recipe.seed}; augmentation {recipe.augment.preset}; class weights {recipe.class_weights}; "
-            f"head features {recipe.head.features}; best epoch of each phase by validation "
-            f"{METRICS[recipe.monitor].title}; a later phase is kept for {KEPT_FOR[recipe.keep_phase]}.",
+            f"head features {recipe.head.features}; {validation.epochs}.",
             "",
         ]
+    )
+
+
+@dataclass(frozen=True)
+class _Validation:
+    """What validation was used for, in words: the images, for calibration, and to choose epochs."""
+
+    images: str
+    calibration: str
+    epochs: str
+
+
+def _validation(recipe: ResolvedRecipe, results: Mapping[str, Evaluation]) -> _Validation:
+    monitor = METRICS[recipe.monitor].title
+    if "val" not in results:
+        return _Validation(
+            "those of validation among them",
+            "as on validation images before these were trained on",
+            f"phases and epochs as validation {monitor} chose them before",
+        )
+    return _Validation(
+        f"validated on {formats.count(results['val'].images, 'image')}",
+        "on validation",
+        f"best epoch of each phase by validation {monitor}; a later phase is kept for {KEPT_FOR[recipe.keep_phase]}",
     )
 
 

@@ -18,7 +18,7 @@ _SPLITS = ("val", "test")
 
 @dataclass(frozen=True)
 class EvaluationFile:
-    """The content of evaluation.json; `evaluations` has "val", and "test" where there is a test set."""
+    """The content of evaluation.json; `evaluations` has "val" and "test", as far as there are images of them."""
 
     evaluations: Mapping[str, Evaluation]
     calibration: Calibration

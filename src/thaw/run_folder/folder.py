@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,36 +12,22 @@ from thaw import atomic
 from thaw.bundle_path import BASELINE_IN_RUN, FOLDER_IN_RUN
 from thaw.csv_text import csv_text
 from thaw.errors import DataError, ResumeError, ThawError, first_line
-from thaw.marker import mark
 from thaw.recipe import Recipe, ResolvedRecipe
 from thaw.run_folder import epochs_file
 from thaw.run_folder.evaluation_file import EvaluationFile
+from thaw.run_folder.numbered import NumberedFolder
 from thaw.run_folder.plan_file import PlanFile
 from thaw.temporary import remove_leftovers
 from thaw.training.history import EpochRecord
-from thaw.writing import check_writable, explained
 
 Content = TypeVar("Content")
 
-_NAME = re.compile(r"(train|inspect|search)-(\d+)")
-
 
 @dataclass(frozen=True)
-class RunFolder:
-    """One run on disk; nothing in it is ever overwritten by another run."""
+class RunFolder(NumberedFolder):
+    """One run on disk."""
 
-    path: Path
-
-    @classmethod
-    def create(cls, parent: Path, launch: str = "") -> RunFolder:
-        """Make `parent/train-N` with the next free N; safe when several runs start at once.
-
-        `launch` is what started the processes that train it, if there are several.
-        """
-        folder = cls(next_folder(parent, "train"))
-        if launch:
-            atomic.write_text(folder.launch, launch)
-        return folder
+    kind = "train"
 
     @classmethod
     def at(cls, path: Path) -> RunFolder:
@@ -56,7 +41,7 @@ class RunFolder:
     @classmethod
     def latest_unfinished(cls, parent: Path) -> RunFolder:
         """The newest run under `parent` that has not finished; raises `ResumeError` when there is none."""
-        for folder in cls._newest_first(parent):
+        for folder in cls.newest_first(parent):
             if not folder.is_finished:
                 return folder
         raise ResumeError(f"{parent}: there is no unfinished run to resume; omit --resume to start a new one")
@@ -64,18 +49,13 @@ class RunFolder:
     @classmethod
     def begun_by(cls, parent: Path, launch: str) -> RunFolder | None:
         """The newest run under `parent` that some processes began before they were restarted."""
-        runs = (folder for folder in cls._newest_first(parent) if folder.launch.is_file())
+        runs = (folder for folder in cls.newest_first(parent) if folder.launch.is_file())
         return next((folder for folder in runs if folder.launch.read_text(encoding="utf-8") == launch), None)
 
     @classmethod
     def earlier(cls, parent: Path) -> list[RunFolder]:
         """Runs under `parent` that have a manifest and a recipe, newest first."""
-        return [run for run in cls._newest_first(parent) if run.manifest.is_file() and run.recipe.is_file()]
-
-    @classmethod
-    def _newest_first(cls, parent: Path) -> list[RunFolder]:
-        """Every run under `parent`."""
-        return [cls(folder) for folder in newest_folders(parent, "train")]
+        return [run for run in cls.newest_first(parent) if run.manifest.is_file() and run.recipe.is_file()]
 
     @property
     def recipe(self) -> Path:
@@ -193,6 +173,10 @@ class RunFolder:
         """The plan, or `None` where the run was stopped before it was made; raises `DataError` if it is damaged."""
         return _read(self.plan, lambda text: PlanFile.from_json(_mapping(text))) if self.plan.exists() else None
 
+    def write_launch(self, launch: str) -> None:
+        """Write what started the processes that train it."""
+        atomic.write_text(self.launch, launch)
+
     def write_evaluation(self, evaluation: EvaluationFile) -> None:
         """Write the final metrics; a run that has them is finished."""
         atomic.write_text(self.evaluation, _json_text(evaluation.to_json()))
@@ -220,15 +204,10 @@ class RunFolder:
 
 
 @dataclass(frozen=True)
-class InspectionFolder:
+class InspectionFolder(NumberedFolder):
     """The folder that an inspection leaves."""
 
-    path: Path
-
-    @classmethod
-    def create(cls, parent: Path) -> InspectionFolder:
-        """Make `parent/inspect-N` with the next free N; safe when several start at once."""
-        return cls(next_folder(parent, "inspect"))
+    kind = "inspect"
 
     @property
     def page(self) -> Path:
@@ -264,30 +243,3 @@ def _mapping(text: str) -> dict[str, Any]:
 
 def _json_text(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-
-
-def next_folder(parent: Path, kind: str) -> Path:
-    """Make the folder with the next free number; raises `WriteError` where it cannot be made."""
-    check_writable(parent)
-    with explained(parent):
-        parent.mkdir(parents=True, exist_ok=True)
-        number = max((_number(child, kind) for child in parent.iterdir()), default=0)
-        while True:
-            number += 1
-            try:
-                (parent / f"{kind}-{number}").mkdir()
-            except FileExistsError:
-                continue
-            mark(parent / f"{kind}-{number}")
-            return parent / f"{kind}-{number}"
-
-
-def newest_folders(parent: Path, kind: str) -> list[Path]:
-    """The folders `kind-N` under a parent, the newest first."""
-    found = [folder for folder in parent.iterdir() if _number(folder, kind)] if parent.is_dir() else []
-    return sorted(found, key=lambda folder: _number(folder, kind), reverse=True)
-
-
-def _number(folder: Path, kind: str) -> int:
-    match = _NAME.fullmatch(folder.name)
-    return int(match.group(2)) if match and match.group(1) == kind and folder.is_dir() else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,7 +13,8 @@ from thaw import atomic
 from thaw.csv_text import csv_text
 from thaw.errors import DataError, ResumeError, first_line
 from thaw.recipe import Recipe, ResolvedRecipe
-from thaw.run_folder.folder import RunFolder, newest_folders, next_folder
+from thaw.run_folder.folder import RunFolder
+from thaw.run_folder.numbered import NumberedFolder
 
 LevelName = Literal["probe", "head", "short", "full"]
 State = Literal["complete", "pruned", "repeated", "skipped", "failed"]
@@ -49,6 +50,7 @@ class TrialRecord:
         by_fold: Its value in each fold.
         scores: (N,) scores of the images whose mean is the value.
         reason: Why it was skipped, failed or pruned.
+        predicted: Seconds that it would have taken, if it was skipped.
     """
 
     level: LevelName
@@ -65,6 +67,7 @@ class TrialRecord:
     by_fold: tuple[float, ...] = ()
     scores: tuple[float, ...] = field(default=(), repr=False)
     reason: str = ""
+    predicted: float = 0.0
 
     @property
     def name(self) -> TrialName:
@@ -104,6 +107,7 @@ class SearchFile:
         storage: URL of the database of the studies, without its password; empty for a file in the folder.
         seconds: How long it may take; `None` for as long as it pays.
         trials: How many trials there may be; `None` for as many as pay.
+        refit: Whether the recipe that it finds is trained on all images but those of test at the end.
     """
 
     requested: Recipe
@@ -117,6 +121,7 @@ class SearchFile:
     storage: str = ""
     seconds: float | None = None
     trials: int | None = None
+    refit: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain values that `from_json` reads."""
@@ -131,22 +136,20 @@ class SearchFile:
 
 
 @dataclass(frozen=True)
-class SearchFolder:
+class SearchFolder(NumberedFolder):
     """One search on disk."""
 
-    path: Path
+    kind = "search"
 
     @classmethod
-    def create(cls, parent: Path) -> SearchFolder:
-        """Make `parent/search-N` with the next free N; safe when several searches start at once."""
-        return cls(next_folder(parent, "search"))
+    def latest_unfinished(cls, parent: Path, refit: bool = False) -> SearchFolder:
+        """The newest search under `parent` that has not ended, or with `refit` has no refit either.
 
-    @classmethod
-    def latest_unfinished(cls, parent: Path) -> SearchFolder:
-        """The newest search under `parent` that has not ended; raises `ResumeError` when there is none."""
-        for path in newest_folders(parent, "search"):
-            folder = cls(path)
-            if folder.file.is_file() and not folder.recipe.is_file():
+        Raises `ResumeError` when there is none.
+        """
+        for folder in cls.newest_first(parent):
+            has_ended = folder.recipe.is_file() and (folder.refit.is_finished or not refit)
+            if folder.file.is_file() and not has_ended:
                 return folder
         raise ResumeError(f"{parent}: there is no unfinished search to resume; omit --resume to start a new one")
 
@@ -196,6 +199,16 @@ class SearchFolder:
         return self.path / "final"
 
     @property
+    def refit(self) -> RunFolder:
+        """The run of the recipe on all images but those of test, where it was asked for."""
+        return RunFolder(self.path / "refit")
+
+    @property
+    def ended(self) -> Path:
+        """Why no further trial is tried, text; absent while there may be more."""
+        return self.path / "ended.txt"
+
+    @property
     def recipe(self) -> Path:
         """The recipe to train with; a search that has it has ended."""
         return self.path / "recipe.yaml"
@@ -219,6 +232,14 @@ class SearchFolder:
         with self._readable(self.file):
             return SearchFile.from_json(json.loads(self.file.read_text(encoding="utf-8")))
 
+    def write_ended(self, reason: str) -> None:
+        """Write why no further trial is tried; from then on none is, unless there are new limits."""
+        atomic.write_text(self.ended, reason)
+
+    def read_ended(self) -> str:
+        """Why no further trial is tried; empty while there may be more."""
+        return self.ended.read_text(encoding="utf-8") if self.ended.is_file() else ""
+
     def write_record(self, record: TrialRecord) -> None:
         """Write what a trial measured; from then on it is not evaluated again."""
         atomic.write_text(self.trials / f"{record.name}.json", json.dumps(record.to_json()) + "\n")
@@ -231,15 +252,15 @@ class SearchFolder:
         with self._readable(file):
             return TrialRecord.from_json(json.loads(file.read_text(encoding="utf-8")))
 
-    def read_records(self) -> list[TrialRecord]:
-        """All trials that have ended, in the order in which they did."""
-        found = []
+    def read_records(self, known: Iterable[TrialRecord] = ()) -> list[TrialRecord]:
+        """All trials that have ended, in the order in which they did; those that are known are not read again."""
+        found = {record.name: record for record in known}
         for file in self.trials.glob("*.json"):
             level, _, number = file.stem.rpartition("-")
-            record = self.read_record(TrialName(level, int(number)))  # type: ignore[arg-type]
-            if record:
-                found.append(record)
-        return sorted(found, key=lambda record: (record.ended, record.level, record.number))
+            name = TrialName(level, int(number))  # type: ignore[arg-type]
+            if name not in found and (record := self.read_record(name)):
+                found[name] = record
+        return sorted(found.values(), key=lambda record: (record.ended, record.level, record.number))
 
     def write_table(self, records: Sequence[TrialRecord]) -> None:
         """Write the table of all trials: a column for each setting that any of them varies."""

@@ -32,7 +32,8 @@ class FitSettings:
     validation split. target: values of metrics at which training stops. run: identity of the run, for its checkpoints.
     val_groups: (N,) int, validation images with the same number are dependent; `None` where all are independent.
     phase_seconds: predicted duration of all epochs of each phase, empty where it is unknown. keep_phase: the gain for
-    which a later phase is kept. steps: how PyTorch runs them.
+    which a later phase is kept. steps: how PyTorch runs them. repeated: the epochs of an earlier run, as many of
+    each phase as now, where no images are left for validation; what was measured after them then decides again.
     """
 
     seed: int
@@ -47,6 +48,7 @@ class FitSettings:
     phase_seconds: Sequence[float] = ()
     keep_phase: KeepPhase = "any_gain"
     steps: Steps = "eager"
+    repeated: Sequence[EpochRecord] = ()
 
     @property
     def keep_rule(self) -> KeepRule:

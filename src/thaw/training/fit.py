@@ -43,7 +43,7 @@ from thaw.training.skipping import reason_to_skip
 from thaw.training.sources import PhaseSources, Source, batches, global_batches
 from thaw.training.standardise import fit_standardisation
 from thaw.training.steps import STEPS, AboveCut, StepModel
-from thaw.training.validation import UNUSABLE, validate
+from thaw.training.validation import UNUSABLE, Validated, validate
 
 
 class OutOfMemory(Exception):
@@ -183,9 +183,7 @@ def _fit_epoch(active: ActivePhase, progress: Progress) -> EpochRecord:
     else:
         penalty = None
         lr, train_loss = _train_epoch(active, progress)
-    classifier, settings = active.run.classifier, active.run.settings
-    is_usable, val = math.isfinite(train_loss), active.sources.val
-    found = validate(classifier, active.cut, val, settings, process) if is_usable else UNUSABLE
+    found = _validated(active, progress) if math.isfinite(train_loss) else UNUSABLE
     record = EpochRecord(
         phase=active.phase.name,
         epoch=progress.epoch + 1,
@@ -199,6 +197,16 @@ def _fit_epoch(active: ActivePhase, progress: Progress) -> EpochRecord:
     )
     main, *_ = process.gathered(json.dumps(record.to_json()))
     return EpochRecord.from_json(json.loads(main))
+
+
+def _validated(active: ActivePhase, progress: Progress) -> Validated:
+    """What validation measures after an epoch, or measured after the one that is repeated."""
+    if active.run.settings.repeated:
+        of_phase = [record for record in active.run.settings.repeated if record.phase == active.phase.name]
+        earlier = of_phase[progress.epoch]
+        return Validated(earlier.val, earlier.without)
+    assert active.sources.val is not None
+    return validate(active.run.classifier, active.cut, active.sources.val, active.run.settings, active.run.process)
 
 
 def _solve(active: ActivePhase, penalty: float) -> float:

@@ -144,6 +144,19 @@ def kept_index(records: Sequence[EpochRecord], gains: Sequence[PhaseGain], monit
     return None if best is None else indices[best]
 
 
+def kept_epochs(
+    records: Sequence[EpochRecord], gains: Sequence[PhaseGain], monitor: Monitor
+) -> tuple[EpochRecord, ...]:
+    """The epochs that led to what a run keeps: of each phase that is kept, those up to its best."""
+    found: list[EpochRecord] = []
+    for gain in gains:
+        of_phase = [record for record in records if record.phase == gain.phase]
+        best = best_index(of_phase, monitor)
+        if gain.is_kept and best is not None:
+            found += of_phase[: best + 1]
+    return tuple(found)
+
+
 def kept_record(records: Sequence[EpochRecord], gains: Sequence[PhaseGain], monitor: Monitor) -> EpochRecord | None:
     """The epoch that a run keeps; `None` if none is usable."""
     index = kept_index(records, gains, monitor)

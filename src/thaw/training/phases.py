@@ -68,19 +68,19 @@ class PhaseInputs:
     process: Process = ALONE
 
     def sources_of(self, index: int) -> PhaseSources:
-        """Training and validation inputs of phase `index`, with the weights that the backbone has now."""
+        """Inputs of phase `index`, with the weights that the backbone has now."""
         plan, position, frozen = self.plans[index], self._position(index), self._frozen()
         request = self._request(index)
         if plan.views == 0:
             plain = replace(request, rows=self.val.rows, views=1, augmentation=PLAIN)
-            return PhaseSources(
-                FreshSource(request, frozen, position, self._targets(self.train), self.device),
-                FreshSource(plain, frozen, position, self._targets(self.val), self.device),
-            )
+            fresh = FreshSource(request, frozen, position, self._targets(self.train), self.device)
+            validated = FreshSource(plain, frozen, position, self._targets(self.val), self.device)
+            return PhaseSources(fresh, validated if len(self.val.rows) else None)
         positions = [self._position(other) for other in self._served_with(index)]
-        features = self._extract(request, frozen, positions)
-        val = self._plain(self.val, frozen, positions)[position]
-        return PhaseSources(self._cached(features[position], self.train), self._cached(val, self.val))
+        train = self._cached(self._extract(request, frozen, positions)[position], self.train)
+        if not len(self.val.rows):
+            return PhaseSources(train, None)
+        return PhaseSources(train, self._cached(self._plain(self.val, frozen, positions)[position], self.val))
 
     def extraction_passes(self, trained: Iterable[int]) -> int:
         """Passes over the training images for the cached views of the phases `trained`, in the order of training."""

@@ -49,10 +49,10 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class PhaseSources:
-    """Training and validation inputs at the cut of one phase."""
+    """Training inputs at the cut of one phase, and those of validation, if any images are left for it."""
 
     train: Source
-    val: Source
+    val: Source | None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,6 +15,7 @@ from thaw.formats import count, duration
 from thaw.planning.backbone_choice import candidate_weights
 from thaw.progress import Reporter
 from thaw.recipe import DEFAULT_BACKBONE, Recipe
+from thaw.refit import check_has_test
 from thaw.run_folder.search_folder import SearchFile, SearchFolder
 from thaw.training.loss import IMBALANCE, imbalance
 from thaw.trial import plan_trial, prepare_again
@@ -37,6 +38,7 @@ class Wanted:
         fixed: Settings that are not varied.
         limits: How long it goes on.
         storage: URL of a database for the studies; empty for a journal in the folder.
+        refit: Whether the recipe that is found is trained on all images but those of test.
     """
 
     recipe: Recipe
@@ -44,6 +46,7 @@ class Wanted:
     fixed: Sequence[str]
     limits: Limits
     storage: str = ""
+    refit: bool = False
 
 
 def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> Search:
@@ -56,6 +59,8 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
         raise RecipeError(f"--trials {limits.trials}: is too few; the plan alone is {len(LEVELS)}, one of each level")
     planned = plan_trial(dataset, requested, None, reporter)
     recipe, manifest = planned.plan.recipe, planned.prepared.manifest
+    if wanted.refit:
+        check_has_test(manifest)
     candidates = _candidates(requested, recipe)
     kept = set(wanted.fixed)
     if imbalance(manifest.targets()[manifest.indices("train")], len(manifest.classes)) <= IMBALANCE:
@@ -66,7 +71,9 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
         kept |= {"phases.0.augment", "phases.1.augment"}
     base = base_recipe(requested, recipe)
     space = narrowed(default_space(candidates), wanted.ranges, kept, base)
-    needed = clock.elapsed + planned.plan.forecast.seconds + CONCLUDING_SECONDS
+    # A refit is of a run that was trained afresh.
+    trainings = 3 if wanted.refit else 1
+    needed = clock.elapsed + trainings * planned.plan.forecast.seconds + CONCLUDING_SECONDS
     if limits.seconds is not None and needed > limits.seconds:
         raise RecipeError(
             f"the time of {duration(limits.seconds)} is too short for one trial, which may take {duration(needed)}; "
@@ -87,25 +94,32 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
         storage=without_password(wanted.storage),
         seconds=limits.seconds,
         trials=limits.trials,
+        refit=wanted.refit,
     )
     studies = open_studies(folder, file, wanted.storage, space)
     folder.write_file(file)
     return Search(folder, file, space, bench, studies, clock, reporter)
 
 
-def resume(dataset: Dataset, folder: SearchFolder, limits: Limits | None, storage: str, reporter: Reporter) -> Search:
-    """A search that was begun, to go on with or to join; raises `ResumeError` where images have changed."""
-    file = folder.read_file()
-    if limits:
-        file = replace(file, seconds=limits.seconds, trials=limits.trials)
-    clock = Clock(file.seconds, max((record.ended for record in folder.read_records()), default=0.0))
+def resume(dataset: Dataset, folder: SearchFolder, file: SearchFile, storage: str, reporter: Reporter) -> Search:
+    """A search that was begun, to go on with or to join; raises `ResumeError` where images have changed.
+
+    Args:
+        dataset: The images that it began with.
+        folder: Of the search.
+        file: What it began with; the limits may be others.
+        storage: URL of the database of the studies with its password; empty for the one of the file.
+        reporter: Shows progress.
+    """
+    records = folder.read_records()
+    clock = Clock(file.seconds, max((record.ended for record in records), default=0.0))
     manifest, space = Manifest.read(folder.manifest), Space.from_json(file.space)
     prepared, _ = prepare_again(dataset.as_task(file.planned.task), file.planned, manifest, reporter)
     bench = Workbench.of(file.base, prepared, file.weights, file.monitor, reporter)
     bench = _workbench(file.requested, file.planned, bench)
     studies = open_studies(folder, file, storage or file.storage, space)
-    reporter.say(f"resuming {folder.path}, {count(len(folder.read_records()), 'trial')} done")
-    return Search(folder, file, space, bench, studies, clock, reporter)
+    reporter.say(f"resuming {folder.path}, {count(len(records), 'trial')} done")
+    return Search(folder, file, space, bench, studies, clock, reporter, records)
 
 
 def _workbench(requested: Recipe, planned: Recipe, bench: Workbench) -> Workbench:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from math import log
+from math import ceil, floor, log, log10
 
 from thaw.run_folder.search_folder import LevelName
 
@@ -58,9 +58,8 @@ def plane(dots: Sequence[Dot], x_title: str, y_text: Callable[[float], str], x_t
         return _LEFT + across * (_WIDTH - _LEFT - _RIGHT), _HEIGHT - _BOTTOM - up * (_HEIGHT - _BOTTOM - _TOP)
 
     parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="trials by {escape(x_title)}">']
-    for step in range(5):
-        value = low + (high - low) * step / 4
-        y = _HEIGHT - _BOTTOM - step / 4 * (_HEIGHT - _BOTTOM - _TOP)
+    for value in _round_values(low, high):
+        y = _HEIGHT - _BOTTOM - (value - low) / (high - low) * (_HEIGHT - _BOTTOM - _TOP)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{y_text(value)}</text>')
     for level, colour in COLOURS.items():
@@ -76,6 +75,13 @@ def plane(dots: Sequence[Dot], x_title: str, y_text: Callable[[float], str], x_t
     middle = (_LEFT + _WIDTH) / 2
     parts.append(f'<text x="{middle}" y="{_HEIGHT - 8}" text-anchor="middle">{escape(x_title)}</text></svg>')
     return "".join(parts)
+
+
+def _round_values(low: float, high: float) -> list[float]:
+    """Up to nine values between two others: multiples of 1, 2 or 5 times a power of ten."""
+    power = 10.0 ** floor(log10((high - low) / 8))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power * 8 >= high - low)
+    return [number * step for number in range(ceil(low / step), floor(high / step) + 1)]
 
 
 def bars(values: Mapping[str, float], label: str) -> str:

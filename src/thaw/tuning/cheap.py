@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -15,11 +14,12 @@ from torch import Tensor
 from thaw.backbones.contract import Features
 from thaw.backbones.stages import AtCut
 from thaw.classifier.classifier import Classifier
-from thaw.data.augment import of_phase
+from thaw.data.augment import Augmentation, of_phase
 from thaw.recipe import ClassWeights, Recipe, ResolvedPhase
 from thaw.seeds import derive_seed
 from thaw.selection.heads import Basis, predict_folds
 from thaw.selection.scores import image_scores, standard_error_of
+from thaw.temporary import remove_leftovers, temporary
 from thaw.training.context import FitCallbacks, FitContext, FitSettings
 from thaw.training.fit import fit
 from thaw.training.loss import class_weights
@@ -69,8 +69,9 @@ def _linear(recipe: Recipe, bench: Workbench, views: int) -> Measured:
     values = [bench.features(network, *view) for view in _views(recipe, views)]
     basis = Basis.of(values[0], network.backbone.feature_groups, _taken(recipe, network))
     classes = len(bench.prepared.manifest.classes)
-    weights: ClassWeights = "none" if recipe.class_weights == "auto" else recipe.class_weights
-    found = predict_folds(basis.design(values), weights, bench.sample.targets, bench.folds, classes, task)
+    found = predict_folds(
+        basis.design(values), _class_weights(recipe), bench.sample.targets, bench.folds, classes, task
+    )
     tested = bench.tested
     scores = image_scores(found[tested], bench.sample.targets[tested], task, bench.monitor)
     return _measured(scores, bench, network)
@@ -117,10 +118,16 @@ def _measured(scores: np.ndarray, bench: Workbench, network: Network) -> Measure
     return Measured(float(scores.mean()), error, scores, by_fold, network.latency_ms)
 
 
-def _views(recipe: Recipe, number: int) -> list[tuple]:
+def _class_weights(recipe: Recipe) -> ClassWeights:
+    """Those of a recipe, which the plan or the trial has decided."""
+    assert recipe.class_weights != "auto"
+    return recipe.class_weights
+
+
+def _views(recipe: Recipe, number: int) -> list[tuple[Augmentation, int]]:
     """The (augmentation, number) of each view: the plain one first."""
     augmentation = of_phase(recipe.augment, recipe.phases[0].augment)
-    return [(type(augmentation)(), 0), *((augmentation, view) for view in range(1, number) if augmentation.changes)]
+    return [(Augmentation(), 0), *((augmentation, view) for view in range(1, number) if augmentation.changes)]
 
 
 def _taken(recipe: Recipe, network: Network) -> Features:
@@ -149,16 +156,20 @@ def _fitted(
     def source(chosen: np.ndarray, views: slice) -> PooledSource:
         return PooledSource.of(values[views][:, chosen], targets[chosen], classifier, last, seed)
 
-    sources = PhaseSources(source(trained, slice(None)), source(tested, slice(1)))
-    kind: ClassWeights = "none" if recipe.class_weights == "auto" else recipe.class_weights
-    weights = class_weights(bench.sample.targets[trained], len(classifier.classes), classifier.task, kind)
-    with TemporaryDirectory(prefix="thaw-fold-") as checkpoints:
+    held_out = source(tested, slice(1))
+    sources = PhaseSources(source(trained, slice(None)), held_out)
+    classes, kind = len(classifier.classes), _class_weights(recipe)
+    weights = class_weights(bench.sample.targets[trained], classes, classifier.task, kind)
+    place = bench.cache / "features" / "fold"
+    # Of a process that was killed.
+    remove_leftovers(place.parent, place.name)
+    with temporary(place, Path.mkdir) as checkpoints:
         settings = FitSettings(
             seed=recipe.seed,
             precision="fp32",
             monitor=bench.monitor,
             class_weights=None if weights is None else weights.to(classifier.device),
-            checkpoints=Path(checkpoints),
+            checkpoints=checkpoints,
             val_images=len(tested),
         )
         first = recipe.phases[0]
@@ -166,7 +177,7 @@ def _fitted(
         phase = ResolvedPhase(**{**first.model_dump(), **decided})
         fit(FitContext(classifier, (phase,), settings, _SILENT), lambda index: sources)
     position = network.backbone.head_position
-    return probabilities_at(classifier, position, sources.val, "fp32")[0]
+    return probabilities_at(classifier, position, held_out, "fp32")[0]
 
 
 def solver_of(recipe: Recipe) -> str:

@@ -19,13 +19,10 @@ from thaw.tuning.schedule import of_level
 from thaw.tuning.state import Search, rest_of
 from thaw.tuning.studies import Asked
 
-_LONGEST = 1 / 3
-"""Of the time that is left, the fraction that one trial may take."""
-
 
 def evaluated(search: Search, asked: Asked) -> TrialRecord:
     """What a trial measures, or why it could not be evaluated."""
-    parent = search.folder.read_record(asked.parent) if asked.parent else None
+    parent = search.record(asked.parent)
     settings = relevant({**(parent.settings if parent else {}), **asked.settings})
     empty = TrialRecord(asked.name.level, asked.name.number, asked.origin, settings, "complete", asked.parent)
     for earlier in of_level(search.records(), asked.name.level):
@@ -35,7 +32,9 @@ def evaluated(search: Search, asked: Asked) -> TrialRecord:
         recipe = _recipe_of(search, asked, settings)
         found = _measured(search, asked, recipe)
     except thawed.TooLong as error:
-        return replace(empty, state="skipped", reason=f"would take about {duration(error.seconds)}")
+        return replace(
+            empty, state="skipped", reason=f"would take about {duration(error.seconds)}", predicted=error.seconds
+        )
     except (BackboneError, TrainingError, RecipeError) as error:
         return replace(empty, state="failed", reason=first_line(error))
     if found.value == -math.inf:
@@ -68,11 +67,11 @@ def _measured(search: Search, asked: Asked, recipe: Recipe) -> Measured:
         return head(recipe, bench, lambda fold, value: study.report(asked.name.number, fold, value))
     if level == SHORT.name:
         # Whether there is time for the plan was asked before the search began.
-        may_take = math.inf if asked.origin == "plan" else search.seconds_left(search.tried()) * _LONGEST
+        may_take = math.inf if asked.origin == "plan" else search.tried().longest[SHORT.name]
         return thawed.train_short(thawed.begin(recipe, search.folder.trial(asked.name), bench, may_take), bench)
     assert asked.parent is not None
-    begun = search.folder.read_record(asked.parent)
+    begun = search.record(asked.parent)
     assert begun is not None
-    if asked.origin != "plan" and rest_of(begun) > search.clock.left():
+    if asked.origin != "plan" and rest_of(begun) > search.tried().longest[FULL.name]:
         raise thawed.TooLong(rest_of(begun))
     return thawed.train_full(thawed.begin(recipe, search.folder.trial(asked.parent), bench, math.inf), bench)

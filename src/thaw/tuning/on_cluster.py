@@ -57,7 +57,7 @@ def search_on(search: Search, address: str) -> SearchResult:
 def join_from_node(folder: str, storage: str) -> int:
     """Run on a node: trials until none is left; gives how many the search has then."""
     place = SearchFolder(Path(folder))
-    search = resume(Dataset(Manifest.read(place.manifest)), place, None, storage, NullReporter())
+    search = resume(Dataset(Manifest.read(place.manifest)), place, place.read_file(), storage, NullReporter())
     carry_on(search, is_joined=True)
     return len(search.records())
 

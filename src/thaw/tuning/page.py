@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from thaw.evaluation.evaluate import Evaluation
 from thaw.formats import count, duration, percent, points
 from thaw.html.environment import environment
 from thaw.metrics import METRICS
@@ -18,11 +19,14 @@ from thaw.tuning.levels import LEVELS, Level
 from thaw.tuning.recipes import recipe_of, settings_of_plan
 from thaw.tuning.schedule import best, of_level
 from thaw.tuning.studies import LevelStudy
-from thaw.tuning.terminal import outcome
+from thaw.tuning.terminal import outcome, refit_sentence
 from thaw.tuning.verdict import Verdict
 
 _LEAST = 4
 """Trials of a level below which there is nothing to draw."""
+
+_SHOWN = 10
+"""Trials of a level whose rows are shown at once, the best ones."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Row:
 
 @dataclass(frozen=True)
 class LevelPart:
-    """One level on the page: what it measures, importances of its settings, and all of its trials."""
+    """One level on the page: what it measures, importances of its settings, its best trials, and all others."""
 
     name: LevelName
     colour: str
@@ -51,6 +55,16 @@ class LevelPart:
     importances: Markup
     parallel: Markup
     rows: tuple[Row, ...]
+    more_rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """How a search ended: what it found, why it ended, and the evaluation of the refit, where that was asked for."""
+
+    verdict: Verdict
+    reason: str
+    refit: Evaluation | None = None
 
 
 @dataclass(frozen=True)
@@ -86,8 +100,7 @@ def content(
     file: SearchFile,
     records: Sequence[TrialRecord],
     studies: Mapping[LevelName, LevelStudy],
-    verdict: Verdict | None = None,
-    ended: str = "",
+    conclusion: Conclusion | None = None,
 ) -> SearchPage:
     """What the page says.
 
@@ -96,16 +109,15 @@ def content(
         file: What it began with.
         records: All trials that have ended.
         studies: The studies, for the importances.
-        verdict: What was found; `None` while the search goes on.
-        ended: Why it ended.
+        conclusion: How it ended; `None` while it goes on.
     """
     monitor = file.monitor
     dots = [dot for level in LEVELS for dot in _dots(of_level(records, level.name), monitor)]
     return SearchPage(
         title=folder.path.name,
-        is_running=verdict is None,
-        answer=verdict.sentence if verdict else f"Searching: {count(len(records), 'trial')} so far.",
-        facts=tuple(_facts(records, verdict, ended, folder)),
+        is_running=conclusion is None,
+        answer=conclusion.verdict.sentence if conclusion else f"Searching: {count(len(records), 'trial')} so far.",
+        facts=tuple(_facts(records, conclusion, folder, monitor)),
         history=Markup(charts.plane(dots, "time of the search", _y_text(monitor), duration)),
         latency=Markup(
             charts.plane(_frontier(records, monitor), "latency of one image", _y_text(monitor), "{:.0f} ms".format)
@@ -118,18 +130,23 @@ def content(
     )
 
 
-def _facts(records: Sequence[TrialRecord], verdict: Verdict | None, ended: str, folder: SearchFolder) -> list[str]:
+def _facts(
+    records: Sequence[TrialRecord], conclusion: Conclusion | None, folder: SearchFolder, monitor: str
+) -> list[str]:
     tried = ", ".join(f"{len(found)} {level.name}" for level in LEVELS if (found := of_level(records, level.name)))
     facts = [f"{count(len(records), 'trial')}: {tried}."] if records else []
-    if verdict and verdict.optimism:
+    if conclusion is None:
+        return facts
+    if optimism := conclusion.verdict.optimism:
         full = len([record for record in of_level(records, "full") if record.is_usable])
         facts.append(
-            f"The best of {full} values on the same validation images is too good by about {points(verdict.optimism)} "
-            "points, because it was chosen for being the best."
+            f"The best of {full} values on the same validation images is too good by about {points(optimism)} points, "
+            "because it was chosen for being the best."
         )
-    if ended:
-        facts.append(f"It ended because of this: {ended}.")
-        facts.append(f"Train with {folder.recipe.name}: thaw train DATA --recipe {folder.recipe}")
+    facts.append(f"It ended because of this: {conclusion.reason}.")
+    if conclusion.refit:
+        facts.append(refit_sentence(conclusion.refit, folder, monitor))
+    facts.append(f"Train with {folder.recipe.name}: thaw train DATA --recipe {folder.recipe}")
     return facts
 
 
@@ -163,6 +180,7 @@ def _level_part(level: Level, records: Sequence[TrialRecord], study: LevelStudy,
     ranked = sorted(trials, key=lambda record: (not record.is_usable, -(record.value or 0.0), record.number))
     taken = sorted(record.seconds for record in trials if record.is_usable)
     importances = study.importances() if sum(record.is_usable for record in trials) >= _LEAST else {}
+    rows = tuple(_row(record, level, file, record is top) for record in ranked)
     return LevelPart(
         name=level.name,
         colour=charts.COLOURS[level.name],
@@ -171,7 +189,8 @@ def _level_part(level: Level, records: Sequence[TrialRecord], study: LevelStudy,
         median_seconds=duration(taken[len(taken) // 2]) if taken else "",
         importances=Markup(charts.bars(importances, "importance of each setting") if importances else ""),
         parallel=Markup(_parallel(study.ranges, [record for record in trials if record.is_usable], file.monitor)),
-        rows=tuple(_row(record, level, file, record is top) for record in ranked),
+        rows=rows[:_SHOWN],
+        more_rows=rows[_SHOWN:],
     )
 
 
@@ -185,12 +204,21 @@ def _row(record: TrialRecord, level: Level, file: SearchFile, is_best: bool) -> 
         name=str(record.name),
         origin=record.origin,
         parent=str(record.parent) if record.parent else "",
-        settings=", ".join(f"{key} {_text(value)}" for key, value in own.items()) or "as planned",
+        settings=_by_section(own) or "as planned",
         outcome=outcome(record, file.monitor),
         seconds=duration(record.seconds),
         recipe=_recipe(record, file),
         is_best=is_best,
     )
+
+
+def _by_section(settings: Mapping[str, Any]) -> str:
+    """Settings with what their keys share said once, such as `views 4; phases.1: cut stages:2, lr 0.001`."""
+    sections: dict[str, list[str]] = {}
+    for key, value in settings.items():
+        section, _, name = key.rpartition(".")
+        sections.setdefault(section, []).append(f"{name} {_text(value)}".replace(" ", "\N{NO-BREAK SPACE}"))
+    return "; ".join(f"{name}: {', '.join(items)}" if name else ", ".join(items) for name, items in sections.items())
 
 
 def _recipe(record: TrialRecord, file: SearchFile) -> str:

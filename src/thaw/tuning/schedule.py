@@ -6,7 +6,7 @@ Everything here is a function of the trials so far, so a search that was killed 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import erf, sqrt
 
 import numpy as np
@@ -52,19 +52,24 @@ class Tried:
         counts: Trials of each level that were begun.
         sizes: How many trials of each level differ.
         continued: Short trials that are trained to their end, or were.
+        longest: Seconds that a trial of a level may take now, where there is a limit.
     """
 
     records: Sequence[TrialRecord]
     counts: Mapping[LevelName, int]
     sizes: Mapping[LevelName, float]
     continued: Collection[TrialName] = ()
+    longest: Mapping[LevelName, float] = field(default_factory=dict)
 
-    def unfinished_best(self) -> TrialName | None:
+    def is_in_vain(self, record: TrialRecord) -> bool:
+        """Whether a trial repeats an earlier one, or would take too long; after more time was given it may not."""
+        is_too_long = record.state == "skipped" and record.predicted > self.longest.get(record.level, 0.0)
+        return record.state == "repeated" or is_too_long
+
+    def unfinished_best(self) -> TrialRecord | None:
         """The best short trial that nobody has trained, or trains, to its end."""
-        short = of_level(self.records, SHORT.name)
-        left = [record for record in short if record.is_usable and record.name not in self.continued]
-        found = max(left, key=lambda record: (record.value or 0.0, -record.number), default=None)
-        return found.name if found else None
+        left = (record for record in ranked(self.records, SHORT.name) if record.name not in self.continued)
+        return next(left, None)
 
 
 def of_level(records: Sequence[TrialRecord], level: LevelName) -> list[TrialRecord]:
@@ -72,10 +77,15 @@ def of_level(records: Sequence[TrialRecord], level: LevelName) -> list[TrialReco
     return sorted((record for record in records if record.level == level), key=lambda record: record.number)
 
 
-def best(records: Sequence[TrialRecord], level: LevelName) -> TrialRecord | None:
-    """The best trial of a level, the earliest of equal ones; `None` where none is usable."""
+def ranked(records: Sequence[TrialRecord], level: LevelName) -> list[TrialRecord]:
+    """The usable trials of a level, the best first and the earliest first of equal ones."""
     usable = [record for record in of_level(records, level) if record.is_usable]
-    return max(usable, key=lambda record: (record.value or 0.0, -record.number), default=None)
+    return sorted(usable, key=lambda record: record.value or 0.0, reverse=True)
+
+
+def best(records: Sequence[TrialRecord], level: LevelName) -> TrialRecord | None:
+    """The best trial of a level; `None` where none is usable."""
+    return next(iter(ranked(records, level)), None)
 
 
 def survivors(records: Sequence[TrialRecord], level: LevelName, units: np.ndarray) -> list[TrialRecord]:
@@ -86,12 +96,8 @@ def survivors(records: Sequence[TrialRecord], level: LevelName, units: np.ndarra
         level: The level.
         units: (N,) int, equal for tested images that are no independent evidence.
     """
-    top = best(records, level)
-    if top is None:
-        return []
-    others = [record for record in of_level(records, level) if record.is_usable]
-    ranked = sorted(others, key=lambda record: (-(record.value or 0.0), record.number))[:MAX_SURVIVORS]
-    return [record for record in ranked if record is top or not _is_worse(record, top, units)]
+    good = ranked(records, level)[:MAX_SURVIVORS]
+    return [record for record in good if record is good[0] or not _is_worse(record, good[0], units)]
 
 
 def _is_worse(record: TrialRecord, top: TrialRecord, units: np.ndarray) -> bool:
@@ -105,7 +111,8 @@ def parent_of(level: Level, tried: Tried, number: int, units: np.ndarray) -> Tri
     if level.name not in BELOW:
         return None
     if level is FULL:
-        return tried.unfinished_best()
+        found = tried.unfinished_best()
+        return found.name if found else None
     good = survivors(tried.records, BELOW[level.name].name, units)
     return good[number % len(good)].name if good else None
 
@@ -121,7 +128,7 @@ def is_exhausted(level: Level, tried: Tried) -> bool:
     if level is FULL:
         return tried.unfinished_best() is None
     latest = of_level(tried.records, level.name)[-_IN_VAIN:]
-    in_vain = len(latest) == _IN_VAIN and all(record.state in ("repeated", "skipped") for record in latest)
+    in_vain = len(latest) == _IN_VAIN and all(tried.is_in_vain(record) for record in latest)
     parents = 1 if level.name not in BELOW else MAX_SURVIVORS
     return in_vain or tried.counts[level.name] >= tried.sizes[level.name] * parents
 

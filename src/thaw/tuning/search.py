@@ -18,12 +18,13 @@ from thaw.recipe import Recipe
 from thaw.run_folder.search_folder import TrialName, TrialRecord
 from thaw.tuning import page
 from thaw.tuning.evaluate import evaluated
+from thaw.tuning.final import PLAN, WINNER, refitted
 from thaw.tuning.levels import FULL, HEAD, LEVELS, SHORT, Level
 from thaw.tuning.recipes import KNOWN, settings_of_plan
 from thaw.tuning.schedule import Outlook, Tried, best, is_exhausted, next_level, of_level, outlook, parent_of
 from thaw.tuning.state import Search
 from thaw.tuning.studies import Asked, quiet
-from thaw.tuning.terminal import show_trial
+from thaw.tuning.terminal import refit_sentence, show_trial
 from thaw.tuning.verdict import Verdict, judge
 from thaw.tuning.workers import choosing, claimed, is_claimed
 
@@ -41,6 +42,7 @@ class SearchResult:
         verdict: The comparison that this rests on.
         trials: All trials, in the order in which they ended.
         ended_because: Why no further trial was tried.
+        refit: The run of the recipe on all images but those of test, with a bundle; `None` unless it was asked for.
     """
 
     folder: Path
@@ -48,6 +50,7 @@ class SearchResult:
     verdict: Verdict
     trials: tuple[TrialRecord, ...]
     ended_because: str
+    refit: Path | None = None
 
 
 def carry_on(search: Search, is_joined: bool = False) -> SearchResult | None:
@@ -56,19 +59,21 @@ def carry_on(search: Search, is_joined: bool = False) -> SearchResult | None:
     With `is_joined` another process does the latter, and there is no result.
     """
     with threads_restored(), quiet():
-        while True:
+        reason = search.folder.read_ended()
+        while not reason:
             with ExitStack() as claims:
                 found = _choose(search, claims)
                 if isinstance(found, str):
-                    break
-                if found is None:
+                    reason = found
+                elif found is None:
                     time.sleep(_POLL)
                 else:
                     _finish_trial(search, found)
         if is_joined:
             return None
         _wait_for_others(search)
-        return _concluded(search, found)
+        search.folder.write_ended(reason)
+        return _concluded(search, reason)
 
 
 def _choose(search: Search, claims: ExitStack) -> Asked | str | None:
@@ -98,7 +103,7 @@ def _begun(search: Search, tried: Tried) -> Asked | str | None:
             own = {key: settings[key] for key in level.settings if key in settings}
             return studies[level.name].enqueue("plan", own, lower, search.space)
         lower = TrialName(level.name, 0)
-        if search.folder.read_record(lower) is None:
+        if search.record(lower) is None:
             return None
     outlooks = {level.name: outlook(level, tried.records, search.units) for level in LEVELS}
     open_ = [name for name, found in outlooks.items() if found is None or not found.is_settled]
@@ -143,13 +148,13 @@ def _reason_to_end(search: Search, tried: Tried) -> str:
 def _finish_trial(search: Search, asked: Asked) -> None:
     """Evaluate a trial, write what it measured, and show it."""
     started = time.perf_counter()
-    record = search.folder.read_record(asked.name)
+    record = search.record(asked.name)
     if record is None:
         record = evaluated(search, asked)
         record = replace(record, seconds=time.perf_counter() - started, ended=search.clock.elapsed)
         search.folder.write_record(record)
     search.studies[asked.name.level].tell(record)
-    if record.level == FULL.name and record.parent:
+    if record.level == FULL.name and record.parent and record.state != "skipped":
         # What was trained to its end is not resumed.
         shutil.rmtree(search.folder.trial(record.parent).checkpoints, ignore_errors=True)
     records = search.records()
@@ -183,13 +188,17 @@ def _concluded(search: Search, reason: str) -> SearchResult:
         reporter.say("training the best trial and the plan afresh, and comparing them on the test images")
         verdict = judge(search.planned, winner, folder, search.bench.prepared.manifest, full)
         atomic.write_text(folder.winner, winner.model_copy(update={"loggers": loggers}).to_yaml())
-    chosen = (winner if verdict.is_better else search.planned).model_copy(update={"loggers": loggers})
-    content = page.content(folder, search.file, records, search.studies, verdict, reason)
+    reporter.say(verdict.sentence)
+    chosen, refit = winner if verdict.is_better else search.planned, None
+    if search.file.refit:
+        refit = refitted(chosen, WINNER if verdict.is_better else PLAN, search)
+        reporter.say(refit_sentence(refit, folder, search.file.monitor))
+    chosen = chosen.model_copy(update={"loggers": loggers})
+    content = page.content(folder, search.file, records, search.studies, page.Conclusion(verdict, reason, refit))
     atomic.write_text(folder.page, page.render(content))
     # Last, because a search that has it has ended.
     atomic.write_text(folder.recipe, chosen.to_yaml())
-    reporter.say(verdict.sentence)
     reporter.say(
         f"recipe {folder.recipe}: train with it by `thaw train DATA --recipe {folder.recipe}`; page {folder.page}"
     )
-    return SearchResult(folder.path, chosen, verdict, tuple(records), reason)
+    return SearchResult(folder.path, chosen, verdict, tuple(records), reason, folder.refit.path if refit else None)

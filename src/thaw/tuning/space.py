@@ -104,7 +104,9 @@ def narrowed(space: Space, given: Mapping[str, Any], fixed: Collection[str], rec
 
 
 def _check(key: str, value: Any, recipe: Recipe) -> None:
-    """Raise `RecipeError` where a setting does not allow a value."""
+    """Raise `RecipeError` where a setting does not allow a value, or the plan would decide it anew in each trial."""
+    if value == "auto":
+        raise RecipeError(f"space: {key}: auto leaves it to the plan; name the values to try")
     try:
         recipe.with_settings({key: value})
     except RecipeError as error:

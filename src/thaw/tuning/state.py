@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from thaw.progress import Reporter
 from thaw.recipe import ResolvedRecipe
-from thaw.run_folder.search_folder import LevelName, SearchFile, SearchFolder, TrialRecord
+from thaw.run_folder.search_folder import LevelName, SearchFile, SearchFolder, TrialName, TrialRecord
 from thaw.tuning.clock import Clock
-from thaw.tuning.levels import FULL, LEVELS, SHORT_FRACTION
+from thaw.tuning.levels import FULL, LEVELS, SHORT, SHORT_FRACTION
 from thaw.tuning.schedule import Tried, best, of_level
 from thaw.tuning.space import Space
 from thaw.tuning.studies import LevelStudy
@@ -19,6 +19,9 @@ from thaw.tuning.workbench import Workbench
 
 CONCLUDING_SECONDS = 15.0
 """For writing and comparing at the end, besides training."""
+
+_LONGEST = 1 / 3
+"""Of the time that is left, the fraction that one short trial may take."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Search:
     studies: Mapping[LevelName, LevelStudy]
     clock: Clock
     reporter: Reporter
+    _known: list[TrialRecord] = field(default_factory=list)
 
     @property
     def planned(self) -> ResolvedRecipe:
@@ -39,8 +43,13 @@ class Search:
         return self.file.planned
 
     def records(self) -> list[TrialRecord]:
-        """All trials that have ended."""
-        return self.folder.read_records()
+        """All trials that have ended, of this process or another one; each file is read once."""
+        self._known[:] = self.folder.read_records(self._known)
+        return list(self._known)
+
+    def record(self, name: TrialName | None) -> TrialRecord | None:
+        """What a trial measured, or `None` before it ended."""
+        return next((record for record in self.records() if record.name == name), None)
 
     @property
     def units(self) -> np.ndarray:
@@ -50,40 +59,57 @@ class Search:
     def tried(self) -> Tried:
         """What has been tried so far, by any process."""
         records, of_full = self.records(), self.studies[FULL.name]
-        ended = [record.parent for record in records if record.level == FULL.name and record.parent]
+        left = self.clock.left()
+        # One that was skipped for lack of time can be trained to its end once there is more.
+        ended = [
+            record.parent
+            for record in of_level(records, FULL.name)
+            if record.parent and (record.state != "skipped" or record.predicted > left)
+        ]
         going_on = [asked.parent for asked in of_full.unfinished() if asked.parent]
-        return Tried(
+        found = Tried(
             records=records,
             counts={level.name: len(self.studies[level.name]) for level in LEVELS},
             sizes={level.name: self.space.size(level) for level in LEVELS},
             continued={*ended, *going_on},
         )
+        return replace(found, longest={SHORT.name: _LONGEST * self.seconds_left(found), FULL.name: left})
 
     def promising(self, tried: Tried) -> TrialRecord | None:
         """The best short trial that nobody trains to its end, if it is better than all that were."""
-        name, top = tried.unfinished_best(), best(tried.records, FULL.name)
-        found = next((record for record in tried.records if record.name == name), None)
+        found, top = tried.unfinished_best(), best(tried.records, FULL.name)
         if found is None or top is None:
             return found
         return found if (found.value or 0.0) > (top.value or 0.0) else None
 
     def seconds_left(self, tried: Tried) -> float:
-        """Seconds left, but for those in which the best trial is trained to its end, and then afresh with the plan."""
+        """Seconds left, but for what the end takes: training the best trial on, it and the plan afresh, and a refit."""
         records = tried.records
         taken = {record.name: record.seconds for record in records}
 
         def whole(record: TrialRecord) -> float:
             return record.seconds + (taken.get(record.parent, 0.0) if record.parent else 0.0)
 
-        full, top = of_level(records, FULL.name), best(records, FULL.name)
+        full, top, found = of_level(records, FULL.name), best(records, FULL.name), self.promising(tried)
         if top is None:
             return self.clock.left()
+        plan, winner = whole(full[0]), found.seconds + rest_of(found) if found else whole(top)
         reserved = CONCLUDING_SECONDS
-        if found := self.promising(tried):
-            reserved += rest_of(found) + whole(full[0]) + found.seconds + rest_of(found)
-        elif top.origin != "plan":
-            reserved += whole(full[0]) + whole(top)
+        if found:
+            reserved += rest_of(found)
+        if found or top.origin != "plan":
+            reserved += plan + winner
+        elif self.file.refit:
+            reserved += plan
+        if self.file.refit:
+            reserved += max(plan, winner) * self._refit_images
         return self.clock.left(reserved)
+
+    @property
+    def _refit_images(self) -> float:
+        """Images of training and validation for each one of training."""
+        train, val = (len(self.bench.prepared.manifest.indices(split)) for split in ("train", "val"))
+        return (train + val) / train
 
 
 def rest_of(short: TrialRecord) -> float:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from math import isinf
 
-from thaw.formats import duration, percent
+from thaw.evaluation.evaluate import Evaluation
+from thaw.formats import count, duration, percent
 from thaw.metrics import METRICS
 from thaw.progress import Reporter
-from thaw.run_folder.search_folder import TrialRecord
+from thaw.run_folder.search_folder import SearchFolder, TrialRecord
+from thaw.terminal.metric_text import estimate_text
 from thaw.tuning.clock import Clock
 
 _SHOWN = 5
@@ -25,6 +27,16 @@ def show_trial(record: TrialRecord, top: TrialRecord | None, clock: Clock, monit
     if not isinf(clock.left()):
         said.append(f"{duration(max(0.0, clock.left()))} left")
     reporter.say("; ".join(said))
+
+
+def refit_sentence(found: Evaluation, folder: SearchFolder, monitor: str) -> str:
+    """What came of training on all images but those of test."""
+    metric = METRICS[monitor if found.overall.get(monitor) else "accuracy"]
+    reached = estimate_text(found.overall.get(metric.name), metric)
+    return (
+        f"Trained on all images but those of test: {metric.title} {reached} on {count(found.images, 'test image')}; "
+        f"run and bundle {folder.refit.path}."
+    )
 
 
 def outcome(record: TrialRecord, monitor: str) -> str:

@@ -42,15 +42,12 @@ class TooLong(Exception):
 def begin(recipe: Recipe, folder: RunFolder, bench: Workbench, seconds: float) -> Trial:
     """A trial in a folder, begun now or before; raises `TooLong` where it should take longer than `seconds`."""
     context = TrialContext(folder.path.parent, NullReporter())
-    if folder.plan.is_file():
-        resolved = folder.read_recipe()
-        backbone = build(resolved)
-        prepared = bench.prepared_for(backbone.facts.pixels)
-        classifier = with_new_head(backbone, prepared, resolved)
-        return trial_in(folder, resolved, prepared, classifier, context)
-    backbone = build(recipe)
+    begun = folder.read_recipe() if folder.plan.is_file() else None
+    backbone = build(begun or recipe)
     prepared = bench.prepared_for(backbone.facts.pixels)
-    classifier = with_new_head(backbone, prepared, recipe)
+    classifier = with_new_head(backbone, prepared, begun or recipe)
+    if begun:
+        return trial_in(folder, begun, prepared, classifier, context)
     plan = draft_plan(PlannedRecipe(recipe, ()), prepared, classifier, bench.cache).plan
     if plan.forecast.seconds > seconds:
         raise TooLong(plan.forecast.seconds)

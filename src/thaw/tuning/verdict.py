@@ -7,18 +7,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.evaluation.compare import Comparison, compare
 from thaw.evaluation.records import read_records
 from thaw.formats import count, points
 from thaw.metrics import METRICS, Estimate
-from thaw.progress import NullReporter
 from thaw.recipe import Recipe
-from thaw.run import run
-from thaw.run_folder import RunFolder
 from thaw.run_folder.search_folder import SearchFolder, TrialRecord
 from thaw.seeds import derive_seed
+from thaw.tuning.final import PLAN, WINNER, trained_afresh
 
 _ROUNDS = 1_000
 
@@ -52,7 +49,7 @@ def judge(
         full: The trials that were trained to their end, for the optimism.
     """
     split = "test" if len(manifest.indices("test")) else "val"
-    runs = [_trained(recipe, number, folder, manifest) for number, recipe in enumerate((plan, winner), 1)]
+    runs = [trained_afresh(plan, PLAN, folder, manifest), trained_afresh(winner, WINNER, folder, manifest)]
     first, second = (read_records(run_.predictions, split) for run_ in runs)
     found, luck = compare(first, second), optimism(full, plan.seed)
     monitor = plan.monitor if plan.monitor in found.differences else "accuracy"
@@ -91,15 +88,6 @@ def optimism(full: Sequence[TrialRecord], seed: int) -> float:
             chosen = int(matrix[:, drawn].mean(axis=1).argmax())
             gaps.append(float(matrix[chosen, drawn].mean() - matrix[chosen, left].mean()))
     return max(0.0, float(np.mean(gaps))) if gaps else 0.0
-
-
-def _trained(recipe: Recipe, number: int, folder: SearchFolder, manifest: Manifest) -> RunFolder:
-    """The finished run of a recipe, in the folder of that number."""
-    found = RunFolder(folder.final / f"train-{number}")
-    if found.is_finished:
-        return found
-    fresh = recipe.model_copy(update={"seed": derive_seed(recipe.seed, "afresh") % 2**31})
-    return run(Dataset(manifest), fresh, folder.final, NullReporter(), resumes=found.path.exists()).folder
 
 
 def _higher_is_better(difference: Estimate, monitor: str) -> Estimate:

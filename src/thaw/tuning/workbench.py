@@ -10,18 +10,18 @@ import numpy as np
 
 from thaw.backbones import build
 from thaw.backbones.contract import Backbone
+from thaw.cache import cache_folder
 from thaw.cores import worker_count
 from thaw.data.augment import Augmentation
 from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
 from thaw.data.prepare import Prepared
-from thaw.device import choose_device
 from thaw.errors import DataError
 from thaw.features.engines import FrozenPart
 from thaw.features.extract import ViewRequest
 from thaw.features.pooled import PROBE_IMAGES, features_of_view, plain_sample
-from thaw.features.probe import choose_engine, median_seconds
+from thaw.features.probe import timed_part
 from thaw.planning.selecting import across_groups
 from thaw.progress import Reporter
 from thaw.recipe import Monitor, Recipe
@@ -30,8 +30,6 @@ from thaw.selection.sample import Sample, draw_sample
 
 MAX_IMAGES = 1_000
 """Training images that cheap trials are cross-validated on."""
-
-_LATENCY_ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -87,8 +85,6 @@ class Workbench:
         cls, base: Recipe, prepared: Prepared, weights: Mapping[str, str], monitor: Monitor, reporter: Reporter
     ) -> Workbench:
         """For a plan; raises `DataError` where there are too few images to cross-validate."""
-        from thaw.cache import cache_folder
-
         sample = draw_sample(prepared.manifest, prepared.duplicates, base.seed, MAX_IMAGES)
         folds = sample.folds()
         if folds is None:
@@ -135,16 +131,10 @@ class Workbench:
         return replace(self.prepared, pixels=self._decoded(self.prepared.manifest, spec))
 
     def _built(self, recipe: Recipe) -> Network:
-        backbone, device = build(recipe), choose_device(recipe.device).device
-        backbone.to(device)
-        backbone.use_features("all" if backbone.has_stages else "last")
+        backbone = build(recipe)
         pixels, rows = self._sampled(backbone.facts.pixels)
-        plain, head = plain_sample(pixels, rows, PROBE_IMAGES), [backbone.head_position]
-        engine = choose_engine(backbone, device, recipe.engine, head, plain, len(rows), self.cache).engine
-        frozen = FrozenPart(backbone, device, engine)
-        runner = frozen.runner(head)
-        runner.run(plain[:1])
-        return Network(frozen, pixels, rows, 1000 * median_seconds(runner, plain[:1], device, _LATENCY_ROUNDS))
+        timed = timed_part(backbone, recipe, plain_sample(pixels, rows, PROBE_IMAGES), len(rows), self.cache)
+        return Network(timed.frozen, pixels, rows, timed.latency_ms)
 
     def _sampled(self, spec: PixelSpec) -> tuple[PixelStore, np.ndarray]:
         """The images of the sample, and their rows: among the plan's, of which it has features already, or alone."""

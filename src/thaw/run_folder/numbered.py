@@ -1,0 +1,52 @@
+"""Folders that commands number: `train-1`, `inspect-1`, `search-1`, with the next free number for each new one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+from thaw.marker import mark
+from thaw.writing import check_writable, explained
+
+_NAME = re.compile(r"(train|inspect|search)-(\d+)")
+
+
+@dataclass(frozen=True)
+class NumberedFolder:
+    """A folder `kind-N` that a command leaves; nothing in it is ever overwritten by another command."""
+
+    path: Path
+    kind: ClassVar[Literal["train", "inspect", "search"]]
+
+    @classmethod
+    def create(cls, parent: Path) -> Self:
+        """Make `parent/kind-N` with the next free N; safe when several start at once.
+
+        Raises `WriteError` where it cannot be made.
+        """
+        check_writable(parent)
+        with explained(parent):
+            parent.mkdir(parents=True, exist_ok=True)
+            number = max((_number(child, cls.kind) for child in parent.iterdir()), default=0)
+            while True:
+                number += 1
+                path = parent / f"{cls.kind}-{number}"
+                try:
+                    path.mkdir()
+                except FileExistsError:
+                    continue
+                mark(path)
+                return cls(path)
+
+    @classmethod
+    def newest_first(cls, parent: Path) -> list[Self]:
+        """All folders of this kind under a parent."""
+        found = [path for path in parent.iterdir() if _number(path, cls.kind)] if parent.is_dir() else []
+        return [cls(path) for path in sorted(found, key=lambda path: _number(path, cls.kind), reverse=True)]
+
+
+def _number(folder: Path, kind: str) -> int:
+    match = _NAME.fullmatch(folder.name)
+    return int(match.group(2)) if match and match.group(1) == kind and folder.is_dir() else 0
