@@ -19,7 +19,6 @@ from thaw.errors import TrainingError, WriteError
 from thaw.locks import lock
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
-from thaw.run_folder.folder import newest_folders
 from thaw.studio.project import Project
 
 
@@ -81,13 +80,16 @@ class Training:
             return None
         if started.resumes:
             return RunFolder(self._project.runs / started.resumes)
-        new = [folder for folder in newest_folders(self._project.runs, "train") if folder.name not in started.earlier]
-        return RunFolder(new[-1]) if new else None
+        new = [run for run in self._runs() if run.path.name not in started.earlier]
+        return new[-1] if new else None
 
     def finished_runs(self) -> list[RunFolder]:
         """Every run of the project that has finished, the newest first."""
-        runs = map(RunFolder, newest_folders(self._project.runs, "train"))
-        return [run for run in runs if run.is_finished]
+        return [run for run in self._runs() if run.is_finished]
+
+    def _runs(self) -> list[RunFolder]:
+        """Every run of the project, the newest first."""
+        return RunFolder.newest_first(self._project.runs)
 
     def log(self) -> str:
         """What the latest run has said."""
@@ -115,7 +117,7 @@ class Training:
             recipe = self._project.path / "recipe.yaml"
             atomic.write_text(recipe, self._recipe.to_yaml())
             words = ["--recipe", str(recipe), *(f"--set={key}={value}" for key, value in settings.items())]
-            earlier = tuple(folder.name for folder in newest_folders(self._project.runs, "train"))
+            earlier = tuple(run.path.name for run in self._runs())
             self._launch(words, lambda pid: Started(pid, _now(), earlier, settings, images, edits))
 
     def resume(self) -> None:
