@@ -46,6 +46,18 @@ def test_decide_writes_a_bundle_with_the_threshold_and_says_what_it_does(
     assert "already exists" in capsys.readouterr().err
 
 
+def test_decide_shows_validation_alone_for_a_run_without_test_images(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs, out = tmp_path / "runs", tmp_path / "model"
+    settings = ("--backbone", "starter", "--image-size", 64, "--strategy", "head", "--set", "split.test=0")
+    assert thaw(monkeypatch, "train", images, "--runs", runs, *settings) == 0
+    assert thaw(monkeypatch, "decide", runs / "train-1", "--recall", "scratch=0.9", "--out", out) == 0
+    said = capsys.readouterr().out
+    assert "val: scratch if p >= " in said and "test: scratch if p >= " not in said
+    assert "recall of scratch" in read_bundle(out).decision.reason
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

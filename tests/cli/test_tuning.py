@@ -17,6 +17,10 @@ from tests.cli.conftest import Refuse
         (["--resume", "--runs", "nowhere"], "nowhere: there is no unfinished search to resume"),
         (["--resume", "--set", "seed=1"], "it goes on with the settings and ranges that it began with"),
         (["--refit", "--join", "nowhere"], "--refit is for the process that began the search or resumes it"),
+        (
+            ["--resume", "--join", "nowhere"],
+            "--resume is for a search that nobody works on, --join for one that goes on",
+        ),
         (["--cluster", "nowhere"], "write local, or HOST:PORT of the head"),
         (["--set", "head.dropuot=0.1"], "unknown key 'dropuot'; did you mean 'dropout'?"),
     ],

@@ -41,6 +41,10 @@ def search(
     started = perf_counter()
     requested = recipe_from(recipe, settings, options)
     limits = Limits(parsed_seconds("--time", time) if time else DEFAULT_SECONDS, trials)
+    if join and resume:
+        raise RecipeError(
+            "search: --resume is for a search that nobody works on, --join for one that goes on; omit one"
+        )
     if join and refit:
         raise RecipeError("search: --refit is for the process that began the search or resumes it; omit it with --join")
     if resume or join:

@@ -176,7 +176,8 @@ def decide(
     if chosen.unmet:
         raise RecipeError("; ".join(chosen.unmet))
     classifier.decision = chosen.decision
-    for split in ("val", "test"):
+    # A run need not have test images.
+    for split in folder.read_evaluation().evaluations:
         scored = read_records(folder.predictions, split).scored
         results.show_threshold_results(split, threshold_results(chosen.decision, classifier.classes, scored), shown)
     card = (folder.model / "MODEL_CARD.md").read_text(encoding="utf-8")
