@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning"),
 ]
 
-SIZE = 64
+SIZE, SEED = 64, 0
 
 
 def saved(tmp_path: Path, name: str, model: Any) -> Path:
@@ -43,6 +43,7 @@ def saved(tmp_path: Path, name: str, model: Any) -> Path:
 
 def guide(keras: Any, rescaling: bool = False, nested: bool = True, hidden: int = 0) -> Any:
     """The model of the transfer learning guide of Keras."""
+    keras.utils.set_random_seed(SEED)
     base = keras.applications.MobileNetV2(weights=None, include_top=False, input_shape=(SIZE, SIZE, 3))
     base.trainable = False
     inputs = base.input
