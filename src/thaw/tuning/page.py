@@ -95,6 +95,14 @@ def render(content: SearchPage) -> str:
     return environment().get_template("search.html").render(page=content)
 
 
+def _so_far(folder: SearchFolder, records: Sequence[TrialRecord]) -> str:
+    """What goes on while there is no answer."""
+    trials = count(len(records), "trial")
+    if folder.read_ended():
+        return f"{trials} tried; the best one is compared with the plan on the test images."
+    return f"Searching: {trials} so far."
+
+
 def content(
     folder: SearchFolder,
     file: SearchFile,
@@ -116,7 +124,7 @@ def content(
     return SearchPage(
         title=folder.path.name,
         is_running=conclusion is None,
-        answer=conclusion.verdict.sentence if conclusion else f"Searching: {count(len(records), 'trial')} so far.",
+        answer=conclusion.verdict.sentence if conclusion else _so_far(folder, records),
         facts=tuple(_facts(records, conclusion, folder, monitor)),
         history=Markup(charts.plane(dots, "time of the search", _y_text(monitor), duration)),
         latency=Markup(

@@ -73,6 +73,7 @@ def carry_on(search: Search, is_joined: bool = False) -> SearchResult | None:
             return None
         _wait_for_others(search)
         search.folder.write_ended(reason)
+        _write_page(search, search.records())
         return _concluded(search, reason)
 
 
@@ -160,9 +161,12 @@ def _finish_trial(search: Search, asked: Asked) -> None:
     records = search.records()
     search.folder.write_table(records)
     show_trial(record, best(records, record.level), search.clock, search.file.monitor, search.reporter)
-    atomic.write_text(
-        search.folder.page, page.render(page.content(search.folder, search.file, records, search.studies))
-    )
+    _write_page(search, records)
+
+
+def _write_page(search: Search, records: Sequence[TrialRecord], conclusion: page.Conclusion | None = None) -> None:
+    content = page.content(search.folder, search.file, records, search.studies, conclusion)
+    atomic.write_text(search.folder.page, page.render(content))
 
 
 def _wait_for_others(search: Search) -> None:
@@ -194,8 +198,7 @@ def _concluded(search: Search, reason: str) -> SearchResult:
         refit = refitted(chosen, WINNER if verdict.is_better else PLAN, search)
         reporter.say(refit_sentence(refit, folder, search.file.monitor))
     chosen = chosen.model_copy(update={"loggers": loggers})
-    content = page.content(folder, search.file, records, search.studies, page.Conclusion(verdict, reason, refit))
-    atomic.write_text(folder.page, page.render(content))
+    _write_page(search, records, page.Conclusion(verdict, reason, refit))
     # Last, because a search that has it has ended.
     atomic.write_text(folder.recipe, chosen.to_yaml())
     reporter.say(
