@@ -132,7 +132,19 @@ def test_images_are_sent_as_jpegs_that_were_made_here(untouched: Client) -> None
         assert Image.open(io.BytesIO(reply.content)).format == "JPEG"
 
 
-@pytest.mark.parametrize("place", ["12/x", "12/", "99/{0}", "-1/{0}", "../12/{0}", "12/{0}/x", "13/{0}", "12.5/{0}"])
+MANY_DIGITS = "9" * 5000
+
+
+@pytest.mark.parametrize("path", ["thumbnails/{}/x", "full/{}/x", "api/similar/{}"])
+@pytest.mark.parametrize("number", [MANY_DIGITS, "36", "-1", "1.5", "x", "٣"])
+def test_what_is_no_number_of_an_image_is_not_found(untouched: Client, path: str, number: str) -> None:
+    reply = untouched.http.get(f"/{path.format(number)}")
+    assert reply.status_code == 404 and "no such image" in reply.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "place", ["12/x", "12/", "99/{0}", "-1/{0}", "../12/{0}", "12/{0}/x", "13/{0}", "12/{0:.8}", "12/{0:.1}"]
+)
 def test_other_places_have_no_image(untouched: Client, place: str) -> None:
     digest = untouched.get("/api/rows", ids="12")[0]["digest"]
     assert untouched.http.get(f"/thumbnails/{place.format(digest)}").status_code == 404

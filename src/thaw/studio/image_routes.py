@@ -59,19 +59,20 @@ def _add_images(routes: APIRouter, workspace: Workspace) -> None:
 
 
 def _add_image_files(routes: APIRouter, workspace: Workspace) -> None:
-    async def jpeg(row: int, digest: str, make: Callable[[int], bytes]) -> Response:
-        if row >= len(workspace.images) or workspace.images.digests[row][: len(digest)] != digest:
+    async def jpeg(image: str, digest: str, make: Callable[[int], bytes]) -> Response:
+        row = messages.row_number(workspace, image)
+        if workspace.images.version(row) != digest:
             raise RequestRefused(404, "not_found", "there is no such image")
         content = await asyncio.get_running_loop().run_in_executor(workspace.pool, partial(make, row))
         return Response(content, media_type="image/jpeg", headers=_KEPT)
 
-    @routes.get("/thumbnails/{row:int}/{digest}")
-    async def thumbnail(row: int, digest: str) -> Response:
-        return await jpeg(row, digest, workspace.thumbnails.small)
+    @routes.get("/thumbnails/{image}/{digest}")
+    async def thumbnail(image: str, digest: str) -> Response:
+        return await jpeg(image, digest, workspace.thumbnails.small)
 
-    @routes.get("/full/{row:int}/{digest}")
-    async def full(row: int, digest: str) -> Response:
-        return await jpeg(row, digest, workspace.thumbnails.large)
+    @routes.get("/full/{image}/{digest}")
+    async def full(image: str, digest: str) -> Response:
+        return await jpeg(image, digest, workspace.thumbnails.large)
 
 
 def _add_edits(routes: APIRouter, workspace: Workspace) -> None:

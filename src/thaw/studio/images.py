@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from thaw.errors import DataError, first_line
 from thaw.labelling.folder import ImageFolder
 from thaw.progress import Bar
 
-_DIGITS = 64
+_DIGITS, _VERSION = 64, 16
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,16 @@ class Images:
     def splits(self) -> tuple[str | None, ...]:
         """The given split of each row, where the data has splits."""
         return tuple(self.manifest.column("split"))
+
+    def version(self, row: int) -> str | None:
+        """What tells in URLs which content the file of a row had; `None` if it could not be read."""
+        return self.digests[row][:_VERSION] if self.is_readable(row) else None
+
+    def changed(self, rows: Sequence[int], cache: Path) -> list[str]:
+        """The paths of those of some rows whose files have been replaced or removed since the images were opened."""
+        files = self.manifest.files()
+        digests = digest_files(files, memory_of(files, cache), worker_count(), lambda done, total: None)
+        return [self.paths[row] for row in rows if digests[row] != self.digests[row]]
 
     def is_readable(self, row: int) -> bool:
         """Whether the file of a row could be read; whether it is an image shows when it is decoded."""

@@ -53,12 +53,12 @@ def router(workspace: Workspace) -> APIRouter:
             found = suggest(snapshot, rows)
         return {"suggestions": [_suggestion(row, one) for row, one in found.items()]}
 
-    @routes.get("/api/similar/{row:int}")
-    def similar(row: int) -> dict[str, Any]:
+    @routes.get("/api/similar/{image}")
+    def similar(image: str) -> dict[str, Any]:
         from thaw.studio.label_queue import similar as find_similar
 
-        (checked,) = messages.row_numbers(workspace, str(row))
-        return {"ids": find_similar(_snapshot(workspace), checked, _SIMILAR)}
+        row = messages.row_number(workspace, image)
+        return {"ids": find_similar(_snapshot(workspace), row, _SIMILAR)}
 
     return routes
 

@@ -22,7 +22,8 @@ MAX_ROWS = 100_000
 """Images of one edit."""
 MAX_PAGE = 500
 """Images that are described at once."""
-_NUMBERS = re.compile(r"[0-9]{1,9}(,[0-9]{1,9})*")
+_ID = re.compile(r"[0-9]{1,9}")
+"""Python converts no more than some thousand digits to a number."""
 
 
 class Seen(BaseModel):
@@ -68,8 +69,8 @@ class UndoRequest(BaseModel):
 def _mark(value: Any) -> Mark:
     try:
         return Mark.from_json(value)
-    except ValueError as error:
-        raise RequestRefused(422, "bad_request", str(error)) from error
+    except (ValueError, DataError) as error:
+        raise RequestRefused(422, "bad_request", str(error).removeprefix("label: ")) from error
 
 
 def state(workspace: Workspace) -> dict[str, Any]:
@@ -113,7 +114,7 @@ def described(workspace: Workspace, rows: Sequence[int], pile: str = "") -> list
             "path": images.paths[row],
             "split": images.splits[row],
             "mark": workspace.labels.mark(row).to_json(),
-            "digest": images.digests[row][:16] if images.is_readable(row) else None,
+            "digest": images.version(row),
             "note": notes.get(row, "" if images.is_readable(row) else images.digests[row]),
             "suggested": suggested.get(row),
             "group": group.get(row),
@@ -122,12 +123,19 @@ def described(workspace: Workspace, rows: Sequence[int], pile: str = "") -> list
     ]
 
 
+def row_number(workspace: Workspace, text: str) -> int:
+    """The row that a part of a URL names; raises `RequestRefused`."""
+    if not (_ID.fullmatch(text) and int(text) < len(workspace.images)):
+        raise RequestRefused(404, "not_found", "there is no such image")
+    return int(text)
+
+
 def row_numbers(workspace: Workspace, ids: str) -> list[int]:
     """The rows that a list of numbers names; raises `RequestRefused`."""
     numbers = ids.split(",")
-    if len(numbers) > MAX_PAGE or not all(part.isascii() and part.isdigit() and len(part) < 10 for part in numbers):
+    if len(numbers) > MAX_PAGE or not all(map(_ID.fullmatch, numbers)):
         raise RequestRefused(422, "bad_request", f"ids: at most {MAX_PAGE} numbers of images are expected")
-    rows = [int(part) for part in ids.split(",")]
+    rows = [int(part) for part in numbers]
     if max(rows) >= len(workspace.images):
         raise RequestRefused(404, "not_found", "there is no such image")
     return rows

@@ -43,14 +43,14 @@ def router(workspace: Workspace) -> APIRouter:
             ],
         }
 
-    @routes.get("/evidence/{name}/{row:int}")
-    def evidence(name: str, row: int, label: str) -> Response:
+    @routes.get("/evidence/{name}/{image}")
+    def evidence(name: str, image: str, label: str) -> Response:
         from thaw.studio.run_classifier import evidence as draw
 
-        run, (checked,) = finished_run(workspace, name), messages.row_numbers(workspace, str(row))
+        run, row = finished_run(workspace, name), messages.row_number(workspace, image)
         try:
             with workspace.computing:
-                content = draw(run, workspace.images.manifest.file(checked), label)
+                content = draw(run, workspace.images.manifest.file(row), label)
         except LookupError as error:
             raise RequestRefused(404, "not_found", str(error)) from error
         return Response(content, media_type="image/png", headers=_KEPT)
