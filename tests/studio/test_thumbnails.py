@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.studio.conftest import Opened
 from thaw.errors import UnreadableImage
 from thaw.studio.thumbnails import SMALL
 from thaw.studio.workspace import Workspace
@@ -27,6 +28,18 @@ def test_a_torn_thumbnail_is_made_again(workspace: Workspace) -> None:
 def test_without_room_a_thumbnail_is_made_each_time(workspace: Workspace) -> None:
     workspace.project.thumbnails.write_bytes(b"not a folder")
     assert workspace.thumbnails.small(5) == workspace.thumbnails.small(5)
+
+
+def test_a_file_that_was_replaced_is_not_shown_as_the_one_before(opened: Opened, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    Image.new("RGB", (8, 8), "red").save(folder / "a.png")
+    workspace = opened(folder)
+    Image.new("RGB", (8, 8), "blue").save(folder / "a.png")
+    for made in (workspace.thumbnails.small, workspace.thumbnails.large):
+        with pytest.raises(UnreadableImage, match="replaced while Studio is open"):
+            made(0)
+    assert not list(workspace.project.thumbnails.rglob("*.jpg"))
 
 
 def test_a_file_that_has_gone_has_no_thumbnail(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

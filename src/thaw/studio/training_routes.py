@@ -13,9 +13,10 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 
+from thaw.cache import cache_folder
 from thaw.csv_text import csv_text
 from thaw.errors import DataError, TrainingError
-from thaw.formats import listed
+from thaw.formats import count, listed
 from thaw.recipe.reference import settings as all_settings
 from thaw.run_folder import RunFolder
 from thaw.studio.run_progress import progress, result
@@ -24,6 +25,8 @@ from thaw.studio.workspace import Workspace
 from thaw.web.limits import RequestRefused
 
 _PAUSE, _HEARTBEAT = 1.0, 15
+_LEAST = 3
+"""Images of a class."""
 _RUN = re.compile(r"train-[0-9]{1,9}")
 _REPORT_POLICY = (
     "sandbox allow-scripts allow-popups; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -32,7 +35,7 @@ _REPORT_POLICY = (
 """A report is a file with everything in it, which needs nothing of this server and gets nothing of it."""
 
 _Key = Annotated[str, Field(pattern=r"^[a-z0-9_.]+$", max_length=80)]
-_Value = Annotated[str, Field(min_length=1, max_length=500)]
+_Value = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=500)]
 
 
 class StartRequest(BaseModel):
@@ -87,8 +90,15 @@ def _add_changes(routes: APIRouter, workspace: Workspace) -> None:
         counts = Counter(mark.label for mark in marks if mark.label is not None)
         if len(counts) < 2:
             raise RequestRefused(422, "bad_request", "label images of at least two classes first")
-        if few := [name for name, images in counts.items() if images < 3]:
-            raise RequestRefused(422, "bad_request", f"too few images to learn from and to test on: {listed(few)}")
+        if few := [f"{name} has {images}" for name, images in counts.items() if images < _LEAST]:
+            problem = f"each class needs {_LEAST} images, one of them to validate on and one to test on: {listed(few)}"
+            raise RequestRefused(422, "bad_request", problem)
+        labelled = [row for row, mark in enumerate(marks) if mark.label is not None]
+        if changed := workspace.images.changed(labelled, cache_folder()):
+            problem = (
+                f"{count(len(changed), 'labelled image')} replaced or removed while Studio is open; start Studio again"
+            )
+            raise RequestRefused(409, "changed", f"{problem}: {listed(changed)}")
         table = csv_text(label_rows(workspace.images, marks))
         training.start(table, counts.total(), workspace.labels.changed, request.settings)
         workspace.note("train", settings=request.settings, images=counts.total())
