@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.full_disk import files_of_at_most
 from tests.studio.projects import rows
-from thaw.errors import DataError
+from thaw.errors import DataError, WriteError
 from thaw.studio.images import Images
 from thaw.studio.labels import Conflict, Labels
 from thaw.studio.marks import EXCLUDED, UNLABELLED, Mark, checked_name
@@ -104,7 +106,53 @@ def test_a_torn_last_line_is_ignored_and_swallows_no_other(tmp_path: Path, opene
     assert opened(IMAGES).marks()[:2] == [CRACK, EXCLUDED]
 
 
-@pytest.mark.parametrize("damaged", ["{", "[]", "{}", '{"edit": "x"}', "null", "[" * 100_000])
+@pytest.mark.parametrize("to", ['"\\ud800"', '"a\\nb"', "1", "{}", "[]", '""'])
+def test_a_line_with_what_is_no_label_is_named(tmp_path: Path, opened: Open, to: str) -> None:
+    values = '"image": "", "path": "", "from": null, "when": "2026-01-01T00:00:00+00:00", "by": ""'
+    (tmp_path / "labels.jsonl").write_text(f'{{"edit": 1, {values}, "to": {to}}}\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"labels\.jsonl: line 1 is"):
+        opened(IMAGES)
+
+
+def test_once_the_file_is_no_longer_in_its_place_no_label_is_accepted(tmp_path: Path, opened: Open) -> None:
+    file = tmp_path / "labels.jsonl"
+    labels = opened(IMAGES)
+    labels.edit({0: Mark("ok")}, CRACK)
+    file.rename(tmp_path / "moved")
+    for replaced in (False, True):
+        if replaced:
+            file.write_bytes((tmp_path / "moved").read_bytes())
+        with pytest.raises(WriteError, match="removed or replaced while Studio is open"):
+            labels.edit({1: UNLABELLED}, CRACK)
+        assert labels.mark(1) == UNLABELLED
+    (tmp_path / "moved").replace(file)
+    assert labels.edit({1: UNLABELLED}, CRACK)
+
+
+def test_on_a_full_disk_no_label_is_accepted_and_none_is_torn(tmp_path: Path, opened: Open) -> None:
+    labels = opened(IMAGES)
+    labels.edit({0: Mark("ok")}, CRACK)
+    with (
+        files_of_at_most((tmp_path / "labels.jsonl").stat().st_size + 20),
+        pytest.raises(WriteError, match="larger than"),
+    ):
+        labels.edit({1: UNLABELLED}, CRACK)
+    assert labels.mark(1) == UNLABELLED and labels.edit({4: UNLABELLED}, CRACK)
+    labels.close()
+    assert opened(IMAGES).marks() == [CRACK, UNLABELLED, Mark("ok"), Mark("bad"), CRACK]
+
+
+def test_a_change_of_an_image_that_cannot_be_read_is_not_one_of_others(opened: Open) -> None:
+    def unreadable(*paths: str) -> Images:
+        return replace(rows(len(paths), paths=paths), digests=("no such file",) * len(paths))
+
+    labels = opened(unreadable("a.png", "b.png"))
+    labels.edit({0: UNLABELLED}, EXCLUDED)
+    labels.close()
+    assert opened(unreadable("b.png", "c.png")).marks() == [UNLABELLED, UNLABELLED]
+
+
+@pytest.mark.parametrize("damaged", ["{", "[]", "{}", '{"edit": "x"}', '{"edit": 1e999}', "null", "[" * 100_000])
 def test_a_damaged_line_is_named(tmp_path: Path, opened: Open, damaged: str) -> None:
     file = tmp_path / "labels.jsonl"
     file.write_text(f"{damaged}\n", encoding="utf-8")

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from thaw.errors import DataError
+from thaw.errors import DataError, WriteError
 from thaw.locks import lock
 from thaw.writing import explained
 
@@ -49,6 +49,7 @@ class Journal:
         """Write lines and wait until they are on disk; raises `WriteError`, and then none of them is kept."""
         if not lines:
             return
+        self._check_in_place()
         text = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines)
         with explained(self.file):
             end = self._stream.seek(0, os.SEEK_END)
@@ -58,6 +59,16 @@ class Journal:
             except OSError:
                 self._stream.truncate(end)
                 raise
+
+    def _check_in_place(self) -> None:
+        """Raise `WriteError` if the open file is no longer the one in the folder: what is written would be lost."""
+        try:
+            is_in_place = os.path.samestat(os.fstat(self._stream.fileno()), self.file.stat())
+        except OSError:
+            is_in_place = False
+        if not is_in_place:
+            problem = "was removed or replaced while Studio is open; put it back, or save the labels as CSV"
+            raise WriteError(self.file, problem)
 
     def close(self) -> None:
         """Close the file."""

@@ -193,7 +193,8 @@ class _Place:
         named = {(change.path, change.image) for change in changes}
         self._moved: defaultdict[str, list[int]] = defaultdict(list)
         for row, (path, digest) in enumerate(zip(images.paths, images.digests, strict=True)):
-            if (path, digest) not in named:
+            # Files that cannot be read have no content by which they could be known.
+            if images.is_readable(row) and (path, digest) not in named:
                 self._moved[digest].append(row)
 
     def rows(self, change: Change) -> list[int]:
@@ -206,7 +207,7 @@ class _Place:
 def _change(file: Path, number: int, line: Mapping[str, object]) -> Change:
     try:
         return Change.from_json(line)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, DataError) as error:
         raise DataError(f"{file}: line {number} is not a change of a label; restore the file from a copy") from error
 
 

@@ -35,10 +35,13 @@ class Mark:
 
     @classmethod
     def from_json(cls, value: Any) -> Mark:
-        """What `to_json` gave; raises `ValueError` for anything else."""
+        """What `to_json` gave; raises `ValueError` or `DataError` for anything else."""
         if value == {"excluded": True}:
             return EXCLUDED
-        if value is None or (isinstance(value, str) and value):
+        if value is None:
+            return UNLABELLED
+        if isinstance(value, str) and value:
+            unify({value: "label"})
             return cls(value)
         raise ValueError("a mark is a label, null, or an object with excluded")
 
@@ -84,7 +87,7 @@ class Change:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Change:
-        """What `to_json` gave; raises `KeyError`, `TypeError` or `ValueError` for anything else."""
+        """What `to_json` gave; raises one of several exceptions for anything else."""
         return cls(
             edit=int(values["edit"]),
             image=str(values["image"]),
