@@ -8,9 +8,35 @@ from thaw.errors import DataError
 from thaw.studio.project import Project
 
 
-def test_a_project_remembers_its_images(tmp_path: Path, images: Path) -> None:
-    Project.open(tmp_path / "studio", images)
+def test_a_project_remembers_its_images(opened: Opened, tmp_path: Path, images: Path) -> None:
+    opened()
     assert Project.open(tmp_path / "studio").images == images
+
+
+def test_a_start_that_fails_leaves_nothing(opened: Opened, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        opened(tmp_path / "imgaes")
+    assert not (tmp_path / "studio").exists()
+
+
+def test_a_start_that_fails_changes_no_project(opened: Opened, tmp_path: Path, images: Path) -> None:
+    opened()
+    for other, problem in ((tmp_path / "imgaes", "no such folder"), (images / "ok", "open in another process")):
+        with pytest.raises(DataError, match=problem):
+            opened(other)
+        assert Project.open(tmp_path / "studio").images == images
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"images": 1}'])
+def test_a_damaged_note_of_the_images_is_written_again(
+    opened: Opened, tmp_path: Path, images: Path, content: str
+) -> None:
+    project = opened().project
+    (project.path / "project.json").write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match="say which images"):
+        Project.open(project.path)
+    Project.open(project.path, images).make()
+    assert Project.open(project.path).images == images
 
 
 def test_a_new_project_needs_images(tmp_path: Path) -> None:
@@ -28,7 +54,7 @@ def test_what_studio_writes_never_becomes_data(opened: Opened, tmp_path: Path, i
     (tmp_path / "images").mkdir()
     for label in ("ok", "scratch"):
         Path(tmp_path / "images" / label).symlink_to(images / label)
-    Project.open(tmp_path / "images" / "studio", images)
+    Project.open(tmp_path / "images" / "studio", images).make()
     assert len(Dataset.open(tmp_path / "images")) == 24
 
 

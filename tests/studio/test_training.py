@@ -1,13 +1,15 @@
 import os
+import shutil
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.studio.clients import Client
+from tests.studio.conftest import Opened
+from tests.studio.waiting import until
 from thaw.errors import TrainingError
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
@@ -34,17 +36,11 @@ while not (folder / "end").exists():
 """A run that ends when it is told to."""
 
 
-def until(condition: Callable[[], object]) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 @pytest.fixture
 def project(tmp_path: Path, images: Path) -> Project:
-    return Project.open(tmp_path / "studio", images)
+    made = Project.open(tmp_path / "studio", images)
+    made.make()
+    return made
 
 
 @pytest.fixture
@@ -140,6 +136,7 @@ def test_a_damaged_note_of_the_start_is_none(training: Training, project: Projec
         {"seed": ""},
         {"seed": "x" * 501},
         {"SEED": "1"},
+        {"seed": "\0"},
         {"seed": 1},
         {"seed=1 --runs": "x"},
         {f"a{number}": "1" for number in range(51)},
@@ -156,7 +153,25 @@ def test_fewer_than_two_classes_start_nothing(client: Client) -> None:
     reply = client.post("/api/training")
     assert reply.status_code == 422 and "two classes" in reply.json()["error"]
     client.edit([20, 21], "dent")
-    assert "too few images to learn from and to test on: dent" in client.post("/api/training").json()["error"]
+    assert (
+        "each class needs 3 images, one of them to validate on and one to test on: dent has 2"
+        in client.post("/api/training").json()["error"]
+    )
+
+
+def test_files_that_changed_since_they_were_labelled_start_nothing(
+    opened: Opened, images: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "images"
+    for label in ("ok", "stain"):
+        shutil.copytree(images / label, folder / label)
+    client = Client(opened(folder))
+    (folder / "ok" / "000.png").unlink()
+    shutil.copy(images / "scratch" / "000.png", folder / "stain" / "000.png")
+    reply = client.post("/api/training")
+    assert reply.status_code == 409 and client.get("/api/training") == {"state": "none"}
+    assert "2 labelled images replaced or removed while Studio is open" in reply.json()["error"]
+    assert "ok/000.png, stain/000.png" in reply.json()["error"]
 
 
 def test_events_tell_of_the_run_until_the_server_stops(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,8 @@ from thaw.errors import DataError
 from thaw.marker import mark
 from thaw.writing import check_writable, explained
 
+_ABOUT, _LABELS = "project.json", "labels.jsonl"
+
 
 @dataclass(frozen=True)
 class Project:
@@ -30,10 +32,10 @@ class Project:
 
     @classmethod
     def open(cls, path: Path, images: Path | None = None, table: Path | None = None) -> Project:
-        """Open a project, or make it.
+        """Find out what a project is about; nothing is written before `make`.
 
         Args:
-            path: Its folder, made if needed.
+            path: Its folder.
             images: The folder or table of images; those of last time where it is not given.
             table: Labels that the images of a folder came with; those of last time where neither is given.
 
@@ -41,9 +43,9 @@ class Project:
             DataError: The folder is something else, or no images are given for a new project.
             WriteError: It cannot be written.
         """
-        about = path / "project.json"
-        known = _read(about)
-        if known is None and path.is_dir() and any(path.iterdir()):
+        known = _read(path / _ABOUT)
+        # With labels it is one whose `project.json` is damaged, and is written again.
+        if known is None and path.is_dir() and any(path.iterdir()) and not (path / _LABELS).is_file():
             raise DataError(f"{path}: is not a project of Studio; choose another folder with --project")
         if images is None:
             if known is None:
@@ -51,20 +53,31 @@ class Project:
             images, remembered = Path(known["images"]), known.get("table")
             table = table or (Path(remembered) if remembered else None)
         check_writable(path)
-        with explained(path):
-            path.mkdir(parents=True, exist_ok=True)
-            mark(path)
-        project = cls(path.resolve(), images.absolute(), table.absolute() if table else None)
-        project.runs.mkdir(exist_ok=True)
-        facts = {"images": str(project.images), "table": str(project.table) if project.table else None}
-        if facts != known:
-            atomic.write_text(about, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
-        return project
+        return cls(path.resolve(), images.absolute(), table.absolute() if table else None)
+
+    def make(self) -> None:
+        """Make its folder, unless it is there; raises `WriteError` where it cannot be written."""
+        with explained(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            if _read(self._about) is None:
+                self.remember()
+            mark(self.path)
+            self.runs.mkdir(exist_ok=True)
+
+    def remember(self) -> None:
+        """Write down which images these are, for the next time; raises `WriteError` where it cannot be written."""
+        facts = {"images": str(self.images), "table": str(self.table) if self.table else None}
+        if facts != _read(self._about):
+            atomic.write_text(self._about, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+
+    @property
+    def _about(self) -> Path:
+        return self.path / _ABOUT
 
     @property
     def labels(self) -> Path:
         """Every change of a label, one a line."""
-        return self.path / "labels.jsonl"
+        return self.path / _LABELS
 
     @property
     def actions(self) -> Path:

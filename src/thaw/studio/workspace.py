@@ -62,7 +62,10 @@ class Workspace:
         self.project = project
         self.recipe = recipe
         self.images = Images.open(project.images, project.table, cache_folder(), bar)
+        project.make()
         self.labels = Labels(self.images, project.labels)
+        # Not before: the images may be unusable, and another Studio may have the project open.
+        project.remember()
         self.actions = Journal(project.actions)
         self.thumbnails = Thumbnails(self.images, project.thumbnails, recipe.decode)
         self.training = Training(project, recipe)
@@ -84,7 +87,6 @@ class Workspace:
     def start(self) -> None:
         """Begin with what takes longer than opening a page."""
         self.background.start()
-        self.background.submit(self._extract)
         self.refresh_piles()
 
     def close(self) -> None:
@@ -119,7 +121,7 @@ class Workspace:
         return (*self.images.notes, *self.labels.notes)
 
     def refresh_piles(self) -> None:
-        """Compute the piles by the labels of now, in the background."""
+        """Compute the piles by the labels of now, in the background; before the first time, the features."""
         self.background.submit(self._find_piles)
 
     def pile(self, name: str) -> Pile | None:
@@ -150,6 +152,8 @@ class Workspace:
     def _find_piles(self) -> None:
         from thaw.studio.piles import find_piles
 
+        if self.features is None:
+            self._extract()
         at, snapshot = self.labels.changed, self.snapshot()
         if snapshot and self.piles_at != at:
             self.background.bar("find near-duplicates, label errors and outliers")

@@ -145,7 +145,9 @@ function Filters({ filter, set, total, reload }) {
       ${group.options.map((one) => html`<button key=${one.value} class=${one.value === filter.show ? "choice chosen" : "choice"}
         onClick=${() => show(one.value)}><span>${one.title}</span><small>${one.images.toLocaleString("en")}</small></button>`)}
     </section>`)}
-    ${state.piles === null && html`<p class="quiet">Piles of near-duplicates, label errors and outliers appear here once they are found.</p>`}
+    ${state.piles === null && state.background.error && html`<p class="alarm">${state.background.error}</p>
+      <button onClick=${findAgain}>Try again</button>`}
+    ${state.piles === null && !state.background.error && html`<p class="quiet">Piles of near-duplicates, label errors and outliers appear here once they are found.</p>`}
     ${state.piles !== null && state.piles_at !== state.changed && html`<button onClick=${findAgain}>Find again with the labels of now</button>`}
     <p><a href="/labels.csv" download>Labels as CSV</a></p>
     ${state.notes.map((note) => html`<p key=${note} class="quiet note">${note}</p>`)}
