@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import difflib
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from thaw.errors import RecipeError
+
+_EXPECTED = "Input should be "
 
 
 class Section(BaseModel):
@@ -54,14 +58,25 @@ def unknown(name: str, known: list[str]) -> str:
 
 def explain(error: ValidationError, root: type[Section], lists: Mapping[str, type[Section]]) -> Iterator[str]:
     """One line for each key that is wrong."""
-    for detail in error.errors():
-        path = [str(part) for part in detail["loc"]]
+    for path, details in _by_key(error).items():
+        detail = details[0]
         if detail["type"] == "extra_forbidden":
-            yield f"{'.'.join(path)}: {unknown(path[-1], _keys_at(path[:-1], root, lists))}"
+            yield f"{'.'.join(path)}: {unknown(path[-1], _keys_at(list(path[:-1]), root, lists))}"
         else:
             value = detail.get("input")
             shown = "" if isinstance(value, dict | list | Section) or not path else f" (got {value!r})"
-            yield f"{'.'.join(path) + ': ' if path else ''}{detail['msg'].removeprefix('Value error, ')}{shown}"
+            expected = ", or ".join([detail["msg"], *(other["msg"].removeprefix(_EXPECTED) for other in details[1:])])
+            yield f"{'.'.join(path) + ': ' if path else ''}{expected.removeprefix('Value error, ')}{shown}"
+
+
+def _by_key(error: ValidationError) -> dict[tuple[str, ...], list[ErrorDetails]]:
+    """What is wrong with each key; pydantic gives one error, with a name of its own, for each kind of value allowed."""
+    paths = [(tuple(str(part) for part in detail["loc"]), detail) for detail in error.errors()]
+    of_several_kinds = {path[:-1] for path, _ in paths if path and path[-1].startswith("literal[")}
+    found: defaultdict[tuple[str, ...], list[ErrorDetails]] = defaultdict(list)
+    for path, detail in paths:
+        found[path[:-1] if path[:-1] in of_several_kinds else path].append(detail)
+    return found
 
 
 def _keys_at(path: list[str], section: type[Section], lists: Mapping[str, type[Section]]) -> list[str]:

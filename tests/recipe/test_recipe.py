@@ -63,14 +63,17 @@ def test_every_phase_survives_yaml(
         ("precision", "fp64", "'auto', 'fp32' or 'bf16'"),
         ("split.val", "0.0", "split.val must be above 0"),
         ("backbon", "resnet50", "did you mean 'backbone'"),
-        ("views", "100", "views"),
+        ("views", "100", "views: Input should be less than or equal to 64, or 'auto' (got '100')"),
+        ("steps", "0", "steps: Input should be 'auto', or 'eager', 'cuda_graph' or 'compiled' (got '0')"),
+        ("memory_format", "x", "memory_format: Input should be 'auto', or 'contiguous' or 'channels_last' (got 'x')"),
+        ("phases.0.batch_size", "-1", "batch_size: Input should be greater than or equal to 1, or 'auto' (got '-1')"),
         ("phases.0.name", "fine-tune", "two phases share a name"),
     ],
 )
 def test_a_wrong_setting_is_one_clear_sentence(key: str, value: str, said: str) -> None:
     with pytest.raises(RecipeError) as caught:
         Recipe().with_settings({key: value})
-    assert said in str(caught.value)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_wrong_key_in_a_file_names_file_and_key(tmp_path: Path) -> None:
