@@ -42,6 +42,12 @@ def test_a_file_that_was_replaced_is_not_shown_as_the_one_before(opened: Opened,
     assert not list(workspace.project.thumbnails.rglob("*.jpg"))
 
 
+def test_a_project_that_was_removed_does_not_come_back(workspace: Workspace) -> None:
+    workspace.project.path.rename(workspace.project.path.with_name("moved"))
+    assert workspace.thumbnails.small(5)
+    assert not workspace.project.path.exists()
+
+
 def test_a_file_that_has_gone_has_no_thumbnail(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(workspace.images.manifest), "file", lambda self, row: Path("/nowhere/x.png"))
     with pytest.raises(UnreadableImage):

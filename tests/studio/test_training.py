@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import signal
@@ -34,6 +35,13 @@ while not (folder / "end").exists():
     time.sleep(0.01)
 """
 """A run that ends when it is told to."""
+
+
+_START = {"process": 1, "when": "", "earlier": [], "settings": {}, "images": 1, "edits": 1}
+DAMAGED_STARTS = [
+    json.dumps({**_START, **wrong})
+    for wrong in ({"process": -1}, {"process": "x"}, {"settings": 5}, {"earlier": 5}, {"resumes": "../.."})
+]
 
 
 @pytest.fixture
@@ -122,7 +130,7 @@ def test_a_stopped_run_is_resumed_and_a_new_one_is_another(training: Training) -
     until(lambda: training.run and training.run.path.name == "train-2")
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"process": 1}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"process": 1}', *DAMAGED_STARTS])
 def test_a_damaged_note_of_the_start_is_none(training: Training, project: Project, content: str) -> None:
     project.training_state.write_text(content, encoding="utf-8")
     assert training.started is None and training.run is None
@@ -211,3 +219,11 @@ def test_finished_runs_are_listed_with_their_metrics(client: Client, with_run: R
     accuracy = run["splits"]["test"]["metrics"][0]
     assert run["run"] == "train-1" and accuracy["title"] == "accuracy"
     assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
+
+
+def test_a_damaged_run_does_not_hide_the_others(client: Client, with_run: RunFolder) -> None:
+    shutil.copytree(with_run.path, with_run.path.with_name("train-2"))
+    (with_run.path.with_name("train-2") / "evaluation.json").write_text("{", encoding="utf-8")
+    damaged, whole = client.get("/api/runs")
+    assert "evaluation.json" in damaged["error"] and not damaged["splits"]
+    assert whole["run"] == "train-1" and whole["splits"]["test"]["metrics"]

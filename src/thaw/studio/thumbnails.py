@@ -48,7 +48,9 @@ class Thumbnails:
         content = self._made(row, SMALL)
         # On a full disk it is made again each time.
         with suppress(OSError, WriteError):
-            file.parent.mkdir(parents=True, exist_ok=True)
+            # Not its parents: a project that was removed does not come back.
+            self._folder.mkdir(exist_ok=True)
+            file.parent.mkdir(exist_ok=True)
             with temporary(file, lambda path: path.touch(exist_ok=False)) as path:
                 path.write_bytes(content)
                 path.replace(file)

@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
+
+from pydantic import Field, TypeAdapter
 
 from thaw import atomic
 from thaw.errors import TrainingError, WriteError
@@ -36,13 +38,16 @@ class Started:
         edits: The number of the last edit of labels.
     """
 
-    process: int
+    process: Annotated[int, Field(ge=1)]
     when: str
     earlier: tuple[str, ...]
     settings: Mapping[str, str]
     images: int
     edits: int
-    resumes: str = ""
+    resumes: Annotated[str, Field(pattern=r"^(train-[0-9]{1,9})?$")] = ""
+
+
+_STARTED = TypeAdapter(Started)
 
 
 class Training:
@@ -67,9 +72,8 @@ class Training:
     @property
     def started(self) -> Started | None:
         """What was started last; `None` if nothing was."""
-        with suppress(OSError, ValueError, TypeError, KeyError):
-            values = json.loads(self._project.training_state.read_bytes())
-            return Started(**{**values, "earlier": tuple(values["earlier"])})
+        with suppress(OSError, ValueError):
+            return _STARTED.validate_json(self._project.training_state.read_bytes())
         return None
 
     @property

@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from thaw.cache import cache_folder
 from thaw.csv_text import csv_text
-from thaw.errors import DataError, TrainingError
+from thaw.errors import DataError, ThawError, TrainingError
 from thaw.formats import count, listed
 from thaw.recipe.reference import settings as all_settings
 from thaw.run_folder import RunFolder
@@ -71,7 +71,7 @@ def _add_runs(routes: APIRouter, workspace: Workspace) -> None:
 
     @routes.get("/api/runs")
     def runs() -> list[dict[str, Any]]:
-        return [result(run) for run in training.finished_runs()]
+        return [_result(run) for run in training.finished_runs()]
 
     @routes.get("/runs/{name}/report")
     def report(name: str) -> Response:
@@ -115,6 +115,14 @@ def _add_changes(routes: APIRouter, workspace: Workspace) -> None:
         training.resume()
         workspace.note("resume training")
         return progress(training)
+
+
+def _result(run: RunFolder) -> dict[str, Any]:
+    """What a run reached; of one whose files are damaged, only what is wrong, so that the others are still listed."""
+    try:
+        return result(run)
+    except ThawError as error:
+        return {"run": run.path.name, "splits": {}, "error": str(error)}
 
 
 async def _events(workspace: Workspace) -> AsyncIterator[bytes]:

@@ -39,7 +39,7 @@ function Start({ run, call }) {
   return html`<section>
     <h1>Train</h1>
     ${classes.length < 2
-      ? html`<p>Label images of at least two classes first.</p>`
+      ? html`<p>Label images of at least two classes first. <a href="#label">Label next</a></p>`
       : html`<p>${labelled.toLocaleString("en")} labelled images of ${classes.length} classes. A part of them is kept apart to
         choose the best epoch, and another to test on; near-duplicates stay together.
         ${state.unlabelled > 0 && html` ${state.unlabelled.toLocaleString("en")} images without a label are not used.`}</p>
@@ -81,7 +81,7 @@ function Run({ run, call }) {
       ${run.predicted && html`<p class="quiet">Predicted: at most ${duration(run.predicted)}.</p>`}
       <div class="scroll"><table><tbody>${run.plan.map((one) => html`<tr key=${one.setting}>
         <td><code>${one.setting}</code></td><td>${one.value}</td><td class="quiet">${one.reason}</td></tr>`)}</tbody></table></div></details>`}
-    ${run.log?.length > 0 && html`<details open=${run.state === "failed" || run.state === "starting"}><summary>What it says</summary>
+    ${run.log?.length > 0 && html`<details open=${run.state === "failed" || run.state === "starting"}><summary>Console output</summary>
       <pre>${run.log.join("\n")}</pre></details>`}
   </section>`;
 }
@@ -111,13 +111,20 @@ function Epochs({ run }) {
 }
 
 function Results({ results }) {
+  const damaged = results.filter((one) => one.error), whole = results.filter((one) => !one.error);
+  return html`<section><h2 class="big">Finished runs</h2>
+    ${whole.length > 0 && html`<${ResultTable} results=${whole} />`}
+    ${damaged.map((one) => html`<p key=${one.run} class="alarm">${one.run}: ${one.error}</p>`)}</section>`;
+}
+
+function ResultTable({ results }) {
   const names = results[0].splits[splitOf(results[0])].metrics.map((one) => one.title);
-  return html`<section><h2 class="big">Finished runs</h2><div class="scroll"><table>
+  return html`<div class="scroll"><table>
     <thead><tr><th>run</th><th>measured on</th>${names.map((name) => html`<th key=${name} class="number">${name}</th>`)}<th></th></tr></thead>
     <tbody>${results.map((one) => { const split = splitOf(one), found = one.splits[split]; return html`<tr key=${one.run}>
       <td>${one.run}</td><td>${found.images.toLocaleString("en")} ${split === "val" ? "validation" : split} images</td>
       ${names.map((name) => html`<td key=${name} class="number"><${Value} one=${found.metrics.find((metric) => metric.title === name)} /></td>`)}
-      <td><a href=${`/runs/${one.run}/report`} target="_blank" rel="noopener">report</a></td></tr>`; })}</tbody></table></div></section>`;
+      <td><a href=${`/runs/${one.run}/report`} target="_blank" rel="noopener">report</a></td></tr>`; })}</tbody></table></div>`;
 }
 
 const splitOf = (one) => ("test" in one.splits ? "test" : "val");
