@@ -5,6 +5,7 @@ import pytest
 from tests.studio.conftest import Opened
 from thaw.data.dataset import Dataset
 from thaw.errors import DataError
+from thaw.remote import address_of, local_path
 from thaw.studio.project import Project
 
 
@@ -70,6 +71,17 @@ def test_a_table_gives_labels_to_some_images(opened: Opened, images: Path, tmp_p
     workspace = opened(images / "ok", table)
     assert workspace.labels.classes == ("bad", "good")
     assert [row for row, mark in enumerate(workspace.labels.marks()) if mark.label] == [0, 3]
+
+
+def test_images_on_remote_storage_are_mirrored(
+    opened: Opened, tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fsspec", reason="needs the extra remote")
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
+    address = f"file://{images / 'ok'}"
+    workspace = opened(Path(address))
+    assert workspace.images.manifest.root == local_path(address) and len(workspace.images) == 12
+    assert workspace.thumbnails.small(0) and address_of(Project.open(workspace.project.path).images) == address
 
 
 def test_several_labels_of_an_image_are_refused(opened: Opened, images: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from thaw.data.table_cells import SEPARATOR
 from thaw.errors import DataError, first_line
 from thaw.labelling.folder import ImageFolder
 from thaw.progress import Bar
+from thaw.remote import mirrored
 
 _DIGITS, _VERSION = 64, 16
 
@@ -38,7 +39,8 @@ class Images:
         """List the images of a folder or a table, and read which content each file has.
 
         Args:
-            place: A folder, whose class folders are the labels where every image is in one; or a table of images.
+            place: A folder, whose class folders are the labels where every image is in one; or a table of images. Also
+                on remote storage.
             table: For a folder, the labels of its images, or an export of an annotation tool.
             cache: The folder that remembers the content of files.
             bar: Opens a progress bar with a title.
@@ -46,7 +48,7 @@ class Images:
         Raises:
             DataError: There is no image, or the labels cannot be used.
         """
-        manifest, notes = _listed(place, table)
+        manifest, notes = _listed(mirrored(place, bar), mirrored(table, bar) if table else None)
         several = next((labels for labels in manifest.column("labels") if len(labels) > 1), None)
         joined = next((name for name in manifest.classes if SEPARATOR in name), None)
         if several or joined:

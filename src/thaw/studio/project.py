@@ -11,6 +11,7 @@ from typing import Any
 from thaw import atomic
 from thaw.errors import DataError
 from thaw.marker import mark
+from thaw.remote import is_remote
 from thaw.writing import check_writable, explained
 
 _ABOUT, _LABELS = "project.json", "labels.jsonl"
@@ -53,7 +54,7 @@ class Project:
             images, remembered = Path(known["images"]), known.get("table")
             table = table or (Path(remembered) if remembered else None)
         check_writable(path)
-        return cls(path.resolve(), images.absolute(), table.absolute() if table else None)
+        return cls(path.resolve(), _absolute(images), _absolute(table) if table else None)
 
     def make(self) -> None:
         """Make its folder, unless it is there; raises `WriteError` where it cannot be written."""
@@ -113,6 +114,10 @@ class Project:
     def thumbnails(self) -> Path:
         """Folder of the small images of the grid."""
         return self.path / "thumbnails"
+
+
+def _absolute(place: Path) -> Path:
+    return place if is_remote(place) else place.absolute()
 
 
 def _read(file: Path) -> dict[str, Any] | None:
