@@ -201,7 +201,16 @@ def test_a_new_class_comes_after_the_others_and_keeps_its_place(opened: Open) ->
     assert opened(IMAGES).classes == ("bad", "ok", "zebra", "a")
 
 
-@pytest.mark.parametrize("name", ["", "  ", "a|b", "a\nb", "OK", "o\u200bk", "x" * 101])
+def test_a_new_class_that_no_image_has_is_gone_when_the_project_is_opened_again(opened: Open) -> None:
+    labels = opened(IMAGES)
+    labels.edit({0: Mark("ok"), 2: Mark("ok")}, Mark("crakc"))
+    labels.edit({0: Mark("crakc"), 2: Mark("crakc")}, CRACK)
+    assert labels.classes == ("bad", "ok", "crakc", "crack")
+    labels.close()
+    assert opened(IMAGES).classes == ("bad", "ok", "crack")
+
+
+@pytest.mark.parametrize("name", ["", "  ", "\u200b", "\U000e0041\u2060", "a|b", "a\nb", "OK", "o\u200bk", "x" * 101])
 def test_what_cannot_name_a_class_is_refused(name: str) -> None:
     with pytest.raises(DataError):
         checked_name(name, ("ok",))

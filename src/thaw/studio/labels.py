@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -61,6 +61,11 @@ class _State:
         elif edit.changes:
             self.undoable.append(edit)
 
+    def forget_unused(self, initial: Collection[str | None]) -> None:
+        """Drop the classes that came by an edit and that no image has, such as a name with a typing error."""
+        used = {*initial, *(mark.label for mark in self.marks)}
+        self.classes = [name for name in self.classes if name in used]
+
 
 class Labels:
     """The marks of all images, with the file that keeps every change; its methods can be called from any thread."""
@@ -94,7 +99,10 @@ class Labels:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Every class: those of the initial labels in natural order, then new ones as they came, whose keys stay."""
+        """Every class: those of the initial labels in natural order, then new ones as they came.
+
+        Their keys stay while Studio is open; a new one that no image has is gone when it is opened again.
+        """
         return tuple(self._state.classes)
 
     @property
@@ -177,6 +185,7 @@ class Labels:
         for number, parts in by_edit.items():
             found = tuple((row, change) for change in parts for row in place.rows(change))
             self._state.apply(Edit(number, found), parts[0].undoes)
+        self._state.forget_unused(self._images.labels)
         lost = {change.path for change in changes if not place.rows(change)}
         if not lost:
             return ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +12,7 @@ from thaw.data.class_names import normalised, unify
 from thaw.data.table_cells import SEPARATOR
 from thaw.errors import DataError
 
+_NOT_SEEN = ("Cf", "Mn", "Zs")
 MAX_NAME = 100
 """Characters of a class name."""
 
@@ -105,7 +107,7 @@ def checked_name(text: str, classes: tuple[str, ...]) -> str:
     name = normalised(text)
     if name in classes:
         return name
-    if not name:
+    if all(unicodedata.category(character) in _NOT_SEEN for character in name):
         raise DataError("a class needs a name")
     if len(name) > MAX_NAME:
         raise DataError(f"the name of a class may have {MAX_NAME} characters")
