@@ -397,3 +397,12 @@ def test_a_keras_model_is_trained_further_predicts_without_keras_and_becomes_one
     assert len(rows) == 36
     assert thaw(monkeypatch, "export", model, "--to", "keras", "--out", tmp_path / "better.keras") == 0
     assert "certified on" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["train"], ["search"], ["predict", "--out", "table.csv"], ["evaluate"]])
+def test_an_address_of_a_cluster_that_is_empty_is_refused(
+    words: list[str], images: Path, trained: RunFolder, refuse: Refuse
+) -> None:
+    command, *options = words
+    places = {"predict": [trained.path, images], "evaluate": [trained.path]}.get(command, [images])
+    assert "--cluster: the address is empty" in refuse(command, *places, *options, "--cluster", "").err

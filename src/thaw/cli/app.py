@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from thaw.cli.interrupts import Commands
+from thaw.errors import ClusterError
 from thaw.recipe import Recipe
 from thaw.settings import Section
 from thaw.version import __version__
@@ -59,8 +60,18 @@ DATA_HELP = "Folder or table of labelled images; also on remote storage, such as
 CLUSTER_HELP = (
     "Compute on a Ray cluster: HOST:PORT of its head, of which this machine is a node, or local for this machine alone."
 )
+
+
+def check_address(address: str | None) -> str | None:
+    """A cluster's address; raises `ClusterError` for an empty one, such as that of a variable that is not set."""
+    if address is not None and not address.strip():
+        raise ClusterError("--cluster: the address is empty; write local, or HOST:PORT of the head of a Ray cluster")
+    return address
+
+
 ClusterAddress = Annotated[
-    str | None, typer.Option("--cluster", metavar="ADDRESS", help=CLUSTER_HELP, show_default=False)
+    str | None,
+    typer.Option("--cluster", metavar="ADDRESS", help=CLUSTER_HELP, show_default=False, callback=check_address),
 ]
 
 
