@@ -58,6 +58,18 @@ def test_decide_shows_validation_alone_for_a_run_without_test_images(
     assert "recall of scratch" in read_bundle(out).decision.reason
 
 
+def test_decide_on_what_is_flagged_keeps_the_decision(
+    trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "model"
+    assert thaw(monkeypatch, "decide", trained.path, "--in-distribution", "0.5", "--out", out) == 0
+    assert "in_distribution 0.5" in capsys.readouterr().out
+    before, after = read_bundle(trained.model), read_bundle(out)
+    assert before.decision == after.decision and before.review_policy and after.review_policy
+    assert after.review_policy.max_distance < before.review_policy.max_distance
+    assert after.review_policy.min_probability == before.review_policy.min_probability
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -67,6 +79,7 @@ def test_decide_shows_validation_alone_for_a_run_without_test_images(
         (("decide", "RUN", "--out", "OUT"), "name a requirement"),
         (("decide", "RUN", "--recall", "dent=0.9", "--out", "OUT"), "no class 'dent'"),
         (("decide", "RUN", "--recall", "scratch", "--out", "OUT"), "decision.recall"),
+        (("decide", "RUN", "--coverage", "1", "--out", "OUT"), "decision.coverage"),
         (("compare", "RUN", "OUT"), "there is no such run"),
         (("compare", "RUN", "RUN", "--split", "holdout"), "no predictions on holdout"),
         (("report", "OUT"), "there is no such run"),

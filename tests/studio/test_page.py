@@ -26,6 +26,7 @@ AWAITED = {
     "label": ".ask",
     "train": ".column table",
     "mistakes": ".maps img",
+    "decide": ".of-class .rates",
     "try": ".drop",
 }
 """What each screen shows once it is complete."""

@@ -36,6 +36,11 @@ def _requirement(key: str, metavar: str) -> Any:
     return typer.Option(help=field_of(key).description, metavar=metavar, show_default=False)
 
 
+def _limit(key: str) -> Any:
+    """An option for a fraction of the recipe; without it, the classifier keeps its own."""
+    return typer.Option(help=f"{field_of(key).description} By default that of the training.", show_default=False)
+
+
 @app.command()
 def evaluate(
     trained: Trained,
@@ -106,6 +111,8 @@ def decide(
     recall: Annotated[list[str] | None, _requirement("decision.recall", "CLASS=FRACTION")] = None,
     precision: Annotated[list[str] | None, _requirement("decision.precision", "CLASS=FRACTION")] = None,
     costs: Annotated[list[str] | None, _requirement("decision.costs", "TRUE>PREDICTED=COST")] = None,
+    coverage: Annotated[float | None, _limit("decision.coverage")] = None,
+    in_distribution: Annotated[float | None, _limit("decision.in_distribution")] = None,
 ) -> None:
     """Choose other decision thresholds on validation, show what they do on test, and write a new bundle.
 
@@ -114,9 +121,13 @@ def decide(
     """
     from thaw import pipeline
 
-    given = {"recall": recall or [], "precision": precision or [], "costs": costs or []}
-    settings = {name: parsed_items(f"decision.{name}", texts) for name, texts in given.items()}
-    if not any(settings.values()):
+    given = {"recall": recall, "precision": precision, "costs": costs}
+    limits = {"coverage": coverage, "in_distribution": in_distribution}
+    settings = {
+        **{name: parsed_items(f"decision.{name}", texts) for name, texts in given.items() if texts},
+        **{name: value for name, value in limits.items() if value is not None},
+    }
+    if not settings:
         raise RecipeError("decide: name a requirement, such as --recall crack=0.99")
     pipeline.decide(trained, Recipe.from_values({"decision": settings}, where="decide").decision, out)
 

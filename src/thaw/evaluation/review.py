@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -63,6 +63,32 @@ def fit_review_policy(
 def remembered_features(train: LabelledOutputs, seed: int) -> np.ndarray:
     """The features of training images that a review policy remembers, (M, W) float16, scaled to length one."""
     return unit_rows(train.features[_rows_to_remember(train.targets, seed)]).astype(np.float16)
+
+
+def refit_review_policy(
+    policy: ReviewPolicy, scored: Scored, distances: np.ndarray, settings: DecisionSettings
+) -> ReviewPolicy:
+    """The policy of the same classifier with another decision, and with those limits that the settings name.
+
+    Args:
+        policy: The policy until now.
+        scored: Calibrated predictions of the validation images, with the labels of the new decision.
+        distances: (M,) of these images to their nearest training images.
+        settings: Their coverage and in_distribution count where they are set.
+    """
+    confidence, _ = confidence_of(scored)
+    max_distance, min_probability = policy.max_distance, policy.min_probability
+    if "in_distribution" in settings.model_fields_set:
+        max_distance = conformal_quantile(distances, settings.in_distribution, MAX_COSINE_DISTANCE)
+    if "coverage" in settings.model_fields_set:
+        min_probability = _min_probability(scored, settings.coverage)
+    return replace(
+        policy,
+        max_distance=max_distance,
+        min_probability=min_probability,
+        confidence=float(confidence.mean()),
+        class_fractions=tuple(scored.predicted.mean(axis=0).tolist()),
+    )
 
 
 def conformal_quantile(values: np.ndarray, coverage: float, maximum: float) -> float:

@@ -112,12 +112,17 @@ def threshold_for_precision(probabilities: np.ndarray, truth: np.ndarray, target
     return float(probabilities[order][reached[-1]]) if len(reached) else None
 
 
+def decided(decision: Decision, scored: Scored) -> Scored:
+    """The same images with the labels that a decision predicts for their probabilities."""
+    return replace(scored, predicted=decision.labels(scored.probabilities, scored.task))
+
+
 def threshold_results(decision: Decision, classes: Sequence[str], scored: Scored) -> tuple[ThresholdResult, ...]:
     """What each threshold of a decision gives on scored images, whose own predicted labels are ignored."""
-    decided = replace(scored, predicted=decision.labels(scored.probabilities, scored.task))
+    labelled = decided(decision, scored)
     results = []
     for index, threshold in decision.thresholds:
-        rates = rates_of_class(decided, index)
+        rates = rates_of_class(labelled, index)
         results.append(
             ThresholdResult(classes[index], threshold, rates.recall, rates.false_positive_rate, rates.precision)
         )

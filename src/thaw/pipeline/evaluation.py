@@ -20,13 +20,14 @@ from thaw.errors import DataError, RecipeError
 from thaw.evaluation import test_time_options
 from thaw.evaluation.compare import Comparison
 from thaw.evaluation.compare import compare as compare_records
+from thaw.evaluation.decide import decide as decide_by_records
 from thaw.evaluation.evaluate import Evaluation, bootstrap_groups, evaluate_rows
 from thaw.evaluation.folds import CrossValidation
 from thaw.evaluation.images_of_run import count_images_of_run
 from thaw.evaluation.overlays import Overlay, write_overlays
 from thaw.evaluation.records import read_records
 from thaw.evaluation.test_time_options import Option
-from thaw.evaluation.thresholds import check_requirements, choose_decision, threshold_results
+from thaw.evaluation.thresholds import threshold_results
 from thaw.features.cluster_pass import extracting_on
 from thaw.pipeline.models import Model, load
 from thaw.prediction.inputs import files_at
@@ -148,11 +149,12 @@ def compare(first: str | Path, second: str | Path, split: str = "test", reporter
 def decide(
     run: str | Path, settings: DecisionSettings, out: str | Path, reporter: Reporter | None = None
 ) -> Classifier:
-    """Choose other decision thresholds or costs for a trained classifier; nothing is trained.
+    """Choose other decision thresholds, costs or limits of review for a trained classifier; nothing is trained.
 
     Args:
         run: A finished run, on whose validation predictions the thresholds are chosen.
-        settings: Target recall or precision by class, or misclassification costs.
+        settings: Target recall or precision by class, or misclassification costs; coverage and in_distribution where
+            they are set. The classifier keeps what is not named.
         out: The bundle to write; it must not exist.
         reporter: Shows what the thresholds do on validation and test; the console by default.
 
@@ -171,19 +173,18 @@ def decide(
     shown, folder = reporter or ConsoleReporter(), RunFolder.at(Path(run))
     check_new(Path(out))
     classifier = load(folder.path)
-    check_requirements(settings, classifier.classes)
-    chosen = choose_decision(settings, classifier.classes, read_records(folder.predictions, "val").scored)
+    chosen = decide_by_records(classifier, settings, read_records(folder.predictions, "val"))
     if chosen.unmet:
         raise RecipeError("; ".join(chosen.unmet))
-    classifier.decision = chosen.decision
+    classifier.decision, classifier.review_policy = chosen.decision, chosen.review_policy
     # A run need not have test images.
     for split in folder.read_evaluation().evaluations:
         scored = read_records(folder.predictions, split).scored
         results.show_threshold_results(split, threshold_results(chosen.decision, classifier.classes, scored), shown)
     card = (folder.model / "MODEL_CARD.md").read_text(encoding="utf-8")
-    card += f"\nDecision: {markdown(chosen.decision.reason)}.\n"
+    card += f"\nDecision: {markdown(chosen.summary)}.\n"
     write_bundle(classifier, Path(out), golden_of(folder.model), card)
-    shown.say(f"bundle {out}: {chosen.decision.reason}")
+    shown.say(f"bundle {out}: {chosen.summary}")
     return classifier
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -85,6 +86,14 @@ class Images:
         files = self.manifest.files()
         digests = digest_files(files, memory_of(files, cache), worker_count(), lambda done, total: None)
         return [self.paths[row] for row in rows if digests[row] != self.digests[row]]
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {os.path.normpath(file): row for row, file in enumerate(self.manifest.files())}
+
+    def row_of_file(self, file: str | Path) -> int | None:
+        """The row of a file; `None` if it is not of the project."""
+        return self._row_of.get(os.path.normpath(file))
 
     def is_readable(self, row: int) -> bool:
         """Whether the file of a row could be read; whether it is an image shows when it is decoded."""

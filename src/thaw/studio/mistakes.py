@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -61,8 +60,7 @@ class RunPredictions:
 def read_predictions(run: RunFolder, images: Images) -> RunPredictions:
     """The predictions of a run on validation and test; raises `DataError` if its files are damaged."""
     manifest = Manifest.read(run.manifest)
-    row_of = {os.path.normpath(file): row for row, file in enumerate(images.manifest.files())}
-    rows = {path: row_of.get(os.path.normpath(manifest.root / path)) for path in manifest.column("path")}
+    rows = {path: images.row_of_file(manifest.root / path) for path in manifest.column("path")}
     splits = {split for split in ("val", "test") if len(manifest.indices(split))}
     classes: tuple[str, ...] = ()
     found: list[PredictedImage] = []

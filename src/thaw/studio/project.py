@@ -96,6 +96,11 @@ class Project:
         return self.path / "runs"
 
     @property
+    def bundles(self) -> Path:
+        """The folder of classifiers with another decision, one bundle each."""
+        return self.path / "bundles"
+
+    @property
     def training_lock(self) -> Path:
         """A file that is locked while a run trains."""
         return self.path / "training.lock"

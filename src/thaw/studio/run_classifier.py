@@ -43,7 +43,7 @@ def classify(run: RunFolder, data: bytes) -> TriedImage:
         UnreadableImage: It cannot be decoded.
         BundleError: The bundle of the run is damaged.
     """
-    classifier = _classifier(run.model)
+    classifier = classifier_of(run)
     pixels = np.stack([view_of(classifier, data)])
     outputs = Predictor(classifier, REFERENCE, classifier.device).outputs(pixels)
     (prediction,) = to_predictions(classifier, [Path()], outputs)
@@ -68,7 +68,7 @@ def evidence(run: RunFolder, file: Path, label: str) -> bytes:
         BundleError: The bundle of the run is damaged.
         LookupError: The run has no such class.
     """
-    classifier = _classifier(run.model)
+    classifier = classifier_of(run)
     if label not in classifier.classes:
         raise LookupError("the run has no such class")
     pixels = read_pixels(classifier, file)
@@ -80,6 +80,11 @@ def evidence(run: RunFolder, file: Path, label: str) -> bytes:
 def _drawn(classifier: Classifier, pixels: np.ndarray, classes: np.ndarray) -> bytes:
     (class_map,) = class_maps(classifier, pixels, classes)
     return as_png(overlay(pixels[0], class_map))
+
+
+def classifier_of(run: RunFolder) -> Classifier:
+    """The classifier of a finished run, which stays in memory until another one is asked for; do not change it."""
+    return _classifier(run.model)
 
 
 @lru_cache(maxsize=1)

@@ -28,6 +28,10 @@ const KEYS = [
     [["A"], "the prediction is right: accept it as the label"],
     [["Esc"], "all errors"],
   ]],
+  ["Decide", [
+    [["1", "9"], "to the target of the class of that number"],
+    [["W"], "write the bundle"],
+  ]],
 ];
 
 export function Help() {

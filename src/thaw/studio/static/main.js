@@ -2,6 +2,7 @@
 
 import { html, render, useEffect, useState } from "./vendor/preact.js";
 import { refresh, say, useStore } from "./store.js";
+import { Decide } from "./decide.js";
 import { Help } from "./help.js";
 import { Images } from "./images.js";
 import { Label } from "./label.js";
@@ -14,6 +15,7 @@ const SCREENS = [
   { path: "label", title: "Label next", screen: Label },
   { path: "train", title: "Train", screen: Train },
   { path: "mistakes", title: "Mistakes", screen: Mistakes },
+  { path: "decide", title: "Decide", screen: Decide },
   { path: "try", title: "Try", screen: Try },
 ];
 
