@@ -86,7 +86,17 @@ def test_requests_of_other_sites_are_refused(untouched: Client, site: str) -> No
 )
 @pytest.mark.parametrize(
     "path",
-    ["/api/edits", "/api/undo", "/api/piles", "/api/training", "/api/training/stop", "/api/decide/train-1/bundle"],
+    [
+        "/api/edits",
+        "/api/undo",
+        "/api/piles",
+        "/api/training",
+        "/api/training/stop",
+        "/api/decide/train-1/bundle",
+        "/api/ship/promote",
+        "/api/ship/rollback",
+        "/api/ship/export",
+    ],
 )
 def test_a_change_comes_from_the_page_itself(untouched: Client, path: str, headers: dict[str, str]) -> None:
     assert untouched.post(path, {}, **headers).status_code == 403

@@ -28,6 +28,7 @@ AWAITED = {
     "mistakes": ".maps img",
     "decide": ".of-class .rates",
     "try": ".drop",
+    "ship": ".ship .verdict",
 }
 """What each screen shows once it is complete."""
 HOSTILE = "<img src=x onerror=alert(1)>"

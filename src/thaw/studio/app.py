@@ -14,7 +14,15 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 
 from thaw.errors import ThawError, TrainingError, WriteError
 from thaw.html.environment import environment
-from thaw.studio import decide_routes, image_routes, label_routes, mistake_routes, training_routes, try_routes
+from thaw.studio import (
+    decide_routes,
+    image_routes,
+    label_routes,
+    mistake_routes,
+    ship_routes,
+    training_routes,
+    try_routes,
+)
 from thaw.studio.access import PAGE, StudioAccess
 from thaw.studio.workspace import Workspace
 from thaw.web.guard import INTERNAL_ERROR, RequestGuard
@@ -59,7 +67,8 @@ def create_app(workspace: Workspace, access: StudioAccess) -> RequestGuard:
     app.add_exception_handler(HTTPException, _rejected)
     app.add_exception_handler(Exception, _failed)
     _add_page(app, workspace, access)
-    for part in (image_routes, label_routes, training_routes, mistake_routes, decide_routes, try_routes):
+    screens = (image_routes, label_routes, training_routes, mistake_routes, decide_routes, try_routes, ship_routes)
+    for part in screens:
         app.include_router(part.router(workspace))
     return RequestGuard(app, LIMITS, access, Quiet())
 

@@ -101,6 +101,16 @@ class Project:
         return self.path / "bundles"
 
     @property
+    def exports(self) -> Path:
+        """The folder of exports to other engines."""
+        return self.path / "exports"
+
+    @property
+    def promotions(self) -> Path:
+        """Every promotion of a classifier and every roll back, one a line."""
+        return self.path / "promotions.jsonl"
+
+    @property
     def training_lock(self) -> Path:
         """A file that is locked while a run trains."""
         return self.path / "training.lock"

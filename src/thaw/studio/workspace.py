@@ -17,6 +17,7 @@ from thaw.studio.images import Images
 from thaw.studio.journal import Journal
 from thaw.studio.labels import Labels
 from thaw.studio.project import Project
+from thaw.studio.promotions import Promotions
 from thaw.studio.thumbnails import Thumbnails
 from thaw.studio.training import Training
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from thaw.labelling.outlook import Outlook
     from thaw.studio.features import ImageFeatures, Snapshot
     from thaw.studio.piles import Pile
+
+EXPORT = "export"
+"""The action that is written down when an export is finished."""
 
 OUTLOOK = "outlook"
 """The action that is written down when it is estimated what more labels give."""
@@ -37,11 +41,13 @@ class Workspace:
 
     Attributes:
         actions: What was done besides labelling.
+        promotions: Which classifier is in use.
         training: Starts and stops runs.
         is_stopping: Whether the server is being stopped, so that endless replies have to end.
         features: What is computed once; `None` until it is.
         computing: To be held by requests that compute, of which one at a time is as fast as several.
         outlook: What a hundred more labels would give, when it was last estimated.
+        exports: What was exported, with its certificate.
         curve: For numbers of labels, what fraction of the predictions a hundred more would have changed, and their
             gain.
         piles: By the labels of the edit `piles_at`; `None` until they are first computed.
@@ -67,6 +73,7 @@ class Workspace:
         # Not before: the images may be unusable, and another Studio may have the project open.
         project.remember()
         self.actions = Journal(project.actions)
+        self.promotions = Promotions(project.promotions)
         self.thumbnails = Thumbnails(self.images, project.thumbnails, recipe.decode)
         self.training = Training(project, recipe)
         self.is_stopping: Callable[[], bool] = lambda: False
@@ -83,6 +90,7 @@ class Workspace:
             for line in self.actions.lines
             if line.get("action") == OUTLOOK
         ]
+        self.exports = [dict(line) for line in self.actions.lines if line.get("action") == EXPORT]
 
     def start(self) -> None:
         """Begin with what takes longer than opening a page."""
@@ -95,6 +103,7 @@ class Workspace:
         self.pool.shutdown(cancel_futures=True)
         self.labels.close()
         self.actions.close()
+        self.promotions.close()
 
     def note(self, action: str, **facts: Any) -> None:
         """Write down that something was done."""

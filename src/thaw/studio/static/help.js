@@ -32,6 +32,11 @@ const KEYS = [
     [["1", "9"], "to the target of the class of that number"],
     [["W"], "write the bundle"],
   ]],
+  ["Ship", [
+    [["P"], "promote the challenger"],
+    [["R"], "roll back"],
+    [["E"], "export"],
+  ]],
 ];
 
 export function Help() {

@@ -7,6 +7,7 @@ import { Help } from "./help.js";
 import { Images } from "./images.js";
 import { Label } from "./label.js";
 import { Mistakes } from "./mistakes.js";
+import { Ship } from "./ship.js";
 import { Train } from "./train.js";
 import { Try } from "./try.js";
 
@@ -17,6 +18,7 @@ const SCREENS = [
   { path: "mistakes", title: "Mistakes", screen: Mistakes },
   { path: "decide", title: "Decide", screen: Decide },
   { path: "try", title: "Try", screen: Try },
+  { path: "ship", title: "Ship", screen: Ship },
 ];
 
 function useScreen() {
@@ -33,6 +35,8 @@ function Frame() {
   const { state, message } = useStore();
   const { path, screen } = useScreen();
   useEffect(() => { refresh(); }, []);
+  // On a phone the screens are wider than the page.
+  useEffect(() => document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" }), [path, Boolean(state)]);
   if (!state) return html`<p class="quiet loading" role="status">${message ? message.text : "Opening …"}</p>`;
   return html`
     <header>
