@@ -193,6 +193,35 @@ def test_an_image_is_tried(browser: Any, computed: Workspace, with_run: RunFolde
         assert page.evaluate("document.querySelector('.tried img').naturalWidth") == 64
 
 
+@pytest.mark.slow
+def test_a_classifier_is_decided_on_and_promoted_by_keys(
+    browser: Any, computed: Workspace, with_run: RunFolder
+) -> None:
+    with running(computed) as address, window(browser, 1280, 800) as opened:
+        page = opened.page
+        page.goto(address)
+        page.wait_for_selector("nav")
+        page.evaluate("location.hash = 'decide'")
+        page.wait_for_selector(".of-class")
+        page.keyboard.press("2")
+        page.keyboard.press("ArrowDown")
+        page.wait_for_selector("p:has-text('Recall of scratch at least 0.95.')")
+        page.keyboard.press("Escape")
+        page.keyboard.press("w")
+        page.wait_for_selector(".written code")
+        assert "train-1-decision-1 IMAGES" in page.inner_text(".written code")
+        page.evaluate("location.hash = 'ship'")
+        for promoted in ("train-1", "train-1-decision-1"):
+            page.wait_for_selector(".ship button.primary:not(:disabled)")
+            page.keyboard.press("p")
+            page.wait_for_selector(f".verdict:has-text('{promoted} is promoted')")
+        page.wait_for_selector("th:has-text('only train-1 is right')")
+        page.keyboard.press("r")
+        page.wait_for_selector(".verdict:has-text('train-1 is promoted')")
+        assert [line["action"] for line in computed.promotions.lines] == ["promote", "promote", "roll back"]
+    assert not opened.console
+
+
 def test_names_of_files_are_text(browser: Any, opened: Opened, tmp_path: Path) -> None:
     folder = tmp_path / "images"
     for label in (HOSTILE.replace("/", ""), "b"):

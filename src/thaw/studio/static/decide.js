@@ -75,6 +75,12 @@ function Decision({ run, runs, choose }) {
     digit: (_, key) => { const field = document.getElementById(`target-${key - 1}`); if (!field) return false; field.focus(); },
     w: () => void write(),
   });
+  // Keys are those of the page again.
+  useEffect(() => {
+    const leave = (event) => event.key === "Escape" && document.activeElement.blur();
+    addEventListener("keydown", leave);
+    return () => removeEventListener("keydown", leave);
+  }, []);
   if (!ask || !found) return html`<div class="page"><p class="quiet wait">Loading …</p></div>`;
   const set = (name, target) => change({ targets: new Map(ask.targets).set(name, target) });
   return html`<div class="page"><div class="column decide">

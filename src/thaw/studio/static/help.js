@@ -30,6 +30,7 @@ const KEYS = [
   ]],
   ["Decide", [
     [["1", "9"], "to the target of the class of that number"],
+    [["Esc"], "out of a field"],
     [["W"], "write the bundle"],
   ]],
   ["Ship", [
