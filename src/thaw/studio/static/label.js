@@ -20,9 +20,11 @@ export function Label() {
   const [images, setImages] = useState([]);
   const [outlook, setOutlook] = useState(null);
   const [, redraw] = useState(0);
-  const [similar, setSimilar] = useState([]);
+  const [nearby, setSimilar] = useState({ of: null, ids: [] });
   const isBusy = useRef(false), answered = useRef(new Map());
   const image = images[0];
+  // Those of the image before must not get this one's label.
+  const similar = nearby.of === image?.id ? nearby.ids : [];
 
   const load = async () => {
     isBusy.current = true;
@@ -50,12 +52,11 @@ export function Label() {
   }, [state.ready, state.background.title === "", queue]);
 
   useEffect(() => {
-    setSimilar([]);
     if (!image) return;
     let isOver = false;
     get(`/api/similar/${image.id}`).then(async ({ ids }) => {
       await need(ids);
-      if (!isOver) setSimilar(ids);
+      if (!isOver) setSimilar({ of: image.id, ids });
     }).catch(() => {});
     return () => { isOver = true; };
   }, [image?.id]);
@@ -137,7 +138,7 @@ export function Label() {
           <button onClick=${skip}><kbd>S</kbd> skip</button></div>`}
         ${similar.length > 0 && html`<div class="similar"><h2>Similar, without a label</h2>
           <div class="strip">${similar.map((id) => html`<button key=${id} title="Leave this one out" aria-label="Leave this one out"
-            onClick=${() => setSimilar(similar.filter((other) => other !== id))}><${Thumbnail} found=${row(id)} side=${76} /></button>`)}</div>
+            onClick=${() => setSimilar({ of: image.id, ids: similar.filter((other) => other !== id) })}><${Thumbnail} found=${row(id)} side=${76} /></button>`)}</div>
           <p class="quiet"><span class="keys"><kbd>Shift</kbd> and a number label these, too.</span> A click leaves one out.</p>
           ${image?.suggested && html`<button onClick=${() => give(image.suggested, all())}>all ${similar.length + 1} are ${image.suggested}</button>`}</div>`}
         ${queue && html`<${Progress} queue=${queue} outlook=${outlook} />`}
