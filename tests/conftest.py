@@ -1,9 +1,11 @@
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from tests.browsing import chromium
 from thaw.data.dataset import Dataset
 from thaw.data.surfaces import write_surfaces
 from thaw.pipeline import finetune
@@ -29,6 +31,13 @@ QUICK = Recipe(
         Phase(name="fine-tune", cut="stages:2", epochs=2, lr=1e-3, batch_size=16),
     ),
 )
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium."""
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture

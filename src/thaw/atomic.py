@@ -68,7 +68,7 @@ def replacing(file: Path, needed: str = "") -> Iterator[Path]:
         yield path
         _flush_file(path)
         os.replace(path, file)
-        _flush_folder(file.parent)
+        flush_folder(file.parent)
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
             _flush_files(building)
             check_new(folder)
             os.replace(building, folder)
-            _flush_folder(folder.parent)
+            flush_folder(folder.parent)
 
 
 @contextmanager
@@ -94,7 +94,7 @@ def new_file(file: Path) -> Iterator[Path]:
             _flush_files(building)
             check_new(file)
             os.replace(building / file.name, file)
-            _flush_folder(file.parent)
+            flush_folder(file.parent)
 
 
 @contextmanager
@@ -189,7 +189,7 @@ def _publish(building: Path, folder: Path) -> None:
                 return
             discard(folder)
         else:
-            _flush_folder(folder.parent)
+            flush_folder(folder.parent)
             return
 
 
@@ -219,7 +219,8 @@ def _flush_file(file: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
+    """Make new and renamed files of a folder survive a loss of power."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -1,5 +1,4 @@
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.browsing import served
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.neighbours import unit_rows
 from thaw.classifier.review import ReviewPolicy, distances
@@ -25,20 +25,12 @@ Start = Callable[..., AbstractContextManager[str]]
 
 @contextmanager
 def running(service: Service, access: AccessPolicy | None = None) -> Iterator[str]:
-    """The URL of a server on a real socket; it is stopped as by a signal."""
+    """The URL of a server on a real socket."""
     server = server_for(service, access or AccessPolicy())
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        while not server.started and thread.is_alive():
-            thread.join(0.02)
-        try:
+        with served(server, listening):
             yield f"http://127.0.0.1:{port}"
-        finally:
-            server.should_exit = True
-            thread.join(30)
-    assert not thread.is_alive()
 
 
 def policy_rejecting(classifier: Classifier, known: list[np.ndarray], outlier: np.ndarray) -> ReviewPolicy:

@@ -1,5 +1,4 @@
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -8,46 +7,20 @@ import pytest
 from PIL import Image
 
 import thaw
+from tests.browsing import OpenPage, window
 from tests.serve.conftest import NAME, policy_rejecting, running
 from thaw.serve.access import AccessPolicy
 from thaw.serve.limits import Limits
 from thaw.serve.service import Service
 
-CHROMIUM = Path("/usr/bin/chromium")
 TOKEN = "a-token-of-some-length"
-QUIET = ("--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage")
-
-
-@dataclass
-class OpenPage:
-    """A page, the URLs that it requested, and the messages of its console."""
-
-    page: Any
-    urls: list[str] = field(default_factory=list)
-    console: list[str] = field(default_factory=list)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api")
-    if not CHROMIUM.is_file():
-        pytest.skip(f"needs {CHROMIUM}")
-    with api.sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", *QUIET])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
 def opened(browser: Any) -> Iterator[OpenPage]:
     """A page on a phone in dark mode."""
-    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
-    opened = OpenPage(context.new_page())
-    opened.page.on("request", lambda request: opened.urls.append(request.url))
-    opened.page.on("console", lambda message: opened.console.append(message.text))
-    opened.page.on("pageerror", lambda error: opened.console.append(str(error)))
-    yield opened
-    context.close()
+    with window(browser, 390, 844, color_scheme="dark") as page:
+        yield page
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,13 @@
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from tests.browsing import served, window
 from tests.studio.conftest import Opened
 from thaw.run_folder import RunFolder
 from thaw.studio.access import StudioAccess
@@ -19,8 +18,6 @@ from thaw.studio.piles import find_piles
 from thaw.studio.workspace import Workspace
 from thaw.web.listening import bounded_server
 
-CHROMIUM = Path("/usr/bin/chromium")
-QUIET = ("--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage")
 AWAITED = {
     "images": "#cell-0 .mark",
     "label": ".ask",
@@ -34,38 +31,6 @@ AWAITED = {
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
-@dataclass
-class OpenPage:
-    """A page, the URLs that it requested, and the messages of its console."""
-
-    page: Any
-    urls: list[str] = field(default_factory=list)
-    console: list[str] = field(default_factory=list)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api")
-    if not CHROMIUM.is_file():
-        pytest.skip(f"needs {CHROMIUM}")
-    with api.sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", *QUIET])
-        yield chromium
-        chromium.close()
-
-
-@contextmanager
-def window(browser: Any, width: int, height: int) -> Iterator[OpenPage]:
-    context = browser.new_context(viewport={"width": width, "height": height})
-    opened = OpenPage(context.new_page())
-    opened.page.on("request", lambda request: opened.urls.append(request.url))
-    opened.page.on("console", lambda message: opened.console.append(message.text))
-    opened.page.on("pageerror", lambda error: opened.console.append(str(error)))
-    opened.page.on("dialog", lambda dialog: opened.console.append(f"dialog {dialog.message}"))
-    yield opened
-    context.close()
-
-
 @contextmanager
 def running(workspace: Workspace) -> Iterator[str]:
     """The address of a server on a real socket; it is stopped as by a signal."""
@@ -75,16 +40,8 @@ def running(workspace: Workspace) -> Iterator[str]:
         workspace.is_stopping = lambda: server.should_exit
         # What is computed is given.
         workspace.start = lambda: None  # type: ignore[method-assign]
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        while not server.started and thread.is_alive():
-            thread.join(0.02)
-        try:
+        with served(server, listening):
             yield f"http://127.0.0.1:{access.port}/?token={access.token}"
-        finally:
-            server.should_exit = True
-            thread.join(30)
-    assert not thread.is_alive()
 
 
 @pytest.fixture

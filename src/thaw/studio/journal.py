@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from thaw.atomic import flush_folder
 from thaw.errors import DataError, WriteError
 from thaw.locks import lock
 from thaw.writing import explained
@@ -35,7 +36,7 @@ class Journal:
             # Unbuffered, so that one `write` is one call of the system.
             self._stream = file.open("a+b", buffering=0)
             if is_new:
-                _flush_folder(file.parent)
+                flush_folder(file.parent)
         if lock(self._stream.fileno()) is False:
             self._stream.close()
             raise DataError(f"{file}: is open in another process; close that Studio first")
@@ -98,13 +99,3 @@ def _write(handle: int, content: bytes) -> None:
     """Write all of it; the system may take a part at a time."""
     while content:
         content = content[os.write(handle, content) :]
-
-
-def _flush_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
