@@ -216,6 +216,20 @@ def test_what_cannot_name_a_class_is_refused(name: str) -> None:
         checked_name(name, ("ok",))
 
 
+def test_of_an_edit_that_was_cut_off_nothing_is_kept(tmp_path: Path, opened: Open) -> None:
+    labels = opened(rows(3))
+    labels.edit({0: UNLABELLED}, CRACK)
+    labels.edit({1: UNLABELLED, 2: UNLABELLED}, EXCLUDED)
+    labels.close()
+    file = tmp_path / "labels.jsonl"
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-1]))
+    reopened = opened(rows(3))
+    assert reopened.marks() == [CRACK, UNLABELLED, UNLABELLED]
+    reopened.edit({1: UNLABELLED}, CRACK)
+    reopened.close()
+    assert opened(rows(3)).marks() == [CRACK, CRACK, UNLABELLED]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
 def test_killed_at_any_moment_no_acknowledged_label_is_lost_and_none_invented(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "tests.studio.killed_writers", str(tmp_path), "20"]

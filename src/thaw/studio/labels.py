@@ -167,7 +167,7 @@ class Labels:
         number, now = self._state.last + 1, self._clock()
         paths, digests, marks = self._images.paths, self._images.digests, self._state.marks
         changes = tuple(
-            (row, Change(number, digests[row], paths[row], marks[row], mark, now, self._by, undoes))
+            (row, Change(number, digests[row], paths[row], marks[row], mark, now, self._by, len(after), undoes))
             for row, mark in after.items()
         )
         self._journal.append([change.to_json() for _, change in changes])
@@ -183,6 +183,10 @@ class Labels:
         for change in changes:
             by_edit[change.edit].append(change)
         for number, parts in by_edit.items():
+            if len(parts) < parts[0].images:
+                # Studio was killed while it wrote them. The next edit has another number all the same.
+                self._state.last = max(self._state.last, number)
+                continue
             found = tuple((row, change) for change in parts for row in place.rows(change))
             self._state.apply(Edit(number, found), parts[0].undoes)
         self._state.forget_unused(self._images.labels)

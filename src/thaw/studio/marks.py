@@ -62,6 +62,7 @@ class Change:
         before, after: Its marks.
         when: Time with its zone.
         by: The user's name.
+        images: How many images the edit changes: one whose lines are not all there was never acknowledged.
         undoes: The number of the edit that this one takes back.
     """
 
@@ -72,6 +73,7 @@ class Change:
     after: Mark
     when: datetime
     by: str
+    images: int = 1
     undoes: int | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -84,6 +86,7 @@ class Change:
             "to": self.after.to_json(),
             "when": self.when.isoformat(timespec="milliseconds"),
             "by": self.by,
+            "images": self.images,
         }
         return values if self.undoes is None else {**values, "undoes": self.undoes}
 
@@ -98,6 +101,7 @@ class Change:
             after=Mark.from_json(values["to"]),
             when=datetime.fromisoformat(values["when"]),
             by=str(values["by"]),
+            images=int(values.get("images", 1)),
             undoes=values.get("undoes"),
         )
 
