@@ -347,22 +347,29 @@ def test_explain_refuses_a_class_that_is_unknown(
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [({}, "2000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+    [
+        ({}, ["2000", "1"]),
+        ({"GOMP_SPINCOUNT": "7", "OPENBLAS_NUM_THREADS": "2"}, ["7", "2"]),
+        ({"OMP_WAIT_POLICY": "active"}, [None, "1"]),
+    ],
 )
 def test_threads_that_wait_leave_their_core_to_other_programs_unless_the_user_says_otherwise(
-    given: dict[str, str], expected: str | None
+    given: dict[str, str], expected: list[str | None]
 ) -> None:
-    environment = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OPENBLAS_NUM_THREADS")
+    environment = {key: value for key, value in os.environ.items() if key not in names}
     code = (
         "import json, os, sys\nfrom thaw.cli import main\nsys.argv = ['thaw', '--version']\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "print(json.dumps([os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules]))"
+        "names = ['GOMP_SPINCOUNT', 'OPENBLAS_NUM_THREADS']\n"
+        "imported = [name for name in ('numpy', 'torch') if name in sys.modules]\n"
+        "print(json.dumps([os.environ.get(name) for name in names] + imported))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment | given, capture_output=True, text=True, check=True
     )
-    # It is read when PyTorch is imported.
-    assert json.loads(done.stdout.splitlines()[-1]) == [expected, False]
+    # They are read when NumPy and PyTorch are imported.
+    assert json.loads(done.stdout.splitlines()[-1]) == expected
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 _QUERIES, _REFERENCE_ROWS = 1024, 8192
 """Rows compared at a time: 32 MB of similarities, independent of the number of images."""
@@ -27,7 +28,8 @@ def nearest(features: np.ndarray, reference: np.ndarray, k: int) -> tuple[np.nda
         part = unit_rows(reference[first : first + _REFERENCE_ROWS])
         for start in range(0, len(features), _QUERIES):
             rows = slice(start, start + _QUERIES)
-            places, similar = _largest(unit_rows(features[rows]) @ part.T, columns)
+            similarity = torch.from_numpy(unit_rows(features[rows])) @ torch.from_numpy(part).T
+            places, similar = _largest(similarity.numpy(), columns)
             candidates = np.hstack([similarities[rows], similar])
             known = np.hstack([indices[rows], first + places])
             order = np.argsort(-candidates, axis=1, kind="stable")[:, :columns]

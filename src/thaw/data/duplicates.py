@@ -17,7 +17,7 @@ import torch
 
 from thaw.progress import OnProgress
 
-VERSION = 3
+VERSION = 4
 """Version of the algorithm: increases when its results on the same pixels change."""
 
 THUMBNAIL_SIDE = 32
@@ -128,15 +128,16 @@ def _whiten(thumbnails: np.ndarray) -> None:
     ]
     mean = flat.mean(axis=0)
     flat -= np.mean([mean[permutation] for permutation in permutations], axis=0)
-    covariance = flat.T @ flat / len(flat)
+    rows = torch.from_numpy(flat)
+    covariance = (rows.T @ rows).numpy() / len(flat)
     covariance = np.mean([covariance[np.ix_(permutation, permutation)] for permutation in permutations], axis=0)
-    variances, directions = np.linalg.eigh(covariance)
+    variances, directions = torch.linalg.eigh(torch.from_numpy(covariance))
     small_set = min(1.0, len(variances) / (8 * len(flat)))
-    regularised = variances.clip(0) + (_REGULARISATION + small_set) * variances.mean()
-    whitening = directions / np.sqrt(regularised.clip(1e-12)) @ directions.T
-    for start in range(0, len(flat), _BLOCK):
-        white = flat[start : start + _BLOCK] @ whitening
-        flat[start : start + _BLOCK] = white / np.linalg.norm(white, axis=1, keepdims=True).clip(1e-12)
+    regularised = variances.clamp_min(0) + (_REGULARISATION + small_set) * variances.mean()
+    whitening = directions / regularised.clamp_min(1e-12).sqrt() @ directions.T
+    for block in rows.split(_BLOCK):
+        white = block @ whitening
+        block.copy_(white / white.norm(dim=1, keepdim=True).clamp_min(1e-12))
 
 
 def _orientations(images: np.ndarray) -> Iterator[np.ndarray]:
