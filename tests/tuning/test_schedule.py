@@ -3,7 +3,18 @@ import pytest
 
 from thaw.run_folder.search_folder import LevelName, State, TrialName, TrialRecord
 from thaw.tuning.levels import FULL, HEAD, LEVELS, PROBE, SHORT
-from thaw.tuning.schedule import Tried, best, expected_gain, is_exhausted, next_level, outlook, parent_of, survivors
+from thaw.tuning.schedule import (
+    Tried,
+    best,
+    expected_gain,
+    is_exhausted,
+    next_level,
+    outlook,
+    parent_of,
+    ranked,
+    survivors,
+    winner,
+)
 
 UNITS = np.arange(40)
 SIZES: dict[LevelName, float] = {"probe": 100, "head": 100, "short": float("inf"), "full": 1}
@@ -55,6 +66,31 @@ def test_the_best_is_the_earliest_of_equal_ones() -> None:
     assert found is not None and found.number == 1
 
 
+def on_heads(correct: dict[int, int], heads: dict[int, int]) -> list[TrialRecord]:
+    """A short and a full trial on each head, right about so many images; heads about so many in cross-validation."""
+    return [
+        *(record("head", number, of_head) for number, of_head in heads.items()),
+        *(record("short", number, right, parent=TrialName("head", number)) for number, right in correct.items()),
+        *(record("full", number, right, parent=TrialName("short", number)) for number, right in correct.items()),
+    ]
+
+
+@pytest.mark.parametrize("level", ["short", "full"])
+def test_of_trials_that_are_equal_on_validation_the_one_with_the_better_head_is_first(level: LevelName) -> None:
+    records = on_heads({0: 40, 1: 40, 2: 39}, {0: 30, 1: 35, 2: 39})
+    assert [each.number for each in ranked(records, level)] == [1, 0, 2]
+
+
+@pytest.mark.parametrize(("of_others", "expected"), [(40, 2), (39, 2), (30, 0)])
+def test_the_winner_has_the_best_head_of_those_that_validation_cannot_tell_apart(of_others: int, expected: int) -> None:
+    found = winner(on_heads({0: 40, 1: of_others, 2: of_others}, {0: 30, 1: 35, 2: 39}), UNITS)
+    assert found is not None and found.number == expected
+
+
+def test_there_is_no_winner_before_a_trial_was_trained_to_its_end() -> None:
+    assert winner([record("short", 0, 40)], UNITS) is None
+
+
 def test_what_is_clearly_worse_does_not_survive() -> None:
     records = [record("probe", 0, 36), record("probe", 1, 36), record("probe", 2, 10)]
     assert [each.number for each in survivors(records, "probe", UNITS)] == [0, 1]
@@ -90,15 +126,21 @@ def test_the_expected_gain_agrees_with_draws(top: float, draws: int, deviation: 
 
 def test_equal_values_promise_nothing() -> None:
     records = [record("head", number, 30) for number in range(HEAD.enough)]
-    found = outlook(HEAD, records, UNITS)
+    found = outlook(HEAD, records, UNITS, 1.0)
     assert found is not None and found.gain == 0.0
 
 
 def test_few_trials_say_nothing_about_the_next_ones() -> None:
-    assert outlook(HEAD, [record("head", 0, 30)], UNITS) is None
+    assert outlook(HEAD, [record("head", 0, 30)], UNITS, 1.0) is None
 
 
 def test_widely_different_values_promise_more_than_noise() -> None:
     records = [record("head", number, 40 * (number + 1), images=400) for number in range(HEAD.enough)]
-    found = outlook(HEAD, records, np.arange(400))
+    found = outlook(HEAD, records, np.arange(400), 1.0)
     assert found is not None and not found.is_settled
+
+
+def test_what_is_right_about_every_image_cannot_be_improved() -> None:
+    records = [record("head", number, 5 * number) for number in range(9)]
+    found = outlook(HEAD, records, UNITS, 1.0)
+    assert found is not None and found.gain == 0.0 and found.is_settled

@@ -42,6 +42,11 @@ class Metric:
     higher_is_better: bool = True
     per_epoch: bool = False
 
+    @property
+    def highest(self) -> float:
+        """The best value that there can be, where a loss is negated so that higher is better."""
+        return 1.0 if self.kind == "fraction" else 0.0
+
 
 def _balanced_accuracy(images: Weighted) -> np.ndarray:
     recalls = images.recall

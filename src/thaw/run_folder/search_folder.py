@@ -37,7 +37,7 @@ class TrialRecord:
 
     Attributes:
         level, number: Which trial it is.
-        origin: Where its settings are from: plan, guide, fastai, autogluon, or sampled.
+        origin: Where its settings are from: plan, guide, fastai, autogluon, as planned (its phases), or sampled.
         settings: The settings in which it differs from what all trials share, by dotted key.
         state: complete; pruned: significantly worse than the best after some folds; repeated: the settings of an
             earlier trial, whose value it has; skipped: would have taken too long; failed.

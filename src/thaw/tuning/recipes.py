@@ -47,6 +47,10 @@ KNOWN: Mapping[str, Mapping[str, Any]] = {
 """Where trials of thawed stages begin, besides the plan: a search that finds nothing better says so against these."""
 
 
+AS_PLANNED = "as planned"
+"""The origin of a trial with the phases of the plan on another head, which is the first one with that head."""
+
+
 def base_recipe(requested: Recipe, planned: ResolvedRecipe) -> Recipe:
     """What all trials share: what was requested, with what the plan has decided where no trial varies it.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import erf, sqrt
+from math import erf, inf, sqrt
 
 import numpy as np
 
@@ -39,8 +39,8 @@ class Outlook:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the expected gain is below the standard error."""
-        return self.gain < self.standard_error
+        """Whether the expected gain does not exceed the standard error."""
+        return self.gain <= self.standard_error
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,36 @@ def of_level(records: Sequence[TrialRecord], level: LevelName) -> list[TrialReco
 
 
 def ranked(records: Sequence[TrialRecord], level: LevelName) -> list[TrialRecord]:
-    """The usable trials of a level, the best first and the earliest first of equal ones."""
+    """The usable trials of a level, the best first; of equal ones those with the better head, then the earliest."""
     usable = [record for record in of_level(records, level) if record.is_usable]
-    return sorted(usable, key=lambda record: record.value or 0.0, reverse=True)
+    return sorted(usable, key=lambda record: (record.value or 0.0, value_of_head(record, records)), reverse=True)
+
+
+def value_of_head(record: TrialRecord, records: Sequence[TrialRecord]) -> float:
+    """The cross-validated value of the head that a trial of thawed stages goes on from; below all others without one.
+
+    It is measured on all training images, of which there are several times as many as for validation.
+    """
+    by_name = {each.name: each for each in records}
+    below: TrialRecord | None = record
+    while below and below.level in (SHORT.name, FULL.name):
+        below = by_name.get(below.parent) if below.parent else None
+    return below.value if below and below.value is not None else -inf
+
+
+def winner(records: Sequence[TrialRecord], units: np.ndarray) -> TrialRecord | None:
+    """The trial that a search has found; `None` where none was trained to its end.
+
+    Validation images are few. Of the trials that they cannot tell from the best one, the one with the best head on
+    training images is taken: a tie is no reason for the smaller image size.
+
+    Args:
+        records: All trials.
+        units: (N,) int, equal for validation images that are no independent evidence.
+    """
+    good = ranked(records, FULL.name)
+    equal = [record for record in good if record is good[0] or not _is_worse(record, good[0], units)]
+    return max(equal, key=lambda record: value_of_head(record, records), default=None)
 
 
 def best(records: Sequence[TrialRecord], level: LevelName) -> TrialRecord | None:
@@ -133,11 +160,17 @@ def is_exhausted(level: Level, tried: Tried) -> bool:
     return in_vain or tried.counts[level.name] >= tried.sizes[level.name] * parents
 
 
-def outlook(level: Level, records: Sequence[TrialRecord], units: np.ndarray) -> Outlook | None:
+def outlook(level: Level, records: Sequence[TrialRecord], units: np.ndarray, highest: float) -> Outlook | None:
     """What the next trials of a level promise; `None` before there are enough of them.
 
     The values of the last trials are taken for a sample of a normal distribution, from which the next ones come too;
     the expectation is that of the largest of `NEXT_TRIALS` draws above the best value so far.
+
+    Args:
+        level: The level.
+        records: All trials.
+        units: (N,) int, equal for images of cross-validation that are no independent evidence.
+        highest: The highest value that there can be.
     """
     usable = [record for record in of_level(records, level.name) if record.is_usable]
     if len(usable) < level.enough:
@@ -148,7 +181,8 @@ def outlook(level: Level, records: Sequence[TrialRecord], units: np.ndarray) -> 
     error = top.standard_error or 0.0
     if len(first.scores) == len(top.scores) == len(units) and first is not top:
         error = compare(np.array(top.scores), np.array(first.scores), units).standard_error
-    return Outlook(expected_gain(float(values.mean()), float(values.std(ddof=1)), top.value), error)
+    gain = expected_gain(float(values.mean()), float(values.std(ddof=1)), top.value)
+    return Outlook(min(gain, highest - top.value), error)
 
 
 def expected_gain(mean: float, deviation: float, best_value: float, draws: int = NEXT_TRIALS) -> float:

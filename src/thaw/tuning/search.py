@@ -9,18 +9,20 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from thaw import atomic
 from thaw.device import threads_restored
 from thaw.errors import TrainingError
 from thaw.formats import count, duration
+from thaw.metrics import METRICS
 from thaw.recipe import Recipe
 from thaw.run_folder.search_folder import TrialName, TrialRecord
 from thaw.tuning import page
 from thaw.tuning.evaluate import evaluated
 from thaw.tuning.final import PLAN, WINNER, refitted
 from thaw.tuning.levels import FULL, HEAD, LEVELS, SHORT, Level
-from thaw.tuning.recipes import KNOWN, settings_of_plan
+from thaw.tuning.recipes import AS_PLANNED, KNOWN, settings_of_plan
 from thaw.tuning.schedule import Outlook, Tried, best, is_exhausted, next_level, of_level, outlook, parent_of
 from thaw.tuning.state import Search
 from thaw.tuning.studies import Asked, quiet
@@ -97,27 +99,40 @@ def _choose(search: Search, claims: ExitStack) -> Asked | str | None:
 def _begun(search: Search, tried: Tried) -> Asked | str | None:
     """A new trial: the plan at each level first, then the level that lags behind most; or why there is none."""
     studies, counts = search.studies, tried.counts
-    settings = settings_of_plan(search.planned)
     lower: TrialName | None = None
     for level in LEVELS:
         if counts[level.name] == 0:
-            own = {key: settings[key] for key in level.settings if key in settings}
-            return studies[level.name].enqueue("plan", own, lower, search.space)
+            return studies[level.name].enqueue("plan", _planned(search, level), lower, search.space)
         lower = TrialName(level.name, 0)
         if search.record(lower) is None:
             return None
-    outlooks = {level.name: outlook(level, tried.records, search.units) for level in LEVELS}
+    highest = METRICS[search.bench.monitor].highest
+    outlooks = {level.name: outlook(level, tried.records, search.units, highest) for level in LEVELS}
     open_ = [name for name, found in outlooks.items() if found is None or not found.is_settled]
     chosen = next_level(tried, open_)
     if chosen is None:
         return "; ".join(_why_settled(tried, level, outlooks[level.name]) for level in LEVELS)
     if _usual_seconds(tried.records, chosen) > search.seconds_left(tried):
         return f"a {chosen.name} trial would take longer than the time that is left"
-    study = studies[chosen.name]
-    if chosen is SHORT and counts[SHORT.name] <= len(KNOWN):
-        origin = list(KNOWN)[counts[SHORT.name] - 1]
+    return _next_of(search, tried, chosen)
+
+
+def _next_of(search: Search, tried: Tried, level: Level) -> Asked:
+    """The next trial of a level: what others recommend, the plan's phases on each new head, and what is sampled."""
+    study, number = search.studies[level.name], tried.counts[level.name]
+    if level is SHORT and number <= len(KNOWN):
+        origin = list(KNOWN)[number - 1]
         return study.enqueue(origin, KNOWN[origin], TrialName(HEAD.name, 0), search.space)
-    return study.ask(parent_of(chosen, tried, counts[chosen.name], search.units))
+    parent = parent_of(level, tried, number, search.units)
+    if level is SHORT and parent not in study.parents():
+        return study.enqueue(AS_PLANNED, _planned(search, level), parent, search.space)
+    return study.ask(parent)
+
+
+def _planned(search: Search, level: Level) -> dict[str, Any]:
+    """What the plan has for the settings of a level."""
+    settings = settings_of_plan(search.planned)
+    return {key: settings[key] for key in level.settings if key in settings}
 
 
 def _usual_seconds(records: Sequence[TrialRecord], level: Level) -> float:
@@ -181,7 +196,7 @@ def _concluded(search: Search, reason: str) -> SearchResult:
     folder, records, reporter = search.folder, search.records(), search.reporter
     winner, loggers = search.planned, search.file.requested.loggers
     reporter.say(f"the search ends: {reason}")
-    top, full = best(records, FULL.name), of_level(records, FULL.name)
+    top, full = search.winner(records), of_level(records, FULL.name)
     if top is None:
         raise TrainingError(f"{folder.path}: no trial could be trained to its end; {folder.table} has the reasons")
     if top.origin == "plan":

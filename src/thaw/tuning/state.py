@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from thaw.recipe import ResolvedRecipe
 from thaw.run_folder.search_folder import LevelName, SearchFile, SearchFolder, TrialName, TrialRecord
 from thaw.tuning.clock import Clock
 from thaw.tuning.levels import FULL, LEVELS, SHORT, SHORT_FRACTION
-from thaw.tuning.schedule import Tried, best, of_level
+from thaw.tuning.schedule import Tried, best, of_level, value_of_head, winner
 from thaw.tuning.space import Space
 from thaw.tuning.studies import LevelStudy
 from thaw.tuning.workbench import Workbench
@@ -80,7 +80,15 @@ class Search:
         found, top = tried.unfinished_best(), best(tried.records, FULL.name)
         if found is None or top is None:
             return found
-        return found if (found.value or 0.0) > (top.value or 0.0) else None
+
+        def rank(record: TrialRecord) -> tuple[float, float]:
+            return record.value or 0.0, value_of_head(record, tried.records)
+
+        return found if rank(found) > rank(top) else None
+
+    def winner(self, records: Sequence[TrialRecord]) -> TrialRecord | None:
+        """The trial to go with, of those so far; `None` before one was trained to its end."""
+        return winner(records, self.bench.val_units)
 
     def seconds_left(self, tried: Tried) -> float:
         """Seconds left, but for what the end takes: training the best trial on, it and the plan afresh, and a refit."""
@@ -90,7 +98,7 @@ class Search:
         def whole(record: TrialRecord) -> float:
             return record.seconds + (taken.get(record.parent, 0.0) if record.parent else 0.0)
 
-        full, top, found = of_level(records, FULL.name), best(records, FULL.name), self.promising(tried)
+        full, top, found = of_level(records, FULL.name), self.winner(records), self.promising(tried)
         if top is None:
             return self.clock.left()
         plan, winner = whole(full[0]), found.seconds + rest_of(found) if found else whole(top)

@@ -55,6 +55,11 @@ class LevelStudy:
     def __len__(self) -> int:
         return sum(_PARENT in trial.user_attrs for trial in self._trials())
 
+    def parents(self) -> set[TrialName]:
+        """The trials that trials of this level go on from."""
+        found = (trial.user_attrs.get(_PARENT) for trial in self._trials())
+        return {TrialName(*parent) for parent in found if parent}
+
     def ask(self, parent: TrialName | None) -> Asked:
         """Begin a trial with sampled settings; nobody else may begin one meanwhile."""
         return self._begin("sampled", None, parent)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from thaw.backbones import build
-from thaw.evaluation.evaluate import bootstrap_groups
 from thaw.metrics import paired_standard_error
 from thaw.planning.measurements import PlannedRecipe
 from thaw.planning.plan import draft_plan
@@ -83,10 +82,7 @@ def train_full(trial: Trial, bench: Workbench) -> Measured:
     trained = {record.phase for record in result.records}
     found = trial_outputs(trial, trained, golden_images(trial), NullReporter(), ("val",)).evaluated["val"]
     scores = image_scores(found.probabilities, found.targets, manifest.task, monitor)
-    rows = manifest.indices("val")
-    groups = bootstrap_groups(manifest, rows, trial.prepared.duplicates)
-    units = np.arange(len(rows)) if groups is None else groups
-    error = standard_error_of(scores, strata_of(found.targets), units)
+    error = standard_error_of(scores, strata_of(found.targets), bench.val_units)
     kept = kept_index(result.records, result.gains, monitor)
     assert kept is not None
     return Measured(result.records[kept].val.by(monitor), error, scores)

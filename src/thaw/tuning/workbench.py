@@ -18,6 +18,7 @@ from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
 from thaw.data.prepare import Prepared
 from thaw.errors import DataError
+from thaw.evaluation.evaluate import bootstrap_groups
 from thaw.features.engines import FrozenPart
 from thaw.features.extract import ViewRequest
 from thaw.features.pooled import PROBE_IMAGES, features_of_view, plain_sample
@@ -104,6 +105,14 @@ class Workbench:
     def tested(self) -> np.ndarray:
         """(N,) bool, which images of the sample are in a fold."""
         return self.folds >= 0
+
+    @property
+    def val_units(self) -> np.ndarray:
+        """(N,) int, equal for validation images that are no independent evidence."""
+        manifest = self.prepared.manifest
+        rows = manifest.indices("val")
+        groups = bootstrap_groups(manifest, rows, self.prepared.duplicates)
+        return np.arange(len(rows)) if groups is None else groups
 
     def network(self, recipe: Recipe) -> Network:
         """The network of a recipe; the last ones are kept. Raises `BackboneError`."""
