@@ -33,7 +33,7 @@ from bench.scheduled_source import Schedule, ScheduledSource, counted, windows_o
 from bench.schedules import HEAD, PLANNED, Results, Training, means, parser_of, show_differences, trained
 from thaw.backbones.stages import AtCut
 from thaw.metrics import MetricValues
-from thaw.planning.step_timer import StepTimer, Way
+from thaw.planning.step_timer import StepMode, StepTimer
 from thaw.recipe import ResolvedPhase
 from thaw.training.context import FitCallbacks, FitContext, FitSettings, TrainingPaused
 from thaw.training.fit import fit
@@ -164,10 +164,10 @@ def correct_on_test(trial: Trial, settings: FitSettings) -> tuple[int, ...]:
 def step_ratio(trial: Trial, phase: ResolvedPhase, source: Source) -> float:
     """Time of a step on windows as a fraction of one on whole maps: the median of alternate measurements."""
     recipe = trial.recipe
-    way = Way(recipe.precision, recipe.steps, recipe.memory_format, phase.batch_size)
+    mode = StepMode(recipe.precision, recipe.steps, recipe.memory_format, phase.batch_size)
     whole, _ = source.batch(np.arange(phase.batch_size), 0)
     window = AtCut(windows_of(whole.values, np.full((phase.batch_size, 2), 0.5)), whole.stages)
-    rates = [[StepTimer(trial.classifier, [phase], [at]).rate(0, way) for at in (whole, window)] for _ in range(5)]
+    rates = [[StepTimer(trial.classifier, [phase], [at]).rate(0, mode) for at in (whole, window)] for _ in range(5)]
     return statistics.median(of_whole / of_window for of_whole, of_window in rates)
 
 

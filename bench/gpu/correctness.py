@@ -49,11 +49,11 @@ def losses(setup: Setup) -> Iterator[Row]:
     """Losses of the training loop above a cut and of the whole network."""
     for cut in ("stages:3", "pixels"):
         ours = _train(setup, CPU, cut, "eager")
-        for way in setup.sizes.ways:
-            if way != "compiled":
-                difference = float(np.abs(_train(setup, setup.device, cut, way) / ours - 1).max())
+        for mode in setup.sizes.modes:
+            if mode != "compiled":
+                difference = float(np.abs(_train(setup, setup.device, cut, mode) / ours - 1).max())
                 note = f"loss {ours[0]:.4f} to {ours[-1]:.4f}; relative difference"
-                measured = f"losses of {setup.sizes.steps} steps in fp32, cut {cut}, steps {way}"
+                measured = f"losses of {setup.sizes.steps} steps in fp32, cut {cut}, steps {mode}"
                 yield agreement(measured, difference, LOSS_TOLERANCE, note)
 
 

@@ -32,7 +32,7 @@ class Sizes:
         epochs: Epochs of `thaw train`.
         seconds: How long one speed is measured.
         backend: Of `torch.compile`, for what is compiled without Thaw.
-        ways: To run training steps; those that are compiled with the largest batch only.
+        modes: To run training steps; those that are compiled with the largest batch only.
         steps: Steps of training whose losses are compared.
         trainings: Short runs with various settings.
         exports: Whether classifiers are exported.
@@ -53,7 +53,7 @@ class Sizes:
     epochs: int = 3
     seconds: float = 2.0
     backend: str = "inductor"
-    ways: tuple[Steps, ...] = get_args(Steps)
+    modes: tuple[Steps, ...] = get_args(Steps)
     steps: int = 20
     trainings: tuple[str, ...] = ("binary", "multilabel", "scratch")
     exports: bool = True
@@ -75,7 +75,7 @@ TINY = Sizes(
     epochs=1,
     seconds=0.02,
     backend="eager",
-    ways=("eager",),
+    modes=("eager",),
     steps=3,
     trainings=("multilabel",),
     exports=False,

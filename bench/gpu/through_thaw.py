@@ -93,9 +93,11 @@ def whole(setup: Setup) -> Iterator[Row]:
             for part in (rows, rows[:_EVALUATED])
         )
         note = f"{sizes.images:,} images of {sizes.side} px, second epoch"
-        for way in _ways(sizes, batch):
-            measured = f"Thaw, whole network, batch {batch}, steps {way}"
-            yield _epoch(setup, classifier, phase, PhaseSources(TimedSource(train), val), Measured(measured, note, way))
+        for mode in _modes(sizes, batch):
+            measured = f"Thaw, whole network, batch {batch}, steps {mode}"
+            yield _epoch(
+                setup, classifier, phase, PhaseSources(TimedSource(train), val), Measured(measured, note, mode)
+            )
 
 
 def _rendering(request: ViewRequest, setup: Setup) -> Iterator[Row]:
@@ -155,9 +157,9 @@ def thawed(setup: Setup) -> Iterator[Row]:
         val = CachedSource.of(features.part(0, _EVALUATED), targets[:_EVALUATED], setup.device, 0)
         phase = ResolvedPhase(name="top", cut=_CUT, epochs=2, lr=1e-4, batch_size=batch, patience=None)
         note = f"{sizes.maps:,} images, second epoch"
-        for way in _ways(sizes, batch):
-            measured = f"Thaw, layer4 and head, batch {batch}, steps {way}"
-            yield _epoch(setup, classifier, phase, PhaseSources(train, val), Measured(measured, note, way))
+        for mode in _modes(sizes, batch):
+            measured = f"Thaw, layer4 and head, batch {batch}, steps {mode}"
+            yield _epoch(setup, classifier, phase, PhaseSources(train, val), Measured(measured, note, mode))
 
 
 @dataclass(frozen=True)
@@ -169,8 +171,8 @@ class Measured:
     steps: Steps
 
 
-def _ways(sizes: Sizes, batch: int) -> list[Steps]:
-    return [way for way in sizes.ways if way != "compiled" or batch == sizes.batches[-1]]
+def _modes(sizes: Sizes, batch: int) -> list[Steps]:
+    return [mode for mode in sizes.modes if mode != "compiled" or batch == sizes.batches[-1]]
 
 
 def _extraction(

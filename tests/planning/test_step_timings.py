@@ -9,11 +9,11 @@ from thaw.backbones.stages import AtCut
 from thaw.backbones.timm_backbone import build
 from thaw.classifier.classifier import Classifier, new_head
 from thaw.errors import RecipeError
-from thaw.planning.step_timer import StepTimer, Way
+from thaw.planning.step_timer import StepMode, StepTimer
 from thaw.planning.step_timings import StepTimings, time_steps
 from thaw.recipe import DecodeSettings, Phase, PreprocessingSettings, Recipe
 
-Rate = Callable[[Way], float]
+Rate = Callable[[StepMode], float]
 """Images per second."""
 
 
@@ -29,10 +29,10 @@ def timings(
     class Timer(StepTimer):
         is_cuda = True
 
-        def _rate(self, index: int, way: Way, wanted: float) -> float:
-            return rate(way)
+        def _rate(self, index: int, mode: StepMode, wanted: float) -> float:
+            return rate(mode)
 
-        def distance(self, index: int, way: Way) -> float:
+        def distance(self, index: int, mode: StepMode) -> float:
             return distance
 
     classifier.backbone.use_memory_format("contiguous")
@@ -47,23 +47,23 @@ def timings(
     return time_steps(recipe, timer, found[1], images, processes)
 
 
-def faster_recorded_and_in_large_batches(way: Way) -> float:
+def faster_captured_and_in_large_batches(mode: StepMode) -> float:
     rates = {"eager": 1_000.0, "cuda_graph": 3_000.0, "compiled": 4_000.0}
-    return rates[way.steps] * min(way.batch_size, 128) / 32
+    return rates[mode.steps] * min(mode.batch_size, 128) / 32
 
 
-def test_steps_are_recorded_where_that_is_faster_and_agrees(classifier: Classifier) -> None:
-    found = timings(classifier, faster_recorded_and_in_large_batches, two_phases(), 1_000)
+def test_steps_are_captured_where_that_is_faster_and_agrees(classifier: Classifier) -> None:
+    found = timings(classifier, faster_captured_and_in_large_batches, two_phases(), 1_000)
     assert found.steps.value == "cuda_graph" and "3.00x" in found.steps.reason
-    differs = timings(classifier, faster_recorded_and_in_large_batches, two_phases(), 1_000, distance=0.2)
+    differs = timings(classifier, faster_captured_and_in_large_batches, two_phases(), 1_000, distance=0.2)
     assert differs.steps.value == "eager" and "gradients differ by 20.0%" in differs.steps.reason
-    several = timings(classifier, faster_recorded_and_in_large_batches, two_phases(), 1_000, processes=2)
+    several = timings(classifier, faster_captured_and_in_large_batches, two_phases(), 1_000, processes=2)
     assert several.steps.value == "eager" and "several processes" in several.steps.reason
 
 
-def test_a_network_that_cannot_be_recorded_trains_eagerly(classifier: Classifier) -> None:
-    def rate(way: Way) -> float:
-        if way.steps == "cuda_graph":
+def test_a_network_that_cannot_be_captured_trains_eagerly(classifier: Classifier) -> None:
+    def rate(mode: StepMode) -> float:
+        if mode.steps == "cuda_graph":
             raise RuntimeError("operation not permitted when stream is capturing\nmore")
         return 1_000.0
 
@@ -72,7 +72,7 @@ def test_a_network_that_cannot_be_recorded_trains_eagerly(classifier: Classifier
 
 
 def test_steps_are_compiled_where_training_is_long(classifier: Classifier) -> None:
-    found = timings(classifier, faster_recorded_and_in_large_batches, two_phases(), 1_000_000)
+    found = timings(classifier, faster_captured_and_in_large_batches, two_phases(), 1_000_000)
     assert found.steps.value == "compiled" and "1.33x" in found.steps.reason
 
 
@@ -80,19 +80,19 @@ def test_steps_are_compiled_where_training_is_long(classifier: Classifier) -> No
 def test_a_batch_is_the_smallest_that_is_nearly_as_fast_as_any_and_leaves_enough_steps(
     classifier: Classifier, images: int, expected: int
 ) -> None:
-    found = timings(classifier, faster_recorded_and_in_large_batches, two_phases(), images)
+    found = timings(classifier, faster_captured_and_in_large_batches, two_phases(), images)
     # A linear head is solved with all images at once.
     assert found.batch_sizes == (32, expected)
-    way = Way("fp32", "cuda_graph", "contiguous", expected)
-    assert found.rates[1] == faster_recorded_and_in_large_batches(way)
+    mode = StepMode("fp32", "cuda_graph", "contiguous", expected)
+    assert found.rates[1] == faster_captured_and_in_large_batches(mode)
 
 
 @pytest.mark.parametrize(("images", "expected"), [(10_000, "contiguous"), (100_000, "channels_last")])
 def test_depthwise_networks_are_laid_out_anew_where_training_is_long(
     classifier: Classifier, images: int, expected: str
 ) -> None:
-    def rate(way: Way) -> float:
-        return 2_000.0 if way.memory_format == "channels_last" else 1_000.0 + 1_000.0 * (way.steps == "cuda_graph")
+    def rate(mode: StepMode) -> float:
+        return 2_000.0 if mode.memory_format == "channels_last" else 1_000.0 + 1_000.0 * (mode.steps == "cuda_graph")
 
     found = timings(classifier, rate, two_phases(epochs=10).model_copy(update={"steps": "eager"}), images)
     assert found.memory_format.value == expected == classifier.backbone.memory_format
@@ -100,14 +100,14 @@ def test_depthwise_networks_are_laid_out_anew_where_training_is_long(
 
 
 def test_several_processes_have_a_batch_each(classifier: Classifier) -> None:
-    found = timings(classifier, faster_recorded_and_in_large_batches, two_phases(), 40_000, processes=2)
+    found = timings(classifier, faster_captured_and_in_large_batches, two_phases(), 40_000, processes=2)
     assert found.batch_sizes == (32, 256)
 
 
 def test_what_the_recipe_says_stays(classifier: Classifier) -> None:
     head, top = two_phases().phases
     asked = Recipe(steps="eager", precision="bf16", phases=(head, replace_batch(top, 48)))
-    found = timings(classifier, faster_recorded_and_in_large_batches, asked, 100_000)
+    found = timings(classifier, faster_captured_and_in_large_batches, asked, 100_000)
     assert (found.steps.value, found.precision.value, found.batch_sizes) == ("eager", "bf16", (32, 48))
 
 
@@ -119,14 +119,14 @@ def test_steps_that_this_run_cannot_have_are_refused(classifier: Classifier) -> 
     ):
         time_steps(recipe, timer, AtCut.above_nothing(torch.zeros(1, 3)), 1_000, 1)
     with pytest.raises(RecipeError, match="steps cuda_graph: is for one process, and 2 train together; use auto"):
-        timings(classifier, faster_recorded_and_in_large_batches, recipe, 1_000, processes=2)
+        timings(classifier, faster_captured_and_in_large_batches, recipe, 1_000, processes=2)
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_not_taken(classifier: Classifier) -> None:
-    def rate(way: Way) -> float:
-        if way.batch_size > 64:
+    def rate(mode: StepMode) -> float:
+        if mode.batch_size > 64:
             raise torch.OutOfMemoryError
-        return 30.0 * way.batch_size
+        return 30.0 * mode.batch_size
 
     assert timings(classifier, rate, two_phases(), 100_000).batch_sizes == (32, 64)
 

@@ -26,42 +26,42 @@ def inputs(images: int) -> AtCut:
 
 
 @pytest.fixture
-def recordings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """The number of images of each recording, which warms up three times."""
+def captures(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The number of images of each capture, which warms up three times."""
     made: list[int] = []
 
-    def record(module: nn.Module, sample: tuple[Tensor, ...], **_: Any) -> Callable[..., Tensor]:
+    def capture(module: nn.Module, sample: tuple[Tensor, ...], **_: Any) -> Callable[..., Tensor]:
         made.append(len(sample[0]))
         for _ in range(3):
             module(*sample)
         return module
 
-    monkeypatch.setattr(torch.cuda, "make_graphed_callables", record)
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
     yield made
 
 
-def test_every_way_to_run_steps_that_a_recipe_can_name_is_there() -> None:
+def test_every_value_of_the_setting_has_a_mode() -> None:
     assert set(STEPS) == set(get_args(Steps))
 
 
-def test_one_graph_is_recorded_for_each_number_of_images(recordings: list[int]) -> None:
-    recorded = STEPS["cuda_graph"](AboveCut(Network(), 2, "fp32", {}))
-    recorded.prepare([4, 3, 4, 4, 3], inputs)
-    recorded.prepare([4], inputs)
-    assert recordings == [3, 4]
-    assert recorded(*inputs(5)).shape == (5, 3)
-    assert recordings == [3, 4]
+def test_one_graph_is_captured_for_each_number_of_images(captures: list[int]) -> None:
+    captured = STEPS["cuda_graph"](AboveCut(Network(), 2, "fp32", {}))
+    captured.prepare([4, 3, 4, 4, 3], inputs)
+    captured.prepare([4], inputs)
+    assert captures == [3, 4]
+    assert captured(*inputs(5)).shape == (5, 3)
+    assert captures == [3, 4]
 
 
-def test_recording_leaves_statistics_and_results_as_they_are(recordings: list[int]) -> None:
-    eager, recorded = (STEPS[way](AboveCut(Network(), 2, "fp32", {})) for way in ("eager", "cuda_graph"))
+def test_capturing_leaves_statistics_and_results_as_they_are(captures: list[int]) -> None:
+    eager, captured = (STEPS[mode](AboveCut(Network(), 2, "fp32", {})) for mode in ("eager", "cuda_graph"))
     for images in (4, 3):
-        recorded.prepare([images], inputs)
-        assert torch.equal(recorded(*inputs(images)), eager(*inputs(images)))
-    assert isinstance(recorded, nn.Module) and isinstance(eager, nn.Module)
-    for found, expected in zip(recorded.buffers(), eager.buffers(), strict=True):
+        captured.prepare([images], inputs)
+        assert torch.equal(captured(*inputs(images)), eager(*inputs(images)))
+    assert isinstance(captured, nn.Module) and isinstance(eager, nn.Module)
+    for found, expected in zip(captured.buffers(), eager.buffers(), strict=True):
         assert torch.equal(found, expected)
-    assert recordings
+    assert captures
 
 
 def test_what_lies_above_a_cut_gives_single_precision_in_either_format() -> None:

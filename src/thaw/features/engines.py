@@ -71,10 +71,10 @@ def _compiled(
     return TorchRunner(backbone, device, precision, positions, "compiled")
 
 
-def _recorded(
+def _cuda_graph(
     backbone: Backbone, device: torch.device, positions: Sequence[int], precision: Precision, image_size: int
 ) -> Runner:
-    return TorchRunner(backbone, device, precision, positions, "recorded")
+    return TorchRunner(backbone, device, precision, positions, "cuda_graph")
 
 
 def _openvino(
@@ -86,13 +86,13 @@ def _openvino(
     return OpenVinoRunner(backbone, positions, precision, image_size)
 
 
-_RECORDING_PAYS, _PROBE_PAYS, _COMPILE_PAYS = 0.5, 4.0, 240.0
-"""Recording a CUDA graph takes 0.2 s, probing OpenVINO 1 to 3 s, compiling 20 to 60 s."""
+_CAPTURE_PAYS, _PROBE_PAYS, _COMPILE_PAYS = 0.5, 4.0, 240.0
+"""Capturing a CUDA graph takes 0.2 s, probing OpenVINO 1 to 3 s, compiling 20 to 60 s."""
 
 ENGINES: Mapping[Engine, EngineSpec] = {
     REFERENCE: EngineSpec("pytorch", "fp32", "torch", _pytorch, probe_above=0.0),
-    "cuda-graph-fp32": EngineSpec("cuda-graph", "fp32", "torch", _recorded, "cuda", _RECORDING_PAYS),
-    "cuda-graph-bf16": EngineSpec("cuda-graph", "bf16", "torch", _recorded, "cuda", _RECORDING_PAYS),
+    "cuda-graph-fp32": EngineSpec("cuda-graph", "fp32", "torch", _cuda_graph, "cuda", _CAPTURE_PAYS),
+    "cuda-graph-bf16": EngineSpec("cuda-graph", "bf16", "torch", _cuda_graph, "cuda", _CAPTURE_PAYS),
     "openvino-fp32": EngineSpec("openvino", "fp32", "openvino", _openvino, only_on="cpu", probe_above=_PROBE_PAYS),
     "openvino-bf16": EngineSpec("openvino", "bf16", "openvino", _openvino, only_on="cpu", probe_above=_PROBE_PAYS),
     "pytorch-bf16": EngineSpec("pytorch", "bf16", "torch", _pytorch, probe_above=_PROBE_PAYS, unless="openvino"),

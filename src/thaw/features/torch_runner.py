@@ -1,4 +1,4 @@
-"""The frozen part run by PyTorch: eagerly, compiled, or recorded as CUDA graphs."""
+"""The frozen part run by PyTorch: eagerly, compiled, or captured as CUDA graphs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from thaw.device import compute_fp32_exactly
 
 Precision = Literal["fp32", "bf16"]
 
-_LEAST = {"eager": 1, "compiled": 32, "recorded": 32}
+_LEAST = {"eager": 1, "compiled": 32, "cuda_graph": 32}
 """Images for which a network is prepared at least."""
 
 
@@ -50,7 +50,7 @@ class Frozen(nn.Module):
         return [AtCut(part, stages[:, :width]) for part, width in zip(values, widths, strict=True)]
 
 
-class _Recorded:
+class _Captured:
     """Forward passes that are replayed from CUDA graphs, one for each shape of the pixels.
 
     Launching the operations of ResNet50 one by one takes 5 ms of Python, as long as computing them for 64 images.
@@ -63,14 +63,14 @@ class _Recorded:
     def __call__(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """As `Frozen`."""
         if pixels.shape not in self._graphs:
-            self._graphs[pixels.shape] = self._recorded(pixels)
+            self._graphs[pixels.shape] = self._capture(pixels)
         graph, inputs, outputs = self._graphs[pixels.shape]
         inputs.copy_(pixels)
         graph.replay()
         # The next replay overwrites them.
         return tuple(output.clone() for output in outputs)
 
-    def _recorded(self, pixels: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor, tuple[Tensor, ...]]:
+    def _capture(self, pixels: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor, tuple[Tensor, ...]]:
         graph, inputs = torch.cuda.CUDAGraph(), pixels.clone()
         current, aside = torch.cuda.current_stream(), torch.cuda.Stream()
         aside.wait_stream(current)
@@ -96,7 +96,7 @@ class TorchRunner:
         device: torch.device,
         precision: Precision,
         positions: Sequence[int],
-        mode: Literal["eager", "compiled", "recorded"] = "eager",
+        mode: Literal["eager", "compiled", "cuda_graph"] = "eager",
     ) -> None:
         self.positions = tuple(positions)
         self._frozen = Frozen(backbone, positions)
@@ -117,14 +117,14 @@ class TorchRunner:
             outputs = [output[:images].float() for output in self._forward(pixels.to(self._device))]
         return self._frozen.at_cuts(outputs)
 
-    def _prepared(self, mode: Literal["eager", "compiled", "recorded"]) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    def _prepared(self, mode: Literal["eager", "compiled", "cuda_graph"]) -> Callable[[Tensor], tuple[Tensor, ...]]:
         match mode:
             case "eager":
                 return self._frozen
             case "compiled":
                 return torch.compile(self._frozen, dynamic=False)
-            case "recorded":
-                return _Recorded(self._frozen)
+            case "cuda_graph":
+                return _Captured(self._frozen)
             case unknown:
                 assert_never(unknown)
 

@@ -1,4 +1,4 @@
-"""Times training steps of the phases on real features, in every way in which they can be run."""
+"""Times training steps of the phases on real features, in every mode that they can be run in."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HOPELESS = 4.0
 
 
 @dataclass(frozen=True)
-class Way:
+class StepMode:
     """How steps are run by one process."""
 
     precision: Precision
@@ -42,7 +42,7 @@ class StepTimer:
     classifier: Classifier
     phases: Sequence[Phase]
     features: Sequence[AtCut]
-    _rates: dict[tuple[int, Way], float] = field(default_factory=dict)
+    _rates: dict[tuple[int, StepMode], float] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -63,26 +63,26 @@ class StepTimer:
         head = self.classifier.backbone.head_position
         return next((index for index in range(len(self.phases)) if self.position(index) < head), None)
 
-    def with_size(self, way: Way, batch_size: int) -> Way:
-        """The way with another batch size, which a CPU is not timed with beyond the usual one: it is no faster."""
-        return replace(way, batch_size=max(1, batch_size if self.is_cuda else min(batch_size, USUAL_BATCH)))
+    def with_size(self, mode: StepMode, batch_size: int) -> StepMode:
+        """The mode with another batch size, which a CPU is not timed with beyond the usual one: it is no faster."""
+        return replace(mode, batch_size=max(1, batch_size if self.is_cuda else min(batch_size, USUAL_BATCH)))
 
-    def rate(self, index: int, way: Way, wanted: float = 0.0) -> float:
+    def rate(self, index: int, mode: StepMode, wanted: float = 0.0) -> float:
         """Images per second in phase `index`, timed once; 0 where a batch does not fit into memory.
 
         On a CPU, where the first pass is `_HOPELESS` times slower than the `wanted` rate, it is the last.
         """
-        if (index, way) not in self._rates:
+        if (index, mode) not in self._rates:
             try:
-                self._rates[index, way] = self._rate(index, way, wanted)
+                self._rates[index, mode] = self._rate(index, mode, wanted)
             except torch.OutOfMemoryError:
-                self._rates[index, way] = 0.0
+                self._rates[index, mode] = 0.0
             finally:
                 self._freeze()
-        return self._rates[index, way]
+        return self._rates[index, mode]
 
-    def _rate(self, index: int, way: Way, wanted: float) -> float:
-        above, inputs = self._above(index, way)
+    def _rate(self, index: int, mode: StepMode, wanted: float) -> float:
+        above, inputs = self._above(index, mode)
         above.prepare([len(inputs.values)], lambda images: inputs)
         seconds = []
         for _ in range(_WARM_UP + (_ROUNDS_ON_CUDA if self.is_cuda else _ROUNDS)):
@@ -91,20 +91,20 @@ class StepTimer:
             loss.backward()
             float(loss.detach())
             seconds.append(time.perf_counter() - started)
-            if not self.is_cuda and way.batch_size / seconds[0] * _HOPELESS < wanted:
+            if not self.is_cuda and mode.batch_size / seconds[0] * _HOPELESS < wanted:
                 break
         return len(inputs.values) / min(seconds[_WARM_UP:] or seconds)
 
-    def distance(self, index: int, way: Way) -> float:
+    def distance(self, index: int, mode: StepMode) -> float:
         """Relative L2 distance of the gradients of phase `index` from those of eager steps."""
         try:
-            found, expected = (self._gradients(index, each) for each in (way, replace(way, steps="eager")))
+            found, expected = (self._gradients(index, each) for each in (mode, replace(mode, steps="eager")))
         finally:
             self._freeze()
         return distance_between(found[None], expected[None])
 
-    def _gradients(self, index: int, way: Way) -> Tensor:
-        above, inputs = self._above(index, way)
+    def _gradients(self, index: int, mode: StepMode) -> Tensor:
+        above, inputs = self._above(index, mode)
         above.prepare([len(inputs.values)], lambda images: inputs)
         above(*inputs).square().mean().backward()
         gradients = [parameter.grad for parameter in self.classifier.parameters() if parameter.grad is not None]
@@ -112,16 +112,16 @@ class StepTimer:
         self.classifier.zero_grad(set_to_none=True)
         return flat
 
-    def _above(self, index: int, way: Way) -> tuple[StepModel, AtCut]:
+    def _above(self, index: int, mode: StepMode) -> tuple[StepModel, AtCut]:
         """What lies above the cut of a phase, thawed, and a batch of inputs; in eval mode, where nothing is random."""
         phase, features, backbone = self.phases[index], self.features[index], self.classifier.backbone
         cut = backbone.cut(phase.cut)
-        backbone.use_memory_format(way.memory_format)
+        backbone.use_memory_format(mode.memory_format)
         backbone.thaw(cut, "frozen")
         norms = frozen_norms(self.classifier, cut.position, features) if phase.batchnorm == "frozen" else {}
-        copies = -(-way.batch_size // len(features.values))
-        inputs = AtCut(*(torch.cat([part] * copies)[: way.batch_size] for part in features))
-        return STEPS[way.steps](AboveCut(self.classifier, cut.position, way.precision, norms)), inputs
+        copies = -(-mode.batch_size // len(features.values))
+        inputs = AtCut(*(torch.cat([part] * copies)[: mode.batch_size] for part in features))
+        return STEPS[mode.steps](AboveCut(self.classifier, cut.position, mode.precision, norms)), inputs
 
     def _freeze(self) -> None:
         self.classifier.zero_grad(set_to_none=True)

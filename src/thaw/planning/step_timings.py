@@ -1,4 +1,4 @@
-"""How training steps are run, found by timing them: precision, memory layout, eager or recorded, images per step."""
+"""How training steps are run, found by timing them: precision, memory layout, eager or captured, images per step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from thaw.backbones.stages import AtCut
 from thaw.errors import RecipeError, first_line
 from thaw.features.probe import MIN_SPEEDUP, TOLERANCE, distance_at_cut
 from thaw.features.torch_runner import Precision
-from thaw.planning.step_timer import StepTimer, Way
+from thaw.planning.step_timer import StepMode, StepTimer
 from thaw.recipe import USUAL_BATCH, MemoryFormat, Recipe, Steps
 from thaw.training.autocast import training_autocast
 
@@ -66,9 +66,9 @@ class _Job:
     processes: int
     deciding: int | None
 
-    def seconds(self, index: int, way: Way) -> float:
+    def seconds(self, index: int, mode: StepMode) -> float:
         """How long a phase takes at most."""
-        return self.timer.phases[index].epochs * self.images / max(self.timer.rate(index, way), 1e-9)
+        return self.timer.phases[index].epochs * self.images / max(self.timer.rate(index, mode), 1e-9)
 
 
 def time_steps(recipe: Recipe, timer: StepTimer, head: AtCut, train_images: int, processes: int) -> StepTimings:
@@ -86,23 +86,23 @@ def time_steps(recipe: Recipe, timer: StepTimer, head: AtCut, train_images: int,
     """
     job = _Job(recipe, timer, train_images // processes, processes, timer.first_thawed())
     layout = timer.classifier.backbone.memory_format if recipe.memory_format == "auto" else recipe.memory_format
-    way = Way("fp32", "eager", layout)
-    steps = _steps(job, way)
-    precision = _precision(job, replace(way, steps=steps.value), head)
-    way = replace(way, steps=steps.value, precision=precision.value)
-    memory_format = _memory_format(job, way)
-    way = replace(way, memory_format=memory_format.value)
-    batch = _batch_size(job, way)
-    steps = _compiled(job, replace(way, batch_size=batch.value), steps)
-    way = replace(way, steps=steps.value)
+    mode = StepMode("fp32", "eager", layout)
+    steps = _steps(job, mode)
+    precision = _precision(job, replace(mode, steps=steps.value), head)
+    mode = replace(mode, steps=steps.value, precision=precision.value)
+    memory_format = _memory_format(job, mode)
+    mode = replace(mode, memory_format=memory_format.value)
+    batch = _batch_size(job, mode)
+    steps = _compiled(job, replace(mode, batch_size=batch.value), steps)
+    mode = replace(mode, steps=steps.value)
     sizes = tuple(_size_of(job, index, batch.value) for index in range(len(timer.phases)))
-    rates = tuple(timer.rate(index, timer.with_size(way, size // processes)) for index, size in enumerate(sizes))
+    rates = tuple(timer.rate(index, timer.with_size(mode, size // processes)) for index, size in enumerate(sizes))
     timer.classifier.backbone.use_memory_format(memory_format.value)
     return StepTimings(precision, steps, memory_format, sizes, batch.reason, rates)
 
 
-def _steps(job: _Job, way: Way) -> Chosen[Steps]:
-    """Eager or recorded; what compiling gains is measured once the rest is known."""
+def _steps(job: _Job, mode: StepMode) -> Chosen[Steps]:
+    """Eager or captured; what compiling gains is measured once the rest is known."""
     wanted, timer = job.recipe.steps, job.timer
     if wanted != "auto":
         if wanted == "cuda_graph" and not timer.is_cuda:
@@ -116,11 +116,11 @@ def _steps(job: _Job, way: Way) -> Chosen[Steps]:
         return Chosen("eager", "only the head trains")
     if job.processes > 1:
         return Chosen("eager", "gradients are averaged over several processes")
-    recorded = replace(way, steps="cuda_graph")
+    captured = replace(mode, steps="cuda_graph")
     try:
-        distance = timer.distance(job.deciding, recorded)
-        speedup = timer.rate(job.deciding, recorded) / timer.rate(job.deciding, way)
-    # Networks that cannot be recorded fail in ways of their own; eager steps remain.
+        distance = timer.distance(job.deciding, captured)
+        speedup = timer.rate(job.deciding, captured) / timer.rate(job.deciding, mode)
+    # Networks that cannot be captured fail in different forms; eager steps remain.
     except RuntimeError as error:
         return Chosen("eager", f"a CUDA graph fails here ({first_line(error)})")
     measured = f"a CUDA graph trains the thawed stages at {speedup:.2f}x the speed; gradients differ by {distance:.1%}"
@@ -129,7 +129,7 @@ def _steps(job: _Job, way: Way) -> Chosen[Steps]:
     return Chosen("eager", f"{measured}; needs {MIN_SPEEDUP}x and at most {TOLERANCE:.0%}")
 
 
-def _precision(job: _Job, way: Way, head: AtCut) -> Chosen[Precision]:
+def _precision(job: _Job, mode: StepMode, head: AtCut) -> Chosen[Precision]:
     """By the speed, and the outputs for equal features at the cut of the deciding phase."""
     if job.recipe.precision != "auto":
         return Chosen(job.recipe.precision, "as requested")
@@ -139,34 +139,34 @@ def _precision(job: _Job, way: Way, head: AtCut) -> Chosen[Precision]:
     with torch.no_grad(), training_autocast(classifier.device, "bf16"):
         rounded = classifier.backbone.advance(timer.features[job.deciding], cut, classifier.backbone.head_position)
     distance = distance_at_cut(rounded, head)
-    fp32 = timer.rate(job.deciding, way)
-    speedup = timer.rate(job.deciding, replace(way, precision="bf16"), wanted=fp32) / fp32
+    fp32 = timer.rate(job.deciding, mode)
+    speedup = timer.rate(job.deciding, replace(mode, precision="bf16"), wanted=fp32) / fp32
     measured = f"bf16 trains the thawed stages at {speedup:.2f}x the speed of fp32; outputs differ by {distance:.1%}"
     if speedup >= MIN_SPEEDUP and distance <= TOLERANCE:
         return Chosen("bf16", f"{measured} (at most {TOLERANCE:.0%} allowed)")
     return Chosen("fp32", f"{measured}; needs {MIN_SPEEDUP}x and at most {TOLERANCE:.0%}")
 
 
-def _memory_format(job: _Job, way: Way) -> Chosen[MemoryFormat]:
+def _memory_format(job: _Job, mode: StepMode) -> Chosen[MemoryFormat]:
     """Channels last for a network that begins contiguous, where that is faster and training long enough to find out."""
     if job.recipe.memory_format != "auto":
         return Chosen(job.recipe.memory_format, "as requested")
-    if job.deciding is None or not job.timer.is_cuda or way.memory_format == "channels_last":
-        return Chosen(way.memory_format)
-    if job.seconds(job.deciding, way) < _LAYOUT_PAYS:
-        return Chosen(way.memory_format, "depthwise convolutions need no preparation in this layout")
-    other = replace(way, memory_format="channels_last")
-    speedup = job.timer.rate(job.deciding, other) / job.timer.rate(job.deciding, way)
+    if job.deciding is None or not job.timer.is_cuda or mode.memory_format == "channels_last":
+        return Chosen(mode.memory_format)
+    if job.seconds(job.deciding, mode) < _LAYOUT_PAYS:
+        return Chosen(mode.memory_format, "depthwise convolutions need no preparation in this layout")
+    other = replace(mode, memory_format="channels_last")
+    speedup = job.timer.rate(job.deciding, other) / job.timer.rate(job.deciding, mode)
     measured = f"channels_last trains the thawed stages at {speedup:.2f}x the speed of contiguous"
-    return Chosen(other.memory_format if speedup >= MIN_SPEEDUP else way.memory_format, measured)
+    return Chosen(other.memory_format if speedup >= MIN_SPEEDUP else mode.memory_format, measured)
 
 
-def _batch_size(job: _Job, way: Way) -> Chosen[int]:
+def _batch_size(job: _Job, mode: StepMode) -> Chosen[int]:
     """The smallest batch of one process that is nearly as fast as any; a CPU is busy with the usual one."""
     if job.deciding is None or not job.timer.is_cuda:
         return Chosen(USUAL_BATCH)
     sizes = [size for size in _BATCHES if size == USUAL_BATCH or size * _LEAST_STEPS <= job.images]
-    rates = {size: job.timer.rate(job.deciding, replace(way, batch_size=size)) for size in sizes}
+    rates = {size: job.timer.rate(job.deciding, replace(mode, batch_size=size)) for size in sizes}
     enough = next(size for size, rate in rates.items() if rate >= _ENOUGH * max(rates.values()))
     measured = ", ".join(f"{size}: {rate:,.0f}/s" for size, rate in rates.items())
     limit = f"; more would leave fewer than {_LEAST_STEPS} steps in an epoch" if len(sizes) < len(_BATCHES) else ""
@@ -181,14 +181,14 @@ def _size_of(job: _Job, index: int, measured: int) -> int:
     return USUAL_BATCH if job.recipe.can_solve(phase) else max(USUAL_BATCH, measured * job.processes)
 
 
-def _compiled(job: _Job, way: Way, chosen: Chosen[Steps]) -> Chosen[Steps]:
+def _compiled(job: _Job, mode: StepMode, chosen: Chosen[Steps]) -> Chosen[Steps]:
     """Compiled steps in place of the chosen ones, where training is long enough to find out."""
     is_open = job.recipe.steps == "auto" and job.processes == 1 and job.timer.is_cuda
-    if job.deciding is None or not is_open or job.seconds(job.deciding, way) < _COMPILE_PAYS:
+    if job.deciding is None or not is_open or job.seconds(job.deciding, mode) < _COMPILE_PAYS:
         return chosen
-    compiled = replace(way, steps="compiled")
+    compiled = replace(mode, steps="compiled")
     distance = job.timer.distance(job.deciding, compiled)
-    speedup = job.timer.rate(job.deciding, compiled) / job.timer.rate(job.deciding, way)
+    speedup = job.timer.rate(job.deciding, compiled) / job.timer.rate(job.deciding, mode)
     measured = f"{chosen.reason}; compiled {speedup:.2f}x the speed of that, gradients differ by {distance:.1%}"
     is_better = speedup >= MIN_SPEEDUP and distance <= TOLERANCE
     return Chosen("compiled" if is_better else chosen.value, measured)

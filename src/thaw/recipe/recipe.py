@@ -117,7 +117,7 @@ class Recipe(Section):
     )
     steps: Literal["auto"] | Steps = Field(
         "auto",
-        description="How PyTorch runs training steps. eager: operation by operation; cuda_graph: recorded once and "
+        description="How PyTorch runs training steps. eager: operation by operation; cuda_graph: captured once and "
         "replayed, on CUDA only; compiled: by torch.compile, which takes a minute; auto: the fastest that agrees with "
         "eager and pays.",
     )

@@ -1,6 +1,6 @@
-"""How PyTorch runs the forward and backward pass of a training step: operation by operation, recorded, or compiled.
+"""How PyTorch runs the forward and backward pass of a training step: operation by operation, captured, or compiled.
 
-On a GPU a step above a cut is over before the next operation is launched. Recorded once as a CUDA graph and then
+On a GPU a step above a cut is over before the next operation is launched. Captured once as a CUDA graph and then
 replayed, it has one launch. Images per second in bf16 (H200): top of MobileNetV2, batch 32, 3,490 -> 16,137; `layer4`
 of ResNet50, batch 32, 3,744 -> 14,716; all of ResNet50, batch 32, 1,035 -> 2,764, batch 256, 3,460 -> 3,514.
 """
@@ -22,7 +22,7 @@ from thaw.training.folding import FrozenNorms, folded
 
 
 class StepModel(Protocol):
-    """What lies above a cut, in one of the ways to run it."""
+    """What lies above a cut, in one of the modes to run it in."""
 
     def __call__(self, values: Tensor, stages: Tensor) -> Tensor:
         """Logits (N, outputs) float32 of the two parts of an `AtCut`."""
@@ -63,7 +63,7 @@ class AboveCut(nn.Module):
         """Nothing has to be prepared."""
 
 
-class Recorded(nn.Module):
+class CapturedSteps(nn.Module):
     """Forward and backward passes that are replayed from CUDA graphs, one for each number of images.
 
     An epoch has two at most. What is drawn at random, as by dropout, differs from replay to replay. Other numbers of
@@ -81,8 +81,8 @@ class Recorded(nn.Module):
         return logits
 
     def prepare(self, sizes: Iterable[int], sample: Callable[[int], AtCut]) -> None:
-        """Record a graph for each size that has none yet."""
-        # Recording leaves the gradients' nodes on a stream of its own, for which PyTorch would warn in every run.
+        """Capture a graph for each size that has none yet."""
+        # Capturing leaves the gradients' nodes on a stream of its own, for which PyTorch would warn in every run.
         torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
         for images in sorted({*sizes} - {*self._graphs}):
             # Warming up changes the statistics of norms that train.
@@ -101,7 +101,7 @@ def _compiled(above: AboveCut) -> StepModel:
 
 STEPS: Mapping[Steps, Callable[[AboveCut], StepModel]] = {
     "eager": lambda above: above,
-    "cuda_graph": Recorded,
+    "cuda_graph": CapturedSteps,
     "compiled": _compiled,
 }
-"""Every way to run a step, and what runs it."""
+"""What runs a step, for each value of the setting `steps`."""
