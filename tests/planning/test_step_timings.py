@@ -1,15 +1,17 @@
 """How steps are run, with a timer that has a CUDA device and answers from a table."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from thaw.backbones.stages import AtCut
 from thaw.backbones.timm_backbone import build
 from thaw.classifier.classifier import Classifier, new_head
 from thaw.errors import RecipeError
-from thaw.planning.step_timer import StepMode, StepTimer
+from thaw.planning.step_timer import StepMode, StepTimer, _Timing
 from thaw.planning.step_timings import StepTimings, time_steps
 from thaw.recipe import DecodeSettings, Phase, PreprocessingSettings, Recipe
 
@@ -29,11 +31,8 @@ def timings(
     class Timer(StepTimer):
         is_cuda = True
 
-        def _rate(self, index: int, mode: StepMode, wanted: float) -> float:
-            return rate(mode)
-
-        def distance(self, index: int, mode: StepMode) -> float:
-            return distance
+        def _time(self, index: int, mode: StepMode, wanted: float) -> _Timing:
+            return _Timing(rate(mode), distance)
 
     classifier.backbone.use_memory_format("contiguous")
 
@@ -59,6 +58,20 @@ def test_steps_are_captured_where_that_is_faster_and_agrees(classifier: Classifi
     assert differs.steps.value == "eager" and "gradients differ by 20.0%" in differs.steps.reason
     several = timings(classifier, faster_captured_and_in_large_batches, two_phases(), 1_000, processes=2)
     assert several.steps.value == "eager" and "several processes" in several.steps.reason
+
+
+def test_steps_are_captured_once_to_be_timed_and_compared(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captures: list[nn.Module] = []
+    monkeypatch.setattr(
+        torch.cuda, "make_graphed_callables", lambda module, *_, **__: captures.append(module) or module
+    )
+    head = AtCut.above_nothing(torch.randn(4, classifier.backbone.feature_width))
+    timer, eager = StepTimer(classifier, two_phases().phases[:1], (head,)), StepMode("fp32", "eager", "contiguous", 4)
+    captured = replace(eager, steps="cuda_graph")
+    assert timer.speedup(0, captured, eager) > 0 and timer.distance(0, captured) == 0 and timer.rate(0, captured) > 0
+    assert len(captures) == 1
 
 
 def test_a_network_that_cannot_be_captured_trains_eagerly(classifier: Classifier) -> None:

@@ -33,6 +33,14 @@ class StepMode:
 
 
 @dataclass(frozen=True)
+class _Timing:
+    """What `StepTimer.rate` and `StepTimer.distance` give."""
+
+    rate: float
+    distance: float = 0.0
+
+
+@dataclass(frozen=True)
 class StepTimer:
     """Times forward and backward passes above the cuts of phases; weights are not changed.
 
@@ -42,7 +50,7 @@ class StepTimer:
     classifier: Classifier
     phases: Sequence[Phase]
     features: Sequence[AtCut]
-    _rates: dict[tuple[int, StepMode], float] = field(default_factory=dict)
+    _timings: dict[tuple[int, StepMode], _Timing] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -67,52 +75,57 @@ class StepTimer:
         """The mode with another batch size, which a CPU is not timed with beyond the usual one: it is no faster."""
         return replace(mode, batch_size=max(1, batch_size if self.is_cuda else min(batch_size, USUAL_BATCH)))
 
-    def rate(self, index: int, mode: StepMode, wanted: float = 0.0) -> float:
-        """Images per second in phase `index`, timed once; 0 where a batch does not fit into memory.
+    def rate(self, index: int, mode: StepMode) -> float:
+        """Images per second in phase `index`; 0 where a batch does not fit into memory."""
+        return self._timing(index, mode).rate
 
-        On a CPU, where the first pass is `_HOPELESS` times slower than the `wanted` rate, it is the last.
-        """
-        if (index, mode) not in self._rates:
+    def speedup(self, index: int, mode: StepMode, base: StepMode) -> float:
+        """How many times as fast as another mode one is in phase `index`."""
+        base_rate = self.rate(index, base)
+        return self._timing(index, mode, wanted=base_rate).rate / max(base_rate, 1e-9)
+
+    def distance(self, index: int, mode: StepMode) -> float:
+        """Relative L2 distance of the gradients of phase `index` from those of eager steps."""
+        return self._timing(index, mode).distance
+
+    def _timing(self, index: int, mode: StepMode, wanted: float = 0.0) -> _Timing:
+        """Made once; on a CPU, a first pass that is `_HOPELESS` times slower than the `wanted` rate is the last."""
+        if (index, mode) not in self._timings:
             try:
-                self._rates[index, mode] = self._rate(index, mode, wanted)
+                self._timings[index, mode] = self._time(index, mode, wanted)
             except torch.OutOfMemoryError:
-                self._rates[index, mode] = 0.0
+                self._timings[index, mode] = _Timing(rate=0.0)
             finally:
                 self._freeze()
-        return self._rates[index, mode]
+        return self._timings[index, mode]
 
-    def _rate(self, index: int, mode: StepMode, wanted: float) -> float:
-        above, inputs = self._above(index, mode)
-        above.prepare([len(inputs.values)], lambda images: inputs)
+    def _time(self, index: int, mode: StepMode, wanted: float) -> _Timing:
+        eager, inputs = self._above(index, mode)
+        steps = STEPS[mode.steps](eager)
+        # Capturing and compiling take long, so that what they give is timed and compared in one go.
+        steps.prepare([len(inputs.values)], lambda images: inputs)
+        distance = 0.0
+        if mode.steps != "eager":
+            distance = distance_between(*(self._gradients(each, inputs)[None] for each in (steps, eager)))
         seconds = []
         for _ in range(_WARM_UP + (_ROUNDS_ON_CUDA if self.is_cuda else _ROUNDS)):
             started = time.perf_counter()
-            loss = above(*inputs).square().mean()
+            loss = steps(*inputs).square().mean()
             loss.backward()
             float(loss.detach())
             seconds.append(time.perf_counter() - started)
             if not self.is_cuda and mode.batch_size / seconds[0] * _HOPELESS < wanted:
                 break
-        return len(inputs.values) / min(seconds[_WARM_UP:] or seconds)
+        return _Timing(len(inputs.values) / min(seconds[_WARM_UP:] or seconds), distance)
 
-    def distance(self, index: int, mode: StepMode) -> float:
-        """Relative L2 distance of the gradients of phase `index` from those of eager steps."""
-        try:
-            found, expected = (self._gradients(index, each) for each in (mode, replace(mode, steps="eager")))
-        finally:
-            self._freeze()
-        return distance_between(found[None], expected[None])
-
-    def _gradients(self, index: int, mode: StepMode) -> Tensor:
-        above, inputs = self._above(index, mode)
-        above.prepare([len(inputs.values)], lambda images: inputs)
-        above(*inputs).square().mean().backward()
+    def _gradients(self, steps: StepModel, inputs: AtCut) -> Tensor:
+        steps(*inputs).square().mean().backward()
         gradients = [parameter.grad for parameter in self.classifier.parameters() if parameter.grad is not None]
         flat = torch.cat([gradient.flatten().float() for gradient in gradients])
         self.classifier.zero_grad(set_to_none=True)
         return flat
 
-    def _above(self, index: int, mode: StepMode) -> tuple[StepModel, AtCut]:
+    def _above(self, index: int, mode: StepMode) -> tuple[AboveCut, AtCut]:
         """What lies above the cut of a phase, thawed, and a batch of inputs; in eval mode, where nothing is random."""
         phase, features, backbone = self.phases[index], self.features[index], self.classifier.backbone
         cut = backbone.cut(phase.cut)
@@ -121,7 +134,7 @@ class StepTimer:
         norms = frozen_norms(self.classifier, cut.position, features) if phase.batchnorm == "frozen" else {}
         copies = -(-mode.batch_size // len(features.values))
         inputs = AtCut(*(torch.cat([part] * copies)[: mode.batch_size] for part in features))
-        return STEPS[mode.steps](AboveCut(self.classifier, cut.position, mode.precision, norms)), inputs
+        return AboveCut(self.classifier, cut.position, mode.precision, norms), inputs
 
     def _freeze(self) -> None:
         self.classifier.zero_grad(set_to_none=True)

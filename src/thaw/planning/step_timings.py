@@ -26,6 +26,8 @@ _LAYOUT_PAYS, _COMPILE_PAYS = 120.0, 600.0
 """Seconds of training from which it pays to measure the other layout of maps, which takes 6 to 12 s for each size of
 batches, and compiled steps, which take most of a minute for each; an epoch has two sizes."""
 
+_NEEDED = f"needed: {MIN_SPEEDUP}x, and at most {TOLERANCE:.0%}"
+
 Value = TypeVar("Value", covariant=True)
 
 
@@ -118,15 +120,13 @@ def _steps(job: _Job, mode: StepMode) -> Chosen[Steps]:
         return Chosen("eager", "gradients are averaged over several processes")
     captured = replace(mode, steps="cuda_graph")
     try:
-        distance = timer.distance(job.deciding, captured)
-        speedup = timer.rate(job.deciding, captured) / timer.rate(job.deciding, mode)
+        speedup, distance = timer.speedup(job.deciding, captured, mode), timer.distance(job.deciding, captured)
     # Networks that cannot be captured fail in different forms; eager steps remain.
     except RuntimeError as error:
         return Chosen("eager", f"a CUDA graph fails here ({first_line(error)})")
     measured = f"a CUDA graph trains the thawed stages at {speedup:.2f}x the speed; gradients differ by {distance:.1%}"
-    if speedup >= MIN_SPEEDUP and distance <= TOLERANCE:
-        return Chosen("cuda_graph", f"{measured} (at most {TOLERANCE:.0%} allowed)")
-    return Chosen("eager", f"{measured}; needs {MIN_SPEEDUP}x and at most {TOLERANCE:.0%}")
+    value: Steps = "cuda_graph" if _is_better(speedup, distance) else "eager"
+    return Chosen(value, f"{measured}; {_NEEDED}")
 
 
 def _precision(job: _Job, mode: StepMode, head: AtCut) -> Chosen[Precision]:
@@ -139,12 +139,10 @@ def _precision(job: _Job, mode: StepMode, head: AtCut) -> Chosen[Precision]:
     with torch.no_grad(), training_autocast(classifier.device, "bf16"):
         rounded = classifier.backbone.advance(timer.features[job.deciding], cut, classifier.backbone.head_position)
     distance = distance_at_cut(rounded, head)
-    fp32 = timer.rate(job.deciding, mode)
-    speedup = timer.rate(job.deciding, replace(mode, precision="bf16"), wanted=fp32) / fp32
+    speedup = timer.speedup(job.deciding, replace(mode, precision="bf16"), mode)
     measured = f"bf16 trains the thawed stages at {speedup:.2f}x the speed of fp32; outputs differ by {distance:.1%}"
-    if speedup >= MIN_SPEEDUP and distance <= TOLERANCE:
-        return Chosen("bf16", f"{measured} (at most {TOLERANCE:.0%} allowed)")
-    return Chosen("fp32", f"{measured}; needs {MIN_SPEEDUP}x and at most {TOLERANCE:.0%}")
+    value: Precision = "bf16" if _is_better(speedup, distance) else "fp32"
+    return Chosen(value, f"{measured}; {_NEEDED}")
 
 
 def _memory_format(job: _Job, mode: StepMode) -> Chosen[MemoryFormat]:
@@ -156,7 +154,7 @@ def _memory_format(job: _Job, mode: StepMode) -> Chosen[MemoryFormat]:
     if job.seconds(job.deciding, mode) < _LAYOUT_PAYS:
         return Chosen(mode.memory_format, "depthwise convolutions need no preparation in this layout")
     other = replace(mode, memory_format="channels_last")
-    speedup = job.timer.rate(job.deciding, other) / job.timer.rate(job.deciding, mode)
+    speedup = job.timer.speedup(job.deciding, other, mode)
     measured = f"channels_last trains the thawed stages at {speedup:.2f}x the speed of contiguous"
     return Chosen(other.memory_format if speedup >= MIN_SPEEDUP else mode.memory_format, measured)
 
@@ -187,8 +185,11 @@ def _compiled(job: _Job, mode: StepMode, chosen: Chosen[Steps]) -> Chosen[Steps]
     if job.deciding is None or not is_open or job.seconds(job.deciding, mode) < _COMPILE_PAYS:
         return chosen
     compiled = replace(mode, steps="compiled")
-    distance = job.timer.distance(job.deciding, compiled)
-    speedup = job.timer.rate(job.deciding, compiled) / job.timer.rate(job.deciding, mode)
+    speedup, distance = job.timer.speedup(job.deciding, compiled, mode), job.timer.distance(job.deciding, compiled)
     measured = f"{chosen.reason}; compiled {speedup:.2f}x the speed of that, gradients differ by {distance:.1%}"
-    is_better = speedup >= MIN_SPEEDUP and distance <= TOLERANCE
-    return Chosen("compiled" if is_better else chosen.value, measured)
+    return Chosen("compiled" if _is_better(speedup, distance) else chosen.value, measured)
+
+
+def _is_better(speedup: float, distance: float) -> bool:
+    """Whether a mode is so much faster that it is taken, and differs so little that it may be."""
+    return speedup >= MIN_SPEEDUP and distance <= TOLERANCE
