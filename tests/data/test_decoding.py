@@ -1,5 +1,6 @@
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from thaw.data import decoding
+from thaw.data.child_process import start_process
 from thaw.data.decoding import DecodedFile, Decoding, decode_files
 from thaw.data.geometry import PixelSpec
 from thaw.recipe import DecodeSettings
@@ -37,13 +39,15 @@ def by_processes(monkeypatch: pytest.MonkeyPatch) -> list[Popen[bytes]]:
     """Few files and cores are enough; the processes that are started."""
     started: list[Popen[bytes]] = []
 
-    def start(command: list[str], **options: Any) -> Popen[bytes]:
-        started.append(Popen(command, **options))
-        return started[-1]
+    def start(module: str, request: Mapping[str, Any]) -> Popen[bytes] | None:
+        process = start_process(module, request)
+        assert process
+        started.append(process)
+        return process
 
     monkeypatch.setattr(decoding, "FEWEST", 1)
     monkeypatch.setattr(decoding, "LEAST_WORKERS", 1)
-    monkeypatch.setattr(decoding, "Popen", start)
+    monkeypatch.setattr(decoding, "start_process", start)
     return started
 
 
@@ -77,5 +81,14 @@ def test_processes_end_with_whoever_wants_no_more(files: list[Path], by_processe
 
 
 def test_few_files_or_cores_start_no_process(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "Popen", None)
+    monkeypatch.setattr(decoding, "start_process", None)
     assert len(list(decode_files(files, BY))) == len(files)
+
+
+def test_what_cannot_be_started_is_decoded_here(
+    files: list[Path], by_processes: list[Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    monkeypatch.setattr(decoding, "start_process", start_process)
+    assert equal(list(decode_files(files, BY)), list(decoding._by_threads(files, BY)))
+    assert not by_processes

@@ -15,13 +15,13 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from subprocess import DEVNULL, PIPE, Popen
-from tempfile import TemporaryFile
+from subprocess import Popen
 
 import pyarrow as pa
 
 from thaw.cache import recall, remember
 from thaw.cores import worker_count
+from thaw.data.child_process import start_process
 from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
@@ -50,7 +50,7 @@ class DecodingAhead:
     When nobody can read the pipe any more, however that came about, the process ends and removes what it has begun.
     """
 
-    process: Popen[str]
+    process: Popen[bytes]
     spec: PixelSpec
     settings: DecodeSettings
 
@@ -63,7 +63,7 @@ class DecodingAhead:
             if (spec, settings) != (self.spec, self.settings):
                 return
             for line in stream:
-                done, total, title = line.rstrip().split(maxsplit=2)
+                done, total, title = line.decode().rstrip().split(maxsplit=2)
                 bar(title)(int(done), int(total))
 
 
@@ -79,14 +79,8 @@ def decode_ahead(manifest: Manifest, recipe: Recipe, cache: Path) -> DecodingAhe
         "settings": recipe.decode.model_dump(),
         "cache": str(cache.absolute()),
     }
-    # With -P a module in the current folder is not imported in place of one of Python's.
-    command = [sys.executable, "-P", "-m", __name__]
-    with suppress(OSError), TemporaryFile("w+", encoding="utf-8") as request:
-        json.dump(work, request)
-        request.seek(0)
-        process = Popen(command, stdin=request, stdout=PIPE, stderr=DEVNULL, text=True)
-        return DecodingAhead(process, spec, recipe.decode)
-    return None
+    process = start_process(__name__, work)
+    return DecodingAhead(process, spec, recipe.decode) if process else None
 
 
 def remember_geometry(recipe: Recipe, spec: PixelSpec, cache: Path) -> None:

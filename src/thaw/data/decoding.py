@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +15,12 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from subprocess import DEVNULL, PIPE, Popen
-from tempfile import TemporaryFile
-from typing import Any, BinaryIO
+from subprocess import Popen
+from typing import BinaryIO
 
 import numpy as np
 
+from thaw.data.child_process import start_process
 from thaw.data.decode import decode
 from thaw.data.geometry import PixelSpec
 from thaw.data.image_file import read_image_file
@@ -167,21 +166,15 @@ def _by_processes(files: Sequence[Path], decoding: Decoding) -> Iterator[Decoded
 
 def _stream_of_process(files: Sequence[Path], decoding: Decoding, stack: ExitStack) -> BinaryIO | None:
     """The output of a process that decodes some files; it is ended with the stack."""
-    request: dict[str, Any] = {
+    request = {
         "files": [str(file) for file in files],
         "spec": asdict(decoding.spec),
         "settings": decoding.settings.model_dump(),
         "reduce_jpeg": decoding.reduce_jpeg,
     }
-    # With -P a module in the current folder is not imported in place of one of Python's.
-    command = [sys.executable, "-P", "-m", "thaw.data.decoding_process"]
-    with TemporaryFile("w+", encoding="utf-8") as stream:
-        json.dump(request, stream)
-        stream.seek(0)
-        try:
-            process = Popen(command, stdin=stream, stdout=PIPE, stderr=DEVNULL)
-        except OSError:
-            return None
+    process = start_process("thaw.data.decoding_process", request)
+    if process is None:
+        return None
     stack.callback(_end, process)
     return process.stdout  # type: ignore[return-value]
 
