@@ -51,3 +51,21 @@ def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("THAW_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "thaw"
+
+
+def test_a_run_is_found_by_its_name_and_by_nothing_else(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path)
+    (tmp_path / "inspect-1").mkdir()
+    assert RunFolder.named(tmp_path, "train-1") == run == RunFolder.numbered(tmp_path, 1)
+    for name in (
+        "",
+        ".",
+        "train-2",
+        "train-1/",
+        "./train-1",
+        f"../{tmp_path.name}/train-1",
+        "inspect-1",
+        "train-\u0661",
+        "\0",
+    ):
+        assert RunFolder.named(tmp_path, name) is None

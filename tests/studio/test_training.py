@@ -39,8 +39,7 @@ while not (folder / "end").exists():
 
 _START = {"process": 1, "when": "", "earlier": [], "settings": {}, "images": 1, "edits": 1}
 DAMAGED_STARTS = [
-    json.dumps({**_START, **wrong})
-    for wrong in ({"process": -1}, {"process": "x"}, {"settings": 5}, {"earlier": 5}, {"resumes": "../.."})
+    json.dumps({**_START, **wrong}) for wrong in ({"process": -1}, {"process": "x"}, {"settings": 5}, {"earlier": 5})
 ]
 
 
@@ -134,6 +133,13 @@ def test_a_stopped_run_is_resumed_and_a_new_one_is_another(training: Training) -
 def test_a_damaged_note_of_the_start_is_none(training: Training, project: Project, content: str) -> None:
     project.training_state.write_text(content, encoding="utf-8")
     assert training.started is None and training.run is None
+
+
+@pytest.mark.parametrize("name", ["../..", "train-1/..", "train-9"])
+def test_a_note_of_another_folder_names_no_run(training: Training, project: Project, name: str) -> None:
+    (project.runs / "train-1").mkdir()
+    project.training_state.write_text(json.dumps({**_START, "resumes": name}), encoding="utf-8")
+    assert training.run is None
 
 
 @pytest.mark.parametrize(

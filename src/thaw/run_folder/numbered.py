@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, Self
 from thaw.marker import mark
 from thaw.writing import check_writable, explained
 
-_NAME = re.compile(r"(train|inspect|search)-(\d+)")
+_NAME = re.compile(r"(train|inspect|search)-([0-9]{1,9})")
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,24 @@ class NumberedFolder:
             number = max((_number(child, cls.kind) for child in parent.iterdir()), default=0)
             while True:
                 number += 1
-                path = parent / f"{cls.kind}-{number}"
+                folder = cls.numbered(parent, number)
                 try:
-                    path.mkdir()
+                    folder.path.mkdir()
                 except FileExistsError:
                     continue
-                mark(path)
-                return cls(path)
+                mark(folder.path)
+                return folder
+
+    @classmethod
+    def numbered(cls, parent: Path, number: int) -> Self:
+        """The folder of a number under a parent, which need not be there yet."""
+        return cls(parent / f"{cls.kind}-{number}")
+
+    @classmethod
+    def named(cls, parent: Path, name: str) -> Self | None:
+        """The folder of a name that anybody may have made up; `None` if there is none of this kind."""
+        path = parent / name
+        return cls(path) if _number(path, cls.kind) and path.name == name else None
 
     @classmethod
     def newest_first(cls, parent: Path) -> list[Self]:
@@ -49,4 +60,4 @@ class NumberedFolder:
 
 def _number(folder: Path, kind: str) -> int:
     match = _NAME.fullmatch(folder.name)
-    return int(match.group(2)) if match and match.group(1) == kind and folder.is_dir() else 0
+    return int(match[2]) if match and match[1] == kind and folder.is_dir() else 0

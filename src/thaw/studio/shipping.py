@@ -22,7 +22,8 @@ from thaw.studio.images import Images
 from thaw.studio.marks import Mark
 from thaw.studio.project import Project
 
-NAME = re.compile(r"(train-[0-9]{1,9})(-decision-[0-9]{1,9})?")
+_DECISION = re.compile(r"(.+)-decision-[0-9]{1,9}")
+"""The name of a bundle with another decision than its run."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,12 @@ class Shippable:
 
 def shippable(project: Project, name: str) -> Shippable | None:
     """The classifier of a name; `None` if there is none."""
-    parts = NAME.fullmatch(name)
-    if not parts:
+    decision = _DECISION.fullmatch(name)
+    run = RunFolder.named(project.runs, decision[1] if decision else name)
+    if run is None or not run.is_finished:
         return None
-    run = RunFolder(project.runs / parts[1])
-    bundle = project.bundles / name if parts[2] else run.model
-    return Shippable(name, bundle, run) if run.is_finished and bundle.is_dir() else None
+    bundle = project.bundles / name if decision else run.model
+    return Shippable(name, bundle, run) if bundle.is_dir() else None
 
 
 def all_shippable(project: Project, runs: Sequence[RunFolder]) -> list[str]:

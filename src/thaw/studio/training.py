@@ -44,7 +44,7 @@ class Started:
     settings: Mapping[str, str]
     images: int
     edits: int
-    resumes: Annotated[str, Field(pattern=r"^(train-[0-9]{1,9})?$")] = ""
+    resumes: str = ""
 
 
 _STARTED = TypeAdapter(Started)
@@ -83,7 +83,7 @@ class Training:
         if started is None:
             return None
         if started.resumes:
-            return RunFolder(self._project.runs / started.resumes)
+            return RunFolder.named(self._project.runs, started.resumes)
         new = [run for run in self._runs() if run.path.name not in started.earlier]
         return new[-1] if new else None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -27,7 +26,6 @@ from thaw.web.limits import RequestRefused
 _PAUSE, _HEARTBEAT = 1.0, 15
 _LEAST = 3
 """Images of a class."""
-_RUN = re.compile(r"train-[0-9]{1,9}")
 _REPORT_POLICY = (
     "sandbox allow-scripts allow-popups; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data:; base-uri 'none'; form-action 'none'"
@@ -146,7 +144,7 @@ async def _events(workspace: Workspace) -> AsyncIterator[bytes]:
 
 def finished_run(workspace: Workspace, name: str) -> RunFolder:
     """The finished run of a name; raises `RequestRefused` where there is none."""
-    run = RunFolder(workspace.project.runs / name)
-    if not _RUN.fullmatch(name) or not run.is_finished:
+    run = RunFolder.named(workspace.project.runs, name)
+    if run is None or not run.is_finished:
         raise RequestRefused(404, "not_found", "there is no such run")
     return run

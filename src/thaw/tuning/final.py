@@ -48,7 +48,7 @@ def refitted(recipe: Recipe, number: int, search: Search) -> Evaluation:
 
 
 def _run_of(number: int, folder: SearchFolder) -> RunFolder:
-    return RunFolder(folder.final / f"train-{number}")
+    return RunFolder.numbered(folder.final, number)
 
 
 def _discard_other(run: RunFolder, recipe: Recipe) -> None:
