@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,16 +13,23 @@ from typing import cast
 import pytest
 
 import thaw
-from tests.cli.running import thaw as command
-from tests.distributed.test_training import entries, environment, recipe_of, run
-from tests.runs import outcome
+from tests.cli.running import thaw as thaw_command
+from tests.distributed.several_processes import (
+    assert_same_features,
+    assert_same_run,
+    command,
+    environment,
+    random_recipe_of,
+    recipe_of,
+    run,
+    wait_for_an_epoch,
+)
 from tests.test_cluster import TwoNodes, nodes  # noqa: F401
 from thaw.cluster import Cluster, Device, Node
 from thaw.cluster_group import Place
 from thaw.distributed.on_cluster import _of_each, divided
 from thaw.errors import ClusterError, RecipeError
-from thaw.recipe import Phase, Recipe
-from thaw.run_folder import RunFolder
+from thaw.recipe import Recipe
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="Ray clusters are for Linux")
 slow = pytest.mark.slow
@@ -99,7 +105,7 @@ def test_torchrun_and_a_cluster_do_not_both_start_processes(
 ) -> None:
     monkeypatch.setattr("thaw.cli.training.launched", lambda: True)
     monkeypatch.setattr("thaw.cli.training.launched_processes", lambda: 2)
-    assert command(monkeypatch, "train", "images", "--processes", "2", "--cluster", "local") == 2
+    assert thaw_command(monkeypatch, "train", "images", "--processes", "2", "--cluster", "local") == 2
     assert "--cluster local: starts processes, as torchrun has done; omit one" in capsys.readouterr().err
 
 
@@ -110,13 +116,6 @@ def two(nodes: TwoNodes) -> Iterator[TwoNodes]:  # noqa: F811
     nodes.lose()
 
 
-def train(address: str, images: Path, recipe: Recipe, place: Path, *more: str) -> list[str]:
-    place.mkdir(exist_ok=True)
-    (place / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-    words = ["train", images, "--recipe", place / "recipe.yaml", "--runs", place / "runs", "--cluster", address, *more]
-    return [sys.executable, "-m", "thaw", *map(str, words)]
-
-
 def variables(place: Path) -> dict[str, str]:
     return {**environment(place), "PYTHONPATH": os.pathsep.join([str(Path(thaw.__file__).parents[1])])}
 
@@ -124,7 +123,7 @@ def variables(place: Path) -> dict[str, str]:
 def trained_on(address: str, images: Path, recipe: Recipe, place: Path, *more: str) -> subprocess.CompletedProcess[str]:
     (place / "here").mkdir(parents=True, exist_ok=True)
     return subprocess.run(
-        train(address, images, recipe, place, *more),
+        command(images, recipe, place, "--cluster", address, *more),
         cwd=place / "here",
         env=variables(place),
         capture_output=True,
@@ -141,16 +140,14 @@ def test_two_processes_on_two_nodes_end_with_the_weights_of_two_here(
     two: TwoNodes, images: Path, quick: Recipe, tmp_path: Path
 ) -> None:
     recipe = recipe_of(quick)
-    there = trained_on(two.address, images, recipe, tmp_path / "there", "--processes", "2")
+    there = trained_on(two.address, images, recipe, tmp_path / "there")
     assert there.returncode == 0, there.stderr
     assert there.stdout.count("Phases") == 1 and "2 nodes, 2 CPUs; 2 processes with 1 CPU each" in there.stdout
     assert not there.stderr
     here = run(images, recipe, tmp_path / "here")
     assert here.returncode == 0, here.stderr
-    runs = [RunFolder(tmp_path / name / "runs" / "train-1") for name in ("here", "there")]
-    assert outcome(runs[1]) == outcome(runs[0])
-    features = [entries(tmp_path / name / "cache" / "features") for name in ("here", "there")]
-    assert features[0] and features[0] == features[1]
+    assert_same_run(tmp_path / "there", tmp_path / "here")
+    assert_same_features(tmp_path / "here", tmp_path / "there")
 
 
 @slow
@@ -158,29 +155,20 @@ def test_two_processes_on_two_nodes_end_with_the_weights_of_two_here(
 def test_a_run_of_which_a_node_is_lost_is_restarted_and_ends_with_the_same_weights(
     two: TwoNodes, images: Path, quick: Recipe, tmp_path: Path
 ) -> None:
-    phases = tuple(
-        Phase(name=name, cut=cut, epochs=6, lr=1e-3, batch_size=8, solver="optimizer", mixup=0.2, patience=100)
-        for name, cut in (("head", "head"), ("fine-tune", "stages:2"))
-    )
-    recipe = recipe_of(quick, phases=phases, head=quick.head)
+    recipe = random_recipe_of(quick)
     undisturbed = run(images, recipe, tmp_path / "undisturbed")
     assert undisturbed.returncode == 0, undisturbed.stderr
     place = tmp_path / "lost"
-    words = train(two.address, images, recipe, place, "--processes", "2")
-    metrics = place / "runs" / "train-1" / "metrics.csv"
+    words = command(images, recipe, place, "--cluster", two.address)
     with subprocess.Popen(words, cwd=place, env=variables(place), stdout=-1, stderr=-1, text=True) as process:
-        until = time.monotonic() + 200
-        while not metrics.exists() and time.monotonic() < until and process.poll() is None:
-            time.sleep(0.01)
+        wait_for_an_epoch(place, process)
         two.lose()
         two.add()
         out, err = process.communicate(timeout=400)
     assert process.returncode == 0, err
     assert "was lost; all are restarted" in err or "ended with exit code 1; all are restarted" in err
     assert out.count("resuming") == 1
-    runs = [RunFolder(tmp_path / name / "runs" / "train-1") for name in ("undisturbed", "lost")]
-    assert outcome(runs[1]) == outcome(runs[0])
-    assert [folder.name for folder in (place / "runs").iterdir()] == ["train-1"]
+    assert_same_run(place, tmp_path / "undisturbed")
 
 
 @slow
@@ -190,8 +178,8 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
 ) -> None:
     cases: list[tuple[str, Recipe, list[str], Path, str]] = [
         ("many", quick, ["--processes", "3"], images, "--processes 3: needs 3 CPUs, but cluster"),
-        ("gpus", quick, ["--processes", "2", "--device", "cuda"], images, "--processes 2: needs 2 GPUs, but cluster"),
-        ("data", quick, ["--processes", "2"], tmp_path / "nowhere", "nowhere: no such folder"),
+        ("gpus", quick, ["--device", "cuda"], images, "--processes 2: needs 2 GPUs, but cluster"),
+        ("data", quick, [], tmp_path / "nowhere", "nowhere: no such folder"),
     ]
     for name, recipe, more, data, sentence in cases:
         done = trained_on(two.address, data, recipe, tmp_path / name, *more)

@@ -5,14 +5,23 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.runs import outcome
+from tests.distributed.several_processes import (
+    ROOT,
+    assert_same_features,
+    assert_same_run,
+    command,
+    environment,
+    first_run,
+    random_recipe_of,
+    recipe_of,
+    run,
+    wait_for_an_epoch,
+)
 from thaw.bundle import read_bundle
 from thaw.data.dataset import Dataset
 from thaw.pipeline import finetune
@@ -21,43 +30,7 @@ from thaw.recipe import Phase, Recipe
 from thaw.run_folder import RunFolder
 from thaw.training import checkpoint
 
-ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="kills processes by signals")]
-
-
-def recipe_of(quick: Recipe, **changes: object) -> Recipe:
-    """A recipe without dropout, which differs between processes, of batches that do not divide evenly."""
-    phases = tuple(
-        Phase(name=name, cut=cut, epochs=4, lr=lr, batch_size=7, solver="optimizer")
-        for name, cut, lr in (("head", "head", 1e-2), ("fine-tune", "stages:2", 1e-3))
-    )
-    head = quick.head.model_copy(update={"dropout": 0.0, "features": "last"})
-    return quick.model_copy(
-        update={"phases": phases, "head": head, "class_weights": "balanced", "threads": 1, **changes}
-    )
-
-
-def command(images: Path, recipe: Recipe, place: Path) -> list[str]:
-    place.mkdir(exist_ok=True)
-    (place / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-    words = ["train", images, "--recipe", place / "recipe.yaml", "--runs", place / "runs", "--processes", "2"]
-    return [sys.executable, "-m", "thaw", *map(str, words)]
-
-
-def environment(place: Path) -> dict[str, str]:
-    return {**os.environ, "THAW_CACHE": str(place / "cache"), "OMP_NUM_THREADS": "1"}
-
-
-def run(images: Path, recipe: Recipe, place: Path, extra: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*command(images, recipe, place), *extra],
-        cwd=ROOT,
-        env=environment(place),
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
 
 
 def losses(run: RunFolder) -> list[tuple[float, float]]:
@@ -76,9 +49,8 @@ def test_two_processes_extract_the_bytes_of_one_and_train_along_its_loss_curve(
     assert done.stdout.count("Phases") == 1 and "tcp" not in done.stderr
     monkeypatch.setenv("THAW_CACHE", str(tmp_path / "one" / "cache"))
     finetune(Dataset.open(images), recipe, tmp_path / "one" / "runs", reporter=NullReporter())
-    features = [entries(tmp_path / name / "cache" / "features") for name in ("one", "two")]
-    assert features[0] and features[0] == features[1]
-    one, two = (RunFolder(tmp_path / name / "runs" / "train-1") for name in ("one", "two"))
+    assert_same_features(tmp_path / "one", tmp_path / "two")
+    one, two = (first_run(tmp_path / name) for name in ("one", "two"))
     differences = [
         abs(first - second) / first
         for pair in zip(losses(one), losses(two), strict=True)
@@ -90,37 +62,22 @@ def test_two_processes_extract_the_bytes_of_one_and_train_along_its_loss_curve(
     assert all(torch.allclose(value, weights[1][name], atol=1e-3) for name, value in weights[0].items())
 
 
-def entries(folder: Path) -> dict[str, bytes]:
-    files = [file for file in folder.rglob("*") if file.is_file() and file.name != "seal.json"]
-    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
-
-
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_run_of_which_a_process_is_killed_is_restarted_and_ends_with_the_same_weights(
     images: Path, quick: Recipe, tmp_path: Path, rank: int
 ) -> None:
-    # Dropout and mixup too: what differs between processes is the same again in each.
-    phases = tuple(
-        Phase(name=name, cut=cut, epochs=6, lr=1e-3, batch_size=8, solver="optimizer", mixup=0.2, patience=100)
-        for name, cut in (("head", "head"), ("fine-tune", "stages:2"))
-    )
-    recipe = recipe_of(quick, phases=phases, head=quick.head)
+    recipe = random_recipe_of(quick)
     undisturbed = run(images, recipe, tmp_path / "undisturbed")
     assert undisturbed.returncode == 0, undisturbed.stderr
     place = tmp_path / "killed"
     words = command(images, recipe, place)
-    metrics = place / "runs" / "train-1" / "metrics.csv"
     with subprocess.Popen(words, cwd=ROOT, env=environment(place), stdout=-1, stderr=-1, text=True) as process:
-        until = time.monotonic() + 120
-        while not metrics.exists() and time.monotonic() < until:
-            time.sleep(0.01)
+        wait_for_an_epoch(place, process)
         os.kill(child(process.pid, rank), signal.SIGKILL)
         out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert len(re.findall("resuming", out)) == 1
-    runs = [RunFolder(tmp_path / name / "runs" / "train-1") for name in ("undisturbed", "killed")]
-    assert outcome(runs[1]) == outcome(runs[0])
-    assert [folder.name for folder in (place / "runs").iterdir()] == ["train-1"]
+    assert_same_run(place, tmp_path / "undisturbed")
 
 
 def child(parent: int, rank: int) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import thaw
-from tests.distributed import test_training as processes
+from tests.distributed import several_processes as processes
 from tests.remote.storages import BUCKET, put, put_folder
 from tests.runs import outcome
 from thaw.cache import clear
