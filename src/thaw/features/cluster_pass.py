@@ -107,7 +107,7 @@ def _description(frozen: FrozenPart, positions: Sequence[int]) -> str:
         "facts": asdict(backbone.facts),
         "pooling": backbone.pooling,
         "features": backbone.features,
-        "digest": backbone.digest(len(backbone.blocks)),
+        "digest": frozen.digest(backbone.head_position),
         "device": frozen.device.type,
         "engine": frozen.engine,
         "label": frozen.label,
@@ -149,7 +149,7 @@ def _frozen_part(network: str, weights: np.ndarray) -> tuple[FrozenPart, list[in
         backbone.load_named_weights(load(weights.tobytes()))
         backbone.eval().requires_grad_(False)
         frozen = FrozenPart(backbone.to(device), device, described["engine"], described["image_size"])
-        if backbone.digest(len(backbone.blocks)) != described["digest"]:
+        if frozen.digest(backbone.head_position) != described["digest"]:
             raise ClusterError("the network that is built here has other weights; install the same packages everywhere")
         if frozen.label != described["label"]:
             raise ClusterError(

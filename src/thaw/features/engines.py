@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from thaw.backbones.contract import Backbone
+from thaw.backbones.contract import Backbone, Features
 from thaw.backbones.stages import AtCut
 from thaw.features.torch_runner import Precision, TorchRunner
 from thaw.formats import count
@@ -114,6 +114,7 @@ class FrozenPart:
     engine: Engine
     image_size: int | None = None
     _runners: dict[tuple[int, ...], Runner] = field(default_factory=dict)
+    _digests: dict[tuple[int, Features], str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -123,6 +124,13 @@ class FrozenPart:
         depends_on_threads = self.device.type == "cpu" and package == "torch"
         threads = f" with {count(torch.get_num_threads(), 'thread')}" if depends_on_threads else ""
         return f"{self.engine}, {package} {version(package)} on {self.device.type}{threads}"
+
+    def digest(self, position: int, features: Features | None = None) -> str:
+        """As `Backbone.digest`, which reads all weights; they are those of the runners and do not change."""
+        key = (position, features or self.backbone.features)
+        if key not in self._digests:
+            self._digests[key] = self.backbone.digest(*key)
+        return self._digests[key]
 
     def runner(self, positions: Sequence[int]) -> Runner:
         """The runner for some positions, ascending."""

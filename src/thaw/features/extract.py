@@ -306,8 +306,7 @@ def _keys(request: ViewRequest, frozen: FrozenPart, position: int, cache: Featur
         view=0,
     )
     bases = [
-        replace(base, backbone=f"{backbone.digest(position, features)} {facts.mean} {facts.std}")
-        for features in serving
+        replace(base, backbone=f"{frozen.digest(position, features)} {facts.mean} {facts.std}") for features in serving
     ]
     keys = []
     for view in request.numbers:

@@ -201,7 +201,7 @@ def _key(recipe: Recipe, measured: Measurements, features: SampleFeatures) -> st
         features.prepared.pixels.key,
         [hashlib.sha256(array).hexdigest() for array in arrays],
         hashlib.sha256(repr(groups).encode()).hexdigest(),
-        frozen.backbone.digest(frozen.backbone.head_position),
+        frozen.digest(frozen.backbone.head_position),
         frozen.label,
         (measured.task, recipe.monitor, recipe.seed, recipe.class_weights),
         (recipe.head, recipe.augment, recipe.preprocessing, recipe.measure.image_sizes),
