@@ -147,7 +147,7 @@ def test_the_triton_config_has_name_types_shapes_and_labels(make: Callable[[str]
 def test_a_class_on_two_lines_is_not_exported_to_triton(name: str, onnx_file: Path, tmp_path: Path) -> None:
     deployment = Deployment(cast(Any, None), ("ok", name, "scratch"), {})
     with pytest.raises(ExportError, match=r"has a line break, but labels\.txt has a line per class"):
-        triton_target.write_onnx(deployment, onnx_file, tmp_path / "model", "model")
+        triton_target.package(deployment, onnx_file, tmp_path / "model", "model")
 
 
 def test_changed_weights_are_detected_and_nothing_is_left(

@@ -22,9 +22,8 @@ from PIL import Image
 
 from thaw.bundle import golden_of
 from thaw.classifier.classifier import Classifier
-from thaw.data.decode import decode
-from thaw.data.geometry import PixelSpec
 from thaw.errors import ExportError
+from thaw.exports.inputs import decode_at_model_size, decode_full_size
 from thaw.exports.target import Infer
 from thaw.features.engines import REFERENCE
 from thaw.prediction.predictor import Predictor
@@ -51,14 +50,6 @@ class Certificate:
 
     images: int
     max_difference: float
-
-
-class _FullSize(PixelSpec):
-    """A geometry that does not resize."""
-
-    def resized(self, width: int, height: int) -> tuple[int, int]:
-        """The size itself."""
-        return width, height
 
 
 def certify(infer: Infer, cases: Sequence[Case]) -> Certificate:
@@ -98,27 +89,6 @@ def reference_cases(classifier: Classifier, bundle: Path, at_model_size: bool = 
         image = view if at_model_size else decode_full_size(data, classifier)
         cases.append(Case(name, image, predictor.probabilities(np.stack([view]))[0]))
     return cases
-
-
-def decode_full_size(data: bytes, classifier: Classifier) -> np.ndarray:
-    """The input of an export for an image file: (H, W, 3) uint8 at full size, decoded as the classifier decodes.
-
-    Raises:
-        UnreadableImage: The file cannot be decoded.
-    """
-    spec = classifier.backbone.facts.pixels
-    full_size = _FullSize(spec.size, spec.crop_pct, spec.crop_mode, spec.interpolation)
-    return decode(data, classifier.decode, full_size, reduce_jpeg=False).pixels
-
-
-def decode_at_model_size(data: bytes, classifier: Classifier) -> np.ndarray:
-    """The input of an export that does not resize: (S, S, 3) uint8, resized and cropped.
-
-    Raises:
-        UnreadableImage: The file cannot be decoded.
-    """
-    spec = classifier.backbone.facts.pixels
-    return spec.crop(decode(data, classifier.decode, spec, reduce_jpeg=False).pixels)
 
 
 def _synthetic_images(size: int) -> Iterator[tuple[str, bytes]]:

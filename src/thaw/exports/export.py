@@ -25,42 +25,41 @@ from thaw.exports import (
 )
 from thaw.exports.certificate import Case, Certificate, certify, reference_cases
 from thaw.exports.deployment import Deployment, deployment_at_size, deployment_of
-from thaw.exports.quantise import (
-    Quantisation,
-    check_accuracy_drop,
-    measure_quality,
-    pixels_at_model_size,
-    quantise,
-    split_for_calibration,
-)
-from thaw.exports.target import Target, require_packages, require_system
+from thaw.exports.int8_cost import Quantisation, check_accuracy_drop, measure_quality
+from thaw.exports.labelled_files import split_for_calibration
+from thaw.exports.onnx_int8 import quantise
+from thaw.exports.target import Int8, Package, Target, require_packages, require_system
 from thaw.marker import mark
 from thaw.writing import check_new
+
+
+def _through_onnx(package: Package) -> Int8:
+    return Int8(onnx_target.write, quantise, package, packages=("onnxruntime",))
+
 
 TARGETS = {
     "onnx": Target(
         suffix=".onnx",
         packages=("onnx", "onnxscript", "onnxruntime"),
         write=onnx_target.write,
-        write_onnx=onnx_target.write_onnx,
         load=onnx_target.load,
         hint="any ONNX Runtime since 1.17 runs it",
+        int8=_through_onnx(onnx_target.package),
     ),
     "openvino": Target(
         suffix="",
         packages=("onnx", "onnxscript", "openvino"),
         write=openvino_target.write,
-        write_onnx=openvino_target.write_onnx,
         load=openvino_target.load,
         hint="set INFERENCE_PRECISION_HINT to f32: a CPU with bfloat16 uses it by default, and probabilities differ",
         # OpenVINO 2026.4 returns a wrong first result after an `If` with dynamic image sizes.
         supports_branches=False,
+        int8=_through_onnx(openvino_target.package),
     ),
     "torch": Target(
         suffix=".pt2",
         packages=(),
         write=torch_target.write,
-        write_onnx=None,
         load=torch_target.load,
         hint="torch.export.load reads it, without Thaw and timm",
     ),
@@ -68,7 +67,6 @@ TARGETS = {
         suffix=".keras",
         packages=("keras", "h5py"),
         write=keras_target.write,
-        write_onnx=None,
         load=keras_target.load,
         hint="keras.saving.load_model opens it; it is a zip file, in which thaw.json names the classes in their order",
         resizes=False,
@@ -77,17 +75,16 @@ TARGETS = {
         suffix="",
         packages=("onnx", "onnxscript", "onnxruntime"),
         write=triton_target.write,
-        write_onnx=triton_target.write_onnx,
         load=triton_target.load,
         hint="the parent folder is the model repository",
+        int8=_through_onnx(triton_target.package),
     ),
     "litert": Target(
         suffix=".tflite",
         packages=("litert_torch", "ai_edge_litert"),
         write=litert_target.write,
-        write_onnx=None,
         load=litert_target.load,
-        write_int8=litert_target.write_int8,
+        int8=Int8(litert_target.write_graph, litert_target.quantise, litert_target.package),
         hint="it takes one image at the model's size: `unzip -p FILE thaw.json` tells how to resize",
         linux_only="use --to onnx, or --to keras and TensorFlow's converter",
         resizes=False,
@@ -161,29 +158,24 @@ def export_int8(bundle: Path, to: str, out: Path, images: Path, max_drop: float 
         ExportError: As in `export_bundle`, or accuracy drops by more than `max_drop` points. Nothing is left behind.
     """
     target = _target(to, out)
-    if target.write_onnx is None and target.write_int8 is None:
-        supported = ", ".join(name for name, item in TARGETS.items() if item.write_onnx or item.write_int8)
+    int8 = target.int8
+    if int8 is None:
+        supported = ", ".join(name for name, item in TARGETS.items() if item.int8)
         raise ExportError(f"export --to {to} --int8: int8 is for {supported}")
-    require_packages((*target.packages, "onnxruntime") if target.write_onnx else target.packages)
+    require_packages(tuple(dict.fromkeys((*target.packages, *int8.packages))))
     classifier = _certified_classifier(bundle)
     dataset = Dataset.open(images, classifier.task, classifier.classes)
     calibration, test = split_for_calibration(classifier, dataset)
     deployment = _deployment(target, classifier, bundle)
     with TemporaryDirectory() as scratch, _destination(target, out) as place:
-        fp32_onnx, int8_onnx, fp32_export = (Path(scratch) / name for name in ("fp32.onnx", "int8.onnx", "fp32"))
-        if target.write_onnx:
-            onnx_target.write(deployment, fp32_onnx, out.name)
-            target.write_onnx(deployment, fp32_onnx, fp32_export, out.name)
-        else:
-            target.write(deployment, fp32_export, out.name)
+        fp32_graph, int8_graph, fp32_export = (Path(scratch) / name for name in ("fp32", "int8", "fp32-export"))
+        int8.write_graph(deployment, fp32_graph, out.name)
+        int8.package(deployment, fp32_graph, fp32_export, out.name)
         infer_fp32 = target.load(fp32_export)
         certificate = certify(infer_fp32, _cases(target, classifier, bundle))
         before = measure_quality(infer_fp32, _size(fp32_export), classifier, test, not target.resizes)
-        if target.write_onnx:
-            quantise(fp32_onnx, int8_onnx, classifier, calibration)
-            target.write_onnx(deployment, int8_onnx, place, out.name)
-        elif target.write_int8:
-            target.write_int8(deployment, fp32_export, pixels_at_model_size(classifier, calibration), place)
+        int8.quantise(fp32_graph, int8_graph, classifier, calibration)
+        int8.package(deployment, int8_graph, place, out.name)
         after = measure_quality(target.load(place), _size(place), classifier, test, not target.resizes)
         quantisation = Quantisation(before, after, len(calibration.files), len(test.files))
         check_accuracy_drop(quantisation, max_drop)

@@ -1,4 +1,4 @@
-"""A .tflite file in int8: rounded, quantised and corrected as `thaw.exports.quantise` describes for ONNX.
+"""A .tflite file in int8: rounded, quantised and corrected as `thaw.exports.onnx_int8` describes for ONNX.
 
 Quantised is what lies after the first convolution of every path up to the last, so normalising the pixels, pooling and
 the head stay exact. AI Edge Quantizer inserts the scales; LiteRT computes what the convolutions see.

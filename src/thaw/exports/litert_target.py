@@ -12,8 +12,10 @@ import numpy as np
 import torch
 
 from thaw import atomic
+from thaw.classifier.classifier import Classifier
 from thaw.errors import ExportError
 from thaw.exports.deployment import INPUT, OUTPUT, Deployment
+from thaw.exports.labelled_files import LabelledFiles
 from thaw.exports.litert_metadata import with_metadata
 from thaw.exports.litert_runtime import silenced
 from thaw.exports.target import Infer
@@ -25,23 +27,33 @@ _CONVERSION = "thaw.exports.litert_conversion"
 def write(deployment: Deployment, place: Path, name: str) -> None:
     """Write the .tflite file."""
     with TemporaryDirectory() as scratch:
-        tflite = Path(scratch) / "model.tflite"
-        # -P: a file in the current folder must not be taken for a package.
-        command = [sys.executable, "-P", "-m", _CONVERSION, str(deployment.bundle), str(tflite)]
-        done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
-        if done.returncode != 0 or not tflite.is_file():
-            reason = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
-            raise ExportError(f"{name}: litert-torch cannot convert the model: {reason}")
-        atomic.write_bytes(place, with_metadata(tflite.read_bytes(), deployment, _size(deployment)))
+        graph = Path(scratch) / "model.tflite"
+        write_graph(deployment, graph, name)
+        package(deployment, graph, place, name)
 
 
-def write_int8(deployment: Deployment, fp32_file: Path, images: np.ndarray, place: Path) -> None:
-    """Write an existing .tflite file in int8, calibrated on images (N, S, S, 3) uint8."""
+def write_graph(deployment: Deployment, place: Path, name: str) -> None:
+    """Write a .tflite file without metadata."""
+    # -P: a file in the current folder must not be taken for a package.
+    command = [sys.executable, "-P", "-m", _CONVERSION, str(deployment.bundle), str(place)]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
+    if done.returncode != 0 or not place.is_file():
+        reason = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
+        raise ExportError(f"{name}: litert-torch cannot convert the model: {reason}")
+
+
+def package(deployment: Deployment, graph: Path, place: Path, name: str) -> None:
+    """Write an existing .tflite file with the metadata of the deployment."""
+    atomic.write_bytes(place, with_metadata(graph.read_bytes(), deployment, _size(deployment)))
+
+
+def quantise(fp32_graph: Path, int8_graph: Path, classifier: Classifier, images: LabelledFiles) -> None:
+    """Write a .tflite file in int8, calibrated on some images; their labels are not used."""
     from thaw.exports.litert_int8 import quantised
 
+    pixels = np.stack([image for image, _ in images.readable(classifier, at_model_size=True)])
     with silenced():
-        model = quantised(fp32_file.read_bytes(), images)
-    atomic.write_bytes(place, with_metadata(model, deployment, _size(deployment)))
+        int8_graph.write_bytes(quantised(fp32_graph.read_bytes(), pixels))
 
 
 def _size(deployment: Deployment) -> int:

@@ -65,9 +65,9 @@ def write(deployment: Deployment, place: Path, name: str) -> None:
     atomic.write_bytes(place, model_of(deployment).SerializeToString())
 
 
-def write_onnx(deployment: Deployment, onnx_file: Path, place: Path, name: str) -> None:
+def package(deployment: Deployment, graph: Path, place: Path, name: str) -> None:
     """Copy an existing .onnx file."""
-    atomic.write_bytes(place, onnx_file.read_bytes())
+    atomic.write_bytes(place, graph.read_bytes())
 
 
 def load(file: Path) -> Infer:

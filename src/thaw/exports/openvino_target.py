@@ -23,17 +23,17 @@ _MODEL = "model.xml"
 def write(deployment: Deployment, place: Path, name: str) -> None:
     """Write the model folder."""
     with TemporaryDirectory() as scratch:
-        onnx_file = Path(scratch) / "model.onnx"
-        onnx_target.write(deployment, onnx_file, name)
-        write_onnx(deployment, onnx_file, place, name)
+        graph = Path(scratch) / "model.onnx"
+        onnx_target.write(deployment, graph, name)
+        package(deployment, graph, place, name)
 
 
-def write_onnx(deployment: Deployment, onnx_file: Path, place: Path, name: str) -> None:
+def package(deployment: Deployment, graph: Path, place: Path, name: str) -> None:
     """Convert an existing .onnx file to a model folder."""
     from thaw.openvino_runtime import FrontEndManager, openvino
 
     front_end = FrontEndManager().load_by_framework("onnx")
-    model = front_end.convert(front_end.load(str(onnx_file)))
+    model = front_end.convert(front_end.load(str(graph)))
     model.get_parameters()[0].set_layout(openvino.Layout("NHWC"))
     for key, value in deployment.metadata.items():
         model.set_rt_info(value, ["thaw", key])
@@ -42,7 +42,7 @@ def write_onnx(deployment: Deployment, onnx_file: Path, place: Path, name: str) 
         openvino.save_model(model, place / MODEL_VERSION / _MODEL, compress_to_fp16=False)
     except RuntimeError as error:
         # OpenVINO does not say why it cannot write, but Python does.
-        (place / MODEL_VERSION / "model.bin").write_bytes(bytes(onnx_file.stat().st_size))
+        (place / MODEL_VERSION / "model.bin").write_bytes(bytes(graph.stat().st_size))
         raise ExportError(f"{name}: OpenVINO cannot write the model: {first_line(error)}") from error
 
 

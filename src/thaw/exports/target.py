@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from thaw.classifier.classifier import Classifier
 from thaw.errors import ExportError
 from thaw.exports.deployment import Deployment
+from thaw.exports.labelled_files import LabelledFiles
 
 Infer = Callable[[np.ndarray], np.ndarray]
 """Images (N, H, W, 3) uint8 to probabilities (N, classes) float32, computed by the engine of a target."""
@@ -19,11 +21,11 @@ Infer = Callable[[np.ndarray], np.ndarray]
 Write = Callable[[Deployment, Path, str], None]
 """`write(deployment, place, name)` writes the new file or folder `place`; `name` is the name of the model there."""
 
-WriteOnnx = Callable[[Deployment, Path, Path, str], None]
-"""`write_onnx(deployment, onnx_file, place, name)` does the same with the graph of an existing .onnx file."""
+Package = Callable[[Deployment, Path, Path, str], None]
+"""`package(deployment, graph, place, name)` does the same with the graph in an existing file."""
 
-WriteInt8 = Callable[[Deployment, Path, np.ndarray, Path], None]
-"""`write_int8(deployment, fp32_export, images, place)` writes an existing export in int8, calibrated on some images."""
+Quantise = Callable[[Path, Path, Classifier, LabelledFiles], None]
+"""`quantise(fp32_graph, int8_graph, classifier, images)` writes a graph in int8, calibrated on some images."""
 
 MODEL_VERSION = "1"
 """Folder name of the first version of a model in the model repository of a server."""
@@ -37,6 +39,23 @@ _EXTRAS = {
 
 
 @dataclass(frozen=True)
+class Int8:
+    """How a format is quantised: a graph is written in fp32 and in int8, and each is packaged as the format wants it.
+
+    Attributes:
+        write_graph: Writes the graph in fp32.
+        quantise: Writes it in int8.
+        package: Exports a graph.
+        packages: Packages that quantising needs besides those of the target.
+    """
+
+    write_graph: Write
+    quantise: Quantise
+    package: Package
+    packages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Target:
     """One format that a classifier can be exported to.
 
@@ -44,10 +63,9 @@ class Target:
         suffix: Suffix of the exported file; empty for a folder.
         packages: Packages that writing and certifying need.
         write: Exports the deployment.
-        write_onnx: Exports an existing .onnx file, for int8; `None` where the format cannot hold one.
         load: Loads an export into its engine, on the CPU in fp32.
         hint: One sentence for whoever deploys the export.
-        write_int8: Quantises an export by the tools of its format; `None` where it goes through ONNX, or there is none.
+        int8: How it is quantised; `None` where it cannot be.
         linux_only: What to use instead on other systems; empty where the packages exist for every system.
         resizes: Whether the export takes images of any size and resizes them; else it takes them at the model's size.
         supports_branches: Whether the engine computes an `If` node correctly.
@@ -56,10 +74,9 @@ class Target:
     suffix: str
     packages: tuple[str, ...]
     write: Write
-    write_onnx: WriteOnnx | None
     load: Callable[[Path], Infer]
     hint: str
-    write_int8: WriteInt8 | None = None
+    int8: Int8 | None = None
     linux_only: str = ""
     resizes: bool = True
     supports_branches: bool = True

@@ -30,10 +30,10 @@ def write(deployment: Deployment, place: Path, name: str) -> None:
     _write_config(deployment, place, name)
 
 
-def write_onnx(deployment: Deployment, onnx_file: Path, place: Path, name: str) -> None:
+def package(deployment: Deployment, graph: Path, place: Path, name: str) -> None:
     """Write the model folder around an existing .onnx file."""
     (place / MODEL_VERSION).mkdir(parents=True)
-    onnx_target.write_onnx(deployment, onnx_file, place / MODEL_VERSION / _MODEL, name)
+    onnx_target.package(deployment, graph, place / MODEL_VERSION / _MODEL, name)
     _write_config(deployment, place, name)
 
 

@@ -15,7 +15,8 @@ from thaw.data.surfaces import write_surfaces
 from thaw.errors import ExportError
 from thaw.exports import onnx_target
 from thaw.exports.export import export_bundle, export_int8
-from thaw.exports.quantise import Quality, Quantisation, check_accuracy_drop, split_for_calibration
+from thaw.exports.int8_cost import Quality, Quantisation, check_accuracy_drop
+from thaw.exports.labelled_files import split_for_calibration
 from thaw.pipeline import finetune, load
 from thaw.progress import NullReporter
 from thaw.recipe import Phase, PreprocessingSettings, Recipe
