@@ -188,9 +188,9 @@ def prepare_again(
     # Groups that it began with, or began without, as one of release 0.1.0.
     dataset = replace(dataset, manifest=with_groups_of(dataset.manifest, manifest))
     grouped = recipe.model_copy(update={"split": as_grouped(recipe.split, manifest)})
-    prepared, classifier = prepare(dataset, grouped, manifest, reporter)
+    prepared, backbone = prepare(dataset, grouped, manifest, reporter)
     check_same_data(manifest, prepared.manifest)
-    return prepared, classifier
+    return prepared, with_new_head(backbone, prepared, grouped)
 
 
 def _restore_machine(recipe: ResolvedRecipe, plan: PlanFile, reporter: Reporter) -> None:
@@ -264,24 +264,23 @@ def plan_trial(
     requested.check_strategy()
     use_threads(requested.threads)
     chosen = choose_backbone(requested, dataset, _preparation(requested, previous, reporter), reporter.say)
-    prepared, classifier = prepare(dataset, chosen.recipe, previous, reporter)
-    chosen = with_trained_head(chosen, classifier)
-    classifier = with_new_head(classifier.backbone, prepared, chosen.recipe)
+    prepared, backbone = prepare(dataset, chosen.recipe, previous, reporter)
+    chosen = with_trained_head(chosen, backbone, prepared.manifest)
     cache = cache_folder()
-    remember_geometry(requested, classifier.backbone.facts.pixels, cache)
-    draft = draft_plan(chosen, prepared, classifier, cache)
+    remember_geometry(requested, backbone.facts.pixels, cache)
+    draft = draft_plan(chosen, prepared, with_new_head(backbone, prepared, chosen.recipe), cache)
 
     def planned(plan: Plan) -> PlannedTrial:
         # The plan may have decided which features the head takes.
-        return PlannedTrial(plan, prepared, with_new_head(classifier.backbone, prepared, plan.recipe))
+        return PlannedTrial(plan, prepared, with_new_head(backbone, prepared, plan.recipe))
 
     wanted = (lambda plan: on_baseline(planned(plan))) if on_baseline else None
-    selected = draft.select(prepared, classifier.backbone, cache, reporter.bar, wanted)
+    selected = draft.select(prepared, backbone, cache, reporter.bar, wanted)
     if selected.preprocessing:
         # Decoded and timed anew for images of another size.
         chosen = replace(chosen, recipe=chosen.recipe.with_settings(selected.preprocessing))
-        prepared, classifier = prepare(dataset, chosen.recipe, previous, NullReporter())
-        draft = draft_plan(chosen, prepared, classifier, cache)
+        prepared, backbone = prepare(dataset, chosen.recipe, previous, NullReporter())
+        draft = draft_plan(chosen, prepared, with_new_head(backbone, prepared, chosen.recipe), cache)
     plan = draft.finished(selected)
     show_plan(plan, reporter)
     return planned(plan)
@@ -289,13 +288,13 @@ def plan_trial(
 
 def prepare(
     dataset: Dataset, recipe: Recipe, previous: Manifest | None, reporter: Reporter
-) -> tuple[Prepared, Classifier]:
-    """The images decoded and split, and a classifier with a new head for them."""
+) -> tuple[Prepared, Backbone]:
+    """The images decoded and split, and the network for them."""
     backbone = build(recipe)
     prepared = _preparation(recipe, previous, reporter).prepare(dataset, backbone.facts.pixels)
     manifest = prepared.manifest
     show_data(manifest, prepared.notes, reporter)
-    return prepared, with_new_head(backbone, prepared, recipe)
+    return prepared, backbone
 
 
 def with_new_head(backbone: Backbone, prepared: Prepared, recipe: Recipe) -> Classifier:

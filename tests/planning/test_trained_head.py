@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import pyarrow as pa
 import pytest
 import torch
 
 from thaw.backbones.contract import Backbone, TrainedHead
 from thaw.backbones.timm_backbone import build
-from thaw.classifier.classifier import Classifier, new_head, outputs_of
+from thaw.classifier.classifier import new_head
+from thaw.data.manifest import Manifest
 from thaw.planning.measurements import PlannedRecipe
 from thaw.planning.trained_head import with_trained_head
-from thaw.recipe import DecodeSettings, HeadSettings, Recipe, Task
+from thaw.recipe import HeadSettings, Recipe, Task
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +28,8 @@ def backbone() -> Backbone:
 
 
 def planned(backbone: Backbone, head: HeadSettings, classes: str = "abc", task: Task = "multiclass") -> PlannedRecipe:
-    new = new_head(backbone, outputs_of(task, classes), head.hidden)
-    classifier = Classifier(backbone, new, list(classes), task, DecodeSettings())
-    return with_trained_head(PlannedRecipe(Recipe(head=head), ()), classifier)
+    manifest = Manifest(pa.table({"path": []}), tuple(classes), task, Path())
+    return with_trained_head(PlannedRecipe(Recipe(head=head), ()), backbone, manifest)
 
 
 def test_the_head_of_a_model_is_taken_over_with_its_reason(backbone: Backbone) -> None:

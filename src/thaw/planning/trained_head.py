@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from thaw.classifier.classifier import Classifier, fits, outputs_of
+from thaw.backbones.contract import Backbone
+from thaw.classifier.classifier import fits, outputs_of
+from thaw.data.manifest import Manifest
 from thaw.planning.measurements import Choice, PlannedRecipe
 
 
-def with_trained_head(planned: PlannedRecipe, classifier: Classifier) -> PlannedRecipe:
+def with_trained_head(planned: PlannedRecipe, backbone: Backbone, manifest: Manifest) -> PlannedRecipe:
     """A recipe for a head like the one that came with the backbone, where these classes agree with it.
 
     Only where the recipe asks for no hidden layers of its own, and not for the features of all stages. A linear head
     needs no other recipe: it is fitted to its optimum, wherever it begins.
     """
-    backbone, recipe = classifier.backbone, planned.recipe
-    trained = backbone.trained_head
+    recipe, trained = planned.recipe, backbone.trained_head
     if trained is None or not trained.hidden or recipe.head.hidden or recipe.head.features == "all":
         return planned
-    outputs = outputs_of(classifier.task, classifier.classes)
+    outputs = outputs_of(manifest.task, manifest.classes)
     if not fits(trained, backbone, outputs):
         why = f"a new head: that of {trained.source} has {trained.outputs} outputs after {trained.pooling} pooling"
         return PlannedRecipe(recipe, (*planned.choices, Choice("head.hidden", "none", why)))
