@@ -152,9 +152,17 @@ def test_timing_changes_neither_weights_nor_what_is_frozen(classifier: Classifie
         head = classifier.backbone.advance(at, position, classifier.backbone.head_position)
     found = time_steps(two_phases(), StepTimer(classifier, two_phases().phases, (head, at)), head, 1_000, 1)
     assert (found.steps.value, found.steps.reason, found.batch_sizes) == ("eager", "", (32, 32))
+    assert (found.memory_format.value, found.memory_format.reason) == ("channels_last", "")
     assert all(torch.equal(value, before[name]) for name, value in classifier.state_dict().items())
     assert not any(parameter.requires_grad for parameter in classifier.backbone.parameters())
     assert all(rate > 0 for rate in found.rates)
+
+
+def test_a_layout_for_cuda_devices_is_not_written_into_a_plan_for_the_cpu(classifier: Classifier) -> None:
+    recipe = two_phases().model_copy(update={"memory_format": "contiguous", "phases": two_phases().phases[:1]})
+    head = AtCut.above_nothing(torch.randn(4, classifier.backbone.feature_width))
+    found = time_steps(recipe, StepTimer(classifier, recipe.phases, (head,)), head, 1_000, 1).memory_format
+    assert (found.value, found.reason) == ("channels_last", "contiguous is for CUDA devices")
 
 
 def two_phases(epochs: int = 20) -> Recipe:

@@ -147,9 +147,12 @@ def _precision(job: _Job, mode: StepMode, head: AtCut) -> Chosen[Precision]:
 
 def _memory_format(job: _Job, mode: StepMode) -> Chosen[MemoryFormat]:
     """Channels last for a network that begins contiguous, where that is faster and training long enough to find out."""
+    if not job.timer.is_cuda:
+        is_changed = job.recipe.memory_format == "contiguous"
+        return Chosen("channels_last", "contiguous is for CUDA devices" if is_changed else "")
     if job.recipe.memory_format != "auto":
         return Chosen(job.recipe.memory_format, "as requested")
-    if job.deciding is None or not job.timer.is_cuda or mode.memory_format == "channels_last":
+    if job.deciding is None or mode.memory_format == "channels_last":
         return Chosen(mode.memory_format)
     if job.seconds(job.deciding, mode) < _LAYOUT_PAYS:
         return Chosen(mode.memory_format, "depthwise convolutions need no preparation in this layout")
