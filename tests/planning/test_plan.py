@@ -1,6 +1,7 @@
 from dataclasses import asdict, replace
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 
@@ -28,6 +29,7 @@ MEASURED = Measurements(
     threads=2,
     positions=(12, 8),
     sizes=(ViewSizes(2_000, 2_000), ViewSizes(100_000, 52_000)),
+    trained_bytes=(0, 0),
     feature_width=1024,
     free_bytes=100 * GIB,
 )
@@ -179,6 +181,14 @@ def test_the_forecast_follows_from_the_rates() -> None:
     assert plan.forecast.seconds == pytest.approx(plan.forecast.extraction_seconds + head + top)
     assert plan.forecast.epoch_seconds == pytest.approx((head / 20, top / 20))
     assert Forecast.from_json(asdict(plan.forecast)) == plan.forecast
+
+
+def test_checkpoints_take_time_by_what_any_phase_trains_and_the_state_of_the_optimizer() -> None:
+    without, found = (
+        planned(Recipe(), replace(MEASURED, trained_bytes=sizes)).forecast.epoch_seconds
+        for sizes in ((0, 0), (1_000_000, 50_000_000))
+    )
+    assert np.subtract(found, without) == pytest.approx((102e6 / 100e6, 200e6 / 100e6))
 
 
 def test_processes_share_what_is_extracted_and_trained_but_not_what_the_main_one_solves() -> None:

@@ -47,7 +47,8 @@ class Measurements:
     """What was measured before anything is planned.
 
     images: how many there are in each split. imbalance: the largest class count over the smallest. positions, sizes:
-    for each phase, the position of its cut (0 at the pixels) and the bytes of one view there. threads: of the CPU, with
+    for each phase, the position of its cut (0 at the pixels) and the bytes of one view there. trained_bytes: for each
+    phase, of the weights above its cut. threads: of the CPU, with
     which everything was measured. feature_width: features that the head takes. free_bytes: free disk space in the cache
     folder. group_by: where the groups of the images are from. processes: how many train together; one measured.
     device_free_bytes: free memory of the accelerator, 0 without one. pixel_bytes: what all images would take there.
@@ -63,6 +64,7 @@ class Measurements:
     threads: int
     positions: tuple[int, ...]
     sizes: tuple[ViewSizes, ...]
+    trained_bytes: tuple[int, ...]
     feature_width: int
     free_bytes: int
     group_by: Choice = Choice("split.group_by", "none", "the data has no groups, and none were found")

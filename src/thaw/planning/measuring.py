@@ -59,6 +59,7 @@ def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: P
         threads=torch.get_num_threads(),
         positions=positions,
         sizes=tuple(ViewSizes(bytes_of_view(at, "float16"), bytes_of_view(at, "uint8")) for at in at_cuts),
+        trained_bytes=tuple(_bytes_above(classifier, position) for position in positions),
         feature_width=backbone.feature_width,
         free_bytes=shutil.disk_usage(cache).free,
         group_by=Choice("split.group_by", *origin_of_groups(recipe.split, manifest)),
@@ -84,6 +85,12 @@ def _engine(
         return choose_engine(backbone, device, recipe.engine, positions, pixels, images, cache)
     finally:
         backbone.use_features(taken)
+
+
+def _bytes_above(classifier: Classifier, position: int) -> int:
+    """Of the weights above a position."""
+    weights = (*classifier.backbone.state_from(position).values(), *classifier.head.state_dict().values())
+    return sum(value.nbytes for value in weights)
 
 
 def _features_at(classifier: Classifier, positions: tuple[int, ...], pixels: Tensor) -> dict[int, AtCut]:

@@ -17,7 +17,7 @@ from thaw.formats import percent
 from thaw.inspection.similarity import Similarity, measure_similarity
 from thaw.planning.baseline import baseline_recipe, can_have_baseline
 from thaw.planning.cache_plan import CachePlan, plan_cache, views_of
-from thaw.planning.costs import GIB, Forecast, Throughput, forecast
+from thaw.planning.costs import GIB, Forecast, Sizes, Throughput, forecast
 from thaw.planning.device_memory import device_memory
 from thaw.planning.measurements import Choice, Measurements, PlannedRecipe
 from thaw.planning.measuring import measure
@@ -197,7 +197,8 @@ def resolve(planned: PlannedRecipe, measured: Measurements, estimates: Estimates
     )
     throughput = Throughput(measured.engine.images_per_second, measured.steps.rates, measured.processes)
     views = [views_of(recipe, phase, caching.views) for phase in phases]
-    predicted = forecast(phases, throughput, measured.images, views, caching.disk_bytes, measured.pooled_bytes)
+    sizes = Sizes(caching.disk_bytes, measured.pooled_bytes, measured.trained_bytes)
+    predicted = forecast(phases, throughput, measured.images, views, sizes)
     return Plan(resolved, choices, predicted, estimates)
 
 
