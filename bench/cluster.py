@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +70,12 @@ def main() -> None:
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
     from ray.cluster_utils import Cluster
 
-    node = {"num_cpus": 1, "object_store_memory": STORE, "node_ip_address": "127.0.0.1", "include_dashboard": False}
+    node: dict[str, Any] = {
+        "num_cpus": 1,
+        "object_store_memory": STORE,
+        "node_ip_address": "127.0.0.1",
+        "include_dashboard": False,
+    }
     backbone = build(given.backbone, "random", PreprocessingSettings(image_size=given.size), "avg", 0)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)

@@ -19,7 +19,9 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -138,7 +140,7 @@ def train(data: Path, seed: int, base: thaw.Recipe, work: Path) -> Path:
     plan = trial.folder.read_plan()
     assert plan is not None
     settings, inputs = fit_settings(trial, trial.folder.checkpoints, plan.run), trial.inputs
-    found = {"monitor": np.array(settings.monitor)}
+    found: dict[str, Any] = {"monitor": np.array(settings.monitor)}
 
     def keep(split: str, index: int, position: int, source: Source, seconds: float) -> None:
         """The probabilities and the time of one phase."""
@@ -147,6 +149,7 @@ def train(data: Path, seed: int, base: thaw.Recipe, work: Path) -> Path:
         found[f"{split}_seconds"] = np.append(found.get(f"{split}_seconds", ()), seconds)
 
     for index, position, sources, seconds in phase_by_phase(trial, settings):
+        assert sources.val is not None
         keep("val", index, position, sources.val, seconds)
         final = inputs.evaluation_sources([trial.recipe.phases[index].name], ("test",))
         assert final is not None
@@ -160,6 +163,10 @@ def train(data: Path, seed: int, base: thaw.Recipe, work: Path) -> Path:
     return file
 
 
+def _same(sources: PhaseSources, _: int) -> PhaseSources:
+    return sources
+
+
 def phase_by_phase(trial: Trial, settings: FitSettings) -> Iterator[tuple[int, int, PhaseSources, float]]:
     """Each phase after it was trained from the one before: its index, cut, sources and seconds."""
     classifier = trial.classifier
@@ -167,7 +174,7 @@ def phase_by_phase(trial: Trial, settings: FitSettings) -> Iterator[tuple[int, i
         started = time.perf_counter()
         sources = trial.inputs.sources_of(index)
         own = replace(settings, checkpoints=settings.checkpoints / phase.name, phase_seconds=())
-        fit(FitContext(classifier, (phase,), own, FitCallbacks(lambda *_: None, print)), lambda _, own=sources: own)
+        fit(FitContext(classifier, (phase,), own, FitCallbacks(lambda *_: None, print)), partial(_same, sources))
         yield index, classifier.backbone.cut(phase.cut).position, sources, time.perf_counter() - started
 
 

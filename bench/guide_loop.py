@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -89,9 +90,9 @@ def transforms(
     return v2.Compose([*geometry, *augmentation, *to_input]), v2.Compose([*geometry, *to_input])
 
 
-def build(name: str, weights: Path, classes: int, **model_args: object) -> nn.Module:
+def build(name: str, weights: Path, classes: int, **model_args: Any) -> Any:
     """The pre-trained network up to global average pooling, then dropout and one linear layer."""
-    backbone = timm.create_model(name, pretrained=False, num_classes=0, **model_args)
+    backbone: Any = timm.create_model(name, pretrained=False, num_classes=0, **model_args)
     wanted = backbone.state_dict()
     backbone.load_state_dict({name: value for name, value in load_file(weights).items() if name in wanted})
     head = {"dropout": nn.Dropout(0.2), "classifier": nn.Linear(backbone.num_features, classes)}

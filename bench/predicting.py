@@ -24,7 +24,7 @@ import torch
 from thaw.backbones.timm_backbone import build
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.head import Head
-from thaw.data.layouts import images_under
+from thaw.data.walk import Omitted, images_below
 from thaw.device import keep_freed_memory
 from thaw.features.engines import REFERENCE
 from thaw.prediction.job import PredictJob, write_predictions
@@ -92,7 +92,8 @@ def main() -> None:
     backbone = build(arguments.backbone, arguments.weights)
     head = Head(backbone.facts.width, 2, (), 0.2, 0)
     classifier = Classifier(backbone, head, ("a", "b"), "multiclass", DecodeSettings())
-    files = list(islice(images_under(arguments.images), arguments.count))
+    found = islice(images_below(arguments.images, Omitted()), arguments.count)
+    files = [arguments.images / file for file in found]
     count, few, engine = len(files), files[: arguments.count // 8], arguments.engine
     pixels = next(iter(read_files(classifier, files, BATCH))).pixels
     predictor = Predictor(classifier, engine, CPU)

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -37,7 +38,7 @@ from thaw.features.cache import FeatureCache
 from thaw.features.engines import FrozenPart
 from thaw.features.extract import ViewRequest, extract
 from thaw.processes import ALONE, Process
-from thaw.recipe import DecodeSettings, Phase, PreprocessingSettings
+from thaw.recipe import DecodeSettings, PreprocessingSettings, ResolvedPhase
 from thaw.training.context import FitCallbacks, FitContext, FitSettings
 from thaw.training.fit import fit
 from thaw.training.sources import CachedSource, PhaseSources
@@ -55,12 +56,12 @@ class Job:
     epochs: int
     engine: str
 
-    def classifier(self) -> tuple[Classifier, Phase]:
+    def classifier(self) -> tuple[Classifier, ResolvedPhase]:
         name, _, rest = self.case.partition(":")
         cut, _, batch = rest.rpartition(":")
         backbone = build(name, "random", PreprocessingSettings(image_size=self.size))
         head = new_head(backbone, CLASSES)
-        phase = Phase(name="top", cut=cut, epochs=self.epochs, lr=1e-3, batch_size=int(batch), patience=1000)
+        phase = ResolvedPhase(name="top", cut=cut, epochs=self.epochs, lr=1e-3, batch_size=int(batch), patience=1000)
         return Classifier(backbone, head, "abc", "multiclass", DecodeSettings()), phase
 
     def rates(self, process: Process, place: Path) -> tuple[float, float]:
@@ -93,8 +94,7 @@ def measure(job: Job, rounds: int, process: Process, folder: Path) -> dict[str, 
     """The rates of each round: alone, together, and each by itself at the same time."""
     found: dict[str, list[tuple[float, float]]] = {"alone": [], "together": [], "unconnected": []}
     for number in range(rounds):
-        alone = folder / f"alone-{number}"
-        process.from_main(lambda place=alone: append(found["alone"], job.rates(ALONE, place)))
+        process.from_main(partial(measure_into, found["alone"], job, folder / f"alone-{number}"))
         process.barrier()
         found["together"].append(job.rates(process, folder / f"together-{number}"))
         process.barrier()
@@ -103,8 +103,8 @@ def measure(job: Job, rounds: int, process: Process, folder: Path) -> dict[str, 
     return found
 
 
-def append(rates: list[tuple[float, float]], measured: tuple[float, float]) -> str:
-    rates.append(measured)
+def measure_into(rates: list[tuple[float, float]], job: Job, place: Path) -> str:
+    rates.append(job.rates(ALONE, place))
     return ""
 
 

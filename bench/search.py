@@ -88,7 +88,8 @@ def _compared(folder: SearchFolder) -> dict[str, Any]:
     monitor = folder.read_file().monitor
     if not best.is_finished:
         return {"monitor": monitor, "plan": None, "best": None, "difference": 0.0, "low": 0.0, "high": 0.0}
-    values = [run.read_evaluation().evaluations["test"].overall[monitor].value for run in (plan, best)]
+    estimates = [run.read_evaluation().evaluations["test"].overall[monitor] for run in (plan, best)]
+    values = [estimate.value if estimate else None for estimate in estimates]
     found = compare(*(read_records(run.predictions, "test") for run in (plan, best))).differences[monitor]
     return {
         "monitor": monitor,

@@ -21,8 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
 from pathlib import Path
 
-from thaw.bundle import bundle_of
-from thaw.data.layouts import images_under
+from thaw.bundle_path import bundle_of
+from thaw.data.walk import Omitted, images_below
 from thaw.pipeline import load
 from thaw.prediction.predict import predict_files
 from thaw.serve.server import fastest_predictor
@@ -84,7 +84,8 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=48, help="concurrent clients")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    files = list(islice(cycle(images_under(arguments.images)), arguments.count))
+    found = islice(cycle(images_below(arguments.images, Omitted())), arguments.count)
+    files = [arguments.images / file for file in found]
     classifier = load(arguments.trained)
     predictor = fastest_predictor(classifier, bundle_of(arguments.trained))
     ratios = []

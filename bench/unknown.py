@@ -16,8 +16,8 @@ import statistics
 from pathlib import Path
 
 import thaw
-from thaw.data.layouts import images_under
 from thaw.data.manifest import Manifest
+from thaw.data.walk import Omitted, images_below
 from thaw.formats import percent
 from thaw.progress import NullReporter
 from thaw.run_folder import RunFolder
@@ -33,13 +33,17 @@ def flagged_fractions(predictions: list[thaw.Prediction]) -> tuple[float, float,
     )
 
 
+def images_in(folder: Path) -> list[Path]:
+    return [folder / name for name in images_below(folder, Omitted())]
+
+
 def write_table_without(images: Path, excluded: str, table: Path) -> None:
     """Write the table of all other classes."""
     with table.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["path", "label"])
         for folder in sorted(path for path in images.iterdir() if path.is_dir() and path.name != excluded):
-            writer.writerows([file.resolve(), folder.name] for file in images_under(folder))
+            writer.writerows([file.resolve(), folder.name] for file in images_in(folder))
 
 
 def main() -> None:
@@ -60,7 +64,7 @@ def main() -> None:
         manifest = Manifest.read(RunFolder(runs / "train-1").manifest)
         test_images = [manifest.file(int(row)) for row in manifest.indices("test")]
         known = flagged_fractions(thaw.predict(classifier, test_images))
-        unknown = flagged_fractions(thaw.predict(classifier, list(images_under(arguments.images / name))))
+        unknown = flagged_fractions(thaw.predict(classifier, images_in(arguments.images / name)))
         rows.append((*known, *unknown))
         fractions = "  ".join(map(percent, rows[-1]))
         print(f"{name}: out-of-distribution, ambiguous, either, on known then unknown classes: {fractions}", flush=True)

@@ -31,7 +31,7 @@ from thaw.features.cache import FeatureCache
 from thaw.features.torch_runner import Precision
 from thaw.formats import duration, percent
 from thaw.progress import NullReporter
-from thaw.recipe import Engine, Phase, Recipe
+from thaw.recipe import USUAL_BATCH, Engine, Phase, Recipe, ResolvedPhase
 from thaw.training.context import FitCallbacks, FitContext, FitSettings
 from thaw.training.fit import fit
 from thaw.training.outputs import outputs_at
@@ -50,10 +50,9 @@ class Setup:
 
     def inputs(self) -> PhaseInputs:
         """Inputs of every phase from the cache, with as many views as the longest phase has epochs."""
-        phases = tuple(phase.model_copy(update={"inputs": "cached"}) for phase in self.recipe.phases)
-        views = max(phase.epochs for phase in phases)
+        views = max(phase.epochs for phase in self.recipe.phases)
         return PhaseInputs(
-            plans=input_plans(self.recipe.model_copy(update={"phases": phases, "views": views})),
+            plans=input_plans(self.recipe.model_copy(update={"views": views})),
             pixels=self.prepared.pixels,
             backbone=self.backbone,
             engine=self.engine,
@@ -88,7 +87,8 @@ def accuracy(setup: Setup, views: int, seed: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         precision: Precision = "bf16" if recipe.precision == "bf16" else "fp32"
         settings = FitSettings(seed, precision, "accuracy", None, Path(folder), len(inputs.val.rows))
-        fit(FitContext(classifier, recipe.phases, settings, FitCallbacks(lambda *_: None, print)), sources_of)
+        phases = [ResolvedPhase(**{**phase.model_dump(), "batch_size": USUAL_BATCH}) for phase in recipe.phases]
+        fit(FitContext(classifier, phases, settings, FitCallbacks(lambda *_: None, print)), sources_of)
     final = inputs.evaluation_sources([phase.name for phase in recipe.phases], ("test",))
     assert final is not None
     outputs = outputs_at(classifier, final.position, final.of_split["test"], "fp32")
@@ -100,8 +100,10 @@ def recipes(base: Recipe, epochs: int, cut: str) -> dict[str, Recipe]:
     """Phase 1 alone, and both phases."""
     head, top = base.phases
     phases: Sequence[Phase] = (
-        head.model_copy(update={"epochs": epochs, "patience": None, "solver": "lbfgs"}),
-        top.model_copy(update={"epochs": epochs, "cut": cut, "patience": None, "solver": "optimizer"}),
+        head.model_copy(update={"epochs": epochs, "patience": None, "solver": "lbfgs", "inputs": "cached"}),
+        top.model_copy(
+            update={"epochs": epochs, "cut": cut, "patience": None, "solver": "optimizer", "inputs": "cached"}
+        ),
     )
     return {
         "head alone": base.model_copy(update={"phases": tuple(phases[:1])}),

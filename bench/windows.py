@@ -183,6 +183,7 @@ def train(trial: Trial) -> Iterator[CountedTraining]:
     seed = settings.seed
     yield CountedTraining("", seed, HEAD, 0, True, correct_on_test(trial, settings))
     sources = trial.inputs.sources_of(1)
+    assert sources.val is not None
     ratio = step_ratio(trial, thawed, sources.train)
     for schedule in SCHEDULES:
         trial.classifier.load_state_dict(state)

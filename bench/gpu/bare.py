@@ -51,7 +51,7 @@ class Top(nn.Module):
 def resnet(setup: Setup) -> Any:
     """The ResNet with random weights and a new head, on the device in channels_last."""
     torch.manual_seed(0)
-    network = timm.create_model(setup.sizes.network, num_classes=len(CLASSES))
+    network: Any = timm.create_model(setup.sizes.network, num_classes=len(CLASSES))
     return network.to(setup.device, memory_format=torch.channels_last).train()
 
 

@@ -130,7 +130,9 @@ def _probabilities(run: Path, files: list[Path], device: torch.device) -> np.nda
 
 
 def _rgb(file: Path) -> np.ndarray:
-    return cv2.imread(str(file), cv2.IMREAD_COLOR_RGB)
+    image = cv2.imread(str(file), cv2.IMREAD_COLOR_RGB)
+    assert image is not None
+    return image
 
 
 def _pretrained(setup: Setup) -> Backbone:

@@ -34,7 +34,8 @@ def _write(folder: Path, number: int, side: int) -> None:
     grid = draws.integers(0, 256, (_CELLS, _CELLS, 3), dtype=np.uint8)
     grid[kind] = np.random.default_rng((1, kind)).integers(0, 256, (_CELLS, 3), dtype=np.uint8)
     pixels = cv2.resize(grid, (side, side), interpolation=cv2.INTER_CUBIC)
-    noisy = cv2.add(pixels, draws.integers(0, 24, pixels.shape, dtype=np.uint8))
+    noise = np.asarray(draws.integers(0, 24, pixels.shape, dtype=np.uint8))
+    noisy = cv2.add(pixels, noise)
     content = cv2.imencode(".jpg", noisy, [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
     (folder / CLASSES[kind] / f"{number:05d}.jpg").write_bytes(content.tobytes())
 

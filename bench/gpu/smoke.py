@@ -121,8 +121,8 @@ class _Paths:
     def _train_killed(self) -> str:
         """Kill a training process in its second phase, then resume the run in this one."""
         settings = ["--strategy", "top", "--set", "phases.1.epochs=3", "--set", "phases.1.optional=false"]
-        words = ["train", self._images, "--runs", self._runs, *self._options, *settings]
-        process = subprocess.Popen(command(*words), env=environment())
+        words = command("train", self._images, "--runs", self._runs, *self._options, *settings)
+        process = subprocess.Popen(words, env=environment())
         metrics = RunFolder(self._run).metrics
         while process.poll() is None and not (metrics.is_file() and "fine-tune" in metrics.read_text(encoding="utf-8")):
             time.sleep(0.01)

@@ -6,7 +6,7 @@ the GPU waits for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -14,6 +14,7 @@ from time import perf_counter
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from bench.gpu.images import CLASSES
 from bench.gpu.setup import Setup, Sizes
@@ -53,6 +54,10 @@ class TimedSource:
     @property
     def views(self) -> int:
         return self.source.views
+
+    @property
+    def targets(self) -> Tensor:
+        return self.source.targets
 
     def __len__(self) -> int:
         return len(self.source)
@@ -191,12 +196,12 @@ def _epoch(
 ) -> Row:
     """The speed of the last epoch of a phase, in bf16."""
     train = sources.train
-    assert isinstance(train, TimedSource)
+    assert isinstance(train, TimedSource) and sources.val is not None
     records: list[EpochRecord] = []
     before: list[int] = [0]
 
-    def on_epoch(all_records: object, is_best: bool) -> None:
-        records[:] = all_records  # type: ignore[call-overload]
+    def on_epoch(all_records: Sequence[EpochRecord], is_best: bool) -> None:
+        records[:] = all_records
         before.append(len(train.seconds))
 
     folder = Path(setup.new_folder(f"checkpoints-{measured.name.replace(' ', '-').replace(',', '')}"))

@@ -28,6 +28,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from bench.versus import rounds, time_to_accuracy
 from bench.versus.environments import PEERS, NotInstallable, environment_of, python_of
@@ -85,7 +86,7 @@ def last_line(command: list[str], arguments: argparse.Namespace) -> dict:
     """The JSON object in the last line of a command's output; raises `RuntimeError` with its last line."""
     command = [*shlex.split(arguments.prefix), *command]
     here = Path(__file__).resolve().parents[2]
-    settings = {"cwd": here, "env": environment_of(arguments.envs), "text": True}
+    settings: dict[str, Any] = {"cwd": here, "env": environment_of(arguments.envs), "text": True}
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, **settings)
     lines = done.stdout.splitlines() or [""]
     if done.returncode:

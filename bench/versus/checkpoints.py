@@ -12,11 +12,12 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from bench.versus.curve import Point
 
 SECONDS_BETWEEN = 0.02
-NAME = "phase"
+NAME: Literal["phase"] = "phase"
 """Of the checkpoints of a run, the one of the best epoch of the running phase."""
 
 

@@ -28,6 +28,10 @@ PARTS = ("start", "data", "features", "phase1", "phase2", "evaluation")
 that is a separate step. features: feature extraction (Thaw). The phases include validation after each epoch."""
 
 
+Phase = tuple[str, int, tuple[str, ...], float]
+"""Name, epochs, names of the stages that are thawed, learning rate."""
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """Preprocessing of the network, from the config.json next to the weights."""

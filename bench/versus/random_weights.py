@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -19,7 +20,7 @@ from safetensors.torch import save_file
 def write(name: str, folder: Path, seed: int) -> Path:
     """FOLDER/model.safetensors and its config.json."""
     torch.manual_seed(seed)
-    model = timm.create_model(name, pretrained=False, num_classes=0)
+    model: Any = timm.create_model(name, pretrained=False, num_classes=0)
     given = {key: model.pretrained_cfg[key] for key in ("mean", "std", "crop_pct", "input_size")}
     folder.mkdir(parents=True, exist_ok=True)
     config = {"architecture": name, "model_args": {}, "pretrained_cfg": given}

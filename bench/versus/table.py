@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from statistics import median
 
 from bench.versus.interface import PARTS
@@ -133,9 +134,7 @@ def _row(runs: Sequence[Record], thaw: float | None) -> str:
     total = middle(lambda record: record["total_seconds"])
     tilde = "~" if marked else ""
     silent = marked or runs[0]["random_weights"]
-    accuracies = ["-", "-"]
-    if not silent:
-        accuracies = [f"{middle(lambda record, key=key: record[key]):.1%}" for key in ("val_accuracy", "test_accuracy")]
+    accuracies = ["-" if silent else f"{middle(itemgetter(key)):.1%}" for key in ("val_accuracy", "test_accuracy")]
     ratio = f"{tilde}{total / thaw:.1f}" if thaw else "-"
     memory = f"{middle(lambda record: record['peak_pss_mb']):,.0f} MB"
     cores = f"{median(record['cpu_seconds'] / record['total_seconds'] for record in runs):.1f}"

@@ -10,6 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 import torch
@@ -119,7 +120,7 @@ def main() -> None:
             model = build(arguments.backbone, arguments.weights, len(classes), **preprocessing.model_args)
             prefixes = tuple(f"{name}." for name in interface.facts_of(arguments).timm_top)
 
-            def groups(model: nn.Module) -> list[list[nn.Parameter]]:
+            def groups(model: Any) -> list[list[nn.Parameter]]:
                 named = list(model.backbone.named_parameters())
                 rest = [value for name, value in named if not name.startswith(prefixes)]
                 top = [value for name, value in named if name.startswith(prefixes)]

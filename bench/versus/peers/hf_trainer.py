@@ -11,10 +11,13 @@ import time
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
 from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArguments
 
 from bench.guide_loop import ImageDataset, build, evaluate, loaders_of, thaw, transforms
@@ -24,11 +27,17 @@ from bench.versus.jobs import BATCH_SIZE, HEAD_RATE, TOP_RATE
 from bench.versus.memory import PeakMemory
 
 
-class Labelled(ImageDataset):
+class Labelled(Dataset[dict[str, Any]]):
     """Images as the dictionaries that `Trainer` expects."""
 
-    def __getitem__(self, index: int) -> dict[str, Tensor | int]:
-        pixels, target = super().__getitem__(index)
+    def __init__(self, rows: list[tuple[Path, int]], transform: v2.Transform) -> None:
+        self._images = ImageDataset(rows, transform)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        pixels, target = self._images[index]
         return {"pixel_values": pixels, "labels": target}
 
 
@@ -61,10 +70,10 @@ class EpochClock(TrainerCallback):
         self._started = 0.0
         self._after_epoch = after_epoch
 
-    def on_epoch_begin(self, args, state, control, **kwargs) -> None:
+    def on_epoch_begin(self, *_: object, **__: object) -> None:
         self._started = time.perf_counter()
 
-    def on_evaluate(self, args, state, control, **kwargs) -> None:
+    def on_evaluate(self, *_: object, **__: object) -> None:
         self.seconds.append(time.perf_counter() - self._started)
         self._after_epoch()
 
@@ -132,9 +141,9 @@ def main() -> None:
             def accuracy_on_test() -> float:
                 return evaluate(network.model, loader, arguments.precision == "bf16")[0]
 
-        phases = (("phase1", arguments.epochs_head, (), HEAD_RATE),)
+        phases: list[interface.Phase] = [("phase1", arguments.epochs_head, (), HEAD_RATE)]
         if arguments.epochs_top:
-            phases += (("phase2", arguments.epochs_top, interface.facts_of(arguments).timm_top, TOP_RATE),)
+            phases.append(("phase2", arguments.epochs_top, interface.facts_of(arguments).timm_top, TOP_RATE))
         for name, epochs, top, rate in phases:
             with outcome.part(name):
                 thaw(network.model, top)

@@ -138,9 +138,9 @@ def main() -> None:
         def accuracy() -> float:
             return float(model.evaluate(data["test"], verbose=0)[1])
 
-        phases = (("phase1", arguments.epochs_head, (), HEAD_RATE),)
+        phases: list[interface.Phase] = [("phase1", arguments.epochs_head, (), HEAD_RATE)]
         if arguments.epochs_top:
-            phases += (("phase2", arguments.epochs_top, facts.keras_top, TOP_RATE),)
+            phases.append(("phase2", arguments.epochs_top, facts.keras_top, TOP_RATE))
         best_file, best = str(Path(folder) / "best.weights.h5"), -1.0
         for name, epochs, top, rate in phases:
             with outcome.part(name):

@@ -48,9 +48,9 @@ def _pairs() -> Iterator[tuple[tuple[str, str], str, str]]:
         for block in range(blocks):
             timm = f"blocks.{stage}.{block}"
             prefix = f"block_{number}" if number else "expanded_conv"
-            steps = ("expand", "conv_pw"), ("depthwise", "conv_dw"), ("project", "conv_pwl")
+            steps = [("expand", "conv_pw"), ("depthwise", "conv_dw"), ("project", "conv_pwl")]
             if number == 0:
-                steps = ("depthwise", "conv_dw"), ("project", "conv_pw")
+                steps = [("depthwise", "conv_dw"), ("project", "conv_pw")]
             for index, (keras_step, timm_step) in enumerate(steps, start=1):
                 layer = f"{prefix}_{keras_step}"
                 yield (layer, f"{layer}_BN"), f"{timm}.{timm_step}", f"{timm}.bn{index}"

@@ -30,9 +30,9 @@ def main() -> None:
             def accuracy() -> float:
                 return evaluate(model, loaders["test"], bf16)[0]
 
-        phases = (("phase1", arguments.epochs_head, (), HEAD_RATE),)
+        phases: list[interface.Phase] = [("phase1", arguments.epochs_head, (), HEAD_RATE)]
         if arguments.epochs_top:
-            phases += (("phase2", arguments.epochs_top, interface.facts_of(arguments).timm_top, TOP_RATE),)
+            phases.append(("phase2", arguments.epochs_top, interface.facts_of(arguments).timm_top, TOP_RATE))
         for name, epochs, top, rate in phases:
             with outcome.part(name):
                 adam = torch.optim.Adam(thaw(model, top), lr=rate)
