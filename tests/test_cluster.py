@@ -354,6 +354,14 @@ def test_an_address_of_another_form_is_refused(
     assert f"--cluster {address}: write local, or HOST:PORT" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("port", [0, 99999])
+def test_a_port_that_cannot_be_is_refused(
+    port: int, trained: RunFolder, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(monkeypatch, "predict", trained.path, images, "--cluster", f"127.0.0.1:{port}") == 2
+    assert f"--cluster 127.0.0.1:{port}: there is no port {port}" in capsys.readouterr().err
+
+
 def test_an_address_where_nothing_listens_is_one_sentence(
     trained: RunFolder,
     images: Path,

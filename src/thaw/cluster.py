@@ -251,9 +251,11 @@ def check_address(address: str) -> None:
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdecimal():
         raise ClusterError(f"--cluster {address}: write {LOCAL}, or HOST:PORT of the head of a Ray cluster")
+    if not 0 < int(port) < 1 << 16:
+        raise ClusterError(f"--cluster {address}: there is no port {port}; a head listens on 6379 by default")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERS_WITHIN / 4).close()
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise ClusterError(
             f"--cluster {address}: cannot be reached ({first_line(error)}); is the head running?"
         ) from error

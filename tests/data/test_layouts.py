@@ -110,6 +110,11 @@ def test_an_empty_folder_is_reported(tmp_path: Path) -> None:
         read_folder(tmp_path)
 
 
+def test_an_address_without_a_bucket_is_reported() -> None:
+    with pytest.raises(DataError, match="s3://: names no bucket or server; write s3://NAME/images"):
+        read_folder(Path("s3://"))
+
+
 def test_a_missing_folder_or_a_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="missing: no such folder"):
         read_folder(tmp_path / "missing")

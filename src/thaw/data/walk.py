@@ -27,6 +27,7 @@ _SYSTEM_FOLDERS = frozenset(
 """Folders that archives, network drives and operating systems add; like hidden ones they hold no data of the user."""
 _LEVELS = 2
 _DIGITS = re.compile(r"(\d+)")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.]+:")
 
 
 @dataclass
@@ -108,6 +109,9 @@ def existing_folder(folder: Path) -> Path:
         status = folder.stat()
     except FileNotFoundError as error:
         reason = "a link to something that does not exist" if folder.is_symlink() else "no such folder"
+        if _SCHEME.fullmatch(str(folder)):
+            # `Path` has dropped the slashes.
+            raise DataError(f"{folder}//: names no bucket or server; write {folder}//NAME/images") from error
         raise DataError(f"{folder}: {reason}") from error
     except OSError as error:
         reason = "a link that leads to itself" if error.errno == ELOOP else f"cannot be listed: {error.strerror}"
