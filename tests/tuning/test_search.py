@@ -20,9 +20,13 @@ from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 from thaw.run_folder.search_folder import SearchFolder, TrialName
+from thaw.tuning import search
 from thaw.tuning.clock import Limits
 from thaw.tuning.final import PLAN, trained_afresh
+from thaw.tuning.schedule import Tried
 from thaw.tuning.search import SearchResult
+from thaw.tuning.state import Search
+from thaw.tuning.studies import Asked
 
 TRIALS = 11
 
@@ -101,6 +105,23 @@ def test_a_trial_trained_to_its_end_went_on_from_its_checkpoint(found: SearchRes
         if record.level == "full" and record.parent:
             epochs = RunFolder(found.folder / "trials" / str(record.parent)).read_epochs()
             assert len({(epoch.phase, epoch.epoch) for epoch in epochs}) == len(epochs)
+
+
+def test_a_promising_trial_is_trained_to_its_end_before_a_search_ends(
+    surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it ends because the next trial would take too long."""
+    begun = search._begun
+
+    def until_there_is_no_time(of: Search, tried: Tried) -> Asked | str | None:
+        return "there is no time" if tried.counts["short"] > 1 else begun(of, tried)
+
+    monkeypatch.setattr(search, "_begun", until_there_is_no_time)
+    monkeypatch.setattr(Search, "promising", lambda self, tried: tried.unfinished_best())
+    result = searched(surfaces, tmp_path, trials=100)
+    short = {record.name for record in result.trials if record.level == "short"}
+    assert len(short) == 2 and short == {record.parent for record in result.trials if record.level == "full"}
+    assert result.ended_because == "there is no time"
 
 
 def test_what_was_tried_before_is_not_tried_again(found: SearchResult) -> None:

@@ -87,10 +87,9 @@ def _choose(search: Search, claims: ExitStack) -> Asked | str | None:
                 if claimed(search.folder, asked.name, claims):
                     return asked
         tried = search.tried()
-        reason, found = _reason_to_end(search, tried), search.promising(tried)
-        if reason and not found:
-            return reason
-        begun = search.studies[FULL.name].ask(found.name) if reason and found else _begun(search, tried)
+        begun = _reason_to_end(search, tried) or _begun(search, tried)
+        if isinstance(begun, str) and (found := search.promising(tried)):
+            begun = search.studies[FULL.name].ask(found.name)
         if isinstance(begun, Asked):
             claimed(search.folder, begun.name, claims)
         return begun
