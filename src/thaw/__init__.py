@@ -38,6 +38,7 @@ __all__ = [
     "report",
     "save",
     "search",
+    "update",
 ]
 
 _TYPES = {
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
         report,
         save,
         search,
+        update,
     )
     from thaw.recipe import Phase, Recipe
     from thaw.tuning.clock import Limits

@@ -7,7 +7,8 @@ ThawError                   one sentence: what is wrong, where, what to do; exit
 ├── BackboneError           an unknown architecture, or a cut that it does not have
 │   └── WeightsError        pre-trained weights that are missing, unreachable or do not fit
 ├── TrainingError           a run that cannot continue
-│   └── ResumeError         a resumed run whose data or recipe has changed
+│   ├── ResumeError         a resumed run whose data or recipe has changed
+│   └── UpdateError         an update that is not kept, because an old class would be recognised less well
 ├── BundleError             a bundle that is incomplete, was changed, or does not reproduce its own predictions
 ├── ExportError             an export that is not possible, or does not reproduce the bundle
 ├── WriteError              a place that is taken or cannot be written, or a full disk
@@ -51,6 +52,10 @@ class TrainingError(ThawError):
 
 class ResumeError(TrainingError):
     """The data or the recipe has changed since the run started."""
+
+
+class UpdateError(TrainingError):
+    """An update is not kept, because an old class would be recognised less well."""
 
 
 class BundleError(ThawError):

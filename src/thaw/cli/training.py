@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from thaw.cli.app import DATA_HELP, ClusterAddress, Runs, app, field_of, on_stderr
+from thaw.cli.app import DATA_HELP, ClusterAddress, Finished, Runs, app, field_of, on_stderr
 from thaw.cli.parsing import parsed, parsed_settings
 from thaw.distributed import launched, launched_processes
 from thaw.errors import RecipeError
@@ -98,6 +98,25 @@ def plan(data: Path, recipe: Path | None, settings: list[str], out: Path, **opti
     from thaw import pipeline
 
     pipeline.plan(dataset, requested, out)
+
+
+@app.command()
+def update(
+    run: Finished,
+    data: Annotated[Path, typer.Argument(metavar="NEW_IMAGES", help=f"New images. {DATA_HELP}")],
+    runs: Annotated[
+        Path | None, typer.Option(help="Folder for the new run; by default that of RUN.", show_default=False)
+    ] = None,
+) -> None:
+    """Let a run learn new images, or a new class, without its old images, which may be gone.
+
+    The features that training left in the cache stand in for the old images; they are as confidential as these. Each
+    old class is compared before and after. The update is a new run, and is kept only if no old class is recognised less
+    well beyond noise; otherwise the exit code is 2. RUN is not changed.
+    """
+    from thaw import pipeline
+
+    pipeline.update(run, data, runs)
 
 
 def inspect_(data: Path, recipe: Path | None, settings: list[str], runs: Path, **options: str | bool | None) -> None:

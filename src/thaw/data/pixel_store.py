@@ -57,6 +57,13 @@ def _key(decoding: Decoding, digests: Sequence[str]) -> str:
     return hashlib.sha256(repr((rules, digests)).encode()).hexdigest()[:32]
 
 
+def key_of_store(manifest: Manifest, spec: PixelSpec, settings: DecodeSettings) -> str:
+    """The key of the store that was built of a manifest's files, from what the manifest says about them."""
+    facts = zip(manifest.column("sha256"), manifest.column("reason"), strict=True)
+    decoding = Decoding(spec, settings, reduce_jpeg=True, workers=1)
+    return _key(decoding, [digest or reason for digest, reason in facts])
+
+
 class PixelStore:
     """Pixels of every readable row of a manifest; open it with `open_or_build`.
 
@@ -128,6 +135,11 @@ class PixelStore:
             return False
         key = _key(Decoding(spec, settings, reduce_jpeg=True, workers=1), digests)
         return (folder / "pixels" / key / atomic.SEAL).exists()
+
+    @classmethod
+    def find(cls, key: str, spec: PixelSpec, folder: Path) -> PixelStore | None:
+        """The store of a key in the cache, whether its files still exist or not; `None` where it is not there."""
+        return cls._opened(folder / "pixels" / key, spec)
 
     @classmethod
     def _opened(cls, place: Path, spec: PixelSpec) -> PixelStore | None:

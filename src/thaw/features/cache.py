@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -156,6 +157,30 @@ class FeatureCache:
             atomic.mark_used(entry)
         return CachedFeatures.whole(grid, stages if stages and stages.shape[2] else None)
 
+    def open_similar(self, keys: Sequence[FeatureKey], with_stages: bool = True) -> CachedFeatures | None:
+        """As `open`, but views that another engine has extracted or that another dtype stores; all alike."""
+        wanted = [_extracted_anyhow(key) for key in keys]
+        variants: defaultdict[tuple[str, CacheDtype], set[FeatureKey]] = defaultdict(set)
+        for key in self.keys():
+            if _extracted_anyhow(key) in wanted:
+                variants[key.engine, key.dtype].add(_extracted_anyhow(key))
+        for (engine, dtype), there in sorted(variants.items()):
+            if there.issuperset(wanted):
+                found = self.open([replace(key, engine=engine, dtype=dtype) for key in keys], with_stages)
+                if found is not None:
+                    return found
+        return None
+
+    def keys(self) -> Iterator[FeatureKey]:
+        """The key of every entry that says what it is."""
+        for about in (self.folder / "features").glob(f"*/{_ABOUT}"):
+            try:
+                key = FeatureKey(**json.loads(about.read_bytes())["key"])
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            if key.digest() == about.parent.name:
+                yield key
+
     @contextmanager
     def writing(
         self,
@@ -221,6 +246,11 @@ class FeatureCache:
         """The folder of a key, or of a part of its rows."""
         name = key.digest()
         return self.folder / "features" / (f"{name}-part-{part.index}-of-{part.count}" if part else name)
+
+
+def _extracted_anyhow(key: FeatureKey) -> FeatureKey:
+    """A key without what extracted the features and how they are stored."""
+    return replace(key, engine="", dtype="float32")
 
 
 def _describe(entry: Path, key: FeatureKey, about: Mapping[str, Any], rows: int) -> None:

@@ -28,6 +28,7 @@ from thaw.cache import ATTEMPTS
 from thaw.cores import worker_count
 from thaw.data import augment
 from thaw.data.augment import Augmentation, render
+from thaw.data.geometry import PixelSpec
 from thaw.data.pixel_store import PixelStore
 from thaw.device import CPU, to_device
 from thaw.errors import WriteError
@@ -43,6 +44,21 @@ BATCH = 64
 MAX_RENDERERS = 4
 """Threads that render views: more of them wait for Python's global lock. On 16 cores at 224 px, views/s of 1, 4 and 16
 threads: 3,600, 3,200, 2,700; without threads of OpenCV's own 1,300, 3,600, 2,500."""
+
+
+@dataclass(frozen=True)
+class ViewDescription:
+    """What identifies views, without their pixels, which need not exist any more.
+
+    pixels: key of the pixel store. spec: its geometry. rows: (N,). numbers: of the views of each row.
+    """
+
+    pixels: str
+    spec: PixelSpec
+    rows: np.ndarray
+    numbers: range
+    augmentation: Augmentation
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -63,6 +79,11 @@ class ViewRequest:
     def numbers(self) -> range:
         """The numbers of the views."""
         return range(self.first_view, self.first_view + self.views)
+
+    @property
+    def description(self) -> ViewDescription:
+        """What identifies the views."""
+        return ViewDescription(self.pixels.key, self.pixels.spec, self.rows, self.numbers, self.augmentation, self.seed)
 
     def view(self, index: int) -> ViewRequest:
         """The same request for one of its views."""
@@ -161,7 +182,7 @@ def _extract(
 ) -> dict[int, CachedFeatures]:
     total, rows = len(request.rows) * request.views, len(request.rows)
     for _ in range(ATTEMPTS + 1):
-        keys = {position: _keys(request, frozen, position, cache) for position in positions}
+        keys = {position: _keys(request.description, frozen, position, cache) for position in positions}
         with_stages = frozen.backbone.features == "all"
         opened = {position: cache.open(views, with_stages) for position, views in keys.items()}
         found = {position: features for position, features in opened.items() if features is not None}
@@ -285,8 +306,20 @@ def _append(writers: Sequence[FeatureWriter], outputs: Sequence[AtCut]) -> None:
         writer.append(features)
 
 
-def _keys(request: ViewRequest, frozen: FrozenPart, position: int, cache: FeatureCache) -> list[FeatureKey]:
-    """The key of each requested view at a position.
+def find_features(
+    views: ViewDescription, frozen: FrozenPart, position: int, cache: FeatureCache
+) -> CachedFeatures | None:
+    """Features of views from the cache, without their images; `None` where they are not all there.
+
+    Where the engine of the frozen part has not extracted them, those of any other engine, version or dtype serve.
+    """
+    keys = _keys(views, frozen, position, cache)
+    with_stages = frozen.backbone.features == "all"
+    return cache.open(keys, with_stages) or cache.open_similar(keys, with_stages)
+
+
+def _keys(views: ViewDescription, frozen: FrozenPart, position: int, cache: FeatureCache) -> list[FeatureKey]:
+    """The key of each view at a position.
 
     Where the head takes the last stage only, features that were extracted with the statistics of all stages serve too.
     """
@@ -295,8 +328,8 @@ def _keys(request: ViewRequest, frozen: FrozenPart, position: int, cache: Featur
     if backbone.features == "last" and backbone.has_stages:
         serving.append("all")
     base = FeatureKey(
-        pixels=request.pixels.key,
-        rows=hashlib.sha256(np.ascontiguousarray(request.rows, dtype=np.int64).tobytes()).hexdigest(),
+        pixels=views.pixels,
+        rows=hashlib.sha256(np.ascontiguousarray(views.rows, dtype=np.int64).tobytes()).hexdigest(),
         augmentation="",
         seed=0,
         backbone="",
@@ -309,15 +342,15 @@ def _keys(request: ViewRequest, frozen: FrozenPart, position: int, cache: Featur
         replace(base, backbone=f"{frozen.digest(position, features)} {facts.mean} {facts.std}") for features in serving
     ]
     keys = []
-    for view in request.numbers:
-        candidates = [_key_of_view(each, request, view) for each in bases]
+    for number in views.numbers:
+        candidates = [_key_of_view(each, views, number) for each in bases]
         keys.append(next((key for key in candidates if cache.has(key)), candidates[0]))
     return keys
 
 
-def _key_of_view(base: FeatureKey, request: ViewRequest, view: int) -> FeatureKey:
+def _key_of_view(base: FeatureKey, views: ViewDescription, number: int) -> FeatureKey:
     """The key of one view; the plain one is the same with any augmentation and seed."""
-    is_plain = view == 0 or not request.augmentation.changes
-    augmentation = Augmentation() if is_plain else request.augmentation
-    described = repr((augment.VERSION, augmentation, request.pixels.spec))
-    return replace(base, augmentation=described, seed=0 if is_plain else request.seed, view=0 if is_plain else view)
+    is_plain = number == 0 or not views.augmentation.changes
+    augmentation = Augmentation() if is_plain else views.augmentation
+    described = repr((augment.VERSION, augmentation, views.spec))
+    return replace(base, augmentation=described, seed=0 if is_plain else views.seed, view=0 if is_plain else number)

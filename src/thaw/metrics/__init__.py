@@ -14,7 +14,7 @@ from thaw.metrics.estimates import (
     per_class,
     values_of,
 )
-from thaw.metrics.intervals import Estimate, fraction, wilson
+from thaw.metrics.intervals import Estimate, fraction, paired_difference, wilson
 from thaw.metrics.jackknife import paired_standard_error, values_without_each
 from thaw.metrics.scored import ClassRates, Scored, confidence_of, rates_of_class, truth_of
 from thaw.metrics.table import BINS, CLASS_METRICS, METRICS, MONITORS, Metric, bin_of, per_epoch_metrics
@@ -37,6 +37,7 @@ __all__ = [
     "measure",
     "most_likely",
     "overall",
+    "paired_difference",
     "paired_standard_error",
     "per_class",
     "per_epoch_metrics",

@@ -55,6 +55,22 @@ def fraction(flags: np.ndarray, groups: np.ndarray | None = None, seed: int = 0)
     return bootstrap_estimate(np.concatenate([[value], *draws]), count, count, (0.0, 1.0))
 
 
+def paired_difference(
+    before: np.ndarray, after: np.ndarray, groups: np.ndarray | None = None, seed: int = 0
+) -> Estimate | None:
+    """The fraction of `after` (N,) bool that are true minus that of `before`, on the same images (paired bootstrap).
+
+    `None` if there are none. Groups as for `fraction`.
+    """
+    if not len(before):
+        return None
+    change = after.astype(float) - before
+    weights = bootstrap_weights(groups, len(change), bootstrap_draws(len(change)), seed)
+    draws = [drawn @ change / drawn.sum(axis=1) for drawn in weights]
+    units = 0 if groups is None else len(np.unique(groups))
+    return bootstrap_estimate(np.concatenate([[change.mean()], *draws]), 0, units, (-1.0, 1.0))
+
+
 def bootstrap_draws(cells: int) -> int:
     """Number of bootstrap draws for an array of `cells` probabilities: as many as stay fast, 100 to 1,000."""
     return int(np.clip(_MAX_OPERATIONS / max(cells, 1), MIN_DRAWS, MAX_DRAWS))

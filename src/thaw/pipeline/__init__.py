@@ -15,7 +15,7 @@ from thaw.pipeline.evaluation import (
 )
 from thaw.pipeline.labelling import label
 from thaw.pipeline.models import export, load, predict, push, save
-from thaw.pipeline.training import finetune, inspect, plan
+from thaw.pipeline.training import finetune, inspect, plan, update
 from thaw.pipeline.tuning import search
 
 __all__ = [
@@ -36,4 +36,5 @@ __all__ = [
     "report",
     "save",
     "search",
+    "update",
 ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from thaw import atomic
 from thaw.backbones import build
 from thaw.backbones.default import name_backbone
+from thaw.bundle import read_bundle
 from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier
 from thaw.cores import worker_count
@@ -34,6 +35,7 @@ from thaw.run_folder import InspectionFolder, RunFolder
 from thaw.terminal.console import ConsoleReporter
 from thaw.terminal.inspection import show_inspection
 from thaw.trial import plan_trial
+from thaw.updating.update import update as update_run
 from thaw.writing import check_has_folder, check_new, check_writable
 
 Data = str | Path | Dataset
@@ -177,6 +179,38 @@ def inspect(
         folder.write(page.write_page(found, pixels), page.to_json(found))
         show_inspection(found, folder, shown)
         return found
+
+
+def update(run: str | Path, data: Data, runs: str | Path | None = None, reporter: Reporter | None = None) -> Classifier:
+    """Let a finished run learn new images, or new classes, without its old images: from their cached features.
+
+    The update is kept only if no old class is recognised less well beyond noise.
+
+    Args:
+        run: A finished run, or an update; its folder is only read.
+        data: The new labelled images: a folder or table, here or at an address such as s3://bucket/images, or a
+            `Dataset` with the classes of the run first.
+        runs: The folder in which the new run makes its own, `train-N`; by default that of `run`.
+        reporter: Shows progress; the console by default.
+
+    Returns:
+        The updated classifier: the classes of the run, then the new ones.
+
+    Raises:
+        DataError: If there is no such run, the cache has lost its features, or the new images cannot be used.
+        UpdateError: If the update is not kept.
+        WriteError: If `runs` cannot be written, or the disk is full.
+
+    Example:
+        >>> thaw.update("runs/train-1", "new-images", reporter=quiet).classes  # doctest: +SKIP
+        ('ok', 'scratch', 'stain', 'crack')
+    """
+    keep_freed_memory()
+    source = RunFolder.at(Path(run))
+    parent = source.path.parent if runs is None else Path(runs)
+    check_writable(parent)
+    with closing(reporter or ConsoleReporter()) as shown:
+        return read_bundle(update_run(source, data, parent, shown).model)
 
 
 def _opened_in_turn(data: Data, recipe: Recipe, shown: Reporter, process: Process) -> Dataset:

@@ -17,6 +17,7 @@ from thaw.run_folder import epochs_file
 from thaw.run_folder.evaluation_file import EvaluationFile
 from thaw.run_folder.numbered import NumberedFolder
 from thaw.run_folder.plan_file import PlanFile
+from thaw.run_folder.update_file import UpdateFile
 from thaw.temporary import remove_leftovers
 from thaw.training.history import EpochRecord
 
@@ -35,14 +36,20 @@ class RunFolder(NumberedFolder):
         folder = cls(path)
         if not folder.is_finished:
             reason = "has not finished; resume it with --resume" if folder.recipe.is_file() else "is not a run folder"
+            if update := folder.read_update():
+                again = "has not finished; run the same thaw update again"
+                reason = again if update.kept is None else "is an update that was not kept"
             raise DataError(f"{path}: {reason if path.exists() else 'there is no such run'}")
         return folder
 
     @classmethod
     def latest_unfinished(cls, parent: Path) -> RunFolder:
-        """The newest run under `parent` that has not finished; raises `ResumeError` when there is none."""
+        """The newest run under `parent` that has not finished; raises `ResumeError` when there is none.
+
+        Updates are left out, which resume when they are run again.
+        """
         for folder in cls.newest_first(parent):
-            if not folder.is_finished:
+            if not folder.is_finished and not folder.update.exists():
                 return folder
         raise ResumeError(f"{parent}: there is no unfinished run to resume; omit --resume to start a new one")
 
@@ -91,6 +98,11 @@ class RunFolder(NumberedFolder):
     def augmentations(self) -> Path:
         """Examples of the augmented views, PNG."""
         return self.path / "augmentations.png"
+
+    @property
+    def update(self) -> Path:
+        """Which run it updates, and the outcome, JSON; absent for a run that is no update."""
+        return self.path / "update.json"
 
     @property
     def metrics(self) -> Path:
@@ -172,6 +184,14 @@ class RunFolder(NumberedFolder):
     def read_plan(self) -> PlanFile | None:
         """The plan, or `None` where the run was stopped before it was made; raises `DataError` if it is damaged."""
         return _read(self.plan, lambda text: PlanFile.from_json(_mapping(text))) if self.plan.exists() else None
+
+    def write_update(self, update: UpdateFile) -> None:
+        """Write which run it updates, and the outcome."""
+        atomic.write_text(self.update, _json_text(update.to_json()))
+
+    def read_update(self) -> UpdateFile | None:
+        """Which run it updates; `None` for a run that is no update; raises `DataError` if the file is damaged."""
+        return _read(self.update, lambda text: UpdateFile.from_json(_mapping(text))) if self.update.exists() else None
 
     def write_launch(self, launch: str) -> None:
         """Write what started the processes that train it."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from thaw.backbones.contract import Backbone
 from thaw.backbones.stages import AtCut
 from thaw.device import to_device
 from thaw.errors import TrainingError
@@ -20,6 +21,8 @@ from thaw.features.engines import FrozenPart
 from thaw.features.extract import ViewRequest
 from thaw.processes import ALONE, Process
 from thaw.seeds import derive_seed
+
+_POOLED_BATCH = 64
 
 Batch = tuple[AtCut, Tensor]
 """What lies at a cut, float32, and its targets, (N,) int64 or (N, C) float32."""
@@ -113,6 +116,87 @@ class FreshSource:
         pixels = self.request.render([(int(row), epoch) for row in self.request.rows[chosen]], self.device)
         (at,) = self.frozen.runner([self.position]).run(pixels)
         return at.to(self.device), self.targets[to_device(chosen, self.device)]
+
+
+@dataclass(frozen=True)
+class JoinedSource:
+    """The images of several sources one after the other, such as those of an earlier run and new ones."""
+
+    parts: Sequence[Source]
+
+    @property
+    def views(self) -> int:
+        """As many epochs as every part has different views for."""
+        return min(part.views for part in self.parts)
+
+    @property
+    def targets(self) -> Tensor:
+        """The targets of all parts."""
+        return torch.cat([part.targets for part in self.parts])
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self.parts)
+
+    def batch(self, chosen: np.ndarray, epoch: int) -> Batch:
+        """What each part gives for its images, in the order of `chosen`."""
+        places, batches, start = [], [], 0
+        for part in self.parts:
+            (own,) = np.nonzero((chosen >= start) & (chosen < start + len(part)))
+            if len(own):
+                places.append(own)
+                batches.append(part.batch(chosen[own] - start, epoch))
+            start += len(part)
+        if len(batches) == 1:
+            return batches[0]
+        inputs, targets = zip(*batches, strict=True)
+        order = to_device(np.argsort(np.concatenate(places)), targets[0].device)
+        values, stages = (torch.cat(columns)[order] for columns in zip(*inputs, strict=True))
+        values = values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
+        return AtCut(values, stages), torch.cat(targets)[order]
+
+
+@dataclass(frozen=True)
+class AdvancedSource:
+    """What lies at a higher cut, computed from a source at a lower one whenever it is read; nothing between trains."""
+
+    source: Source
+    backbone: Backbone
+    start: int
+    stop: int
+
+    @property
+    def views(self) -> int:
+        """As the source has."""
+        return self.source.views
+
+    @property
+    def targets(self) -> Tensor:
+        """As the source has."""
+        return self.source.targets
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def batch(self, chosen: np.ndarray, epoch: int) -> Batch:
+        """The batch of the source, run through the blocks between the cuts."""
+        inputs, targets = self.source.batch(chosen, epoch)
+        with torch.no_grad():
+            return self.backbone.advance(inputs, self.start, self.stop), targets
+
+
+def pooled(source: Source, backbone: Backbone, position: int) -> Source:
+    """A source at a cut as one at the head, with the weights that the backbone has now, held in memory."""
+    if position == backbone.head_position:
+        return source
+    backbone.eval()
+    advanced, views = AdvancedSource(source, backbone, position, backbone.head_position), []
+    for epoch in range(source.views):
+        wanted = global_batches(len(source), _POOLED_BATCH, epoch=0, shuffle_seed=None)
+        inputs, _ = zip(*read(advanced, wanted, epoch), strict=True)
+        views.append([torch.cat(columns).cpu().numpy() for columns in zip(*inputs, strict=True)])
+    values, stages = (np.stack(columns, axis=1) for columns in zip(*views, strict=True))
+    features = CachedFeatures.whole(values, stages if stages.shape[2] else None)
+    return CachedSource.of(features, source.targets, source.targets.device, seed=0)
 
 
 def global_batches(images: int, batch_size: int, epoch: int, shuffle_seed: int | None) -> list[np.ndarray]:

@@ -1,0 +1,205 @@
+"""The new images of an update: read, compared with those of the run, decoded and split."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from thaw.cache import cache_folder
+from thaw.cores import worker_count
+from thaw.data.dataset import Dataset
+from thaw.data.digests import digest_files, memory_of
+from thaw.data.duplicates import near_duplicates
+from thaw.data.group_split import assign_groups
+from thaw.data.groups import group_images
+from thaw.data.leaks import conflicting_labels, leaks
+from thaw.data.manifest import SCHEMA, Manifest
+from thaw.data.pixel_store import PixelStore
+from thaw.errors import DataError, RecipeError
+from thaw.formats import count, listed
+from thaw.progress import Reporter
+from thaw.recipe import SplitSettings, Task
+from thaw.updating.stored_run import StoredRun
+
+
+@dataclass(frozen=True)
+class NewImages:
+    """The new images, and what becomes of the data set with them.
+
+    Attributes:
+        manifest: The images of the run, then the new ones, with their splits; the run's classes, then the new ones.
+        first: The row of the first new image.
+        pixels: The decoded new images.
+        duplicates: Pairs of rows of the manifest that are near-duplicates, at least those with a new image.
+    """
+
+    manifest: Manifest
+    first: int
+    pixels: PixelStore
+    duplicates: tuple[tuple[int, int], ...]
+
+    def rows(self, split: str) -> np.ndarray:
+        """Readable new rows of a split, counted from the first new one."""
+        rows = self.manifest.indices(split)
+        return rows[rows >= self.first] - self.first
+
+
+def open_new(run: StoredRun, data: str | Path | Dataset, reporter: Reporter) -> Dataset:
+    """The new images as a data set with the classes of the run, then the new ones.
+
+    Raises:
+        DataError: They cannot be used, or their labels do not fit the task.
+    """
+    task, classes = run.manifest.task, run.manifest.classes
+    # Two classes may become three.
+    wanted: Task = "multilabel" if task == "multilabel" else "multiclass"
+    dataset = data if isinstance(data, Dataset) else Dataset.open(data, wanted, classes, bar=reporter.bar)
+    for note in dataset.notes:
+        reporter.say(note)
+    found = (*classes, *(name for name in dataset.classes if name not in classes))
+    new = found[len(classes) :]
+    if new and task == "multilabel":
+        raise DataError(
+            f"{dataset.manifest.root}: {listed(new)} {'is a new class' if len(new) == 1 else 'are new classes'}, and "
+            "with several labels per image nobody has said which old images show it; label those, and train a new run"
+        )
+    becomes = task if not new else wanted
+    return replace(dataset, manifest=replace(dataset.manifest, classes=found, task=becomes))
+
+
+def prepare_new(run: StoredRun, dataset: Dataset, reporter: Reporter) -> NewImages:
+    """Leave out what the run knows already, decode the rest, and give each image a split; old ones keep theirs.
+
+    Raises:
+        DataError: Nothing is left to learn, no image can be read, or a class has too few images.
+    """
+    manifest = _unknown_images(run, dataset.manifest, reporter)
+    cache, workers, spec = cache_folder(), worker_count(), run.classifier.backbone.facts.pixels
+    pixels = PixelStore.open_or_build(manifest, spec, run.recipe.decode, cache, workers, reporter.bar)
+    grouped = group_images(pixels.describe(manifest), _group_by(run), pixels.captures())
+    joined = _joined(run.manifest, grouped.manifest)
+    duplicates = _near_duplicates(run, pixels, reporter)
+    split = _split(run, joined, duplicates)
+    notes = (*pixels.notes(), *conflicting_labels(split.manifest), *grouped.notes, *split.notes)
+    for note in notes:
+        reporter.say(note)
+    for path, reason in grouped.manifest.errors():
+        reporter.say(f"cannot be read, excluded: {path}: {reason}")
+    return NewImages(split.manifest, len(run.manifest), pixels, duplicates)
+
+
+def _unknown_images(run: StoredRun, manifest: Manifest, reporter: Reporter) -> Manifest:
+    """The images whose bytes are none of the run's; says how many were left out."""
+    files = manifest.files()
+    digests = digest_files(files, memory_of(files, cache_folder()), worker_count(), reporter.bar("check images"))
+    columns = (run.manifest.column(name) for name in ("sha256", "labels", "path"))
+    known = {digest: (labels, path) for digest, labels, path in zip(*columns, strict=True) if digest}
+    places, labels = manifest.column("path"), manifest.column("labels")
+    same = [row for row, digest in enumerate(digests) if digest in known]
+    relabelled = [row for row in same if set(labels[row]) != set(known[digests[row]][0])]
+    if same:
+        images = count(len(same), "image")
+        reporter.say(f"{images} of {len(files):,} left out: {run.folder.path} has learnt from equal files already")
+    if relabelled:
+        row = relabelled[0]
+        earlier, path = known[digests[row]]
+        reporter.say(
+            f"conflicting labels: {count(len(relabelled), 'of these images', 'of these images')} with another label "
+            f"there, the first is {places[row]} ({'|'.join(labels[row])}), there {path} ({'|'.join(earlier)}); an "
+            "update changes no label: correct it, and train a new run"
+        )
+    if len(same) == len(files):
+        raise DataError(f"{manifest.root}: there is nothing to learn: {run.folder.path} knows every image")
+    left = sorted(set(range(len(files))) - set(same))
+    return replace(manifest, table=manifest.table.take(left))
+
+
+def _group_by(run: StoredRun) -> str:
+    """How the new images are grouped; a column that they lack is none."""
+    setting = run.recipe.split.group_by
+    return "auto" if setting == "column" else setting
+
+
+def _joined(old: Manifest, new: Manifest) -> Manifest:
+    """All rows; the paths of the new ones are absolute, as those of the old ones are relative to another folder."""
+    absolute = new.with_columns({"path": [str(file.absolute()) for file in new.files()]})
+    table = pa.concat_tables([old.table, absolute.table.cast(SCHEMA)]).combine_chunks()
+    return replace(new, table=table, root=old.root, ignored=old.ignored, grouping=new.grouping or old.grouping)
+
+
+def _near_duplicates(run: StoredRun, pixels: PixelStore, reporter: Reporter) -> tuple[tuple[int, int], ...]:
+    """Pairs of near-duplicates, also with old images where the cache still has their pixels."""
+    first, workers, bar = len(run.manifest), worker_count(), reporter.bar("find near-duplicates")
+    stores = run.old_pixels()
+    if stores is None:
+        reporter.say(
+            "near-duplicates of old images are not found, because the cache no longer has the pixels of these; equal "
+            "files are"
+        )
+        return tuple((first + pair.first, first + pair.second) for pair in pixels.duplicates(workers, bar))
+    parts = [*stores, pixels]
+    place = [(store, row) for store in parts for row in range(len(store.sizes))]
+    readable = [index for index, (store, row) in enumerate(place) if store.sizes[row][0]]
+
+    def read(index: int) -> np.ndarray:
+        store, row = place[index]
+        return store.read(row)
+
+    return tuple((pair.first, pair.second) for pair in near_duplicates(read, readable, workers, bar))
+
+
+@dataclass(frozen=True)
+class _Split:
+    manifest: Manifest
+    notes: Sequence[str]
+
+
+def _split(run: StoredRun, joined: Manifest, duplicates: Sequence[tuple[int, int]]) -> _Split:
+    """Every image in its split: old ones as they were, new ones as their data say, or by the fractions of the run."""
+    first, old = len(run.manifest), run.manifest.column("split")
+    given = joined.column("split")[first:]
+    if any(given):
+        found = joined.with_columns({"split": [*old, *given]})
+        _check_given(run, found, given)
+        notes = leaks(found, duplicates)
+    else:
+        assigned = _assigned(run, joined, duplicates)
+        columns = {name: assigned.manifest.column(name)[first:] for name in ("split", "group")}
+        groups = [*run.manifest.column("group"), *columns["group"]]
+        found = joined.with_columns({"split": [*old, *columns["split"]], "group": groups})
+        notes = list(assigned.notes)
+    return _Split(found, notes)
+
+
+def _assigned(run: StoredRun, joined: Manifest, duplicates: Sequence[tuple[int, int]]) -> _Split:
+    """The split that new images get when they are added: units with old images go where these are."""
+    has_test = len(run.manifest.indices("test")) > 0
+    settings: SplitSettings = run.recipe.split
+    if not has_test:
+        settings = settings.model_copy(update={"test": 0.0})
+    # Other classes have no image to split, and may have had too few before.
+    labels, first = joined.column("labels"), len(run.manifest)
+    concerned = {name for names in labels[first:] for name in names}
+    classes = tuple(name for name in joined.classes if name in concerned)
+    undivided = replace(joined.with_columns({"split": [None] * len(joined)}), classes=classes)
+    result = assign_groups(undivided, settings, run.manifest, duplicates)
+    return _Split(result.manifest, result.notes)
+
+
+def _check_given(run: StoredRun, manifest: Manifest, given: Sequence[str | None]) -> None:
+    """Raise `DataError` where a new class lacks a split, or new images have none."""
+    if not all(given):
+        raise RecipeError(f"{manifest.root}: only some of the new images have a split; give all of them one, or none")
+    counts, known = manifest.counts(), run.manifest.classes
+    needed = [split for split in ("train", "val") if split]
+    for name in manifest.classes[len(known) :]:
+        if absent := [split for split in needed if not counts[name][split]]:
+            raise DataError(f"{manifest.root}: the new class {name} has no image in {listed(absent)}")
+    spread = Counter(given)
+    if not spread["train"]:
+        raise DataError(f"{manifest.root}: none of the new images is in train, so there is nothing to learn")
