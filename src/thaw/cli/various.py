@@ -117,15 +117,37 @@ def cache_list() -> None:
 
 @caches.command("clear")
 def cache_clear(
-    kind: Annotated[str, typer.Argument(help="pixels, features, remote (mirrors of remote storage) or all.")] = "all",
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="pixels, features, remote (mirrors of remote storage) or all.", show_default="all"),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            help="Only what is kept of the images of this run: their decoded pixels and their features, without which "
+            "`thaw update` needs the images again.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Clear the cache; later runs rebuild what they need."""
+    """Clear the cache; later runs rebuild what they need.
+
+    Features are as confidential as the images that they were extracted from.
+    """
     from thaw.cache import KINDS, clear, configured_folder
 
-    kinds = tuple(name for name in KINDS if kind in (name, "all"))
-    if not kinds:
-        raise RecipeError(f"cache clear {kind}: no such kind; known are {', '.join(KINDS)} and all")
-    removed = clear(configured_folder(), kinds)
+    if run is not None:
+        if kind is not None:
+            raise RecipeError(f"cache clear {kind} --run {run}: give one of the two")
+        from thaw.run_folder import RunFolder
+        from thaw.updating.cache_of_run import clear_run
+
+        removed = clear_run(RunFolder(run), configured_folder())
+    else:
+        kinds = tuple(name for name in KINDS if kind in (name, "all", None))
+        if not kinds:
+            raise RecipeError(f"cache clear {kind}: no such kind; known are {', '.join(KINDS)} and all")
+        removed = clear(configured_folder(), kinds)
     print(f"removed {_summary(removed)} from {configured_folder()}")
 
 

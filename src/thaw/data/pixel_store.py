@@ -41,7 +41,10 @@ if TYPE_CHECKING:
 FORMAT = 4
 """Version of the content: increases when its meaning or a rule of `thaw.data.decode` changes."""
 
-_PIXELS, _ROWS, _ABOUT = "pixels.bin", "rows.parquet", "about.json"
+ROWS = "rows.parquet"
+"""File of a store with a row for each image."""
+
+_PIXELS, _ABOUT = "pixels.bin", "about.json"
 _FACTS = ("sha256", "bytes", "width", "height", "mode", "status", "reason")
 _SCHEMA = pa.schema(
     [SCHEMA.field(name) for name in _FACTS]
@@ -75,7 +78,7 @@ class PixelStore:
     """
 
     def __init__(self, folder: Path, spec: PixelSpec) -> None:
-        rows = parquet.read_table(folder / _ROWS)
+        rows = parquet.read_table(folder / ROWS)
         self.spec = spec
         self.key = folder.name
         self.facts = rows.select([*_FACTS, "note"])
@@ -234,7 +237,7 @@ def _build(
         if all(row.status == "error" for row in rows):
             reason = f"{manifest.file(0)}: {rows[0].reason}" if rows else "there are none"
             raise DataError(f"{manifest.root}: none of {count(len(rows), 'image')} can be read ({reason})")
-        pq.write_table(pa.Table.from_pylist([vars(row) for row in rows], schema=_SCHEMA), folder / _ROWS)
+        pq.write_table(pa.Table.from_pylist([vars(row) for row in rows], schema=_SCHEMA), folder / ROWS)
         about = {"root": shown(manifest.root), "images": len(rows), "size": decoding.spec.size}
         (folder / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
 
