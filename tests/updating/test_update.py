@@ -16,6 +16,7 @@ from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.data.surfaces import write_surfaces
 from thaw.errors import DataError, ResumeError, UpdateError
+from thaw.evaluation import class_changes
 from thaw.pipeline import decide, evaluate, finetune, load, predict, report
 from thaw.progress import NullReporter
 from thaw.recipe import DecisionSettings, Recipe
@@ -151,23 +152,17 @@ def test_one_that_is_stopped_anywhere_and_run_again_ends_with_the_same_weights(
     assert {path.name for path in tmp_path.iterdir()} == {"train-1", "train-2"}
 
 
-@pytest.mark.slow
 def test_an_update_after_which_an_old_class_is_recognised_less_well_is_not_kept(
-    starter_run: RunFolder, tmp_path: Path
+    source: RunFolder, new_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_surfaces(tmp_path / "drawn", images_per_class=60, size=64, classes=("scratch",))
-    (tmp_path / "new").mkdir()
-    (tmp_path / "drawn" / "scratch").rename(tmp_path / "new" / "mark")
-    for file in sorted((tmp_path / "new" / "mark").iterdir())[:16]:
-        # Those of the run.
-        file.unlink()
-    before = digests(starter_run.path)
-    with pytest.raises(UpdateError, match=r"is not kept: .* scratch by \d+\.\d points .* is unchanged"):
-        update(starter_run, tmp_path / "new", tmp_path / "runs", QUIET)
-    refused = RunFolder(tmp_path / "runs" / "train-1")
+    monkeypatch.setattr(class_changes, "SIGNIFICANCE", 1.1)
+    before = digests(source.path)
+    with pytest.raises(UpdateError, match=r"is not kept, .*: ok \d+\.\d% to .* is unchanged"):
+        update(source, new_images, tmp_path, QUIET)
+    refused = RunFolder(tmp_path / "train-1")
     about = refused.read_update()
     assert about is not None and about.kept is False and not refused.model.exists()
-    assert digests(starter_run.path) == before
+    assert digests(source.path) == before
     with pytest.raises(DataError, match="is an update that was not kept"):
         RunFolder.at(refused.path)
 

@@ -11,17 +11,14 @@ from thaw.progress import Reporter
 from thaw.run_folder import UpdateFile
 from thaw.terminal.metric_text import difference_text
 
-HEADER = ("class", "images", "before", "after", "difference", "")
+HEADER = ("class", "images", "recognised before", "after", "difference, 95% interval", "")
 
 
 def show_changes(update: UpdateFile, reporter: Reporter) -> None:
     """One table for the old images, on which the update is judged, and one for the new ones."""
-    title = "Recognised of the old classes, on validation and test images of the run, 95% intervals"
-    reporter.table(title, HEADER, change_rows(update.old))
+    reporter.table("Old classes on the run's own validation and test images", HEADER, change_rows(update.old))
     if update.new:
-        reporter.table(
-            "Recognised of the new images, on those for validation and test", HEADER, change_rows(update.new)
-        )
+        reporter.table("New images of validation and test", HEADER, change_rows(update.new))
 
 
 def change_rows(changes: Sequence[ClassChange]) -> list[tuple[str, ...]]:
@@ -40,6 +37,7 @@ def change_rows(changes: Sequence[ClassChange]) -> list[tuple[str, ...]]:
 
 
 def _remark(change: ClassChange) -> str:
-    if change.falls:
-        return "falls"
-    return "within noise" if change.difference and change.difference.value < 0 else ""
+    """How a fall is judged."""
+    if change.difference is None or change.p_value is None or change.difference.value >= 0:
+        return ""
+    return f"{'falls' if change.falls else 'within noise'}, p = {change.p_value:.2g}"

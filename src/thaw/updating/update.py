@@ -19,7 +19,7 @@ from thaw.errors import DataError, UpdateError
 from thaw.evaluation.evaluate import LARGEST_GAP, gap_to_files
 from thaw.evaluation.finalize import Finalized, SplitOutputs, finalize
 from thaw.evaluation.records import write_records
-from thaw.formats import count, listed, points
+from thaw.formats import count, listed, percent
 from thaw.planning.measurements import Choice
 from thaw.progress import Reporter
 from thaw.reports import model_card, page
@@ -43,6 +43,8 @@ from thaw.updating.learner import Learner, old_sources
 from thaw.updating.new_images import open_new, prepare_new
 from thaw.updating.phases import update_recipe
 from thaw.updating.stored_run import StoredRun
+
+_SHOWN = 5
 
 _NEW_GOLDEN = 4
 """New images that the bundle must reproduce, besides those of the run's bundle."""
@@ -203,15 +205,15 @@ def _check_kept(learner: Learner, folder: RunFolder, decided: UpdateFile) -> Non
     if decided.kept:
         return
     falls = [
-        f"{change.name or 'all old classes together'} by {points(-change.difference.value).lstrip('+')} points "
-        f"(95% interval {points(change.difference.low)} to {points(change.difference.high)})"
+        f"{change.name or 'all old classes together'} {percent(change.before or 0.0)} to {percent(change.after)} of "
+        f"{count(change.images, 'image')} (p = {change.p_value:.2g})"
         for change in decided.old
-        if change.falls and change.difference
+        if change.falls
     ]
     raise UpdateError(
-        f"the update is not kept: beyond noise, less is recognised of {listed(falls, 5)}; {learner.run.folder.path} is "
-        f"unchanged, and {folder.update} has the comparison; add images of these classes, or train a new run on all "
-        "images"
+        f"the update is not kept, because it recognises less, beyond noise: {listed(falls, _SHOWN)}; "
+        f"{learner.run.folder.path} is unchanged, and {folder.update} has the comparison; add images of these classes, "
+        "or train a new run on all images"
     )
 
 
