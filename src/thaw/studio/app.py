@@ -22,6 +22,7 @@ from thaw.studio import (
     ship_routes,
     training_routes,
     try_routes,
+    update_routes,
 )
 from thaw.studio.access import PAGE, StudioAccess
 from thaw.studio.workspace import Workspace
@@ -67,7 +68,16 @@ def create_app(workspace: Workspace, access: StudioAccess) -> RequestGuard:
     app.add_exception_handler(HTTPException, _rejected)
     app.add_exception_handler(Exception, _failed)
     _add_page(app, workspace, access)
-    screens = (image_routes, label_routes, training_routes, mistake_routes, decide_routes, try_routes, ship_routes)
+    screens = (
+        image_routes,
+        label_routes,
+        training_routes,
+        mistake_routes,
+        decide_routes,
+        try_routes,
+        ship_routes,
+        update_routes,
+    )
     for part in screens:
         app.include_router(part.router(workspace))
     return RequestGuard(app, LIMITS, access, Quiet())

@@ -126,6 +126,26 @@ class Project:
         return self.path / "training.log"
 
     @property
+    def update_table(self) -> Path:
+        """The labels that the latest update learns from, CSV."""
+        return self.path / "update.csv"
+
+    @property
+    def update_lock(self) -> Path:
+        """A file that is locked while a run is updated."""
+        return self.path / "update.lock"
+
+    @property
+    def update_state(self) -> Path:
+        """Which update was started last, JSON."""
+        return self.path / "update.json"
+
+    @property
+    def update_log(self) -> Path:
+        """What the latest update says on its console."""
+        return self.path / "update.log"
+
+    @property
     def thumbnails(self) -> Path:
         """Folder of the small images of the grid."""
         return self.path / "thumbnails"

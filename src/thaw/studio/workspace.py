@@ -20,6 +20,7 @@ from thaw.studio.project import Project
 from thaw.studio.promotions import Promotions
 from thaw.studio.thumbnails import Thumbnails
 from thaw.studio.training import Training
+from thaw.studio.updates import Updates
 
 if TYPE_CHECKING:
     from thaw.labelling.outlook import Outlook
@@ -43,6 +44,7 @@ class Workspace:
         actions: What was done besides labelling.
         promotions: Which classifier is in use.
         training: Starts and stops runs.
+        updates: Lets runs learn the labels of now.
         is_stopping: Whether the server is being stopped, so that endless replies have to end.
         features: What is computed once; `None` until it is.
         computing: To be held by requests that compute, of which one at a time is as fast as several.
@@ -76,6 +78,7 @@ class Workspace:
         self.promotions = Promotions(project.promotions)
         self.thumbnails = Thumbnails(self.images, project.thumbnails, recipe.decode)
         self.training = Training(project, recipe)
+        self.updates = Updates(project)
         self.is_stopping: Callable[[], bool] = lambda: False
         self.pool = ThreadPoolExecutor(worker_count(), "thaw-studio-images")
         self.background = Background()

@@ -5,6 +5,7 @@ import { get, post } from "./api.js";
 import { say, useStore } from "./store.js";
 import { Curve, percent } from "./charts.js";
 import { Settings } from "./settings.js";
+import { Update } from "./update.js";
 
 export function Train() {
   const [run, setRun] = useState(null);
@@ -14,7 +15,8 @@ export function Train() {
     events.onmessage = (event) => setRun(JSON.parse(event.data));
     return () => events.close();
   }, []);
-  useEffect(() => { get("/api/runs").then(setResults).catch(() => {}); }, [run?.state]);
+  const refreshRuns = () => get("/api/runs").then(setResults).catch(() => {});
+  useEffect(() => { refreshRuns(); }, [run?.state]);
   const call = async (path, body) => {
     try {
       setRun(await post(path, body));
@@ -28,6 +30,7 @@ export function Train() {
     ${!isRunning && html`<${Start} run=${run} call=${call} />`}
     ${run.state !== "none" && html`<${Run} run=${run} call=${call} />`}
     ${results.length > 0 && html`<${Results} results=${results} />`}
+    ${results.length > 0 && !isRunning && html`<${Update} runs=${results.map((one) => one.run)} ended=${refreshRuns} />`}
   </div></div>`;
 }
 

@@ -1,0 +1,88 @@
+"""A process that goes on whatever becomes of Studio, and of which is known whether it still runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from thaw.errors import WriteError
+from thaw.locks import lock
+
+
+class DetachedProcess:
+    """At most one process of Python at a time, with its output in a file.
+
+    It holds a lock on a file from its start to its end, which the system releases however it ends. So it is known
+    whether one runs, also after Studio was killed and started again.
+    """
+
+    def __init__(self, lock_file: Path, output: Path) -> None:
+        self._lock_file = lock_file
+        self._output = output
+        # Whoever looks whether the lock is taken has it for a moment.
+        self._guard = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it runs now."""
+        with self._guard:
+            if self._child and self._child.poll() is None:
+                return True
+            if os.name != "posix":
+                return False
+            try:
+                with self._lock_file.open("ab") as file:
+                    return lock(file.fileno()) is False
+            except OSError:
+                return False
+
+    def start(self, words: Sequence[str]) -> int:
+        """Start `python -m` with some words, and return the id of the process; raises `WriteError` where it cannot."""
+        try:
+            with self._guard, self._output.open("wb") as output, self._lock_file.open("ab") as held:
+                lock(held.fileno())
+                self._child = _detached([sys.executable, "-m", *words], output, held)
+        except OSError as error:
+            problem = f"a process cannot be started: {error.strerror or error}"
+            raise WriteError(self._output.parent, problem) from error
+        return self._child.pid
+
+    def output(self) -> str:
+        """What it has printed."""
+        try:
+            return self._output.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
+
+def terminate(process: int) -> None:
+    """Ask a process to end; it may have ended."""
+    with suppress(ProcessLookupError):
+        os.kill(process, signal.SIGTERM)
+
+
+def _detached(command: Sequence[str], output: BinaryIO, held: BinaryIO) -> subprocess.Popen[bytes]:
+    """A process that signals to Studio do not reach, and that inherits the lock where files can be inherited."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    if os.name != "posix":
+        flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, creationflags=flags
+        )
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        env=environment,
+        start_new_session=True,
+        pass_fds=[held.fileno()],
+    )
