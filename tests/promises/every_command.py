@@ -39,7 +39,9 @@ def commands(images: Path, folder: Path) -> list[list[object]]:
         ["export", run, "--to", "openvino", "--out", folder / "openvino"],
         ["serve", run, "--port", "0"],
         ["studio", images, "--project", folder / "studio", "--set", "backbone=starter", "--no-browser"],
+        ["update", run, folder / "new", "--runs", runs],
         ["cache", "list"],
+        ["cache", "clear", "--run", run],
         ["cache", "clear"],
         ["demo", "--folder", folder / "demo"],
     ]
@@ -49,10 +51,12 @@ def _run_all(images: Path, folder: Path) -> None:
     from typer.main import get_command
 
     from thaw.cli import app
+    from thaw.data.surfaces import write_surfaces
 
     lines = commands(images, folder)
     missing = set(get_command(app).commands) - {str(line[0]) for line in lines} - ASKS_FOR_A_DOWNLOAD  # type: ignore[attr-defined]
     assert not missing, f"add these commands here: {missing}"
+    write_surfaces(folder / "new", images_per_class=6, size=64, classes=("crack",))
     for line in lines:
         if line[0] in SERVERS:
             threading.Timer(10, os.kill, (os.getpid(), signal.SIGINT)).start()
