@@ -20,7 +20,7 @@ from thaw.errors import WriteError
 from thaw.features import extract as extraction
 from thaw.features.cache import FeatureCache
 from thaw.features.engines import FrozenPart
-from thaw.features.extract import MAX_RENDERERS, ViewRequest, extract
+from thaw.features.extract import MAX_RENDERERS, ViewRequest, extract, find_features
 from thaw.processes import ALONE, Process
 from thaw.recipe import PreprocessingSettings
 
@@ -47,6 +47,22 @@ def test_cached_features_are_those_of_the_rendered_views_at_every_position(backb
     for position, expected in zip((3, top), frozen.runner([3, top]).run(pixels), strict=True):
         rows, views = np.repeat(np.arange(IMAGES), 2), np.tile(np.arange(2), IMAGES)
         assert torch.allclose(found[position].batch(rows, views).values.float(), expected.values, rtol=1e-2, atol=1e-2)
+
+
+def test_features_are_found_without_their_images_whatever_engine_extracted_them(
+    backbone: Backbone, tmp_path: Path
+) -> None:
+    wanted, cache = request(backbone), FeatureCache(tmp_path, "float16")
+    frozen, other = (FrozenPart(backbone, CPU, engine) for engine in ("pytorch-fp32", "openvino-fp32"))
+    assert find_features(wanted.description, other, 3, cache) is None
+    extracted = extract(wanted, frozen, [3], cache, lambda *_: None)[3]
+    rows, views = np.arange(IMAGES), np.ones(IMAGES, int)
+    for seeker in (frozen, other):
+        found = find_features(wanted.description, seeker, 3, replace(cache, dtype="uint8"))
+        assert found is not None
+        assert torch.equal(found.batch(rows, views).values, extracted.batch(rows, views).values)
+    for absent in (replace(wanted.description, pixels="other"), replace(wanted.description, seed=4)):
+        assert find_features(absent, frozen, 3, cache) is None
 
 
 def test_a_second_extraction_reads_the_cache_unless_the_augmentation_code_has_changed(

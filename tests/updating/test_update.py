@@ -53,6 +53,12 @@ def test_old_classes_keep_their_place_and_old_images_their_split(source: RunFold
     assert counts["train"] > counts["val"] >= 1 and counts["test"] >= 1
 
 
+def test_what_is_below_the_cut_is_bit_identical(source: RunFolder, updated: RunFolder) -> None:
+    old, new = (read_bundle(run.model).backbone for run in (source, updated))
+    position = old.cut(source.read_recipe().phases[-1].cut).position
+    assert 0 < position < old.head_position and old.digest(position) == new.digest(position)
+
+
 def test_it_says_which_run_it_updates_and_leaves_that_as_it_was(without_images: Copy, tmp_path: Path) -> None:
     run = without_images(tmp_path)
     write_surfaces(tmp_path / "new", images_per_class=5, size=64, classes=("pits",))

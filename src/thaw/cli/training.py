@@ -100,7 +100,6 @@ def plan(data: Path, recipe: Path | None, settings: list[str], out: Path, **opti
     pipeline.plan(dataset, requested, out)
 
 
-@app.command()
 def update(
     run: Finished,
     data: Annotated[Path, typer.Argument(metavar="NEW_IMAGES", help=f"New images. {DATA_HELP}")],
@@ -253,5 +252,6 @@ _OF_TRAIN = (
     parameter("processes", Annotated[str | None, _PROCESSES], None),
 )
 add_command("train", train, signature(*_OF_TRAIN, RUNS, _CLUSTER))
+app.command("update")(update)
 add_command("inspect", inspect_, signature(RUNS, only=_INSPECTION_OPTIONS))
 add_command("plan", plan, signature(parameter("out", Annotated[Path, _OUT], Path("recipe.yaml"))))

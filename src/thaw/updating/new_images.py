@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,8 +87,6 @@ def prepare_new(run: StoredRun, dataset: Dataset, reporter: Reporter) -> NewImag
     notes = (*pixels.notes(), *conflicting_labels(split.manifest), *grouped.notes, *split.notes)
     for note in notes:
         reporter.say(note)
-    for path, reason in grouped.manifest.errors():
-        reporter.say(f"cannot be read, excluded: {path}: {reason}")
     return NewImages(split.manifest, len(run.manifest), pixels, duplicates)
 
 
@@ -129,7 +126,7 @@ def _joined(old: Manifest, new: Manifest) -> Manifest:
     """All rows; the paths of the new ones are absolute, as those of the old ones are relative to another folder."""
     absolute = new.with_columns({"path": [str(file.absolute()) for file in new.files()]})
     table = pa.concat_tables([old.table, absolute.table.cast(SCHEMA)]).combine_chunks()
-    return replace(new, table=table, root=old.root, ignored=old.ignored, grouping=new.grouping or old.grouping)
+    return replace(new, table=table, root=old.root, grouping=new.grouping or old.grouping)
 
 
 def _near_duplicates(run: StoredRun, pixels: PixelStore, reporter: Reporter) -> tuple[tuple[int, int], ...]:
@@ -162,10 +159,13 @@ class _Split:
 def _split(run: StoredRun, joined: Manifest, duplicates: Sequence[tuple[int, int]]) -> _Split:
     """Every image in its split: old ones as they were, new ones as their data say, or by the fractions of the run."""
     first, old = len(run.manifest), run.manifest.column("split")
-    given = joined.column("split")[first:]
+    status = joined.column("status")[first:]
+    given = [
+        split if found == "ok" else None for split, found in zip(joined.column("split")[first:], status, strict=True)
+    ]
     if any(given):
         found = joined.with_columns({"split": [*old, *given]})
-        _check_given(run, found, given)
+        _check_given(run, found, [split for split, read in zip(given, status, strict=True) if read == "ok"])
         notes = leaks(found, duplicates)
     else:
         assigned = _assigned(run, joined, duplicates)
@@ -196,10 +196,8 @@ def _check_given(run: StoredRun, manifest: Manifest, given: Sequence[str | None]
     if not all(given):
         raise RecipeError(f"{manifest.root}: only some of the new images have a split; give all of them one, or none")
     counts, known = manifest.counts(), run.manifest.classes
-    needed = [split for split in ("train", "val") if split]
     for name in manifest.classes[len(known) :]:
-        if absent := [split for split in needed if not counts[name][split]]:
+        if absent := [split for split in ("train", "val") if not counts[name][split]]:
             raise DataError(f"{manifest.root}: the new class {name} has no image in {listed(absent)}")
-    spread = Counter(given)
-    if not spread["train"]:
+    if "train" not in given:
         raise DataError(f"{manifest.root}: none of the new images is in train, so there is nothing to learn")
