@@ -59,16 +59,12 @@ def test_what_is_below_the_cut_is_bit_identical(source: RunFolder, updated: RunF
     assert 0 < position < old.head_position and old.digest(position) == new.digest(position)
 
 
-def test_it_says_which_run_it_updates_and_leaves_that_as_it_was(without_images: Copy, tmp_path: Path) -> None:
-    run = without_images(tmp_path)
-    write_surfaces(tmp_path / "new", images_per_class=5, size=64, classes=("pits",))
-    before = digests(run.path)
-    found = update(run, tmp_path / "new", tmp_path, QUIET)
-    assert digests(run.path) == before
-    about = found.read_update()
-    assert about is not None and about.kept and Path(about.source) == run.path
+def test_it_says_which_run_it_updates_and_what_became_of_each_class(source: RunFolder, updated: RunFolder) -> None:
+    about = updated.read_update()
+    assert about is not None and about.kept and Path(about.source) == source.path
     assert [change.name for change in about.old] == ["ok", "scratch", "stain", ""]
-    assert {change.name: change.before for change in about.new}["pits"] is None
+    assert {change.name: change.before for change in about.new}["crack"] is None
+    assert "Update of train-1" in (updated.model / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
 def test_it_is_a_run_like_any_other(updated: RunFolder, new_images: Path, tmp_path: Path) -> None:
@@ -137,7 +133,7 @@ def test_one_that_is_stopped_anywhere_and_run_again_ends_with_the_same_weights(
     without_images: Copy, updated: RunFolder, new_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, left, stops, run = atomic.write_bytes, [2], 0, without_images(tmp_path)
-    folder = RunFolder(tmp_path / "train-2")
+    folder, before = RunFolder(tmp_path / "train-2"), digests(run.path)
 
     def write_or_stop(file: Path, content: bytes) -> None:
         left[0] -= folder.path in file.parents
@@ -155,7 +151,7 @@ def test_one_that_is_stopped_anywhere_and_run_again_ends_with_the_same_weights(
             with pytest.raises(ResumeError, match="no unfinished run"):
                 RunFolder.latest_unfinished(tmp_path)
     assert stops >= 3 and outcome(folder) == outcome(updated)
-    assert {path.name for path in tmp_path.iterdir()} == {"train-1", "train-2"}
+    assert {path.name for path in tmp_path.iterdir()} == {"train-1", "train-2"} and digests(run.path) == before
 
 
 def test_an_update_after_which_an_old_class_is_recognised_less_well_is_not_kept(

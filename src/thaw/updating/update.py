@@ -170,7 +170,7 @@ def _finish(learner: Learner, folder: RunFolder, result: TrainingResult, started
     if folder.model.exists():
         check_same_weights(classifier, folder.model)
     else:
-        card = model_card.write(classifier, recipe, manifest, finalized.evaluations)
+        card = model_card.write(classifier, recipe, manifest, finalized.evaluations) + _card(learner)
         provenance = {"update_of": learner.run.folder.path.name, "bundle": learner.run.bundle}
         write_bundle(classifier, folder.model, golden.files, card, provenance)
     plan = folder.read_plan()
@@ -184,6 +184,17 @@ def _finish(learner: Learner, folder: RunFolder, result: TrainingResult, started
         page.write_page(folder, classifier, reporter)
     except Exception as error:  # A page must not cost the update.
         reporter.say(f"{folder.report.name} could not be written ({error}); try again: thaw report {folder.path}")
+
+
+def _card(learner: Learner) -> str:
+    """What the model card says of the update; the metrics of the run are in its own card."""
+    run, new = learner.run, learner.new
+    learnt, replayed = count(len(new.manifest) - new.first, "new image"), count(new.first, "image")
+    name, bundle = model_card.markdown(run.folder.path.name), run.bundle[:12]
+    return (
+        f"\nUpdate of {name} (bundle sha256 {bundle}): learnt {learnt}, with the cached features of {replayed} in place of "
+        "their files; kept because no old class is recognised less well beyond noise.\n"
+    )
 
 
 def _finalized(learner: Learner, reporter: Reporter) -> Finalized:
