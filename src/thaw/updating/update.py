@@ -192,8 +192,8 @@ def _card(learner: Learner) -> str:
     learnt, replayed = count(len(new.manifest) - new.first, "new image"), count(new.first, "image")
     name, bundle = model_card.markdown(run.folder.path.name), run.bundle[:12]
     return (
-        f"\nUpdate of {name} (bundle sha256 {bundle}): learnt {learnt}, with the cached features of {replayed} in place of "
-        "their files; kept because no old class is recognised less well beyond noise.\n"
+        f"\nUpdate of {name} (bundle sha256 {bundle}): learnt {learnt}, with the cached features of {replayed} in "
+        "place of their files; kept because no old class is recognised less well beyond noise.\n"
     )
 
 
