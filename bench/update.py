@@ -7,7 +7,7 @@ for validation. A run is trained on the first classes, and each further class is
 are removed before the next class arrives. At each step, from the same run:
 
     update      `thaw update` with the images of the new class
-    new only    the same network and phases by gradient steps on the images of the new class alone
+    new only    fine-tuning, from the same weights and cut, on the images of the new class alone
     afresh      `thaw train` on the images of all classes so far
 
 Accuracy is on the test images of the old classes, of the new class, and of all. Seconds are from the first image to the
@@ -37,14 +37,14 @@ from thaw.evaluation.records import read_records
 from thaw.formats import percent
 from thaw.pipeline import finetune, update
 from thaw.progress import NullReporter
-from thaw.recipe import Recipe
+from thaw.recipe import FINE_TUNE_PHASE, HEAD_PHASE, Recipe
 from thaw.run_folder import RunFolder
 from thaw.training.context import FitCallbacks, FitContext
 from thaw.training.fit import fit
 from thaw.training.outputs import outputs_at
 from thaw.updating.learner import Learner, old_sources
 from thaw.updating.new_images import open_new, prepare_new
-from thaw.updating.phases import EPOCHS, update_recipe
+from thaw.updating.phases import update_recipe
 from thaw.updating.stored_run import StoredRun
 
 HELD_OUT = 0.3
@@ -137,7 +137,9 @@ class Bench:
         new = prepare_new(run, open_new(run, Dataset.open(table, "multiclass", run.classifier.classes), QUIET), QUIET)
         recipe = update_recipe(run, "multiclass")
         last = recipe.phases[-1]
-        steps = {"solver": "optimizer", "epochs": EPOCHS, "lr": last.lr if last.cut != "head" else 1e-3}
+        # As fast as the run was trained, without which the new class is not learnt.
+        rate = FINE_TUNE_PHASE.lr if last.cut != "head" else HEAD_PHASE.lr
+        steps = {"solver": "optimizer", "epochs": FINE_TUNE_PHASE.epochs, "lr": rate}
         recipe = recipe.model_copy(update={"phases": (last.model_copy(update=steps),)})
         learner = Learner.of(run, new, recipe, {}, QUIET)
         settings = replace(learner.fit_settings(""), checkpoints=self.folder / f"new-only-{step}")
