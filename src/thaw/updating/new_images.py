@@ -19,7 +19,7 @@ from thaw.data.groups import group_images
 from thaw.data.leaks import conflicting_labels, leaks
 from thaw.data.manifest import SCHEMA, Manifest
 from thaw.data.pixel_store import PixelStore
-from thaw.errors import DataError, RecipeError
+from thaw.errors import DataError
 from thaw.formats import count, listed
 from thaw.progress import Reporter
 from thaw.recipe import SplitSettings, Task
@@ -165,7 +165,7 @@ def _split(run: StoredRun, joined: Manifest, duplicates: Sequence[tuple[int, int
     ]
     if any(given):
         found = joined.with_columns({"split": [*old, *given]})
-        _check_given(run, found, [split for split, read in zip(given, status, strict=True) if read == "ok"])
+        _check_given(run, found, given)
         notes = leaks(found, duplicates)
     else:
         assigned = _assigned(run, joined, duplicates)
@@ -192,9 +192,7 @@ def _assigned(run: StoredRun, joined: Manifest, duplicates: Sequence[tuple[int, 
 
 
 def _check_given(run: StoredRun, manifest: Manifest, given: Sequence[str | None]) -> None:
-    """Raise `DataError` where a new class lacks a split, or new images have none."""
-    if not all(given):
-        raise RecipeError(f"{manifest.root}: only some of the new images have a split; give all of them one, or none")
+    """Raise `DataError` where a new class lacks a split, or nothing is left to train on."""
     counts, known = manifest.counts(), run.manifest.classes
     for name in manifest.classes[len(known) :]:
         if absent := [split for split in ("train", "val") if not counts[name][split]]:

@@ -1,0 +1,78 @@
+"""The new images of an update: compared with those of the run, decoded and split."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from thaw.data.surfaces import write_surfaces
+from thaw.errors import DataError
+from thaw.progress import NullReporter
+from thaw.run_folder import RunFolder
+from thaw.updating.new_images import NewImages, open_new, prepare_new
+from thaw.updating.stored_run import StoredRun
+
+Prepare = Callable[[Path], NewImages]
+
+
+@pytest.fixture(scope="module")
+def run(source: RunFolder) -> StoredRun:
+    return StoredRun.read(source)
+
+
+@pytest.fixture
+def prepare(run: StoredRun) -> Prepare:
+    return lambda data: prepare_new(run, open_new(run, data, NullReporter()), NullReporter())
+
+
+def test_a_near_duplicate_of_an_old_image_goes_where_that_is(
+    run: StoredRun, prepare: Prepare, images: Path, tmp_path: Path
+) -> None:
+    write_surfaces(tmp_path / "new", images_per_class=20, size=64, classes=("ok",))
+    paths, labels, old = (run.manifest.column(name) for name in ("path", "labels", "split"))
+    chosen = {old.index(split): split for split in ("val", "test")}
+    for row in chosen:
+        place = tmp_path / "new" / labels[row][0] / f"copy-{row}.png"
+        place.parent.mkdir(exist_ok=True)
+        Image.open(images / paths[row]).point(lambda value: value * 0.9).save(place)
+    manifest = prepare(tmp_path / "new").manifest
+    found = dict(zip(manifest.column("path"), manifest.column("split"), strict=True))
+    for row, split in chosen.items():
+        assert found[str(tmp_path / "new" / labels[row][0] / f"copy-{row}.png")] == split
+    assert manifest.column("split")[: len(run.manifest)] == old
+
+
+def test_one_that_cannot_be_read_is_a_row_with_its_reason(prepare: Prepare, tmp_path: Path) -> None:
+    write_surfaces(tmp_path / "new", images_per_class=6, size=64, classes=("crack",))
+    (tmp_path / "new" / "crack" / "broken.png").write_bytes(b"no image")
+    found = prepare(tmp_path / "new")
+    manifest = found.manifest
+    assert all(Path(path).is_absolute() for path in manifest.column("path")[found.first :])
+    ((path, reason),) = manifest.errors()
+    assert path.endswith("broken.png") and reason
+    row = manifest.column("path").index(path)
+    assert manifest.column("split")[row] is None
+
+
+@pytest.mark.parametrize(
+    ("splits", "error", "said"),
+    [
+        (["train", "val", "test", "train"], None, ""),
+        (["train", "train", "train", "test"], DataError, "the new class crack has no image in val"),
+        (["val", "val", "test", "test"], DataError, "the new class crack has no image in train"),
+    ],
+)
+def test_splits_that_the_data_give_are_kept(
+    prepare: Prepare, tmp_path: Path, splits: list[str], error: type[Exception] | None, said: str
+) -> None:
+    write_surfaces(tmp_path / "new", images_per_class=4, size=64, classes=("crack",))
+    files = sorted((tmp_path / "new" / "crack").iterdir())
+    lines = [f"{file},crack,{split}" for file, split in zip(files, splits, strict=True)]
+    table = tmp_path / "new.csv"
+    table.write_text("\n".join(["path,label,split", *lines]), encoding="utf-8")
+    if error:
+        with pytest.raises(error, match=said):
+            prepare(table)
+    else:
+        assert prepare(table).manifest.column("split")[-4:] == splits
