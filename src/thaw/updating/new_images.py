@@ -15,7 +15,7 @@ from thaw.data.dataset import Dataset
 from thaw.data.digests import digest_files, memory_of
 from thaw.data.duplicates import near_duplicates
 from thaw.data.group_split import assign_groups
-from thaw.data.groups import group_images
+from thaw.data.groups import Grouped, group_images
 from thaw.data.leaks import conflicting_labels, leaks
 from thaw.data.manifest import SCHEMA, Manifest
 from thaw.data.pixel_store import PixelStore
@@ -80,7 +80,7 @@ def prepare_new(run: StoredRun, dataset: Dataset, reporter: Reporter) -> NewImag
     manifest = _unknown_images(run, dataset.manifest, reporter)
     cache, workers, spec = cache_folder(), worker_count(), run.classifier.backbone.facts.pixels
     pixels = PixelStore.open_or_build(manifest, spec, run.recipe.decode, cache, workers, reporter.bar)
-    grouped = group_images(pixels.describe(manifest), _group_by(run), pixels.captures())
+    grouped = _grouped(run, pixels, manifest)
     joined = _joined(run.manifest, grouped.manifest)
     duplicates = _near_duplicates(run, pixels, reporter)
     split = _split(run, joined, duplicates)
@@ -116,10 +116,16 @@ def _unknown_images(run: StoredRun, manifest: Manifest, reporter: Reporter) -> M
     return replace(manifest, table=manifest.table.take(left))
 
 
-def _group_by(run: StoredRun) -> str:
-    """How the new images are grouped; a column that they lack is none."""
-    setting = run.recipe.split.group_by
-    return "auto" if setting == "column" else setting
+def _grouped(run: StoredRun, pixels: PixelStore, manifest: Manifest) -> Grouped:
+    """The new images with groups as the run has them; where these cannot be told, each image is its own group."""
+    setting, described = run.recipe.split.group_by, pixels.describe(manifest)
+    if setting == "column" and not any(manifest.column("group")):
+        setting = "none"
+    try:
+        return group_images(described, setting, pixels.captures())
+    except DataError as error:
+        # A regular expression that matches no path.
+        return Grouped(described, (f"{error}: each new image is its own group",))
 
 
 def _joined(old: Manifest, new: Manifest) -> Manifest:
