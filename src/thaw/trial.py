@@ -245,8 +245,16 @@ def begin_planned(folder: RunFolder, requested: Recipe, planned: PlannedTrial, c
     folder.write_unreadable(manifest.errors())
     folder.write_recipe(plan.recipe)
     # Last, because a folder that has it can be resumed.
-    files = checksums(folder)
-    folder.write_plan(PlanFile(requested, plan.choices, plan.forecast, None, machine, files, plan.estimates))
+    content = PlanFile(
+        requested=requested,
+        choices=plan.choices,
+        predicted=plan.forecast,
+        machine=machine,
+        files=checksums(folder),
+        estimates=plan.estimates,
+        pixels=planned.prepared.pixels.key,
+    )
+    folder.write_plan(content)
     return trial_in(folder, plan.recipe, planned.prepared, planned.classifier, context)
 
 

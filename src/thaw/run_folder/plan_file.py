@@ -50,6 +50,7 @@ class PlanFile:
 
     machine: on which the run began, and once it has finished, on which it did. files: SHA-256, by name, of files that
     must not change during the run; none in release 0.1. estimates: the accuracy to expect, where it was measured.
+    pixels: key of the pixel store that features are extracted from; empty in earlier versions.
     actual, gains, skipped: there once the run has finished; gains and skipped are empty in release 0.1.
     """
 
@@ -62,6 +63,7 @@ class PlanFile:
     estimates: Estimates | None = None
     gains: tuple[PhaseGain, ...] = ()
     skipped: tuple[SkippedPhase, ...] = ()
+    pixels: str = ""
 
     @property
     def run(self) -> str:
@@ -76,6 +78,7 @@ class PlanFile:
             "predicted": {**asdict(self.predicted), "seconds": self.predicted.seconds},
             "machine": dict(self.machine),
             "files": dict(self.files),
+            "pixels": self.pixels,
         }
         if self.estimates:
             values["estimates"] = self.estimates.to_json()
@@ -105,4 +108,5 @@ class PlanFile:
             estimates=Estimates.from_json(values.get("estimates")),
             gains=tuple(PhaseGain.from_json(gain) for gain in values.get("gains", ())),
             skipped=tuple(SkippedPhase(**phase) for phase in values.get("skipped", ())),
+            pixels=values.get("pixels", ""),
         )

@@ -61,6 +61,9 @@ def _keys_of_parts(run: RunFolder, manifest: Manifest) -> set[str]:
     """The keys of the run's own pixel stores, which may have been removed from the cache before their features."""
     if update := run.read_update():
         return {part.pixels for part in update.parts}
+    with suppress(ThawError):
+        if (plan := run.read_plan()) and plan.pixels:
+            return {plan.pixels}
     # A run that was stopped has no bundle yet, and no recipe before its plan.
     with suppress(OSError, ValueError, KeyError, TypeError, ThawError):
         config: dict[str, Any] = json.loads((run.model / CONFIG).read_bytes())

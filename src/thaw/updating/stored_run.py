@@ -79,7 +79,8 @@ class StoredRun:
                 "valid; train a new run on all images"
             )
         cut = update.cut if update else _lowest_cut(folder, recipe, kept, classifier)
-        key = key_of_store(manifest, backbone.facts.pixels, recipe.decode)
+        # Another version of Pillow, with which the key would be another one, leaves the features as they are.
+        key = plan.pixels or key_of_store(manifest, backbone.facts.pixels, recipe.decode)
         classifier.backbone.use_memory_format(recipe.memory_format)
         return cls(
             folder=folder,
