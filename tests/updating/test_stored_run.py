@@ -32,7 +32,7 @@ def test_a_run_that_trained_every_layer_has_nothing_to_replay(without_images: Co
     recipe = run.read_recipe()
     phases = tuple(phase.model_copy(update={"cut": "pixels"}) for phase in recipe.phases)
     run.write_recipe(recipe.model_copy(update={"phases": phases}))
-    with pytest.raises(DataError, match="trained every layer .* train a new run on all images"):
+    with pytest.raises(DataError, match=r"trained every layer .* train a new run on all images"):
         StoredRun.read(run)
 
 
