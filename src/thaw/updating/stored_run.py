@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -99,9 +100,9 @@ class StoredRun:
         """The position of the cut."""
         return self.classifier.backbone.cut(self.cut).position
 
-    @property
+    @cached_property
     def frozen(self) -> FrozenPart:
-        """What is below the cut, with the engine of the run."""
+        """What is below the cut, which an update does not change, with the engine of the run."""
         return FrozenPart(self.classifier.backbone, self.classifier.device, self.recipe.engine)
 
     @property
