@@ -6,12 +6,13 @@ classifier still. Replaying them in place of the images is latent replay (Pelleg
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
+from thaw.backbones.contract import Backbone
 from thaw.bundle import digest_of, read_bundle
 from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier
@@ -70,7 +71,7 @@ class StoredRun:
         classifier, manifest = read_bundle(folder.model), Manifest.read(folder.manifest)
         if not len(manifest.indices("val")):
             raise DataError(f"{folder.path}: was trained on its validation images, so no update of it could be judged")
-        backbone, kept = classifier.backbone, _kept_phase(folder, plan, recipe)
+        backbone, kept, phases = classifier.backbone, _kept_phase(folder, plan, recipe), recipe.phases
         if keeps_baseline(plan.gains):
             recipe = baseline_recipe(recipe)
             kept = recipe.phases[0]
@@ -79,7 +80,7 @@ class StoredRun:
                 f"{folder.path}: trained every layer (phase {kept.name}), so it has no frozen part whose features stay "
                 "valid; train a new run on all images"
             )
-        cut = update.cut if update else _lowest_cut(folder, recipe, kept, classifier)
+        cut = update.cut if update else _lowest_cut(folder, (kept, *phases), backbone)
         # Another version of Pillow, with which the key would be another one, leaves the features as they are.
         key = plan.pixels or key_of_store(manifest, backbone.facts.pixels, recipe.decode)
         classifier.backbone.use_memory_format(recipe.memory_format)
@@ -184,8 +185,11 @@ def _phases(recipe: ResolvedRecipe, kept: ResolvedPhase) -> tuple[ResolvedPhase,
     return tuple(dict.fromkeys(phase for phase in (head, kept) if phase))
 
 
-def _lowest_cut(folder: RunFolder, recipe: ResolvedRecipe, kept: ResolvedPhase, classifier: Classifier) -> str:
-    """The lowest cut at which a run has cached features, which is where its test images were extracted too."""
+def _lowest_cut(folder: RunFolder, phases: Sequence[ResolvedPhase], backbone: Backbone) -> str:
+    """The lowest cut at which a run has cached features, which is where its test images were extracted too.
+
+    The first of the phases is the one that is kept.
+    """
     trained = {record.phase for record in folder.read_epochs()}
-    cuts = [plan.phase.cut for plan in input_plans(recipe) if plan.views and plan.phase.name in trained]
-    return min([kept.cut, *cuts], key=lambda cut: classifier.backbone.cut(cut).position)
+    cuts = [phase.cut for phase in phases if phase.inputs == "cached" and phase.name in trained]
+    return min([phases[0].cut, *cuts], key=lambda cut: backbone.cut(cut).position)
