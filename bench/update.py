@@ -73,6 +73,7 @@ class Bench:
     images: dict[str, list[Path]]
     recipe: Recipe
     folder: Path
+    methods: Sequence[str]
 
     @property
     def classes(self) -> list[str]:
@@ -104,12 +105,14 @@ class Bench:
         for step, added in enumerate(self.classes[self.base :], 1):
             old = self.classes[: self.base + step - 1]
             table = self.table(f"new-{step}", [added])
-            found.append(self._new_only(step, run, table, old, added))
+            if "new-only" in self.methods:
+                found.append(self._new_only(step, run, table, old, added))
             seconds = _seconds(partial(self._update, run, table))
             run = RunFolder.newest_first(runs)[0]
             found.append(Step(self.seed, step, "update", *_accuracy(run, old, added), seconds))
             shutil.rmtree(table.parent)
-            found.append(self._afresh(step, old, added))
+            if "afresh" in self.methods:
+                found.append(self._afresh(step, old, added))
         return found
 
     def _use_cache(self, name: str) -> None:
@@ -137,10 +140,12 @@ class Bench:
         new = prepare_new(run, open_new(run, Dataset.open(table, "multiclass", run.classifier.classes), QUIET), QUIET)
         recipe = update_recipe(run, "multiclass")
         last = recipe.phases[-1]
-        # As fast as the run was trained, without which the new class is not learnt.
-        rate = FINE_TUNE_PHASE.lr if last.cut != "head" else HEAD_PHASE.lr
-        steps = {"solver": "optimizer", "epochs": FINE_TUNE_PHASE.epochs, "lr": rate}
-        recipe = recipe.model_copy(update={"phases": (last.model_copy(update=steps),)})
+        # As a first run is trained; at the learning rate of an update, the new class is not learnt.
+        phases = [HEAD_PHASE, *([FINE_TUNE_PHASE] if last.cut != "head" else [])]
+        steps = [{"lr": phase.lr, "epochs": phase.epochs, "solver": "optimizer"} for phase in phases]
+        named = [{"name": phase.name, "cut": cut} for phase, cut in zip(phases, ("head", last.cut), strict=False)]
+        changed = [last.model_copy(update=one | other) for one, other in zip(steps, named, strict=True)]
+        recipe = recipe.model_copy(update={"phases": tuple(changed)})
         learner = Learner.of(run, new, recipe, {}, QUIET)
         settings = replace(learner.fit_settings(""), checkpoints=self.folder / f"new-only-{step}")
         callbacks = FitCallbacks(lambda records, is_best: None, lambda note: None)
@@ -201,6 +206,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--set", nargs="+", default=[], help="settings of the recipe, KEY=VALUE")
     parser.add_argument("--most", type=int, default=10_000, help="most images of a class")
+    parser.add_argument("--methods", nargs="+", default=["new-only", "afresh"], help="besides the update")
     wanted = parser.parse_args()
     steps: list[Step] = []
     for seed in wanted.seeds:
@@ -212,7 +218,7 @@ def main() -> None:
             images[folders[index].name] = [files[place] for place in generator.permutation(len(files))][: wanted.most]
         recipe = Recipe().with_settings({"seed": seed, **parsed_settings(wanted.set)})
         with TemporaryDirectory() as folder:
-            steps += Bench(seed, wanted.base, images, recipe, Path(folder)).steps()
+            steps += Bench(seed, wanted.base, images, recipe, Path(folder), wanted.methods).steps()
         print("\n".join([f"seeds up to {seed}", *_shown(steps)]), flush=True)
 
 

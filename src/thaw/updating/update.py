@@ -15,11 +15,12 @@ from thaw.checksums import sha256_of
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.device import describe_machine, threads_restored, use_threads
-from thaw.errors import DataError, UpdateError
+from thaw.errors import DataError, RecipeError, UpdateError
 from thaw.evaluation.evaluate import LARGEST_GAP, gap_to_files
 from thaw.evaluation.finalize import Finalized, SplitOutputs, finalize
 from thaw.evaluation.records import write_records
 from thaw.formats import count, listed, percent
+from thaw.planning.costs import Forecast
 from thaw.planning.measurements import Choice
 from thaw.progress import Reporter
 from thaw.reports import model_card, page
@@ -28,7 +29,7 @@ from thaw.run_folder import ActualTimes, EvaluationFile, ImagesPart, PlanFile, R
 from thaw.run_folder.lock import held
 from thaw.run_folder.resume import check_files, checksums
 from thaw.terminal.epochs import EpochTable
-from thaw.terminal.planning import show_data
+from thaw.terminal.planning import forecast_line, show_data
 from thaw.terminal.results import show_results
 from thaw.terminal.training import kept_line, show_gains, show_times
 from thaw.terminal.updates import show_changes
@@ -40,7 +41,7 @@ from thaw.trial import Stopwatch, TrainingResult
 from thaw.updating.forecast import forecast_update
 from thaw.updating.judgement import judge
 from thaw.updating.learner import Learner, old_sources
-from thaw.updating.new_images import open_new, prepare_new
+from thaw.updating.new_images import NewImages, open_new, prepare_new
 from thaw.updating.phases import update_recipe
 from thaw.updating.stored_run import StoredRun
 
@@ -76,12 +77,13 @@ def update(source: RunFolder, data: str | Path | Dataset, runs: Path, reporter: 
         new = prepare_new(run, dataset, reporter)
         show_data(new.manifest, (), reporter)
         recipe = update_recipe(run, new.manifest.task)
-        extracting = time.perf_counter()
+        predicted, extracting = forecast_update(run, new, recipe), time.perf_counter()
+        reporter.say(f"{_learnt(run, new)}; {forecast_line(predicted)}")
         learner = Learner.of(run, new, recipe, old, reporter)
         times.extraction += time.perf_counter() - extracting
         folder = _folder(learner, runs)
         with held(folder.path):
-            plan = _begin(learner, folder, reporter)
+            plan = _begin(learner, folder, predicted, reporter)
             result = _train(learner, folder, plan, times, reporter)
             _finish(learner, folder, result, started, reporter)
     return folder
@@ -92,11 +94,13 @@ def _folder(learner: Learner, runs: Path) -> RunFolder:
     wanted = _update_file(learner)
     for folder in RunFolder.newest_first(runs):
         # What is wrong with another folder is no concern of this update.
-        with suppress(DataError):
+        with suppress(DataError, RecipeError):
             begun = folder.read_update()
             if folder.is_finished or not begun or replace(begun, old=(), new=(), kept=None) != wanted:
                 continue
-            if not folder.manifest.exists() or _is_same(Manifest.read(folder.manifest), learner.new.manifest):
+            if folder.manifest.exists() and not _is_same(Manifest.read(folder.manifest), learner.new.manifest):
+                continue
+            if not folder.recipe.exists() or folder.read_recipe() == learner.recipe:
                 return folder
     return RunFolder.create(runs)
 
@@ -111,7 +115,13 @@ def _update_file(learner: Learner) -> UpdateFile:
     return UpdateFile(str(run.folder.path.absolute()), run.bundle, run.cut, (*run.parts, added))
 
 
-def _begin(learner: Learner, folder: RunFolder, reporter: Reporter) -> PlanFile:
+def _learnt(run: StoredRun, new: NewImages) -> str:
+    """What an update learns from, in words."""
+    images = count(len(new.manifest) - new.first, "new image")
+    return f"{images}, and the cached features of {count(new.first, 'image')} below {run.cut}"
+
+
+def _begin(learner: Learner, folder: RunFolder, predicted: Forecast, reporter: Reporter) -> PlanFile:
     """The plan of the folder, written unless it is there; from then on the update can be resumed."""
     if plan := folder.read_plan():
         check_files(folder, plan)
@@ -123,13 +133,11 @@ def _begin(learner: Learner, folder: RunFolder, reporter: Reporter) -> PlanFile:
     new.manifest.write(folder.manifest)
     folder.write_unreadable(new.manifest.errors())
     folder.write_recipe(learner.recipe)
-    images = count(len(new.manifest) - new.first, "new image")
     kept = [choice for choice in run.plan.choices if not choice.setting.startswith(("phases.", "update"))]
-    why = f"{images} and the cached features of {count(new.first, 'image')}, extracted below {run.cut}"
     plan = PlanFile(
         requested=learner.recipe,
-        choices=(Choice("update", run.folder.path.name, why), *kept),
-        predicted=forecast_update(learner),
+        choices=(Choice("update", run.folder.path.name, _learnt(run, new)), *kept),
+        predicted=predicted,
         machine=describe_machine(learner.classifier.device),
         files=checksums(folder),
     )
