@@ -76,6 +76,7 @@ def test_the_public_names_are_these_and_each_is_there() -> None:
         "report",
         "save",
         "search",
+        "update",
     }
     assert all(getattr(thaw, name) for name in thaw.__all__)
 
