@@ -18,7 +18,7 @@ from thaw.pipeline import finetune
 from thaw.progress import NullReporter, OnProgress
 from thaw.recipe import Phase, PreprocessingSettings, Recipe, SplitSettings
 from thaw.run_folder import RunFolder
-from thaw.training import fit
+from thaw.training import epoch
 from thaw.training.head_solver import PENALTIES
 
 
@@ -206,14 +206,14 @@ def test_a_solved_head_trains_resumes_and_tries_one_penalty_an_epoch(
 def test_out_of_memory_halves_the_batch_says_so_and_goes_on(
     images: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole_step = fit._train_step
+    whole_step = epoch._train_step
 
     def small_memory(active, inputs, *rest):  # type: ignore[no-untyped-def]
         if len(inputs.values) > 5:
-            raise fit.OutOfMemory("no room")
+            raise epoch.OutOfMemory("no room")
         return whole_step(active, inputs, *rest)
 
-    monkeypatch.setattr(fit, "_train_step", small_memory)
+    monkeypatch.setattr(epoch, "_train_step", small_memory)
     reporter = Listening()
     finetune(Dataset.open(images), quick, tmp_path, reporter=reporter)
     assert [line for line in reporter.lines if "out of memory" in line] == [

@@ -5,7 +5,7 @@ Everything here is that of a process that is alone; `thaw.distributed` makes the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,11 @@ class Process:
 
     def broadcast(self, value: Tensor) -> None:
         """Overwrite a tensor with that of the main process."""
+
+    def share(self, values: Iterable[Tensor]) -> None:
+        """Overwrite tensors, which may need gradients, with those of the main process."""
+        for value in values:
+            self.broadcast(value.detach())
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """A module that is called as the given one and trains its parameters with gradients averaged over processes.

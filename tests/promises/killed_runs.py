@@ -25,7 +25,7 @@ from thaw.pipeline import finetune
 from thaw.progress import NullReporter
 from thaw.recipe import AugmentSettings, Phase, PreprocessingSettings, Recipe
 from thaw.run_folder import RunFolder
-from thaw.training import fit
+from thaw.training import epoch
 
 # The engine is fixed: before the plan is written, a resumed run may measure another one as the fastest.
 RECIPE = Recipe(
@@ -80,7 +80,7 @@ class Moments:
     def install(self) -> None:
         os.fsync = self.watched("flush", os.fsync)
         os.replace = self.watched("replace", os.replace)
-        fit._train_step = self.watched("step", fit._train_step)
+        epoch._train_step = self.watched("step", epoch._train_step)
 
 
 def train(images: Path, place: Path, resume: bool, fatal: int | None) -> int:

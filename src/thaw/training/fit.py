@@ -1,53 +1,27 @@
-"""The training loop: run, epoch, step.
+"""The training of a run, phase by phase, and what becomes of each phase.
 
-A run trains its phases one after the other, each from the weights of the last one that was kept. All randomness of an
-epoch is derived from (seed, phase, epoch) and every decision from the records, so a killed run resumes from its last
-checkpoint and ends with the same weights.
+Each phase starts from the weights of the last one that was kept. Every decision follows from the records of the epochs
+(`thaw.training.epoch`), so a killed run resumes from its last checkpoint and ends with the same weights.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-import numpy as np
-import torch
-from torch import Tensor
-from torch.optim import Optimizer
-
-from thaw.backbones.contract import Cut
-from thaw.backbones.stages import AtCut
-from thaw.classifier.classifier import Classifier
-from thaw.device import to_device
 from thaw.errors import TrainingError
 from thaw.formats import duration
-from thaw.processes import Process
 from thaw.recipe import ResolvedPhase
-from thaw.seeds import derive_seed
 from thaw.training import checkpoint
 from thaw.training.checkpoint import Progress
 from thaw.training.context import FitContext, TrainingPaused
-from thaw.training.folding import FrozenNorms, frozen_norms
+from thaw.training.epoch import OutOfMemory, begin_phase, fit_epoch
 from thaw.training.gain import PhaseGain, gain_text, kept_record, phase_gain, phase_gains, target_reached
-from thaw.training.head_solver import PENALTIES, HeadSolver
-from thaw.training.history import EpochRecord, best_index, divergence, plateau_factor, should_stop
-from thaw.training.loss import Loss, make_loss, total_weight
-from thaw.training.mixup import draw_blend
-from thaw.training.optimizer import make_optimizer, set_lr, trainable_parameters
-from thaw.training.schedule import factor_at
+from thaw.training.head_solver import PENALTIES
+from thaw.training.history import EpochRecord, best_index, divergence, should_stop
 from thaw.training.skipping import reason_to_skip
-from thaw.training.sources import PhaseSources, Source, batches, global_batches
+from thaw.training.sources import PhaseSources
 from thaw.training.standardise import fit_standardisation
-from thaw.training.steps import STEPS, AboveCut, StepModel
-from thaw.training.validation import UNUSABLE, Validated, validate
-
-
-class OutOfMemory(Exception):
-    """A training step did not fit into memory."""
 
 
 def fit(run: FitContext, sources_of: Callable[[int], PhaseSources]) -> Progress:
@@ -92,27 +66,9 @@ def fit(run: FitContext, sources_of: Callable[[int], PhaseSources]) -> Progress:
     return progress
 
 
-@dataclass(frozen=True)
-class ActivePhase:
-    """Everything one phase trains with, from its thaw on.
-
-    model: what lies above the cut, of the classifier as `Process.wrap` made it. solver: where the head is solved, in
-    the main process only.
-    """
-
-    run: FitContext
-    phase: ResolvedPhase
-    cut: Cut
-    sources: PhaseSources
-    model: StepModel
-    optimizer: Optimizer
-    loss: Loss
-    solver: HeadSolver | None
-
-
 def _fit_phase(run: FitContext, index: int, sources: PhaseSources, progress: Progress) -> Progress:
     phase, checkpoints = run.phases[index], run.checkpoints
-    active = _begin(run, phase, sources)
+    active = begin_phase(run, phase, sources)
     if progress.epoch or progress.batch_size:
         checkpoints.load("last", active.optimizer)
     else:
@@ -121,10 +77,10 @@ def _fit_phase(run: FitContext, index: int, sources: PhaseSources, progress: Pro
     epochs = min(phase.epochs, len(PENALTIES)) if phase.solver == "lbfgs" else phase.epochs
     while progress.epoch < epochs and not _is_over(run, phase, progress):
         try:
-            record = _fit_epoch(active, progress)
+            record = fit_epoch(active, progress)
         except OutOfMemory as error:
             progress = _halve_batch(run, phase, progress, error)
-            active = _begin(run, phase, sources)
+            active = begin_phase(run, phase, sources)
             checkpoints.load("last", active.optimizer)
             continue
         progress = replace(progress, epoch=progress.epoch + 1, records=(*progress.records, record))
@@ -142,155 +98,10 @@ def _fit_phase(run: FitContext, index: int, sources: PhaseSources, progress: Pro
     return progress
 
 
-def _begin(run: FitContext, phase: ResolvedPhase, sources: PhaseSources) -> ActivePhase:
-    """Thaw what the phase trains, and make everything it trains with."""
-    classifier = run.classifier
-    cut = classifier.backbone.cut(phase.cut)
-    classifier.backbone.thaw(cut, phase.batchnorm)
-    loss = make_loss(classifier.task, run.settings.class_weights, phase.label_smoothing)
-    solves = phase.solver == "lbfgs" and run.process.is_main
-    norms = _norms_to_fold(classifier, phase, cut, sources.train)
-    above = AboveCut(run.process.wrap(classifier), cut.position, run.settings.precision, norms)
-    return ActivePhase(
-        run=run,
-        phase=phase,
-        cut=cut,
-        sources=sources,
-        model=STEPS[run.settings.steps](above),
-        optimizer=make_optimizer(trainable_parameters(classifier), phase),
-        loss=loss,
-        solver=HeadSolver(classifier, sources.train, loss) if solves else None,
-    )
-
-
-def _norms_to_fold(classifier: Classifier, phase: ResolvedPhase, cut: Cut, source: Source) -> FrozenNorms:
-    """The norms above a cut that keep their statistics, where there is anything above it but the head."""
-    if phase.batchnorm == "train" or cut.position == classifier.backbone.head_position:
-        return {}
-    inputs, _ = source.batch(np.arange(1), epoch=0)
-    return frozen_norms(classifier, cut.position, inputs)
-
-
-def _fit_epoch(active: ActivePhase, progress: Progress) -> EpochRecord:
-    """One epoch of training, or one penalty where the head is solved; then validation.
-
-    All processes get the record of the main one, so that they decide the same.
-    """
-    started, process = time.perf_counter(), active.run.process
-    if active.phase.solver == "lbfgs":
-        lr, penalty = None, PENALTIES[progress.epoch]
-        train_loss = _solve(active, penalty)
-    else:
-        penalty = None
-        lr, train_loss = _train_epoch(active, progress)
-    found = _validated(active, progress) if math.isfinite(train_loss) else UNUSABLE
-    record = EpochRecord(
-        phase=active.phase.name,
-        epoch=progress.epoch + 1,
-        cut=active.cut.name,
-        lr=lr,
-        train_loss=train_loss,
-        val=found.values,
-        seconds=time.perf_counter() - started,
-        penalty=penalty,
-        without=found.without,
-    )
-    main, *_ = process.gathered(json.dumps(record.to_json()))
-    return EpochRecord.from_json(json.loads(main))
-
-
-def _validated(active: ActivePhase, progress: Progress) -> Validated:
-    """What validation measures after an epoch, or measured after the one that is repeated."""
-    if active.run.settings.repeated:
-        of_phase = [record for record in active.run.settings.repeated if record.phase == active.phase.name]
-        earlier = of_phase[progress.epoch]
-        return Validated(earlier.val, earlier.without)
-    assert active.sources.val is not None
-    return validate(active.run.classifier, active.cut, active.sources.val, active.run.settings, active.run.process)
-
-
-def _solve(active: ActivePhase, penalty: float) -> float:
-    """Fit the head for a penalty in the main process, which has all features; the others take it from there."""
-    process, solver = active.run.process, active.solver
-    loss = process.from_main(lambda: repr(solver.solve(penalty)) if solver else "")
-    _share(process, active.run.classifier.head.parameters())
-    return float(loss)
-
-
-def _train_epoch(active: ActivePhase, progress: Progress) -> tuple[float, float]:
-    """Train on one view of every image; gives the learning rate of the last step and the mean loss."""
-    phase, source, process, epoch = active.phase, active.sources.train, active.run.process, progress.epoch
-    seed = derive_seed(active.run.settings.seed, phase.name)
-    # Dropout differs between processes, which have different images.
-    torch.manual_seed(derive_seed(seed, epoch) + process.rank)
-    batch_size = progress.batch_size or phase.batch_size
-    wanted = global_batches(len(source), batch_size, epoch, seed)
-    steps = len(wanted)
-    active.model.train()
-    sizes = (len(process.part(batch)) for batch in wanted)
-    with _memory_watched():
-        active.model.prepare(sizes, lambda images: source.batch(np.arange(images), epoch)[0])
-    plateau = plateau_factor(progress.records, phase) if phase.schedule == "plateau" else 1.0
-    total, factor = torch.zeros((), device=active.run.classifier.device), 1.0
-    parts = batches(source, batch_size, epoch, seed, process)
-    for step, (batch, (inputs, targets)) in enumerate(zip(wanted, parts, strict=True)):
-        loss, share = active.loss, _share_of_loss(active, batch, targets)
-        if phase.mixup:
-            blend = draw_blend(phase.mixup, len(targets), derive_seed(seed, "mixup", epoch, step), targets.device)
-            inputs, loss = blend.inputs(inputs), blend.loss(loss)
-        factor = plateau * factor_at(phase, epoch * steps + step, steps)
-        set_lr(active.optimizer, factor)
-        value = _train_step(active, inputs, targets, loss, share)
-        total += value * (share * len(batch))
-    if phase.batchnorm == "train":
-        # Each process has its own running statistics.
-        _share(process, active.run.classifier.buffers())
-    return phase.lr * factor, float(process.total(total) / len(source))
-
-
-def _share_of_loss(active: ActivePhase, batch: np.ndarray, targets: Tensor) -> float | Tensor:
-    """The weight of this process's part of a batch in the loss of all of it, 0..1."""
-    if active.run.process.count == 1:
-        return 1.0
-    task, weights = active.run.classifier.task, active.run.settings.class_weights
-    whole = active.sources.train.targets[to_device(batch, targets.device)]
-    return total_weight(task, weights, targets) / total_weight(task, weights, whole)
-
-
-def _train_step(active: ActivePhase, inputs: AtCut, targets: Tensor, loss: Loss, share: float | Tensor) -> Tensor:
-    """Forward, backward and update on one batch; gives the loss of this process's part, a scalar on the device."""
-    with _memory_watched():
-        value = loss(active.model(*inputs), targets)
-        active.optimizer.zero_grad(set_to_none=True)
-        # Gradients are averaged over the processes, whose parts may differ in size and in the weight of their classes.
-        (value * (share * active.run.process.count)).backward()
-        active.optimizer.step()
-    return value.detach()
-
-
-@contextmanager
-def _memory_watched() -> Iterator[None]:
-    """Raises `OutOfMemory` where memory ran out in the block."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise OutOfMemory(str(error)) from error
-    except RuntimeError as error:
-        # PyTorch's CPU allocator has no exception type of its own.
-        if "allocate memory" in str(error):
-            raise OutOfMemory(str(error)) from error
-        raise
-
-
 def _share_weights(run: FitContext) -> None:
     """Every process goes on with the weights of the main one, which it may be waited for."""
     run.process.barrier()
-    _share(run.process, run.classifier.state_dict().values())
-
-
-def _share(process: Process, values: Iterable[Tensor]) -> None:
-    for value in values:
-        process.broadcast(value.detach())
+    run.process.share(run.classifier.state_dict().values())
 
 
 def _with_gains(run: FitContext, progress: Progress) -> Progress:
