@@ -32,7 +32,7 @@ from torch import Tensor
 
 from thaw import atomic
 from thaw.backbones import rebuild
-from thaw.backbones.contract import Facts
+from thaw.backbones.facts import Facts
 from thaw.bundle_path import CONFIG, MODEL
 from thaw.checksums import sha256_of
 from thaw.classifier.classifier import Classifier, new_head, outputs_of

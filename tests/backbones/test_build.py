@@ -9,7 +9,9 @@ from torch import nn
 
 import thaw
 from thaw import backbones
-from thaw.backbones.contract import Backbone, Block, Facts, Pooling
+from thaw.backbones.contract import Backbone
+from thaw.backbones.cuts import Block
+from thaw.backbones.facts import Facts, Pooling
 from thaw.data.geometry import PixelSpec
 from thaw.errors import BackboneError
 from thaw.progress import NullReporter

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from thaw.backbones.chain import chain_of
-from thaw.backbones.contract import Block
+from thaw.backbones.cuts import Block
 
 
 class Residual(nn.Module):

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from thaw.backbones.contract import Backbone, Block, Facts
+from thaw.backbones.contract import Backbone
+from thaw.backbones.cuts import Block
+from thaw.backbones.facts import Facts
 from thaw.data.geometry import PixelSpec
 from thaw.errors import BackboneError
 
@@ -128,7 +130,7 @@ def test_more_layers_thaw_more_and_lie_no_higher(count: int) -> None:
     fewer, more = backbone.cut(f"layers:{count}"), backbone.cut(f"layers:{count + 1}")
     assert fewer.trainable <= more.trainable
     assert fewer.position >= more.position
-    assert more.trainable <= backbone._cut_at("", more.position).trainable
+    assert more.trainable <= backbone._cuts._cut_at("", more.position).trainable
 
 
 def test_all_layers_are_all_parameters() -> None:

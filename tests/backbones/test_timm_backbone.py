@@ -7,7 +7,7 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from thaw.backbones.contract import Pooling
+from thaw.backbones.facts import Pooling
 from thaw.backbones.timm_backbone import build, rebuild
 from thaw.errors import BackboneError
 from thaw.recipe import PreprocessingSettings

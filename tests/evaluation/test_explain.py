@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from thaw import demo
-from thaw.backbones.contract import Backbone, Block, Features
+from thaw.backbones.contract import Backbone
+from thaw.backbones.cuts import Block
+from thaw.backbones.facts import Features
 from thaw.backbones.stages import STATISTICS
 from thaw.backbones.timm_backbone import build
 from thaw.classifier.classifier import Classifier, new_head, outputs_of

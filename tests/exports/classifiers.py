@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from tests.networks import randomise
-from thaw.backbones.contract import Features
+from thaw.backbones.facts import Features
 from thaw.backbones.timm_backbone import build
 from thaw.classifier.classifier import Classifier, new_head, outputs_of
 from thaw.recipe import DecodeSettings, PreprocessingSettings, Task

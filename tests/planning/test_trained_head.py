@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from thaw.backbones.contract import Backbone, TrainedHead
+from thaw.backbones.contract import Backbone
+from thaw.backbones.facts import TrainedHead
 from thaw.backbones.timm_backbone import build
 from thaw.classifier.classifier import new_head
 from thaw.data.manifest import Manifest

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from thaw.backbones.contract import Features
+from thaw.backbones.facts import Features
 from thaw.backbones.stages import AtCut
 from thaw.backbones.timm_backbone import build
 from thaw.classifier.classifier import Classifier, new_head

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from thaw.backbones.contract import Backbone, Facts, Pooling
+from thaw.backbones.contract import Backbone
+from thaw.backbones.facts import Facts, Pooling
 from thaw.backbones.keras import is_of_keras
 from thaw.errors import BackboneError
 from thaw.recipe import PreprocessingSettings, Recipe

@@ -7,106 +7,25 @@ names that the wrapped network gives them.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from dataclasses import dataclass
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from thaw.backbones.stages import MAX_STAGES, STATISTICS, AtCut, statistics_of
-from thaw.data.geometry import PixelSpec
+from thaw.backbones.cuts import Block, Cut, Cuts, lies_in
+from thaw.backbones.facts import Facts, Features, Pooling, TrainedHead
+from thaw.backbones.stages import STATISTICS, AtCut, statistics_of, taps_of
 from thaw.errors import BackboneError
 from thaw.recipe import MemoryFormat
-
-Pooling = Literal["avg", "max", "avgmax"]
-Features = Literal["last", "all"]
-"""What the head takes: the pooled features of the last stage, or also the statistics of the stages below."""
 
 _FORMATS: Mapping[MemoryFormat, torch.memory_format] = {
     "contiguous": torch.contiguous_format,
     "channels_last": torch.channels_last,
 }
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What travels with pre-trained weights.
-
-    mean, std: per channel, of pixels in 0..1. width: features after pooling. classifier_name: where the
-    wrapped library keeps the last layer. license: of the weights. origin and preprocessing_origin: one phrase
-    each, for people. model_args: what rebuilds the architecture. library: which module of this package builds it.
-    """
-
-    architecture: str
-    pixels: PixelSpec
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    width: int
-    classifier_name: str
-    license: str
-    origin: str
-    preprocessing_origin: str
-    model_args: Mapping[str, Any] = field(default_factory=dict)
-    library: str = "timm"
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Facts:
-        """The facts whose fields were written as JSON."""
-        pixels, mean, std = PixelSpec.from_json(values["pixels"]), tuple(values["mean"]), tuple(values["std"])
-        return cls(**{**values, "pixels": pixels, "mean": mean, "std": std})
-
-
-@dataclass(frozen=True)
-class Block:
-    """One link of the chain: the modules that run one after the other, by their names in the network.
-
-    shape: of the output for one small image, (C, H, W) or (C,); empty where it is not known.
-    """
-
-    stage: str
-    modules: tuple[str, ...]
-    shape: tuple[int, ...] = field(default=(), compare=False)
-
-    @property
-    def name(self) -> str:
-        """The first module's name, or the stage's for the network itself, which has no name."""
-        return self.modules[0] or self.stage
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Blocks below `position` are frozen; `trainable` names the parameters above it that train."""
-
-    name: str
-    position: int
-    trainable: frozenset[str]
-
-
-@dataclass(frozen=True)
-class TrainedHead:
-    """A head that came with a backbone: linear layers with ReLU between them, on the pooled last stage.
-
-    layers: (weight (out, in), bias (out,)) of each. dropout: before the last layer. source: the file.
-    """
-
-    layers: tuple[tuple[Tensor, Tensor], ...]
-    pooling: Pooling
-    dropout: float
-    source: str
-
-    @property
-    def hidden(self) -> tuple[int, ...]:
-        """Units of the hidden layers."""
-        return tuple(len(bias) for _, bias in self.layers[:-1])
-
-    @property
-    def outputs(self) -> int:
-        """Units of the last layer."""
-        return len(self.layers[-1][1])
 
 
 @dataclass(frozen=True)
@@ -159,8 +78,8 @@ class Backbone(nn.Module):
         self.facts = facts
         self.pooling = pooling
         self.features: Features = "last"
-        self._taps = _taps(blocks)
-        self._layers = layers
+        self._taps = taps_of(blocks)
+        self._cuts = Cuts(network, blocks, facts.architecture, layers)
         self.is_depthwise = any(map(_is_depthwise, network.modules()))
         self.memory_format: MemoryFormat = "contiguous" if self.is_depthwise else "channels_last"
         self.trained_head = trained_head
@@ -177,7 +96,7 @@ class Backbone(nn.Module):
     @property
     def stage_names(self) -> tuple[str, ...]:
         """Every stage, from the pixels to the head."""
-        return tuple(dict.fromkeys(block.stage for block in self.blocks))
+        return self._cuts.stage_names
 
     @property
     def head_position(self) -> int:
@@ -264,21 +183,7 @@ class Backbone(nn.Module):
         and what is older inside that block stays frozen. Else the name of a stage or block, which is the
         lowest that trains. Raises `BackboneError`.
         """
-        if at == "head":
-            return Cut("head", self.head_position, frozenset())
-        if at == "pixels":
-            return self._cut_at(at, 0)
-        if not self.is_divisible:
-            raise BackboneError(
-                f"cut {at!r}: {self.facts.architecture} runs as one piece, only head and pixels are cuts"
-            )
-        kind, _, number = at.partition(":")
-        if kind in ("stages", "layers") and number.isdecimal() and int(number) > 0:
-            return self._top_stages(int(number)) if kind == "stages" else self._last_layers(int(number))
-        for position, block in enumerate(self.blocks):
-            if at in (block.name, block.stage):
-                return self._cut_at(at, position)
-        raise BackboneError(self._no_such_cut(at))
+        return self._cuts.find(at)
 
     def thaw(self, cut: Cut, batchnorm: Literal["frozen", "train"]) -> None:
         """Let exactly `cut.trainable` learn; BatchNorm above the cut keeps its statistics or renews them."""
@@ -303,7 +208,7 @@ class Backbone(nn.Module):
         stages = self.stage_names
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
-                stage = self._block_of(name.removeprefix("network.")).stage
+                stage = self._cuts.block_of(name.removeprefix("network.")).stage
                 yield name, parameter, len(stages) - 1 - stages.index(stage)
 
     def named_weights(self) -> dict[str, Tensor]:
@@ -356,7 +261,7 @@ class Backbone(nn.Module):
     def state_from(self, position: int) -> dict[str, Tensor]:
         """Parameters and buffers of the blocks from `position` up, by their names in `state_dict`."""
         kept = {name for block in self.blocks[position:] for name in block.modules}
-        return {key: value for key, value in self.state_dict().items() if _lies_in(key.removeprefix("network."), kept)}
+        return {key: value for key, value in self.state_dict().items() if lies_in(key.removeprefix("network."), kept)}
 
     def digest(self, position: int, features: Features | None = None) -> str:
         """SHA-256 of the architecture and of every weight below `position`, and of which stages the head takes.
@@ -391,72 +296,6 @@ class Backbone(nn.Module):
         taken = self._taps.items() if self.features == "all" else ()
         return [(end, len(STATISTICS) * channels) for end, channels in taken]
 
-    def _cut_at(self, name: str, position: int) -> Cut:
-        modules = {module for block in self.blocks[position:] for module in block.modules}
-        names = (name for name, _ in self.network.named_parameters())
-        return Cut(name, position, frozenset(name for name in names if _lies_in(name, modules)))
-
-    def _top_stages(self, count: int) -> Cut:
-        state = [stage for stage in self.stage_names if self._has_parameters(stage)]
-        if count > len(state):
-            raise BackboneError(
-                f"cut stages:{count}: {self.facts.architecture} has {len(state)} stages; `pixels` thaws them all"
-            )
-        stage = state[-count]
-        position = next(index for index, block in enumerate(self.blocks) if block.stage == stage)
-        return self._cut_at(stage, position)
-
-    def _last_layers(self, count: int) -> Cut:
-        layers = self._layers if self._layers is not None else self._layers_in_order()
-        if count > len(layers):
-            raise BackboneError(
-                f"cut layers:{count}: {self.facts.architecture} has {len(layers)} layers; `pixels` thaws them all"
-            )
-        wanted = {name for names in layers[-count:] for name in names}
-        names = (name for name, _ in self.network.named_parameters())
-        trainable = frozenset(name for name in names if _lies_in(name, wanted))
-        positions = (self.blocks.index(self._block_of(name)) for name in wanted)
-        return Cut(f"layers:{count}", min(positions, default=self.head_position), trainable)
-
-    def _layers_in_order(self) -> list[tuple[str]]:
-        return [
-            (name,)
-            for block in self.blocks
-            for root in block.modules
-            for name, module in self.network.get_submodule(root).named_modules(prefix=root)
-            if _is_layer(module)
-        ]
-
-    def _has_parameters(self, stage: str) -> bool:
-        modules = [name for block in self.blocks if block.stage == stage for name in block.modules]
-        return any(any(True for _ in self.network.get_submodule(name).parameters()) for name in modules)
-
-    def _block_of(self, name: str) -> Block:
-        """The block of a module or parameter."""
-        return next(block for block in self.blocks if _lies_in(name, set(block.modules)) or name in block.modules)
-
-    def _no_such_cut(self, at: str) -> str:
-        known = ["head", "pixels", *self.stage_names]
-        near = difflib.get_close_matches(at, [*known, *self.block_names], n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        return (
-            f"cut {at!r}: {self.facts.architecture} has no such stage; {hint}"
-            f"known are {', '.join(known)}, stages:N and layers:N"
-        )
-
-
-def _taps(blocks: Sequence[Block]) -> dict[int, int]:
-    """Where a stage below the last one ends in a map, and the map's channels: {position behind its last block: C}.
-
-    Of more than `MAX_STAGES` stages only the last of each resolution.
-    """
-    ends = [position for position in range(1, len(blocks)) if blocks[position].stage != blocks[position - 1].stage]
-    maps = {end: blocks[end - 1].shape for end in ends if len(blocks[end - 1].shape) == 3}
-    if len(maps) > MAX_STAGES:
-        last_of = {shape[1:]: end for end, shape in maps.items()}
-        maps = {end: shape for end, shape in maps.items() if end in last_of.values()}
-    return {end: shape[0] for end, shape in maps.items()}
-
 
 def randomise_parameters(module: nn.Module, generator: torch.Generator) -> None:
     """Random values for a module's own parameters: matrices and filters after He et al. 2015, gains 1, biases 0."""
@@ -469,12 +308,6 @@ def randomise_parameters(module: nn.Module, generator: torch.Generator) -> None:
                 value.fill_(0.0 if name == "bias" else 1.0)
 
 
-def _is_layer(module: nn.Module) -> bool:
-    """BatchNorm that carries its activation inside has a child, and is a layer nevertheless."""
-    owns_parameters = any(True for _ in module.parameters(recurse=False))
-    return owns_parameters or not (any(module.children()) or isinstance(module, nn.Identity))
-
-
 def _is_depthwise(module: nn.Module) -> bool:
     return isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
 
@@ -483,9 +316,3 @@ def _is_frozen(module: nn.Module) -> bool:
     """Whether a module has parameters and none of them learns, as within a block that `layers:N` divides."""
     parameters = list(module.parameters(recurse=False))
     return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
-
-
-def _lies_in(tensor: str, modules: set[str]) -> bool:
-    """Whether a tensor's name lies within one of `modules`; the empty name is the whole network."""
-    parts = tensor.split(".")
-    return any(".".join(parts[:length]) in modules for length in range(len(parts)))

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from thaw.backbones.contract import Backbone, Facts, Pooling, TrainedHead
+from thaw.backbones.contract import Backbone
+from thaw.backbones.facts import Facts, Pooling, TrainedHead
 from thaw.backbones.keras import PREFIX, is_application
 from thaw.backbones.keras.applications import load_application, reverse_channels
 from thaw.backbones.keras.files import KerasFile, read_keras_file

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from thaw.backbones.contract import Facts
+from thaw.backbones.facts import Facts
 from thaw.recipe import PreprocessingSettings
 
 

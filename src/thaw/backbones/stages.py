@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from thaw.backbones.cuts import Block
 from thaw.device import to_device
 
 STATISTICS: Sequence[str] = ("mean", "deviation")
@@ -59,3 +60,16 @@ def statistics_of(values: Tensor) -> Tensor:
     variance = (values - mean).square().mean(dim=(2, 3))
     computed = {"mean": mean.flatten(1), "deviation": (variance + _EPSILON).sqrt()}
     return torch.cat([computed[name] for name in STATISTICS], dim=1)
+
+
+def taps_of(blocks: Sequence[Block]) -> dict[int, int]:
+    """Where a stage below the last one ends in a map, and the map's channels: {position behind its last block: C}.
+
+    Of more than `MAX_STAGES` stages only the last of each resolution.
+    """
+    ends = [position for position in range(1, len(blocks)) if blocks[position].stage != blocks[position - 1].stage]
+    maps = {end: blocks[end - 1].shape for end in ends if len(blocks[end - 1].shape) == 3}
+    if len(maps) > MAX_STAGES:
+        last_of = {shape[1:]: end for end, shape in maps.items()}
+        maps = {end: shape for end, shape in maps.items() if end in last_of.values()}
+    return {end: shape[0] for end, shape in maps.items()}

@@ -16,8 +16,9 @@ from thaw.backbones import starter
 from thaw.backbones import weights as weight_files
 from thaw.backbones.catalogue import resolve_name, suggest
 from thaw.backbones.chain import chain_of
-from thaw.backbones.contract import Backbone, Facts, Pooling
+from thaw.backbones.contract import Backbone
 from thaw.backbones.download import fetch
+from thaw.backbones.facts import Facts, Pooling
 from thaw.backbones.preprocessing import fill_colour, with_preprocessing
 from thaw.data.geometry import PixelSpec
 from thaw.errors import BackboneError, WeightsError

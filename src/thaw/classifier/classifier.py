@@ -8,7 +8,8 @@ from typing import assert_never
 import torch
 from torch import Tensor, nn
 
-from thaw.backbones.contract import Backbone, TrainedHead
+from thaw.backbones.contract import Backbone
+from thaw.backbones.facts import TrainedHead
 from thaw.backbones.normalise import Normalise
 from thaw.backbones.stages import AtCut
 from thaw.classifier.decision import Decision

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load, save
 
 from thaw.backbones import rebuild
-from thaw.backbones.contract import Facts
+from thaw.backbones.facts import Facts
 from thaw.backbones.stages import AtCut
 from thaw.cache import cache_folder
 from thaw.cluster import Cluster, Device, connected

@@ -14,7 +14,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from thaw.backbones.contract import Backbone, Features
+from thaw.backbones.contract import Backbone
+from thaw.backbones.facts import Features
 from thaw.backbones.stages import AtCut
 from thaw.features.torch_runner import Precision, TorchRunner
 from thaw.formats import count

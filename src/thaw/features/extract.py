@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thaw.backbones.contract import Features
+from thaw.backbones.facts import Features
 from thaw.backbones.stages import AtCut
 from thaw.cache import ATTEMPTS
 from thaw.cores import worker_count

@@ -15,9 +15,9 @@ import numpy as np
 
 from thaw.backbones import build
 from thaw.backbones.catalogue import entries
-from thaw.backbones.contract import Features
 from thaw.backbones.default import name_backbone
 from thaw.backbones.download import is_cached
+from thaw.backbones.facts import Features
 from thaw.backbones.starter import NAME as STARTER
 from thaw.data.dataset import Dataset
 from thaw.data.geometry import PixelSpec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from thaw.backbones.contract import Facts
+from thaw.backbones.facts import Facts
 from thaw.device import DeviceChoice
 from thaw.features.encoding import CacheDtype
 from thaw.features.probe import EngineChoice

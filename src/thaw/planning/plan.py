@@ -8,7 +8,8 @@ from math import sqrt
 from pathlib import Path
 from typing import Any
 
-from thaw.backbones.contract import Backbone, Facts
+from thaw.backbones.contract import Backbone
+from thaw.backbones.facts import Facts
 from thaw.classifier.classifier import Classifier
 from thaw.data import augment
 from thaw.data.prepare import Prepared

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thaw.backbones.contract import Features
+from thaw.backbones.facts import Features
 from thaw.device import threads_restored, use_threads
 from thaw.recipe import ClassWeights, Task
 from thaw.selection.logistic import Design, Labels, out_of_fold

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from thaw.backbones.contract import Features
+from thaw.backbones.facts import Features
 from thaw.data.augment import DEFAULT_PRESET, Augmentation
 from thaw.recipe import ClassWeights
 from thaw.selection.augmentations import AugmentationOption, by_strength, without_one_kind

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from thaw.backbones.contract import Cut
+from thaw.backbones.cuts import Cut
 from thaw.backbones.stages import AtCut
 from thaw.classifier.classifier import Classifier
 from thaw.device import to_device

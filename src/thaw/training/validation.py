@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thaw.backbones.contract import Cut
+from thaw.backbones.cuts import Cut
 from thaw.classifier.classifier import Classifier
 from thaw.metrics import METRICS, MetricValues, most_likely, values_of, values_without_each
 from thaw.processes import ALONE, Process

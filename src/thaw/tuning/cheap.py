@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thaw.backbones.contract import Features
+from thaw.backbones.facts import Features
 from thaw.backbones.stages import AtCut
 from thaw.classifier.classifier import Classifier
 from thaw.data.augment import Augmentation, of_phase

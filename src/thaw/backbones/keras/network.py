@@ -11,7 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from thaw.backbones.contract import Block, Pooling
+from thaw.backbones.cuts import Block
+from thaw.backbones.facts import Pooling
 from thaw.backbones.keras.graph import Graph, Node
 from thaw.backbones.keras.layers import build_layer
 from thaw.backbones.keras.weighted import Weighted

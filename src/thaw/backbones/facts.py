@@ -1,0 +1,66 @@
+"""What travels with pre-trained weights: facts about them, and the head that they came with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor
+
+from thaw.data.geometry import PixelSpec
+
+Pooling = Literal["avg", "max", "avgmax"]
+Features = Literal["last", "all"]
+"""What the head takes: the pooled features of the last stage, or also the statistics of the stages below."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What travels with pre-trained weights.
+
+    mean, std: per channel, of pixels in 0..1. width: features after pooling. classifier_name: where the
+    wrapped library keeps the last layer. license: of the weights. origin and preprocessing_origin: one phrase
+    each, for people. model_args: what rebuilds the architecture. library: which module of this package builds it.
+    """
+
+    architecture: str
+    pixels: PixelSpec
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    width: int
+    classifier_name: str
+    license: str
+    origin: str
+    preprocessing_origin: str
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    library: str = "timm"
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Facts:
+        """The facts whose fields were written as JSON."""
+        pixels, mean, std = PixelSpec.from_json(values["pixels"]), tuple(values["mean"]), tuple(values["std"])
+        return cls(**{**values, "pixels": pixels, "mean": mean, "std": std})
+
+
+@dataclass(frozen=True)
+class TrainedHead:
+    """A head that came with a backbone: linear layers with ReLU between them, on the pooled last stage.
+
+    layers: (weight (out, in), bias (out,)) of each. dropout: before the last layer. source: the file.
+    """
+
+    layers: tuple[tuple[Tensor, Tensor], ...]
+    pooling: Pooling
+    dropout: float
+    source: str
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Units of the hidden layers."""
+        return tuple(len(bias) for _, bias in self.layers[:-1])
+
+    @property
+    def outputs(self) -> int:
+        """Units of the last layer."""
+        return len(self.layers[-1][1])
