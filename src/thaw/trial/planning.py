@@ -1,0 +1,92 @@
+"""What is planned before a trial can begin: images decoded and split, the network, and the plan for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from thaw.backbones import build
+from thaw.backbones.contract import Backbone
+from thaw.cache import cache_folder
+from thaw.classifier.classifier import Classifier, new_head, outputs_of
+from thaw.data.ahead import remember_geometry
+from thaw.data.dataset import Dataset
+from thaw.data.manifest import Manifest
+from thaw.data.prepare import DataPreparation, Prepared
+from thaw.device import use_threads
+from thaw.planning.backbone_choice import choose_backbone
+from thaw.planning.plan import Plan, draft_plan
+from thaw.planning.trained_head import with_trained_head
+from thaw.progress import NullReporter, Reporter
+from thaw.recipe import Recipe
+from thaw.seeds import derive_seed
+from thaw.terminal.planning import show_data, show_plan
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """A plan, the data that it is for, and a classifier with a new head for them."""
+
+    plan: Plan
+    prepared: Prepared
+    classifier: Classifier
+
+
+def plan_trial(
+    dataset: Dataset,
+    requested: Recipe,
+    previous: Manifest | None,
+    reporter: Reporter,
+    on_baseline: Callable[[PlannedTrial], None] | None = None,
+) -> PlannedTrial:
+    """Choose the backbone, decode and split the images, plan everything else, and show it.
+
+    `on_baseline` is called once with a linear head on plain views, where measuring and training will take much longer.
+    """
+    requested.check_strategy()
+    use_threads(requested.threads)
+    chosen = choose_backbone(requested, dataset, _preparation(requested, previous, reporter), reporter.say)
+    prepared, backbone = prepare(dataset, chosen.recipe, previous, reporter)
+    chosen = with_trained_head(chosen, backbone, prepared.manifest)
+    cache = cache_folder()
+    remember_geometry(requested, backbone.facts.pixels, cache)
+    draft = draft_plan(chosen, prepared, with_new_head(backbone, prepared, chosen.recipe), cache)
+
+    def planned(plan: Plan) -> PlannedTrial:
+        # The plan may have decided which features the head takes.
+        return PlannedTrial(plan, prepared, with_new_head(backbone, prepared, plan.recipe))
+
+    wanted = (lambda plan: on_baseline(planned(plan))) if on_baseline else None
+    selected = draft.select(prepared, backbone, cache, reporter.bar, wanted)
+    if selected.preprocessing:
+        # Decoded and timed anew for images of another size.
+        chosen = replace(chosen, recipe=chosen.recipe.with_settings(selected.preprocessing))
+        prepared, backbone = prepare(dataset, chosen.recipe, previous, NullReporter())
+        draft = draft_plan(chosen, prepared, with_new_head(backbone, prepared, chosen.recipe), cache)
+    plan = draft.finished(selected)
+    show_plan(plan, reporter)
+    return planned(plan)
+
+
+def prepare(
+    dataset: Dataset, recipe: Recipe, previous: Manifest | None, reporter: Reporter
+) -> tuple[Prepared, Backbone]:
+    """The images decoded and split, and the network for them."""
+    backbone = build(recipe)
+    prepared = _preparation(recipe, previous, reporter).prepare(dataset, backbone.facts.pixels)
+    manifest = prepared.manifest
+    show_data(manifest, prepared.notes, reporter)
+    return prepared, backbone
+
+
+def with_new_head(backbone: Backbone, prepared: Prepared, recipe: Recipe) -> Classifier:
+    """A classifier with a new head on the features that the recipe asks for."""
+    manifest = prepared.manifest
+    backbone.use_features(recipe.head.taken)
+    outputs, seed = outputs_of(manifest.task, manifest.classes), derive_seed(recipe.seed, "head")
+    head = new_head(backbone, outputs, recipe.head.hidden, recipe.head.dropout, seed)
+    return Classifier(backbone, head, manifest.classes, manifest.task, recipe.decode)
+
+
+def _preparation(recipe: Recipe, previous: Manifest | None, reporter: Reporter) -> DataPreparation:
+    return DataPreparation(recipe.decode, recipe.split, previous, cache_folder(), reporter.bar)

@@ -1,0 +1,110 @@
+"""The training of a trial, with what is shown and written along the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from thaw.progress import Reporter
+from thaw.run_folder.resume import check_files
+from thaw.terminal.epochs import EpochTable
+from thaw.terminal.training import kept_line, show_gains
+from thaw.training import checkpoint
+from thaw.training.baseline import BASELINE, compare_baseline
+from thaw.training.checkpoint import Checkpoint
+from thaw.training.context import FitCallbacks, FitContext, Pauses, never
+from thaw.training.fit import fit
+from thaw.training.gain import PhaseGain, kept_index
+from thaw.training.history import EpochRecord
+from thaw.training.loggers import Loggers, logged_values, open_loggers
+from thaw.training.skipping import SkippedPhase, skipped_phases
+from thaw.training.sources import PhaseSources
+from thaw.trial.trial import Trial, fit_settings, identity_of_baseline
+
+
+@dataclass
+class Stopwatch:
+    """Seconds of extracting features and of training each phase.
+
+    A phase extracts when it asks for its inputs, and trains from then until the next one asks, or `stop`.
+    """
+
+    extraction: float = 0.0
+    training: dict[int, float] = field(default_factory=dict)
+    _phase: int | None = None
+    _since: float = 0.0
+
+    def timed(self, sources_of: Callable[[int], PhaseSources]) -> Callable[[int], PhaseSources]:
+        """The same function, timed."""
+
+        def timed_sources_of(index: int) -> PhaseSources:
+            self.stop()
+            started = time.perf_counter()
+            sources = sources_of(index)
+            self._phase, self._since = index, time.perf_counter()
+            self.extraction += self._since - started
+            return sources
+
+        return timed_sources_of
+
+    def stop(self) -> None:
+        """The current phase has ended."""
+        if self._phase is not None:
+            self.training[self._phase] = time.perf_counter() - self._since
+        self._phase = None
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What came of each phase and the time that this process took; the classifier holds the weights that are kept."""
+
+    records: tuple[EpochRecord, ...]
+    gains: tuple[PhaseGain, ...]
+    skipped: tuple[SkippedPhase, ...]
+    times: Stopwatch
+
+
+def train(trial: Trial, reporter: Reporter, pauses: Pauses = never) -> TrainingResult:
+    """Train the phases, skipping those that do not pay, and leave the weights that are kept in the classifier.
+
+    Raises `TrainingPaused` after an epoch for which `pauses` holds; called again, it goes on from there.
+    """
+    recipe, process, times = trial.recipe, trial.inputs.process, Stopwatch()
+    table = EpochTable(recipe.phases, recipe.monitor, reporter)
+    loggers = open_loggers(recipe, trial.folder.path, reporter) if process.is_main else Loggers({}, reporter)
+    plan = trial.folder.read_plan()
+    assert plan is not None
+    if began := check_files(trial.folder, plan):
+        loggers.skip(len(began.records))
+
+    def on_epoch(records: Sequence[EpochRecord], is_best: bool) -> None:
+        loggers.epochs(records)
+        trial.folder.write_epochs(records)
+        table.add(records[-1], is_best)
+
+    settings = fit_settings(trial, trial.folder.checkpoints, plan.run, plan.predicted.phase_seconds)
+    callbacks = FitCallbacks(on_epoch, reporter.say, pauses)
+    context = FitContext(trial.classifier, recipe.phases, settings, callbacks, process)
+    baseline = _read_baseline(trial, reporter)
+    untrained = {key: value.clone() for key, value in context.checkpoints.weights().items()} if baseline else {}
+    progress = fit(context, times.timed(trial.inputs.sources_of))
+    times.stop()
+    if baseline:
+        progress = compare_baseline(context, progress, baseline, untrained)
+    records, gains = progress.records, progress.gains
+    kept = kept_index(records, gains, recipe.monitor)
+    loggers.finish(logged_values(records[kept]) if kept is not None else {})
+    reporter.say(kept_line(records, gains, recipe.monitor))
+    skipped = skipped_phases(records, gains, recipe.phases, settings)
+    show_gains(gains, skipped, settings.keep_rule, reporter)
+    return TrainingResult(records, gains, skipped, times)
+
+
+def _read_baseline(trial: Trial, reporter: Reporter) -> Checkpoint | None:
+    """The baseline of a run, if there is one and it can be compared with the phases."""
+    baseline = checkpoint.read(trial.folder.checkpoints, BASELINE)
+    if baseline and baseline.run != identity_of_baseline(trial):
+        reporter.say("the baseline saw other images or another size of them, so it is not compared with the phases")
+        return None
+    return baseline
