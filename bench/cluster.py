@@ -35,7 +35,9 @@ from thaw.device import CPU
 from thaw.features.cache import FeatureCache
 from thaw.features.cluster_pass import ROWS, ClusterPass
 from thaw.features.engines import FrozenPart
-from thaw.features.extract import ViewRequest, extract, extracting_with
+from thaw.features.extract import extract
+from thaw.features.passes import extracting_with
+from thaw.features.view_request import ViewRequest
 from thaw.recipe import DecodeSettings, PreprocessingSettings
 
 STORE = 200 << 20

@@ -36,7 +36,8 @@ from thaw.distributed.joining import joined
 from thaw.distributed.machine import use_own_part
 from thaw.features.cache import FeatureCache
 from thaw.features.engines import FrozenPart
-from thaw.features.extract import ViewRequest, extract
+from thaw.features.extract import extract
+from thaw.features.view_request import ViewRequest
 from thaw.processes import ALONE, Process
 from thaw.recipe import DecodeSettings, PreprocessingSettings, ResolvedPhase
 from thaw.training.context import FitCallbacks, FitContext, FitSettings

@@ -13,8 +13,7 @@ from thaw.data.dataset import Dataset
 from thaw.data.surfaces import write_surfaces
 from thaw.errors import DataError, ResumeError
 from thaw.pipeline import load, predict
-from thaw.planning import plan as planning
-from thaw.planning import selecting
+from thaw.planning import draft, selecting
 from thaw.progress import NullReporter
 from thaw.recipe import AugmentSettings, MeasureSettings, PreprocessingSettings, Recipe
 from thaw.refit import refit
@@ -65,7 +64,7 @@ def interrupted(*_: object) -> None:
 def test_a_baseline_can_be_used_while_the_plan_still_measures_and_the_run_resumes(
     surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning, "BASELINE_FROM", 0.0)
+    monkeypatch.setattr(draft, "BASELINE_FROM", 0.0)
     dataset, reporter, folder = Dataset.open(surfaces), Sentences(), RunFolder(tmp_path / "runs" / "train-1")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(selecting, "_ask_of_other_views", interrupted)
@@ -94,7 +93,7 @@ def test_a_baseline_changes_nothing_that_comes_after_it(
     outcomes = []
     for number, seconds in enumerate((0.0, 1e9)):
         monkeypatch.setenv("THAW_CACHE", str(tmp_path / f"cache-{number}"))
-        monkeypatch.setattr(planning, "BASELINE_FROM", seconds)
+        monkeypatch.setattr(draft, "BASELINE_FROM", seconds)
         # A cut below the head, so that features of another width are taken in between.
         recipe = RECIPE.with_settings({"strategy": "top", "phase_settings": {"phases.1.epochs": 1}})
         runs = tmp_path / f"runs-{number}"
@@ -109,7 +108,7 @@ def test_a_baseline_changes_nothing_that_comes_after_it(
 def test_a_run_whose_phases_are_worse_keeps_its_baseline_also_when_resumed_or_repeated(
     surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning, "BASELINE_FROM", 0.0)
+    monkeypatch.setattr(draft, "BASELINE_FROM", 0.0)
     worse: dict[str, Any] = {f"phases.{number}.epochs": 1 for number in (0, 1)}
     worse |= {"phases.0.solver": "optimizer", "phases.0.lr": 1e-9, "phases.1.lr": 1e-3, "phases.1.optional": False}
     settings = {"backbone": "starter", "weights": "published", "strategy": "top", "phase_settings": worse}

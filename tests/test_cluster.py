@@ -35,7 +35,9 @@ from thaw.features import cluster_pass
 from thaw.features.cache import FeatureCache
 from thaw.features.cluster_pass import ClusterPass
 from thaw.features.engines import FrozenPart
-from thaw.features.extract import ViewRequest, extract, extracting_with
+from thaw.features.extract import extract
+from thaw.features.passes import extracting_with
+from thaw.features.view_request import ViewRequest
 from thaw.pipeline import cross_validate, finetune, load, search
 from thaw.prediction.inputs import files_at
 from thaw.prediction.job import PredictJob, write_predictions

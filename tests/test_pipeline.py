@@ -96,7 +96,7 @@ def test_same_seed_same_weights_whatever_the_number_of_workers(
     images: Path, quick: Recipe, trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
-    for module in ("thaw.data.prepare", "thaw.features.extract"):
+    for module in ("thaw.data.prepare", "thaw.features.view_request"):
         monkeypatch.setattr(f"{module}.worker_count", lambda: 7)
     finetune(Dataset.open(images), quick, tmp_path / "runs", reporter=NullReporter())
     assert outcome(RunFolder(tmp_path / "runs" / "train-1")) == outcome(trained)

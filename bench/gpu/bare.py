@@ -17,7 +17,7 @@ from bench.gpu.images import CLASSES
 from bench.gpu.setup import Setup, Sizes
 from bench.gpu.table import Row, speed
 from bench.gpu.timing import calls_per_second, forward_flops, peak_flops
-from thaw.features.extract import BATCH
+from thaw.features.passes import BATCH
 from thaw.features.torch_runner import autocast
 
 

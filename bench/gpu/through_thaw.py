@@ -32,7 +32,9 @@ from thaw.device import synchronize
 from thaw.features.cache import FeatureCache
 from thaw.features.device_views import DevicePixels, device_pixels
 from thaw.features.engines import FrozenPart, make_runner
-from thaw.features.extract import BATCH, ViewRequest, extract
+from thaw.features.extract import extract
+from thaw.features.passes import BATCH
+from thaw.features.view_request import ViewRequest
 from thaw.formats import count
 from thaw.recipe import DecodeSettings, Engine, PreprocessingSettings, ResolvedPhase, Steps
 from thaw.training.context import FitCallbacks, FitContext, FitSettings

@@ -14,7 +14,7 @@ from thaw.data.augment import PRESETS, Augmentation, render
 from thaw.data.geometry import PixelSpec
 from thaw.device import CPU
 from thaw.features.device_views import DevicePixels, device_pixels, mirrored
-from thaw.features.extract import ViewRequest
+from thaw.features.view_request import ViewRequest
 from thaw.recipe import Preset
 
 CropMode = Literal["center", "squash", "border"]
@@ -88,7 +88,7 @@ def test_positions_outside_are_mirrored_at_the_first_and_last_pixel(length: int,
 
 
 def test_views_that_are_not_drawn_on_a_device_are_copied_there_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thaw.features.extract.device_pixels", lambda *_: None)
+    monkeypatch.setattr("thaw.features.view_request.device_pixels", lambda *_: None)
     request = ViewRequest(store([smooth(40, 40)]), np.arange(1), 2, PRESETS["light"], 0)
     accelerator = torch.device("meta")
     assert all(views.device == accelerator for views in request.batches(1, accelerator))

@@ -18,9 +18,11 @@ from thaw.data import augment
 from thaw.data.augment import PRESETS, Augmentation
 from thaw.errors import WriteError
 from thaw.features import extract as extraction
+from thaw.features import passes, view_request
 from thaw.features.cache import FeatureCache
 from thaw.features.engines import FrozenPart
-from thaw.features.extract import MAX_RENDERERS, ViewRequest, extract, find_features
+from thaw.features.extract import extract, find_features
+from thaw.features.view_request import MAX_RENDERERS, ViewRequest
 from thaw.processes import ALONE, Process
 from thaw.recipe import PreprocessingSettings
 
@@ -37,6 +39,11 @@ def request(backbone: Backbone, augmentation: Augmentation = PRESETS["light"], v
     stored = np.random.default_rng(0).integers(0, 256, size=(IMAGES, 40, 40, 3), dtype=np.uint8)
     pixels: Any = SimpleNamespace(key="pixels", spec=backbone.facts.pixels, read=stored.__getitem__)
     return ViewRequest(pixels, np.arange(IMAGES), views, augmentation, seed=3)
+
+
+def use_batches_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (extraction, passes):
+        monkeypatch.setattr(module, "BATCH", 2)
 
 
 def test_cached_features_are_those_of_the_rendered_views_at_every_position(backbone: Backbone, tmp_path: Path) -> None:
@@ -138,10 +145,10 @@ def test_views_are_the_same_with_any_number_of_cores_and_few_threads_render_them
         augment.render(*arguments)
 
     wanted, items = request(backbone), [(row, 0) for row in range(IMAGES)]
-    monkeypatch.setattr(extraction, "render", render)
+    monkeypatch.setattr(view_request, "render", render)
     views = []
     for cores in (1, 64):
-        monkeypatch.setattr(extraction, "worker_count", lambda cores=cores: cores)
+        monkeypatch.setattr(view_request, "worker_count", lambda cores=cores: cores)
         views.append(wanted.render(items))
     assert torch.equal(*views)
     assert used == [1, MAX_RENDERERS]
@@ -197,7 +204,7 @@ def files(cache: Path) -> dict[str, bytes]:
 def test_processes_that_extract_together_leave_the_bytes_of_one(
     backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr(extraction, "BATCH", 2)
+    use_batches_of_two(monkeypatch)
     reported: list[int] = []
 
     def work(process: Process, place: Path = tmp_path / "together") -> list[torch.Tensor]:
@@ -219,7 +226,7 @@ def test_processes_that_extract_together_leave_the_bytes_of_one(
 def test_a_part_that_a_killed_process_had_finished_is_not_extracted_again(
     backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extraction, "BATCH", 2)
+    use_batches_of_two(monkeypatch)
     wanted, frozen, cache = (
         request(backbone, views=1),
         FrozenPart(backbone, CPU, "pytorch-fp32"),
@@ -229,7 +236,7 @@ def test_a_part_that_a_killed_process_had_finished_is_not_extracted_again(
     with pytest.raises(WriteError):
         raise next(iter(together(2, lambda process: extract(wanted, frozen, [3], cache, lambda *_: None, process))))  # type: ignore[misc]
     monkeypatch.undo()
-    monkeypatch.setattr(extraction, "BATCH", 2)
+    use_batches_of_two(monkeypatch)
     monkeypatch.setattr(FrozenPart, "runner", lambda *_: pytest.fail("extracts again"))
     for found in together(2, lambda process: extract(wanted, frozen, [3], cache, lambda *_: None, process)):
         assert not isinstance(found, Exception), found
@@ -239,7 +246,7 @@ def test_a_part_that_a_killed_process_had_finished_is_not_extracted_again(
 def test_all_processes_store_in_float32_where_a_value_of_one_is_too_large(
     backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extraction, "BATCH", 2)
+    use_batches_of_two(monkeypatch)
 
     class Huge:
         """A runner that gives too large a value for the last image."""

@@ -29,7 +29,8 @@ from thaw.data.pixel_store import PixelStore
 from thaw.errors import ClusterError
 from thaw.features.encoding import CacheDtype
 from thaw.features.engines import FrozenPart, missing
-from thaw.features.extract import BATCH, ViewRequest, compute_pass, extracting_with
+from thaw.features.passes import BATCH, compute_pass, extracting_with
+from thaw.features.view_request import ViewRequest
 from thaw.progress import Reporter
 
 ROWS = 4 * BATCH

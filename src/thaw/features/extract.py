@@ -2,146 +2,33 @@
 
 Three things run at once: the next batch of views is rendered, the current one passes the frozen part, the last one is
 written. All of them release Python's global lock.
-
-What computes a pass can be replaced (`extracting_with`): by other processes or machines, each with a part of the rows.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from thaw.backbones.facts import Features
 from thaw.backbones.stages import AtCut
 from thaw.cache import ATTEMPTS
-from thaw.cores import worker_count
 from thaw.data import augment
-from thaw.data.augment import Augmentation, render
-from thaw.data.geometry import PixelSpec
-from thaw.data.pixel_store import PixelStore
-from thaw.device import CPU, to_device
+from thaw.data.augment import Augmentation
 from thaw.errors import WriteError
 from thaw.features.cache import CachedFeatures, FeatureCache, FeatureKey, FeatureWriter, Part, bytes_of_view
-from thaw.features.device_views import device_pixels
-from thaw.features.encoding import CacheDtype
 from thaw.features.engines import FrozenPart
+from thaw.features.passes import BATCH, current_pass
+from thaw.features.view_request import ViewDescription, ViewRequest
 from thaw.processes import ALONE, Process
 from thaw.progress import OnProgress
-
-BATCH = 64
-
-MAX_RENDERERS = 4
-"""Threads that render views: more of them wait for Python's global lock. On 16 cores at 224 px, views/s of 1, 4 and 16
-threads: 3,600, 3,200, 2,700; without threads of OpenCV's own 1,300, 3,600, 2,500."""
-
-
-@dataclass(frozen=True)
-class ViewDescription:
-    """What identifies views, without their pixels, which need not exist any more.
-
-    pixels: key of the pixel store. spec: its geometry. rows: (N,). numbers: of the views of each row.
-    """
-
-    pixels: str
-    spec: PixelSpec
-    rows: np.ndarray
-    numbers: range
-    augmentation: Augmentation
-    seed: int
-
-
-@dataclass(frozen=True)
-class ViewRequest:
-    """Which images are seen, and how: `views` views of each of `rows` (N,), drawn from `seed`, the plain one first.
-
-    first_view: where views start to be counted; 1 leaves out the plain one.
-    """
-
-    pixels: PixelStore
-    rows: np.ndarray
-    views: int
-    augmentation: Augmentation
-    seed: int
-    first_view: int = 0
-
-    @property
-    def numbers(self) -> range:
-        """The numbers of the views."""
-        return range(self.first_view, self.first_view + self.views)
-
-    @property
-    def description(self) -> ViewDescription:
-        """What identifies the views."""
-        return ViewDescription(self.pixels.key, self.pixels.spec, self.rows, self.numbers, self.augmentation, self.seed)
-
-    def view(self, index: int) -> ViewRequest:
-        """The same request for one of its views."""
-        return replace(self, views=1, first_view=self.numbers[index])
-
-    def render(self, items: Sequence[tuple[int, int]], device: torch.device = CPU) -> Tensor:
-        """Views (N, S, S, 3) uint8 of (row, view) pairs on a device: drawn there if its memory holds the images."""
-        if resident := device_pixels(self.pixels, device):
-            return resident.render(items, self.augmentation, self.seed)
-        size = self.pixels.spec.size
-        out = np.empty((len(items), size, size, 3), dtype=np.uint8)
-        workers = min(worker_count(), MAX_RENDERERS)
-        render(self.pixels.read, items, self.pixels.spec, self.augmentation, self.seed, out, workers)
-        return to_device(out, device)
-
-    def batches(self, size: int, device: torch.device = CPU) -> Generator[Tensor]:
-        """Every view of every row, row by row, in batches of `size`, as `render` gives them, one ahead in a thread."""
-        items = ((int(row), view) for row in self.rows for view in self.numbers)
-        chunks = iter(lambda: list(islice(items, size)), [])
-        with ThreadPoolExecutor(max_workers=1) as ahead:
-            following = None
-            for chunk in chunks:
-                current, following = following, ahead.submit(self.render, chunk, device)
-                if current is not None:
-                    yield current.result()
-            if following is not None:
-                yield following.result()
-
-
-Pass = Callable[[ViewRequest, FrozenPart, Sequence[int], CacheDtype], Generator[Sequence[AtCut]]]
-"""Computes what lies at some positions, ascending, for every row of a request of one view: batches in the order of the
-rows, of any size, at least as precise as the dtype of the cache."""
-
-
-def compute_pass(
-    request: ViewRequest, frozen: FrozenPart, positions: Sequence[int], dtype: CacheDtype
-) -> Generator[Sequence[AtCut]]:
-    """A pass in this process: batches of `BATCH` rows.
-
-    The same for a part of the rows that begins at a multiple of `BATCH`, bit for bit: no batch has other images.
-    """
-    runner = frozen.runner(positions)
-    with closing(request.batches(BATCH, frozen.device)) as batches:
-        for pixels in batches:
-            yield runner.run(pixels)
-
-
-_PASS: ContextVar[Pass] = ContextVar("pass", default=compute_pass)
-
-
-@contextmanager
-def extracting_with(compute: Pass) -> Iterator[None]:
-    """Passes are computed by another function while the block runs."""
-    token = _PASS.set(compute)
-    try:
-        yield
-    finally:
-        _PASS.reset(token)
 
 
 def extract(
@@ -274,7 +161,7 @@ def _write_rows(
     The first batch tells how much room this view and all that are `left` need.
     """
     with ExitStack() as stack:
-        outputs = stack.enter_context(closing(_PASS.get()(request, frozen, list(keys), cache.dtype)))
+        outputs = stack.enter_context(closing(current_pass()(request, frozen, list(keys), cache.dtype)))
         first = next(outputs)
         needed = left * images * sum(bytes_of_view(at, cache.dtype) for at in first)
         if part is None or part.index == 0:

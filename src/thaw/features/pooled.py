@@ -12,7 +12,8 @@ from thaw.data.augment import Augmentation
 from thaw.data.pixel_store import PixelStore
 from thaw.features.cache import FeatureCache
 from thaw.features.engines import FrozenPart
-from thaw.features.extract import ViewRequest, extract
+from thaw.features.extract import extract
+from thaw.features.view_request import ViewRequest
 from thaw.progress import OnProgress
 
 PROBE_IMAGES = 16

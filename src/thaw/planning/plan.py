@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from math import sqrt
-from pathlib import Path
 from typing import Any
 
-from thaw.backbones.contract import Backbone
 from thaw.backbones.facts import Facts
-from thaw.classifier.classifier import Classifier
 from thaw.data import augment
-from thaw.data.prepare import Prepared
-from thaw.features.pooled import plain_sample
 from thaw.formats import percent
-from thaw.inspection.similarity import Similarity, measure_similarity
-from thaw.planning.baseline import baseline_recipe, can_have_baseline
 from thaw.planning.cache_plan import CachePlan, plan_cache, views_of
 from thaw.planning.costs import GIB, Forecast, Sizes, Throughput, forecast
 from thaw.planning.device_memory import device_memory
 from thaw.planning.measurements import Choice, Measurements, PlannedRecipe
-from thaw.planning.measuring import measure
-from thaw.planning.sample_features import sample_features
-from thaw.planning.selecting import Selected, select, with_selected
 from thaw.planning.step_timings import Chosen
-from thaw.planning.strategy import SHALLOWER, apply_strategy, choose_strategy
-from thaw.progress import Bar
 from thaw.recipe import (
     HEAD_PHASE,
     USUAL_BATCH,
@@ -36,21 +24,12 @@ from thaw.recipe import (
     Recipe,
     ResolvedRecipe,
 )
-from thaw.selection.budget import default_seconds
 from thaw.selection.estimates import Estimates
 from thaw.training.head_solver import PENALTIES
 from thaw.training.loss import IMBALANCE
 
 FREE_DISK_FRACTION = 0.5
 MAX_LBFGS_BYTES = 2 * GIB
-
-MAX_PHASE_SECONDS = 2 * 3600.0
-"""How long a phase may take that the recipe does not ask for."""
-
-SIMILARITY_IMAGES = 32
-
-BASELINE_FROM = 20.0
-"""Predicted seconds of measuring and training from which there is a baseline before them; it costs two or three."""
 
 GRADIENT_SETTINGS = ("optimizer", "lr", "weight_decay", "momentum", "schedule", "warmup_epochs", "batch_size")
 """Settings of a phase that only gradient steps use."""
@@ -64,78 +43,6 @@ class Plan:
     choices: tuple[Choice, ...]
     forecast: Forecast
     estimates: Estimates | None = None
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A plan before settings are measured on features: a recipe with phases, what they take, and the plan it gives."""
-
-    planned: PlannedRecipe
-    measured: Measurements
-    plan: Plan
-
-    @property
-    def measuring_seconds(self) -> float:
-        """How long the measurements on features may take."""
-        seconds = self.planned.recipe.measure.seconds
-        return default_seconds(self.plan.forecast.seconds) if seconds is None else seconds
-
-    def select(
-        self,
-        prepared: Prepared,
-        backbone: Backbone,
-        cache: Path,
-        bar: Bar,
-        on_baseline: Callable[[Plan], None] | None = None,
-    ) -> Selected:
-        """Measure the settings that the recipe leaves open on the features of its training images.
-
-        `on_baseline` is called as soon as the head is planned, with the plan of a baseline, where what is left to
-        measure and to train takes longer than a baseline does.
-        """
-        takes_long = self.measuring_seconds + self.plan.forecast.seconds >= BASELINE_FROM
-        has_baseline = bool(on_baseline and takes_long and can_have_baseline(self.plan.recipe))
-        recipe = self.planned.recipe.model_copy(update={"monitor": self.plan.recipe.monitor})
-        features = sample_features(recipe, self.measured, prepared, backbone, cache, bar, has_baseline)
-        taken = backbone.features
-
-        def on_head(selected: Selected) -> None:
-            if on_baseline:
-                plan = self.finished(selected)
-                on_baseline(replace(plan, recipe=baseline_recipe(plan.recipe)))
-                # Whoever made the baseline may have asked for other features.
-                backbone.use_features(taken)
-
-        return select(recipe, self.measured, features, self.measuring_seconds, on_head if has_baseline else None)
-
-    def finished(self, selected: Selected) -> Plan:
-        """The plan with what was measured."""
-        recipe = with_selected(self.planned.recipe, selected)
-        planned = PlannedRecipe(recipe, (*self.planned.choices, *selected.choices))
-        return resolve(planned, self.measured, selected.estimates)
-
-
-def draft_plan(requested: PlannedRecipe, prepared: Prepared, classifier: Classifier, cache: Path) -> Draft:
-    """Choose a strategy, measure what it takes, and resolve every "auto" as well as it can be without measuring more.
-
-    A strategy that the recipe does not ask for is replaced by a shallower one where it would train for too long here.
-    """
-    recipe, backbone, train = requested.recipe, classifier.backbone, prepared.manifest.indices("train")
-
-    def similarity() -> Similarity:
-        return measure_similarity(backbone, plain_sample(prepared.pixels, train, SIMILARITY_IMAGES))
-
-    strategy, reason = choose_strategy(recipe, similarity, len(train), len(prepared.manifest.classes))
-    while True:
-        phased = apply_strategy(recipe, strategy, reason, backbone, len(train))
-        measured = measure(phased.recipe, prepared, classifier, cache)
-        planned = PlannedRecipe(phased.recipe, (*requested.choices, *phased.choices))
-        plan = resolve(planned, measured)
-        longest = max(plan.forecast.phase_seconds)
-        if recipe.strategy != "auto" or strategy not in SHALLOWER or longest < MAX_PHASE_SECONDS:
-            return Draft(planned, measured, plan)
-        reason = f"{reason}; {strategy} would train for {longest / 3600:.1f} h here"
-        strategy = SHALLOWER[strategy]
 
 
 def resolve(planned: PlannedRecipe, measured: Measurements, estimates: Estimates | None = None) -> Plan:

@@ -11,8 +11,8 @@ from thaw.backbones.contract import Backbone
 from thaw.data.augment import Augmentation
 from thaw.data.prepare import Prepared
 from thaw.features.engines import FrozenPart
-from thaw.features.extract import ViewRequest
 from thaw.features.pooled import features_of_view
+from thaw.features.view_request import ViewRequest
 from thaw.planning.measurements import Measurements
 from thaw.progress import Bar
 from thaw.recipe import Recipe

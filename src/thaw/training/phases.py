@@ -13,7 +13,8 @@ from thaw.data.pixel_store import PixelStore
 from thaw.data.prepare import LabelledRows
 from thaw.features.cache import CachedFeatures, FeatureCache
 from thaw.features.engines import FrozenPart
-from thaw.features.extract import ViewRequest, extract
+from thaw.features.extract import extract
+from thaw.features.view_request import ViewRequest
 from thaw.formats import count
 from thaw.processes import ALONE, Process
 from thaw.progress import Bar

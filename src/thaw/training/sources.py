@@ -18,7 +18,7 @@ from thaw.errors import TrainingError
 from thaw.features.cache import CachedFeatures
 from thaw.features.device_features import DeviceFeatures, device_features
 from thaw.features.engines import FrozenPart
-from thaw.features.extract import ViewRequest
+from thaw.features.view_request import ViewRequest
 from thaw.processes import ALONE, Process
 from thaw.seeds import derive_seed
 

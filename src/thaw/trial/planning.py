@@ -15,7 +15,8 @@ from thaw.data.manifest import Manifest
 from thaw.data.prepare import DataPreparation, Prepared
 from thaw.device import use_threads
 from thaw.planning.backbone_choice import choose_backbone
-from thaw.planning.plan import Plan, draft_plan
+from thaw.planning.draft import draft_plan
+from thaw.planning.plan import Plan
 from thaw.planning.trained_head import with_trained_head
 from thaw.progress import NullReporter, Reporter
 from thaw.recipe import Recipe

@@ -14,8 +14,8 @@ import numpy as np
 
 from thaw.backbones import build
 from thaw.metrics import paired_standard_error
+from thaw.planning.draft import draft_plan
 from thaw.planning.measurements import PlannedRecipe
-from thaw.planning.plan import draft_plan
 from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder

@@ -20,9 +20,9 @@ from thaw.data.prepare import Prepared
 from thaw.errors import DataError
 from thaw.evaluation.evaluate import bootstrap_groups
 from thaw.features.engines import FrozenPart
-from thaw.features.extract import ViewRequest
 from thaw.features.pooled import PROBE_IMAGES, features_of_view, plain_sample
 from thaw.features.probe import timed_part
+from thaw.features.view_request import ViewRequest
 from thaw.planning.selecting import across_groups
 from thaw.progress import Reporter
 from thaw.recipe import Monitor, Recipe

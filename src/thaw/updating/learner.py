@@ -13,7 +13,8 @@ from thaw.classifier.classifier import Classifier, new_head, outputs_of
 from thaw.evaluation.evaluate import bootstrap_groups
 from thaw.evaluation.finalize import TrainedWeights
 from thaw.features.cache import CachedFeatures
-from thaw.features.extract import ViewRequest, extract
+from thaw.features.extract import extract
+from thaw.features.view_request import ViewRequest
 from thaw.formats import count
 from thaw.progress import Reporter
 from thaw.recipe import ResolvedRecipe

@@ -23,7 +23,8 @@ from thaw.device import choose_device
 from thaw.errors import DataError
 from thaw.features.cache import CachedFeatures, FeatureCache
 from thaw.features.engines import FrozenPart
-from thaw.features.extract import ViewDescription, ViewRequest, extract, find_features
+from thaw.features.extract import extract, find_features
+from thaw.features.view_request import ViewDescription, ViewRequest
 from thaw.formats import count
 from thaw.planning.baseline import baseline_recipe
 from thaw.planning.costs import GIB
