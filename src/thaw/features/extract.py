@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 
@@ -52,25 +52,34 @@ def extract(
         on_progress: Called with the number of views done, and of all views.
         process: This process, where several of them extract the same features.
     """
-    wanted = sorted(set(positions))
+    job, wanted = _Job(request, frozen, cache, process), sorted(set(positions))
     try:
-        return _extract(request, frozen, wanted, cache, on_progress, process)
+        return _extract(job, wanted, on_progress)
     except OverflowError:
-        return _extract(request, frozen, wanted, replace(cache, dtype="float32"), on_progress, process)
+        return _extract(replace(job, cache=replace(cache, dtype="float32")), wanted, on_progress)
 
 
-def _extract(
-    request: ViewRequest,
-    frozen: FrozenPart,
-    positions: Sequence[int],
-    cache: FeatureCache,
-    on_progress: OnProgress,
-    process: Process,
-) -> dict[int, CachedFeatures]:
+@dataclass(frozen=True)
+class _Job:
+    """What is extracted by what, where it is kept, and which process this is."""
+
+    request: ViewRequest
+    frozen: FrozenPart
+    cache: FeatureCache
+    process: Process
+
+    def about(self, position: int) -> dict[str, str]:
+        """How the list of cache entries describes features."""
+        backbone = self.frozen.backbone
+        return {"backbone": backbone.facts.architecture, "cut": (*backbone.block_names, "head")[position]}
+
+
+def _extract(job: _Job, positions: Sequence[int], on_progress: OnProgress) -> dict[int, CachedFeatures]:
+    request, cache, process = job.request, job.cache, job.process
     total, rows = len(request.rows) * request.views, len(request.rows)
     for _ in range(ATTEMPTS + 1):
-        keys = {position: _keys(request.description, frozen, position, cache) for position in positions}
-        with_stages = frozen.backbone.features == "all"
+        keys = {position: _keys(request.description, job.frozen, position, cache) for position in positions}
+        with_stages = job.frozen.backbone.features == "all"
         opened = {position: cache.open(views, with_stages) for position, views in keys.items()}
         found = {position: features for position, features in opened.items() if features is not None}
         if not process.any(len(found) < len(keys)):
@@ -81,7 +90,7 @@ def _extract(
         for index, missing in enumerate(absent):
             if missing:
                 progress = partial(_report, on_progress, total - left * rows, total)
-                _write(request.view(index), frozen, missing, left, cache, progress, process)
+                _write(replace(job, request=request.view(index)), missing, left, progress)
                 left -= 1
         process.barrier()
     raise WriteError(cache.folder, "cached features are removed before they can be used; run again")
@@ -108,34 +117,30 @@ def _report(on_progress: OnProgress, before: int, total: int, done: int) -> None
     on_progress(before + done, total)
 
 
-def _write(
-    request: ViewRequest,
-    frozen: FrozenPart,
-    keys: Mapping[int, FeatureKey],
-    left: int,
-    cache: FeatureCache,
-    on_progress: Callable[[int], None],
-    process: Process,
-) -> None:
-    """Extract one view at the positions of some keys into the cache, together with other processes if there are any."""
+def _write(job: _Job, keys: Mapping[int, FeatureKey], left: int, on_progress: Callable[[int], None]) -> None:
+    """Extract one view at the positions of some keys into the cache, together with other processes if there are any.
+
+    left: how many views have to be written, this one included.
+    """
+    rows, cache, process = job.request.rows, job.cache, job.process
     if process.count == 1:
-        _write_rows(request, frozen, keys, left, len(request.rows), cache, on_progress)
+        _write_rows(job, keys, left * len(rows), on_progress)
         return
     # Whole batches, whose bits do not depend on the number of processes.
-    starts = np.arange(0, len(request.rows), BATCH)
+    starts = np.arange(0, len(rows), BATCH)
     parts, own, overflows = min(process.count, len(starts)), process.part(starts), False
     if len(own):
         part = Part(process.rank, parts)
-        rows = request.rows[own[0] : own[-1] + BATCH]
+        own_rows = rows[own[0] : own[-1] + BATCH]
         missing = {position: key for position, key in keys.items() if not cache.has(key, part)}
 
         def report(done: int) -> None:
-            on_progress(done * len(request.rows) // len(rows))
+            on_progress(done * len(rows) // len(own_rows))
 
         try:
             if missing:
-                own_request = replace(request, rows=rows)
-                _write_rows(own_request, frozen, missing, left, len(request.rows), cache, report, part)
+                own_job = replace(job, request=replace(job.request, rows=own_rows))
+                _write_rows(own_job, missing, left * len(rows), report, part)
         except OverflowError:
             overflows = True
     if process.any(overflows):
@@ -143,32 +148,30 @@ def _write(
     # Each in turn, while the others go on with the next view.
     if process.rank == left % process.count:
         for position, key in keys.items():
-            cache.merge(key, parts, _about(frozen, position))
+            cache.merge(key, parts, job.about(position))
 
 
 def _write_rows(
-    request: ViewRequest,
-    frozen: FrozenPart,
+    job: _Job,
     keys: Mapping[int, FeatureKey],
     left: int,
-    images: int,
-    cache: FeatureCache,
     on_progress: Callable[[int], None],
     part: Part | None = None,
 ) -> None:
-    """Extract one view of all `images`, or of a part of them; each batch is written while the next one runs.
+    """Extract one view of all images or of a part of them; each batch is written while the next one runs.
 
-    The first batch tells how much room this view and all that are `left` need.
+    The first batch tells how much room the `left` views of images need, those of other processes included.
     """
+    cache = job.cache
     with ExitStack() as stack:
-        outputs = stack.enter_context(closing(current_pass()(request, frozen, list(keys), cache.dtype)))
+        outputs = stack.enter_context(closing(current_pass()(job.request, job.frozen, list(keys), cache.dtype)))
         first = next(outputs)
-        needed = left * images * sum(bytes_of_view(at, cache.dtype) for at in first)
+        needed = left * sum(bytes_of_view(at, cache.dtype) for at in first)
         if part is None or part.index == 0:
             cache.make_room(needed)
         writers = []
         for position, key in keys.items():
-            writers.append(stack.enter_context(cache.writing(key, _about(frozen, position), needed, part)))
+            writers.append(stack.enter_context(cache.writing(key, job.about(position), needed, part)))
         behind = stack.enter_context(ThreadPoolExecutor(max_workers=1))
         done, written = 0, Future[None]()
         written.set_result(None)
@@ -179,12 +182,6 @@ def _write_rows(
             done += len(batch[0].values)
         written.result()
         on_progress(done)
-
-
-def _about(frozen: FrozenPart, position: int) -> dict[str, str]:
-    """How the list of cache entries describes features."""
-    cut = (*frozen.backbone.block_names, "head")[position]
-    return {"backbone": frozen.backbone.facts.architecture, "cut": cut}
 
 
 def _append(writers: Sequence[FeatureWriter], outputs: Sequence[AtCut]) -> None:
