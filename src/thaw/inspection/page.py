@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
+from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
 from thaw.formats import percent
 from thaw.html.environment import environment
@@ -18,6 +20,7 @@ from thaw.inspection import charts
 from thaw.inspection.duplicates import DuplicatePair
 from thaw.inspection.findings import Finding, findings
 from thaw.inspection.inspect import Inspection, class_indices
+from thaw.inspection.label_errors import LabelError
 from thaw.remote import shown
 
 MAX_SHOWN, MAX_PAIRS, MAX_MAP_THUMBNAILS, MAX_FILE_KINDS = 24, 12, 500, 6
@@ -132,69 +135,39 @@ def _most_common(values: Iterable[str]) -> dict[str, int]:
 
 def _galleries(inspection: Inspection, pixels: PixelStore) -> list[Gallery]:
     """Every gallery, the empty ones too, the most severe first."""
-    classes, labels = inspection.manifest.classes, inspection.manifest.column("labels")
-    paths = inspection.manifest.column("path")
-
-    def thumbnail(row: int, caption: str) -> Thumbnail:
-        return Thumbnail(paths[row], data_url(pixels.read(row), _THUMBNAIL), caption)
-
-    def gallery(heading: str, description: str, captions: Sequence[tuple[int, str]]) -> Gallery:
-        """A gallery of (row, caption)."""
-        shown = tuple(thumbnail(row, caption) for row, caption in captions[:MAX_SHOWN])
-        return Gallery(heading, description, shown, len(captions))
-
-    def paired(heading: str, description: str, duplicates: Sequence[DuplicatePair]) -> Gallery:
-        """A gallery of pairs, identical files first, then by agreement."""
-        shown = sorted(duplicates, key=lambda pair: (not pair.exact, -pair.correlation))[:MAX_PAIRS]
-        thumbnails = tuple(
-            thumbnail(row, ", ".join(labels[row]) + (" (identical files)" if pair.exact else ""))
-            for pair in shown
-            for row in (pair.first, pair.second)
-        )
-        return Gallery(heading, description, thumbnails, len(duplicates), is_paired=True)
-
+    build, classes = _GalleryBuilder(inspection.manifest, pixels), inspection.manifest.classes
     conflicting = inspection.conflicting_labels
     return [
         *(
-            paired(
+            build.pairs(
                 f"Leak between {leak.splits[0]} and {leak.splits[1]}",
                 "The same image in both splits: metrics on the second split partly measure memorization.",
                 leak.duplicates,
             )
             for leak in inspection.leaks
         ),
-        paired(
+        build.pairs(
             "Duplicates with conflicting labels",
             "One image with two labels: at least one label is wrong, or the classes overlap.",
             conflicting,
         ),
-        gallery(
+        build.images(
             "Probable label errors",
             "A linear head that was not fitted on these images contradicts their labels; most likely errors first.",
-            [
-                (
-                    error.row,
-                    f"labelled {classes[error.given]} ({percent(error.given_probability)}), "
-                    f"predicted {classes[error.suggested]} ({percent(error.suggested_probability)})",
-                )
-                for error in inspection.label_errors
-            ],
+            [(error.row, _contradiction(error, classes)) for error in inspection.label_errors],
         ),
-        paired(
+        build.pairs(
             "Near-duplicates",
             "Identical files, and the same image recompressed, resized, brightened, flipped or rotated.",
             [pair for pair in inspection.duplicates if pair not in set(conflicting)],
         ),
-        gallery(
+        build.images(
             "Outliers",
             "Images far from all others of their class: foreign objects, failed exposures, rare variants. The most "
             "unusual for their class come first.",
-            [
-                (outlier.row, f"{outlier.distance_ratio:.1f}x the median distance of its class")
-                for outlier in inspection.outliers
-            ],
+            [(one.row, f"{one.distance_ratio:.1f}x the median distance of its class") for one in inspection.outliers],
         ),
-        gallery(
+        build.images(
             "Image quality",
             "Images that stand out from the set: dark, bright, blurred, empty or of an odd size.",
             [
@@ -203,6 +176,47 @@ def _galleries(inspection: Inspection, pixels: PixelStore) -> list[Gallery]:
             ],
         ),
     ]
+
+
+@dataclass(frozen=True)
+class _GalleryBuilder:
+    """Makes galleries of images of a manifest."""
+
+    manifest: Manifest
+    pixels: PixelStore
+
+    def images(self, heading: str, description: str, captions: Sequence[tuple[int, str]]) -> Gallery:
+        """A gallery of (row, caption)."""
+        shown = tuple(self._thumbnail(row, caption) for row, caption in captions[:MAX_SHOWN])
+        return Gallery(heading, description, shown, len(captions))
+
+    def pairs(self, heading: str, description: str, duplicates: Sequence[DuplicatePair]) -> Gallery:
+        """A gallery of pairs, identical files first, then by agreement."""
+        shown = sorted(duplicates, key=lambda pair: (not pair.exact, -pair.correlation))[:MAX_PAIRS]
+        thumbnails = tuple(
+            self._thumbnail(row, ", ".join(self._labels[row]) + (" (identical files)" if pair.exact else ""))
+            for pair in shown
+            for row in (pair.first, pair.second)
+        )
+        return Gallery(heading, description, thumbnails, len(duplicates), is_paired=True)
+
+    def _thumbnail(self, row: int, caption: str) -> Thumbnail:
+        return Thumbnail(self._paths[row], data_url(self.pixels.read(row), _THUMBNAIL), caption)
+
+    @cached_property
+    def _labels(self) -> list[list[str]]:
+        return self.manifest.column("labels")
+
+    @cached_property
+    def _paths(self) -> list[str]:
+        return self.manifest.column("path")
+
+
+def _contradiction(error: LabelError, classes: Sequence[str]) -> str:
+    return (
+        f"labelled {classes[error.given]} ({percent(error.given_probability)}), "
+        f"predicted {classes[error.suggested]} ({percent(error.suggested_probability)})"
+    )
 
 
 def _map_dots(inspection: Inspection, pixels: PixelStore) -> list[charts.MapDot]:

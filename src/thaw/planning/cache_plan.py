@@ -91,7 +91,14 @@ def plan_cache(recipe: Recipe, measured: Measurements, budget: int) -> CachePlan
     if cached:
         choices = [Choice("views", str(views), reason), Choice("cache_dtype", dtype, _dtype_reason(recipe, dtype))]
     for index, phase in enumerate(phases):
-        choices.append(_inputs_choice(recipe, measured, index, phase.inputs, views, dtype, index in dropped))
+        if index in cached:
+            reason = _cached_reason(recipe, measured, index, views, dtype)
+        elif index in dropped:
+            size = _disk_bytes(recipe, measured, [index], 1, dtype)
+            reason = f"a single view would take {size / GIB:.1f} GiB, more than the cache has"
+        else:
+            reason = "as requested" if measured.positions[index] else "nothing is frozen"
+        choices.append(Choice(f"phases.{index}.inputs", phase.inputs, reason))
     size = _disk_bytes(recipe, measured, cached, views, dtype)
     return CachePlan(phases, views, dtype, size, tuple(choices))
 
@@ -109,18 +116,10 @@ def _dtype_reason(recipe: Recipe, dtype: CacheDtype) -> str:
     return "half precision fits"
 
 
-def _inputs_choice(
-    recipe: Recipe, measured: Measurements, index: int, inputs: str, views: int, dtype: CacheDtype, is_dropped: bool
-) -> Choice:
-    setting, phase = f"phases.{index}.inputs", recipe.phases[index]
-    if inputs == "cached":
-        size, shown = _disk_bytes(recipe, measured, [index], views, dtype), views_of(recipe, phase, views)
-        images = f"{measured.images.train:,} images at cut {phase.cut}"
-        return Choice(setting, "cached", f"{size / 1e6:,.0f} MB for {count(shown, 'view')} of {images}")
-    if is_dropped:
-        size = _disk_bytes(recipe, measured, [index], 1, dtype)
-        return Choice(setting, "fresh", f"a single view would take {size / GIB:.1f} GiB, more than the cache has")
-    return Choice(setting, "fresh", "nothing is frozen" if measured.positions[index] == 0 else "as requested")
+def _cached_reason(recipe: Recipe, measured: Measurements, index: int, views: int, dtype: CacheDtype) -> str:
+    phase, size = recipe.phases[index], _disk_bytes(recipe, measured, [index], views, dtype)
+    images = f"{measured.images.train:,} images at cut {phase.cut}"
+    return f"{size / 1e6:,.0f} MB for {count(views_of(recipe, phase, views), 'view')} of {images}"
 
 
 def _disk_bytes(recipe: Recipe, measured: Measurements, cached: Sequence[int], views: int, dtype: CacheDtype) -> int:
