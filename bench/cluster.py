@@ -29,6 +29,7 @@ from thaw.backbones.timm_backbone import build
 from thaw.cluster import connected
 from thaw.data.augment import Augmentation
 from thaw.data.dataset import Dataset
+from thaw.data.decoding import Decoding
 from thaw.data.pixel_store import PixelStore
 from thaw.data.surfaces import write_surfaces
 from thaw.device import CPU
@@ -83,7 +84,9 @@ def main() -> None:
         scratch = Path(name)
         write_surfaces(scratch / "images", images_per_class=20, size=given.size, classes=("ok", "scratch", "stain"))
         manifest = Dataset.open(scratch / "images").manifest
-        pixels = PixelStore.open_or_build(manifest, backbone.facts.pixels, DecodeSettings(), scratch / "cache", 2)
+        pixels = PixelStore.open_or_build(
+            manifest, Decoding(backbone.facts.pixels, DecodeSettings(), 2), scratch / "cache"
+        )
         rows = np.arange(given.images) % len(manifest)
         request = ViewRequest(pixels, rows, 1, Augmentation(), 0)
         rates: dict[str, list[float]] = {}

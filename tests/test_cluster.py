@@ -26,6 +26,7 @@ from thaw.cluster import Cluster, Device, connected
 from thaw.cluster_prediction import ClusterClassify
 from thaw.data.augment import PRESETS
 from thaw.data.dataset import Dataset
+from thaw.data.decoding import Decoding
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
 from thaw.data.surfaces import write_surfaces
@@ -142,7 +143,9 @@ def test_features_have_the_same_bytes_on_one_node_on_two_and_when_one_of_two_is_
     nodes: TwoNodes, images: Path, quick: Recipe, tmp_path: Path
 ) -> None:
     backbone, manifest = build(quick), Dataset.open(images).manifest
-    pixels = PixelStore.open_or_build(manifest, backbone.facts.pixels, DecodeSettings(), tmp_path / "store", 1)
+    pixels = PixelStore.open_or_build(
+        manifest, Decoding(backbone.facts.pixels, DecodeSettings(), 1), tmp_path / "store"
+    )
     # The last part and the last batch are not full.
     rows = np.tile(np.arange(36), 31)[:1_100]
     request = ViewRequest(pixels, rows, 2, PRESETS["light"], seed=5)

@@ -27,6 +27,7 @@ from thaw.classifier.head import Head
 from thaw.cores import worker_count
 from thaw.data.augment import PRESETS, render
 from thaw.data.dataset import Dataset
+from thaw.data.decoding import Decoding
 from thaw.data.pixel_store import PixelStore
 from thaw.device import synchronize
 from thaw.features.cache import FeatureCache
@@ -75,7 +76,7 @@ def pixels_of(setup: Setup) -> PixelStore:
     """The large data set, decoded into the pixel cache or read from it."""
     manifest = Dataset.open(setup.images).manifest
     spec = _backbone(setup).facts.pixels
-    return PixelStore.open_or_build(manifest, spec, DecodeSettings(), setup.folder / "cache", worker_count())
+    return PixelStore.open_or_build(manifest, Decoding(spec, DecodeSettings(), worker_count()), setup.folder / "cache")
 
 
 def whole(setup: Setup) -> Iterator[Row]:

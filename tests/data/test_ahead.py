@@ -20,6 +20,7 @@ from thaw.backbones import build
 from thaw.data import ahead, pixel_store
 from thaw.data.ahead import DecodingAhead, decode_ahead, remember_geometry
 from thaw.data.dataset import Dataset
+from thaw.data.decoding import Decoding
 from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
@@ -245,7 +246,7 @@ def test_a_later_run_expects_what_the_last_one_with_these_settings_wanted(images
     remember_geometry(recipe, spec, tmp_path)
     running = started(manifest, tmp_path, recipe)
     running.finish(spec, recipe.decode, BAR)
-    assert PixelStore.open_or_build(manifest, spec, recipe.decode, tmp_path, 1).spec == running.spec == spec
+    assert PixelStore.open_or_build(manifest, Decoding(spec, recipe.decode, 1), tmp_path).spec == running.spec == spec
     assert expected_geometry(manifest, tmp_path, recipe.model_copy(update={"weights": "published"})) != spec
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from thaw import atomic
 from thaw.cache import CacheEntry, clear
 from thaw.data.decode import decode
+from thaw.data.decoding import Decoding
 from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import Manifest, new_table
 from thaw.data.pixel_store import OnProgress, PixelStore
@@ -80,7 +81,7 @@ def store_of(
             return on_progress
         return lambda done, total: None
 
-    return PixelStore.open_or_build(rows, spec, settings, cache, workers, bar, reduce_jpeg)
+    return PixelStore.open_or_build(rows, Decoding(spec, settings, workers, reduce_jpeg), cache, bar)
 
 
 def check_equal_to_decoding(store: PixelStore, rows: Manifest, reduce_jpeg: bool = True) -> None:

@@ -9,6 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from thaw.data.decoding import Decoding
 from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import SPLITS, Manifest, new_table
 from thaw.data.pixel_store import PixelStore
@@ -170,7 +171,7 @@ def test_identical_files_on_disk_stay_together(tmp_path: Path) -> None:
             image.save(tmp_path / names[-1])
     rows = Manifest(new_table(names, [["a"]] * len(names)), CLASSES[:1], "multiclass", tmp_path)
     spec = PixelSpec(32, 1.0, "squash", "bilinear")
-    store = PixelStore.open_or_build(rows, spec, DecodeSettings(), tmp_path / "cache", 2)
+    store = PixelStore.open_or_build(rows, Decoding(spec, DecodeSettings(), 2), tmp_path / "cache")
     found = splits(assign(store.describe(rows), USUAL).manifest)
     assert all(found[f"{number}x.png"] == found[f"{number}y.png"] for number in range(12))
     assert set(found.values()) == set(SPLITS)

@@ -22,6 +22,7 @@ import pyarrow as pa
 from thaw.cache import recall, remember
 from thaw.cores import worker_count
 from thaw.data.child_process import start_process
+from thaw.data.decoding import Decoding
 from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
@@ -128,9 +129,8 @@ def _decode() -> None:
     manifest = Manifest(pa.table({"path": work["paths"]}), (), "multiclass", Path(work["root"]))
     # Whoever needs the images meets the same errors, and says so.
     with suppress(ThawError, OSError, KeyboardInterrupt):
-        PixelStore.open_or_build(
-            manifest, PixelSpec.from_json(work["spec"]), settings, Path(work["cache"]), worker_count(), _reporting
-        )
+        decoding = Decoding(PixelSpec.from_json(work["spec"]), settings, worker_count())
+        PixelStore.open_or_build(manifest, decoding, Path(work["cache"]), _reporting)
 
 
 if __name__ == "__main__":

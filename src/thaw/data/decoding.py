@@ -40,13 +40,13 @@ _AHEAD_PER_WORKER = 4
 class Decoding:
     """How files are decoded.
 
-    reduce_jpeg: as in `decode`. workers: how many files at the same time, on which the pixels do not depend.
+    workers: how many files at the same time, on which the pixels do not depend. reduce_jpeg: as in `decode`.
     """
 
     spec: PixelSpec
     settings: DecodeSettings
-    reduce_jpeg: bool
     workers: int
+    reduce_jpeg: bool = True
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ def main() -> None:
     """Decode what is requested, in order."""
     request = json.load(sys.stdin)
     spec, settings = PixelSpec.from_json(request["spec"]), DecodeSettings(**request["settings"])
-    decoding = Decoding(spec, settings, request["reduce_jpeg"], workers=1)
+    decoding = Decoding(spec, settings, 1, request["reduce_jpeg"])
     with suppress(BrokenPipeError, KeyboardInterrupt):
         for file in request["files"]:
             write_decoded(decode_file(Path(file), decoding), sys.stdout.buffer)

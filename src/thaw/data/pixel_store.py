@@ -90,33 +90,22 @@ class PixelStore:
         self.folder = folder
 
     @classmethod
-    def open_or_build(
-        cls,
-        manifest: Manifest,
-        spec: PixelSpec,
-        settings: DecodeSettings,
-        folder: Path,
-        workers: int,
-        bar: Bar | None = None,
-        reduce_jpeg: bool = True,
-    ) -> PixelStore:
+    def open_or_build(cls, manifest: Manifest, decoding: Decoding, folder: Path, bar: Bar | None = None) -> PixelStore:
         """Open the store of the images that a manifest's files contain now, or build it if it does not exist.
 
         Args:
             manifest: The images.
-            spec: How to resize and crop them.
-            settings: How to decode them.
+            decoding: How to decode, resize and crop them.
             folder: The cache.
-            workers: Threads or processes that decode; the pixels do not depend on it.
             bar: Opens a progress bar with a title.
-            reduce_jpeg: As in `decode`.
 
         Raises:
-            DataError: No image can be read, one changes meanwhile, or with `settings.strict` an image cannot be read.
+            DataError: No image can be read, one changes meanwhile, or one cannot be read and the settings are strict.
             WriteError: The disk is full, or the cache cannot be written.
         """
-        decoding, bar = Decoding(spec, settings, reduce_jpeg, workers), bar or NullReporter().bar
-        digests = digest_files(manifest.files(), memory_of(manifest.files(), folder), workers, bar("check images"))
+        bar, spec = bar or NullReporter().bar, decoding.spec
+        memory = memory_of(manifest.files(), folder)
+        digests = digest_files(manifest.files(), memory, decoding.workers, bar("check images"))
         place = folder / "pixels" / _key(decoding, digests)
         store = cls._opened(place, spec)
         for _ in range(ATTEMPTS):
@@ -126,7 +115,7 @@ class PixelStore:
         if store is None:
             raise WriteError(place, "decoded pixels are removed before they can be used; run again")
         atomic.mark_used(place)
-        if settings.strict:
+        if decoding.settings.strict:
             store._refuse_unreadable(manifest)
         return store
 
@@ -136,7 +125,7 @@ class PixelStore:
         digests = known_digests(manifest.files(), memory_of(manifest.files(), folder))
         if digests is None:
             return False
-        key = _key(Decoding(spec, settings, reduce_jpeg=True, workers=1), digests)
+        key = _key(Decoding(spec, settings, workers=1), digests)
         return (folder / "pixels" / key / atomic.SEAL).exists()
 
     @classmethod

@@ -9,6 +9,7 @@ import numpy as np
 
 from thaw.cores import worker_count
 from thaw.data.dataset import Dataset
+from thaw.data.decoding import Decoding
 from thaw.data.geometry import PixelSpec
 from thaw.data.group_split import assign_groups
 from thaw.data.groups import group_images
@@ -72,7 +73,7 @@ class DataPreparation:
         workers, manifest = worker_count(), dataset.manifest
         if dataset.ahead:
             dataset.ahead.finish(spec, self.decode, self.bar)
-        pixels = PixelStore.open_or_build(manifest, spec, self.decode, self.cache, workers, self.bar)
+        pixels = PixelStore.open_or_build(manifest, Decoding(spec, self.decode, workers), self.cache, self.bar)
         found = pixels.duplicates(workers, self.bar("find near-duplicates"))
         duplicates = tuple((pair.first, pair.second) for pair in found)
         grouped = group_images(pixels.describe(manifest), self.split.group_by, pixels.captures())

@@ -10,6 +10,7 @@ import numpy as np
 from thaw import formats
 from thaw.backbones.contract import Backbone
 from thaw.cores import worker_count
+from thaw.data.decoding import Decoding
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
 from thaw.device import choose_device
@@ -49,7 +50,7 @@ class Extraction:
     def decode(self, manifest: Manifest) -> PixelStore:
         """The decoded images of a manifest."""
         spec, settings = self.backbone.facts.pixels, self.recipe.decode
-        return PixelStore.open_or_build(manifest, spec, settings, self.cache, worker_count(), self.bar)
+        return PixelStore.open_or_build(manifest, Decoding(spec, settings, worker_count()), self.cache, self.bar)
 
     def extract(self, pixels: PixelStore, rows: np.ndarray) -> np.ndarray:
         """Pooled features (N, D) float32 of some rows."""

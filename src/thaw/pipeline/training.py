@@ -15,6 +15,7 @@ from thaw.classifier.classifier import Classifier
 from thaw.cores import worker_count
 from thaw.data.ahead import decode_ahead
 from thaw.data.dataset import Dataset
+from thaw.data.decoding import Decoding
 from thaw.data.groups import group_images
 from thaw.data.pixel_store import PixelStore
 from thaw.device import keep_freed_memory, threads_restored
@@ -164,14 +165,8 @@ def inspect(
         backbone, cache = build(requested), cache_folder()
         # Distances and outliers are about what is seen: the last stage, whatever a head would take.
         backbone.use_features("last")
-        pixels = PixelStore.open_or_build(
-            dataset.manifest,
-            backbone.facts.pixels,
-            requested.decode,
-            cache,
-            worker_count(),
-            shown.bar,
-        )
+        decoding = Decoding(backbone.facts.pixels, requested.decode, worker_count())
+        pixels = PixelStore.open_or_build(dataset.manifest, decoding, cache, shown.bar)
         described = pixels.describe(dataset.manifest)
         grouped = group_images(described, requested.split.group_by, pixels.captures())
         found = inspect_images(requested, grouped, pixels, backbone, cache, shown.bar)

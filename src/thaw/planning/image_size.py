@@ -9,6 +9,7 @@ import numpy as np
 
 from thaw.backbones import build
 from thaw.cores import worker_count
+from thaw.data.decoding import Decoding
 from thaw.data.pixel_store import PixelStore
 from thaw.errors import BackboneError
 from thaw.features.engines import FrozenPart
@@ -79,6 +80,6 @@ def _other_features(features: SampleFeatures, recipe: Recipe, change: dict[str, 
     manifest = features.prepared.manifest
     part = replace(manifest, table=manifest.table.take(features.sample.rows[chosen]))
     spec = backbone.facts.pixels
-    pixels = PixelStore.open_or_build(part, spec, recipe.decode, features.cache, worker_count(), features.bar)
+    pixels = PixelStore.open_or_build(part, Decoding(spec, recipe.decode, worker_count()), features.cache, features.bar)
     bar = features.bar(f"measure {spec.size} px")
     return pooled_features(pixels, np.arange(len(chosen)), frozen, features.seed, features.cache, bar)

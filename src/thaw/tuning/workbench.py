@@ -13,6 +13,7 @@ from thaw.backbones.contract import Backbone
 from thaw.cache import cache_folder
 from thaw.cores import worker_count
 from thaw.data.augment import Augmentation
+from thaw.data.decoding import Decoding
 from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
@@ -154,4 +155,4 @@ class Workbench:
 
     def _decoded(self, manifest: Manifest, spec: PixelSpec) -> PixelStore:
         bar, settings = self.reporter.bar, self.base.decode
-        return PixelStore.open_or_build(manifest, spec, settings, self.cache, worker_count(), bar)
+        return PixelStore.open_or_build(manifest, Decoding(spec, settings, worker_count()), self.cache, bar)

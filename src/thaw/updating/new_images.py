@@ -12,6 +12,7 @@ import pyarrow as pa
 from thaw.cache import cache_folder
 from thaw.cores import worker_count
 from thaw.data.dataset import Dataset
+from thaw.data.decoding import Decoding
 from thaw.data.digests import digest_files, memory_of
 from thaw.data.duplicates import near_duplicates
 from thaw.data.group_split import assign_groups
@@ -79,7 +80,7 @@ def prepare_new(run: StoredRun, dataset: Dataset, reporter: Reporter) -> NewImag
     """
     manifest = _unknown_images(run, dataset.manifest, reporter)
     cache, workers, spec = cache_folder(), worker_count(), run.classifier.backbone.facts.pixels
-    pixels = PixelStore.open_or_build(manifest, spec, run.recipe.decode, cache, workers, reporter.bar)
+    pixels = PixelStore.open_or_build(manifest, Decoding(spec, run.recipe.decode, workers), cache, reporter.bar)
     grouped = _grouped(run, pixels, manifest)
     joined = _joined(run.manifest, grouped.manifest)
     duplicates = _near_duplicates(run, pixels, reporter)

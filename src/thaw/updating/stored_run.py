@@ -17,6 +17,7 @@ from thaw.bundle import digest_of, read_bundle
 from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier
 from thaw.cores import worker_count
+from thaw.data.decoding import Decoding
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore, key_of_store
 from thaw.device import choose_device
@@ -163,7 +164,7 @@ class StoredRun:
         gone = sum(not file.is_file() for file in manifest.files())
         if not gone:
             settings = self.recipe.decode.model_copy(update={"strict": False})
-            store = PixelStore.open_or_build(manifest, spec, settings, cache, worker_count(), reporter.bar)
+            store = PixelStore.open_or_build(manifest, Decoding(spec, settings, worker_count()), cache, reporter.bar)
             if store.describe(manifest).column("sha256") == manifest.column("sha256"):
                 return store
         problem = f"{gone:,} of {count(part.images, 'image')} are gone" if gone else "the images were changed"
