@@ -80,6 +80,8 @@ def _linear(recipe: Recipe, bench: Workbench, views: int) -> Measured:
 def head(recipe: Recipe, bench: Workbench, on_fold: OnFold) -> Measured:
     """The head of a recipe, trained as its first phase would train it, fold by fold.
 
+    As in a run, validation images choose the epoch: if those of the fold did, its value would be the best of many.
+
     A linear head without label smoothing is a convex problem, which takes a tenth of the time in all folds at once.
 
     Args:
@@ -150,16 +152,15 @@ def _fitted(
 ) -> np.ndarray:
     """Probabilities (T, C) of the images at `tested`, by a head fitted on all views (V, N, W) of those at `trained`."""
     classifier = with_new_head(network.backbone, bench.prepared, recipe).to(network.frozen.device)
-    targets, seed = torch.from_numpy(bench.sample.targets), derive_seed(recipe.seed, "fold")
-    last = network.backbone.facts.width
+    targets, val_targets = bench.sample.targets, bench.prepared.rows("val").targets
 
-    def source(chosen: np.ndarray, views: slice) -> PooledSource:
-        return PooledSource.of(values[views][:, chosen], targets[chosen], classifier, last, seed)
+    def source(views: np.ndarray, of: np.ndarray) -> PooledSource:
+        return PooledSource.of(views, of, classifier, derive_seed(recipe.seed, "fold"))
 
-    held_out = source(tested, slice(1))
-    sources = PhaseSources(source(trained, slice(None)), held_out)
+    train = source(values[:, trained], targets[trained])
+    sources = PhaseSources(train, source(bench.val_features(network)[None], val_targets))
     classes, kind = len(classifier.classes), _class_weights(recipe)
-    weights = class_weights(bench.sample.targets[trained], classes, classifier.task, kind)
+    weights = class_weights(targets[trained], classes, classifier.task, kind)
     place = bench.cache / "features" / "fold"
     # Of a process that was killed.
     remove_leftovers(place.parent, place.name)
@@ -170,14 +171,14 @@ def _fitted(
             monitor=bench.monitor,
             class_weights=None if weights is None else weights.to(classifier.device),
             checkpoints=checkpoints,
-            val_images=len(tested),
+            val_images=len(val_targets),
         )
         first = recipe.phases[0]
         decided = {"solver": solver_of(recipe), "inputs": "cached", "batch_size": first.usual_batch_size}
         phase = ResolvedPhase(**{**first.model_dump(), **decided})
         fit(FitContext(classifier, (phase,), settings, _SILENT), lambda index: sources)
-    position = network.backbone.head_position
-    return probabilities_at(classifier, position, held_out, "fp32")[0]
+    held_out = source(values[:1, tested], targets[tested])
+    return probabilities_at(classifier, network.backbone.head_position, held_out, "fp32")[0]
 
 
 def solver_of(recipe: Recipe) -> str:
@@ -201,12 +202,13 @@ class PooledSource:
     first_view: np.ndarray
 
     @classmethod
-    def of(cls, values: np.ndarray, targets: Tensor, classifier: Classifier, last: int, seed: int) -> PooledSource:
-        """A source of what the head of a classifier takes, whose last stage has so many features."""
-        taken = classifier.backbone.feature_width
-        held = torch.from_numpy(values[:, :, values.shape[2] - taken :]).to(classifier.device)
+    def of(cls, values: np.ndarray, targets: np.ndarray, classifier: Classifier, seed: int) -> PooledSource:
+        """A source of what the head of a classifier takes of the features of all stages."""
+        backbone, device = classifier.backbone, classifier.device
+        held = torch.from_numpy(values[:, :, values.shape[2] - backbone.feature_width :]).to(device)
         first_view = np.random.default_rng(derive_seed(seed, "first view")).integers(len(values), size=len(targets))
-        return cls(held, targets.to(classifier.device), taken - last, first_view)
+        lower = backbone.feature_width - backbone.facts.width
+        return cls(held, torch.from_numpy(targets).to(device), lower, first_view)
 
     @property
     def views(self) -> int:

@@ -42,14 +42,17 @@ class Network:
         frozen: The network with its engine; its features are those of all stages, where it has any.
         pixels: Decoded images.
         rows: (N,) int, those of the sample.
+        val_rows: (M,) int, those of validation.
         latency_ms: Median time for one image.
     """
 
     frozen: FrozenPart
     pixels: PixelStore
     rows: np.ndarray
+    val_rows: np.ndarray
     latency_ms: float
     _views: dict[tuple[Augmentation, int], np.ndarray] = field(default_factory=dict)
+    _val: list[np.ndarray] = field(default_factory=list)
 
     @property
     def backbone(self) -> Backbone:
@@ -130,9 +133,19 @@ class Workbench:
         if key not in network._views:
             seed = derive_seed(self.base.seed, "views")
             request = ViewRequest(network.pixels, network.rows, 1, augmentation, seed, view)
-            bar = self.reporter.bar("extract features")
-            network._views[key] = features_of_view(request, network.frozen, self.cache, bar)
+            network._views[key] = self._extracted(request, network)
         return network._views[key]
+
+    def val_features(self, network: Network) -> np.ndarray:
+        """Features of all stages of the plain view of the validation images, (M, W) float32."""
+        if not network._val:
+            seed = derive_seed(self.base.seed, "views")
+            request = ViewRequest(network.pixels, network.val_rows, 1, Augmentation(), seed)
+            network._val.append(self._extracted(request, network))
+        return network._val[0]
+
+    def _extracted(self, request: ViewRequest, network: Network) -> np.ndarray:
+        return features_of_view(request, network.frozen, self.cache, self.reporter.bar("extract features"))
 
     def prepared_for(self, spec: PixelSpec) -> Prepared:
         """All images with the same splits, as a network takes them."""
@@ -142,16 +155,19 @@ class Workbench:
 
     def _built(self, recipe: Recipe) -> Network:
         backbone = build(recipe)
-        pixels, rows = self._sampled(backbone.facts.pixels)
+        pixels, rows, val_rows = self._sampled(backbone.facts.pixels)
         timed = timed_part(backbone, recipe, plain_sample(pixels, rows, PROBE_IMAGES), len(rows), self.cache)
-        return Network(timed.frozen, pixels, rows, timed.latency_ms)
+        return Network(timed.frozen, pixels, rows, val_rows, timed.latency_ms)
 
-    def _sampled(self, spec: PixelSpec) -> tuple[PixelStore, np.ndarray]:
-        """The images of the sample, and their rows: among the plan's, of which it has features already, or alone."""
-        rows, manifest = self.sample.rows, self.prepared.manifest
-        if spec == self.prepared.pixels.spec:
-            return self.prepared.pixels, rows
-        return self._decoded(replace(manifest, table=manifest.table.take(rows)), spec), np.arange(len(rows))
+    def _sampled(self, spec: PixelSpec) -> tuple[PixelStore, np.ndarray, np.ndarray]:
+        """Decoded images, with the rows of the sample and of validation: all, as training reads them, or just these."""
+        manifest, rows = self.prepared.manifest, self.sample.rows
+        val = manifest.indices("val")
+        if spec == self.prepared.pixels.spec or len(rows) == len(manifest.indices("train")):
+            return self.prepared_for(spec).pixels, rows, val
+        both = np.concatenate([rows, val])
+        pixels = self._decoded(replace(manifest, table=manifest.table.take(both)), spec)
+        return pixels, np.arange(len(rows)), np.arange(len(rows), len(both))
 
     def _decoded(self, manifest: Manifest, spec: PixelSpec) -> PixelStore:
         bar, settings = self.reporter.bar, self.base.decode
