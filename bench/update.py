@@ -7,7 +7,7 @@ for validation. A run is trained on the first classes, and each further class is
 are removed before the next class arrives. At each step, from the same run:
 
     update      `thaw update` with the images of the new class
-    new only    fine-tuning, from the same weights and cut, on the images of the new class alone
+    new only    the phases of the update on the images of the new class alone, without the old features
     afresh      `thaw train` on the images of all classes so far
 
 Accuracy is on the test images of the old classes, of the new class, and of all. Seconds are from the first image to the
@@ -37,7 +37,7 @@ from thaw.evaluation.records import read_records
 from thaw.formats import percent
 from thaw.pipeline import finetune, update
 from thaw.progress import NullReporter
-from thaw.recipe import FINE_TUNE_PHASE, HEAD_PHASE, Recipe
+from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 from thaw.training.context import FitCallbacks, FitContext
 from thaw.training.fit import fit
@@ -134,18 +134,11 @@ class Bench:
         return Step(self.seed, step, "afresh", *_accuracy(RunFolder(runs / "train-1"), old, added), seconds)
 
     def _new_only(self, step: int, folder: RunFolder, table: Path, old: Sequence[str], added: str) -> Step:
-        """Gradient steps on the new images alone, validated on these, from the weights of the run."""
+        """The phases of the update on the new images alone, validated on these, from the weights of the run."""
         started = time.perf_counter()
         run = StoredRun.read(folder)
         new = prepare_new(run, open_new(run, Dataset.open(table, "multiclass", run.classifier.classes), QUIET), QUIET)
         recipe = update_recipe(run, "multiclass")
-        last = recipe.phases[-1]
-        # As a first run is trained; at the learning rate of an update, the new class is not learnt.
-        phases = [HEAD_PHASE, *([FINE_TUNE_PHASE] if last.cut != "head" else [])]
-        steps = [{"lr": phase.lr, "epochs": phase.epochs, "solver": "optimizer"} for phase in phases]
-        named = [{"name": phase.name, "cut": cut} for phase, cut in zip(phases, ("head", last.cut), strict=False)]
-        changed = [last.model_copy(update=one | other) for one, other in zip(steps, named, strict=True)]
-        recipe = recipe.model_copy(update={"phases": tuple(changed)})
         learner = Learner.of(run, new, recipe, {}, QUIET)
         settings = replace(learner.fit_settings(""), checkpoints=self.folder / f"new-only-{step}")
         callbacks = FitCallbacks(lambda records, is_best: None, lambda note: None)
