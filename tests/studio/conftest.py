@@ -49,9 +49,18 @@ def client(workspace: Workspace) -> Client:
     return Client(workspace)
 
 
+@pytest.fixture
+def empty(tmp_path: Path, quick: Recipe) -> Iterator[Client]:
+    """A window of a new project without images."""
+    with closing(Workspace(Project.open(tmp_path / "cracks"), quick, NullReporter().bar)) as workspace:
+        yield Client(workspace)
+
+
 @pytest.fixture(scope="session")
 def listed(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Images:
-    return Images.open(images, None, tmp_path_factory.mktemp("memory"), NullReporter().bar)
+    return Images.open(
+        Project(tmp_path_factory.mktemp("listed"), images), tmp_path_factory.mktemp("memory"), NullReporter().bar
+    )
 
 
 @pytest.fixture(scope="session")

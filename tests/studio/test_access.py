@@ -9,6 +9,7 @@ PATHS = (
     "/thumbnails/0/x",
     "/static/main.js",
     "/labels.csv",
+    "/class-folders.zip",
     "/api/training/events",
     "/nowhere",
 )
@@ -90,6 +91,10 @@ def test_requests_of_other_sites_are_refused(untouched: Client, site: str) -> No
         "/api/edits",
         "/api/undo",
         "/api/piles",
+        "/api/uploads",
+        "/api/uploads/end",
+        "/api/folder-labels",
+        "/api/class-folders",
         "/api/training",
         "/api/training/stop",
         "/api/decide/train-1/bundle",

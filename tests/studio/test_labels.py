@@ -3,7 +3,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -144,7 +143,7 @@ def test_on_a_full_disk_no_label_is_accepted_and_none_is_torn(tmp_path: Path, op
 
 def test_a_change_of_an_image_that_cannot_be_read_is_not_one_of_others(opened: Open) -> None:
     def unreadable(*paths: str) -> Images:
-        return replace(rows(len(paths), paths=paths), digests=("no such file",) * len(paths))
+        return Images(rows(len(paths), paths=paths).manifest, ("no such file",) * len(paths))
 
     labels = opened(unreadable("a.png", "b.png"))
     labels.edit({0: UNLABELLED}, EXCLUDED)

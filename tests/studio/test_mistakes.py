@@ -10,6 +10,7 @@ from thaw.progress import NullReporter
 from thaw.run_folder import RunFolder
 from thaw.studio.images import Images
 from thaw.studio.mistakes import read_predictions
+from thaw.studio.project import Project
 from thaw.studio.workspace import Workspace
 
 
@@ -48,6 +49,6 @@ def test_other_places_have_no_evidence(client: Client, with_run: RunFolder, plac
 
 
 def test_images_that_left_the_project_are_counted(images: Path, with_run: RunFolder) -> None:
-    listed = Images.open(images / "ok", None, with_run.path, NullReporter().bar)
+    listed = Images.open(Project(with_run.path, images / "ok"), with_run.path, NullReporter().bar)
     found = read_predictions(with_run, listed)
     assert found.missing > 0 and all(found.classes[image.truth] == "ok" for image in found.images)

@@ -1,22 +1,17 @@
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from tests.browsing import served, window
+from tests.browsing import window
 from tests.studio.conftest import Opened
+from tests.studio.pages import running
 from thaw.run_folder import RunFolder
-from thaw.studio.access import StudioAccess
-from thaw.studio.app import LIMITS, Quiet, create_app
 from thaw.studio.features import ImageFeatures, Snapshot
 from thaw.studio.marks import EXCLUDED, Mark
 from thaw.studio.piles import find_piles
 from thaw.studio.workspace import Workspace
-from thaw.web.listening import bounded_server
 
 AWAITED = {
     "images": "#cell-0 .mark",
@@ -29,19 +24,6 @@ AWAITED = {
 }
 """What each screen shows once it is complete."""
 HOSTILE = "<img src=x onerror=alert(1)>"
-
-
-@contextmanager
-def running(workspace: Workspace) -> Iterator[str]:
-    """The address of a server on a real socket; it is stopped as by a signal."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        access = StudioAccess(listening.getsockname()[1])
-        server = bounded_server(create_app(workspace, access), LIMITS, Quiet())
-        workspace.is_stopping = lambda: server.should_exit
-        # What is computed is given.
-        workspace.start = lambda: None  # type: ignore[method-assign]
-        with served(server, listening):
-            yield f"http://127.0.0.1:{access.port}/?token={access.token}"
 
 
 @pytest.fixture

@@ -34,15 +34,25 @@ def test_a_damaged_note_of_the_images_is_written_again(
 ) -> None:
     project = opened().project
     (project.path / "project.json").write_text(content, encoding="utf-8")
-    with pytest.raises(DataError, match="say which images"):
+    with pytest.raises(DataError, match="damaged; say which images"):
         Project.open(project.path)
     Project.open(project.path, images).make()
     assert Project.open(project.path).images == images
 
 
-def test_a_new_project_needs_images(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="say which images"):
-        Project.open(tmp_path / "studio")
+def test_a_new_project_without_images_has_its_own_folder_for_them(tmp_path: Path) -> None:
+    project = Project.open(tmp_path / "cracks")
+    project.make()
+    assert project.has_own_images and project.images == tmp_path / "cracks" / "images" and project.name == "cracks"
+    # It can be moved.
+    moved = project.path.rename(tmp_path / "moved")
+    assert Project.open(moved).images == moved / "images"
+    assert Project.open(moved, moved / "images").has_own_images
+
+
+def test_labels_need_images(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="say which images these labels are of"):
+        Project.open(tmp_path / "studio", table=tmp_path / "labels.csv")
 
 
 def test_a_folder_with_other_files_is_no_project(tmp_path: Path, images: Path) -> None:

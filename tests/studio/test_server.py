@@ -58,8 +58,10 @@ def test_a_port_that_is_taken_is_said(
     assert f"cannot listen on 127.0.0.1 port {port}" in capsys.readouterr().err
 
 
-def test_a_first_start_needs_images(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_first_start_in_an_empty_folder_needs_no_images(
+    served: list[uvicorn.Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert thaw_studio(monkeypatch, "--project", tmp_path / "studio") == 2
-    assert "say which images: thaw studio IMAGES" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert thaw_studio(monkeypatch, *QUICK) == 0
+    assert len(served) == 2 and (tmp_path / "studio" / "project.json").is_file()

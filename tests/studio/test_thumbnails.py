@@ -49,6 +49,6 @@ def test_a_project_that_was_removed_does_not_come_back(workspace: Workspace) -> 
 
 
 def test_a_file_that_has_gone_has_no_thumbnail(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(workspace.images.manifest), "file", lambda self, row: Path("/nowhere/x.png"))
+    monkeypatch.setattr(workspace.images, "file", lambda row: Path("/nowhere/x.png"))
     with pytest.raises(UnreadableImage):
         workspace.thumbnails.large(5)

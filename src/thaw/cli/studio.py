@@ -18,7 +18,10 @@ from thaw.recipe import Recipe
 def studio(
     images: Annotated[
         Path | None,
-        typer.Argument(help="Folder or table of images; a project remembers them.", show_default=False),
+        typer.Argument(
+            help="Folder or table of images; a project remembers them. Without it, drop images into the browser.",
+            show_default=False,
+        ),
     ] = None,
     labels: Annotated[
         Path | None,

@@ -7,15 +7,14 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from importlib.resources import files
 from typing import Any
 
 from fastapi import FastAPI, Request
-from jinja2 import Template
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
+from thaw.html.environment import environment
 from thaw.prediction.predict import Prediction
 from thaw.serve import binary, protocol
 from thaw.serve.access import AccessPolicy
@@ -49,7 +48,7 @@ def create_app(service: Service, access: AccessPolicy) -> RequestGuard:
 
 
 def _add_page(app: FastAPI, service: Service, access: AccessPolicy) -> None:
-    page = Template(files("thaw.serve").joinpath("page.html").read_text(encoding="utf-8"), autoescape=True)
+    page = environment().get_template("serve.html")
 
     @app.get("/")
     async def show_page() -> HTMLResponse:

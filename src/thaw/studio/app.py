@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from thaw.errors import ThawError, TrainingError, WriteError
 from thaw.html.environment import environment
 from thaw.studio import (
+    add_routes,
     decide_routes,
     image_routes,
     label_routes,
@@ -37,7 +38,6 @@ _POLICY = (
 )
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".txt": "text/plain", ".svg": "image/svg+xml"}
 _MESSAGES = {404: "there is no such URL", 405: "this URL does not support that method"}
-_NO_TOKEN = "Open Studio with the address that <code>thaw studio</code> printed when it was started."
 
 
 class Quiet:
@@ -70,6 +70,7 @@ def create_app(workspace: Workspace, access: StudioAccess) -> RequestGuard:
     _add_page(app, workspace, access)
     screens = (
         image_routes,
+        add_routes,
         label_routes,
         training_routes,
         mistake_routes,
@@ -84,7 +85,10 @@ def create_app(workspace: Workspace, access: StudioAccess) -> RequestGuard:
 
 
 def _add_page(app: FastAPI, workspace: Workspace, access: StudioAccess) -> None:
-    page = environment().get_template("studio.html")
+    page, refusal = (
+        environment().get_template("studio.html"),
+        environment().get_template("studio_refusal.html").render(),
+    )
     assets = {path: (content, kind) for path, content, kind in _assets(files("thaw.studio").joinpath("static"), "")}
     style = (files("thaw.html").joinpath("templates", "style.css")).read_bytes()
     assets["style.css"] = (style + assets["style.css"][0], _TYPES[".css"])
@@ -98,8 +102,8 @@ def _add_page(app: FastAPI, workspace: Workspace, access: StudioAccess) -> None:
             return reply
         headers = {"Content-Security-Policy": _POLICY}
         if not access.is_known(dict(request.scope["headers"])):
-            return HTMLResponse(_refusal(), 401, headers)
-        html = page.render(name=workspace.project.images.name, csrf=access.csrf)
+            return HTMLResponse(refusal, 401, headers)
+        html = page.render(name=workspace.project.name, csrf=access.csrf)
         return HTMLResponse(html, headers=headers)
 
     @app.get("/static/{path:path}")
@@ -119,13 +123,6 @@ def _assets(folder: Traversable, prefix: str) -> list[tuple[str, bytes, str]]:
         elif kind := _TYPES.get("." + entry.name.rpartition(".")[2]):
             found.append((prefix + entry.name, entry.read_bytes(), kind))
     return found
-
-
-def _refusal() -> str:
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f'<meta name="color-scheme" content="light dark"><title>Thaw Studio</title><p>{_NO_TOKEN}</p></html>'
-    )
 
 
 def _refused(_: Request, error: Exception) -> JSONResponse:

@@ -35,7 +35,8 @@ def _add_images(routes: APIRouter, workspace: Workspace) -> None:
     def state() -> dict[str, Any]:
         return {
             **messages.state(workspace),
-            "name": workspace.project.images.name,
+            **messages.adding(workspace),
+            "name": workspace.project.name,
             "folder": str(workspace.project.images),
             "project": str(workspace.project.path),
             "notes": workspace.notes,

@@ -4,78 +4,110 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
+
+import pyarrow as pa
 
 from thaw.cores import worker_count
 from thaw.data.dataset import Dataset
 from thaw.data.digests import digest_files, memory_of
-from thaw.data.manifest import Manifest
+from thaw.data.manifest import Manifest, new_table
 from thaw.data.table_cells import SEPARATOR
+from thaw.data.walk import Omitted, images_below
 from thaw.errors import DataError, first_line
 from thaw.labelling.folder import ImageFolder
 from thaw.progress import Bar
 from thaw.remote import mirrored
+from thaw.studio.project import Project
 
 _DIGITS, _VERSION = 64, 16
 
 
-@dataclass(frozen=True)
 class Images:
-    """The rows of a project; nothing is decoded.
+    """The rows of a project, to which images can be added; nothing is decoded.
+
+    A row keeps its number: added images come after all others. They have no label to begin with, whatever their folder
+    is called.
 
     Attributes:
-        manifest: One row an image; its labels are those that the images came with.
+        paths: The path of each row, relative to the folder of images where possible.
+        labels: The label that each row came with.
+        splits: The given split of each row, where the data has splits.
         digests: SHA-256 of each file; of one that cannot be read, the reason.
         notes: Remarks for the user.
     """
 
-    manifest: Manifest
-    digests: tuple[str, ...]
-    notes: tuple[str, ...] = ()
+    def __init__(self, manifest: Manifest, digests: Sequence[str], notes: tuple[str, ...] = ()) -> None:
+        """Images as they were listed: one row an image, and the SHA-256 of each file."""
+        self._manifest = manifest
+        self.paths: list[str] = manifest.column("path")
+        self.labels: list[str | None] = [labels[0] if labels else None for labels in manifest.column("labels")]
+        self.splits: list[str | None] = manifest.column("split")
+        self.digests = list(digests)
+        self.notes = notes
+        self._split_of_added = _split_of_added(manifest)
+        self._row_of_file = {os.path.normpath(file): row for row, file in enumerate(manifest.files())}
+        self._row_of_content = {digest: row for row, digest in enumerate(digests)}
 
     @classmethod
-    def open(cls, place: Path, table: Path | None, cache: Path, bar: Bar) -> Images:
-        """List the images of a folder or a table, and read which content each file has.
+    def open(cls, project: Project, cache: Path, bar: Bar) -> Images:
+        """List the images of a project, and read which content each file has.
+
+        The class folders of a folder are the labels, where every image is in one, unless there is a table of labels.
+        The folder or table may be on remote storage.
 
         Args:
-            place: A folder, whose class folders are the labels where every image is in one; or a table of images. Also
-                on remote storage.
-            table: For a folder, the labels of its images, or an export of an annotation tool.
+            project: Says where the images are, and those that were added in the browser.
             cache: The folder that remembers the content of files.
             bar: Opens a progress bar with a title.
 
         Raises:
             DataError: There is no image, or the labels cannot be used.
         """
-        manifest, notes = _listed(mirrored(place, bar), mirrored(table, bar) if table else None)
-        several = next((labels for labels in manifest.column("labels") if len(labels) > 1), None)
-        joined = next((name for name in manifest.classes if SEPARATOR in name), None)
-        if several or joined:
-            example = joined or SEPARATOR.join(several or ())
-            raise DataError(f"{table or place}: an image has the labels {example}; Studio edits one label an image")
+        notes: tuple[str, ...] = ()
+        if project.has_own_images:
+            manifest = _unlabelled(project.added)
+        else:
+            table = mirrored(project.table, bar) if project.table else None
+            manifest, notes = _listed(mirrored(project.images, bar), table)
+            _check_one_label(manifest, project)
+            added = _unlabelled(project.added)
+            manifest = _with_paths(manifest, [str(added.root / path) for path in added.column("path")])
         files = manifest.files()
         digests = digest_files(files, memory_of(files, cache), worker_count(), bar("check images"))
-        return cls(manifest, tuple(digests), notes)
+        return cls(manifest, digests, notes)
 
     def __len__(self) -> int:
         return len(self.digests)
 
-    @cached_property
-    def paths(self) -> tuple[str, ...]:
-        """The path of each row, relative to the folder where possible."""
-        return tuple(self.manifest.column("path"))
+    @property
+    def manifest(self) -> Manifest:
+        """One row an image; its labels are those that the images came with."""
+        known, number = self._manifest, len(self.digests)
+        if len(known) < number:
+            known = self._manifest = _with_paths(known, self.paths[len(known) : number])
+        return known
 
-    @cached_property
-    def labels(self) -> tuple[str | None, ...]:
-        """The label that each row came with."""
-        return tuple(labels[0] if labels else None for labels in self.manifest.column("labels"))
+    def add(self, file: Path, digest: str) -> int:
+        """Add an image file with this SHA-256, one at a time; returns its row."""
+        row, root = len(self.digests), self._manifest.root
+        self.paths.append(file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file))
+        self.labels.append(None)
+        self.splits.append(self._split_of_added)
+        self._row_of_file[os.path.normpath(file)] = row
+        self._row_of_content[digest] = row
+        # Last: it is their number that others go by.
+        self.digests.append(digest)
+        return row
 
-    @cached_property
-    def splits(self) -> tuple[str | None, ...]:
-        """The given split of each row, where the data has splits."""
-        return tuple(self.manifest.column("split"))
+    def has_content(self, digest: str) -> bool:
+        """Whether there is a file with this SHA-256."""
+        return digest in self._row_of_content
+
+    def file(self, row: int) -> Path:
+        """The file of a row."""
+        return self._manifest.root / self.paths[row]
 
     def version(self, row: int) -> str | None:
         """What tells in URLs which content the file of a row had; `None` if it could not be read."""
@@ -87,13 +119,9 @@ class Images:
         digests = digest_files(files, memory_of(files, cache), worker_count(), lambda done, total: None)
         return [self.paths[row] for row in rows if digests[row] != self.digests[row]]
 
-    @cached_property
-    def _row_of(self) -> dict[str, int]:
-        return {os.path.normpath(file): row for row, file in enumerate(self.manifest.files())}
-
     def row_of_file(self, file: str | Path) -> int | None:
         """The row of a file; `None` if it is not of the project."""
-        return self._row_of.get(os.path.normpath(file))
+        return self._row_of_file.get(os.path.normpath(file))
 
     def is_readable(self, row: int) -> bool:
         """Whether the file of a row could be read; whether it is an image shows when it is decoded."""
@@ -115,3 +143,29 @@ def _listed(place: Path, table: Path | None) -> tuple[Manifest, tuple[str, ...]]
         return dataset.manifest, dataset.notes
     folder = ImageFolder.open(place, table)
     return folder.manifest, folder.notes
+
+
+def _check_one_label(manifest: Manifest, project: Project) -> None:
+    several = next((labels for labels in manifest.column("labels") if len(labels) > 1), None)
+    joined = next((name for name in manifest.classes if SEPARATOR in name), None)
+    if several or joined:
+        example, place = joined or SEPARATOR.join(several or ()), project.table or project.images
+        raise DataError(f"{place}: an image has the labels {example}; Studio edits one label an image")
+
+
+def _unlabelled(folder: Path) -> Manifest:
+    """The images of a folder, which need not exist; its sub-folders mean nothing."""
+    root = folder.resolve()
+    paths = list(images_below(root, Omitted())) if root.is_dir() else []
+    return Manifest(new_table(paths, [[] for _ in paths]), (), "multiclass", root)
+
+
+def _with_paths(manifest: Manifest, paths: Sequence[str]) -> Manifest:
+    """A manifest with more images, which have no label; where the data has splits, they are trained on."""
+    splits = [_split_of_added(manifest)] * len(paths)
+    return replace(manifest, table=pa.concat_tables([manifest.table, new_table(paths, [[] for _ in paths], splits)]))
+
+
+def _split_of_added(manifest: Manifest) -> str | None:
+    """Train where the data has splits, which stay as they are."""
+    return "train" if any(manifest.column("split")) else None

@@ -48,7 +48,8 @@ def router(workspace: Workspace) -> APIRouter:
     def suggestions(ids: str) -> dict[str, Any]:
         from thaw.studio.label_queue import suggest
 
-        snapshot, rows = _snapshot(workspace), messages.row_numbers(workspace, ids)
+        snapshot = _snapshot(workspace)
+        rows = [row for row in messages.row_numbers(workspace, ids) if row < len(snapshot.marks)]
         with workspace.computing:
             found = suggest(snapshot, rows)
         return {"suggestions": [_suggestion(row, one) for row, one in found.items()]}
@@ -57,8 +58,9 @@ def router(workspace: Workspace) -> APIRouter:
     def similar(image: str) -> dict[str, Any]:
         from thaw.studio.label_queue import similar as find_similar
 
-        row = messages.row_number(workspace, image)
-        return {"ids": find_similar(_snapshot(workspace), row, _SIMILAR)}
+        row, snapshot = messages.row_number(workspace, image), _snapshot(workspace)
+        # Features of an image that was just added are still to come.
+        return {"ids": find_similar(snapshot, row, _SIMILAR) if row < len(snapshot.marks) else []}
 
     return routes
 

@@ -15,7 +15,7 @@ from thaw.errors import DataError
 from thaw.formats import count
 from thaw.studio.images import Images
 from thaw.studio.journal import Journal
-from thaw.studio.marks import Change, Mark
+from thaw.studio.marks import UNLABELLED, Change, Mark
 
 
 class Conflict(Exception):
@@ -37,6 +37,8 @@ class Edit:
     def sentence(self) -> str:
         """What it did, for the user."""
         after = self.changes[0][1].after
+        if any(change.after != after for _, change in self.changes):
+            return f"{count(len(self.changes), 'image')} labelled"
         what = "excluded" if after.excluded else f"labelled {after.label}" if after.label else "without a label"
         return f"{count(len(self.changes), 'image')} {what}"
 
@@ -85,6 +87,7 @@ class Labels:
         self._by = _user()
         self._guard = threading.Lock()
         self._journal = Journal(file)
+        self._known: dict[str, Mark] = {}
         initial = sorted({label for label in images.labels if label is not None}, key=natural_key)
         self._state = _State([Mark(label) for label in images.labels], initial)
         try:
@@ -143,6 +146,29 @@ class Labels:
             self._check(seen)
             return self._write({row: after for row, mark in seen.items() if mark != after})
 
+    def label_new(self, wanted: Mapping[int, str]) -> Edit | None:
+        """Label those of some images that are still to be labelled, and wait until this is on disk.
+
+        Args:
+            wanted: By row, the label.
+
+        Returns:
+            The edit; `None` if it changes nothing.
+
+        Raises:
+            WriteError: The disk is full; nothing is changed.
+        """
+        with self._guard:
+            marks = self._state.marks
+            return self._write({row: Mark(name) for row, name in wanted.items() if marks[row] == UNLABELLED})
+
+    def take_added(self) -> None:
+        """Take note of images that were added: they are still to be labelled, unless they were here before."""
+        with self._guard:
+            marks = self._state.marks
+            for row in range(len(marks), len(self._images)):
+                marks.append(self._known.get(self._images.digests[row], Mark(self._images.labels[row])))
+
     def undo(self, number: int) -> Edit | None:
         """Take back the last edit, which has to be the one with this number.
 
@@ -189,6 +215,8 @@ class Labels:
                 continue
             found = tuple((row, change) for change in parts for row in place.rows(change))
             self._state.apply(Edit(number, found), parts[0].undoes)
+            # Of images that are not here, in case they are added.
+            self._known |= {change.image: change.after for change in parts}
         self._state.forget_unused(self._images.labels)
         lost = {change.path for change in changes if not place.rows(change)}
         if not lost:

@@ -87,9 +87,27 @@ def state(workspace: Workspace) -> dict[str, Any]:
         "undo": undo(labels.last_edit),
         "changed": labels.changed,
         "background": {"title": status.title, "done": status.done, "total": status.total, "error": status.error},
-        "ready": workspace.features is not None,
+        "ready": 0 if workspace.features is None else len(workspace.features.manifest),
         "piles": None if workspace.piles is None else [_pile(pile) for pile in workspace.piles],
         "piles_at": workspace.piles_at,
+    }
+
+
+def adding(workspace: Workspace) -> dict[str, Any]:
+    """What is shown of images that are being added, and of a copy in class folders."""
+    additions, copied = workspace.additions, workspace.copied
+    proposed = Counter(additions.proposed.values())
+    progress = additions.progress
+    return {
+        "proposed": [{"name": name, "images": images} for name, images in sorted(proposed.items())],
+        "adding": None if progress is None else {"done": progress[0], "total": progress[1]},
+        "copied": copied
+        and {
+            "path": str(copied.path),
+            "images": copied.images,
+            "left_out": len(copied.left_out),
+            "renamed": [f"{label} is in {folder}" for label, folder in copied.renamed.items()],
+        },
     }
 
 

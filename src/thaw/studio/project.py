@@ -14,7 +14,7 @@ from thaw.marker import mark
 from thaw.remote import is_remote
 from thaw.writing import check_writable, explained
 
-_ABOUT, _LABELS = "project.json", "labels.jsonl"
+_ABOUT, _LABELS, _IMAGES = "project.json", "labels.jsonl", "images"
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Project:
 
     Attributes:
         path: Its folder.
-        images: The folder or table of images.
+        images: The folder or table of images; its own folder `added` where images are only added in the browser.
         table: Labels that the images of a folder came with.
     """
 
@@ -37,24 +37,32 @@ class Project:
 
         Args:
             path: Its folder.
-            images: The folder or table of images; those of last time where it is not given.
+            images: The folder or table of images; those of last time where it is not given, and for a new project those
+                that are added in the browser.
             table: Labels that the images of a folder came with; those of last time where neither is given.
 
         Raises:
-            DataError: The folder is something else, or no images are given for a new project.
+            DataError: The folder is something else, or labels are given without images.
             WriteError: It cannot be written.
         """
         known = _read(path / _ABOUT)
         # With labels it is one whose `project.json` is damaged, and is written again.
         if known is None and path.is_dir() and any(path.iterdir()) and not (path / _LABELS).is_file():
             raise DataError(f"{path}: is not a project of Studio; choose another folder with --project")
-        if images is None:
-            if known is None:
-                raise DataError(f"{path}: there is no project yet; say which images: thaw studio IMAGES")
-            images, remembered = Path(known["images"]), known.get("table")
+        if images is None and known is None and (path / _LABELS).is_file():
+            raise DataError(f"{path}: {_ABOUT} is damaged; say which images: thaw studio IMAGES")
+        if images is None and known is not None:
+            remembered = known.get("table")
+            images = Path(known["images"]) if known["images"] is not None else None
             table = table or (Path(remembered) if remembered else None)
         check_writable(path)
-        return cls(path.resolve(), _absolute(images), _absolute(table) if table else None)
+        folder = path.resolve()
+        own = folder / _IMAGES
+        if images is None or (not is_remote(images) and images.resolve() == own):
+            if table is not None:
+                raise DataError(f"{table}: say which images these labels are of: thaw studio IMAGES --labels {table}")
+            return cls(folder, own)
+        return cls(folder, _absolute(images), _absolute(table) if table else None)
 
     def make(self) -> None:
         """Make its folder, unless it is there; raises `WriteError` where it cannot be written."""
@@ -67,13 +75,35 @@ class Project:
 
     def remember(self) -> None:
         """Write down which images these are, for the next time; raises `WriteError` where it cannot be written."""
-        facts = {"images": str(self.images), "table": str(self.table) if self.table else None}
+        # Its own folder is not named, so that the project can be moved.
+        images = None if self.has_own_images else str(self.images)
+        facts = {"images": images, "table": str(self.table) if self.table else None}
         if facts != _read(self._about):
             atomic.write_text(self._about, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
 
     @property
     def _about(self) -> Path:
         return self.path / _ABOUT
+
+    @property
+    def has_own_images(self) -> bool:
+        """Whether it has no images but those that are added in the browser."""
+        return self.images == self.added
+
+    @property
+    def name(self) -> str:
+        """What it is called in the browser."""
+        return self.path.name if self.has_own_images else self.images.name
+
+    @property
+    def added(self) -> Path:
+        """The folder of the images that were added in the browser."""
+        return self.path / _IMAGES
+
+    @property
+    def uploads(self) -> Path:
+        """The folder of files that are still arriving."""
+        return self.path / "uploads"
 
     @property
     def labels(self) -> Path:
@@ -104,6 +134,10 @@ class Project:
     def exports(self) -> Path:
         """The folder of exports to other engines."""
         return self.path / "exports"
+
+    def class_folders(self, number: int) -> Path:
+        """A folder of class folders with copies of the labelled images, of which there can be several."""
+        return self.path / f"class-folders-{number}"
 
     @property
     def promotions(self) -> Path:
@@ -158,6 +192,6 @@ def _absolute(place: Path) -> Path:
 def _read(file: Path) -> dict[str, Any] | None:
     with suppress(OSError, ValueError):
         known = json.loads(file.read_bytes())
-        if isinstance(known, dict) and isinstance(known.get("images"), str):
+        if isinstance(known, dict) and "images" in known and isinstance(known["images"], str | None):
             return known
     return None

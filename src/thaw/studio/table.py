@@ -18,4 +18,4 @@ def label_rows(images: Images, marks: Sequence[Mark]) -> Iterator[tuple[object, 
     yield ("path", "label", *given)
     for row, mark in enumerate(marks):
         if mark.label is not None:
-            yield (images.manifest.file(row), mark.label, *(columns[name][row] for name in given))
+            yield (images.file(row), mark.label, *(columns[name][row] for name in given))

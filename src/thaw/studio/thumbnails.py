@@ -62,7 +62,7 @@ class Thumbnails:
 
     def _made(self, row: int, side: int) -> bytes:
         spec = PixelSpec(side, 1.0, "border", "bicubic")
-        data = read_image_file(self._images.manifest.file(row))
+        data = read_image_file(self._images.file(row))
         # The page would show it, and the folder keep it, as the image that was there before.
         if hashlib.sha256(data).hexdigest() != self._images.digests[row]:
             raise UnreadableImage("the file was replaced while Studio is open; start Studio again")

@@ -12,6 +12,7 @@ from thaw.cache import cache_folder
 from thaw.cores import worker_count
 from thaw.progress import Bar
 from thaw.recipe import Recipe
+from thaw.studio.additions import Additions
 from thaw.studio.background import Background
 from thaw.studio.images import Images
 from thaw.studio.journal import Journal
@@ -21,14 +22,19 @@ from thaw.studio.promotions import Promotions
 from thaw.studio.thumbnails import Thumbnails
 from thaw.studio.training import Training
 from thaw.studio.updates import Updates
+from thaw.studio.uploads import Uploads
 
 if TYPE_CHECKING:
     from thaw.labelling.outlook import Outlook
+    from thaw.studio.class_folders import Copied
     from thaw.studio.features import ImageFeatures, Snapshot
     from thaw.studio.piles import Pile
 
 EXPORT = "export"
 """The action that is written down when an export is finished."""
+
+COPY = "copy into class folders"
+"""The action that is written down when the labelled images were copied."""
 
 OUTLOOK = "outlook"
 """The action that is written down when it is estimated what more labels give."""
@@ -42,6 +48,8 @@ class Workspace:
 
     Attributes:
         actions: What was done besides labelling.
+        additions: Takes images that are dropped in the browser.
+        uploads: Files that are still arriving.
         promotions: Which classifier is in use.
         training: Starts and stops runs.
         updates: Lets runs learn the labels of now.
@@ -49,6 +57,7 @@ class Workspace:
         features: What is computed once; `None` until it is.
         computing: To be held by requests that compute, of which one at a time is as fast as several.
         outlook: What a hundred more labels would give, when it was last estimated.
+        copied: The latest copy of the labelled images in class folders.
         exports: What was exported, with its certificate.
         curve: For numbers of labels, what fraction of the predictions a hundred more would have changed, and their
             gain.
@@ -69,13 +78,16 @@ class Workspace:
         """
         self.project = project
         self.recipe = recipe
-        self.images = Images.open(project.images, project.table, cache_folder(), bar)
+        self.images = Images.open(project, cache_folder(), bar)
         project.make()
         self.labels = Labels(self.images, project.labels)
         # Not before: the images may be unusable, and another Studio may have the project open.
         project.remember()
         self.actions = Journal(project.actions)
         self.promotions = Promotions(project.promotions)
+        self.additions = Additions(project, self.images, self.labels)
+        self.additions.is_stopping = lambda: self.is_stopping()
+        self.uploads = Uploads(project.uploads)
         self.thumbnails = Thumbnails(self.images, project.thumbnails, recipe.decode)
         self.training = Training(project, recipe)
         self.updates = Updates(project)
@@ -87,6 +99,7 @@ class Workspace:
         self.piles_at = -1
         self.computing = threading.Lock()
         self.outlook: Outlook | None = None
+        self.copied: Copied | None = None
         self._outlook_at = 0
         self.curve = [
             {"labels": line["labels"], "changes": line["changes"], "gain": line["gain"]}
@@ -114,12 +127,13 @@ class Workspace:
         self.actions.append([{"action": action, **facts, "when": when}])
 
     def snapshot(self) -> Snapshot | None:
-        """The images with the labels of now; `None` until features are extracted."""
+        """The images with features and their labels of now; `None` until there are any."""
         if self.features is None:
             return None
         from thaw.studio.features import Snapshot
 
-        return Snapshot(self.features, self.labels.marks(), self.labels.classes)
+        marks = self.labels.marks()[: len(self.features.manifest)]
+        return Snapshot(self.features, marks, self.labels.classes)
 
     def refresh_outlook(self, labels: int) -> None:
         """Estimate in the background what more labels give, if there are so many more that it may have changed."""
@@ -133,7 +147,7 @@ class Workspace:
         return (*self.images.notes, *self.labels.notes)
 
     def refresh_piles(self) -> None:
-        """Compute the piles by the labels of now, in the background; before the first time, the features."""
+        """Compute the piles by the labels of now, in the background; before that, features of images without any."""
         self.background.submit(self._find_piles)
 
     def pile(self, name: str) -> Pile | None:
@@ -164,10 +178,13 @@ class Workspace:
     def _find_piles(self) -> None:
         from thaw.studio.piles import find_piles
 
-        if self.features is None:
+        if not len(self.images):
+            return
+        is_new = self.features is None or len(self.features.manifest) < len(self.images)
+        if is_new:
             self._extract()
         at, snapshot = self.labels.changed, self.snapshot()
-        if snapshot and self.piles_at != at:
+        if snapshot and (is_new or self.piles_at != at):
             self.background.bar("find near-duplicates, label errors and outliers")
             self.piles = find_piles(snapshot)
             self.piles_at = at

@@ -5,6 +5,9 @@ import { undo, useStore } from "./store.js";
 
 export const EXCLUDED = { excluded: true };
 
+// What Enter and Space belong to where it has the focus.
+export const isControl = (event) => Boolean(event.target.closest("button, a, summary"));
+
 const isTyping = (event) => event.target.closest("input, select, textarea, [contenteditable]");
 
 // Calls on[key] for keys that are pressed outside of fields; `digit` and `other` are called with the key.

@@ -1,10 +1,12 @@
 // The screen Images: every image in a grid, filters, piles to work through, and labels by keys.
 
-import { html, useCallback, useEffect, useMemo, useState } from "./vendor/preact.js";
+import { html, useCallback, useEffect, useMemo, useRef, useState } from "./vendor/preact.js";
 import { get, post } from "./api.js";
 import { edit, refresh, say, useStore } from "./store.js";
 import { mark, need, row, usePile } from "./rows.js";
-import { ClassBar, useKeys } from "./classes.js";
+import { Adding, Choose, droppable, Invitation } from "./add.js";
+import { copyToFolders } from "./adding.js";
+import { ClassBar, isControl, useKeys } from "./classes.js";
 import { Grid } from "./grid.js";
 import { Viewer } from "./viewer.js";
 
@@ -17,7 +19,8 @@ export function Images() {
   const [cursor, setCursor] = useState(-1), [anchor, setAnchor] = useState(-1);
   const [selected, select] = useState(NOTHING);
   const [columns, columnsChanged] = useState(1);
-  const [isOpen, setOpen] = useState(false);
+  const [isOpen, setOpen] = useState(false), [isOver, over] = useState(false);
+  const place = useRef(null), shown = useRef(state.total), wasOpen = useRef(false);
   const pile = filter.show.startsWith("pile:") ? filter.show.slice(5) : "";
   const waits = pile && state.piles === null;
 
@@ -35,6 +38,28 @@ export function Images() {
     }
   }, [filter]);
   useEffect(() => { if (!waits) load(); }, [load, waits]);
+
+  // Images that were added come after the others, and nobody loses his place.
+  useEffect(() => {
+    const from = shown.current;
+    if (state.total <= from) return;
+    shown.current = state.total;
+    get("/api/images", filter).then((found) => {
+      const more = pile ? [] : found.ids.filter((id) => id >= from);
+      setIds((now) => [...(now || []).filter((id) => id < from), ...more]);
+      setCursor((now) => (now < 0 && more.length ? 0 : now));
+    }).catch((error) => say(error.message, true));
+  }, [state.total]);
+
+  // What had the focus is gone: the invitation, the grid, or the full view.
+  const isEmpty = state.total === 0;
+  const wasEmpty = useRef(isEmpty);
+  useEffect(() => {
+    if (wasOpen.current === isOpen && !(wasEmpty.current && ids?.length)) return;
+    wasOpen.current = isOpen;
+    wasEmpty.current = isEmpty;
+    place.current.querySelector(isOpen ? ".viewer" : ".grid")?.focus({ preventScroll: true });
+  }, [isOpen, Boolean(ids?.length)]);
 
   const move = (to, extends_) => {
     if (!ids?.length) return;
@@ -91,16 +116,18 @@ export function Images() {
     End: (event) => move(ids.length - 1, event.shiftKey),
     PageUp: (event) => move(cursor - 4 * columns, event.shiftKey),
     PageDown: (event) => move(cursor + 4 * columns, event.shiftKey),
-    Enter: (event) => (event.target.closest("button, a") ? false : cursor >= 0 && setOpen(!isOpen)),
+    Enter: (event) => (isControl(event) || cursor < 0 ? false : setOpen(!isOpen)),
     Escape: () => (isOpen ? setOpen(false) : (select(NOTHING), setAnchor(-1))),
-    " ": (event) => (event.target.closest("button") ? false : choose(cursor, { ctrlKey: true, target: event.target })),
+    " ": (event) => (isControl(event) || cursor < 0 ? false : choose(cursor, { ctrlKey: true, target: event.target })),
     a: () => void accept(),
     "/": () => document.getElementById("text").focus(),
   });
 
-  return html`<div class="images">
+  if (isEmpty) return html`<div class=${isOver ? "images empty over" : "images empty"} ref=${place} ...${droppable(over)}><div class="content"><${Adding} /><${Invitation} /></div></div>`;
+  return html`<div class=${isOver ? "images over" : "images"} ref=${place} ...${droppable(over)}>
     <${Filters} filter=${filter} set=${setFilter} total=${ids?.length} reload=${load} />
     <div class="content">
+      <${Adding} />
       <${About} show=${filter.show} count=${ids?.length} />
       ${ids === null ? html`<p class="quiet empty">${waits ? "Being found …" : "Loading …"}</p>`
         : ids.length === 0 ? html`<p class="quiet empty">No image here.</p>`
@@ -128,8 +155,10 @@ function range(one, other) {
 function Filters({ filter, set, total, reload }) {
   const { state } = useStore();
   const groups = useMemo(() => choices(state), [state]);
+  const [isMore, more] = useState(false);
+  const labelled = state.total - state.unlabelled - state.excluded;
   const show = (value) => (value === filter.show ? reload() : set({ ...filter, show: value }));
-  return html`<aside class="filters">
+  return html`<aside class=${isMore ? "filters more" : "filters"}>
     <select class="narrow" aria-label="Show" value=${filter.show} onChange=${(event) => show(event.target.value)}>
       ${groups.map((group) => html`<optgroup key=${group.title} label=${group.title}>${group.options.map((one) =>
         html`<option key=${one.value} value=${one.value}>${one.title} (${one.images.toLocaleString("en")})</option>`)}</optgroup>`)}
@@ -141,18 +170,33 @@ function Filters({ filter, set, total, reload }) {
       onChange=${(event) => set({ ...filter, split: event.target.value })}>
       <option value="">every split</option>${state.splits.map((one) => html`<option key=${one} value=${one}>${one}</option>`)}
     </select>`}
-    <div class="wide">${groups.map((group) => html`<section key=${group.title}><h2>${group.title}</h2>
+    <button class="narrow" aria-expanded=${isMore} onClick=${() => more(!isMore)}>More</button>
+    <div class="wide"><div class="groups">${groups.map((group) => html`<section key=${group.title}><h2>${group.title}</h2>
       ${group.options.map((one) => html`<button key=${one.value} class=${one.value === filter.show ? "choice chosen" : "choice"}
         onClick=${() => show(one.value)}><span>${one.title}</span><small>${one.images.toLocaleString("en")}</small></button>`)}
-    </section>`)}
+    </section>`)}</div>
+    <${Choose} />
     ${state.piles === null && state.background.error && html`<p class="alarm">${state.background.error}</p>
       <button onClick=${findAgain}>Try again</button>`}
     ${state.piles === null && !state.background.error && html`<p class="quiet">Piles of near-duplicates, label errors and outliers appear here once they are found.</p>`}
     ${state.piles !== null && state.piles_at !== state.changed && html`<button onClick=${findAgain}>Find again with the labels of now</button>`}
-    <p><a href="/labels.csv" download>Labels as CSV</a></p>
+    ${labelled > 0 && html`<${Take} state=${state} />`}
     ${state.notes.map((note) => html`<p key=${note} class="quiet note">${note}</p>`)}
     </div>
   </aside>`;
+}
+
+// The labels, for other tools.
+function Take({ state }) {
+  const { copied, background } = state;
+  const copy = () => copyToFolders().catch((error) => say(error.message, true));
+  return html`<h2>To take along</h2>
+    <p><a href="/labels.csv" download>Labels as CSV</a></p>
+    <p><a href="/class-folders.zip" download>Class folders as a zip file</a></p>
+    <button disabled=${Boolean(background.title)} onClick=${copy}>Copy into class folders</button>
+    ${copied && html`<p role="status">${copied.images.toLocaleString("en")} images are copied to <code>${copied.path}</code>.
+      ${copied.left_out > 0 && ` ${copied.left_out} were left out: their files have changed.`}
+      ${copied.renamed.length > 0 && ` A folder cannot be called like the class: ${copied.renamed.join(", ")}.`}</p>`}`;
 }
 
 async function findAgain() {

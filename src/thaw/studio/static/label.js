@@ -4,7 +4,7 @@ import { html, useEffect, useRef, useState } from "./vendor/preact.js";
 import { get } from "./api.js";
 import { edit, say, useStore } from "./store.js";
 import { listen, mark, need, row, usePile, want } from "./rows.js";
-import { ClassBar, EXCLUDED, Mark, useKeys } from "./classes.js";
+import { ClassBar, isControl, Mark, useKeys } from "./classes.js";
 import { Thumbnail } from "./grid.js";
 import { Curve, percent } from "./charts.js";
 
@@ -112,11 +112,12 @@ export function Label() {
     return () => removeEventListener("keydown", press, true);
   });
   useKeys({
-    Enter: (event) => (event.target.closest("button, a") || !image?.suggested ? false : void give(image.suggested)),
+    Enter: (event) => (isControl(event) || !image?.suggested ? false : void give(image.suggested)),
     s: skip,
     ArrowRight: skip,
   });
 
+  if (!state.total) return html`<div class="label"><p class="wait">There is nothing to label yet. <a href="#images">Add images</a></p></div>`;
   if (!state.ready) return html`<div class="label"><p class="quiet wait">${state.background.error
     || "Every image is being decoded and its features extracted, once. Meanwhile you can label in the screen Images."}</p></div>`;
   if (error) return html`<div class="label"><p class="alarm wait">${error}</p></div>`;
@@ -138,7 +139,7 @@ export function Label() {
           <button onClick=${skip}><kbd>S</kbd> skip</button></div>`}
         ${similar.length > 0 && html`<div class="similar"><h2>Similar, without a label</h2>
           <div class="strip">${similar.map((id) => html`<button key=${id} title="Leave this one out" aria-label="Leave this one out"
-            onClick=${() => setSimilar({ of: image.id, ids: similar.filter((other) => other !== id) })}><${Thumbnail} found=${row(id)} side=${76} /></button>`)}</div>
+            onClick=${(event) => { event.currentTarget.nextElementSibling?.focus(); setSimilar({ of: image.id, ids: similar.filter((other) => other !== id) }); }}><${Thumbnail} found=${row(id)} side=${76} /></button>`)}</div>
           <p class="quiet"><span class="keys"><kbd>Shift</kbd> and a number label these, too.</span> A click leaves one out.</p>
           ${image?.suggested && html`<button onClick=${() => give(image.suggested, all())}>all ${similar.length + 1} are ${image.suggested}</button>`}</div>`}
         ${queue && html`<${Progress} queue=${queue} outlook=${outlook} />`}

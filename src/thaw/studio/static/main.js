@@ -71,6 +71,9 @@ function Message({ message }) {
   </div>`;
 }
 
+// A file that misses its place must not replace the page.
+for (const kind of ["dragover", "drop"]) addEventListener(kind, (event) => event.preventDefault());
+
 const place = document.getElementById("app");
 place.replaceChildren();
 render(html`<${Frame} />`, place);

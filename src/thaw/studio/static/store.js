@@ -30,11 +30,11 @@ export async function refresh() {
     const found = await get("/api/state");
     // Another window has changed labels.
     if (state && found.changed !== state.changed) forget();
-    take(found);
+    show(found);
   } catch (error) {
     say(error.message, true);
   }
-  timer = setTimeout(refresh, state?.background.title ? BUSY : IDLE);
+  timer = setTimeout(refresh, state?.background.title || state?.adding ? BUSY : IDLE);
 }
 
 // Give images, as [{id, mark}] with the marks that are shown, another mark. Resolves to the marks that they got, or to
@@ -50,14 +50,14 @@ async function change(path, body) {
   try {
     const { marks, ...found } = await post(path, body);
     learn(marks);
-    take(found);
+    show(found);
     say(path === "/api/undo" ? "Undone." : state.undo && marks.length ? `${sentence(state.undo.sentence)}.` : "");
     return marks;
   } catch (error) {
     if (error instanceof Refusal && error.status === 409) {
       const { marks, error: _, ...found } = error.body;
       learn(marks);
-      take(found);
+      show(found);
     }
     say(`${sentence(error.message)}.`, true);
     return null;
@@ -66,7 +66,8 @@ async function change(path, body) {
 
 export const sentence = (text) => text[0].toUpperCase() + text.slice(1);
 
-function take(found) {
+// What the server said about its state.
+export function show(found) {
   state = { ...state, ...found };
   tell();
 }

@@ -9,7 +9,7 @@ export function Viewer({ id, place, close, step }) {
   useEffect(() => listen(() => redraw((count) => count + 1)), []);
   useEffect(() => { need([id]).catch(() => {}); }, [id]);
   const found = row(id);
-  return html`<div class="viewer" role="group" aria-label="Image">
+  return html`<div class="viewer" role="group" aria-label="Image" tabindex="-1">
     <div class="top"><span class="path">${found?.path}</span><span class="quiet">${place}</span>
       <button aria-label="Close" onClick=${close}><kbd>Esc</kbd> close</button></div>
     <div class="stage">
