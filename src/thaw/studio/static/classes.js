@@ -77,7 +77,7 @@ function NewClass({ dialog, names, give }) {
   return html`<dialog ref=${dialog} onClose=${() => type("")}>
     <form onSubmit=${done}>
       <label>Name of the class
-        <input value=${name} onInput=${(event) => type(event.target.value)} maxlength="100" autofocus autocomplete="off" list="class-names" />
+        <input value=${name} onInput=${(event) => type(event.target.value)} maxlength="100" autocomplete="off" list="class-names" />
         <datalist id="class-names">${names.map((one) => html`<option key=${one} value=${one}></option>`)}</datalist>
       </label>
       <p class="quiet">${give ? "The selected images get it." : "Select images first: a class exists once an image has it."}</p>

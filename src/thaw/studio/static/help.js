@@ -42,10 +42,14 @@ const KEYS = [
 
 export function Help() {
   const dialog = useRef(null);
-  const open = () => dialog.current.showModal();
+  const open = () => {
+    dialog.current.showModal();
+    // Not its button, which is at the end of what is to be read.
+    dialog.current.focus();
+  };
   useKeys({ "?": open });
   return html`<button class="help" aria-label="Keys" title="Keys" onClick=${open}>?</button>
-    <dialog ref=${dialog} class="keys-help" onClick=${(event) => event.target === dialog.current && dialog.current.close()}>
+    <dialog ref=${dialog} class="keys-help" tabindex="-1" onClick=${(event) => event.target === dialog.current && dialog.current.close()}>
       ${KEYS.map(([title, keys]) => html`<h2 key=${title}>${title}</h2><table><tbody>
         ${keys.map(([names, what]) => html`<tr key=${what}><td>${names.map((name) => html`<kbd key=${name}>${name}</kbd>`)}</td><td>${what}</td></tr>`)}
       </tbody></table>`)}
