@@ -36,9 +36,11 @@ class Client:
         own = {"Origin": ORIGIN, "X-Thaw-CSRF": self.access.csrf, **headers}
         return self.http.post(path, json={} if body is None else body, headers=own)
 
-    def upload(self, path: str, content: bytes, at: int = 0, size: int | None = None) -> httpx.Response:
+    def upload(
+        self, path: str, content: bytes, at: int = 0, size: int | None = None, key: str = "0123456789abcdef"
+    ) -> httpx.Response:
         """Send a file that was dropped, or a part of it."""
-        query = {"path": path, "key": "0123456789abcdef", "at": at, "size": len(content) if size is None else size}
+        query = {"path": path, "key": key, "at": at, "size": len(content) if size is None else size}
         headers = {"Origin": ORIGIN, "X-Thaw-CSRF": self.access.csrf, "Content-Type": "application/octet-stream"}
         return self.http.post("/api/uploads", params=query, content=content, headers=headers)
 

@@ -155,9 +155,16 @@ def test_what_had_not_arrived_is_forgotten_at_the_next_start(empty: Client, quic
     assert not empty.workspace.project.uploads.exists()
 
 
-def test_more_files_than_can_wait_are_refused(empty: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "_MAX_WAITING", 0)
-    assert empty.upload("x.zip", b"x", 0, 3000).status_code == 503
+def test_more_files_than_can_wait_are_refused_unless_one_is_given_up(
+    empty: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "_MAX_WAITING", 1)
+    empty.upload("x.zip", b"x", 0, 3000)
+    assert empty.upload("y.zip", b"y", 0, 3000, "fedcba9876543210").status_code == 503
+    (waiting,) = empty.workspace.project.uploads.iterdir()
+    os.utime(waiting, (0, 0))
+    assert empty.upload("y.zip", b"y", 0, 3000, "fedcba9876543210").status_code == 200
+    assert not waiting.exists()
 
 
 NAMES = {
@@ -359,6 +366,7 @@ def test_folders_that_look_like_classes_are_proposed_and_accepted(empty: Client)
         empty.upload(f"trash/{'glass' if number % 2 else 'metal'}/{number}.png", png(number))
     assert empty.get("/api/state")["proposed"] == []
     ended = empty.post("/api/uploads/end").json()
+    assert ended["added"] == 6
     assert ended["proposed"] == [{"name": "glass", "images": 3}, {"name": "metal", "images": 3}]
     empty.edit([0], "other")
     done = empty.post("/api/folder-labels", {"accept": True}).json()

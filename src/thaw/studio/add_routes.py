@@ -51,9 +51,9 @@ def _add_uploads(routes: APIRouter, workspace: Workspace) -> None:
 
     @routes.post("/api/uploads/end")
     def end() -> dict[str, Any]:
-        additions.propose()
+        added = additions.propose()
         workspace.refresh_piles()
-        return {**messages.state(workspace), **messages.adding(workspace)}
+        return {"added": added, **messages.state(workspace), **messages.adding(workspace)}
 
     @routes.post("/api/folder-labels")
     def answer(request: AnswerRequest) -> dict[str, Any]:

@@ -106,12 +106,13 @@ class Additions:
             self.progress = None
         return outcome
 
-    def propose(self) -> None:
-        """Find out whether the folders of what was added since the last time look like classes."""
+    def propose(self) -> int:
+        """Find out whether the folders of what was added since the last time look like classes; returns how many."""
         with self._guard:
             latest, self._latest = self._latest, {}
             waiting = {row: path for row, path in latest.items() if self._labels.mark(row).label is None}
             self.proposed = {**self.proposed, **labels_of_folders(waiting, self._labels.classes)}
+            return len(latest)
 
     def answer(self, is_accepted: bool) -> Edit | None:
         """Label the images by their folders, or leave them as they are; raises `WriteError` where the disk is full."""

@@ -6,6 +6,7 @@ import io
 import re
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from thaw.writing import explained
 MAX_BYTES = 16 << 30
 """Of one file."""
 _MAX_WAITING = 4
+_GIVEN_UP = 60
+"""Seconds after which a file of which no part arrives makes room for another."""
 _KEY = re.compile(r"[0-9a-f-]{8,40}")
 _SUFFIX = ".part"
 
@@ -97,7 +100,10 @@ class Uploads:
     def _check_room(self, size: int) -> None:
         with explained(self._folder):
             self._folder.mkdir(exist_ok=True)
-            if len(list(self._folder.glob(f"*{_SUFFIX}"))) >= _MAX_WAITING:
+            waiting = sorted(self._folder.glob(f"*{_SUFFIX}"), key=lambda file: file.stat().st_mtime)
+            if len(waiting) >= _MAX_WAITING and time.time() - waiting[0].stat().st_mtime > _GIVEN_UP:
+                waiting.pop(0).unlink()
+            if len(waiting) >= _MAX_WAITING:
                 raise RequestRefused(503, "saturated", "too many files are arriving; try again in a moment", 1)
             free = shutil.disk_usage(self._folder).free
         if free < size:

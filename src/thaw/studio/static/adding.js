@@ -7,7 +7,7 @@ import { useEffect, useState } from "./vendor/preact.js";
 const PART = 8 << 20, AT_ONCE = 3, EVERY = 700, ATTEMPTS = 20, EXAMPLES = 3;
 const TAKEN = /\.(jpe?g|jpe|jfif|png|tiff?|bmp|webp|zip)$/i;
 
-let now = null;
+let now = null, waiting = [];
 const listeners = new Set();
 
 // null, or { done, total, isOver, stops, error, added, renamed, leftOut: Map of reason to { files, examples } }
@@ -25,35 +25,24 @@ export const forgetAdding = () => set(null);
 
 export const stopAdding = () => set({ ...now, stops: true });
 
-// files: [{ path, file }], where file is a function that resolves to a File.
+// files: [{ path, file }], where file is a function that resolves to a File. More can come while the first are sent.
 export async function add(files) {
+  // From the end, so that images arrive in the order of their names.
+  const sorted = [...files].sort((one, other) => other.path.localeCompare(one.path, "en", { numeric: true }));
+  waiting = [...sorted, ...waiting];
   if (now && !now.isOver) {
-    files.forEach((one) => leaveOut("being added only once the others are: drop it again", 1, [one.path]));
+    set({ ...now, total: now.total + files.length });
     return;
   }
-  now = { done: 0, total: files.length, isOver: false, stops: false, error: "", added: 0, renamed: [], leftOut: new Map() };
-  tell();
+  set({ done: 0, total: files.length, isOver: false, stops: false, error: "", added: 0, renamed: [], leftOut: new Map() });
   const timer = setInterval(refresh, EVERY);
-  // From the end, so that images arrive in the order of their names.
-  const waiting = [...files].sort((one, other) => other.path.localeCompare(one.path, "en", { numeric: true }));
-  const work = async () => {
-    while (waiting.length && !now.stops) {
-      const { path, file } = waiting.pop();
-      try {
-        if (TAKEN.test(path)) count(await send(path, await file()));
-        else leaveOut("not an image that Thaw reads", 1, [path]);
-      } catch (error) {
-        // A disk without room, or a server that has gone, is not a matter of this one file.
-        if (!(error instanceof Refusal) || error.status >= 500 || error.status === 401 || error.status === 403) set({ ...now, stops: true, error: error.message });
-        else leaveOut(error.message, 1, [path]);
-      }
-      set({ ...now, done: now.done + 1 });
-    }
-  };
   await Promise.all(Array.from({ length: AT_ONCE }, work));
   clearInterval(timer);
+  waiting = [];
   try {
-    show(await post("/api/uploads/end"));
+    const { added, ...found } = await post("/api/uploads/end");
+    show(found);
+    set({ ...now, added });
   } catch (error) {
     set({ ...now, error: now.error || error.message });
   }
@@ -61,14 +50,32 @@ export async function add(files) {
   refresh();
 }
 
+async function work() {
+  while (waiting.length && !now.stops) {
+    const { path, file } = waiting.pop();
+    try {
+      if (TAKEN.test(path)) count(await send(path, await file()));
+      else leaveOut("not an image that Thaw reads", 1, [path]);
+    } catch (error) {
+      // A disk without room, or a server that has gone, is not a matter of this one file.
+      if (isOfFile(error)) leaveOut(error.message, 1, [path]);
+      else set({ ...now, stops: true, error: error.message });
+    }
+    set({ ...now, done: now.done + 1 });
+  }
+}
+
+const isOfFile = (error) => (error instanceof Refusal && error.status < 500 && ![401, 403].includes(error.status)) || error instanceof DOMException;
+
 async function send(path, file) {
   const key = crypto.randomUUID();
   let at = 0, reply;
   do {
-    const part = file.slice(at, at + PART);
+    // Read here, so that a file that cannot be read is not taken for a server that cannot be reached.
+    const part = await file.slice(at, at + PART).arrayBuffer();
     const address = `/api/uploads?${new URLSearchParams({ path, key, at, size: file.size })}`;
     reply = await patiently(() => postFile(address, part));
-    at += part.size;
+    at += part.byteLength;
   } while (at < file.size && !now.stops);
   return reply;
 }
@@ -87,7 +94,7 @@ async function patiently(request) {
 
 function count(reply) {
   if (!reply.left_out) return;
-  set({ ...now, added: now.added + reply.added, renamed: [...now.renamed, ...reply.renamed_examples] });
+  set({ ...now, renamed: [...now.renamed, ...reply.renamed_examples] });
   for (const { reason, files, examples } of reply.left_out) leaveOut(reason, files, examples);
 }
 

@@ -46,6 +46,7 @@ export function Help() {
     dialog.current.showModal();
     // Not its button, which is at the end of what is to be read.
     dialog.current.focus();
+    dialog.current.scrollTop = 0;
   };
   useKeys({ "?": open });
   return html`<button class="help" aria-label="Keys" title="Keys" onClick=${open}>?</button>

@@ -193,7 +193,7 @@ function Take({ state }) {
   return html`<h2>To take along</h2>
     <p><a href="/labels.csv" download>Labels as CSV</a></p>
     <p><a href="/class-folders.zip" download>Class folders as a zip file</a></p>
-    <button disabled=${Boolean(background.title)} onClick=${copy}>Copy into class folders</button>
+    <button class="to-folders" disabled=${background.title.startsWith("copy")} onClick=${copy}>Copy into class folders</button>
     ${copied && html`<p role="status">${copied.images.toLocaleString("en")} images are copied to <code>${copied.path}</code>.
       ${copied.left_out > 0 && ` ${copied.left_out} were left out: their files have changed.`}
       ${copied.renamed.length > 0 && ` A folder cannot be called like the class: ${copied.renamed.join(", ")}.`}</p>`}`;
