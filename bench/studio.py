@@ -3,7 +3,7 @@
     python -m bench.studio
 
     refit          a linear head is fitted to the labels so far and suggests labels for the next ten images, as after
-                   every answer in Label next; 5,000 images with synthetic features of 4 classes that overlap
+                   every answer in Label next; 5,000 images, 4 classes, synthetic features (1280, as the starter)
     scrolling      frames per second of the grid with 100,000 images in Chromium without a GPU: 40 pixels a frame, as
                    by a wheel, and a screen a frame, so that every frame shows other images
     first screen   from the start of `thaw studio` on 5,000 images to the first thumbnails in a browser that is open
@@ -46,7 +46,7 @@ from thaw.studio.project import Project
 from thaw.studio.workspace import Workspace
 from thaw.web.listening import bounded_server
 
-CLASSES, WIDTH, NEXT = ("a", "b", "c", "d"), 1024, 10
+CLASSES, WIDTH, NEXT = ("a", "b", "c", "d"), 1280, 10
 REPEATS, SECONDS = 20, 4
 CONTENTS = 200
 """Different images; the others are links to them."""

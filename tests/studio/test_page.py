@@ -119,6 +119,25 @@ def test_every_screen_fits_a_phone(browser: Any, computed: Workspace, with_run: 
     assert not opened.console
 
 
+def test_curves_have_round_ends_that_differ(browser: Any, computed: Workspace) -> None:
+    bounds = "([ys, low]) => import('/static/charts.js').then((charts) => charts.bounds(ys, low, 0.02))"
+    expected = {
+        (0.9983, 0.9991): [0.99, 1],
+        (0.861, 0.862): [0.86, 0.87],
+        (0.5, 0.93): [0.5, 1],
+        (1, 1): [0.99, 1.01],
+        (2.3, 0.4): [0, 3],
+        (0, 0): [-0.01, 0.01],
+    }
+    with running(computed) as address, window(browser, 1280, 800) as opened:
+        opened.page.goto(address)
+        opened.page.wait_for_selector("nav")
+        found = {values: opened.page.evaluate(bounds, [values, None]) for values in expected}
+        assert found == expected
+        assert opened.page.evaluate(bounds, [(0, 0), 0]) == [0, 0.01]
+        assert opened.page.evaluate(bounds, [(0.1, 0.34), 0]) == [0, 0.4]
+
+
 @pytest.mark.slow
 def test_an_image_is_tried(browser: Any, computed: Workspace, with_run: RunFolder, images: Path) -> None:
     with running(computed) as address, window(browser, 1280, 800) as opened:
