@@ -4,6 +4,7 @@ import stat
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -359,6 +360,28 @@ def test_a_full_disk_loses_nothing(empty: Client) -> None:
         assert empty.upload("x.zip", large[:50_000], 0, len(large)).status_code == 507
     assert files_in(empty.workspace.project.added) == ["a.png", "c.png"] and len(empty.workspace.images) == 2
     assert empty.upload("x.zip", zipped({"c.png": png(2), "d.png": large})).json()["added"] == 1
+
+
+def test_two_windows_add_and_label_at_once(empty: Client) -> None:
+    windows = [empty, Client(empty.workspace)]
+
+    def work(window: Client, first: int) -> list[int]:
+        replies = []
+        for number in range(first, first + 20):
+            replies.append(window.upload(f"{number % 7}.png", png(number)).status_code)
+            rows = window.get("/api/images")["ids"]
+            replies.append(window.edit(rows[-3:], f"class {first}").status_code)
+        return replies
+
+    with ThreadPoolExecutor(2) as pool:
+        # The last ten images of one are the first ten of the other.
+        replies = [reply for replies in pool.map(work, windows, (0, 10)) for reply in replies]
+    assert set(replies) <= {200, 409} and replies.count(200) > 40
+    workspace = empty.workspace
+    assert len(workspace.images) == len(workspace.labels.marks()) == len(workspace.images.manifest) == 30
+    assert len(files_in(workspace.project.added)) == 30
+    rows = empty.get("/api/rows", ids=",".join(map(str, range(30))))
+    assert [row["mark"] for row in rows] == [mark.to_json() for mark in workspace.labels.marks()]
 
 
 def test_folders_that_look_like_classes_are_proposed_and_accepted(empty: Client) -> None:
