@@ -9,6 +9,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +18,7 @@ from thaw import atomic
 from thaw.data.walk import IMAGE_SUFFIXES, suffix_of
 from thaw.errors import WriteError
 from thaw.formats import size as shown_size
-from thaw.studio.archive import Refused, entries
+from thaw.studio.archive import Archive, Refused
 from thaw.studio.folder_labels import labels_of_folders
 from thaw.studio.images import Images
 from thaw.studio.labels import Edit, Labels
@@ -97,11 +98,12 @@ class Additions:
         """
         outcome = Outcome()
         try:
-            for number, total, name, read in entries(stream):
+            archive = Archive(stream)
+            for done, file in enumerate(archive.files):
                 if self.is_stopping():
                     break
-                self.progress = number, total
-                self._add(name, read, outcome)
+                self.progress = done, len(archive.files)
+                self._add(file.filename, partial(archive.read, file), outcome)
         finally:
             self.progress = None
         return outcome

@@ -7,7 +7,6 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from thaw.errors import DataError
@@ -30,53 +29,54 @@ _DAMAGED = (
     NotImplementedError,
     RuntimeError,
 )
-_ENCRYPTED, _LINK_SHIFT = 0x1, 16
+_ENCRYPTED, _MODE_SHIFT = 0x1, 16
 
 
 class Refused(Exception):
     """A file is not added; the message is the reason."""
 
 
-def entries(stream: BinaryIO) -> Iterator[tuple[int, int, str, Callable[[int], bytes]]]:
-    """The files of an archive.
+class Archive:
+    """A zip file, open for reading."""
 
-    Yields:
-        Its number, how many there are, its name as it stands in the archive, and a function that reads at most a number
-        of its bytes, which raises `Refused`.
+    def __init__(self, stream: BinaryIO) -> None:
+        """Read the list of entries.
 
-    Raises:
-        DataError: It is no zip file, or has too many entries, or expands to far more than its size.
-    """
-    total = stream.seek(0, 2)
-    _check_directory(stream, total)
-    try:
-        archive = zipfile.ZipFile(stream)
-    except (*_DAMAGED, OSError) as error:
-        raise DataError("the zip file is damaged") from error
-    files = [one for one in archive.infolist() if not one.is_dir()]
-    if len(files) > MAX_ENTRIES:
-        raise DataError(f"the zip file has {len(files):,} entries; {MAX_ENTRIES:,} are read at once")
-    room = max(_MAX_SMALL, MAX_RATIO * total)
+        Raises:
+            DataError: It is no zip file, or has too many entries.
+        """
+        total = stream.seek(0, 2)
+        _check_directory(stream, total)
+        try:
+            self._archive = zipfile.ZipFile(stream)
+        except (*_DAMAGED, OSError) as error:
+            raise DataError("the zip file is damaged") from error
+        self.files = [one for one in self._archive.infolist() if not one.is_dir()]
+        if len(self.files) > MAX_ENTRIES:
+            raise DataError(f"the zip file has {len(self.files):,} entries; {MAX_ENTRIES:,} are read at once")
+        self._most = max(_MAX_SMALL, MAX_RATIO * total)
+        self._rest = self._most
 
-    def read(one: zipfile.ZipInfo, limit: int) -> bytes:
-        nonlocal room
-        if stat.S_ISLNK(one.external_attr >> _LINK_SHIFT):
+    def read(self, file: zipfile.ZipInfo, limit: int) -> bytes:
+        """At most a number of the bytes of a file.
+
+        Raises:
+            Refused: It is a link, encrypted or damaged.
+            DataError: What was read of the archive so far is far more than its size.
+        """
+        if stat.S_ISLNK(file.external_attr >> _MODE_SHIFT):
             raise Refused("a link")
-        if one.flag_bits & _ENCRYPTED:
+        if file.flag_bits & _ENCRYPTED:
             raise Refused("encrypted")
         try:
-            with archive.open(one) as content:
-                found = content.read(min(limit, room + 1))
+            with self._archive.open(file) as stream:
+                content = stream.read(min(limit, self._rest + 1))
         except (*_DAMAGED, OSError) as error:
             raise Refused("damaged in the zip file") from error
-        room -= len(found)
-        if room < 0:
-            raise DataError(f"the zip file expands to more than {shown_size(max(_MAX_SMALL, MAX_RATIO * total))}")
-        return found
-
-    with archive:
-        for number, one in enumerate(files):
-            yield number, len(files), one.filename, lambda limit, one=one: read(one, limit)  # type: ignore[misc]
+        self._rest -= len(content)
+        if self._rest < 0:
+            raise DataError(f"the zip file expands to more than {shown_size(self._most)}")
+        return content
 
 
 def _check_directory(stream: BinaryIO, total: int) -> None:
