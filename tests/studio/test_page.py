@@ -1,3 +1,4 @@
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ AWAITED = {
     "ship": ".ship .verdict",
 }
 """What each screen shows once it is complete."""
+NO_CAMERA = "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotFoundError') }; 0"
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
@@ -150,6 +152,53 @@ def test_an_image_is_tried(browser: Any, computed: Workspace, with_run: RunFolde
         page.wait_for_selector(".verdict")
         assert page.inner_text(".verdict").split()[0] in ("ok", "scratch", "stain")
         assert page.evaluate("document.querySelector('.tried img').naturalWidth") == 64
+
+
+@pytest.mark.slow
+def test_a_camera_is_classified_where_it_is_allowed(browser: Any, computed: Workspace, with_run: RunFolder) -> None:
+    with running(computed) as address, window(browser, 1280, 800) as opened:
+        page = opened.page
+        page.goto(address)
+        page.evaluate("location.hash = 'try'")
+        page.click("button:has-text('Camera')")
+        page.click("button:has-text('Start the camera')")
+        page.wait_for_selector(".alarm:has-text('does not allow Studio to use the camera')")
+        page.context.grant_permissions(["camera"])
+        page.click("button:has-text('Start the camera')")
+        page.wait_for_selector(".tried .path:has-text('2 images classified')")
+        assert page.inner_text(".verdict").split()[0] in ("ok", "scratch", "stain")
+        assert page.evaluate("document.querySelector('.tried img').naturalWidth") == 64
+        page.evaluate(NO_CAMERA)
+        page.click("button:has-text('Stop the camera')")
+        page.click("button:has-text('Start the camera')")
+        page.wait_for_selector(".alarm:has-text('No camera was found')")
+    assert not opened.console
+
+
+@pytest.mark.slow
+def test_images_that_arrive_in_a_folder_are_shown(
+    browser: Any, computed: Workspace, with_run: RunFolder, images: Path
+) -> None:
+    incoming = computed.project.path / "incoming"
+    incoming.mkdir()
+    with running(computed) as address, window(browser, 1280, 800) as opened:
+        page = opened.page
+        page.goto(address)
+        page.evaluate("location.hash = 'try'")
+        page.click("button:has-text('Watched folder')")
+        page.fill("input[aria-label=Folder]", "incoming")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("p:has-text('Waiting for images')")
+        for name in ("000.png", "001.png"):
+            shutil.copy(images / "stain" / name, incoming)
+            page.wait_for_selector(f".tried .path:has-text('{name}')")
+        assert page.inner_text(".tried .path") == "001.png"
+        page.reload()
+        page.click("button:has-text('Watched folder')")
+        page.wait_for_selector(".tried .verdict")
+        page.click("button:has-text('Stop')")
+        page.wait_for_selector("code:has-text('--watch')")
+    assert not opened.console
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw import atomic
+from thaw.data.walk import existing_folder
 from thaw.errors import DataError
 from thaw.marker import mark
 from thaw.remote import is_remote
@@ -70,6 +71,28 @@ class Project:
         facts = {"images": str(self.images), "table": str(self.table) if self.table else None}
         if facts != _read(self._about):
             atomic.write_text(self._about, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+
+    def watched_folder(self, text: str, allowed: Path | None = None) -> Path:
+        """The folder that a text names, absolute or relative to the project.
+
+        Args:
+            text: What was typed.
+            allowed: A folder outside of the project and of its images that may be watched all the same.
+
+        Raises:
+            DataError: There is no such folder, or it is elsewhere.
+        """
+        try:
+            folder = (self.path / text).resolve()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise DataError("this cannot be the name of a folder") from error
+        places = [self.path, *([] if is_remote(self.images) else [self.images]), *([allowed] if allowed else [])]
+        if not any(folder.is_relative_to(place.resolve()) for place in places):
+            raise DataError(
+                f"{folder}: is neither in the project nor in the folder of its images; "
+                "to watch it, start Studio with --watch and this folder"
+            )
+        return existing_folder(folder)
 
     @property
     def _about(self) -> Path:

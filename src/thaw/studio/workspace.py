@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thaw.cache import cache_folder
@@ -21,6 +22,7 @@ from thaw.studio.promotions import Promotions
 from thaw.studio.thumbnails import Thumbnails
 from thaw.studio.training import Training
 from thaw.studio.updates import Updates
+from thaw.studio.watching import Watching
 
 if TYPE_CHECKING:
     from thaw.labelling.outlook import Outlook
@@ -45,6 +47,7 @@ class Workspace:
         promotions: Which classifier is in use.
         training: Starts and stops runs.
         updates: Lets runs learn the labels of now.
+        watching: Classifies the images that arrive in a folder; `watchable` is one elsewhere that it may watch.
         is_stopping: Whether the server is being stopped, so that endless replies have to end.
         features: What is computed once; `None` until it is.
         computing: To be held by requests that compute, of which one at a time is as fast as several.
@@ -55,13 +58,14 @@ class Workspace:
         piles: By the labels of the edit `piles_at`; `None` until they are first computed.
     """
 
-    def __init__(self, project: Project, recipe: Recipe, bar: Bar) -> None:
+    def __init__(self, project: Project, recipe: Recipe, bar: Bar, watchable: Path | None = None) -> None:
         """Open a project.
 
         Args:
             project: Its folder.
             recipe: How features are extracted, and where runs start from.
             bar: Opens a progress bar with a title.
+            watchable: A folder elsewhere whose new images may be classified.
 
         Raises:
             DataError: The images or labels cannot be used, or another Studio has them open.
@@ -79,6 +83,7 @@ class Workspace:
         self.thumbnails = Thumbnails(self.images, project.thumbnails, recipe.decode)
         self.training = Training(project, recipe)
         self.updates = Updates(project)
+        self.watching, self.watchable = Watching(), watchable
         self.is_stopping: Callable[[], bool] = lambda: False
         self.pool = ThreadPoolExecutor(worker_count(), "thaw-studio-images")
         self.background = Background()
@@ -102,6 +107,7 @@ class Workspace:
 
     def close(self) -> None:
         """Stop what is being computed, and close the files; training continues."""
+        self.watching.stop()
         self.background.stop()
         self.pool.shutdown(cancel_futures=True)
         self.labels.close()
