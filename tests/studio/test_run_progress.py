@@ -1,18 +1,16 @@
-import json
-from dataclasses import asdict
-
 import pytest
 
 from thaw.run_folder import RunFolder
 from thaw.studio.run_progress import progress
-from thaw.studio.training import Started, Training
+from thaw.studio.training import Training
+from thaw.studio.training_queue import Begun, Job, Request
 from thaw.studio.workspace import Workspace
 
 
 @pytest.fixture
 def training(workspace: Workspace, with_run: RunFolder) -> Training:
-    started = Started(1, "2026-01-01T00:00:00+00:00", (), {}, 36, 2)
-    workspace.project.training_state.write_text(json.dumps(asdict(started)), encoding="utf-8")
+    job = Job(1, "2026-01-01T00:00:00+00:00", Request({}, 36, 2))
+    workspace.training._queue.begun.append(Begun(job, job.when, ()))
     return workspace.training
 
 

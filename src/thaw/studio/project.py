@@ -19,6 +19,34 @@ _ABOUT, _LABELS = "project.json", "labels.jsonl"
 
 
 @dataclass(frozen=True)
+class QueuedFiles:
+    """The files of a run that was queued, in a folder of their own."""
+
+    folder: Path
+
+    @property
+    def table(self) -> Path:
+        """The labels that it trains on, CSV."""
+        return self.folder / "labels.csv"
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe that it starts from, YAML."""
+        return self.folder / "recipe.yaml"
+
+    @property
+    def run(self) -> Path:
+        """The folder of a run that was planned before it was queued, until it is begun."""
+        return self.folder / "run"
+
+    def make(self) -> None:
+        """Make the folder; raises `WriteError` where it cannot be made."""
+        with explained(self.folder):
+            self.folder.parent.mkdir(exist_ok=True)
+            self.folder.mkdir(exist_ok=True)
+
+
+@dataclass(frozen=True)
 class Project:
     """A project on disk.
 
@@ -140,8 +168,47 @@ class Project:
 
     @property
     def training_state(self) -> Path:
-        """What was started last, JSON."""
+        """Which process was started last, JSON."""
         return self.path / "training.json"
+
+    def queued(self, number: int) -> QueuedFiles:
+        """The files of the queued run of a number."""
+        return QueuedFiles(self.path / "queue" / str(number))
+
+    @property
+    def plan(self) -> Path:
+        """The folder of the plan of the next run."""
+        return self.path / "plan"
+
+    @property
+    def planned(self) -> Path:
+        """A run that is begun up to its plan."""
+        return self.plan / "run"
+
+    @property
+    def planned_table(self) -> Path:
+        """The labels that are planned for, CSV."""
+        return self.plan / "labels.csv"
+
+    @property
+    def planned_recipe(self) -> Path:
+        """The recipe that the plan starts from, YAML."""
+        return self.plan / "recipe.yaml"
+
+    @property
+    def plan_request(self) -> Path:
+        """What is planned, JSON."""
+        return self.plan / "request.json"
+
+    @property
+    def plan_lock(self) -> Path:
+        """A file that is locked while a run is planned."""
+        return self.plan / "plan.lock"
+
+    @property
+    def plan_log(self) -> Path:
+        """What the plan says on its console."""
+        return self.plan / "plan.log"
 
     @property
     def training_log(self) -> Path:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from thaw.cache import cache_folder
 from thaw.cores import worker_count
+from thaw.formats import count, listed
 from thaw.progress import Bar
 from thaw.recipe import Recipe
 from thaw.studio.background import Background
@@ -19,6 +20,7 @@ from thaw.studio.journal import Journal
 from thaw.studio.labels import Labels
 from thaw.studio.project import Project
 from thaw.studio.promotions import Promotions
+from thaw.studio.table import labelled_paths
 from thaw.studio.thumbnails import Thumbnails
 from thaw.studio.training import Training
 from thaw.studio.updates import Updates
@@ -81,7 +83,7 @@ class Workspace:
         self.actions = Journal(project.actions)
         self.promotions = Promotions(project.promotions)
         self.thumbnails = Thumbnails(self.images, project.thumbnails, recipe.decode)
-        self.training = Training(project, recipe)
+        self.training = Training(project, recipe, self.actions, self._replaced)
         self.updates = Updates(project)
         self.watching, self.watchable = Watching(), watchable
         self.is_stopping: Callable[[], bool] = lambda: False
@@ -103,10 +105,12 @@ class Workspace:
     def start(self) -> None:
         """Begin with what takes longer than opening a page."""
         self.background.start()
+        self.training.run_queue()
         self.refresh_piles()
 
     def close(self) -> None:
         """Stop what is being computed, and close the files; training continues."""
+        self.training.close()
         self.watching.stop()
         self.background.stop()
         self.pool.shutdown(cancel_futures=True)
@@ -126,6 +130,18 @@ class Workspace:
         from thaw.studio.features import Snapshot
 
         return Snapshot(self.features, self.labels.marks(), self.labels.classes)
+
+    def replaced(self, rows: Sequence[int]) -> str:
+        """One sentence about those of some images whose files are not what was labelled; empty if there are none."""
+        changed = self.images.changed(rows, cache_folder())
+        if not changed:
+            return ""
+        problem = "replaced or removed while Studio is open; start Studio again"
+        return f"{count(len(changed), 'labelled image')} {problem}: {listed(changed)}"
+
+    def _replaced(self, table: Path) -> str:
+        found = (self.images.row_of_file(path) for path in labelled_paths(table))
+        return self.replaced([row for row in found if row is not None])
 
     def refresh_outlook(self, labels: int) -> None:
         """Estimate in the background what more labels give, if there are so many more that it may have changed."""

@@ -1,0 +1,127 @@
+"""The plan of a run before it is started, by the process that makes it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.studio.clients import Client
+from tests.studio.programs import begun, start
+from tests.studio.waiting import until
+from thaw.cli.plan_run import main
+from thaw.csv_text import csv_text
+from thaw.data.manifest import Manifest
+from thaw.errors import TrainingError
+from thaw.pipeline import finetune
+from thaw.progress import NullReporter
+from thaw.recipe import Recipe
+from thaw.run_folder import RunFolder
+from thaw.studio.project import Project
+from thaw.studio.table import label_rows
+from thaw.studio.training import Labelled, Training
+from thaw.studio.workspace import Workspace
+
+LABELLED = Labelled("path,label\n", 3, 7)
+
+
+def planned(training: Training, project: Project, trained: RunFolder) -> None:
+    """Studio has a plan, which the process that is started here left."""
+    training.plan(LABELLED, {"seed": "1"})
+    (project.plan / "end").touch()
+    until(lambda: not training.planned.is_running)
+    project.planned.mkdir()
+    for file in (trained.plan, trained.recipe, trained.manifest):
+        shutil.copy(file, project.planned)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_planned_in_a_folder_of_its_own_is_resumed_elsewhere(
+    workspace: Workspace, quick: Recipe, tmp_path: Path
+) -> None:
+    project, recipe = workspace.project, tmp_path / "recipe.yaml"
+    recipe.write_text(quick.to_yaml(), encoding="utf-8")
+    table = csv_text(label_rows(workspace.images, workspace.labels.marks()))
+    project.training_table.write_text(table, encoding="utf-8")
+    project.plan.mkdir()
+    words = [project.training_table, project.runs, project.planned, "--recipe", recipe, "--set", "phases.0.epochs=1"]
+    assert main([str(word) for word in words]) == 0
+    plan = RunFolder(project.planned).read_plan()
+    manifest = Manifest.read(RunFolder(project.planned).manifest)
+    run = RunFolder.adopt(project.runs, project.planned)
+    finetune(project.training_table, None, project.runs, resume=True, reporter=NullReporter())
+    trained = run.read_plan()
+    assert run.is_finished and plan and trained and trained.choices == plan.choices
+    assert run.read_recipe().phases[0].epochs == 1
+    assert Manifest.read(run.manifest).column("split") == manifest.column("split")
+
+
+def test_what_cannot_be_planned_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "nowhere"), str(tmp_path), str(tmp_path / "run")]) == 2
+    assert "nowhere" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_a_run_is_started_as_it_was_planned(
+    training: Training,
+    project: Project,
+    trained: RunFolder,
+) -> None:
+    planned(training, project, trained)
+    training.start(LABELLED, {"seed": "1"}, with_plan=True)
+    until(lambda: "began" in training.log())
+    assert "--resume" in training.log() and training.run == RunFolder(project.runs / "train-1")
+    assert training.run.read_plan() and training.planned.request is None
+
+
+def test_a_plan_of_other_labels_or_settings_is_not_started(
+    training: Training,
+    project: Project,
+    trained: RunFolder,
+) -> None:
+    planned(training, project, trained)
+    for labelled, settings in ((LABELLED, {}), (Labelled("path,label\nx,y\n", 3, 7), {"seed": "1"})):
+        with pytest.raises(TrainingError, match="plan again"):
+            training.start(labelled, settings, with_plan=True)
+    assert not training.waiting and not training.is_running
+    training.planned.cancel()
+    with pytest.raises(TrainingError, match="plan again"):
+        training.start(LABELLED, {"seed": "1"}, with_plan=True)
+
+
+def test_a_run_waits_until_the_plan_is_made_and_there_is_no_plan_while_one_trains(
+    training: Training,
+    project: Project,
+) -> None:
+    training.plan(LABELLED, {})
+    with pytest.raises(TrainingError, match="planned already"):
+        training.plan(LABELLED, {})
+    start(training)
+    assert len(training.waiting) == 1 and not training.is_running
+    training.planned.cancel()
+    until(lambda: not training.planned.is_running)
+    training.advance()
+    begun(training)
+    with pytest.raises(TrainingError, match="a run trains or waits"):
+        training.plan(LABELLED, {})
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"process": 0}', json.dumps({"process": 1, "settings": 5})])
+def test_a_damaged_request_is_no_plan(training: Training, project: Project, content: str) -> None:
+    project.plan.mkdir()
+    project.plan_request.write_text(content, encoding="utf-8")
+    assert training.planned.request is None and not training.planned.fits("", {})
+
+
+def test_the_page_is_told_the_plan_and_its_reasons(client: Client, trained: RunFolder) -> None:
+    project = client.workspace.project
+    assert client.get("/api/training")["next"] == {"state": "none"}
+    project.plan.mkdir()
+    shutil.copytree(trained.path, project.planned)
+    request = {"process": 1, "settings": {"seed": "1"}, "edits": 0, "recipe": ""}
+    project.plan_request.write_text(json.dumps(request), encoding="utf-8")
+    told = client.get("/api/training")["next"]
+    assert told["state"] == "ready" and told["settings"] == {"seed": "1"} and told["predicted"] > 0
+    assert told["plan"][0].keys() == {"setting", "value", "reason"}
+    (project.planned / "plan.json").unlink()
+    assert client.get("/api/training")["next"]["state"] == "failed"
+    assert client.post("/api/training/plan/cancel").json()["next"] == {"state": "none"}
