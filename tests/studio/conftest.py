@@ -79,12 +79,17 @@ def project(tmp_path: Path, images: Path) -> Project:
 
 
 @pytest.fixture
-def training(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Training]:
-    """Starts the program instead of `thaw train`."""
+def training_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program is started instead of `thaw train`."""
     program = tmp_path / "program"
     program.write_text(f"#!{sys.executable}\n{PROGRAM}", encoding="utf-8")
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
+
+
+@pytest.fixture
+def training(project: Project, training_program: None) -> Iterator[Training]:
+    """The runs of a project, each of which is the program."""
     with closing(Journal(project.actions)) as actions:
         made = Training(project, Recipe(), actions)
         yield made

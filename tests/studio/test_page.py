@@ -10,11 +10,12 @@ from PIL import Image
 
 from tests.browsing import served, window
 from tests.studio.conftest import Opened
+from tests.studio.waiting import until
 from thaw.run_folder import RunFolder
 from thaw.studio.access import StudioAccess
 from thaw.studio.app import LIMITS, Quiet, create_app
 from thaw.studio.features import ImageFeatures, Snapshot
-from thaw.studio.marks import EXCLUDED, Mark
+from thaw.studio.marks import AMBIGUOUS, EXCLUDED, Mark
 from thaw.studio.piles import find_piles
 from thaw.studio.workspace import Workspace
 from thaw.web.listening import bounded_server
@@ -136,6 +137,53 @@ def test_every_screen_fits_a_phone(browser: Any, computed: Workspace, with_run: 
             opened.page.evaluate(f"location.hash = '{screen}'")
             opened.page.wait_for_selector(awaited)
             assert opened.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), screen
+    assert not opened.console
+
+
+@pytest.mark.slow
+def test_a_training_image_behind_an_error_is_fixed_by_keys(
+    browser: Any, computed: Workspace, with_run: RunFolder
+) -> None:
+    computed.background.start()
+    with running(computed) as address, window(browser, 1280, 800) as opened:
+        page = opened.page
+        page.goto(address)
+        page.wait_for_selector("nav")
+        page.evaluate("location.hash = 'mistakes'")
+        page.click("button:has-text('Find them')")
+        page.wait_for_selector("p:has-text('Without one of these')")
+        page.click(".candidates >> nth=1 >> button >> nth=0")
+        page.wait_for_selector("span:has-text('for the chosen training image')")
+        page.keyboard.press("x")
+        page.wait_for_selector(".candidates .mark.out")
+        assert computed.labels.last_edit and computed.labels.last_edit.sentence == "1 image excluded"
+        page.wait_for_selector("span:has-text('for the chosen training image')", state="detached")
+        asked = page.inner_text(".detail .path")
+        page.keyboard.press("m")
+        page.wait_for_selector(".error .mark:has-text('ambiguous')")
+        (change,) = computed.labels.last_edit.changes
+        assert computed.images.paths[change[0]] == asked and change[1].after == AMBIGUOUS
+    assert not opened.console
+
+
+@pytest.mark.slow
+def test_runs_are_planned_and_queued(browser: Any, computed: Workspace, training_program: None) -> None:
+    with running(computed) as address, window(browser, 1280, 800) as opened:
+        page = opened.page
+        page.goto(address)
+        page.wait_for_selector("nav")
+        page.evaluate("location.hash = 'train'")
+        page.click("button:has-text('Show the plan first')")
+        page.wait_for_selector("h2:has-text('Measuring and planning')")
+        page.click("button:has-text('Cancel')")
+        page.click("button:has-text('Start training')")
+        page.click("button:has-text('to the queue')")
+        page.click("button:has-text('to the queue')")
+        page.click("td button:has-text('Cancel') >> nth=1")
+        page.wait_for_selector("h2:has-text('Queue')")
+        until(lambda: [job.number for job in computed.training.waiting] == [2])
+        page.click("button:has-text('Stop')")
+        until(lambda: not computed.training.is_running)
     assert not opened.console
 
 

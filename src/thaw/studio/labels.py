@@ -37,7 +37,15 @@ class Edit:
     def sentence(self) -> str:
         """What it did, for the user."""
         after = self.changes[0][1].after
-        what = "excluded" if after.excluded else f"labelled {after.label}" if after.label else "without a label"
+        what = (
+            "ambiguous"
+            if after.ambiguous
+            else "excluded"
+            if after.excluded
+            else f"labelled {after.label}"
+            if after.label
+            else "without a label"
+        )
         return f"{count(len(self.changes), 'image')} {what}"
 
 

@@ -200,7 +200,7 @@ def selected(workspace: Workspace, show: str, split: str, text: str) -> Sequence
 
     Args:
         workspace: The project.
-        show: `all`, `unlabelled`, `excluded`, `label:NAME` or `pile:NAME`.
+        show: `all`, `unlabelled`, `excluded`, `ambiguous`, `label:NAME` or `pile:NAME`.
         split: train, val or test; empty for all.
         text: What the path contains, in any case; empty for all.
 
@@ -214,6 +214,8 @@ def selected(workspace: Workspace, show: str, split: str, text: str) -> Sequence
         rows = [row for row in rows if marks[row].label is None and not marks[row].excluded]
     elif kind == "excluded":
         rows = [row for row in rows if marks[row].excluded]
+    elif kind == "ambiguous":
+        rows = [row for row in rows if marks[row].ambiguous]
     elif kind == "label":
         rows = [row for row in rows if marks[row].label == name]
     elif kind == "pile":
