@@ -39,4 +39,9 @@ def end(training: Training) -> None:
 
 
 def begun(training: Training) -> None:
-    until(lambda: training.run and "began" in training.log())
+    until(lambda: training.run and "began" in log_of(training))
+
+
+def log_of(training: Training) -> str:
+    """What the latest run has printed."""
+    return "\n".join(training.log(training.latest, 1000)) if training.latest else ""

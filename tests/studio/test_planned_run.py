@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.studio.clients import Client
-from tests.studio.programs import begun, start
+from tests.studio.programs import begun, log_of, start
 from tests.studio.waiting import until
 from thaw.cli.plan_run import main
 from thaw.csv_text import csv_text
@@ -68,8 +68,8 @@ def test_a_run_is_started_as_it_was_planned(
 ) -> None:
     planned(training, project, trained)
     training.start(LABELLED, {"seed": "1"}, with_plan=True)
-    until(lambda: "began" in training.log())
-    assert "--resume" in training.log() and training.run == RunFolder(project.runs / "train-1")
+    until(lambda: "began" in log_of(training))
+    assert "--resume" in log_of(training) and training.run == RunFolder(project.runs / "train-1")
     assert training.run.read_plan() and training.planned.request is None
 
 

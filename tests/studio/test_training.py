@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from tests.studio.clients import Client
 from tests.studio.conftest import Opened
-from tests.studio.programs import begun, end, start
+from tests.studio.programs import PROGRAM, begun, end, log_of, start
 from tests.studio.waiting import until
 from thaw.errors import DataError, TrainingError, WriteError
 from thaw.recipe import Recipe
@@ -20,6 +21,7 @@ from thaw.studio import training_routes
 from thaw.studio.detached import DetachedProcess
 from thaw.studio.journal import Journal, Line
 from thaw.studio.project import Project
+from thaw.studio.run_progress import progress
 from thaw.studio.training import Training
 
 
@@ -31,6 +33,8 @@ def restarted(training: Training, project: Project) -> Iterator[Training]:
         yield Training(project, Recipe(), actions)
 
 
+REAL = sys.executable
+
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the program is a script that the system runs")
 
 
@@ -38,8 +42,8 @@ def test_a_run_trains_on_the_labels_and_settings_of_its_start(training: Training
     start(training, {"strategy": "head"})
     begun(training)
     assert project.training_table.read_text(encoding="utf-8") == "path,label\n"
-    assert f"train {project.training_table} --runs {project.runs}" in training.log()
-    assert "--set=strategy=head" in training.log()
+    assert f"train {project.training_table} --runs {project.runs}" in log_of(training)
+    assert "--set=strategy=head" in log_of(training)
     assert training.latest and (training.latest.job.request.images, training.latest.job.request.edits) == (3, 7)
     assert training.run and training.run.path.name == "train-1"
 
@@ -55,7 +59,7 @@ def test_runs_train_one_after_the_other_each_on_the_labels_of_its_start(training
         end(training)
         training.advance()
         begun(training)
-        assert training.run and training.run.path.name == f"train-{number}" and f"seed={number}" in training.log()
+        assert training.run and training.run.path.name == f"train-{number}" and f"seed={number}" in log_of(training)
         assert project.training_table.read_text(encoding="utf-8") == f"path,label\n{number}\n"
     assert not training.waiting
 
@@ -93,10 +97,10 @@ def test_the_queue_goes_on_in_another_studio(training: Training, project: Projec
         end(other)
         other.advance()
         begun(other)
-        assert "seed=1" in other.log() and [job.number for job in other.waiting] == [3]
+        assert "seed=1" in log_of(other) and [job.number for job in other.waiting] == [3]
         other.stop()
         until(lambda: not other.is_running)
-        assert "terminated" in other.log()
+        assert "terminated" in log_of(other)
 
 
 @pytest.mark.parametrize("moment", ["before the process", "after the process"])
@@ -163,13 +167,28 @@ def test_images_that_were_replaced_while_a_run_waited_are_not_trained_on(
         assert not other.is_running and other.refusal == "1 labelled image replaced"
 
 
+def test_a_run_that_does_not_start_is_still_told_when_the_next_one_trains(training: Training, project: Project) -> None:
+    program = Path(sys.executable)
+    program.write_text(f"#!{REAL}\nprint('thaw: setting seed')", encoding="utf-8")
+    start(training, {"seed": "x"})
+    until(lambda: not training.is_running)
+    program.write_text(f"#!{REAL}\n{PROGRAM}", encoding="utf-8")
+    assert [one.job.number for one in training.failed] == [1]
+    start(training)
+    begun(training)
+    (failed,) = training.failed
+    assert training.log(failed, 1) == ["thaw: setting seed"] and progress(training)["failed"][0]["settings"] == {
+        "seed": "x"
+    }
+
+
 def test_another_studio_finds_the_run_going_on_and_can_stop_it(training: Training, project: Project) -> None:
     start(training)
     begun(training)
     with restarted(training, project) as other:
         other.stop()
         until(lambda: not training.is_running)
-        assert not other.is_running and "terminated" in other.log()
+        assert not other.is_running and "terminated" in log_of(other)
 
 
 def test_a_killed_run_trains_no_longer(training: Training) -> None:
@@ -200,7 +219,7 @@ def test_a_stopped_run_is_resumed_on_its_own_labels_also_after_a_later_one(
     assert training.resumable == RunFolder(project.runs / "train-1")
     training.resume()
     begun(training)
-    assert "--resume" in training.log() and training.run == RunFolder(project.runs / "train-1")
+    assert "--resume" in log_of(training) and training.run == RunFolder(project.runs / "train-1")
     assert project.training_table.read_text(encoding="utf-8") == "its own"
     assert training.latest and training.latest.job.request.settings == {"seed": "3"}
 

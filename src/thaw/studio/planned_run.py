@@ -17,7 +17,7 @@ from thaw import atomic
 from thaw.errors import TrainingError
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
-from thaw.studio.detached import DetachedProcess, terminate
+from thaw.studio.detached import DetachedProcess, last_lines, terminate
 from thaw.studio.project import Project
 from thaw.writing import explained
 
@@ -47,7 +47,7 @@ class PlannedRun:
 
     def __init__(self, project: Project, recipe: Recipe) -> None:
         self._project, self._recipe = project, recipe
-        self._process = DetachedProcess(project.plan_lock, project.plan_log)
+        self._process = DetachedProcess(project.plan_lock)
 
     @property
     def is_running(self) -> bool:
@@ -67,9 +67,9 @@ class PlannedRun:
         run = RunFolder(self._project.planned)
         return run if run.plan.is_file() and not self.is_running else None
 
-    def log(self) -> str:
-        """What the process has said."""
-        return self._process.output()
+    def log(self, lines: int) -> list[str]:
+        """The last lines that the process has printed."""
+        return last_lines(self._project.plan_log, lines)
 
     def start(self, table: str, settings: Mapping[str, str], edits: int) -> None:
         """Plan a run, instead of the one before.
@@ -91,7 +91,7 @@ class PlannedRun:
         atomic.write_text(project.planned_recipe, self._recipe.to_yaml())
         words = ["thaw.cli.plan_run", *map(str, (project.training_table, project.runs, project.planned))]
         words += ["--recipe", str(project.planned_recipe), *(f"--set={key}={value}" for key, value in settings.items())]
-        request = PlanRequest(self._process.start(words), settings, edits, self._recipe.to_yaml())
+        request = PlanRequest(self._process.start(words, project.plan_log), settings, edits, self._recipe.to_yaml())
         atomic.write_text(project.plan_request, json.dumps(asdict(request)))
 
     def cancel(self) -> None:

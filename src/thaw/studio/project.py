@@ -35,6 +35,11 @@ class QueuedFiles:
         return self.folder / "recipe.yaml"
 
     @property
+    def log(self) -> Path:
+        """What it says on its console."""
+        return self.folder / "training.log"
+
+    @property
     def run(self) -> Path:
         """The folder of a run that was planned before it was queued, until it is begun."""
         return self.folder / "run"
@@ -209,11 +214,6 @@ class Project:
     def plan_log(self) -> Path:
         """What the plan says on its console."""
         return self.plan / "plan.log"
-
-    @property
-    def training_log(self) -> Path:
-        """What the latest run says on its console."""
-        return self.path / "training.log"
 
     @property
     def update_table(self) -> Path:

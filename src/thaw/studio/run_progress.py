@@ -44,6 +44,10 @@ def progress(training: Training) -> dict[str, Any]:
             for job in training.waiting
         ],
         "problem": training.problem or training.refusal,
+        "failed": [
+            {"number": begun.job.number, "settings": dict(begun.job.request.settings), "log": training.log(begun, 1)}
+            for begun in training.failed
+        ],
         "next": _planned(training.planned),
     }
 
@@ -61,7 +65,7 @@ def _planned(planned: PlannedRun) -> dict[str, Any]:
         "plan": _choices(plan),
         "predicted": plan.predicted.seconds if plan else None,
         "expected": plan.estimates.sentence() if plan and plan.estimates else "",
-        "log": planned.log().splitlines()[-LOG_LINES:],
+        "log": planned.log(LOG_LINES),
     }
 
 
@@ -71,7 +75,8 @@ def _choices(plan: PlanFile | None) -> list[dict[str, str]]:
 
 
 def _latest(training: Training) -> dict[str, Any]:
-    begun, is_running, run = training.latest, training.is_running, training.run
+    begun, run = training.latest, training.run
+    is_running = training.is_running or training.is_beginning
     if begun is None:
         return {"state": "none"}
     request = begun.job.request
@@ -89,7 +94,7 @@ def _latest(training: Training) -> dict[str, Any]:
         "phases": [{"name": name, "epochs": epochs} for name, epochs in found.phases],
         "monitor": METRICS[found.monitor].title if found.monitor in METRICS else found.monitor,
         "epochs": [_epoch(record, found.monitor) for record in found.epochs],
-        "log": training.log().splitlines()[-LOG_LINES:],
+        "log": training.log(begun, LOG_LINES),
     }
 
 

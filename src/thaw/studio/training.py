@@ -18,7 +18,7 @@ from thaw import atomic
 from thaw.errors import ThawError, TrainingError, first_line
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
-from thaw.studio.detached import DetachedProcess, terminate
+from thaw.studio.detached import DetachedProcess, last_lines, terminate
 from thaw.studio.journal import Journal
 from thaw.studio.planned_run import PlannedRun
 from thaw.studio.project import Project
@@ -27,6 +27,8 @@ from thaw.writing import explained
 
 _PAUSE = 1.0
 """Seconds between two looks whether the next run can begin."""
+_REMEMBERED = 5
+"""Jobs whose failure is told."""
 _LOG = logging.getLogger("thaw.studio")
 
 
@@ -82,7 +84,7 @@ class Training:
         self._project, self._recipe, self._replaced = project, recipe, replaced
         self._guard = threading.Lock()
         self._queue = TrainingQueue(actions)
-        self._process = DetachedProcess(project.training_lock, project.training_log)
+        self._process = DetachedProcess(project.training_lock)
         self._stops = threading.Event()
         self.planned = PlannedRun(project, recipe)
         self.problem = ""
@@ -99,6 +101,11 @@ class Training:
     def is_running(self) -> bool:
         """Whether a run trains now."""
         return self._process.is_running
+
+    @property
+    def is_beginning(self) -> bool:
+        """Whether the latest job is begun, but its process not started yet."""
+        return self.latest is not None and not self._was_started(self.latest)
 
     @property
     def latest(self) -> Begun | None:
@@ -131,9 +138,17 @@ class Training:
         """Every run of the project that has finished, the newest first."""
         return [run for run in self._runs() if run.is_finished]
 
-    def log(self) -> str:
-        """What the latest run has said."""
-        return self._process.output()
+    def log(self, begun: Begun, lines: int) -> list[str]:
+        """The last lines that the process of a job has printed."""
+        return last_lines(self._project.queued(begun.job.number).log, lines)
+
+    @property
+    def failed(self) -> list[Begun]:
+        """Those of the last jobs whose process ended before they had a folder, the oldest first."""
+        ended = self._queue.begun[-_REMEMBERED:]
+        if self.is_running or self.is_beginning:
+            ended = ended[:-1]
+        return [begun for begun in ended if self._run_of(begun) is None]
 
     def start(self, labelled: Labelled, settings: Mapping[str, str], with_plan: bool = False) -> None:
         """Put a new run into the queue, and begin it if nothing else trains or waits.
@@ -253,7 +268,7 @@ class Training:
         else:
             words += ["--recipe", str(files.recipe)]
             words += [f"--set={key}={value}" for key, value in request.settings.items()]
-        process = self._process.start(words)
+        process = self._process.start(words, files.log)
         atomic.write_text(project.training_state, json.dumps({"job": begun.job.number, "process": process}))
 
     def _started(self) -> _Started | None:

@@ -31,6 +31,8 @@ export function Train() {
   return html`<div class="page"><div class="column">
     ${isRunning && present}
     ${run.problem && html`<p class="alarm" role="alert">A run cannot begin: ${run.problem}</p>`}
+    ${run.failed.filter((one) => isRunning || one !== run.failed.at(-1) || run.state !== "failed").map((one) => html`<p key=${one.number} class="alarm">
+      A run${Object.entries(one.settings).map(([key, value]) => ` ${key}=${value}`)} did not start: ${one.log[0] || "its process ended"}</p>`)}
     ${run.queue.length > 0 && html`<${Queue} queue=${run.queue} isRunning=${isRunning} call=${call} />`}
     <${Start} run=${run} isRunning=${isRunning} call=${call} />
     ${!isRunning && present}
