@@ -248,15 +248,24 @@ def test_a_damaged_note_of_the_process_is_none(training: Training, project: Proj
     assert not training.is_running and training.run and training.run.is_finished
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"number": 0}, {"number": "x"}, {"settings": 5}, {"resumes": "../.."}, {"images": None}]
-)
+@pytest.mark.parametrize("wrong", [{"number": 0}, {"number": "x"}, {"settings": 5}, {"resumes": 5}, {"images": None}])
 def test_a_damaged_line_of_the_queue_is_said(project: Project, wrong: dict[str, object]) -> None:
     line = {"action": "queue training", "number": 1, "settings": {}, "images": 1, "edits": 1, "resumes": ""}
     content = json.dumps({**line, "is_planned": False, "when": "", **wrong})
     project.actions.write_text(content + "\n", encoding="utf-8")
     with closing(Journal(project.actions)) as actions, pytest.raises(DataError, match="a line about a run is damaged"):
         Training(project, Recipe(), actions)
+
+
+@pytest.mark.parametrize("name", ["../..", "train-1/..", "train-9"])
+def test_a_line_about_another_folder_names_no_run(project: Project, name: str) -> None:
+    (project.runs / "train-1").mkdir()
+    facts = {"settings": {}, "images": 1, "edits": 1, "resumes": name, "is_planned": False}
+    lines = ({"action": "queue training", **facts}, {"action": "train", "earlier": []})
+    content = "".join(json.dumps({**line, "number": 1, "when": ""}) + "\n" for line in lines)
+    project.actions.write_text(content, encoding="utf-8")
+    with closing(Journal(project.actions)) as actions:
+        assert Training(project, Recipe(), actions).run is None
 
 
 @pytest.mark.parametrize(

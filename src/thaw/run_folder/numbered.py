@@ -59,7 +59,7 @@ class NumberedFolder:
         """
         with explained(parent):
             number = max((_number(child, cls.kind) for child in parent.iterdir()), default=0) + 1
-            return cls(folder.rename(parent / f"{cls.kind}-{number}"))
+            return cls(folder.rename(cls.numbered(parent, number).path))
 
     @classmethod
     def newest_first(cls, parent: Path) -> list[Self]:

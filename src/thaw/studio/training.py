@@ -295,7 +295,7 @@ class Training:
     def _run_of(self, begun: Begun) -> RunFolder | None:
         """The run that a job made or resumed; `None` until it has a folder."""
         if begun.job.request.resumes:
-            return RunFolder(self._project.runs / begun.job.request.resumes)
+            return RunFolder.named(self._project.runs, begun.job.request.resumes)
         later = next((one for one in self._queue.begun if one.job.number > begun.job.number), None)
         known = [run for run in self._runs() if later is None or run.path.name in later.earlier]
         new = [run for run in known if run.path.name not in begun.earlier]

@@ -30,7 +30,7 @@ class Request:
     settings: Mapping[str, str]
     images: int
     edits: int
-    resumes: Annotated[str, Field(pattern=r"^(train-[0-9]{1,9})?$")] = ""
+    resumes: str = ""
     is_planned: bool = False
 
 
