@@ -2,25 +2,16 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 
 from tests.studio.clients import Client
 from tests.studio.programs import begun, log_of, start
 from tests.studio.waiting import until
-from thaw.cli.plan_run import main
-from thaw.csv_text import csv_text
-from thaw.data.manifest import Manifest
 from thaw.errors import TrainingError
-from thaw.pipeline import finetune
-from thaw.progress import NullReporter
-from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 from thaw.studio.project import Project
-from thaw.studio.table import label_rows
 from thaw.studio.training import Labelled, Training
-from thaw.studio.workspace import Workspace
 
 LABELLED = Labelled("path,label\n", 3, 7)
 
@@ -33,32 +24,6 @@ def planned(training: Training, project: Project, trained: RunFolder) -> None:
     project.planned.mkdir()
     for file in (trained.plan, trained.recipe, trained.manifest):
         shutil.copy(file, project.planned)
-
-
-@pytest.mark.slow
-def test_a_run_that_is_planned_in_a_folder_of_its_own_is_resumed_elsewhere(
-    workspace: Workspace, quick: Recipe, tmp_path: Path
-) -> None:
-    project, recipe = workspace.project, tmp_path / "recipe.yaml"
-    recipe.write_text(quick.to_yaml(), encoding="utf-8")
-    table = csv_text(label_rows(workspace.images, workspace.labels.marks()))
-    project.training_table.write_text(table, encoding="utf-8")
-    project.plan.mkdir()
-    words = [project.training_table, project.runs, project.planned, "--recipe", recipe, "--set", "phases.0.epochs=1"]
-    assert main([str(word) for word in words]) == 0
-    plan = RunFolder(project.planned).read_plan()
-    manifest = Manifest.read(RunFolder(project.planned).manifest)
-    run = RunFolder.adopt(project.runs, project.planned)
-    finetune(project.training_table, None, project.runs, resume=True, reporter=NullReporter())
-    trained = run.read_plan()
-    assert run.is_finished and plan and trained and trained.choices == plan.choices
-    assert run.read_recipe().phases[0].epochs == 1
-    assert Manifest.read(run.manifest).column("split") == manifest.column("split")
-
-
-def test_what_cannot_be_planned_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path / "nowhere"), str(tmp_path), str(tmp_path / "run")]) == 2
-    assert "nowhere" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
 def test_a_run_is_started_as_it_was_planned(

@@ -33,7 +33,7 @@ export function Train() {
     ${run.problem && html`<p class="alarm" role="alert">A run cannot begin: ${run.problem}</p>`}
     ${run.failed.filter((one) => isRunning || one !== run.failed.at(-1) || run.state !== "failed").map((one) => html`<p key=${one.number} class="alarm">
       A run${Object.entries(one.settings).map(([key, value]) => ` ${key}=${value}`)} did not start: ${one.log[0] || "its process ended"}</p>`)}
-    ${run.queue.length > 0 && html`<${Queue} queue=${run.queue} isRunning=${isRunning} call=${call} />`}
+    ${run.queue.length > 0 && html`<${Queue} run=${run} isRunning=${isRunning} call=${call} />`}
     <${Start} run=${run} isRunning=${isRunning} call=${call} />
     ${!isRunning && present}
     ${results.length > 0 && html`<${Results} results=${results} />`}
@@ -51,7 +51,7 @@ function Start({ run, isRunning, call }) {
   const isPlanned = changed === "";
   const start = () => call("/api/training", { settings: filled(settings), with_plan: isPlanned });
   return html`<section>
-    ${isRunning ? html`<h2 class="big">Another run</h2>` : html`<h1>Train</h1>`}
+    ${isRunning || run.queue.length > 0 ? html`<h2 class="big">Another run</h2>` : html`<h1>Train</h1>`}
     ${classes.length < 2
       ? html`<p>Label images of at least two classes first. <a href="#label">Label next</a></p>`
       : html`<p>${labelled.toLocaleString("en")} labelled images of ${classes.length} classes. A part of them is kept apart to
@@ -80,10 +80,12 @@ function Next({ next, changed, call }) {
     <${PlanTable} plan=${next.plan} predicted=${next.predicted} expected=${next.expected} /></div>`;
 }
 
-function Queue({ queue, isRunning, call }) {
+function Queue({ run, isRunning, call }) {
+  const begins = isRunning ? "Each run begins when the one before it has ended" : run.next.state === "planning" ? "The next run begins once the plan is made"
+    : "The next run begins in a moment";
   return html`<section><h2 class="big">Queue</h2>
-    <p class="quiet">${isRunning ? "Each run begins when the one before it has ended" : "The next run begins in a moment"}, on the labels of when it was added.</p>
-    <table><tbody>${queue.map((one) => html`<tr key=${one.number}><td>${one.resumes ? `resume ${one.resumes}` : "new run"}${one.is_planned && ", as planned"}</td>
+    <p class="quiet">${begins}, on the labels of when it was added.</p>
+    <table><tbody>${run.queue.map((one) => html`<tr key=${one.number}><td>${one.resumes ? `resume ${one.resumes}` : "new run"}${one.is_planned && ", as planned"}</td>
       <td>${one.images.toLocaleString("en")} images</td><td>${Object.entries(one.settings).map(([key, value]) => html`<code key=${key}>${key}=${value}</code> `)}</td>
       <td class="when">${time(one.when)}</td>
       <td class="number"><button onClick=${() => call("/api/training/cancel", { number: one.number })}>Cancel</button></td></tr>`)}</tbody></table></section>`;
