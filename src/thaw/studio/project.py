@@ -113,7 +113,7 @@ class Project:
             allowed: A folder outside of the project and of its images that may be watched all the same.
 
         Raises:
-            DataError: There is no such folder, or it is elsewhere.
+            DataError: There is no such folder, it is elsewhere, or Studio writes there.
         """
         try:
             folder = (self.path / text).resolve()
@@ -125,6 +125,9 @@ class Project:
                 f"{folder}: is neither in the project nor in the folder of its images; "
                 "to watch it, start Studio with --watch and this folder"
             )
+        written = (self.runs, self.bundles, self.exports, self.thumbnails, self.plan, self.queue)
+        if folder == self.path or any(folder.is_relative_to(place) for place in written):
+            raise DataError(f"{folder}: Studio writes images of its own there; choose another folder")
         return existing_folder(folder)
 
     @property
@@ -176,9 +179,14 @@ class Project:
         """Which process was started last, JSON."""
         return self.path / "training.json"
 
+    @property
+    def queue(self) -> Path:
+        """The folder of the files of queued runs."""
+        return self.path / "queue"
+
     def queued(self, number: int) -> QueuedFiles:
         """The files of the queued run of a number."""
-        return QueuedFiles(self.path / "queue" / str(number))
+        return QueuedFiles(self.queue / str(number))
 
     @property
     def plan(self) -> Path:
