@@ -224,6 +224,20 @@ def test_a_stopped_run_is_resumed_on_its_own_labels_also_after_a_later_one(
     assert training.latest and training.latest.job.request.settings == {"seed": "3"}
 
 
+def test_an_update_is_not_the_run_of_a_job_and_is_waited_for(training: Training, project: Project) -> None:
+    training.waits_for = lambda: True
+    start(training)
+    assert not training.is_running and len(training.waiting) == 1
+    training.waits_for = lambda: False
+    training.advance()
+    begun(training)
+    training.stop()
+    until(lambda: not training.is_running)
+    updated = RunFolder.create(project.runs)
+    updated.update.touch()
+    assert training.run == training.resumable == RunFolder(project.runs / "train-1")
+
+
 def test_a_run_that_cannot_be_resumed_any_more_is_refused(training: Training, project: Project) -> None:
     for _ in range(2):
         start(training)

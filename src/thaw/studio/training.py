@@ -61,6 +61,7 @@ class Training:
     Attributes:
         planned: The plan of the next run.
         problem: Why the next job cannot begin now, such as a full disk; empty if it can.
+        waits_for: Whether something else computes that the next job is not to disturb.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Training:
         self._stops = threading.Event()
         self.planned = PlannedRun(project, recipe)
         self.problem = ""
+        self.waits_for: Callable[[], bool] = lambda: False
 
     def run_queue(self) -> None:
         """Begin the runs that wait, one after the other, in a thread, until `close`."""
@@ -216,7 +218,7 @@ class Training:
     def advance(self) -> None:
         """Begin the next job, if no run trains and none is being planned; sets `problem` where it cannot."""
         with self._guard:
-            if self.is_running or self.planned.is_running:
+            if self.is_running or self.planned.is_running or self.waits_for():
                 return
             try:
                 begun = self._next()
@@ -290,14 +292,18 @@ class Training:
 
     def _unfinished(self) -> RunFolder | None:
         """The newest run that has not finished, which is the one that `--resume` resumes."""
-        return next((run for run in self._runs() if not run.is_finished), None)
+        return next((run for run in self._trained() if not run.is_finished), None)
+
+    def _trained(self) -> list[RunFolder]:
+        """Every run but updates, which another process makes, the newest first."""
+        return [run for run in self._runs() if not run.update.exists()]
 
     def _run_of(self, begun: Begun) -> RunFolder | None:
         """The run that a job made or resumed; `None` until it has a folder."""
         if begun.job.request.resumes:
             return RunFolder.named(self._project.runs, begun.job.request.resumes)
         later = next((one for one in self._queue.begun if one.job.number > begun.job.number), None)
-        known = [run for run in self._runs() if later is None or run.path.name in later.earlier]
+        known = [run for run in self._trained() if later is None or run.path.name in later.earlier]
         new = [run for run in known if run.path.name not in begun.earlier]
         return new[-1] if new else None
 

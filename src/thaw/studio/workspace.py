@@ -85,6 +85,7 @@ class Workspace:
         self.thumbnails = Thumbnails(self.images, project.thumbnails, recipe.decode)
         self.training = Training(project, recipe, self.actions, self._replaced)
         self.updates = Updates(project)
+        self.training.waits_for = lambda: self.updates.is_running
         self.watching, self.watchable = Watching(), watchable
         self.is_stopping: Callable[[], bool] = lambda: False
         self.pool = ThreadPoolExecutor(worker_count(), "thaw-studio-images")
