@@ -29,8 +29,8 @@ export function Update({ runs, ended }) {
     ${found.state === "failed" && html`<p class="alarm">${sentence(found.log.at(-1) || "It was stopped")}.</p>`}
     ${found.state === "kept" && html`<p>${found.updated} is ${found.run} with what it has learnt.</p>`}
     ${found.state === "not kept" && html`<p class="flag">Not kept: ${found.run} recognised more before. ${found.run} is unchanged.</p>`}
-    ${found.old.length > 0 && html`<${Changes} title="Old classes, on the run's own validation and test images" changes=${found.old} />`}
-    ${found.new.length > 0 && html`<${Changes} title="New images of validation and test" changes=${found.new} />`}
+    ${found.old?.length > 0 && html`<${Changes} title="Old classes, on the run's own validation and test images" changes=${found.old} />`}
+    ${found.new?.length > 0 && html`<${Changes} title="New images of validation and test" changes=${found.new} />`}
   </section>`;
 }
 
