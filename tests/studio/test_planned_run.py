@@ -66,7 +66,7 @@ def test_a_run_waits_until_the_plan_is_made_and_there_is_no_plan_while_one_train
     until(lambda: not training.planned.is_running)
     training.advance()
     begun(training)
-    with pytest.raises(TrainingError, match="a run trains or waits"):
+    with pytest.raises(TrainingError, match="a run trains, waits or is updated"):
         training.plan(LABELLED, {})
 
 

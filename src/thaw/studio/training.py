@@ -201,8 +201,8 @@ class Training:
     def plan(self, labelled: Labelled, settings: Mapping[str, str]) -> None:
         """Plan the next run; raises `TrainingError` where a run trains or waits, which would spoil the measurements."""
         with self._guard:
-            if self.is_running or self.waiting:
-                raise TrainingError("a run trains or waits; plan when it has finished")
+            if self.is_running or self.waiting or self.waits_for():
+                raise TrainingError("a run trains, waits or is updated; plan when it has finished")
             # `thaw train` finds the splits of earlier runs by the place of the table.
             atomic.write_text(self._project.training_table, labelled.table)
             self.planned.start(labelled.table, settings, labelled.edits)
