@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 CHROMIUM = Path("/usr/bin/chromium")
 _QUIET = ("--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage")
+_FAKE_CAMERA = ("--use-fake-device-for-media-stream",)
+"""A camera that shows a moving disc; pages that have the permission can use it."""
 
 
 @dataclass
@@ -33,7 +35,7 @@ def chromium() -> Iterator[Any]:
     if not CHROMIUM.is_file():
         pytest.skip(f"needs {CHROMIUM}")
     with api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", *_QUIET])
+        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", *_QUIET, *_FAKE_CAMERA])
         yield browser
         browser.close()
 

@@ -74,6 +74,22 @@ def run(
     return trial
 
 
+def plan_run(dataset: Dataset, requested: Recipe, folder: RunFolder, runs: Path, reporter: Reporter) -> None:
+    """Begin a run in a folder, up to its plan; moved under `runs`, it is a run to resume.
+
+    Args:
+        dataset: The labelled images.
+        requested: The recipe.
+        folder: An empty folder.
+        runs: Where the earlier runs are, whose images keep their split.
+        reporter: Shows the plan.
+    """
+    started = time.perf_counter()
+    with threads_restored():
+        context = TrialContext(runs, reporter, on_baseline=lambda trial: write_baseline(trial, started, reporter))
+        resume(dataset, requested, context, folder)
+
+
 def _begun(dataset: Dataset, requested: Recipe | None, context: TrialContext, resumes: bool) -> Trial:
     """A new trial, or the one that these processes began before they were restarted, or the newest unfinished one."""
     process = context.process

@@ -21,6 +21,15 @@ def test_a_number_is_not_used_again_below_the_highest(tmp_path: Path) -> None:
     assert RunFolder.create(tmp_path).path.name == "train-8"
 
 
+def test_a_folder_that_was_filled_elsewhere_becomes_the_next_run(tmp_path: Path) -> None:
+    runs, elsewhere = tmp_path / "runs", tmp_path / "elsewhere"
+    RunFolder.create(runs)
+    elsewhere.mkdir()
+    (elsewhere / "recipe.yaml").touch()
+    adopted = RunFolder.adopt(runs, elsewhere)
+    assert adopted.path == runs / "train-2" and adopted.recipe.is_file() and not elsewhere.exists()
+
+
 def test_the_newest_unfinished_run_is_the_one_to_resume(tmp_path: Path) -> None:
     with pytest.raises(ResumeError, match="no unfinished run"):
         RunFolder.latest_unfinished(tmp_path / "absent")

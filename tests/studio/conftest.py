@@ -1,4 +1,5 @@
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -6,12 +7,16 @@ from pathlib import Path
 import pytest
 
 from tests.studio.clients import Client
+from tests.studio.programs import PROGRAM
+from tests.studio.waiting import until
 from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 from thaw.studio.features import ImageFeatures, extract_features
 from thaw.studio.images import Images
+from thaw.studio.journal import Journal
 from thaw.studio.project import Project
+from thaw.studio.training import Training
 from thaw.studio.workspace import Workspace
 
 Opened = Callable[..., Workspace]
@@ -73,3 +78,30 @@ def with_run(workspace: Workspace, trained: RunFolder) -> RunFolder:
     """The finished run of the quick recipe, as one that was started in the project."""
     shutil.copytree(trained.path, workspace.project.runs / "train-1")
     return RunFolder(workspace.project.runs / "train-1")
+
+
+@pytest.fixture
+def project(tmp_path: Path, images: Path) -> Project:
+    made = Project.open(tmp_path / "studio", images)
+    made.make()
+    return made
+
+
+@pytest.fixture
+def training_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program is started instead of `thaw train`."""
+    program = tmp_path / "program"
+    program.write_text(f"#!{sys.executable}\n{PROGRAM}", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+
+@pytest.fixture
+def training(project: Project, training_program: None) -> Iterator[Training]:
+    """The runs of a project, each of which is the program."""
+    with closing(Journal(project.actions)) as actions:
+        made = Training(project, Recipe(), actions)
+        yield made
+        if made.is_running:
+            made.stop()
+        until(lambda: not made.is_running)

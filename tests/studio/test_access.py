@@ -97,6 +97,12 @@ def test_requests_of_other_sites_are_refused(untouched: Client, site: str) -> No
         "/api/class-folders",
         "/api/training",
         "/api/training/stop",
+        "/api/training/plan",
+        "/api/training/plan/cancel",
+        "/api/training/cancel",
+        "/api/influence/train-1",
+        "/api/watch",
+        "/api/watch/stop",
         "/api/decide/train-1/bundle",
         "/api/ship/promote",
         "/api/ship/rollback",
@@ -117,6 +123,11 @@ def test_the_page_may_run_its_own_scripts_only(untouched: Client) -> None:
     policy = reply.headers["content-security-policy"]
     assert "default-src 'none'" in policy and "unsafe" not in policy and "frame-ancestors 'none'" in policy
     assert "<script>" not in reply.text and reply.headers["x-content-type-options"] == "nosniff"
+
+
+def test_the_page_may_ask_for_the_camera_and_pages_in_it_for_nothing(untouched: Client) -> None:
+    policy = untouched.http.get("/").headers["permissions-policy"]
+    assert "camera=(self)" in policy and "microphone=()" in policy
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,9 +7,14 @@ import pytest
 from PIL import Image
 
 from tests.studio.clients import Client
+from tests.studio.waiting import until
+from thaw.data.manifest import Manifest
+from thaw.errors import DataError
 from thaw.progress import NullReporter
 from thaw.run_folder import RunFolder
 from thaw.studio.images import Images
+from thaw.studio.influence import run_influence
+from thaw.studio.marks import AMBIGUOUS, Mark
 from thaw.studio.mistakes import read_predictions
 from thaw.studio.project import Project
 from thaw.studio.workspace import Workspace
@@ -52,3 +58,50 @@ def test_images_that_left_the_project_are_counted(images: Path, with_run: RunFol
     listed = Images.open(Project(with_run.path, images / "ok"), with_run.path, NullReporter().bar)
     found = read_predictions(with_run, listed)
     assert found.missing > 0 and all(found.classes[image.truth] == "ok" for image in found.images)
+
+
+def test_the_training_images_behind_a_prediction_are_found_once_they_are_asked_for(
+    client: Client, with_run: RunFolder
+) -> None:
+    found = client.get("/api/mistakes/train-1")
+    image, place = found["images"][0], f"/api/influence/train-1/{found['images'][0]['id']}"
+    label = found["classes"][image["predicted"]]
+    assert client.get(place, label=label)["state"] == "none"
+    assert client.post("/api/influence/train-1").json() == {"state": "computing"}
+    client.workspace.background.start()
+    until(lambda: client.get(place, label=label)["state"] == "ready")
+    behind = client.get(place, label=label)
+    manifest = Manifest.read(with_run.manifest)
+    train = {client.workspace.images.row_of_file(manifest.file(int(row))) for row in manifest.indices("train")}
+    assert behind["ids"] and set(behind["ids"]) <= train and behind["label"] in found["classes"]
+    assert 0 <= behind["agreement"] <= 1
+    assert (
+        client.get(place, label="x")["ids"] == []
+        and client.get(f"/api/influence/train-1/{behind['ids'][0]}", label=label)["ids"] == []
+    )
+
+
+def test_images_that_were_replaced_are_not_behind_a_prediction(images: Path, with_run: RunFolder) -> None:
+    listed = Images.open(images, None, with_run.path, NullReporter().bar)
+    manifest = Manifest.read(with_run.manifest)
+    row = listed.row_of_file(manifest.file(int(manifest.indices("train")[0])))
+    assert row is not None
+    digests = list(listed.digests)
+    digests[row] = digests[0][::-1]
+    found = run_influence(with_run, replace(listed, digests=tuple(digests)), NullReporter().bar)
+    assert row not in found.train_rows and len(found.train_rows) == len(manifest.indices("train")) - 1
+
+
+def test_a_run_whose_images_are_gone_has_no_influences(images: Path, with_run: RunFolder) -> None:
+    listed = Images.open(images / "ok", None, with_run.path, NullReporter().bar)
+    with pytest.raises(DataError, match="fewer than two classes"):
+        run_influence(with_run, listed, NullReporter().bar)
+
+
+def test_an_ambiguous_image_is_not_trained_on_and_can_be_found(client: Client) -> None:
+    client.edit([3], {"excluded": True, "ambiguous": True})
+    assert client.get("/api/state")["undo"]["sentence"] == "1 image ambiguous"
+    assert client.get("/api/images", show="ambiguous")["ids"] == [3]
+    assert client.workspace.labels.mark(3) == AMBIGUOUS and client.workspace.labels.mark(3).label is None
+    assert Mark.from_json(AMBIGUOUS.to_json()) == AMBIGUOUS
+    assert client.edit([4], {"ambiguous": True}).status_code == 422

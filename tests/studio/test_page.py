@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,10 @@ from PIL import Image
 from tests.browsing import window
 from tests.studio.conftest import Opened
 from tests.studio.pages import running
+from tests.studio.waiting import until
 from thaw.run_folder import RunFolder
 from thaw.studio.features import ImageFeatures, Snapshot
-from thaw.studio.marks import EXCLUDED, Mark
+from thaw.studio.marks import AMBIGUOUS, EXCLUDED, Mark
 from thaw.studio.piles import find_piles
 from thaw.studio.workspace import Workspace
 
@@ -23,6 +25,7 @@ AWAITED = {
     "ship": ".ship .verdict",
 }
 """What each screen shows once it is complete."""
+NO_CAMERA = "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotFoundError') }; 0"
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
@@ -139,6 +142,53 @@ def test_curves_have_round_ends_that_differ(browser: Any, computed: Workspace) -
 
 
 @pytest.mark.slow
+def test_a_training_image_behind_an_error_is_fixed_by_keys(
+    browser: Any, computed: Workspace, with_run: RunFolder
+) -> None:
+    computed.background.start()
+    with running(computed) as address, window(browser, 1280, 800) as opened:
+        page = opened.page
+        page.goto(address)
+        page.wait_for_selector("nav")
+        page.evaluate("location.hash = 'mistakes'")
+        page.click("button:has-text('Find them')")
+        page.wait_for_selector("p:has-text('Without one of these')")
+        page.click(".candidates >> nth=1 >> button >> nth=0")
+        page.wait_for_selector("span:has-text('for the chosen training image')")
+        page.keyboard.press("x")
+        page.wait_for_selector(".candidates .mark.out")
+        assert computed.labels.last_edit and computed.labels.last_edit.sentence == "1 image excluded"
+        page.wait_for_selector("span:has-text('for the chosen training image')", state="detached")
+        asked = page.inner_text(".detail .path")
+        page.keyboard.press("m")
+        page.wait_for_selector(".error .mark:has-text('ambiguous')")
+        (change,) = computed.labels.last_edit.changes
+        assert computed.images.paths[change[0]] == asked and change[1].after == AMBIGUOUS
+    assert not opened.console
+
+
+@pytest.mark.slow
+def test_runs_are_planned_and_queued(browser: Any, computed: Workspace, training_program: None) -> None:
+    with running(computed) as address, window(browser, 1280, 800) as opened:
+        page = opened.page
+        page.goto(address)
+        page.wait_for_selector("nav")
+        page.evaluate("location.hash = 'train'")
+        page.click("button:has-text('Show the plan first')")
+        page.wait_for_selector("h2:has-text('Measuring and planning')")
+        page.click("button:has-text('Cancel')")
+        page.click("button:has-text('Start training')")
+        page.click("button:has-text('to the queue')")
+        page.click("button:has-text('to the queue')")
+        page.click("td button:has-text('Cancel') >> nth=1")
+        page.wait_for_selector("h2:has-text('Queue')")
+        until(lambda: [job.number for job in computed.training.waiting] == [2])
+        page.click("button:has-text('Stop')")
+        until(lambda: not computed.training.is_running)
+    assert not opened.console
+
+
+@pytest.mark.slow
 def test_an_image_is_tried(browser: Any, computed: Workspace, with_run: RunFolder, images: Path) -> None:
     with running(computed) as address, window(browser, 1280, 800) as opened:
         page = opened.page
@@ -151,6 +201,53 @@ def test_an_image_is_tried(browser: Any, computed: Workspace, with_run: RunFolde
         page.wait_for_selector(".verdict")
         assert page.inner_text(".verdict").split()[0] in ("ok", "scratch", "stain")
         assert page.evaluate("document.querySelector('.tried img').naturalWidth") == 64
+
+
+@pytest.mark.slow
+def test_a_camera_is_classified_where_it_is_allowed(browser: Any, computed: Workspace, with_run: RunFolder) -> None:
+    with running(computed) as address, window(browser, 1280, 800) as opened:
+        page = opened.page
+        page.goto(address)
+        page.evaluate("location.hash = 'try'")
+        page.click("button:has-text('Camera')")
+        page.click("button:has-text('Start the camera')")
+        page.wait_for_selector(".alarm:has-text('does not allow Studio to use the camera')")
+        page.context.grant_permissions(["camera"])
+        page.click("button:has-text('Start the camera')")
+        page.wait_for_selector(".tried .path:has-text('2 images classified')")
+        assert page.inner_text(".verdict").split()[0] in ("ok", "scratch", "stain")
+        assert page.evaluate("document.querySelector('.tried img').naturalWidth") == 64
+        page.evaluate(NO_CAMERA)
+        page.click("button:has-text('Stop the camera')")
+        page.click("button:has-text('Start the camera')")
+        page.wait_for_selector(".alarm:has-text('No camera was found')")
+    assert not opened.console
+
+
+@pytest.mark.slow
+def test_images_that_arrive_in_a_folder_are_shown(
+    browser: Any, computed: Workspace, with_run: RunFolder, images: Path
+) -> None:
+    incoming = computed.project.path / "incoming"
+    incoming.mkdir()
+    with running(computed) as address, window(browser, 1280, 800) as opened:
+        page = opened.page
+        page.goto(address)
+        page.evaluate("location.hash = 'try'")
+        page.click("button:has-text('Watched folder')")
+        page.fill("input[aria-label=Folder]", "incoming")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("p:has-text('Waiting for images')")
+        for name in ("000.png", "001.png"):
+            shutil.copy(images / "stain" / name, incoming)
+            page.wait_for_selector(f".tried .path:has-text('{name}')")
+        assert page.inner_text(".tried .path") == "001.png"
+        page.reload()
+        page.click("button:has-text('Watched folder')")
+        page.wait_for_selector(".tried .verdict")
+        page.click("button:has-text('Stop')")
+        page.wait_for_selector("code:has-text('--watch')")
+    assert not opened.console
 
 
 @pytest.mark.slow

@@ -1,18 +1,17 @@
-import json
-from dataclasses import asdict
-
 import pytest
 
 from thaw.run_folder import RunFolder
 from thaw.studio.run_progress import progress
-from thaw.studio.training import Started, Training
+from thaw.studio.training import Training
+from thaw.studio.training_queue import Begun, Job, Request
 from thaw.studio.workspace import Workspace
 
 
 @pytest.fixture
 def training(workspace: Workspace, with_run: RunFolder) -> Training:
-    started = Started(1, "2026-01-01T00:00:00+00:00", (), {}, 36, 2)
-    workspace.project.training_state.write_text(json.dumps(asdict(started)), encoding="utf-8")
+    job = Job(1, "2026-01-01T00:00:00+00:00", Request({}, 36, 2))
+    workspace.training._queue.begun.append(Begun(job, job.when, ()))
+    workspace.project.training_state.write_text('{"job": 1, "process": 1}', encoding="utf-8")
     return workspace.training
 
 
@@ -31,7 +30,8 @@ def test_a_run_without_its_evaluation_was_stopped(training: Training, with_run: 
 
 def test_a_start_without_a_folder_failed_and_the_log_says_why(training: Training, with_run: RunFolder) -> None:
     with_run.path.rename(with_run.path.with_name("elsewhere"))
-    training._project.training_log.write_text("thaw: setting seed: 'x' is no number\n", encoding="utf-8")
+    training._project.queued(1).make()
+    training._project.queued(1).log.write_text("thaw: setting seed: 'x' is no number\n", encoding="utf-8")
     found = progress(training)
     assert found["state"] == "failed" and found["log"] == ["thaw: setting seed: 'x' is no number"]
 

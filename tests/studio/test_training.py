@@ -3,143 +3,283 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.studio.clients import Client
 from tests.studio.conftest import Opened
+from tests.studio.programs import PROGRAM, begun, end, log_of, start
 from tests.studio.waiting import until
-from thaw.errors import TrainingError
+from thaw.errors import DataError, TrainingError, WriteError
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 from thaw.studio import training as module
 from thaw.studio import training_routes
+from thaw.studio.detached import DetachedProcess
+from thaw.studio.journal import Journal, Line
 from thaw.studio.project import Project
+from thaw.studio.run_progress import progress
 from thaw.studio.training import Training
 
-PROGRAM = """
-import pathlib, signal, sys, time
-words = sys.argv[1:]
-runs = pathlib.Path(words[words.index("--runs") + 1])
-resumes = "--resume" in words
-folder = runs / f"train-{len(list(runs.iterdir())) + (not resumes)}"
-folder.mkdir(exist_ok=True)
-print("began", *words, flush=True)
-def end(*_):
-    print("terminated", flush=True)
-    sys.exit(143)
-signal.signal(signal.SIGTERM, end)
-while not (folder / "end").exists():
-    time.sleep(0.01)
-"""
-"""A run that ends when it is told to."""
+
+@contextmanager
+def restarted(training: Training, project: Project) -> Iterator[Training]:
+    """Another Studio, after this one was killed; what it has open is closed, as the system does then."""
+    training._queue._journal.close()
+    with closing(Journal(project.actions)) as actions:
+        yield Training(project, Recipe(), actions)
 
 
-_START = {"process": 1, "when": "", "earlier": [], "settings": {}, "images": 1, "edits": 1}
-DAMAGED_STARTS = [
-    json.dumps({**_START, **wrong}) for wrong in ({"process": -1}, {"process": "x"}, {"settings": 5}, {"earlier": 5})
-]
-
-
-@pytest.fixture
-def project(tmp_path: Path, images: Path) -> Project:
-    made = Project.open(tmp_path / "studio", images)
-    made.make()
-    return made
-
-
-@pytest.fixture
-def training(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Training]:
-    """Starts the program instead of `thaw train`."""
-    program = tmp_path / "program"
-    program.write_text(f"#!{sys.executable}\n{PROGRAM}", encoding="utf-8")
-    program.chmod(0o755)
-    monkeypatch.setattr(module.sys, "executable", str(program))
-    made = Training(project, Recipe())
-    yield made
-    if made.is_running:
-        made.stop()
-    if made._child:
-        made._child.wait(20)
-
-
-def begun(training: Training) -> None:
-    until(lambda: training.run and "began" in training.log())
-
+REAL = sys.executable
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the program is a script that the system runs")
 
 
 def test_a_run_trains_on_the_labels_and_settings_of_its_start(training: Training, project: Project) -> None:
-    training.start("path,label\n", 3, 7, {"strategy": "head"})
+    start(training, {"strategy": "head"})
     begun(training)
     assert project.training_table.read_text(encoding="utf-8") == "path,label\n"
-    assert f"train {project.training_table} --runs {project.runs}" in training.log()
-    assert "--set=strategy=head" in training.log()
-    assert training.started and (training.started.images, training.started.edits) == (3, 7)
+    assert f"train {project.training_table} --runs {project.runs}" in log_of(training)
+    assert "--set=strategy=head" in log_of(training)
+    assert training.latest and (training.latest.job.request.images, training.latest.job.request.edits) == (3, 7)
     assert training.run and training.run.path.name == "train-1"
 
 
-def test_one_run_trains_at_a_time(training: Training) -> None:
-    training.start("", 0, 0, {})
-    for again in (lambda: training.start("", 0, 0, {}), training.resume):
-        with pytest.raises(TrainingError, match="trains already"):
-            again()
+def test_runs_train_one_after_the_other_each_on_the_labels_of_its_start(training: Training, project: Project) -> None:
+    for number in range(1, 4):
+        start(training, {"seed": str(number)}, f"path,label\n{number}\n")
+    begun(training)
+    assert [job.number for job in training.waiting] == [2, 3]
+    training.advance()
+    assert len(training.waiting) == 2
+    for number in range(2, 4):
+        end(training)
+        training.advance()
+        begun(training)
+        assert training.run and training.run.path.name == f"train-{number}" and f"seed={number}" in log_of(training)
+        assert project.training_table.read_text(encoding="utf-8") == f"path,label\n{number}\n"
+    assert not training.waiting
+
+
+def test_a_run_that_is_stopped_makes_room_for_the_next(training: Training) -> None:
+    for _ in range(2):
+        start(training)
+    begun(training)
+    training.stop()
+    until(lambda: not training.is_running)
+    training.advance()
+    begun(training)
+    assert training.run and training.run.path.name == "train-2"
+
+
+def test_a_run_that_waits_is_cancelled_once(training: Training, project: Project) -> None:
+    for _ in range(3):
+        start(training)
+    training.cancel(2)
+    assert [job.number for job in training.waiting] == [3] and not project.queued(2).folder.exists()
+    for number in (1, 2, 9):
+        with pytest.raises(TrainingError, match="does not wait"):
+            training.cancel(number)
+    with restarted(training, project) as other:
+        assert [job.number for job in other.waiting] == [3]
+
+
+def test_the_queue_goes_on_in_another_studio(training: Training, project: Project) -> None:
+    for number in range(3):
+        start(training, {"seed": str(number)})
+    begun(training)
+    with restarted(training, project) as other:
+        assert other.is_running and other.run == training.run and [job.number for job in other.waiting] == [2, 3]
+        other.advance()
+        end(other)
+        other.advance()
+        begun(other)
+        assert "seed=1" in log_of(other) and [job.number for job in other.waiting] == [3]
+        other.stop()
+        until(lambda: not other.is_running)
+        assert "terminated" in log_of(other)
+
+
+@pytest.mark.parametrize("moment", ["before the process", "after the process"])
+def test_a_studio_that_is_killed_while_it_begins_a_run_begins_it_once(
+    training: Training, project: Project, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    class Killed(BaseException):
+        """Nothing runs after it."""
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        if moment == "before the process":
+            patch.setattr(DetachedProcess, "start", killed)
+        else:
+            patch.setattr(
+                module.json, "dumps", lambda value, **words: killed() if "process" in value else dumped(value)
+            )
+            dumped = json.JSONEncoder().encode
+        with pytest.raises(Killed):
+            start(training)
+    with restarted(training, project) as other:
+        other.advance()
+        begun(other)
+        end(other)
+        other.advance()
+        assert not other.is_running and [run.path.name for run in other.finished_runs()] == ["train-1"]
+
+
+@pytest.mark.parametrize("written", [0, 1])
+def test_on_a_full_disk_nothing_is_started_before_it_is_written_down(
+    training: Training, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    append, lines = Journal.append, [written]
+
+    def full(journal: Journal, content: Sequence[Line]) -> None:
+        if not lines[0]:
+            raise WriteError(journal.file, "the disk is full")
+        lines[0] -= 1
+        append(journal, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", full)
+        if written:
+            start(training)
+            assert "the disk is full" in training.problem and len(training.waiting) == 1
+        else:
+            with pytest.raises(WriteError, match="the disk is full"):
+                start(training)
+        assert not training.is_running and training.run is None and training.latest is None
+    training.advance()
+    assert training.is_running == bool(written) and not training.problem
+
+
+def test_images_that_were_replaced_while_a_run_waited_are_not_trained_on(
+    project: Project, training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "_replaced", lambda table: "1 labelled image replaced")
+    start(training)
+    assert not training.is_running and not training.waiting and training.refusal == "1 labelled image replaced"
+    with restarted(training, project) as other:
+        other.advance()
+        assert not other.is_running and other.refusal == "1 labelled image replaced"
+
+
+def test_a_run_that_does_not_start_is_still_told_when_the_next_one_trains(training: Training, project: Project) -> None:
+    program = Path(sys.executable)
+    program.write_text(f"#!{REAL}\nprint('thaw: setting seed')", encoding="utf-8")
+    start(training, {"seed": "x"})
+    until(lambda: not training.is_running)
+    program.write_text(f"#!{REAL}\n{PROGRAM}", encoding="utf-8")
+    assert [one.job.number for one in training.failed] == [1]
+    start(training)
+    begun(training)
+    (failed,) = training.failed
+    assert training.log(failed, 1) == ["thaw: setting seed"] and progress(training)["failed"][0]["settings"] == {
+        "seed": "x"
+    }
 
 
 def test_another_studio_finds_the_run_going_on_and_can_stop_it(training: Training, project: Project) -> None:
-    training.start("", 0, 0, {})
+    start(training)
     begun(training)
-    other = Training(project, Recipe())
-    assert other.is_running and other.run == training.run
-    with pytest.raises(TrainingError, match="trains already"):
-        other.start("", 0, 0, {})
-    other.stop()
-    until(lambda: not training.is_running)
-    assert not other.is_running and "terminated" in other.log()
+    with restarted(training, project) as other:
+        other.stop()
+        until(lambda: not training.is_running)
+        assert not other.is_running and "terminated" in log_of(other)
 
 
-def test_a_killed_run_trains_no_longer(training: Training, project: Project) -> None:
-    training.start("", 0, 0, {})
+def test_a_killed_run_trains_no_longer(training: Training) -> None:
+    start(training)
     begun(training)
-    assert training.started
-    os.kill(training.started.process, signal.SIGKILL)
+    os.kill(training._process._child.pid, signal.SIGKILL)  # type: ignore[union-attr]
     until(lambda: not training.is_running)
-    assert not Training(project, Recipe()).is_running
     with pytest.raises(TrainingError, match="no run trains"):
         training.stop()
+    training.advance()
+    assert not training.is_running
 
 
-def test_a_stopped_run_is_resumed_and_a_new_one_is_another(training: Training) -> None:
+def test_a_stopped_run_is_resumed_on_its_own_labels_also_after_a_later_one(
+    training: Training, project: Project
+) -> None:
     with pytest.raises(TrainingError, match="no run to resume"):
         training.resume()
-    training.start("", 5, 0, {"seed": "3"})
+    start(training, {"seed": "3"}, "its own")
+    begun(training)
+    assert training.resumable is None
+    start(training, {}, "later")
+    training.stop()
+    until(lambda: not training.is_running)
+    training.advance()
+    begun(training)
+    end(training)
+    assert training.resumable == RunFolder(project.runs / "train-1")
+    training.resume()
+    begun(training)
+    assert "--resume" in log_of(training) and training.run == RunFolder(project.runs / "train-1")
+    assert project.training_table.read_text(encoding="utf-8") == "its own"
+    assert training.latest and training.latest.job.request.settings == {"seed": "3"}
+
+
+def test_an_update_is_not_the_run_of_a_job_and_is_waited_for(training: Training, project: Project) -> None:
+    training.waits_for = lambda: True
+    start(training)
+    assert not training.is_running and len(training.waiting) == 1
+    training.waits_for = lambda: False
+    training.advance()
+    begun(training)
+    training.stop()
+    until(lambda: not training.is_running)
+    updated = RunFolder.create(project.runs)
+    updated.update.touch()
+    assert training.run == training.resumable == RunFolder(project.runs / "train-1")
+
+
+def test_a_run_that_cannot_be_resumed_any_more_is_refused(training: Training, project: Project) -> None:
+    for _ in range(2):
+        start(training)
     begun(training)
     training.stop()
     until(lambda: not training.is_running)
     training.resume()
     begun(training)
-    assert "--resume" in training.log() and training.run and training.run.path.name == "train-1"
-    assert training.started and training.started.settings == {"seed": "3"}
     training.stop()
     until(lambda: not training.is_running)
-    training.start("", 5, 0, {})
-    until(lambda: training.run and training.run.path.name == "train-2")
+    training.advance()
+    assert "train-1 cannot be resumed any more" in training.refusal
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"process": 1}', *DAMAGED_STARTS])
-def test_a_damaged_note_of_the_start_is_none(training: Training, project: Project, content: str) -> None:
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"process": 1}', '{"job": 1, "process": -1}'])
+def test_a_damaged_note_of_the_process_is_none(training: Training, project: Project, content: str) -> None:
+    start(training)
+    begun(training)
+    end(training)
     project.training_state.write_text(content, encoding="utf-8")
-    assert training.started is None and training.run is None
+    training.advance()
+    assert not training.is_running and training.run and training.run.is_finished
+
+
+@pytest.mark.parametrize("wrong", [{"number": 0}, {"number": "x"}, {"settings": 5}, {"resumes": 5}, {"images": None}])
+def test_a_damaged_line_of_the_queue_is_said(project: Project, wrong: dict[str, object]) -> None:
+    line = {"action": "queue training", "number": 1, "settings": {}, "images": 1, "edits": 1, "resumes": ""}
+    content = json.dumps({**line, "is_planned": False, "when": "", **wrong})
+    project.actions.write_text(content + "\n", encoding="utf-8")
+    with closing(Journal(project.actions)) as actions, pytest.raises(DataError, match="a line about a run is damaged"):
+        Training(project, Recipe(), actions)
 
 
 @pytest.mark.parametrize("name", ["../..", "train-1/..", "train-9"])
-def test_a_note_of_another_folder_names_no_run(training: Training, project: Project, name: str) -> None:
+def test_a_line_about_another_folder_names_no_run(project: Project, name: str) -> None:
     (project.runs / "train-1").mkdir()
-    project.training_state.write_text(json.dumps({**_START, "resumes": name}), encoding="utf-8")
-    assert training.run is None
+    facts = {"settings": {}, "images": 1, "edits": 1, "resumes": name, "is_planned": False}
+    lines = ({"action": "queue training", **facts}, {"action": "train", "earlier": []})
+    content = "".join(json.dumps({**line, "number": 1, "when": ""}) + "\n" for line in lines)
+    project.actions.write_text(content, encoding="utf-8")
+    with closing(Journal(project.actions)) as actions:
+        assert Training(project, Recipe(), actions).run is None
 
 
 @pytest.mark.parametrize(
@@ -159,7 +299,7 @@ def test_a_note_of_another_folder_names_no_run(training: Training, project: Proj
 )
 def test_malformed_settings_start_nothing(untouched: Client, settings: object) -> None:
     assert untouched.post("/api/training", {"settings": settings}).status_code == 422
-    assert untouched.get("/api/training") == {"state": "none"}
+    assert untouched.get("/api/training")["state"] == "none"
 
 
 def test_fewer_than_two_classes_start_nothing(client: Client) -> None:
@@ -183,7 +323,7 @@ def test_files_that_changed_since_they_were_labelled_start_nothing(
     (folder / "ok" / "000.png").unlink()
     shutil.copy(images / "scratch" / "000.png", folder / "stain" / "000.png")
     reply = client.post("/api/training")
-    assert reply.status_code == 409 and client.get("/api/training") == {"state": "none"}
+    assert reply.status_code == 409 and client.get("/api/training")["state"] == "none"
     assert "2 labelled images replaced or removed while Studio is open" in reply.json()["error"]
     assert "ok/000.png, stain/000.png" in reply.json()["error"]
 
@@ -199,7 +339,7 @@ def test_events_tell_of_the_run_until_the_server_stops(client: Client, monkeypat
     client.workspace.is_stopping = is_stopping
     reply = client.http.get("/api/training/events")
     assert reply.headers["content-type"].startswith("text/event-stream")
-    assert reply.text == 'data: {"state": "none"}\n\n'
+    assert json.loads(reply.text.removeprefix("data: ").strip())["state"] == "none"
 
 
 def test_without_a_run_nothing_is_stopped_or_resumed(client: Client) -> None:

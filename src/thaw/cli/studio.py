@@ -41,6 +41,13 @@ def studio(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the recipe, such as backbone=resnet50."),
     ] = None,
+    watch: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder elsewhere whose new images may be classified on the screen Try, such as that of a camera.",
+            show_default=False,
+        ),
+    ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")] = 0,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
 ) -> None:
@@ -50,6 +57,7 @@ def studio(
     undone. Training is a process of its own, which continues when Studio is closed.
     """
     try:
+        from thaw.data.walk import existing_folder
         from thaw.studio.project import Project
         from thaw.studio.server import run_studio
         from thaw.studio.workspace import Workspace
@@ -57,8 +65,9 @@ def studio(
     except ModuleNotFoundError as error:
         raise PackageError(f"thaw studio needs {error.name}: pip install 'thaw-vision[studio]'") from error
     opened = Project.open(project, images, labels)
+    watchable = existing_folder(watch).absolute() if watch else None
     requested = recipe_from(recipe, settings or [], {}) or Recipe()
     with closing(on_stderr()) as reporter:
-        workspace = Workspace(opened, requested, reporter.bar)
+        workspace = Workspace(opened, requested, reporter.bar, watchable)
     with closing(workspace):
         run_studio(workspace, Address(port=port), not no_browser)

@@ -52,6 +52,16 @@ class NumberedFolder:
         return cls(path) if _number(path, cls.kind) and path.name == name else None
 
     @classmethod
+    def adopt(cls, parent: Path, folder: Path) -> Self:
+        """Move a folder that was filled elsewhere to `parent/kind-N`, for the next free N.
+
+        Raises `WriteError` where it cannot be moved.
+        """
+        with explained(parent):
+            number = max((_number(child, cls.kind) for child in parent.iterdir()), default=0) + 1
+            return cls(folder.rename(cls.numbered(parent, number).path))
+
+    @classmethod
     def newest_first(cls, parent: Path) -> list[Self]:
         """All folders of this kind under a parent."""
         found = [path for path in parent.iterdir() if _number(path, cls.kind)] if parent.is_dir() else []

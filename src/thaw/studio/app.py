@@ -36,6 +36,8 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+_PERMISSIONS = "camera=(self), microphone=(), geolocation=(), display-capture=(), usb=(), serial=(), payment=()"
+"""Pages of this server may ask for the camera; pages that they would embed may not, and of the rest nothing may."""
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".txt": "text/plain", ".svg": "image/svg+xml"}
 _MESSAGES = {404: "there is no such URL", 405: "this URL does not support that method"}
 
@@ -100,7 +102,7 @@ def _add_page(app: FastAPI, workspace: Workspace, access: StudioAccess) -> None:
             reply = RedirectResponse(PAGE, 303)
             reply.set_cookie(access.cookie_name, access.cookie, httponly=True, samesite="strict", path="/")
             return reply
-        headers = {"Content-Security-Policy": _POLICY}
+        headers = {"Content-Security-Policy": _POLICY, "Permissions-Policy": _PERMISSIONS}
         if not access.is_known(dict(request.scope["headers"])):
             return HTMLResponse(refusal, 401, headers)
         html = page.render(name=workspace.project.name, csrf=access.csrf)

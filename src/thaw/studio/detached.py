@@ -17,15 +17,14 @@ from thaw.locks import lock
 
 
 class DetachedProcess:
-    """At most one process of Python at a time, with its output in a file.
+    """At most one process of Python at a time.
 
     It holds a lock on a file from its start to its end, which the system releases however it ends. So it is known
     whether one runs, also after Studio was killed and started again.
     """
 
-    def __init__(self, lock_file: Path, output: Path) -> None:
+    def __init__(self, lock_file: Path) -> None:
         self._lock_file = lock_file
-        self._output = output
         # Whoever looks whether the lock is taken has it for a moment.
         self._guard = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
@@ -44,23 +43,27 @@ class DetachedProcess:
             except OSError:
                 return False
 
-    def start(self, words: Sequence[str]) -> int:
-        """Start `python -m` with some words, and return the id of the process; raises `WriteError` where it cannot."""
+    def start(self, words: Sequence[str], log: Path) -> int:
+        """Start `python -m` with some words, and return the id of the process; raises `WriteError` where it cannot.
+
+        What it prints is in `log`.
+        """
         try:
-            with self._guard, self._output.open("wb") as output, self._lock_file.open("ab") as held:
+            with self._guard, log.open("wb") as output, self._lock_file.open("ab") as held:
                 lock(held.fileno())
                 self._child = _detached([sys.executable, "-m", *words], output, held)
         except OSError as error:
             problem = f"a process cannot be started: {error.strerror or error}"
-            raise WriteError(self._output.parent, problem) from error
+            raise WriteError(log, problem) from error
         return self._child.pid
 
-    def output(self) -> str:
-        """What it has printed."""
-        try:
-            return self._output.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return ""
+
+def last_lines(log: Path, number: int) -> list[str]:
+    """The last lines that a process has printed."""
+    try:
+        return log.read_text(encoding="utf-8", errors="replace").splitlines()[-number:]
+    except OSError:
+        return []
 
 
 def terminate(process: int) -> None:

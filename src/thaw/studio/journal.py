@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ Line = Mapping[str, Any]
 
 
 class Journal:
-    """An open journal, which no other process can open meanwhile; close it with `close`."""
+    """An open journal, which no other process can open meanwhile; any thread can append. Close it with `close`."""
 
     def __init__(self, file: Path) -> None:
         """Open a journal, or make an empty one.
@@ -31,6 +32,7 @@ class Journal:
             WriteError: It cannot be written.
         """
         self.file = file
+        self._guard = threading.Lock()
         with explained(file):
             is_new = not file.exists()
             # Unbuffered, so that one `write` is one call of the system.
@@ -50,9 +52,9 @@ class Journal:
         """Write lines and wait until they are on disk; raises `WriteError`, and then none of them is kept."""
         if not lines:
             return
-        self._check_in_place()
         text = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines)
-        with explained(self.file):
+        with self._guard, explained(self.file):
+            self._check_in_place()
             end = self._stream.seek(0, os.SEEK_END)
             try:
                 _write(self._stream.fileno(), text.encode("utf-8", "backslashreplace"))

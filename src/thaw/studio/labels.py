@@ -39,8 +39,16 @@ class Edit:
         after = self.changes[0][1].after
         if any(change.after != after for _, change in self.changes):
             return f"{count(len(self.changes), 'image')} labelled"
-        what = "excluded" if after.excluded else f"labelled {after.label}" if after.label else "without a label"
-        return f"{count(len(self.changes), 'image')} {what}"
+        return f"{count(len(self.changes), 'image')} {_outcome(after)}"
+
+
+def _outcome(mark: Mark) -> str:
+    """What an image has become, in words."""
+    if mark.ambiguous:
+        return "ambiguous"
+    if mark.excluded:
+        return "excluded"
+    return f"labelled {mark.label}" if mark.label else "without a label"
 
 
 @dataclass

@@ -21,18 +21,28 @@ MAX_NAME = 100
 class Mark:
     """The state of an image; without a label and not excluded it is still to be labelled.
 
-    As JSON it is the label, `null`, or `{"excluded": true}`.
+    As JSON it is the label, `null`, `{"excluded": true}`, or with `"ambiguous": true` besides.
+
+    Attributes:
+        label: Its class.
+        excluded: It is not trained on.
+        ambiguous: It is excluded because it cannot be said which class it is of.
     """
 
     label: str | None = None
     excluded: bool = False
+    ambiguous: bool = False
 
     def __post_init__(self) -> None:
         if self.excluded and self.label is not None:
             raise ValueError("an excluded image has no label")
+        if self.ambiguous and not self.excluded:
+            raise ValueError("an ambiguous image is excluded")
 
     def to_json(self) -> Any:
         """A plain value."""
+        if self.ambiguous:
+            return {"excluded": True, "ambiguous": True}
         return {"excluded": True} if self.excluded else self.label
 
     @classmethod
@@ -40,6 +50,8 @@ class Mark:
         """What `to_json` gave; raises `ValueError` or `DataError` for anything else."""
         if value == {"excluded": True}:
             return EXCLUDED
+        if value == AMBIGUOUS.to_json():
+            return AMBIGUOUS
         if value is None:
             return UNLABELLED
         if isinstance(value, str) and value:
@@ -48,7 +60,7 @@ class Mark:
         raise ValueError("a mark is a label, null, or an object with excluded")
 
 
-UNLABELLED, EXCLUDED = Mark(), Mark(excluded=True)
+UNLABELLED, EXCLUDED, AMBIGUOUS = Mark(), Mark(excluded=True), Mark(excluded=True, ambiguous=True)
 
 
 @dataclass(frozen=True)

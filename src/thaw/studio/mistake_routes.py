@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from thaw.run_folder import RunFolder
 from thaw.studio import messages
 from thaw.studio.training_routes import finished_run
 from thaw.studio.workspace import Workspace
 from thaw.web.limits import RequestRefused
 
+if TYPE_CHECKING:
+    from thaw.studio.influence import RunInfluence
+
+_INFLUENTIAL = 6
+"""Training images that are shown behind a prediction."""
 _KEPT = {"Cache-Control": "private, max-age=3600"}
 
 
@@ -55,4 +61,58 @@ def router(workspace: Workspace) -> APIRouter:
             raise RequestRefused(404, "not_found", str(error)) from error
         return Response(content, media_type="image/png", headers=_KEPT)
 
+    influences = _Influences(workspace)
+
+    @routes.post("/api/influence/{name}")
+    def compute(name: str) -> dict[str, Any]:
+        influences.compute(finished_run(workspace, name))
+        return {"state": influences.state(name)}
+
+    @routes.get("/api/influence/{name}/{image}")
+    def influential(name: str, image: str, label: str) -> dict[str, Any]:
+        row, found = messages.row_number(workspace, image), influences.of(name)
+        if found is None:
+            return {"state": influences.state(name), "ids": [], "agreement": None, "label": ""}
+        with workspace.computing:
+            most = found.of(row, label, _INFLUENTIAL)
+        ids, predicted = (most.rows, most.label) if most else ((), "")
+        return {"state": "ready", "ids": ids, "agreement": found.agreement, "label": predicted}
+
     return routes
+
+
+class _Influences:
+    """What the predictions of one run come from, computed in the background once it is asked for."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._name = ""
+        self._found: RunInfluence | None = None
+
+    def compute(self, run: RunFolder) -> None:
+        """Begin to compute it for a run, unless that was done or is being done."""
+        if self._name != run.path.name:
+            self._name, self._found = run.path.name, None
+            self._workspace.background.submit(lambda: self._compute(run))
+
+    def of(self, name: str) -> RunInfluence | None:
+        """What was computed for a run; `None` until it is."""
+        return self._found if self._name == name else None
+
+    def state(self, name: str) -> str:
+        """`none`, `computing` or `ready`."""
+        return "none" if self._name != name else "ready" if self._found else "computing"
+
+    def _compute(self, run: RunFolder) -> None:
+        from thaw.studio.influence import run_influence
+
+        if self._name != run.path.name:
+            return
+        try:
+            found = run_influence(run, self._workspace.images, self._workspace.background.bar)
+        except Exception:
+            # What went wrong is the status of the background; it can be asked for again.
+            self._name = ""
+            raise
+        if self._name == run.path.name:
+            self._found = found

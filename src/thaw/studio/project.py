@@ -9,12 +9,46 @@ from pathlib import Path
 from typing import Any
 
 from thaw import atomic
+from thaw.data.walk import existing_folder
 from thaw.errors import DataError
 from thaw.marker import mark
 from thaw.remote import is_remote
 from thaw.writing import check_writable, explained
 
 _ABOUT, _LABELS, _IMAGES = "project.json", "labels.jsonl", "images"
+
+
+@dataclass(frozen=True)
+class QueuedFiles:
+    """The files of a run that was queued, in a folder of their own."""
+
+    folder: Path
+
+    @property
+    def table(self) -> Path:
+        """The labels that it trains on, CSV."""
+        return self.folder / "labels.csv"
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe that it starts from, YAML."""
+        return self.folder / "recipe.yaml"
+
+    @property
+    def log(self) -> Path:
+        """What it says on its console."""
+        return self.folder / "training.log"
+
+    @property
+    def run(self) -> Path:
+        """The folder of a run that was planned before it was queued, until it is begun."""
+        return self.folder / "run"
+
+    def make(self) -> None:
+        """Make the folder; raises `WriteError` where it cannot be made."""
+        with explained(self.folder):
+            self.folder.parent.mkdir(exist_ok=True)
+            self.folder.mkdir(exist_ok=True)
 
 
 @dataclass(frozen=True)
@@ -80,6 +114,31 @@ class Project:
         facts = {"images": images, "table": str(self.table) if self.table else None}
         if facts != _read(self._about):
             atomic.write_text(self._about, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+
+    def watched_folder(self, text: str, allowed: Path | None = None) -> Path:
+        """The folder that a text names, absolute or relative to the project.
+
+        Args:
+            text: What was typed.
+            allowed: A folder outside of the project and of its images that may be watched all the same.
+
+        Raises:
+            DataError: There is no such folder, it is elsewhere, or Studio writes there.
+        """
+        try:
+            folder = (self.path / text).resolve()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise DataError("this cannot be the name of a folder") from error
+        places = [self.path, *([] if is_remote(self.images) else [self.images]), *([allowed] if allowed else [])]
+        if not any(folder.is_relative_to(place.resolve()) for place in places):
+            raise DataError(
+                f"{folder}: is neither in the project nor in the folder of its images; "
+                "to watch it, start Studio with --watch and this folder"
+            )
+        written = (self.runs, self.bundles, self.exports, self.thumbnails, self.plan, self.queue)
+        if folder == self.path or any(folder.is_relative_to(place) for place in written):
+            raise DataError(f"{folder}: Studio writes images of its own there; choose another folder")
+        return existing_folder(folder)
 
     @property
     def _about(self) -> Path:
@@ -151,13 +210,52 @@ class Project:
 
     @property
     def training_state(self) -> Path:
-        """What was started last, JSON."""
+        """Which process was started last, JSON."""
         return self.path / "training.json"
 
     @property
-    def training_log(self) -> Path:
-        """What the latest run says on its console."""
-        return self.path / "training.log"
+    def queue(self) -> Path:
+        """The folder of the files of queued runs."""
+        return self.path / "queue"
+
+    def queued(self, number: int) -> QueuedFiles:
+        """The files of the queued run of a number."""
+        return QueuedFiles(self.queue / str(number))
+
+    @property
+    def plan(self) -> Path:
+        """The folder of the plan of the next run."""
+        return self.path / "plan"
+
+    @property
+    def planned(self) -> Path:
+        """A run that is begun up to its plan."""
+        return self.plan / "run"
+
+    @property
+    def planned_table(self) -> Path:
+        """The labels that are planned for, CSV."""
+        return self.plan / "labels.csv"
+
+    @property
+    def planned_recipe(self) -> Path:
+        """The recipe that the plan starts from, YAML."""
+        return self.plan / "recipe.yaml"
+
+    @property
+    def plan_request(self) -> Path:
+        """What is planned, JSON."""
+        return self.plan / "request.json"
+
+    @property
+    def plan_lock(self) -> Path:
+        """A file that is locked while a run is planned."""
+        return self.plan / "plan.lock"
+
+    @property
+    def plan_log(self) -> Path:
+        """What the plan says on its console."""
+        return self.plan / "plan.log"
 
     @property
     def update_table(self) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 from thaw.errors import DataError, RecipeError
 from thaw.metrics import METRICS
 from thaw.run_folder import PlanFile, RunFolder
+from thaw.studio.planned_run import PlannedRun
 from thaw.studio.training import Training
 from thaw.training.history import EpochRecord
 
@@ -28,31 +29,72 @@ class _Files:
 
 
 def progress(training: Training) -> dict[str, Any]:
-    """Everything about the run that was started last, as plain values.
+    """Everything about the run that was begun last, the plan of the next one, and the queue, as plain values.
 
     state: `none`, `starting` (it reads images and plans), `training`, `finished`, `stopped` (it can be resumed) or
     `failed` (it has no folder, and the log says why).
     """
-    started, is_running, run = training.started, training.is_running, training.run
-    if started is None:
+    resumable = training.resumable
+    return {
+        **_latest(training),
+        "resumable": resumable.path.name if resumable else "",
+        "queue": [
+            {"number": job.number, "when": job.when, "resumes": job.request.resumes, "images": job.request.images}
+            | {"settings": dict(job.request.settings), "is_planned": job.request.is_planned}
+            for job in training.waiting
+        ],
+        "problem": training.problem or training.refusal,
+        "failed": [
+            {"number": begun.job.number, "settings": dict(begun.job.request.settings), "log": training.log(begun, 1)}
+            for begun in training.failed
+        ],
+        "next": _planned(training.planned),
+    }
+
+
+def _planned(planned: PlannedRun) -> dict[str, Any]:
+    """The plan of the next run. state: `none`, `planning`, `ready` or `failed`, and the log says why."""
+    request, run = planned.request, planned.run
+    if request is None:
         return {"state": "none"}
+    plan = _read(run).plan if run else None
+    return {
+        "state": "planning" if planned.is_running else "ready" if plan else "failed",
+        "edits": request.edits,
+        "settings": dict(request.settings),
+        "plan": _choices(plan),
+        "predicted": plan.predicted.seconds if plan else None,
+        "expected": plan.estimates.sentence() if plan and plan.estimates else "",
+        "log": planned.log(LOG_LINES),
+    }
+
+
+def _choices(plan: PlanFile | None) -> list[dict[str, str]]:
+    choices = plan.choices if plan else ()
+    return [{"setting": one.setting, "value": one.value, "reason": one.reason} for one in choices]
+
+
+def _latest(training: Training) -> dict[str, Any]:
+    begun, run = training.latest, training.run
+    is_running = training.is_running or training.is_beginning
+    if begun is None:
+        return {"state": "none"}
+    request = begun.job.request
     found = _read(run) if run else _Files(None, (), (), "")
     return {
         "state": _state(is_running, run, found),
         "run": run.path.name if run else "",
-        "when": started.when,
-        "images": started.images,
-        "edits": started.edits,
-        "settings": dict(started.settings),
-        "plan": [{"setting": one.setting, "value": one.value, "reason": one.reason} for one in found.plan.choices]
-        if found.plan
-        else [],
+        "when": begun.when,
+        "images": request.images,
+        "edits": request.edits,
+        "settings": dict(request.settings),
+        "plan": _choices(found.plan),
         "predicted": found.plan.predicted.seconds if found.plan else None,
         "left": _seconds_left(found, run) if is_running and run and found.plan else None,
         "phases": [{"name": name, "epochs": epochs} for name, epochs in found.phases],
         "monitor": METRICS[found.monitor].title if found.monitor in METRICS else found.monitor,
         "epochs": [_epoch(record, found.monitor) for record in found.epochs],
-        "log": training.log().splitlines()[-LOG_LINES:],
+        "log": training.log(begun, LOG_LINES),
     }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from thaw.studio.images import Images
 from thaw.studio.marks import Mark
@@ -19,3 +21,9 @@ def label_rows(images: Images, marks: Sequence[Mark]) -> Iterator[tuple[object, 
     for row, mark in enumerate(marks):
         if mark.label is not None:
             yield (images.file(row), mark.label, *(columns[name][row] for name in given))
+
+
+def labelled_paths(table: Path) -> list[str]:
+    """The paths in a table of `label_rows`."""
+    with table.open(encoding="utf-8", newline="") as stream:
+        return [row[0] for row in csv.reader(stream)][1:]

@@ -1,195 +1,313 @@
-"""Training as a process of its own: started, stopped and resumed here, and going on whatever becomes of Studio."""
+"""Runs as processes of their own, one after the other: queued, started, stopped and resumed here."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
+import logging
+import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from datetime import datetime
-from typing import Annotated, BinaryIO
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
 from thaw import atomic
-from thaw.errors import TrainingError, WriteError
-from thaw.locks import lock
+from thaw.errors import ThawError, TrainingError, first_line
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
+from thaw.studio.detached import DetachedProcess, last_lines, terminate
+from thaw.studio.journal import Journal
+from thaw.studio.planned_run import PlannedRun
 from thaw.studio.project import Project
+from thaw.studio.training_queue import Begun, Job, Request, TrainingQueue
+from thaw.writing import explained
+
+_PAUSE = 1.0
+"""Seconds between two looks whether the next run can begin."""
+_REMEMBERED = 5
+"""Jobs whose failure is told."""
+_LOG = logging.getLogger("thaw.studio")
 
 
 @dataclass(frozen=True)
-class Started:
-    """What was started last.
+class Labelled:
+    """The labels of a moment: as CSV, how many images have one, and the number of the last edit."""
 
-    Attributes:
-        process: Its id.
-        when: ISO 8601.
-        earlier: Names of the runs that were there before.
-        settings: What was set besides the recipe, as on the command line.
-        images: How many labelled images it trains on.
-        resumes: The name of the run that it resumes; empty for a new one.
-        edits: The number of the last edit of labels.
-    """
-
-    process: Annotated[int, Field(ge=1)]
-    when: str
-    earlier: tuple[str, ...]
-    settings: Mapping[str, str]
+    table: str
     images: int
     edits: int
-    resumes: str = ""
 
 
-_STARTED = TypeAdapter(Started)
+@dataclass(frozen=True)
+class _Started:
+    """The process that was started last: of which job, and its id."""
+
+    job: int
+    process: Annotated[int, Field(ge=1)]
+
+
+_STARTED = TypeAdapter(_Started)
 
 
 class Training:
     """The runs of a project, of which one trains at a time; its methods can be called from any thread.
 
-    A run holds a lock on a file from its start to its end, which the system releases however it ends. So it is known
-    whether one trains, also after Studio was killed and started again.
+    Everything is written down before it is done: a job before it waits, and that it begins before its process is
+    started. Where Studio is killed in between, the process is started when Studio is.
+
+    Attributes:
+        planned: The plan of the next run.
+        problem: Why the next job cannot begin now, such as a full disk; empty if it can.
+        waits_for: Whether something else computes that the next job is not to disturb.
     """
 
-    def __init__(self, project: Project, recipe: Recipe) -> None:
-        self._project = project
-        self._recipe = recipe
+    def __init__(
+        self,
+        project: Project,
+        recipe: Recipe,
+        actions: Journal,
+        replaced: Callable[[Path], str] = lambda table: "",
+    ) -> None:
+        """Read which runs wait.
+
+        Args:
+            project: Where everything is.
+            recipe: Where runs start from.
+            actions: Where what is done is written down.
+            replaced: What is wrong with the images of a table, if they are not what was labelled.
+
+        Raises:
+            DataError: What is written down is damaged.
+        """
+        self._project, self._recipe, self._replaced = project, recipe, replaced
         self._guard = threading.Lock()
-        self._child: subprocess.Popen[bytes] | None = None
+        self._queue = TrainingQueue(actions)
+        self._process = DetachedProcess(project.training_lock)
+        self._stops = threading.Event()
+        self.planned = PlannedRun(project, recipe)
+        self.problem = ""
+        self.waits_for: Callable[[], bool] = lambda: False
+
+    def run_queue(self) -> None:
+        """Begin the runs that wait, one after the other, in a thread, until `close`."""
+        threading.Thread(target=self._run_queue, name="thaw-studio-queue", daemon=True).start()
+
+    def close(self) -> None:
+        """Begin no further run; the present one goes on."""
+        self._stops.set()
 
     @property
     def is_running(self) -> bool:
         """Whether a run trains now."""
-        with self._guard:
-            return self._is_running()
+        return self._process.is_running
 
     @property
-    def started(self) -> Started | None:
-        """What was started last; `None` if nothing was."""
-        with suppress(OSError, ValueError):
-            return _STARTED.validate_json(self._project.training_state.read_bytes())
-        return None
+    def is_beginning(self) -> bool:
+        """Whether the latest job is begun, but its process not started yet."""
+        return self.latest is not None and not self._was_started(self.latest)
+
+    @property
+    def latest(self) -> Begun | None:
+        """What was begun last; `None` if nothing was."""
+        return self._queue.begun[-1] if self._queue.begun else None
 
     @property
     def run(self) -> RunFolder | None:
-        """The run that was started last; `None` until it has a folder."""
-        started = self.started
-        if started is None:
-            return None
-        if started.resumes:
-            return RunFolder.named(self._project.runs, started.resumes)
-        new = [run for run in self._runs() if run.path.name not in started.earlier]
-        return new[-1] if new else None
+        """The run that was begun last; `None` until it has a folder."""
+        return self._run_of(self.latest) if self.latest else None
+
+    @property
+    def waiting(self) -> tuple[Job, ...]:
+        """The jobs that wait, the next one first."""
+        return self._queue.waiting
+
+    @property
+    def refusal(self) -> str:
+        """Why the last job could not be begun; empty if it was."""
+        return self._queue.refused.reason if self._queue.refused else ""
+
+    @property
+    def resumable(self) -> RunFolder | None:
+        """The newest run that has not finished, if it can be resumed now."""
+        unfinished = self._unfinished()
+        is_known = unfinished is not None and self._beginning_of(unfinished) is not None
+        return unfinished if is_known and not self.is_running else None
 
     def finished_runs(self) -> list[RunFolder]:
         """Every run of the project that has finished, the newest first."""
         return [run for run in self._runs() if run.is_finished]
 
-    def _runs(self) -> list[RunFolder]:
-        """Every run of the project, the newest first."""
-        return RunFolder.newest_first(self._project.runs)
+    def log(self, begun: Begun, lines: int) -> list[str]:
+        """The last lines that the process of a job has printed."""
+        return last_lines(self._project.queued(begun.job.number).log, lines)
 
-    def log(self) -> str:
-        """What the latest run has said."""
-        try:
-            return self._project.training_log.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return ""
+    @property
+    def failed(self) -> list[Begun]:
+        """Those of the last jobs whose process ended before they had a folder, the oldest first."""
+        ended = self._queue.begun[-_REMEMBERED:]
+        if self.is_running or self.is_beginning:
+            ended = ended[:-1]
+        return [begun for begun in ended if self._run_of(begun) is None]
 
-    def start(self, table: str, images: int, edits: int, settings: Mapping[str, str]) -> None:
-        """Start a new run.
+    def start(self, labelled: Labelled, settings: Mapping[str, str], with_plan: bool = False) -> None:
+        """Put a new run into the queue, and begin it if nothing else trains or waits.
 
         Args:
-            table: The labels of now as CSV.
-            images: How many images have one.
-            edits: The number of the last edit of labels.
+            labelled: The labels of now.
             settings: Settings besides those of the recipe, as on the command line.
+            with_plan: Train as `planned`, which is taken for it.
 
         Raises:
-            TrainingError: A run trains already.
-            WriteError: The disk is full.
+            TrainingError: The plan is not of these labels and settings.
+            WriteError: The disk is full; nothing is begun.
         """
         with self._guard:
-            self._check_free()
-            atomic.write_text(self._project.training_table, table)
-            recipe = self._project.path / "recipe.yaml"
-            atomic.write_text(recipe, self._recipe.to_yaml())
-            words = ["--recipe", str(recipe), *(f"--set={key}={value}" for key, value in settings.items())]
-            earlier = tuple(run.path.name for run in self._runs())
-            self._launch(words, lambda pid: Started(pid, _now(), earlier, settings, images, edits))
+            number = self._queue.next_number
+            if with_plan and not self.planned.fits(labelled.table, settings):
+                raise TrainingError("the plan is not of the labels and settings of now; plan again")
+            files = self._project.queued(number)
+            files.make()
+            atomic.write_text(files.table, labelled.table)
+            atomic.write_text(files.recipe, self._recipe.to_yaml())
+            if with_plan:
+                self.planned.move(files.run)
+            self._queue.add(Request(settings, labelled.images, labelled.edits, is_planned=with_plan))
+        self.advance()
 
     def resume(self) -> None:
-        """Resume the latest run; raises `TrainingError` if there is none that can be."""
+        """Put the newest unfinished run into the queue; raises `TrainingError` if there is none that can be resumed."""
         with self._guard:
-            self._check_free()
-            begun, started = self.run, self.started
-            if begun is None or started is None or begun.is_finished:
+            run = self.resumable
+            begun = self._beginning_of(run) if run else None
+            if run is None or begun is None:
                 raise TrainingError("there is no run to resume; start a new one")
-            self._launch(
-                ["--resume"],
-                lambda pid: Started(pid, _now(), (), started.settings, started.images, started.edits, begun.path.name),
-            )
+            if any(job.request.resumes == run.path.name for job in self.waiting):
+                raise TrainingError(f"{run.path.name} is in the queue already")
+            files = self._project.queued(self._queue.next_number)
+            files.make()
+            atomic.write_bytes(files.table, self._project.queued(begun.job.number).table.read_bytes())
+            self._queue.add(replace(begun.job.request, resumes=run.path.name, is_planned=False))
+        self.advance()
+
+    def cancel(self, number: int) -> None:
+        """Take a run out of the queue; raises `TrainingError` if it does not wait."""
+        with self._guard:
+            self._queue.cancel(number)
+            shutil.rmtree(self._project.queued(number).folder, ignore_errors=True)
+
+    def plan(self, labelled: Labelled, settings: Mapping[str, str]) -> None:
+        """Plan the next run; raises `TrainingError` where a run trains or waits, which would spoil the measurements."""
+        with self._guard:
+            if self.is_running or self.waiting or self.waits_for():
+                raise TrainingError("a run trains, waits or is updated; plan when it has finished")
+            # `thaw train` finds the splits of earlier runs by the place of the table.
+            atomic.write_text(self._project.training_table, labelled.table)
+            self.planned.start(labelled.table, settings, labelled.edits)
 
     def stop(self) -> None:
         """Ask the run to end, which keeps every epoch that was completed; raises `TrainingError` if none trains."""
         with self._guard:
-            started = self.started
-            if started is None or not self._is_running():
+            started = self._started()
+            if started is None or not self.is_running:
                 raise TrainingError("no run trains")
-            with suppress(ProcessLookupError):
-                os.kill(started.process, signal.SIGTERM)
+            terminate(started.process)
 
-    def _check_free(self) -> None:
-        if self._is_running():
-            raise TrainingError("a run trains already; stop it, or wait until it has finished")
+    def advance(self) -> None:
+        """Begin the next job, if no run trains and none is being planned; sets `problem` where it cannot."""
+        with self._guard:
+            if self.is_running or self.planned.is_running or self.waits_for():
+                return
+            try:
+                begun = self._next()
+                if begun:
+                    self._launch(begun)
+                self.problem = ""
+            except ThawError as error:
+                self.problem = first_line(error)
 
-    def _launch(self, words: Sequence[str], describe: Callable[[int], Started]) -> None:
-        table, runs = self._project.training_table, self._project.runs
-        command = [sys.executable, "-m", "thaw", "train", str(table), "--runs", str(runs), *words]
-        try:
-            with self._project.training_log.open("wb") as log, self._project.training_lock.open("ab") as held:
-                lock(held.fileno())
-                self._child = _detached(command, log, held)
-        except OSError as error:
-            raise WriteError(self._project.path, f"training cannot be started: {error.strerror or error}") from error
-        atomic.write_text(self._project.training_state, json.dumps(asdict(describe(self._child.pid))))
+    def _run_queue(self) -> None:
+        while not self._stops.is_set():
+            try:
+                self.advance()
+            except Exception:
+                _LOG.exception("the queue failed")
+            self._stops.wait(_PAUSE)
 
-    def _is_running(self) -> bool:
-        if self._child and self._child.poll() is None:
+    def _next(self) -> Begun | None:
+        """The job whose process is to be started now."""
+        if self.latest and not self._was_started(self.latest):
+            return self.latest
+        for job in self.waiting:
+            if reason := self._obstacle(job):
+                self._queue.refuse(job, reason)
+                continue
+            return self._queue.begin(job, [run.path.name for run in self._runs()])
+        return None
+
+    def _obstacle(self, job: Job) -> str:
+        """Why a job cannot be begun; empty if it can."""
+        name, table = job.request.resumes, self._project.queued(job.number).table
+        if not table.is_file():
+            return f"{table} is missing; start the run again"
+        if not name:
+            return self._replaced(table)
+        unfinished = self._unfinished()
+        is_newest = unfinished is not None and unfinished.path.name == name
+        return "" if is_newest else f"{name} cannot be resumed any more: it has finished, or a later run has not"
+
+    def _launch(self, begun: Begun) -> None:
+        project, request, files = self._project, begun.job.request, self._project.queued(begun.job.number)
+        with explained(files.table):
+            atomic.write_bytes(project.training_table, files.table.read_bytes())
+        if request.is_planned and files.run.is_dir():
+            RunFolder.adopt(project.runs, files.run)
+        words = ["thaw", "train", str(project.training_table), "--runs", str(project.runs)]
+        if request.resumes or request.is_planned:
+            words += ["--resume"]
+        else:
+            words += ["--recipe", str(files.recipe)]
+            words += [f"--set={key}={value}" for key, value in request.settings.items()]
+        process = self._process.start(words, files.log)
+        atomic.write_text(project.training_state, json.dumps({"job": begun.job.number, "process": process}))
+
+    def _started(self) -> _Started | None:
+        with suppress(OSError, ValueError):
+            return _STARTED.validate_json(self._project.training_state.read_bytes())
+        return None
+
+    def _was_started(self, begun: Begun) -> bool:
+        """Whether the process of a job was started, also if Studio was killed before that was written down."""
+        started = self._started()
+        if started and started.job == begun.job.number:
             return True
-        if os.name != "posix":
-            return False
-        try:
-            with self._project.training_lock.open("ab") as file:
-                return lock(file.fileno()) is False
-        except OSError:
-            return False
+        run, request = self._run_of(begun), begun.job.request
+        return run is not None and (run.is_finished or not (request.is_planned or request.resumes))
 
+    def _runs(self) -> list[RunFolder]:
+        """Every run of the project, the newest first."""
+        return RunFolder.newest_first(self._project.runs)
 
-def _detached(command: Sequence[str], log: BinaryIO, held: BinaryIO) -> subprocess.Popen[bytes]:
-    """A process that signals to Studio do not reach, and that inherits the lock where files can be inherited."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    if os.name != "posix":
-        flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
-        return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, creationflags=flags
-        )
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        env=environment,
-        start_new_session=True,
-        pass_fds=[held.fileno()],
-    )
+    def _unfinished(self) -> RunFolder | None:
+        """The newest run that has not finished, which is the one that `--resume` resumes."""
+        return next((run for run in self._trained() if not run.is_finished), None)
 
+    def _trained(self) -> list[RunFolder]:
+        """Every run but updates, which another process makes, the newest first."""
+        return [run for run in self._runs() if not run.update.exists()]
 
-def _now() -> str:
-    return datetime.now().astimezone().isoformat(timespec="seconds")
+    def _run_of(self, begun: Begun) -> RunFolder | None:
+        """The run that a job made or resumed; `None` until it has a folder."""
+        if begun.job.request.resumes:
+            return RunFolder.named(self._project.runs, begun.job.request.resumes)
+        later = next((one for one in self._queue.begun if one.job.number > begun.job.number), None)
+        known = [run for run in self._trained() if later is None or run.path.name in later.earlier]
+        new = [run for run in known if run.path.name not in begun.earlier]
+        return new[-1] if new else None
+
+    def _beginning_of(self, run: RunFolder) -> Begun | None:
+        """The job that made a run; `None` for one that was not begun in this project."""
+        new = (begun for begun in self._queue.begun if not begun.job.request.resumes)
+        return next((begun for begun in new if self._run_of(begun) == run), None)

@@ -12,14 +12,14 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 
-from thaw.cache import cache_folder
 from thaw.csv_text import csv_text
 from thaw.errors import DataError, ThawError, TrainingError
-from thaw.formats import count, listed
+from thaw.formats import listed
 from thaw.recipe.reference import settings as all_settings
 from thaw.run_folder import RunFolder
 from thaw.studio.run_progress import progress, result
 from thaw.studio.table import label_rows
+from thaw.studio.training import Labelled
 from thaw.studio.workspace import Workspace
 from thaw.web.limits import RequestRefused
 
@@ -36,11 +36,24 @@ _Key = Annotated[str, Field(pattern=r"^[a-z0-9_.]+$", max_length=80)]
 _Value = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=500)]
 
 
-class StartRequest(BaseModel):
-    """A new run, with settings as on the command line."""
+class PlanRequest(BaseModel):
+    """The next run, with settings as on the command line."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     settings: Annotated[dict[_Key, _Value], Field(max_length=50)] = {}
+
+
+class StartRequest(PlanRequest):
+    """A new run, as it was planned or not."""
+
+    with_plan: bool = False
+
+
+class CancelRequest(BaseModel):
+    """A run that waits is taken out of the queue."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    number: Annotated[int, Field(ge=1)]
 
 
 def router(workspace: Workspace) -> APIRouter:
@@ -84,35 +97,49 @@ def _add_changes(routes: APIRouter, workspace: Workspace) -> None:
 
     @routes.post("/api/training")
     def start(request: StartRequest) -> dict[str, Any]:
-        marks = workspace.labels.marks()
-        counts = Counter(mark.label for mark in marks if mark.label is not None)
-        if len(counts) < 2:
-            raise RequestRefused(422, "bad_request", "label images of at least two classes first")
-        if few := [f"{name} has {images}" for name, images in counts.items() if images < _LEAST]:
-            problem = f"each class needs {_LEAST} images, one of them to validate on and one to test on: {listed(few)}"
-            raise RequestRefused(422, "bad_request", problem)
-        labelled = [row for row, mark in enumerate(marks) if mark.label is not None]
-        if changed := workspace.images.changed(labelled, cache_folder()):
-            problem = (
-                f"{count(len(changed), 'labelled image')} replaced or removed while Studio is open; start Studio again"
-            )
-            raise RequestRefused(409, "changed", f"{problem}: {listed(changed)}")
-        table = csv_text(label_rows(workspace.images, marks))
-        training.start(table, counts.total(), workspace.labels.changed, request.settings)
-        workspace.note("train", settings=request.settings, images=counts.total())
+        training.start(_labelled(workspace), request.settings, request.with_plan)
+        return progress(training)
+
+    @routes.post("/api/training/plan")
+    def plan(request: PlanRequest) -> dict[str, Any]:
+        training.plan(_labelled(workspace), request.settings)
+        return progress(training)
+
+    @routes.post("/api/training/plan/cancel")
+    def cancel_plan() -> dict[str, Any]:
+        training.planned.cancel()
         return progress(training)
 
     @routes.post("/api/training/stop")
     def stop() -> dict[str, Any]:
         training.stop()
+        # Afterwards: what trains can be stopped on a full disk, too.
         workspace.note("stop training")
         return progress(training)
 
     @routes.post("/api/training/resume")
     def resume() -> dict[str, Any]:
         training.resume()
-        workspace.note("resume training")
         return progress(training)
+
+    @routes.post("/api/training/cancel")
+    def cancel(request: CancelRequest) -> dict[str, Any]:
+        training.cancel(request.number)
+        return progress(training)
+
+
+def _labelled(workspace: Workspace) -> Labelled:
+    """The labels of now; raises `RequestRefused` where nothing can be trained on them."""
+    edits, marks = workspace.labels.changed, workspace.labels.marks()
+    counts = Counter(mark.label for mark in marks if mark.label is not None)
+    if len(counts) < 2:
+        raise RequestRefused(422, "bad_request", "label images of at least two classes first")
+    if few := [f"{name} has {images}" for name, images in counts.items() if images < _LEAST]:
+        problem = f"each class needs {_LEAST} images, one of them to validate on and one to test on: {listed(few)}"
+        raise RequestRefused(422, "bad_request", problem)
+    if problem := workspace.replaced([row for row, mark in enumerate(marks) if mark.label is not None]):
+        raise RequestRefused(409, "changed", problem)
+    return Labelled(csv_text(label_rows(workspace.images, marks)), counts.total(), edits)
 
 
 def _result(run: RunFolder) -> dict[str, Any]:

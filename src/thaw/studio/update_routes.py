@@ -32,8 +32,8 @@ def router(workspace: Workspace) -> APIRouter:
     @routes.post("/api/update")
     def start(request: UpdateRequest) -> dict[str, Any]:
         run = finished_run(workspace, request.run)
-        if workspace.training.is_running:
-            raise TrainingError("a run trains; stop it, or wait until it has finished")
+        if workspace.training.is_running or workspace.training.planned.is_running:
+            raise TrainingError("a run trains or is planned; stop it, or wait until it has finished")
         updates.start(run, csv_text(label_rows(workspace.images, workspace.labels.marks())))
         workspace.note("update", run=request.run)
         return updates.progress()

@@ -16,7 +16,7 @@ from thaw import atomic
 from thaw.errors import DataError, TrainingError
 from thaw.evaluation.class_changes import ClassChange
 from thaw.run_folder import RunFolder
-from thaw.studio.detached import DetachedProcess
+from thaw.studio.detached import DetachedProcess, last_lines
 from thaw.studio.project import Project
 
 LOG_LINES = 6
@@ -38,7 +38,7 @@ class Updates:
     def __init__(self, project: Project) -> None:
         self._project = project
         self._guard = threading.Lock()
-        self._process = DetachedProcess(project.update_lock, project.update_log)
+        self._process = DetachedProcess(project.update_lock)
 
     @property
     def is_running(self) -> bool:
@@ -57,7 +57,8 @@ class Updates:
                 raise TrainingError("a run is updated already; wait until it has ended")
             atomic.write_text(self._project.update_table, table)
             atomic.write_text(self._project.update_state, json.dumps(asdict(_Started(run.path.name))))
-            self._process.start(["thaw", "update", str(run.path), str(self._project.update_table)])
+            words = ["thaw", "update", str(run.path), str(self._project.update_table)]
+            self._process.start(words, self._project.update_log)
 
     def progress(self) -> dict[str, Any]:
         """What became of the update that was started last, as plain values.
@@ -67,7 +68,7 @@ class Updates:
         started = self._started()
         if started is None:
             return {"state": "none"}
-        found = {"run": started.run, "log": self._process.output().splitlines()[-LOG_LINES:], "old": [], "new": []}
+        found = {"run": started.run, "log": last_lines(self._project.update_log, LOG_LINES), "old": [], "new": []}
         if self.is_running:
             return {**found, "state": "running"}
         updated = self._written_since(self._project.update_state)

@@ -6,10 +6,12 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thaw.cache import cache_folder
 from thaw.cores import worker_count
+from thaw.formats import count, listed
 from thaw.progress import Bar
 from thaw.recipe import Recipe
 from thaw.studio.additions import Additions
@@ -19,10 +21,12 @@ from thaw.studio.journal import Journal
 from thaw.studio.labels import Labels
 from thaw.studio.project import Project
 from thaw.studio.promotions import Promotions
+from thaw.studio.table import labelled_paths
 from thaw.studio.thumbnails import Thumbnails
 from thaw.studio.training import Training
 from thaw.studio.updates import Updates
 from thaw.studio.uploads import Uploads
+from thaw.studio.watching import Watching
 
 if TYPE_CHECKING:
     from thaw.labelling.outlook import Outlook
@@ -53,6 +57,7 @@ class Workspace:
         promotions: Which classifier is in use.
         training: Starts and stops runs.
         updates: Lets runs learn the labels of now.
+        watching: Classifies the images that arrive in a folder; `watchable` is one elsewhere that it may watch.
         is_stopping: Whether the server is being stopped, so that endless replies have to end.
         features: What is computed once; `None` until it is.
         computing: To be held by requests that compute, of which one at a time is as fast as several.
@@ -64,13 +69,14 @@ class Workspace:
         piles: By the labels of the edit `piles_at`; `None` until they are first computed.
     """
 
-    def __init__(self, project: Project, recipe: Recipe, bar: Bar) -> None:
+    def __init__(self, project: Project, recipe: Recipe, bar: Bar, watchable: Path | None = None) -> None:
         """Open a project.
 
         Args:
             project: Its folder.
             recipe: How features are extracted, and where runs start from.
             bar: Opens a progress bar with a title.
+            watchable: A folder elsewhere whose new images may be classified.
 
         Raises:
             DataError: The images or labels cannot be used, or another Studio has them open.
@@ -89,8 +95,10 @@ class Workspace:
         self.additions.is_stopping = lambda: self.is_stopping()
         self.uploads = Uploads(project.uploads)
         self.thumbnails = Thumbnails(self.images, project.thumbnails, recipe.decode)
-        self.training = Training(project, recipe)
+        self.training = Training(project, recipe, self.actions, self._replaced)
         self.updates = Updates(project)
+        self.training.waits_for = lambda: self.updates.is_running
+        self.watching, self.watchable = Watching(), watchable
         self.is_stopping: Callable[[], bool] = lambda: False
         self.pool = ThreadPoolExecutor(worker_count(), "thaw-studio-images")
         self.background = Background()
@@ -111,10 +119,13 @@ class Workspace:
     def start(self) -> None:
         """Begin with what takes longer than opening a page."""
         self.background.start()
+        self.training.run_queue()
         self.refresh_piles()
 
     def close(self) -> None:
         """Stop what is being computed, and close the files; training continues."""
+        self.training.close()
+        self.watching.stop()
         self.background.stop()
         self.pool.shutdown(cancel_futures=True)
         self.labels.close()
@@ -134,6 +145,18 @@ class Workspace:
 
         marks = self.labels.marks()[: len(self.features.manifest)]
         return Snapshot(self.features, marks, self.labels.classes)
+
+    def replaced(self, rows: Sequence[int]) -> str:
+        """One sentence about those of some images whose files are not what was labelled; empty if there are none."""
+        changed = self.images.changed(rows, cache_folder())
+        if not changed:
+            return ""
+        problem = "replaced or removed while Studio is open; start Studio again"
+        return f"{count(len(changed), 'labelled image')} {problem}: {listed(changed)}"
+
+    def _replaced(self, table: Path) -> str:
+        found = (self.images.row_of_file(path) for path in labelled_paths(table))
+        return self.replaced([row for row in found if row is not None])
 
     def refresh_outlook(self, labels: int) -> None:
         """Estimate in the background what more labels give, if there are so many more that it may have changed."""
@@ -195,7 +218,7 @@ def selected(workspace: Workspace, show: str, split: str, text: str) -> Sequence
 
     Args:
         workspace: The project.
-        show: `all`, `unlabelled`, `excluded`, `label:NAME` or `pile:NAME`.
+        show: `all`, `unlabelled`, `excluded`, `ambiguous`, `label:NAME` or `pile:NAME`.
         split: train, val or test; empty for all.
         text: What the path contains, in any case; empty for all.
 
@@ -209,6 +232,8 @@ def selected(workspace: Workspace, show: str, split: str, text: str) -> Sequence
         rows = [row for row in rows if marks[row].label is None and not marks[row].excluded]
     elif kind == "excluded":
         rows = [row for row in rows if marks[row].excluded]
+    elif kind == "ambiguous":
+        rows = [row for row in rows if marks[row].ambiguous]
     elif kind == "label":
         rows = [row for row in rows if marks[row].label == name]
     elif kind == "pile":

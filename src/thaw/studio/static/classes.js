@@ -3,7 +3,7 @@
 import { html, useEffect, useRef, useState } from "./vendor/preact.js";
 import { undo, useStore } from "./store.js";
 
-export const EXCLUDED = { excluded: true };
+export const EXCLUDED = { excluded: true }, AMBIGUOUS = { excluded: true, ambiguous: true };
 
 // What Enter and Space belong to where it has the focus.
 export const isControl = (event) => Boolean(event.target.closest("button, a, summary"));
@@ -90,7 +90,7 @@ function NewClass({ dialog, names, give }) {
 export function Mark({ mark }) {
   const { state } = useStore();
   if (mark === null) return html`<span class="mark none">no label</span>`;
-  if (mark.excluded) return html`<span class="mark out">excluded</span>`;
+  if (mark.excluded) return html`<span class="mark out">${mark.ambiguous ? "ambiguous" : "excluded"}</span>`;
   const index = state.classes.findIndex((one) => one.name === mark);
   return html`<span class="mark"><i style=${{ background: colour(index) }}></i>${mark}</span>`;
 }

@@ -26,7 +26,8 @@ const KEYS = [
   ["Mistakes", [
     [["←", "→"], "the error before, the next error"],
     [["A"], "the prediction is right: accept it as the label"],
-    [["Esc"], "all errors"],
+    [["M"], "ambiguous: nobody can say which class it is; not trained on"],
+    [["Esc"], "back to the error; all errors"],
   ]],
   ["Decide", [
     [["1", "9"], "to the target of the class of that number"],

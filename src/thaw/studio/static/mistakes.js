@@ -2,10 +2,11 @@
 
 import { html, useEffect, useMemo, useState } from "./vendor/preact.js";
 import { get } from "./api.js";
-import { edit, say, useStore } from "./store.js";
+import { edit, say } from "./store.js";
 import { listen, mark, need, row, usePile, want } from "./rows.js";
-import { ClassBar, Mark, useKeys } from "./classes.js";
-import { name, Thumbnail } from "./grid.js";
+import { AMBIGUOUS, ClassBar, Mark, useKeys } from "./classes.js";
+import { Behind, Choice } from "./behind.js";
+import { Thumbnail } from "./grid.js";
 import { percent } from "./charts.js";
 
 const SHOWN = 200;
@@ -14,6 +15,8 @@ export function Mistakes() {
   const [runs, setRuns] = useState(null), [run, choose] = useState("");
   const [found, setFound] = useState(null);
   const [cell, setCell] = useState(null), [cursor, setCursor] = useState(0);
+  // A training image whose label is to be fixed, instead of that of the error.
+  const [training, take] = useState(null);
   const [, redraw] = useState(0);
   useEffect(() => listen(() => redraw((count) => count + 1)), []);
   useEffect(() => {
@@ -35,19 +38,24 @@ export function Mistakes() {
   // Again where another window has changed labels.
   useEffect(() => want([...images.map((one) => one.id), ...(image ? image.nearest : [])]));
 
+  useEffect(() => take(null), [image?.id]);
+
   const move = (to) => setCursor(Math.max(0, Math.min(images.length - 1, to)));
-  const give = async (to) => {
-    await need([image.id]);
-    const isDone = await edit([{ id: image.id, mark: mark(image.id) }], to);
-    if (isDone && cursor < images.length - 1) setCursor(cursor + 1);
+  const give = async (to, id = training ?? image.id) => {
+    await need([id]);
+    const isDone = await edit([{ id, mark: mark(id) }], to);
+    if (!isDone) return;
+    if (id !== image.id) take(null);
+    else if (cursor < images.length - 1) setCursor(cursor + 1);
   };
   useKeys({
     ArrowRight: () => move(cursor + 1),
     ArrowDown: () => move(cursor + 1),
     ArrowLeft: () => move(cursor - 1),
     ArrowUp: () => move(cursor - 1),
-    a: () => (image ? void give(found.classes[image.predicted]) : false),
-    Escape: () => { setCell(null); setCursor(0); },
+    a: () => (image ? void give(found.classes[image.predicted], image.id) : false),
+    m: () => (image ? void give(AMBIGUOUS) : false),
+    Escape: () => { if (training !== null) { take(null); return; } setCell(null); setCursor(0); },
   });
 
   if (!runs || (run && !found)) return html`<div class="page"><p class="quiet wait">Loading …</p></div>`;
@@ -69,9 +77,12 @@ export function Mistakes() {
           ${row(one.id) && html`<${Mark} mark=${row(one.id).mark} />`}
           <span class="quiet">${found.classes[one.predicted]} ${percent(one.confidence, 0)}</span></button>`)}</div>
       </section>
-      <section class="about">${image && html`<${Detail} key=${image.id} image=${image} found=${found} accept=${give} />`}</section>
+      <section class="about">${image && html`<${Detail} key=${image.id} image=${image} found=${found} accept=${give}
+        chosen=${training} choose=${take} />`}</section>
     </div>
-    <${ClassBar} give=${give} isReady=${Boolean(image)} />
+    <${ClassBar} give=${give} isReady=${Boolean(image)}>
+      ${training !== null && html`<span class="quiet">for the chosen training image</span>`}
+      <button disabled=${!image} onClick=${() => give(AMBIGUOUS)}><kbd>M</kbd> ambiguous</button><//>
   </div>`;
 }
 
@@ -101,22 +112,22 @@ function Matrix({ found, cell, pick }) {
     <p class="quiet note">Rows: the label; columns: the prediction, for images that the run was not trained on.</p>`;
 }
 
-function Detail({ image, found, accept }) {
+function Detail({ image, found, accept, chosen, choose }) {
   const one = row(image.id), predicted = found.classes[image.predicted], truth = found.classes[image.truth];
   const evidence = (label) => `/evidence/${found.run}/${image.id}?${new URLSearchParams({ label })}`;
   return html`<div class="detail">
     <p class="path">${one?.path}</p>
     <div class="suggestion"><${Mark} mark=${predicted} /> <b>${percent(image.confidence, 0)}</b>
       <span class="quiet">label ${truth} ${percent(image.of_truth, 0)}</span>
-      ${image.predicted !== image.truth && html`<button onClick=${() => accept(predicted)}><kbd>A</kbd> it is ${predicted}</button>`}</div>
+      ${image.predicted !== image.truth && html`<button onClick=${() => accept(predicted, image.id)}><kbd>A</kbd> it is ${predicted}</button>`}</div>
     <div class="maps">
       <figure>${one?.digest && html`<img alt="" src=${`/full/${image.id}/${one.digest}`} />`}<figcaption>image</figcaption></figure>
       <figure><img alt="" src=${evidence(predicted)} /><figcaption>evidence for ${predicted}</figcaption></figure>
       ${predicted !== truth && html`<figure><img alt="" src=${evidence(truth)} /><figcaption>evidence for ${truth}</figcaption></figure>`}
     </div>
     <h2>Most similar training images</h2>
-    <div class="maps">${image.nearest.map((id) => { const near = row(id); return html`<figure key=${id} title=${near?.path}>
-      <${Thumbnail} found=${near} side=${110} /><figcaption>${near && html`<${Mark} mark=${near.mark} />`}<span class="quiet">${near && name(near.path)}</span></figcaption></figure>`; })}</div>
-    <p class="quiet note">Is the label wrong? Give it another one. Is it right? Go on with the arrow keys: more images like it help.</p>
+    <${Choice} ids=${image.nearest} chosen=${chosen} choose=${choose} />
+    <p class="quiet note">Is the label of the error wrong? Give it another one. Is it right? Go on with the arrow keys: more images like it help.</p>
+    <${Behind} run=${found.run} image=${image.id} label=${predicted} chosen=${chosen} choose=${choose} />
   </div>`;
 }

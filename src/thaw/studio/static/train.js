@@ -1,9 +1,10 @@
-// The screen Train: start a run, see its plan, its epochs and the time left, stop and resume it, and what it reached.
+// The screen Train: plan, start and queue runs, see the epochs and the time left, stop and resume, and what was reached.
 
 import { html, useEffect, useState } from "./vendor/preact.js";
 import { get, post } from "./api.js";
 import { say, useStore } from "./store.js";
 import { Curve, percent } from "./charts.js";
+import { duration, PlanTable } from "./plan.js";
 import { Settings } from "./settings.js";
 import { Update } from "./update.js";
 
@@ -26,32 +27,73 @@ export function Train() {
   };
   if (!run) return html`<div class="page"><p class="quiet">Loading …</p></div>`;
   const isRunning = run.state === "starting" || run.state === "training";
+  const present = run.state !== "none" && html`<${Run} run=${run} call=${call} />`;
   return html`<div class="page"><div class="column">
-    ${!isRunning && html`<${Start} run=${run} call=${call} />`}
-    ${run.state !== "none" && html`<${Run} run=${run} call=${call} />`}
+    ${isRunning && present}
+    ${run.problem && html`<p class="alarm" role="alert">A run cannot begin: ${run.problem}</p>`}
+    ${run.failed.filter((one) => isRunning || one !== run.failed.at(-1) || run.state !== "failed").map((one) => html`<p key=${one.number} class="alarm">
+      A run${Object.entries(one.settings).map(([key, value]) => ` ${key}=${value}`)} did not start: ${one.log[0] || "its process ended"}</p>`)}
+    ${run.queue.length > 0 && html`<${Queue} run=${run} isRunning=${isRunning} call=${call} />`}
+    <${Start} run=${run} isRunning=${isRunning} call=${call} />
+    ${!isRunning && present}
     ${results.length > 0 && html`<${Results} results=${results} />`}
     ${results.length > 0 && !isRunning && html`<${Update} runs=${results.map((one) => one.run)} ended=${refreshRuns} />`}
   </div></div>`;
 }
 
-function Start({ run, call }) {
+function Start({ run, isRunning, call }) {
   const { state } = useStore();
-  const [settings, set] = useState({});
+  const [settings, set] = useState(() => run.next.settings || {});
   const labelled = state.classes.reduce((sum, one) => sum + one.images, 0);
-  const classes = state.classes.filter((one) => one.images);
+  const classes = state.classes.filter((one) => one.images), next = run.next;
+  const isQueued = isRunning || run.queue.length > 0 || next.state === "planning";
+  const changed = next.state !== "ready" ? null : next.edits !== state.changed ? "Labels" : !equal(next.settings, filled(settings)) ? "Settings" : "";
+  const isPlanned = changed === "";
+  const start = () => call("/api/training", { settings: filled(settings), with_plan: isPlanned });
   return html`<section>
-    <h1>Train</h1>
+    ${isRunning || run.queue.length > 0 ? html`<h2 class="big">Another run</h2>` : html`<h1>Train</h1>`}
     ${classes.length < 2
       ? html`<p>Label images of at least two classes first. <a href="#label">Label next</a></p>`
       : html`<p>${labelled.toLocaleString("en")} labelled images of ${classes.length} classes. A part of them is kept apart to
         choose the best epoch, and another to test on; near-duplicates stay together.
         ${state.unlabelled > 0 && html` ${state.unlabelled.toLocaleString("en")} images without a label are not used.`}</p>
-        <div class="row"><button class="primary" onClick=${() => call("/api/training", { settings: filled(settings) })}>
-          ${run.state === "none" ? "Start training" : "Train again with the labels of now"}</button>
-        ${run.state === "stopped" && html`<button onClick=${() => call("/api/training/resume")}>Resume ${run.run}</button>`}</div>
-        <${Settings} settings=${settings} set=${set} />`}
+        <div class="row">
+        ${isQueued ? html`<button onClick=${start}>${isPlanned ? "Add the planned run to the queue" : "Add a run with the labels of now to the queue"}</button>`
+          : html`<button class="primary" onClick=${start}>${isPlanned ? "Start with this plan" : run.state === "none" ? "Start training" : "Train again with the labels of now"}</button>
+          ${!isPlanned && html`<button onClick=${() => call("/api/training/plan", { settings: filled(settings) })}>${changed ? "Plan again" : "Show the plan first"}</button>`}`}
+        ${run.resumable && html`<button onClick=${() => call("/api/training/resume")}>Resume ${run.resumable}</button>`}</div>
+        <${Settings} settings=${settings} set=${set} />
+        ${next.state !== "none" && html`<${Next} next=${next} changed=${changed} call=${call} />`}`}
   </section>`;
 }
+
+// changed: what is not as it was planned.
+function Next({ next, changed, call }) {
+  const cancel = (text) => html`<button onClick=${() => call("/api/training/plan/cancel")}>${text}</button>`;
+  if (next.state === "planning") return html`<div class="of-class"><h2>Measuring and planning; nothing is trained</h2>
+    <div class="row"><progress></progress>${cancel("Cancel")}</div>
+    ${next.log.length > 0 && html`<pre>${next.log.join("\n")}</pre>`}</div>`;
+  if (next.state === "failed") return html`<div class="of-class"><h2>There is no plan</h2>
+    <p class="alarm">${next.log.at(-1) || "planning was ended"}</p>${cancel("Close")}</div>`;
+  return html`<div class="of-class"><div class="row"><h2>The plan of the next run</h2>${cancel("Discard")}</div>
+    ${changed && html`<p class="flag">${changed} have changed since; a run that is started now is planned again.</p>`}
+    <${PlanTable} plan=${next.plan} predicted=${next.predicted} expected=${next.expected} /></div>`;
+}
+
+function Queue({ run, isRunning, call }) {
+  const begins = isRunning ? "Each run begins when the one before it has ended" : run.next.state === "planning" ? "The next run begins once the plan is made"
+    : "The next run begins in a moment";
+  return html`<section><h2 class="big">Queue</h2>
+    <p class="quiet">${begins}, on the labels of when it was added.</p>
+    <table><tbody>${run.queue.map((one) => html`<tr key=${one.number}><td>${one.resumes ? `resume ${one.resumes}` : "new run"}${one.is_planned && ", as planned"}</td>
+      <td>${one.images.toLocaleString("en")} images</td><td>${Object.entries(one.settings).map(([key, value]) => html`<code key=${key}>${key}=${value}</code> `)}</td>
+      <td class="when">${time(one.when)}</td>
+      <td class="number"><button onClick=${() => call("/api/training/cancel", { number: one.number })}>Cancel</button></td></tr>`)}</tbody></table></section>`;
+}
+
+const time = (when) => new Date(when).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+
+const equal = (one, other) => JSON.stringify(Object.entries(one).sort()) === JSON.stringify(Object.entries(other).sort());
 
 const filled = (settings) => Object.fromEntries(Object.entries(settings).filter(([, value]) => value.trim()));
 
@@ -81,9 +123,7 @@ function Run({ run, call }) {
     ${run.state === "failed" && html`<p class="alarm">${run.log.at(-1)}</p>`}
     ${run.epochs?.length > 0 && html`<${Epochs} run=${run} />`}
     ${run.plan?.length > 0 && html`<details><summary>The plan and its reasons</summary>
-      ${run.predicted && html`<p class="quiet">Predicted: at most ${duration(run.predicted)}.</p>`}
-      <div class="scroll"><table><tbody>${run.plan.map((one) => html`<tr key=${one.setting}>
-        <td><code>${one.setting}</code></td><td>${one.value}</td><td class="quiet">${one.reason}</td></tr>`)}</tbody></table></div></details>`}
+      <${PlanTable} plan=${run.plan} predicted=${run.predicted} /></details>`}
     ${run.log?.length > 0 && html`<details open=${run.state === "failed" || run.state === "starting"}><summary>Console output</summary>
       <pre>${run.log.join("\n")}</pre></details>`}
   </section>`;
@@ -135,12 +175,6 @@ const splitOf = (one) => ("test" in one.splits ? "test" : "val");
 function Value({ one }) {
   if (!one) return "–";
   return html`${percent(one.value)}<br /><small>${one.low != null && `${percent(one.low)} to ${percent(one.high)}`}</small>`;
-}
-
-function duration(seconds) {
-  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
-  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
-  return `${(seconds / 3600).toFixed(1)} h`;
 }
 
 const capital = (text) => text && text[0].toUpperCase() + text.slice(1);

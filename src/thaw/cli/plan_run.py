@@ -1,0 +1,49 @@
+"""Begins a run in a folder of its own, up to its plan. Studio starts it as a process, and shows the plan.
+
+python -m thaw.cli.plan_run DATA RUNS FOLDER --recipe FILE --set KEY=VALUE
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from thaw.cli.training import opened, recipe_from
+from thaw.errors import ThawError
+from thaw.marker import mark
+from thaw.recipe import Recipe
+
+
+def main(words: Sequence[str]) -> int:
+    """The exit code: 0, or 2 for an error that the user can fix."""
+    parser = argparse.ArgumentParser(prog="thaw.cli.plan_run")
+    for name in ("data", "runs", "folder"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--recipe", type=Path)
+    parser.add_argument("--set", action="append", default=[])
+    given = parser.parse_args(words)
+    try:
+        requested = recipe_from(given.recipe, given.set, {}) or Recipe()
+        dataset = opened(given.data, requested)
+
+        from thaw.device import keep_freed_memory
+        from thaw.run import plan_run
+        from thaw.run_folder import RunFolder
+        from thaw.terminal.console import ConsoleReporter
+
+        keep_freed_memory()
+        given.folder.mkdir()
+        mark(given.folder)
+        with closing(ConsoleReporter()) as shown:
+            plan_run(dataset, requested, RunFolder(given.folder), given.runs, shown)
+    except ThawError as error:
+        print(f"thaw: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
