@@ -1,5 +1,4 @@
 import io
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,18 +81,17 @@ def test_the_training_images_behind_a_prediction_are_found_once_they_are_asked_f
 
 
 def test_images_that_were_replaced_are_not_behind_a_prediction(images: Path, with_run: RunFolder) -> None:
-    listed = Images.open(images, None, with_run.path, NullReporter().bar)
+    listed = Images.open(Project(with_run.path, images), with_run.path, NullReporter().bar)
     manifest = Manifest.read(with_run.manifest)
     row = listed.row_of_file(manifest.file(int(manifest.indices("train")[0])))
     assert row is not None
-    digests = list(listed.digests)
-    digests[row] = digests[0][::-1]
-    found = run_influence(with_run, replace(listed, digests=tuple(digests)), NullReporter().bar)
+    listed.digests[row] = listed.digests[0][::-1]
+    found = run_influence(with_run, listed, NullReporter().bar)
     assert row not in found.train_rows and len(found.train_rows) == len(manifest.indices("train")) - 1
 
 
 def test_a_run_whose_images_are_gone_has_no_influences(images: Path, with_run: RunFolder) -> None:
-    listed = Images.open(images / "ok", None, with_run.path, NullReporter().bar)
+    listed = Images.open(Project(with_run.path, images / "ok"), with_run.path, NullReporter().bar)
     with pytest.raises(DataError, match="fewer than two classes"):
         run_influence(with_run, listed, NullReporter().bar)
 
