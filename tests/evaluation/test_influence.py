@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from thaw.evaluation.influence import PENALTIES, InfluenceHead, fit_head, most_alike, space_of
+from thaw.evaluation.influence import PENALTIES, InfluenceHead, fit_head, most_similar, space_of
 
 CASES = [(2, 8, 0.1), (3, 30, 0.01), (3, 120, 0.1)]
 """Classes, features and penalty."""
@@ -60,7 +60,7 @@ def test_the_head_that_predicts_most_like_a_classifier_is_chosen() -> None:
     tested, _ = blobs(3, 30, 20, seed=1)
     for penalty in (PENALTIES[0], PENALTIES[-1]):
         wanted = fitted(features, classes, 3, penalty).probabilities(tested)
-        assert most_alike(features, classes, tested, wanted).penalty == penalty
+        assert most_similar(features, classes, tested, wanted).penalty == penalty
 
 
 def test_a_class_without_training_images_gets_no_probability() -> None:

@@ -2,8 +2,8 @@
 
 A class falls where so many of its images are lost, and so few gained, as chance alone would give in less than one case
 of twenty: the exact test of McNemar (1947), one-sided, over groups where images come in groups. The bootstrap interval
-that is shown with a difference has no width where all of few images change alike. Each class is tested on its own, so
-of many that are recognised as well as before, one in twenty is said to fall at most.
+that is shown with a difference has no width where all of few images change in the same way. Each class is tested on
+its own, so of many that are recognised as well as before, one in twenty is said to fall at most.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ class InfluenceHead:
         return product
 
 
-def most_alike(
+def most_similar(
     features: np.ndarray,
     classes: np.ndarray,
     evaluated: np.ndarray,

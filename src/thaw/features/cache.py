@@ -158,7 +158,7 @@ class FeatureCache:
         return CachedFeatures.whole(grid, stages if stages and stages.shape[2] else None)
 
     def open_similar(self, keys: Sequence[FeatureKey], with_stages: bool = True) -> CachedFeatures | None:
-        """As `open`, but views that another engine has extracted or that another dtype stores; all alike."""
+        """As `open`, but views that another engine has extracted or that another dtype stores, the same for all."""
         wanted = [_extracted_anyhow(key) for key in keys]
         variants: defaultdict[tuple[str, CacheDtype], set[FeatureKey]] = defaultdict(set)
         for key in self.keys():

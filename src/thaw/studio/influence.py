@@ -9,7 +9,7 @@ import numpy as np
 from thaw.cache import cache_folder
 from thaw.data.manifest import Manifest
 from thaw.errors import DataError
-from thaw.evaluation.influence import InfluenceHead, most_alike
+from thaw.evaluation.influence import InfluenceHead, most_similar
 from thaw.evaluation.records import read_records
 from thaw.labelling.label import Extraction
 from thaw.progress import Bar
@@ -106,7 +106,7 @@ def run_influence(run: RunFolder, images: Images, bar: Bar) -> RunInfluence:
     bar("find the training images behind each prediction")
     classes = np.array([classifier.classes.index(label) for label in labels])
     given, tested = np.array(probabilities), features[len(train) :]
-    head = most_alike(features[: len(train)], classes, tested, given)
+    head = most_similar(features[: len(train)], classes, tested, given)
     agreement = float((head.probabilities(tested).argmax(axis=1) == given.argmax(axis=1)).mean())
     position = {known[row]: place for place, row in enumerate(evaluated)}
     return RunInfluence(classifier.classes, head, np.array([known[row] for row in train]), tested, position, agreement)
