@@ -2,13 +2,14 @@
 
 import shutil
 from collections import Counter
+from itertools import chain, count
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.runs import outcome
-from thaw import atomic
+from tests.stopping import done_despite_stops
 from thaw.bundle import read_bundle
 from thaw.data.manifest import Manifest
 from thaw.errors import DataError
@@ -84,28 +85,12 @@ def test_what_needs_validation_says_that_there_is_none(refitted: RunFolder, tmp_
         compare_prediction_options(refitted.path, NullReporter())
 
 
-class Stopped(BaseException):
-    """The process ends here."""
-
-
 def test_one_that_is_stopped_anywhere_ends_with_the_same_weights(
     trained: RunFolder, refitted: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, left, stops, folder = atomic.write_bytes, [2], 0, RunFolder(tmp_path / "refit")
-
-    def write_or_stop(file: Path, content: bytes) -> None:
-        left[0] -= folder.path in file.parents
-        if left[0] < 0:
-            raise Stopped
-        write(file, content)
-
-    monkeypatch.setattr(atomic, "write_bytes", write_or_stop)
-    while not folder.is_finished:
-        try:
-            refit(trained, folder, NullReporter())
-        except Stopped:
-            stops += 1
-            left[0] = 5 + stops
+    folder = RunFolder(tmp_path / "refit")
+    writes = chain([2], count(6))
+    _, stops = done_despite_stops(lambda: refit(trained, folder, NullReporter()), folder.path, writes, monkeypatch)
     assert stops >= 3
     assert outcome(folder) == outcome(refitted)
 

@@ -3,6 +3,7 @@
 import csv
 import shutil
 from collections.abc import Iterator
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.searches import RECIPE, SPACE
-from thaw import atomic, pipeline
+from tests.stopping import done_despite_stops
+from thaw import pipeline
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.data.surfaces import write_surfaces
@@ -147,33 +149,20 @@ def test_trials_never_see_a_test_image(surfaces: Path, found: SearchResult, tmp_
     }
 
 
-class Stopped(BaseException):
-    """The process ends here."""
-
-
 def test_a_search_that_is_stopped_anywhere_ends_as_if_it_had_not_been(
     surfaces: Path, found: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped after every few writes of any file, and resumed each time."""
-    write, left, rng = atomic.write_bytes, [3], np.random.default_rng(0)
-    folder, result, stops = SearchFolder(tmp_path / "search-1"), None, 0
+    folder, rng = SearchFolder(tmp_path / "search-1"), np.random.default_rng(0)
 
-    def write_or_stop(file: Path, content: bytes) -> None:
-        left[0] -= folder.file.is_file() and folder.path in file.parents
-        if left[0] < 0:
-            raise Stopped
-        write(file, content)
+    def work() -> SearchResult | None:
+        if folder.file.is_file():
+            return continue_search(surfaces, folder.path, reporter=NullReporter())
+        return searched(surfaces, tmp_path, refit=True)
 
-    monkeypatch.setattr(atomic, "write_bytes", write_or_stop)
-    while result is None:
-        try:
-            if folder.file.is_file():
-                result = continue_search(surfaces, folder.path, reporter=NullReporter())
-            else:
-                result = searched(surfaces, tmp_path, refit=True)
-        except Stopped:
-            stops += 1
-            left[0] = int(rng.integers(4, 30))
+    writes = chain([3], (int(rng.integers(4, 30)) for _ in count()))
+    result, stops = done_despite_stops(work, folder.path, writes, monkeypatch, folder.file.is_file)
+    assert result is not None
     assert stops >= 4
     assert rows(folder.path) == rows(found.folder)
     # The plans of two searches differ in the free disk space.

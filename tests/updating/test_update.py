@@ -2,14 +2,15 @@
 
 import hashlib
 import shutil
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.runs import outcome
+from tests.stopping import done_despite_stops
 from tests.updating.conftest import Copy
-from thaw import atomic
 from thaw.bundle import read_bundle
 from thaw.cache import cache_folder
 from thaw.data.dataset import Dataset
@@ -125,31 +126,21 @@ def test_without_features_the_images_are_needed_and_clearing_removes_those_of_on
     assert not list(cache_folder().glob("features/*"))
 
 
-class Stopped(BaseException):
-    """The process ends here."""
-
-
 def test_one_that_is_stopped_anywhere_and_run_again_ends_with_the_same_weights(
     without_images: Copy, updated: RunFolder, new_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, left, stops, run = atomic.write_bytes, [2], 0, without_images(tmp_path)
-    folder, before = RunFolder(tmp_path / "train-2"), digests(run.path)
+    run, folder = without_images(tmp_path), RunFolder(tmp_path / "train-2")
+    before = digests(run.path)
 
-    def write_or_stop(file: Path, content: bytes) -> None:
-        left[0] -= folder.path in file.parents
-        if left[0] < 0:
-            raise Stopped
-        write(file, content)
+    def work() -> RunFolder:
+        # That of an update is none that `thaw train --resume` would take.
+        with pytest.raises(ResumeError, match="no unfinished run"):
+            RunFolder.latest_unfinished(tmp_path)
+        return update(run, new_images, tmp_path, QUIET)
 
-    monkeypatch.setattr(atomic, "write_bytes", write_or_stop)
-    while not folder.is_finished:
-        try:
-            update(run, new_images, tmp_path, QUIET)
-        except Stopped:
-            stops += 1
-            left[0] = 7 + stops
-            with pytest.raises(ResumeError, match="no unfinished run"):
-                RunFolder.latest_unfinished(tmp_path)
+    _, stops = done_despite_stops(
+        work, folder.path, chain([2], count(8)), monkeypatch, is_done=lambda: folder.is_finished
+    )
     assert stops >= 3 and outcome(folder) == outcome(updated)
     assert {path.name for path in tmp_path.iterdir()} == {"train-1", "train-2"} and digests(run.path) == before
 
