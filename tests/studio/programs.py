@@ -15,7 +15,7 @@ runs = pathlib.Path(words[words.index("--runs") + 1])
 resumes = "--resume" in words
 folder = runs / f"train-{len(list(runs.iterdir())) + (not resumes)}"
 folder.mkdir(exist_ok=True)
-print("began", *words, flush=True)
+print("began", *words, "as told", flush=True)
 def end(*_):
     print("terminated", flush=True)
     sys.exit(143)
@@ -39,7 +39,8 @@ def end(training: Training) -> None:
 
 
 def begun(training: Training) -> None:
-    until(lambda: training.run and "began" in log_of(training))
+    # What it prints arrives word by word.
+    until(lambda: training.run and "as told" in log_of(training))
 
 
 def log_of(training: Training) -> str:
