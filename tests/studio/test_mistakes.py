@@ -99,7 +99,7 @@ def test_a_run_whose_images_are_gone_has_no_influences(images: Path, with_run: R
 def test_an_ambiguous_image_is_not_trained_on_and_can_be_found(client: Client) -> None:
     client.edit([3], {"excluded": True, "ambiguous": True})
     assert client.get("/api/state")["undo"]["sentence"] == "1 image ambiguous"
-    assert client.get("/api/images", show="ambiguous")["ids"] == [3]
+    assert client.get("/api/images", show="ambiguous")["ids"] == [3] and client.get("/api/state")["ambiguous"] == 1
     assert client.workspace.labels.mark(3) == AMBIGUOUS and client.workspace.labels.mark(3).label is None
     assert Mark.from_json(AMBIGUOUS.to_json()) == AMBIGUOUS
     assert client.edit([4], {"ambiguous": True}).status_code == 422

@@ -83,6 +83,7 @@ def state(workspace: Workspace) -> dict[str, Any]:
         "classes": [{"name": name, "images": counts[name]} for name in labels.classes],
         "unlabelled": len(marks) - excluded - counts.total(),
         "excluded": excluded,
+        "ambiguous": sum(mark.ambiguous for mark in marks),
         "splits": sorted({split for split in workspace.images.splits if split}),
         "undo": undo(labels.last_edit),
         "changed": labels.changed,

@@ -68,6 +68,7 @@ function choices(state) {
       { value: "all", title: "All", images: state.total },
       { value: "unlabelled", title: "Without a label", images: state.unlabelled },
       { value: "excluded", title: "Excluded", images: state.excluded },
+      ...(state.ambiguous ? [{ value: "ambiguous", title: "of them ambiguous", images: state.ambiguous }] : []),
     ] },
     { title: "Classes", options: state.classes.map((one) => ({ value: `label:${one.name}`, title: one.name, images: one.images })) },
     { title: "To check", options: (state.piles || []).map((one) => ({ value: `pile:${one.name}`, title: one.title, images: one.images })) },
