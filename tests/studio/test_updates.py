@@ -2,16 +2,19 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.studio.clients import Client
 from tests.studio.waiting import until
+from thaw.errors import WriteError
 from thaw.evaluation.class_changes import ClassChange
 from thaw.metrics import Estimate
 from thaw.run_folder import ImagesPart, RunFolder, UpdateFile
 from thaw.studio import detached
+from thaw.studio.journal import Line
 
 PROGRAM = """
 import os, pathlib, shutil, sys, time
@@ -70,3 +73,16 @@ def test_only_a_finished_run_is_updated(client: Client, program: Path) -> None:
     for name in ("train-9", "../train-1", ""):
         assert client.post("/api/update", {"run": name}).status_code in (404, 422)
     assert client.get("/api/update") == {"state": "none"}
+
+
+def test_none_is_started_that_cannot_be_written_down(
+    client: Client, program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actions = client.workspace.actions
+
+    def append(lines: Sequence[Line]) -> None:
+        raise WriteError(actions.file, "the disk is full")
+
+    monkeypatch.setattr(actions, "append", append)
+    assert client.post("/api/update", {"run": "train-1"}).status_code == 507
+    assert client.get("/api/update") == {"state": "none"} and not client.workspace.updates.is_running

@@ -34,8 +34,9 @@ def router(workspace: Workspace) -> APIRouter:
         run = finished_run(workspace, request.run)
         if workspace.training.is_running or workspace.training.planned.is_running:
             raise TrainingError("a run trains or is planned; stop it, or wait until it has finished")
-        updates.start(run, csv_text(label_rows(workspace.images, workspace.labels.marks())))
+        # First: nothing is started that is not written down.
         workspace.note("update", run=request.run)
+        updates.start(run, csv_text(label_rows(workspace.images, workspace.labels.marks())))
         return updates.progress()
 
     return routes
