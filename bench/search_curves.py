@@ -26,7 +26,8 @@ def main() -> None:
     parser.add_argument("peer", type=Path)
     parser.add_argument("--out", type=Path, required=True, help="where the drawing is written (SVG)")
     options = parser.parse_args()
-    lines = [json.loads(line) for line in options.peer.read_text(encoding="utf-8").splitlines()]
+    # The loop also prints its epochs.
+    lines = [json.loads(line) for line in options.peer.read_text(encoding="utf-8").splitlines() if line.startswith("{")]
     curves = {
         "thaw search": search_curve(SearchFolder(options.search)),
         "Optuna, PyTorch loop": best_so_far((line["seconds"], line["val"]) for line in lines if "trial" in line),
