@@ -102,7 +102,7 @@ def refits(images: int, labels: int) -> list[float]:
     manifest = Manifest(new_table([str(row) for row in range(images)], [[]] * images), (), "multiclass", Path())
     rows = np.arange(images)
     features = ImageFeatures(
-        manifest, cast(PixelStore, None), (), rows, values, standardised(values), rows, "synthetic"
+        manifest, cast(PixelStore, None), (), (), rows, values, standardised(values), rows, "synthetic"
     )
     marks = [Mark(CLASSES[truth[row]]) if row < labels else UNLABELLED for row in range(images)]
     times = []

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 
 from thaw.inspection.duplicates import DuplicatePair
+from thaw.inspection.image_quality import QualityFlag
 from thaw.studio.features import ImageFeatures, Snapshot
 from thaw.studio.images import Images
 from thaw.studio.marks import EXCLUDED, Mark
@@ -37,6 +38,26 @@ def test_near_duplicates_with_different_labels_conflict_until_one_is_fixed(
     assert "conflicting" not in piles(pairs, marks)
 
 
+def test_near_duplicates_in_two_given_splits_are_a_leak(features: ImageFeatures, listed: Images) -> None:
+    splits = ["train"] * 13 + ["test"] * 12 + [None] * 11
+    divided = replace(features, manifest=features.manifest.with_columns({"split": splits}))
+    found = piles(with_pairs(divided, (0, 13), (1, 2), (14, 30)), given(listed))
+    assert found["leaks"].rows == (0, 13) and found["duplicates"].groups == (0, 0, 1, 1, 2, 2)
+
+
+def test_images_of_doubtful_quality_are_in_one_pile_with_all_that_is_wrong_with_them(
+    features: ImageFeatures, listed: Images
+) -> None:
+    flags = tuple(
+        QualityFlag(row, issue, 1.0, 9.0, "") for row, issue in ((3, "dark"), (3, "odd size"), (7, "blurred"))
+    )
+    marks = given(listed)
+    found = piles(replace(features, quality=flags), marks)["quality"]
+    assert found.rows == (3, 7) and found.notes == {3: "dark, odd size", 7: "blurred"}
+    marks[3] = EXCLUDED
+    assert piles(replace(features, quality=flags), marks)["quality"].rows == (7,)
+
+
 def test_excluded_images_are_in_no_pile(features: ImageFeatures, listed: Images) -> None:
     marks = given(listed)
     marks[0] = EXCLUDED
@@ -55,4 +76,4 @@ def test_a_wrong_label_is_found_with_the_right_one_suggested(features: ImageFeat
 
 
 def test_without_labels_only_duplicates_are_found(features: ImageFeatures) -> None:
-    assert list(piles(with_pairs(features, (0, 13)), [Mark()] * 36)) == ["duplicates"]
+    assert list(piles(replace(with_pairs(features, (0, 13)), quality=()), [Mark()] * 36)) == ["duplicates"]

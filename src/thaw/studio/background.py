@@ -38,10 +38,12 @@ class Background:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._stops = threading.Event()
         self._thread = threading.Thread(target=self._run, name="thaw-studio", daemon=True)
+        self._after = 0.0
         self.status = Status()
 
-    def start(self) -> None:
-        """Begin with the jobs."""
+    def start(self, after: float = 0.0) -> None:
+        """Begin with the jobs, after some seconds."""
+        self._after = after
         self._thread.start()
 
     def stop(self) -> None:
@@ -67,6 +69,7 @@ class Background:
         return advance
 
     def _run(self) -> None:
+        self._stops.wait(self._after)
         while (job := self._jobs.get()) and not self._stops.is_set():
             self.status = Status("working")
             try:

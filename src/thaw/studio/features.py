@@ -11,9 +11,11 @@ import numpy as np
 from thaw.backbones import build
 from thaw.backbones.default import name_backbone
 from thaw.cache import cache_folder
+from thaw.cores import worker_count
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
 from thaw.inspection.duplicates import DuplicatePair, find_duplicates
+from thaw.inspection.image_quality import QualityFlag, find_quality_flags
 from thaw.labelling.head import standardised
 from thaw.labelling.label import Extraction
 from thaw.progress import Bar
@@ -30,6 +32,7 @@ class ImageFeatures:
         manifest: With what decoding found out about each file.
         pixels: The decoded images.
         duplicates: Pairs of identical files and of near-duplicates.
+        quality: Images that stand out in brightness, sharpness, contrast or size.
         rows: (N,) int, the readable rows.
         values: (N, D) float32, their pooled features.
         scaled: The same, standardised over all images.
@@ -40,6 +43,7 @@ class ImageFeatures:
     manifest: Manifest
     pixels: PixelStore
     duplicates: tuple[DuplicatePair, ...]
+    quality: tuple[QualityFlag, ...]
     rows: np.ndarray
     values: np.ndarray
     scaled: np.ndarray
@@ -102,8 +106,10 @@ def extract_features(images: Images, recipe: Recipe, bar: Bar) -> ImageFeatures:
     manifest = pixels.describe(images.manifest)
     duplicates = find_duplicates(manifest, pixels, bar("find near-duplicates"))
     rows = np.flatnonzero([status == "ok" for status in manifest.column("status")])
+    bar("check brightness and sharpness")
+    quality = find_quality_flags(pixels, manifest, rows.tolist(), worker_count())
     values = extraction.extract(pixels, rows)
     position = np.full(len(manifest), -1)
     position[rows] = np.arange(len(rows))
     described = f"{backbone.facts.architecture}, {backbone.facts.origin}"
-    return ImageFeatures(manifest, pixels, duplicates, rows, values, standardised(values), position, described)
+    return ImageFeatures(manifest, pixels, duplicates, quality, rows, values, standardised(values), position, described)

@@ -1,4 +1,4 @@
-"""Piles of images to work through: near-duplicates, conflicting labels, label errors, outliers, unreadable files."""
+"""Piles of images to work through: what is probably wrong with them, and which are nearly the same."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from thaw.data.manifest import Manifest
 from thaw.data.split import groups_of
 from thaw.formats import percent
+from thaw.inspection.image_quality import QualityFlag
 from thaw.inspection.label_errors import find_label_errors
 from thaw.inspection.linear_probe import Features, fit_probe, one_thread
 from thaw.inspection.outliers import find_outliers
@@ -49,7 +50,9 @@ def find_piles(snapshot: Snapshot) -> tuple[Pile, ...]:
     piles = [
         _unreadable(manifest, excluded),
         _conflicting(groups, marks),
+        _leaking(groups, manifest),
         *_by_features(snapshot),
+        _doubtful(snapshot.features.quality, excluded),
         _duplicates(groups),
     ]
     return tuple(pile for pile in piles if pile.rows)
@@ -66,6 +69,23 @@ def _conflicting(groups: Sequence[set[int]], marks: Sequence[Mark]) -> Pile:
     conflicting = [group for group in groups if len({marks[row].label for row in group} - {None}) > 1]
     about = "Nearly the same image with different labels: at least one of them is wrong, or the classes overlap."
     return _grouped("conflicting", "Conflicting labels", about, conflicting)
+
+
+def _leaking(groups: Sequence[set[int]], manifest: Manifest) -> Pile:
+    splits = manifest.column("split")
+    leaking = [group for group in groups if len({splits[row] for row in group} - {None}) > 1]
+    about = "Nearly the same image in two of the given splits, which flatters metrics. Keep it in one of them."
+    return _grouped("leaks", "Leaks", about, leaking)
+
+
+def _doubtful(flags: Sequence[QualityFlag], excluded: set[int]) -> Pile:
+    issues: defaultdict[int, list[str]] = defaultdict(list)
+    for flag in flags:
+        if flag.row not in excluded:
+            issues[flag.row].append(flag.issue)
+    notes = {row: ", ".join(found) for row, found in issues.items()}
+    about = "Dark, bright, blurred, empty or of an odd size, compared with the other images."
+    return Pile("quality", "Doubtful quality", about, tuple(notes), notes, {})
 
 
 def _duplicates(groups: Sequence[set[int]]) -> Pile:

@@ -43,6 +43,9 @@ COPY = "copy into class folders"
 OUTLOOK = "outlook"
 """The action that is written down when it is estimated what more labels give."""
 
+FIRST_SCREEN = 1.5
+"""Seconds in which the first screen is shown: to import PyTorch meanwhile would hold it up by as many."""
+
 MORE_LABELS = 1.1
 """Times as many labels as at the last estimate, from which there is another; one takes as long as twenty fits."""
 
@@ -118,7 +121,7 @@ class Workspace:
 
     def start(self) -> None:
         """Begin with what takes longer than opening a page."""
-        self.background.start()
+        self.background.start(FIRST_SCREEN)
         self.training.run_queue()
         self.refresh_piles()
 
