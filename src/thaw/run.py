@@ -16,14 +16,14 @@ from thaw.classifier.classifier import Classifier
 from thaw.data.dataset import Dataset
 from thaw.device import describe_machine, threads_restored
 from thaw.errors import ResumeError
-from thaw.evaluation.finalize import finalize
+from thaw.evaluation.finalize import Finalized, finalize
 from thaw.evaluation.records import write_records
 from thaw.planning.baseline import baseline_recipe
 from thaw.processes import ALONE, Process
 from thaw.progress import Reporter
-from thaw.recipe import Recipe
+from thaw.recipe import Recipe, ResolvedRecipe
 from thaw.reports import augmentations, model_card, page
-from thaw.run_folder import ActualTimes, EvaluationFile, RunFolder
+from thaw.run_folder import ActualTimes, EvaluationFile, PlanFile, RunFolder
 from thaw.run_folder.lock import held
 from thaw.terminal.results import show_results
 from thaw.terminal.training import show_times
@@ -120,12 +120,22 @@ def finish(trial: Trial, result: TrainingResult, started: float, reporter: Repor
         trained = baseline_recipe(recipe) if keeps_baseline(result.gains) else recipe
         card = model_card.write(classifier, trained, manifest, finalized.evaluations, plan.estimates)
         write_bundle(classifier, folder.model, golden.files, card)
-    actual = _actual_times(trial, result, time.perf_counter() - started)
+    passes = trial.inputs.extraction_passes(result.times.training)
+    actual = actual_times(recipe, result, passes, time.perf_counter() - started)
     machine = describe_machine(classifier.device)
-    folder.write_plan(replace(plan, actual=actual, machine=machine, gains=result.gains, skipped=result.skipped))
+    concluded = replace(plan, actual=actual, machine=machine, gains=result.gains, skipped=result.skipped)
+    conclude(folder, concluded, classifier, finalized, reporter)
+
+
+def conclude(
+    folder: RunFolder, plan: PlanFile, classifier: Classifier, finalized: Finalized, reporter: Reporter
+) -> None:
+    """Write what makes a run finished, once it has its bundle, and show the results; then write its page."""
+    assert plan.actual is not None
+    folder.write_plan(plan)
     folder.write_evaluation(EvaluationFile(finalized.evaluations, finalized.calibration, classifier.decision))
     show_results(folder, finalized.evaluations, reporter)
-    show_times(plan.predicted, actual, reporter)
+    show_times(plan.predicted, plan.actual, reporter)
     try:
         page.write_page(folder, classifier, reporter)
     except Exception as error:  # A page must not cost the hours that training took.
@@ -143,12 +153,13 @@ def check_same_weights(classifier: Classifier, bundle: Path) -> None:
             raise ResumeError(f"{bundle}: is not the classifier of this run (its weights differ); move it away")
 
 
-def _actual_times(trial: Trial, result: TrainingResult, seconds: float) -> ActualTimes:
-    names, times = [phase.name for phase in trial.recipe.phases], result.times
+def actual_times(recipe: ResolvedRecipe, result: TrainingResult, passes: int, seconds: float) -> ActualTimes:
+    """What a run took: `seconds` in all, and its phases with so many passes of extraction over all views."""
+    names, times = [phase.name for phase in recipe.phases], result.times
     return ActualTimes(
         seconds=seconds,
         extraction=times.extraction,
-        extraction_passes=trial.inputs.extraction_passes(times.training),
+        extraction_passes=passes,
         phases=tuple((index, names[index], taken) for index, taken in times.training.items()),
         epochs=tuple(sum(record.phase == name for record in result.records) for name in names),
     )

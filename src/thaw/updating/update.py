@@ -23,15 +23,14 @@ from thaw.formats import count, listed, percent
 from thaw.planning.costs import Forecast
 from thaw.planning.measurements import Choice
 from thaw.progress import Reporter
-from thaw.reports import model_card, page
-from thaw.run import check_same_weights
-from thaw.run_folder import ActualTimes, EvaluationFile, ImagesPart, PlanFile, RunFolder, UpdateFile
+from thaw.reports import model_card
+from thaw.run import actual_times, check_same_weights, conclude
+from thaw.run_folder import ImagesPart, PlanFile, RunFolder, UpdateFile
 from thaw.run_folder.lock import held
 from thaw.run_folder.resume import check_files, checksums
 from thaw.terminal.epochs import EpochTable
 from thaw.terminal.planning import forecast_line, show_data
-from thaw.terminal.results import show_results
-from thaw.terminal.training import kept_line, show_gains, show_times
+from thaw.terminal.training import kept_line, show_gains
 from thaw.terminal.updates import show_changes
 from thaw.training.context import FitCallbacks, FitContext
 from thaw.training.fit import fit
@@ -183,15 +182,8 @@ def _finish(learner: Learner, folder: RunFolder, result: TrainingResult, started
         write_bundle(classifier, folder.model, golden.files, card, provenance)
     plan = folder.read_plan()
     assert plan is not None
-    actual = _actual_times(learner, result, time.perf_counter() - started)
-    folder.write_plan(replace(plan, actual=actual, gains=result.gains))
-    folder.write_evaluation(EvaluationFile(finalized.evaluations, finalized.calibration, classifier.decision))
-    show_results(folder, finalized.evaluations, reporter)
-    show_times(plan.predicted, actual, reporter)
-    try:
-        page.write_page(folder, classifier, reporter)
-    except Exception as error:  # A page must not cost the update.
-        reporter.say(f"{folder.report.name} could not be written ({error}); try again: thaw report {folder.path}")
+    actual = actual_times(recipe, result, 1, time.perf_counter() - started)
+    conclude(folder, replace(plan, actual=actual, gains=result.gains), classifier, finalized, reporter)
 
 
 def _card(learner: Learner) -> str:
@@ -271,15 +263,4 @@ def _show_gap(learner: Learner, golden: _Golden, reporter: Reporter) -> None:
     reporter.say(
         f"{warning}evaluated from cached features; on {count(len(golden.known), 'golden image')} their probabilities "
         f"differ from the bundle's by at most {gap:.2g}"
-    )
-
-
-def _actual_times(learner: Learner, result: TrainingResult, seconds: float) -> ActualTimes:
-    names, times = [phase.name for phase in learner.recipe.phases], result.times
-    return ActualTimes(
-        seconds=seconds,
-        extraction=times.extraction,
-        extraction_passes=1,
-        phases=tuple((index, names[index], taken) for index, taken in times.training.items()),
-        epochs=tuple(sum(record.phase == name for record in result.records) for name in names),
     )
