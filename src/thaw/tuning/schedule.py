@@ -80,7 +80,12 @@ def of_level(records: Sequence[TrialRecord], level: LevelName) -> list[TrialReco
 def ranked(records: Sequence[TrialRecord], level: LevelName) -> list[TrialRecord]:
     """The usable trials of a level, the best first; of equal ones those with the better head, then the earliest."""
     usable = [record for record in of_level(records, level) if record.is_usable]
-    return sorted(usable, key=lambda record: (record.value or 0.0, value_of_head(record, records)), reverse=True)
+    return sorted(usable, key=lambda record: rank(record, records), reverse=True)
+
+
+def rank(record: TrialRecord, records: Sequence[TrialRecord]) -> tuple[float, float]:
+    """What trials of a level are ordered by, higher being better."""
+    return record.value or 0.0, value_of_head(record, records)
 
 
 def value_of_head(record: TrialRecord, records: Sequence[TrialRecord]) -> float:

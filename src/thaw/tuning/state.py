@@ -12,7 +12,7 @@ from thaw.recipe import ResolvedRecipe
 from thaw.run_folder.search_folder import LevelName, SearchFile, SearchFolder, TrialName, TrialRecord
 from thaw.tuning.clock import Clock
 from thaw.tuning.levels import FULL, LEVELS, SHORT, SHORT_FRACTION
-from thaw.tuning.schedule import Tried, best, of_level, value_of_head, winner
+from thaw.tuning.schedule import Tried, best, of_level, rank, winner
 from thaw.tuning.space import Space
 from thaw.tuning.studies import LevelStudy
 from thaw.tuning.workbench import Workbench
@@ -80,11 +80,7 @@ class Search:
         found, top = tried.unfinished_best(), best(tried.records, FULL.name)
         if found is None or top is None:
             return found
-
-        def rank(record: TrialRecord) -> tuple[float, float]:
-            return record.value or 0.0, value_of_head(record, tried.records)
-
-        return found if rank(found) > rank(top) else None
+        return found if rank(found, tried.records) > rank(top, tried.records) else None
 
     def winner(self, records: Sequence[TrialRecord]) -> TrialRecord | None:
         """The trial to go with, of those so far; `None` before one was trained to its end."""

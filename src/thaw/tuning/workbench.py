@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +52,7 @@ class Network:
     rows: np.ndarray
     val_rows: np.ndarray
     latency_ms: float
-    _views: dict[tuple[Augmentation, int], np.ndarray] = field(default_factory=dict)
-    _val: list[np.ndarray] = field(default_factory=list)
+    _views: dict[tuple[str, Augmentation, int], np.ndarray] = field(default_factory=dict)
 
     @property
     def backbone(self) -> Backbone:
@@ -110,7 +110,7 @@ class Workbench:
         """(N,) bool, which images of the sample are in a fold."""
         return self.folds >= 0
 
-    @property
+    @cached_property
     def val_units(self) -> np.ndarray:
         """(N,) int, equal for validation images that are no independent evidence."""
         manifest = self.prepared.manifest
@@ -129,23 +129,20 @@ class Workbench:
 
     def features(self, network: Network, augmentation: Augmentation, view: int) -> np.ndarray:
         """Features of all stages of one view of the sample, (N, W) float32; view 0 is the plain one."""
-        key = (augmentation, view)
-        if key not in network._views:
-            seed = derive_seed(self.base.seed, "views")
-            request = ViewRequest(network.pixels, network.rows, 1, augmentation, seed, view)
-            network._views[key] = self._extracted(request, network)
-        return network._views[key]
+        return self._extracted(network, "train", augmentation, view)
 
     def val_features(self, network: Network) -> np.ndarray:
         """Features of all stages of the plain view of the validation images, (M, W) float32."""
-        if not network._val:
-            seed = derive_seed(self.base.seed, "views")
-            request = ViewRequest(network.pixels, network.val_rows, 1, Augmentation(), seed)
-            network._val.append(self._extracted(request, network))
-        return network._val[0]
+        return self._extracted(network, "val", Augmentation(), 0)
 
-    def _extracted(self, request: ViewRequest, network: Network) -> np.ndarray:
-        return features_of_view(request, network.frozen, self.cache, self.reporter.bar("extract features"))
+    def _extracted(self, network: Network, split: str, augmentation: Augmentation, view: int) -> np.ndarray:
+        key = (split, augmentation, view)
+        if key not in network._views:
+            seed, rows = derive_seed(self.base.seed, "views"), network.val_rows if split == "val" else network.rows
+            request = ViewRequest(network.pixels, rows, 1, augmentation, seed, view)
+            bar = self.reporter.bar("extract features")
+            network._views[key] = features_of_view(request, network.frozen, self.cache, bar)
+        return network._views[key]
 
     def prepared_for(self, spec: PixelSpec) -> Prepared:
         """All images with the same splits, as a network takes them."""
