@@ -34,22 +34,45 @@ other programs used them, and with this number 0.9 s; on a quiet machine both ta
 OMP_WAIT_POLICY=passive, gave 0.73 s, but 0.40 s on a quiet machine.
 """
 
-__all__ = ["app", "labelling", "main", "studio", "training", "trust", "tuning", "use", "various"]
+__all__ = [
+    "USER_ERROR",
+    "app",
+    "labelling",
+    "main",
+    "message",
+    "prepare",
+    "studio",
+    "training",
+    "trust",
+    "tuning",
+    "use",
+    "various",
+]
 
 
 def main() -> None:
     """Run a command; an error that the user can fix is one message and exit code 2, never a traceback."""
+    prepare()
+    try:
+        with _together(), system_errors_explained():
+            app()
+    except ThawError as error:
+        print(message(error), file=sys.stderr)
+        raise SystemExit(USER_ERROR) from None
+
+
+def prepare() -> None:
+    """What every process of the command line does first, before NumPy and PyTorch are imported."""
     _escape_unprintable()
     _share_cores()
     if not sys.warnoptions:
         # Warnings of libraries are for whoever programs with them; PYTHONWARNINGS=default shows them.
         warnings.simplefilter("ignore")
-    try:
-        with _together(), system_errors_explained():
-            app()
-    except ThawError as error:
-        print(f"thaw: {shown(str(error))}", file=sys.stderr)
-        raise SystemExit(USER_ERROR) from None
+
+
+def message(error: ThawError) -> str:
+    """The one message about an error that the user can fix."""
+    return f"thaw: {shown(str(error))}"
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from thaw.cli import USER_ERROR, message, prepare
+from thaw.cli.system_errors import system_errors_explained
 from thaw.cli.training import opened, recipe_from
 from thaw.errors import ThawError
 from thaw.marker import mark
@@ -35,15 +37,16 @@ def main(words: Sequence[str]) -> int:
         from thaw.terminal.console import ConsoleReporter
 
         keep_freed_memory()
-        given.folder.mkdir()
-        mark(given.folder)
-        with closing(ConsoleReporter()) as shown:
+        with system_errors_explained(), closing(ConsoleReporter()) as shown:
+            given.folder.mkdir()
+            mark(given.folder)
             plan_run(dataset, requested, RunFolder(given.folder), given.runs, shown)
     except ThawError as error:
-        print(f"thaw: {error}", file=sys.stderr)
-        return 2
+        print(message(error), file=sys.stderr)
+        return USER_ERROR
     return 0
 
 
 if __name__ == "__main__":
+    prepare()
     sys.exit(main(sys.argv[1:]))
