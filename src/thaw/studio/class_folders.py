@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ from pathlib import Path
 
 from thaw import atomic
 from thaw.data.image_file import read_image_file
-from thaw.errors import DataError, UnreadableImage, WriteError
-from thaw.formats import size as shown_size
+from thaw.errors import DataError, UnreadableImage
 from thaw.progress import OnProgress
+from thaw.studio.disk_room import check_room
 from thaw.studio.images import Images
 from thaw.studio.marks import Mark
 from thaw.studio.project import Project
@@ -59,7 +58,8 @@ def copy_to_class_folders(project: Project, images: Images, marks: Sequence[Mark
     if not places:
         raise DataError("label images first: no image has a label")
     folder = next(one for number in count(1) if not (one := project.class_folders(number)).exists())
-    _check_room(folder, images, places)
+    files = [images.file(row) for row in places]
+    check_room(folder, sum(file.stat().st_size for file in files if file.is_file()))
     left_out = []
     with atomic.new_folder(folder) as building:
         for done, (row, place) in enumerate(places.items()):
@@ -137,14 +137,6 @@ def _content(images: Images, row: int) -> bytes:
     if hashlib.sha256(content).hexdigest() != images.digests[row]:
         raise UnreadableImage("the file was replaced while Studio is open")
     return content
-
-
-def _check_room(folder: Path, images: Images, places: dict[int, str]) -> None:
-    files = [images.file(row) for row in places]
-    needed = sum(file.stat().st_size for file in files if file.is_file())
-    free = shutil.disk_usage(folder.parent).free
-    if free < needed:
-        raise WriteError(folder, f"the disk is full: {shown_size(needed)} needed, {shown_size(free)} free")
 
 
 class _Pieces(io.RawIOBase):

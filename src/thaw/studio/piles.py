@@ -74,7 +74,7 @@ def _conflicting(groups: Sequence[set[int]], marks: Sequence[Mark]) -> Pile:
 def _leaking(groups: Sequence[set[int]], manifest: Manifest) -> Pile:
     splits = manifest.column("split")
     leaking = [group for group in groups if len({splits[row] for row in group} - {None}) > 1]
-    about = "Nearly the same image in two of the given splits, which flatters metrics. Keep it in one of them."
+    about = "Nearly the same image in two of the given splits, which inflates metrics. Keep it in one of them."
     return _grouped("leaks", "Leaks", about, leaking)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import BinaryIO
 
 from thaw.errors import WriteError
 from thaw.formats import size as shown_size
+from thaw.studio.disk_room import check_room
 from thaw.web.limits import RequestRefused
 from thaw.writing import explained
 
@@ -105,6 +105,4 @@ class Uploads:
                 waiting.pop(0).unlink()
             if len(waiting) >= _MAX_WAITING:
                 raise RequestRefused(503, "saturated", "too many files are arriving; try again in a moment", 1)
-            free = shutil.disk_usage(self._folder).free
-        if free < size:
-            raise WriteError(self._folder, f"the disk is full: {shown_size(size)} needed, {shown_size(free)} free")
+            check_room(self._folder, size)
