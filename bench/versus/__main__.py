@@ -98,7 +98,8 @@ def weights_of(backbone: str, arguments: argparse.Namespace) -> tuple[Path, bool
     """The weights file, and whether it is random; random weights are created once."""
     given = dict(item.split("=", 1) for item in arguments.weights)
     if backbone in given:
-        return Path(given[backbone]).resolve(), False
+        # A link has its config.json next to itself.
+        return Path(given[backbone]).absolute(), False
     folder = arguments.envs / "random-weights" / backbone
     if not (folder / "model.safetensors").is_file():
         python = [str(arguments.thaw_python), "-m", "bench.versus.random_weights", backbone, str(folder)]

@@ -37,7 +37,7 @@ class Trial:
 
 def given(arguments: Namespace) -> dict[str, object]:
     """What every recipe says."""
-    weights = arguments.weights.resolve()
+    weights = arguments.weights.absolute()
     network = {"backbone": arguments.backbone, "weights": str(weights)}
     if weights.suffix == ".keras":
         network = {"backbone": str(weights)}
