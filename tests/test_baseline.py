@@ -20,7 +20,7 @@ from thaw.refit import refit
 from thaw.run import finish, run
 from thaw.run_folder import RunFolder
 from thaw.training import checkpoint
-from thaw.trial import Trial
+from thaw.trial import PlannedTrial, Trial, plan_trial
 
 RECIPE = Recipe(
     backbone="mobilenetv3_small_050",
@@ -152,3 +152,19 @@ def test_a_short_run_has_none(surfaces: Path, tmp_path: Path) -> None:
     recipe = RECIPE.model_copy(update={"augment": AugmentSettings(preset="light")})
     run(Dataset.open(surfaces), recipe, tmp_path / "runs", NullReporter())
     assert not RunFolder(tmp_path / "runs" / "train-1").baseline.exists()
+
+
+@pytest.mark.parametrize(("measuring", "expected"), [(2000.0, 1), (0.0, 0)])
+def test_a_baseline_comes_first_only_where_what_is_left_takes_longer(
+    measuring: float, expected: int, surfaces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draft, "BASELINE_FROM", 1000.0)
+    selected, baselines = selecting.Selected({}, (), is_remembered=not measuring), list[PlannedTrial]()
+
+    def remembered_or_measured(*of_draft: Any) -> selecting.Selected:
+        of_draft[-1](selected, measuring)
+        return selected
+
+    monkeypatch.setattr(draft, "select", remembered_or_measured)
+    plan_trial(Dataset.open(surfaces), RECIPE, None, NullReporter(), baselines.append)
+    assert len(baselines) == expected

@@ -26,7 +26,7 @@ MAX_PHASE_SECONDS = 2 * 3600.0
 
 SIMILARITY_IMAGES = 32
 
-BASELINE_FROM = 20.0
+BASELINE_FROM = 8.0
 """Predicted seconds of measuring and training from which there is a baseline before them; it costs two or three."""
 
 
@@ -57,20 +57,21 @@ class Draft:
         `on_baseline` is called as soon as the head is planned, with the plan of a baseline, where what is left to
         measure and to train takes longer than a baseline does.
         """
-        takes_long = self.measuring_seconds + self.plan.forecast.seconds >= BASELINE_FROM
-        has_baseline = bool(on_baseline and takes_long and can_have_baseline(self.plan.recipe))
+        can_have = on_baseline is not None and can_have_baseline(self.plan.recipe)
         recipe = self.planned.recipe.model_copy(update={"monitor": self.plan.recipe.monitor})
-        features = sample_features(recipe, self.measured, prepared, backbone, cache, bar, has_baseline)
+        features = sample_features(recipe, self.measured, prepared, backbone, cache, bar, whole=can_have)
         taken = backbone.features
 
-        def on_head(selected: Selected) -> None:
-            if on_baseline:
+        def on_head(selected: Selected, measuring: float) -> None:
+            forecast = self.plan.forecast
+            extraction = 0.0 if selected.is_remembered else forecast.extraction_seconds
+            if on_baseline and measuring + extraction + sum(forecast.phase_seconds) >= BASELINE_FROM:
                 plan = self.finished(selected)
                 on_baseline(replace(plan, recipe=baseline_recipe(plan.recipe)))
                 # Whoever made the baseline may have asked for other features.
                 backbone.use_features(taken)
 
-        return select(recipe, self.measured, features, self.measuring_seconds, on_head if has_baseline else None)
+        return select(recipe, self.measured, features, self.measuring_seconds, on_head if can_have else None)
 
     def finished(self, selected: Selected) -> Plan:
         """The plan with what was measured."""

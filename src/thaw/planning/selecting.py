@@ -49,11 +49,13 @@ class Selected:
         changes: Settings of the recipe, by key, and their values; `thawed` is the preset of thawed stages.
         choices: The reason for each.
         estimates: What to expect; `None` where nothing could be measured.
+        is_remembered: Whether an earlier run has measured it, which has left its features in the cache.
     """
 
     changes: Mapping[str, Any]
     choices: tuple[Choice, ...]
     estimates: Estimates | None = None
+    is_remembered: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain values that `from_json` reads."""
@@ -70,7 +72,7 @@ class Selected:
             Choice(item["setting"], item["value"], f"remembered from an earlier run: {item['reason']}")
             for item in values["choices"]
         )
-        return cls(dict(values["changes"]), choices, Estimates.from_json(values["estimates"]))
+        return cls(dict(values["changes"]), choices, Estimates.from_json(values["estimates"]), is_remembered=True)
 
     @property
     def of_plain_views(self) -> Selected:
@@ -89,7 +91,7 @@ def select(
     measured: Measurements,
     features: SampleFeatures,
     seconds: float,
-    on_head: Callable[[Selected], None] | None = None,
+    on_head: Callable[[Selected, float], None] | None = None,
 ) -> Selected:
     """Ask every question that the recipe leaves open, cheap ones first, for as long as `seconds` allow.
 
@@ -98,17 +100,16 @@ def select(
         measured: Device, engine and their speed.
         features: Of a sample of the training images; no others are used.
         seconds: How long all measurements may take, without what `on_head` does.
-        on_head: Called once with what plain views have answered, which is all about the head, before questions that
-            need other views; also where the answers are remembered from an earlier run.
+        on_head: Called once with what plain views have answered, which is all about the head, and the seconds that
+            comparing augmentations should take.
     """
     sample, prepared, backbone = features.sample, features.prepared, features.frozen.backbone
     if len(sample.rows) < MIN_IMAGES or seconds <= 0:
         return Selected({}, ())
     key = _key(recipe, measured, features)
-    needs_other_views = recipe.augment.preset == "auto" or recipe.preprocessing.image_size is None
     if remembered := _recalled(features.cache, key, seconds):
-        if on_head and needs_other_views:
-            on_head(remembered.of_plain_views)
+        if on_head:
+            on_head(remembered.of_plain_views, 0.0)
         return remembered
     folds = sample.folds()
     if folds is None:
@@ -130,11 +131,11 @@ def select(
         budget,
     )
     estimates = _ask_of_plain_views(selection, recipe, measured, features)
-    if needs_other_views:
-        if on_head:
-            with budget.paused():
-                on_head(_answered(selection, estimates))
-        _ask_of_other_views(selection, recipe, features)
+    if on_head:
+        ahead = selection.augmentation_seconds if recipe.augment.preset == "auto" else 0.0
+        with budget.paused():
+            on_head(_answered(selection, estimates), ahead)
+    _ask_of_other_views(selection, recipe, features)
     selected = _answered(selection, estimates)
     remember(features.cache, _FILE, key, {**selected.to_json(), "seconds": seconds, "refused": budget.refused})
     return selected

@@ -27,6 +27,9 @@ from thaw.selection.tester import Contender, Tester
 CLASS_WEIGHTS: tuple[ClassWeights, ...] = ("none", "sqrt", "balanced")
 """From simple to complex."""
 
+_LEAST_AUGMENTATIONS = 2
+"""How many are compared with none, as long as there is time."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -145,6 +148,11 @@ class Selection:
             thawed = next((index for index in harmless if names[index] == DEFAULT_PRESET), harmless[-1])
         changes = {"augment": dict(options[chosen].settings), "thawed": dict(options[thawed].settings)}
         self._answer(question, chosen, changes)
+
+    @property
+    def augmentation_seconds(self) -> float:
+        """What `ask_augmentation` should take at least."""
+        return min(self._budget.left, _LEAST_AUGMENTATIONS * (self._views.seconds + self._tester.seconds_for(2)))
 
     def ask_preprocessing(self, trained_at: str, others: Sequence[OtherPreprocessing], chosen: np.ndarray) -> None:
         """Whether another preprocessing gains more than one standard error over what the network was trained with.
