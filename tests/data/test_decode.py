@@ -211,6 +211,16 @@ def test_the_white_level_maps_to_white() -> None:
     assert read(data, white_level=1023).pixels.max() == 255
 
 
+def test_16_bit_files_of_a_camera_with_fewer_bits_are_read_with_a_note() -> None:
+    def note(highest: int, white_level: float | None = None) -> str:
+        ramp = np.linspace(0, highest, 1024).astype(np.uint16).reshape(32, 32)
+        return read(encoded(Image.fromarray(ramp), "PNG"), white_level).note
+
+    assert "if the camera has 10, 12 or 14 bits, set decode.white_level" in note(4095)
+    assert note(16383) == note(1023) == note(4095), "one line for all of them"
+    assert note(16384) == note(4095, white_level=4095) == ""
+
+
 @pytest.mark.parametrize(
     ("values", "white_level"),
     [

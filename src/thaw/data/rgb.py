@@ -13,6 +13,8 @@ _TIFF_WHITE_IS_ZERO = 0
 _GREY_STEPS = {"L;2": 85, "L;4": 17}
 """Grey levels between two values of a PNG with 2 or 4 bits."""
 
+_WHITE_OF_16_BIT, _WHITE_OF_14_BIT = 65535.0, 16383
+
 
 @dataclass(frozen=True)
 class _Grey:
@@ -34,7 +36,9 @@ def to_rgb(image: Image.Image, rawmode: str, white_level: float | None) -> tuple
         UnreadableImage: The pixel format or a value is not supported.
     """
     if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_scaled(image, _grey_of(image, rawmode, white_level))).convert("RGB"), ""
+        grey = _grey_of(image, rawmode, white_level)
+        rgb = Image.fromarray(_scaled(image, grey)).convert("RGB")
+        return rgb, "" if white_level else _remark_on_range(image, grey)
     if white_level is not None and is_deep_colour(image, rawmode):
         raise UnreadableImage("decode.white_level does not apply to 16-bit colour; save it as 8-bit or as 16-bit grey")
     if not image.has_transparency_data:
@@ -56,7 +60,7 @@ def is_deep_colour(image: Image.Image, rawmode: str) -> bool:
 def _grey_of(image: Image.Image, rawmode: str, white_level: float | None) -> _Grey:
     if "transparency" in image.info:
         raise UnreadableImage("16-bit grey with a transparent value; save it without transparency")
-    default = 1.0 if image.mode == "F" else 4095.0 if "I;12" in rawmode else 65535.0
+    default = 1.0 if image.mode == "F" else 4095.0 if "I;12" in rawmode else _WHITE_OF_16_BIT
     # Pillow does not invert grey of more than 8 bits if a TIFF file declares that white is zero.
     is_inverted = (
         isinstance(image, TiffImagePlugin.TiffImageFile)
@@ -78,3 +82,13 @@ def _scaled(image: Image.Image, grey: _Grey) -> np.ndarray:
         )
     scaled = np.rint(values * (255.0 / grey.white)).astype(np.uint8)
     return 255 - scaled if grey.is_inverted else scaled
+
+
+def _remark_on_range(image: Image.Image, grey: _Grey) -> str:
+    """A remark where a camera of fewer bits seems to have written 16: nothing else tells why its images are dark."""
+    if grey.white != _WHITE_OF_16_BIT or np.asarray(image).max() > _WHITE_OF_14_BIT:
+        return ""
+    return (
+        f"16-bit grey without a value above {_WHITE_OF_14_BIT}; if the camera has 10, 12 or 14 bits, set "
+        f"decode.white_level to 1023, 4095 or {_WHITE_OF_14_BIT}, or its images lose contrast"
+    )
