@@ -54,8 +54,19 @@ def test_decide_shows_validation_alone_for_a_run_without_test_images(
     assert thaw(monkeypatch, "train", images, "--runs", runs, *settings) == 0
     assert thaw(monkeypatch, "decide", runs / "train-1", "--recall", "scratch=0.9", "--out", out) == 0
     said = capsys.readouterr().out
+    assert "There is no test set." in said
     assert "val: scratch if p >= " in said and "test: scratch if p >= " not in said
     assert "recall of scratch" in read_bundle(out).decision.reason
+
+
+def test_decide_says_what_another_coverage_flags_and_refuses_one_that_takes_more_images(
+    trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert thaw(monkeypatch, "decide", trained.path, "--coverage", "0.99", "--out", tmp_path / "coverage") == 2
+    assert "takes at least 99 validation images" in capsys.readouterr().err
+    assert thaw(monkeypatch, "decide", trained.path, "--coverage", "0.5", "--out", tmp_path / "coverage") == 0
+    said = capsys.readouterr().out
+    assert "val: flagged for review" in said and "test: flagged for review" in said and "before" not in said
 
 
 def test_decide_on_what_is_flagged_keeps_the_decision(

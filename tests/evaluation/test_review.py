@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from thaw.classifier.decision import Decision
 from thaw.classifier.outputs import LabelledOutputs
 from thaw.classifier.review import MAX_TRAIN_FEATURES
-from thaw.evaluation.review import conformal_quantile, fit_review_policy, review_rates
+from thaw.evaluation.review import LIMITS, conformal_quantile, fit_review_policy, review_rates, unmet_limits
 from thaw.metrics import Scored
 from thaw.recipe import DecisionSettings
 
@@ -39,6 +39,16 @@ def test_a_conformal_quantile_covers_at_least_the_requested_fraction(values: lis
 
 def test_too_few_images_give_the_maximum() -> None:
     assert conformal_quantile(np.array([0.1, 0.2]), 0.99, 2.0) == 2.0
+
+
+def test_a_limit_that_takes_more_images_says_how_many() -> None:
+    settings = DecisionSettings(coverage=0.99, in_distribution=0.9)
+    assert unmet_limits(settings, "multiclass", 99, LIMITS) == ()
+    (sentence,) = unmet_limits(settings, "multiclass", 98, LIMITS)
+    assert sentence.startswith("decision.coverage: 0.99 takes at least 99 validation images, and there are 98")
+    assert len(unmet_limits(settings, "multiclass", 8, LIMITS)) == 2
+    (multilabel,) = unmet_limits(settings, "multilabel", 99, LIMITS)
+    assert "multilabel" in multilabel
 
 
 def test_new_images_are_flagged_as_rarely_as_requested() -> None:

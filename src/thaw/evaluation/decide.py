@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.decision import Decision
 from thaw.classifier.review import ReviewPolicy
+from thaw.evaluation.evaluate import Evaluation, summarise
 from thaw.evaluation.records import Records
-from thaw.evaluation.review import refit_review_policy
+from thaw.evaluation.review import LIMITS, refit_review_policy, unmet_limits
 from thaw.evaluation.thresholds import ChosenDecision, check_requirements, choose_decision, decided
 from thaw.recipe import DecisionSettings
-
-LIMITS = ("coverage", "in_distribution")
-"""Settings of what is flagged for review."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class Decided:
         decision: From probabilities to labels.
         review_policy: What is flagged for review; `None` for a classifier without one.
         summary: The requirements behind it, for display.
-        unmet: One sentence for each requirement that validation cannot meet.
+        unmet: One sentence for each requirement or limit that validation cannot meet.
     """
 
     decision: Decision
@@ -51,5 +49,14 @@ def decide(classifier: Classifier, settings: DecisionSettings, val: Records) -> 
     policy = classifier.review_policy
     if policy:
         policy = refit_review_policy(policy, decided(chosen.decision, val.scored), val.distance, settings)
-    limits = [f"{name} {getattr(settings, name):g}" for name in LIMITS if name in settings.model_fields_set]
-    return Decided(chosen.decision, policy, "; ".join(filter(None, (chosen.decision.reason, *limits))), chosen.unmet)
+    named = [name for name in LIMITS if name in settings.model_fields_set]
+    summary = filter(None, (chosen.decision.reason, *(f"{name} {getattr(settings, name):g}" for name in named)))
+    unmet = (*chosen.unmet, *unmet_limits(settings, classifier.task, len(val.scored), named))
+    return Decided(chosen.decision, policy, "; ".join(summary), unmet)
+
+
+def evaluate_records(classifier: Classifier, records: Records) -> Evaluation:
+    """What the decision and the limits of review that a classifier has now give on predictions of its run."""
+    policy = classifier.review_policy
+    out_of_distribution = policy.exceeds_max_distance(records.distance) if policy else None
+    return summarise(classifier, decided(classifier.decision, records.scored), out_of_distribution, unreadable=())

@@ -16,7 +16,7 @@ from thaw.data.pixel_store import PixelStore
 from thaw.evaluation.calibration import Calibration, apply_temperature, calibration_error, fit_temperature
 from thaw.evaluation.class_prior import logit_shift, weighted_decision, without_weights
 from thaw.evaluation.evaluate import Evaluation, evaluate_outputs, score
-from thaw.evaluation.review import fit_review_policy, remembered_features
+from thaw.evaluation.review import LIMITS, fit_review_policy, remembered_features, unmet_limits
 from thaw.evaluation.thresholds import choose_decision
 from thaw.features.engines import REFERENCE
 from thaw.metrics import Estimate, Scored, truth_of
@@ -52,7 +52,8 @@ class Finalized:
         outputs: All outputs, calibrated.
         evaluations: Metrics of each evaluated split.
         calibration: The temperature and its effect.
-        unmet: One sentence for each requirement that no threshold meets on validation.
+        unmet: One sentence for each requirement that no threshold meets on validation, and for each limit of review
+            that validation has too few images for.
     """
 
     outputs: SplitOutputs
@@ -114,7 +115,12 @@ def finalize(
     classifier.review_policy = fit_review_policy(outputs.train, val.features, scored, settings, seed)
 
     calibration = Calibration(temperature, len(val.targets), errors_before, errors_after)
-    return Finalized(outputs, _evaluations(classifier, outputs), calibration, chosen.unmet)
+    limits = LIMITS if classifier.task != "multilabel" else ("in_distribution",)
+    unmet = (
+        *(f"{sentence}; the requirement is ignored" for sentence in chosen.unmet),
+        *unmet_limits(settings, classifier.task, len(val.targets), limits),
+    )
+    return Finalized(outputs, _evaluations(classifier, outputs), calibration, unmet)
 
 
 def finalize_as(

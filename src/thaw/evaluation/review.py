@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from thaw import formats
 from thaw.classifier.neighbours import unit_rows
 from thaw.classifier.outputs import LabelledOutputs
 from thaw.classifier.review import MAX_TRAIN_FEATURES, ReviewPolicy, distances
 from thaw.metrics import Estimate, Scored, confidence_of
-from thaw.recipe import DecisionSettings
+from thaw.recipe import DecisionSettings, Task
 from thaw.seeds import derive_seed
 
 MAX_COSINE_DISTANCE = 2.0
+
+LIMITS = ("coverage", "in_distribution")
+"""Settings of what is flagged for review."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,33 @@ def refit_review_policy(
     )
 
 
+def unmet_limits(settings: DecisionSettings, task: Task, images: int, names: Collection[str]) -> tuple[str, ...]:
+    """One sentence for each limit that cannot be fitted, so that no image is flagged by it.
+
+    Args:
+        settings: Coverage and in_distribution.
+        task: Of the classifier.
+        images: Number of validation images.
+        names: The settings to look at.
+    """
+    unmet = []
+    for name, kind in (("coverage", "ambiguous"), ("in_distribution", "out-of-distribution")):
+        fraction = getattr(settings, name)
+        if name not in names:
+            continue
+        if name == "coverage" and task == "multilabel":
+            unmet.append(
+                "decision.coverage: does not apply to a multilabel classifier, which decides on each label alone"
+            )
+        elif not _is_reachable(images, fraction):
+            needed = next(count for count in itertools.count(images) if _is_reachable(count, fraction))
+            unmet.append(
+                f"decision.{name}: {fraction:g} takes at least {formats.count(needed, 'validation image')}, and there "
+                f"are {images:,}; no image can be flagged as {kind}"
+            )
+    return tuple(unmet)
+
+
 def conformal_quantile(values: np.ndarray, coverage: float, maximum: float) -> float:
     """The value that a new one exceeds with probability at most 1 - coverage.
 
@@ -99,8 +132,8 @@ def conformal_quantile(values: np.ndarray, coverage: float, maximum: float) -> f
         coverage: 0..1.
         maximum: Returned where M values are too few for that coverage.
     """
-    rank = int(np.ceil((len(values) + 1) * coverage - 1e-9))
-    return maximum if rank > len(values) else float(np.sort(values)[max(rank, 1) - 1])
+    rank = _rank(len(values), coverage)
+    return maximum if rank > len(values) else float(np.sort(values)[rank - 1])
 
 
 def review_rates(policy: ReviewPolicy, out_of_distribution: np.ndarray, scored: Scored) -> ReviewRates:
@@ -114,6 +147,15 @@ def review_rates(policy: ReviewPolicy, out_of_distribution: np.ndarray, scored: 
         out_of_distribution=scored.fraction(out_of_distribution),
         accuracy_of_rest=scored.fraction(scored.correct, ~(ambiguous | out_of_distribution)),
     )
+
+
+def _rank(images: int, coverage: float) -> int:
+    """Which of so many values, 1 for the smallest, is the conformal quantile; more than there are if there is none."""
+    return max(1, int(np.ceil((images + 1) * coverage - 1e-9)))
+
+
+def _is_reachable(images: int, coverage: float) -> bool:
+    return _rank(images, coverage) <= images
 
 
 def _min_probability(scored: Scored, coverage: float) -> float | None:

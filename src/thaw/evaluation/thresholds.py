@@ -74,7 +74,7 @@ def choose_decision(settings: DecisionSettings, classes: Sequence[str], scored: 
             images = formats.count(int(scored.truth[:, index].sum()), "image")
             unmet.append(
                 f"decision.{kind}: no threshold reaches a {kind} of {target:g} for {name} on validation, which has "
-                f"{images} of it; the requirement is ignored"
+                f"{images} of it"
             )
         else:
             thresholds.append((index, threshold))

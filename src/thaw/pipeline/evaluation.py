@@ -21,13 +21,13 @@ from thaw.evaluation import test_time_options
 from thaw.evaluation.compare import Comparison
 from thaw.evaluation.compare import compare as compare_records
 from thaw.evaluation.decide import decide as decide_by_records
+from thaw.evaluation.decide import evaluate_records
 from thaw.evaluation.evaluate import Evaluation, bootstrap_groups, evaluate_rows
 from thaw.evaluation.folds import CrossValidation
 from thaw.evaluation.images_of_run import count_images_of_run
 from thaw.evaluation.overlays import Overlay, write_overlays
 from thaw.evaluation.records import read_records
 from thaw.evaluation.test_time_options import Option
-from thaw.evaluation.thresholds import threshold_results
 from thaw.features.cluster_pass import extracting_on
 from thaw.pipeline.models import Model, load
 from thaw.prediction.inputs import files_at
@@ -156,7 +156,7 @@ def decide(
         settings: Target recall or precision by class, or misclassification costs; coverage and in_distribution where
             they are set. The classifier keeps what is not named.
         out: The bundle to write; it must not exist.
-        reporter: Shows what the thresholds do on validation and test; the console by default.
+        reporter: Shows what changes on validation and test; the console by default.
 
     Returns:
         The classifier with the new decision.
@@ -177,10 +177,9 @@ def decide(
     if chosen.unmet:
         raise RecipeError("; ".join(chosen.unmet))
     classifier.decision, classifier.review_policy = chosen.decision, chosen.review_policy
-    # A run need not have test images.
-    for split in folder.read_evaluation().evaluations:
-        scored = read_records(folder.predictions, split).scored
-        results.show_threshold_results(split, threshold_results(chosen.decision, classifier.classes, scored), shown)
+    before = folder.read_evaluation().evaluations
+    after = {split: evaluate_records(classifier, read_records(folder.predictions, split)) for split in before}
+    results.show_decided(before, after, shown)
     card = (folder.model / "MODEL_CARD.md").read_text(encoding="utf-8")
     card += f"\nDecision: {markdown(chosen.summary)}.\n"
     write_bundle(classifier, Path(out), golden_of(folder.model), card)

@@ -15,6 +15,7 @@ from thaw.metrics import METRICS, Estimate, rates_of_class
 from thaw.recipe import Monitor
 from thaw.reports.results import SPLIT_NAMES, Results
 from thaw.terminal.metric_text import fraction_text, value_text
+from thaw.terminal.results import NO_TEST_SET
 
 _WIDE_INTERVAL = 0.1
 """Width of a 95 % interval from which a set is too small for a reliable estimate."""
@@ -98,11 +99,7 @@ def _sample_size(results: Results, index: int | None) -> list[Finding]:
     """Whether there is a test set, whether it is large enough, and whether its images are independent."""
     notes, evaluation = [], results.evaluation
     if results.split == "val":
-        text = (
-            "There is no test set. These metrics are from validation, which also selected the best epoch, the "
-            "temperature and every threshold, so they are optimistic."
-        )
-        notes.append(Finding("warning", text))
+        notes.append(Finding("warning", NO_TEST_SET))
     name = "mean_average_precision" if results.record.scored.task == "multilabel" else "accuracy"
     metric, estimate, images = METRICS[name].title, evaluation.overall.get(name), count(evaluation.images, "image")
     recall = None if index is None else rates_of_class(results.record.scored, index).recall
@@ -161,6 +158,9 @@ def _flagged_for_review(results: Results) -> list[Finding]:
     if review is None:
         return []
     flagged, images = int(records.flagged.sum()), len(records.paths)
+    if not flagged and review.ambiguous is None and records.scored.task != "multilabel":
+        text = "No images are flagged for review; validation has too few images to tell which are ambiguous."
+        return [Finding("note", text)]
     if not flagged:
         return [Finding("good", "No images are flagged for review: none is ambiguous or out-of-distribution.")]
     kinds = [

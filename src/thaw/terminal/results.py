@@ -18,6 +18,10 @@ from thaw.run_folder import RunFolder
 from thaw.terminal.classes import ROWS, show_class_metrics, show_confusion
 from thaw.terminal.metric_text import difference_text, estimate_text, fraction_text, value_text
 
+NO_TEST_SET = (
+    "There is no test set. These metrics are from validation, which also selected the best epoch, the temperature and "
+    "every threshold, so they are optimistic."
+)
 _UNREADABLE_SHOWN = 5
 
 
@@ -26,9 +30,23 @@ def show_results(run: RunFolder, results: Mapping[str, Evaluation], reporter: Re
     header = ("metric", *(f"{split}, {formats.count(result.images, 'image')}" for split, result in results.items()))
     reporter.table("Results with 95% confidence intervals", header, metric_rows(list(results.values())))
     for split, result in results.items():
-        show_threshold_results(split, result.thresholds, reporter)
+        _show_thresholds(split, result.thresholds, reporter)
         _show_review(split, result, reporter)
+    if "test" not in results:
+        reporter.say(NO_TEST_SET)
     reporter.say(f"run {run.path}, bundle {run.model}")
+
+
+def show_decided(before: Mapping[str, Evaluation], after: Mapping[str, Evaluation], reporter: Reporter) -> None:
+    """What another decision gives on each split: the metrics that it changes, its thresholds, and the review."""
+    header = ("metric", *(f"{split}, {when}" for split in before for when in ("before", "now")))
+    pairs = [result for split in before for result in (before[split], after[split])]
+    changed = [row for row in metric_rows(pairs) if row[1::2] != row[2::2]]
+    if changed:
+        reporter.table("Changed by the decision, 95% confidence intervals", header, changed)
+    for split, result in after.items():
+        _show_thresholds(split, result.thresholds, reporter)
+        _show_review(split, result, reporter)
 
 
 def show_evaluation(result: Evaluation, reporter: Reporter) -> None:
@@ -39,7 +57,7 @@ def show_evaluation(result: Evaluation, reporter: Reporter) -> None:
     reporter.table(title, ("metric", "value"), metric_rows([result]))
     show_class_metrics(result, reporter)
     show_confusion(result, reporter)
-    show_threshold_results("these images", result.thresholds, reporter)
+    _show_thresholds("these images", result.thresholds, reporter)
     _show_review("these images", result, reporter)
     for path, reason in result.unreadable[:_UNREADABLE_SHOWN]:
         reporter.say(f"cannot be read, excluded: {path}: {reason}")
@@ -65,17 +83,6 @@ def metric_rows(results: Sequence[Evaluation]) -> list[tuple[str, ...]]:
         for name, metric in METRICS.items()
         if any(result.overall.get(name) for result in results)
     ]
-
-
-def show_threshold_results(split: str, results: Sequence[ThresholdResult], reporter: Reporter) -> None:
-    """What each threshold gives on a set of images."""
-    for item in results[:ROWS]:
-        reporter.say(
-            f"{split}: {shortened(item.class_name)} if p >= {item.threshold:.3f}: recall {fraction_text(item.recall)}, "
-            f"false-positive rate {fraction_text(item.false_positive_rate)}, precision {fraction_text(item.precision)}"
-        )
-    if len(results) > ROWS:
-        reporter.say(f"{split}: … and {formats.count(len(results) - ROWS, 'more threshold')}")
 
 
 def show_cross_validation(found: CrossValidation, reporter: Reporter) -> None:
@@ -129,6 +136,17 @@ def show_options(options: Sequence[Option], images: int, reporter: Reporter) -> 
         reporter.say(f"lowest loss: thaw predict {flags}, at {best.cost:.1f}x the time")
     else:
         reporter.say("no option is significantly better; use plain thaw predict")
+
+
+def _show_thresholds(split: str, results: Sequence[ThresholdResult], reporter: Reporter) -> None:
+    """What each threshold gives on a set of images."""
+    for item in results[:ROWS]:
+        reporter.say(
+            f"{split}: {shortened(item.class_name)} if p >= {item.threshold:.3f}: recall {fraction_text(item.recall)}, "
+            f"false-positive rate {fraction_text(item.false_positive_rate)}, precision {fraction_text(item.precision)}"
+        )
+    if len(results) > ROWS:
+        reporter.say(f"{split}: … and {formats.count(len(results) - ROWS, 'more threshold')}")
 
 
 def _show_review(split: str, result: Evaluation, reporter: Reporter) -> None:
