@@ -77,7 +77,7 @@ class SearchPage:
         answer: What was found, in one sentence.
         facts: What else there is to say, in sentences.
         history: Values against time.
-        latency: Values against the latency of the frozen network.
+        latency: Values against the latency of the frozen network; empty where all trials have the same.
         levels: One part for each level that has trials, the most expensive first.
     """
 
@@ -127,9 +127,7 @@ def content(
         answer=conclusion.verdict.sentence if conclusion else _so_far(folder, records),
         facts=tuple(_facts(records, conclusion, folder, monitor)),
         history=Markup(charts.plane(dots, "time of the search", _y_text(monitor), duration)),
-        latency=Markup(
-            charts.plane(_frontier(records, monitor), "latency of one image", _y_text(monitor), "{:.0f} ms".format)
-        ),
+        latency=_latency_chart(records, monitor),
         levels=tuple(
             _level_part(level, records, studies[level.name], file)
             for level in reversed(LEVELS)
@@ -169,6 +167,18 @@ def _dots(trials: Sequence[TrialRecord], monitor: str) -> list[charts.Dot]:
     return dots
 
 
+def _latency_chart(records: Sequence[TrialRecord], monitor: str) -> Markup:
+    """Values against latency, where trials differ in it: with one network at one image size there is nothing to see."""
+    dots = _frontier(records, monitor)
+    if len({_milliseconds(dot.x) for dot in dots}) < 2:
+        return Markup("")
+    return Markup(charts.plane(dots, "latency of one image", _y_text(monitor), _milliseconds))
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.0f} ms"
+
+
 def _frontier(records: Sequence[TrialRecord], monitor: str) -> list[charts.Dot]:
     """Values against latency; a trial is on the line of the best where none of its level is both faster and better."""
     dots = []
@@ -177,7 +187,7 @@ def _frontier(records: Sequence[TrialRecord], monitor: str) -> list[charts.Dot]:
         timed = [record for record in of_level(records, level.name) if record.is_usable and record.latency_ms]
         for record in sorted(timed, key=lambda record: (record.latency_ms or 0.0, -(record.value or 0.0))):
             value = record.value or 0.0
-            title = f"{record.name}, {record.latency_ms:.0f} ms: {outcome(record, monitor)}"
+            title = f"{record.name}, {_milliseconds(record.latency_ms or 0.0)}: {outcome(record, monitor)}"
             dots.append(charts.Dot(record.latency_ms or 0.0, value, level.name, title, value > top))
             top = max(top, value)
     return dots
