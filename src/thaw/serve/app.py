@@ -183,7 +183,7 @@ def _rejected(service: Service, _: Request, error: Exception) -> JSONResponse:
     """Requests that the framework rejects: unknown URL, wrong method, malformed form."""
     assert isinstance(error, HTTPException)
     service.metrics.refused("not_found" if error.status_code in _MESSAGES else "bad_request")
-    message = _MESSAGES.get(error.status_code, "the form cannot be read")
+    message = _MESSAGES.get(error.status_code, "the form cannot be read; send one file, in the field `file`")
     return JSONResponse({"error": message}, error.status_code, error.headers)
 
 

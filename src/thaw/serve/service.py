@@ -19,12 +19,15 @@ from thaw.errors import BackboneError, UnreadableImage
 from thaw.evaluation.explain import class_maps
 from thaw.evaluation.overlays import as_png, overlay
 from thaw.features.engines import REFERENCE
+from thaw.formats import listed
 from thaw.prediction.predict import Prediction, to_predictions, view_of
 from thaw.prediction.predictor import Predictor
 from thaw.serve.batching import Batcher, QueueFull
 from thaw.serve.limits import Limits
 from thaw.serve.metrics import Baseline, Metrics
 from thaw.web.limits import RequestRefused
+
+_CLASSES_NAMED = 20
 
 Result = TypeVar("Result")
 Infer = Callable[[np.ndarray], ModelOutputs]
@@ -114,7 +117,8 @@ class Service:
             RequestRefused: The class is unknown, the image cannot be read, or too many explanations are waiting.
         """
         if label is not None and label not in self.classifier.classes:
-            raise RequestRefused(422, "bad_request", "there is no such class")
+            known = listed(self.classifier.classes, _CLASSES_NAMED)
+            raise RequestRefused(422, "bad_request", f"there is no such class; the classes are {known}")
         if self._explanations >= self.limits.explanations:
             raise RequestRefused(503, "saturated", "too many requests; try again in a moment", retry_after=1)
         self._explanations += 1
