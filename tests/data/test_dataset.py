@@ -160,7 +160,7 @@ def test_a_row_with_several_labels_is_named_for_a_single_label_task(tmp_path: Pa
 
 def test_a_row_without_a_label_is_named(tmp_path: Path) -> None:
     file = table(tmp_path, "path,label\n1.png,a\n2.png,b\n3.png,\n")
-    with pytest.raises(DataError, match=r"labels\.csv: row 4 \(3\.png\) has no label; only multilabel"):
+    with pytest.raises(DataError, match=r"labels\.csv: row 4 \(3\.png\) has no label; label it or remove the row"):
         Dataset.open(file)
 
 

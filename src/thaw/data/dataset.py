@@ -173,7 +173,9 @@ def _resolve(task: RequestedTask, rows: Rows, labels: Sequence[Sequence[str]], c
         )
     none = next((row for row, names in enumerate(labels) if not names), None)
     if none is not None:
-        raise DataError(f"{_row_name(rows, none)} has no label; only multilabel images may have none")
+        raise DataError(
+            f"{_row_name(rows, none)} has no label; label it or remove the row (only multilabel images may have none)"
+        )
     if task == "auto":
         return "binary" if len(classes) == 2 else "multiclass"
     return task

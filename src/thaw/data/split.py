@@ -307,5 +307,7 @@ def _absent_classes(manifest: Manifest) -> list[str]:
     present = [split for split in SPLITS if len(manifest.indices(split))]
     absent = {split: [name for name in counts if not counts[name][split]] for split in present}
     if absent["train"]:
-        raise DataError(f"{manifest.root}: train has no image of {', '.join(absent['train'])}")
+        raise DataError(
+            f"{manifest.root}: train has no image of {', '.join(absent['train'])}; add some, or remove the class"
+        )
     return [f"{split} has no image of {', '.join(names)}" for split, names in absent.items() if names]

@@ -141,17 +141,17 @@ def _class_balance(inspection: Inspection) -> list[Finding]:
         f"{totals[smallest]:,} ({ratio:.1f} to 1)"
     )
     if ratio > IMBALANCE:
-        return [Finding("note", f"The classes are imbalanced: {text}; training will use class weights.")]
+        return [Finding("note", f"The classes are imbalanced: {text}; the plan measures whether class weights help.")]
     return [Finding("good", f"The classes are balanced: {text}.")]
 
 
 def _similarity(inspection: Inspection) -> list[Finding]:
-    similarity, architecture = inspection.similarity, inspection.backbone.partition(",")[0]
+    similarity = inspection.similarity
     if similarity.shift is None:
         return []
     relation = "similar to" if similarity.verdict == "similar" else f"{similarity.verdict} from"
-    text = f"The images are {relation} the pre-training data of {architecture} (feature shift {similarity.shift:.2f})."
-    return [Finding("note", text)]
+    evidence = f"feature shift {similarity.shift:.2f}; {inspection.backbone}"
+    return [Finding("note", f"The images are {relation} the pre-training data ({evidence}).")]
 
 
 def _accuracy(inspection: Inspection) -> list[Finding]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from thaw.bundle import digest_of
 from thaw.classifier.classifier import Classifier
@@ -18,7 +19,7 @@ from thaw.formats import count
 from thaw.metrics import METRICS, Estimate, Scored
 from thaw.planning.measurements import Choice
 from thaw.progress import OnProgress
-from thaw.recipe import KeepPhase, Monitor, Task
+from thaw.recipe import KeepPhase, Monitor, ResolvedRecipe, Task
 from thaw.remote import shown
 from thaw.reports.album import Album, common_folder
 from thaw.reports.images import ReportImages, read_images
@@ -183,7 +184,7 @@ def read_content(run: RunFolder, classifier: Classifier, on_progress: OnProgress
     album = Album(classifier, manifest.root, folder, THUMBNAIL_BUDGET)
     return Content(
         title=manifest.root.name or str(manifest.root),
-        subtitle=_subtitle(run, classifier, results),
+        subtitle=_subtitle(run, recipe, results),
         task=manifest.task,
         split=results.split,
         verdict=verdict(results, classifier.decision, index_of_interest, monitor),
@@ -208,12 +209,12 @@ def read_content(run: RunFolder, classifier: Classifier, on_progress: OnProgress
     )
 
 
-def _subtitle(run: RunFolder, classifier: Classifier, results: Results) -> str:
+def _subtitle(run: RunFolder, recipe: ResolvedRecipe, results: Results) -> str:
     finished = datetime.fromtimestamp(run.evaluation.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
     images = sum(evaluation.images for evaluation in results.evaluations.values())
     return (
-        f"{run.path.name}: {classifier.backbone.facts.architecture}, {classifier.task}, "
-        f"{count(len(classifier.classes), 'class', 'classes')}, evaluated on {count(images, 'image')}, "
+        f"{run.path.name}: {Path(recipe.backbone).name}, {recipe.task}, "
+        f"{count(len(results.record.classes), 'class', 'classes')}, evaluated on {count(images, 'image')}, "
         f"finished {finished}"
     )
 

@@ -33,7 +33,7 @@ def show_data(manifest: Manifest, notes: Sequence[str], reporter: Reporter) -> N
         for path, reason in errors[:_UNREADABLE_SHOWN]:
             reporter.say(f"  {path}: {reason}")
         if len(errors) > _UNREADABLE_SHOWN:
-            reporter.say(f"  … and {len(errors) - _UNREADABLE_SHOWN} more, listed in unreadable.csv")
+            reporter.say(f"  … and {len(errors) - _UNREADABLE_SHOWN} more; unreadable.csv of a run lists all")
 
 
 def show_plan(plan: Plan, reporter: Reporter) -> None:
