@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from thaw.backbones.stages import AtCut
 from thaw.classifier.classifier import Classifier
 from thaw.seeds import derive_seed
-from thaw.training.sources import Batch, Source
+from thaw.training.sources import Batch, DerivedSource, Source
 
 FRACTION = 0.7
 LOW_LOSS = 0.02
@@ -59,7 +59,7 @@ def windows_of(values: Tensor, places: np.ndarray) -> Tensor:
 
 
 @dataclass
-class ScheduledSource:
+class ScheduledSource(DerivedSource):
     """The training images of a source as a schedule has them, and how many of them were trained on.
 
     whole_from: number of epochs on windows. taken: images of the running epoch. losses: of each image, when it was last
@@ -81,14 +81,6 @@ class ScheduledSource:
     @classmethod
     def of(cls, source: Source, schedule: Schedule, seed: int) -> ScheduledSource:
         return cls(source, schedule, seed, schedule.windows, np.arange(len(source)), np.full(len(source), np.inf))
-
-    @property
-    def views(self) -> int:
-        return self.source.views
-
-    @property
-    def targets(self) -> Tensor:
-        return self.source.targets
 
     @property
     def is_on_windows(self) -> bool:

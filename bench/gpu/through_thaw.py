@@ -14,7 +14,6 @@ from time import perf_counter
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 
 from bench.gpu.images import CLASSES
 from bench.gpu.setup import Setup, Sizes
@@ -41,29 +40,18 @@ from thaw.recipe import DecodeSettings, Engine, PreprocessingSettings, ResolvedP
 from thaw.training.context import FitCallbacks, FitContext, FitSettings
 from thaw.training.fit import fit
 from thaw.training.history import EpochRecord
-from thaw.training.sources import Batch, CachedSource, FreshSource, PhaseSources, Source
+from thaw.training.sources import Batch, CachedSource, DerivedSource, FreshSource, PhaseSources, Source
 
 _CUT = "layer4"
 _EVALUATED = 64
 
 
 @dataclass
-class TimedSource:
+class TimedSource(DerivedSource):
     """A source that adds up the seconds in which it prepares batches."""
 
     source: Source
     seconds: list[float] = field(default_factory=list)
-
-    @property
-    def views(self) -> int:
-        return self.source.views
-
-    @property
-    def targets(self) -> Tensor:
-        return self.source.targets
-
-    def __len__(self) -> int:
-        return len(self.source)
 
     def batch(self, chosen: np.ndarray, epoch: int) -> Batch:
         started = perf_counter()

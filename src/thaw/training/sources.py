@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -155,14 +156,10 @@ class JoinedSource:
         return AtCut(values, stages), torch.cat(targets)[order]
 
 
-@dataclass(frozen=True)
-class AdvancedSource:
-    """What lies at a higher cut, computed from a source at a lower one whenever it is read; nothing between trains."""
+class DerivedSource(ABC):
+    """A source whose batches are made of those of another one, for the same images."""
 
     source: Source
-    backbone: Backbone
-    start: int
-    stop: int
 
     @property
     def views(self) -> int:
@@ -176,6 +173,20 @@ class AdvancedSource:
 
     def __len__(self) -> int:
         return len(self.source)
+
+    @abstractmethod
+    def batch(self, chosen: np.ndarray, epoch: int) -> Batch:
+        """As `Source.batch`."""
+
+
+@dataclass(frozen=True)
+class AdvancedSource(DerivedSource):
+    """What lies at a higher cut, computed from a source at a lower one whenever it is read; nothing between trains."""
+
+    source: Source
+    backbone: Backbone
+    start: int
+    stop: int
 
     def batch(self, chosen: np.ndarray, epoch: int) -> Batch:
         """The batch of the source, run through the blocks between the cuts."""
