@@ -46,6 +46,12 @@ class NumberedFolder:
         return cls(parent / f"{cls.kind}-{number}")
 
     @classmethod
+    def is_name(cls, name: str) -> bool:
+        """Whether a folder of this kind can have a name."""
+        match = _NAME.fullmatch(name)
+        return match is not None and match[1] == cls.kind
+
+    @classmethod
     def named(cls, parent: Path, name: str) -> Self | None:
         """The folder of a name that anybody may have made up; `None` if there is none of this kind."""
         path = parent / name

@@ -6,11 +6,9 @@ import json
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import Field, TypeAdapter
+from typing import Any
 
 from thaw import atomic
 from thaw.errors import DataError, TrainingError
@@ -20,16 +18,6 @@ from thaw.studio.detached import DetachedProcess, last_lines
 from thaw.studio.project import Project
 
 LOG_LINES = 6
-
-
-@dataclass(frozen=True)
-class _Started:
-    """The update that was started last: of which run."""
-
-    run: Annotated[str, Field(pattern=r"^train-[0-9]{1,9}$")]
-
-
-_STARTED = TypeAdapter(_Started)
 
 
 class Updates:
@@ -56,7 +44,7 @@ class Updates:
             if self.is_running:
                 raise TrainingError("a run is updated already; wait until it has ended")
             atomic.write_text(self._project.update_table, table)
-            atomic.write_text(self._project.update_state, json.dumps(asdict(_Started(run.path.name))))
+            atomic.write_text(self._project.update_state, json.dumps({"run": run.path.name}))
             words = ["thaw", "update", str(run.path), str(self._project.update_table)]
             self._process.start(words, self._project.update_log)
 
@@ -65,10 +53,10 @@ class Updates:
 
         state: `none`, `running`, `kept`, `not kept` or `failed`, for the reason in the last line of the log.
         """
-        started = self._started()
-        if started is None:
+        run = self._started()
+        if run is None:
             return {"state": "none"}
-        found = {"run": started.run, "log": last_lines(self._project.update_log, LOG_LINES), "old": [], "new": []}
+        found = {"run": run, "log": last_lines(self._project.update_log, LOG_LINES), "old": [], "new": []}
         if self.is_running:
             return {**found, "state": "running"}
         updated = self._written_since(self._project.update_state)
@@ -90,9 +78,12 @@ class Updates:
         runs = (run for run in RunFolder.newest_first(self._project.runs) if run.update.is_file())
         return next((run for run in runs if run.update.stat().st_mtime_ns > when), None)
 
-    def _started(self) -> _Started | None:
-        with suppress(OSError, ValueError):
-            return _STARTED.validate_json(self._project.update_state.read_bytes())
+    def _started(self) -> str | None:
+        """The name of the run whose update was started last; `None` where the file of it is absent or damaged."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            name = str(json.loads(self._project.update_state.read_bytes())["run"])
+            if RunFolder.is_name(name):
+                return name
         return None
 
 
