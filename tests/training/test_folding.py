@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from thaw.backbones.random_weights import randomise
 from thaw.backbones.stages import AtCut
 from thaw.backbones.timm_backbone import build
 from thaw.classifier.classifier import Classifier, new_head
@@ -84,7 +85,7 @@ def test_a_norm_is_left_alone_where_something_else_takes_what_it_takes(kind: typ
 
 def classifier_of(name: str, cut: str) -> tuple[Classifier, int, AtCut]:
     backbone = build(name, "random", PreprocessingSettings(image_size=64))
-    backbone.randomise(torch.Generator().manual_seed(0))
+    randomise(backbone.network, torch.Generator().manual_seed(0))
     backbone.use_features("all")
     classifier = Classifier(backbone, new_head(backbone, 3), "abc", "multiclass", DecodeSettings())
     nn.init.normal_(classifier.head.layers[-1].weight, std=0.05, generator=torch.Generator().manual_seed(0))  # type: ignore[arg-type]

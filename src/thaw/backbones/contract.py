@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from thaw.backbones.batchnorm import BatchNormLayer, batchnorm_layers, is_frozen
 from thaw.backbones.cuts import Block, Cut, Cuts, lies_in
 from thaw.backbones.facts import Facts, Features, Pooling, TrainedHead
 from thaw.backbones.stages import STATISTICS, AtCut, statistics_of, taps_of
@@ -26,25 +26,6 @@ _FORMATS: Mapping[MemoryFormat, torch.memory_format] = {
     "contiguous": torch.contiguous_format,
     "channels_last": torch.channels_last,
 }
-
-
-@dataclass(frozen=True)
-class BatchNormLayer:
-    """One BatchNorm: its stage, the module to watch, and its running statistics, (C,) float64 each.
-
-    eps: what it adds to a variance before the square root.
-    """
-
-    stage: str
-    module: nn.Module
-    mean: Tensor
-    variance: Tensor
-    eps: float
-
-    @property
-    def is_untrained(self) -> bool:
-        """Whether its statistics are those of a new network."""
-        return bool((self.mean == 0).all() and (self.variance == 1).all())
 
 
 class Backbone(nn.Module):
@@ -199,7 +180,7 @@ class Backbone(nn.Module):
             for module in modules:
                 module.eval()
         for module in self.network.modules():
-            if isinstance(module, _BatchNorm) and (self._batchnorm == "frozen" or _is_frozen(module)):
+            if isinstance(module, _BatchNorm) and (self._batchnorm == "frozen" or is_frozen(module)):
                 module.eval()
         return self
 
@@ -221,19 +202,7 @@ class Backbone(nn.Module):
 
     def batchnorm_layers(self) -> tuple[BatchNormLayer, ...]:
         """Every BatchNorm that keeps statistics, from the pixels up."""
-        return tuple(
-            BatchNormLayer(
-                stage=block.stage,
-                module=module,
-                mean=module.running_mean.double(),
-                variance=module.running_var.double(),
-                eps=module.eps,
-            )
-            for block in self.blocks
-            for name in block.modules
-            for module in self.network.get_submodule(name).modules()
-            if isinstance(module, _BatchNorm) and module.running_mean is not None and module.running_var is not None
-        )
+        return batchnorm_layers(self.network, self.blocks)
 
     def modules_in_order(self) -> Iterator[tuple[nn.Module, int]]:
         """Modules in the order in which they run, each with the position behind its block.
@@ -249,14 +218,6 @@ class Backbone(nn.Module):
     def stage_modules(self) -> list[tuple[nn.Module, int]]:
         """The module whose output is the map of a lower stage that the head takes, and the position behind it."""
         return [(self._runs[end - 1][-1], end) for end, _ in self._stage_ends()]
-
-    def randomise(self, generator: torch.Generator) -> None:
-        """Give every weight a random value (He et al. 2015), and every norm those of a new network."""
-        with torch.no_grad():
-            for module in self.network.modules():
-                randomise_parameters(module, generator)
-                if isinstance(module, nn.modules.batchnorm._NormBase):
-                    module.reset_running_stats()
 
     def state_from(self, position: int) -> dict[str, Tensor]:
         """Parameters and buffers of the blocks from `position` up, by their names in `state_dict`."""
@@ -297,22 +258,5 @@ class Backbone(nn.Module):
         return [(end, len(STATISTICS) * channels) for end, channels in taken]
 
 
-def randomise_parameters(module: nn.Module, generator: torch.Generator) -> None:
-    """Random values for a module's own parameters: matrices and filters after He et al. 2015, gains 1, biases 0."""
-    with torch.no_grad():
-        for name, value in module.named_parameters(recurse=False):
-            if value.ndim > 1:
-                deviation = (2 / value[0].numel()) ** 0.5
-                value.copy_(torch.randn(value.shape, generator=generator) * deviation)
-            else:
-                value.fill_(0.0 if name == "bias" else 1.0)
-
-
 def _is_depthwise(module: nn.Module) -> bool:
     return isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
-
-
-def _is_frozen(module: nn.Module) -> bool:
-    """Whether a module has parameters and none of them learns, as within a block that `layers:N` divides."""
-    parameters = list(module.parameters(recurse=False))
-    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)

@@ -23,6 +23,7 @@ from thaw.backbones.keras.preprocessing import IMAGENET_COLOUR, NORMALISATIONS, 
 from thaw.backbones.keras.published import fetch, look_up
 from thaw.backbones.keras.stored import read_weights
 from thaw.backbones.preprocessing import with_preprocessing
+from thaw.backbones.random_weights import randomise
 from thaw.data.geometry import PixelSpec
 from thaw.errors import BackboneError, WeightsError
 from thaw.recipe import PreprocessingSettings
@@ -60,7 +61,7 @@ def build(
     else:
         raise WeightsError(f"--weights {weights}: {name} contains its own weights; leave --weights out")
     if weights == "random":
-        backbone.randomise(torch.Generator().manual_seed(seed))
+        randomise(backbone.network, torch.Generator().manual_seed(seed))
     return backbone
 
 

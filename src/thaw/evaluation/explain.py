@@ -37,7 +37,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from thaw.backbones.contract import randomise_parameters
+from thaw.backbones.random_weights import randomise
 from thaw.classifier.classifier import Classifier
 from thaw.errors import BackboneError
 from thaw.seeds import derive_seed
@@ -199,9 +199,8 @@ def _randomised(classifier: Classifier, seed: int) -> Classifier:
     """A copy with random weights."""
     random = copy.deepcopy(classifier)
     generator = torch.Generator().manual_seed(seed)
-    random.backbone.randomise(generator)
-    for module in random.head.modules():
-        randomise_parameters(module, generator)
+    randomise(random.backbone.network, generator)
+    randomise(random.head, generator)
     return random
 
 

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thaw.backbones.contract import Backbone, BatchNormLayer
+from thaw.backbones.batchnorm import BatchNormLayer
+from thaw.backbones.contract import Backbone
 from thaw.backbones.normalise import Normalise
 
 Verdict = Literal["similar", "moderately different", "very different", "unknown"]
