@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -18,7 +20,7 @@ from thaw.distributed import launched_processes
 from thaw.features.cache import bytes_of_view
 from thaw.features.device_views import bytes_on_device
 from thaw.features.pooled import PROBE_IMAGES, plain_sample
-from thaw.features.probe import EngineChoice, choose_engine
+from thaw.features.probe import choose_engine
 from thaw.planning.cache_plan import wanted_views
 from thaw.planning.costs import ImageCounts
 from thaw.planning.measurements import Choice, Measurements, ViewSizes
@@ -45,7 +47,8 @@ def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: P
     processes = launched_processes()
     extracted = (wanted_views(recipe, frozen, images.train)[0] * images.train + images.evaluated) // processes
     cache.mkdir(parents=True, exist_ok=True)
-    engine = _engine(recipe, backbone, device.device, positions, pixels, extracted, cache)
+    with _features_of_selection(backbone, recipe):
+        engine = choose_engine(backbone, device.device, recipe.engine, positions, pixels, extracted, cache)
     at_cuts = [features[position] for position in positions]
     timer = StepTimer(classifier, recipe.phases, at_cuts)
     return Measurements(
@@ -69,20 +72,13 @@ def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: P
     )
 
 
-def _engine(
-    recipe: Recipe,
-    backbone: Backbone,
-    device: torch.device,
-    positions: tuple[int, ...],
-    pixels: Tensor,
-    images: int,
-    cache: Path,
-) -> EngineChoice:
-    """The fastest engine, probed with the features that settings are measured on later, so that it is built once."""
+@contextmanager
+def _features_of_selection(backbone: Backbone, recipe: Recipe) -> Iterator[None]:
+    """The backbone with the features that settings are selected on later, so that its engine is built only once."""
     taken = backbone.features
     backbone.use_features("all" if backbone.has_stages and recipe.head.features == "auto" else taken)
     try:
-        return choose_engine(backbone, device, recipe.engine, positions, pixels, images, cache)
+        yield
     finally:
         backbone.use_features(taken)
 

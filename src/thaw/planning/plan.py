@@ -59,14 +59,8 @@ def resolve(planned: PlannedRecipe, measured: Measurements, estimates: Estimates
     resolved = ResolvedRecipe.from_values(
         {
             **recipe.model_dump(mode="json"),
-            "task": measured.task,
+            **_measured_settings(measured),
             "split": {**recipe.split.model_dump(mode="json"), "group_by": measured.group_by.value},
-            "device": str(measured.device.device),
-            "engine": measured.engine.engine,
-            "precision": measured.steps.precision.value,
-            "steps": measured.steps.steps.value,
-            "memory_format": measured.steps.memory_format.value,
-            "threads": measured.threads,
             "views": caching.views,
             "cache_dtype": caching.dtype,
             "cache_gb": round(budget / GIB, 3),
@@ -74,7 +68,6 @@ def resolve(planned: PlannedRecipe, measured: Measurements, estimates: Estimates
             "class_weights": class_weights.value,
             "monitor": monitor.value,
             "keep_phase": keep_phase.value,
-            "preprocessing": _preprocessing(measured.facts),
             "augment": AugmentSettings(
                 preset=augment.preset_of(recipe.augment), **asdict(augment.resolve(recipe.augment))
             ),
@@ -108,6 +101,20 @@ def resolve(planned: PlannedRecipe, measured: Measurements, estimates: Estimates
     sizes = Sizes(caching.disk_bytes, measured.pooled_bytes, measured.trained_bytes)
     predicted = forecast(phases, throughput, measured.images, views, sizes)
     return Plan(resolved, choices, predicted, estimates)
+
+
+def _measured_settings(measured: Measurements) -> dict[str, Any]:
+    """The settings that have one value for every phase and that measurements alone decide."""
+    return {
+        "task": measured.task,
+        "device": str(measured.device.device),
+        "engine": measured.engine.engine,
+        "precision": measured.steps.precision.value,
+        "steps": measured.steps.steps.value,
+        "memory_format": measured.steps.memory_format.value,
+        "threads": measured.threads,
+        "preprocessing": _preprocessing(measured.facts),
+    }
 
 
 def _task(recipe: Recipe, measured: Measurements) -> Choice:

@@ -6,13 +6,11 @@ command again resumes it and gives the same file.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice, tee
 from pathlib import Path
 from typing import Literal, cast
@@ -25,7 +23,8 @@ from thaw.device import choose_device
 from thaw.errors import DataError, RecipeError
 from thaw.features.engines import REFERENCE
 from thaw.formats import count
-from thaw.prediction.inputs import LeftOut, files_at, printable
+from thaw.prediction.files_digest import FilesDigest
+from thaw.prediction.inputs import LeftOut, files_at
 from thaw.prediction.partial_file import PartialFile, ResumeKey, RowsDone, partial_of
 from thaw.prediction.predict import Prediction, predict_files, read_files
 from thaw.prediction.predictor import BATCH, MIN_IMAGES_TO_PROBE, Predictor, PredictorChoice, choose_predictor
@@ -154,11 +153,11 @@ def write_predictions(
         engine = choice.predictor.engine
         reporter.say(f"engine {engine} on {device}: {choice.reason}")
         table = format_of(job.out, classifier.classes)
-        advance, done = _progress_bar(job, reporter), output.done.rows
+        progress = _Progress(output.done.rows, total, _progress_bar(job, reporter))
         if elsewhere is None:
-            blocks = _blocks(choice.predictor, files, table, job, partial(_with_progress, done, total, advance))
+            blocks = _blocks(choice.predictor, files, table, job, progress)
         else:
-            blocks = _counted(elsewhere(files, engine), done, total, advance)
+            blocks = progress.of_blocks(elsewhere(files, engine))
         with closing(blocks):
             _append(blocks, table, output, classified, engine)
         if job.out:
@@ -170,6 +169,32 @@ def write_predictions(
 def block_of(rows: Sequence[Prediction], files: Sequence[Path], table: Format) -> Block:
     """The predictions for some files as a block of a table."""
     return Block(files, table.block(rows), sum(row.status == "error" for row in rows))
+
+
+@dataclass(frozen=True)
+class _Progress:
+    """Reports how many of `total` files have rows, of which `done` were there before."""
+
+    done: int
+    total: int
+    advance: OnProgress
+
+    def of_predictions(self, predictions: Iterable[Prediction]) -> Iterator[Prediction]:
+        """The predictions unchanged; reports once per batch."""
+        self.advance(self.done, self.total)
+        for number, prediction in enumerate(predictions, self.done + 1):
+            yield prediction
+            if number % BATCH == 0 or number == self.total:
+                self.advance(number, self.total)
+
+    def of_blocks(self, blocks: Iterable[Block]) -> Generator[Block]:
+        """The blocks unchanged; reports each."""
+        done = self.done
+        self.advance(done, self.total)
+        for block in blocks:
+            yield block
+            done += len(block.files)
+            self.advance(done, self.total)
 
 
 class _StandardOutput:
@@ -224,35 +249,15 @@ def _blocks(
     files: Iterator[Path],
     table: Format,
     job: PredictJob,
-    shown: Callable[[Iterable[Prediction]], Iterator[Prediction]],
+    progress: _Progress,
 ) -> Generator[Block]:
     """Blocks of predictions that this process computes."""
     # Files are read ahead of those whose rows are written.
     read, written = tee(files)
     with closing(predict_files(predictor.classifier, read, BATCH, predictor)) as predictions:
-        rows = shown(predictions)
+        rows = progress.of_predictions(predictions)
         while block := list(islice(rows, BLOCK if job.out else BATCH)):
             yield block_of(block, list(islice(written, len(block))), table)
-
-
-def _counted(blocks: Iterator[Block], done: int, total: int, advance: OnProgress) -> Generator[Block]:
-    """The blocks unchanged; reports progress for each."""
-    advance(done, total)
-    for block in blocks:
-        yield block
-        done += len(block.files)
-        advance(done, total)
-
-
-def _with_progress(
-    done: int, total: int, advance: OnProgress, predictions: Iterable[Prediction]
-) -> Iterator[Prediction]:
-    """The predictions unchanged; reports progress once per batch."""
-    advance(done, total)
-    for number, prediction in enumerate(predictions, done + 1):
-        yield prediction
-        if number % BATCH == 0 or number == total:
-            advance(number, total)
 
 
 def _choose_predictor(
@@ -273,31 +278,6 @@ def _first_readable(predictor: Predictor, files: Iterable[Path]) -> np.ndarray:
     """Pixels (N, S, S, 3) uint8 of the first batch with a readable image; empty if there is none."""
     with closing(read_files(predictor.classifier, files, BATCH, predictor.pixel_spec)) as batches:
         return next((batch.pixels for batch in batches if len(batch.pixels)), _NO_PIXELS)
-
-
-class FilesDigest:
-    """SHA-256 of a growing sequence of files: their paths, sizes and modification times.
-
-    Content would have to be read again, which takes as long as classifying it.
-    """
-
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
-
-    def add(self, files: Iterable[Path]) -> None:
-        """Append files, which may be missing."""
-        for file in files:
-            try:
-                status = file.stat()
-                state = f"{status.st_size} {status.st_mtime_ns}"
-            except (OSError, ValueError):
-                state = ""
-            self._hash.update(f"{printable(file)}\0{state}\0".encode())
-
-    @property
-    def digest(self) -> str:
-        """The digest of all files so far."""
-        return self._hash.hexdigest()
 
 
 def _skip_done(files: Iterator[Path], classified: FilesDigest, done: RowsDone, job: PredictJob) -> None:
