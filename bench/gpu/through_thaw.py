@@ -24,7 +24,7 @@ from thaw.backbones.timm_backbone import build
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.head import Head
 from thaw.cores import worker_count
-from thaw.data.augment import PRESETS, render
+from thaw.data.augment import PRESETS, ViewRenderer
 from thaw.data.dataset import Dataset
 from thaw.data.decoding import Decoding
 from thaw.data.pixel_store import PixelStore
@@ -117,7 +117,7 @@ def _rendering(request: ViewRequest, setup: Setup) -> Iterator[Row]:
 
             def run(workers: int = workers) -> None:
                 pixels = request.pixels
-                render(pixels.read, items, pixels.spec, request.augmentation, 0, out, workers)
+                ViewRenderer(pixels.spec, request.augmentation, 0).render(pixels.read, items, out, workers)
 
             rate = len(items) * calls_per_second(run, torch.device("cpu"), sizes.seconds / 4)
             yield speed(f"augmented views rendered by {count(workers, 'thread')}", rate, f"OpenCV uses {own} in each")

@@ -12,11 +12,10 @@ from thaw.data.augment import (
     MIN_VISIBLE_AREA,
     PRESETS,
     Augmentation,
+    ViewRenderer,
     ViewTransform,
     _random_numbers,
-    render,
     resolve,
-    view,
 )
 from thaw.data.geometry import PixelSpec
 from thaw.recipe import AugmentSettings, Preset
@@ -96,7 +95,7 @@ def test_no_augmentation_gives_the_plain_view(
 ) -> None:
     spec = replace(SPEC, crop_mode=crop_mode, fill=(9, 99, 199))
     pixels = stored(height, width)
-    assert np.array_equal(view(pixels, spec, Augmentation(), seed, 0, 0), spec.crop(pixels))
+    assert np.array_equal(ViewRenderer(spec, Augmentation(), seed).view(pixels, 0, 0), spec.crop(pixels))
 
 
 @given(height=st.integers(32, 90), width=st.integers(32, 90), size=st.sampled_from([31, 32]))
@@ -107,7 +106,7 @@ def test_flips_are_exact(height: int, width: int, size: int) -> None:
     flipped[True, True] = plain[::-1, ::-1]
     seen = set()
     for number in range(12):
-        drawn = view(pixels, spec, Augmentation(horizontal_flip=True, vertical_flip=True), 5, 0, number)
+        drawn = ViewRenderer(spec, Augmentation(horizontal_flip=True, vertical_flip=True), 5).view(pixels, 0, number)
         seen |= {how for how, expected in flipped.items() if np.array_equal(drawn, expected)}
         assert any(np.array_equal(drawn, expected) for expected in flipped.values())
     assert seen == set(flipped)
@@ -129,7 +128,8 @@ def test_the_warp_follows_the_matrix(shape: tuple[int, int], seed: int) -> None:
     row, column = np.mgrid[: SPEC.size, : SPEC.size]
     right, down = np.einsum("ij,jrc->irc", matrix, np.stack([column, row, np.ones_like(row)]))
     inside = (right >= 0) & (right < SPEC.size - 1) & (down >= 0) & (down < SPEC.size - 1)
-    plain, drawn = SPEC.crop(pixels).astype(float), view(pixels, SPEC, augmentation, seed, 3, 4).astype(float)
+    plain = SPEC.crop(pixels).astype(float)
+    drawn = ViewRenderer(SPEC, augmentation, seed).view(pixels, 3, 4).astype(float)
     nearest = plain[np.rint(down[inside]).astype(int), np.rint(right[inside]).astype(int)]
     assert inside.mean() > 0.4
     assert np.abs(drawn[inside] - nearest).max() < 12.0
@@ -139,7 +139,7 @@ def test_real_pixels_outside_the_plain_view_are_used_before_mirroring() -> None:
     pixels = np.full((36, 60, 3), 200, dtype=np.uint8)
     plain_left = (60 - SPEC.size) // 2
     pixels[:, plain_left : plain_left + SPEC.size] = 50
-    drawn = [view(pixels, SPEC, Augmentation(shift=0.3), 0, 0, number) for number in range(8)]
+    drawn = [ViewRenderer(SPEC, Augmentation(shift=0.3), 0).view(pixels, 0, number) for number in range(8)]
     assert any(one.max() == 200 for one in drawn)
     assert all(one[:, 16].max() == 50 for one in drawn)
 
@@ -149,15 +149,15 @@ def test_outside_the_image_it_is_mirrored(seed: int) -> None:
     pixels = stored(33, 41)
     mirrored = np.pad(pixels, ((30, 30), (30, 30), (0, 0)), mode="reflect")
     strong = PRESETS["strong"]
-    drawn = view(pixels, SPEC, strong, seed, 0, 0).astype(int)
+    drawn = ViewRenderer(SPEC, strong, seed).view(pixels, 0, 0).astype(int)
     # OpenCV computes places in float32, so another origin may round a pixel otherwise.
-    assert np.abs(drawn - view(mirrored, SPEC, strong, seed, 0, 0)).max() <= 4
+    assert np.abs(drawn - ViewRenderer(SPEC, strong, seed).view(mirrored, 0, 0)).max() <= 4
 
 
 def test_outside_a_padded_image_is_the_fill_of_evaluation() -> None:
     pixels, fill = np.full((20, 32, 3), 120, dtype=np.uint8), (1, 2, 3)
     spec = PixelSpec(32, 1.0, "border", "bicubic", fill)
-    drawn = np.stack([view(pixels, spec, Augmentation(shift=0.4), 0, 0, number) for number in range(20)])
+    drawn = np.stack([ViewRenderer(spec, Augmentation(shift=0.4), 0).view(pixels, 0, number) for number in range(20)])
     is_fill = (drawn == fill).all(axis=-1)
     assert is_fill.mean(axis=(1, 2)).min() >= 10 / 32
     assert (drawn == 120).all(axis=-1).mean() > 0.2
@@ -168,7 +168,8 @@ def test_a_strip_too_long_for_opencv_is_warped_like_a_shorter_one(seed: int, aug
     short = stored(36, 400)
     strip = np.full((36, 40_000, 3), 77, dtype=np.uint8)
     strip[:, 20_000 - 200 : 20_000 + 200] = short
-    assert np.array_equal(view(strip, SPEC, augmentation, seed, 0, 0), view(short, SPEC, augmentation, seed, 0, 0))
+    renderer = ViewRenderer(SPEC, augmentation, seed)
+    assert np.array_equal(renderer.view(strip, 0, 0), renderer.view(short, 0, 0))
 
 
 @given(preset=presets, seed=seeds, image=numbers, number=numbers)
@@ -238,7 +239,7 @@ def test_contrast_scales_the_distance_from_the_mean() -> None:
 def test_brightness_blends_in_white_or_black_and_preserves_contrast_of_defects(seed: int) -> None:
     pixels, dim = stored(), Augmentation(brightness=0.2)
     fraction = ViewTransform.draw(dim, seed, 0, 1).brightness
-    drawn, plain = view(pixels, SPEC, dim, seed, 0, 1), SPEC.crop(pixels)
+    drawn, plain = ViewRenderer(SPEC, dim, seed).view(pixels, 0, 1), SPEC.crop(pixels)
     expected = plain + fraction * (255.0 - plain) if fraction > 0 else plain * (1 + fraction)
     assert np.abs(drawn - expected).max() <= 0.5
     table = replace(STILL, brightness=fraction).table(128.0).astype(int)
@@ -250,13 +251,14 @@ def test_brightness_blends_in_white_or_black_and_preserves_contrast_of_defects(s
 def test_views_are_the_same_in_any_order_batch_and_number_of_workers(augmentation: Augmentation, seed: int) -> None:
     images = [stored(36, 40 + image, seed=image) for image in range(3)]
     items = [(image, number) for image in range(3) for number in range(3)]
+    renderer = ViewRenderer(SPEC, augmentation, seed)
 
     def rendered(items: list[tuple[int, int]], workers: int) -> np.ndarray:
         out = np.zeros((len(items), SPEC.size, SPEC.size, 3), dtype=np.uint8)
-        render(images.__getitem__, items, SPEC, augmentation, seed, out, workers)
+        renderer.render(images.__getitem__, items, out, workers)
         return out
 
-    alone = np.stack([view(images[image], SPEC, augmentation, seed, image, number) for image, number in items])
+    alone = np.stack([renderer.view(images[image], image, number) for image, number in items])
     assert np.array_equal(rendered(items, workers=1), alone)
     assert np.array_equal(rendered(items, workers=4), alone)
     assert np.array_equal(rendered(items[::-1], workers=3)[::-1], alone)
@@ -266,14 +268,14 @@ def test_views_are_the_same_in_any_order_batch_and_number_of_workers(augmentatio
 def test_seed_image_and_view_number_each_change_the_view() -> None:
     pixels, standard = stored(), PRESETS["standard"]
     keys = [(seed, image, number) for seed in range(3) for image in range(3) for number in range(1, 4)]
-    drawn = {view(pixels, SPEC, standard, *key).tobytes() for key in keys}
+    drawn = {ViewRenderer(SPEC, standard, seed).view(pixels, image, number).tobytes() for seed, image, number in keys}
     assert len(drawn) == len(keys)
 
 
 def test_the_first_view_is_the_plain_one() -> None:
     pixels = stored()
     for preset in PRESETS.values():
-        assert np.array_equal(view(pixels, SPEC, preset, 3, 5, 0), SPEC.crop(pixels))
+        assert np.array_equal(ViewRenderer(SPEC, preset, 3).view(pixels, 5, 0), SPEC.crop(pixels))
 
 
 def test_neighbouring_views_have_independent_random_numbers() -> None:
@@ -290,15 +292,15 @@ def test_the_image_may_be_read_only_and_is_not_modified() -> None:
     pixels.setflags(write=False)
     before = pixels.copy()
     for number in range(4):
-        view(pixels, SPEC, PRESETS["strong"], 0, 0, number)
+        ViewRenderer(SPEC, PRESETS["strong"], 0).view(pixels, 0, number)
     assert np.array_equal(pixels, before)
 
 
 def test_a_view_is_written_into_the_given_array() -> None:
     pixels, out = stored(), np.zeros((3, 32, 32, 3), dtype=np.uint8)
-    drawn = view(pixels, SPEC, PRESETS["strong"], 0, 0, 0, out=out[1])
+    drawn = ViewRenderer(SPEC, PRESETS["strong"], 0).view(pixels, 0, 0, out=out[1])
     assert np.shares_memory(drawn, out)
-    assert np.array_equal(out[1], view(pixels, SPEC, PRESETS["strong"], 0, 0, 0))
+    assert np.array_equal(out[1], ViewRenderer(SPEC, PRESETS["strong"], 0).view(pixels, 0, 0))
     assert not out[0].any()
     assert not out[2].any()
 
@@ -309,4 +311,4 @@ def test_an_unreadable_image_stops_the_batch() -> None:
 
     out = np.zeros((2, 32, 32, 3), dtype=np.uint8)
     with pytest.raises(OSError, match="is gone"):
-        render(unreadable, [(0, 0), (1, 0)], SPEC, PRESETS["light"], 0, out, workers=2)
+        ViewRenderer(SPEC, PRESETS["light"], 0).render(unreadable, [(0, 0), (1, 0)], out, workers=2)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.test_augment import augmentations, presets, seeds, smooth
-from thaw.data.augment import PRESETS, Augmentation, render
+from thaw.data.augment import PRESETS, Augmentation, ViewRenderer
 from thaw.data.geometry import PixelSpec
 from thaw.device import CPU
 from thaw.features.device_views import DevicePixels, device_pixels, mirrored
@@ -45,7 +45,7 @@ def both(
     pixels = store(images, crop_mode)
     items = [(image, view) for image in range(len(images)) for view in range(4)]
     expected = np.empty((len(items), SIZE, SIZE, 3), np.uint8)
-    render(pixels.read, items, pixels.spec, augmentation, seed, expected, 1)
+    ViewRenderer(pixels.spec, augmentation, seed).render(pixels.read, items, expected, 1)
     found = DevicePixels.of(pixels, CPU).render(items, augmentation, seed)
     assert found.dtype == torch.uint8
     return found.numpy().astype(int), expected.astype(int)

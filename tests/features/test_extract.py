@@ -15,7 +15,7 @@ from thaw.backbones.stages import AtCut
 from thaw.backbones.timm_backbone import build
 from thaw.cache import clear
 from thaw.data import augment
-from thaw.data.augment import PRESETS, Augmentation
+from thaw.data.augment import PRESETS, Augmentation, ViewRenderer
 from thaw.errors import WriteError
 from thaw.features import extract as extraction
 from thaw.features import passes, view_request
@@ -139,13 +139,14 @@ def test_views_are_the_same_with_any_number_of_cores_and_few_threads_render_them
     backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used: list[int] = []
+    render = ViewRenderer.render
 
-    def render(*arguments: Any) -> None:
+    def counted(*arguments: Any) -> None:
         used.append(arguments[-1])
-        augment.render(*arguments)
+        render(*arguments)
 
     wanted, items = request(backbone), [(row, 0) for row in range(IMAGES)]
-    monkeypatch.setattr(view_request, "render", render)
+    monkeypatch.setattr(ViewRenderer, "render", counted)
     views = []
     for cores in (1, 64):
         monkeypatch.setattr(view_request, "worker_count", lambda cores=cores: cores)

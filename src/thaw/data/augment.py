@@ -195,75 +195,69 @@ def matrices(transforms: Sequence[ViewTransform], size: int) -> np.ndarray:
     return np.concatenate([cropped, position - cropped @ middle], axis=2)
 
 
-def view(
-    pixels: np.ndarray,
-    spec: PixelSpec,
-    augmentation: Augmentation,
-    seed: int,
-    image: int,
-    view: int,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
-    """One view of a decoded image.
+@dataclass(frozen=True)
+class ViewRenderer:
+    """Renders the views of decoded images of one geometry.
 
-    The transformation is relative to the centre of the decoded image, so that real pixels from outside the plain view
-    enter at its edges. Outside the decoded image it is mirrored, or in crop mode "border" filled as in evaluation.
-    View 0 is the plain view, because that is what a classifier will see.
-
-    Args:
-        pixels: The decoded image (H, W, 3) uint8.
-        spec: Its geometry.
-        augmentation: Ranges of the transformations.
-        seed: Random seed.
-        image: Number of the image.
-        view: Number of the view; 0 is the plain one.
-        out: Where to write the result.
-
-    Returns:
-        The view (size, size, 3) uint8, which is `out` if that is given.
-    """
-    if out is None:
-        out = np.empty((spec.size, spec.size, 3), dtype=np.uint8)
-    if view == 0 or not augmentation.changes:
-        out[...] = spec.crop(pixels)
-        return out
-    transform = ViewTransform.draw(augmentation, seed, image, view)
-    _warp(pixels, spec, transform.matrix(spec.size), out)
-    return cv2.LUT(out, transform.table(sum(cv2.mean(out)) / 3), dst=out)
-
-
-def render(
-    read: Callable[[int], np.ndarray],
-    items: Sequence[tuple[int, int]],
-    spec: PixelSpec,
-    augmentation: Augmentation,
-    seed: int,
-    out: np.ndarray,
-    workers: int,
-) -> None:
-    """Fill `out` (N, size, size, 3) uint8 with the view of each item.
-
-    OpenCV's own threads stay enabled: disabling them is global, and gains little (224 px on 2 cores: 5,800 views/s with
-    them, 7,000 without).
-
-    Args:
-        read: Returns a decoded image by its number.
-        items: (image, view) of each row of `out`.
+    Attributes:
         spec: Geometry of the images.
         augmentation: Ranges of the transformations; `Augmentation()` gives plain views.
         seed: Random seed.
-        out: Where to write the views.
-        workers: Threads.
     """
 
-    def fill(worker: int) -> None:
-        for row in range(worker, len(items), workers):
-            image, number = items[row]
-            view(read(image), spec, augmentation, seed, image, number, out[row])
+    spec: PixelSpec
+    augmentation: Augmentation
+    seed: int
 
-    with ThreadPoolExecutor(workers) as pool:
-        for done in [pool.submit(fill, worker) for worker in range(workers)]:
-            done.result()
+    def view(self, pixels: np.ndarray, image: int, number: int, out: np.ndarray | None = None) -> np.ndarray:
+        """One view of a decoded image.
+
+        The transformation is relative to the centre of the decoded image, so that real pixels from outside the plain
+        view enter at its edges. Outside the decoded image it is mirrored, or in crop mode "border" filled as in
+        evaluation. View 0 is the plain view, because that is what a classifier will see.
+
+        Args:
+            pixels: The decoded image (H, W, 3) uint8.
+            image: Number of the image.
+            number: Number of the view; 0 is the plain one.
+            out: Where to write the result.
+
+        Returns:
+            The view (size, size, 3) uint8, which is `out` if that is given.
+        """
+        size = self.spec.size
+        if out is None:
+            out = np.empty((size, size, 3), dtype=np.uint8)
+        if number == 0 or not self.augmentation.changes:
+            out[...] = self.spec.crop(pixels)
+            return out
+        transform = ViewTransform.draw(self.augmentation, self.seed, image, number)
+        _warp(pixels, self.spec, transform.matrix(size), out)
+        return cv2.LUT(out, transform.table(sum(cv2.mean(out)) / 3), dst=out)
+
+    def render(
+        self, read: Callable[[int], np.ndarray], items: Sequence[tuple[int, int]], out: np.ndarray, workers: int
+    ) -> None:
+        """Fill `out` (N, size, size, 3) uint8 with the view of each item.
+
+        OpenCV's own threads stay enabled: disabling them is global, and gains little (224 px on 2 cores: 5,800 views/s
+        with them, 7,000 without).
+
+        Args:
+            read: Returns a decoded image by its number.
+            items: (image, view) of each row of `out`.
+            out: Where to write the views.
+            workers: Threads.
+        """
+
+        def fill(worker: int) -> None:
+            for row in range(worker, len(items), workers):
+                image, number = items[row]
+                self.view(read(image), image, number, out[row])
+
+        with ThreadPoolExecutor(workers) as pool:
+            for done in [pool.submit(fill, worker) for worker in range(workers)]:
+                done.result()
 
 
 def _symmetric(draw: float, limit: float) -> float:

@@ -79,7 +79,7 @@ class DevicePixels:
         )
 
     def render(self, items: Sequence[tuple[int, int]], augmentation: Augmentation, seed: int) -> Tensor:
-        """Views (N, S, S, 3) uint8 on the device of (image, view) pairs, as `thaw.data.augment.render` gives them."""
+        """Views (N, S, S, 3) uint8 on the device of (image, view) pairs, as `ViewRenderer` gives them."""
         is_plain = np.array([view == 0 or not augmentation.changes for _, view in items])
         drawn = draw_transforms(augmentation, seed, items)
         transforms = [_UNCHANGED if plain else each for plain, each in zip(is_plain.tolist(), drawn, strict=True)]

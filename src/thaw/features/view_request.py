@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from thaw.cores import worker_count
-from thaw.data.augment import Augmentation, render
+from thaw.data.augment import Augmentation, ViewRenderer
 from thaw.data.geometry import PixelSpec
 from thaw.data.pixel_store import PixelStore
 from thaw.device import CPU, to_device
@@ -72,8 +72,8 @@ class ViewRequest:
             return resident.render(items, self.augmentation, self.seed)
         size = self.pixels.spec.size
         out = np.empty((len(items), size, size, 3), dtype=np.uint8)
-        workers = min(worker_count(), MAX_RENDERERS)
-        render(self.pixels.read, items, self.pixels.spec, self.augmentation, self.seed, out, workers)
+        renderer = ViewRenderer(self.pixels.spec, self.augmentation, self.seed)
+        renderer.render(self.pixels.read, items, out, min(worker_count(), MAX_RENDERERS))
         return to_device(out, device)
 
     def batches(self, size: int, device: torch.device = CPU) -> Generator[Tensor]:

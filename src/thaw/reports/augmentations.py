@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from thaw import atomic
-from thaw.data.augment import PRESETS, Augmentation, preset_of, resolve, view
+from thaw.data.augment import PRESETS, Augmentation, ViewRenderer, preset_of, resolve
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
 from thaw.recipe import Recipe
@@ -43,15 +43,13 @@ def draw_run(recipe: Recipe, manifest: Manifest, pixels: PixelStore, file: Path)
         pixels: Decoded images.
         file: PNG to write.
     """
-    augmentation, seed = resolve(recipe.augment), derive_seed(recipe.seed, "views")
+    augmentation = resolve(recipe.augment)
+    renderer = ViewRenderer(pixels.spec, augmentation, derive_seed(recipe.seed, "views"))
     rows = [
         Row(
             name,
             pixels.plain(index),
-            [
-                view(pixels.read(index), pixels.spec, augmentation, seed, index, number)
-                for number in range(1, VIEWS + 1)
-            ],
+            [renderer.view(pixels.read(index), index, number) for number in range(1, VIEWS + 1)],
         )
         for name, index in _examples(manifest)[:MAX_ROWS]
     ]
