@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from thaw.data.manifest import Manifest
-from thaw.data.split import groups_of
+from thaw.data.split_units import groups_of
 from thaw.errors import DataError
 from thaw.evaluation.folds import Fold, FoldedData, repeated_cross_validation
 from thaw.pipeline import cross_validate

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from thaw.data.groups import without_groups
 from thaw.data.manifest import Manifest
-from thaw.data.split import SplitResult, assign, earlier_splits, rows_to_split, split_units, units_needed
+from thaw.data.split import SplitResult, assign, rows_to_split, units_needed
+from thaw.data.split_units import earlier_splits, split_units
 from thaw.errors import DataError
 from thaw.formats import count, listed
 from thaw.recipe import SplitSettings

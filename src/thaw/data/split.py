@@ -1,25 +1,23 @@
 """Splits into train, validation and test that stay stable when images are added.
 
-Images that must stay together form one *split unit*: the images of a group, identical files, and near-duplicates; a
-file in two groups merges them. Each unit has a pseudo-random number in [0, 1), a hash of the seed and its name. Numbers
-below the test fraction go to test, numbers from there to test + val to validation, and the rest to train. Then, per
-class, the fewest units with numbers nearest a threshold move until each split is within a third of its quota (or one
-unit) and contains every class. A unit with far more images than the quota goes to train. In multilabel data a unit
-counts towards the quota of its rarest class.
+Images that must stay together form one split unit (see `thaw.data.split_units`). Each unit has a pseudo-random number
+in [0, 1), a hash of the seed and its name. Numbers below the test fraction go to test, numbers from there to test + val
+to validation, and the rest to train. Then, per class, the fewest units with numbers nearest a threshold move until each
+split is within a third of its quota (or one unit) and contains every class. A unit with far more images than the quota
+goes to train. In multilabel data a unit counts towards the quota of its rarest class.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor
 
-import numpy as np
-
 from thaw.data.leaks import leaks
 from thaw.data.manifest import SPLITS, Manifest
+from thaw.data.split_units import earlier_splits, names_of_rows, split_units
 from thaw.errors import DataError
 from thaw.formats import percent
 from thaw.recipe import SplitSettings
@@ -137,20 +135,6 @@ def _with_splits(manifest: Manifest, given: Sequence[str | None], assigned: dict
     return manifest.with_columns({"split": [assigned.get(row, split) for row, split in enumerate(given)]})
 
 
-def _names(manifest: Manifest) -> list[tuple[str, ...]]:
-    """The names that identify each row: its group, if it has one, and the SHA-256 of its file."""
-    pairs = zip(manifest.column("group"), manifest.column("sha256"), strict=True)
-    return [(f"group {group}", f"sha256 {digest}") if group else (f"sha256 {digest}",) for group, digest in pairs]
-
-
-def earlier_splits(previous: Manifest | None, allowed: Sequence[str] = SPLITS) -> dict[str, str]:
-    """The split of each name, such as `sha256 …`, in an earlier run."""
-    if previous is None:
-        return {}
-    pairs = zip(_names(previous), previous.column("split"), strict=True)
-    return {name: split for names, split in pairs if split in allowed for name in names}
-
-
 def _units(
     manifest: Manifest,
     rows: Sequence[int],
@@ -158,7 +142,7 @@ def _units(
     earlier: dict[str, str],
     duplicates: Sequence[tuple[int, int]],
 ) -> list[_Unit]:
-    names, labels = _names(manifest), manifest.column("labels")
+    names, labels = names_of_rows(manifest), manifest.column("labels")
     units = []
     for members in split_units(manifest, rows, duplicates):
         own_names = sorted({name for row in members for name in names[row]})
@@ -172,38 +156,6 @@ def _units(
             )
         )
     return units
-
-
-def split_units(manifest: Manifest, rows: Sequence[int], duplicates: Sequence[tuple[int, int]]) -> Iterator[list[int]]:
-    """The rows of each unit: connected by near-duplication, identical files or groups (union-find)."""
-    names = _names(manifest)
-    parents: dict[str, str] = {}
-
-    def root(name: str) -> str:
-        while (parent := parents.setdefault(name, name)) != name:
-            parents[name] = parents[parent]
-            name = parent
-        return name
-
-    for row in rows:
-        for name in names[row]:
-            parents[root(name)] = root(names[row][0])
-    for one, other in duplicates:
-        parents[root(names[one][0])] = root(names[other][0])
-    members: defaultdict[str, list[int]] = defaultdict(list)
-    for row in rows:
-        members[root(names[row][0])].append(row)
-    yield from members.values()
-
-
-def groups_of(manifest: Manifest, rows: np.ndarray, duplicates: Sequence[tuple[int, int]]) -> np.ndarray:
-    """The number of the unit of each row, (N,); `duplicates` are pairs of near-duplicates."""
-    unit_of = {
-        row: number
-        for number, members in enumerate(split_units(manifest, rows.tolist(), duplicates))
-        for row in members
-    }
-    return np.array([unit_of[row] for row in rows.tolist()])
 
 
 def _pseudo_random(seed: int, name: str) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.outputs import LabelledOutputs
 from thaw.data.manifest import Manifest
-from thaw.data.split import groups_of
+from thaw.data.split_units import groups_of
 from thaw.errors import DataError
 from thaw.evaluation.review import ReviewRates, review_rates
 from thaw.evaluation.thresholds import ThresholdResult, threshold_results

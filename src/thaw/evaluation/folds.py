@@ -15,7 +15,7 @@ import numpy as np
 
 from thaw.classifier.decision import Decision
 from thaw.data.manifest import Manifest
-from thaw.data.split import groups_of
+from thaw.data.split_units import groups_of
 from thaw.errors import DataError
 from thaw.evaluation.evaluate import bootstrap_groups
 from thaw.metrics import Estimates, Scored, overall, truth_of

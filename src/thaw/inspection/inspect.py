@@ -16,7 +16,7 @@ from thaw.data.group_split import with_enough_groups
 from thaw.data.groups import Grouped
 from thaw.data.manifest import SPLITS, Manifest
 from thaw.data.pixel_store import PixelStore
-from thaw.data.split import groups_of
+from thaw.data.split_units import groups_of
 from thaw.device import choose_device
 from thaw.features.engines import FrozenPart
 from thaw.features.pooled import PROBE_IMAGES, plain_sample, pooled_features

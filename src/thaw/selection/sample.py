@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from thaw.data.manifest import Manifest
-from thaw.data.split import groups_of
+from thaw.data.split_units import groups_of
 from thaw.inspection.linear_probe import FOLDS, stratified_folds
 from thaw.seeds import derive_seed
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from thaw.data.manifest import Manifest
-from thaw.data.split import groups_of
+from thaw.data.split_units import groups_of
 from thaw.formats import percent
 from thaw.inspection.image_quality import QualityFlag
 from thaw.inspection.label_errors import find_label_errors
