@@ -63,9 +63,9 @@ def judge(
     if gain.low > 0:
         return Verdict(True, f"The best trial is better than the plan: {shown} on {where}.", found, luck)
     if gain.high < 0:
-        return Verdict(False, f"Not worth it, the plan is better: the best trial has {shown} on {where}.", found, luck)
+        return Verdict(False, f"The plan is better: the best trial has {shown} on {where}.", found, luck)
     return Verdict(
-        False, f"Not worth it: the best trial cannot be told from the plan, {shown} on {where}.", found, luck
+        False, f"No gain beyond noise: the best trial compared with the plan has {shown} on {where}.", found, luck
     )
 
 
