@@ -13,7 +13,7 @@ CONTENTS = [b"one", b"two", b"three"]
 @pytest.fixture(autouse=True)
 def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that were written a moment ago count as long unchanged."""
-    monkeypatch.setattr(digests, "_SETTLED_NS", -(10**10))
+    monkeypatch.setattr(digests, "_UNCHANGED_NS", -(10**10))
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_only_files_that_may_have_changed_are_read_again(
 def test_a_file_that_was_written_just_before_is_read_again(
     files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(digests, "_SETTLED_NS", 2_000_000_000)
+    monkeypatch.setattr(digests, "_UNCHANGED_NS", 2_000_000_000)
     found(files, tmp_path / "memory.json")
     assert len(read_again(files, tmp_path / "memory.json", monkeypatch)) == 3
 

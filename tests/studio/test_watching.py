@@ -14,7 +14,7 @@ from thaw.prediction.predict import Prediction
 from thaw.run_folder import RunFolder
 from thaw.studio import watching as module
 from thaw.studio.run_classifier import TriedImage
-from thaw.studio.watching import GIVES_UP, SETTLED, Watch
+from thaw.studio.watching import UNCHANGED_FOR, UNREADABLE_AFTER, Watch
 
 
 def classify(data: bytes) -> TriedImage:
@@ -51,7 +51,7 @@ def test_what_arrives_is_classified_once_and_what_was_there_is_not(watch: Watch,
     write(folder, "new")
     write(folder, "left out", "notes.txt")
     assert not watch.step(1) and watch.waiting == 1
-    assert watch.step(1 + SETTLED) and labels(watch) == ["new"]
+    assert watch.step(1 + UNCHANGED_FOR) and labels(watch) == ["new"]
     assert not watch.step(9) and watch.waiting == 0
 
 
@@ -69,10 +69,10 @@ def test_a_half_written_file_is_waited_for(watch: Watch, folder: Path) -> None:
     for second, content in enumerate(("?", "??", "???")):
         write(folder, content)
         assert not watch.step(second)
-    assert not watch.step(3 + SETTLED) and watch.waiting == 1
+    assert not watch.step(3 + UNCHANGED_FOR) and watch.waiting == 1
     write(folder, "whole")
     watch.step(5)
-    assert watch.step(5 + SETTLED) and labels(watch) == ["whole"]
+    assert watch.step(5 + UNCHANGED_FOR) and labels(watch) == ["whole"]
 
 
 def test_one_that_is_written_on_while_it_is_read_is_read_again(
@@ -98,7 +98,7 @@ def test_an_unreadable_file_is_a_row_with_its_reason(watch: Watch, folder: Path)
     (folder / "gone.png").symlink_to(folder / "nowhere")
     (folder / "folder.png").mkdir()
     watch.step(0)
-    assert not watch.step(SETTLED) and watch.step(GIVES_UP)
+    assert not watch.step(UNCHANGED_FOR) and watch.step(UNREADABLE_AFTER)
     assert labels(watch) == ["not an image"] and not watch.step(99)
 
 
@@ -107,7 +107,7 @@ def test_a_file_that_is_written_again_is_new(watch: Watch, folder: Path) -> None
         write(folder, content, "latest.jpg")
         os.utime(folder / "latest.jpg", (second, second))
         watch.step(10 * second)
-        assert watch.step(10 * second + SETTLED)
+        assert watch.step(10 * second + UNCHANGED_FOR)
     assert labels(watch) == ["second", "first"]
 
 
@@ -132,8 +132,8 @@ def test_few_results_are_kept(watch: Watch, folder: Path) -> None:
 def test_images_of_a_camera_are_classified_by_a_run(
     client: Client, with_run: RunFolder, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SETTLED", 0.0)
-    monkeypatch.setattr(module, "GIVES_UP", 0.0)
+    monkeypatch.setattr(module, "UNCHANGED_FOR", 0.0)
+    monkeypatch.setattr(module, "UNREADABLE_AFTER", 0.0)
     monkeypatch.setattr(module, "_PAUSE", 0.01)
     incoming = client.workspace.project.path / "incoming"
     incoming.mkdir()

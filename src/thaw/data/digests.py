@@ -25,7 +25,7 @@ from thaw.progress import OnProgress
 _KEEPS_CHANGE_TIMES = {"btrfs", "ext2", "ext3", "ext4", "f2fs", "nfs", "nfs4", "overlay", "tmpfs", "xfs", "zfs"}
 _MOUNTS = Path("/proc/self/mountinfo")
 
-_SETTLED_NS = 2_000_000_000
+_UNCHANGED_NS = 2_000_000_000
 """A file that changed less than this before it was read may change again without getting another time."""
 
 _BLOCK = 4096
@@ -125,7 +125,7 @@ def _remembered(memory: Path, files: int) -> list[tuple[_State | None, str]]:
 def _remember(memory: Path, states: Sequence[_State | None], digests: Sequence[str], started: int) -> None:
     """Write what can be relied on later: not what may change in the same instant, or be readable in the next."""
     reliable = [
-        state if state and max(state[1:3]) < started - _SETTLED_NS and len(digest) == _DIGITS else None
+        state if state and max(state[1:3]) < started - _UNCHANGED_NS and len(digest) == _DIGITS else None
         for state, digest in zip(states, digests, strict=True)
     ]
     atomic.write_checked(memory, list(zip(reliable, digests, strict=True)))

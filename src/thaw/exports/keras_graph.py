@@ -120,7 +120,7 @@ class Call:
             raise NotImplementedError(f"it takes a tensor of {len(value.axes)} dimensions")
         return self.laid_out(value, MAPS_LAST)
 
-    def alike(self, first: Value, second: Value) -> tuple[Value, Value]:
+    def with_same_axes(self, first: Value, second: Value) -> tuple[Value, Value]:
         """Two values with their axes in the same order."""
         if len(first.axes) != len(second.axes):
             raise NotImplementedError("its inputs have different numbers of dimensions")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 KEPT = 24
 """Images of which the result is kept."""
-SETTLED, GIVES_UP = 1.0, 5.0
+UNCHANGED_FOR, UNREADABLE_AFTER = 1.0, 5.0
 """Seconds that a file has to stay as it is before it is read, and before it is called unreadable: until then it may be
 half-written."""
 
@@ -100,7 +100,7 @@ class Watch:
         """
         versions = self._versions()
         self._note(versions, now)
-        ready = [name for name, one in self._waiting.items() if now - one.since >= SETTLED]
+        ready = [name for name, one in self._waiting.items() if now - one.since >= UNCHANGED_FOR]
         ready.sort(key=lambda name: (self._waiting[name].since, versions[name][1], name), reverse=True)
         return any(self._settle(name, now) for name in ready)
 
@@ -118,7 +118,7 @@ class Watch:
     def _settle(self, name: str, now: float) -> bool:
         """Classify a file, or find that it cannot be read; false where it may be half-written."""
         waiting, file, tried = self._waiting[name], self._folder / name, None
-        if waiting.problem and now - waiting.since < GIVES_UP:
+        if waiting.problem and now - waiting.since < UNREADABLE_AFTER:
             return False
         try:
             data = read_image_file(file)
@@ -128,7 +128,7 @@ class Watch:
             tried = self._classify(data)
         except UnreadableImage as error:
             waiting.problem = first_line(error)
-            if now - waiting.since < GIVES_UP:
+            if now - waiting.since < UNREADABLE_AFTER:
                 return False
         self._count(tried)
         number = self.classified + self.unreadable

@@ -57,7 +57,7 @@ class Space:
 
 
 def default_space(backbones: Collection[str]) -> Space:
-    """The ranges that are declared beside the settings, and the networks to choose from."""
+    """The ranges that are declared with the settings, and the networks to choose from."""
     ranges: dict[str, Searched] = {"backbone": Values(tuple(backbones))}
     for key in KEYS[1:]:
         section, _, name = key.rpartition(".")

@@ -27,7 +27,7 @@ class KerasTensor(NamedTuple):
 
     @classmethod
     def same(cls, tensor: Tensor) -> KerasTensor:
-        """One that Keras arranges alike."""
+        """A tensor whose axes have the same order in Keras."""
         return cls(tensor, tuple(tensor.shape), tuple(range(tensor.ndim)))
 
 

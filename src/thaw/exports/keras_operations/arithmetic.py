@@ -63,7 +63,7 @@ def _div(call: Call, x: Any, y: Any, rounding_mode: str | None = None) -> Value:
     if isinstance(y, Value):
         if not isinstance(x, Value):
             raise NotImplementedError("it divides a constant")
-        x, y = call.alike(x, y)
+        x, y = call.with_same_axes(x, y)
         return Value(call.function("divide", x.tensor, y.tensor), x.axes)
     if x.mean is None and (number := _number(y)) is not None:
         return _rescaled(call, x, 1.0 / number, 0.0)
@@ -131,7 +131,7 @@ def _scaled(call: Call, x: Value, scale: Tensor, is_parameter: bool) -> Value:
 
 
 def _merged(call: Call, kind: str, x: Value, y: Value) -> Value:
-    first, second = call.alike(x, y)
+    first, second = call.with_same_axes(x, y)
     is_nonnegative = kind != "Subtract" and x.is_nonnegative and y.is_nonnegative
     return Value(call.layer(kind, [first.tensor, second.tensor]), first.axes, is_nonnegative)
 

@@ -85,7 +85,7 @@ def _cat(call: Call, parts: Sequence[Any], dim: int = 0) -> Value:
     if not all(isinstance(part, Value) for part in parts):
         raise NotImplementedError("it takes a constant")
     first = parts[0]
-    tensors = [call.alike(first, part)[1].tensor for part in parts]
+    tensors = [call.with_same_axes(first, part)[1].tensor for part in parts]
     if first.dim(dim) == 0:
         raise NotImplementedError("it joins batches")
     tensor = call.layer("Concatenate", tensors, axis=first.axes[first.dim(dim)])
