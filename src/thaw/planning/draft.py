@@ -7,19 +7,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from thaw.backbones.contract import Backbone
+from thaw.backbones.facts import Features
 from thaw.classifier.classifier import Classifier
 from thaw.data.prepare import Prepared
+from thaw.features.engines import FrozenPart
 from thaw.features.pooled import plain_sample
 from thaw.inspection.similarity import Similarity, measure_similarity
 from thaw.planning.baseline import baseline_recipe, can_have_baseline
 from thaw.planning.measurements import Measurements, PlannedRecipe
 from thaw.planning.measuring import measure
 from thaw.planning.plan import Plan, resolve
-from thaw.planning.sample_features import sample_features
+from thaw.planning.sample_features import SampleFeatures
 from thaw.planning.selecting import Selected, select, with_selected
 from thaw.planning.strategy import SHALLOWER, apply_strategy, choose_strategy
 from thaw.progress import Bar
+from thaw.seeds import derive_seed
 from thaw.selection.budget import default_seconds
+from thaw.selection.sample import draw_sample
 
 MAX_PHASE_SECONDS = 2 * 3600.0
 """How long a phase may take that the recipe does not ask for."""
@@ -59,8 +63,12 @@ class Draft:
         """
         can_have = on_baseline is not None and can_have_baseline(self.plan.recipe)
         recipe = self.planned.recipe.model_copy(update={"monitor": self.plan.recipe.monitor})
-        features = sample_features(recipe, self.measured, prepared, backbone, cache, bar, whole=can_have)
-        taken = backbone.features
+        taken: Features = "all" if backbone.has_stages else "last"
+        backbone.use_features(taken)
+        frozen = FrozenPart(backbone, self.measured.device.device, self.measured.engine.engine)
+        sample = draw_sample(prepared.manifest, prepared.duplicates, recipe.seed)
+        seed = derive_seed(recipe.seed, "views")
+        features = SampleFeatures(prepared, sample, frozen, seed, cache, bar, whole=can_have)
 
         def on_head(selected: Selected, measuring: float) -> None:
             forecast = self.plan.forecast

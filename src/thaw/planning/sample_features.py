@@ -7,17 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from thaw.backbones.contract import Backbone
 from thaw.data.augment import Augmentation
 from thaw.data.prepare import Prepared
 from thaw.features.engines import FrozenPart
 from thaw.features.pooled import features_of_view
 from thaw.features.view_request import ViewRequest
-from thaw.planning.measurements import Measurements
 from thaw.progress import Bar
-from thaw.recipe import Recipe
-from thaw.seeds import derive_seed
-from thaw.selection.sample import Sample, draw_sample
+from thaw.selection.sample import Sample
 
 
 @dataclass(frozen=True)
@@ -45,19 +41,3 @@ class SampleFeatures:
     def _view(self, rows: np.ndarray, augmentation: Augmentation, number: int) -> np.ndarray:
         request = ViewRequest(self.prepared.pixels, rows, 1, augmentation, self.seed, number)
         return features_of_view(request, self.frozen, self.cache, self.bar("measure settings"))
-
-
-def sample_features(
-    recipe: Recipe,
-    measured: Measurements,
-    prepared: Prepared,
-    backbone: Backbone,
-    cache: Path,
-    bar: Bar,
-    whole: bool = False,
-) -> SampleFeatures:
-    """A sample of the training images, and what extracts its features; of all stages, where there are any."""
-    backbone.use_features("all" if backbone.has_stages else "last")
-    sample = draw_sample(prepared.manifest, prepared.duplicates, recipe.seed)
-    frozen = FrozenPart(backbone, measured.device.device, measured.engine.engine)
-    return SampleFeatures(prepared, sample, frozen, derive_seed(recipe.seed, "views"), cache, bar, whole)
