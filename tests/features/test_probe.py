@@ -9,7 +9,15 @@ from thaw.backbones.contract import Backbone
 from thaw.backbones.stages import AtCut
 from thaw.backbones.timm_backbone import build
 from thaw.features import engines, probe
-from thaw.features.probe import EngineChoice, EngineTiming, agrees, choose_engine, distance_at_cut, distance_between
+from thaw.features.probe import (
+    EngineChoice,
+    EngineTiming,
+    ExtractionJob,
+    agrees,
+    choose_engine,
+    distance_at_cut,
+    distance_between,
+)
 from thaw.recipe import Engine, PreprocessingSettings
 
 CPU = torch.device("cpu")
@@ -32,7 +40,8 @@ def pixels(count: int = 4) -> torch.Tensor:
 
 
 def choose(backbone: Backbone, cache: Path, images: int, wanted: str = "auto") -> EngineChoice:
-    return choose_engine(backbone, CPU, wanted, [3, len(backbone.blocks)], pixels(), images, cache)  # type: ignore[arg-type]
+    job = ExtractionJob(backbone, CPU, [3, len(backbone.blocks)], pixels(), images)
+    return choose_engine(job, wanted, cache)  # type: ignore[arg-type]
 
 
 def test_a_small_job_is_not_probed_and_does_not_decide_for_a_larger_one(backbone: Backbone, tmp_path: Path) -> None:
@@ -81,7 +90,7 @@ def test_a_probe_holds_for_other_weights_as_long_as_the_engine_agrees(
     third = build("mobilenetv3_small_050", "random", PreprocessingSettings(image_size=64), "avg", 2)
     timed = probe._time_engine
 
-    def disagreeing(job: probe._Job, engine: Engine, reference: AtCut | None) -> EngineTiming:
+    def disagreeing(job: ExtractionJob, engine: Engine, reference: AtCut | None) -> EngineTiming:
         found = timed(job, engine, reference)
         return replace(found, distance=0.5) if engine == chosen.engine else found
 
@@ -162,5 +171,5 @@ def test_the_distance_at_a_cut_is_the_larger_of_values_and_statistics() -> None:
 
 
 def test_without_a_frozen_part_nothing_is_probed(backbone: Backbone, tmp_path: Path) -> None:
-    chosen = choose_engine(backbone, CPU, "auto", [0], pixels(), MANY, tmp_path)
+    chosen = choose_engine(ExtractionJob(backbone, CPU, [0], pixels(), MANY), "auto", tmp_path)
     assert chosen.engine == "pytorch-fp32" and chosen.reason == "nothing is frozen"

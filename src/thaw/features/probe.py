@@ -85,14 +85,27 @@ class TimedPart:
 
 
 @dataclass(frozen=True)
-class _Job:
-    """What is probed: the backbone below `top` on sample pixels (N, S, S, 3) uint8, for a job of `images` images."""
+class ExtractionJob:
+    """Features to extract, for which engines are probed.
+
+    Attributes:
+        backbone: Its part below the highest of `positions` is run.
+        device: Where it is run.
+        positions: Positions of the cuts whose features are extracted.
+        pixels: Sample images of the run, (N, S, S, 3) uint8.
+        images: Number of images, or views, that are extracted.
+    """
 
     backbone: Backbone
     device: torch.device
-    top: int
+    positions: Sequence[int]
     pixels: Tensor
     images: int
+
+    @property
+    def top(self) -> int:
+        """The highest position, below which all is frozen."""
+        return max(self.positions)
 
     @cached_property
     def reference(self) -> AtCut:
@@ -101,30 +114,16 @@ class _Job:
         return features
 
 
-def choose_engine(
-    backbone: Backbone,
-    device: torch.device,
-    wanted: Literal["auto"] | Engine,
-    positions: Sequence[int],
-    pixels: Tensor,
-    images: int,
-    cache: Path,
-) -> EngineChoice:
+def choose_engine(job: ExtractionJob, wanted: Literal["auto"] | Engine, cache: Path) -> EngineChoice:
     """The fastest engine that agrees with fp32 PyTorch.
 
     Args:
-        backbone: Its part below the highest of `positions` is run.
-        device: Where it is run.
+        job: What is extracted.
         wanted: `auto`, or the engine to use, which is then only timed.
-        positions: Positions of the cuts whose features are extracted.
-        pixels: Sample images of the run, (N, S, S, 3) uint8.
-        images: Number of images, or views, that the job will extract.
         cache: Folder in which the result is remembered.
     """
-    top = max(positions)
-    if top == 0:
+    if job.top == 0:
         return EngineChoice(REFERENCE, "nothing is frozen", float("inf"))
-    job = _Job(backbone, device, top, pixels, images)
     if wanted != "auto":
         return EngineChoice(wanted, "as requested", _time_engine(job, wanted, None).images_per_second)
     for_weights, for_architecture = _keys(job)
@@ -175,9 +174,8 @@ def timed_part(backbone: Backbone, recipe: Recipe, pixels: Tensor, images: int, 
     device, head = choose_device(recipe.device).device, [backbone.head_position]
     backbone.to(device)
     backbone.use_features("all" if backbone.has_stages else "last")
-    frozen = FrozenPart(
-        backbone, device, choose_engine(backbone, device, recipe.engine, head, pixels, images, cache).engine
-    )
+    job = ExtractionJob(backbone, device, head, pixels, images)
+    frozen = FrozenPart(backbone, device, choose_engine(job, recipe.engine, cache).engine)
     runner = frozen.runner(head)
     # The first run takes longer than later ones.
     runner.run(pixels[:1])
@@ -186,13 +184,13 @@ def timed_part(backbone: Backbone, recipe: Recipe, pixels: Tensor, images: int, 
     )
 
 
-def _was_busy(job: _Job, remembered: Sequence[EngineTiming]) -> bool:
+def _was_busy(job: ExtractionJob, remembered: Sequence[EngineTiming]) -> bool:
     """Whether the machine was busy when engines were probed, by the speed of the reference then and now."""
     then = [timing.images_per_second for timing in remembered if timing.engine == REFERENCE and not timing.problem]
     return bool(then) and _time_engine(job, REFERENCE, None).images_per_second > BUSY * then[0]
 
 
-def _probe(job: _Job) -> list[EngineTiming]:
+def _probe(job: ExtractionJob) -> list[EngineTiming]:
     """Timings of the engines whose probe pays, the cheapest to probe first."""
     available = [engine for engine in ENGINES if not missing(engine, job.device)]
     timings: list[EngineTiming] = []
@@ -208,7 +206,7 @@ def _probe(job: _Job) -> list[EngineTiming]:
     return timings
 
 
-def _time_engine(job: _Job, engine: Engine, reference: AtCut | None) -> EngineTiming:
+def _time_engine(job: ExtractionJob, engine: Engine, reference: AtCut | None) -> EngineTiming:
     """Build an engine and time it; with a reference to compare it with, an error of the engine is its problem."""
     if problem := missing(engine, job.device):
         return EngineTiming(engine, problem=problem)
@@ -254,7 +252,7 @@ def _choose(timings: Sequence[EngineTiming], prefix: str) -> EngineChoice:
     return EngineChoice(best.engine, f"{prefix}{best.describe()}, {compared}{limit}", best.images_per_second)
 
 
-def _keys(job: _Job) -> tuple[str, str]:
+def _keys(job: ExtractionJob) -> tuple[str, str]:
     """Hashes of everything that a probe holds for: with the weights, and with the architecture alone.
 
     Speed does not depend on weights, but rounding does.

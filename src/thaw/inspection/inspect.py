@@ -20,7 +20,7 @@ from thaw.data.split_units import groups_of
 from thaw.device import choose_device
 from thaw.features.engines import FrozenPart
 from thaw.features.pooled import PROBE_IMAGES, plain_sample, pooled_features
-from thaw.features.probe import choose_engine
+from thaw.features.probe import ExtractionJob, choose_engine
 from thaw.inspection.duplicates import DuplicatePair, Leak, find_duplicates, find_leaks
 from thaw.inspection.image_quality import QualityFlag, find_quality_flags
 from thaw.inspection.label_errors import LabelError, find_label_errors
@@ -102,8 +102,8 @@ def inspect_images(
     device, top = choose_device(recipe.device).device, backbone.head_position
     backbone.to(device)
     sample = plain_sample(pixels, rows, SAMPLE)
-    engine = choose_engine(backbone, device, recipe.engine, [top], sample[:PROBE_IMAGES], len(rows), cache).engine
-    frozen = FrozenPart(backbone, device, engine)
+    job = ExtractionJob(backbone, device, [top], sample[:PROBE_IMAGES], len(rows))
+    frozen = FrozenPart(backbone, device, choose_engine(job, recipe.engine, cache).engine)
     title = f"extract features of {formats.count(len(rows), 'image')}"
     values = pooled_features(pixels, rows, frozen, recipe.seed, cache, bar(title))
     features = Features(rows, values, class_indices(manifest, rows), groups)

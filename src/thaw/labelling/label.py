@@ -17,7 +17,7 @@ from thaw.device import choose_device
 from thaw.errors import DataError
 from thaw.features.engines import FrozenPart
 from thaw.features.pooled import PROBE_IMAGES, plain_sample, pooled_features
-from thaw.features.probe import choose_engine
+from thaw.features.probe import ExtractionJob, choose_engine
 from thaw.inspection.duplicates import find_duplicates
 from thaw.inspection.linear_probe import one_thread
 from thaw.labelling.candidates import find_candidates
@@ -57,8 +57,8 @@ class Extraction:
         device, top = choose_device(self.recipe.device).device, self.backbone.head_position
         self.backbone.to(device)
         sample = plain_sample(pixels, rows, PROBE_IMAGES)
-        engine = choose_engine(self.backbone, device, self.recipe.engine, [top], sample, len(rows), self.cache).engine
-        frozen = FrozenPart(self.backbone, device, engine)
+        job = ExtractionJob(self.backbone, device, [top], sample, len(rows))
+        frozen = FrozenPart(self.backbone, device, choose_engine(job, self.recipe.engine, self.cache).engine)
         advance = self.bar(f"extract features of {formats.count(len(rows), 'image')}")
         return pooled_features(pixels, rows, frozen, self.recipe.seed, self.cache, advance)
 

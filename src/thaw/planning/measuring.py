@@ -20,7 +20,7 @@ from thaw.distributed import launched_processes
 from thaw.features.cache import bytes_of_view
 from thaw.features.device_views import bytes_on_device
 from thaw.features.pooled import PROBE_IMAGES, plain_sample
-from thaw.features.probe import choose_engine
+from thaw.features.probe import ExtractionJob, choose_engine
 from thaw.planning.cache_plan import wanted_views
 from thaw.planning.costs import ImageCounts
 from thaw.planning.measurements import Choice, Measurements, ViewSizes
@@ -48,7 +48,8 @@ def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: P
     extracted = (wanted_views(recipe, frozen, images.train)[0] * images.train + images.evaluated) // processes
     cache.mkdir(parents=True, exist_ok=True)
     with _features_of_selection(backbone, recipe):
-        engine = choose_engine(backbone, device.device, recipe.engine, positions, pixels, extracted, cache)
+        job = ExtractionJob(backbone, device.device, positions, pixels, extracted)
+        engine = choose_engine(job, recipe.engine, cache)
     at_cuts = [features[position] for position in positions]
     timer = StepTimer(classifier, recipe.phases, at_cuts)
     return Measurements(

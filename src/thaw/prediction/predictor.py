@@ -16,7 +16,7 @@ from thaw.data.geometry import PixelSpec
 from thaw.errors import RecipeError
 from thaw.features.engines import REFERENCE, FrozenPart, in_fp32, missing
 from thaw.features.pooled import PROBE_IMAGES
-from thaw.features.probe import choose_engine
+from thaw.features.probe import ExtractionJob, choose_engine
 from thaw.formats import count
 from thaw.recipe import Engine
 
@@ -124,8 +124,8 @@ def choose_predictor(
     if not len(pixels):
         return PredictorChoice(reference, "no image can be read")
     backbone, sample = reference.classifier.backbone, torch.from_numpy(pixels[:PROBE_IMAGES])
-    device = reference.classifier.device
-    probe = choose_engine(backbone, device, "auto", [backbone.head_position], sample, images, cache)
+    job = ExtractionJob(backbone, reference.classifier.device, [backbone.head_position], sample, images)
+    probe = choose_engine(job, "auto", cache)
     return _checked(reference, probe.engine, probe.reason, pixels)
 
 
