@@ -148,6 +148,14 @@ def test_names_of_classes_and_files_are_escaped(binary: RunFolder) -> None:
     assert data and json.loads(data.group(1))["curves"][0]["name"] == EVIL
 
 
+def test_the_subtitle_names_the_backbone_of_the_recipe_and_not_its_architecture(
+    trained: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starter = trained.read_recipe().model_copy(update={"backbone": "starter"})
+    monkeypatch.setattr(RunFolder, "read_recipe", lambda _: starter)
+    assert read_content(trained, load(trained.path)).subtitle.startswith("train-1: starter, multiclass, 3 classes")
+
+
 def test_without_a_test_set_the_metrics_are_called_optimistic(images: Path, short: Recipe, tmp_path: Path) -> None:
     recipe = short.model_copy(update={"split": SplitSettings(val=0.4, test=0.0)})
     finetune(Dataset.open(images), recipe, tmp_path, reporter=NullReporter())
