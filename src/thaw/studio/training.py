@@ -22,6 +22,7 @@ from thaw.studio.detached import DetachedProcess, last_lines, terminate
 from thaw.studio.journal import Journal
 from thaw.studio.planned_run import PlannedRun
 from thaw.studio.project import Project
+from thaw.studio.runs_of_jobs import RunsOfJobs
 from thaw.studio.training_queue import Begun, Job, Request, TrainingQueue
 from thaw.writing import explained
 
@@ -85,6 +86,7 @@ class Training:
         self._project, self._recipe, self._replaced = project, recipe, replaced
         self._guard = threading.Lock()
         self._queue = TrainingQueue(actions)
+        self._runs = RunsOfJobs(project.runs, self._queue)
         self._process = DetachedProcess(project.training_lock)
         self._stops = threading.Event()
         self.planned = PlannedRun(project, recipe)
@@ -117,7 +119,7 @@ class Training:
     @property
     def run(self) -> RunFolder | None:
         """The run that was begun last; `None` until it has a folder."""
-        return self._run_of(self.latest) if self.latest else None
+        return self._runs.of(self.latest) if self.latest else None
 
     @property
     def waiting(self) -> tuple[Job, ...]:
@@ -132,13 +134,13 @@ class Training:
     @property
     def resumable(self) -> RunFolder | None:
         """The newest run that has not finished, if it can be resumed now."""
-        unfinished = self._unfinished()
-        is_known = unfinished is not None and self._beginning_of(unfinished) is not None
+        unfinished = self._runs.unfinished()
+        is_known = unfinished is not None and self._runs.beginning_of(unfinished) is not None
         return unfinished if is_known and not self.is_running else None
 
     def finished_runs(self) -> list[RunFolder]:
         """Every run of the project that has finished, the newest first."""
-        return [run for run in self._runs() if run.is_finished]
+        return [run for run in self._runs.newest_first() if run.is_finished]
 
     def log(self, begun: Begun, lines: int) -> list[str]:
         """The last lines that the process of a job has printed."""
@@ -150,7 +152,7 @@ class Training:
         ended = self._queue.begun[-_REMEMBERED:]
         if self.is_running or self.is_beginning:
             ended = ended[:-1]
-        return [begun for begun in ended if self._run_of(begun) is None]
+        return [begun for begun in ended if self._runs.of(begun) is None]
 
     def start(self, labelled: Labelled, settings: Mapping[str, str], with_plan: bool = False) -> None:
         """Put a new run into the queue, and begin it if nothing else trains or waits.
@@ -181,7 +183,7 @@ class Training:
         """Put the newest unfinished run into the queue; raises `TrainingError` if there is none that can be resumed."""
         with self._guard:
             run = self.resumable
-            begun = self._beginning_of(run) if run else None
+            begun = self._runs.beginning_of(run) if run else None
             if run is None or begun is None:
                 raise TrainingError("there is no run to resume; start a new one")
             if any(job.request.resumes == run.path.name for job in self.waiting):
@@ -244,7 +246,7 @@ class Training:
             if reason := self._obstacle(job):
                 self._queue.refuse(job, reason)
                 continue
-            return self._queue.begin(job, [run.path.name for run in self._runs()])
+            return self._queue.begin(job, [run.path.name for run in self._runs.newest_first()])
         return None
 
     def _obstacle(self, job: Job) -> str:
@@ -254,7 +256,7 @@ class Training:
             return f"{table} is missing; start the run again"
         if not name:
             return self._replaced(table)
-        unfinished = self._unfinished()
+        unfinished = self._runs.unfinished()
         is_newest = unfinished is not None and unfinished.path.name == name
         return "" if is_newest else f"{name} cannot be resumed any more: it has finished, or a later run has not"
 
@@ -283,31 +285,5 @@ class Training:
         started = self._started()
         if started and started.job == begun.job.number:
             return True
-        run, request = self._run_of(begun), begun.job.request
+        run, request = self._runs.of(begun), begun.job.request
         return run is not None and (run.is_finished or not (request.is_planned or request.resumes))
-
-    def _runs(self) -> list[RunFolder]:
-        """Every run of the project, the newest first."""
-        return RunFolder.newest_first(self._project.runs)
-
-    def _unfinished(self) -> RunFolder | None:
-        """The newest run that has not finished, which is the one that `--resume` resumes."""
-        return next((run for run in self._trained() if not run.is_finished), None)
-
-    def _trained(self) -> list[RunFolder]:
-        """Every run but updates, which another process makes, the newest first."""
-        return [run for run in self._runs() if not run.update.exists()]
-
-    def _run_of(self, begun: Begun) -> RunFolder | None:
-        """The run that a job made or resumed; `None` until it has a folder."""
-        if begun.job.request.resumes:
-            return RunFolder.named(self._project.runs, begun.job.request.resumes)
-        later = next((one for one in self._queue.begun if one.job.number > begun.job.number), None)
-        known = [run for run in self._trained() if later is None or run.path.name in later.earlier]
-        new = [run for run in known if run.path.name not in begun.earlier]
-        return new[-1] if new else None
-
-    def _beginning_of(self, run: RunFolder) -> Begun | None:
-        """The job that made a run; `None` for one that was not begun in this project."""
-        new = (begun for begun in self._queue.begun if not begun.job.request.resumes)
-        return next((begun for begun in new if self._run_of(begun) == run), None)
