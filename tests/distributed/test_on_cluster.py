@@ -26,7 +26,7 @@ from tests.distributed.several_processes import (
 )
 from tests.test_cluster import TwoNodes, nodes  # noqa: F401
 from thaw.cluster import Cluster, Device, Node
-from thaw.cluster_group import Place
+from thaw.cluster.group import Place
 from thaw.distributed.on_cluster import _of_each, divided
 from thaw.errors import ClusterError, RecipeError
 from thaw.recipe import Recipe

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from thaw.cache import cache_folder
 from thaw.cluster import Cluster, Device, connected
-from thaw.cluster_group import Place, group_on
+from thaw.cluster.group import Place, group_on
 from thaw.cores import CORES
 from thaw.distributed.joining import USER_ERROR
 from thaw.distributed.launch import RESTARTS as MOST_RESTARTS

@@ -17,7 +17,7 @@ from selectors import EVENT_READ, DefaultSelector
 from subprocess import PIPE, Popen
 from typing import Any
 
-from thaw.cluster import NODES_WITHIN, Cluster, Device
+from thaw.cluster.cluster import NODES_WITHIN, Cluster, Device
 from thaw.errors import ClusterError, first_line
 from thaw.formats import count as counted
 
