@@ -136,6 +136,8 @@ def check_sums(folder: Path) -> None:
         if name not in listed:
             raise BundleError(f"{folder / _SUMS}: does not list {name}; the bundle is incomplete")
     for name, digest in listed.items():
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise BundleError(f"{folder / _SUMS}: lists {name}, which is not in the bundle; it was made by hand")
         file = folder / name
         if not file.is_file():
             raise BundleError(f"{file}: is missing from the bundle")
@@ -146,6 +148,12 @@ def check_sums(folder: Path) -> None:
 def digest_of(folder: Path) -> str:
     """SHA-256 of a bundle: that of its SHA256SUMS, which covers every other file."""
     return sha256_of(folder / _SUMS)
+
+
+def files_of(folder: Path) -> list[str]:
+    """The names of the files that make a bundle, as its SHA256SUMS lists them, and that file."""
+    lines = (folder / _SUMS).read_text(encoding="utf-8").splitlines()
+    return [*(line.partition("  ")[2] for line in lines), _SUMS]
 
 
 def certify(classifier: Classifier, folder: Path) -> None:

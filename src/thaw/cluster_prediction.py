@@ -1,93 +1,151 @@
-"""`thaw predict --cluster`: blocks of rows classified on the nodes of a cluster, and written here in order."""
+"""`thaw predict --cluster`: blocks of rows classified on the nodes of a cluster, and written here in order.
+
+Nodes read images by their paths. Where one does not see the first image of each folder, all blocks are sent with the
+contents of their images; else only a block whose node turns out not to see all of them. The bundle is always sent.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 
-from thaw.bundle import digest_of, read_bundle
-from thaw.cluster import Cluster, Device
+from thaw.bundle import digest_of, files_of, read_bundle
+from thaw.classifier.classifier import Classifier
+from thaw.cluster import Cluster, Device, Shipment, sizes_of, unseen_on_node
+from thaw.data.image_file import read_image_file
 from thaw.device import choose_device
-from thaw.errors import ClusterError
-from thaw.prediction.inputs import printable
+from thaw.prediction.contents import pack, unpack
+from thaw.prediction.inputs import files_at, printable
 from thaw.prediction.job import BLOCK, Block, PredictJob, block_of
-from thaw.prediction.predict import predict_files
-from thaw.prediction.predictor import BATCH, Predictor
+from thaw.prediction.predict import Content, predict_files
+from thaw.prediction.predictor import BATCH, Predictor, spec_for
 from thaw.prediction.table import format_of
+from thaw.progress import NullReporter, Reporter
 from thaw.recipe import Engine
 from thaw.remote import shown
+
+_How = tuple[str, Engine, str, bool, int | None, str]
+"""Digest of the bundle, engine, kind of device, whether mirrored, size of the input, and the file that is written."""
+
+_Bundle = Mapping[str, np.ndarray]
+"""The bytes of each file of a bundle by its name."""
+
+_Names = Sequence[tuple[str, str]]
+"""Of each file its path, and what the table calls it."""
+
+_Rows = tuple[bytes, int]
+"""Rows of the table, and how many of them are error rows."""
 
 
 @dataclass(frozen=True)
 class ClusterClassify:
-    """Classifies the files of a job on a cluster, whose nodes see the bundle and the files under the same paths."""
+    """Classifies the files of a job on a cluster with the classifier of a bundle."""
 
     cluster: Cluster
     bundle: Path
+    classifier: Classifier
     job: PredictJob
-
-    @property
-    def paths(self) -> list[Path]:
-        """What every node must see: the bundle, and the folders of the files."""
-        places = {place if place.is_dir() else place.parent for place in (path.absolute() for path in self.job.inputs)}
-        return [self.bundle.absolute(), *sorted(places)]
+    reporter: Reporter = field(default_factory=NullReporter)
 
     def __call__(self, files: Iterator[Path], engine: Engine) -> Generator[Block]:
         """Blocks of `BLOCK` rows, in the order of the files."""
-        job, paths = self.job, self.paths
-        kind = choose_device(job.device).device.type
-        device = Device(self.cluster.threads, int(kind != "cpu"))
-        bundle, digest, out = str(paths[0]), digest_of(self.bundle), str(job.out or "")
-        how = (bundle, digest, engine, kind, job.mirrored, job.image_size)
+        cluster, job, kind = self.cluster, self.job, choose_device(self.job.device).device.type
+        how = (digest_of(self.bundle), engine, kind, job.mirrored, job.image_size, str(job.out or ""))
+        bundle = cluster.put({name: np.fromfile(self.bundle / name, np.uint8) for name in files_of(self.bundle)})
+        device = Device(cluster.threads, int(kind != "cpu"))
         given: list[list[Path]] = []
 
-        def pieces() -> Iterator[tuple[object, ...]]:
-            while block := list(islice(files, BLOCK)):
-                given.append(block)
-                # Nodes may have another cache folder, and do not know what is a mirror.
-                names = [shown(printable(file)) for file in block]
-                yield how, out, [str(file) for file in block], names, str(Path.cwd())
+        with Shipment(self.reporter) as shipment:
 
-        for rows, failed in self.cluster.starmap(rows_of_block, pieces(), device, paths):
-            yield Block(given.pop(0), rows, failed)
+            def by_path(block: list[Path]) -> tuple[object, ...]:
+                return bundle, how, _names(block), sizes_of(block)
+
+            def by_content(block: list[Path]) -> tuple[object, ...]:
+                data, parts = pack(block, self.classifier.decode, spec_for(self.classifier, job.image_size))
+                shipment.add(data.nbytes)
+                return bundle, how, _names(block), data, parts
+
+            def pieces(piece: Callable[[list[Path]], tuple[object, ...]]) -> Iterator[tuple[object, ...]]:
+                while block := list(islice(files, BLOCK)):
+                    given.append(block)
+                    yield piece(block)
+
+            unseen = cluster.unseen(sizes_of(self._samples()))
+            results: Generator[_Rows | str]
+            if unseen:
+                shipment.begin(unseen)
+                results = cluster.starmap(rows_of_contents, pieces(by_content), device)
+            else:
+                results = cluster.starmap(rows_of_files, pieces(by_path), device)
+            with closing(results):
+                for result in results:
+                    block = given.pop(0)
+                    if isinstance(result, str):
+                        shipment.begin(result)
+                        (result,) = cluster.starmap(rows_of_contents, [by_content(block)], device)
+                    yield Block(block, *result)
+
+    def _samples(self) -> list[Path]:
+        """The first image of each folder."""
+        firsts: dict[Path, Path] = {}
+        for place in self.job.inputs:
+            folder = place if place.is_dir() else place.parent
+            if folder not in firsts:
+                firsts[folder] = next(files_at([place]))
+        return list(firsts.values())
 
 
-def rows_of_block(
-    how: tuple[str, str, Engine, str, bool, int | None],
-    out: str,
-    files: Sequence[str],
-    names: Sequence[str],
-    folder: str,
-) -> tuple[bytes, int]:
-    """Run on a node: rows of the table for some files, and how many of them are error rows.
+def _names(block: Sequence[Path]) -> _Names:
+    """The absolute paths of files, and their names in the table: nodes have other folders, and know no mirrors."""
+    return [(str(file.absolute()), shown(printable(file))) for file in block]
 
-    Args:
-        how: What `_predictor` takes.
-        out: The file that is written, whose suffix tells the format.
-        files: The files as they were given.
-        names: What the table calls them.
-        folder: What relative paths are relative to.
-    """
-    predictor = _predictor(*how)
-    read = [Path(folder) / file for file in files]
-    found = predict_files(predictor.classifier, read, BATCH, predictor)
-    rows = [replace(row, path=Path(name)) for row, name in zip(found, names, strict=True)]
+
+def rows_of_files(bundle: _Bundle, how: _How, names: _Names, sizes: Mapping[str, int]) -> _Rows | str:
+    """Run on a node: rows of the table for some files, or a sentence on one that this node does not see."""
+    return unseen_on_node(sizes) or _rows(bundle, how, names, read_image_file)
+
+
+def rows_of_contents(
+    bundle: _Bundle, how: _How, names: _Names, data: np.ndarray, parts: Sequence[tuple[str, int]]
+) -> _Rows:
+    """Run on a node: rows of the table for files whose contents were packed."""
+    size = _predictor(bundle, how).pixel_spec.size
+    files = (Path(file) for file, _ in names)
+    contents = dict(zip(files, unpack(data, parts, size), strict=True))
+    return _rows(bundle, how, names, contents.__getitem__)
+
+
+def _rows(bundle: _Bundle, how: _How, names: _Names, read: Callable[[Path], Content]) -> _Rows:
+    predictor, out = _predictor(bundle, how), how[-1]
+    files = [Path(file) for file, _ in names]
+    found = predict_files(predictor.classifier, files, BATCH, predictor, read)
+    rows = [replace(row, path=Path(name)) for row, (_, name) in zip(found, names, strict=True)]
     table = format_of(Path(out) if out else None, predictor.classifier.classes)
-    block = block_of(rows, read, table)
+    block = block_of(rows, files, table)
     return block.rows, block.failed
 
 
-@lru_cache(maxsize=1)
-def _predictor(
-    bundle: str, digest: str, engine: Engine, device: str, mirrored: bool, image_size: int | None
-) -> Predictor:
-    """The predictor of a bundle, kept for the next block; raises `ClusterError` for a bundle with another digest."""
-    folder = Path(bundle)
-    if digest_of(folder) != digest:
-        raise ClusterError(f"{bundle}: is not the bundle that the command uses; keep it on storage that all nodes see")
-    return Predictor(read_bundle(folder), engine, torch.device(device), mirrored, image_size)
+_last: dict[_How, Predictor] = {}
+"""The predictor that this process used last."""
+
+
+def _predictor(bundle: _Bundle, how: _How) -> Predictor:
+    """The predictor of a bundle, kept for the next block."""
+    if how not in _last:
+        _, engine, device, mirrored, image_size, _ = how
+        with TemporaryDirectory(prefix="thaw-bundle-") as folder:
+            for name, content in bundle.items():
+                file = Path(folder, name)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content.tobytes())
+            classifier = read_bundle(Path(folder))
+        _last.clear()
+        _last[how] = Predictor(classifier, engine, torch.device(device), mirrored, image_size)
+    return _last[how]

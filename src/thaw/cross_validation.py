@@ -111,7 +111,8 @@ def _whole_runs(
     if cluster is None:
         return partial(starmap, partial(run_of_fold, *shared))
     device = Device(recipe.threads or cluster.threads, int(choose_device(recipe.device).device.type != "cpu"))
-    sees = runs.absolute(), prepared.manifest.root.absolute()
+    # A folder whose storage is not mounted on a node is there too, and empty.
+    sees = runs.absolute(), prepared.manifest.file(int(rows[0])).absolute()
     return partial(_on_cluster, cluster, run_of_fold, shared, device, sees)
 
 

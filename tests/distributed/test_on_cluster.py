@@ -14,6 +14,7 @@ import pytest
 
 import thaw
 from tests.cli.running import thaw as thaw_command
+from tests.cluster.two_nodes import TwoNodes
 from tests.distributed.several_processes import (
     assert_same_features,
     assert_same_run,
@@ -24,7 +25,6 @@ from tests.distributed.several_processes import (
     run,
     wait_for_an_epoch,
 )
-from tests.test_cluster import TwoNodes, nodes  # noqa: F401
 from thaw.cluster import Cluster, Device, Node
 from thaw.cluster.group import Place
 from thaw.distributed.on_cluster import _of_each, divided
@@ -110,10 +110,10 @@ def test_torchrun_and_a_cluster_do_not_both_start_processes(
 
 
 @pytest.fixture
-def two(nodes: TwoNodes) -> Iterator[TwoNodes]:  # noqa: F811
-    nodes.add()
-    yield nodes
-    nodes.lose()
+def two(ray_nodes: TwoNodes) -> Iterator[TwoNodes]:
+    ray_nodes.add()
+    yield ray_nodes
+    ray_nodes.lose()
 
 
 def variables(place: Path) -> dict[str, str]:

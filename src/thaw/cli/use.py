@@ -16,6 +16,7 @@ from thaw.formats import count, percent
 from thaw.recipe import Recipe
 
 if TYPE_CHECKING:
+    from thaw.classifier.classifier import Classifier
     from thaw.prediction.job import Classify, PredictJob
     from thaw.progress import Reporter
 
@@ -68,7 +69,7 @@ def predict(
     classifier, bundle = load(trained), bundle_of(trained)
     with (
         closing(reporter),
-        nullcontext() if cluster is None else _on_cluster(cluster, bundle, job, reporter) as elsewhere,
+        nullcontext() if cluster is None else _on_cluster(cluster, bundle, classifier, job, reporter) as elsewhere,
     ):
         done, failed = write_predictions(classifier, digest_of(bundle), job, cache_folder(), reporter, elsewhere)
     print(f"{count(done, 'image')} classified, {failed:,} could not be read", file=sys.stderr)
@@ -77,16 +78,17 @@ def predict(
 
 
 @contextmanager
-def _on_cluster(address: str, bundle: Path, job: PredictJob, reporter: Reporter) -> Iterator[Classify]:
-    """What classifies on a cluster, once every node has Thaw and sees the files."""
+def _on_cluster(
+    address: str, bundle: Path, classifier: Classifier, job: PredictJob, reporter: Reporter
+) -> Iterator[Classify]:
+    """What classifies on a cluster, once every node has Thaw."""
     from thaw.cluster import connected
     from thaw.cluster_prediction import ClusterClassify
 
     with connected(address) as cluster:
-        classify = ClusterClassify(cluster, bundle, job)
-        cluster.check(classify.paths)
+        cluster.check([])
         reporter.say(cluster.description)
-        yield classify
+        yield ClusterClassify(cluster, bundle, classifier, job, reporter)
 
 
 @app.command()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from thaw.cluster.on_node import problem_on_node, run_on_node
+import numpy as np
+
+from thaw.cluster.on_node import problem_on_node, run_on_node, unseen_on_node
 from thaw.errors import ClusterError, first_line
 from thaw.formats import count
 from thaw.version import __version__
@@ -30,6 +32,12 @@ NODES_WITHIN = 300.0
 _WAITING_PER_PLACE = 2
 """Pieces that are submitted for each one that can run at once: no node waits for the next, an autoscaler sees that more
 is to be done, and the results that wait for an earlier one stay few."""
+
+LARGE = 100_000
+"""Bytes from which an array is put into Ray's memory; a smaller one travels with the call."""
+
+MOST_SENT = 1 << 30
+"""Bytes of arrays on their way to the nodes at once: seconds of a fast network."""
 
 _Result = TypeVar("_Result")
 
@@ -59,6 +67,15 @@ class Node:
 
 
 @dataclass(frozen=True)
+class _Submitted:
+    """A piece that is on its way: what stands for its result, its arguments, and the bytes of its arrays."""
+
+    reference: Any
+    arguments: Sequence[object]
+    sent: int
+
+
+@dataclass(frozen=True)
 class Cluster:
     """A cluster that this process is connected to.
 
@@ -77,18 +94,31 @@ class Cluster:
 
     def check(self, paths: Iterable[Path]) -> None:
         """Raise `ClusterError` unless every node has this version of Thaw and sees these files and folders."""
+        for problem in self._ask_all(problem_on_node, __version__, sorted(map(str, paths))):
+            if problem:
+                raise ClusterError(problem)
+
+    def unseen(self, sizes: Mapping[str, int]) -> str:
+        """One sentence on a node that does not see files with these sizes; empty if every node sees all of them.
+
+        Sizes, because a folder whose storage is not mounted on a node is there too, and empty.
+        """
+        return next(filter(None, self._ask_all(unseen_on_node, dict(sizes))), "")
+
+    def _ask_all(self, question: Callable[..., str], *values: object) -> Iterator[str]:
+        """What every node answers to a question, without those that are lost meanwhile."""
         from ray.exceptions import GetTimeoutError, NodeDiedError, RayError, TaskUnschedulableError
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        check = self.ray.remote(problem_on_node)
+        ask = self.ray.remote(question)
         asked = []
         for node in self._nodes():
             this_one = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            there = check.options(num_cpus=0, max_retries=0, scheduling_strategy=this_one)
-            asked.append((_name(node), there.remote(__version__, sorted(map(str, paths)))))
+            there = ask.options(num_cpus=0, max_retries=0, scheduling_strategy=this_one)
+            asked.append((_name(node), there.remote(*values)))
         for name, reference in asked:
             try:
-                problem = self.ray.get(reference, timeout=NODES_WITHIN)
+                yield self.ray.get(reference, timeout=NODES_WITHIN)
             except GetTimeoutError as error:
                 raise ClusterError(f"{name}: does not answer for {NODES_WITHIN:.0f} s; remove it") from error
             except (NodeDiedError, TaskUnschedulableError):
@@ -96,8 +126,6 @@ class Cluster:
                 continue
             except RayError as error:
                 raise self._explained(error, name) from error
-            if problem:
-                raise ClusterError(problem)
 
     def put(self, value: object) -> Any:
         """Give every node a value that many pieces take; what it gives stands for the value in their arguments."""
@@ -114,7 +142,8 @@ class Cluster:
 
         Args:
             function: A function of a module of Thaw, whose result does not depend on where it runs.
-            pieces: The arguments of each call, which are plain values or what `put` gave.
+            pieces: The arguments of each call, which are plain values, arrays or what `put` gave. Pieces are taken as
+                there is room for their arrays: for half of Ray's memory on this machine, and at most `MOST_SENT`.
             device: What each call computes on; by default `threads` CPUs.
             sees: Files and folders that a node must see.
 
@@ -126,21 +155,42 @@ class Cluster:
         call = self.ray.remote(run_on_node).options(
             num_cpus=device.threads, num_gpus=device.gpus, max_retries=RETRIES, scheduling_strategy="SPREAD"
         )
-        submitted = (call.remote(__version__, paths, device.threads, function, *piece) for piece in pieces)
-        waiting: deque[Any] = deque()
+        remaining, room = iter(pieces), self._room()
+        waiting: deque[_Submitted] = deque()
         try:
             while True:
                 most = max(1, self.places(device) * _WAITING_PER_PLACE)
-                waiting.extend(islice(submitted, max(0, most - len(waiting))))
+                while len(waiting) < most and (not waiting or sum(piece.sent for piece in waiting) < room):
+                    if (piece := next(remaining, None)) is None:
+                        break
+                    waiting.append(
+                        self._submitted(partial(call.remote, __version__, paths, device.threads, function), piece)
+                    )
                 if not waiting:
                     return
-                problem, result = self._result(waiting.popleft(), device)
+                first = waiting.popleft()
+                problem, result = self._result(first.reference, device)
                 if problem:
                     raise ClusterError(problem)
                 yield result
         finally:
-            for reference in waiting:
-                self.ray.cancel(reference)
+            for each in waiting:
+                self.ray.cancel(each.reference)
+
+    def _submitted(self, call: Callable[..., Any], piece: Sequence[object]) -> _Submitted:
+        """A piece with its large arrays put, which stay until its result is here: Ray could not repeat it without."""
+        large = [isinstance(value, np.ndarray) and value.nbytes > LARGE for value in piece]
+        arguments = [self.put(value) if is_large else value for value, is_large in zip(piece, large, strict=True)]
+        sent = sum(value.nbytes for value, is_large in zip(piece, large, strict=True) if is_large)
+        return _Submitted(call(*arguments), arguments, sent)
+
+    def _room(self) -> int:
+        """Bytes of arrays that may be on their way at once."""
+        here = self.ray.get_runtime_context().get_node_id()
+        stores = (
+            int(node["Resources"].get("object_store_memory", 0)) for node in self.ray.nodes() if node["NodeID"] == here
+        )
+        return min(MOST_SENT, next(stores, MOST_SENT) // 2)
 
     def _result(self, reference: Any, device: Device) -> tuple[str, Any]:
         """The outcome of one piece, when it is there."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from thaw.cluster.shared_files import differing
 from thaw.cores import use_cores
 from thaw.errors import ThawError
 from thaw.version import __version__
@@ -19,9 +20,15 @@ def problem_on_node(version: str, paths: Sequence[str]) -> str:
         if not Path(path).exists():
             return (
                 f"{this_node()}: does not see {path}; keep images, runs and the cache (THAW_CACHE) on storage that all "
-                "nodes see under the same path"
+                "nodes see under the same path: whole runs are not sent to them"
             )
     return ""
+
+
+def unseen_on_node(sizes: Mapping[str, int]) -> str:
+    """A sentence on the first file that this node does not see with its size; empty if it sees all."""
+    file = differing(sizes)
+    return f"{this_node()}: does not see {file}" if file else ""
 
 
 def this_node() -> str:

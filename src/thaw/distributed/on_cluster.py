@@ -20,7 +20,8 @@ from thaw.distributed.launcher import ENDED, LAUNCH, RESTARTS
 from thaw.errors import ClusterError, RecipeError
 from thaw.formats import count as counted
 
-_PASSED_ON = ("THAW_", "HF_", "AWS_", "FSSPEC_", "MLFLOW_", "OMP_", "GLOO_", "NCCL_", "TORCH_")
+_STORAGE = ("HF_", "AWS_", "AZURE_", "GOOGLE_", "FSSPEC_")
+_PASSED_ON = ("THAW_", *_STORAGE, "MLFLOW_", "OMP_", "GLOO_", "NCCL_", "TORCH_")
 """How the variables begin that the processes have from the command, like those that torchrun starts."""
 
 

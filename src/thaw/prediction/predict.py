@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -25,6 +25,10 @@ from thaw.prediction.predictor import BATCH, Predictor
 
 READ_AHEAD = 2
 """Batches that are read while one is classified: with two, a slow file does not make the engine wait."""
+
+
+Content = bytes | np.ndarray | UnreadableImage
+"""The bytes of a file, its plain view (S, S, 3) uint8, or why it cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,11 @@ class Prediction:
 
 
 def predict_files(
-    classifier: Classifier, files: Iterable[Path], batch_size: int = BATCH, predictor: Predictor | None = None
+    classifier: Classifier,
+    files: Iterable[Path],
+    batch_size: int = BATCH,
+    predictor: Predictor | None = None,
+    read: Callable[[Path], Content] = read_image_file,
 ) -> Generator[Prediction]:
     """Predictions for files, in order.
 
@@ -80,9 +88,10 @@ def predict_files(
         files: Image files.
         batch_size: Images per batch.
         predictor: What runs the classifier; by default fp32 PyTorch.
+        read: Gives the content of a file; by default from the file.
     """
     predictor = predictor or Predictor(classifier, REFERENCE, classifier.device)
-    with closing(read_files(classifier, files, batch_size, predictor.pixel_spec)) as batches:
+    with closing(read_files(classifier, files, batch_size, predictor.pixel_spec, read)) as batches:
         for batch in batches:
             readable = [file for file, reason in zip(batch.files, batch.reasons, strict=True) if reason is None]
             outputs = predictor.outputs(batch.pixels) if readable else None
@@ -127,7 +136,11 @@ class Batch:
 
 
 def read_files(
-    classifier: Classifier, files: Iterable[Path], batch_size: int, spec: PixelSpec | None = None
+    classifier: Classifier,
+    files: Iterable[Path],
+    batch_size: int,
+    spec: PixelSpec | None = None,
+    read: Callable[[Path], Content] = read_image_file,
 ) -> Generator[Batch]:
     """Decode files in order, in batches, with one thread per core, up to `READ_AHEAD` batches ahead.
 
@@ -136,6 +149,7 @@ def read_files(
         files: Image files.
         batch_size: Files per batch.
         spec: Size and crop of the pixels; by default the classifier's own.
+        read: Gives the content of a file; by default from the file.
     """
     remaining, spec = iter(files), spec or classifier.backbone.facts.pixels
     pool = ThreadPoolExecutor(max_workers=worker_count())
@@ -145,7 +159,7 @@ def read_files(
             while len(waiting) <= READ_AHEAD and (following := list(islice(remaining, batch_size))):
                 pixels = np.empty((len(following), spec.size, spec.size, 3), np.uint8)
                 reasons = [
-                    pool.submit(_read_into, row, classifier, file, spec)
+                    pool.submit(_read_into, row, classifier, file, spec, read)
                     for file, row in zip(following, pixels, strict=True)
                 ]
                 waiting.append((following, pixels, reasons))
@@ -181,12 +195,21 @@ def _finished(files: list[Path], pixels: np.ndarray, futures: list[Future[str | 
     return Batch(tuple(files), reasons, pixels[readable] if not all(readable) else pixels)
 
 
-def _read_into(row: np.ndarray, classifier: Classifier, file: Path, spec: PixelSpec) -> str | None:
+def _read_into(
+    row: np.ndarray,
+    classifier: Classifier,
+    file: Path,
+    spec: PixelSpec,
+    read: Callable[[Path], Content] = read_image_file,
+) -> str | None:
     """Write the plain view of a file into a row (S, S, 3); returns the reason if the file cannot be read."""
     if printable(file) != str(file):
         return "the file name is not valid UTF-8; rename it"
     try:
-        row[...] = view_of(classifier, read_image_file(file), spec)
+        content = read(file)
+        if isinstance(content, UnreadableImage):
+            raise content
+        row[...] = view_of(classifier, content, spec) if isinstance(content, bytes) else content
     except UnreadableImage as error:
         return str(error)
     return None

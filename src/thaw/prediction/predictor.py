@@ -34,6 +34,12 @@ MAX_DIFFERENCE = 0.01
 """Largest accepted difference between a probability of an engine and fp32 PyTorch's, on images of the user's own."""
 
 
+def spec_for(classifier: Classifier, image_size: int | None) -> PixelSpec:
+    """The geometry of the input, with another side in pixels where one is given."""
+    spec = classifier.backbone.facts.pixels
+    return replace(spec, size=image_size or spec.size)
+
+
 class Predictor:
     """Runs the backbone through one engine, and the head on its features in fp32 PyTorch."""
 
@@ -62,8 +68,7 @@ class Predictor:
         self.classifier = classifier.to(device)
         self.engine = engine
         self.mirrored = mirrored
-        spec = classifier.backbone.facts.pixels
-        self.pixel_spec: PixelSpec = replace(spec, size=image_size or spec.size)
+        self.pixel_spec = spec_for(classifier, image_size)
         self._device = device
         head = classifier.backbone.head_position
         self._runner = FrozenPart(classifier.backbone, device, engine, self.pixel_spec.size).runner([head])

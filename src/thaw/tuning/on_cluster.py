@@ -34,15 +34,18 @@ def search_on(search: Search, address: str) -> SearchResult:
     Raises:
         ClusterError: The cluster cannot be used, a node does not see the folder or the images, or a trial fails there.
     """
-    folder, images = search.folder.path.absolute(), search.bench.prepared.manifest.root.absolute()
+    manifest = search.bench.prepared.manifest
+    first = manifest.column("status").index("ok")
+    # A folder whose storage is not mounted on a node is there too, and empty.
+    sees = [search.folder.manifest.absolute(), manifest.file(first).absolute()]
     with connected(address) as cluster:
-        cluster.check([folder, images])
+        cluster.check(sees)
         search.reporter.say(cluster.description)
         on_accelerator = choose_device(search.planned.device).device.type != "cpu"
         device = Device(search.planned.threads or cluster.threads, int(on_accelerator))
-        pieces = [(str(folder), search.file.storage)] * cluster.places(device)
+        pieces = [(str(search.folder.path.absolute()), search.file.storage)] * cluster.places(device)
         with ThreadPoolExecutor(max_workers=1) as waiting:
-            nodes = waiting.submit(list, cluster.starmap(join_from_node, pieces, device, [folder, images]))
+            nodes = waiting.submit(list, cluster.starmap(join_from_node, pieces, device, sees))
             shown = len(search.records())
             while not nodes.done():
                 time.sleep(_POLL)

@@ -1,0 +1,65 @@
+"""Cross-validation gives on a cluster what it gives here."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.running import thaw as command
+from tests.cluster.two_nodes import TwoNodes, Watching, threads
+from thaw.cluster import Cluster
+from thaw.errors import ClusterError
+from thaw.features import cluster_pass
+from thaw.pipeline import cross_validate
+from thaw.progress import NullReporter
+from thaw.run_folder import RunFolder
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="Ray clusters are for Linux")
+slow = pytest.mark.slow
+
+
+@slow
+@on_linux
+@pytest.mark.parametrize("whole", [False, True], ids=["heads", "whole runs"])
+def test_cross_validation_gives_what_it_gives_here(
+    ray_nodes: TwoNodes, trained: RunFolder, tmp_path: Path, whole: bool
+) -> None:
+    ray_nodes.add()
+    run = Path(shutil.copytree(trained.path, tmp_path / "train-1"))
+
+    def found(cluster: str | None) -> Any:
+        shutil.rmtree(run / "folds", ignore_errors=True)
+        return cross_validate(run, 2, 1 if whole else 2, whole, NullReporter(), cluster)
+
+    with threads(1):
+        assert found(ray_nodes.address) == found(None)
+    assert whole == (run / "folds" / "seed-0-fold-2" / "train-1" / "model").is_dir()
+
+
+@slow
+@on_linux
+def test_heads_need_no_shared_storage_and_whole_runs_say_that_they_do(
+    ray_nodes: TwoNodes, blind_node: Cluster, trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Path(shutil.copytree(trained.path, tmp_path / "train-1"))
+    with threads(1):
+        here = cross_validate(run, 2, 1, reporter=NullReporter())
+        # Features are extracted there too.
+        monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(cluster_pass, "ROWS", 16)
+        watching = Watching()
+        assert cross_validate(run, 2, 1, reporter=watching, cluster=ray_nodes.address) == here
+    assert any(line.startswith("images are sent to the nodes through Ray: node ") for line in watching.said)
+    with pytest.raises(ClusterError, match=r"does not see .*: whole runs are not sent to them$"):
+        cross_validate(run, 2, 1, True, NullReporter(), ray_nodes.address)
+
+
+def test_evaluate_on_a_cluster_needs_folds(
+    trained: RunFolder, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(monkeypatch, "evaluate", trained.path, images, "--cluster", "local") == 2
+    assert "--folds K" in capsys.readouterr().err
