@@ -6,7 +6,7 @@ import pytest
 from hypothesis import settings
 
 from tests.browsing import chromium
-from tests.cluster.two_nodes import blind_node, one_node, ray_nodes, two_nodes  # noqa: F401
+from tests.cluster.two_nodes import blind_node, one_node, ray_nodes, second_is_blind, two_nodes  # noqa: F401
 from thaw.data.dataset import Dataset
 from thaw.data.surfaces import write_surfaces
 from thaw.pipeline import finetune

@@ -11,7 +11,6 @@ import pytest
 
 from tests.cli.running import thaw as command
 from tests.cluster.two_nodes import TwoNodes, Watching, threads
-from thaw.cluster import Cluster
 from thaw.errors import ClusterError
 from thaw.features import cluster_pass
 from thaw.pipeline import cross_validate
@@ -43,7 +42,7 @@ def test_cross_validation_gives_what_it_gives_here(
 @slow
 @on_linux
 def test_heads_need_no_shared_storage_and_whole_runs_say_that_they_do(
-    ray_nodes: TwoNodes, blind_node: Cluster, trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    second_is_blind: TwoNodes, trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Path(shutil.copytree(trained.path, tmp_path / "train-1"))
     with threads(1):
@@ -52,10 +51,10 @@ def test_heads_need_no_shared_storage_and_whole_runs_say_that_they_do(
         monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(cluster_pass, "ROWS", 16)
         watching = Watching()
-        assert cross_validate(run, 2, 1, reporter=watching, cluster=ray_nodes.address) == here
+        assert cross_validate(run, 2, 1, reporter=watching, cluster=second_is_blind.address) == here
     assert any(line.startswith("images are sent to the nodes through Ray: node ") for line in watching.said)
     with pytest.raises(ClusterError, match=r"does not see .*: whole runs are not sent to them$"):
-        cross_validate(run, 2, 1, True, NullReporter(), ray_nodes.address)
+        cross_validate(run, 2, 1, True, NullReporter(), second_is_blind.address)
 
 
 def test_evaluate_on_a_cluster_needs_folds(

@@ -48,7 +48,7 @@ class TwoNodes:
             self.lose()
         self._second = self._second or self._cluster.add_node(**self._node)
 
-    def add_without(self, folder: Path, cluster: Cluster) -> None:
+    def add_without(self, folder: Path) -> None:
         """The second node is there, where an empty file system is mounted over a folder."""
         self.lose()
         hidden = 'mount -t tmpfs none "$1" && shift && exec "$@"'
@@ -56,7 +56,7 @@ class TwoNodes:
         words = [*_ELSEWHERE, "sh", "-c", hidden, "sh", str(folder), *node]
         self._second = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         until = time.monotonic() + SECONDS
-        while len(cluster.nodes) < 2:
+        while sum(node["Alive"] for node in self._cluster.global_state.node_table()) < 2:
             assert self._second.poll() is None and time.monotonic() < until, "the second node did not start"
             time.sleep(0.1)
 
@@ -109,13 +109,20 @@ def two_nodes(ray_nodes: TwoNodes) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def blind_node(ray_nodes: TwoNodes, one_node: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Of two nodes the second sees no file of any test: neither images nor runs nor caches."""
+def second_is_blind(ray_nodes: TwoNodes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoNodes]:
+    """Two nodes, of which the second sees no file of any test: neither images nor runs nor caches."""
     if subprocess.run([*_ELSEWHERE, "true"], check=False, stderr=subprocess.DEVNULL).returncode:
         pytest.skip("needs the right to mount in a namespace of its own")
-    ray_nodes.add_without(tmp_path_factory.getbasetemp(), one_node)
-    yield one_node
+    ray_nodes.add_without(tmp_path_factory.getbasetemp())
+    yield ray_nodes
     ray_nodes.lose()
+
+
+@pytest.fixture
+def blind_node(second_is_blind: TwoNodes) -> Iterator[Cluster]:
+    with connected(second_is_blind.address) as cluster:
+        assert "2 nodes, 2 CPUs" in cluster.description
+        yield cluster
 
 
 def losing(nodes: TwoNodes, after: int) -> OnProgress:

@@ -115,6 +115,17 @@ def test_weights_that_do_not_reproduce_the_golden_probabilities_are_not_certifie
         certify(read_bundle(bundle), bundle)
 
 
+@pytest.mark.parametrize("place", ["../elsewhere", "golden/../../elsewhere", "{absolute}"])
+def test_a_bundle_that_lists_a_file_elsewhere_is_refused(bundle: Path, place: str) -> None:
+    """Whoever copies the files of a bundle by their names would write there."""
+    (bundle.parent / "elsewhere").write_bytes(b"content")
+    name = place.format(absolute=bundle.parent / "elsewhere")
+    with (bundle / "SHA256SUMS").open("a") as sums:
+        sums.write(f"{hashlib.sha256(b'content').hexdigest()}  {name}\n")
+    with pytest.raises(BundleError, match=r"SHA256SUMS: lists .*elsewhere, which is not in the bundle"):
+        read_bundle(bundle)
+
+
 def test_saving_over_an_existing_folder_is_refused(trained: RunFolder) -> None:
     with pytest.raises(WriteError, match="already exists"):
         thaw.save(load(trained.path), trained.model)

@@ -9,7 +9,6 @@ import pytest
 
 from tests.cluster.two_nodes import TwoNodes
 from tests.searches import RECIPE, SPACE
-from thaw.cluster import Cluster
 from thaw.errors import ClusterError
 from thaw.pipeline import search
 from thaw.progress import NullReporter
@@ -47,8 +46,8 @@ def test_a_search_goes_on_when_a_node_is_lost_with_a_trial(ray_nodes: TwoNodes, 
 
 @slow
 @on_linux
-def test_trials_need_images_that_all_nodes_see(
-    ray_nodes: TwoNodes, blind_node: Cluster, images: Path, tmp_path: Path
-) -> None:
+def test_trials_need_images_that_all_nodes_see(second_is_blind: TwoNodes, images: Path, tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match=r"^node .*: does not see .*; keep .*: whole runs are not sent to them$"):
-        search(images, RECIPE, SPACE, tmp_path, Limits(None, 12), reporter=NullReporter(), cluster=ray_nodes.address)
+        search(
+            images, RECIPE, SPACE, tmp_path, Limits(None, 12), reporter=NullReporter(), cluster=second_is_blind.address
+        )

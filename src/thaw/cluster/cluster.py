@@ -179,9 +179,11 @@ class Cluster:
 
     def _submitted(self, call: Callable[..., Any], piece: Sequence[object]) -> _Submitted:
         """A piece with its large arrays put, which stay until its result is here: Ray could not repeat it without."""
-        large = [isinstance(value, np.ndarray) and value.nbytes > LARGE for value in piece]
-        arguments = [self.put(value) if is_large else value for value, is_large in zip(piece, large, strict=True)]
-        sent = sum(value.nbytes for value, is_large in zip(piece, large, strict=True) if is_large)
+        arguments, sent = list(piece), 0
+        for index, value in enumerate(piece):
+            if isinstance(value, np.ndarray) and value.nbytes > LARGE:
+                arguments[index] = self.put(value)
+                sent += value.nbytes
         return _Submitted(call(*arguments), arguments, sent)
 
     def _room(self) -> int:
