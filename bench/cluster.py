@@ -5,9 +5,9 @@
 Every node has one CPU, which Ray counts but does not reserve: on a machine of two cores one node may also use the idle
 one, and two nodes share both with Ray's own processes and with the one that writes. The images are synthetic and the
 weights random, which changes nothing about the time. One round is: this process alone with one thread, one node, two
-nodes; each gives the same entry of the cache. Rates are views per second from the first parts on: the processes of a
-new node import PyTorch and build the engine first, which takes seconds however long the job is. `efficiency` is the
-rate of two nodes divided by twice that of one.
+nodes, and two nodes that are sent the views as if they did not see the images; each gives the same entry of the cache.
+Rates are views per second from the first parts on: the processes of a new node import PyTorch and build the engine
+first, which takes seconds however long the job is. `efficiency` is the rate of two nodes divided by twice that of one.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 
 from thaw.backbones.timm_backbone import build
-from thaw.cluster import connected
+from thaw.cluster import Cluster, connected
 from thaw.data.augment import Augmentation
 from thaw.data.dataset import Dataset
 from thaw.data.decoding import Decoding
@@ -71,7 +72,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-    from ray.cluster_utils import Cluster
+    from ray.cluster_utils import Cluster as RayCluster
 
     node: dict[str, Any] = {
         "num_cpus": 1,
@@ -103,20 +104,28 @@ def main() -> None:
         def elsewhere() -> AbstractContextManager[object]:
             return extracting_with(ClusterPass(cluster))
 
+        @contextmanager
+        def sending() -> Iterator[None]:
+            with patch.object(Cluster, "unseen", return_value="a node does not see them"), elsewhere():
+                yield
+
         for _ in range(given.rounds):
             measure("one process", nullcontext)
-            nodes = Cluster(initialize_head=True, head_node_args=node)
+            nodes = RayCluster(initialize_head=True, head_node_args=node)
             try:
                 with connected(nodes.address) as cluster:
                     measure("one node", elsewhere)
                     nodes.add_node(**node)
                     measure("two nodes", elsewhere)
+                    measure("sent to two", sending)
             finally:
                 nodes.shutdown()
-    alone, one, two = (statistics.median(rates[title]) for title in ("one process", "one node", "two nodes"))
+    titles = ("one process", "one node", "two nodes", "sent to two")
+    alone, one, two, sent = (statistics.median(rates[title]) for title in titles)
     print(f"{given.backbone}, {given.size} px, {given.engine}, {given.images} images")
     print(f"entries of the cache are equal: {len(entries) == 1}")
     print(f"one node / one process {one / alone:.2f}, two nodes / one process {two / alone:.2f}")
+    print(f"views that are sent / read {sent / two:.2f}")
     print(f"efficiency {two / one / 2:.0%}")
 
 
