@@ -11,10 +11,14 @@ import pytest
 
 from tests.cli.running import thaw as command
 from tests.cluster.two_nodes import TwoNodes, Watching, threads
+from thaw.data.dataset import Dataset
+from thaw.data.surfaces import write_surfaces
 from thaw.errors import ClusterError
 from thaw.features import cluster_pass
-from thaw.pipeline import cross_validate
+from thaw.features.passes import BATCH
+from thaw.pipeline import cross_validate, finetune
 from thaw.progress import NullReporter
+from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="Ray clusters are for Linux")
@@ -42,16 +46,20 @@ def test_cross_validation_gives_what_it_gives_here(
 @slow
 @on_linux
 def test_heads_need_no_shared_storage_and_whole_runs_say_that_they_do(
-    second_is_blind: TwoNodes, trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    second_is_blind: TwoNodes, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Path(shutil.copytree(trained.path, tmp_path / "train-1"))
+    write_surfaces(tmp_path / "images", images_per_class=40, size=64, classes=("ok", "scratch"))
+    finetune(Dataset.open(tmp_path / "images"), quick, tmp_path, reporter=NullReporter())
+    run, watching = tmp_path / "train-1", Watching()
+    # The least that is a part, which consists of whole batches.
+    monkeypatch.setattr(cluster_pass, "ROWS", BATCH)
     with threads(1):
-        here = cross_validate(run, 2, 1, reporter=NullReporter())
-        # Features are extracted there too.
-        monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(cluster_pass, "ROWS", 16)
-        watching = Watching()
-        assert cross_validate(run, 2, 1, reporter=watching, cluster=second_is_blind.address) == here
+        found = []
+        for place, cluster in (("here", None), ("there", second_is_blind.address)):
+            # Features are extracted in both places.
+            monkeypatch.setenv("THAW_CACHE", str(tmp_path / place))
+            found.append(cross_validate(run, 2, 1, reporter=watching, cluster=cluster))
+    assert found[0] == found[1]
     assert any(line.startswith("images are sent to the nodes through Ray: node ") for line in watching.said)
     with pytest.raises(ClusterError, match=r"does not see .*: whole runs are not sent to them$"):
         cross_validate(run, 2, 1, True, NullReporter(), second_is_blind.address)
