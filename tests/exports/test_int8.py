@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +26,25 @@ from thaw.pipeline import finetune, load
 from thaw.progress import NullReporter
 from thaw.recipe import Phase, PreprocessingSettings, Recipe
 from thaw.run_folder import RunFolder
+
+_IN_OPENVINO = """
+import sys
+import numpy as np
+from thaw.openvino_runtime import openvino
+
+model, images, probabilities = sys.argv[1:]
+compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+np.save(probabilities, compiled(np.load(images))[0])
+"""
+
+
+@dataclass(frozen=True)
+class Int8Starter:
+    """A bundle, its int8 export, and images that did not calibrate it."""
+
+    bundle: Path
+    file: Path
+    images: tuple[Path, ...]
 
 
 def test_no_image_is_used_for_both_calibration_and_testing(trained: RunFolder, images: Path) -> None:
@@ -68,10 +92,12 @@ def test_int8_of_a_head_on_all_stages_predicts_as_fp32_does(images: Path, quick:
     assert done.quantisation.accuracy_drop <= 10.0
 
 
-@pytest.mark.slow
-def test_a_network_of_depthwise_convolutions_with_real_weights_keeps_its_probabilities(tmp_path: Path) -> None:
-    write_surfaces(tmp_path / "surfaces", images_per_class=30, size=96, classes=("ok", "scratch", "stain"))
-    dataset = Dataset.open(tmp_path / "surfaces")
+@pytest.fixture(scope="module")
+def starter(tmp_path_factory: pytest.TempPathFactory) -> Int8Starter:
+    """Thaw's starter with a head for surfaces, exported to int8."""
+    place = tmp_path_factory.mktemp("starter")
+    write_surfaces(place / "surfaces", images_per_class=30, size=96, classes=("ok", "scratch", "stain"))
+    dataset = Dataset.open(place / "surfaces")
     head_only = Phase(name="head", cut="head", epochs=2, lr=1e-2)
     recipe = Recipe(
         backbone="starter",
@@ -81,16 +107,39 @@ def test_a_network_of_depthwise_convolutions_with_real_weights_keeps_its_probabi
         preprocessing=PreprocessingSettings(image_size=96),
         phases=(head_only,),
     )
-    finetune(dataset, recipe, tmp_path / "runs", reporter=NullReporter())
-    bundle = RunFolder(tmp_path / "runs" / "train-1").model
-    export_bundle(bundle, "onnx", tmp_path / "fp32.onnx")
-    export_int8(bundle, "onnx", tmp_path / "int8.onnx", tmp_path / "surfaces", max_drop=100.0)
-    fp32, int8 = (onnx_target.load(tmp_path / f"{name}.onnx") for name in ("fp32", "int8"))
+    finetune(dataset, recipe, place / "runs", reporter=NullReporter())
+    bundle = RunFolder(place / "runs" / "train-1").model
+    export_int8(bundle, "onnx", place / "int8.onnx", place / "surfaces", max_drop=100.0)
     _, test = split_for_calibration(load(bundle), dataset)
-    pixels = [np.asarray(Image.open(file).convert("RGB"))[None] for file in test.files]
+    return Int8Starter(bundle, place / "int8.onnx", test.files)
+
+
+@pytest.mark.slow
+def test_a_network_of_depthwise_convolutions_with_real_weights_keeps_its_probabilities(
+    starter: Int8Starter, tmp_path: Path
+) -> None:
+    export_bundle(starter.bundle, "onnx", tmp_path / "fp32.onnx")
+    fp32, int8 = (onnx_target.load(file) for file in (tmp_path / "fp32.onnx", starter.file))
+    pixels = [np.asarray(Image.open(file).convert("RGB"))[None] for file in starter.images]
     differences = [np.abs(fp32(image) - int8(image)).mean() for image in pixels]
     # 0.017; with each weight rounded to the nearest and the head as it was, 0.123.
     assert np.mean(differences) < 0.04
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="other CPUs have other instructions")
+def test_int8_gives_the_same_probabilities_on_cpus_without_vnni(starter: Int8Starter, tmp_path: Path) -> None:
+    """OpenVINO is told to use older instructions, which add two products in 16 bits."""
+    images = [np.asarray(Image.open(file).convert("RGB")) for file in starter.images[:8]]
+    np.save(tmp_path / "images.npy", np.stack(images))
+    found = []
+    for instructions in ("AVX2", "AVX512_CORE_AMX"):
+        arguments = [starter.file, tmp_path / "images.npy", tmp_path / "probabilities.npy"]
+        environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": instructions}
+        subprocess.run([sys.executable, "-c", _IN_OPENVINO, *map(str, arguments)], env=environment, check=True)
+        found.append(np.load(tmp_path / "probabilities.npy"))
+    # Resizing and the head are in floating point.
+    assert np.abs(found[0] - found[1]).max() < 1e-5
 
 
 def test_a_drop_in_accuracy_is_accepted_up_to_the_limit() -> None:

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from thaw.exports.onnx_graph import convolutions
 from thaw.exports.onnx_runtime import onnxruntime
-from thaw.exports.rounding import LEVELS, round_together, round_weights, statistics_of
+from thaw.exports.rounding import LEVELS, SEVEN_BIT_LEVELS, round_together, round_weights, statistics_of
 
 CHANNELS, SIDE = 6, 24
 SHAPES = {
@@ -59,18 +59,24 @@ def weights_of(model: Any) -> np.ndarray:
 def test_rounded_weights_are_those_of_int8_and_keep_the_mean_of_every_output(name: str) -> None:
     model, images = model_of(name), smooth_images()
     before, weights = outputs(model, images), weights_of(model)
-    round_weights(model, statistics_of(model, ({"images": image} for image in images)))
-    scale = np.abs(weights).max(axis=(1, 2, 3), keepdims=True) / LEVELS
+    scales = round_weights(model, statistics_of(model, ({"images": image} for image in images)))
+    scale = scales["weights"][:, None, None, None]
     steps = weights_of(model) / scale
     assert np.abs(steps - np.rint(steps)).max() < 1e-3
     assert np.abs(steps - weights / scale).max() < 1.0
-    np.testing.assert_allclose(np.abs(steps).max(axis=(1, 2, 3)), LEVELS, rtol=1e-5)
+    levels = LEVELS if weights.shape[1] == 1 else SEVEN_BIT_LEVELS
+    np.testing.assert_allclose(np.abs(steps).max(axis=(1, 2, 3)), levels, rtol=1e-5)
     after = outputs(model, images)
     np.testing.assert_allclose(after.mean(axis=(0, 2, 3)), before.mean(axis=(0, 2, 3)), atol=1e-4)
     nearest = model_of(name)
-    nearest.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.rint(weights / scale) * scale, "weights"))
+    rounded = (np.rint(weights / scale) * scale).astype(np.float32)
+    nearest.graph.initializer[0].CopyFrom(numpy_helper.from_array(rounded, "weights"))
     error, of_nearest = (np.square(found - before).mean() for found in (after, outputs(nearest, images)))
     assert error < (0.3 if weights.shape[1] == 1 else 1.0) * of_nearest
+
+
+def test_two_products_fit_into_sixteen_bits() -> None:
+    assert 2 * SEVEN_BIT_LEVELS * 255 < 2**15 < 2 * LEVELS * 255
 
 
 def test_rounding_together_never_increases_the_variance_and_keeps_the_extremes() -> None:

@@ -16,7 +16,7 @@ import torch
 from thaw.backbones.keras.padding import same_padding
 from thaw.exports.deployment import INPUT
 from thaw.exports.head_correction import Linear, corrected_layer
-from thaw.exports.rounding import Convolution, PatchStatistics, rounded_weights
+from thaw.exports.rounding import Convolution, PatchStatistics, rounded_weights, scale_of_rows
 
 _PREFIX = "quantised_"
 """Names of the tensors that the quantiser finds by their name."""
@@ -176,7 +176,7 @@ def _round_convolutions(graph: _Graph, images: np.ndarray, logits: int) -> np.nd
         axes = (3, 0, 1, 2) if graph.kind(item) == "DEPTHWISE_CONV_2D" else (0, 3, 1, 2)
         ordered = weights.transpose(axes)
         rows = ordered.reshape(len(ordered), -1).astype(np.float64)
-        rounded, shift = rounded_weights(rows, sums.statistics())
+        rounded, shift = rounded_weights(rows, scale_of_rows(rows), sums.statistics())
         restored = rounded.reshape(ordered.shape).transpose(np.argsort(axes))
         graph.replace(item.inputs[1], restored.astype(np.float32))
         bias = graph.values(item.inputs[2]) if len(item.inputs) > 2 and item.inputs[2] >= 0 else None

@@ -6,6 +6,7 @@ post-training quantisation of ONNX Runtime, as QDQ nodes, which OpenVINO reads t
 1. Weights are rounded so that outputs change least, and biases corrected (`thaw.exports.rounding`).
 2. The range of a convolution is that after its ReLU or ReLU6: what these cut off needs none of the 256 values.
 3. The last layer is corrected on the features of the int8 network (`thaw.exports.head_correction`).
+4. Weights have seven bits unless their convolution is depthwise, so that CPUs without VNNI clip no sum.
 
 Drop in accuracy in points, mean of four sets of 178 to 400 test images (insects, solar cells, waste, steel) with linear
 heads; its standard error is about 0.4 for the starter and 0.3 for the others. The starter as quantised by NNCF 3.4 with
@@ -25,7 +26,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from thaw.exports.deployment import INPUT
 from thaw.exports.head_correction import correct_head
 from thaw.exports.labelled_files import LabelledFiles
 from thaw.exports.onnx_graph import convolutions, last_layer
-from thaw.exports.rounding import round_weights, statistics_of
+from thaw.exports.rounding import LEVELS, round_weights, statistics_of
 
 
 def quantise(fp32_graph: Path, int8_graph: Path, classifier: Classifier, images: LabelledFiles) -> None:
@@ -55,8 +56,8 @@ def quantise(fp32_graph: Path, int8_graph: Path, classifier: Classifier, images:
             yield found
 
     seen = statistics_of(model, inputs())
-    round_weights(model, seen)
-    _insert_quantisation(model, int8_graph, classifier, images)
+    scales = round_weights(model, seen)
+    _insert_quantisation(model, scales, int8_graph, (image for image, _ in images.readable(classifier)))
     int8 = onnx.load(int8_graph)
     features_name = last_layer(int8).input[0]
     features = [found[features_name] for found in _activations(int8, {features_name}, classifier, images)]
@@ -64,17 +65,19 @@ def quantise(fp32_graph: Path, int8_graph: Path, classifier: Classifier, images:
     onnx.save(int8, int8_graph)
 
 
-def _insert_quantisation(model: Any, int8_graph: Path, classifier: Classifier, images: LabelledFiles) -> None:
+def _insert_quantisation(
+    model: Any, scales: Mapping[str, np.ndarray], int8_graph: Path, images: Iterator[np.ndarray]
+) -> None:
+    """Write the graph in int8, with scales of the weights by tensor; images tell the ranges of activations."""
     from thaw.exports.onnx_runtime import quantization
 
     class Reader(quantization.CalibrationDataReader):
-        def __init__(self) -> None:
-            self._images = (image for image, _ in images.readable(classifier))
-
         def get_next(self) -> dict[str, np.ndarray] | None:
-            image = next(self._images, None)
+            image = next(images, None)
             return None if image is None else {INPUT: image[None]}
 
+    # Each scale as the largest value of a row: a scale itself is accepted with a zero point only.
+    of_weights = {name: [_range_of(scale) for scale in of_rows] for name, of_rows in scales.items()}
     disabled_level = logging.root.manager.disable
     # ONNX Runtime recommends a preparation that the exporter has already done.
     logging.disable(logging.WARNING)
@@ -91,9 +94,16 @@ def _insert_quantisation(model: Any, int8_graph: Path, classifier: Classifier, i
                 per_channel=True,
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
+                extra_options={"TensorQuantOverrides": of_weights},
             )
     finally:
         logging.disable(disabled_level)
+
+
+def _range_of(scale: float) -> dict[str, Any]:
+    """The range of weights with this scale, as ONNX Runtime's quantiser takes it."""
+    largest = np.float32(LEVELS * scale)
+    return {"axis": 0, "symmetric": True, "rmin": -largest, "rmax": largest}
 
 
 def _activations(

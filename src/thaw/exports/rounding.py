@@ -18,10 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from thaw.exports.onnx_graph import convolutions, replace_values, stored_tensors
+from thaw.exports.onnx_graph import convolutions, is_depthwise, replace_values, stored_tensors
 
 LEVELS = 127
-"""The largest absolute value of a weight in int8, which ONNX Runtime gives the largest weight of each channel."""
+"""The largest absolute value of a weight in int8."""
+
+SEVEN_BIT_LEVELS = 64
+"""The same where products are summed over inputs: x86 CPUs without VNNI add two of them in 16 bits and clip the sum,
+and 2 * 64 * 255 fits."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class PatchStatistics:
             convolution.weights[2:], dilation=convolution.dilation, stride=convolution.stride
         )
         self._groups = convolution.groups
-        self._is_depthwise = convolution.weights[1] == 1
+        self._is_depthwise = is_depthwise(convolution.weights)
         self._patches = 0
         self._sum: Any = 0.0
         self._products: Any = 0.0
@@ -97,37 +101,44 @@ class PatchStatistics:
         return InputStatistics(mean.numpy(), covariance.numpy())
 
 
-def round_weights(model: Any, seen: Mapping[str, InputStatistics]) -> None:
+def round_weights(model: Any, seen: Mapping[str, InputStatistics]) -> dict[str, np.ndarray]:
     """Round the weights of convolutions to what int8 represents, and correct their biases, in place.
 
     Args:
         model: An `onnx.ModelProto`.
         seen: What each convolution sees, by its name.
+
+    Returns:
+        The scale of each row of weights (O,), by the name of the tensor.
     """
     from onnx import numpy_helper
 
-    tensors = stored_tensors(model)
+    tensors, scales = stored_tensors(model), {}
     for node in convolutions(model):
-        weights = numpy_helper.to_array(tensors[node.input[1]])
-        rounded, shift = rounded_weights(weights.reshape(len(weights), -1).astype(np.float64), seen[node.name])
+        weights = numpy_helper.to_array(tensors[node.input[1]]).astype(np.float64)
+        scale = scale_of_rows(weights, LEVELS if is_depthwise(weights.shape) else SEVEN_BIT_LEVELS)
+        rounded, shift = rounded_weights(weights.reshape(len(weights), -1), scale, seen[node.name])
         replace_values(tensors[node.input[1]], rounded.reshape(weights.shape))
+        scales[node.input[1]] = scale
         if len(node.input) < 3:
             node.input.append(f"{node.input[1]}_bias")
             model.graph.initializer.append(numpy_helper.from_array(-shift.astype(np.float32), node.input[2]))
         elif node.input[2] in tensors:
             replace_values(tensors[node.input[2]], numpy_helper.to_array(tensors[node.input[2]]) - shift)
+    return scales
 
 
-def rounded_weights(weights: np.ndarray, seen: InputStatistics) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (O, D) rounded to multiples of the scale of their row, and what that adds to the mean of each output."""
-    scale = np.abs(weights).max(axis=1, keepdims=True) / LEVELS
-    scale[scale == 0.0] = 1.0
-    group = np.arange(len(weights)) // (len(weights) // len(seen.mean))
-    if seen.covariance is None:
-        steps = np.rint(weights / scale)
-    else:
-        steps = round_together(weights / scale, seen.covariance[group])
-    rounded = steps * scale
+def scale_of_rows(weights: np.ndarray, levels: int = LEVELS) -> np.ndarray:
+    """The scale (O,) with which the largest weight of each row of (O, ...) is `levels`."""
+    scale = np.abs(weights).reshape(len(weights), -1).max(axis=1) / levels
+    return np.where(scale == 0.0, 1.0, scale)
+
+
+def rounded_weights(weights: np.ndarray, scale: np.ndarray, seen: InputStatistics) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (O, D) rounded to multiples of the scale (O,) of their row, and what that adds to each output's mean."""
+    values, group = weights / scale[:, None], np.arange(len(weights)) // (len(weights) // len(seen.mean))
+    steps = np.rint(values) if seen.covariance is None else round_together(values, seen.covariance[group])
+    rounded = steps * scale[:, None]
     return rounded, ((rounded - weights) * seen.mean[group]).sum(axis=1)
 
 
