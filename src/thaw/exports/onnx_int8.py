@@ -12,7 +12,7 @@ Drop in accuracy in points, mean of four sets of 178 to 400 test images (insects
 heads; its standard error is about 0.4 for the starter and 0.3 for the others. The starter as quantised by NNCF 3.4 with
 its defaults takes 35 ms in ONNX Runtime, where fp32 takes 15 ms and this 10 ms.
 
-    steps           Thaw's starter  MobileNetV2  EfficientNet-Lite0
+    steps (8 bits)  Thaw's starter  MobileNetV2  EfficientNet-Lite0
     1, 2, 3                    0.6          0.0                 0.3
     1, 2                       0.8          0.1                 0.3
     2, 3                       1.2          0.1                 0.1
