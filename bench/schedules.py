@@ -1,4 +1,4 @@
-"""Several schedules of one phase, trained from the same head: what `bench.epochs` and `bench.windows` have in common.
+"""Several schedules of one phase, trained from the same head: what `bench.epochs`, `bench.windows` and others share.
 
 A schedule is compared with the plan's on the same test images of the same splits.
 """

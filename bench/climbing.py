@@ -1,0 +1,275 @@
+"""A cut that climbs: thawed stages frozen again, from the lowest up, while the phase goes on above them.
+
+    python -m bench.climbing ants-{seed}.csv cells-{seed}.csv --work FOLDER --seeds 3 --set weights=model.safetensors
+
+`{seed}` in a path is replaced by each seed. The head is trained, the features at the first thawed cut are extracted
+once, and from that head the phase that thaws is trained with each of `SCHEDULES`, with the early stopping of the plan.
+Where the cut climbs, the maps above the stage are computed once from the cached maps, in all views, and every later
+epoch reads these; the optimizer keeps its state. Trainings that are already in `FOLDER/climbing.jsonl` are skipped.
+
+Freezing from the bottom while the rest trains is from Brock et al. 2017 (FreezeOut); doing so once the outputs of a
+stage stop changing, and caching them, from Wang et al. 2023 (Egeria).
+
+Prints, for each data set, the mean test accuracy, CPU seconds and epochs of each schedule, and how often a run would
+keep the phase; how far the weights and the outputs of each thawed stage move in each epoch of the plan; then the
+differences to the plan on the same test images with their standard errors, and the ratios of the CPU seconds, which
+include those of computing the maps. Use one thread: the CPU seconds of several also count their waiting.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.schedules import HEAD, PLANNED, Results, Training, means, parser_of, row, show_differences, trained
+from thaw.backbones.contract import Backbone
+from thaw.backbones.cuts import lies_in
+from thaw.features.cache import CachedFeatures
+from thaw.metrics import MetricValues
+from thaw.training.checkpoint import Progress
+from thaw.training.context import FitCallbacks, FitContext
+from thaw.training.epoch import ActivePhase, begin_phase, fit_epoch
+from thaw.training.fit import fit
+from thaw.training.history import best_index, should_stop
+from thaw.training.outputs import probabilities_at
+from thaw.training.phases import EvaluationSources
+from thaw.training.sources import AdvancedSource, CachedSource, PhaseSources, Source, global_batches, read
+from thaw.trial import Trial, fit_settings
+
+SAMPLE = 64
+"""Validation images on which the outputs of a stage are compared from epoch to epoch."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When the cut climbs by one stage.
+
+    after: numbers of epochs. below: the relative change of the output of the lowest thawed stage in an epoch.
+    """
+
+    name: str
+    after: tuple[int, ...] = ()
+    below: float = 0.0
+
+
+SCHEDULES = (
+    Schedule(PLANNED),
+    Schedule("after 5", after=(5,)),
+    Schedule("after 3 and 6", after=(3, 6)),
+    Schedule("output moves < 10 %", below=0.1),
+    Schedule("one stage fewer", after=(0,)),
+)
+
+
+@dataclass(frozen=True)
+class Move:
+    """Relative L2 changes of one stage in one epoch: of its weights, and of its output on the sample."""
+
+    stage: str
+    epoch: int
+    weights: float
+    output: float
+
+
+@dataclass(frozen=True)
+class ClimbedTraining(Training):
+    """One training of one phase.
+
+    seconds: CPU time of its steps, its validation, and computing maps again. computing: of the last alone. climbed: the
+    epochs after which the cut climbed. moves: of the stages that were thawed.
+    """
+
+    seconds: float = 0.0
+    computing: float = 0.0
+    climbed: tuple[int, ...] = ()
+    moves: tuple[Move, ...] = ()
+
+    def __post_init__(self) -> None:
+        # As they are read from a file.
+        object.__setattr__(
+            self, "moves", tuple(Move(**each) if isinstance(each, dict) else each for each in self.moves)
+        )
+
+    @property
+    def price(self) -> float:
+        return self.seconds
+
+
+@dataclass
+class Stages:
+    """The thawed stages as they were one epoch ago: their weights, and their outputs on a sample of validation.
+
+    start: position of the planned cut.
+    """
+
+    backbone: Backbone
+    sample: CachedSource
+    start: int
+    before: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def moves(self, epoch: int) -> list[Move]:
+        """How far each stage has moved since the last call; none in the first."""
+        now = dict(self._now())
+        found = [
+            Move(
+                stage,
+                epoch,
+                *(float((new - old).norm() / old.norm()) for new, old in zip(now[stage], was, strict=True)),
+            )
+            for stage, was in self.before.items()
+        ]
+        self.before = now
+        return found
+
+    def _now(self) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
+        backbone, position = self.backbone, self.start
+        inputs, _ = self.sample.batch(np.arange(min(SAMPLE, len(self.sample))), 0)
+        backbone.eval()
+        while position < backbone.head_position:
+            stage, end = backbone.blocks[position].stage, next_stage(backbone, position)
+            with torch.no_grad():
+                inputs = backbone.advance(inputs, position, end)
+            modules = {name for block in backbone.blocks[position:end] for name in block.modules}
+            weights = [each.flatten() for name, each in backbone.network.named_parameters() if lies_in(name, modules)]
+            yield stage, (torch.cat(weights).detach().clone(), inputs.values)
+            position = end
+
+
+def next_stage(backbone: Backbone, position: int) -> int:
+    """The position behind the stage that begins at one."""
+    stage = backbone.blocks[position].stage
+    return next(
+        (at for at in range(position, backbone.head_position) if backbone.blocks[at].stage != stage),
+        backbone.head_position,
+    )
+
+
+def computed(source: Source, backbone: Backbone, start: int, stop: int) -> CachedSource:
+    """A source at a higher cut, with the weights that the backbone has now, in the same order of views."""
+    backbone.eval()
+    advanced, views = AdvancedSource(source, backbone, start, stop), []
+    for epoch in range(source.views):
+        inputs, _ = zip(*read(advanced, global_batches(len(source), SAMPLE, 0, None), epoch), strict=True)
+        values, stages = (torch.cat(parts) for parts in zip(*inputs, strict=True))
+        values = values.permute(0, 2, 3, 1) if values.ndim == 4 else values
+        views.append((values.numpy(), stages.numpy()))
+    values, stages = (np.stack(parts, axis=1) for parts in zip(*views, strict=True))
+    features = CachedFeatures.whole(values, stages if stages.shape[2] else None)
+    return CachedSource(features, source.targets, source.targets.device, np.zeros(len(source), int))
+
+
+def climbed(active: ActivePhase) -> ActivePhase:
+    """The phase with its lowest stage frozen, trained on from the maps above it."""
+    backbone, start = active.run.classifier.backbone, active.cut.position
+    stop = next_stage(backbone, start)
+    sources = PhaseSources(
+        *(computed(each, backbone, start, stop) for each in (active.sources.train, active.sources.val))
+    )
+    phase = active.phase.model_copy(update={"cut": backbone.blocks[stop].name})
+    above = begin_phase(active.run, phase, sources)
+    for group in above.optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter in active.optimizer.state:
+                above.optimizer.state[parameter] = active.optimizer.state[parameter]
+    return above
+
+
+def train(trial: Trial) -> Iterator[ClimbedTraining]:
+    """The head, then the phase that thaws with each schedule, each from the weights that the head phase has left."""
+    plan = trial.folder.read_plan()
+    assert plan is not None
+    head, thawed = trial.recipe.phases[:2]
+    settings = fit_settings(trial, trial.folder.checkpoints, plan.run)
+    run = FitContext(trial.classifier, (head,), settings, FitCallbacks(lambda *_: None, print))
+    before = fit(run, trial.inputs.sources_of).gains[-1].best
+    state = {key: value.clone() for key, value in trial.classifier.state_dict().items()}
+    sources = trial.inputs.sources_of(1)
+    test = trial.inputs.evaluation_sources([thawed.name], ("test",))
+    assert test is not None
+    yield ClimbedTraining("", settings.seed, HEAD, 0, True, correct_on(test, run))
+    for schedule in SCHEDULES:
+        trial.classifier.load_state_dict(state)
+        found, best = _trained(schedule, begin_phase(run, thawed, sources), test)
+        yield replace(found, is_kept=best.by(settings.monitor) > before)
+
+
+def _trained(schedule: Schedule, active: ActivePhase, test: EvaluationSources) -> tuple[ClimbedTraining, MetricValues]:
+    """One training, and its best epoch's metrics on validation."""
+    run, phase, progress = active.run, active.phase, Progress(phase=1, batch_size=active.phase.batch_size)
+    stages = Stages(run.classifier.backbone, active.sources.val, active.cut.position)
+    seconds, computing, epochs, moves, correct = 0.0, 0.0, list[int](), stages.moves(0), ()
+    while progress.epoch < phase.epochs and not should_stop(progress.records, phase, run.settings.monitor):
+        lowest = [move.output for move in moves if (move.stage, move.epoch) == (active.cut.name, progress.epoch)]
+        is_still = bool(lowest) and lowest[0] < schedule.below
+        if (is_still or progress.epoch in schedule.after) and has_stage_above(active):
+            started = time.process_time()
+            active = climbed(active)
+            computing += time.process_time() - started
+            epochs.append(progress.epoch)
+        started = time.process_time()
+        record = fit_epoch(active, progress)
+        seconds += time.process_time() - started
+        progress = replace(progress, epoch=progress.epoch + 1, records=(*progress.records, record))
+        moves += stages.moves(progress.epoch)
+        if best_index(progress.records, run.settings.monitor) == progress.epoch - 1:
+            correct, best = correct_on(test, run), record.val
+    found = ClimbedTraining("", run.settings.seed, schedule.name, progress.epoch, False, correct)
+    found = replace(found, seconds=seconds + computing, computing=computing, climbed=tuple(epochs), moves=tuple(moves))
+    return found, best
+
+
+def has_stage_above(active: ActivePhase) -> bool:
+    """Whether the phase would still train a stage if its cut climbed."""
+    backbone = active.run.classifier.backbone
+    return next_stage(backbone, active.cut.position) < backbone.head_position
+
+
+def correct_on(test: EvaluationSources, run: FitContext) -> tuple[int, ...]:
+    """0 or 1 for each test image."""
+    outputs = probabilities_at(run.classifier, test.position, test.of_split["test"], run.settings.precision)
+    return tuple((outputs[0].argmax(axis=1) == outputs[1]).astype(int).tolist())
+
+
+def movements(results: Results[ClimbedTraining]) -> str:
+    """Markdown: how far each thawed stage moves in some epochs of the plan, in percent; weights, then output."""
+    wanted = (1, 2, 3, 5, 8, 12, 16, 20)
+    lines = [row("set", "stage", *(f"epoch {epoch}" for epoch in wanted)), row(*["---"] * (2 + len(wanted)))]
+    for data in results.sets:
+        moves = [move for training in results.of(data, PLANNED) for move in training.moves]
+        for stage in dict.fromkeys(move.stage for move in moves):
+            cells = []
+            for epoch in wanted:
+                found = [move for move in moves if (move.stage, move.epoch) == (stage, epoch)]
+                mean = (
+                    [statistics.mean(getattr(each, what) for each in found) for what in ("weights", "output")]
+                    if found
+                    else []
+                )
+                cells.append(", ".join(f"{100 * value:.2f}" for value in mean))
+            lines.append(row(data, stage, *cells))
+    return "\n".join(lines)
+
+
+def _details(trainings: Sequence[ClimbedTraining]) -> str:
+    seconds, computing, epochs = (
+        statistics.mean(getattr(each, what) for each in trainings) for what in ("seconds", "computing", "epochs")
+    )
+    places = "; ".join("/".join(map(str, each.climbed)) for each in trainings if each.climbed)
+    return f", {seconds:.1f} s ({computing:.1f}), {epochs:.1f}" + (f", climbed after {places}" if places else "")
+
+
+def main() -> None:
+    results = trained(parser_of(__doc__).parse_args(), "climbing.jsonl", ClimbedTraining, train)
+    print(means(results, _details))
+    print(f"\n{movements(results)}")
+    show_differences(results)
+
+
+if __name__ == "__main__":
+    main()
