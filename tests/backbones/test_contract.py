@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from thaw.backbones.contract import Backbone
 from thaw.backbones.cuts import Block
 from thaw.backbones.facts import Facts
+from thaw.backbones.timm_backbone import build
 from thaw.data.geometry import PixelSpec
 from thaw.errors import BackboneError
 
@@ -260,3 +261,21 @@ def test_a_network_in_one_piece_is_cut_at_the_ends_only() -> None:
     assert {depth for _, _, depth in backbone.trainable_parameters()} == {0}
     with pytest.raises(BackboneError, match="only head and pixels"):
         backbone.cut("layers:3")
+
+
+@pytest.mark.parametrize(("cut", "stages", "raised"), [("stages:3", 0, "stages:3"), ("stages:3", 1, "stages:2")])
+def test_a_raised_cut_lies_some_stages_above(cut: str, stages: int, raised: str) -> None:
+    backbone = build("mobilenetv3_small_050", "random")
+    assert backbone.raised(backbone.cut(cut), stages) == backbone.cut(raised)
+
+
+def test_the_top_stage_always_trains() -> None:
+    backbone = build("mobilenetv3_small_050", "random")
+    assert backbone.raised(backbone.cut("stages:3"), 5) == backbone.cut("stages:1")
+    assert backbone.raised(backbone.cut("head"), 1) == backbone.cut("head")
+
+
+def test_what_a_cut_within_a_block_leaves_frozen_stays_frozen_above() -> None:
+    backbone = build("mobilenetv3_small_050", "random")
+    low = backbone.cut("layers:20")
+    assert backbone.raised(low, 1).trainable < low.trainable

@@ -197,9 +197,17 @@ def test_a_run_that_was_interrupted_after_an_epoch_or_a_decision_resumes_to_the_
     assert without_seconds(progress) == without_seconds(whole)
 
 
-def test_a_run_that_pauses_after_every_epoch_ends_with_the_same_weights(tmp_path: Path) -> None:
-    expected, whole = uninterrupted((*TOP_IS_BETTER, DEEPER), "last")
-    phases = (*TOP_IS_BETTER, DEEPER)
+FREEZING = (
+    TOP_IS_BETTER[0],
+    Phase(name="top", cut="stages:3", epochs=4, lr=1e-3, batch_size=6, freeze_after=(1, 2, 3), patience=None),
+)
+
+
+@pytest.mark.parametrize("phases", [(*TOP_IS_BETTER, DEEPER), FREEZING], ids=["plain", "freezing"])
+def test_a_run_that_pauses_after_every_epoch_ends_with_the_same_weights(
+    tmp_path: Path, phases: tuple[Phase, ...]
+) -> None:
+    expected, whole = uninterrupted(phases, "last")
     settings = FitSettings(0, "fp32", "accuracy", None, tmp_path, IMAGES)
     callbacks = FitCallbacks(lambda *_: None, lambda _: None, pauses=lambda records: True)
 
@@ -216,6 +224,30 @@ def test_a_run_that_pauses_after_every_epoch_ends_with_the_same_weights(tmp_path
     weights, progress = until_paused()
     assert all(torch.equal(value, weights[key]) for key, value in expected.items())
     assert without_seconds(progress) == without_seconds(whole)
+
+
+def test_a_stage_that_is_frozen_after_an_epoch_stays_bit_identical_while_those_above_go_on(tmp_path: Path) -> None:
+    after_epoch: list[dict[str, Tensor]] = []
+    classifier = make_classifier()
+    settings = FitSettings(0, "fp32", "accuracy", None, tmp_path, IMAGES)
+
+    def keep(*arguments: Any) -> None:
+        after_epoch.append({key: value.clone() for key, value in classifier.state_dict().items()})
+
+    run = FitContext(classifier, FREEZING, settings, FitCallbacks(keep, lambda _: None))
+    records = fit(run, lambda index: sources_for(classifier, FREEZING[index])).records
+    cuts = [record.cut for record in records if record.phase == "top"]
+    lowest, middle, top = classifier.backbone.stage_names[-3:]
+    assert cuts == [lowest, middle, top, top]
+
+    def changes(epoch: int) -> set[str]:
+        before, now = after_epoch[epoch - 1], after_epoch[epoch]
+        changed = {key for key, value in now.items() if not torch.equal(value, before[key])}
+        stages = {name: block.stage for block in classifier.backbone.blocks for name in block.modules}
+        return {stages[name] for name in stages for key in changed if key.startswith(f"backbone.network.{name}.")}
+
+    # The first epoch is that of the head.
+    assert [changes(epoch) for epoch in range(1, 5)] == [{lowest, middle, top}, {middle, top}, {top}, {top}]
 
 
 def without_seconds(progress: Progress) -> list[EpochRecord]:

@@ -1,11 +1,17 @@
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from thaw.backbones.timm_backbone import build
+from thaw.data.prepare import LabelledRows
+from thaw.features.cache import FeatureCache
 from thaw.progress import NullReporter
-from thaw.recipe import FINE_TUNE_PHASE, HEAD_PHASE, Phase, Recipe
+from thaw.recipe import FINE_TUNE_PHASE, HEAD_PHASE, Phase, PreprocessingSettings, Recipe
 from thaw.training.phases import PhaseInputs, input_plans
 
 HEAD = HEAD_PHASE.model_copy(update={"inputs": "cached"})
@@ -48,3 +54,32 @@ def test_one_pass_serves_the_phases_that_are_certain_to_be_trained(
     phases: tuple[Phase, ...], trained: tuple[int, ...], extraction_passes: int
 ) -> None:
     assert make_inputs(*phases).extraction_passes(trained) == extraction_passes
+
+
+def test_features_above_a_stage_are_extracted_once_from_those_below_it_for_the_rows_and_views_of_the_phase(
+    tmp_path: Path,
+) -> None:
+    backbone = build("mobilenetv3_small_050", "random", PreprocessingSettings(image_size=32), "avg", 0)
+    images = np.random.default_rng(0).integers(0, 256, size=(5, 40, 40, 3), dtype=np.uint8)
+    inputs = replace(
+        make_inputs(thawing("top", "stages:2", augment="light")),
+        pixels=SimpleNamespace(key="pixels", spec=backbone.facts.pixels, read=images.__getitem__),
+        backbone=backbone,
+        train=LabelledRows(np.array([4, 0, 2]), np.arange(3)),
+        val=LabelledRows(np.array([3, 1]), np.arange(2)),
+        cache=FeatureCache(tmp_path, "float32"),
+    )
+    below, low = inputs.sources_of(0), backbone.cut("stages:2")
+    high = backbone.raised(low, 1)
+    for _ in range(2):
+        above = below.above(backbone, low.position, high.position)
+        assert len([*(tmp_path / "features").iterdir()]) == 2 * 3
+        for lower, upper in ((below.train, above.train), (below.val, above.val)):
+            assert lower and upper
+            for epoch in range(2):
+                (values, targets), (at, expected) = (
+                    each.batch(np.arange(len(lower)), epoch) for each in (lower, upper)
+                )
+                with torch.no_grad():
+                    advanced = backbone.advance(values, low.position, high.position)
+                assert torch.allclose(advanced.values, at.values, atol=1e-5) and torch.equal(targets, expected)

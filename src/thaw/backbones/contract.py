@@ -166,6 +166,10 @@ class Backbone(nn.Module):
         """
         return self._cuts.find(at)
 
+    def raised(self, cut: Cut, stages: int) -> Cut:
+        """The cut that many stages above another one, below which more is frozen; at most that of the top stage."""
+        return self._cuts.raised(cut, stages)
+
     def thaw(self, cut: Cut, batchnorm: Literal["frozen", "train"]) -> None:
         """Let exactly `cut.trainable` learn; BatchNorm above the cut keeps its statistics or renews them."""
         self._position, self._batchnorm = cut.position, batchnorm

@@ -71,6 +71,18 @@ class Cuts:
                 return self._cut_at(at, position)
         raise BackboneError(self._no_such_cut(at))
 
+    def raised(self, cut: Cut, stages: int) -> Cut:
+        """As `Backbone.raised`."""
+        if cut.position == len(self.blocks):
+            return cut
+        trained = [stage for stage in self.stage_names if self._has_parameters(stage)]
+        above = list(dict.fromkeys(block.stage for block in self.blocks[cut.position :] if block.stage in trained))
+        stage = above[min(stages, len(above) - 1)]
+        if not stages or stage == above[0]:
+            return cut
+        higher = self._cut_at(stage, next(at for at, block in enumerate(self.blocks) if block.stage == stage))
+        return Cut(stage, higher.position, higher.trainable & cut.trainable)
+
     def block_of(self, name: str) -> Block:
         """The block of a module or parameter."""
         return next(block for block in self.blocks if lies_in(name, set(block.modules)) or name in block.modules)

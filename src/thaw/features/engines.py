@@ -107,13 +107,15 @@ ENGINES: Mapping[Engine, EngineSpec] = {
 class FrozenPart:
     """A backbone with its current weights and the engine that runs it; runners are made when they are first needed.
 
-    image_size: side of the images in pixels, by default that of the backbone.
+    image_size: side of the images in pixels, by default that of the backbone. maps: what it is run on in place of
+    pixels, if that is features at a lower cut.
     """
 
     backbone: Backbone
     device: torch.device
     engine: Engine
     image_size: int | None = None
+    maps: str = ""
     _runners: dict[tuple[int, ...], Runner] = field(default_factory=dict)
     _digests: dict[tuple[int, Features], str] = field(default_factory=dict)
 
@@ -124,7 +126,8 @@ class FrozenPart:
         # PyTorch on the CPU rounds differently with another number of threads (MobileNetV2 in fp32), OpenVINO does not.
         depends_on_threads = self.device.type == "cpu" and package == "torch"
         threads = f" with {count(torch.get_num_threads(), 'thread')}" if depends_on_threads else ""
-        return f"{self.engine}, {package} {version(package)} on {self.device.type}{threads}"
+        label = f"{self.engine}, {package} {version(package)} on {self.device.type}{threads}"
+        return f"{label} from {self.maps}" if self.maps else label
 
     def digest(self, position: int, features: Features | None = None) -> str:
         """As `Backbone.digest`, which reads all weights; they are those of the runners and do not change."""

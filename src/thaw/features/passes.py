@@ -8,8 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
+
+import numpy as np
+import torch
 
 from thaw.backbones.stages import AtCut
+from thaw.features.cache import CachedFeatures
 from thaw.features.encoding import CacheDtype
 from thaw.features.engines import FrozenPart
 from thaw.features.view_request import ViewRequest
@@ -33,6 +38,34 @@ def compute_pass(
     with closing(request.batches(BATCH, frozen.device)) as batches:
         for pixels in batches:
             yield runner.run(pixels)
+
+
+@dataclass(frozen=True)
+class PassFromMaps:
+    """A `Pass` of the blocks between two cuts, from features at the lower one instead of pixels, in fp32.
+
+    features: at the position `start`, of `rows` (N,).
+    """
+
+    features: CachedFeatures
+    rows: np.ndarray
+    start: int
+
+    def __call__(
+        self, request: ViewRequest, frozen: FrozenPart, positions: Sequence[int], dtype: CacheDtype
+    ) -> Generator[Sequence[AtCut]]:
+        """As `compute_pass`; the views are those of the features."""
+        place_of, backbone = {row: place for place, row in enumerate(self.rows.tolist())}, frozen.backbone
+        backbone.eval()
+        for first in range(0, len(request.rows), BATCH):
+            places = np.array([place_of[row] for row in request.rows[first : first + BATCH].tolist()])
+            views = np.full(len(places), request.first_view)
+            at, start, outputs = self.features.batch(places, views).to(frozen.device), self.start, list[AtCut]()
+            with torch.no_grad():
+                for position in positions:
+                    at, start = backbone.advance(at, start, position), position
+                    outputs.append(AtCut(*(part.cpu() for part in at)))
+            yield outputs
 
 
 _PASS: ContextVar[Pass] = ContextVar("pass", default=compute_pass)

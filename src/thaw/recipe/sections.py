@@ -241,6 +241,11 @@ class Phase(Section):
     augment: Annotated[Preset | None, Values(("none", "light", "standard", "strong"))] = Field(
         None, description="Augmentation preset of this phase; null for that of the recipe."
     )
+    freeze_after: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (),
+        description="Numbers of epochs. After each of them the lowest stage that trains is frozen again, and the phase "
+        "goes on above it, from features that are extracted once more. The top stage is never frozen.",
+    )
     optional: bool = Field(
         False,
         description="Skip if the phase before it was not kept, if too few errors are left on validation for it to be "

@@ -21,6 +21,7 @@ from thaw.backbones.cuts import Cut
 from thaw.backbones.stages import AtCut
 from thaw.classifier.classifier import Classifier
 from thaw.device import to_device
+from thaw.formats import count
 from thaw.recipe import ResolvedPhase
 from thaw.seeds import derive_seed
 from thaw.training.checkpoint import Progress
@@ -30,7 +31,7 @@ from thaw.training.head_solver import PENALTIES, HeadSolver
 from thaw.training.history import EpochRecord, plateau_factor
 from thaw.training.loss import Loss, make_loss, total_weight
 from thaw.training.mixup import draw_blend
-from thaw.training.optimizer import make_optimizer, set_lr, trainable_parameters
+from thaw.training.optimizer import make_optimizer, move_state, set_lr, trainable_parameters
 from thaw.training.schedule import factor_at
 from thaw.training.sources import PhaseSources, Source, batches, global_batches
 from thaw.training.steps import STEPS, AboveCut, StepModel
@@ -61,8 +62,33 @@ class ActivePhase:
 
 def begin_phase(run: FitContext, phase: ResolvedPhase, sources: PhaseSources) -> ActivePhase:
     """Thaw what the phase trains, and make everything it trains with."""
+    return _begin_at(run, phase, run.classifier.backbone.cut(phase.cut), sources)
+
+
+def freeze_lowest(active: ActivePhase, sources: PhaseSources, epoch: int) -> ActivePhase:
+    """The phase as it goes on after some epochs: with the lowest of its stages frozen, if they are to be.
+
+    What is above them is extracted from the inputs that the phase began with, so it does not depend on how often the
+    run was interrupted. The optimizer keeps the state of what still trains.
+
+    Args:
+        active: The phase, with the weights after those epochs.
+        sources: The inputs at the cut that the phase began with.
+        epoch: How many epochs of the phase are done.
+    """
+    run, phase, backbone = active.run, active.phase, active.run.classifier.backbone
+    planned = backbone.cut(phase.cut)
+    cut = backbone.raised(planned, sum(after <= epoch for after in phase.freeze_after))
+    if cut.position == active.cut.position:
+        return active
+    run.on_note(f"phase {phase.name}: everything below {cut.name} is frozen after {count(epoch, 'epoch')}")
+    above = _begin_at(run, phase, cut, sources.above(backbone, planned.position, cut.position))
+    move_state(active.optimizer, above.optimizer)
+    return above
+
+
+def _begin_at(run: FitContext, phase: ResolvedPhase, cut: Cut, sources: PhaseSources) -> ActivePhase:
     classifier = run.classifier
-    cut = classifier.backbone.cut(phase.cut)
     classifier.backbone.thaw(cut, phase.batchnorm)
     loss = make_loss(classifier.task, run.settings.class_weights, phase.label_smoothing)
     solves = phase.solver == "lbfgs" and run.process.is_main

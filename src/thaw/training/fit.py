@@ -15,7 +15,7 @@ from thaw.recipe import ResolvedPhase
 from thaw.training import checkpoint
 from thaw.training.checkpoint import Progress
 from thaw.training.context import FitContext, TrainingPaused
-from thaw.training.epoch import OutOfMemory, begin_phase, fit_epoch
+from thaw.training.epoch import OutOfMemory, begin_phase, fit_epoch, freeze_lowest
 from thaw.training.gain import PhaseGain, gain_text, kept_record, phase_gain, phase_gains, target_reached
 from thaw.training.head_solver import PENALTIES
 from thaw.training.history import EpochRecord, best_index, divergence, should_stop
@@ -76,6 +76,7 @@ def _fit_phase(run: FitContext, index: int, sources: PhaseSources, progress: Pro
         checkpoints.save("last", progress, active.optimizer)
     epochs = min(phase.epochs, len(PENALTIES)) if phase.solver == "lbfgs" else phase.epochs
     while progress.epoch < epochs and not _is_over(run, phase, progress):
+        active = freeze_lowest(active, sources, progress.epoch)
         try:
             record = fit_epoch(active, progress)
         except OutOfMemory as error:

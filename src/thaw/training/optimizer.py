@@ -66,6 +66,14 @@ def set_lr(optimizer: Optimizer, factor: float) -> None:
         group["lr"] = group["peak_lr"] * factor
 
 
+def move_state(optimizer: Optimizer, other: Optimizer) -> None:
+    """Give another optimizer, over some of the same parameters, the state of these."""
+    for group in other.param_groups:
+        for parameter in group["params"]:
+            if parameter in optimizer.state:
+                other.state[parameter] = optimizer.state[parameter]
+
+
 def state_tensors(optimizer: Optimizer, parameters: Sequence[Trainable]) -> dict[str, Tensor]:
     """The optimizer's state as flat tensors `name/key`, for a checkpoint."""
     return {

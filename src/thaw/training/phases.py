@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -12,8 +13,9 @@ from thaw.data.augment import Augmentation, of_phase
 from thaw.data.pixel_store import PixelStore
 from thaw.data.prepare import LabelledRows
 from thaw.features.cache import CachedFeatures, FeatureCache
-from thaw.features.engines import FrozenPart
+from thaw.features.engines import REFERENCE, FrozenPart
 from thaw.features.extract import extract
+from thaw.features.passes import PassFromMaps, extracting_with
 from thaw.features.view_request import ViewRequest
 from thaw.formats import count
 from thaw.processes import ALONE, Process
@@ -78,10 +80,26 @@ class PhaseInputs:
             validated = FreshSource(plain, frozen, position, self._targets(self.val), self.device)
             return PhaseSources(fresh, validated if len(self.val.rows) else None)
         positions = [self._position(other) for other in self._served_with(index)]
-        train = self._cached(self._extract(request, frozen, positions)[position], self.train)
+        train = self._extract(request, frozen, positions)[position]
         if not len(self.val.rows):
-            return PhaseSources(train, None)
-        return PhaseSources(train, self._cached(self._plain(self.val, frozen, positions)[position], self.val))
+            return PhaseSources(self._cached(train, self.train), None, partial(self._above, index, train, None))
+        val = self._plain(self.val, frozen, positions)[position]
+        sources = (self._cached(train, self.train), self._cached(val, self.val))
+        return PhaseSources(*sources, partial(self._above, index, train, val))
+
+    def _above(self, index: int, train: CachedFeatures, val: CachedFeatures | None, position: int) -> PhaseSources:
+        """The cached inputs of phase `index` at a higher position, extracted from those at its cut."""
+        start = self._position(index)
+        frozen = FrozenPart(
+            self.backbone, self.device, REFERENCE, maps=f"features at {start} by {self._frozen().label}"
+        )
+        with extracting_with(PassFromMaps(train, self.train.rows, start)):
+            above = self._extract(self._request(index), frozen, [position])[position]
+        if val is None:
+            return PhaseSources(self._cached(above, self.train), None)
+        with extracting_with(PassFromMaps(val, self.val.rows, start)):
+            val_above = self._plain(self.val, frozen, [position])[position]
+        return PhaseSources(self._cached(above, self.train), self._cached(val_above, self.val))
 
     def extraction_passes(self, trained: Iterable[int]) -> int:
         """Passes over the training images for the cached views of the phases `trained`, in the order of training."""

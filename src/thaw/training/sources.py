@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -53,10 +53,21 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class PhaseSources:
-    """Training inputs at the cut of one phase, and those of validation, if any images are left for it."""
+    """Training inputs at the cut of one phase, and those of validation, if any images are left for it.
+
+    extract: extracts those at a higher position once; `None` where they are computed whenever they are read.
+    """
 
     train: Source
     val: Source | None
+    extract: Callable[[int], PhaseSources] | None = None
+
+    def above(self, backbone: Backbone, start: int, stop: int) -> PhaseSources:
+        """The inputs at a higher cut, with the weights that the backbone has now; nothing below it trains any more."""
+        if self.extract:
+            return self.extract(stop)
+        val = None if self.val is None else AdvancedSource(self.val, backbone, start, stop)
+        return PhaseSources(AdvancedSource(self.train, backbone, start, stop), val)
 
 
 @dataclass(frozen=True)
