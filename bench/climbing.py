@@ -4,8 +4,9 @@
 
 `{seed}` in a path is replaced by each seed. The head is trained, the features at the first thawed cut are extracted
 once, and from that head the phase that thaws is trained with each of `SCHEDULES`, with the early stopping of the plan.
-Where the cut climbs, the maps above the stage are computed once from the cached maps, in all views, and every later
-epoch reads these; the optimizer keeps its state. Trainings that are already in `FOLDER/climbing.jsonl` are skipped.
+Where the cut climbs, the features above the stage are extracted once more, from the cached maps, in all views, and
+every later epoch reads these. `PLANNED`, with which the others are compared, never freezes a stage. Trainings that are
+already in `FOLDER/climbing.jsonl` are skipped.
 
 Freezing from the bottom while the rest trains is from Brock et al. 2017 (FreezeOut); doing so once the outputs of a
 stage stop changing, and caching them, from Wang et al. 2023 (Egeria).
@@ -13,7 +14,7 @@ stage stop changing, and caching them, from Wang et al. 2023 (Egeria).
 Prints, for each data set, the mean test accuracy, CPU seconds and epochs of each schedule, and how often a run would
 keep the phase; how far the weights and the outputs of each thawed stage move in each epoch of the plan; then the
 differences to the plan on the same test images with their standard errors, and the ratios of the CPU seconds, which
-include those of computing the maps. Use one thread: the CPU seconds of several also count their waiting.
+include those of extracting the features. Use one thread: the CPU seconds of several also count their waiting.
 """
 
 from __future__ import annotations
@@ -22,24 +23,25 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bench.schedules import HEAD, PLANNED, Results, Training, means, parser_of, row, show_differences, trained
-from thaw.backbones.contract import Backbone
-from thaw.backbones.cuts import lies_in
-from thaw.features.cache import CachedFeatures
+from thaw.backbones.cuts import Cut, lies_in
+from thaw.classifier.classifier import Classifier
 from thaw.metrics import MetricValues
 from thaw.training.checkpoint import Progress
 from thaw.training.context import FitCallbacks, FitContext
-from thaw.training.epoch import ActivePhase, begin_phase, fit_epoch
+from thaw.training.epoch import ActivePhase, begin_phase, fit_epoch, freeze_lowest
 from thaw.training.fit import fit
 from thaw.training.history import best_index, should_stop
 from thaw.training.outputs import probabilities_at
 from thaw.training.phases import EvaluationSources
-from thaw.training.sources import AdvancedSource, CachedSource, PhaseSources, Source, global_batches, read
+from thaw.training.sources import Source
+from thaw.training.validation import UNUSABLE
 from thaw.trial import Trial, fit_settings
 
 SAMPLE = 64
@@ -48,7 +50,7 @@ SAMPLE = 64
 
 @dataclass(frozen=True)
 class Schedule:
-    """When the cut climbs by one stage.
+    """When the lowest stage that trains is frozen.
 
     after: numbers of epochs. below: the relative change of the output of the lowest thawed stage in an epoch.
     """
@@ -76,17 +78,22 @@ class Move:
     weights: float
     output: float
 
+    @property
+    def at(self) -> tuple[str, int]:
+        """What moved when."""
+        return self.stage, self.epoch
+
 
 @dataclass(frozen=True)
 class ClimbedTraining(Training):
     """One training of one phase.
 
-    seconds: CPU time of its steps, its validation, and computing maps again. computing: of the last alone. climbed: the
-    epochs after which the cut climbed. moves: of the stages that were thawed.
+    seconds: CPU time of its steps, its validation, and of extracting features again. extracting: of the last alone.
+    climbed: the epochs after which the cut climbed. moves: of the stages that were thawed.
     """
 
     seconds: float = 0.0
-    computing: float = 0.0
+    extracting: float = 0.0
     climbed: tuple[int, ...] = ()
     moves: tuple[Move, ...] = ()
 
@@ -101,83 +108,43 @@ class ClimbedTraining(Training):
         return self.seconds
 
 
+def relative_change(before: Tensor, after: Tensor) -> float:
+    """L2 norm of the difference as a fraction of that of `before`."""
+    return float((after - before).norm() / before.norm())
+
+
 @dataclass
 class Stages:
     """The thawed stages as they were one epoch ago: their weights, and their outputs on a sample of validation.
 
-    start: position of the planned cut.
+    source: of validation, at the planned cut.
     """
 
-    backbone: Backbone
-    sample: CachedSource
-    start: int
+    source: Source
+    cut: Cut
+    classifier: Classifier
     before: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def moves(self, epoch: int) -> list[Move]:
         """How far each stage has moved since the last call; none in the first."""
         now = dict(self._now())
-        found = [
-            Move(
-                stage,
-                epoch,
-                *(float((new - old).norm() / old.norm()) for new, old in zip(now[stage], was, strict=True)),
-            )
-            for stage, was in self.before.items()
-        ]
+        found = [Move(stage, epoch, *map(relative_change, was, now[stage])) for stage, was in self.before.items()]
         self.before = now
         return found
 
     def _now(self) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
-        backbone, position = self.backbone, self.start
-        inputs, _ = self.sample.batch(np.arange(min(SAMPLE, len(self.sample))), 0)
+        backbone, position = self.classifier.backbone, self.cut.position
+        inputs, _ = self.source.batch(np.arange(min(SAMPLE, len(self.source))), 0)
         backbone.eval()
-        while position < backbone.head_position:
-            stage, end = backbone.blocks[position].stage, next_stage(backbone, position)
+        for stage, members in groupby(backbone.blocks[position:], key=lambda block: block.stage):
+            blocks = list(members)
+            end = position + len(blocks)
             with torch.no_grad():
                 inputs = backbone.advance(inputs, position, end)
-            modules = {name for block in backbone.blocks[position:end] for name in block.modules}
+            modules = {name for block in blocks for name in block.modules}
             weights = [each.flatten() for name, each in backbone.network.named_parameters() if lies_in(name, modules)]
             yield stage, (torch.cat(weights).detach().clone(), inputs.values)
             position = end
-
-
-def next_stage(backbone: Backbone, position: int) -> int:
-    """The position behind the stage that begins at one."""
-    stage = backbone.blocks[position].stage
-    return next(
-        (at for at in range(position, backbone.head_position) if backbone.blocks[at].stage != stage),
-        backbone.head_position,
-    )
-
-
-def computed(source: Source, backbone: Backbone, start: int, stop: int) -> CachedSource:
-    """A source at a higher cut, with the weights that the backbone has now, in the same order of views."""
-    backbone.eval()
-    advanced, views = AdvancedSource(source, backbone, start, stop), []
-    for epoch in range(source.views):
-        inputs, _ = zip(*read(advanced, global_batches(len(source), SAMPLE, 0, None), epoch), strict=True)
-        values, stages = (torch.cat(parts) for parts in zip(*inputs, strict=True))
-        values = values.permute(0, 2, 3, 1) if values.ndim == 4 else values
-        views.append((values.numpy(), stages.numpy()))
-    values, stages = (np.stack(parts, axis=1) for parts in zip(*views, strict=True))
-    features = CachedFeatures.whole(values, stages if stages.shape[2] else None)
-    return CachedSource(features, source.targets, source.targets.device, np.zeros(len(source), int))
-
-
-def climbed(active: ActivePhase) -> ActivePhase:
-    """The phase with its lowest stage frozen, trained on from the maps above it."""
-    backbone, start = active.run.classifier.backbone, active.cut.position
-    stop = next_stage(backbone, start)
-    sources = PhaseSources(
-        *(computed(each, backbone, start, stop) for each in (active.sources.train, active.sources.val))
-    )
-    phase = active.phase.model_copy(update={"cut": backbone.blocks[stop].name})
-    above = begin_phase(active.run, phase, sources)
-    for group in above.optimizer.param_groups:
-        for parameter in group["params"]:
-            if parameter in active.optimizer.state:
-                above.optimizer.state[parameter] = active.optimizer.state[parameter]
-    return above
 
 
 def train(trial: Trial) -> Iterator[ClimbedTraining]:
@@ -195,39 +162,33 @@ def train(trial: Trial) -> Iterator[ClimbedTraining]:
     yield ClimbedTraining("", settings.seed, HEAD, 0, True, correct_on(test, run))
     for schedule in SCHEDULES:
         trial.classifier.load_state_dict(state)
-        found, best = _trained(schedule, begin_phase(run, thawed, sources), test)
+        phase = thawed.model_copy(update={"freeze_after": schedule.after})
+        found, best = _trained(schedule, begin_phase(run, phase, sources), test)
         yield replace(found, is_kept=best.by(settings.monitor) > before)
 
 
 def _trained(schedule: Schedule, active: ActivePhase, test: EvaluationSources) -> tuple[ClimbedTraining, MetricValues]:
     """One training, and its best epoch's metrics on validation."""
-    run, phase, progress = active.run, active.phase, Progress(phase=1, batch_size=active.phase.batch_size)
-    stages = Stages(run.classifier.backbone, active.sources.val, active.cut.position)
-    seconds, computing, epochs, moves, correct = 0.0, 0.0, list[int](), stages.moves(0), ()
+    run, phase, sources = active.run, active.phase, active.sources
+    assert sources.val is not None
+    progress, stages = Progress(phase=1, batch_size=phase.batch_size), Stages(sources.val, active.cut, run.classifier)
+    seconds, extracting, climbed, moves = 0.0, 0.0, list[int](), stages.moves(0)
+    correct, best = tuple[int, ...](), UNUSABLE.values
     while progress.epoch < phase.epochs and not should_stop(progress.records, phase, run.settings.monitor):
-        lowest = [move.output for move in moves if (move.stage, move.epoch) == (active.cut.name, progress.epoch)]
-        is_still = bool(lowest) and lowest[0] < schedule.below
-        if (is_still or progress.epoch in schedule.after) and has_stage_above(active):
-            started = time.process_time()
-            active = climbed(active)
-            computing += time.process_time() - started
-            epochs.append(progress.epoch)
-        started = time.process_time()
+        if any(move.output < schedule.below for move in moves if move.at == (active.cut.name, progress.epoch)):
+            phase = phase.model_copy(update={"freeze_after": (*phase.freeze_after, progress.epoch)})
+        below, started = active.cut, time.process_time()
+        active = freeze_lowest(replace(active, phase=phase), sources, progress.epoch)
+        extracted = time.process_time()
         record = fit_epoch(active, progress)
-        seconds += time.process_time() - started
+        seconds, extracting = seconds + time.process_time() - started, extracting + extracted - started
+        climbed += [progress.epoch] if active.cut != below else []
         progress = replace(progress, epoch=progress.epoch + 1, records=(*progress.records, record))
         moves += stages.moves(progress.epoch)
         if best_index(progress.records, run.settings.monitor) == progress.epoch - 1:
             correct, best = correct_on(test, run), record.val
     found = ClimbedTraining("", run.settings.seed, schedule.name, progress.epoch, False, correct)
-    found = replace(found, seconds=seconds + computing, computing=computing, climbed=tuple(epochs), moves=tuple(moves))
-    return found, best
-
-
-def has_stage_above(active: ActivePhase) -> bool:
-    """Whether the phase would still train a stage if its cut climbed."""
-    backbone = active.run.classifier.backbone
-    return next_stage(backbone, active.cut.position) < backbone.head_position
+    return replace(found, seconds=seconds, extracting=extracting, climbed=tuple(climbed), moves=tuple(moves)), best
 
 
 def correct_on(test: EvaluationSources, run: FitContext) -> tuple[int, ...]:
@@ -245,23 +206,19 @@ def movements(results: Results[ClimbedTraining]) -> str:
         for stage in dict.fromkeys(move.stage for move in moves):
             cells = []
             for epoch in wanted:
-                found = [move for move in moves if (move.stage, move.epoch) == (stage, epoch)]
-                mean = (
-                    [statistics.mean(getattr(each, what) for each in found) for what in ("weights", "output")]
-                    if found
-                    else []
-                )
-                cells.append(", ".join(f"{100 * value:.2f}" for value in mean))
+                found = [move for move in moves if move.at == (stage, epoch)]
+                means_of = (statistics.mean(getattr(each, what) for each in found) for what in ("weights", "output"))
+                cells.append(", ".join(f"{100 * value:.2f}" for value in means_of) if found else "")
             lines.append(row(data, stage, *cells))
     return "\n".join(lines)
 
 
 def _details(trainings: Sequence[ClimbedTraining]) -> str:
-    seconds, computing, epochs = (
-        statistics.mean(getattr(each, what) for each in trainings) for what in ("seconds", "computing", "epochs")
+    seconds, extracting, epochs = (
+        statistics.mean(getattr(each, what) for each in trainings) for what in ("seconds", "extracting", "epochs")
     )
     places = "; ".join("/".join(map(str, each.climbed)) for each in trainings if each.climbed)
-    return f", {seconds:.1f} s ({computing:.1f}), {epochs:.1f}" + (f", climbed after {places}" if places else "")
+    return f", {seconds:.1f} s ({extracting:.1f}), {epochs:.1f}" + (f", climbed after {places}" if places else "")
 
 
 def main() -> None:

@@ -43,7 +43,16 @@ RECIPE = Recipe(
         Phase(
             name="head", cut="head", epochs=2, lr=0.3, weight_decay=0.99, batch_size=16, solver="optimizer", mixup=1.0
         ),
-        Phase(name="top", cut="stages:2", epochs=2, lr=1e-3, batch_size=16, schedule="plateau", optimizer="rmsprop"),
+        Phase(
+            name="top",
+            cut="stages:2",
+            epochs=2,
+            lr=1e-3,
+            batch_size=16,
+            schedule="plateau",
+            optimizer="rmsprop",
+            freeze_after=(1,),
+        ),
         Phase(name="uninterrupted", cut="pixels", epochs=2, lr=1e-3, batch_size=16, batchnorm="train", optimizer="sgd"),
     ),
 )
