@@ -22,7 +22,7 @@ from thaw.seeds import derive_seed
 from thaw.training.context import FitSettings
 from thaw.training.loss import class_weights
 from thaw.training.outputs import outputs_at
-from thaw.training.sources import AdvancedSource, CachedSource, JoinedSource, PhaseSources, Source, pooled
+from thaw.training.sources import CachedSource, JoinedSource, PhaseSources, Source, pooled
 from thaw.updating.new_images import NewImages
 from thaw.updating.stored_run import StoredRun
 
@@ -90,9 +90,8 @@ class Learner:
         train, val = self.sources["train"], self.sources["val"]
         if stop == backbone.head_position:
             return PhaseSources(pooled(train, backbone, start), pooled(val, backbone, start))
-        if stop == start:
-            return PhaseSources(train, val)
-        return PhaseSources(*(AdvancedSource(source, backbone, start, stop) for source in (train, val)))
+        sources = PhaseSources(train, val)
+        return sources if stop == start else sources.above(backbone, start, stop)
 
     def fit_settings(self, identity: str) -> FitSettings:
         """How the phases are trained; checkpoints are where the caller puts them."""
