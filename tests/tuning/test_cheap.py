@@ -37,3 +37,16 @@ def test_what_a_head_predicts_does_not_depend_on_the_labels_it_is_tested_on(
         for sample in (bench.sample, swapped)
     ]
     assert sum(values) == pytest.approx(1.0)
+
+
+def test_a_head_on_all_stages_can_follow_one_on_the_last_stage(tmp_path: Path) -> None:
+    """The features of validation are extracted in the middle of the first one, and serve both."""
+    write_surfaces(tmp_path / "surfaces", images_per_class=40, size=48, classes=("ok", "scratch"))
+    prepared, _ = prepare(Dataset.open(tmp_path / "surfaces"), RECIPE, None, NullReporter())
+    bench = Workbench.of(RECIPE, prepared, {}, "accuracy", NullReporter())
+    changed = {"head.hidden": [16], "phases.0.epochs": 2, "views": 1, "class_weights": "none"}
+    for features in ("last", "all"):
+        recipe = RECIPE.with_settings({**changed, "head.features": features})
+        assert 0.0 <= head(recipe, bench, lambda fold, value: False).value <= 1.0
+    width = sum(bench.network(RECIPE).backbone.feature_groups)
+    assert bench.val_features(bench.network(RECIPE)).shape[1] == width

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Literal, Self
 
 import torch
@@ -121,6 +122,21 @@ class Backbone(nn.Module):
                 "taken; use last"
             )
         self.features = features
+
+    @property
+    def widest_features(self) -> Features:
+        """All stages, or the last one of a network that has no others."""
+        return "all" if self.has_stages else "last"
+
+    @contextmanager
+    def taking(self, features: Features) -> Iterator[None]:
+        """Within the block the head takes these features, and afterwards what it took before."""
+        before = self.features
+        self.use_features(features)
+        try:
+            yield
+        finally:
+            self.features = before
 
     def use_memory_format(self, memory_format: MemoryFormat) -> None:
         """Let maps and weights have another layout on CUDA devices; elsewhere it is channels_last.

@@ -173,7 +173,7 @@ def timed_part(backbone: Backbone, recipe: Recipe, pixels: Tensor, images: int, 
     """
     device, head = choose_device(recipe.device).device, [backbone.head_position]
     backbone.to(device)
-    backbone.use_features("all" if backbone.has_stages else "last")
+    backbone.use_features(backbone.widest_features)
     job = ExtractionJob(backbone, device, head, pixels, images)
     frozen = FrozenPart(backbone, device, choose_engine(job, recipe.engine, cache).engine)
     runner = frozen.runner(head)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from thaw.backbones.contract import Backbone
-from thaw.backbones.facts import Features
 from thaw.classifier.classifier import Classifier
 from thaw.data.prepare import Prepared
 from thaw.features.engines import FrozenPart
@@ -63,8 +62,7 @@ class Draft:
         """
         can_have = on_baseline is not None and can_have_baseline(self.plan.recipe)
         recipe = self.planned.recipe.model_copy(update={"monitor": self.plan.recipe.monitor})
-        taken: Features = "all" if backbone.has_stages else "last"
-        backbone.use_features(taken)
+        backbone.use_features(backbone.widest_features)
         frozen = FrozenPart(backbone, self.measured.device.device, self.measured.engine.engine)
         sample = draw_sample(prepared.manifest, prepared.duplicates, recipe.seed)
         seed = derive_seed(recipe.seed, "views")
@@ -75,9 +73,9 @@ class Draft:
             extraction = 0.0 if selected.is_remembered else forecast.extraction_seconds
             if on_baseline and measuring + extraction + sum(forecast.phase_seconds) >= BASELINE_FROM:
                 plan = self.finished(selected)
-                on_baseline(replace(plan, recipe=baseline_recipe(plan.recipe)))
-                # Whoever made the baseline may have asked for other features.
-                backbone.use_features(taken)
+                # A baseline may take other features.
+                with backbone.taking(backbone.features):
+                    on_baseline(replace(plan, recipe=baseline_recipe(plan.recipe)))
 
         return select(recipe, self.measured, features, self.measuring_seconds, on_head if can_have else None)
 

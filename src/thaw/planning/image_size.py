@@ -75,7 +75,7 @@ def _other_features(features: SampleFeatures, recipe: Recipe, change: dict[str, 
     """Features (M, W) of some images of the sample with another preprocessing."""
     wanted = PreprocessingSettings(**{**recipe.preprocessing.model_dump(), **change})
     backbone = build(recipe.model_copy(update={"preprocessing": wanted}))
-    backbone.use_features("all" if backbone.has_stages else "last")
+    backbone.use_features(backbone.widest_features)
     frozen = FrozenPart(backbone.to(features.frozen.device), features.frozen.device, features.frozen.engine)
     manifest = features.prepared.manifest
     part = replace(manifest, table=manifest.table.take(features.sample.rows[chosen]))

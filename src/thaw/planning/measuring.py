@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -47,7 +45,8 @@ def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: P
     processes = launched_processes()
     extracted = (wanted_views(recipe, frozen, images.train)[0] * images.train + images.evaluated) // processes
     cache.mkdir(parents=True, exist_ok=True)
-    with _features_of_selection(backbone, recipe):
+    # Settings are selected with these features later, so that the engine is built only once.
+    with backbone.taking(backbone.widest_features if recipe.head.features == "auto" else backbone.features):
         job = ExtractionJob(backbone, device.device, positions, pixels, extracted)
         engine = choose_engine(job, recipe.engine, cache)
     at_cuts = [features[position] for position in positions]
@@ -71,17 +70,6 @@ def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: P
         device_free_bytes=free_bytes(device.device),
         pixel_bytes=bytes_on_device(prepared.pixels),
     )
-
-
-@contextmanager
-def _features_of_selection(backbone: Backbone, recipe: Recipe) -> Iterator[None]:
-    """The backbone with the features that settings are selected on later, so that its engine is built only once."""
-    taken = backbone.features
-    backbone.use_features("all" if backbone.has_stages and recipe.head.features == "auto" else taken)
-    try:
-        yield
-    finally:
-        backbone.use_features(taken)
 
 
 def _bytes_above(classifier: Classifier, position: int) -> int:

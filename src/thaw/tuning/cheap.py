@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -102,7 +101,7 @@ def head(recipe: Recipe, bench: Workbench, on_fold: OnFold) -> Measured:
     for fold in range(folds):
         tested = np.flatnonzero(bench.folds == fold)
         trained = np.flatnonzero(bench.folds != fold)
-        with _head_features(network, _taken(recipe, network)):
+        with network.backbone.taking(_taken(recipe, network)):
             found = _fitted(recipe, bench, network, values, trained, tested)
         scores[tested] = image_scores(found, bench.sample.targets[tested], manifest.task, bench.monitor)
         by_fold.append(float(scores[tested].mean()))
@@ -134,17 +133,6 @@ def _views(recipe: Recipe, number: int) -> list[tuple[Augmentation, int]]:
 
 def _taken(recipe: Recipe, network: Network) -> Features:
     return recipe.head.taken if network.backbone.has_stages else "last"
-
-
-@contextmanager
-def _head_features(network: Network, features: Features) -> Iterator[None]:
-    """The network with what the head takes, within the block."""
-    before = network.backbone.features
-    network.backbone.use_features(features)
-    try:
-        yield
-    finally:
-        network.backbone.use_features(before)
 
 
 def _fitted(

@@ -141,7 +141,9 @@ class Workbench:
             seed, rows = derive_seed(self.base.seed, "views"), network.val_rows if split == "val" else network.rows
             request = ViewRequest(network.pixels, rows, 1, augmentation, seed, view)
             bar = self.reporter.bar("extract features")
-            network._views[key] = features_of_view(request, network.frozen, self.cache, bar)
+            # A trial may be in the middle of a head that takes fewer.
+            with network.backbone.taking(network.backbone.widest_features):
+                network._views[key] = features_of_view(request, network.frozen, self.cache, bar)
         return network._views[key]
 
     def prepared_for(self, spec: PixelSpec) -> Prepared:
