@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from thaw.backbones.contract import Backbone
 from thaw.backbones.stages import AtCut
 from thaw.classifier.classifier import Classifier
 from thaw.data.groups import origin_of_groups
