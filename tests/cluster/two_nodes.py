@@ -46,19 +46,20 @@ class TwoNodes:
         """The second node is there, and sees what the head does."""
         if isinstance(self._second, subprocess.Popen):
             self.lose()
-        self._second = self._second or self._cluster.add_node(**self._node)
+        if self._second is None:
+            self._wait_for(1)
+            self._second = self._cluster.add_node(**self._node)
+        self._wait_for(2)
 
     def add_without(self, folder: Path) -> None:
         """The second node is there, where an empty file system is mounted over a folder."""
         self.lose()
+        self._wait_for(1)
         hidden = 'mount -t tmpfs none "$1" && shift && exec "$@"'
         node = [sys.executable, str(Path(__file__).with_name("another_node.py")), self.address, str(STORE)]
         words = [*_ELSEWHERE, "sh", "-c", hidden, "sh", str(folder), *node]
         self._second = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-        until = time.monotonic() + SECONDS
-        while sum(node["Alive"] for node in self._cluster.global_state.node_table()) < 2:
-            assert self._second.poll() is None and time.monotonic() < until, "the second node did not start"
-            time.sleep(0.1)
+        self._wait_for(2)
 
     def lose(self) -> None:
         """The second node is gone at once, as if its machine had lost its power."""
@@ -71,6 +72,14 @@ class TwoNodes:
         else:
             self._cluster.remove_node(node, allow_graceful=False)
 
+    def _wait_for(self, nodes: int) -> None:
+        """Ray takes seconds to notice that a node is there, or is lost."""
+        until = time.monotonic() + SECONDS
+        while sum(node["Alive"] for node in self._cluster.global_state.node_table()) != nodes:
+            is_running = not isinstance(self._second, subprocess.Popen) or self._second.poll() is None
+            assert is_running and time.monotonic() < until, f"there are not {nodes} nodes"
+            time.sleep(0.1)
+
     def close(self) -> None:
         self.lose()
         self._cluster.shutdown()
@@ -82,6 +91,9 @@ def ray_nodes() -> Iterator[TwoNodes]:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         # Ray reads it when it is first imported, and otherwise replaces 127.0.0.1 by an address that others know.
         patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        # An earlier test may have started a cluster of this machine, whose token its nodes would ask for.
+        for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+            patch.delenv(name, raising=False)
         pytest.importorskip("ray", reason="needs the extra ray")
         # The nodes run the code that is tested.
         paths = [str(Path(thaw.__file__).parents[1]), str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
