@@ -18,7 +18,7 @@ import torch
 
 from thaw.bundle import digest_of, files_of, read_bundle
 from thaw.classifier.classifier import Classifier
-from thaw.cluster import Cluster, Device, Shipment, sizes_of, unseen_on_node
+from thaw.cluster import Cluster, Device, Shipment, Work, sizes_of, unseen_on_node
 from thaw.data.image_file import read_image_file
 from thaw.device import choose_device
 from thaw.prediction.contents import pack, unpack
@@ -60,37 +60,20 @@ class ClusterClassify:
         how = (digest_of(self.bundle), engine, kind, job.mirrored, job.image_size, str(job.out or ""))
         bundle = cluster.put({name: np.fromfile(self.bundle / name, np.uint8) for name in files_of(self.bundle)})
         device = Device(cluster.threads, int(kind != "cpu"))
-        given: list[list[Path]] = []
 
-        with Shipment(self.reporter) as shipment:
+        def with_paths(block: list[Path]) -> tuple[object, ...]:
+            return bundle, how, _names(block), sizes_of(block)
 
-            def by_path(block: list[Path]) -> tuple[object, ...]:
-                return bundle, how, _names(block), sizes_of(block)
+        def with_contents(block: list[Path]) -> tuple[object, ...]:
+            packed = pack(block, self.classifier.decode, spec_for(self.classifier, job.image_size))
+            return bundle, how, _names(block), *packed
 
-            def by_content(block: list[Path]) -> tuple[object, ...]:
-                data, parts = pack(block, self.classifier.decode, spec_for(self.classifier, job.image_size))
-                shipment.add(data.nbytes)
-                return bundle, how, _names(block), data, parts
-
-            def pieces(piece: Callable[[list[Path]], tuple[object, ...]]) -> Iterator[tuple[object, ...]]:
-                while block := list(islice(files, BLOCK)):
-                    given.append(block)
-                    yield piece(block)
-
-            unseen = cluster.unseen(sizes_of(self._samples()))
-            results: Generator[_Rows | str]
-            if unseen:
-                shipment.begin(unseen)
-                results = cluster.starmap(rows_of_contents, pieces(by_content), device)
-            else:
-                results = cluster.starmap(rows_of_files, pieces(by_path), device)
-            with closing(results):
-                for result in results:
-                    block = given.pop(0)
-                    if isinstance(result, str):
-                        shipment.begin(result)
-                        (result,) = cluster.starmap(rows_of_contents, [by_content(block)], device)
-                    yield Block(block, *result)
+        blocks = iter(lambda: list(islice(files, BLOCK)), [])
+        samples = sizes_of(self._samples())
+        work = Work(samples, rows_of_files, with_paths, rows_of_contents, with_contents)
+        with Shipment(self.reporter) as shipment, closing(shipment.results(cluster, work, blocks, device)) as results:
+            for block, rows in results:
+                yield Block(block, *rows)
 
     def _samples(self) -> list[Path]:
         """The first image of each folder."""

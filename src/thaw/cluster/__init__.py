@@ -13,6 +13,6 @@ from thaw.cluster.cluster import Cluster, Device, Node
 from thaw.cluster.connection import check_address, connected
 from thaw.cluster.on_node import unseen_on_node
 from thaw.cluster.shared_files import sizes_of
-from thaw.cluster.shipment import Shipment
+from thaw.cluster.shipment import Shipment, Work
 
-__all__ = ["Cluster", "Device", "Node", "Shipment", "check_address", "connected", "sizes_of", "unseen_on_node"]
+__all__ = ["Cluster", "Device", "Node", "Shipment", "Work", "check_address", "connected", "sizes_of", "unseen_on_node"]

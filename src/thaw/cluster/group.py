@@ -59,7 +59,7 @@ class Group:
 
         Args:
             words: The command line, the same everywhere.
-            environments: Variables of each process, beside those of its node.
+            environments: Variables of each process, in addition to those of its node.
             folder: The current folder of the processes.
             write: Takes what they write.
 

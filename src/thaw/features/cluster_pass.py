@@ -21,7 +21,7 @@ from safetensors.torch import load, save
 from thaw.backbones import rebuild
 from thaw.backbones.facts import Facts
 from thaw.backbones.stages import AtCut
-from thaw.cluster import Cluster, Device, Shipment, connected, sizes_of, unseen_on_node
+from thaw.cluster import Cluster, Device, Shipment, Work, connected, sizes_of, unseen_on_node
 from thaw.data.augment import Augmentation
 from thaw.data.geometry import PixelSpec
 from thaw.data.pixel_store import PixelStore
@@ -59,25 +59,15 @@ class ClusterPass:
         images, sizes = _description_of_images(request), sizes_of(request.pixels.folder.iterdir())
         device = Device(torch.get_num_threads(), int(frozen.device.type != "cpu"))
 
-        def by_path(start: int) -> tuple[object, ...]:
+        def with_paths(start: int) -> tuple[object, ...]:
             return weights, network, images, request.rows[start : start + ROWS], sizes
 
-        def by_content(start: int) -> tuple[object, ...]:
-            views = _rendered(request, start)
-            self.shipment.add(views.nbytes)
-            return weights, network, views
+        def with_contents(start: int) -> tuple[object, ...]:
+            return weights, network, _rendered(request, start)
 
-        parts: Generator[_Part | str]
-        if unseen := cluster.unseen(sizes):
-            self.shipment.begin(unseen)
-            parts = cluster.starmap(part_of_views, map(by_content, starts), device)
-        else:
-            parts = cluster.starmap(part_of_rows, map(by_path, starts), device)
-        with closing(parts):
-            for start, part in zip(starts, parts, strict=True):
-                if isinstance(part, str):
-                    self.shipment.begin(part)
-                    (part,) = cluster.starmap(part_of_views, [by_content(start)], device)
+        work = Work(sizes, part_of_rows, with_paths, part_of_views, with_contents)
+        with closing(self.shipment.results(cluster, work, starts, device)) as parts:
+            for _, part in parts:
                 yield [_at_cut(*arrays) for arrays in part]
 
 
