@@ -1,7 +1,7 @@
 """Runs jobs in processes of their own, with time limits; whatever fails in one becomes a row.
 
-The processes are forked, so PyTorch and Thaw are imported once; the parent must not have used the GPU. What a job
-prints goes to its log.
+The processes are forked, so PyTorch and Thaw are imported once; the parent must not have used the GPU. Jobs that run
+at the same time share the cores. What a job prints goes to its log.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+
+import torch
 
 from bench.gpu.setup import Setup
 from bench.gpu.table import Row
@@ -57,7 +59,11 @@ class _Running:
 
 def rows_of(jobs: Sequence[Job], setup: Setup, limit: float, logs: Path) -> Iterator[Row]:
     """The rows of jobs that run at the same time, as they come; each job has its own limit, and `limit` seconds."""
-    running = dict(_start(job, setup, min(limit, job.seconds), logs) for job in jobs)
+    cores = sorted(os.sched_getaffinity(0))
+    parts = [cores[number :: len(jobs)] or cores for number in range(len(jobs))]
+    running = dict(
+        _start(job, setup, min(limit, job.seconds), logs, part) for job, part in zip(jobs, parts, strict=True)
+    )
     try:
         while running:
             first = min(each.ends for each in running.values())
@@ -85,10 +91,10 @@ def failure(measured: str, error: BaseException) -> Row:
     return Row(measured, "**FAILED**", f"{type(error).__name__}: {message}")
 
 
-def _start(job: Job, setup: Setup, seconds: float, logs: Path) -> tuple[Connection, _Running]:
+def _start(job: Job, setup: Setup, seconds: float, logs: Path, cores: Sequence[int]) -> tuple[Connection, _Running]:
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_measure, args=(job, setup, theirs, logs / job.log))
+    process = context.Process(target=_measure, args=(job, setup, theirs, logs / job.log, cores))
     began = time.perf_counter()
     process.start()
     theirs.close()
@@ -104,9 +110,12 @@ def _ended(each: _Running) -> Iterator[Row]:
     print(f"{each.job.name}: {time.perf_counter() - each.began:.0f} s", file=sys.stderr, flush=True)
 
 
-def _measure(job: Job, setup: Setup, rows: Connection, log: Path) -> None:
-    """What the process of a job does: its own group, its own log, a row for each result or error."""
+def _measure(job: Job, setup: Setup, rows: Connection, log: Path, cores: Sequence[int]) -> None:
+    """What the process of a job does: its own group, log and cores, a row for each result or error."""
     os.setsid()
+    # Processes with as many threads as there are cores wait for one another in every operation.
+    os.sched_setaffinity(0, cores)
+    torch.set_num_threads(len(cores))
     with log.open("w", encoding="utf-8") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)

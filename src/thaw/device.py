@@ -108,6 +108,11 @@ def to_device(values: np.ndarray | torch.Tensor, device: torch.device) -> torch.
     return tensor.to(device)
 
 
+def addresses_of(module: torch.nn.Module) -> tuple[int, ...]:
+    """Where the weights of a module lie; a captured CUDA graph reads them there, whatever has become of them."""
+    return tuple(tensor.data_ptr() for tensor in (*module.parameters(), *module.buffers()))
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until everything that was started on a device is done, for timings; the CPU is never behind."""
     if device.type != "cpu":

@@ -67,3 +67,13 @@ def test_capturing_leaves_statistics_and_results_as_they_are(captures: list[int]
 def test_what_lies_above_a_cut_gives_single_precision_in_either_format() -> None:
     for precision in ("fp32", "bf16"):
         assert AboveCut(Network(), 0, precision, {})(*inputs(4)).dtype == torch.float32
+
+
+def test_graphs_are_captured_anew_where_the_weights_lie_elsewhere(captures: list[int]) -> None:
+    above = AboveCut(Network(), 2, "fp32", {})
+    captured = STEPS["cuda_graph"](above)
+    captured.prepare([4], inputs)
+    for parameter in above.parameters():
+        parameter.data = parameter.data.clone()
+    captured.prepare([4], inputs)
+    assert captures == [4, 4]

@@ -67,6 +67,8 @@ class Backbone(nn.Module):
         self.trained_head = trained_head
         self._runs = [[network.get_submodule(name) for name in block.modules] for block in blocks]
         self._position, self._batchnorm = len(blocks), "frozen"
+        # The layout of the inputs, so that no convolution rearranges its weights in every step.
+        self.to(memory_format=torch.channels_last)
         self.eval()
         self.thaw(self.cut("head"), "frozen")
 

@@ -40,8 +40,6 @@ class Classifier(nn.Module):
         self.decode = decode
         self.decision = Decision()
         self.review_policy: ReviewPolicy | None = None
-        # The memory layout of the inputs, so that no convolution rearranges its weights in every step.
-        self.to(memory_format=torch.channels_last)
         self.eval()
 
     @property

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from thaw.backbones.stages import AtCut
+from thaw.device import addresses_of
 from thaw.features.torch_runner import Precision
 from thaw.recipe import Steps
 from thaw.training.autocast import training_autocast
@@ -67,12 +68,13 @@ class CapturedSteps(nn.Module):
     """Forward and backward passes that are replayed from CUDA graphs, one for each number of images.
 
     An epoch has two at most. What is drawn at random, as by dropout, differs from replay to replay. Other numbers of
-    images than those that were prepared are run eagerly.
+    images than those that were prepared are run eagerly. Weights must stay where they are until the next `prepare`.
     """
 
     def __init__(self, above: AboveCut) -> None:
         super().__init__()
         self.above = above
+        self._addresses: tuple[int, ...] = ()
         self._graphs: dict[int, Callable[..., Any]] = {}
 
     def forward(self, values: Tensor, stages: Tensor) -> Tensor:
@@ -81,7 +83,11 @@ class CapturedSteps(nn.Module):
         return logits
 
     def prepare(self, sizes: Iterable[int], sample: Callable[[int], AtCut]) -> None:
-        """Capture a graph for each size that has none yet."""
+        """Capture a graph for each size that has none yet, or for all where the weights lie elsewhere."""
+        addresses = addresses_of(self.above)
+        if addresses != self._addresses:
+            self._graphs.clear()
+            self._addresses = addresses
         # Capturing leaves the gradients' nodes on a stream of its own, for which PyTorch would warn in every run.
         torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
         for images in sorted({*sizes} - {*self._graphs}):
