@@ -386,19 +386,20 @@ def test_a_run_interrupted_while_it_ends_a_phase_decides_the_same_when_resumed(
 ) -> None:
     expected, whole = train(tmp_path / "whole", TOP_IS_BETTER, val=unclear, keep=keep)
     moments = 0
-    save = checkpoint.write
+    replace_by = checkpoint._replace
 
-    def interrupted(folder: Path, *arguments: Any) -> None:
+    def interrupted(folder: Path, name: checkpoint.Name, content: bytes) -> None:
         nonlocal moments
-        moments += any(record.phase == "top" for record in arguments[1].progress.records)
+        progress = checkpoint._progress_from_json(checkpoint._metadata(content)["progress"])
+        moments += any(record.phase == "top" for record in progress.records)
         if moments == moment + 1:
             raise KeyboardInterrupt
-        save(folder, *arguments)
+        replace_by(folder, name, content)
 
-    monkeypatch.setattr(checkpoint, "write", interrupted)
+    monkeypatch.setattr(checkpoint, "_replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "resumed", TOP_IS_BETTER, val=unclear, keep=keep)
-    monkeypatch.setattr(checkpoint, "write", save)
+    monkeypatch.setattr(checkpoint, "_replace", replace_by)
     weights, progress = train(tmp_path / "resumed", TOP_IS_BETTER, val=unclear, keep=keep)
     assert all(torch.equal(value, weights[key]) for key, value in expected.items())
     assert without_seconds(progress) == without_seconds(whole)

@@ -3,7 +3,7 @@
 `labelling` says which images to label, `studio` labels and trains in the browser, `training` has the commands that lead
 to a classifier, `tuning` the search for better settings, `trust` those that judge a classifier, `use` those that use
 it, and `various` the rest: pre-trained networks, the cache, the settings, the demo.
-`interrupts` is what Ctrl+C and SIGTERM do.
+`interrupts` is what Ctrl+C and SIGTERM do, `leaving` how a process ends.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NoReturn
 
 from thaw.cli import labelling, studio, training, trust, tuning, use, various
 from thaw.cli.app import app
+from thaw.cli.leaving import leave
 from thaw.cli.system_errors import system_errors_explained
 from thaw.distributed import launched
 from thaw.errors import ThawError
@@ -37,6 +39,7 @@ OMP_WAIT_POLICY=passive, gave 0.73 s, but 0.40 s on a quiet machine.
 __all__ = [
     "USER_ERROR",
     "app",
+    "command",
     "labelling",
     "main",
     "message",
@@ -59,6 +62,17 @@ def main() -> None:
     except ThawError as error:
         print(message(error), file=sys.stderr)
         raise SystemExit(USER_ERROR) from None
+
+
+def command() -> NoReturn:
+    """Run a command in a process of its own, and end that."""
+    try:
+        main()
+    except SystemExit as done:
+        if isinstance(done.code, str):
+            raise
+        leave(done.code or 0)
+    leave(0)
 
 
 def prepare() -> None:

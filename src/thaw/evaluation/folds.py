@@ -16,8 +16,10 @@ import numpy as np
 from thaw.classifier.decision import Decision
 from thaw.data.manifest import Manifest
 from thaw.data.split_units import groups_of
+from thaw.data.stratified import stratified_group_folds
 from thaw.errors import DataError
 from thaw.evaluation.evaluate import bootstrap_groups
+from thaw.formats import count
 from thaw.metrics import Estimates, Scored, overall, truth_of
 from thaw.progress import OnProgress
 
@@ -57,8 +59,6 @@ class FoldedData:
         Raises:
             DataError: If a class has fewer images, counting duplicates once, than there are folds.
         """
-        from sklearn.model_selection import StratifiedGroupKFold
-
         manifest, rows = self.manifest, self.rows
         targets, groups = manifest.targets()[rows], groups_of(manifest, rows, list(self.duplicates))
         if targets.ndim > 1:
@@ -68,8 +68,9 @@ class FoldedData:
             if images < self.folds and manifest.task != "multilabel":
                 name = manifest.classes[label]
                 raise DataError(f"{manifest.root}: {name} has {images} images, too few for {self.folds} folds")
-        splitter = StratifiedGroupKFold(self.folds, shuffle=True, random_state=seed)
-        yield from splitter.split(np.zeros(len(rows)), targets, groups)
+        if (units := len(np.unique(groups))) < self.folds:
+            raise DataError(f"{manifest.root}: has {count(units, 'independent image')}, too few for {self.folds} folds")
+        yield from stratified_group_folds(targets, groups, self.folds, seed)
 
 
 @dataclass(frozen=True)

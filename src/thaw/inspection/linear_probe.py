@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thaw.data.stratified import stratified_group_folds
+
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
@@ -127,11 +129,8 @@ def stratified_folds(classes: np.ndarray, groups: np.ndarray) -> list[tuple[np.n
     Returns:
         As many folds as the smallest class has groups, at most `FOLDS`; `None` where that is fewer than two.
     """
-    from sklearn.model_selection import StratifiedGroupKFold
-
     per_class = [len(np.unique(groups[classes == label])) for label in np.unique(classes)]
     count = min(FOLDS, *per_class) if len(per_class) > 1 else 0
     if count < 2:
         return None
-    split = StratifiedGroupKFold(count, shuffle=True, random_state=0)
-    return list(split.split(classes, classes, groups))
+    return stratified_group_folds(classes, groups, count, seed=0)

@@ -11,6 +11,7 @@ six times as often as other images (62% against 10%); on strips of steel twice a
 from __future__ import annotations
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from thaw.inspection.linear_probe import one_thread
 
@@ -66,20 +67,21 @@ def scene_distance(stage_features: np.ndarray, classes: np.ndarray) -> float:
     Returns:
         The ratio, for `_SAMPLE` images at most because it falls with their number; 1.0 for fewer than 50 images.
     """
-    from sklearn.neighbors import NearestNeighbors
-
     if len(stage_features) < 2 * _IMAGES_PER_CLUSTER:
         return 1.0
     random = np.random.default_rng(0)
     sample = np.sort(random.permutation(len(stage_features))[:_SAMPLE])
-    with one_thread():
+    with threadpool_limits(1):
         components = _components(stage_features[sample], classes[sample])
-        independent = np.stack([random.permutation(column) for column in components.T], axis=1)
-        distances = []
-        for values in (components, independent):
-            found = NearestNeighbors(n_neighbors=_NEIGHBOURS + 1).fit(values).kneighbors(values)[0]
-            distances.append(float(np.median(found[:, 1:].mean(axis=1))))
-    return distances[0] / distances[1] if distances[1] > 0 else 1.0
+    independent = np.stack([random.permutation(column) for column in components.T], axis=1)
+    found, expected = (_median_distance(values) for values in (components, independent))
+    return found / expected if expected > 0 else 1.0
+
+
+def _median_distance(values: np.ndarray) -> float:
+    """The median over images (N, D) of the mean distance to their nearest neighbours."""
+    distances = np.sort(np.linalg.norm(values[:, None] - values, axis=2), axis=1)
+    return float(np.median(distances[:, 1 : _NEIGHBOURS + 1].mean(axis=1)))
 
 
 def _components(stage_features: np.ndarray, classes: np.ndarray) -> np.ndarray:

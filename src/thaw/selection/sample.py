@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
 from thaw.data.manifest import Manifest
 from thaw.data.split_units import groups_of
+from thaw.data.stratified import stratified_group_folds
 from thaw.inspection.linear_probe import FOLDS, stratified_folds
 from thaw.seeds import derive_seed
 
@@ -53,16 +53,10 @@ class Sample:
         An image whose class is in no other fold is in none, -1: nothing can be learned about it. `None` for fewer than
         three groups.
         """
-        from sklearn.model_selection import StratifiedGroupKFold
-
         number = min(FOLDS, len(np.unique(groups)))
         if number < MIN_GROUPS:
             return None
-        with warnings.catch_warnings():
-            # About classes with fewer images than there are folds.
-            warnings.simplefilter("ignore", UserWarning)
-            split = StratifiedGroupKFold(number, shuffle=True, random_state=0)
-            return self._numbered(list(split.split(self.strata, self.strata, groups)))
+        return self._numbered(stratified_group_folds(self.strata, groups, number, seed=0))
 
     def _numbered(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
         """The fold in which each image is tested, of (train, test) positions."""

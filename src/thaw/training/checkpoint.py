@@ -28,6 +28,7 @@ from thaw.errors import ResumeError, first_line
 from thaw.formats import count
 from thaw.processes import ALONE, Process
 from thaw.recipe import Phase
+from thaw.training.background import BackgroundWrites
 from thaw.training.gain import PhaseGain
 from thaw.training.history import EpochRecord
 from thaw.training.optimizer import load_state_tensors, state_tensors, trainable_parameters
@@ -69,8 +70,8 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints of one run, saved from and loaded into its classifier.
 
-    process: the main one writes; the others wait until it has written, so that all read the same. run: identity of the
-    run, which they carry.
+    process: the main one writes; the others wait until it has written, so that all read the same. Alone, it goes on
+    while a thread writes. run: identity of the run, which they carry.
     """
 
     folder: Path
@@ -78,6 +79,7 @@ class Checkpoints:
     phases: Sequence[Phase]
     process: Process = ALONE
     run: str = ""
+    _writes: BackgroundWrites = field(default_factory=BackgroundWrites)
 
     def weights(self) -> dict[str, Tensor]:
         """The head and every block that some phase trains, not copied.
@@ -96,8 +98,15 @@ class Checkpoints:
         self.process.barrier()
         if self.process.is_main:
             state = state_tensors(optimizer, trainable_parameters(self.classifier)) if optimizer else {}
-            write(self.folder, name, Checkpoint(self.weights(), progress, state, self.run))
+            content = _content(Checkpoint(self.weights(), progress, state, self.run))
+            self._writes.submit(lambda: _replace(self.folder, name, content))
+            if self.process.count > 1:
+                self.wait()
         self.process.barrier()
+
+    def wait(self) -> None:
+        """Wait until everything that was saved is on the disk; raises `WriteError` where something cannot be."""
+        self._writes.wait()
 
     def load(self, name: Name, optimizer: Optimizer | None = None) -> Checkpoint | None:
         """Load weights into the classifier and state into the optimizer.
@@ -108,6 +117,7 @@ class Checkpoints:
         Raises:
             ResumeError: The checkpoint is damaged or belongs to another network.
         """
+        self.wait()
         saved = read(self.folder, name)
         if saved:
             unexpected = self.classifier.load_state_dict(saved.weights, strict=False).unexpected_keys
@@ -126,14 +136,22 @@ def write(folder: Path, name: Name, checkpoint: Checkpoint) -> None:
 
     Raises `WriteError` where it cannot be written; the previous one stays.
     """
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    _replace(folder, name, _content(checkpoint))
+
+
+def _content(checkpoint: Checkpoint) -> bytes:
+    """The file of a checkpoint, which what is trained meanwhile does not change."""
     tensors = {f"weights:{key}": value for key, value in checkpoint.weights.items()}
     tensors |= {f"optimizer:{key}": value for key, value in checkpoint.optimizer.items()}
-    content = safetensors.torch.save(
+    return safetensors.torch.save(
         {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
         metadata={"progress": _progress_to_json(checkpoint.progress), "run": checkpoint.run},
     )
+
+
+def _replace(folder: Path, name: Name, content: bytes) -> None:
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(content).hexdigest()
     file = folder / f"{name}-{digest[:16]}.safetensors"
     atomic.write_bytes(file, content)

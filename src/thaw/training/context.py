@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ class FitSettings:
 
 
 Pauses = Callable[[Sequence[EpochRecord]], bool]
-"""Called after each epoch, once its checkpoint is written, with all records: whether to stop until the next call."""
+"""Called after each epoch with all records: whether to stop until the next call, once its checkpoint is written."""
 
 
 def never(records: Sequence[EpochRecord]) -> bool:
@@ -92,7 +93,7 @@ class FitContext:
     callbacks: FitCallbacks
     process: Process = ALONE
 
-    @property
+    @cached_property
     def checkpoints(self) -> Checkpoints:
         """The checkpoints of this run, written by the main process only."""
         settings = self.settings

@@ -39,6 +39,14 @@ def fit(run: FitContext, sources_of: Callable[[int], PhaseSources]) -> Progress:
         TrainingError: No epoch of any phase gave a finite loss.
         TrainingPaused: `pauses` of the callbacks said so.
     """
+    try:
+        return _fit(run, sources_of)
+    finally:
+        run.checkpoints.wait()
+
+
+def _fit(run: FitContext, sources_of: Callable[[int], PhaseSources]) -> Progress:
+    """As `fit`; checkpoints may still be written when it ends."""
     _share_weights(run)
     saved = checkpoint.read(run.settings.checkpoints, "last")
     progress = _with_gains(run, saved.progress if saved else Progress())
@@ -85,6 +93,8 @@ def _fit_phase(run: FitContext, index: int, sources: PhaseSources, progress: Pro
             checkpoints.load("last", active.optimizer)
             continue
         progress = replace(progress, epoch=progress.epoch + 1, records=(*progress.records, record))
+        # What is on the disk is never more than this epoch behind.
+        checkpoints.wait()
         is_best = best_index(progress.records[-progress.epoch :], run.settings.monitor) == progress.epoch - 1
         if is_best:
             checkpoints.save("phase", progress)

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedGroupKFold
+
+from thaw.data.stratified import stratified_group_folds
+
+
+@st.composite
+def images(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int]:
+    """Classes and groups of some images, and a number of folds that they can be divided into."""
+    count = draw(st.integers(4, 120))
+    random = np.random.default_rng(draw(st.integers(0, 10_000)))
+    classes = random.integers(0, draw(st.integers(1, 5)), count)
+    groups = random.integers(0, draw(st.sampled_from([count // 2, 10 * count])), count)
+    most = min(len(np.unique(groups)), int(np.bincount(classes).max()))
+    return classes, groups, draw(st.integers(min(2, most), min(6, most)))
+
+
+@given(images(), st.integers(0, 5))
+def test_the_folds_are_those_of_scikit_learn(case: tuple[np.ndarray, np.ndarray, int], seed: int) -> None:
+    classes, groups, folds = case
+    if folds < 2:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        expected = list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(classes, classes, groups))
+    found = stratified_group_folds(classes, groups, folds, seed)
+    for (train, test), (expected_train, expected_test) in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(test, expected_test)
+        np.testing.assert_array_equal(train, expected_train)
+
+
+@pytest.mark.parametrize("folds", [2, 5])
+def test_groups_stay_together_and_classes_are_spread(folds: int) -> None:
+    classes, groups = np.repeat(np.arange(4), 50), np.arange(200) // 2
+    found = stratified_group_folds(classes, groups, folds, seed=1)
+    assert sorted(np.concatenate([test for _, test in found])) == list(range(200))
+    for train, test in found:
+        assert not set(groups[train]) & set(groups[test])
+        assert max(np.bincount(classes[test])) - min(np.bincount(classes[test])) <= 2
