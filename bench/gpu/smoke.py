@@ -113,8 +113,8 @@ class _Paths:
             "a classifier on the device": self._functions,
         }
         if self._setup.sizes.exports:
-            for target in ("torch", "onnx"):
-                words = ["export", run, "--to", target, "--out", folder / f"model-{target}"]
+            for target, ending in (("torch", "pt2"), ("onnx", "onnx")):
+                words = ["export", run, "--to", target, "--out", folder / f"model.{ending}"]
                 calls[f"thaw export --to {target}"] = lambda words=words: _thaw(*words)  # type: ignore[misc]
         return calls
 

@@ -77,7 +77,7 @@ def test_the_recipe_overrides_single_values_and_the_origin_tells() -> None:
 @pytest.mark.parametrize("pooling", ["avg", "max", "avgmax"])
 def test_features_are_those_of_timm_for_every_pooling(pooling: Pooling) -> None:
     backbone = build(TINY, "random", pooling=pooling)
-    reference = timm.create_model(TINY, num_classes=0, global_pool=pooling).eval()
+    reference = timm.create_model(TINY, num_classes=0, global_pool=pooling).eval().to(memory_format=torch.channels_last)
     reference.load_state_dict(backbone.network.state_dict())
     with torch.no_grad():
         features = backbone(images())
@@ -120,7 +120,7 @@ def test_published_tensorflow_weights_give_timms_own_features(shared_weights: Pa
     file = shared_weights / "mobilenetv2_100.imagenet.safetensors"
     half = PreprocessingSettings.model_validate({"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)})
     backbone = build("MobileNetV2", str(file), half)
-    reference = timm.create_model("mobilenetv2_100", pad_type="same").eval()
+    reference = timm.create_model("mobilenetv2_100", pad_type="same").eval().to(memory_format=torch.channels_last)
     reference.load_state_dict(load_file(file))
     with torch.no_grad():
         maps = reference.forward_features(images(224))

@@ -175,7 +175,7 @@ def test_the_architecture_of_the_file_must_match(tmp_path: Path, tensors: dict) 
 
 def test_the_padding_that_the_file_names_is_used(tmp_path: Path, tensors: dict) -> None:
     backbone = build(TINY, saved(tmp_path, tensors, pad_type="same"))
-    reference = timm.create_model(TINY, pad_type="same").eval()
+    reference = timm.create_model(TINY, pad_type="same").eval().to(memory_format=torch.channels_last)
     reference.load_state_dict(tensors)
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():

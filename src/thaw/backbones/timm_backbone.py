@@ -7,9 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
-from timm.data import resolve_data_config
 from torch import nn
 
 from thaw.backbones import starter
@@ -23,6 +21,11 @@ from thaw.backbones.preprocessing import fill_colour, with_preprocessing
 from thaw.data.geometry import PixelSpec
 from thaw.errors import BackboneError, WeightsError
 from thaw.recipe import PreprocessingSettings
+from thaw.torch_compiler import compiler_deferred
+
+with compiler_deferred():
+    import timm
+    from timm.data import resolve_data_config
 
 # Small enough to be fast, and not below the 75 pixels that Inception-v3 needs.
 _TRIAL_SIZE = 96
