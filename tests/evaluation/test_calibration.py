@@ -1,13 +1,9 @@
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import minimize_scalar
 
 from thaw.classifier.decision import Decision
-from thaw.evaluation import calibration
 from thaw.evaluation.calibration import apply_temperature, fit_temperature, reliability
 from thaw.metrics import Scored
 from thaw.recipe import Task
@@ -60,16 +56,3 @@ def test_bins_contain_every_prediction_once() -> None:
     bins = reliability(scored)
     assert sum(item.count for item in bins) == len(truth)
     assert all(abs(item.confidence - item.accuracy) < 0.1 for item in bins if item.count > 200)
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_the_temperature_is_the_one_that_scipy_finds(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    def by_scipy(function: Callable[[float], float], low: float, high: float) -> float:
-        return float(minimize_scalar(function, bounds=(low, high), method="bounded", options={"xatol": 1e-9}).x)
-
-    for seed in range(10):
-        probabilities, truth = calibrated(task, seed, 200)
-        found = fit_temperature(probabilities, truth, task)
-        with monkeypatch.context() as patched:
-            patched.setattr(calibration, "_minimum", by_scipy)
-            assert found == pytest.approx(fit_temperature(probabilities, truth, task), rel=1e-5)

@@ -6,8 +6,6 @@ whoever reads the bundle, Thaw or not, gets calibrated probabilities.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +14,7 @@ from thaw.metrics import BINS, METRICS, Estimate, Scored, bin_of, confidence_of,
 from thaw.recipe import Task
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
-_PRIOR, _LOG_TOLERANCE = math.log(2.0), 1e-6
+_PRIOR = float(np.log(2.0))
 _MIN_PROBABILITY, _MIN_SOFTMAX = 1e-12, 1e-30
 
 
@@ -58,6 +56,7 @@ def fit_temperature(probabilities: np.ndarray, truth: np.ndarray, task: Task) ->
         truth: (N, C) bool.
         task: Multiclass, binary or multilabel.
     """
+    from scipy.optimize import minimize_scalar
 
     def loss(log_temperature: float) -> float:
         scaled = apply_temperature(probabilities, float(np.exp(log_temperature)), task)
@@ -65,24 +64,8 @@ def fit_temperature(probabilities: np.ndarray, truth: np.ndarray, task: Task) ->
         log_likelihood = np.log(np.where(truth, scaled, 1 - scaled)) if task == "multilabel" else np.log(scaled[truth])
         return float(-log_likelihood.sum() + (log_temperature / _PRIOR) ** 2 / 2)
 
-    return math.exp(_minimum(loss, math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)))
-
-
-def _minimum(function: Callable[[float], float], low: float, high: float) -> float:
-    """Where a function with one minimum has it, by golden-section search; SciPy takes 0.3 s to import for it."""
-    golden = (math.sqrt(5) - 1) / 2
-    left, right = high - golden * (high - low), low + golden * (high - low)
-    at_left, at_right = function(left), function(right)
-    while high - low > _LOG_TOLERANCE:
-        if at_left <= at_right:
-            high, right, at_right = right, left, at_left
-            left = high - golden * (high - low)
-            at_left = function(left)
-        else:
-            low, left, at_left = left, right, at_right
-            right = low + golden * (high - low)
-            at_right = function(right)
-    return (low + high) / 2
+    fitted = minimize_scalar(loss, bounds=(np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)), method="bounded")
+    return float(np.exp(fitted.x))
 
 
 def apply_temperature(probabilities: np.ndarray, temperature: float, task: Task) -> np.ndarray:
