@@ -11,7 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from thaw.backbones.contract import Backbone
 from thaw.backbones.timm_backbone import build
-from thaw.inspection.similarity import measure_similarity, verdict_of
+from thaw.inspection import similarity
+from thaw.inspection.similarity import Similarity, measure_similarity, remembered_similarity, verdict_of
 from thaw.recipe import PreprocessingSettings
 
 SMALL = PreprocessingSettings(image_size=64)
@@ -96,3 +97,27 @@ def test_shift_ranks_known_data_sets_as_expected(shared_data: Path, shared_weigh
     assert max(steel, cells) < noise
     assert verdict_of(insects) == "similar"
     assert verdict_of(cells) == verdict_of(steel) == "very different"
+
+
+def test_the_shift_is_measured_once_for_the_same_weights_and_images(
+    pretrained: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[int] = []
+
+    def measure(backbone: Backbone, pixels: torch.Tensor) -> Similarity:
+        measured.append(len(pixels))
+        return measure_similarity(backbone, pixels)
+
+    monkeypatch.setattr(similarity, "measure_similarity", measure)
+    first = remembered_similarity(pretrained, random_images(8), tmp_path)
+    assert first == measure_similarity(pretrained, random_images(8))
+    assert remembered_similarity(pretrained, random_images(8), tmp_path) == first and measured == [8]
+    assert remembered_similarity(pretrained, random_images(8) // 2, tmp_path) != first and measured == [8, 8]
+    (tmp_path / "similarity.json").write_text("{}", encoding="utf-8")
+    assert remembered_similarity(pretrained, random_images(8), tmp_path) == first and measured == [8, 8, 8]
+
+
+def test_a_network_that_cannot_tell_is_remembered_too(tmp_path: Path) -> None:
+    network = build("test_resnet", "random", SMALL)
+    found = [remembered_similarity(network, random_images(4), tmp_path) for _ in range(2)]
+    assert found[0] == found[1] and found[0].verdict == "unknown"

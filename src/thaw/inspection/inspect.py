@@ -28,7 +28,7 @@ from thaw.inspection.learning_curve import LearningCurve, measure_learning_curve
 from thaw.inspection.linear_probe import FOLDS, Features, LinearProbe, fit_probe, one_thread
 from thaw.inspection.outliers import Outlier, find_outliers
 from thaw.inspection.projection import MapPoint, project
-from thaw.inspection.similarity import SAMPLE, Similarity, measure_similarity
+from thaw.inspection.similarity import SAMPLE, Similarity, remembered_similarity
 from thaw.progress import Bar
 from thaw.recipe import Recipe
 
@@ -109,7 +109,7 @@ def inspect_images(
     features = Features(rows, values, class_indices(manifest, rows), groups)
 
     quality_flags = find_quality_flags(pixels, manifest, rows.tolist(), worker_count())
-    similarity = measure_similarity(backbone, sample)
+    similarity = remembered_similarity(backbone, sample, cache)
     advance = bar("analyse features")
     with one_thread():
         outliers = find_outliers(features)

@@ -11,7 +11,7 @@ from thaw.classifier.classifier import Classifier
 from thaw.data.prepare import Prepared
 from thaw.features.engines import FrozenPart
 from thaw.features.pooled import plain_sample
-from thaw.inspection.similarity import Similarity, measure_similarity
+from thaw.inspection.similarity import Similarity, remembered_similarity
 from thaw.planning.baseline import baseline_recipe, can_have_baseline
 from thaw.planning.measurements import Measurements, PlannedRecipe
 from thaw.planning.measuring import measure
@@ -94,7 +94,7 @@ def draft_plan(requested: PlannedRecipe, prepared: Prepared, classifier: Classif
     recipe, backbone, train = requested.recipe, classifier.backbone, prepared.manifest.indices("train")
 
     def similarity() -> Similarity:
-        return measure_similarity(backbone, plain_sample(prepared.pixels, train, SIMILARITY_IMAGES))
+        return remembered_similarity(backbone, plain_sample(prepared.pixels, train, SIMILARITY_IMAGES), cache)
 
     strategy, reason = choose_strategy(recipe, similarity, len(train), len(prepared.manifest.classes))
     while True:
