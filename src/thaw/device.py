@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -108,9 +108,12 @@ def to_device(values: np.ndarray | torch.Tensor, device: torch.device) -> torch.
     return tensor.to(device)
 
 
-def addresses_of(module: torch.nn.Module) -> tuple[int, ...]:
-    """Where the weights of a module lie; a captured CUDA graph reads them there, whatever has become of them."""
-    return tuple(tensor.data_ptr() for tensor in (*module.parameters(), *module.buffers()))
+def addresses_of(parameters: Iterable[torch.nn.Parameter]) -> tuple[int, ...]:
+    """Where parameters lie; a captured CUDA graph reads them there, whatever has become of them.
+
+    What gives a network other places, moving or converting it or another layout, gives them to its parameters too.
+    """
+    return tuple(parameter.data_ptr() for parameter in parameters)
 
 
 def synchronize(device: torch.device) -> None:

@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 from thaw.cli import USER_ERROR, message, prepare
+from thaw.cli.leaving import leave
 from thaw.cli.system_errors import system_errors_explained
 from thaw.cli.training import opened, recipe_from
 from thaw.errors import ThawError
@@ -49,4 +50,4 @@ def main(words: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     prepare()
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

@@ -36,7 +36,6 @@ SAMPLE = 96
 _BATCH = 4
 """The maps of few images stay in the caches of a core: half the time of a batch of 16 on a CPU (MobileNetV2)."""
 
-
 _FILE = "similarity.json"
 
 

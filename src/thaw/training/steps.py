@@ -84,7 +84,7 @@ class CapturedSteps(nn.Module):
 
     def prepare(self, sizes: Iterable[int], sample: Callable[[int], AtCut]) -> None:
         """Capture a graph for each size that has none yet, or for all where the weights lie elsewhere."""
-        addresses = addresses_of(self.above)
+        addresses = addresses_of(self.above.parameters())
         if addresses != self._addresses:
             self._graphs.clear()
             self._addresses = addresses
