@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.decision import Decision
 from thaw.classifier.review import ReviewPolicy
+from thaw.errors import RecipeError
 from thaw.evaluation.evaluate import Evaluation, summarise
 from thaw.evaluation.records import Records
 from thaw.evaluation.review import LIMITS, refit_review_policy, unmet_limits
@@ -40,7 +41,7 @@ def decide(classifier: Classifier, settings: DecisionSettings, val: Records) -> 
         val: Its predictions on validation.
 
     Raises:
-        RecipeError: As `check_requirements` does.
+        RecipeError: As `check_requirements` does, or a limit is set of a classifier that flags no images.
     """
     check_requirements(settings, classifier.classes)
     chosen = ChosenDecision(classifier.decision)
@@ -50,6 +51,9 @@ def decide(classifier: Classifier, settings: DecisionSettings, val: Records) -> 
     if policy:
         policy = refit_review_policy(policy, decided(chosen.decision, val.scored), val.distance, settings)
     named = [name for name in LIMITS if name in settings.model_fields_set]
+    if named and policy is None:
+        names = " and ".join(f"decision.{name}" for name in named)
+        raise RecipeError(f"{names}: this classifier flags no images for review; train it again, then set its limits")
     summary = filter(None, (chosen.decision.reason, *(f"{name} {getattr(settings, name):g}" for name in named)))
     unmet = (*chosen.unmet, *unmet_limits(settings, classifier.task, len(val.scored), named))
     return Decided(chosen.decision, policy, "; ".join(summary), unmet)
