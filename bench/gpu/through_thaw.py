@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -17,20 +18,21 @@ import torch
 
 from bench.gpu.images import CLASSES
 from bench.gpu.setup import Setup, Sizes
-from bench.gpu.table import Row, speed
+from bench.gpu.table import Row, agreement, speed, took
 from bench.gpu.timing import calls_per_second
 from thaw.backbones.contract import Backbone
 from thaw.backbones.timm_backbone import build
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.head import Head
 from thaw.cores import worker_count
-from thaw.data.augment import PRESETS, ViewRenderer
+from thaw.data.augment import PRESETS, Augmentation, ViewRenderer
 from thaw.data.dataset import Dataset
 from thaw.data.decoding import Decoding
 from thaw.data.pixel_store import PixelStore
 from thaw.device import synchronize
+from thaw.features import device_views
 from thaw.features.cache import FeatureCache
-from thaw.features.device_views import DevicePixels, device_pixels
+from thaw.features.device_views import DevicePixels, device_pixels, drawn_by_pytorch
 from thaw.features.engines import FrozenPart, make_runner
 from thaw.features.extract import extract
 from thaw.features.passes import BATCH
@@ -105,6 +107,8 @@ def _rendering(request: ViewRequest, setup: Setup) -> Iterator[Row]:
     synchronize(setup.device)
     yield speed("images copied to the device", sizes.images / (perf_counter() - started))
 
+    yield from _first_views(resident, request.augmentation, items, setup.device)
+
     def draw() -> None:
         resident.render(items, request.augmentation, 0)
 
@@ -122,6 +126,21 @@ def _rendering(request: ViewRequest, setup: Setup) -> Iterator[Row]:
             rate = len(items) * calls_per_second(run, torch.device("cpu"), sizes.seconds / 4)
             yield speed(f"augmented views rendered by {count(workers, 'thread')}", rate, f"OpenCV uses {own} in each")
     cv2.setNumThreads(threads)
+
+
+def _first_views(
+    resident: DevicePixels, augmentation: Augmentation, items: list[tuple[int, int]], device: torch.device
+) -> Iterator[Row]:
+    """The first views of a process by what draws them on the device, and by PyTorch's operations."""
+    views = []
+    for name, draw in (("the fastest", device_views.fastest(device)), ("PyTorch's operations", drawn_by_pytorch)):
+        with patch.object(device_views, "fastest", lambda _, draw=draw: draw):
+            started = perf_counter()
+            views.append(resident.render(items, augmentation, 0))
+            synchronize(device)
+        yield took(f"first {len(items)} views drawn by {name}", perf_counter() - started, "with what it compiles")
+    difference = float((views[0].int() - views[1].int()).abs().max())
+    yield agreement("their largest difference", difference, 1.0, "in levels of 255")
 
 
 def frozen(setup: Setup) -> Iterator[Row]:

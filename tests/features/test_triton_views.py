@@ -31,9 +31,9 @@ def draw_everything_by_both() -> None:
         pixels = DevicePixels.of(store([smooth(40, 36), noise, smooth(1, 5)], crop_mode), CPU)
         for preset, augmentation in PRESETS.items():
             expected = pixels.render(items, augmentation, 3)
-            device_views._fastest = lambda device: drawn_by_triton
+            device_views.fastest = lambda device: drawn_by_triton
             found = pixels.render(items, augmentation, 3)
-            device_views._fastest = lambda device: drawn_by_pytorch
+            device_views.fastest = lambda device: drawn_by_pytorch
             assert torch.equal(found, expected), (crop_mode, preset)
 
 

@@ -91,7 +91,7 @@ class DevicePixels:
         numbers = np.concatenate([warps.reshape(-1, 6), tones, is_filled[:, None]], axis=1, dtype=np.float32)
         where = to_device(rows, device)
         fill = self.fill if is_filled.any() else None
-        draw = _fastest(device)
+        draw = fastest(device)
         return draw(
             self.pixels, self.starts[where], self.sides[where], to_device(numbers, device), self.spec.size, fill
         )
@@ -107,8 +107,8 @@ class Draw(Protocol):
         ...
 
 
-def _fastest(device: torch.device) -> Draw:
-    """Kernels of Triton where it is, which PyTorch installs with CUDA on Linux."""
+def fastest(device: torch.device) -> Draw:
+    """What draws views on a device: kernels of Triton where it is, which PyTorch installs with CUDA on Linux."""
     if device.type == "cuda" and find_spec("triton"):
         from thaw.features.triton_views import drawn_by_triton
 
