@@ -59,7 +59,7 @@ class _Running:
 
 def rows_of(jobs: Sequence[Job], setup: Setup, limit: float, logs: Path) -> Iterator[Row]:
     """The rows of jobs that run at the same time, as they come; each job has its own limit, and `limit` seconds."""
-    cores = sorted(os.sched_getaffinity(0))
+    cores = _cores()
     parts = [cores[number :: len(jobs)] or cores for number in range(len(jobs))]
     running = dict(
         _start(job, setup, min(limit, job.seconds), logs, part) for job, part in zip(jobs, parts, strict=True)
@@ -81,6 +81,13 @@ def rows_of(jobs: Sequence[Job], setup: Setup, limit: float, logs: Path) -> Iter
     finally:
         for each in running.values():
             each.stop()
+
+
+def _cores() -> list[int]:
+    """The numbers of the cores that this process may use."""
+    if sys.platform == "linux":
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def failure(measured: str, error: BaseException) -> Row:
@@ -114,7 +121,8 @@ def _measure(job: Job, setup: Setup, rows: Connection, log: Path, cores: Sequenc
     """What the process of a job does: its own group, log and cores, a row for each result or error."""
     os.setsid()
     # Processes with as many threads as there are cores wait for one another in every operation.
-    os.sched_setaffinity(0, cores)
+    if sys.platform == "linux":
+        os.sched_setaffinity(0, cores)
     torch.set_num_threads(len(cores))
     with log.open("w", encoding="utf-8") as stream:
         os.dup2(stream.fileno(), 1)
