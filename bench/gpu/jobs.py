@@ -19,10 +19,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import torch
-
 from bench.gpu.setup import Setup
 from bench.gpu.table import Row
+from thaw.distributed.machine import use_own_cores
 
 _LONGEST_MESSAGE = 300
 
@@ -59,10 +58,8 @@ class _Running:
 
 def rows_of(jobs: Sequence[Job], setup: Setup, limit: float, logs: Path) -> Iterator[Row]:
     """The rows of jobs that run at the same time, as they come; each job has its own limit, and `limit` seconds."""
-    cores = _cores()
-    parts = [cores[number :: len(jobs)] or cores for number in range(len(jobs))]
     running = dict(
-        _start(job, setup, min(limit, job.seconds), logs, part) for job, part in zip(jobs, parts, strict=True)
+        _start(job, setup, min(limit, job.seconds), logs, (index, len(jobs))) for index, job in enumerate(jobs)
     )
     try:
         while running:
@@ -83,13 +80,6 @@ def rows_of(jobs: Sequence[Job], setup: Setup, limit: float, logs: Path) -> Iter
             each.stop()
 
 
-def _cores() -> list[int]:
-    """The numbers of the cores that this process may use."""
-    if sys.platform == "linux":
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
 def failure(measured: str, error: BaseException) -> Row:
     """The row of an error, with its first line; the log has all of it."""
     traceback.print_exception(error)
@@ -98,10 +88,10 @@ def failure(measured: str, error: BaseException) -> Row:
     return Row(measured, "**FAILED**", f"{type(error).__name__}: {message}")
 
 
-def _start(job: Job, setup: Setup, seconds: float, logs: Path, cores: Sequence[int]) -> tuple[Connection, _Running]:
+def _start(job: Job, setup: Setup, seconds: float, logs: Path, part: tuple[int, int]) -> tuple[Connection, _Running]:
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_measure, args=(job, setup, theirs, logs / job.log, cores))
+    process = context.Process(target=_measure, args=(job, setup, theirs, logs / job.log, part))
     began = time.perf_counter()
     process.start()
     theirs.close()
@@ -117,13 +107,11 @@ def _ended(each: _Running) -> Iterator[Row]:
     print(f"{each.job.name}: {time.perf_counter() - each.began:.0f} s", file=sys.stderr, flush=True)
 
 
-def _measure(job: Job, setup: Setup, rows: Connection, log: Path, cores: Sequence[int]) -> None:
+def _measure(job: Job, setup: Setup, rows: Connection, log: Path, part: tuple[int, int]) -> None:
     """What the process of a job does: its own group, log and cores, a row for each result or error."""
     os.setsid()
     # Processes with as many threads as there are cores wait for one another in every operation.
-    if sys.platform == "linux":
-        os.sched_setaffinity(0, cores)
-    torch.set_num_threads(len(cores))
+    use_own_cores(*part)
     with log.open("w", encoding="utf-8") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)

@@ -71,7 +71,7 @@ def _is_compile_supported(device_type: str) -> bool:
 
 
 def _leave_optimizers_alone() -> None:
-    """Let methods that all optimisers have be called as they are; the compiler is imported for no more than that."""
+    """Let methods that all optimizers have be called as they are; the compiler is imported for no more than that."""
     for method in vars(torch.optim.Optimizer).values():
         code, wrapped = getattr(method, "__code__", None), getattr(method, "__wrapped__", None)
         if wrapped is not None and code is not None and Path(code.co_filename).name == "_compile.py":

@@ -15,7 +15,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     chosen: list[int] = []
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
     monkeypatch.setattr(torch.accelerator, "set_device_index", chosen.append)
-    monkeypatch.setattr("thaw.distributed.machine._use_own_cores", lambda index, here: None)
+    monkeypatch.setattr("thaw.distributed.machine.use_own_cores", lambda index, here: None)
     return chosen
 
 

@@ -12,7 +12,8 @@ def stratified_group_folds(
 
     The groups whose classes are the least even come first, those that are equal in this in random order. Of folds that
     are equally good the one with the fewest images is taken. The folds are those of `StratifiedGroupKFold` of
-    scikit-learn with `shuffle=True`, found ten times as fast and without its import of a second.
+    scikit-learn with `shuffle=True`, found nine times as fast (0.03 s for 1,000 images) and without its import of a
+    second.
 
     Args:
         classes: (N,) int, the class of each image. A class may have fewer images than there are folds.
@@ -28,7 +29,8 @@ def stratified_group_folds(
     order = np.arange(len(names))
     np.random.RandomState(seed).shuffle(order)
     counts = np.zeros((len(names), len(class_sizes)))
-    np.add.at(counts, (np.argsort(order)[group_of], class_of), 1)
+    place_of = np.argsort(order)[group_of]
+    np.add.at(counts, (place_of, class_of), 1)
     filled, fold_of = np.zeros((folds, len(class_sizes))), np.empty(len(names), int)
     candidates = np.eye(folds)[:, :, None]
     for group in np.argsort(-counts.std(axis=1), kind="stable"):
@@ -36,8 +38,15 @@ def stratified_group_folds(
         spread = ((filled + candidates * counts[group]) / class_sizes).std(axis=1).mean(axis=1)
         fold_of[group] = _best(spread.tolist(), filled.sum(axis=1).tolist())
         filled[fold_of[group]] += counts[group]
-    tested = fold_of[np.argsort(order)[group_of]]
+    tested = fold_of[place_of]
     return [(np.flatnonzero(tested != fold), np.flatnonzero(tested == fold)) for fold in range(folds)]
+
+
+def strata_of(targets: np.ndarray) -> np.ndarray:
+    """What to stratify targets by: the class, or the first label of several plus one, 0 for none."""
+    if targets.ndim == 1:
+        return targets
+    return np.where(targets.any(axis=1), targets.argmax(axis=1) + 1, 0)
 
 
 def _best(spread: list[float], images: list[float]) -> int:

@@ -26,7 +26,7 @@ def use_own_part(process: Process, device: str) -> None:
     here = int(os.environ.get("LOCAL_WORLD_SIZE", process.count))
     index = int(os.environ.get("LOCAL_RANK", process.rank))
     _use_own_gpu(index, here, device)
-    _use_own_cores(index, here)
+    use_own_cores(index, here)
 
 
 def more_devices(device: str) -> str:
@@ -50,8 +50,11 @@ def _use_own_gpu(index: int, here: int, device: str) -> None:
     torch.accelerator.set_device_index(index)
 
 
-def _use_own_cores(index: int, here: int) -> None:
-    """Stay on some of the cores: engines that bind their threads to cores would all choose the same ones."""
+def use_own_cores(index: int, here: int) -> None:
+    """Stay on the cores of process `index` of the `here` processes of this machine.
+
+    Engines that bind their threads to cores would all choose the same ones.
+    """
     if sys.platform != "linux":
         use_threads(max(1, worker_count() // here))
         return

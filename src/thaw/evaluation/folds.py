@@ -16,7 +16,7 @@ import numpy as np
 from thaw.classifier.decision import Decision
 from thaw.data.manifest import Manifest
 from thaw.data.split_units import groups_of
-from thaw.data.stratified import stratified_group_folds
+from thaw.data.stratified import strata_of, stratified_group_folds
 from thaw.errors import DataError
 from thaw.evaluation.evaluate import bootstrap_groups
 from thaw.formats import count
@@ -60,17 +60,15 @@ class FoldedData:
             DataError: If a class has fewer images, counting duplicates once, than there are folds.
         """
         manifest, rows = self.manifest, self.rows
-        targets, groups = manifest.targets()[rows], groups_of(manifest, rows, list(self.duplicates))
-        if targets.ndim > 1:
-            targets = np.where(targets.any(axis=1), targets.argmax(axis=1) + 1, 0)
-        for label in np.unique(targets):
-            images = len(np.unique(groups[targets == label]))
+        strata, groups = strata_of(manifest.targets()[rows]), groups_of(manifest, rows, list(self.duplicates))
+        for label in np.unique(strata):
+            images = len(np.unique(groups[strata == label]))
             if images < self.folds and manifest.task != "multilabel":
                 name = manifest.classes[label]
                 raise DataError(f"{manifest.root}: {name} has {images} images, too few for {self.folds} folds")
         if (units := len(np.unique(groups))) < self.folds:
             raise DataError(f"{manifest.root}: has {count(units, 'independent image')}, too few for {self.folds} folds")
-        yield from stratified_group_folds(targets, groups, self.folds, seed)
+        yield from stratified_group_folds(strata, groups, self.folds, seed)
 
 
 @dataclass(frozen=True)

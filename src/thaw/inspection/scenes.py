@@ -71,6 +71,7 @@ def scene_distance(stage_features: np.ndarray, classes: np.ndarray) -> float:
         return 1.0
     random = np.random.default_rng(0)
     sample = np.sort(random.permutation(len(stage_features))[:_SAMPLE])
+    # `one_thread` imports scikit-learn to limit it too, which is not used here.
     with threadpool_limits(1):
         components = _components(stage_features[sample], classes[sample])
     independent = np.stack([random.permutation(column) for column in components.T], axis=1)

@@ -8,7 +8,7 @@ import numpy as np
 
 from thaw.data.manifest import Manifest
 from thaw.data.split_units import groups_of
-from thaw.data.stratified import stratified_group_folds
+from thaw.data.stratified import strata_of, stratified_group_folds
 from thaw.inspection.linear_probe import FOLDS, stratified_folds
 from thaw.seeds import derive_seed
 
@@ -91,13 +91,6 @@ def stratified_choice(strata: np.ndarray, most: int, rng: np.random.Generator) -
         rng.permutation(np.flatnonzero(strata == label))[:number] for label, number in zip(classes, wanted, strict=True)
     ]
     return np.sort(np.concatenate(parts))
-
-
-def strata_of(targets: np.ndarray) -> np.ndarray:
-    """What to stratify targets by: the class, or the first label of several plus one, 0 for none."""
-    if targets.ndim == 1:
-        return targets
-    return np.where(targets.any(axis=1), targets.argmax(axis=1) + 1, 0)
 
 
 def within(rows: np.ndarray, pairs: tuple[tuple[int, int], ...]) -> list[tuple[int, int]]:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from thaw.backbones import build
+from thaw.data.stratified import strata_of
 from thaw.metrics import paired_standard_error
 from thaw.planning.draft import draft_plan
 from thaw.planning.measurements import PlannedRecipe
 from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
-from thaw.selection.sample import strata_of
 from thaw.selection.scores import image_scores, standard_error_of
 from thaw.training.context import TrainingPaused
 from thaw.training.gain import kept_index
