@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -82,6 +83,56 @@ def test_many_builders_of_a_damaged_folder_leave_an_intact_one(tmp_path: Path) -
     with ThreadPoolExecutor(8) as pool:
         for _ in pool.map(lambda _: make_sealed(tmp_path / "store"), range(24)):
             assert atomic.is_intact(tmp_path / "store")
+    assert [child.name for child in tmp_path.iterdir()] == ["store"]
+
+
+def test_a_folder_is_published_though_another_builder_has_just_removed_the_damaged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_sealed(tmp_path / "store")
+    (tmp_path / "store" / "data.bin").write_bytes(b"damaged")
+    replace = os.replace
+
+    def replace_slowly(source: Path, place: Path) -> None:
+        try:
+            replace(source, place)
+        except OSError:
+            shutil.rmtree(place)
+            raise
+
+    monkeypatch.setattr("os.replace", replace_slowly)
+    make_sealed(tmp_path / "store")
+    assert atomic.is_intact(tmp_path / "store")
+    assert [child.name for child in tmp_path.iterdir()] == ["store"]
+
+
+def test_a_link_to_a_damaged_folder_is_replaced_and_what_it_leads_to_is_kept(tmp_path: Path) -> None:
+    make_sealed(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "data.bin").write_bytes(b"damaged")
+    (tmp_path / "store").symlink_to(tmp_path / "elsewhere")
+    make_sealed(tmp_path / "store")
+    assert atomic.is_intact(tmp_path / "store")
+    assert (tmp_path / "elsewhere" / "data.bin").read_bytes() == b"damaged"
+
+
+def test_what_another_builder_published_in_the_meantime_is_not_discarded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_sealed(tmp_path / "rival", b"theirs")
+    make_sealed(tmp_path / "store")
+    (tmp_path / "store" / "data.bin").write_bytes(b"damaged")
+    is_intact = atomic.is_intact
+
+    def is_intact_slowly(folder: Path) -> bool:
+        answer = is_intact(folder)
+        if not answer and (tmp_path / "rival").exists():
+            shutil.rmtree(folder)
+            (tmp_path / "rival").rename(folder)
+        return answer
+
+    monkeypatch.setattr(atomic, "is_intact", is_intact_slowly)
+    make_sealed(tmp_path / "store", b"mine")
+    assert (tmp_path / "store" / "data.bin").read_bytes() == b"theirs"
     assert [child.name for child in tmp_path.iterdir()] == ["store"]
 
 

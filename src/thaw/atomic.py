@@ -7,8 +7,10 @@ Opening it detects files that were truncated or changed afterwards. Where someth
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +28,8 @@ SMALL = 1 << 24
 
 _CHUNK = 1 << 24
 _ATTEMPTS = 8
+_OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+"""Errors of renaming a folder to a place where something was; by now another process may have removed it."""
 
 
 def write_bytes(file: Path, content: bytes) -> None:
@@ -179,15 +183,17 @@ def _made(folder: Path) -> Iterator[Path]:
 
 def _publish(building: Path, folder: Path) -> None:
     """Rename a finished folder, unless an intact one is there; other processes may do the same at the same time."""
-    for attempts_left in reversed(range(_ATTEMPTS)):
+    for attempt in range(1, _ATTEMPTS + 1):
         try:
             os.replace(building, folder)
-        except OSError:
-            if not attempts_left or not os.path.lexists(folder):
+        except OSError as error:
+            was_there = error.errno in _OCCUPIED or os.path.lexists(folder)
+            if attempt == _ATTEMPTS or not was_there:
                 raise
             if is_intact(folder):
                 return
-            discard(folder)
+            discard(folder, is_kept=is_intact)
+            time.sleep(0.001 * 2**attempt)
         else:
             flush_folder(folder.parent)
             return

@@ -56,17 +56,25 @@ def remove_leftovers(folder: Path, name: str | None = None) -> None:
                 _remove(path)
 
 
-def discard(path: Path) -> None:
-    """Remove a file or folder in one step, so that nobody sees a part of it; does nothing where there is none."""
-    hidden = path.with_name(f".{_short(path.name)}.{secrets.token_hex(8)}.tmp")
-    with suppress(OSError):
+def discard(path: Path, is_kept: Callable[[Path], bool] = lambda _: False) -> None:
+    """Remove a file or folder in one step, so that nobody sees a part of it; does nothing where there is none.
+
+    Args:
+        path: The file or folder.
+        is_kept: Whether it must stay, asked while no other process discards it. What another is discarding is left
+            to that one.
+    """
+    with suppress(OSError), _locked(path) as is_locked:
+        if is_locked is False or is_kept(path):
+            return
+        hidden = path.with_name(f".{_short(path.name)}.{secrets.token_hex(8)}.tmp")
         os.replace(path, hidden)
         _remove(hidden)
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[bool | None]:
-    """Yield whether this process holds the lock of a file or folder, which may be gone: `None` without locks."""
+    """Yield whether this process holds the lock of a file or folder, which may be gone: `None` if it has no lock."""
     if sys.platform == "win32":
         yield None
         return
@@ -74,6 +82,9 @@ def _locked(path: Path) -> Iterator[bool | None]:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         yield False
+        return
+    except OSError:
+        yield None
         return
     try:
         yield lock(handle)
