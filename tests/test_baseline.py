@@ -160,11 +160,7 @@ def test_a_baseline_comes_first_only_where_what_is_left_takes_longer(
 ) -> None:
     monkeypatch.setattr(draft, "BASELINE_FROM", 1000.0)
     selected, baselines = selecting.Selected({}, (), is_remembered=not measuring), list[PlannedTrial]()
-
-    def remembered_or_measured(*of_draft: Any) -> selecting.Selected:
-        of_draft[-1](selected, measuring)
-        return selected
-
-    monkeypatch.setattr(draft, "select", remembered_or_measured)
+    monkeypatch.setattr(selecting.Questions, "of_plain_views", lambda questions: selected)
+    monkeypatch.setattr(selecting.Questions, "seconds_ahead", measuring)
     plan_trial(Dataset.open(surfaces), RECIPE, None, NullReporter(), baselines.append)
     assert len(baselines) == expected

@@ -31,6 +31,18 @@ def test_building_a_network_and_solving_a_head_does_not_import_the_compiler() ->
     run(IMPORT + IS_NOT_THERE + SOLVE + IS_NOT_THERE)
 
 
+def test_counting_the_multiply_adds_of_a_network_does_not_import_the_compiler() -> None:
+    run(
+        IMPORT
+        + "from thaw.planning.strategy import flops_above\nfrom thaw.recipe import PreprocessingSettings\n"
+        + "small = PreprocessingSettings(image_size=64)\n"
+        # Padded as in TensorFlow, by an operation that is no layer.
+        + "network = build('tf_mobilenetv3_small_minimal_100', 'random', small, 'avg', 0)\n"
+        + "assert flops_above(network)[0] == 1 > flops_above(network)[-1] > 0\n"
+        + IS_NOT_THERE
+    )
+
+
 def test_what_is_compiled_afterwards_is_compiled() -> None:
     run(
         IMPORT

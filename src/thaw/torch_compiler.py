@@ -1,7 +1,8 @@
 """PyTorch's compiler is not imported with timm, but when something needs it: that takes 1.6 s, of a command of 9 s.
 
-torchvision and timm take one function each of it as they are imported, for which there are stand-ins. L-BFGS imports it
-to be left alone by it, and is left alone without; AdamW and the like still import it in their first step.
+torchvision and timm take one function each of it as they are imported, for which there are stand-ins. L-BFGS and what
+counts multiply-adds import it to be left alone by it, and are left alone without; AdamW and the like still import it in
+their first step.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def compiler_deferred() -> Iterator[None]:
         yield
     finally:
         _remove_stand_ins()
-        _leave_optimizers_alone()
+        leave_alone(torch.optim.Optimizer)
 
 
 class _StandIn(ModuleType):
@@ -70,9 +71,9 @@ def _is_compile_supported(device_type: str) -> bool:
     return found
 
 
-def _leave_optimizers_alone() -> None:
-    """Let methods that all optimizers have be called as they are; the compiler is imported for no more than that."""
-    for method in vars(torch.optim.Optimizer).values():
+def leave_alone(kind: type) -> None:
+    """Let methods of a class be called as they are that would import the compiler only to be left alone by it."""
+    for method in vars(kind).values():
         code, wrapped = getattr(method, "__code__", None), getattr(method, "__wrapped__", None)
         if wrapped is not None and code is not None and Path(code.co_filename).name == "_compile.py":
             wrapped.__dynamo_disable = wrapped

@@ -15,8 +15,8 @@ from thaw.selection.select import SampleViews, Selection
 IMAGES, WIDTH = 120, 40
 
 
-def asked(helps: bool) -> list[str]:
-    """The presets whose views are extracted, where those of all of them help or hurt."""
+def asked(helps: bool, budget: float = 1000.0, unmeasured_seconds: float = 0.0) -> list[str]:
+    """The presets whose views, of 1 s each, are extracted, where those of all of them help or hurt."""
     draws = np.random.default_rng(0)
     targets = np.arange(IMAGES) % 2
     centres = draws.normal(size=(2, WIDTH)) / 4
@@ -30,15 +30,16 @@ def asked(helps: bool) -> list[str]:
 
     folding = Folding(np.arange(IMAGES) // 2 % 5, np.arange(IMAGES))
     selection = Selection(
-        SampleViews(plain.astype(np.float32), lambda each: view(each).astype(np.float32), (WIDTH,), 0.0),
+        SampleViews(plain.astype(np.float32), lambda each: view(each).astype(np.float32), (WIDTH,), 1.0),
         tester.Tester(targets, 2, "multiclass", "accuracy", (folding,)),
         (folding,),
         HeadSetting("last", "none"),
-        Budget(1000.0),
     )
-    selection.ask_augmentation()
-    (answer,) = selection.answers
-    assert (answer.changes["augment"]["preset"] == "none") != helps
+    selection.use(Budget(budget))
+    selection.ask_augmentation(unmeasured_seconds)
+    for answer in selection.answers:
+        assert (answer.changes["augment"]["preset"] == "none") != helps
+    assert bool(presets) == bool(selection.answers)
     return presets
 
 
@@ -47,3 +48,9 @@ def test_a_strong_augmentation_is_tried_only_where_the_standard_one_helps(helps:
     presets = asked(helps)
     assert presets[:2] == ["standard", "light"] and ("strong" in presets) == strong
     assert ("without a kind" in presets) != helps
+
+
+def test_the_default_is_asked_about_where_training_with_it_unasked_takes_longer() -> None:
+    assert asked(helps=False, budget=0.0) == []
+    assert asked(helps=False, budget=0.0, unmeasured_seconds=0.5) == []
+    assert asked(helps=False, budget=0.0, unmeasured_seconds=60.0) == ["standard"]

@@ -10,10 +10,10 @@ six times as often as other images (62% against 10%); on strips of steel twice a
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from threadpoolctl import threadpool_limits
-
-from thaw.inspection.linear_probe import one_thread
 
 MAX_CLUSTERS = 16
 """Clusters at most: on three sets, with more of them each is less of a whole scene, with fewer a class is in few."""
@@ -28,6 +28,7 @@ _COMPONENTS = 16
 _SAMPLE = 400
 _NEIGHBOURS = 5
 _MIN_DEVIATION = 1e-6
+_RUNS, _ITERATIONS = 5, 50
 
 
 def scene_clusters(stage_features: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -42,15 +43,13 @@ def scene_clusters(stage_features: np.ndarray, classes: np.ndarray) -> np.ndarra
         (N,) int from 0, the cluster of each image: 2 to `MAX_CLUSTERS`, each at least 1% of the images; all 0 for
         fewer than 50 images.
     """
-    from sklearn.cluster import KMeans
-
     count = min(MAX_CLUSTERS, len(stage_features) // _IMAGES_PER_CLUSTER)
     if count < 2:
         return np.zeros(len(stage_features), np.int64)
-    with one_thread():
+    with threadpool_limits(1):
         components = _components(stage_features, classes)
         distinct = len(np.unique(components, axis=0))
-        clusters = KMeans(min(count, distinct), n_init=5, random_state=0).fit_predict(components)
+        clusters = _clusters(components, min(count, distinct))
     return _without_small(components, clusters)
 
 
@@ -71,7 +70,6 @@ def scene_distance(stage_features: np.ndarray, classes: np.ndarray) -> float:
         return 1.0
     random = np.random.default_rng(0)
     sample = np.sort(random.permutation(len(stage_features))[:_SAMPLE])
-    # `one_thread` imports scikit-learn to limit it too, which is not used here.
     with threadpool_limits(1):
         components = _components(stage_features[sample], classes[sample])
     independent = np.stack([random.permutation(column) for column in components.T], axis=1)
@@ -100,6 +98,22 @@ def _components(stage_features: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 def _standardised(values: np.ndarray) -> np.ndarray:
     return (values - values.mean(axis=0)) / np.maximum(values.std(axis=0), _MIN_DEVIATION)
+
+
+def _clusters(components: np.ndarray, count: int) -> np.ndarray:
+    """The best of several runs of k-means, by SciPy, which is imported in a fiftieth of scikit-learn's time."""
+    from scipy.cluster.vq import kmeans2
+
+    random, best, lowest = np.random.default_rng(0), np.zeros(len(components), np.int64), np.inf
+    for _ in range(_RUNS):
+        with warnings.catch_warnings():
+            # A cluster may have lost all its images; then there is one less.
+            warnings.simplefilter("ignore", UserWarning)
+            centres, clusters = kmeans2(components, count, _ITERATIONS, minit="++", rng=random)
+        spread = float(np.square(components - centres[clusters]).sum())
+        if spread < lowest:
+            best, lowest = clusters, spread
+    return best
 
 
 def _without_small(components: np.ndarray, clusters: np.ndarray) -> np.ndarray:

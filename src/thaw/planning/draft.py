@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from thaw.backbones.contract import Backbone
 from thaw.classifier.classifier import Classifier
 from thaw.data.prepare import Prepared
 from thaw.features.engines import FrozenPart
@@ -14,12 +12,13 @@ from thaw.features.pooled import plain_sample
 from thaw.inspection.similarity import Similarity, remembered_similarity
 from thaw.planning.baseline import baseline_recipe, can_have_baseline
 from thaw.planning.measurements import Measurements, PlannedRecipe
-from thaw.planning.measuring import measure
+from thaw.planning.measuring import Trainable, measure
 from thaw.planning.plan import Plan, resolve
 from thaw.planning.sample_features import SampleFeatures
-from thaw.planning.selecting import Selected, select, with_selected
+from thaw.planning.selecting import Questions, Selected, with_selected
 from thaw.planning.strategy import SHALLOWER, apply_strategy, choose_strategy
 from thaw.progress import Bar
+from thaw.recipe import Strategy
 from thaw.seeds import derive_seed
 from thaw.selection.budget import default_seconds
 from thaw.selection.sample import draw_sample
@@ -34,11 +33,33 @@ BASELINE_FROM = 8.0
 
 
 @dataclass(frozen=True)
-class Draft:
-    """A plan before settings are measured on features: a recipe with phases, what they take, and the plan it gives."""
+class Material:
+    """What a plan is made for: a recipe whose backbone is chosen, images, a classifier with a new head, and a cache."""
 
+    requested: PlannedRecipe
+    prepared: Prepared
+    classifier: Classifier
+    cache: Path
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A plan before settings are measured on features: a recipe with phases, what they take, and the plan it gives.
+
+    Attributes:
+        material: What it is for.
+        strategy: The one that gave the phases, and why.
+        planned: The recipe with phases.
+        measured: What the plan is made from; training steps are assumed, or timed.
+        trainable: What they are timed on.
+        plan: Every "auto" resolved as well as it can be without measuring more.
+    """
+
+    material: Material
+    strategy: tuple[Strategy, str]
     planned: PlannedRecipe
     measured: Measurements
+    trainable: Trainable
     plan: Plan
 
     @property
@@ -47,37 +68,47 @@ class Draft:
         seconds = self.planned.recipe.measure.seconds
         return default_seconds(self.plan.forecast.seconds) if seconds is None else seconds
 
-    def select(
-        self,
-        prepared: Prepared,
-        backbone: Backbone,
-        cache: Path,
-        bar: Bar,
-        on_baseline: Callable[[Plan], None] | None = None,
-    ) -> Selected:
-        """Measure the settings that the recipe leaves open on the features of its training images.
-
-        `on_baseline` is called as soon as the head is planned, with the plan of a baseline, where what is left to
-        measure and to train takes longer than a baseline does.
-        """
-        can_have = on_baseline is not None and can_have_baseline(self.plan.recipe)
+    def questions(self, bar: Bar, wants_baseline: bool) -> Questions:
+        """What the recipe leaves open, to be measured on the features of its training images."""
+        prepared, backbone = self.material.prepared, self.material.classifier.backbone
         recipe = self.planned.recipe.model_copy(update={"monitor": self.plan.recipe.monitor})
-        backbone.use_features(backbone.widest_features)
         frozen = FrozenPart(backbone, self.measured.device.device, self.measured.engine.engine)
         sample = draw_sample(prepared.manifest, prepared.duplicates, recipe.seed)
-        seed = derive_seed(recipe.seed, "views")
-        features = SampleFeatures(prepared, sample, frozen, seed, cache, bar, whole=can_have)
+        seed, whole = derive_seed(recipe.seed, "views"), wants_baseline and can_have_baseline(self.plan.recipe)
+        features = SampleFeatures(prepared, sample, frozen, seed, self.material.cache, bar, whole)
+        return Questions(recipe, self.measured, features)
 
-        def on_head(selected: Selected, measuring: float) -> None:
-            forecast = self.plan.forecast
-            extraction = 0.0 if selected.is_remembered else forecast.extraction_seconds
-            if on_baseline and measuring + extraction + sum(forecast.phase_seconds) >= BASELINE_FROM:
-                plan = self.finished(selected)
-                # A baseline may take other features.
-                with backbone.taking(backbone.features):
-                    on_baseline(replace(plan, recipe=baseline_recipe(plan.recipe)))
+    def baseline(self, questions: Questions) -> Plan | None:
+        """The plan of a baseline, where what is left to measure and to train takes longer than a baseline does."""
+        if not can_have_baseline(self.plan.recipe):
+            return None
+        selected, forecast = questions.of_plain_views(), self.plan.forecast
+        if selected is None:
+            return None
+        extraction = 0.0 if selected.is_remembered else forecast.extraction_seconds
+        if questions.seconds_ahead + extraction + sum(forecast.phase_seconds) < BASELINE_FROM:
+            return None
+        plan = self.finished(selected)
+        return replace(plan, recipe=baseline_recipe(plan.recipe))
 
-        return select(recipe, self.measured, features, self.measuring_seconds, on_head if can_have else None)
+    def timed(self) -> Draft:
+        """The draft with training steps that are timed.
+
+        A strategy that the recipe does not ask for is replaced by a shallower one where it would train for too long.
+        """
+        measured = self.trainable.timed(self.planned.recipe, self.measured)
+        plan = resolve(self.planned, measured)
+        (strategy, reason), longest = self.strategy, max(plan.forecast.phase_seconds)
+        is_open = self.planned_by_default and strategy in SHALLOWER
+        if is_open and longest >= MAX_PHASE_SECONDS:
+            reason = f"{reason}; {strategy} would train for {longest / 3600:.1f} h here"
+            return _drafted(self.material, SHALLOWER[strategy], reason).timed()
+        return replace(self, measured=measured, plan=plan)
+
+    @property
+    def planned_by_default(self) -> bool:
+        """Whether the recipe leaves the strategy open."""
+        return self.material.requested.recipe.strategy == "auto"
 
     def finished(self, selected: Selected) -> Plan:
         """The plan with what was measured."""
@@ -86,24 +117,23 @@ class Draft:
         return resolve(planned, self.measured, selected.estimates)
 
 
-def draft_plan(requested: PlannedRecipe, prepared: Prepared, classifier: Classifier, cache: Path) -> Draft:
-    """Choose a strategy, measure what it takes, and resolve every "auto" as well as it can be without measuring more.
-
-    A strategy that the recipe does not ask for is replaced by a shallower one where it would train for too long here.
-    """
-    recipe, backbone, train = requested.recipe, classifier.backbone, prepared.manifest.indices("train")
+def draft_plan(material: Material) -> Draft:
+    """Choose a strategy and an engine, and resolve every "auto" as well as it can be without measuring more."""
+    recipe, backbone = material.requested.recipe, material.classifier.backbone
+    manifest = material.prepared.manifest
+    train = manifest.indices("train")
 
     def similarity() -> Similarity:
-        return remembered_similarity(backbone, plain_sample(prepared.pixels, train, SIMILARITY_IMAGES), cache)
+        pixels = plain_sample(material.prepared.pixels, train, SIMILARITY_IMAGES)
+        return remembered_similarity(backbone, pixels, material.cache)
 
-    strategy, reason = choose_strategy(recipe, similarity, len(train), len(prepared.manifest.classes))
-    while True:
-        phased = apply_strategy(recipe, strategy, reason, backbone, len(train))
-        measured = measure(phased.recipe, prepared, classifier, cache)
-        planned = PlannedRecipe(phased.recipe, (*requested.choices, *phased.choices))
-        plan = resolve(planned, measured)
-        longest = max(plan.forecast.phase_seconds)
-        if recipe.strategy != "auto" or strategy not in SHALLOWER or longest < MAX_PHASE_SECONDS:
-            return Draft(planned, measured, plan)
-        reason = f"{reason}; {strategy} would train for {longest / 3600:.1f} h here"
-        strategy = SHALLOWER[strategy]
+    return _drafted(material, *choose_strategy(recipe, similarity, len(train), len(manifest.classes)))
+
+
+def _drafted(material: Material, strategy: Strategy, reason: str) -> Draft:
+    requested, prepared, classifier = material.requested, material.prepared, material.classifier
+    train_images = len(prepared.manifest.indices("train"))
+    phased = apply_strategy(requested.recipe, strategy, reason, classifier.backbone, train_images)
+    measured, trainable = measure(phased.recipe, prepared, classifier, material.cache)
+    planned = PlannedRecipe(phased.recipe, (*requested.choices, *phased.choices))
+    return Draft(material, (strategy, reason), planned, measured, trainable, resolve(planned, measured))

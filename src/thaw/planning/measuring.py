@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ from thaw.planning.cache_plan import wanted_views
 from thaw.planning.costs import ImageCounts
 from thaw.planning.measurements import Choice, Measurements, ViewSizes
 from thaw.planning.step_timer import StepTimer
-from thaw.planning.step_timings import time_steps
+from thaw.planning.step_timings import assumed_steps, time_steps
 from thaw.recipe import Recipe
 from thaw.training.loss import imbalance
 
@@ -30,8 +31,25 @@ STEP_IMAGES = 8
 """Images with which training steps are timed."""
 
 
-def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: Path) -> Measurements:
-    """Time engines and training steps on real images, and count what would be cached; takes a few seconds."""
+@dataclass(frozen=True)
+class Trainable:
+    """What training steps of a run can be timed on: those of its phases, and what lies at the head, in fp32."""
+
+    timer: StepTimer
+    head: AtCut
+
+    def timed(self, recipe: Recipe, measured: Measurements) -> Measurements:
+        """What was measured, with training steps, which takes a few seconds."""
+        with self.timer.classifier.backbone.taking(recipe.head.taken):
+            steps = time_steps(recipe, self.timer, self.head, measured.images.train, measured.processes)
+        return replace(measured, steps=steps)
+
+
+def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: Path) -> tuple[Measurements, Trainable]:
+    """Time engines on real images, and count what would be cached; takes a few seconds.
+
+    Training steps are not timed yet but assumed to be as fast as the frozen part.
+    """
     backbone, manifest = classifier.backbone, prepared.manifest
     device = choose_device(recipe.device)
     classifier.to(device.device)
@@ -50,14 +68,14 @@ def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: P
         engine = choose_engine(job, recipe.engine, cache)
     at_cuts = [features[position] for position in positions]
     timer = StepTimer(classifier, recipe.phases, at_cuts)
-    return Measurements(
+    measured = Measurements(
         task=manifest.task,
         images=images,
         imbalance=imbalance(manifest.targets()[train], len(manifest.classes)),
         facts=backbone.facts,
         device=device,
         engine=engine,
-        steps=time_steps(recipe, timer, features[backbone.head_position], images.train, processes),
+        steps=assumed_steps(recipe, timer, engine.images_per_second, processes),
         threads=torch.get_num_threads(),
         positions=positions,
         sizes=tuple(ViewSizes(bytes_of_view(at, "float16"), bytes_of_view(at, "uint8")) for at in at_cuts),
@@ -69,6 +87,7 @@ def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: P
         device_free_bytes=free_bytes(device.device),
         pixel_bytes=bytes_on_device(prepared.pixels),
     )
+    return measured, Trainable(timer, features[backbone.head_position])
 
 
 def _bytes_above(classifier: Classifier, position: int) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from thaw.cache import recall, remember
 from thaw.data.augment import Augmentation
 from thaw.data.prepare import Prepared
 from thaw.inspection.scenes import RECURRING, scene_clusters, scene_distance
+from thaw.planning.cache_plan import wanted_views
 from thaw.planning.image_size import ask_image_size
 from thaw.planning.measurements import Choice, Measurements
 from thaw.planning.sample_features import SampleFeatures
@@ -31,7 +34,7 @@ MIN_IMAGES = 40
 """Training images below which nothing can be told apart by cross-validation."""
 
 _FILE = "measured.json"
-_VERSION = 1
+_VERSION = 2
 """Of the questions: increases when their answers can change."""
 
 _MORE_TIME = 1.5
@@ -86,59 +89,112 @@ class Selected:
         return {key: value for key, value in self.changes.items() if key.startswith("preprocessing.")}
 
 
-def select(
-    recipe: Recipe,
-    measured: Measurements,
-    features: SampleFeatures,
-    seconds: float,
-    on_head: Callable[[Selected, float], None] | None = None,
-) -> Selected:
-    """Ask every question that the recipe leaves open, cheap ones first, for as long as `seconds` allow.
+class Questions:
+    """Every question that a recipe leaves open, asked on the features of a sample: first what plain views answer."""
 
-    Args:
-        recipe: What it sets is not asked.
-        measured: Device, engine and their speed.
-        features: Of a sample of the training images; no others are used.
-        seconds: How long all measurements may take, without what `on_head` does.
-        on_head: Called once with what plain views have answered, which is all about the head, and the seconds that
-            comparing augmentations should take.
-    """
-    sample, prepared, backbone = features.sample, features.prepared, features.frozen.backbone
-    if len(sample.rows) < MIN_IMAGES or seconds <= 0:
-        return Selected({}, ())
-    key = _key(recipe, measured, features)
-    if remembered := _recalled(features.cache, key, seconds):
-        if on_head:
-            on_head(remembered.of_plain_views, 0.0)
-        return remembered
-    folds = sample.folds()
-    if folds is None:
-        return Selected({}, ())
-    budget, widths = Budget(seconds), backbone.feature_groups
-    foldings = [Folding(folds, sample.units)]
-    plain = features.of(Augmentation())
-    if len(sample.rows) == measured.images.train:
-        # Training reads the same plain views: they take no time that it would not take.
-        budget = Budget(seconds)
-    if across := across_groups(prepared, sample, plain, widths):
-        foldings.append(across)
-    seconds_per_view = len(sample.rows) / measured.engine.images_per_second
-    selection = Selection(
-        SampleViews(plain, features.of, widths, seconds_per_view),
-        Tester(sample.targets, len(prepared.manifest.classes), measured.task, recipe.monitor, (foldings[0],)),
-        tuple(foldings),
-        HeadSetting(recipe.head.taken, "none" if recipe.class_weights == "auto" else recipe.class_weights),
-        budget,
-    )
-    estimates = _ask_of_plain_views(selection, recipe, measured, features)
-    if on_head:
-        ahead = selection.augmentation_seconds if recipe.augment.preset == "auto" else 0.0
-        with budget.paused():
-            on_head(_answered(selection, estimates), ahead)
-    _ask_of_other_views(selection, recipe, features)
-    selected = _answered(selection, estimates)
-    remember(features.cache, _FILE, key, {**selected.to_json(), "seconds": seconds, "refused": budget.refused})
-    return selected
+    def __init__(self, recipe: Recipe, measured: Measurements, features: SampleFeatures) -> None:
+        """Nothing is asked yet.
+
+        Args:
+            recipe: What it sets is not asked.
+            measured: Device, engine and their speed.
+            features: Of a sample of the training images; no others are used.
+        """
+        self._recipe, self._measured, self._features = recipe, measured, features
+        self._is_possible = recipe.measure.seconds != 0 and len(features.sample.rows) >= MIN_IMAGES
+
+    def of_plain_views(self) -> Selected | None:
+        """What plain views answer, which is all about the head; `None` where nothing is measured."""
+        if self._is_possible and (remembered := self._remembered()):
+            return remembered.of_plain_views
+        return self._plain.answered if self._plain else None
+
+    @property
+    def seconds_ahead(self) -> float:
+        """What comparing augmentations should take, once plain views are asked."""
+        is_asked = self._recipe.augment.preset == "auto" and not self._remembered()
+        return self._plain.selection.augmentation_seconds if self._plain and is_asked else 0.0
+
+    def all(self, seconds: float) -> Selected:
+        """Ask all of them, cheap ones first, for as long as `seconds` allow."""
+        if self._is_possible and (remembered := self._remembered(seconds)):
+            return remembered
+        if self._plain is None:
+            return Selected({}, ())
+        selection, budget = self._plain.selection, Budget(seconds - self._plain.seconds)
+        selection.use(budget)
+        with self._widest_features():
+            _ask_of_other_views(selection, self._recipe, self._features, self._unmeasured_seconds)
+        selected = _answered(selection, self._plain.estimates)
+        content = {**selected.to_json(), "seconds": seconds, "refused": budget.refused}
+        remember(self._features.cache, _FILE, self._key, content)
+        return selected
+
+    @cached_property
+    def _plain(self) -> _Plain | None:
+        """The questions about plain views, asked once; `None` where nothing can be told apart."""
+        sample, prepared, measured = self._features.sample, self._features.prepared, self._measured
+        started, folds = time.perf_counter(), sample.folds() if self._is_possible else None
+        if folds is None:
+            return None
+        with self._widest_features():
+            widths, plain = self._features.frozen.backbone.feature_groups, self._features.of(Augmentation())
+            if len(sample.rows) == measured.images.train:
+                # Training reads the same plain views: they take no time that it would not take.
+                started = time.perf_counter()
+            foldings = [Folding(folds, sample.units)]
+            if across := across_groups(prepared, sample, plain, widths):
+                foldings.append(across)
+            classes, recipe = len(prepared.manifest.classes), self._recipe
+            seconds_per_view = len(sample.rows) / measured.engine.images_per_second
+            selection = Selection(
+                SampleViews(plain, self._features.of, widths, seconds_per_view),
+                Tester(sample.targets, classes, measured.task, recipe.monitor, (foldings[0],)),
+                tuple(foldings),
+                HeadSetting(recipe.head.taken, "none" if recipe.class_weights == "auto" else recipe.class_weights),
+            )
+            estimates = _ask_of_plain_views(selection, recipe, measured, self._features)
+        return _Plain(selection, estimates, _answered(selection, estimates), time.perf_counter() - started)
+
+    @property
+    def _unmeasured_seconds(self) -> float:
+        """What views in the default augmentation take, if the head alone trains on them because nothing is measured."""
+        thaws = any(phase.cut != "head" for phase in self._recipe.phases)
+        if thaws or self._recipe.measure.seconds is not None:
+            return 0.0
+        images = self._measured.images.train
+        views, _ = wanted_views(self._recipe, range(len(self._recipe.phases)), images)
+        return views * images / self._measured.engine.images_per_second
+
+    def _remembered(self, seconds: float = 0.0) -> Selected | None:
+        """What was measured before, unless questions were left out for want of time and there is more now."""
+        values = recall(self._features.cache, _FILE, self._key)
+        try:
+            if not values or (values["refused"] and seconds > _MORE_TIME * values["seconds"]):
+                return None
+            return Selected.from_json(values)
+        except (KeyError, TypeError):
+            return None
+
+    @cached_property
+    def _key(self) -> str:
+        """Hash of everything that the answers depend on but the time for them."""
+        with self._widest_features():
+            return _key(self._recipe, self._measured, self._features)
+
+    def _widest_features(self) -> AbstractContextManager[None]:
+        backbone = self._features.frozen.backbone
+        return backbone.taking(backbone.widest_features)
+
+
+@dataclass(frozen=True)
+class _Plain:
+    """What plain views have answered, and the seconds that it took."""
+
+    selection: Selection
+    estimates: Estimates
+    answered: Selected
+    seconds: float
 
 
 def _answered(selection: Selection, estimates: Estimates) -> Selected:
@@ -166,10 +222,12 @@ def _ask_of_plain_views(
     return estimates
 
 
-def _ask_of_other_views(selection: Selection, recipe: Recipe, features: SampleFeatures) -> None:
+def _ask_of_other_views(
+    selection: Selection, recipe: Recipe, features: SampleFeatures, unmeasured_seconds: float
+) -> None:
     """Ask what needs augmented views, or another preprocessing."""
     if recipe.augment.preset == "auto":
-        selection.ask_augmentation()
+        selection.ask_augmentation(unmeasured_seconds)
     if recipe.preprocessing.image_size is None:
         ask_image_size(selection, recipe, features)
 
@@ -208,17 +266,6 @@ def _key(recipe: Recipe, measured: Measurements, features: SampleFeatures) -> st
         (recipe.head, recipe.augment, recipe.preprocessing, recipe.measure.image_sizes),
     )
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
-
-
-def _recalled(cache: Path, key: str, seconds: float) -> Selected | None:
-    """What was measured before, unless questions were left out for want of time and there is more now."""
-    values = recall(cache, _FILE, key)
-    try:
-        if not values or (values["refused"] and seconds > _MORE_TIME * values["seconds"]):
-            return None
-        return Selected.from_json(values)
-    except (KeyError, TypeError):
-        return None
 
 
 def with_selected(recipe: Recipe, selected: Selected) -> Recipe:

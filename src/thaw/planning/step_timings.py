@@ -73,6 +73,30 @@ class _Job:
         return self.timer.phases[index].epochs * self.images / max(self.timer.rate(index, mode), 1e-9)
 
 
+def assumed_steps(recipe: Recipe, timer: StepTimer, rate: float, processes: int) -> StepTimings:
+    """How steps are run and how fast, as long as nothing is timed: in fp32, and as fast as the frozen part.
+
+    A step computes forward and backward above a cut, about a third of the network, what the frozen part does forward.
+
+    Args:
+        recipe: With its phases.
+        timer: For them; does not time anything.
+        rate: Images per second through the frozen part.
+        processes: How many train together.
+
+    Raises:
+        RecipeError: The recipe asks for steps that this run cannot have.
+    """
+    job = _Job(recipe, timer, 0, processes, None)
+    _check_steps(job)
+    precision: Precision = "fp32" if recipe.precision == "auto" else recipe.precision
+    steps: Steps = "eager" if recipe.steps == "auto" else recipe.steps
+    mode = StepMode(precision, steps, _first_layout(job))
+    sizes = tuple(_size_of(job, index, USUAL_BATCH) for index in range(len(timer.phases)))
+    memory_format = _memory_format(job, mode)
+    return StepTimings(Chosen(precision), Chosen(steps), memory_format, sizes, "", (rate,) * len(sizes))
+
+
 def time_steps(recipe: Recipe, timer: StepTimer, head: AtCut, train_images: int, processes: int) -> StepTimings:
     """Choose how steps are run, as far as the recipe leaves it open, and time those of every phase.
 
@@ -87,8 +111,8 @@ def time_steps(recipe: Recipe, timer: StepTimer, head: AtCut, train_images: int,
         RecipeError: The recipe asks for steps that this run cannot have.
     """
     job = _Job(recipe, timer, train_images // processes, processes, timer.first_thawed())
-    layout = timer.classifier.backbone.memory_format if recipe.memory_format == "auto" else recipe.memory_format
-    mode = StepMode("fp32", "eager", layout)
+    _check_steps(job)
+    mode = StepMode("fp32", "eager", _first_layout(job))
     steps = _steps(job, mode)
     precision = _precision(job, replace(mode, steps=steps.value), head)
     mode = replace(mode, steps=steps.value, precision=precision.value)
@@ -103,14 +127,25 @@ def time_steps(recipe: Recipe, timer: StepTimer, head: AtCut, train_images: int,
     return StepTimings(precision, steps, memory_format, sizes, batch.reason, rates)
 
 
+def _check_steps(job: _Job) -> None:
+    """Raise `RecipeError` where the recipe asks for steps that this run cannot have."""
+    wanted, device = job.recipe.steps, job.timer.device
+    if wanted == "cuda_graph" and not job.timer.is_cuda:
+        raise RecipeError(f"steps cuda_graph: needs a CUDA device, and this run trains on {device}; use auto")
+    if wanted not in ("auto", "eager") and job.processes > 1:
+        raise RecipeError(f"steps {wanted}: is for one process, and {job.processes} train together; use auto")
+
+
+def _first_layout(job: _Job) -> MemoryFormat:
+    """The layout that steps are timed in first."""
+    wanted = job.recipe.memory_format
+    return job.timer.classifier.backbone.memory_format if wanted == "auto" else wanted
+
+
 def _steps(job: _Job, mode: StepMode) -> Chosen[Steps]:
     """Eager or captured; what compiling gains is measured once the rest is known."""
     wanted, timer = job.recipe.steps, job.timer
     if wanted != "auto":
-        if wanted == "cuda_graph" and not timer.is_cuda:
-            raise RecipeError(f"steps cuda_graph: needs a CUDA device, and this run trains on {timer.device}; use auto")
-        if wanted != "eager" and job.processes > 1:
-            raise RecipeError(f"steps {wanted}: is for one process, and {job.processes} train together; use auto")
         return Chosen(wanted, "as requested")
     if not timer.is_cuda:
         return Chosen("eager")

@@ -22,6 +22,7 @@ from thaw.inspection.similarity import Similarity, Verdict
 from thaw.planning.measurements import Choice, PlannedRecipe
 from thaw.recipe import Phase, Recipe, Strategy
 from thaw.settings import assign
+from thaw.torch_compiler import leave_alone
 
 SMALL, LARGE = 1_000, 10_000
 """Training images below which a data set is small, and from which it is large."""
@@ -140,6 +141,7 @@ def flops_above(backbone: Backbone) -> tuple[float, ...]:
     with torch.no_grad():
         for position in range(len(backbone.blocks)):
             with FlopCounterMode(display=False) as counter:
+                leave_alone(type(counter.mode))
                 value = backbone.run(value, position, position + 1)
             flops.append(counter.get_total_flops())
     total = max(1, sum(flops))

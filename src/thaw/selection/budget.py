@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 LEAST_SECONDS = 10.0
@@ -30,15 +28,6 @@ class Budget:
     def left(self) -> float:
         """Seconds that are left; negative once they are used up."""
         return self.seconds - (time.perf_counter() - self.started)
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """What is done within takes no time from the budget."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.started += time.perf_counter() - began
 
     def allows(self, seconds: float) -> bool:
         """Whether something that takes this long still fits."""

@@ -7,6 +7,7 @@ pass of a sample through the frozen network at most, and seconds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -70,23 +71,24 @@ class OtherPreprocessing:
 class Selection:
     """Asks one question after the other, each with the answers to those before it, until the time is used up."""
 
-    def __init__(
-        self, views: SampleViews, tester: Tester, foldings: tuple[Folding, ...], setting: HeadSetting, budget: Budget
-    ) -> None:
-        """Nothing is asked yet.
+    def __init__(self, views: SampleViews, tester: Tester, foldings: tuple[Folding, ...], setting: HeadSetting) -> None:
+        """Nothing is asked yet, and there is time for everything.
 
         Args:
             views: The features of the sample.
             tester: Fits and compares heads.
             foldings: How images are divided into folds: at random, and where there are groups across them.
             setting: The head before any question.
-            budget: How long all questions may take.
         """
-        self._views, self._tester, self._foldings, self._budget = views, tester, foldings, budget
+        self._views, self._tester, self._foldings, self._budget = views, tester, foldings, Budget(math.inf)
         self._bases: dict[Features, Basis] = {}
         self._designs: dict[tuple[Features, str], Design] = {}
         self.setting = setting
         self.answers: list[Answer] = []
+
+    def use(self, budget: Budget) -> None:
+        """Let the questions from now on take no longer than this."""
+        self._budget = budget
 
     def ask_features(self) -> None:
         """Whether the head takes the last stage or all of them: whichever is better, for they cost the same.
@@ -119,18 +121,23 @@ class Selection:
         self._answer(question, chosen, {"class_weights": CLASS_WEIGHTS[chosen]})
         self.setting = replace(self.setting, weights=CLASS_WEIGHTS[chosen])
 
-    def ask_augmentation(self) -> None:
+    def ask_augmentation(self, unmeasured_seconds: float = 0.0) -> None:
         """Which augmentation the head is trained with, and which one thawed stages may be trained with.
 
         A stronger one is kept only if it gains more than one standard error over a milder one. Heads say little about
         what thawed stages gain, which learn from the pixels: those keep the default, unless it hurts. Where the default
         hurts, each kind of transformation is left out in turn, since one of them may be to blame; where it does not
         even help, a stronger one is not tried.
+
+        Args:
+            unmeasured_seconds: What the default takes to train with, if it is not asked about. Asking takes place, in
+                or out of the budget, where that is quicker than the default itself.
         """
         options = [AugmentationOption.of("none")]
-        options += self._affordable([AugmentationOption.of(preset) for preset in (DEFAULT_PRESET, "light")])
+        options += self._affordable([AugmentationOption.of(DEFAULT_PRESET)], unmeasured_seconds)
         if len(options) == 1:
             return
+        options += self._affordable([AugmentationOption.of("light")])
         options, question = self._compare_augmentations(options)
         default = [option.name for option in options].index(DEFAULT_PRESET)
         if question.gain(default, 0).value > 0:
@@ -177,11 +184,17 @@ class Selection:
         extraction = self._views.seconds * fraction * pixels_ratio
         return self._budget.allows(start_seconds + extraction + fraction * self._tester.seconds_for(1))
 
-    def _affordable(self, options: Sequence[AugmentationOption]) -> list[AugmentationOption]:
-        """The options that there is time for, the first ones first, with their views extracted."""
+    def _affordable(
+        self, options: Sequence[AugmentationOption], spared_seconds: float = 0.0
+    ) -> list[AugmentationOption]:
+        """The options that there is time for, the first ones first, with their views extracted.
+
+        There is also time for what spares more than it takes.
+        """
         affordable = []
         for option in options:
-            if not self._budget.allows(self._views.seconds + self._tester.seconds_for(2)):
+            seconds = self._views.seconds + self._tester.seconds_for(2)
+            if seconds > spared_seconds and not self._budget.allows(seconds):
                 break
             affordable.append(option)
             # Compared at once, so that the time of the next one is known.

@@ -15,7 +15,7 @@ from thaw.data.manifest import Manifest
 from thaw.data.prepare import DataPreparation, Prepared
 from thaw.device import use_threads
 from thaw.planning.backbone_choice import choose_backbone
-from thaw.planning.draft import draft_plan
+from thaw.planning.draft import Draft, Material, draft_plan
 from thaw.planning.plan import Plan
 from thaw.planning.trained_head import with_trained_head
 from thaw.progress import NullReporter, Reporter
@@ -51,19 +51,26 @@ def plan_trial(
     chosen = with_trained_head(chosen, backbone, prepared.manifest)
     cache = cache_folder()
     remember_geometry(requested, backbone.facts.pixels, cache)
-    draft = draft_plan(chosen, prepared, with_new_head(backbone, prepared, chosen.recipe), cache)
+
+    def drafted() -> Draft:
+        classifier = with_new_head(backbone, prepared, chosen.recipe)
+        return draft_plan(Material(chosen, prepared, classifier, cache))
 
     def planned(plan: Plan) -> PlannedTrial:
         # The plan may have decided which features the head takes.
         return PlannedTrial(plan, prepared, with_new_head(backbone, prepared, plan.recipe))
 
-    wanted = (lambda plan: on_baseline(planned(plan))) if on_baseline else None
-    selected = draft.select(prepared, backbone, cache, reporter.bar, wanted)
+    draft = drafted()
+    questions = draft.questions(reporter.bar, wants_baseline=on_baseline is not None)
+    if on_baseline and (baseline := draft.baseline(questions)):
+        on_baseline(planned(baseline))
+    draft = draft.timed()
+    selected = questions.all(draft.measuring_seconds)
     if selected.preprocessing:
         # Decoded and timed anew for images of another size.
         chosen = replace(chosen, recipe=chosen.recipe.with_settings(selected.preprocessing))
         prepared, backbone = prepare(dataset, chosen.recipe, previous, NullReporter())
-        draft = draft_plan(chosen, prepared, with_new_head(backbone, prepared, chosen.recipe), cache)
+        draft = drafted().timed()
     plan = draft.finished(selected)
     show_plan(plan, reporter)
     return planned(plan)

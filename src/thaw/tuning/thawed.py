@@ -15,7 +15,7 @@ import numpy as np
 from thaw.backbones import build
 from thaw.data.stratified import strata_of
 from thaw.metrics import paired_standard_error
-from thaw.planning.draft import draft_plan
+from thaw.planning.draft import Material, draft_plan
 from thaw.planning.measurements import PlannedRecipe
 from thaw.progress import NullReporter
 from thaw.recipe import Recipe
@@ -47,7 +47,7 @@ def begin(recipe: Recipe, folder: RunFolder, bench: Workbench, seconds: float) -
     classifier = with_new_head(backbone, prepared, begun or recipe)
     if begun:
         return trial_in(folder, begun, prepared, classifier, context)
-    plan = draft_plan(PlannedRecipe(recipe, ()), prepared, classifier, bench.cache).plan
+    plan = draft_plan(Material(PlannedRecipe(recipe, ()), prepared, classifier, bench.cache)).timed().plan
     if plan.forecast.seconds > seconds:
         raise TooLong(plan.forecast.seconds)
     folder.path.mkdir(parents=True, exist_ok=True)
