@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from thaw.data import digests
+from thaw.data import digests, reader
 from thaw.data.digests import digest_files, known_digests
 
 CONTENTS = [b"one", b"two", b"three"]
@@ -37,7 +37,7 @@ def read_again(files: list[Path], memory: Path, monkeypatch: pytest.MonkeyPatch)
         return file.read_bytes()
 
     with monkeypatch.context() as patch:
-        patch.setattr(digests, "read_image_file", read_image)
+        patch.setattr(reader, "read_image_file", read_image)
         found(files, memory)
     return sorted(read)
 

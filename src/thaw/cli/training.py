@@ -61,7 +61,10 @@ def train(
         cluster = None
     # What an unfinished run says about the folder is read with it; one of several processes has met the others first.
     is_opened_later = launched() or (resume and requested is None)
-    dataset = data if is_opened_later else decoded_ahead(opened(data, requested), requested)
+    dataset: Path | Dataset = data
+    if not is_opened_later:
+        # On a cluster, its nodes decode.
+        dataset = opened(data, requested) if cluster else decoded_ahead(opened(data, requested), requested)
 
     from thaw import pipeline
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from subprocess import Popen
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -47,6 +47,20 @@ class Decoding:
     settings: DecodeSettings
     workers: int
     reduce_jpeg: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values that `from_json` reads."""
+        return {
+            "spec": asdict(self.spec),
+            "settings": self.settings.model_dump(),
+            "reduce_jpeg": self.reduce_jpeg,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Decoding:
+        """What `to_json` gave, for one file at a time."""
+        settings = DecodeSettings(**values["settings"])
+        return cls(PixelSpec.from_json(values["spec"]), settings, 1, values["reduce_jpeg"])
 
 
 @dataclass(frozen=True)
@@ -166,12 +180,7 @@ def _by_processes(files: Sequence[Path], decoding: Decoding) -> Iterator[Decoded
 
 def _stream_of_process(files: Sequence[Path], decoding: Decoding, stack: ExitStack) -> BinaryIO | None:
     """The output of a process that decodes some files; it is ended with the stack."""
-    request = {
-        "files": [str(file) for file in files],
-        "spec": asdict(decoding.spec),
-        "settings": decoding.settings.model_dump(),
-        "reduce_jpeg": decoding.reduce_jpeg,
-    }
+    request = {"files": [str(file) for file in files], "decoding": decoding.to_json()}
     process = start_process("thaw.data.decoding_process", request)
     if process is None:
         return None

@@ -11,15 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from thaw.data.decoding import Decoding, decode_file, write_decoded
-from thaw.data.geometry import PixelSpec
-from thaw.recipe import DecodeSettings
 
 
 def main() -> None:
     """Decode what is requested, in order."""
     request = json.load(sys.stdin)
-    spec, settings = PixelSpec.from_json(request["spec"]), DecodeSettings(**request["settings"])
-    decoding = Decoding(spec, settings, 1, request["reduce_jpeg"])
+    decoding = Decoding.from_json(request["decoding"])
     with suppress(BrokenPipeError, KeyboardInterrupt):
         for file in request["files"]:
             write_decoded(decode_file(Path(file), decoding), sys.stdout.buffer)

@@ -13,13 +13,11 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 
 from thaw import atomic
-from thaw.data.image_file import read_image_file
-from thaw.errors import UnreadableImage
+from thaw.data.reader import current_reader
 from thaw.progress import OnProgress
 
 _KEEPS_CHANGE_TIMES = {"btrfs", "ext2", "ext3", "ext4", "f2fs", "nfs", "nfs4", "overlay", "tmpfs", "xfs", "zfs"}
@@ -28,7 +26,6 @@ _MOUNTS = Path("/proc/self/mountinfo")
 _UNCHANGED_NS = 2_000_000_000
 """A file that changed less than this before it was read may change again without getting another time."""
 
-_BLOCK = 4096
 _DIGITS = 64
 
 _State = tuple[int, int, int, int]
@@ -57,7 +54,7 @@ def digest_files(files: Sequence[Path], memory: Path, workers: int, on_progress:
     changed = [row for row, state in enumerate(states) if not state or state != remembered[row][0]]
     done = len(files) - len(changed)
     on_progress(done, len(files))
-    for row, digest in _digests(files, changed, workers):
+    for row, digest in zip(changed, current_reader().digests([files[row] for row in changed], workers), strict=True):
         digests[row], done = digest, done + 1
         on_progress(done, len(files))
     if changed:
@@ -70,20 +67,6 @@ def known_digests(files: Sequence[Path], memory: Path) -> list[str] | None:
     devices, remembered = _devices_that_keep_change_times(), _remembered(memory, len(files))
     is_known = all(state and state == _state(file, devices) for file, (state, _) in zip(files, remembered, strict=True))
     return [digest for _, digest in remembered] if is_known else None
-
-
-def _digests(files: Sequence[Path], rows: Sequence[int], workers: int) -> Iterator[tuple[int, str]]:
-    with ThreadPoolExecutor(workers) as pool:
-        for start in range(0, len(rows), _BLOCK):
-            block = rows[start : start + _BLOCK]
-            yield from zip(block, pool.map(_digest, [files[row] for row in block]), strict=True)
-
-
-def _digest(file: Path) -> str:
-    try:
-        return hashlib.sha256(read_image_file(file)).hexdigest()
-    except UnreadableImage as error:
-        return str(error)
 
 
 def _state(file: Path, devices: frozenset[int]) -> _State | None:

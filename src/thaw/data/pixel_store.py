@@ -22,10 +22,11 @@ import pyarrow.parquet as pq
 from thaw import atomic, parquet
 from thaw.cache import ATTEMPTS, LARGER_DISK
 from thaw.data.capture import Capture
-from thaw.data.decoding import DecodedFile, DecodedRow, Decoding, decode_files
+from thaw.data.decoding import DecodedFile, DecodedRow, Decoding
 from thaw.data.digests import digest_files, known_digests, memory_of
 from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import SCHEMA, Manifest
+from thaw.data.reader import current_reader
 from thaw.errors import DataError, UnreadableImage, WriteError
 from thaw.formats import count, size
 from thaw.piecewise import PiecewiseFile
@@ -209,7 +210,7 @@ def _build(
     with advising(LARGER_DISK), atomic.sealed_folder(place) as folder:
         try:
             with (folder / _PIXELS).open("wb") as stream:
-                for row in _written(stream, decode_files(manifest.files(), decoding)):
+                for row in _written(stream, current_reader().decoded(manifest.files(), decoding)):
                     if decoding.settings.strict and row.reason:
                         raise _unreadable(manifest.file(len(rows)), row.reason)
                     if (row.sha256 or row.reason) != digests[len(rows)]:

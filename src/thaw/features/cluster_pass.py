@@ -23,8 +23,10 @@ from thaw.backbones.facts import Facts
 from thaw.backbones.stages import AtCut
 from thaw.cluster import Cluster, Device, Shipment, Work, connected, sizes_of, unseen_on_node
 from thaw.data.augment import Augmentation
+from thaw.data.cluster_reader import ClusterReader
 from thaw.data.geometry import PixelSpec
 from thaw.data.pixel_store import PixelStore
+from thaw.data.reader import reading_with
 from thaw.device import to_device
 from thaw.errors import ClusterError
 from thaw.features.encoding import CacheDtype
@@ -73,7 +75,7 @@ class ClusterPass:
 
 @contextmanager
 def extracting_on(address: str | None, reporter: Reporter) -> Iterator[Cluster | None]:
-    """Features are extracted on the cluster at an address while the block runs; in this process for `None`.
+    """On the cluster at an address images are decoded and features extracted while the block runs; for `None`, here.
 
     Raises:
         ClusterError: There is no such cluster, or not every node has this version of Thaw.
@@ -84,7 +86,7 @@ def extracting_on(address: str | None, reporter: Reporter) -> Iterator[Cluster |
     with connected(address) as cluster, Shipment(reporter) as shipment:
         cluster.check([])
         reporter.say(cluster.description)
-        with extracting_with(ClusterPass(cluster, shipment)):
+        with reading_with(ClusterReader(cluster, reporter)), extracting_with(ClusterPass(cluster, shipment)):
             yield cluster
 
 

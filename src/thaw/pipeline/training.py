@@ -58,7 +58,7 @@ def finetune(
         runs: The folder in which the run makes its own, `train-N`, with the bundle in `train-N/model`.
         resume: Resume the newest unfinished run under `runs`; without a `recipe`, with the one it began with.
         reporter: Shows progress; the console by default.
-        cluster: Extract features on a Ray cluster: HOST:PORT of its head, or "local".
+        cluster: Decode images and extract features on a Ray cluster: HOST:PORT of its head, or "local".
 
     Returns:
         The classifier with its best weights, calibrated, in eval mode.
