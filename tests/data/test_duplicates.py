@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from thaw.data import nearest
 from thaw.data.duplicates import near_duplicates
 from thaw.data.surfaces import write_surfaces
 
@@ -58,6 +59,30 @@ def test_a_changed_copy_is_found(surfaces: list[np.ndarray], change: str) -> Non
     copies = [CHANGES[change](image) for image in surfaces[::6]]
     expected = {(6 * number, len(surfaces) + number) for number in range(len(copies))}
     assert pairs([*surfaces, *copies]) == expected
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_copy_is_found_among_images_that_are_compared_in_cells(
+    surfaces: list[np.ndarray], change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many thousands of images are, of which each is compared with a small part."""
+    compared = []
+    for name, value in {"MOST_COMPARED": 0, "_CELL": 4, "_PROBES": 4}.items():
+        monkeypatch.setattr(nearest, name, value)
+    best = nearest._best
+
+    def counted(*given: np.ndarray) -> nearest.Neighbours:
+        compared.append(given[3].size)
+        return best(*given)
+
+    monkeypatch.setattr(nearest, "_best", counted)
+    images = [*surfaces, *(CHANGES[change](image) for image in surfaces[::6])]
+    expected = {(6 * number, len(surfaces) + number) for number in range(15)}
+    progress: list[tuple[int, int]] = []
+    found = near_duplicates(images.__getitem__, range(len(images)), 1, lambda *done: progress.append(done))
+    assert {(pair.first, pair.second) for pair in found} == expected
+    assert sum(compared) < 0.5 * len(images) ** 2
+    assert progress[-1] == (len(images), len(images))
 
 
 def test_all_copies_of_a_burst_are_found(surfaces: list[np.ndarray]) -> None:
