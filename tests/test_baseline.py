@@ -164,3 +164,20 @@ def test_a_baseline_comes_first_only_where_what_is_left_takes_longer(
     monkeypatch.setattr(selecting.Questions, "seconds_ahead", measuring)
     plan_trial(Dataset.open(surfaces), RECIPE, None, NullReporter(), baselines.append)
     assert len(baselines) == expected
+
+
+def test_a_strategy_that_trains_too_long_is_replaced_after_a_baseline_on_all_stages(
+    surfaces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draft, "BASELINE_FROM", 0.0)
+    monkeypatch.setattr(draft, "MAX_PHASE_SECONDS", 0.0)
+    monkeypatch.setattr(draft, "choose_strategy", lambda *_: ("top", "small"))
+    on_all = selecting.Selected({"head.features": "all"}, ())
+    monkeypatch.setattr(selecting.Questions, "of_plain_views", lambda questions: on_all)
+    baselines: list[PlannedTrial] = []
+    recipe = RECIPE.with_settings({"strategy": "auto"})
+    found = plan_trial(Dataset.open(surfaces), recipe, None, NullReporter(), baselines.append)
+    assert [each.plan.recipe.head.features for each in baselines] == ["all"]
+    (strategy,) = (choice for choice in found.plan.choices if choice.setting == "strategy")
+    assert strategy.value == "head" and strategy.reason.startswith("small; top would train for ")
+    assert [phase.cut for phase in found.plan.recipe.phases] == ["head"]

@@ -148,8 +148,8 @@ def _best(whitened: np.ndarray, rows: np.ndarray, others: np.ndarray, approximat
     own = np.minimum(np.searchsorted(others, rows), len(others) - 1)
     is_there = np.flatnonzero(others[own] == rows)
     approximate[is_there, own[is_there]] = -np.inf
-    nearest = torch.topk(torch.from_numpy(approximate), min(NEIGHBOURS, len(others)), sorted=False)
-    correlation, found = nearest.values.numpy(), others[nearest.indices.numpy()]
+    highest = torch.topk(torch.from_numpy(approximate), min(NEIGHBOURS, len(others)), sorted=False)
+    correlation, found = highest.values.numpy(), others[highest.indices.numpy()]
     candidates = np.nonzero(correlation >= MIN_CORRELATION - _SKETCH_ERROR)
     correlation[candidates] = _exact(whitened, rows[candidates[0]], found[candidates])
     return Neighbours(rows, found, correlation)

@@ -99,16 +99,11 @@ class Draft:
         measured = self.trainable.timed(self.planned.recipe, self.measured)
         plan = resolve(self.planned, measured)
         (strategy, reason), longest = self.strategy, max(plan.forecast.phase_seconds)
-        is_open = self.planned_by_default and strategy in SHALLOWER
+        is_open = self.material.requested.recipe.strategy == "auto" and strategy in SHALLOWER
         if is_open and longest >= MAX_PHASE_SECONDS:
             reason = f"{reason}; {strategy} would train for {longest / 3600:.1f} h here"
             return _drafted(self.material, SHALLOWER[strategy], reason).timed()
         return replace(self, measured=measured, plan=plan)
-
-    @property
-    def planned_by_default(self) -> bool:
-        """Whether the recipe leaves the strategy open."""
-        return self.material.requested.recipe.strategy == "auto"
 
     def finished(self, selected: Selected) -> Plan:
         """The plan with what was measured."""
@@ -134,6 +129,8 @@ def _drafted(material: Material, strategy: Strategy, reason: str) -> Draft:
     requested, prepared, classifier = material.requested, material.prepared, material.classifier
     train_images = len(prepared.manifest.indices("train"))
     phased = apply_strategy(requested.recipe, strategy, reason, classifier.backbone, train_images)
-    measured, trainable = measure(phased.recipe, prepared, classifier, material.cache)
+    # A baseline may have taken other features meanwhile.
+    with classifier.backbone.taking(phased.recipe.head.taken):
+        measured, trainable = measure(phased.recipe, prepared, classifier, material.cache)
     planned = PlannedRecipe(phased.recipe, (*requested.choices, *phased.choices))
     return Draft(material, (strategy, reason), planned, measured, trainable, resolve(planned, measured))
