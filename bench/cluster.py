@@ -38,7 +38,7 @@ from thaw.data.decoding import Decoding
 from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
-from thaw.data.reader import reading_with
+from thaw.data.reader import FEWEST_FOR_NODES, reading_with, reads_on_nodes
 from thaw.data.surfaces import write_surfaces
 from thaw.device import CPU
 from thaw.features.cache import FeatureCache
@@ -101,10 +101,12 @@ def main() -> None:
     parser.add_argument("--backbone", default="resnet50")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--images", type=int, default=2_560)
-    parser.add_argument("--photos", type=int, default=768, help="0 for none")
+    parser.add_argument("--photos", type=int, default=768, help="0 for none; a few hundred at least")
     parser.add_argument("--engine", default="openvino-bf16")
     parser.add_argument("--rounds", type=int, default=1)
     given = parser.parse_args()
+    if given.photos and not reads_on_nodes(given.photos):
+        parser.error(f"--photos {given.photos}: fewer than {FEWEST_FOR_NODES} are not decoded on nodes")
     torch.set_num_threads(1)
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
     from ray.cluster_utils import Cluster as RayCluster

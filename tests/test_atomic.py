@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from thaw import atomic
+from thaw import atomic, temporary
 from thaw.errors import WriteError
 
 
@@ -134,6 +134,40 @@ def test_what_another_builder_published_in_the_meantime_is_not_discarded(
     make_sealed(tmp_path / "store", b"mine")
     assert (tmp_path / "store" / "data.bin").read_bytes() == b"theirs"
     assert [child.name for child in tmp_path.iterdir()] == ["store"]
+
+
+def test_what_was_published_before_the_last_attempt_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_sealed(tmp_path / "rival", b"theirs")
+    make_sealed(tmp_path / "store")
+    (tmp_path / "store" / "data.bin").write_bytes(b"damaged")
+
+    def published_at_last(seconds: float) -> None:
+        if seconds > 0.1:
+            shutil.rmtree(tmp_path / "store")
+            (tmp_path / "rival").rename(tmp_path / "store")
+
+    monkeypatch.setattr(atomic, "discard", lambda *_, **__: None)
+    monkeypatch.setattr("time.sleep", published_at_last)
+    monkeypatch.setattr(atomic, "_ATTEMPTS", 8)
+    make_sealed(tmp_path / "store", b"mine")
+    assert (tmp_path / "store" / "data.bin").read_bytes() == b"theirs"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs locks")
+def test_what_takes_the_place_of_a_damaged_folder_before_it_is_locked_is_not_discarded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "store").mkdir()
+    lock = temporary.lock
+
+    def slowly(handle: int) -> bool | None:
+        (tmp_path / "store").rename(tmp_path / "gone")
+        (tmp_path / "store").mkdir()
+        return lock(handle)
+
+    monkeypatch.setattr(temporary, "lock", slowly)
+    temporary.discard(tmp_path / "store")
+    assert (tmp_path / "store").is_dir()
 
 
 def test_a_new_folder_never_replaces_an_existing_one(tmp_path: Path) -> None:

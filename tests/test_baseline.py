@@ -12,8 +12,9 @@ from tests.runs import outcome
 from thaw.data.dataset import Dataset
 from thaw.data.surfaces import write_surfaces
 from thaw.errors import DataError, ResumeError
+from thaw.features.probe import EngineChoice
 from thaw.pipeline import load, predict
-from thaw.planning import draft, selecting
+from thaw.planning import draft, measuring, selecting
 from thaw.progress import NullReporter
 from thaw.recipe import AugmentSettings, MeasureSettings, PreprocessingSettings, Recipe
 from thaw.refit import refit
@@ -181,3 +182,27 @@ def test_a_strategy_that_trains_too_long_is_replaced_after_a_baseline_on_all_sta
     (strategy,) = (choice for choice in found.plan.choices if choice.setting == "strategy")
     assert strategy.value == "head" and strategy.reason.startswith("small; top would train for ")
     assert [phase.cut for phase in found.plan.recipe.phases] == ["head"]
+
+
+def test_a_second_run_asks_nothing_again_before_its_baseline(surfaces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draft, "BASELINE_FROM", 0.0)
+    baselines: list[PlannedTrial] = []
+
+    def plan() -> None:
+        plan_trial(Dataset.open(surfaces), RECIPE, None, NullReporter(), baselines.append)
+
+    plan()
+    monkeypatch.setattr(selecting, "_ask_of_plain_views", interrupted)
+    plan()
+    assert len(baselines) == 2
+
+
+def test_a_second_run_whose_head_is_fitted_at_once_has_no_baseline(
+    surfaces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the network is slow: what it has computed is remembered."""
+    baselines: list[PlannedTrial] = []
+    monkeypatch.setattr(measuring, "choose_engine", lambda *_: EngineChoice("pytorch-fp32", "slow", 5.0))
+    for expected in (1, 1):
+        plan_trial(Dataset.open(surfaces), RECIPE, None, NullReporter(), baselines.append)
+        assert len(baselines) == expected

@@ -188,10 +188,10 @@ def _publish(building: Path, folder: Path) -> None:
             os.replace(building, folder)
         except OSError as error:
             was_there = error.errno in _OCCUPIED or os.path.lexists(folder)
-            if attempt == _ATTEMPTS or not was_there:
-                raise
             if is_intact(folder):
                 return
+            if attempt == _ATTEMPTS or not was_there:
+                raise
             discard(folder, is_kept=is_intact)
             time.sleep(0.001 * 2**attempt)
         else:

@@ -6,6 +6,7 @@ ends, and other containers on the same volume see it. Where the file system has 
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import re
@@ -24,6 +25,9 @@ LEFT_OVER_AFTER = 24 * 3600
 """Seconds without a change after which what cannot be locked counts as left over."""
 
 _NAME = re.compile(r"\..+\.[0-9a-f]{16}\.tmp", re.DOTALL)
+_UNOPENED = (errno.ELOOP, errno.EACCES)
+"""Errors of opening links, and files that may not be read: they have no lock."""
+
 _LONGEST = 200
 """Bytes of a name that is kept whole, so that the temporary name stays below 255."""
 
@@ -36,7 +40,7 @@ def temporary(place: Path, make: Callable[[Path], object]) -> Iterator[Path]:
         make(path)
         with _locked(path) as is_locked:
             # Before it was locked it may have been taken for a leftover.
-            if is_locked is False or not os.path.lexists(path):
+            if is_locked is False:
                 continue
             try:
                 yield path
@@ -61,8 +65,8 @@ def discard(path: Path, is_kept: Callable[[Path], bool] = lambda _: False) -> No
 
     Args:
         path: The file or folder.
-        is_kept: Whether it must stay, asked while no other process discards it. What another is discarding is left
-            to that one.
+        is_kept: Whether it must stay, asked while no other process discards it, where the file system has locks. What
+            another is discarding is left to that one.
     """
     with suppress(OSError), _locked(path) as is_locked:
         if is_locked is False or is_kept(path):
@@ -83,13 +87,25 @@ def _locked(path: Path) -> Iterator[bool | None]:
     except FileNotFoundError:
         yield False
         return
-    except OSError:
+    except OSError as error:
+        if error.errno not in _UNOPENED:
+            raise
         yield None
         return
     try:
-        yield lock(handle)
+        is_locked = lock(handle)
+        # Until it was locked, another may have been put in its place.
+        yield is_locked if _is_at(path, handle) else False
     finally:
         os.close(handle)
+
+
+def _is_at(path: Path, handle: int) -> bool:
+    """Whether what is open is still what is at a path."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def _short(name: str) -> str:

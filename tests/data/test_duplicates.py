@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -71,8 +72,8 @@ def test_a_changed_copy_is_found_among_images_that_are_compared_in_cells(
         monkeypatch.setattr(nearest, name, value)
     best = nearest._best
 
-    def counted(*given: np.ndarray) -> nearest.Neighbours:
-        compared.append(given[3].size)
+    def counted(*given: Any) -> nearest.Neighbours:
+        compared.append(given[3].size / len(given[0]) ** 2)
         return best(*given)
 
     monkeypatch.setattr(nearest, "_best", counted)
@@ -81,8 +82,29 @@ def test_a_changed_copy_is_found_among_images_that_are_compared_in_cells(
     progress: list[tuple[int, int]] = []
     found = near_duplicates(images.__getitem__, range(len(images)), 1, lambda *done: progress.append(done))
     assert {(pair.first, pair.second) for pair in found} == expected
-    assert sum(compared) < 0.5 * len(images) ** 2
+    assert sum(compared) < 0.5
     assert progress[-1] == (len(images), len(images))
+
+
+def test_copies_of_symmetric_images_are_found_among_images_that_are_compared_in_cells(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whose mirror images are as similar; each neighbour counts once."""
+    rng = np.random.default_rng(0)
+
+    def symmetric() -> np.ndarray:
+        shape = cv2.resize(rng.normal(size=(12, 12)), (64, 64), interpolation=cv2.INTER_CUBIC)
+        shape += shape[:, ::-1]
+        return np.asarray(shape / shape.std())
+
+    shapes = [symmetric() for _ in range(300)]
+    shapes += [shape + 0.45 * symmetric() for shape in shapes[:5] for _ in range(10)]
+    images = [np.repeat((128 + 40 * shape).clip(0, 255).astype(np.uint8)[:, :, None], 3, 2) for shape in shapes]
+    expected = pairs(images)
+    assert len(expected) > 50
+    for name, value in {"MOST_COMPARED": 0, "_CELL": 32}.items():
+        monkeypatch.setattr(nearest, name, value)
+    assert len(pairs(images) & expected) > 0.9 * len(expected)
 
 
 def test_all_copies_of_a_burst_are_found(surfaces: list[np.ndarray]) -> None:

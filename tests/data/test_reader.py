@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import PIL
 import pytest
 
 from tests.cluster.two_nodes import TwoNodes, Watching, ignore, losing
 from thaw.cluster import Cluster, connected
-from thaw.cluster.shared_files import differing
-from thaw.data import cluster_reader
+from thaw.data import cluster_reader, reader
 from thaw.data.cluster_reader import ClusterReader
 from thaw.data.dataset import Dataset
 from thaw.data.decoding import DecodedFile, Decoding
@@ -41,18 +41,18 @@ class Pretended:
         return next((f"node x: does not see {file}" for file in sizes if Path(file).name in self._unseen), "")
 
     def starmap(self, function: Callable[..., Any], pieces: Iterable[Sequence[Any]], device: object) -> Generator[Any]:
-        for files, sizes, *how in pieces:
+        for files, *how in pieces:
             self.parts += 1
-            yield self.unseen(sizes) or function(files, sizes, *how)
+            yield self.unseen(dict(files)) or function(files, *how)
 
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Images in two folders, one of them twice, one broken, and one missing."""
     monkeypatch.setattr(cluster_reader, "FILES", 4)
-    monkeypatch.setattr(cluster_reader, "FEWEST", 8)
+    monkeypatch.setattr(reader, "FEWEST_FOR_NODES", 8)
     # On the nodes of this process there is no Ray to name them.
-    monkeypatch.setattr(cluster_reader, "unseen_on_node", lambda sizes: differing(sizes))
+    monkeypatch.setattr(cluster_reader, "this_node", lambda: "node x")
     write_surfaces(tmp_path / "images", images_per_class=8, size=48, classes=("ok", "scratch"))
     found = sorted((tmp_path / "images").rglob("*.png"))
     found[3].write_bytes(b"not an image")
@@ -73,18 +73,43 @@ def test_files_have_the_same_digests_and_pixels_on_nodes_that_see_all_some_or_no
     files: list[Path], unseen: tuple[str, ...] | None
 ) -> None:
     nodes, watching = Pretended([file.name for file in files] if unseen is None else unseen), Watching()
-    reader = ClusterReader(cast(Cluster, nodes), watching)
-    assert list(reader.digests(files, 2)) == list(HERE.digests(files, 2))
-    assert is_equal(reader.decoded(files, DECODING), HERE.decoded(files, DECODING))
+    on_nodes = ClusterReader(cast(Cluster, nodes), watching)
+    assert list(on_nodes.digests(files, 2)) == list(HERE.digests(files, 2))
+    assert is_equal(on_nodes.decoded(files, DECODING), HERE.decoded(files, DECODING))
     assert nodes.parts == (0 if unseen is None else 2 * -(-len(files) // 4))
     assert len(watching.said) == (unseen != ())
-    assert all(line.startswith("images are decoded here instead of on the nodes: node x: ") for line in watching.said)
+    assert all(line.startswith("images are read here instead of on the nodes: node x: ") for line in watching.said)
+
+
+def test_a_file_that_is_another_on_a_node_is_read_here(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one of the same size, whose copy on the node was changed."""
+    expected, nodes, watching = list(HERE.digests(files, 2)), Pretended(), Watching()
+    states_of = cluster_reader._states_of
+
+    def before_a_change(part: Sequence[Path]) -> Any:
+        return [(path, state and (state[0], state[1] - 1)) for path, state in states_of(part)]
+
+    monkeypatch.setattr(cluster_reader, "_states_of", before_a_change)
+    assert list(ClusterReader(cast(Cluster, nodes), watching).digests(files, 2)) == expected
+    (sentence,) = watching.said
+    assert sentence.startswith("images are read here instead of on the nodes: node x: does not see ")
+    assert sentence.endswith(" as the command does")
+
+
+def test_nodes_with_another_pillow_do_not_decode(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes, watching, version = Pretended(), Watching(), PIL.__version__
+    dumps = cluster_reader.json.dumps
+    monkeypatch.setattr(cluster_reader.json, "dumps", lambda value: dumps({**value, "pillow": "1.0"}))
+    found = ClusterReader(cast(Cluster, nodes), watching).decoded(files, DECODING)
+    assert is_equal(found, HERE.decoded(files, DECODING)) and nodes.parts
+    (sentence,) = watching.said
+    assert sentence.endswith(f"node x: has Pillow {version}, and the command 1.0")
 
 
 def test_few_files_are_read_here(files: list[Path]) -> None:
     nodes = Pretended()
-    reader = ClusterReader(cast(Cluster, nodes), Watching())
-    assert list(reader.digests(files[:7], 2)) == list(HERE.digests(files[:7], 2)) and nodes.parts == 0
+    on_nodes = ClusterReader(cast(Cluster, nodes), Watching())
+    assert list(on_nodes.digests(files[:7], 2)) == list(HERE.digests(files[:7], 2)) and nodes.parts == 0
 
 
 def store(images: Path, cache: Path, moved: OnProgress = ignore) -> dict[str, bytes]:
@@ -119,9 +144,7 @@ def test_images_that_a_node_does_not_see_are_decoded_here(blind_node: Cluster, t
     with reading_with(ClusterReader(blind_node, watching)):
         assert store(tmp_path / "images", tmp_path / "there") == here
     (sentence,) = watching.said
-    assert (
-        sentence.startswith("images are decoded here instead of on the nodes: node ") and "does not see /" in sentence
-    )
+    assert sentence.startswith("images are read here instead of on the nodes: node ") and "does not see /" in sentence
 
 
 @pytest.mark.slow
@@ -129,7 +152,7 @@ def test_images_that_a_node_does_not_see_are_decoded_here(blind_node: Cluster, t
 def test_training_on_a_cluster_decodes_on_its_nodes(
     ray_nodes: TwoNodes, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster_reader, "FEWEST", 16)
+    monkeypatch.setattr(reader, "FEWEST_FOR_NODES", 16)
     monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
     write_surfaces(tmp_path / "images", images_per_class=20, size=48, classes=("ok", "scratch"))
     asked: list[Any] = []

@@ -1,5 +1,6 @@
 """How steps are run, with a timer that has a CUDA device and answers from a table."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from thaw.backbones.timm_backbone import build
 from thaw.classifier.classifier import Classifier, new_head
 from thaw.errors import RecipeError
 from thaw.planning.step_timer import StepMode, StepTimer, _Timing
-from thaw.planning.step_timings import StepTimings, time_steps
+from thaw.planning.step_timings import StepTimings, assumed_steps, time_steps
 from thaw.recipe import DecodeSettings, Phase, PreprocessingSettings, Recipe
 
 Rate = Callable[[StepMode], float]
@@ -131,8 +132,18 @@ def test_steps_that_this_run_cannot_have_are_refused(classifier: Classifier) -> 
         RecipeError, match="steps cuda_graph: needs a CUDA device, and this run trains on cpu; use auto"
     ):
         time_steps(recipe, timer, AtCut.above_nothing(torch.zeros(1, 3)), 1_000, 1)
+    with pytest.raises(RecipeError, match="steps cuda_graph: needs a CUDA device"):
+        assumed_steps(recipe, timer, 100.0, 1)
     with pytest.raises(RecipeError, match="steps cuda_graph: is for one process, and 2 train together; use auto"):
         timings(classifier, faster_captured_and_in_large_batches, recipe, 1_000, processes=2)
+
+
+def test_before_steps_are_timed_a_head_takes_no_time_and_thawed_stages_that_of_the_network(
+    classifier: Classifier,
+) -> None:
+    recipe = two_phases()
+    found = assumed_steps(recipe, StepTimer(classifier, recipe.phases, ()), 100.0, 1)
+    assert found.rates == (math.inf, 100.0) and found.steps.value == "eager" and found.precision.value == "fp32"
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_not_taken(classifier: Classifier) -> None:

@@ -50,6 +50,8 @@ def train(
     table with the columns path and label, an export of Label Studio, CVAT or COCO, or a folder with a Hub metadata
     file.
     """
+    from thaw.data.reader import reads_on_nodes
+
     requested = recipe_from(recipe, settings, options)
     if resume:
         from thaw.run_folder import RunFolder
@@ -63,8 +65,9 @@ def train(
     is_opened_later = launched() or (resume and requested is None)
     dataset: Path | Dataset = data
     if not is_opened_later:
-        # On a cluster, its nodes decode.
-        dataset = opened(data, requested) if cluster else decoded_ahead(opened(data, requested), requested)
+        dataset = opened(data, requested)
+        if not (cluster and reads_on_nodes(len(dataset.manifest))):
+            dataset = decoded_ahead(dataset, requested)
 
     from thaw import pipeline
 

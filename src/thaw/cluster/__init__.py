@@ -11,8 +11,19 @@ from __future__ import annotations
 
 from thaw.cluster.cluster import Cluster, Device, Node
 from thaw.cluster.connection import check_address, connected
-from thaw.cluster.on_node import unseen_on_node
+from thaw.cluster.on_node import this_node, unseen_on_node
 from thaw.cluster.shared_files import sizes_of
 from thaw.cluster.shipment import Shipment, Work
 
-__all__ = ["Cluster", "Device", "Node", "Shipment", "Work", "check_address", "connected", "sizes_of", "unseen_on_node"]
+__all__ = [
+    "Cluster",
+    "Device",
+    "Node",
+    "Shipment",
+    "Work",
+    "check_address",
+    "connected",
+    "sizes_of",
+    "this_node",
+    "unseen_on_node",
+]

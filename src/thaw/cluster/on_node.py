@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -43,12 +44,12 @@ def run_on_node(
     version: str, paths: Sequence[str], threads: int, function: Callable[..., object], *values: object
 ) -> tuple[str, object]:
     """What is wrong here, in one sentence, or the result of a function that computes with so many threads."""
-    import torch
-
     if problem := problem_on_node(version, paths):
         return problem, None
     use_cores(threads)
-    torch.set_num_threads(threads)
+    # Imported by the modules of functions that need it.
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(threads)
     try:
         return "", function(*values)
     except ThawError as error:

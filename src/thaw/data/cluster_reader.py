@@ -1,32 +1,32 @@
 """Image files read on a cluster: each node hashes or decodes a part of them, and this process takes what they give.
 
-Nodes read files by their paths. What a node does not see is read here: to send a file takes as long as to decode it.
-Results do not depend on where a file is read, so a lost node changes nothing.
+Nodes read files by their paths. What a node does not see, or would decode with another Pillow, is read here: to send a
+file takes as long as to decode it. So results do not depend on where a file is read, and a lost node changes nothing.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import PIL
 
-from thaw.cluster import Cluster, Device, sizes_of, unseen_on_node
+from thaw.cluster import Cluster, Device, sizes_of, this_node
 from thaw.data.decoding import DecodedFile, Decoding, decode_file, read_decoded, write_decoded
-from thaw.data.reader import HERE, digest_of
+from thaw.data.reader import HERE, digest_of, reads_on_nodes
 from thaw.progress import Reporter
 
 FILES = 64
 """Files of a part: up to a second of work, and what is repeated when a node is lost."""
 
-FEWEST = 4 * FILES
-"""Files below which this machine reads them sooner than the processes of the nodes start."""
-
 _ONE_CPU = Device(1, 0)
+_File = tuple[str, tuple[int, int] | None]
 _Part = TypeVar("_Part")
 _Result = TypeVar("_Result")
 
@@ -43,7 +43,7 @@ class ClusterReader:
         def here(part: Sequence[Path]) -> Iterator[str]:
             return HERE.digests(part, workers)
 
-        return self._results(files, digests_of_part, (), here, lambda found: found)
+        return self._results(files, digests_of_part, (), here, iter)
 
     def decoded(self, files: Sequence[Path], decoding: Decoding) -> Iterator[DecodedFile]:
         """As `ReaderHere.decoded`."""
@@ -51,7 +51,8 @@ class ClusterReader:
         def here(part: Sequence[Path]) -> Iterator[DecodedFile]:
             return HERE.decoded(part, decoding)
 
-        return self._results(files, decoded_part, (json.dumps(decoding.to_json()),), here, _files_in)
+        how = json.dumps({"decoding": decoding.to_json(), "pillow": PIL.__version__})
+        return self._results(files, decoded_part, (how,), here, _files_in)
 
     def _results(
         self,
@@ -59,14 +60,14 @@ class ClusterReader:
         on_node: Callable[..., _Part | str],
         how: tuple[object, ...],
         here: Callable[[Sequence[Path]], Iterator[_Result]],
-        results_in: Callable[[_Part], Iterator[_Result] | list[_Result]],
+        results_in: Callable[[_Part], Iterator[_Result]],
     ) -> Iterator[_Result]:
         """The results of all files: those in what a function gives on a node for a part, or what is read here."""
-        if len(files) < FEWEST or self._is_blind(files):
+        if not reads_on_nodes(len(files)) or self._is_blind(files):
             yield from here(files)
             return
         parts = [files[start : start + FILES] for start in range(0, len(files), FILES)]
-        pieces = (([str(file.absolute()) for file in part], sizes_of(part), *how) for part in parts)
+        pieces = ((_states_of(part), *how) for part in parts)
         with closing(self._cluster.starmap(on_node, pieces, _ONE_CPU)) as found:
             for part, result in zip(parts, found, strict=True):
                 if isinstance(result, str):
@@ -87,28 +88,52 @@ class ClusterReader:
         """Say why files are read here; only the first time."""
         if not self._is_said:
             self._is_said = True
-            self._reporter.say(f"images are decoded here instead of on the nodes: {reason}")
+            self._reporter.say(f"images are read here instead of on the nodes: {reason}")
 
 
-def digests_of_part(files: Sequence[str], sizes: Mapping[str, int]) -> list[str] | str:
-    """Run on a node: the digest of each file, or a sentence on one that this node does not see with its size."""
-    return unseen_on_node(sizes) or [digest_of(Path(file)) for file in files]
+def digests_of_part(files: Sequence[_File]) -> list[str] | str:
+    """Run on a node: the digest of each file, or a sentence on one that is another here."""
+    return _differing(files) or [digest_of(Path(path)) for path, _ in files]
 
 
-def decoded_part(files: Sequence[str], sizes: Mapping[str, int], how: str) -> np.ndarray | str:
-    """Run on a node: each file as `write_decoded` writes it, as uint8 (bytes,), or a sentence as above.
+def decoded_part(files: Sequence[_File], how: str) -> np.ndarray | str:
+    """Run on a node: each file as `write_decoded` writes it, as uint8 (bytes,), or a sentence on what differs here.
 
     Args:
-        files: Absolute paths.
-        sizes: The bytes of each file by its path.
-        how: What `Decoding.to_json` gave, as JSON.
+        files: What `_states_of` gave.
+        how: The decoding and the version of Pillow, as JSON.
     """
-    if unseen := unseen_on_node(sizes):
-        return unseen
-    decoding, stream = Decoding.from_json(json.loads(how)), io.BytesIO()
-    for file in files:
-        write_decoded(decode_file(Path(file), decoding), stream)
+    wanted = json.loads(how)
+    if differing := _differing(files):
+        return differing
+    if wanted["pillow"] != PIL.__version__:
+        return f"{this_node()}: has Pillow {PIL.__version__}, and the command {wanted['pillow']}"
+    decoding, stream = Decoding.from_json(wanted["decoding"]), io.BytesIO()
+    for path, _ in files:
+        write_decoded(decode_file(Path(path), decoding), stream)
     return np.frombuffer(stream.getbuffer(), np.uint8)
+
+
+def _states_of(files: Sequence[Path]) -> list[_File]:
+    """The absolute path of each file, and its size and modification time; `None` for one that cannot be looked at."""
+    return [(str(file.absolute()), _state(file)) for file in files]
+
+
+def _state(file: Path) -> tuple[int, int] | None:
+    try:
+        status = file.stat()
+    except (OSError, ValueError):
+        # A path with a null character is a ValueError.
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _differing(files: Sequence[_File]) -> str:
+    """A sentence on the first file that is another on this node, or may not be read here; empty if there is none."""
+    for path, state in files:
+        if _state(Path(path)) != state or (state and not os.access(path, os.R_OK)):
+            return f"{this_node()}: does not see {path} as the command does"
+    return ""
 
 
 def _files_in(part: np.ndarray) -> Iterator[DecodedFile]:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 
-from thaw.data.nearest import MIN_CORRELATION, nearest, visits
+from thaw.data.nearest import MIN_CORRELATION, nearest
 from thaw.progress import OnProgress
 
 VERSION = 5
@@ -87,16 +87,14 @@ def near_duplicates(
     whitened = thumbnails if len(compared) == len(thumbnails) else thumbnails[compared]
     _whiten(whitened)
     pairs: set[tuple[int, int, float]] = set()
-    done, times = 0, visits(len(whitened))
     nearby = np.full((len(whitened), _REFERENCE_NEIGHBOUR), -np.inf, np.float32)
-    for rows_here, others, correlation in nearest(whitened):
+    for rows_here, others, correlation, done in nearest(whitened):
         nearby[rows_here] = _highest(np.concatenate([nearby[rows_here], correlation], axis=1))
         for index, column in np.argwhere(correlation >= MIN_CORRELATION):
             first, second = int(rows_here[index]), int(others[index, column])
             pairs.add((min(first, second), max(first, second), float(correlation[index, column])))
-        done += len(rows_here)
         if on_progress:
-            on_progress(done // times, len(whitened))
+            on_progress(round(done * len(whitened)), len(whitened))
     reference = np.where(np.isfinite(nearby), nearby, np.inf).min(axis=1)
     return [
         NearDuplicate(int(rows[compared[first]]), int(rows[compared[second]]), correlation)

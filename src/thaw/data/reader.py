@@ -17,6 +17,9 @@ from thaw.data.decoding import DecodedFile, Decoding, decode_files
 from thaw.data.image_file import read_image_file
 from thaw.errors import UnreadableImage
 
+FEWEST_FOR_NODES = 256
+"""Files below which this machine reads them sooner than the processes of a cluster's nodes start."""
+
 _BLOCK = 4096
 """Files that wait for a thread: each takes some memory."""
 
@@ -43,6 +46,11 @@ class ReaderHere:
     def decoded(self, files: Sequence[Path], decoding: Decoding) -> Iterator[DecodedFile]:
         """By threads, or by processes on many cores."""
         return decode_files(files, decoding)
+
+
+def reads_on_nodes(files: int) -> bool:
+    """Whether so many files are read on the nodes of a cluster, if there is one."""
+    return files >= FEWEST_FOR_NODES
 
 
 def digest_of(file: Path) -> str:

@@ -101,7 +101,7 @@ def _standardised(values: np.ndarray) -> np.ndarray:
 
 
 def _clusters(components: np.ndarray, count: int) -> np.ndarray:
-    """The best of several runs of k-means, by SciPy, which is imported in a fiftieth of scikit-learn's time."""
+    """The best of several runs of k-means, by SciPy, which is imported in a fifth of scikit-learn's time."""
     from scipy.cluster.vq import kmeans2
 
     random, best, lowest = np.random.default_rng(0), np.zeros(len(components), np.int64), np.inf

@@ -68,6 +68,14 @@ class Draft:
         seconds = self.planned.recipe.measure.seconds
         return default_seconds(self.plan.forecast.seconds) if seconds is None else seconds
 
+    @property
+    def unmeasured_seconds(self) -> float:
+        """What extracting the views takes that the head alone trains on, as long as augmentation is not measured."""
+        recipe, measured = self.plan.recipe, self.measured
+        if any(phase.cut != "head" for phase in recipe.phases) or recipe.measure.seconds is not None:
+            return 0.0
+        return recipe.views * measured.images.train / measured.engine.images_per_second / measured.processes
+
     def questions(self, bar: Bar, wants_baseline: bool) -> Questions:
         """What the recipe leaves open, to be measured on the features of its training images."""
         prepared, backbone = self.material.prepared, self.material.classifier.backbone
@@ -86,7 +94,10 @@ class Draft:
         if selected is None:
             return None
         extraction = 0.0 if selected.is_remembered else forecast.extraction_seconds
-        if questions.seconds_ahead + extraction + sum(forecast.phase_seconds) < BASELINE_FROM:
+        if (
+            min(questions.seconds_ahead, self.measuring_seconds) + extraction + sum(forecast.phase_seconds)
+            < BASELINE_FROM
+        ):
             return None
         plan = self.finished(selected)
         return replace(plan, recipe=baseline_recipe(plan.recipe))
@@ -102,7 +113,9 @@ class Draft:
         is_open = self.material.requested.recipe.strategy == "auto" and strategy in SHALLOWER
         if is_open and longest >= MAX_PHASE_SECONDS:
             reason = f"{reason}; {strategy} would train for {longest / 3600:.1f} h here"
-            return _drafted(self.material, SHALLOWER[strategy], reason).timed()
+            shallower = _drafted(self.material, SHALLOWER[strategy], reason)
+            # Features may have been extracted by the engine that was chosen first.
+            return replace(shallower, measured=replace(shallower.measured, engine=self.measured.engine)).timed()
         return replace(self, measured=measured, plan=plan)
 
     def finished(self, selected: Selected) -> Plan:

@@ -16,7 +16,6 @@ from thaw.cache import recall, remember
 from thaw.data.augment import Augmentation
 from thaw.data.prepare import Prepared
 from thaw.inspection.scenes import RECURRING, scene_clusters, scene_distance
-from thaw.planning.cache_plan import wanted_views
 from thaw.planning.image_size import ask_image_size
 from thaw.planning.measurements import Choice, Measurements
 from thaw.planning.sample_features import SampleFeatures
@@ -112,11 +111,17 @@ class Questions:
     @property
     def seconds_ahead(self) -> float:
         """What comparing augmentations should take, once plain views are asked."""
-        is_asked = self._recipe.augment.preset == "auto" and not self._remembered()
-        return self._plain.selection.augmentation_seconds if self._plain and is_asked else 0.0
+        if self._recipe.augment.preset != "auto" or not self._is_possible or self._remembered():
+            return 0.0
+        return self._plain.selection.augmentation_seconds if self._plain else 0.0
 
-    def all(self, seconds: float) -> Selected:
-        """Ask all of them, cheap ones first, for as long as `seconds` allow."""
+    def all(self, seconds: float, unmeasured_seconds: float) -> Selected:
+        """Ask all of them, cheap ones first.
+
+        Args:
+            seconds: How long they may take.
+            unmeasured_seconds: What training with the default augmentation takes, if it is not asked about.
+        """
         if self._is_possible and (remembered := self._remembered(seconds)):
             return remembered
         if self._plain is None:
@@ -124,7 +129,7 @@ class Questions:
         selection, budget = self._plain.selection, Budget(seconds - self._plain.seconds)
         selection.use(budget)
         with self._widest_features():
-            _ask_of_other_views(selection, self._recipe, self._features, self._unmeasured_seconds)
+            _ask_of_other_views(selection, self._recipe, self._features, unmeasured_seconds)
         selected = _answered(selection, self._plain.estimates)
         content = {**selected.to_json(), "seconds": seconds, "refused": budget.refused}
         remember(self._features.cache, _FILE, self._key, content)
@@ -155,16 +160,6 @@ class Questions:
             )
             estimates = _ask_of_plain_views(selection, recipe, measured, self._features)
         return _Plain(selection, estimates, _answered(selection, estimates), time.perf_counter() - started)
-
-    @property
-    def _unmeasured_seconds(self) -> float:
-        """What views in the default augmentation take, if the head alone trains on them because nothing is measured."""
-        thaws = any(phase.cut != "head" for phase in self._recipe.phases)
-        if thaws or self._recipe.measure.seconds is not None:
-            return 0.0
-        images = self._measured.images.train
-        views, _ = wanted_views(self._recipe, range(len(self._recipe.phases)), images)
-        return views * images / self._measured.engine.images_per_second
 
     def _remembered(self, seconds: float = 0.0) -> Selected | None:
         """What was measured before, unless questions were left out for want of time and there is more now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -76,7 +77,8 @@ class _Job:
 def assumed_steps(recipe: Recipe, timer: StepTimer, rate: float, processes: int) -> StepTimings:
     """How steps are run and how fast, as long as nothing is timed: in fp32, and as fast as the frozen part.
 
-    A step computes forward and backward above a cut, about a third of the network, what the frozen part does forward.
+    Forward and backward through the top third of a network compute as much as one forward pass through all of it;
+    those of a head take no time.
 
     Args:
         recipe: With its phases.
@@ -94,7 +96,9 @@ def assumed_steps(recipe: Recipe, timer: StepTimer, rate: float, processes: int)
     mode = StepMode(precision, steps, _first_layout(job))
     sizes = tuple(_size_of(job, index, USUAL_BATCH) for index in range(len(timer.phases)))
     memory_format = _memory_format(job, mode)
-    return StepTimings(Chosen(precision), Chosen(steps), memory_format, sizes, "", (rate,) * len(sizes))
+    head = timer.classifier.backbone.head_position
+    rates = tuple(rate if timer.position(index) < head else math.inf for index in range(len(sizes)))
+    return StepTimings(Chosen(precision), Chosen(steps), memory_format, sizes, "", rates)
 
 
 def time_steps(recipe: Recipe, timer: StepTimer, head: AtCut, train_images: int, processes: int) -> StepTimings:

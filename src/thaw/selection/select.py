@@ -159,7 +159,7 @@ class Selection:
     @property
     def augmentation_seconds(self) -> float:
         """What `ask_augmentation` should take at least."""
-        return min(self._budget.left, _LEAST_AUGMENTATIONS * (self._views.seconds + self._tester.seconds_for(2)))
+        return _LEAST_AUGMENTATIONS * (self._views.seconds + self._tester.seconds_for(2))
 
     def ask_preprocessing(self, trained_at: str, others: Sequence[OtherPreprocessing], chosen: np.ndarray) -> None:
         """Whether another preprocessing gains more than one standard error over what the network was trained with.

@@ -65,7 +65,7 @@ def plan_trial(
     if on_baseline and (baseline := draft.baseline(questions)):
         on_baseline(planned(baseline))
     draft = draft.timed()
-    selected = questions.all(draft.measuring_seconds)
+    selected = questions.all(draft.measuring_seconds, draft.unmeasured_seconds)
     if selected.preprocessing:
         # Decoded and timed anew for images of another size.
         chosen = replace(chosen, recipe=chosen.recipe.with_settings(selected.preprocessing))
