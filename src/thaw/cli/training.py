@@ -50,8 +50,6 @@ def train(
     table with the columns path and label, an export of Label Studio, CVAT or COCO, or a folder with a Hub metadata
     file.
     """
-    from thaw.data.reader import reads_on_nodes
-
     requested = recipe_from(recipe, settings, options)
     if resume:
         from thaw.run_folder import RunFolder
@@ -65,9 +63,7 @@ def train(
     is_opened_later = launched() or (resume and requested is None)
     dataset: Path | Dataset = data
     if not is_opened_later:
-        dataset = opened(data, requested)
-        if not (cluster and reads_on_nodes(len(dataset.manifest))):
-            dataset = decoded_ahead(dataset, requested)
+        dataset = decoded_ahead(opened(data, requested), requested, cluster)
 
     from thaw import pipeline
 
@@ -146,11 +142,14 @@ def opened(data: Path, recipe: Recipe | None) -> Dataset:
         return Dataset.open(data, requested.task, folders=requested.folders, bar=reporter.bar)
 
 
-def decoded_ahead(dataset: Dataset, recipe: Recipe | None) -> Dataset:
-    """The data set, whose images are decoded while PyTorch is loaded."""
+def decoded_ahead(dataset: Dataset, recipe: Recipe | None, cluster: str | None = None) -> Dataset:
+    """The data set, whose images are decoded while PyTorch is loaded, unless the nodes of a cluster will decode them."""
     from thaw.cache import cache_folder
     from thaw.data.ahead import decode_ahead
+    from thaw.data.reader import reads_on_nodes
 
+    if cluster and reads_on_nodes(len(dataset.manifest)):
+        return dataset
     return replace(dataset, ahead=decode_ahead(dataset.manifest, recipe or Recipe(), cache_folder()))
 
 
