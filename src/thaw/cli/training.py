@@ -143,7 +143,7 @@ def opened(data: Path, recipe: Recipe | None) -> Dataset:
 
 
 def decoded_ahead(dataset: Dataset, recipe: Recipe | None, cluster: str | None = None) -> Dataset:
-    """The data set, whose images are decoded while PyTorch is loaded, unless the nodes of a cluster will decode them."""
+    """The data set, whose images are decoded while PyTorch is loaded, unless the nodes of a cluster will do that."""
     from thaw.cache import cache_folder
     from thaw.data.ahead import decode_ahead
     from thaw.data.reader import reads_on_nodes

@@ -2,8 +2,8 @@
 
 Up to `MOST_COMPARED` images all pairs are compared. Of more, only those in the same cells, because the time for all
 pairs grows with the square of their number: one core compares 7 million pairs a second. Of 22,721 photos, their crops
-and their copies, cells find all but 4 of the 2,915 pairs that are found otherwise, also in 711 cells, as 180,000 images have. Where many images are alike, so are their cells,
-which then have many of them.
+and their copies, cells find all of the 2,915 pairs that are found otherwise, and all but five in 711 cells, as 180,000
+images have. Where many images are alike, they are in the same cell, which then takes longer.
 """
 
 from __future__ import annotations
