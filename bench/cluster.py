@@ -76,7 +76,7 @@ def write_photos(folder: Path, count: int) -> Manifest:
     noise, files = np.random.default_rng(0), sorted((folder / "surfaces").rglob("*.png"))
     for number in range(count):
         file = files[number % len(files)]
-        pixels = cv2.resize(np.asarray(Image.open(file)), (1600, 1200)) + noise.normal(0, 4, (1200, 1600, 1))
+        pixels = cv2.resize(np.asarray(Image.open(file)), (1600, 1200)) + noise.normal(0, 4, (1200, 1600))
         photo = folder / "photos" / file.parent.name / f"{number}.jpg"
         photo.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(photo), pixels.clip(0, 255).astype(np.uint8))
