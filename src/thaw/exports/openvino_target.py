@@ -48,7 +48,7 @@ def package(deployment: Deployment, graph: Path, place: Path, name: str) -> None
 
 def load(place: Path) -> Infer:
     """Load the folder into OpenVINO, on the CPU and in fp32, which is not the default on CPUs with bfloat16."""
-    from thaw.openvino_runtime import openvino, properties
+    from thaw.openvino_runtime import UNPINNED, openvino, properties
 
     model = openvino.Core().compile_model(
         place / MODEL_VERSION / _MODEL,
@@ -56,6 +56,7 @@ def load(place: Path) -> Infer:
         {
             properties.hint.inference_precision: openvino.Type.f32,
             properties.inference_num_threads: torch.get_num_threads(),
+            **UNPINNED,
         },
     )
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from thaw.backbones.contract import Backbone
 from thaw.backbones.stages import AtCut
 from thaw.features.torch_runner import Frozen, Precision
-from thaw.openvino_runtime import FrontEndManager, TorchScriptPythonDecoder, openvino, properties
+from thaw.openvino_runtime import UNPINNED, FrontEndManager, TorchScriptPythonDecoder, openvino, properties
 
 CHUNK = 4
 """Images in one request; a small chunk stays in the caches of a core. Measured on 2 cores at 224 px, images/s for
@@ -100,6 +100,7 @@ def _compiled(frozen: Frozen, precision: Precision, image_size: int) -> openvino
                 properties.hint.inference_precision: _TYPES[precision],
                 properties.hint.performance_mode: properties.hint.PerformanceMode.THROUGHPUT,
                 properties.inference_num_threads: threads,
+                **UNPINNED,
             },
         )
 
