@@ -10,6 +10,8 @@ import pytest
 
 PROGRAM = """
 import os, torch
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from thaw.backbones.timm_backbone import build
 from thaw.features.openvino_runner import OpenVinoRunner
 from thaw.recipe import PreprocessingSettings
@@ -18,11 +20,17 @@ torch.set_num_threads(1)
 cores = os.sched_getaffinity(0)
 backbone = build("mobilenetv3_small_050", "random", PreprocessingSettings(image_size=64), "avg", 0)
 runner = OpenVinoRunner(backbone, [backbone.head_position], "fp32", 64)
-assert len(runner.run(torch.zeros(9, 64, 64, 3, dtype=torch.uint8))[0].values) == 9
-threads = [int(thread) for thread in os.listdir("/proc/self/task")]
-assert len(threads) > 1
-pinned = [thread for thread in threads if os.sched_getaffinity(thread) != cores]
-assert not pinned, f"{len(pinned)} of {len(threads)} threads may not run on every core"
+images, seen = torch.zeros(256, 64, 64, 3, dtype=torch.uint8), set()
+with ThreadPoolExecutor(1) as pool:
+    for _ in range(4):
+        running = pool.submit(runner.run, images)
+        while not running.done():
+            for thread in os.listdir("/proc/self/task"):
+                # A thread may have ended in the meantime.
+                with suppress(OSError):
+                    seen.add(frozenset(os.sched_getaffinity(int(thread))))
+        assert len(running.result()[0].values) == len(images)
+assert seen == {frozenset(cores)}, f"threads may run on {seen}, and the process on {cores}"
 """
 
 
