@@ -12,7 +12,7 @@ import PIL
 import pytest
 
 from tests.cluster.two_nodes import TwoNodes, Watching, ignore, losing
-from thaw.cluster import Cluster, connected
+from thaw.cluster import Cluster, connected, on_node
 from thaw.data import cluster_reader, reader
 from thaw.data.cluster_reader import ClusterReader
 from thaw.data.dataset import Dataset
@@ -41,9 +41,9 @@ class Pretended:
         return next((f"node x: does not see {file}" for file in sizes if Path(file).name in self._unseen), "")
 
     def starmap(self, function: Callable[..., Any], pieces: Iterable[Sequence[Any]], device: object) -> Generator[Any]:
-        for files, *how in pieces:
+        for files, states, *how in pieces:
             self.parts += 1
-            yield self.unseen(dict(files)) or function(files, *how)
+            yield self.unseen(states) or function(files, states, *how)
 
 
 @pytest.fixture
@@ -52,7 +52,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     monkeypatch.setattr(cluster_reader, "FILES", 4)
     monkeypatch.setattr(reader, "FEWEST_FOR_NODES", 8)
     # On the nodes of this process there is no Ray to name them.
-    monkeypatch.setattr(cluster_reader, "this_node", lambda: "node x")
+    for module in (cluster_reader, on_node):
+        monkeypatch.setattr(module, "this_node", lambda: "node x")
     write_surfaces(tmp_path / "images", images_per_class=8, size=48, classes=("ok", "scratch"))
     found = sorted((tmp_path / "images").rglob("*.png"))
     found[3].write_bytes(b"not an image")
@@ -84,16 +85,15 @@ def test_files_have_the_same_digests_and_pixels_on_nodes_that_see_all_some_or_no
 def test_a_file_that_is_another_on_a_node_is_read_here(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one of the same size, whose copy on the node was changed."""
     expected, nodes, watching = list(HERE.digests(files, 2)), Pretended(), Watching()
-    states_of = cluster_reader._states_of
+    states_of = cluster_reader.states_of
 
     def before_a_change(part: Sequence[Path]) -> Any:
-        return [(path, state and (state[0], state[1] - 1)) for path, state in states_of(part)]
+        return {file: (state[0], state[1] - 1) for file, state in states_of(part).items() if isinstance(state, tuple)}
 
-    monkeypatch.setattr(cluster_reader, "_states_of", before_a_change)
+    monkeypatch.setattr(cluster_reader, "states_of", before_a_change)
     assert list(ClusterReader(cast(Cluster, nodes), watching).digests(files, 2)) == expected
     (sentence,) = watching.said
     assert sentence.startswith("images are read here instead of on the nodes: node x: does not see ")
-    assert sentence.endswith(" as the command does")
 
 
 def test_nodes_with_another_pillow_do_not_decode(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

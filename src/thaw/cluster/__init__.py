@@ -12,7 +12,7 @@ from __future__ import annotations
 from thaw.cluster.cluster import Cluster, Device, Node
 from thaw.cluster.connection import check_address, connected
 from thaw.cluster.on_node import this_node, unseen_on_node
-from thaw.cluster.shared_files import sizes_of
+from thaw.cluster.shared_files import State, sizes_of, states_of
 from thaw.cluster.shipment import Shipment, Work
 
 __all__ = [
@@ -20,10 +20,12 @@ __all__ = [
     "Device",
     "Node",
     "Shipment",
+    "State",
     "Work",
     "check_address",
     "connected",
     "sizes_of",
+    "states_of",
     "this_node",
     "unseen_on_node",
 ]

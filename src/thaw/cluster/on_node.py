@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from thaw.cluster.shared_files import differing
+from thaw.cluster.shared_files import State, differing
 from thaw.cores import use_cores
 from thaw.errors import ThawError
 from thaw.version import __version__
@@ -26,9 +26,9 @@ def problem_on_node(version: str, paths: Sequence[str]) -> str:
     return ""
 
 
-def unseen_on_node(sizes: Mapping[str, int]) -> str:
-    """A sentence on the first file that this node does not see with its size; empty if it sees all."""
-    file = differing(sizes)
+def unseen_on_node(known: Mapping[str, State]) -> str:
+    """A sentence on the first file that this node does not see with its size or state; empty if it sees all."""
+    file = differing(known)
     return f"{this_node()}: does not see {file}" if file else ""
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 import PIL
 
-from thaw.cluster import Cluster, Device, sizes_of, this_node
+from thaw.cluster import Cluster, Device, State, sizes_of, states_of, this_node, unseen_on_node
 from thaw.data.decoding import DecodedFile, Decoding, decode_file, read_decoded, write_decoded
 from thaw.data.reader import HERE, digest_of, reads_on_nodes
 from thaw.progress import Reporter
@@ -26,7 +25,6 @@ FILES = 64
 """Files of a part: up to a second of work, and what is repeated when a node is lost."""
 
 _ONE_CPU = Device(1, 0)
-_File = tuple[str, tuple[int, int] | None]
 _Part = TypeVar("_Part")
 _Result = TypeVar("_Result")
 
@@ -67,7 +65,7 @@ class ClusterReader:
             yield from here(files)
             return
         parts = [files[start : start + FILES] for start in range(0, len(files), FILES)]
-        pieces = ((_states_of(part), *how) for part in parts)
+        pieces = (([str(file.absolute()) for file in part], states_of(part), *how) for part in parts)
         with closing(self._cluster.starmap(on_node, pieces, _ONE_CPU)) as found:
             for part, result in zip(parts, found, strict=True):
                 if isinstance(result, str):
@@ -91,49 +89,28 @@ class ClusterReader:
             self._reporter.say(f"images are read here instead of on the nodes: {reason}")
 
 
-def digests_of_part(files: Sequence[_File]) -> list[str] | str:
+def digests_of_part(files: Sequence[str], states: Mapping[str, State]) -> list[str] | str:
     """Run on a node: the digest of each file, or a sentence on one that is another here."""
-    return _differing(files) or [digest_of(Path(path)) for path, _ in files]
+    return unseen_on_node(states) or [digest_of(Path(file)) for file in files]
 
 
-def decoded_part(files: Sequence[_File], how: str) -> np.ndarray | str:
+def decoded_part(files: Sequence[str], states: Mapping[str, State], how: str) -> np.ndarray | str:
     """Run on a node: each file as `write_decoded` writes it, as uint8 (bytes,), or a sentence on what differs here.
 
     Args:
-        files: What `_states_of` gave.
+        files: Absolute paths.
+        states: What `states_of` gave for them.
         how: The decoding and the version of Pillow, as JSON.
     """
     wanted = json.loads(how)
-    if differing := _differing(files):
-        return differing
+    if unseen := unseen_on_node(states):
+        return unseen
     if wanted["pillow"] != PIL.__version__:
         return f"{this_node()}: has Pillow {PIL.__version__}, and the command {wanted['pillow']}"
     decoding, stream = Decoding.from_json(wanted["decoding"]), io.BytesIO()
-    for path, _ in files:
-        write_decoded(decode_file(Path(path), decoding), stream)
+    for file in files:
+        write_decoded(decode_file(Path(file), decoding), stream)
     return np.frombuffer(stream.getbuffer(), np.uint8)
-
-
-def _states_of(files: Sequence[Path]) -> list[_File]:
-    """The absolute path of each file, and its size and modification time; `None` for one that cannot be looked at."""
-    return [(str(file.absolute()), _state(file)) for file in files]
-
-
-def _state(file: Path) -> tuple[int, int] | None:
-    try:
-        status = file.stat()
-    except (OSError, ValueError):
-        # A path with a null character is a ValueError.
-        return None
-    return status.st_size, status.st_mtime_ns
-
-
-def _differing(files: Sequence[_File]) -> str:
-    """A sentence on the first file that is another on this node, or may not be read here; empty if there is none."""
-    for path, state in files:
-        if _state(Path(path)) != state or (state and not os.access(path, os.R_OK)):
-            return f"{this_node()}: does not see {path} as the command does"
-    return ""
 
 
 def _files_in(part: np.ndarray) -> Iterator[DecodedFile]:
