@@ -8,7 +8,7 @@ images have. Where many images are alike, they are in the same cell, which then 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -64,11 +64,8 @@ def _of_all(whitened: np.ndarray, projections: np.ndarray) -> Iterator[Neighbour
     1984), and candidates by the whole thumbnails."""
     everything, sketches = np.arange(len(whitened)), _sketches(whitened, projections, _plain).by_columns()
     for rows in _in_blocks(everything, len(everything)):
-        plain, mirrored = (
-            Fourier.of(oriented(whitened[rows]), projections).best_correlation(sketches, _products)
-            for oriented in (_plain, _mirrored)
-        )
-        approximate = np.maximum(plain, mirrored, out=plain)
+        oriented = (Fourier.of(orient(whitened[rows]), projections) for orient in (_plain, _mirrored))
+        approximate = _approximate(oriented, sketches)
         yield _best(whitened, rows, everything, approximate, (int(rows[-1]) + 1) / len(whitened))
 
 
@@ -88,8 +85,7 @@ def _of_cells(whitened: np.ndarray, projections: np.ndarray) -> Iterator[Neighbo
         of_cell = sketches[0].part(others)
         # An image and its mirror image may be near to the same cell.
         for rows in _in_blocks(np.unique(visitors.at(cell)), len(others)):
-            plain, mirrored = (each.part(rows).best_correlation(of_cell, _products) for each in sketches)
-            approximate = np.maximum(plain, mirrored, out=plain)
+            approximate = _approximate((each.part(rows) for each in sketches), of_cell)
             yield _best(whitened, rows, others, approximate, (cell + 1) / len(pivots))
 
 
@@ -217,6 +213,12 @@ def _sketches(whitened: np.ndarray, projections: np.ndarray, oriented: Callable[
     blocks = (whitened[start : start + _BLOCK] for start in range(0, len(whitened), _BLOCK))
     parts = [Fourier.of(oriented(block), projections) for block in blocks]
     return Fourier(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Fourier)))
+
+
+def _approximate(oriented: Iterable[Fourier], others: Fourier) -> np.ndarray:
+    """Correlations (B, M) of images, given plain and mirrored, with others, all as sketches."""
+    plain, mirrored = (each.best_correlation(others, _products) for each in oriented)
+    return np.maximum(plain, mirrored, out=plain)
 
 
 def _products(one: np.ndarray, other: np.ndarray) -> np.ndarray:

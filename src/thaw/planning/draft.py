@@ -93,11 +93,10 @@ class Draft:
         selected, forecast = questions.of_plain_views(), self.plan.forecast
         if selected is None:
             return None
-        extraction = 0.0 if selected.is_remembered else forecast.extraction_seconds
-        if (
-            min(questions.seconds_ahead, self.measuring_seconds) + extraction + sum(forecast.phase_seconds)
-            < BASELINE_FROM
-        ):
+        seconds = sum(forecast.phase_seconds)
+        if not selected.is_remembered:
+            seconds += forecast.extraction_seconds + min(questions.seconds_ahead, self.measuring_seconds)
+        if seconds < BASELINE_FROM:
             return None
         plan = self.finished(selected)
         return replace(plan, recipe=baseline_recipe(plan.recipe))

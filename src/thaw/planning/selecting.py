@@ -110,10 +110,10 @@ class Questions:
 
     @property
     def seconds_ahead(self) -> float:
-        """What comparing augmentations should take, once plain views are asked."""
-        if self._recipe.augment.preset != "auto" or not self._is_possible or self._remembered():
+        """What comparing augmentations should take, where nothing is remembered."""
+        if self._recipe.augment.preset != "auto" or self._plain is None:
             return 0.0
-        return self._plain.selection.augmentation_seconds if self._plain else 0.0
+        return self._plain.selection.augmentation_seconds
 
     def all(self, seconds: float, unmeasured_seconds: float) -> Selected:
         """Ask all of them, cheap ones first.
