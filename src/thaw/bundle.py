@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +44,8 @@ from thaw.recipe import DecodeSettings, HeadSettings
 from thaw.version import __version__
 from thaw.writing import check_new
 
-FORMAT, ALL_STAGES_FORMAT = 1, 2
-"""The second is for heads on all stages only, which earlier releases would not load."""
+FORMAT, ALL_STAGES_FORMAT, INT8_FORMAT = 1, 2, 3
+"""The second is for heads on all stages and the third for networks in int8, which earlier releases would not load."""
 TOLERANCE = 1e-4
 """Largest accepted difference between a probability of a golden image and the stored one."""
 _HEAD, _LABELS, _SUMS = "head.safetensors", "labels.txt", "SHA256SUMS"
@@ -104,7 +103,7 @@ def read_bundle(folder: Path) -> Classifier:
         config = json.loads((folder / CONFIG).read_bytes())
         own = config["thaw"]
         facts = Facts.from_json(own["facts"])
-        if own["format"] > ALL_STAGES_FORMAT:
+        if own["format"] > INT8_FORMAT:
             raise BundleError(
                 f"{folder}: written by a newer Thaw ({own['version']}); this is {__version__}; update Thaw"
             )
@@ -265,19 +264,26 @@ def _config(classifier: Classifier, provenance: Mapping[str, Any] | None) -> dic
             "label_names": classifier.classes if outputs == len(classifier.classes) else None,
         },
         "thaw": {
-            "format": FORMAT if classifier.backbone.features == "last" else ALL_STAGES_FORMAT,
+            "format": _format_of(classifier),
             "version": __version__,
             "task": classifier.task,
             "classes": classifier.classes,
             "pooling": classifier.backbone.pooling,
             "head": _head_settings(classifier),
             "decode": classifier.decode.model_dump(mode="json"),
-            "facts": asdict(facts),
+            "facts": facts.to_json(),
             "decision": classifier.decision.to_json(),
             **_review(classifier),
             "provenance": dict(provenance or {}),
         },
     }
+
+
+def _format_of(classifier: Classifier) -> int:
+    """The lowest format that can hold a classifier."""
+    if classifier.backbone.facts.int8:
+        return INT8_FORMAT
+    return FORMAT if classifier.backbone.features == "last" else ALL_STAGES_FORMAT
 
 
 def _review(classifier: Classifier) -> dict[str, Any]:

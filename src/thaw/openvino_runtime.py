@@ -14,8 +14,17 @@ import openvino  # noqa: E402
 from openvino import properties  # noqa: E402
 from openvino.frontend import FrontEndManager  # noqa: E402
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder  # noqa: E402
+from openvino.passes import ConstantFolding, Manager  # noqa: E402
 
-__all__ = ["UNPINNED", "FrontEndManager", "TorchScriptPythonDecoder", "openvino", "properties"]
+__all__ = [
+    "UNPINNED",
+    "ConstantFolding",
+    "FrontEndManager",
+    "Manager",
+    "TorchScriptPythonDecoder",
+    "openvino",
+    "properties",
+]
 
 UNPINNED = {properties.hint.enable_cpu_pinning: False}
 """Lets the system choose the cores of OpenVINO's threads. It pins them to the first ones otherwise, which are the same

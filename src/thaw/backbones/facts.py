@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor
@@ -21,7 +21,8 @@ class Facts:
 
     mean, std: per channel, of pixels in 0..1. width: features after pooling. classifier_name: where the
     wrapped library keeps the last layer. license: of the weights. origin and preprocessing_origin: one phrase
-    each, for people. model_args: what rebuilds the architecture. library: which module of this package builds it.
+    each, for people. model_args: what rebuilds the architecture. library: which module of this package builds it. int8:
+    whether its convolutions compute in eight bits.
     """
 
     architecture: str
@@ -35,6 +36,12 @@ class Facts:
     preprocessing_origin: str
     model_args: Mapping[str, Any] = field(default_factory=dict)
     library: str = "timm"
+    int8: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, for `from_json`; one that earlier releases do not know is left out where it says nothing."""
+        values = asdict(self)
+        return values if self.int8 else {name: value for name, value in values.items() if name != "int8"}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Facts:

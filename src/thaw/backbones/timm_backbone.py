@@ -17,6 +17,7 @@ from thaw.backbones.chain import chain_of
 from thaw.backbones.contract import Backbone
 from thaw.backbones.download import fetch
 from thaw.backbones.facts import Facts, Pooling
+from thaw.backbones.int8 import with_int8_convolutions
 from thaw.backbones.preprocessing import fill_colour, with_preprocessing
 from thaw.data.geometry import PixelSpec
 from thaw.errors import BackboneError, WeightsError
@@ -87,6 +88,8 @@ def rebuild(facts: Facts, pooling: Pooling) -> Backbone:
     """
     configuration = _configuration(facts.architecture)
     network = _create(facts.architecture, pooling, facts.model_args, seed=0)
+    if facts.int8:
+        with_int8_convolutions(network)
     return Backbone(network, chain_of(network, _fixed_size(configuration) or _TRIAL_SIZE), facts, pooling)
 
 
@@ -154,6 +157,8 @@ def _from_file(
             f"add --backbone {loaded.architecture}"
         )
     network = _create(name, pooling, loaded.model_args, seed)
+    if loaded.int8:
+        with_int8_convolutions(network)
     weight_files.fit_into(network, loaded, _classifiers(configuration))
     own_preprocessing = loaded.preprocessing.model_dump(exclude_none=True)
     facts = _facts(
@@ -162,6 +167,7 @@ def _from_file(
         f"{file.name}, sha256 {loaded.sha256[:12]}",
         f"timm's for {name}" + ("" if own_preprocessing else f"; {file.name} contains none"),
         loaded.model_args,
+        loaded.int8,
     )
     return network, with_preprocessing(facts, loaded.preprocessing, f"from {file.name}")
 
@@ -172,6 +178,7 @@ def _facts(
     origin: str,
     preprocessing_origin: str,
     model_args: Mapping[str, Any] | None = None,
+    int8: bool = False,
 ) -> Facts:
     data = resolve_data_config({}, pretrained_cfg=dict(configuration))
     return Facts(
@@ -191,6 +198,7 @@ def _facts(
         origin=origin,
         preprocessing_origin=preprocessing_origin,
         model_args=dict(model_args or {}),
+        int8=int8,
     )
 
 

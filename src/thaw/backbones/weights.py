@@ -33,7 +33,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """Content of a weights file; `architecture` is "" if it names none, `model_args` are needed to rebuild it."""
+    """Content of a weights file; `architecture` is "" if it names none, `model_args` and `int8` rebuild it."""
 
     file: Path
     tensors: Mapping[str, Tensor]
@@ -41,6 +41,7 @@ class LoadedWeights:
     model_args: Mapping[str, Any]
     preprocessing: PreprocessingSettings
     sha256: str
+    int8: bool = False
 
 
 def load_file(file: Path) -> LoadedWeights:
@@ -71,6 +72,7 @@ def load_file(file: Path) -> LoadedWeights:
         model_args=_model_args(config, metadata, file),
         preprocessing=_preprocessing(config, metadata, file),
         sha256=sha256_of(file),
+        int8=metadata.get("int8") is True,
     )
 
 
@@ -104,6 +106,8 @@ def write_file(backbone: Backbone, file: Path, half: bool = False, notes: Mappin
         "crop_mode": facts.pixels.crop_mode,
         "interpolation": facts.pixels.interpolation,
     }
+    if facts.int8:
+        metadata["int8"] = "true"
     content = save(tensors, {**metadata, **(notes or {})})
     atomic.write_bytes(file, content)
     return hashlib.sha256(content).hexdigest()

@@ -133,6 +133,24 @@ def inspect_(data: Path, recipe: Path | None, settings: list[str], runs: Path, *
     pipeline.inspect(dataset, requested, runs)
 
 
+def quantise(data: Path, recipe: Path | None, settings: list[str], out: Path, **options: str | bool | None) -> None:
+    """Write a pre-trained network in int8, calibrated on your images: faster on CPUs, and only its head trains.
+
+    Convolutions are computed in 8-bit integers, in training and wherever the classifier runs, with the same result on
+    every CPU. The speed is compared with that in float, and the accuracy of a linear head that is cross-validated on
+    training images.
+    """
+    from thaw.backbones.weights import refuse_to_overwrite
+
+    refuse_to_overwrite(out)
+    requested = recipe_from(recipe, settings, options)
+    dataset = decoded_ahead(opened(data, requested), requested)
+
+    from thaw import pipeline
+
+    pipeline.quantise(dataset, out, requested)
+
+
 def opened(data: Path, recipe: Recipe | None) -> Dataset:
     """The data set, before PyTorch is loaded: whatever is wrong with the files is said at once."""
     from thaw.data.dataset import Dataset
@@ -234,23 +252,12 @@ _PROCESSES = typer.Option(
     show_default=False,
 )
 _RESUME = typer.Option("--resume", help="Resume the newest unfinished run.")
-_INSPECTION_OPTIONS = (
-    "backbone",
-    "weights",
-    "image_size",
-    "task",
-    "device",
-    "engine",
-    "seed",
-    "strict",
-    "layout",
-    "exclude",
-    "group_by",
-)
+_DATA_OPTIONS = ("backbone", "weights", "image_size", "task", "seed", "strict", "layout", "exclude", "group_by")
 
 RUNS = parameter("runs", Runs, Path("runs"))
 _CLUSTER = parameter("cluster", ClusterAddress, None)
 _OUT = typer.Option("--out", help="Recipe to write; it must not exist.")
+_WEIGHTS = typer.Option("--out", help="The .safetensors file to write; it must not exist.")
 
 _OF_TRAIN = (
     parameter("resume", Annotated[bool, _RESUME], False),
@@ -258,5 +265,6 @@ _OF_TRAIN = (
 )
 add_command("train", train, signature(*_OF_TRAIN, RUNS, _CLUSTER))
 app.command("update")(update)
-add_command("inspect", inspect_, signature(RUNS, only=_INSPECTION_OPTIONS))
+add_command("inspect", inspect_, signature(RUNS, only=(*_DATA_OPTIONS, "device", "engine")))
 add_command("plan", plan, signature(parameter("out", Annotated[Path, _OUT], Path("recipe.yaml"))))
+add_command("quantise", quantise, signature(parameter("out", Annotated[Path, _WEIGHTS]), only=_DATA_OPTIONS))

@@ -18,9 +18,8 @@ from thaw.evaluation.class_prior import logit_shift, weighted_decision, without_
 from thaw.evaluation.evaluate import Evaluation, evaluate_outputs, score
 from thaw.evaluation.review import LIMITS, fit_review_policy, remembered_features, unmet_limits
 from thaw.evaluation.thresholds import choose_decision
-from thaw.features.engines import REFERENCE
 from thaw.metrics import Estimate, Scored, truth_of
-from thaw.prediction.predictor import Predictor
+from thaw.prediction.predictor import reference_predictor
 from thaw.progress import OnProgress
 from thaw.recipe import ClassWeights, DecisionSettings
 
@@ -153,7 +152,7 @@ def outputs_of_rows(
     classifier: Classifier, manifest: Manifest, pixels: PixelStore, rows: np.ndarray, on_progress: OnProgress
 ) -> LabelledOutputs:
     """Outputs for the unaugmented images of these rows (N,) of the manifest, in fp32 as in prediction."""
-    predictor = Predictor(classifier, REFERENCE, classifier.device)
+    predictor = reference_predictor(classifier)
     features, probabilities = [], []
     for start in range(0, len(rows), _BATCH):
         batch = rows[start : start + _BATCH]

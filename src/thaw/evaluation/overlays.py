@@ -19,11 +19,10 @@ from thaw.classifier.classifier import Classifier
 from thaw.cores import worker_count
 from thaw.errors import DataError
 from thaw.evaluation.explain import class_maps
-from thaw.features.engines import REFERENCE
 from thaw.formats import MANY, listed
 from thaw.marker import mark_if_new
 from thaw.prediction.predict import read_pixels
-from thaw.prediction.predictor import Predictor
+from thaw.prediction.predictor import reference_predictor
 from thaw.writing import check_writable, explained
 
 _BATCH = 32
@@ -128,7 +127,7 @@ def _explain(
     classifier: Classifier, pixels: np.ndarray, class_index: int | None
 ) -> Iterator[tuple[np.ndarray, str, float]]:
     """For each image (N, S, S, 3), its overlay, the class that it explains, and the probability of that class."""
-    probabilities = Predictor(classifier, REFERENCE, classifier.device).probabilities(pixels)
+    probabilities = reference_predictor(classifier).probabilities(pixels)
     indices = classifier.decision.top_labels(probabilities, classifier.task)
     if class_index is not None:
         indices = np.full(len(pixels), class_index)

@@ -25,11 +25,16 @@ from thaw.classifier.classifier import Classifier
 from thaw.errors import ExportError
 from thaw.exports.inputs import decode_at_model_size, decode_full_size
 from thaw.exports.target import Infer
-from thaw.features.engines import REFERENCE
-from thaw.prediction.predictor import Predictor
+from thaw.prediction.predictor import reference_predictor
 
 TOLERANCE = 1e-3
 """Largest accepted difference between a probability of an export and Thaw's."""
+
+INT8_TOLERANCE = 0.3
+"""The same where the network is in int8. Engines then differ by one step in a few values of each layer, which the
+layers above multiply: by up to 0.0001 in the probabilities of eight photographs, and by up to 0.08 in those of
+synthetic images, which no class resembles (MobileNetV2; the starter after training on 26 images: 0.03 and 0.13). So
+this guards against gross errors only."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Certificate:
     max_difference: float
 
 
-def certify(infer: Infer, cases: Sequence[Case]) -> Certificate:
+def certify(infer: Infer, cases: Sequence[Case], tolerance: float = TOLERANCE) -> Certificate:
     """Run every case, images of equal size as one batch; raises `ExportError` for the first that differs too much."""
     largest = 0.0
     by_shape = sorted(cases, key=lambda case: case.image.shape)
@@ -64,10 +69,10 @@ def certify(infer: Infer, cases: Sequence[Case]) -> Certificate:
         for case, row in zip(batch, outputs, strict=True):
             difference = float(np.abs(row - case.expected).max())
             # Written so that NaN fails.
-            if not difference <= TOLERANCE:
+            if not difference <= tolerance:
                 raise ExportError(
                     f"{case.name}: a probability of the export differs by {difference:.2g} from Thaw's, "
-                    f"more than {TOLERANCE:g}; it was discarded"
+                    f"more than {tolerance:g}; it was discarded"
                 )
             largest = max(largest, difference)
     return Certificate(len(cases), largest)
@@ -82,7 +87,7 @@ def reference_cases(classifier: Classifier, bundle: Path, at_model_size: bool = 
         at_model_size: Whether the images are resized and cropped; else they are at full size.
     """
     spec = classifier.backbone.facts.pixels
-    predictor, cases = Predictor(classifier, REFERENCE, classifier.device), []
+    predictor, cases = reference_predictor(classifier), []
     golden = ((str(file), file.read_bytes()) for file in golden_of(bundle))
     for name, data in (*golden, *_synthetic_images(spec.size)):
         view = decode_at_model_size(data, classifier)

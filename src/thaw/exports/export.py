@@ -23,7 +23,7 @@ from thaw.exports import (
     torch_target,
     triton_target,
 )
-from thaw.exports.certificate import Case, Certificate, certify, reference_cases
+from thaw.exports.certificate import INT8_TOLERANCE, TOLERANCE, Case, Certificate, certify, reference_cases
 from thaw.exports.deployment import Deployment, deployment_at_size, deployment_of
 from thaw.exports.int8_cost import Quantisation, check_accuracy_drop, measure_quality
 from thaw.exports.labelled_files import split_for_calibration
@@ -70,6 +70,7 @@ TARGETS = {
         load=keras_target.load,
         hint="keras.saving.load_model opens it; it is a zip file, in which thaw.json names the classes in their order",
         resizes=False,
+        runs_int8=False,
     ),
     "triton": Target(
         suffix="",
@@ -88,6 +89,7 @@ TARGETS = {
         hint="it takes one image at the model's size: `unzip -p FILE thaw.json` tells how to resize",
         linux_only="use --to onnx, or --to keras and TensorFlow's converter",
         resizes=False,
+        runs_int8=False,
     ),
 }
 """The export formats. A new one is one entry here and one module with these functions."""
@@ -127,19 +129,23 @@ def export_bundle(bundle: Path, to: str, out: Path) -> Exported:
         out: The file or folder to write; it must not exist.
 
     Raises:
-        ExportError: A package is missing, or a probability differs from Thaw's by more than 1e-3. Nothing is left
-            behind.
+        ExportError: A package is missing, or a probability differs from Thaw's by more than 1e-3, or 0.3 where
+            the network is in int8. Nothing is left behind.
         WriteError: `out` exists or cannot be written.
     """
     target = _target(to, out)
     require_packages(target.packages)
     classifier = _certified_classifier(bundle)
+    if classifier.backbone.facts.int8 and not target.runs_int8:
+        supported = ", ".join(name for name, item in TARGETS.items() if item.runs_int8)
+        raise ExportError(f"export --to {to}: this classifier was trained on weights in int8; export to {supported}")
     # Before tracing, which shares the weights: a change to them on the way must be detected.
     cases = _cases(target, classifier, bundle)
     deployment = _deployment(target, classifier, bundle)
     with _destination(target, out) as place:
         target.write(deployment, place, out.name)
-        certificate = certify(target.load(place), cases)
+        tolerance = INT8_TOLERANCE if classifier.backbone.facts.int8 else TOLERANCE
+        certificate = certify(target.load(place), cases, tolerance)
     return Exported(out, _size(out), certificate, target.hint)
 
 
@@ -164,6 +170,8 @@ def export_int8(bundle: Path, to: str, out: Path, images: Path, max_drop: float 
         raise ExportError(f"export --to {to} --int8: int8 is for {supported}")
     require_packages(tuple(dict.fromkeys((*target.packages, *int8.packages))))
     classifier = _certified_classifier(bundle)
+    if classifier.backbone.facts.int8:
+        raise ExportError("export --int8: this classifier was trained on weights in int8; omit --int8")
     dataset = Dataset.open(images, classifier.task, classifier.classes)
     calibration, test = split_for_calibration(classifier, dataset)
     deployment = _deployment(target, classifier, bundle)

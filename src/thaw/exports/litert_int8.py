@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from thaw.backbones.keras.padding import same_padding
+from thaw.backbones.rounding import Convolution, PatchStatistics, rounded_weights, scale_of_rows
 from thaw.exports.deployment import INPUT
 from thaw.exports.head_correction import Linear, corrected_layer
-from thaw.exports.rounding import Convolution, PatchStatistics, rounded_weights, scale_of_rows
 
 _PREFIX = "quantised_"
 """Names of the tensors that the quantiser finds by their name."""
@@ -168,7 +168,7 @@ def _round_convolutions(graph: _Graph, images: np.ndarray, logits: int) -> np.nd
     for found in graph.run(images, {logits, *(item.inputs[0] for item in convolutions)}):
         found_logits.append(found[logits])
         for item, sums in zip(convolutions, patches, strict=True):
-            sums.add(np.ascontiguousarray(found[item.inputs[0]].transpose(0, 3, 1, 2)))
+            sums.add(torch.from_numpy(found[item.inputs[0]]).movedim(3, 1))
     for item, sums in zip(convolutions, patches, strict=True):
         weights = graph.values(item.inputs[1])
         assert weights is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,6 @@ def convolutions(model: Any) -> list[Any]:
         for node in model.graph.node
         if node.op_type == "Conv" and dims.get(node.input[1]) == 4 and uses.count(node.input[1]) == 1
     ]
-
-
-def is_depthwise(weights: Sequence[int]) -> bool:
-    """Whether a convolution with weights (outputs, inputs per group, height, width) has one input in each group."""
-    return weights[1] == 1
 
 
 def last_layer(model: Any) -> Any:

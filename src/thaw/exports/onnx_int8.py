@@ -3,7 +3,7 @@
 All convolutions run in int8, with one scale per channel of the weights and measured ranges of the activations (static
 post-training quantisation of ONNX Runtime, as QDQ nodes, which OpenVINO reads too). Resizing and the head stay exact.
 
-1. Weights are rounded so that outputs change least, and biases corrected (`thaw.exports.rounding`).
+1. Weights are rounded so that outputs change least, and biases corrected (`thaw.backbones.rounding`).
 2. The range of a convolution is that after its ReLU or ReLU6: what these cut off needs none of the 256 values.
 3. The last layer is corrected on the features of the int8 network (`thaw.exports.head_correction`).
 4. Weights have seven bits unless their convolution is depthwise, so that CPUs without VNNI clip no sum.
@@ -33,12 +33,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from thaw.backbones.rounding import LEVELS
 from thaw.classifier.classifier import Classifier
 from thaw.exports.deployment import INPUT
 from thaw.exports.head_correction import correct_head
 from thaw.exports.labelled_files import LabelledFiles
 from thaw.exports.onnx_graph import convolutions, last_layer
-from thaw.exports.rounding import LEVELS, round_weights, statistics_of
+from thaw.exports.onnx_rounding import round_weights, statistics_of
 
 
 def quantise(fp32_graph: Path, int8_graph: Path, classifier: Classifier, images: LabelledFiles) -> None:

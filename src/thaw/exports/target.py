@@ -69,6 +69,7 @@ class Target:
         linux_only: What to use instead on other systems; empty where the packages exist for every system.
         resizes: Whether the export takes images of any size and resizes them; else it takes them at the model's size.
         supports_branches: Whether the engine computes an `If` node correctly.
+        runs_int8: Whether it takes a network that was in int8 before its head was trained.
     """
 
     suffix: str
@@ -80,6 +81,7 @@ class Target:
     linux_only: str = ""
     resizes: bool = True
     supports_branches: bool = True
+    runs_int8: bool = True
 
 
 def require_system(to: str, target: Target) -> None:

@@ -135,7 +135,7 @@ def _rendered(request: ViewRequest, start: int) -> np.ndarray:
 def _description(frozen: FrozenPart, positions: Sequence[int], dtype: CacheDtype) -> str:
     backbone = frozen.backbone
     described = {
-        "facts": asdict(backbone.facts),
+        "facts": backbone.facts.to_json(),
         "pooling": backbone.pooling,
         "features": backbone.features,
         "digest": frozen.digest(backbone.head_position),

@@ -24,6 +24,11 @@ from thaw.recipe import Engine
 REFERENCE: Engine = "pytorch-fp32"
 """The engine that every other one is compared with."""
 
+INT8: Engine = "openvino-fp32"
+"""The engine of networks in int8: it computes convolutions in integers, and what lies between them in fp32, with the
+same bits on every CPU and for any number of threads (tests/features/test_int8.py). PyTorch's floats agree with it in
+all but a few values of every layer, which differ by one step; the layers above multiply that."""
+
 Kind = Literal["pytorch", "openvino", "compiled", "cuda-graph"]
 
 
@@ -165,6 +170,21 @@ def missing(engine: Engine, device: torch.device) -> str:
     if find_spec(spec.package) is None:
         return f"is not installed (pip install {spec.package})"
     return ""
+
+
+def unusable(engine: Engine, backbone: Backbone, device: torch.device) -> str:
+    """Why an engine cannot run a network on this machine; empty where it can.
+
+    A network in int8 runs on the CPU, wherever the head is.
+    """
+    if not backbone.facts.int8:
+        return missing(engine, device)
+    return missing(engine, torch.device("cpu")) if engine == INT8 else f"cannot run weights in int8; {INT8} can"
+
+
+def reference_of(backbone: Backbone) -> Engine:
+    """The engine that defines the features of a network: fp32 PyTorch, or the only one that runs it in int8."""
+    return INT8 if backbone.facts.int8 else REFERENCE
 
 
 _DEVICES = {"cpu": "the CPU", "cuda": "CUDA devices"}

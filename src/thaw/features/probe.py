@@ -27,7 +27,17 @@ from thaw.backbones.contract import Backbone
 from thaw.backbones.stages import AtCut
 from thaw.cache import recall, remember
 from thaw.device import choose_device, device_name, synchronize
-from thaw.features.engines import ENGINES, REFERENCE, FrozenPart, Runner, make_runner, missing
+from thaw.errors import RecipeError
+from thaw.features.engines import (
+    ENGINES,
+    INT8,
+    REFERENCE,
+    FrozenPart,
+    Runner,
+    make_runner,
+    missing,
+    unusable,
+)
 from thaw.formats import percent
 from thaw.recipe import Engine, Recipe
 
@@ -127,6 +137,8 @@ def choose_engine(job: ExtractionJob, wanted: Literal["auto"] | Engine, cache: P
     """
     if job.top == 0:
         return EngineChoice(REFERENCE, "nothing is frozen", float("inf"))
+    if job.backbone.facts.int8:
+        return _only_engine_for_int8(job, wanted)
     if wanted != "auto":
         return EngineChoice(wanted, "as requested", _time_engine(job, wanted, None).images_per_second)
     for_weights, for_architecture = _keys(job)
@@ -144,6 +156,15 @@ def choose_engine(job: ExtractionJob, wanted: Literal["auto"] | Engine, cache: P
         for key in (for_weights, for_architecture):
             remember(cache, _FILE, key, [asdict(timing) for timing in timings])
     return _choose(timings, "")
+
+
+def _only_engine_for_int8(job: ExtractionJob, wanted: Literal["auto"] | Engine) -> EngineChoice:
+    """The engine of networks in int8, timed; raises `RecipeError` where another one is wanted or it is missing."""
+    engine = INT8 if wanted == "auto" else wanted
+    if problem := unusable(engine, job.backbone, job.device):
+        raise RecipeError(f"engine: {engine} {problem}")
+    rate = _time_engine(job, engine, None).images_per_second
+    return EngineChoice(engine, f"the weights are in int8, which it computes in integers: {rate:.0f}/s", rate)
 
 
 def agrees(timing: EngineTiming) -> bool:
@@ -215,7 +236,7 @@ def _probe(job: ExtractionJob) -> list[EngineTiming]:
 
 def _time_engine(job: ExtractionJob, engine: Engine, reference: AtCut | None) -> EngineTiming:
     """Build an engine and time it; with a reference to compare it with, an error of the engine is its problem."""
-    if problem := missing(engine, job.device):
+    if problem := unusable(engine, job.backbone, job.device):
         return EngineTiming(engine, problem=problem)
     try:
         runner = make_runner(engine, job.backbone, job.device, [job.top], job.pixels.shape[1])
@@ -274,7 +295,8 @@ def _keys(job: ExtractionJob) -> tuple[str, str]:
         job.pixels.shape[1],
         job.top,
     )
-    architecture = (backbone.facts.architecture, backbone.facts.model_args, backbone.pooling, backbone.features)
+    facts = backbone.facts
+    architecture = (facts.architecture, facts.model_args, facts.int8, backbone.pooling, backbone.features)
     weights, any_weights = (
         hashlib.sha256(repr((*machine, what)).encode()).hexdigest()[:32]
         for what in (backbone.digest(job.top), architecture)

@@ -1,4 +1,4 @@
-"""The public functions: `labelling`, `training`, search (`tuning`), use (`models`) and judgement (`evaluation`).
+"""The public functions: `labelling`, `networks`, `training`, search (`tuning`), use (`models`) and `evaluation`.
 
 A model is a run folder, a bundle folder, `hub:OWNER/NAME` or a `Classifier`; a data set is a folder, a table or a
 `Dataset`. Every function raises a `ThawError`, in one sentence, for anything that a user can fix.
@@ -15,6 +15,7 @@ from thaw.pipeline.evaluation import (
 )
 from thaw.pipeline.labelling import label
 from thaw.pipeline.models import export, load, predict, push, save
+from thaw.pipeline.networks import quantise
 from thaw.pipeline.training import finetune, inspect, plan, update
 from thaw.pipeline.tuning import search
 
@@ -33,6 +34,7 @@ __all__ = [
     "plan",
     "predict",
     "push",
+    "quantise",
     "report",
     "save",
     "search",

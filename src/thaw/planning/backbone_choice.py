@@ -15,6 +15,7 @@ import numpy as np
 
 from thaw.backbones import build
 from thaw.backbones.catalogue import entries
+from thaw.backbones.contract import Backbone
 from thaw.backbones.default import name_backbone
 from thaw.backbones.download import is_cached
 from thaw.backbones.facts import Features
@@ -29,7 +30,7 @@ from thaw.formats import percent
 from thaw.planning.measurements import Choice, PlannedRecipe
 from thaw.recipe import Recipe
 from thaw.selection.heads import Basis, predict_folds
-from thaw.selection.sample import draw_sample
+from thaw.selection.sample import Sample, draw_sample
 from thaw.selection.scores import compare
 
 MAX_IMAGES = 800
@@ -134,14 +135,28 @@ def _measure(recipe: Recipe, prepared_for: Callable[[PixelSpec], Prepared], prep
     bar = preparation.bar(f"measure {recipe.backbone}")
     values = pooled_features(pixels, sample.rows, timed.frozen, recipe.seed, cache, bar)
     taken: tuple[Features, ...] = ("last", "all") if backbone.has_stages else ("last",)
-    correct = []
-    for features in taken:
-        design = Basis.of(values, backbone.feature_groups, features).design([values])
-        probabilities = predict_folds(design, "none", sample.targets, folds, len(manifest.classes), "multiclass")
-        # An image in no fold has NaN, and is predicted by nobody.
-        correct.append((np.nan_to_num(probabilities).argmax(axis=1) == sample.targets).astype(float))
-    best = max(correct, key=lambda values: float(values.mean()))
+    tested = [correct_in_folds(values, backbone, features, sample, folds) for features in taken]
+    best = max(tested, key=lambda correct: float(correct.mean()))
     return Candidate(recipe.backbone, recipe.weights, best, sample.units, timed.latency_ms, size_mb)
+
+
+def correct_in_folds(
+    values: np.ndarray, backbone: Backbone, features: Features, sample: Sample, folds: np.ndarray
+) -> np.ndarray:
+    """Whether a linear head that was fitted without the fold of an image predicts it correctly, (N,) 0 or 1.
+
+    Args:
+        values: (N, W) float32, features of all stages of the images.
+        backbone: What they were extracted with.
+        features: What the head takes of them.
+        sample: The images, with one label each.
+        folds: (N,) int.
+    """
+    design = Basis.of(values, backbone.feature_groups, features).design([values])
+    classes = int(sample.targets.max()) + 1
+    probabilities = predict_folds(design, "none", sample.targets, folds, classes, "multiclass")
+    # An image in no fold has NaN, and is predicted by nobody.
+    return np.asarray((np.nan_to_num(probabilities).argmax(axis=1) == sample.targets).astype(float))
 
 
 def _exceeded_limit(recipe: Recipe, latency_ms: float, size_mb: float) -> str:

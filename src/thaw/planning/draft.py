@@ -16,7 +16,7 @@ from thaw.planning.measuring import Trainable, measure
 from thaw.planning.plan import Plan, resolve
 from thaw.planning.sample_features import SampleFeatures
 from thaw.planning.selecting import Questions, Selected, with_selected
-from thaw.planning.strategy import SHALLOWER, apply_strategy, choose_strategy
+from thaw.planning.strategy import SHALLOWER, apply_strategy, choose_strategy, for_int8
 from thaw.progress import Bar
 from thaw.recipe import Strategy
 from thaw.seeds import derive_seed
@@ -134,7 +134,11 @@ def draft_plan(material: Material) -> Draft:
         pixels = plain_sample(material.prepared.pixels, train, SIMILARITY_IMAGES)
         return remembered_similarity(backbone, pixels, material.cache)
 
-    return _drafted(material, *choose_strategy(recipe, similarity, len(train), len(manifest.classes)))
+    if backbone.facts.int8:
+        strategy, reason = for_int8(recipe)
+    else:
+        strategy, reason = choose_strategy(recipe, similarity, len(train), len(manifest.classes))
+    return _drafted(material, strategy, reason)
 
 
 def _drafted(material: Material, strategy: Strategy, reason: str) -> Draft:

@@ -78,6 +78,22 @@ def choose_strategy(
     return TABLE[size, found.verdict], f"{data_set}, {how}"
 
 
+def for_int8(recipe: Recipe) -> tuple[Strategy, str]:
+    """The strategy for a network in int8, of which only the head can train: `head`, unless the recipe names phases.
+
+    Raises:
+        RecipeError: The recipe asks to train more.
+    """
+    if recipe.strategy in ("auto", "head"):
+        return "head", "the weights are in int8, so only the head can train"
+    cuts = {phase.cut for phase in recipe.phases} if recipe.strategy == "manual" else {f"strategy {recipe.strategy}"}
+    if beyond := sorted(cuts - {"head"}):
+        raise RecipeError(
+            f"{beyond[0]}: the weights are in int8, so only the head can train; use the weights in float to train more"
+        )
+    return "manual", "the recipe names its phases"
+
+
 def apply_strategy(
     recipe: Recipe, strategy: Strategy, why: str, backbone: Backbone, train_images: int
 ) -> PlannedRecipe:

@@ -21,13 +21,19 @@ import torch
 from thaw.classifier.classifier import Classifier
 from thaw.device import choose_device
 from thaw.errors import DataError, RecipeError
-from thaw.features.engines import REFERENCE
 from thaw.formats import count
 from thaw.prediction.files_digest import FilesDigest
 from thaw.prediction.inputs import LeftOut, files_at
 from thaw.prediction.partial_file import PartialFile, ResumeKey, RowsDone, partial_of
 from thaw.prediction.predict import Prediction, predict_files, read_files
-from thaw.prediction.predictor import BATCH, MIN_IMAGES_TO_PROBE, Predictor, PredictorChoice, choose_predictor
+from thaw.prediction.predictor import (
+    BATCH,
+    MIN_IMAGES_TO_PROBE,
+    Predictor,
+    PredictorChoice,
+    choose_predictor,
+    reference_predictor,
+)
 from thaw.prediction.table import Format, check_output, format_of
 from thaw.progress import NullReporter, OnProgress, Reporter
 from thaw.recipe import Engine
@@ -264,12 +270,12 @@ def _choose_predictor(
     classifier: Classifier, job: PredictJob, device: torch.device, done: RowsDone, total: int, cache: Path
 ) -> PredictorChoice:
     """The predictor of the remaining images; a resumed job keeps its engine, so that its rows stay consistent."""
-    reference = Predictor(classifier, REFERENCE, device, job.mirrored, job.image_size)
+    reference = reference_predictor(classifier, device, job.mirrored, job.image_size)
     if done.engine:
         return PredictorChoice(
             reference.with_engine(cast(Engine, done.engine)), "the engine that this file was begun with"
         )
-    needs_sample = job.engine != REFERENCE and (job.engine != "auto" or total >= MIN_IMAGES_TO_PROBE)
+    needs_sample = job.engine != reference.engine and (job.engine != "auto" or total >= MIN_IMAGES_TO_PROBE)
     pixels = _first_readable(reference, job.files()) if needs_sample else _NO_PIXELS
     return choose_predictor(reference, job.engine, pixels, total, cache)
 

@@ -19,9 +19,8 @@ from thaw.data.decode import decode
 from thaw.data.geometry import PixelSpec
 from thaw.data.image_file import read_image_file
 from thaw.errors import UnreadableImage
-from thaw.features.engines import REFERENCE
 from thaw.prediction.inputs import printable
-from thaw.prediction.predictor import BATCH, Predictor
+from thaw.prediction.predictor import BATCH, Predictor, reference_predictor
 
 READ_AHEAD = 2
 """Batches that are read while one is classified: with two, a slow file does not make the engine wait."""
@@ -87,10 +86,10 @@ def predict_files(
         classifier: The classifier.
         files: Image files.
         batch_size: Images per batch.
-        predictor: What runs the classifier; by default fp32 PyTorch.
+        predictor: What runs the classifier; by default the engine that defines its probabilities.
         read: Gives the content of a file; by default from the file.
     """
-    predictor = predictor or Predictor(classifier, REFERENCE, classifier.device)
+    predictor = predictor or reference_predictor(classifier)
     with closing(read_files(classifier, files, batch_size, predictor.pixel_spec, read)) as batches:
         for batch in batches:
             readable = [file for file, reason in zip(batch.files, batch.reasons, strict=True) if reason is None]

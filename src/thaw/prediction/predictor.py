@@ -14,7 +14,7 @@ from thaw.classifier.classifier import Classifier
 from thaw.classifier.outputs import ModelOutputs
 from thaw.data.geometry import PixelSpec
 from thaw.errors import RecipeError
-from thaw.features.engines import REFERENCE, FrozenPart, in_fp32, missing
+from thaw.features.engines import FrozenPart, in_fp32, reference_of, unusable
 from thaw.features.pooled import PROBE_IMAGES
 from thaw.features.probe import ExtractionJob, choose_engine
 from thaw.formats import count
@@ -63,7 +63,7 @@ class Predictor:
         Raises:
             RecipeError: The engine cannot run here.
         """
-        if problem := missing(engine, device):
+        if problem := unusable(engine, classifier.backbone, device):
             raise RecipeError(f"engine: {engine} {problem}")
         self.classifier = classifier.to(device)
         self.engine = engine
@@ -97,6 +97,14 @@ class Predictor:
         return AtCut(at_head.values.flatten(1), at_head.stages).to(self._device)
 
 
+def reference_predictor(
+    classifier: Classifier, device: torch.device | None = None, mirrored: bool = False, image_size: int | None = None
+) -> Predictor:
+    """The predictor whose probabilities define those of a classifier, by default on the device of its weights."""
+    engine = reference_of(classifier.backbone)
+    return Predictor(classifier, engine, device or classifier.device, mirrored, image_size)
+
+
 @dataclass(frozen=True)
 class PredictorChoice:
     """A predictor, and one sentence on why its engine was chosen."""
@@ -113,7 +121,7 @@ def choose_predictor(
     An engine whose probabilities differ by more than `MAX_DIFFERENCE` is replaced by its fp32 variant, or by PyTorch.
 
     Args:
-        reference: The predictor on the reference engine.
+        reference: The predictor on the engine that defines the probabilities.
         wanted: The engine to use if it agrees, or "auto" to time them.
         pixels: Some of the images, (N, S, S, 3) uint8.
         images: How many images will be classified.
@@ -122,6 +130,8 @@ def choose_predictor(
     Raises:
         RecipeError: The wanted engine cannot run here.
     """
+    if wanted in ("auto", reference.engine) and reference.classifier.backbone.facts.int8:
+        return PredictorChoice(reference, "the weights are in int8, which it computes in integers")
     if wanted != "auto":
         return _checked(reference, wanted, "as requested", pixels)
     if images < MIN_IMAGES_TO_PROBE:
@@ -137,7 +147,7 @@ def choose_predictor(
 def _checked(reference: Predictor, engine: Engine, reason: str, pixels: np.ndarray) -> PredictorChoice:
     """The predictor on an engine if it agrees on these pixels, else on its fp32 variant, else the reference."""
     for name in dict.fromkeys((engine, in_fp32(engine))):
-        if name == REFERENCE:
+        if name == reference.engine:
             break
         predictor = reference.with_engine(name)
         difference = max_difference(predictor, reference, pixels)

@@ -19,9 +19,8 @@ from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier
 from thaw.device import choose_device, keep_freed_memory
 from thaw.errors import ServeError
-from thaw.features.engines import REFERENCE
 from thaw.prediction.predict import read_pixels
-from thaw.prediction.predictor import Predictor, choose_predictor
+from thaw.prediction.predictor import Predictor, choose_predictor, reference_predictor
 from thaw.serve.access import AccessPolicy
 from thaw.serve.app import create_app
 from thaw.serve.limits import Limits
@@ -110,7 +109,7 @@ def fastest_predictor(classifier: Classifier, folder: Path) -> Predictor:
     read = [read_pixels(classifier, file) for file in golden_of(folder)]
     size = classifier.backbone.facts.pixels.size
     pixels = [image for image in read if isinstance(image, np.ndarray)] or [np.zeros((size, size, 3), np.uint8)]
-    reference = Predictor(classifier, REFERENCE, choose_device("auto").device)
+    reference = reference_predictor(classifier, choose_device("auto").device)
     chosen = choose_predictor(reference, "auto", np.stack(pixels), _EXPECTED_IMAGES, cache_folder())
     print(f"engine {chosen.predictor.engine}: {chosen.reason}", file=sys.stderr)
     return chosen.predictor

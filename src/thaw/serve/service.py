@@ -18,10 +18,9 @@ from thaw.cores import worker_count
 from thaw.errors import BackboneError, UnreadableImage
 from thaw.evaluation.explain import class_maps
 from thaw.evaluation.overlays import as_png, overlay
-from thaw.features.engines import REFERENCE
 from thaw.formats import listed
 from thaw.prediction.predict import Prediction, to_predictions, view_of
-from thaw.prediction.predictor import Predictor
+from thaw.prediction.predictor import reference_predictor
 from thaw.serve.batching import Batcher, QueueFull
 from thaw.serve.limits import Limits
 from thaw.serve.metrics import Baseline, Metrics
@@ -54,7 +53,7 @@ class Service:
             classifier: The classifier.
             name: Name of the model in replies.
             limits: Bounds on memory and waiting time.
-            infer: What runs the network; by default fp32 PyTorch.
+            infer: What runs the network; by default the engine that defines its probabilities.
             explain: What computes maps of evidence.
             baseline: Predictions on validation, for the drift metrics.
         """
@@ -62,7 +61,7 @@ class Service:
         self.name = name
         self.limits = limits
         self.metrics = Metrics(classifier.classes, baseline)
-        self._infer = infer or Predictor(classifier, REFERENCE, classifier.device).outputs
+        self._infer = infer or reference_predictor(classifier).outputs
         self._explain = explain
         self._batcher: Batcher[Prediction] = Batcher(
             self._classify, limits.batch, limits.queue, limits.wait_ms / 1000, self.metrics.batch

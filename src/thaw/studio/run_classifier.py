@@ -13,9 +13,8 @@ from thaw.classifier.classifier import Classifier
 from thaw.errors import BackboneError, UnreadableImage
 from thaw.evaluation.explain import class_maps
 from thaw.evaluation.overlays import as_png, overlay
-from thaw.features.engines import REFERENCE
 from thaw.prediction.predict import Prediction, read_pixels, to_predictions, view_of
-from thaw.prediction.predictor import Predictor
+from thaw.prediction.predictor import reference_predictor
 from thaw.run_folder import RunFolder
 
 
@@ -45,7 +44,7 @@ def classify(run: RunFolder, data: bytes) -> TriedImage:
     """
     classifier = classifier_of(run)
     pixels = np.stack([view_of(classifier, data)])
-    outputs = Predictor(classifier, REFERENCE, classifier.device).outputs(pixels)
+    outputs = reference_predictor(classifier).outputs(pixels)
     (prediction,) = to_predictions(classifier, [Path()], outputs)
     try:
         evidence = _drawn(classifier, pixels, classifier.decision.top_labels(outputs.probabilities, classifier.task))

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from thaw.backbones.int8 import is_convolution
 from thaw.backbones.stages import AtCut
 from thaw.classifier.classifier import Classifier
 
@@ -94,7 +95,7 @@ class _Observer(TorchFunctionMode):
             for tensor in _tensors((*args, *kwargs.values())):
                 if tensor in self._weights:
                     self.uses[self._weights[tensor]] += 1
-        if _is_convolution(func, args, kwargs):
+        if is_convolution(func, args, kwargs):
             weight = args[1]
             self._weights[result] = weight
             self.uses[weight] = self.uses.get(weight, 0) + 1
@@ -115,7 +116,7 @@ class _Folded(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if _is_convolution(func, args, kwargs) and args[1] in self._norms:
+        if is_convolution(func, args, kwargs) and args[1] in self._norms:
             inputs, weight, bias, *rest = args
             output = func(inputs, *self._norms[weight].folded_into(weight, bias), *rest)
             self._outputs.add(output)
@@ -124,11 +125,6 @@ class _Folded(TorchFunctionMode):
             self._outputs.remove(args[0])
             return args[0]
         return func(*args, **kwargs)
-
-
-def _is_convolution(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether a call is that of `torch.nn.Conv2d`, and of subclasses that pad themselves."""
-    return func is torch.conv2d and len(args) == 7 and not kwargs
 
 
 def _is_norm(func: Callable[..., Any]) -> bool:

@@ -59,6 +59,11 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
         raise RecipeError(f"--trials {limits.trials}: is too few; the plan alone is {len(LEVELS)}, one of each level")
     planned = plan_trial(dataset, requested, None, reporter)
     recipe, manifest = planned.plan.recipe, planned.prepared.manifest
+    if planned.classifier.backbone.facts.int8:
+        raise RecipeError(
+            "weights: are in int8, so only the head can train and a search has no stages to thaw; search with the "
+            "weights in float"
+        )
     if wanted.refit:
         check_has_test(manifest)
     candidates = _candidates(requested, recipe)

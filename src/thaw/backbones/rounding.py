@@ -11,14 +11,13 @@ Equalization and Bias Correction", 2019).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-
-from thaw.exports.onnx_graph import convolutions, is_depthwise, replace_values, stored_tensors
+from torch import Tensor
 
 LEVELS = 127
 """The largest absolute value of a weight in int8."""
@@ -57,40 +56,31 @@ class Convolution:
     dilation: tuple[int, int]
     groups: int
 
-    @classmethod
-    def of_node(cls, node: Any, weights: tuple[int, ...]) -> Convolution:
-        """That of a node of an ONNX graph."""
-        import onnx
-
-        found = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
-        top, left, bottom, right = found.get("pads", (0, 0, 0, 0))
-        strides, dilations = found.get("strides", (1, 1)), found.get("dilations", (1, 1))
-        padding = (left, right, top, bottom)
-        return cls(weights, padding, (strides[0], strides[1]), (dilations[0], dilations[1]), found.get("group", 1))
-
 
 class PatchStatistics:
-    """Sums over the patches that one convolution sees, image by image."""
+    """Sums over the patches that one convolution sees, batch by batch."""
 
     def __init__(self, convolution: Convolution) -> None:
-        self._padding = convolution.padding
-        self._unfold = torch.nn.Unfold(
-            convolution.weights[2:], dilation=convolution.dilation, stride=convolution.stride
-        )
-        self._groups = convolution.groups
+        self._convolution = convolution
         self._is_depthwise = is_depthwise(convolution.weights)
         self._patches = 0
         self._sum: Any = 0.0
         self._products: Any = 0.0
 
-    def add(self, inputs: np.ndarray) -> None:
-        """Add the inputs (1, C, H, W) that the convolution has for one image."""
-        padded = torch.nn.functional.pad(torch.from_numpy(inputs), self._padding)
-        patches = self._unfold(padded)[0].unflatten(0, (self._groups, -1)).double()
-        self._patches += patches.shape[2]
-        self._sum = self._sum + patches.sum(dim=2)
+    def add(self, inputs: Tensor) -> None:
+        """Add the inputs (N, C, H, W) that the convolution has for some images."""
+        convolution = self._convolution
+        patches = torch.nn.functional.pad(inputs, convolution.padding)
+        for axis, kernel, stride, dilation in zip(
+            (2, 3), convolution.weights[2:], convolution.stride, convolution.dilation, strict=True
+        ):
+            patches = patches.unfold(axis, dilation * (kernel - 1) + 1, stride)[..., ::dilation]
+        # A view (N, C, rows, columns, kernel height, kernel width).
+        self._patches += len(patches) * patches.shape[2] * patches.shape[3]
+        self._sum = self._sum + patches.sum(dim=(0, 2, 3)).view(convolution.groups, -1).double()
         if self._is_depthwise:
-            self._products = self._products + patches @ patches.transpose(1, 2)
+            columns = patches.permute(1, 4, 5, 0, 2, 3).reshape(*self._sum.shape, -1)
+            self._products = self._products + (columns @ columns.transpose(1, 2)).double()
 
     def statistics(self) -> InputStatistics:
         """Mean and covariance over all patches so far."""
@@ -101,31 +91,14 @@ class PatchStatistics:
         return InputStatistics(mean.numpy(), covariance.numpy())
 
 
-def round_weights(model: Any, seen: Mapping[str, InputStatistics]) -> dict[str, np.ndarray]:
-    """Round the weights of convolutions to what int8 represents, and correct their biases, in place.
+def is_depthwise(weights: Sequence[int]) -> bool:
+    """Whether a convolution with weights (outputs, inputs per group, height, width) has one input in each group."""
+    return weights[1] == 1
 
-    Args:
-        model: An `onnx.ModelProto`.
-        seen: What each convolution sees, by its name.
 
-    Returns:
-        The scale of each row of weights (O,), by the name of the tensor.
-    """
-    from onnx import numpy_helper
-
-    tensors, scales = stored_tensors(model), {}
-    for node in convolutions(model):
-        weights = numpy_helper.to_array(tensors[node.input[1]]).astype(np.float64)
-        scale = scale_of_rows(weights, LEVELS if is_depthwise(weights.shape) else SEVEN_BIT_LEVELS)
-        rounded, shift = rounded_weights(weights.reshape(len(weights), -1), scale, seen[node.name])
-        replace_values(tensors[node.input[1]], rounded.reshape(weights.shape))
-        scales[node.input[1]] = scale
-        if len(node.input) < 3:
-            node.input.append(f"{node.input[1]}_bias")
-            model.graph.initializer.append(numpy_helper.from_array(-shift.astype(np.float32), node.input[2]))
-        elif node.input[2] in tensors:
-            replace_values(tensors[node.input[2]], numpy_helper.to_array(tensors[node.input[2]]) - shift)
-    return scales
+def levels_of(weights: Sequence[int]) -> int:
+    """The largest absolute value of a weight of a convolution on x86 CPUs."""
+    return LEVELS if is_depthwise(weights) else SEVEN_BIT_LEVELS
 
 
 def scale_of_rows(weights: np.ndarray, levels: int = LEVELS) -> np.ndarray:
@@ -173,19 +146,3 @@ def round_together(values: np.ndarray, covariance: np.ndarray) -> np.ndarray:
         rounded[row, column] += moved
         gradient[row] += moved[:, None] * covariance[row, column]
     return rounded
-
-
-def statistics_of(model: Any, inputs: Iterable[Mapping[str, np.ndarray]]) -> dict[str, InputStatistics]:
-    """What each convolution sees, by its name.
-
-    Args:
-        model: An `onnx.ModelProto`.
-        inputs: For each image, the inputs (1, C, H, W) of the convolutions by the names of the tensors.
-    """
-    shapes = {name: tuple(tensor.dims) for name, tensor in stored_tensors(model).items()}
-    nodes = convolutions(model)
-    patches = {node.name: PatchStatistics(Convolution.of_node(node, shapes[node.input[1]])) for node in nodes}
-    for of_image in inputs:
-        for node in nodes:
-            patches[node.name].add(of_image[node.input[0]])
-    return {name: found.statistics() for name, found in patches.items()}

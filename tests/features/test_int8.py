@@ -1,0 +1,107 @@
+"""A network in int8 is computed in integers by OpenVINO, with the same bits everywhere."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.backbones.test_int8 import SIZE, network, pixels
+from thaw.backbones.contract import Backbone
+from thaw.backbones.int8 import quantise
+from thaw.backbones.weights import write_file
+from thaw.errors import RecipeError
+from thaw.features import openvino_runner
+from thaw.features.engines import INT8, REFERENCE, make_runner, reference_of, unusable
+from thaw.features.probe import ExtractionJob, choose_engine, distance_between
+from thaw.features.torch_runner import Frozen
+from thaw.recipe import Engine
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def int8() -> Backbone:
+    backbone = network()
+    quantise(backbone, [pixels()])
+    return backbone
+
+
+def values(backbone: Backbone, positions: list[int], images: torch.Tensor) -> torch.Tensor:
+    return make_runner(INT8, backbone, CPU, positions, SIZE).run(images)[-1].values
+
+
+def test_features_agree_with_those_of_rounded_floats(int8: Backbone) -> None:
+    head = [int8.head_position]
+    (expected,) = make_runner(REFERENCE, int8, CPU, head).run(pixels())
+    assert distance_between(values(int8, head, pixels()), expected.values) < 0.05
+
+
+def test_convolutions_are_computed_in_integers(int8: Backbone) -> None:
+    compiled = openvino_runner._compiled(Frozen(int8, [int8.head_position]), "fp32", SIZE)
+    about = [operation.get_rt_info() for operation in compiled.get_runtime_model().get_ops()]
+    kinds = [(each["layerType"].astype(str), each["runtimePrecision"].astype(str)) for each in about]
+    precisions = [precision for layer, precision in kinds if layer == "Convolution"]
+    assert precisions and set(precisions) <= {"u8", "i8"}
+
+
+def test_bits_depend_neither_on_threads_nor_on_what_else_is_asked_for_nor_on_neighbours(int8: Backbone) -> None:
+    head, images = int8.head_position, pixels(9)
+    expected = values(int8, [head], images)
+    assert torch.equal(values(int8, [2, head - 1, head], images), expected)
+    order = torch.randperm(9, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(values(int8, [head], images[order]), expected[order])
+    with int8.taking("all"):
+        assert torch.equal(values(int8, [head], images), expected)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert torch.equal(values(int8, [head], images), expected)
+    finally:
+        torch.set_num_threads(threads)
+
+
+_FEATURES = """
+import sys
+import numpy as np, torch
+from thaw.backbones import build
+from thaw.features.engines import INT8, make_runner
+from thaw.recipe import Recipe
+weights, images, out = sys.argv[1:]
+backbone = build(Recipe(backbone="mobilenetv3_small_050", weights=weights))
+runner = make_runner(INT8, backbone, torch.device("cpu"), [backbone.head_position])
+np.save(out, runner.run(torch.from_numpy(np.load(images)))[0].values.numpy())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="other CPUs have other instructions")
+def test_bits_are_the_same_on_cpus_without_vnni(int8: Backbone, tmp_path: Path) -> None:
+    write_file(int8, tmp_path / "int8.safetensors")
+    np.save(tmp_path / "images.npy", pixels().numpy())
+    found = []
+    for instructions in ("AVX2", "AVX512_CORE_AMX"):
+        arguments = [tmp_path / "int8.safetensors", tmp_path / "images.npy", tmp_path / "features.npy"]
+        environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": instructions}
+        subprocess.run([sys.executable, "-c", _FEATURES, *map(str, arguments)], env=environment, check=True)
+        found.append(np.load(tmp_path / "features.npy"))
+    assert np.array_equal(*found)
+
+
+def test_no_other_engine_runs_it_and_it_stays_on_the_cpu(int8: Backbone, tmp_path: Path) -> None:
+    assert reference_of(int8) == INT8 and reference_of(network()) == REFERENCE
+    assert "cannot run weights in int8" in unusable("pytorch-fp32", int8, CPU)
+    assert unusable(INT8, int8, torch.device("cuda")) == ""
+    assert unusable(INT8, network(), torch.device("cuda")) == "runs on the CPU only"
+    job = ExtractionJob(int8, CPU, [int8.head_position], pixels(), 1)
+    chosen = choose_engine(job, "auto", tmp_path)
+    assert chosen.engine == INT8 and chosen.images_per_second > 0 and "in int8" in chosen.reason
+    wanted: Engine = "pytorch-bf16"
+    with pytest.raises(RecipeError, match="engine: pytorch-bf16 cannot run weights in int8; openvino-fp32 can"):
+        choose_engine(job, wanted, tmp_path)
