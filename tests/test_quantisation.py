@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.cli.running import thaw as command
 from thaw.data.surfaces import write_surfaces
@@ -52,15 +53,9 @@ def test_only_the_head_trains_and_the_plan_says_why(run: RunFolder, weights: Pat
     assert reasons["engine"][0] == "openvino-fp32" and "in int8" in reasons["engine"][1]
     (phase,) = run.read_recipe().phases
     assert phase.cut == "head"
-    frozen, shipped = load_weights(weights), load_weights(run.model / "model.safetensors")
+    frozen, shipped = load_file(weights), load_file(run.model / "model.safetensors")
     for name, tensor in frozen.items():
         assert torch.equal(shipped[name], tensor), name
-
-
-def load_weights(file: Path) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
-    return dict(load_file(file))
 
 
 def test_what_was_validated_is_what_the_bundle_predicts(run: RunFolder, images: Path) -> None:
@@ -126,7 +121,10 @@ def test_the_command_tells_speed_and_accuracy_and_overwrites_nothing(
     assert "thaw train DATA --backbone starter --weights int8.safetensors" in said
     content = Path("int8.safetensors").read_bytes()
     assert command(monkeypatch, *arguments) == 2
-    assert "int8.safetensors: already exists" in capsys.readouterr().err and content == Path("int8.safetensors").read_bytes()
+    assert (
+        "int8.safetensors: already exists" in capsys.readouterr().err
+        and content == Path("int8.safetensors").read_bytes()
+    )
     twice = ["--weights", "int8.safetensors", "--out", "twice.safetensors"]
     assert command(monkeypatch, *arguments[:4], *twice) == 2
     assert "in int8 already" in capsys.readouterr().err and not Path("twice.safetensors").exists()

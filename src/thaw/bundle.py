@@ -32,6 +32,7 @@ from torch import Tensor
 from thaw import atomic
 from thaw.backbones import rebuild
 from thaw.backbones.facts import Facts
+from thaw.backbones.int8 import packed, unpacked
 from thaw.bundle_path import CONFIG, MODEL
 from thaw.checksums import sha256_of
 from thaw.classifier.classifier import Classifier, new_head, outputs_of
@@ -214,7 +215,7 @@ def _head_settings(classifier: Classifier) -> dict[str, Any]:
 
 
 def _write_weights(classifier: Classifier, folder: Path) -> None:
-    tensors = classifier.backbone.named_weights()
+    tensors = packed(classifier.backbone.named_weights())
     head = classifier.head.state_dict()
     if classifier.has_plain_head:
         name = classifier.backbone.facts.classifier_name
@@ -232,7 +233,7 @@ def _load_weights(classifier: Classifier, folder: Path) -> None:
     else:
         head = load_file(folder / _HEAD)
     classifier.head.load_state_dict(head)
-    classifier.backbone.load_named_weights(tensors)
+    classifier.backbone.load_named_weights(unpacked(tensors))
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

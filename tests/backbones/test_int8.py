@@ -69,6 +69,9 @@ def test_a_file_of_weights_in_int8_gives_the_same_features(tmp_path: Path) -> No
     backbone = network()
     quantise(backbone, [pixels()])
     write_file(backbone, tmp_path / "int8.safetensors")
+    write_file(network(), tmp_path / "float.safetensors")
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("int8", "float")]
+    assert sizes[0] < 0.5 * sizes[1]
     read = build(
         Recipe(backbone="mobilenetv3_small_050").with_settings({"weights": str(tmp_path / "int8.safetensors")})
     )

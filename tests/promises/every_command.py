@@ -27,6 +27,7 @@ def commands(images: Path, folder: Path) -> list[list[object]]:
         ["plan", *data, "--out", folder / "recipe.yaml"],
         ["inspect", *data, "--runs", runs],
         ["label", images, *data[1:3], "--image-size", "64", "--out", folder / "queue.csv"],
+        ["quantise", *data, "--out", folder / "int8.safetensors"],
         ["train", *data, *quick, "--engine", "openvino-fp32", "--runs", runs],
         ["search", *data, "--engine", "openvino-fp32", "--trials", "5", "--runs", runs],
         ["evaluate", run, images],

@@ -82,6 +82,11 @@ def with_int8_convolutions(network: nn.Module) -> nn.Module:
     return network
 
 
+def can_be_quantised(backbone: Backbone) -> bool:
+    """Whether a network is in float and has convolutions of PyTorch."""
+    return not backbone.facts.int8 and bool(_convolutions(backbone.network))
+
+
 def quantise(backbone: Backbone, batches: Iterable[Tensor]) -> None:
     """Quantise a network in place: measure what its convolutions see, round weights so that outputs change least.
 
@@ -112,6 +117,21 @@ def quantise(backbone: Backbone, batches: Iterable[Tensor]) -> None:
         for name, tensors in rounded.items():
             named[name].load_state_dict(tensors, strict=False)
     backbone.facts = replace(backbone.facts, int8=True)
+
+
+def packed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Named weights for a file: those of convolutions in int8 as the integers that they are."""
+    scales = _scales(tensors)
+    return {
+        name: (value / scales[name]).round().to(torch.int8) if name in scales else value
+        for name, value in tensors.items()
+    }
+
+
+def unpacked(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What `packed` was given."""
+    scales = _scales(tensors)
+    return {name: value * scales[name] if name in scales else value for name, value in tensors.items()}
 
 
 def is_convolution(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
@@ -161,14 +181,26 @@ def _rounded(convolution: nn.Conv2d, seen: _Seen) -> dict[str, Tensor]:
     scale = scale_of_rows(weights, levels_of(weights.shape))
     rounded, shift = rounded_weights(weights.reshape(len(weights), -1), scale, seen.patches.statistics())
     step = (seen.high - seen.low) / INPUT_LEVELS or 1.0
-    tensors = {
-        "weight": rounded.reshape(weights.shape),
-        "weight_scale": scale,
-        "bias_correction": -shift,
-        "input_scale": np.asarray(step),
+    integers = torch.from_numpy(np.rint(rounded / scale[:, None]).reshape(weights.shape)).to(torch.int8)
+    of_rows = torch.from_numpy(scale).float()
+    return {
+        # As they will be read from a file, to the last bit.
+        "weight": integers * of_rows[:, None, None, None],
+        "weight_scale": of_rows,
+        "bias_correction": torch.from_numpy(-shift).float(),
+        "input_scale": torch.tensor(step),
+        "input_zero": torch.tensor(round(-seen.low / step), dtype=torch.int32),
     }
-    zero = torch.tensor(round(-seen.low / step), dtype=torch.int32)
-    return {name: torch.from_numpy(value).float() for name, value in tensors.items()} | {"input_zero": zero}
+
+
+def _scales(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The scale (outputs, 1, 1, 1) of the weights of each convolution in int8, by the name of its weights."""
+    end = "weight_scale"
+    return {
+        name.removesuffix(end) + "weight": scale[:, None, None, None]
+        for name, scale in tensors.items()
+        if name.endswith(end)
+    }
 
 
 def _convolutions(network: nn.Module) -> dict[str, nn.Conv2d]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from thaw import atomic
 from thaw.backbones.contract import Backbone
+from thaw.backbones.int8 import packed, unpacked
 from thaw.checksums import sha256_of
 from thaw.errors import WeightsError, WriteError
 from thaw.recipe import PreprocessingSettings
@@ -63,6 +64,9 @@ def load_file(file: Path) -> LoadedWeights:
         tensors = _read_pickled_tensors(file)
     else:
         raise WeightsError(f"{file}: weights are read from .safetensors, .pth, .pt or .bin files")
+    is_int8 = metadata.get("int8") is True
+    if is_int8:
+        tensors = unpacked(tensors)
     check_finite(tensors, str(file))
     config = _read_config(file.with_name("config.json"))
     return LoadedWeights(
@@ -72,7 +76,7 @@ def load_file(file: Path) -> LoadedWeights:
         model_args=_model_args(config, metadata, file),
         preprocessing=_preprocessing(config, metadata, file),
         sha256=sha256_of(file),
-        int8=metadata.get("int8") is True,
+        int8=is_int8,
     )
 
 
@@ -93,7 +97,7 @@ def write_file(backbone: Backbone, file: Path, half: bool = False, notes: Mappin
         WriteError: The file cannot be written.
     """
     facts, tensors = backbone.facts, {}
-    for name, value in backbone.named_weights().items():
+    for name, value in packed(backbone.named_weights()).items():
         tensors[name] = (value.half() if half and value.is_floating_point() else value).contiguous()
     check_finite(tensors, f"{file}, in half precision" if half else str(file))
     metadata = {
