@@ -131,7 +131,10 @@ def packed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def unpacked(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What `packed` was given."""
     scales = _scales(tensors)
-    return {name: value * scales[name] if name in scales else value for name, value in tensors.items()}
+    return {
+        name: value * scales[name] if name in scales and value.dtype == torch.int8 else value
+        for name, value in tensors.items()
+    }
 
 
 def is_convolution(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:

@@ -53,6 +53,7 @@ def write(
             "",
             f"Task: {classifier.task}. Classes: {', '.join(map(markdown, classifier.classes))}.",
             f"Pre-trained weights: {facts.origin} (licence: {facts.license}).",
+            *(["Convolutions are computed in 8-bit integers, on the CPU by OpenVINO."] if facts.int8 else []),
             f"Input: {size} x {size} RGB; trained on {train}, {validation.images}.",
             "",
             "## Metrics",
@@ -118,7 +119,7 @@ def for_hub(classifier: Classifier, card: str, name: str) -> str:
         "tags": ["image-classification", library, "thaw"],
     }
     usage = f"    thaw predict {PREFIX}{name} photos/\n"
-    if library == "timm":
+    if library == "timm" and not classifier.backbone.facts.int8:
         usage += f"\n    timm.create_model('hf-hub:{name}', pretrained=True)"
         usage += "\n" if classifier.has_plain_head else "  # without its head, head.safetensors\n"
     about = card or f"# {classifier.backbone.facts.architecture}, fine-tuned with Thaw\n"
