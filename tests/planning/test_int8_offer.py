@@ -5,22 +5,27 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 from tests.backbones.test_int8 import network, pixels
 from thaw.features.probe import EngineChoice, ExtractionJob
+from thaw.pipeline import plan
+from thaw.planning import draft, int8_offer
 from thaw.planning.int8_offer import with_int8_offer
+from thaw.progress import NullReporter
+from thaw.recipe import Recipe
 
 SLOW = EngineChoice("openvino-fp32", "the fastest", 1.0)
 
 
-def job(images: int, device: str = "cpu") -> ExtractionJob:
+def job(device: str = "cpu") -> ExtractionJob:
     backbone = network()
-    return ExtractionJob(backbone, torch.device(device), [backbone.head_position], pixels(16), images)
+    return ExtractionJob(backbone, torch.device(device), [backbone.head_position], pixels(16), 1000)
 
 
 def test_it_is_offered_where_it_is_much_faster_and_the_network_stays_in_float(tmp_path: Path) -> None:
-    asked = job(1000)
+    asked = job()
     before = asked.backbone.digest(asked.top)
     offered = with_int8_offer(SLOW, asked, tmp_path)
     assert offered.reason.startswith("the fastest; in int8 ") and "`thaw quantise`" in offered.reason
@@ -29,7 +34,21 @@ def test_it_is_offered_where_it_is_much_faster_and_the_network_stays_in_float(tm
 
 
 def test_it_is_not_offered_where_it_saves_little_or_cannot_run(tmp_path: Path) -> None:
-    assert with_int8_offer(SLOW, job(10), tmp_path) is SLOW
-    assert with_int8_offer(SLOW, job(1000, "cuda"), tmp_path) is SLOW
+    assert with_int8_offer(SLOW, job("cuda"), tmp_path) is SLOW
     fast = replace(SLOW, images_per_second=1e7)
-    assert with_int8_offer(fast, job(10**10), tmp_path) is fast
+    assert with_int8_offer(fast, job(), tmp_path) is fast
+
+
+def test_the_plan_tells_it_where_extraction_takes_minutes(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Recipe(backbone="starter").with_settings({"preprocessing.image_size": 64, "measure.seconds": 0})
+
+    def reason(name: str) -> str:
+        choices = plan(images, recipe, tmp_path / name, NullReporter()).choices
+        return next(choice.reason for choice in choices if choice.setting == "engine")
+
+    assert "int8" not in reason("short.yaml")
+    monkeypatch.setattr(draft, "OFFER_FROM", 0.0)
+    monkeypatch.setattr(int8_offer, "LEAST_SPEEDUP", 0.0)
+    assert "thaw quantise" in reason("long.yaml")

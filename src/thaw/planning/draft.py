@@ -9,10 +9,10 @@ from thaw.classifier.classifier import Classifier
 from thaw.data.prepare import Prepared
 from thaw.features.engines import FrozenPart
 from thaw.features.pooled import PROBE_IMAGES, plain_sample
-from thaw.features.probe import EngineChoice, ExtractionJob
+from thaw.features.probe import ExtractionJob
 from thaw.inspection.similarity import Similarity, remembered_similarity
 from thaw.planning.baseline import baseline_recipe, can_have_baseline
-from thaw.planning.int8_offer import with_int8_offer
+from thaw.planning.int8_offer import OFFER_FROM, with_int8_offer
 from thaw.planning.measurements import Measurements, PlannedRecipe
 from thaw.planning.measuring import Trainable, measure
 from thaw.planning.plan import Plan, resolve
@@ -117,16 +117,19 @@ class Draft:
             shallower = _drafted(self.material, SHALLOWER[strategy], reason)
             # Features may have been extracted by the engine that was chosen first.
             return replace(shallower, measured=replace(shallower.measured, engine=self.measured.engine)).timed()
-        measured = replace(measured, engine=self._with_int8_offer(plan.forecast.extraction_seconds))
-        return replace(self, measured=measured, plan=resolve(self.planned, measured))
+        return replace(self, measured=measured, plan=plan)
 
-    def _with_int8_offer(self, extraction_seconds: float) -> EngineChoice:
-        """The engine, with what int8 would gain where extraction takes minutes."""
-        chosen, prepared, backbone = self.measured.engine, self.material.prepared, self.material.classifier.backbone
+    def with_int8_offer(self) -> Draft:
+        """The draft whose reason for the engine tells what int8 would gain, where extracting features takes minutes."""
+        prepared, backbone, chosen = self.material.prepared, self.material.classifier.backbone, self.measured.engine
+        seconds = self.plan.forecast.extraction_seconds
+        if seconds < OFFER_FROM:
+            return self
         pixels = plain_sample(prepared.pixels, prepared.manifest.indices("train"), PROBE_IMAGES)
-        images = round(extraction_seconds * chosen.images_per_second)
+        images = round(seconds * chosen.images_per_second)
         job = ExtractionJob(backbone, self.measured.device.device, [backbone.head_position], pixels, images)
-        return with_int8_offer(chosen, job, self.material.cache)
+        offered = with_int8_offer(chosen, job, self.material.cache)
+        return replace(self, measured=replace(self.measured, engine=offered))
 
     def finished(self, selected: Selected) -> Plan:
         """The plan with what was measured."""

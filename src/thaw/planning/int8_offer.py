@@ -27,8 +27,7 @@ def with_int8_offer(chosen: EngineChoice, job: ExtractionJob, cache: Path) -> En
         job: What it was chosen for.
         cache: Folder in which choices of engines are remembered.
     """
-    seconds = job.images / chosen.images_per_second
-    if seconds < OFFER_FROM or job.device.type != "cpu" or not can_be_quantised(job.backbone):
+    if job.device.type != "cpu" or not can_be_quantised(job.backbone):
         return chosen
     rate = choose_engine(replace(job, backbone=_in_int8(job)), "auto", cache).images_per_second
     if rate < LEAST_SPEEDUP * chosen.images_per_second:

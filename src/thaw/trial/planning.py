@@ -71,7 +71,7 @@ def plan_trial(
         chosen = replace(chosen, recipe=chosen.recipe.with_settings(selected.preprocessing))
         prepared, backbone = prepare(dataset, chosen.recipe, previous, NullReporter())
         draft = drafted().timed()
-    plan = draft.finished(selected)
+    plan = draft.with_int8_offer().finished(selected)
     show_plan(plan, reporter)
     return planned(plan)
 
