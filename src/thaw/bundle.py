@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -103,11 +104,11 @@ def read_bundle(folder: Path) -> Classifier:
     try:
         config = json.loads((folder / CONFIG).read_bytes())
         own = config["thaw"]
-        facts = Facts.from_json(own["facts"])
         if own["format"] > INT8_FORMAT:
             raise BundleError(
                 f"{folder}: written by a newer Thaw ({own['version']}); this is {__version__}; update Thaw"
             )
+        facts = Facts.from_json({**own["facts"], "int8": own.get("int8", False)})
         backbone = rebuild(facts, own["pooling"])
         settings = HeadSettings.model_validate(own["head"])
         backbone.use_features(settings.taken)
@@ -215,14 +216,16 @@ def _head_settings(classifier: Classifier) -> dict[str, Any]:
 
 
 def _write_weights(classifier: Classifier, folder: Path) -> None:
-    tensors = packed(classifier.backbone.named_weights())
+    tensors, metadata = packed(classifier.backbone.named_weights()), {"format": "pt"}
+    if classifier.backbone.facts.int8:
+        metadata["int8"] = "true"
     head = classifier.head.state_dict()
     if classifier.has_plain_head:
         name = classifier.backbone.facts.classifier_name
         tensors |= {f"{name}.{key.rpartition('.')[2]}": value for key, value in head.items()}
     else:
         atomic.write_bytes(folder / _HEAD, bytes_of_tensors(_plain(head)))
-    atomic.write_bytes(folder / MODEL, bytes_of_tensors(_plain(tensors), metadata={"format": "pt"}))
+    atomic.write_bytes(folder / MODEL, bytes_of_tensors(_plain(tensors), metadata=metadata))
 
 
 def _load_weights(classifier: Classifier, folder: Path) -> None:
@@ -272,7 +275,9 @@ def _config(classifier: Classifier, provenance: Mapping[str, Any] | None) -> dic
             "pooling": classifier.backbone.pooling,
             "head": _head_settings(classifier),
             "decode": classifier.decode.model_dump(mode="json"),
-            "facts": facts.to_json(),
+            # Earlier releases read the facts before the format, and know no other ones.
+            "facts": {name: value for name, value in asdict(facts).items() if name != "int8"},
+            "int8": facts.int8,
             "decision": classifier.decision.to_json(),
             **_review(classifier),
             "provenance": dict(provenance or {}),

@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from thaw.backbones.int8 import quantise
 from thaw.backbones.weights import write_file
 from thaw.errors import RecipeError
 from thaw.features import openvino_runner
-from thaw.features.engines import INT8, REFERENCE, make_runner, reference_of, unusable
+from thaw.features.engines import INT8, REFERENCE, FrozenPart, make_runner, reference_of, unusable
 from thaw.features.probe import ExtractionJob, choose_engine, distance_between
 from thaw.features.torch_runner import Frozen
 from thaw.recipe import Engine
@@ -37,6 +38,15 @@ def values(backbone: Backbone, positions: list[int], images: torch.Tensor) -> to
     return make_runner(INT8, backbone, CPU, positions, SIZE).run(images)[-1].values
 
 
+def precisions_of_convolutions(compiled: Any) -> set[str]:
+    """Of the inputs of the convolutions, of which there is at least one, in a compiled OpenVINO model."""
+    about = [operation.get_rt_info() for operation in compiled.get_runtime_model().get_ops()]
+    kinds = [(each["layerType"].astype(str), each["runtimePrecision"].astype(str)) for each in about]
+    found = {precision for layer, precision in kinds if layer == "Convolution"}
+    assert found
+    return found
+
+
 def test_features_agree_with_those_of_rounded_floats(int8: Backbone) -> None:
     head = [int8.head_position]
     (expected,) = make_runner(REFERENCE, int8, CPU, head).run(pixels())
@@ -45,10 +55,7 @@ def test_features_agree_with_those_of_rounded_floats(int8: Backbone) -> None:
 
 def test_convolutions_are_computed_in_integers(int8: Backbone) -> None:
     compiled = openvino_runner._compiled(Frozen(int8, [int8.head_position]), "fp32", SIZE)
-    about = [operation.get_rt_info() for operation in compiled.get_runtime_model().get_ops()]
-    kinds = [(each["layerType"].astype(str), each["runtimePrecision"].astype(str)) for each in about]
-    precisions = [precision for layer, precision in kinds if layer == "Convolution"]
-    assert precisions and set(precisions) <= {"u8", "i8"}
+    assert precisions_of_convolutions(compiled) <= {"u8", "i8"}
 
 
 def test_bits_depend_neither_on_threads_nor_on_what_else_is_asked_for_nor_on_neighbours(int8: Backbone) -> None:
@@ -73,8 +80,8 @@ import numpy as np, torch
 from thaw.backbones import build
 from thaw.features.engines import INT8, make_runner
 from thaw.recipe import Recipe
-weights, images, out = sys.argv[1:]
-backbone = build(Recipe(backbone="mobilenetv3_small_050", weights=weights))
+weights, images, out = sys.argv[1:4]
+backbone = build(Recipe(backbone=sys.argv[4], weights=weights))
 runner = make_runner(INT8, backbone, torch.device("cpu"), [backbone.head_position])
 np.save(out, runner.run(torch.from_numpy(np.load(images)))[0].values.numpy())
 """
@@ -82,12 +89,15 @@ np.save(out, runner.run(torch.from_numpy(np.load(images)))[0].values.numpy())
 
 @pytest.mark.slow
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="other CPUs have other instructions")
-def test_bits_are_the_same_on_cpus_without_vnni(int8: Backbone, tmp_path: Path) -> None:
-    write_file(int8, tmp_path / "int8.safetensors")
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "resnet18", "efficientnet_b0"])
+def test_bits_are_the_same_on_cpus_without_vnni(name: str, tmp_path: Path) -> None:
+    backbone = network(name)
+    quantise(backbone, [pixels()])
+    write_file(backbone, tmp_path / "int8.safetensors")
     np.save(tmp_path / "images.npy", pixels().numpy())
     found = []
     for instructions in ("AVX2", "AVX512_CORE_AMX"):
-        arguments = [tmp_path / "int8.safetensors", tmp_path / "images.npy", tmp_path / "features.npy"]
+        arguments = [tmp_path / "int8.safetensors", tmp_path / "images.npy", tmp_path / "features.npy", name]
         environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": instructions}
         subprocess.run([sys.executable, "-c", _FEATURES, *map(str, arguments)], env=environment, check=True)
         found.append(np.load(tmp_path / "features.npy"))
@@ -98,6 +108,7 @@ def test_no_other_engine_runs_it_and_it_stays_on_the_cpu(int8: Backbone, tmp_pat
     assert reference_of(int8) == INT8 and reference_of(network()) == REFERENCE
     assert "cannot run weights in int8" in unusable("pytorch-fp32", int8, CPU)
     assert unusable(INT8, int8, torch.device("cuda")) == ""
+    assert FrozenPart(int8, torch.device("cuda"), INT8).runs_on == CPU
     assert unusable(INT8, network(), torch.device("cuda")) == "runs on the CPU only"
     job = ExtractionJob(int8, CPU, [int8.head_position], pixels(), 1)
     chosen = choose_engine(job, "auto", tmp_path)

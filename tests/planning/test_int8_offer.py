@@ -35,6 +35,11 @@ def test_it_is_offered_where_it_is_much_faster_and_the_network_stays_in_float(tm
 
 def test_it_is_not_offered_where_it_saves_little_or_cannot_run(tmp_path: Path) -> None:
     assert with_int8_offer(SLOW, job("cuda"), tmp_path) is SLOW
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(int8_offer, "missing", lambda engine, device: "is not installed")
+        assert with_int8_offer(SLOW, job(), tmp_path) is SLOW
+    standardised = network("nf_resnet26")
+    assert with_int8_offer(SLOW, replace(job(), backbone=standardised), tmp_path) is SLOW
     fast = replace(SLOW, images_per_second=1e7)
     assert with_int8_offer(fast, job(), tmp_path) is fast
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor
@@ -37,11 +37,6 @@ class Facts:
     model_args: Mapping[str, Any] = field(default_factory=dict)
     library: str = "timm"
     int8: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields, for `from_json`; one that earlier releases do not know is left out where it says nothing."""
-        values = asdict(self)
-        return values if self.int8 else {name: value for name, value in values.items() if name != "int8"}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Facts:

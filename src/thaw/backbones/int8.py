@@ -1,14 +1,14 @@
 """A network in int8: every convolution takes inputs and weights of eight bits, whose ranges were measured on images.
 
 PyTorch computes it with floats that have only these values; OpenVINO finds the rounding in the graph and computes in
-integers. The weights stay parameters under their names, and gradients pass the rounding unchanged ("straight-through",
-Bengio et al. 2013), so stages above a cut are fine-tuned for the integers that will run them.
+integers. The weights stay parameters under their names. Gradients pass the rounding unchanged ("straight-through",
+Bengio et al. 2013), which maps of evidence need.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -83,8 +83,8 @@ def with_int8_convolutions(network: nn.Module) -> nn.Module:
 
 
 def can_be_quantised(backbone: Backbone) -> bool:
-    """Whether a network is in float and has convolutions of PyTorch."""
-    return not backbone.facts.int8 and bool(_convolutions(backbone.network))
+    """Whether a network is in float, of PyTorch, and has convolutions."""
+    return not backbone.facts.int8 and not _why_not(backbone)
 
 
 def quantise(backbone: Backbone, batches: Iterable[Tensor]) -> None:
@@ -95,13 +95,13 @@ def quantise(backbone: Backbone, batches: Iterable[Tensor]) -> None:
         batches: Images to measure ranges on, (N, S, S, 3) uint8 each.
 
     Raises:
-        BackboneError: It is in int8 already, or has no convolutions of PyTorch.
+        BackboneError: It is in int8 already, not of PyTorch, or has no convolutions with weights of their own.
     """
     if backbone.facts.int8:
         raise BackboneError(f"{backbone.facts.architecture}: the weights are in int8 already")
+    if reason := _why_not(backbone):
+        raise BackboneError(f"{backbone.facts.architecture}: cannot run in int8: {reason}")
     named = _convolutions(backbone.network)
-    if not named:
-        raise BackboneError(f"{backbone.facts.architecture}: has no convolutions of PyTorch, so it cannot run in int8")
     observer = _Observer({convolution.weight: name for name, convolution in named.items()})
     normalise = Normalise(backbone.facts.mean, backbone.facts.std).to(backbone.device)
     with torch.no_grad():
@@ -110,9 +110,11 @@ def quantise(backbone: Backbone, batches: Iterable[Tensor]) -> None:
             with observer:
                 backbone(images)
         rounded = {name: _rounded(named[name], seen) for name, seen in observer.seen.items()}
-        unused = ", ".join(sorted(named.keys() - rounded.keys()))
-        if unused:
-            raise BackboneError(f"{backbone.facts.architecture}: never runs {unused}, so no range can be measured")
+        if unseen := sorted(named.keys() - rounded.keys()):
+            raise BackboneError(
+                f"{backbone.facts.architecture}: cannot run in int8: {unseen[0]} does not run, or with other weights "
+                "than those that it stores"
+            )
         with_int8_convolutions(backbone.network)
         for name, tensors in rounded.items():
             named[name].load_state_dict(tensors, strict=False)
@@ -170,8 +172,7 @@ class _Observer(TorchFunctionMode):
             inputs, weight, _, stride, padding, dilation, groups = args
             name = self._names[weight]
             if name not in self.seen:
-                vertical, horizontal = padding
-                sides = (horizontal, horizontal, vertical, vertical)
+                sides = _sides(padding, weight.shape[2:], dilation)
                 geometry = Convolution(tuple(weight.shape), sides, tuple(stride), tuple(dilation), groups)
                 self.seen[name] = _Seen(PatchStatistics(geometry))
             self.seen[name].add(inputs)
@@ -204,6 +205,21 @@ def _scales(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name, scale in tensors.items()
         if name.endswith(end)
     }
+
+
+def _why_not(backbone: Backbone) -> str:
+    """Why a network in float cannot run in int8; empty where nothing is known to be in the way."""
+    if backbone.facts.library != "timm":
+        return f"that is for networks of PyTorch, not of {backbone.facts.library}"
+    return "" if _convolutions(backbone.network) else "it has no convolutions"
+
+
+def _sides(padding: Sequence[int] | str, kernel: Sequence[int], dilation: Sequence[int]) -> tuple[int, int, int, int]:
+    """What a convolution adds left, right, above and below its inputs."""
+    if isinstance(padding, str):
+        both = [step * (size - 1) if padding == "same" else 0 for size, step in zip(kernel, dilation, strict=True)]
+        return both[1] // 2, both[1] - both[1] // 2, both[0] // 2, both[0] - both[0] // 2
+    return padding[1], padding[1], padding[0], padding[0]
 
 
 def _convolutions(network: nn.Module) -> dict[str, nn.Conv2d]:

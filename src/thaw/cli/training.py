@@ -136,9 +136,8 @@ def inspect_(data: Path, recipe: Path | None, settings: list[str], runs: Path, *
 def quantise(data: Path, recipe: Path | None, settings: list[str], out: Path, **options: str | bool | None) -> None:
     """Write a pre-trained network in int8, calibrated on your images: faster on CPUs, and only its head trains.
 
-    Convolutions are computed in 8-bit integers, in training and wherever the classifier runs, with the same result on
-    every CPU. The speed is compared with that in float, and the accuracy of a linear head that is cross-validated on
-    training images.
+    Convolutions are computed in 8-bit integers, in training and wherever the classifier runs. The speed is compared
+    with that in float, and the accuracy of a linear head that is cross-validated on training images.
     """
     from thaw.backbones.weights import refuse_to_overwrite
 

@@ -134,11 +134,11 @@ def export_bundle(bundle: Path, to: str, out: Path) -> Exported:
         WriteError: `out` exists or cannot be written.
     """
     target = _target(to, out)
-    require_packages(target.packages)
     classifier = _certified_classifier(bundle)
     if classifier.backbone.facts.int8 and not target.runs_int8:
         supported = ", ".join(name for name, item in TARGETS.items() if item.runs_int8)
         raise ExportError(f"export --to {to}: this classifier was trained on weights in int8; export to {supported}")
+    require_packages(target.packages)
     # Before tracing, which shares the weights: a change to them on the way must be detected.
     cases = _cases(target, classifier, bundle)
     deployment = _deployment(target, classifier, bundle)

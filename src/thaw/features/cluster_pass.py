@@ -30,7 +30,7 @@ from thaw.data.reader import reading_with
 from thaw.device import to_device
 from thaw.errors import ClusterError
 from thaw.features.encoding import CacheDtype
-from thaw.features.engines import FrozenPart, missing
+from thaw.features.engines import FrozenPart, unusable
 from thaw.features.passes import BATCH, compute_pass, extracting_with
 from thaw.features.view_request import ViewRequest
 from thaw.progress import NullReporter, Reporter
@@ -59,7 +59,7 @@ class ClusterPass:
         cluster, starts = self.cluster, range(0, len(request.rows), ROWS)
         network, weights = _description(frozen, positions, dtype), cluster.put(_bytes_of_weights(frozen))
         images, sizes = _description_of_images(request), sizes_of(request.pixels.folder.iterdir())
-        device = Device(torch.get_num_threads(), int(frozen.device.type != "cpu"))
+        device = Device(torch.get_num_threads(), int(frozen.runs_on.type != "cpu"))
 
         def with_paths(start: int) -> tuple[object, ...]:
             return weights, network, images, request.rows[start : start + ROWS], sizes
@@ -135,11 +135,11 @@ def _rendered(request: ViewRequest, start: int) -> np.ndarray:
 def _description(frozen: FrozenPart, positions: Sequence[int], dtype: CacheDtype) -> str:
     backbone = frozen.backbone
     described = {
-        "facts": backbone.facts.to_json(),
+        "facts": asdict(backbone.facts),
         "pooling": backbone.pooling,
         "features": backbone.features,
         "digest": frozen.digest(backbone.head_position),
-        "device": frozen.device.type,
+        "device": frozen.runs_on.type,
         "engine": frozen.engine,
         "label": frozen.label,
         "image_size": frozen.image_size,
@@ -175,9 +175,9 @@ def _frozen_part(network: str, weights: np.ndarray) -> tuple[FrozenPart, list[in
     described = json.loads(network)
     if _last.get("network") != network:
         device = torch.device(described["device"])
-        if problem := missing(described["engine"], device):
-            raise ClusterError(f"engine: {described['engine']} {problem}")
         backbone = rebuild(Facts.from_json(described["facts"]), described["pooling"])
+        if problem := unusable(described["engine"], backbone, device):
+            raise ClusterError(f"engine: {described['engine']} {problem}")
         backbone.use_features(described["features"])
         backbone.load_named_weights(load(weights.tobytes()))
         backbone.eval().requires_grad_(False)

@@ -26,8 +26,9 @@ REFERENCE: Engine = "pytorch-fp32"
 
 INT8: Engine = "openvino-fp32"
 """The engine of networks in int8: it computes convolutions in integers, and what lies between them in fp32, with the
-same bits on every CPU and for any number of threads (tests/features/test_int8.py). PyTorch's floats agree with it in
-all but a few values of every layer, which differ by one step; the layers above multiply that."""
+same bits for any number of threads and on x86 CPUs with AVX2, with or without VNNI (tests/features/test_int8.py; not on
+older ones, nor where there is more than BatchNorm, activations and sums in between, as in ConvNeXt). PyTorch's floats
+agree with it in all but a few values of every layer, which differ by one step; the layers above multiply that."""
 
 Kind = Literal["pytorch", "openvino", "compiled", "cuda-graph"]
 
@@ -125,13 +126,18 @@ class FrozenPart:
     _digests: dict[tuple[int, Features], str] = field(default_factory=dict)
 
     @property
+    def runs_on(self) -> torch.device:
+        """The device that computes it: the CPU for a network in int8, wherever its features go."""
+        return torch.device("cpu") if self.backbone.facts.int8 else self.device
+
+    @property
     def label(self) -> str:
         """The engine, its version and the device: everything but the weights that can change the features."""
         package = ENGINES[self.engine].package
         # PyTorch on the CPU rounds differently with another number of threads (MobileNetV2 in fp32), OpenVINO does not.
-        depends_on_threads = self.device.type == "cpu" and package == "torch"
+        depends_on_threads = self.runs_on.type == "cpu" and package == "torch"
         threads = f" with {count(torch.get_num_threads(), 'thread')}" if depends_on_threads else ""
-        label = f"{self.engine}, {package} {version(package)} on {self.device.type}{threads}"
+        label = f"{self.engine}, {package} {version(package)} on {self.runs_on.type}{threads}"
         return f"{label} from {self.maps}" if self.maps else label
 
     def digest(self, position: int, features: Features | None = None) -> str:

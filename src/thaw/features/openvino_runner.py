@@ -6,6 +6,7 @@ but reports usage over the network.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
@@ -42,6 +43,8 @@ class OpenVinoRunner:
 
     def __init__(self, backbone: Backbone, positions: Sequence[int], precision: Precision, image_size: int) -> None:
         self.positions = tuple(positions)
+        if backbone.device.type != "cpu":
+            backbone = copy.deepcopy(backbone).cpu()
         self._frozen = Frozen(backbone, positions)
         compiled = _compiled(self._frozen, precision, image_size)
         self._shapes = [tuple(output.shape)[1:] for output in compiled.outputs]

@@ -128,7 +128,7 @@ class ExtractionJob:
 
 
 def choose_engine(job: ExtractionJob, wanted: Literal["auto"] | Engine, cache: Path) -> EngineChoice:
-    """The fastest engine that agrees with fp32 PyTorch.
+    """The fastest engine that agrees with fp32 PyTorch; for a network in int8 the only one.
 
     Args:
         job: What is extracted.

@@ -49,5 +49,8 @@ def quantise(data: Data, out: str | Path, recipe: Recipe | None = None, reporter
         named, _ = name_backbone(requested, shown.say)
         found = quantise_backbone(dataset, named, file, shown)
         shown.say(f"{file}: {found.describe()}")
-        shown.say(f"train with it: thaw train DATA --backbone {named.backbone} --weights {file}")
+        if found.speedup > 1.0:
+            shown.say(f"train with it: thaw train DATA --backbone {named.backbone} --weights {file}")
+        else:
+            shown.say("it is not faster here: train with the weights in float")
         return found

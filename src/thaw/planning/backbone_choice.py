@@ -146,7 +146,7 @@ def correct_in_folds(
     """Whether a linear head that was fitted without the fold of an image predicts it correctly, (N,) 0 or 1.
 
     Args:
-        values: (N, W) float32, features of all stages of the images.
+        values: (N, W) float32, what lies at the head: of all stages, or of the last one.
         backbone: What they were extracted with.
         features: What the head takes of them.
         sample: The images, with one label each.

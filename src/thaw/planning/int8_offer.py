@@ -8,6 +8,7 @@ from pathlib import Path
 
 from thaw.backbones.contract import Backbone
 from thaw.backbones.int8 import can_be_quantised, quantise
+from thaw.features.engines import INT8, missing
 from thaw.features.probe import EngineChoice, ExtractionJob, choose_engine
 
 OFFER_FROM = 120.0
@@ -27,9 +28,13 @@ def with_int8_offer(chosen: EngineChoice, job: ExtractionJob, cache: Path) -> En
         job: What it was chosen for.
         cache: Folder in which choices of engines are remembered.
     """
-    if job.device.type != "cpu" or not can_be_quantised(job.backbone):
+    if job.device.type != "cpu" or not can_be_quantised(job.backbone) or missing(INT8, job.device):
         return chosen
-    rate = choose_engine(replace(job, backbone=_in_int8(job)), "auto", cache).images_per_second
+    try:
+        rate = choose_engine(replace(job, backbone=_in_int8(job)), "auto", cache).images_per_second
+    # Engines fail in ways of their own on a network that they do not support; then there is nothing to offer.
+    except Exception:
+        return chosen
     if rate < LEAST_SPEEDUP * chosen.images_per_second:
         return chosen
     faster = f"in int8 {rate:.0f}/s, {rate / chosen.images_per_second:.1f}x"

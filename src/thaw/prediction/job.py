@@ -275,7 +275,8 @@ def _choose_predictor(
         return PredictorChoice(
             reference.with_engine(cast(Engine, done.engine)), "the engine that this file was begun with"
         )
-    needs_sample = job.engine != reference.engine and (job.engine != "auto" or total >= MIN_IMAGES_TO_PROBE)
+    is_open = job.engine == "auto" and total >= MIN_IMAGES_TO_PROBE and not classifier.backbone.facts.int8
+    needs_sample = is_open or job.engine not in ("auto", reference.engine)
     pixels = _first_readable(reference, job.files()) if needs_sample else _NO_PIXELS
     return choose_predictor(reference, job.engine, pixels, total, cache)
 

@@ -116,7 +116,7 @@ class PredictorChoice:
 def choose_predictor(
     reference: Predictor, wanted: Literal["auto"] | Engine, pixels: np.ndarray, images: int, cache: Path
 ) -> PredictorChoice:
-    """The predictor on the fastest engine that agrees with fp32 PyTorch.
+    """The predictor on the fastest engine that agrees with the reference, which is the only one in int8.
 
     An engine whose probabilities differ by more than `MAX_DIFFERENCE` is replaced by its fp32 variant, or by PyTorch.
 

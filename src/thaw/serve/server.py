@@ -104,7 +104,7 @@ def service_of(path: Path, limits: Limits, name: str | None = None) -> Service:
 
 
 def fastest_predictor(classifier: Classifier, folder: Path) -> Predictor:
-    """The predictor on the fastest engine that agrees with fp32 PyTorch on the golden images; prints the reason."""
+    """The predictor on the fastest engine that agrees with the reference on the golden images; prints the reason."""
     keep_freed_memory()
     read = [read_pixels(classifier, file) for file in golden_of(folder)]
     size = classifier.backbone.facts.pixels.size
