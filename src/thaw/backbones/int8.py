@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -232,9 +233,12 @@ def _int8_kind(kind: type) -> type[Int8Convolution]:
     return type(f"Int8{kind.__name__}", (Int8Convolution, kind), {})
 
 
-@torch.library.register_fake("aten::_fake_quantize_per_tensor_affine_cachemask_tensor_qparams")
 def _shapes_of_rounded(
     input: Tensor, scale: Tensor, zero: Tensor, enabled: Tensor, low: int, high: int
 ) -> tuple[Tensor, Tensor]:
-    """What PyTorch lacks to export the rounding of inputs whose size is not fixed."""
     return torch.empty_like(input), torch.empty_like(input, dtype=torch.bool)
+
+
+# What PyTorch 2.14 lacks to export the rounding of inputs whose size is not fixed; a later release may have it.
+with suppress(RuntimeError):
+    torch.library.register_fake("aten::_fake_quantize_per_tensor_affine_cachemask_tensor_qparams", _shapes_of_rounded)

@@ -27,6 +27,10 @@ SEVEN_BIT_LEVELS = 64
 and 2 * 64 * 255 fits."""
 
 
+MAX_PATCHES = 1_000
+"""About how many patches of an image are looked at, evenly spaced: neighbouring ones are alike."""
+
+
 @dataclass(frozen=True)
 class InputStatistics:
     """What a convolution sees: for each of its G groups, patches of D values.
@@ -76,6 +80,8 @@ class PatchStatistics:
         ):
             patches = patches.unfold(axis, dilation * (kernel - 1) + 1, stride)[..., ::dilation]
         # A view (N, C, rows, columns, kernel height, kernel width).
+        every = max(1, round((patches.shape[2] * patches.shape[3] / MAX_PATCHES) ** 0.5))
+        patches = patches[:, :, ::every, ::every]
         self._patches += len(patches) * patches.shape[2] * patches.shape[3]
         self._sum = self._sum + patches.sum(dim=(0, 2, 3)).view(convolution.groups, -1).double()
         if self._is_depthwise:
