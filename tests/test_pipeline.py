@@ -73,6 +73,7 @@ def test_the_public_names_are_these_and_each_is_there() -> None:
         "plan",
         "predict",
         "push",
+        "quantise",
         "report",
         "save",
         "search",
