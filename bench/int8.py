@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,7 +23,7 @@ from thaw.backbones.contract import Backbone
 from thaw.backbones.int8 import quantise
 from thaw.data.dataset import Dataset
 from thaw.data.prepare import Prepared
-from thaw.features.engines import FrozenPart
+from thaw.features.engines import FrozenPart, Runner
 from thaw.features.pooled import plain_sample, pooled_features
 from thaw.features.probe import ExtractionJob, choose_engine
 from thaw.inspection.linear_probe import fit_head
@@ -68,11 +69,11 @@ def _compare(table: Path, recipe: Recipe) -> float:
     seconds = time.perf_counter() - started
     with TemporaryDirectory() as scratch:
         parts = [_fastest(backbone, sample, Path(scratch)) for backbone in (floats, integers)]
-        rates = [_rates(part, sample[:PROBED]) for part in parts]
+        rates = _rates(parts, sample[:PROBED])
         accuracies = [_accuracy(part, prepared, Path(scratch)) for part in parts]
-    ratio = statistics.median(two / one for one, two in zip(*rates, strict=True))
+    ratio = statistics.median(of_int8 / of_float for of_float, of_int8 in rates)
     drop = 100 * (accuracies[0] - accuracies[1])
-    speeds = " ".join(f"{statistics.median(rate):7.0f}" for rate in rates)
+    speeds = " ".join(f"{statistics.median(rate):7.0f}" for rate in zip(*rates, strict=True))
     engines = " and ".join(part.engine for part in parts)
     print(
         f"{table.stem:14} {100 * accuracies[0]:6.2f} % {100 * accuracies[1]:6.2f} % {drop:5.2f} {speeds} {ratio:6.2f}  "
@@ -90,15 +91,18 @@ def _fastest(backbone: Backbone, sample: torch.Tensor, scratch: Path) -> FrozenP
     return FrozenPart(backbone, device, chosen.engine, backbone.facts.pixels.size)
 
 
-def _rates(part: FrozenPart, sample: torch.Tensor) -> list[float]:
-    runner = part.runner([part.backbone.head_position])
-    runner.run(sample)
-    rates = []
-    for _ in range(ROUNDS):
-        started = time.perf_counter()
+def _rates(parts: Sequence[FrozenPart], sample: torch.Tensor) -> list[list[float]]:
+    """Images per second of each part, in rounds in which each runs once."""
+    runners = [part.runner([part.backbone.head_position]) for part in parts]
+    for runner in runners:
         runner.run(sample)
-        rates.append(len(sample) / (time.perf_counter() - started))
-    return rates
+    return [[_rate(runner, sample) for runner in runners] for _ in range(ROUNDS)]
+
+
+def _rate(runner: Runner, sample: torch.Tensor) -> float:
+    started = time.perf_counter()
+    runner.run(sample)
+    return len(sample) / (time.perf_counter() - started)
 
 
 def _accuracy(part: FrozenPart, prepared: Prepared, scratch: Path) -> float:
