@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from thaw.backbones import build
 from thaw.backbones.contract import Backbone
 from thaw.backbones.int8 import quantise
 from thaw.data.dataset import Dataset
@@ -28,10 +29,11 @@ from thaw.features.pooled import plain_sample, pooled_features
 from thaw.features.probe import ExtractionJob, choose_engine
 from thaw.inspection.linear_probe import fit_head
 from thaw.progress import NullReporter
+from thaw.quantisation import CALIBRATION_IMAGES
 from thaw.recipe import Recipe
 from thaw.trial.planning import prepare
 
-CALIBRATION, BATCH, PROBED, ROUNDS = 100, 10, 32, 5
+BATCH, PROBED, ROUNDS = 10, 32, 5
 MANY = 10_000
 """Images for which every engine is worth a probe."""
 
@@ -60,10 +62,9 @@ def main() -> None:
 
 
 def _compare(table: Path, recipe: Recipe) -> float:
-    dataset = Dataset.open(table)
-    prepared, floats = prepare(dataset, recipe, None, NullReporter())
-    _, integers = prepare(dataset, recipe, None, NullReporter())
-    sample = plain_sample(prepared.pixels, prepared.rows("train").rows, CALIBRATION)
+    prepared, floats = prepare(Dataset.open(table), recipe, None, NullReporter())
+    integers = build(recipe)
+    sample = plain_sample(prepared.pixels, prepared.rows("train").rows, CALIBRATION_IMAGES)
     started = time.perf_counter()
     quantise(integers, sample.split(BATCH))
     seconds = time.perf_counter() - started

@@ -76,6 +76,14 @@ def check_has_folder(file: Path) -> None:
         raise WriteError(file, f"there is no folder {file.parent}; create it or choose another place")
 
 
+def check_new_weights(file: Path) -> None:
+    """Raise `WriteError` if weights cannot be written to `file`: it exists, has no folder, or another suffix."""
+    if file.suffix.lower() != ".safetensors":
+        raise WriteError(file, "weights are written as .safetensors; give the file that suffix")
+    check_has_folder(file)
+    check_new(file)
+
+
 def is_full(error: OSError) -> bool:
     """Whether an error says that there is no room."""
     return error.errno in FULL

@@ -70,7 +70,7 @@ class Int8Convolution(nn.Conv2d):
         )
 
 
-def with_int8_convolutions(network: nn.Module) -> nn.Module:
+def with_int8_convolutions(network: nn.Module) -> None:
     """Make every convolution of a network an `Int8Convolution`, in place; its ranges are loaded afterwards."""
     for convolution in _convolutions(network).values():
         outputs = len(convolution.weight)
@@ -80,7 +80,6 @@ def with_int8_convolutions(network: nn.Module) -> nn.Module:
         convolution.register_buffer("weight_scale", torch.ones(outputs))
         convolution.register_buffer("weight_zero", torch.zeros(outputs, dtype=torch.int32), persistent=False)
         convolution.register_buffer("bias_correction", torch.zeros(outputs))
-    return network
 
 
 def can_be_quantised(backbone: Backbone) -> bool:

@@ -19,9 +19,8 @@ from thaw import atomic
 from thaw.backbones.contract import Backbone
 from thaw.backbones.int8 import packed, unpacked
 from thaw.checksums import sha256_of
-from thaw.errors import WeightsError, WriteError
+from thaw.errors import WeightsError
 from thaw.recipe import PreprocessingSettings
-from thaw.writing import check_has_folder, check_new
 
 _MODEL_ARGS = ("pad_type", "bn_eps", "act_layer", "output_stride")
 _REPLACED_ARGS = ("global_pool", "num_classes", "in_chans", "drop_rate", "drop_path_rate")
@@ -115,14 +114,6 @@ def write_file(backbone: Backbone, file: Path, half: bool = False, notes: Mappin
     content = save(tensors, {**metadata, **(notes or {})})
     atomic.write_bytes(file, content)
     return hashlib.sha256(content).hexdigest()
-
-
-def refuse_to_overwrite(file: Path) -> None:
-    """Raise `WriteError` if weights cannot be written to `file`: it exists, has no folder, or another suffix."""
-    if file.suffix.lower() != ".safetensors":
-        raise WriteError(file, "weights are written as .safetensors; give the file that suffix")
-    check_has_folder(file)
-    check_new(file)
 
 
 def fit_into(network: nn.Module, loaded: LoadedWeights, classifiers: Sequence[str]) -> None:

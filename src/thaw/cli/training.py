@@ -18,7 +18,7 @@ from thaw.distributed import launched, launched_processes
 from thaw.errors import RecipeError
 from thaw.recipe import Recipe
 from thaw.settings import Section
-from thaw.writing import check_has_folder, check_new
+from thaw.writing import check_has_folder, check_new, check_new_weights
 
 if TYPE_CHECKING:
     from thaw.data.dataset import Dataset
@@ -139,9 +139,7 @@ def quantise(data: Path, recipe: Path | None, settings: list[str], out: Path, **
     Convolutions are computed in 8-bit integers, in training and wherever the classifier runs. The speed is compared
     with that in float, and the accuracy of a linear head that is cross-validated on training images.
     """
-    from thaw.backbones.weights import refuse_to_overwrite
-
-    refuse_to_overwrite(out)
+    check_new_weights(out)
     requested = recipe_from(recipe, settings, options)
     dataset = decoded_ahead(opened(data, requested), requested)
 

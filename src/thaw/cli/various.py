@@ -14,6 +14,7 @@ from thaw.cli.app import WIDE, app
 from thaw.errors import RecipeError
 from thaw.formats import count
 from thaw.recipe import Recipe
+from thaw.writing import check_new_weights
 
 if TYPE_CHECKING:
     from thaw.cache import CacheEntry
@@ -72,14 +73,14 @@ def models_fetch(
     from thaw.backbones import build
     from thaw.backbones.keras import is_application
     from thaw.backbones.keras.published import fetch_to, look_up
-    from thaw.backbones.weights import refuse_to_overwrite, write_file
+    from thaw.backbones.weights import write_file
 
     if is_application(name):
         network = look_up(name)
         digest = fetch_to(network, to)
         print(f"{to}: {network.address}, licence {network.license}, sha256 {digest}")
     else:
-        refuse_to_overwrite(to)
+        check_new_weights(to)
         backbone = build(Recipe(backbone=name))
         digest = write_file(backbone, to)
         print(f"{to}: {backbone.facts.origin}, licence {backbone.facts.license}, sha256 {digest}")

@@ -6,13 +6,13 @@ from contextlib import closing
 from pathlib import Path
 
 from thaw.backbones.default import name_backbone
-from thaw.backbones.weights import refuse_to_overwrite
 from thaw.device import keep_freed_memory
 from thaw.pipeline.training import Data, opened
 from thaw.progress import Reporter
 from thaw.quantisation import Quantised, quantise_backbone
 from thaw.recipe import Recipe
 from thaw.terminal.console import ConsoleReporter
+from thaw.writing import check_new_weights
 
 
 def quantise(data: Data, out: str | Path, recipe: Recipe | None = None, reporter: Reporter | None = None) -> Quantised:
@@ -43,7 +43,7 @@ def quantise(data: Data, out: str | Path, recipe: Recipe | None = None, reporter
     """
     keep_freed_memory()
     requested, file = recipe or Recipe(), Path(out)
-    refuse_to_overwrite(file)
+    check_new_weights(file)
     with closing(reporter or ConsoleReporter()) as shown:
         dataset = opened(data, requested, shown).as_task(requested.task)
         named, _ = name_backbone(requested, shown.say)

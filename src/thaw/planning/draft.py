@@ -121,14 +121,13 @@ class Draft:
 
     def with_int8_offer(self) -> Draft:
         """The draft whose reason for the engine tells what int8 would gain, where extracting features takes minutes."""
-        prepared, backbone, chosen = self.material.prepared, self.material.classifier.backbone, self.measured.engine
-        seconds = self.plan.forecast.extraction_seconds
-        if seconds < OFFER_FROM:
+        if self.plan.forecast.extraction_seconds < OFFER_FROM:
             return self
+        prepared, backbone, measured = self.material.prepared, self.material.classifier.backbone, self.measured
         pixels = plain_sample(prepared.pixels, prepared.manifest.indices("train"), PROBE_IMAGES)
-        images = round(seconds * chosen.images_per_second)
-        job = ExtractionJob(backbone, self.measured.device.device, [backbone.head_position], pixels, images)
-        offered = with_int8_offer(chosen, job, self.material.cache)
+        head = [backbone.head_position]
+        job = ExtractionJob(backbone, measured.device.device, head, pixels, measured.images.train)
+        offered = with_int8_offer(measured.engine, job, self.material.cache)
         return replace(self, measured=replace(self.measured, engine=offered))
 
     def finished(self, selected: Selected) -> Plan:
