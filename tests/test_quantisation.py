@@ -22,7 +22,7 @@ from thaw.pipeline import cross_validate, explain, finetune, load, predict, quan
 from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
-from thaw.tuning.clock import Limits
+from thaw.tuning.limits import Limits
 
 SIZE = {"preprocessing.image_size": 64}
 

@@ -45,7 +45,7 @@ __all__ = [
 _TYPES = {
     "Classifier": "thaw.classifier.classifier",
     "Dataset": "thaw.data.dataset",
-    "Limits": "thaw.tuning.clock",
+    "Limits": "thaw.tuning.limits",
     "Phase": "thaw.recipe",
     "Recipe": "thaw.recipe",
     "ThawError": "thaw.errors",
@@ -76,7 +76,7 @@ if TYPE_CHECKING:
         update,
     )
     from thaw.recipe import Phase, Recipe
-    from thaw.tuning.clock import Limits
+    from thaw.tuning.limits import Limits
 
 
 def __getattr__(name: str) -> Any:

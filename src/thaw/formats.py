@@ -1,8 +1,11 @@
-"""Numbers as text, the same in the console, on pages and in model cards."""
+"""Numbers as text, the same in the console, on pages and in model cards; and time spans that people write."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
 MANY = 10
 """Names shown where a person with few classes should see all of them."""
@@ -61,3 +64,13 @@ def duration(seconds: float) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def seconds_of(text: str) -> float:
+    """The seconds of a time span as people write it, such as `90s`, `30m` or `1h30m`; raises `ValueError`."""
+    match = _DURATION.fullmatch(text.strip().lower())
+    parts = match.groups() if match else (0, 0, 0)
+    seconds = sum(float(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=True))
+    if seconds <= 0:
+        raise ValueError(f"{text!r} is not a duration; write it as 90s, 30m or 1h30m")
+    return seconds

@@ -13,7 +13,7 @@ from thaw.errors import ClusterError
 from thaw.pipeline import search
 from thaw.progress import NullReporter
 from thaw.run_folder.search_folder import SearchFolder
-from thaw.tuning.clock import Limits
+from thaw.tuning.limits import Limits
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="Ray clusters are for Linux")
 slow = pytest.mark.slow

@@ -23,8 +23,8 @@ from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 from thaw.run_folder.search_folder import SearchFolder, TrialName
 from thaw.tuning import search
-from thaw.tuning.clock import Limits
 from thaw.tuning.final import PLAN, trained_afresh
+from thaw.tuning.limits import Limits
 from thaw.tuning.schedule import Tried
 from thaw.tuning.search import SearchResult
 from thaw.tuning.state import Search

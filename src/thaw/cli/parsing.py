@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -10,9 +9,8 @@ from typing import Any
 import yaml
 
 from thaw.errors import RecipeError
+from thaw.formats import seconds_of
 from thaw.recipe.upgrade import SHORT_FORMS, parse_setting
-
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
 _VERBATIM = frozenset({"split.group_by"})
 """Settings whose text is their value, whatever YAML would read: a regular expression such as `[a-z]+`."""
@@ -75,9 +73,7 @@ def parsed_settings(assignments: Iterable[str]) -> dict[str, Any]:
 
 def parsed_seconds(option: str, text: str) -> float:
     """The seconds that a duration means, such as `90s`, `30m` or `1h30m`; raises `RecipeError`."""
-    match = _DURATION.fullmatch(text.strip().lower())
-    parts = match.groups() if match else (0, 0, 0)
-    seconds = sum(float(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=True))
-    if seconds <= 0:
-        raise RecipeError(f"{option} {text}: is not a duration; write it as 90s, 30m or 1h30m")
-    return seconds
+    try:
+        return seconds_of(text)
+    except ValueError as error:
+        raise RecipeError(f"{option}: {error}") from error

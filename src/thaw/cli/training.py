@@ -30,8 +30,9 @@ SHORTCUTS = {
     "exclude": "folders.exclude",
     "strict": "decode.strict",
     "group_by": "split.group_by",
+    "time": "time_limit",
 }
-"""Nested settings with an option of their own."""
+"""Settings with an option of their own: nested ones, and one whose option has another name."""
 
 
 def train(
@@ -202,14 +203,16 @@ def signature(*own: inspect.Parameter, only: Sequence[str] = ()) -> inspect.Sign
             [],
         ),
     ]
-    return inspect.Signature([*shared, *own, *(item for item in _recipe_options() if not only or item.name in only)])
+    taken = {item.name for item in own}
+    options = (item for item in _recipe_options() if item.name not in taken and (not only or item.name in only))
+    return inspect.Signature([*shared, *own, *options])
 
 
 def _recipe_options() -> list[inspect.Parameter]:
     names = {
         name: name
         for name, field in Recipe.model_fields.items()
-        if name not in ("phases", "phase_settings") and not isinstance(field.default, Section)
+        if name not in ("phases", "phase_settings", *SHORTCUTS.values()) and not isinstance(field.default, Section)
     }
     options = []
     for name, key in (names | SHORTCUTS).items():

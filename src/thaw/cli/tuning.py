@@ -13,7 +13,7 @@ from thaw.cli.app import ClusterAddress
 from thaw.cli.parsing import parsed_seconds
 from thaw.cli.training import RUNS, add_command, changes_from, decoded_ahead, opened, parameter, recipe_from, signature
 from thaw.errors import RecipeError
-from thaw.tuning.clock import DEFAULT_SECONDS, Limits
+from thaw.tuning.limits import DEFAULT_SECONDS, Limits
 from thaw.tuning.space import read_space
 
 

@@ -18,7 +18,7 @@ from thaw.run_folder.search_folder import SearchFolder
 from thaw.terminal.console import ConsoleReporter
 from thaw.tuning.begin import Wanted, begin
 from thaw.tuning.begin import resume as resume_search
-from thaw.tuning.clock import Limits
+from thaw.tuning.limits import Limits
 from thaw.tuning.on_cluster import search_on
 from thaw.tuning.search import SearchResult, carry_on
 from thaw.tuning.studies import check_installed

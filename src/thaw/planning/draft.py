@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 
 from thaw.classifier.classifier import Classifier
@@ -19,10 +21,11 @@ from thaw.planning.plan import Plan, resolve
 from thaw.planning.sample_features import SampleFeatures
 from thaw.planning.selecting import Questions, Selected, with_selected
 from thaw.planning.strategy import SHALLOWER, apply_strategy, choose_strategy, for_int8
+from thaw.planning.time_limit import LEAST_EPOCHS, limit_choices, shortened
 from thaw.progress import Bar
-from thaw.recipe import Strategy
+from thaw.recipe import Phase, Strategy
 from thaw.seeds import derive_seed
-from thaw.selection.budget import default_seconds
+from thaw.selection.budget import default_seconds, longest_training
 from thaw.selection.sample import draw_sample
 
 MAX_PHASE_SECONDS = 2 * 3600.0
@@ -103,21 +106,60 @@ class Draft:
         plan = self.finished(selected)
         return replace(plan, recipe=baseline_recipe(plan.recipe))
 
-    def timed(self) -> Draft:
-        """The draft with training steps that are timed.
+    def timed(self, left: float = inf) -> Draft:
+        """The draft with training steps that are timed, and phases that fit into the time limit of the recipe.
 
         A strategy that the recipe does not ask for is replaced by a shallower one where it would train for too long.
+
+        Args:
+            left: Seconds of the limit for measuring settings and training.
         """
         measured = self.trainable.timed(self.planned.recipe, self.measured)
-        plan = resolve(self.planned, measured)
-        (strategy, reason), longest = self.strategy, max(plan.forecast.phase_seconds)
+        draft = replace(self, measured=measured, plan=resolve(self.planned, measured))
+        strategy, longest = self.strategy[0], max(draft.plan.forecast.phase_seconds)
         is_open = self.material.requested.recipe.strategy == "auto" and strategy in SHALLOWER
         if is_open and longest >= MAX_PHASE_SECONDS:
-            reason = f"{reason}; {strategy} would train for {longest / 3600:.1f} h here"
-            shallower = _drafted(self.material, SHALLOWER[strategy], reason)
-            # Features may have been extracted by the engine that was chosen first.
-            return replace(shallower, measured=replace(shallower.measured, engine=self.measured.engine)).timed()
-        return replace(self, measured=measured, plan=plan)
+            return self._shallower(f"{strategy} would train for {longest / 3600:.1f} h here").timed(left)
+        if self.planned.recipe.time_limit is None:
+            return draft
+        fitted = draft._fitted(left)
+        if is_open and fitted.seconds > left:
+            return self._shallower(f"even {LEAST_EPOCHS} epochs of {strategy} would exceed the time limit").timed(left)
+        return fitted._with_limit(draft.planned.recipe.phases, left)
+
+    @property
+    def seconds(self) -> float:
+        """What measuring settings and training should take at most."""
+        return self.measuring_seconds + self.plan.forecast.seconds
+
+    def _shallower(self, why: str) -> Draft:
+        """The draft of the next shallower strategy."""
+        strategy, reason = self.strategy
+        shallower = _drafted(self.material, SHALLOWER[strategy], f"{reason}; {why}")
+        # Features may have been extracted by the engine that was chosen first.
+        return replace(shallower, measured=replace(shallower.measured, engine=self.measured.engine))
+
+    def _fitted(self, left: float) -> Draft:
+        """The draft with phases that fit into a time, as far as they may be shortened."""
+        requested, recipe = self.material.requested.recipe, self.planned.recipe
+        if requested.strategy == "manual":
+            return self
+        given = recipe.measure.seconds
+        seconds = longest_training(left) if given is None else left - given
+        phases = shortened(recipe.phases, self.plan.forecast, seconds, tuple(requested.phase_settings))
+        if phases == recipe.phases:
+            return self
+        gone = tuple(f"phases.{index}." for index in range(len(phases), len(recipe.phases)))
+        choices = tuple(choice for choice in self.planned.choices if not choice.setting.startswith(gone))
+        planned = PlannedRecipe(recipe.model_copy(update={"phases": phases}), choices)
+        measured = self.measured.of_first(len(phases))
+        return replace(self, planned=planned, measured=measured, plan=resolve(planned, measured))
+
+    def _with_limit(self, unlimited: Sequence[Phase], left: float) -> Draft:
+        """The draft whose reasons tell what the time limit has changed in phases that would have been trained."""
+        choices = limit_choices(unlimited, self.planned.recipe, self.seconds, left)
+        planned = PlannedRecipe(self.planned.recipe, (*self.planned.choices, *choices))
+        return replace(self, planned=planned, plan=resolve(planned, self.measured))
 
     def with_int8_offer(self) -> Draft:
         """The draft whose reason for the engine tells what int8 would gain, where extracting features takes minutes."""

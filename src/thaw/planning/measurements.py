@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from thaw.backbones.facts import Facts
 from thaw.device import DeviceChoice
@@ -71,6 +71,17 @@ class Measurements:
     processes: int = 1
     device_free_bytes: int = 0
     pixel_bytes: int = 0
+
+    def of_first(self, phases: int) -> Measurements:
+        """What was measured for the first phases alone."""
+        steps = replace(self.steps, batch_sizes=self.steps.batch_sizes[:phases], rates=self.steps.rates[:phases])
+        return replace(
+            self,
+            steps=steps,
+            positions=self.positions[:phases],
+            sizes=self.sizes[:phases],
+            trained_bytes=self.trained_bytes[:phases],
+        )
 
     @property
     def pooled_bytes(self) -> int:

@@ -73,6 +73,8 @@ def resolve(planned: PlannedRecipe, measured: Measurements, estimates: Estimates
             ),
             "phases": [phase.model_dump(mode="json") for phase in phases],
             "strategy": "manual",
+            # The phases fit into it already.
+            "time_limit": None,
         }
     )
     published = Choice("backbone", recipe.backbone, f"weights: {measured.facts.origin}")

@@ -127,8 +127,8 @@ def apply_strategy(
     phases = _with_settings(phases, recipe.phase_settings, strategy)
     if len(phases) > 1:
         rate, epochs = phases[1].lr, phases[1].epochs
-        reason = f"1/{phases[0].lr / rate:.0f} of the head's; {epochs} epochs are {epochs * train_images:,} views"
-        choices.append(Choice("phases.1.lr", f"{rate:g}", reason))
+        choices.append(Choice("phases.1.lr", f"{rate:g}", f"1/{phases[0].lr / rate:.0f} of the head's"))
+        choices.append(Choice("phases.1.epochs", str(epochs), f"{epochs * train_images:,} views at most"))
     own = [choice for choice in choices if choice.setting not in recipe.phase_settings]
     requested = [Choice(key, str(value), "as requested") for key, value in recipe.phase_settings.items()]
     planned = recipe.model_copy(update={"phases": tuple(phases), "phase_settings": {}})

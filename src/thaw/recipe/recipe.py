@@ -26,6 +26,7 @@ from thaw.recipe.sections import (
     Positive,
     PreprocessingSettings,
     Required,
+    Seconds,
     SplitSettings,
 )
 from thaw.recipe.upgrade import upgraded
@@ -168,6 +169,11 @@ class Recipe(Section):
         "as it pays; whole: then the whole network; scratch: everything from the start; manual: the phases of the "
         "recipe, which is the default when it names any; auto: by the number of images and their similarity to the "
         "pre-training data.",
+    )
+    time_limit: Seconds | None = Field(
+        None,
+        description="How long a run may take, in seconds or such as 90s, 10m or 1h30m; where the forecast is longer, "
+        "the plan shortens the phases that the recipe does not name; null for no limit.",
     )
     target: Mapping[Monitor, Required] | None = Field(
         None,

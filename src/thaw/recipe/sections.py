@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from thaw.formats import seconds_of
 from thaw.recipe.ranges import Range, Values
 from thaw.settings import Section
 
@@ -15,6 +16,7 @@ Preset = Literal["none", "light", "standard", "strong"]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Required = Annotated[float, Field(gt=0.0, le=1.0)]
+Seconds = Annotated[Positive, BeforeValidator(lambda value: seconds_of(value) if isinstance(value, str) else value)]
 USUAL_BATCH = 32
 """Images per step where nothing speaks for another number, and those that a learning rate is for."""
 

@@ -16,6 +16,11 @@ def default_seconds(training_seconds: float) -> float:
     return max(LEAST_SECONDS, FRACTION * training_seconds)
 
 
+def longest_training(seconds: float) -> float:
+    """The longest training that can be predicted so that it and its measurements take no more than a time."""
+    return min(seconds - LEAST_SECONDS, seconds / (1 + FRACTION))
+
+
 @dataclass
 class Budget:
     """Seconds that measurements may take, from now on. refused: whether something did not fit."""

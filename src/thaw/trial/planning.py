@@ -9,6 +9,7 @@ from thaw.backbones import build
 from thaw.backbones.contract import Backbone
 from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier, new_head, outputs_of
+from thaw.clock import CONCLUDING_SECONDS, Clock
 from thaw.data.ahead import remember_geometry
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
@@ -45,6 +46,7 @@ def plan_trial(
     `on_baseline` is called once with a linear head on plain views, where measuring and training will take much longer.
     """
     requested.check_strategy()
+    clock = Clock(requested.time_limit)
     use_threads(requested.threads)
     chosen = choose_backbone(requested, dataset, _preparation(requested, previous, reporter), reporter.say)
     prepared, backbone = prepare(dataset, chosen.recipe, previous, reporter)
@@ -64,13 +66,13 @@ def plan_trial(
     questions = draft.questions(reporter.bar, wants_baseline=on_baseline is not None)
     if on_baseline and (baseline := draft.baseline(questions)):
         on_baseline(planned(baseline))
-    draft = draft.timed()
+    draft = draft.timed(clock.left(CONCLUDING_SECONDS))
     selected = questions.all(draft.measuring_seconds, draft.unmeasured_seconds)
     if selected.preprocessing:
         # Decoded and timed anew for images of another size.
         chosen = replace(chosen, recipe=chosen.recipe.with_settings(selected.preprocessing))
         prepared, backbone = prepare(dataset, chosen.recipe, previous, NullReporter())
-        draft = drafted().timed()
+        draft = drafted().timed(clock.left(CONCLUDING_SECONDS))
     plan = draft.with_int8_offer().finished(selected)
     show_plan(plan, reporter)
     return planned(plan)

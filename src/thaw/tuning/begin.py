@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from thaw.clock import CONCLUDING_SECONDS, Clock
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.errors import RecipeError
@@ -19,11 +21,11 @@ from thaw.refit import check_has_test
 from thaw.run_folder.search_folder import SearchFile, SearchFolder
 from thaw.training.loss import IMBALANCE, imbalance
 from thaw.trial import plan_trial, prepare_again
-from thaw.tuning.clock import Clock, Limits
 from thaw.tuning.levels import LEVELS
+from thaw.tuning.limits import Limits
 from thaw.tuning.recipes import base_recipe
 from thaw.tuning.space import Space, default_space, narrowed
-from thaw.tuning.state import CONCLUDING_SECONDS, Search
+from thaw.tuning.state import Search
 from thaw.tuning.studies import open_studies, without_password
 from thaw.tuning.workbench import Workbench
 
@@ -57,7 +59,9 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
     requested, limits, clock = wanted.recipe, wanted.limits, Clock(wanted.limits.seconds, wanted.limits.spent)
     if limits.trials is not None and limits.trials < len(LEVELS):
         raise RecipeError(f"--trials {limits.trials}: is too few; the plan alone is {len(LEVELS)}, one of each level")
-    planned = plan_trial(dataset, requested, None, reporter)
+    # A refit is of a run that was trained afresh.
+    trainings = 3 if wanted.refit else 1
+    planned = plan_trial(dataset, _in_time(requested, clock.left() / trainings), None, reporter)
     recipe, manifest = planned.plan.recipe, planned.prepared.manifest
     if planned.classifier.backbone.facts.int8:
         raise RecipeError(
@@ -76,8 +80,6 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
         kept |= {"phases.0.augment", "phases.1.augment"}
     base = base_recipe(requested, recipe)
     space = narrowed(default_space(candidates), wanted.ranges, kept, base)
-    # A refit is of a run that was trained afresh.
-    trainings = 3 if wanted.refit else 1
     needed = clock.elapsed + trainings * planned.plan.forecast.seconds + CONCLUDING_SECONDS
     if limits.seconds is not None and needed > limits.seconds:
         raise RecipeError(
@@ -125,6 +127,12 @@ def resume(dataset: Dataset, folder: SearchFolder, file: SearchFile, storage: st
     studies = open_studies(folder, file, storage or file.storage, space)
     reporter.say(f"resuming {folder.path}, {count(len(records), 'trial')} done")
     return Search(folder, file, space, bench, studies, clock, reporter, records)
+
+
+def _in_time(requested: Recipe, seconds: float) -> Recipe:
+    """The recipe, whose plan is to be trained in a time, so that a short search has at least that one."""
+    limit = min(seconds, requested.time_limit or inf)
+    return requested.model_copy(update={"time_limit": max(limit, 1.0) if limit < inf else None})
 
 
 def _workbench(requested: Recipe, planned: Recipe, bench: Workbench) -> Workbench:

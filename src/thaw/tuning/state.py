@@ -7,18 +7,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from thaw.clock import CONCLUDING_SECONDS, Clock
 from thaw.progress import Reporter
 from thaw.recipe import ResolvedRecipe
 from thaw.run_folder.search_folder import LevelName, SearchFile, SearchFolder, TrialName, TrialRecord
-from thaw.tuning.clock import Clock
 from thaw.tuning.levels import FULL, LEVELS, SHORT, SHORT_FRACTION
 from thaw.tuning.schedule import Tried, best, of_level, rank, winner
 from thaw.tuning.space import Space
 from thaw.tuning.studies import LevelStudy
 from thaw.tuning.workbench import Workbench
-
-CONCLUDING_SECONDS = 15.0
-"""For writing and comparing at the end, besides training."""
 
 _LONGEST = 1 / 3
 """Of the time that is left, the fraction that one short trial may take."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from math import isinf
 
+from thaw.clock import Clock
 from thaw.evaluation.evaluate import Evaluation
 from thaw.formats import count, duration, percent
 from thaw.metrics import METRICS
 from thaw.progress import Reporter
 from thaw.run_folder.search_folder import SearchFolder, TrialRecord
 from thaw.terminal.metric_text import estimate_text
-from thaw.tuning.clock import Clock
 
 _SHOWN = 5
 

@@ -1,32 +1,20 @@
-"""The limits of a search, and its time: what it has taken over all interruptions, and what is left."""
+"""How long something may take in all, what it has taken, and what is left."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
 
-DEFAULT_SECONDS = 30 * 60.0
-"""How long a search may take where nobody says."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How long a search goes on: seconds in all, and trials; `None` for as many as pay.
-
-    spent: Seconds that have already gone by, such as those in which libraries were imported.
-    """
-
-    seconds: float | None = DEFAULT_SECONDS
-    trials: int | None = None
-    spent: float = 0.0
+CONCLUDING_SECONDS = 15.0
+"""For what comes at the end, besides training: evaluation, bundle and pages."""
 
 
 @dataclass(frozen=True)
 class Clock:
-    """Seconds of a search.
+    """Seconds of a run or a search, which begins when this is made.
 
     Attributes:
-        limit: How long the search may take in all; `None` for no limit.
+        limit: How long it may take in all; `None` for no limit.
         before: Seconds that it took before it was interrupted.
     """
 
@@ -36,7 +24,7 @@ class Clock:
 
     @property
     def elapsed(self) -> float:
-        """Seconds of the search so far."""
+        """Seconds so far."""
         return self.before + time.perf_counter() - self._started
 
     def left(self, reserved: float = 0.0) -> float:
