@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,7 @@ def load_file(file: Path) -> LoadedWeights:
         tensors = _read_pickled_tensors(file)
     else:
         raise WeightsError(f"{file}: weights are read from .safetensors, .pth, .pt or .bin files")
-    is_int8 = metadata.get("int8") is True
-    if is_int8:
+    if _says_int8(metadata):
         tensors = unpacked(tensors)
     check_finite(tensors, str(file))
     config = _read_config(file.with_name("config.json"))
@@ -75,8 +75,16 @@ def load_file(file: Path) -> LoadedWeights:
         model_args=_model_args(config, metadata, file),
         preprocessing=_preprocessing(config, metadata, file),
         sha256=sha256_of(file),
-        int8=is_int8,
+        int8=_says_int8(metadata),
     )
+
+
+def is_int8(file: Path) -> bool:
+    """Whether a file has the weights of a network in int8, without reading these; raises `WeightsError`."""
+    if file.suffix.lower() != ".safetensors" or not file.is_file():
+        return False
+    with _opened(file) as stream:
+        return _says_int8(_metadata(stream))
 
 
 def write_file(backbone: Backbone, file: Path, half: bool = False, notes: Mapping[str, str] | None = None) -> str:
@@ -149,13 +157,26 @@ def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
 
 
 def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    with _opened(file) as stream:
+        tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+        return tensors, _metadata(stream)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
     try:
         with safe_open(file, framework="pt") as stream:
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-            metadata = stream.metadata() or {}
+            yield stream
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{file}: cannot be read as safetensors: {error}") from error
-    return tensors, {key: _plain(value) for key, value in metadata.items()}
+
+
+def _metadata(stream: Any) -> dict[str, Any]:
+    return {key: _plain(value) for key, value in (stream.metadata() or {}).items()}
+
+
+def _says_int8(metadata: Mapping[str, Any]) -> bool:
+    return metadata.get("int8") is True
 
 
 def _read_pickled_tensors(file: Path) -> dict[str, Tensor]:

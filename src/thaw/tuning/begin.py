@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from thaw.backbones.weights import is_int8
 from thaw.clock import CONCLUDING_SECONDS, Clock
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
@@ -59,15 +60,15 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
     requested, limits, clock = wanted.recipe, wanted.limits, Clock(wanted.limits.seconds, wanted.limits.spent)
     if limits.trials is not None and limits.trials < len(LEVELS):
         raise RecipeError(f"--trials {limits.trials}: is too few; the plan alone is {len(LEVELS)}, one of each level")
+    if is_int8(Path(requested.weights)):
+        raise RecipeError(
+            f"{requested.weights}: is in int8, so only the head can train and a search has no stages to thaw; search "
+            "with the weights in float"
+        )
     # A refit is of a run that was trained afresh.
     trainings = 3 if wanted.refit else 1
     planned = plan_trial(dataset, _in_time(requested, clock.left() / trainings), None, reporter)
     recipe, manifest = planned.plan.recipe, planned.prepared.manifest
-    if planned.classifier.backbone.facts.int8:
-        raise RecipeError(
-            "weights: are in int8, so only the head can train and a search has no stages to thaw; search with the "
-            "weights in float"
-        )
     if wanted.refit:
         check_has_test(manifest)
     candidates = _candidates(requested, recipe)
