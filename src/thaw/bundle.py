@@ -27,7 +27,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_numpy
 from safetensors.numpy import save as bytes_of_arrays
 from safetensors.torch import load_file
-from safetensors.torch import save as bytes_of_tensors
 from torch import Tensor
 
 from thaw import atomic
@@ -43,6 +42,7 @@ from thaw.errors import BundleError
 from thaw.marker import MARKER, mark
 from thaw.prediction.predict import Prediction, predict_files
 from thaw.recipe import DecodeSettings, HeadSettings
+from thaw.tensors import bytes_of_tensors
 from thaw.version import __version__
 from thaw.writing import check_new
 
@@ -225,7 +225,7 @@ def _write_weights(classifier: Classifier, folder: Path) -> None:
         tensors |= {f"{name}.{key.rpartition('.')[2]}": value for key, value in head.items()}
     else:
         atomic.write_bytes(folder / _HEAD, bytes_of_tensors(_plain(head)))
-    atomic.write_bytes(folder / MODEL, bytes_of_tensors(_plain(tensors), metadata=metadata))
+    atomic.write_bytes(folder / MODEL, bytes_of_tensors(_plain(tensors), metadata))
 
 
 def _load_weights(classifier: Classifier, folder: Path) -> None:

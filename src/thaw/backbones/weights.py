@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from thaw import atomic
@@ -22,6 +21,7 @@ from thaw.backbones.int8 import packed, unpacked
 from thaw.checksums import sha256_of
 from thaw.errors import WeightsError
 from thaw.recipe import PreprocessingSettings
+from thaw.tensors import bytes_of_tensors
 
 _MODEL_ARGS = ("pad_type", "bn_eps", "act_layer", "output_stride")
 _REPLACED_ARGS = ("global_pool", "num_classes", "in_chans", "drop_rate", "drop_path_rate")
@@ -119,7 +119,7 @@ def write_file(backbone: Backbone, file: Path, half: bool = False, notes: Mappin
     }
     if facts.int8:
         metadata["int8"] = "true"
-    content = save(tensors, {**metadata, **(notes or {})})
+    content = bytes_of_tensors(tensors, {**metadata, **(notes or {})})
     atomic.write_bytes(file, content)
     return hashlib.sha256(content).hexdigest()
 

@@ -205,11 +205,12 @@ def find_features(
 def _keys(views: ViewDescription, frozen: FrozenPart, position: int, cache: FeatureCache) -> list[FeatureKey]:
     """The key of each view at a position.
 
-    Where the head takes the last stage only, features that were extracted with the statistics of all stages serve too.
+    Where the head takes the last stage only, features that were extracted with the statistics of all stages serve too;
+    but in int8 a few images are then rounded differently, and features are to be those of the bundle to the bit.
     """
     facts, backbone = frozen.backbone.facts, frozen.backbone
     serving: list[Features] = [backbone.features]
-    if backbone.features == "last" and backbone.has_stages:
+    if backbone.features == "last" and backbone.has_stages and not facts.int8:
         serving.append("all")
     base = FeatureKey(
         pixels=views.pixels,

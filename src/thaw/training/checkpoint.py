@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import safetensors.torch
 from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -28,6 +28,7 @@ from thaw.errors import ResumeError, first_line
 from thaw.formats import count
 from thaw.processes import ALONE, Process
 from thaw.recipe import Phase
+from thaw.tensors import bytes_of_tensors, metadata_of
 from thaw.training.background import BackgroundWrites
 from thaw.training.gain import PhaseGain
 from thaw.training.history import EpochRecord
@@ -143,9 +144,9 @@ def _content(checkpoint: Checkpoint) -> bytes:
     """The file of a checkpoint, which what is trained meanwhile does not change."""
     tensors = {f"weights:{key}": value for key, value in checkpoint.weights.items()}
     tensors |= {f"optimizer:{key}": value for key, value in checkpoint.optimizer.items()}
-    return safetensors.torch.save(
+    return bytes_of_tensors(
         {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
-        metadata={"progress": _progress_to_json(checkpoint.progress), "run": checkpoint.run},
+        {"progress": _progress_to_json(checkpoint.progress), "run": checkpoint.run},
     )
 
 
@@ -172,8 +173,8 @@ def read(folder: Path, name: Name) -> Checkpoint | None:
         content = file.read_bytes()
         if hashlib.sha256(content).hexdigest() != digest:
             raise ResumeError(f"{file}: the checkpoint is damaged (its SHA-256 differs); start a new run")
-        tensors = safetensors.torch.load(content)
-        metadata = _metadata(content)
+        tensors = load(content)
+        metadata = metadata_of(content)
         progress = _progress_from_json(metadata["progress"])
     run = metadata.get("run", "")
     return Checkpoint(_part(tensors, "weights:"), progress, _part(tensors, "optimizer:"), run)
@@ -218,7 +219,7 @@ def _header(pointer: Path, run: str) -> Progress | None:
         with target[0].open("rb") as stream:
             length = stream.read(8)
             whole = target[0].stat().st_size
-            metadata = _metadata(length + stream.read(min(int.from_bytes(length, "little"), whole)))
+            metadata = metadata_of(length + stream.read(min(int.from_bytes(length, "little"), whole)))
         progress = _progress_from_json(metadata["progress"])
     if run and metadata.get("run") != run:
         raise ResumeError(
@@ -250,12 +251,6 @@ def _readable(pointer: Path) -> Iterator[None]:
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-
-
-def _metadata(content: bytes) -> dict[str, str]:
-    """The metadata of a safetensors file, which `safetensors.torch.load` does not return."""
-    length = int.from_bytes(content[:8], "little")
-    return json.loads(content[8 : 8 + length])["__metadata__"]
 
 
 def _progress_to_json(progress: Progress) -> str:
