@@ -104,6 +104,9 @@ def test_what_cannot_be_done_in_int8_is_one_sentence(
         # Nothing is decoded or planned for it.
         monkeypatch.setattr("thaw.tuning.begin.plan_trial", None)
         search(images, recipe, {}, tmp_path, Limits(60.0, 5), reporter=NullReporter())
+    with pytest.raises(RecipeError, match="a search has no stages to thaw"):
+        among = Recipe(backbone="auto", candidates={"starter": recipe.weights})
+        search(images, among, {}, tmp_path, Limits(60.0, 5), reporter=NullReporter())
     with pytest.raises(RecipeError, match="pytorch-fp32 cannot run weights in int8; openvino-fp32 can"):
         finetune(images, recipe.with_settings({"engine": "pytorch-fp32"}), tmp_path, reporter=NullReporter())
     with pytest.raises(ExportError, match="trained on weights in int8; export to onnx, openvino, torch, triton"):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+_DURATION = re.compile(rf"(?:({_NUMBER})h)?(?:({_NUMBER})m)?(?:({_NUMBER})s?)?")
 
 MANY = 10
 """Names shown where a person with few classes should see all of them."""
@@ -72,5 +73,5 @@ def seconds_of(text: str) -> float:
     parts = match.groups() if match else (0, 0, 0)
     seconds = sum(float(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=True))
     if seconds <= 0:
-        raise ValueError(f"{text!r} is not a duration; write it as 90s, 30m or 1h30m")
+        raise ValueError("is not a duration; write it as 90s, 30m or 1h30m")
     return seconds

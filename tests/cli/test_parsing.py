@@ -71,7 +71,19 @@ def test_a_duration_is_read_as_people_write_it(text: str, seconds: float) -> Non
     assert parsed_seconds("--time", text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "m", "1d", "-5m", "5 minutes", "1m1h"])
+@pytest.mark.parametrize("text", ["", "m", "1d", "-5m", "5 minutes", "1m1h", "1:30", "inf", "٣m"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(RecipeError, match="write it as 90s, 30m or 1h30m"):
         parsed_seconds("--time", text)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("10m", 600), ("90", 90), ("null", None)])
+def test_the_time_of_a_run_is_a_duration(text: str, seconds: float | None) -> None:
+    assert Recipe().with_settings(parsed_settings([f"time_limit={text}"])).time_limit == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "1:30", "inf", "", "true", "9" * 400])
+def test_what_is_no_time_of_a_run_is_refused(text: str) -> None:
+    # YAML would read 1:30 as 90.
+    with pytest.raises(RecipeError, match="time_limit"):
+        Recipe().with_settings(parsed_settings([f"time_limit={text}"]))

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thaw.clock import Clock
 from thaw.planning.costs import Forecast
-from thaw.planning.time_limit import LEAST_EPOCHS, limit_choices, shortened
-from thaw.recipe import FINE_TUNE_PHASE, HEAD_PHASE, Phase, Recipe
+from thaw.planning.time_limit import LEAST_EPOCHS, TimeLimit, shortened
+from thaw.recipe import FINE_TUNE_PHASE, HEAD_PHASE, Phase
+from thaw.selection.budget import default_seconds, longest_training
 
 DEEPER = Phase(name="deeper", cut="stages:5", epochs=10, lr=1e-4, optional=True)
 TOP = (HEAD_PHASE, FINE_TUNE_PHASE, DEEPER)
@@ -42,10 +44,16 @@ def test_there_are_no_fewer_epochs_than_are_worth_their_time() -> None:
     assert shortened(few, taking(few, 0.1, 2.0), 1.0) == few
 
 
-def test_settings_that_were_asked_for_stay() -> None:
+@pytest.mark.parametrize("setting", ["epochs", "freeze_after", "warmup_epochs"])
+def test_what_was_asked_for_stays(setting: str) -> None:
     forecast = taking(TOP, 0.1, 2.0, 4.0)
-    phases = shortened(TOP, forecast, 1.0, fixed=["phases.1.epochs", "phases.2.lr"])
+    phases = shortened(TOP, forecast, 1.0, fixed=[f"phases.1.{setting}", "phases.2.lr"])
     assert [phase.epochs for phase in phases] == [HEAD_PHASE.epochs, FINE_TUNE_PHASE.epochs, LEAST_EPOCHS]
+
+
+def test_random_weights_keep_their_epochs() -> None:
+    scratch = (Phase(name="scratch", cut="pixels", epochs=60, lr=1e-3),)
+    assert shortened(scratch, taking(scratch, 10.0), 1.0) == scratch
 
 
 @given(
@@ -61,18 +69,33 @@ def test_what_is_shortened_fits_or_is_the_least(
     assert needed <= seconds + 1e-6 or [phase.epochs for phase in phases[1:]] == [LEAST_EPOCHS]
 
 
-def test_the_reasons_name_what_has_changed() -> None:
-    recipe = Recipe(time_limit=120.0, phases=(HEAD_PHASE, FINE_TUNE_PHASE.model_copy(update={"epochs": 6})))
-    epochs, limit = limit_choices(TOP, recipe, seconds=70.0, left=90.0)
-    assert (epochs.setting, epochs.value) == ("phases.1.epochs", "6")
-    assert epochs.reason == "instead of 20, to fit into the time limit"
-    assert (limit.setting, limit.value) == ("time_limit", "2 min")
-    assert limit.reason == (
-        "measuring and training take 70 s at most, of the 90 s that are left for it; phase deeper is left out"
-    )
+def limit(seconds: float, trainings: int = 1) -> TimeLimit:
+    return TimeLimit(Clock(seconds), trainings)
 
 
-@pytest.mark.parametrize("left", [60.0, -5.0])
-def test_a_limit_that_cannot_be_kept_is_said(left: float) -> None:
-    [limit] = limit_choices(TOP, Recipe(time_limit=120.0, phases=TOP), seconds=70.0, left=left)
-    assert limit.reason.startswith("exceeded: measuring and training may take 70 s, more than the ")
+def test_measurements_and_the_end_come_out_of_the_limit() -> None:
+    assert limit(115.0).left == pytest.approx(100.0, abs=0.1)
+    assert limit(115.0).for_training(40.0) == pytest.approx(60.0, abs=0.1)
+    assert limit(115.0).for_training(None) == pytest.approx(100 / (1 + 1 / 8), abs=0.1)
+    assert limit(115.0, trainings=3).for_training(40.0) == pytest.approx(20.0, abs=0.1)
+
+
+@given(seconds=st.floats(20, 10_000), trainings=st.integers(1, 3))
+def test_trainings_and_what_is_measured_for_them_fit(seconds: float, trainings: int) -> None:
+    training = longest_training(seconds, trainings)
+    assert trainings * training + default_seconds(training) <= seconds * (1 + 1e-9)
+
+
+def test_the_reason_says_whether_training_fits() -> None:
+    forecast = taking(TOP[:2], 0.1, 1.0)
+    kept = limit(135.0).choice(forecast, TOP[2:])
+    assert (kept.setting, kept.value) == ("time_limit", "2 min")
+    assert kept.reason == ("training takes 32 s at most, of the 120 s that are left for it; phase deeper is left out")
+    exceeded = limit(30.0).choice(forecast, ())
+    assert exceeded.reason.startswith("exceeded by up to 17 s: training takes 32 s at most, of the 15 s")
+    several = limit(135.0, trainings=3).choice(forecast, ())
+    assert several.reason.startswith("3 trainings take 96 s at most")
+
+
+def test_a_limit_that_has_passed_leaves_nothing() -> None:
+    assert limit(5.0).choice(taking(TOP, 0.1, 1.0, 1.0), ()).reason.endswith("of the 0.0 s that are left for it")

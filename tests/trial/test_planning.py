@@ -1,14 +1,18 @@
 """What a plan makes of a time limit, on real images."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.searches import RECIPE
+from thaw.clock import Clock
 from thaw.data.dataset import Dataset
+from thaw.planning.measurements import Measurements
+from thaw.planning.measuring import Trainable
 from thaw.planning.plan import Plan
 from thaw.planning.strategy import TABLE
-from thaw.planning.time_limit import LEAST_EPOCHS
+from thaw.planning.time_limit import LEAST_EPOCHS, TimeLimit
 from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.trial import plan_trial
@@ -32,7 +36,7 @@ def why(plan: Plan, setting: str) -> str:
 def test_a_limit_with_room_changes_nothing(images: Path) -> None:
     plan, unlimited = planned(images, RECIPE, HOUR), planned(images, RECIPE, None)
     assert plan.recipe.phases == unlimited.recipe.phases
-    assert why(plan, "time_limit").startswith("measuring and training take ") and not why(unlimited, "time_limit")
+    assert why(plan, "time_limit").startswith("training takes ") and not why(unlimited, "time_limit")
 
 
 def test_a_short_limit_leaves_the_fewest_epochs_of_the_top_stages(images: Path) -> None:
@@ -46,19 +50,55 @@ def test_a_short_limit_leaves_the_fewest_epochs_of_the_top_stages(images: Path) 
     assert not any(choice.setting.startswith("phases.2.") for choice in plan.choices)
 
 
-def test_a_strategy_that_nobody_asked_for_becomes_shallower(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def auto(monkeypatch: pytest.MonkeyPatch) -> Recipe:
+    """A recipe whose strategy is planned as top."""
     monkeypatch.setattr("thaw.planning.strategy.TABLE", dict.fromkeys(TABLE, "top"))
     monkeypatch.setattr("thaw.planning.strategy.FEW_PER_CLASS", 1)
-    recipe = Recipe(backbone="starter", threads=1, preprocessing=RECIPE.preprocessing)
-    plan = planned(images, recipe, SECOND)
+    return Recipe(backbone="starter", threads=1, preprocessing=RECIPE.preprocessing)
+
+
+def test_a_strategy_that_nobody_asked_for_becomes_shallower(images: Path, auto: Recipe) -> None:
+    plan = planned(images, auto, SECOND)
     assert not epochs(plan)
     assert f"even {LEAST_EPOCHS} epochs of top would exceed the time limit" in why(plan, "strategy")
+
+
+def test_a_strategy_stays_that_settings_of_its_phases_are_for(images: Path, auto: Recipe) -> None:
+    plan = planned(images, auto.with_settings({"strategy": "auto", "phases.1.lr": 1e-4}), SECOND)
+    assert epochs(plan) == [("fine-tune", LEAST_EPOCHS)]
+
+
+def test_what_timing_steps_takes_comes_out_of_the_limit(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed = Trainable.timed
+
+    def slow(self: Trainable, *arguments: Any) -> Measurements:
+        monkeypatch.setattr(Clock, "elapsed", 40.0)
+        return timed(self, *arguments)
+
+    monkeypatch.setattr(Trainable, "timed", slow)
+    monkeypatch.setattr(Clock, "elapsed", 0.0)
+    plan = planned(images, RECIPE, 60.0)
+    assert "of the 5.0 s that are left" in why(plan, "time_limit")
+
+
+def test_nothing_is_kept_for_measurements_that_are_remembered(
+    images: Path, auto: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = auto.model_copy(update={"strategy": "top"})
+    monkeypatch.setattr("thaw.planning.selecting.MIN_IMAGES", 1)
+    monkeypatch.setattr(Clock, "elapsed", 0.0)
+    reserved: list[float | None] = []
+    monkeypatch.setattr(TimeLimit, "for_training", lambda self, measuring: reserved.append(measuring) or HOUR)
+    for _ in range(2):
+        planned(images, recipe, HOUR)
+    assert reserved == [None, 0.0]
 
 
 def test_phases_that_the_recipe_names_stay(images: Path, quick: Recipe) -> None:
     plan = planned(images, quick, SECOND)
     assert [phase.epochs for phase in plan.recipe.phases] == [phase.epochs for phase in quick.phases]
-    assert why(plan, "time_limit").startswith("exceeded: ")
+    assert why(plan, "time_limit").startswith("exceeded by ")
 
 
 def test_epochs_that_were_asked_for_stay(images: Path) -> None:

@@ -18,6 +18,7 @@ from thaw.data.manifest import Manifest
 from thaw.data.surfaces import write_surfaces
 from thaw.errors import DataError, RecipeError, ResumeError
 from thaw.pipeline.tuning import continue_search
+from thaw.planning.time_limit import LEAST_EPOCHS
 from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
@@ -239,6 +240,22 @@ def test_a_time_too_short_for_one_trial_is_refused_and_leaves_nothing(surfaces: 
     with pytest.raises(RecipeError, match="too short for one trial"):
         pipeline.search(surfaces, RECIPE, SPACE, tmp_path / "runs", Limits(1.0), reporter=NullReporter())
     assert not list(tmp_path.glob("runs/*"))
+
+
+def test_the_time_of_a_single_run_is_refused(surfaces: Path, tmp_path: Path) -> None:
+    recipe = RECIPE.model_copy(update={"time_limit": 60.0})
+    with pytest.raises(RecipeError, match="time_limit: is for a single run"):
+        pipeline.search(surfaces, recipe, SPACE, tmp_path / "runs", Limits(60.0), reporter=NullReporter())
+
+
+def test_a_plan_that_would_take_too_long_is_shortened(
+    surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = RECIPE.with_settings({"strategy": "top", "measure.seconds": 0})
+    monkeypatch.setattr("thaw.planning.time_limit.TimeLimit.for_training", lambda limit, measuring: 0.0)
+    found = pipeline.search(surfaces, recipe, SPACE, tmp_path / "runs", Limits(120.0, 4), reporter=NullReporter())
+    (thawed,) = (phase for phase in SearchFolder(found.folder).read_file().planned.phases if phase.cut != "head")
+    assert thawed.epochs == LEAST_EPOCHS
 
 
 def test_too_few_trials_for_the_plan_are_refused(surfaces: Path, tmp_path: Path) -> None:

@@ -15,6 +15,9 @@ from thaw.recipe.upgrade import SHORT_FORMS, parse_setting
 _VERBATIM = frozenset({"split.group_by"})
 """Settings whose text is their value, whatever YAML would read: a regular expression such as `[a-z]+`."""
 
+_DURATIONS = frozenset({"time_limit"})
+"""Settings whose text is a duration: YAML 1.1 would read `1:30` as 90."""
+
 
 def parsed(key: str, text: str) -> Any:
     """The value that a text means for a setting.
@@ -22,7 +25,7 @@ def parsed(key: str, text: str) -> Any:
     Mappings and lists have a short form (`crack=0.99`, `tensorboard,mlflow`) and can be YAML (`{crack: 0.99}`); any
     other setting is a YAML scalar, such as `1e-5`, `true` or `null`. Raises `RecipeError`.
     """
-    if key in _VERBATIM:
+    if key in _VERBATIM or (key in _DURATIONS and text != "null"):
         return text
     if key not in SHORT_FORMS or text == "null":
         return _scalar(key, text)
@@ -76,4 +79,4 @@ def parsed_seconds(option: str, text: str) -> float:
     try:
         return seconds_of(text)
     except ValueError as error:
-        raise RecipeError(f"{option}: {error}") from error
+        raise RecipeError(f"{option} {text}: {error}") from error

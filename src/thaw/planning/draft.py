@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import inf
 from pathlib import Path
 
 from thaw.classifier.classifier import Classifier
@@ -15,17 +13,17 @@ from thaw.features.probe import ExtractionJob
 from thaw.inspection.similarity import Similarity, remembered_similarity
 from thaw.planning.baseline import baseline_recipe, can_have_baseline
 from thaw.planning.int8_offer import OFFER_FROM, with_int8_offer
-from thaw.planning.measurements import Measurements, PlannedRecipe
+from thaw.planning.measurements import Choice, Measurements, PlannedRecipe
 from thaw.planning.measuring import Trainable, measure
 from thaw.planning.plan import Plan, resolve
 from thaw.planning.sample_features import SampleFeatures
 from thaw.planning.selecting import Questions, Selected, with_selected
 from thaw.planning.strategy import SHALLOWER, apply_strategy, choose_strategy, for_int8
-from thaw.planning.time_limit import LEAST_EPOCHS, limit_choices, shortened
+from thaw.planning.time_limit import LEAST_EPOCHS, TimeLimit, shortened
 from thaw.progress import Bar
 from thaw.recipe import Phase, Strategy
 from thaw.seeds import derive_seed
-from thaw.selection.budget import default_seconds, longest_training
+from thaw.selection.budget import default_seconds
 from thaw.selection.sample import draw_sample
 
 MAX_PHASE_SECONDS = 2 * 3600.0
@@ -58,6 +56,8 @@ class Draft:
         measured: What the plan is made from; training steps are assumed, or timed.
         trainable: What they are timed on.
         plan: Every "auto" resolved as well as it can be without measuring more.
+        limit: The limit of time that the phases were fitted into, if there is one.
+        left_out: Phases that it left no time for.
     """
 
     material: Material
@@ -66,6 +66,8 @@ class Draft:
     measured: Measurements
     trainable: Trainable
     plan: Plan
+    limit: TimeLimit | None = None
+    left_out: tuple[Phase, ...] = ()
 
     @property
     def measuring_seconds(self) -> float:
@@ -106,31 +108,38 @@ class Draft:
         plan = self.finished(selected)
         return replace(plan, recipe=baseline_recipe(plan.recipe))
 
-    def timed(self, left: float = inf) -> Draft:
-        """The draft with training steps that are timed, and phases that fit into the time limit of the recipe.
+    def timed(self, limit: TimeLimit | None = None, measures: bool = False) -> Draft:
+        """The draft with training steps that are timed, and with phases that fit into a limit of time.
 
         A strategy that the recipe does not ask for is replaced by a shallower one where it would train for too long.
 
         Args:
-            left: Seconds of the limit for measuring settings and training.
+            limit: The limit, if there is one.
+            measures: Whether settings are to be measured before training.
         """
         measured = self.trainable.timed(self.planned.recipe, self.measured)
         draft = replace(self, measured=measured, plan=resolve(self.planned, measured))
         strategy, longest = self.strategy[0], max(draft.plan.forecast.phase_seconds)
-        is_open = self.material.requested.recipe.strategy == "auto" and strategy in SHALLOWER
-        if is_open and longest >= MAX_PHASE_SECONDS:
-            return self._shallower(f"{strategy} would train for {longest / 3600:.1f} h here").timed(left)
-        if self.planned.recipe.time_limit is None:
+        if self._can_be_shallower and longest >= MAX_PHASE_SECONDS:
+            shallower = self._shallower(f"{strategy} would train for {longest / 3600:.1f} h here")
+            return shallower.timed(limit, measures)
+        if limit is None or limit.clock.limit is None:
             return draft
-        fitted = draft._fitted(left)
-        if is_open and fitted.seconds > left:
-            return self._shallower(f"even {LEAST_EPOCHS} epochs of {strategy} would exceed the time limit").timed(left)
-        return fitted._with_limit(draft.planned.recipe.phases, left)
+        given = self.planned.recipe.measure.seconds
+        seconds = limit.for_training(given if measures else 0.0)
+        fitted = replace(draft._fitted(seconds), limit=limit)
+        if fitted.plan.forecast.seconds <= seconds or not self._can_be_shallower:
+            return fitted
+        reason = f"even {LEAST_EPOCHS} epochs of {strategy} would exceed the time limit"
+        shallower = self._shallower(reason).timed(limit, measures)
+        return min(fitted, shallower, key=lambda each: each.plan.forecast.seconds)
 
     @property
-    def seconds(self) -> float:
-        """What measuring settings and training should take at most."""
-        return self.measuring_seconds + self.plan.forecast.seconds
+    def _can_be_shallower(self) -> bool:
+        """Whether a shallower strategy may replace this one, and the recipe has settings of no phase that it lacks."""
+        requested = self.material.requested.recipe
+        later = [key for key in requested.phase_settings if not key.startswith("phases.0.")]
+        return requested.strategy == "auto" and self.strategy[0] in SHALLOWER and not later
 
     def _shallower(self, why: str) -> Draft:
         """The draft of the next shallower strategy."""
@@ -139,27 +148,23 @@ class Draft:
         # Features may have been extracted by the engine that was chosen first.
         return replace(shallower, measured=replace(shallower.measured, engine=self.measured.engine))
 
-    def _fitted(self, left: float) -> Draft:
+    def _fitted(self, seconds: float) -> Draft:
         """The draft with phases that fit into a time, as far as they may be shortened."""
         requested, recipe = self.material.requested.recipe, self.planned.recipe
         if requested.strategy == "manual":
             return self
-        given = recipe.measure.seconds
-        seconds = longest_training(left) if given is None else left - given
         phases = shortened(recipe.phases, self.plan.forecast, seconds, tuple(requested.phase_settings))
-        if phases == recipe.phases:
-            return self
+        fewer = [
+            Choice(f"phases.{index}.epochs", str(phase.epochs), f"instead of {full.epochs}, to fit into the time limit")
+            for index, (full, phase) in enumerate(zip(recipe.phases, phases, strict=False))
+            if phase.epochs < full.epochs
+        ]
         gone = tuple(f"phases.{index}." for index in range(len(phases), len(recipe.phases)))
-        choices = tuple(choice for choice in self.planned.choices if not choice.setting.startswith(gone))
-        planned = PlannedRecipe(recipe.model_copy(update={"phases": phases}), choices)
+        choices = [choice for choice in self.planned.choices if not choice.setting.startswith(gone)]
+        planned = PlannedRecipe(recipe.model_copy(update={"phases": phases}), (*choices, *fewer))
         measured = self.measured.of_first(len(phases))
-        return replace(self, planned=planned, measured=measured, plan=resolve(planned, measured))
-
-    def _with_limit(self, unlimited: Sequence[Phase], left: float) -> Draft:
-        """The draft whose reasons tell what the time limit has changed in phases that would have been trained."""
-        choices = limit_choices(unlimited, self.planned.recipe, self.seconds, left)
-        planned = PlannedRecipe(self.planned.recipe, (*self.planned.choices, *choices))
-        return replace(self, planned=planned, plan=resolve(planned, self.measured))
+        left_out = recipe.phases[len(phases) :]
+        return replace(self, planned=planned, measured=measured, plan=resolve(planned, measured), left_out=left_out)
 
     def with_int8_offer(self) -> Draft:
         """The draft whose reason for the engine tells what int8 would gain, where extracting features takes minutes."""
@@ -176,7 +181,10 @@ class Draft:
         """The plan with what was measured."""
         recipe = with_selected(self.planned.recipe, selected)
         planned = PlannedRecipe(recipe, (*self.planned.choices, *selected.choices))
-        return resolve(planned, self.measured, selected.estimates)
+        plan = resolve(planned, self.measured, selected.estimates)
+        if self.limit is None:
+            return plan
+        return replace(plan, choices=(*plan.choices, self.limit.choice(plan.forecast, self.left_out)))
 
 
 def draft_plan(material: Material) -> Draft:

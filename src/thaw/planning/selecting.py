@@ -109,6 +109,11 @@ class Questions:
         return self._plain.answered if self._plain else None
 
     @property
+    def are_open(self) -> bool:
+        """Whether anything is to be measured, and nothing is remembered of it."""
+        return self._is_possible and self._remembered() is None
+
+    @property
     def seconds_ahead(self) -> float:
         """What comparing augmentations should take, where nothing is remembered."""
         if self._recipe.augment.preset != "auto" or self._plain is None:

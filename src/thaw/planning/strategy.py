@@ -50,7 +50,7 @@ TABLE: dict[tuple[str, Verdict], Strategy] = {
 
 SHALLOWER: dict[Strategy, Strategy] = {"whole": "top", "top": "head"}
 _DEEPER_EPOCHS, _SCRATCH_EPOCHS = 10, 60
-_LEAST_EPOCHS, _WANTED_STEPS = 6, 3_000
+_SHORTEST_SCHEDULE, _WANTED_STEPS = 6, 3_000
 # No fewer epochs on small sets: of 8, 6 and 4 none was clearly as good as 20 with early stopping (bench/epochs.py).
 # Nor epochs on windows of the maps, whose steps take half the time: that they cost no accuracy is not shown, and such a
 # phase is kept less often (bench/windows.py).
@@ -102,7 +102,7 @@ def apply_strategy(
     if strategy == "manual":
         return PlannedRecipe(recipe, (named,))
     head, thawed = recipe.phases[0], recipe.phases[-1]
-    epochs = max(_LEAST_EPOCHS, min(thawed.epochs, round(_WANTED_STEPS * thawed.usual_batch_size / train_images)))
+    epochs = max(_SHORTEST_SCHEDULE, min(thawed.epochs, round(_WANTED_STEPS * thawed.usual_batch_size / train_images)))
     phases: list[Phase] = [head.model_copy(update={"cut": "head"})]
     choices = [named]
     if strategy == "scratch":

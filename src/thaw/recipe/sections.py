@@ -16,7 +16,11 @@ Preset = Literal["none", "light", "standard", "strong"]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Required = Annotated[float, Field(gt=0.0, le=1.0)]
-Seconds = Annotated[Positive, BeforeValidator(lambda value: seconds_of(value) if isinstance(value, str) else value)]
+Seconds = Annotated[
+    float,
+    Field(gt=0.0, allow_inf_nan=False, strict=True),
+    BeforeValidator(lambda value: seconds_of(value) if isinstance(value, str) else value),
+]
 USUAL_BATCH = 32
 """Images per step where nothing speaks for another number, and those that a learning rate is for."""
 

@@ -16,9 +16,9 @@ def default_seconds(training_seconds: float) -> float:
     return max(LEAST_SECONDS, FRACTION * training_seconds)
 
 
-def longest_training(seconds: float) -> float:
-    """The longest training that can be predicted so that it and its measurements take no more than a time."""
-    return min(seconds - LEAST_SECONDS, seconds / (1 + FRACTION))
+def longest_training(seconds: float, trainings: int = 1) -> float:
+    """How long each of some trainings may be predicted to take, so that they and the measurements fit into a time."""
+    return min((seconds - LEAST_SECONDS) / trainings, seconds / (trainings + FRACTION))
 
 
 @dataclass

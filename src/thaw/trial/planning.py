@@ -9,7 +9,7 @@ from thaw.backbones import build
 from thaw.backbones.contract import Backbone
 from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier, new_head, outputs_of
-from thaw.clock import CONCLUDING_SECONDS, Clock
+from thaw.clock import Clock
 from thaw.data.ahead import remember_geometry
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
@@ -18,6 +18,7 @@ from thaw.device import use_threads
 from thaw.planning.backbone_choice import choose_backbone
 from thaw.planning.draft import Draft, Material, draft_plan
 from thaw.planning.plan import Plan
+from thaw.planning.time_limit import TimeLimit
 from thaw.planning.trained_head import with_trained_head
 from thaw.progress import NullReporter, Reporter
 from thaw.recipe import Recipe
@@ -40,13 +41,20 @@ def plan_trial(
     previous: Manifest | None,
     reporter: Reporter,
     on_baseline: Callable[[PlannedTrial], None] | None = None,
+    limit: TimeLimit | None = None,
 ) -> PlannedTrial:
     """Choose the backbone, decode and split the images, plan everything else, and show it.
 
-    `on_baseline` is called once with a linear head on plain views, where measuring and training will take much longer.
+    Args:
+        dataset: The images.
+        requested: The recipe.
+        previous: The manifest of an earlier run, whose images keep their split.
+        reporter: Shows progress and the plan.
+        on_baseline: Called once with a linear head on plain views, where measuring and training will take much longer.
+        limit: What the plan has to fit into; by default the time limit of the recipe, from now on.
     """
     requested.check_strategy()
-    clock = Clock(requested.time_limit)
+    limit = limit or TimeLimit(Clock(requested.time_limit))
     use_threads(requested.threads)
     chosen = choose_backbone(requested, dataset, _preparation(requested, previous, reporter), reporter.say)
     prepared, backbone = prepare(dataset, chosen.recipe, previous, reporter)
@@ -66,13 +74,13 @@ def plan_trial(
     questions = draft.questions(reporter.bar, wants_baseline=on_baseline is not None)
     if on_baseline and (baseline := draft.baseline(questions)):
         on_baseline(planned(baseline))
-    draft = draft.timed(clock.left(CONCLUDING_SECONDS))
+    draft = draft.timed(limit, measures=questions.are_open)
     selected = questions.all(draft.measuring_seconds, draft.unmeasured_seconds)
     if selected.preprocessing:
         # Decoded and timed anew for images of another size.
         chosen = replace(chosen, recipe=chosen.recipe.with_settings(selected.preprocessing))
         prepared, backbone = prepare(dataset, chosen.recipe, previous, NullReporter())
-        draft = drafted().timed(clock.left(CONCLUDING_SECONDS))
+        draft = drafted().timed(limit)
     plan = draft.with_int8_offer().finished(selected)
     show_plan(plan, reporter)
     return planned(plan)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,6 +15,7 @@ from thaw.data.manifest import Manifest
 from thaw.errors import RecipeError
 from thaw.formats import count, duration
 from thaw.planning.backbone_choice import candidate_weights
+from thaw.planning.time_limit import TimeLimit
 from thaw.progress import Reporter
 from thaw.recipe import DEFAULT_BACKBONE, Recipe
 from thaw.refit import check_has_test
@@ -60,14 +60,17 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
     requested, limits, clock = wanted.recipe, wanted.limits, Clock(wanted.limits.seconds, wanted.limits.spent)
     if limits.trials is not None and limits.trials < len(LEVELS):
         raise RecipeError(f"--trials {limits.trials}: is too few; the plan alone is {len(LEVELS)}, one of each level")
-    if is_int8(Path(requested.weights)):
-        raise RecipeError(
-            f"{requested.weights}: is in int8, so only the head can train and a search has no stages to thaw; search "
-            "with the weights in float"
-        )
+    if requested.time_limit is not None:
+        raise RecipeError("time_limit: is for a single run; omit it, and give the time of the search by --time")
+    for weights in (requested.weights, *requested.candidates.values()):
+        if is_int8(Path(weights)):
+            raise RecipeError(
+                f"{weights}: is in int8, so only the head can train and a search has no stages to thaw; search with "
+                "weights in float"
+            )
     # A refit is of a run that was trained afresh.
     trainings = 3 if wanted.refit else 1
-    planned = plan_trial(dataset, _in_time(requested, clock.left() / trainings), None, reporter)
+    planned = plan_trial(dataset, requested, None, reporter, limit=TimeLimit(clock, trainings))
     recipe, manifest = planned.plan.recipe, planned.prepared.manifest
     if wanted.refit:
         check_has_test(manifest)
@@ -128,12 +131,6 @@ def resume(dataset: Dataset, folder: SearchFolder, file: SearchFile, storage: st
     studies = open_studies(folder, file, storage or file.storage, space)
     reporter.say(f"resuming {folder.path}, {count(len(records), 'trial')} done")
     return Search(folder, file, space, bench, studies, clock, reporter, records)
-
-
-def _in_time(requested: Recipe, seconds: float) -> Recipe:
-    """The recipe, whose plan is to be trained in a time, so that a short search has at least that one."""
-    limit = min(seconds, requested.time_limit or inf)
-    return requested.model_copy(update={"time_limit": max(limit, 1.0) if limit < inf else None})
 
 
 def _workbench(requested: Recipe, planned: Recipe, bench: Workbench) -> Workbench:

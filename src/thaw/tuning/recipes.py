@@ -71,7 +71,7 @@ def base_recipe(requested: Recipe, planned: ResolvedRecipe) -> Recipe:
         kept[key] = decided[key]
     for key in ("crop_mode", "image_size"):
         kept["preprocessing"][key] = decided["preprocessing"][key]
-    kept |= {"strategy": "manual", "loggers": [], "measure": {"seconds": 0}, "phase_settings": {}, "time_limit": None}
+    kept |= {"strategy": "manual", "loggers": [], "measure": {"seconds": 0}, "phase_settings": {}}
     kept["phases"] = [phase.model_dump(mode="json") for phase in phases]
     return Recipe.from_values(kept)
 
