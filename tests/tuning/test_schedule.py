@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -83,12 +85,39 @@ def test_of_trials_that_are_equal_on_validation_the_one_with_the_better_head_is_
 
 @pytest.mark.parametrize(("of_others", "expected"), [(40, 2), (39, 2), (30, 0)])
 def test_the_winner_has_the_best_head_of_those_that_validation_cannot_tell_apart(of_others: int, expected: int) -> None:
-    found = winner(on_heads({0: 40, 1: of_others, 2: of_others}, {0: 30, 1: 35, 2: 39}), UNITS)
+    found = winner(on_heads({0: 40, 1: of_others, 2: of_others}, {0: 30, 1: 35, 2: 39}), UNITS, UNITS)
     assert found is not None and found.number == expected
 
 
+@pytest.mark.parametrize(
+    ("plan", "other", "head_of_plan", "head_of_other", "expected"),
+    [
+        (30, 34, 30, 30, 1),  # better on validation
+        (30, 31, 30, 30, 0),  # one image is within noise
+        (40, 40, 30, 34, 1),  # equal on validation, and a better head
+        (40, 40, 30, 31, 0),
+        (34, 30, 30, 39, 0),  # worse on validation, whatever its head
+    ],
+)
+def test_the_plan_wins_unless_another_trial_is_told_from_it(
+    plan: int, other: int, head_of_plan: int, head_of_other: int, expected: int
+) -> None:
+    records = on_heads({0: plan, 1: other}, {0: head_of_plan, 1: head_of_other})
+    records = [replace(each, origin="plan") if each.number == 0 else each for each in records]
+    found = winner(records, UNITS, UNITS)
+    assert found is not None and found.number == expected
+
+
+def test_a_head_that_was_stopped_early_beats_nothing() -> None:
+    records = on_heads({0: 40, 1: 40}, {0: 30})
+    stopped = record("head", 1, 20, images=20)
+    records = [replace(each, origin="plan") if each.number == 0 else each for each in (*records, stopped)]
+    found = winner(records, UNITS, UNITS)
+    assert found is not None and found.origin == "plan"
+
+
 def test_there_is_no_winner_before_a_trial_was_trained_to_its_end() -> None:
-    assert winner([record("short", 0, 40)], UNITS) is None
+    assert winner([record("short", 0, 40)], UNITS, UNITS) is None
 
 
 def test_what_is_clearly_worse_does_not_survive() -> None:

@@ -93,26 +93,47 @@ def value_of_head(record: TrialRecord, records: Sequence[TrialRecord]) -> float:
 
     It is measured on all training images, of which there are several times as many as for validation.
     """
+    head = _head_of(record, records)
+    return head.value if head and head.value is not None else -inf
+
+
+def _head_of(record: TrialRecord, records: Sequence[TrialRecord]) -> TrialRecord | None:
     by_name = {each.name: each for each in records}
     below: TrialRecord | None = record
     while below and below.level in (SHORT.name, FULL.name):
         below = by_name.get(below.parent) if below.parent else None
-    return below.value if below and below.value is not None else -inf
+    return below
 
 
-def winner(records: Sequence[TrialRecord], units: np.ndarray) -> TrialRecord | None:
+def winner(records: Sequence[TrialRecord], val_units: np.ndarray, units: np.ndarray) -> TrialRecord | None:
     """The trial that a search has found; `None` where none was trained to its end.
 
-    Validation images are few. Of the trials that they cannot tell from the best one, the one with the best head on
-    training images is taken: a tie is no reason for the smaller image size.
+    It is the plan, unless others are told from it by more than one standard error. Of these, validation images are too
+    few for the last word: of those that they cannot tell from the best one, the one with the best head on training
+    images is taken: a tie is no reason for the smaller image size.
 
     Args:
         records: All trials.
-        units: (N,) int, equal for validation images that are no independent evidence.
+        val_units: (N,) int, equal for validation images that are no independent evidence.
+        units: (M,) int, the same of the images of cross-validation.
     """
     good = ranked(records, FULL.name)
-    equal = [record for record in good if record is good[0] or not _is_worse(record, good[0], units)]
+    plan = next((record for record in good if record.origin == "plan"), None)
+    if plan:
+        good = [record for record in good if _beats(record, plan, records, val_units, units)] or [plan]
+    equal = [record for record in good if record is good[0] or not _is_worse(record, good[0], val_units)]
     return max(equal, key=lambda record: value_of_head(record, records), default=None)
+
+
+def _beats(
+    record: TrialRecord, plan: TrialRecord, records: Sequence[TrialRecord], val_units: np.ndarray, units: np.ndarray
+) -> bool:
+    """Whether a trial is better than the plan: on validation or, where that does not tell, by its head."""
+    if _exceeds(record, plan, val_units):
+        return True
+    head, head_of_plan = _head_of(record, records), _head_of(plan, records)
+    has_better_head = head is not None and head_of_plan is not None and _exceeds(head, head_of_plan, units)
+    return has_better_head and not _exceeds(plan, record, val_units)
 
 
 def best(records: Sequence[TrialRecord], level: LevelName) -> TrialRecord | None:
@@ -133,9 +154,18 @@ def survivors(records: Sequence[TrialRecord], level: LevelName, units: np.ndarra
 
 
 def _is_worse(record: TrialRecord, top: TrialRecord, units: np.ndarray) -> bool:
-    if len(record.scores) != len(top.scores) or len(top.scores) != len(units):
-        return True
-    return compare(np.array(top.scores), np.array(record.scores), units).exceeds_noise
+    return not _are_comparable(record, top, units) or _exceeds(top, record, units)
+
+
+def _exceeds(record: TrialRecord, other: TrialRecord, units: np.ndarray) -> bool:
+    """Whether a trial is better than another one on the same images by more than one standard error."""
+    if not _are_comparable(record, other, units):
+        return False
+    return compare(np.array(record.scores), np.array(other.scores), units).exceeds_noise
+
+
+def _are_comparable(record: TrialRecord, other: TrialRecord, units: np.ndarray) -> bool:
+    return len(record.scores) == len(other.scores) == len(units)
 
 
 def parent_of(level: Level, tried: Tried, number: int, units: np.ndarray) -> TrialName | None:

@@ -199,7 +199,7 @@ def _concluded(search: Search, reason: str) -> SearchResult:
     if top is None:
         raise TrainingError(f"{folder.path}: no trial could be trained to its end; {folder.table} has the reasons")
     if top.origin == "plan":
-        verdict = Verdict(False, "No trial is better than the plan.")
+        verdict = Verdict(False, "No trial is better than the plan by more than one standard error.")
     else:
         assert top.parent is not None
         winner = folder.trial(top.parent).read_recipe()

@@ -81,7 +81,7 @@ class Search:
 
     def winner(self, records: Sequence[TrialRecord]) -> TrialRecord | None:
         """The trial to go with, of those so far; `None` before one was trained to its end."""
-        return winner(records, self.bench.val_units)
+        return winner(records, self.bench.val_units, self.units)
 
     def seconds_left(self, tried: Tried) -> float:
         """Seconds left, but for what the end takes: training the best trial on, it and the plan afresh, and a refit."""
