@@ -1,12 +1,8 @@
-"""Numbers as text, the same in the console, on pages and in model cards; and time spans that people write."""
+"""Numbers as text, the same in the console, on pages and in model cards."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-
-_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
-_DURATION = re.compile(rf"(?:({_NUMBER})h)?(?:({_NUMBER})m)?(?:({_NUMBER})s?)?")
 
 MANY = 10
 """Names shown where a person with few classes should see all of them."""
@@ -65,13 +61,3 @@ def duration(seconds: float) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
-
-
-def seconds_of(text: str) -> float:
-    """The seconds of a time span as people write it, such as `90s`, `30m` or `1h30m`; raises `ValueError`."""
-    match = _DURATION.fullmatch(text.strip().lower())
-    parts = match.groups() if match else (0, 0, 0)
-    seconds = sum(float(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=True))
-    if seconds <= 0:
-        raise ValueError("is not a duration; write it as 90s, 30m or 1h30m")
-    return seconds

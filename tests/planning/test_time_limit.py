@@ -60,24 +60,44 @@ def test_random_weights_keep_their_epochs() -> None:
     epoch_seconds=st.tuples(*[st.floats(0.01, 100)] * 3),
     extraction=st.floats(0, 1_000),
     seconds=st.floats(-100, 10_000),
+    fixed=st.sets(st.sampled_from(["phases.1.epochs", "phases.1.lr", "phases.2.lr", "phases.2.warmup_epochs"])),
 )
 def test_what_is_shortened_fits_or_is_the_least(
-    epoch_seconds: tuple[float, ...], extraction: float, seconds: float
+    epoch_seconds: tuple[float, ...], extraction: float, seconds: float, fixed: set[str]
 ) -> None:
-    phases = shortened(TOP, taking(TOP, *epoch_seconds, extraction=extraction), seconds)
+    phases = shortened(TOP, taking(TOP, *epoch_seconds, extraction=extraction), seconds, fixed)
     needed = taking(phases, *epoch_seconds[: len(phases)], extraction=extraction).seconds
-    assert needed <= seconds + 1e-6 or [phase.epochs for phase in phases[1:]] == [LEAST_EPOCHS]
+    is_fixed = ["phases.1.epochs" in fixed, "phases.2.warmup_epochs" in fixed]
+    least = [
+        full.epochs if stays else LEAST_EPOCHS for full, stays, _ in zip(TOP[1:], is_fixed, phases[1:], strict=False)
+    ]
+    assert needed <= seconds + 1e-6 or [phase.epochs for phase in phases[1:]] == least
+
+
+def test_of_two_phases_that_must_stay_the_deeper_one_is_shortened_first() -> None:
+    phases = shortened(TOP, taking(TOP, 0.1, 2.0, 4.0), 36.0, fixed=["phases.2.lr"])
+    assert [phase.epochs for phase in phases[1:]] == [LEAST_EPOCHS, LEAST_EPOCHS]
+    assert taking(phases, 0.1, 2.0, 4.0).seconds == pytest.approx(36.0)
+
+
+@pytest.fixture
+def still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No time goes by."""
+    monkeypatch.setattr(Clock, "elapsed", 0.0)
 
 
 def limit(seconds: float, trainings: int = 1) -> TimeLimit:
     return TimeLimit(Clock(seconds), trainings)
 
 
+@pytest.mark.usefixtures("still")
 def test_measurements_and_the_end_come_out_of_the_limit() -> None:
-    assert limit(115.0).left == pytest.approx(100.0, abs=0.1)
-    assert limit(115.0).for_training(40.0) == pytest.approx(60.0, abs=0.1)
-    assert limit(115.0).for_training(None) == pytest.approx(100 / (1 + 1 / 8), abs=0.1)
-    assert limit(115.0, trainings=3).for_training(40.0) == pytest.approx(20.0, abs=0.1)
+    assert limit(115.0).left == 100.0
+    assert limit(115.0).for_training(None) == 100.0
+    assert limit(115.0).for_training(0.0) == pytest.approx(100 / (1 + 1 / 8))
+    assert limit(115.0).for_training(spent=9.0, given=40.0) == 69.0
+    assert limit(115.0).for_training(spent=90.0, given=40.0) == 100.0
+    assert limit(115.0, trainings=3).for_training(0.0, given=40.0) == 20.0
 
 
 @given(seconds=st.floats(20, 10_000), trainings=st.integers(1, 3))
@@ -86,16 +106,20 @@ def test_trainings_and_what_is_measured_for_them_fit(seconds: float, trainings: 
     assert trainings * training + default_seconds(training) <= seconds * (1 + 1e-9)
 
 
+@pytest.mark.usefixtures("still")
 def test_the_reason_says_whether_training_fits() -> None:
     forecast = taking(TOP[:2], 0.1, 1.0)
-    kept = limit(135.0).choice(forecast, TOP[2:])
-    assert (kept.setting, kept.value) == ("time_limit", "2 min")
-    assert kept.reason == ("training takes 32 s at most, of the 120 s that are left for it; phase deeper is left out")
+    kept = limit(134.0).choice(forecast, TOP[2:])
+    assert (kept.setting, kept.value) == ("time_limit", "134 s")
+    assert kept.reason == (
+        "training should take 32 s at most, of the 119 s that are left for it; phase deeper is left out"
+    )
     exceeded = limit(30.0).choice(forecast, ())
-    assert exceeded.reason.startswith("exceeded by up to 17 s: training takes 32 s at most, of the 15 s")
-    several = limit(135.0, trainings=3).choice(forecast, ())
-    assert several.reason.startswith("3 trainings take 96 s at most")
+    assert exceeded.reason.startswith("exceeded by up to 17 s: training should take 32 s at most, of the 15 s")
+    several = limit(3600.0, trainings=3).choice(forecast, ())
+    assert several.value == "60 min" and several.reason.startswith("3 trainings should take 96 s at most")
 
 
+@pytest.mark.usefixtures("still")
 def test_a_limit_that_has_passed_leaves_nothing() -> None:
     assert limit(5.0).choice(taking(TOP, 0.1, 1.0, 1.0), ()).reason.endswith("of the 0.0 s that are left for it")

@@ -11,8 +11,9 @@ from thaw.data.dataset import Dataset
 from thaw.planning.measurements import Measurements
 from thaw.planning.measuring import Trainable
 from thaw.planning.plan import Plan
+from thaw.planning.selecting import Questions, Selected
 from thaw.planning.strategy import TABLE
-from thaw.planning.time_limit import LEAST_EPOCHS, TimeLimit
+from thaw.planning.time_limit import LEAST_EPOCHS
 from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.trial import plan_trial
@@ -36,7 +37,7 @@ def why(plan: Plan, setting: str) -> str:
 def test_a_limit_with_room_changes_nothing(images: Path) -> None:
     plan, unlimited = planned(images, RECIPE, HOUR), planned(images, RECIPE, None)
     assert plan.recipe.phases == unlimited.recipe.phases
-    assert why(plan, "time_limit").startswith("training takes ") and not why(unlimited, "time_limit")
+    assert why(plan, "time_limit").startswith("training should take ") and not why(unlimited, "time_limit")
 
 
 def test_a_short_limit_leaves_the_fewest_epochs_of_the_top_stages(images: Path) -> None:
@@ -61,7 +62,7 @@ def auto(monkeypatch: pytest.MonkeyPatch) -> Recipe:
 def test_a_strategy_that_nobody_asked_for_becomes_shallower(images: Path, auto: Recipe) -> None:
     plan = planned(images, auto, SECOND)
     assert not epochs(plan)
-    assert f"even {LEAST_EPOCHS} epochs of top would exceed the time limit" in why(plan, "strategy")
+    assert f"{LEAST_EPOCHS} epochs of top would exceed the time limit" in why(plan, "strategy")
 
 
 def test_a_strategy_stays_that_settings_of_its_phases_are_for(images: Path, auto: Recipe) -> None:
@@ -82,17 +83,25 @@ def test_what_timing_steps_takes_comes_out_of_the_limit(images: Path, monkeypatc
     assert "of the 5.0 s that are left" in why(plan, "time_limit")
 
 
-def test_nothing_is_kept_for_measurements_that_are_remembered(
-    images: Path, auto: Recipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = auto.model_copy(update={"strategy": "top"})
-    monkeypatch.setattr("thaw.planning.selecting.MIN_IMAGES", 1)
+def test_phases_are_fitted_again_once_settings_are_measured(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(self: Questions, *arguments: Any) -> Selected:
+        monkeypatch.setattr(Clock, "elapsed", HOUR - 20.0)
+        return Selected({}, ())
+
+    monkeypatch.setattr(Questions, "all", slow)
     monkeypatch.setattr(Clock, "elapsed", 0.0)
-    reserved: list[float | None] = []
-    monkeypatch.setattr(TimeLimit, "for_training", lambda self, measuring: reserved.append(measuring) or HOUR)
-    for _ in range(2):
-        planned(images, recipe, HOUR)
-    assert reserved == [None, 0.0]
+    plan = planned(images, RECIPE, HOUR)
+    assert "of the 5.0 s that are left" in why(plan, "time_limit")
+    assert plan.forecast.seconds <= 5.0 or epochs(plan) == [("fine-tune", LEAST_EPOCHS)]
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(None, ["head"]), (10 * HOUR, ["head", "fine-tune"])])
+def test_a_limit_replaces_the_longest_time_of_a_phase(
+    seconds: float | None, expected: list[str], images: Path, auto: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thaw.planning.draft.MAX_PHASE_SECONDS", 0.0)
+    found = [phase.name for phase in planned(images, auto, seconds).recipe.phases]
+    assert found[: len(expected)] == expected and (seconds or len(found) == 1)
 
 
 def test_phases_that_the_recipe_names_stay(images: Path, quick: Recipe) -> None:

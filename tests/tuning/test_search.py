@@ -252,7 +252,7 @@ def test_a_plan_that_would_take_too_long_is_shortened(
     surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = RECIPE.with_settings({"strategy": "top", "measure.seconds": 0})
-    monkeypatch.setattr("thaw.planning.time_limit.TimeLimit.for_training", lambda limit, measuring: 0.0)
+    monkeypatch.setattr("thaw.planning.time_limit.TimeLimit.for_training", lambda limit, *_: 0.0)
     found = pipeline.search(surfaces, recipe, SPACE, tmp_path / "runs", Limits(120.0, 4), reporter=NullReporter())
     (thawed,) = (phase for phase in SearchFolder(found.folder).read_file().planned.phases if phase.cut != "head")
     assert thawed.epochs == LEAST_EPOCHS

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
+from thaw.durations import seconds_of
 from thaw.errors import RecipeError
-from thaw.formats import seconds_of
 from thaw.recipe.upgrade import SHORT_FORMS, parse_setting
 
 _VERBATIM = frozenset({"split.group_by"})

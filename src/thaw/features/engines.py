@@ -131,6 +131,14 @@ class FrozenPart:
         return torch.device("cpu") if self.backbone.facts.int8 else self.device
 
     @property
+    def all_serve_last(self) -> bool:
+        """Whether features of all stages hold, to the bit, what a head on the last stage alone takes.
+
+        In int8 a few images are rounded differently where the maps of all stages are asked for.
+        """
+        return not self.backbone.facts.int8
+
+    @property
     def label(self) -> str:
         """The engine, its version and the device: everything but the weights that can change the features."""
         package = ENGINES[self.engine].package

@@ -205,12 +205,11 @@ def find_features(
 def _keys(views: ViewDescription, frozen: FrozenPart, position: int, cache: FeatureCache) -> list[FeatureKey]:
     """The key of each view at a position.
 
-    Where the head takes the last stage only, features that were extracted with the statistics of all stages serve too;
-    but in int8 a few images are then rounded differently, and features are to be those of the bundle to the bit.
+    Where the head takes the last stage only, features that were extracted with the statistics of all stages may serve.
     """
     facts, backbone = frozen.backbone.facts, frozen.backbone
     serving: list[Features] = [backbone.features]
-    if backbone.features == "last" and backbone.has_stages and not facts.int8:
+    if backbone.features == "last" and backbone.has_stages and frozen.all_serve_last:
         serving.append("all")
     base = FeatureKey(
         pixels=views.pixels,

@@ -56,7 +56,7 @@ class Draft:
         measured: What the plan is made from; training steps are assumed, or timed.
         trainable: What they are timed on.
         plan: Every "auto" resolved as well as it can be without measuring more.
-        limit: The limit of time that the phases were fitted into, if there is one.
+        limit: The time limit that the phases were fitted into, if there is one.
         left_out: Phases that it left no time for.
     """
 
@@ -89,7 +89,8 @@ class Draft:
         recipe = self.planned.recipe.model_copy(update={"monitor": self.plan.recipe.monitor})
         frozen = FrozenPart(backbone, self.measured.device.device, self.measured.engine.engine)
         sample = draw_sample(prepared.manifest, prepared.duplicates, recipe.seed)
-        seed, whole = derive_seed(recipe.seed, "views"), wants_baseline and can_have_baseline(self.plan.recipe)
+        seed = derive_seed(recipe.seed, "views")
+        whole = wants_baseline and can_have_baseline(self.plan.recipe) and frozen.all_serve_last
         features = SampleFeatures(prepared, sample, frozen, seed, self.material.cache, bar, whole)
         return Questions(recipe, self.measured, features)
 
@@ -108,45 +109,48 @@ class Draft:
         plan = self.finished(selected)
         return replace(plan, recipe=baseline_recipe(plan.recipe))
 
-    def timed(self, limit: TimeLimit | None = None, measures: bool = False) -> Draft:
-        """The draft with training steps that are timed, and with phases that fit into a limit of time.
+    def timed(self) -> Draft:
+        """The draft with training steps that are timed."""
+        measured = self.trainable.timed(self.planned.recipe, self.measured)
+        return replace(self, measured=measured, plan=resolve(self.planned, measured))
 
-        A strategy that the recipe does not ask for is replaced by a shallower one where it would train for too long.
+    def within(self, limit: TimeLimit | None, spent: float | None = None) -> Draft:
+        """The draft, whose steps are timed, with phases that do not train for too long.
+
+        Within a time limit they are shortened; without one a phase may take `MAX_PHASE_SECONDS`. Where that is not
+        enough, a strategy that the recipe does not ask for is replaced by a shallower one.
 
         Args:
-            limit: The limit, if there is one.
-            measures: Whether settings are to be measured before training.
+            limit: The time limit, if there is one.
+            spent: Seconds of the measurements of settings that are behind; `None` where nothing more is measured.
         """
-        measured = self.trainable.timed(self.planned.recipe, self.measured)
-        draft = replace(self, measured=measured, plan=resolve(self.planned, measured))
-        strategy, longest = self.strategy[0], max(draft.plan.forecast.phase_seconds)
-        if self._can_be_shallower and longest >= MAX_PHASE_SECONDS:
-            shallower = self._shallower(f"{strategy} would train for {longest / 3600:.1f} h here")
-            return shallower.timed(limit, measures)
-        if limit is None or limit.clock.limit is None:
-            return draft
-        given = self.planned.recipe.measure.seconds
-        seconds = limit.for_training(given if measures else 0.0)
-        fitted = replace(draft._fitted(seconds), limit=limit)
+        strategy, longest = self.strategy[0], max(self.plan.forecast.phase_seconds)
+        if limit is None:
+            if not self._can_be_shallower or longest < MAX_PHASE_SECONDS:
+                return self
+            return self._shallower(f"{strategy} would train for {longest / 3600:.1f} h here").within(None)
+        seconds = limit.for_training(spent, self.planned.recipe.measure.seconds)
+        fitted = replace(self._fitted(seconds), limit=limit)
         if fitted.plan.forecast.seconds <= seconds or not self._can_be_shallower:
             return fitted
-        reason = f"even {LEAST_EPOCHS} epochs of {strategy} would exceed the time limit"
-        shallower = self._shallower(reason).timed(limit, measures)
-        return min(fitted, shallower, key=lambda each: each.plan.forecast.seconds)
+        shallower = self._shallower(f"{LEAST_EPOCHS} epochs of {strategy} would exceed the time limit")
+        return min(fitted, shallower.within(limit, spent), key=lambda each: each.plan.forecast.seconds)
 
     @property
     def _can_be_shallower(self) -> bool:
-        """Whether a shallower strategy may replace this one, and the recipe has settings of no phase that it lacks."""
-        requested = self.material.requested.recipe
-        later = [key for key in requested.phase_settings if not key.startswith("phases.0.")]
-        return requested.strategy == "auto" and self.strategy[0] in SHALLOWER and not later
+        """Whether a shallower strategy may replace this one, with all phases that the recipe has settings of."""
+        requested, strategy = self.material.requested.recipe, self.strategy[0]
+        if requested.strategy != "auto" or strategy not in SHALLOWER:
+            return False
+        deepest = max((int(key.split(".")[1]) for key in requested.phase_settings), default=0)
+        return deepest == 0 or (deepest == 1 and SHALLOWER[strategy] == "top")
 
     def _shallower(self, why: str) -> Draft:
-        """The draft of the next shallower strategy."""
+        """The draft of the next shallower strategy, with steps that are timed."""
         strategy, reason = self.strategy
         shallower = _drafted(self.material, SHALLOWER[strategy], f"{reason}; {why}")
         # Features may have been extracted by the engine that was chosen first.
-        return replace(shallower, measured=replace(shallower.measured, engine=self.measured.engine))
+        return replace(shallower, measured=replace(shallower.measured, engine=self.measured.engine)).timed()
 
     def _fitted(self, seconds: float) -> Draft:
         """The draft with phases that fit into a time, as far as they may be shortened."""
@@ -154,6 +158,8 @@ class Draft:
         if requested.strategy == "manual":
             return self
         phases = shortened(recipe.phases, self.plan.forecast, seconds, tuple(requested.phase_settings))
+        if phases == recipe.phases:
+            return self
         fewer = [
             Choice(f"phases.{index}.epochs", str(phase.epochs), f"instead of {full.epochs}, to fit into the time limit")
             for index, (full, phase) in enumerate(zip(recipe.phases, phases, strict=False))

@@ -108,10 +108,11 @@ class Questions:
             return remembered.of_plain_views
         return self._plain.answered if self._plain else None
 
-    @property
-    def are_open(self) -> bool:
-        """Whether anything is to be measured, and nothing is remembered of it."""
-        return self._is_possible and self._remembered() is None
+    def spent(self, seconds: float) -> float | None:
+        """What of the time for all questions those about plain views have taken; `None` where no others are left."""
+        if not self._is_possible or self._remembered(seconds) or self._plain is None:
+            return None
+        return self._plain.seconds
 
     @property
     def seconds_ahead(self) -> float:
@@ -149,7 +150,7 @@ class Questions:
             return None
         with self._widest_features():
             widths, plain = self._features.frozen.backbone.feature_groups, self._features.of(Augmentation())
-            if len(sample.rows) == measured.images.train:
+            if self._features.frozen.all_serve_last and len(sample.rows) == measured.images.train:
                 # Training reads the same plain views: they take no time that it would not take.
                 started = time.perf_counter()
             foldings = [Folding(folds, sample.units)]

@@ -1,14 +1,14 @@
-"""Phases that fit into a limit of time: without the deepest stages, then with fewer epochs.
+"""Phases that fit into a time limit: without the deepest stages, then with fewer epochs.
 
-A schedule of fewer epochs is planned, instead of one that ends when the time is up: its learning rate comes down to the
-end, and a run that is interrupted and resumed stays the same.
+A schedule of fewer epochs is planned, instead of one that ends when the time is up: its learning rate decays fully, and
+a run that is interrupted and resumed stays the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from math import floor
+from math import ceil
 
 from thaw.clock import CONCLUDING_SECONDS, Clock
 from thaw.formats import duration
@@ -18,8 +18,11 @@ from thaw.recipe import Phase
 from thaw.selection.budget import longest_training
 
 LEAST_EPOCHS = 4
-"""Of thawed stages, as few as a limit leaves them: four were 0.1 ± 0.3 points behind twenty that stop early, and what a
-run keeps of them 0.05 ± 0.24 (bench/epochs.py), so they are for those who have no time for more."""
+"""Of thawed stages, as few as a limit leaves them. Four were 0.1 ± 0.3 points behind twenty that stop early, but on
+solar cells a whole point, and were not kept there (bench/epochs.py): they are for those who have no time for more."""
+
+_IN_SECONDS = 600.0
+"""Limits below this are shown to the second."""
 
 _NEEDS_EPOCHS = ("epochs", "freeze_after", "warmup_epochs")
 """Settings of a phase that are for its number of epochs."""
@@ -27,7 +30,7 @@ _NEEDS_EPOCHS = ("epochs", "freeze_after", "warmup_epochs")
 
 @dataclass(frozen=True)
 class TimeLimit:
-    """A limit of time that a plan has to fit into.
+    """A time limit that a plan has to fit into.
 
     Attributes:
         clock: Of the run that is planned, or of the search.
@@ -42,30 +45,41 @@ class TimeLimit:
         """Seconds that are left for measuring settings and for training."""
         return self.clock.left(CONCLUDING_SECONDS)
 
-    def for_training(self, measuring: float | None) -> float:
-        """Seconds for each training, after measurements that take so long; `None` where they depend on training."""
-        return (
-            longest_training(self.left, self.trainings)
-            if measuring is None
-            else (self.left - measuring) / self.trainings
-        )
+    def for_training(self, spent: float | None, given: float | None = None) -> float:
+        """Seconds for each training, after what settings are still to be measured.
 
-    def choice(self, forecast: Forecast, gone: Sequence[Phase]) -> Choice:
-        """The limit as a choice of the plan, whose reason says whether training fits into it.
+        Args:
+            spent: Seconds of the measurements that are behind; `None` where nothing more is measured.
+            given: Seconds for all of them; `None` where these follow from those of training.
+        """
+        longest = self.left / self.trainings
+        if spent is None:
+            return longest
+        if given is None:
+            return min(longest, longest_training(self.left + spent, self.trainings))
+        return min(longest, (self.left + spent - given) / self.trainings)
+
+    def exceeded_by(self, forecast: Forecast) -> float:
+        """Seconds that the trainings may take beyond the limit, by the forecast of one; negative where they fit."""
+        return self.trainings * forecast.seconds - self.left
+
+    def choice(self, forecast: Forecast, left_out: Sequence[Phase]) -> Choice:
+        """The limit as a choice of the plan, whose reason says whether training should fit into it.
 
         Args:
             forecast: Of one training.
-            gone: Phases that are left out.
+            left_out: Phases that it leaves no time for.
         """
-        assert self.clock.limit is not None
-        seconds, left = self.trainings * forecast.seconds, max(self.left, 0.0)
-        what = "training takes" if self.trainings == 1 else f"{self.trainings} trainings take"
-        reason = f"{what} {duration(seconds)} at most, of the {duration(left)} that are left for it"
-        if seconds > left:
-            reason = f"exceeded by up to {duration(seconds - left)}: {reason}"
-        for phase in gone:
+        limit, excess = self.clock.limit, self.exceeded_by(forecast)
+        assert limit is not None
+        what = "training" if self.trainings == 1 else f"{self.trainings} trainings"
+        seconds, left = duration(self.trainings * forecast.seconds), duration(max(self.left, 0.0))
+        reason = f"{what} should take {seconds} at most, of the {left} that are left for it"
+        if excess > 0:
+            reason = f"exceeded by up to {duration(excess)}: {reason}"
+        for phase in left_out:
             reason += f"; phase {phase.name} is left out"
-        return Choice("time_limit", duration(self.clock.limit), reason)
+        return Choice("time_limit", f"{limit:.0f} s" if limit < _IN_SECONDS else duration(limit), reason)
 
 
 def shortened(
@@ -91,18 +105,13 @@ def shortened(
         if forecast.extraction_seconds + sum(taken[: len(kept)]) <= seconds:
             break
         kept.pop()
+    epochs = [phase.epochs for phase in kept]
+    excess = forecast.extraction_seconds + sum(taken[: len(kept)]) - seconds
     # The first phase is the head, or all of a network with random weights, which needs its epochs.
-    is_open = [index > 0 and f"phases.{index}" not in has_fixed_epochs for index in range(len(kept))]
-    open_seconds = sum(each for each, may_shrink in zip(taken, is_open, strict=False) if may_shrink)
-    room = seconds - forecast.extraction_seconds - (sum(taken[: len(kept)]) - open_seconds)
-    if room >= open_seconds:
-        return tuple(kept)
-    return tuple(
-        phase.model_copy(update={"epochs": _fewer(phase.epochs, room / open_seconds)}) if may_shrink else phase
-        for phase, may_shrink in zip(kept, is_open, strict=True)
-    )
-
-
-def _fewer(epochs: int, fraction: float) -> int:
-    """A fraction of some epochs, but no fewer than `LEAST_EPOCHS`, unless there are fewer already."""
-    return min(epochs, max(LEAST_EPOCHS, floor(epochs * fraction)))
+    for index in range(len(kept) - 1, 0, -1):
+        of_one = forecast.epoch_seconds[index]
+        if excess > 0 and of_one > 0 and f"phases.{index}" not in has_fixed_epochs:
+            fewer = min(ceil(excess / of_one), max(0, epochs[index] - LEAST_EPOCHS))
+            epochs[index] -= fewer
+            excess -= fewer * of_one
+    return tuple(phase.model_copy(update={"epochs": number}) for phase, number in zip(kept, epochs, strict=True))

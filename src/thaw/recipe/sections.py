@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from thaw.formats import seconds_of
+from thaw.durations import seconds_of
 from thaw.recipe.ranges import Range, Values
 from thaw.settings import Section
 

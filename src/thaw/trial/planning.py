@@ -54,7 +54,8 @@ def plan_trial(
         limit: What the plan has to fit into; by default the time limit of the recipe, from now on.
     """
     requested.check_strategy()
-    limit = limit or TimeLimit(Clock(requested.time_limit))
+    if limit is None and requested.time_limit is not None:
+        limit = TimeLimit(Clock(requested.time_limit))
     use_threads(requested.threads)
     chosen = choose_backbone(requested, dataset, _preparation(requested, previous, reporter), reporter.say)
     prepared, backbone = prepare(dataset, chosen.recipe, previous, reporter)
@@ -74,14 +75,18 @@ def plan_trial(
     questions = draft.questions(reporter.bar, wants_baseline=on_baseline is not None)
     if on_baseline and (baseline := draft.baseline(questions)):
         on_baseline(planned(baseline))
-    draft = draft.timed(limit, measures=questions.are_open)
-    selected = questions.all(draft.measuring_seconds, draft.unmeasured_seconds)
+    draft = draft.timed()
+    fitted = draft.within(limit, questions.spent(draft.measuring_seconds))
+    selected = questions.all(fitted.measuring_seconds, fitted.unmeasured_seconds)
     if selected.preprocessing:
         # Decoded and timed anew for images of another size.
         chosen = replace(chosen, recipe=chosen.recipe.with_settings(selected.preprocessing))
         prepared, backbone = prepare(dataset, chosen.recipe, previous, NullReporter())
-        draft = drafted().timed(limit)
-    plan = draft.with_int8_offer().finished(selected)
+        draft = drafted().timed()
+    if selected.preprocessing or limit:
+        # With the time that is left now.
+        fitted = draft.within(limit)
+    plan = fitted.with_int8_offer().finished(selected)
     show_plan(plan, reporter)
     return planned(plan)
 

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from thaw.backbones.weights import is_int8
-from thaw.clock import CONCLUDING_SECONDS, Clock
+from thaw.clock import Clock
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.errors import RecipeError
@@ -69,8 +69,8 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
                 "weights in float"
             )
     # A refit is of a run that was trained afresh.
-    trainings = 3 if wanted.refit else 1
-    planned = plan_trial(dataset, requested, None, reporter, limit=TimeLimit(clock, trainings))
+    limit = TimeLimit(clock, trainings=3 if wanted.refit else 1) if limits.seconds is not None else None
+    planned = plan_trial(dataset, requested, None, reporter, limit=limit)
     recipe, manifest = planned.plan.recipe, planned.prepared.manifest
     if wanted.refit:
         check_has_test(manifest)
@@ -84,11 +84,10 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
         kept |= {"phases.0.augment", "phases.1.augment"}
     base = base_recipe(requested, recipe)
     space = narrowed(default_space(candidates), wanted.ranges, kept, base)
-    needed = clock.elapsed + trainings * planned.plan.forecast.seconds + CONCLUDING_SECONDS
-    if limits.seconds is not None and needed > limits.seconds:
+    if limit and limits.seconds and (excess := limit.exceeded_by(planned.plan.forecast)) > 0:
         raise RecipeError(
-            f"the time of {duration(limits.seconds)} is too short for one trial, which may take {duration(needed)}; "
-            "give more time, or use `thaw train`"
+            f"the time of {duration(limits.seconds)} is too short for one trial, which may take "
+            f"{duration(limits.seconds + excess)}; give more time, or use `thaw train`"
         )
     bench = _workbench(requested, recipe, Workbench.of(base, planned.prepared, candidates, recipe.monitor, reporter))
     folder = SearchFolder.create(runs)
