@@ -17,6 +17,7 @@ from tests.runs import outcome
 from thaw.backbones.timm_backbone import build
 from thaw.data import ahead, pixel_store
 from thaw.device import threads_restored
+from thaw.planning.time_limit import LEAST_EPOCHS
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 
@@ -278,6 +279,23 @@ def test_a_folder_of_outputs_that_is_a_file_is_one_sentence(
     said = capsys.readouterr().err
     assert "cannot be written: " in said and "not a folder" in said and said.count("\n") == 1
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("words", [("--time", "1s"), ("--set", "time_limit=1s")])
+def test_the_time_of_a_run_shortens_its_plan(
+    words: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    images: Path,
+    tmp_path: Path,
+) -> None:
+    small = ("--backbone", "mobilenetv3_small_050", "--weights", "random", "--image-size", "48", "--strategy", "top")
+    quick = ("--engine", "pytorch-fp32", "--precision", "fp32", "--threads", "1")
+    assert thaw(monkeypatch, "plan", images, *small, *quick, *words, "--out", tmp_path / "planned.yaml") == 0
+    planned = Recipe.load(tmp_path / "planned.yaml")
+    assert [phase.epochs for phase in planned.phases[1:]] == [LEAST_EPOCHS] and planned.time_limit is None
+    said = " ".join(capsys.readouterr().out.split())
+    assert "time_limit 1 s exceeded by up to" in said and "instead of 20, to fit into the time limit" in said
 
 
 def test_a_plan_is_a_recipe_that_runs_as_it_was_planned(
