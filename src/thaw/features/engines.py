@@ -132,9 +132,10 @@ class FrozenPart:
 
     @property
     def all_serve_last(self) -> bool:
-        """Whether features of all stages hold, to the bit, what a head on the last stage alone takes.
+        """Whether features of all stages serve a head on the last stage alone.
 
-        In int8 a few images are rounded differently where the maps of all stages are asked for.
+        In int8 a few images are rounded differently where the maps of all stages are asked for, and features are to be
+        those of the bundle to the bit.
         """
         return not self.backbone.facts.int8
 
