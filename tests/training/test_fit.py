@@ -23,6 +23,7 @@ from thaw.metrics import Scored
 from thaw.metrics.jackknife import jackknife_blocks
 from thaw.processes import Process
 from thaw.recipe import DecodeSettings, KeepPhase, Phase, PreprocessingSettings
+from thaw.tensors import metadata_of
 from thaw.training import checkpoint
 from thaw.training.checkpoint import Progress
 from thaw.training.context import FitCallbacks, FitContext, FitSettings, TrainingPaused
@@ -390,7 +391,7 @@ def test_a_run_interrupted_while_it_ends_a_phase_decides_the_same_when_resumed(
 
     def interrupted(folder: Path, name: checkpoint.Name, content: bytes) -> None:
         nonlocal moments
-        progress = checkpoint._progress_from_json(checkpoint._metadata(content)["progress"])
+        progress = checkpoint._progress_from_json(metadata_of(content)["progress"])
         moments += any(record.phase == "top" for record in progress.records)
         if moments == moment + 1:
             raise KeyboardInterrupt
