@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 IMPORT = "import sys, torch\nfrom thaw.backbones.timm_backbone import build\n"
 IS_THERE = "assert 'torch._dynamo' in sys.modules\n"
 IS_NOT_THERE = "assert 'torch._dynamo' not in sys.modules and 'sympy' not in sys.modules\n"
@@ -29,6 +31,20 @@ def run(program: str) -> None:
 
 def test_building_a_network_and_solving_a_head_does_not_import_the_compiler() -> None:
     run(IMPORT + IS_NOT_THERE + SOLVE + IS_NOT_THERE)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "rmsprop"])
+def test_steps_of_training_do_not_import_the_compiler(name: str) -> None:
+    run(
+        IMPORT
+        + "from thaw.recipe import Phase\nfrom thaw.training.optimizer import make_optimizer, set_lr, step\n"
+        + "weight = torch.nn.Parameter(torch.ones(3, 2))\n"
+        + f"phase = Phase(name='top', cut='head', epochs=1, lr=0.1, optimizer='{name}')\n"
+        + "optimizer = make_optimizer([('head.weight', weight, 0)], phase)\n"
+        + "set_lr(optimizer, 1.0)\noptimizer.zero_grad()\nweight.square().sum().backward()\nstep(optimizer)\n"
+        + "assert float(weight.detach().max()) < 1\n"
+        + IS_NOT_THERE
+    )
 
 
 def test_counting_the_multiply_adds_of_a_network_does_not_import_the_compiler() -> None:

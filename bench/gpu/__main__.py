@@ -53,7 +53,7 @@ def _run(arguments: argparse.Namespace, folder: Path) -> int:
     # Not before the wheels are installed.
     import torch
 
-    from bench.gpu import bare, correctness, fastai_peer, images, machine, peers, runs, smoke, through_thaw
+    from bench.gpu import bare, correctness, decoding, fastai_peer, images, machine, peers, runs, smoke, through_thaw
     from bench.gpu.jobs import Job, rows_of
     from bench.gpu.setup import TINY, Setup, Sizes
 
@@ -67,6 +67,8 @@ def _run(arguments: argparse.Namespace, folder: Path) -> int:
             Job("bundle", correctness.predictions, 90),
             Job("commands", smoke.commands, 130),
             Job("trainings", smoke.trainings, 130),
+            Job("other commands", smoke.other_commands, 150),
+            Job("decoding", decoding.measure, 60),
         ],
         [Job("through Thaw: whole", through_thaw.whole, 150)],
         [Job("through Thaw: frozen", through_thaw.frozen, 100)],

@@ -17,9 +17,12 @@ from thaw.run_folder import RunFolder
 
 def two_phases(setup: Setup) -> Iterator[Row]:
     """The head, then the top stages."""
-    for name, weights in setup.sizes.two_phases:
+    for number, (name, weights) in enumerate(setup.sizes.two_phases):
         options = ["--backbone", name, "--weights", weights, "--strategy", "top"]
         yield _run(setup, f"two phases, {name}", options)
+        if not number:
+            # The first process also reads the programs from the disk and compiles them for Python.
+            yield _run(setup, f"two phases, {name}, once more", options)
 
 
 def networks(setup: Setup) -> Iterator[Row]:
@@ -47,7 +50,7 @@ def _run(setup: Setup, name: str, options: list[str]) -> Row:
     words = command("train", setup.few, "--runs", runs, *size, *options, *short)
     started = perf_counter()
     # Its output goes to the log of this job.
-    done = subprocess.run(words, env=environment(), check=False)
+    done = subprocess.run(words, env={**environment(), "THAW_CACHE": str(runs / "cache")}, check=False)
     seconds = perf_counter() - started
     run = RunFolder(runs / "train-1")
     if done.returncode or not run.report.is_file() or not run.model.is_dir():

@@ -9,9 +9,11 @@ import csv
 import http.client
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +48,11 @@ def commands(setup: Setup) -> Iterator[Row]:
 def trainings(setup: Setup) -> Iterator[Row]:
     """Short runs with the settings that the run of `commands` has not."""
     yield from _rows(_Paths(setup, "trainings").trainings())
+
+
+def other_commands(setup: Setup) -> Iterator[Row]:
+    """A short run, then the commands that learn from it, search, or train in another way."""
+    yield from _rows(_Paths(setup, "other-commands").other_commands())
 
 
 def _rows(calls: Mapping[str, Callable[[], str | None]]) -> Iterator[Row]:
@@ -89,6 +96,29 @@ class _Paths:
             "scratch": lambda: self._train("scratch", []),
         }
         return {f"thaw train, {name}": calls[name] for name in self._setup.sizes.trainings}
+
+    def other_commands(self) -> dict[str, Callable[[], str | None]]:
+        """The commands that `commands` has not, and further ways to train, by the name of the row."""
+        run, runs, new = self._run, self._runs, self._folder / "new"
+        write_surfaces(new, images_per_class=6, size=64, classes=("scratch",), seed=1)
+        keras = ["--backbone", "keras:MobileNetV2", "--weights", "random", *self._options[4:]]
+        launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "1", "-m", "thaw"]
+        train: list[str | Path] = ["train", self._images, "--runs"]
+        return {
+            "thaw train --time 1m": lambda: _thaw(*train, runs, *self._options, "--strategy", "top", "--time", "1m"),
+            "thaw label": lambda: _thaw("label", self._images, *self._options, "--out", self._folder / "queue.csv"),
+            "thaw decide": lambda: _thaw("decide", run, "--recall", "ok=0.9", "--out", self._folder / "decided"),
+            "thaw compare": lambda: _thaw("compare", run, run),
+            "thaw update": lambda: _thaw("update", run, new, "--runs", self._folder / "updated"),
+            "thaw search": self._search,
+            "thaw train, a network of Keras": lambda: _thaw(*train, self._folder / "keras", *keras),
+            "thaw train --processes auto": lambda: _run_module(
+                "thaw", *train, self._folder / "processes", *self._options, "--processes", "auto"
+            ),
+            "torchrun with one process": lambda: _run_module(
+                *launcher, *train, self._folder / "torchrun", *self._options
+            ),
+        }
 
     def commands(self) -> dict[str, Callable[[], str | None]]:
         """Every command by the name of its row, in an order in which each finds what it needs."""
@@ -143,6 +173,13 @@ class _Paths:
         _thaw("train", data or self._images, "--runs", runs, *settings)
         return _accuracy(runs / "train-1")
 
+    def _search(self) -> str | None:
+        """A search of a few trials, where Optuna is installed."""
+        if find_spec("optuna") is None:
+            return "skipped, Optuna is not installed"
+        _thaw("search", self._images, "--runs", self._runs, *self._options, "--trials", "6")
+        return None
+
     def _table(self) -> Path:
         """A table in which some images have two labels."""
         file = self._folder / "labels.csv"
@@ -190,6 +227,11 @@ def _thaw(*words: str | Path) -> None:
     """A command in this process; what it prints goes to the log."""
     print("$ thaw", *words, flush=True)
     app([str(word) for word in words], standalone_mode=False)
+
+
+def _run_module(*words: str | Path) -> None:
+    """A module of Python in a process of its own; what it prints goes to the log."""
+    subprocess.run([sys.executable, "-m", *map(str, words)], env=environment(), check=True)
 
 
 def _accuracy(run: Path) -> str:

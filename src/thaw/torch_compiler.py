@@ -1,8 +1,8 @@
 """PyTorch's compiler is not imported with timm, but when something needs it: that takes 1.6 s, of a command of 9 s.
 
 torchvision and timm take one function each of it as they are imported, for which there are stand-ins. L-BFGS and what
-counts multiply-adds import it to be left alone by it, and are left alone without; AdamW and the like still import it in
-their first step.
+counts multiply-adds import it to be left alone by it, and are left alone without. So are AdamW and the like, whose
+steps `thaw.training.optimizer.step` takes.
 """
 
 from __future__ import annotations

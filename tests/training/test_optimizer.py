@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Literal
 
 import pytest
@@ -5,7 +6,7 @@ import torch
 from torch import nn
 
 from thaw.recipe import Phase
-from thaw.training.optimizer import load_state_tensors, make_optimizer, set_lr, state_tensors
+from thaw.training.optimizer import load_state_tensors, make_optimizer, set_lr, state_tensors, step
 
 Kind = Literal["adam", "adamw", "sgd", "rmsprop"]
 KINDS: tuple[Kind, ...] = ("adam", "adamw", "sgd", "rmsprop")
@@ -16,12 +17,17 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
 
 
-def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
-    for step in steps:
-        inputs = torch.randn(16, 4, generator=torch.Generator().manual_seed(step))
+def train(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    seeds: range,
+    step: Callable[[torch.optim.Optimizer], None] = step,
+) -> None:
+    for seed in seeds:
+        inputs = torch.randn(16, 4, generator=torch.Generator().manual_seed(seed))
         optimizer.zero_grad()
         model(inputs).square().mean().backward()
-        optimizer.step()
+        step(optimizer)
 
 
 def phase(kind: Kind = "adamw", decay: float = 0.5) -> Phase:
@@ -57,6 +63,15 @@ def test_the_learning_rate_of_every_group_is_scaled() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_step_is_that_of_the_optimizer_itself_to_the_bit(kind: Kind) -> None:
+    ours, own = network(), network()
+    train(ours, make_optimizer(parameters(ours), phase(kind)), range(3))
+    train(own, make_optimizer(parameters(own), phase(kind)), range(3), lambda optimizer: optimizer.step())
+    assert all(torch.equal(value, ours.state_dict()[key]) for key, value in own.state_dict().items())
+    assert not torch.equal(ours.state_dict()["0.weight"], network().state_dict()["0.weight"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_optimizer_with_restored_state_continues_bit_for_bit(kind: Kind) -> None:
     straight = network()
     optimizer = make_optimizer(parameters(straight), phase(kind))
@@ -83,11 +98,11 @@ def test_one_pass_over_all_weights_gives_those_of_one_pass_for_each_in_any_memor
         assert optimizer.defaults["fused"]
         for group in optimizer.param_groups:
             group["fused"], group["lr"] = fused, 0.01
-        for step in range(5):
-            inputs = torch.randn(4, 3, 9, 7, generator=torch.Generator().manual_seed(step))
+        for seed in range(5):
+            inputs = torch.randn(4, 3, 9, 7, generator=torch.Generator().manual_seed(seed))
             optimizer.zero_grad(set_to_none=True)
             model(inputs.contiguous(memory_format=torch.channels_last)).square().mean().backward()
-            optimizer.step()
+            step(optimizer)
         return model.state_dict()
 
     expected, weights = trained(None), trained(True)

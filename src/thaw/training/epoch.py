@@ -31,7 +31,7 @@ from thaw.training.head_solver import PENALTIES, HeadSolver
 from thaw.training.history import EpochRecord, plateau_factor
 from thaw.training.loss import Loss, make_loss, total_weight
 from thaw.training.mixup import draw_blend
-from thaw.training.optimizer import make_optimizer, move_state, set_lr, trainable_parameters
+from thaw.training.optimizer import make_optimizer, move_state, set_lr, step, trainable_parameters
 from thaw.training.schedule import factor_at
 from thaw.training.sources import PhaseSources, Source, batches, global_batches
 from thaw.training.steps import STEPS, AboveCut, StepModel
@@ -176,12 +176,12 @@ def _train_epoch(active: ActivePhase, progress: Progress) -> tuple[float, float]
     plateau = plateau_factor(progress.records, phase) if phase.schedule == "plateau" else 1.0
     total, factor = torch.zeros((), device=active.run.classifier.device), 1.0
     parts = batches(source, batch_size, epoch, seed, process)
-    for step, (batch, (inputs, targets)) in enumerate(zip(wanted, parts, strict=True)):
+    for number, (batch, (inputs, targets)) in enumerate(zip(wanted, parts, strict=True)):
         loss, share = active.loss, _share_of_loss(active, batch, targets)
         if phase.mixup:
-            blend = draw_blend(phase.mixup, len(targets), derive_seed(seed, "mixup", epoch, step), targets.device)
+            blend = draw_blend(phase.mixup, len(targets), derive_seed(seed, "mixup", epoch, number), targets.device)
             inputs, loss = blend.inputs(inputs), blend.loss(loss)
-        factor = plateau * factor_at(phase, epoch * steps + step, steps)
+        factor = plateau * factor_at(phase, epoch * steps + number, steps)
         set_lr(active.optimizer, factor)
         value = _train_step(active, inputs, targets, loss, share)
         total += value * (share * len(batch))
@@ -207,7 +207,7 @@ def _train_step(active: ActivePhase, inputs: AtCut, targets: Tensor, loss: Loss,
         active.optimizer.zero_grad(set_to_none=True)
         # Gradients are averaged over the processes, whose parts may differ in size and in the weight of their classes.
         (value * (share * active.run.process.count)).backward()
-        active.optimizer.step()
+        step(active.optimizer)
     return value.detach()
 
 

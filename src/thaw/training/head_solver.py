@@ -65,7 +65,7 @@ class HeadSolver:
             [weight, bias],
             max_iter=_MAX_ITERATIONS,
             tolerance_grad=1e-5,
-            tolerance_change=1e-7,
+            tolerance_change=1e-6,
             line_search_fn="strong_wolfe",
         )
 
