@@ -1,4 +1,4 @@
-"""Phases that fit into a limit of time."""
+"""Phases that fit into a time limit."""
 
 from collections.abc import Sequence
 

@@ -84,7 +84,7 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
         kept |= {"phases.0.augment", "phases.1.augment"}
     base = base_recipe(requested, recipe)
     space = narrowed(default_space(candidates), wanted.ranges, kept, base)
-    if limit and limits.seconds and (excess := limit.exceeded_by(planned.plan.forecast)) > 0:
+    if limits.seconds is not None and limit and (excess := limit.exceeded_by(planned.plan.forecast)) > 0:
         raise RecipeError(
             f"the time of {duration(limits.seconds)} is too short for one trial, which may take "
             f"{duration(limits.seconds + excess)}; give more time, or use `thaw train`"

@@ -47,7 +47,7 @@ def begin(recipe: Recipe, folder: RunFolder, bench: Workbench, seconds: float) -
     classifier = with_new_head(backbone, prepared, begun or recipe)
     if begun:
         return trial_in(folder, begun, prepared, classifier, context)
-    plan = draft_plan(Material(PlannedRecipe(recipe, ()), prepared, classifier, bench.cache)).timed().within(None).plan
+    plan = draft_plan(Material(PlannedRecipe(recipe, ()), prepared, classifier, bench.cache)).timed().plan
     if plan.forecast.seconds > seconds:
         raise TooLong(plan.forecast.seconds)
     folder.path.mkdir(parents=True, exist_ok=True)
