@@ -9,9 +9,8 @@ import pytest
 from thaw.data.dataset import Dataset
 from thaw.data.surfaces import write_surfaces
 from thaw.planning.plan import Plan
-from thaw.planning.selecting import Selected, with_selected
 from thaw.progress import NullReporter
-from thaw.recipe import AugmentSettings, Phase, PreprocessingSettings, Recipe
+from thaw.recipe import PreprocessingSettings, Recipe
 from thaw.trial import plan_trial
 
 BASE = Recipe(
@@ -73,23 +72,3 @@ def test_without_time_nothing_is_measured(surfaces: Path, tmp_path: Path, monkey
     found = planned(surfaces, tmp_path, monkeypatch, **{"measure.seconds": 0})
     assert found.estimates is None
     assert (found.recipe.head.features, found.recipe.augment.preset) == ("last", "standard")
-
-
-def test_thawed_stages_keep_an_augmentation_that_the_head_does_not_use() -> None:
-    recipe = Recipe(strategy="manual")
-    found = with_selected(recipe, Selected({"augment": {"preset": "none"}, "thawed": {"preset": "standard"}}, ()))
-    assert found.augment.preset == "standard"
-    assert [phase.augment for phase in found.phases] == ["none", None]
-
-
-def test_a_head_alone_has_the_augmentation_of_the_recipe() -> None:
-    recipe = Recipe(phases=(Phase(name="head", cut="head", epochs=1, lr=1e-3),))
-    found = with_selected(recipe, Selected({"augment": {"preset": "none"}, "thawed": {"preset": "standard"}}, ()))
-    assert (found.augment.preset, found.phases[0].augment) == ("none", None)
-
-
-def test_a_transformation_that_hurts_is_left_out() -> None:
-    settings = {"preset": "standard", "rotation": 0.0}
-    found = with_selected(Recipe(), Selected({"augment": settings, "thawed": settings}, ()))
-    assert found.augment == AugmentSettings(preset="standard", rotation=0.0)
-    assert all(phase.augment is None for phase in found.phases)

@@ -11,7 +11,8 @@ from thaw.data.dataset import Dataset
 from thaw.planning.measurements import Measurements
 from thaw.planning.measuring import Trainable
 from thaw.planning.plan import Plan
-from thaw.planning.selecting import Questions, Selected
+from thaw.planning.selected import Selected
+from thaw.planning.selecting import Questions
 from thaw.planning.strategy import TABLE
 from thaw.planning.time_limit import LEAST_EPOCHS
 from thaw.progress import NullReporter

@@ -17,7 +17,8 @@ from thaw.planning.measurements import Choice, Measurements, PlannedRecipe
 from thaw.planning.measuring import Trainable, measure
 from thaw.planning.plan import Plan, resolve
 from thaw.planning.sample_features import SampleFeatures
-from thaw.planning.selecting import Questions, Selected, with_selected
+from thaw.planning.selected import Selected, with_selected
+from thaw.planning.selecting import Questions
 from thaw.planning.strategy import SHALLOWER, apply_strategy, choose_strategy, for_int8
 from thaw.planning.time_limit import LEAST_EPOCHS, TimeLimit, shortened
 from thaw.progress import Bar
@@ -185,9 +186,7 @@ class Draft:
 
     def finished(self, selected: Selected) -> Plan:
         """The plan with what was measured."""
-        recipe = with_selected(self.planned.recipe, selected)
-        planned = PlannedRecipe(recipe, (*self.planned.choices, *selected.choices))
-        plan = resolve(planned, self.measured, selected.estimates)
+        plan = resolve(with_selected(self.planned, selected), self.measured, selected.estimates)
         if self.limit is None:
             return plan
         return replace(plan, choices=(*plan.choices, self.limit.choice(plan.forecast, self.left_out)))

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +17,7 @@ from thaw.inspection.scenes import RECURRING, scene_clusters, scene_distance
 from thaw.planning.image_size import ask_image_size
 from thaw.planning.measurements import Choice, Measurements
 from thaw.planning.sample_features import SampleFeatures
+from thaw.planning.selected import Selected
 from thaw.recipe import Recipe
 from thaw.selection.budget import Budget
 from thaw.selection.estimates import Estimates, Folding
@@ -26,14 +25,13 @@ from thaw.selection.heads import HeadSetting
 from thaw.selection.sample import Sample
 from thaw.selection.select import SampleViews, Selection
 from thaw.selection.tester import Tester
-from thaw.settings import assign
 from thaw.training.loss import IMBALANCE
 
 MIN_IMAGES = 40
 """Training images below which nothing can be told apart by cross-validation."""
 
 _FILE = "measured.json"
-_VERSION = 2
+_VERSION = 3
 """Of the questions: increases when their answers can change."""
 
 _MORE_TIME = 1.5
@@ -41,51 +39,6 @@ _MORE_TIME = 1.5
 
 _EARLY = 0.5
 """Fraction of the stages, from the pixels up, whose features tell scenes apart: light, background, camera."""
-
-
-@dataclass(frozen=True)
-class Selected:
-    """What was measured.
-
-    Attributes:
-        changes: Settings of the recipe, by key, and their values; `thawed` is the preset of thawed stages.
-        choices: The reason for each.
-        estimates: What to expect; `None` where nothing could be measured.
-        is_remembered: Whether an earlier run has measured it, which has left its features in the cache.
-    """
-
-    changes: Mapping[str, Any]
-    choices: tuple[Choice, ...]
-    estimates: Estimates | None = None
-    is_remembered: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values that `from_json` reads."""
-        return {
-            "changes": dict(self.changes),
-            "choices": [asdict(choice) for choice in self.choices],
-            "estimates": self.estimates.to_json() if self.estimates else None,
-        }
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Selected:
-        """What `to_json` gave, as remembered from an earlier run."""
-        choices = tuple(
-            Choice(item["setting"], item["value"], f"remembered from an earlier run: {item['reason']}")
-            for item in values["choices"]
-        )
-        return cls(dict(values["changes"]), choices, Estimates.from_json(values["estimates"]), is_remembered=True)
-
-    @property
-    def of_plain_views(self) -> Selected:
-        """What plain views alone have answered."""
-        others = {"augment", "thawed", *self.preprocessing}
-        return replace(self, changes={key: value for key, value in self.changes.items() if key not in others})
-
-    @property
-    def preprocessing(self) -> dict[str, Any]:
-        """The settings of the preprocessing among the changes."""
-        return {key: value for key, value in self.changes.items() if key.startswith("preprocessing.")}
 
 
 class Questions:
@@ -267,23 +220,3 @@ def _key(recipe: Recipe, measured: Measurements, features: SampleFeatures) -> st
         (recipe.head, recipe.augment, recipe.preprocessing, recipe.measure.image_sizes),
     )
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
-
-
-def with_selected(recipe: Recipe, selected: Selected) -> Recipe:
-    """The recipe with what was measured.
-
-    Where thawed stages train with another augmentation than the head, theirs is that of the recipe, and the head phase
-    names its own.
-    """
-    changes = dict(selected.changes)
-    of_head, of_thawed = changes.pop("augment", None), changes.pop("thawed", None)
-    values = recipe.model_dump(mode="json")
-    for key, value in changes.items():
-        assign(values, key, value)
-    if of_head is not None:
-        thaws = any(phase["cut"] != "head" for phase in values["phases"])
-        values["augment"] |= of_thawed if thaws else of_head
-        for phase in values["phases"]:
-            if thaws and of_head != of_thawed and phase["cut"] == "head" and phase["augment"] is None:
-                phase["augment"] = of_head["preset"]
-    return Recipe.from_values(values)
