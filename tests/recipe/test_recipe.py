@@ -117,17 +117,27 @@ def test_phases_that_a_recipe_names_are_not_replaced_by_the_plan() -> None:
 
 
 @pytest.mark.parametrize("strategy", ["head", "top", "whole", "scratch", "auto"])
-@pytest.mark.parametrize(("key", "value"), [("phases.1.lr", 3e-4), ("phases.1.epochs", 5), ("phases.0.batch_size", 64)])
+@pytest.mark.parametrize(("key", "value"), [("phases.1.lr", 3e-4), ("phases.2.epochs", 5), ("phases.0.batch_size", 64)])
 def test_a_setting_of_a_phase_is_kept_for_the_phases_that_a_strategy_plans(
     strategy: str, key: str, value: float
 ) -> None:
     recipe = Recipe().with_settings({key: value, "strategy": strategy})
     assert recipe.strategy == strategy and recipe.phase_settings == {key: value} and recipe.phases == Recipe().phases
     assert Recipe.from_values(recipe.model_dump(mode="json")) == recipe
-    assert Recipe().with_settings({key: value, "strategy": "manual"}).phase_settings == {}
+    if not key.startswith("phases.2"):
+        assert Recipe().with_settings({key: value, "strategy": "manual"}).phase_settings == {}
 
 
-@pytest.mark.parametrize(("key", "value"), [("phases.1.lr", -1), ("phases.1.lrr", 1), ("phases.7.lr", 1e-3)])
+def test_without_a_strategy_a_setting_of_a_phase_that_only_the_plan_has_is_refused_with_the_way_to_keep_it() -> None:
+    with pytest.raises(RecipeError, match=r"^phases\.2\.epochs: the recipe has 2 phases.* add `--strategy top`"):
+        Recipe().with_settings({"phases.2.epochs": 3})
+    with pytest.raises(RecipeError, match=r"^phases\.7\.lr: there is no number 7; it counts from 0 to 1"):
+        Recipe().with_settings({"phases.7.lr": 1e-3})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("phases.1.lr", -1), ("phases.2.lr", -1), ("phases.1.lrr", 1), ("phases.7.lr", 1e-3)]
+)
 def test_a_wrong_setting_of_a_phase_is_refused_with_any_strategy(key: str, value: float) -> None:
     with pytest.raises(RecipeError, match=r"phases\.\d\.lr"):
         Recipe().with_settings({key: value, "strategy": "top"})

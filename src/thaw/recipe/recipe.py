@@ -14,6 +14,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from thaw.errors import RecipeError
+from thaw.recipe.planned_phases import as_many_as_planned, refuse_planned
 from thaw.recipe.ranges import Values
 from thaw.recipe.sections import (
     AugmentSettings,
@@ -273,13 +274,16 @@ class Recipe(Section):
         of_phases = {key: value for key, value in settings.items() if key.partition(".")[0] == "phases"}
         if of_phases and strategy == "auto" and "strategy" not in settings:
             strategy = "manual"
+            refuse_planned(of_phases, len(self.phases))
+        elif of_phases and strategy != "manual":
+            values["phases"] = as_many_as_planned(values["phases"])
         for key, value in {**settings, "strategy": strategy}.items():
             assign(values, key, value)
         if not of_phases or strategy == "manual":
             return Recipe.from_values(values)
         if "phases" in of_phases:
             raise self.model_copy(update={"strategy": strategy}).phases_are_replaced("phases")
-        # Checked as settings of the phases of this recipe, and kept for those that the strategy plans.
+        # Checked as settings of such phases, and kept for those that the strategy plans.
         checked = Recipe.from_values(values)
         given = {**self.phase_settings, **{key: value_at(checked, key) for key in of_phases}}
         return checked.model_copy(update={"phases": self.phases, "phase_settings": given})
