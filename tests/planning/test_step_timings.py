@@ -61,6 +61,16 @@ def test_steps_are_captured_where_that_is_faster_and_agrees(classifier: Classifi
     assert several.steps.value == "eager" and "several processes" in several.steps.reason
 
 
+def test_the_speed_of_a_batch_that_does_not_fit_is_that_of_one_that_was_halved_until_it_does(
+    classifier: Classifier,
+) -> None:
+    recipe = two_phases().with_settings({"phases.1.batch_size": 64})
+    found = timings(classifier, lambda mode: 0.0 if mode.batch_size > 16 else 500.0, recipe, 1_000)
+    assert found.rates[1] == 500
+    hopeless = timings(classifier, lambda mode: 0.0, recipe, 1_000)
+    assert all(rate > 0 for rate in hopeless.rates)
+
+
 def test_steps_are_captured_once_to_be_timed_and_compared(
     classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,6 @@ def test_declarations_are_found(section: type) -> None:
 
 @pytest.mark.parametrize("key", KEYS[1:])
 def test_every_declared_value_is_a_legal_setting(key: str) -> None:
-    tried: Searched = default_space(["starter"]).ranges[key]
+    tried: Searched = default_space(["starter"], {}).ranges[key]
     for value in tried.values if isinstance(tried, Values) else (tried.low, tried.high):
         Recipe().with_settings({key: list(value) if isinstance(value, tuple) else value})

@@ -1,21 +1,26 @@
 """A whole search on small images: what it leaves, what it may see, and that it is the same after interruptions."""
 
 import csv
+import math
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.searches import RECIPE, SPACE
 from tests.stopping import done_despite_stops
 from thaw import pipeline
+from thaw.cli import app
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.data.surfaces import write_surfaces
+from thaw.device import threads_restored, use_threads
 from thaw.errors import DataError, RecipeError, ResumeError
 from thaw.pipeline.tuning import continue_search
 from thaw.planning.time_limit import LEAST_EPOCHS
@@ -23,11 +28,12 @@ from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 from thaw.run_folder.search_folder import SearchFolder, TrialName
-from thaw.tuning import search
+from thaw.tuning import search, thawed
+from thaw.tuning.begin import resume
 from thaw.tuning.final import PLAN, trained_afresh
 from thaw.tuning.limits import Limits
 from thaw.tuning.schedule import Tried
-from thaw.tuning.search import SearchResult
+from thaw.tuning.search import SearchResult, carry_on
 from thaw.tuning.state import Search
 from thaw.tuning.studies import Asked
 
@@ -218,6 +224,44 @@ def begun(found: SearchResult, tmp_path: Path) -> Iterator[SearchFolder]:
 def test_more_trials_may_be_asked_for_when_it_is_resumed(surfaces: Path, begun: SearchFolder) -> None:
     result = continue_search(surfaces, begun.path, Limits(None, TRIALS + 1), reporter=NullReporter())
     assert result is not None and len(result.trials) == TRIALS + 1
+
+
+def test_a_limit_that_is_not_given_when_it_is_resumed_stays(surfaces: Path, begun: SearchFolder) -> None:
+    begun.write_file(replace(begun.read_file(), seconds=3600.0))
+    words = ["search", str(surfaces), "--resume", "--trials", str(TRIALS + 1), "--runs", str(begun.path.parent)]
+    app(words, standalone_mode=False)
+    file = begun.read_file()
+    assert (file.seconds, file.trials) == (3600.0, TRIALS + 1)
+    assert len(begun.read_records()) == TRIALS + 1
+
+
+def test_a_process_that_joins_begins_no_trial_once_the_search_has_ended(surfaces: Path, begun: SearchFolder) -> None:
+    file = begun.read_file()
+    other = resume(Dataset.open(surfaces), begun, replace(file, trials=TRIALS + 5), "", NullReporter())
+    begun.write_ended("another process said so")
+    page = begun.page.read_bytes()
+    assert carry_on(other, is_joined=True) is None
+    assert len(begun.read_records()) == TRIALS and begun.page.read_bytes() == page
+
+
+def test_a_search_that_is_resumed_computes_with_as_many_threads(surfaces: Path, begun: SearchFolder) -> None:
+    with threads_restored():
+        use_threads(2)
+        resume(Dataset.open(surfaces), begun, begun.read_file(), "", NullReporter())
+        assert torch.get_num_threads() == RECIPE.threads == 1
+
+
+def test_a_short_trial_that_was_stopped_after_its_last_epoch_trains_no_other(
+    surfaces: Path, begun: SearchFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search_ = resume(Dataset.open(surfaces), begun, begun.read_file(), "", NullReporter())
+    # One that was trained to its end has no checkpoints any more.
+    short = [record for record in search_.records() if record.level == "short" and record.is_usable]
+    record = next(record for record in short if (begun.trial(record.name).checkpoints / "last.json").is_file())
+    folder = begun.trial(record.name)
+    trial = thawed.begin(folder.read_recipe(), folder, search_.bench, math.inf)
+    monkeypatch.setattr(thawed, "train", lambda *_: pytest.fail("trained again"))
+    assert thawed.train_short(trial, search_.bench).value == record.value
 
 
 def test_images_that_changed_are_refused(surfaces: Path, begun: SearchFolder, tmp_path: Path) -> None:

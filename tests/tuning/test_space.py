@@ -8,7 +8,7 @@ from thaw.recipe.ranges import Range, Values
 from thaw.tuning.levels import FULL, HEAD, PROBE, SHORT
 from thaw.tuning.space import Space, default_space, narrowed, read_space
 
-SPACE = default_space(["starter", "resnet50"])
+SPACE = default_space(["starter", "resnet50"], {})
 
 
 def test_a_file_narrows_and_widens(tmp_path: Path) -> None:
@@ -38,6 +38,9 @@ def test_what_is_fixed_stays_unless_the_file_names_it() -> None:
         ({"phases.1.lr": {"low": 0, "high": 1e-5, "log": True}}, "above 0 where log is true"),
         ({"phases.1.lr": {"from": 1e-3, "to": 1e-5}}, "neither a list of values nor"),
         ({"phases.1.lr": {"low": "a", "high": "b"}}, "neither a list of values nor"),
+        ({"phases.1.epochs": {"low": 4, "high": 20}}, "phases.1.epochs: takes whole numbers, so list the values"),
+        ({"preprocessing.image_size": {"low": 160, "high": 448}}, "image_size: takes whole numbers"),
+        ({"views": {"low": 1, "high": 2}}, "views: takes whole numbers"),
     ],
 )
 def test_a_wrong_range_is_one_sentence(given: dict, said: str) -> None:
@@ -48,7 +51,7 @@ def test_a_wrong_range_is_one_sentence(given: dict, said: str) -> None:
 
 def test_nothing_to_vary_is_refused() -> None:
     with pytest.raises(RecipeError, match="nothing to search"):
-        narrowed(default_space(["starter"]), {}, list(SPACE.ranges)[1:], Recipe())
+        narrowed(default_space(["starter"], {}), {}, list(SPACE.ranges)[1:], Recipe())
 
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
@@ -77,3 +80,10 @@ def test_settings_outside_are_moved_into_it() -> None:
     found = SPACE.nearest(HEAD, {"head.dropout": 0.9, "views": 64})
     assert found["head.dropout"] == 0.5
     assert found["views"] == 4
+
+
+def test_an_augmentation_of_the_plan_that_is_no_preset_can_be_chosen() -> None:
+    planned = {"phases.0.augment": None, "phases.1.augment": "standard"}
+    found = default_space(["starter"], planned).ranges
+    assert found["phases.0.augment"] == Values((None, *SPACE.ranges["phases.0.augment"].values))  # type: ignore[union-attr]
+    assert found["phases.1.augment"] == SPACE.ranges["phases.1.augment"]

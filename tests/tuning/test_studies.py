@@ -9,7 +9,7 @@ from thaw.run_folder.search_folder import SearchFile, SearchFolder, TrialName, T
 from thaw.tuning.space import default_space
 from thaw.tuning.studies import Asked, LevelStudy, open_studies, quiet
 
-SPACE = default_space(["starter"])
+SPACE = default_space(["starter"], {})
 FILE = SearchFile(Recipe(), None, Recipe(), {}, {}, "accuracy", seed=3)  # type: ignore[arg-type]
 
 

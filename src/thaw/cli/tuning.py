@@ -55,7 +55,10 @@ def search(
         from thaw.run_folder.search_folder import SearchFolder
 
         folder = SearchFolder.at(join) if join else SearchFolder.latest_unfinished(runs, refit)
-        dataset = opened(data, folder.read_file().requested)
+        begun = folder.read_file()
+        dataset = opened(data, begun.requested)
+        # What is not given stays.
+        limits = Limits(limits.seconds if time else begun.seconds, trials or begun.trials)
 
         from thaw.pipeline.tuning import continue_search
 

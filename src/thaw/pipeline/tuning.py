@@ -10,7 +10,7 @@ from typing import Any
 
 from thaw.cluster import check_address
 from thaw.data.dataset import Dataset
-from thaw.device import keep_freed_memory
+from thaw.device import keep_freed_memory, threads_restored
 from thaw.pipeline.training import Data, opened
 from thaw.progress import Reporter
 from thaw.recipe import Recipe
@@ -73,8 +73,8 @@ def search(
     keep_freed_memory()
     check_writable(Path(runs))
     requested = recipe or Recipe()
-    changed = [line.partition(":")[0] for line in Recipe().differences(requested)]
-    with closing(reporter or ConsoleReporter()) as shown:
+    changed = [line.partition(":")[0].removeprefix("phase_settings.") for line in Recipe().differences(requested)]
+    with closing(reporter or ConsoleReporter()) as shown, threads_restored():
         dataset = opened(data, requested, shown)
         wanted = Wanted(requested, space or {}, [*changed, *fixed], limits or Limits(), storage, refit)
         search = begin(dataset, wanted, Path(runs), shown)
@@ -106,7 +106,7 @@ def continue_search(
     """
     check_installed()
     keep_freed_memory()
-    with closing(reporter or ConsoleReporter()) as shown:
+    with closing(reporter or ConsoleReporter()) as shown, threads_restored():
         begun = SearchFolder.at(Path(folder))
         file = begun.read_file()
         if refit and not file.refit:
@@ -115,6 +115,9 @@ def continue_search(
         if limits:
             begun.ended.unlink(missing_ok=True)
             file = replace(file, seconds=limits.seconds, trials=limits.trials)
+            if not joins:
+                # For those that join from now on.
+                begun.write_file(file)
         dataset = data if isinstance(data, Dataset) else opened(data, file.requested, shown)
         return carry_on(resume_search(dataset, begun, file, storage, shown), joins)
 

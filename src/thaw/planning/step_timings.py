@@ -56,6 +56,9 @@ class StepTimings:
     rates: tuple[float, ...]
 
 
+_NO_SPEED = 1e-9
+
+
 @dataclass(frozen=True)
 class _Job:
     """What the choices are for: `images` per epoch and process, in phases of which `deciding` is the first that thaws.
@@ -71,7 +74,7 @@ class _Job:
 
     def seconds(self, index: int, mode: StepMode) -> float:
         """How long a phase takes at most."""
-        return self.timer.phases[index].epochs * self.images / max(self.timer.rate(index, mode), 1e-9)
+        return self.timer.phases[index].epochs * self.images / max(self.timer.rate(index, mode), _NO_SPEED)
 
 
 def assumed_steps(recipe: Recipe, timer: StepTimer, rate: float, processes: int) -> StepTimings:
@@ -126,9 +129,19 @@ def time_steps(recipe: Recipe, timer: StepTimer, head: AtCut, train_images: int,
     steps = _compiled(job, replace(mode, batch_size=batch.value), steps)
     mode = replace(mode, steps=steps.value)
     sizes = tuple(_size_of(job, index, batch.value) for index in range(len(timer.phases)))
-    rates = tuple(timer.rate(index, timer.with_size(mode, size // processes)) for index, size in enumerate(sizes))
+    rates = tuple(_rate(timer, index, timer.with_size(mode, size // processes)) for index, size in enumerate(sizes))
     timer.classifier.backbone.use_memory_format(memory_format.value)
     return StepTimings(precision, steps, memory_format, sizes, batch.reason, rates)
+
+
+def _rate(timer: StepTimer, index: int, mode: StepMode) -> float:
+    """Images per second of a phase; where a batch does not fit into memory, with one that was halved until it does.
+
+    Training halves it too. Where a single image does not fit, a forecast can only say that it takes forever.
+    """
+    while (rate := timer.rate(index, mode)) == 0 and mode.batch_size > 1:
+        mode = timer.with_size(mode, mode.batch_size // 2)
+    return rate or _NO_SPEED
 
 
 def _check_steps(job: _Job) -> None:

@@ -108,6 +108,8 @@ class SearchFile:
         seconds: How long it may take; `None` for as long as it pays.
         trials: How many trials there may be; `None` for as many as pay.
         refit: Whether the recipe that it finds is trained on all images but those of test at the end.
+        fixed: Settings that no trial changes.
+        given: Those whose ranges were given.
     """
 
     requested: Recipe
@@ -122,6 +124,8 @@ class SearchFile:
     seconds: float | None = None
     trials: int | None = None
     refit: bool = False
+    fixed: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values that `from_json` reads."""
@@ -132,7 +136,8 @@ class SearchFile:
     def from_json(cls, values: Mapping[str, Any]) -> SearchFile:
         """What `to_json` gave."""
         recipes = {name: Recipe.from_values(values[name]) for name in ("requested", "base")}
-        return cls(**{**values, **recipes, "planned": ResolvedRecipe.from_values(values["planned"])})
+        lists = {name: tuple(values.get(name, ())) for name in ("fixed", "given")}
+        return cls(**{**values, **recipes, **lists, "planned": ResolvedRecipe.from_values(values["planned"])})
 
 
 @dataclass(frozen=True)

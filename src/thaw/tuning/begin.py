@@ -12,6 +12,7 @@ from thaw.backbones.weights import is_int8
 from thaw.clock import Clock
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
+from thaw.device import use_threads
 from thaw.errors import RecipeError
 from thaw.formats import count, duration
 from thaw.planning.backbone_choice import candidate_weights
@@ -22,9 +23,9 @@ from thaw.refit import check_has_test
 from thaw.run_folder.search_folder import SearchFile, SearchFolder
 from thaw.training.loss import IMBALANCE, imbalance
 from thaw.trial import plan_trial, prepare_again
-from thaw.tuning.levels import LEVELS
+from thaw.tuning.levels import LEVELS, SHORT
 from thaw.tuning.limits import Limits
-from thaw.tuning.recipes import base_recipe
+from thaw.tuning.recipes import base_recipe, settings_of_plan, trains_head_only
 from thaw.tuning.space import Space, default_space, narrowed
 from thaw.tuning.state import Search
 from thaw.tuning.studies import open_studies, without_password
@@ -82,8 +83,10 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
         kept.add("head.features")
     if any(key.startswith("augment.") for key in wanted.fixed):
         kept |= {"phases.0.augment", "phases.1.augment"}
+    if trains_head_only(requested):
+        kept |= {*SHORT.settings}
     base = base_recipe(requested, recipe)
-    space = narrowed(default_space(candidates), wanted.ranges, kept, base)
+    space = narrowed(default_space(candidates, settings_of_plan(recipe)), wanted.ranges, kept, base)
     if limits.seconds is not None and limit and (excess := limit.exceeded_by(planned.plan.forecast)) > 0:
         raise RecipeError(
             f"the time of {duration(limits.seconds)} is too short for one trial, which may take "
@@ -105,6 +108,8 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
         seconds=limits.seconds,
         trials=limits.trials,
         refit=wanted.refit,
+        fixed=tuple(sorted(kept)),
+        given=tuple(sorted(wanted.ranges)),
     )
     studies = open_studies(folder, file, wanted.storage, space)
     folder.write_file(file)
@@ -124,6 +129,7 @@ def resume(dataset: Dataset, folder: SearchFolder, file: SearchFile, storage: st
     records = folder.read_records()
     clock = Clock(file.seconds, max((record.ended for record in records), default=0.0))
     manifest, space = Manifest.read(folder.manifest), Space.from_json(file.space)
+    use_threads(file.planned.threads)
     prepared, _ = prepare_again(dataset.as_task(file.planned.task), file.planned, manifest, reporter)
     bench = Workbench.of(file.base, prepared, file.weights, file.monitor, reporter)
     bench = _workbench(file.requested, file.planned, bench)
@@ -140,6 +146,7 @@ def _workbench(requested: Recipe, planned: Recipe, bench: Workbench) -> Workbenc
 
 def _candidates(requested: Recipe, planned: Recipe) -> dict[str, str]:
     """The weights of each network to choose from, by name: those that are here, or the one that the recipe names."""
-    if requested.backbone not in (DEFAULT_BACKBONE, "auto") and not requested.candidates:
-        return {planned.backbone: planned.weights}
-    return {planned.backbone: planned.weights, **dict(candidate_weights(requested))}
+    own = {planned.backbone: planned.weights}
+    is_named = requested.backbone not in (DEFAULT_BACKBONE, "auto") or requested.weights != "published"
+    # The plan's network keeps the plan's weights.
+    return own if is_named and not requested.candidates else own | dict(candidate_weights(requested)) | own

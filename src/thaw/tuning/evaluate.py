@@ -16,7 +16,7 @@ from thaw.tuning.cheap import Measured, head, probe
 from thaw.tuning.levels import FULL, HEAD, PROBE, SHORT
 from thaw.tuning.recipes import recipe_of, relevant
 from thaw.tuning.schedule import of_level
-from thaw.tuning.state import Search, rest_of
+from thaw.tuning.state import Search
 from thaw.tuning.studies import Asked
 
 
@@ -72,6 +72,6 @@ def _measured(search: Search, asked: Asked, recipe: Recipe) -> Measured:
     assert asked.parent is not None
     begun = search.record(asked.parent)
     assert begun is not None
-    if asked.origin != "plan" and rest_of(begun) > search.tried().longest[FULL.name]:
-        raise thawed.TooLong(rest_of(begun))
+    if asked.origin != "plan" and (needed := search.seconds_to_end(begun)) > search.tried().longest[FULL.name]:
+        raise thawed.TooLong(needed)
     return thawed.train_full(thawed.begin(recipe, search.folder.trial(asked.parent), bench, math.inf), bench)

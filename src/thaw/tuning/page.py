@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from thaw.evaluation.evaluate import Evaluation
-from thaw.formats import count, duration, percent, points
+from thaw.formats import count, duration, percent
 from thaw.html.environment import environment
 from thaw.metrics import METRICS
 from thaw.recipe.ranges import Range, Searched
@@ -19,7 +19,7 @@ from thaw.tuning.levels import LEVELS, Level
 from thaw.tuning.recipes import recipe_of, settings_of_plan
 from thaw.tuning.schedule import best, of_level
 from thaw.tuning.studies import LevelStudy
-from thaw.tuning.terminal import outcome, refit_sentence
+from thaw.tuning.terminal import gain_text, outcome, refit_sentence
 from thaw.tuning.verdict import Verdict
 
 _LEAST = 4
@@ -146,8 +146,8 @@ def _facts(
     if optimism := conclusion.verdict.optimism:
         full = len([record for record in of_level(records, "full") if record.is_usable])
         facts.append(
-            f"The best of {full} values on the same validation images is too good by about {points(optimism)} points, "
-            "because it was chosen for being the best."
+            f"The best of {full} values on the same validation images is too good by about "
+            f"{gain_text(optimism, monitor)}, because it was chosen for being the best."
         )
     facts.append(f"It ended because of this: {conclusion.reason}.")
     if conclusion.refit:

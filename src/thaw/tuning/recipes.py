@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from thaw.recipe import FINE_TUNE_PHASE, HEAD_PHASE, Phase, Recipe, ResolvedRecipe
+from thaw.data.augment import PRESETS, preset_of, resolve
+from thaw.recipe import FINE_TUNE_PHASE, HEAD_PHASE, Phase, Preset, Recipe, ResolvedRecipe
+from thaw.recipe.ranges import Searched
 
 KNOWN: Mapping[str, Mapping[str, Any]] = {
     # The Keras guide to transfer learning: ten epochs of the head at 1e-3, then the top at 1e-5, BatchNorm frozen.
@@ -51,19 +53,36 @@ AS_PLANNED = "as planned"
 """The origin of a trial with the phases of the plan on another head, which is the first one with that head."""
 
 
+def known_settings(origin: str, fixed: Collection[str], given: Mapping[str, Searched]) -> dict[str, Any]:
+    """The settings of another tool or guide, but for those that the search keeps; within the ranges that were given.
+
+    A number is moved into its range; for anything else that was not given, such as a cut, the plan's stays.
+    """
+    found = {}
+    for key, value in KNOWN[origin].items():
+        nearest = given[key].nearest(value) if key in given else value
+        if key not in fixed and (nearest == value or isinstance(value, int | float)):
+            found[key] = nearest
+    return found
+
+
+def trains_head_only(requested: Recipe) -> bool:
+    """Whether a recipe asks to train nothing but the head."""
+    is_named = requested.strategy == "manual" and all(phase.cut == "head" for phase in requested.phases)
+    return is_named or requested.strategy == "head"
+
+
 def base_recipe(requested: Recipe, planned: ResolvedRecipe) -> Recipe:
     """What all trials share: what was requested, with what the plan has decided where no trial varies it.
 
-    Engine, precision and cache are left to each trial's own plan, because they depend on the network and the cut.
+    Engine, precision and cache are left to each trial's own plan, because they depend on the network and the cut; so
+    are solver and inputs, where they were not requested.
     """
-    head = planned.phases[0]
-    thawed = next((phase for phase in planned.phases if phase.cut != "head"), requested.phases[-1])
-    if thawed.cut == "head":
-        thawed = FINE_TUNE_PHASE
-    open_again = {"solver": "auto", "inputs": "auto", "optional": False}
+    head, thawed = planned.phases[0], next((phase for phase in planned.phases if phase.cut != "head"), None)
+    below = {"name": FINE_TUNE_PHASE.name, **({"cut": "head"} if trains_head_only(requested) else {})}
     phases = [
-        HEAD_PHASE if head.cut != "head" else Phase(**{**head.model_dump(), **open_again, "epochs": HEAD_PHASE.epochs}),
-        Phase(**{**thawed.model_dump(), **open_again, "name": FINE_TUNE_PHASE.name}),
+        HEAD_PHASE if head.cut != "head" else _open_again(head, requested, 0, ("solver", "inputs", "epochs")),
+        _open_again(thawed or FINE_TUNE_PHASE, requested, 1, ("solver", "inputs")).model_copy(update=below),
     ]
     kept = requested.model_dump(mode="json")
     decided = planned.model_dump(mode="json")
@@ -74,6 +93,13 @@ def base_recipe(requested: Recipe, planned: ResolvedRecipe) -> Recipe:
     kept |= {"strategy": "manual", "loggers": [], "measure": {"seconds": 0}, "phase_settings": {}}
     kept["phases"] = [phase.model_dump(mode="json") for phase in phases]
     return Recipe.from_values(kept)
+
+
+def _open_again(planned: Phase, requested: Recipe, index: int, names: Collection[str]) -> Phase:
+    """A planned phase with some settings as they were requested for the phase at an index."""
+    asked = requested.phases[index] if index < len(requested.phases) else FINE_TUNE_PHASE
+    wanted = {name: requested.phase_settings.get(f"phases.{index}.{name}", getattr(asked, name)) for name in names}
+    return Phase(**{**planned.model_dump(), "optional": False, **wanted})
 
 
 def recipe_of(base: Recipe, settings: Mapping[str, Any], weights: Mapping[str, str]) -> Recipe:
@@ -104,7 +130,7 @@ def settings_of_plan(planned: ResolvedRecipe) -> dict[str, Any]:
         "backbone": planned.backbone,
         "preprocessing.image_size": planned.preprocessing.image_size,
         "head.features": planned.head.features,
-        "phases.0.augment": planned.phases[0].augment or planned.augment.preset,
+        "phases.0.augment": _preset(planned, planned.phases[0]),
         "class_weights": planned.class_weights,
         "head.hidden": list(planned.head.hidden),
         "head.dropout": planned.head.dropout,
@@ -116,5 +142,11 @@ def settings_of_plan(planned: ResolvedRecipe) -> dict[str, Any]:
     if thawed:
         for name in ("lr", "layer_decay", "epochs", "mixup", "label_smoothing"):
             found[f"phases.1.{name}"] = getattr(thawed, name)
-        found["phases.1.augment"] = thawed.augment or planned.augment.preset
+        found["phases.1.augment"] = _preset(planned, thawed)
     return found
+
+
+def _preset(planned: ResolvedRecipe, phase: Phase) -> Preset | None:
+    """The preset that a phase trains with; `None` where that of the recipe has other settings than any preset."""
+    preset = preset_of(planned.augment)
+    return phase.augment or (preset if resolve(planned.augment) == PRESETS[preset] else None)

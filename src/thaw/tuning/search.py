@@ -22,12 +22,12 @@ from thaw.tuning import page
 from thaw.tuning.evaluate import evaluated
 from thaw.tuning.final import PLAN, WINNER, refitted
 from thaw.tuning.levels import FULL, HEAD, LEVELS, SHORT, Level
-from thaw.tuning.recipes import AS_PLANNED, KNOWN, settings_of_plan
+from thaw.tuning.recipes import AS_PLANNED, KNOWN, known_settings, settings_of_plan
 from thaw.tuning.schedule import Outlook, Tried, best, is_exhausted, next_level, of_level, outlook, parent_of
 from thaw.tuning.state import Search
 from thaw.tuning.studies import Asked, quiet
-from thaw.tuning.terminal import refit_sentence, show_trial
-from thaw.tuning.verdict import Verdict, judge
+from thaw.tuning.terminal import gain_text, refit_sentence, show_trial
+from thaw.tuning.verdict import Verdict, judge, optimism
 from thaw.tuning.workers import choosing, claimed, is_claimed
 
 _POLL = 0.2
@@ -73,8 +73,7 @@ def carry_on(search: Search, is_joined: bool = False) -> SearchResult | None:
                     _finish_trial(search, found)
         if is_joined:
             return None
-        _wait_for_others(search)
-        search.folder.write_ended(reason)
+        _end(search, reason)
         _write_page(search, search.records())
         return _concluded(search, reason)
 
@@ -82,6 +81,8 @@ def carry_on(search: Search, is_joined: bool = False) -> SearchResult | None:
 def _choose(search: Search, claims: ExitStack) -> Asked | str | None:
     """The next trial, which belongs to this process; why there is none; `None` to wait for another process."""
     with choosing(search.folder):
+        if reason := search.folder.read_ended():
+            return reason
         for study in search.studies.values():
             for asked in study.unfinished():
                 if claimed(search.folder, asked.name, claims):
@@ -106,11 +107,12 @@ def _begun(search: Search, tried: Tried) -> Asked | str | None:
         if search.record(lower) is None:
             return None
     highest = METRICS[search.bench.monitor].highest
-    outlooks = {level.name: outlook(level, tried.records, search.units, highest) for level in LEVELS}
+    units = {level.name: search.bench.val_units if level is FULL else search.units for level in LEVELS}
+    outlooks = {level.name: outlook(level, tried.records, units[level.name], highest) for level in LEVELS}
     open_ = [name for name, found in outlooks.items() if found is None or not found.is_settled]
     chosen = next_level(tried, open_)
     if chosen is None:
-        return "; ".join(_why_settled(tried, level, outlooks[level.name]) for level in LEVELS)
+        return "; ".join(_why_settled(tried, level, outlooks[level.name], search.bench.monitor) for level in LEVELS)
     if _usual_seconds(tried.records, chosen) > search.seconds_left(tried):
         return f"a {chosen.name} trial would take longer than the time that is left"
     return _next_of(search, tried, chosen)
@@ -121,7 +123,9 @@ def _next_of(search: Search, tried: Tried, level: Level) -> Asked:
     study, number = search.studies[level.name], tried.counts[level.name]
     if level is SHORT and number <= len(KNOWN):
         origin = list(KNOWN)[number - 1]
-        return study.enqueue(origin, KNOWN[origin], TrialName(HEAD.name, 0), search.space)
+        given = {key: search.space.ranges[key] for key in search.file.given}
+        settings = known_settings(origin, search.file.fixed, given)
+        return study.enqueue(origin, settings, TrialName(HEAD.name, 0), search.space)
     parent = parent_of(level, tried, number, search.units)
     if level is SHORT and parent not in study.parents():
         return study.enqueue(AS_PLANNED, _planned(search, level), parent, search.space)
@@ -139,11 +143,11 @@ def _usual_seconds(records: Sequence[TrialRecord], level: Level) -> float:
     return median([record.seconds for record in of_level(records, level.name) if record.is_usable] or [0.0])
 
 
-def _why_settled(tried: Tried, level: Level, found: Outlook | None) -> str:
+def _why_settled(tried: Tried, level: Level, found: Outlook | None, monitor: str) -> str:
     """Why no further trial of a level is tried."""
     if found and found.is_settled:
-        gain, error = 100 * found.gain, 100 * found.standard_error
-        return f"{level.name}: ten more trials would gain {gain:.1f} points, within the standard error of {error:.1f}"
+        gain, error = gain_text(found.gain, monitor), gain_text(found.standard_error, monitor)
+        return f"{level.name}: ten more trials would gain {gain}, within the standard error of {error}"
     assert is_exhausted(level, tried)
     return f"{level.name}: nothing new to try in the time that is left"
 
@@ -183,10 +187,14 @@ def _write_page(search: Search, records: Sequence[TrialRecord], conclusion: page
     atomic.write_text(search.folder.page, page.render(content))
 
 
-def _wait_for_others(search: Search) -> None:
-    """Until no other process works on a trial."""
-    unfinished = [asked.name for study in search.studies.values() for asked in study.unfinished()]
-    while any(is_claimed(search.folder, name) for name in unfinished):
+def _end(search: Search, reason: str) -> None:
+    """Let no process begin a trial any more, as soon as no other one works on one."""
+    while True:
+        with choosing(search.folder):
+            unfinished = [asked.name for study in search.studies.values() for asked in study.unfinished()]
+            if not any(is_claimed(search.folder, name) for name in unfinished):
+                search.folder.write_ended(reason)
+                return
         time.sleep(_POLL)
 
 
@@ -204,7 +212,8 @@ def _concluded(search: Search, reason: str) -> SearchResult:
         assert top.parent is not None
         winner = folder.trial(top.parent).read_recipe()
         reporter.say("training the best trial and the plan afresh, and comparing them on the test images")
-        verdict = judge(search.planned, winner, folder, search.bench.prepared.manifest, full)
+        luck = optimism(full, search.bench.val_units, search.planned.seed)
+        verdict = judge(search.planned, winner, folder, search.bench.prepared.manifest, luck)
         atomic.write_text(folder.winner, winner.model_copy(update={"loggers": loggers}).to_yaml())
     reporter.say(verdict.sentence)
     chosen, refit = winner if verdict.is_better else search.planned, None

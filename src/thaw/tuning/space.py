@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import inf, prod
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -56,12 +57,17 @@ class Space:
         return cls({key: _searched(key, value) for key, value in values.items()})
 
 
-def default_space(backbones: Collection[str]) -> Space:
-    """The ranges that are declared with the settings, and the networks to choose from."""
+def default_space(backbones: Collection[str], planned: Mapping[str, Any]) -> Space:
+    """The ranges that are declared with the settings, and the networks to choose from.
+
+    With an augmentation of the plan that is no preset: `None`, for that of the recipe.
+    """
     ranges: dict[str, Searched] = {"backbone": Values(tuple(backbones))}
     for key in KEYS[1:]:
         section, _, name = key.rpartition(".")
         ranges[key] = declared(_SECTIONS[section] if section else Recipe)[name]
+        if name == "augment" and key in planned and planned[key] is None:
+            ranges[key] = Values((None, *cast(Values, ranges[key]).values))
     return Space(ranges)
 
 
@@ -97,6 +103,8 @@ def narrowed(space: Space, given: Mapping[str, Any], fixed: Collection[str], rec
         for value in tried.values if isinstance(tried, Values) else (tried.low, tried.high):
             if key != "backbone":
                 _check(key, list(value) if isinstance(value, tuple) else value, recipe)
+        if isinstance(tried, Range):
+            _check_fractions(key, tried, recipe)
     found = {key: tried for key, tried in replaced.items() if key in given or key not in fixed}
     if all(isinstance(tried, Values) and len(tried.values) == 1 for tried in found.values()):
         raise RecipeError("space: is empty: every setting is fixed, so there is nothing to search; use `thaw train`")
@@ -111,6 +119,16 @@ def _check(key: str, value: Any, recipe: Recipe) -> None:
         recipe.with_settings({key: value})
     except RecipeError as error:
         raise RecipeError(f"space: {key}: {value!r} is not allowed: {first_line(error)}") from error
+
+
+def _check_fractions(key: str, tried: Range, recipe: Recipe) -> None:
+    """Raise `RecipeError` where a setting has no values between whole numbers, which a range would try."""
+    between = math.floor(tried.low) + 0.5
+    between = between if tried.low < between < tried.high else (tried.low + tried.high) / 2
+    try:
+        recipe.with_settings({key: between})
+    except RecipeError as error:
+        raise RecipeError(f"space: {key}: takes whole numbers, so list the values to try, such as [4, 8]") from error
 
 
 def _searched(key: str, value: Any) -> Searched:

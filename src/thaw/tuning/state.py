@@ -70,7 +70,10 @@ class Search:
             sizes={level.name: self.space.size(level) for level in LEVELS},
             continued={*ended, *going_on},
         )
-        return replace(found, longest={SHORT.name: _LONGEST * self.seconds_left(found), FULL.name: left})
+        # Whatever is better than the plan is trained afresh in the end, and so is the plan.
+        top = self.winner(records)
+        of_plan = self.seconds_of_plan(records) if top is None or top.origin == "plan" else 0.0
+        return replace(found, longest={SHORT.name: _LONGEST * (self.seconds_left(found) - of_plan), FULL.name: left})
 
     def promising(self, tried: Tried) -> TrialRecord | None:
         """The best short trial that nobody trains to its end, if it is better than all that were."""
@@ -79,6 +82,23 @@ class Search:
             return found
         return found if rank(found, tried.records) > rank(top, tried.records) else None
 
+    def seconds_of_plan(self, records: Sequence[TrialRecord]) -> float:
+        """What training the plan to its end took; 0 before it has been."""
+        full = of_level(records, FULL.name)
+        return self._whole(full[0], records) if full else 0.0
+
+    def seconds_to_end(self, short: TrialRecord) -> float:
+        """Seconds that a short trial takes to its end, with the comparison that follows if it is better."""
+        whole, plan = short.seconds + rest_of(short), self.seconds_of_plan(self.records())
+        refit = max(plan, whole) * self._refit_images if self.file.refit else 0.0
+        return rest_of(short) + plan + whole + refit + CONCLUDING_SECONDS
+
+    @staticmethod
+    def _whole(record: TrialRecord, records: Sequence[TrialRecord]) -> float:
+        """Seconds of a trial that was trained to its end, with the short one that it goes on from."""
+        parent = next((each for each in records if each.name == record.parent), None)
+        return record.seconds + (parent.seconds if parent else 0.0)
+
     def winner(self, records: Sequence[TrialRecord]) -> TrialRecord | None:
         """The trial to go with, of those so far; `None` before one was trained to its end."""
         return winner(records, self.bench.val_units, self.units)
@@ -86,15 +106,11 @@ class Search:
     def seconds_left(self, tried: Tried) -> float:
         """Seconds left, but for what the end takes: training the best trial on, it and the plan afresh, and a refit."""
         records = tried.records
-        taken = {record.name: record.seconds for record in records}
-
-        def whole(record: TrialRecord) -> float:
-            return record.seconds + (taken.get(record.parent, 0.0) if record.parent else 0.0)
-
-        full, top, found = of_level(records, FULL.name), self.winner(records), self.promising(tried)
+        top, found = self.winner(records), self.promising(tried)
         if top is None:
             return self.clock.left()
-        plan, winner = whole(full[0]), found.seconds + rest_of(found) if found else whole(top)
+        plan = self.seconds_of_plan(records)
+        winner = found.seconds + rest_of(found) if found else self._whole(top, records)
         reserved = CONCLUDING_SECONDS
         if found:
             reserved += rest_of(found)

@@ -47,6 +47,11 @@ def outcome(record: TrialRecord, monitor: str) -> str:
     return f"{shown}, {record.state}" if record.state != "complete" else shown
 
 
+def gain_text(gain: float, monitor: str) -> str:
+    """How much better a value of the monitored metric is: `1.3 points` higher, or for a loss `0.0130` lower."""
+    return f"{gain:.4f}" if METRICS[monitor].kind != "fraction" else f"{100 * gain:.1f} points"
+
+
 def value_text(value: float, monitor: str, standard_error: float | None = None) -> str:
     """A value as it is read: a fraction as percent, a loss as it is."""
     metric = METRICS[monitor]

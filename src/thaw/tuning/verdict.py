@@ -37,29 +37,30 @@ class Verdict:
     optimism: float = 0.0
 
 
-def judge(
-    plan: Recipe, winner: Recipe, folder: SearchFolder, manifest: Manifest, full: Sequence[TrialRecord]
-) -> Verdict:
+def judge(plan: Recipe, winner: Recipe, folder: SearchFolder, manifest: Manifest, luck: float) -> Verdict:
     """Train plan and winner afresh, with a seed that no trial has used, and compare them.
 
     Args:
         plan, winner: Their recipes.
         folder: Their runs are in its folder `final`, and are resumed if they were interrupted.
         manifest: The images with their splits.
-        full: The trials that were trained to their end, for the optimism.
+        luck: The optimism of the winner's value.
     """
     split = "test" if len(manifest.indices("test")) else "val"
     runs = [trained_afresh(plan, PLAN, folder, manifest), trained_afresh(winner, WINNER, folder, manifest)]
     first, second = (read_records(run_.predictions, split) for run_ in runs)
-    found, luck = compare(first, second), optimism(full, plan.seed)
+    found = compare(first, second)
     monitor = plan.monitor if plan.monitor in found.differences else "accuracy"
-    gain = _higher_is_better(found.differences[monitor], monitor)
+    difference, metric = found.differences[monitor], METRICS[monitor]
+    gain = _higher_is_better(difference, monitor)
     where = (
         f"{count(found.images, f'{split} image')} that no trial has seen" if split == "test" else "validation images"
     )
-    shown = (
-        f"{points(gain.value)} points {METRICS[monitor].title} (95% interval {points(gain.low)} to {points(gain.high)})"
-    )
+    if metric.kind != "fraction":
+        shown, unit = f"{difference.value:+.4f}", f"{difference.low:+.4f} to {difference.high:+.4f}"
+    else:
+        shown, unit = f"{points(gain.value)} points", f"{points(gain.low)} to {points(gain.high)}"
+    shown = f"{shown} {metric.title} (95% interval {unit})"
     if gain.low > 0:
         return Verdict(True, f"The best trial is better than the plan: {shown} on {where}.", found, luck)
     if gain.high < 0:
@@ -69,25 +70,32 @@ def judge(
     )
 
 
-def optimism(full: Sequence[TrialRecord], seed: int) -> float:
+def optimism(full: Sequence[TrialRecord], units: np.ndarray, seed: int) -> float:
     """How much the best of several values is too good for having been chosen, on the same images.
 
     In bootstrap samples of the images the best trial is chosen anew, and tested on the images left out (Tsamardinos et
-    al. 2018, "Bootstrapping the out-of-sample predictions"). 0 where fewer than two trials can be compared.
+    al. 2018, "Bootstrapping the out-of-sample predictions"): how much better the best value is than that. 0 where fewer
+    than two trials can be compared.
+
+    Args:
+        full: The trials.
+        units: (N,) int, equal for validation images that are no independent evidence; these are drawn together.
+        seed: Of the draws.
     """
     scores = [record.scores for record in full if record.is_usable and record.scores]
-    scores = [each for each in scores if len(each) == len(scores[0])]
+    scores = [each for each in scores if len(each) == len(units)]
     if len(scores) < 2:
         return 0.0
     matrix, rng = np.array(scores), np.random.default_rng(derive_seed(seed, "optimism"))
-    images, gaps = matrix.shape[1], []
+    _, numbers = np.unique(units, return_inverse=True)
+    count_of_units, tested = int(numbers.max()) + 1, []
     for _ in range(_ROUNDS):
-        drawn = rng.integers(images, size=images)
-        left = np.setdiff1d(np.arange(images), drawn)
-        if len(left):
-            chosen = int(matrix[:, drawn].mean(axis=1).argmax())
-            gaps.append(float(matrix[chosen, drawn].mean() - matrix[chosen, left].mean()))
-    return max(0.0, float(np.mean(gaps))) if gaps else 0.0
+        # How often each image is drawn.
+        weights = np.bincount(rng.integers(count_of_units, size=count_of_units), minlength=count_of_units)[numbers]
+        if not weights.all():
+            chosen = int((matrix @ weights).argmax())
+            tested.append(float(matrix[chosen, weights == 0].mean()))
+    return max(0.0, float(matrix.mean(axis=1).max() - np.mean(tested))) if tested else 0.0
 
 
 def _higher_is_better(difference: Estimate, monitor: str) -> Estimate:
