@@ -2,12 +2,23 @@ import ctypes
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from thaw.device import choose_device, describe_machine, device_name, keep_freed_memory, synchronize, to_device
+from thaw.device import (
+    choose_device,
+    current_on,
+    describe_machine,
+    device_name,
+    free_bytes,
+    keep_freed_memory,
+    synchronize,
+    to_device,
+)
 from thaw.errors import RecipeError
 
 FAULTS = """
@@ -39,6 +50,7 @@ def install(monkeypatch: pytest.MonkeyPatch, accelerator: str | None, count: int
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: count)
     monkeypatch.setattr(torch.accelerator, "synchronize", lambda device: synchronised.append(str(device)))
     monkeypatch.setattr(torch, "get_device_module", lambda _: module)
+    monkeypatch.setattr(torch.accelerator, "set_device_index", lambda _: None)
     return synchronised
 
 
@@ -71,6 +83,42 @@ def test_auto_is_the_accelerator_of_the_machine(
     chosen = choose_device("auto")
     assert (str(chosen.device), chosen.reason) == (accelerator, reason)
     assert describe_machine(chosen.device)["accelerator"] == device_name(chosen.device)
+
+
+def test_a_device_that_is_named_by_its_number_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, "xpu", 2)
+    current: list[int] = []
+    monkeypatch.setattr(torch.accelerator, "set_device_index", current.append)
+    for wanted in ("xpu", "auto", "cpu", "cpu:0", "xpu:1"):
+        choose_device(wanted)
+    assert current == [1]
+
+
+def test_the_stream_is_the_one_before_where_a_capture_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams, devices = ["before"], []
+
+    @contextmanager
+    def on(device: torch.device) -> Iterator[None]:
+        devices.append(str(device))
+        yield
+
+    monkeypatch.setattr(torch.cuda, "device", on)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: streams[-1])
+    monkeypatch.setattr(torch.cuda, "set_stream", streams.append)
+    with pytest.raises(RuntimeError, match="broken"), current_on(torch.device("cuda:1")):
+        streams.append("of the capture")
+        raise RuntimeError("broken")
+    assert streams[-1] == "before" and devices == ["cuda:1"]
+    with current_on(torch.device("cpu")):
+        assert devices == ["cuda:1"]
+
+
+def test_memory_that_a_device_does_not_tell_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def get_memory(device: torch.device) -> tuple[int, int]:
+        raise RuntimeError("The device doesn't support querying the available free memory.")
+
+    monkeypatch.setattr(torch, "get_device_module", lambda _: SimpleNamespace(mem_get_info=get_memory))
+    assert free_bytes(torch.device("xpu")) == 0
 
 
 def test_auto_is_the_cpu_without_an_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -225,6 +225,23 @@ def test_out_of_memory_halves_the_batch_says_so_and_goes_on(
     assert RunFolder(tmp_path / "train-1").is_finished
 
 
+@pytest.mark.parametrize("said", ["MPS backend out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory"])
+def test_memory_that_runs_out_while_a_batch_is_prepared_halves_it_too_on_any_device(
+    said: str, images: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_batches = epoch.batches
+
+    def small_memory(source, batch_size, *rest):  # type: ignore[no-untyped-def]
+        if batch_size > 8:
+            raise RuntimeError(said)
+        return all_batches(source, batch_size, *rest)
+
+    monkeypatch.setattr(epoch, "batches", small_memory)
+    reporter = Listening()
+    finetune(Dataset.open(images), quick, tmp_path, reporter=reporter)
+    assert len([line for line in reporter.lines if "continuing with 8" in line]) == 2
+
+
 def test_a_small_cache_means_fresh_views_and_says_so(images: Path, quick: Recipe, tmp_path: Path) -> None:
     finetune(Dataset.open(images), quick.model_copy(update={"cache_gb": 0.0}), tmp_path, reporter=NullReporter())
     plan = json.loads((tmp_path / "train-1" / "plan.json").read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import platform
 import sys
 from collections.abc import Iterable, Iterator
@@ -40,12 +41,15 @@ class DeviceChoice:
 def choose_device(wanted: str) -> DeviceChoice:
     """The device that a recipe names, or for `auto` the accelerator of this machine where it has one.
 
+    Of several accelerators the one that is named becomes the current one, and fp32 is exact on all of them.
+
     Args:
         wanted: `auto`, or a device as PyTorch writes it: `cpu`, `cuda`, `cuda:1`, `xpu`, `mps`.
 
     Raises:
         RecipeError: PyTorch does not know the device, or this machine does not have it.
     """
+    compute_fp32_exactly()
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if wanted == "auto":
         if accelerator is None:
@@ -61,7 +65,34 @@ def choose_device(wanted: str) -> DeviceChoice:
         raise refused from error
     if f"{device.type}:{device.index or 0}" not in found:
         raise refused
+    if device.type != "cpu" and device.index is not None:
+        torch.accelerator.set_device_index(device.index)
     return DeviceChoice(device, "as requested")
+
+
+@contextmanager
+def current_on(device: torch.device) -> Iterator[None]:
+    """Within the block a CUDA device is the current one of this thread; its stream is the same before and after.
+
+    Each thread has a current device of its own, to which graphs and kernels of Triton go wherever their tensors are.
+    A graph whose capture fails leaves the stream of the capture current.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    with torch.cuda.device(device):
+        before = torch.cuda.current_stream()
+        try:
+            yield
+        finally:
+            torch.cuda.set_stream(before)
+
+
+def free_unused(device: torch.device) -> None:
+    """Give back memory of an accelerator that nothing uses; what captured graphs held waits for Python to find it."""
+    if device.type != "cpu":
+        gc.collect()
+        torch.accelerator.empty_cache()
 
 
 def compute_fp32_exactly() -> None:
@@ -87,7 +118,11 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     get_memory = None if device.type == "cpu" else getattr(torch.get_device_module(device), "mem_get_info", None)
-    return int(get_memory(device)[0]) if get_memory else 0
+    try:
+        return int(get_memory(device)[0]) if get_memory else 0
+    except RuntimeError:
+        # As of some Intel GPUs.
+        return 0
 
 
 def fits(needed: int, free: int) -> bool:

@@ -24,7 +24,7 @@ from thaw.metrics.jackknife import jackknife_blocks
 from thaw.processes import Process
 from thaw.recipe import DecodeSettings, KeepPhase, Phase, PreprocessingSettings
 from thaw.tensors import metadata_of
-from thaw.training import checkpoint
+from thaw.training import checkpoint, epoch
 from thaw.training.checkpoint import Progress
 from thaw.training.context import FitCallbacks, FitContext, FitSettings, TrainingPaused
 from thaw.training.fit import fit
@@ -32,6 +32,7 @@ from thaw.training.head_solver import PENALTIES
 from thaw.training.history import EpochRecord
 from thaw.training.loggers import logged_values
 from thaw.training.sources import CachedSource, PhaseSources
+from thaw.training.steps import AboveCut
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -128,6 +129,19 @@ def test_a_wrapped_classifier_trains_to_the_same_weights_and_is_wrapped_again_af
     (head, head_trains), (top, top_trains) = wrapped
     assert head.calls == top.calls == 2 * IMAGES // 6
     assert head_trains == {"head.layers.1.weight", "head.layers.1.bias"} < top_trains
+
+
+def test_what_a_mode_draws_while_it_is_prepared_changes_no_dropout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Drawing(AboveCut):
+        def prepare(self, *_: object) -> None:
+            torch.randn(100)
+
+    expected, _ = train(tmp_path / "a")
+    monkeypatch.setattr(epoch, "AboveCut", Drawing)
+    weights, _ = train(tmp_path / "b")
+    assert all(torch.equal(value, weights[key]) for key, value in expected.items())
 
 
 def test_each_process_trains_on_its_part_of_every_batch(tmp_path: Path) -> None:

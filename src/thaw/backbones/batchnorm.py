@@ -36,8 +36,8 @@ def batchnorm_layers(network: nn.Module, blocks: Sequence[Block]) -> tuple[Batch
         BatchNormLayer(
             stage=block.stage,
             module=module,
-            mean=module.running_mean.double(),
-            variance=module.running_var.double(),
+            mean=module.running_mean.cpu().double(),
+            variance=module.running_var.cpu().double(),
             eps=module.eps,
         )
         for block in blocks

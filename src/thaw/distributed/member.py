@@ -149,6 +149,8 @@ def _sign_of(rank: int) -> str:
 
 
 def backend() -> str:
-    """How tensors are exchanged: NCCL between NVIDIA GPUs, gloo on the CPU."""
+    """How tensors are exchanged: NCCL between NVIDIA GPUs, XCCL between those of Intel, gloo on the CPU."""
+    if torch.xpu.is_available() and distributed.is_xccl_available():
+        return "cpu:gloo,xpu:xccl"
     has_nccl = torch.cuda.is_available() and distributed.is_nccl_available()
     return "cpu:gloo,cuda:nccl" if has_nccl else "gloo"

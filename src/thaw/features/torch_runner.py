@@ -12,7 +12,7 @@ from torch.nn import functional
 from thaw.backbones.contract import Backbone
 from thaw.backbones.normalise import Normalise
 from thaw.backbones.stages import AtCut
-from thaw.device import addresses_of, compute_fp32_exactly
+from thaw.device import addresses_of, compute_fp32_exactly, current_on
 
 Precision = Literal["fp32", "bf16"]
 
@@ -79,15 +79,16 @@ class _Captured:
         return tuple(output.clone() for output in outputs)
 
     def _capture(self, pixels: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor, tuple[Tensor, ...]]:
-        graph, inputs = torch.cuda.CUDAGraph(), pixels.clone()
-        current, aside = torch.cuda.current_stream(), torch.cuda.Stream()
-        aside.wait_stream(current)
-        with torch.cuda.stream(aside):
-            self._frozen(inputs)
-        current.wait_stream(aside)
-        # Another thread draws the next views meanwhile.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            outputs = self._frozen(inputs)
+        with current_on(pixels.device):
+            graph, inputs = torch.cuda.CUDAGraph(), pixels.clone()
+            current, aside = torch.cuda.current_stream(), torch.cuda.Stream()
+            aside.wait_stream(current)
+            with torch.cuda.stream(aside):
+                self._frozen(inputs)
+            current.wait_stream(aside)
+            # Another thread draws the next views meanwhile.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                outputs = self._frozen(inputs)
         return graph, inputs, outputs
 
 
@@ -110,7 +111,8 @@ class TorchRunner:
         self._frozen = Frozen(backbone, positions)
         self._frozen.normalise.to(device)
         self._forward = self._prepared(mode)
-        self._device = device
+        # Which of several accelerators it is, other threads do not know.
+        self._device = backbone.device if backbone.device.type == device.type else device
         self._precision = precision
         self._pads = mode != "eager" or device.type != "cpu"
         self._least = _LEAST[mode]
@@ -138,6 +140,9 @@ class TorchRunner:
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """The autocast context of a precision on a device; fp32 is exact in it and ever after."""
+    """The autocast context of a precision on a device; fp32 is exact in it and ever after.
+
+    Rounded weights are not kept for the next use in it: a captured graph would read them after they are gone.
+    """
     compute_fp32_exactly()
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)

@@ -11,6 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from thaw.device import current_on
+
 _BLOCK = 1024
 """Pixels of a view that one program computes."""
 
@@ -27,8 +29,9 @@ def drawn_by_triton(
     sums = torch.zeros(views, dtype=torch.int32, device=pixels.device)
     grid = (views, triton.cdiv(size * size, _BLOCK))
     # Where nothing surrounds an image, no pixel of `fill` is taken.
-    _warp[grid](pixels, starts, sides, numbers, pixels if fill is None else fill, out, sums, size, _BLOCK)
-    _tone[grid](numbers, sums, out, size, _BLOCK)
+    with current_on(pixels.device):
+        _warp[grid](pixels, starts, sides, numbers, pixels if fill is None else fill, out, sums, size, _BLOCK)
+        _tone[grid](numbers, sums, out, size, _BLOCK)
     return out
 
 

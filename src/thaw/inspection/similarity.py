@@ -72,8 +72,9 @@ class _Moments:
     def add(self, values: Tensor) -> None:
         # In channels_last, `torch.var_mean` takes 2 to 30 times as long as two means.
         axes = [0, *range(2, values.ndim)]
-        self.mean_sum = self.mean_sum + len(values) * values.mean(axes).double()
-        self.square_sum = self.square_sum + len(values) * values.square().mean(axes).double()
+        # Apple's GPUs have no double precision.
+        self.mean_sum = self.mean_sum + len(values) * values.mean(axes).cpu().double()
+        self.square_sum = self.square_sum + len(values) * values.square().mean(axes).cpu().double()
         self.images += len(values)
 
 

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 import torch
 
 from thaw.backbones.stages import AtCut
+from thaw.device import free_unused
 from thaw.errors import RecipeError, first_line
 from thaw.features.probe import MIN_SPEEDUP, TOLERANCE, distance_at_cut
 from thaw.features.torch_runner import Precision
@@ -131,6 +132,7 @@ def time_steps(recipe: Recipe, timer: StepTimer, head: AtCut, train_images: int,
     sizes = tuple(_size_of(job, index, batch.value) for index in range(len(timer.phases)))
     rates = tuple(_rate(timer, index, timer.with_size(mode, size // processes)) for index, size in enumerate(sizes))
     timer.classifier.backbone.use_memory_format(memory_format.value)
+    free_unused(timer.device)
     return StepTimings(precision, steps, memory_format, sizes, batch.reason, rates)
 
 

@@ -37,6 +37,9 @@ from thaw.training.sources import PhaseSources, Source, batches, global_batches
 from thaw.training.steps import STEPS, AboveCut, StepModel
 from thaw.training.validation import UNUSABLE, Validated, validate
 
+_OUT_OF_MEMORY = ("allocate memory", "out of memory", "ALLOC_FAILED")
+"""In errors of PyTorch's CPU allocator, of other devices, and of libraries of CUDA."""
+
 
 class OutOfMemory(Exception):
     """A training step did not fit into memory."""
@@ -125,7 +128,8 @@ def fit_epoch(active: ActivePhase, progress: Progress) -> EpochRecord:
         train_loss = _solve(active, penalty)
     else:
         penalty = None
-        lr, train_loss = _train_epoch(active, progress)
+        with _memory_watched():
+            lr, train_loss = _train_epoch(active, progress)
     found = _validated(active, progress) if math.isfinite(train_loss) else UNUSABLE
     record = EpochRecord(
         phase=active.phase.name,
@@ -164,15 +168,14 @@ def _train_epoch(active: ActivePhase, progress: Progress) -> tuple[float, float]
     """Train on one view of every image; gives the learning rate of the last step and the mean loss."""
     phase, source, process, epoch = active.phase, active.sources.train, active.run.process, progress.epoch
     seed = derive_seed(active.run.settings.seed, phase.name)
-    # Dropout differs between processes, which have different images.
-    torch.manual_seed(derive_seed(seed, epoch) + process.rank)
     batch_size = progress.batch_size or phase.batch_size
     wanted = global_batches(len(source), batch_size, epoch, seed)
     steps = len(wanted)
     active.model.train()
     sizes = (len(process.part(batch)) for batch in wanted)
-    with _memory_watched():
-        active.model.prepare(sizes, lambda images: source.batch(np.arange(images), epoch)[0])
+    active.model.prepare(sizes, lambda images: source.batch(np.arange(images), epoch)[0])
+    # After what is captured, which is not in every epoch. Dropout differs between processes, whose images differ.
+    torch.manual_seed(derive_seed(seed, epoch) + process.rank)
     plateau = plateau_factor(progress.records, phase) if phase.schedule == "plateau" else 1.0
     total, factor = torch.zeros((), device=active.run.classifier.device), 1.0
     parts = batches(source, batch_size, epoch, seed, process)
@@ -202,12 +205,11 @@ def _share_of_loss(active: ActivePhase, batch: np.ndarray, targets: Tensor) -> f
 
 def _train_step(active: ActivePhase, inputs: AtCut, targets: Tensor, loss: Loss, share: float | Tensor) -> Tensor:
     """Forward, backward and update on one batch; gives the loss of this process's part, a scalar on the device."""
-    with _memory_watched():
-        value = loss(active.model(*inputs), targets)
-        active.optimizer.zero_grad(set_to_none=True)
-        # Gradients are averaged over the processes, whose parts may differ in size and in the weight of their classes.
-        (value * (share * active.run.process.count)).backward()
-        step(active.optimizer)
+    value = loss(active.model(*inputs), targets)
+    active.optimizer.zero_grad(set_to_none=True)
+    # Gradients are averaged over the processes, whose parts may differ in size and in the weight of their classes.
+    (value * (share * active.run.process.count)).backward()
+    step(active.optimizer)
     return value.detach()
 
 
@@ -219,7 +221,7 @@ def _memory_watched() -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfMemory(str(error)) from error
     except RuntimeError as error:
-        # PyTorch's CPU allocator has no exception type of its own.
-        if "allocate memory" in str(error):
+        # Only CUDA's allocator has an exception type of its own.
+        if any(sign in str(error) for sign in _OUT_OF_MEMORY):
             raise OutOfMemory(str(error)) from error
         raise

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from thaw.device import free_unused
 from thaw.errors import TrainingError
 from thaw.formats import duration
 from thaw.recipe import ResolvedPhase
 from thaw.training import checkpoint
 from thaw.training.checkpoint import Progress
 from thaw.training.context import FitContext, TrainingPaused
-from thaw.training.epoch import OutOfMemory, begin_phase, fit_epoch, freeze_lowest
+from thaw.training.epoch import ActivePhase, OutOfMemory, begin_phase, fit_epoch, freeze_lowest
 from thaw.training.gain import PhaseGain, gain_text, kept_record, phase_gain, phase_gains, target_reached
 from thaw.training.head_solver import PENALTIES
 from thaw.training.history import EpochRecord, best_index, divergence, should_stop
@@ -85,10 +86,11 @@ def _fit_phase(run: FitContext, index: int, sources: PhaseSources, progress: Pro
     epochs = min(phase.epochs, len(PENALTIES)) if phase.solver == "lbfgs" else phase.epochs
     while progress.epoch < epochs and not _is_over(run, phase, progress):
         active = freeze_lowest(active, sources, progress.epoch)
-        try:
-            record = fit_epoch(active, progress)
-        except OutOfMemory as error:
-            progress = _halve_batch(run, phase, progress, error)
+        record, too_large = _epoch_or_reason(active, progress)
+        if record is None:
+            progress = _halve_batch(run, phase, progress, too_large)
+            del active
+            free_unused(run.classifier.device)
             active = begin_phase(run, phase, sources)
             checkpoints.load("last", active.optimizer)
             continue
@@ -178,7 +180,15 @@ def _advice(index: int, phase: ResolvedPhase, record: EpochRecord) -> str:
     return f"at learning rate {record.lr:.2g}; try --set phases.{index}.lr={phase.lr / 10:.2g}; {kept}"
 
 
-def _halve_batch(run: FitContext, phase: ResolvedPhase, progress: Progress, error: OutOfMemory) -> Progress:
+def _epoch_or_reason(active: ActivePhase, progress: Progress) -> tuple[EpochRecord | None, str]:
+    """One epoch, or why memory ran out; nothing refers to what it was training any more, as the error did."""
+    try:
+        return fit_epoch(active, progress), ""
+    except OutOfMemory as error:
+        return None, str(error)
+
+
+def _halve_batch(run: FitContext, phase: ResolvedPhase, progress: Progress, reason: str) -> Progress:
     """The progress with half the batch size.
 
     Raises:
@@ -186,12 +196,12 @@ def _halve_batch(run: FitContext, phase: ResolvedPhase, progress: Progress, erro
     """
     batch_size = progress.batch_size or phase.batch_size
     if batch_size == 1:
-        raise TrainingError(f"phase {phase.name}: one image alone does not fit into memory ({error})") from error
+        raise TrainingError(f"phase {phase.name}: one image alone does not fit into memory ({reason})")
     if run.process.count > 1:
         raise TrainingError(
             f"phase {phase.name}: a process is out of memory at batch size {batch_size} of all {run.process.count} "
-            f"processes ({error}); set a smaller batch_size and start a new run"
-        ) from error
+            f"processes ({reason}); set a smaller batch_size and start a new run"
+        )
     note = f"phase {phase.name}: out of memory at batch size {batch_size}; continuing with {batch_size // 2}"
     run.on_note(note)
     return replace(progress, batch_size=batch_size // 2, notes=(*progress.notes, note))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from thaw.backbones.stages import AtCut
-from thaw.device import addresses_of
+from thaw.device import addresses_of, current_on
 from thaw.features.torch_runner import Precision
 from thaw.recipe import Steps
 from thaw.training.autocast import training_autocast
@@ -94,7 +94,9 @@ class CapturedSteps(nn.Module):
             # Warming up changes the statistics of norms that train.
             before = [buffer.clone() for buffer in self.above.buffers()]
             # It replaces the method of the module that it is given.
-            graph = torch.cuda.make_graphed_callables(copy(self.above), tuple(sample(images)), allow_unused_input=True)
+            inputs = tuple(sample(images))
+            with current_on(inputs[0].device):
+                graph = torch.cuda.make_graphed_callables(copy(self.above), inputs, allow_unused_input=True)
             for buffer, value in zip(self.above.buffers(), before, strict=True):
                 buffer.copy_(value)
             self._graphs[images] = cast(Callable[..., Any], graph)
