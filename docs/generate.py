@@ -58,7 +58,7 @@ def settings_page() -> str:
         "",
     ]
     lines += ["| setting | level | tried |", "| --- | --- | --- |"]
-    ranges = default_space(["networks that are here"]).ranges
+    ranges = default_space(["networks that are here"], {}).ranges
     lines += [f"| `{key}` | {level.name} | {_tried(ranges[key])} |" for level in LEVELS for key in level.settings]
     return "\n".join([*lines, ""])
 
