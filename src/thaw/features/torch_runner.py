@@ -109,10 +109,10 @@ class TorchRunner:
     ) -> None:
         self.positions = tuple(positions)
         self._frozen = Frozen(backbone, positions)
-        self._frozen.normalise.to(device)
-        self._forward = self._prepared(mode)
         # Which of several accelerators it is, other threads do not know.
         self._device = backbone.device if backbone.device.type == device.type else device
+        self._frozen.normalise.to(self._device)
+        self._forward = self._prepared(mode)
         self._precision = precision
         self._pads = mode != "eager" or device.type != "cpu"
         self._least = _LEAST[mode]

@@ -6,6 +6,7 @@ which takes little longer than one fold alone.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ PENALTIES = (1.0, 0.1, 0.01, 0.001)
 _MAX_ITERATIONS = 40
 
 _TOLERANCE = 1e-6
-"""Change of the objective, as a fraction of what it begins with, below which a problem is solved."""
+"""Change of the objective, as a fraction of its minimum for the stronger penalty before, below which it is solved."""
 
 _CURVATURE = 0.005
 """Second derivative of the loss for one image with respect to one logit, roughly: p (1 - p) of a confident head."""
@@ -104,6 +105,8 @@ class _Problem:
         # (V * N, F, 1): the weight of each row in the problem of each fold.
         self._weights = weights[:, :, None]
         self._view_targets = targets.repeat(design.views, 1)[:, None, :]
+        # That of heads which know nothing.
+        self._value = torch.tensor(self._count * math.log(2 if labels.task == "multilabel" else labels.classes))
         columns = self._count * labels.classes
         self._parameters = torch.zeros(design.matrix.shape[1] + 1, columns)
 
@@ -120,14 +123,14 @@ class _Problem:
             [scaled],
             max_iter=_MAX_ITERATIONS,
             tolerance_grad=1e-5,
-            tolerance_change=_TOLERANCE * float(self._value_and_gradient(self._parameters, penalty)[0]),
+            tolerance_change=_TOLERANCE * float(self._value),
             line_search_fn="strong_wolfe",
         )
 
         def objective() -> Tensor:
-            value, gradient = self._value_and_gradient(scaled.detach() * units, penalty)
+            self._value, gradient = self._value_and_gradient(scaled.detach() * units, penalty)
             scaled.grad = gradient * units
-            return value
+            return self._value
 
         optimizer.step(objective)
         self._parameters = scaled.detach() * units
