@@ -25,6 +25,9 @@ CPU = torch.device("cpu")
 SHARE = 0.3
 """Fraction of the free memory of an accelerator that one set of decoded images, or of cached features, may take."""
 
+_OUT_OF_MEMORY = ("allocate memory", "out of memory", "ALLOC_FAILED")
+"""In errors of PyTorch's CPU allocator, of other devices, and of libraries of CUDA."""
+
 # The parameters of glibc's mallopt, by their numbers in malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _TOP_PAD = 64 << 20
@@ -86,6 +89,11 @@ def current_on(device: torch.device) -> Iterator[None]:
             yield
         finally:
             torch.cuda.set_stream(before)
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory of the CPU or of an accelerator ran out; only CUDA has a type of its own."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY)
 
 
 def free_unused(device: torch.device) -> None:

@@ -67,14 +67,43 @@ def test_where_the_head_alone_was_requested_no_trial_thaws(surfaces: Path, setti
     assert trains_head_only(requested) and not trains_head_only(RECIPE)
     plan = planned(surfaces, requested)
     assert [phase.cut for phase in first_trial(requested, plan).phases] == ["head"]
-    others = recipe_of(base_recipe(requested, plan), known_settings("fastai", ["phases.1.cut"], {}), {})
+    base = base_recipe(requested, plan)
+    others = recipe_of(base, known_settings("fastai", ["phases.1.cut"], {}, base), {})
     assert [phase.cut for phase in others.phases] == ["head"]
 
 
 def test_recipes_of_others_keep_what_is_fixed_and_stay_in_ranges_that_were_given() -> None:
-    found = known_settings("guide", ["phases.1.cut"], {"phases.1.lr": Range(1e-4, 1e-3, log=True)})
+    found = known_settings("guide", ["phases.1.cut"], {"phases.1.lr": Range(1e-4, 1e-3, log=True)}, Recipe())
     assert "phases.1.cut" not in found and found["phases.1.lr"] == 1e-4
     assert found["phases.0.lr"] == KNOWN["guide"]["phases.0.lr"]
-    assert known_settings("guide", [], {}) == KNOWN["guide"]
-    assert "phases.1.cut" not in known_settings("fastai", [], {"phases.1.cut": Values(("head", "stages:1"))})
-    assert known_settings("guide", [], {"phases.1.cut": Values(("head", "stages:3"))})["phases.1.cut"] == "stages:3"
+    assert known_settings("guide", [], {}, Recipe()) == KNOWN["guide"]
+
+
+@pytest.mark.parametrize(
+    ("cuts", "expected"),
+    [
+        (("head", "pixels"), "pixels"),
+        # That of the plan, which has stages:3, where it is in the range; else the first one.
+        (("head", "stages:1", "stages:3"), "stages:3"),
+        (("stages:1", "stages:2"), "stages:1"),
+    ],
+)
+def test_a_cut_of_others_that_was_not_given_is_that_of_the_plan(cuts: tuple[str, ...], expected: str) -> None:
+    assert known_settings("fastai", [], {"phases.1.cut": Values(cuts)}, Recipe())["phases.1.cut"] == expected
+
+
+def test_a_recipe_that_a_plan_has_written_leaves_every_head_to_be_tried(surfaces: Path) -> None:
+    written = planned(surfaces, RECIPE)
+    assert written.phases[0].solver == "lbfgs"
+    requested = Recipe.from_values(written.model_dump(mode="json") | {"strategy": "manual"})
+    head, top = base_recipe(requested, written).phases
+    assert (head.solver, head.inputs, head.epochs, top.inputs) == ("auto", "auto", HEAD_PHASE.epochs, "auto")
+    recipe_of(base_recipe(requested, written), {"head.hidden": [16], "phases.0.mixup": 0.2}, {})
+
+
+def test_the_phase_that_thaws_keeps_its_own_settings_wherever_it_is(surfaces: Path) -> None:
+    top = RECIPE.phases[1].model_copy(update={"name": "only", "cut": "stages:1", "inputs": "fresh"})
+    for phases in ((top,), (HEAD_PHASE, HEAD_PHASE.model_copy(update={"name": "again", "solver": "lbfgs"}), top)):
+        requested = RECIPE.model_copy(update={"strategy": "manual", "phases": phases})
+        thawed = base_recipe(requested, planned(surfaces, requested)).phases[1]
+        assert (thawed.cut, thawed.solver, thawed.inputs) == ("stages:1", "auto", "fresh")

@@ -17,6 +17,7 @@ from tests.searches import RECIPE, SPACE
 from tests.stopping import done_despite_stops
 from thaw import pipeline
 from thaw.cli import app
+from thaw.clock import CONCLUDING_SECONDS, Clock
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.data.surfaces import write_surfaces
@@ -28,10 +29,12 @@ from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 from thaw.run_folder.search_folder import SearchFolder, TrialName
+from thaw.trial import training
 from thaw.tuning import search, thawed
 from thaw.tuning.begin import resume
 from thaw.tuning.final import PLAN, trained_afresh
 from thaw.tuning.limits import Limits
+from thaw.tuning.recipes import AS_PLANNED, recipe_of
 from thaw.tuning.schedule import Tried
 from thaw.tuning.search import SearchResult, carry_on
 from thaw.tuning.state import Search
@@ -244,6 +247,19 @@ def test_a_process_that_joins_begins_no_trial_once_the_search_has_ended(surfaces
     assert len(begun.read_records()) == TRIALS and begun.page.read_bytes() == page
 
 
+def test_a_short_trial_leaves_time_for_the_comparison_and_the_best_one_may_take_a_tenth_more(
+    surfaces: Path, begun: SearchFolder
+) -> None:
+    resumed = resume(Dataset.open(surfaces), begun, begun.read_file(), "", NullReporter())
+    limited = replace(resumed, clock=Clock(1000.0))
+    records = limited.records()
+    plan, short = limited.seconds_of_plan(records), next(each for each in records if each.level == "short")
+    assert plan > short.seconds > 0
+    assert limited.tried().longest["short"] <= (1000 - CONCLUDING_SECONDS - plan) / 3
+    assert limited.tried().longest["full"] == pytest.approx(1100, abs=5)
+    assert limited.seconds_to_end(short) == pytest.approx(CONCLUDING_SECONDS + 5 * short.seconds + plan)
+
+
 def test_a_search_that_is_resumed_computes_with_as_many_threads(surfaces: Path, begun: SearchFolder) -> None:
     with threads_restored():
         use_threads(2)
@@ -255,13 +271,24 @@ def test_a_short_trial_that_was_stopped_after_its_last_epoch_trains_no_other(
     surfaces: Path, begun: SearchFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search_ = resume(Dataset.open(surfaces), begun, begun.read_file(), "", NullReporter())
-    # One that was trained to its end has no checkpoints any more.
-    short = [record for record in search_.records() if record.level == "short" and record.is_usable]
-    record = next(record for record in short if (begun.trial(record.name).checkpoints / "last.json").is_file())
-    folder = begun.trial(record.name)
-    trial = thawed.begin(folder.read_recipe(), folder, search_.bench, math.inf)
-    monkeypatch.setattr(thawed, "train", lambda *_: pytest.fail("trained again"))
-    assert thawed.train_short(trial, search_.bench).value == record.value
+    recipe = recipe_of(search_.file.base, {"phases.1.cut": "stages:2", "phases.1.epochs": 3}, {})
+    folder = begun.trial(TrialName("short", 99))
+    measured = thawed.train_short(thawed.begin(recipe, folder, search_.bench, math.inf), search_.bench)
+    assert [record.phase for record in folder.read_epochs()].count("fine-tune") == 1
+    monkeypatch.setattr(training, "fit", lambda *_: pytest.fail("trained again"))
+    again = thawed.begin(recipe, folder, search_.bench, math.inf)
+    assert thawed.train_short(again, search_.bench).value == measured.value
+
+
+def test_where_the_head_alone_was_requested_heads_that_were_found_are_trained_and_nothing_thaws(
+    surfaces: Path, tmp_path: Path
+) -> None:
+    requested = RECIPE.model_copy(update={"strategy": "head"})
+    result = pipeline.search(surfaces, requested, {}, tmp_path, Limits(None, 16), reporter=NullReporter())
+    short = [record for record in result.trials if record.level == "short"]
+    assert [record.origin for record in short][:2] == ["plan", AS_PLANNED]
+    assert {record.settings["phases.1.cut"] for record in short} == {"head"}
+    assert all(phase.cut == "head" for phase in result.recipe.phases)
 
 
 def test_images_that_changed_are_refused(surfaces: Path, begun: SearchFolder, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from thaw.backbones.stages import AtCut
 from thaw.classifier.classifier import Classifier
+from thaw.device import ran_out_of_memory
 from thaw.features.probe import distance_between
 from thaw.features.torch_runner import Precision
 from thaw.recipe import USUAL_BATCH, MemoryFormat, Phase, Steps
@@ -93,7 +94,9 @@ class StepTimer:
         if (index, mode) not in self._timings:
             try:
                 self._timings[index, mode] = self._time(index, mode, wanted)
-            except torch.OutOfMemoryError:
+            except (RuntimeError, MemoryError) as error:
+                if not ran_out_of_memory(error):
+                    raise
                 self._timings[index, mode] = _Timing(rate=0.0)
             finally:
                 self._freeze()

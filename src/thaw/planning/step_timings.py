@@ -28,6 +28,9 @@ _LAYOUT_PAYS, _COMPILE_PAYS = 120.0, 600.0
 """Seconds of training from which it pays to measure the other layout of maps, which takes 6 to 12 s for each size of
 batches, and compiled steps, which take most of a minute for each; an epoch has two sizes."""
 
+_NO_SPEED = 1e-9
+"""Images per second where a step does not run at all, by which a forecast can still divide."""
+
 _NEEDED = f"needed: {MIN_SPEEDUP}x, and at most {TOLERANCE:.0%}"
 
 Value = TypeVar("Value", covariant=True)
@@ -55,9 +58,6 @@ class StepTimings:
     batch_sizes: tuple[int, ...]
     batch_reason: str
     rates: tuple[float, ...]
-
-
-_NO_SPEED = 1e-9
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from thaw.backbones.cuts import Cut
 from thaw.backbones.stages import AtCut
 from thaw.classifier.classifier import Classifier
-from thaw.device import to_device
+from thaw.device import ran_out_of_memory, to_device
 from thaw.formats import count
 from thaw.recipe import ResolvedPhase
 from thaw.seeds import derive_seed
@@ -36,9 +36,6 @@ from thaw.training.schedule import factor_at
 from thaw.training.sources import PhaseSources, Source, batches, global_batches
 from thaw.training.steps import STEPS, AboveCut, StepModel
 from thaw.training.validation import UNUSABLE, Validated, validate
-
-_OUT_OF_MEMORY = ("allocate memory", "out of memory", "ALLOC_FAILED")
-"""In errors of PyTorch's CPU allocator, of other devices, and of libraries of CUDA."""
 
 
 class OutOfMemory(Exception):
@@ -218,10 +215,7 @@ def _memory_watched() -> Iterator[None]:
     """Raises `OutOfMemory` where memory ran out in the block."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise OutOfMemory(str(error)) from error
-    except RuntimeError as error:
-        # Only CUDA's allocator has an exception type of its own.
-        if any(sign in str(error) for sign in _OUT_OF_MEMORY):
+    except (RuntimeError, MemoryError) as error:
+        if ran_out_of_memory(error):
             raise OutOfMemory(str(error)) from error
         raise

@@ -21,6 +21,10 @@ PENALTIES = tuple(10.0 ** (-half / 2) for half in range(9))
 
 _READ_BATCH = 1024
 _MAX_ITERATIONS = 100
+
+_TOLERANCE = 1e-6
+"""Change of the objective below which it is at its minimum. With a tenth of it the objective of four data sets
+(MobileNetV2, seven penalties) was lower by 0.0001 at most, in 1.3 to 1.7 times the time."""
 _MIN_RELATIVE_DEVIATION = 0.01
 
 
@@ -65,7 +69,7 @@ class HeadSolver:
             [weight, bias],
             max_iter=_MAX_ITERATIONS,
             tolerance_grad=1e-5,
-            tolerance_change=1e-6,
+            tolerance_change=_TOLERANCE,
             line_search_fn="strong_wolfe",
         )
 

@@ -13,7 +13,7 @@ from thaw.terminal.training import kept_line, show_gains
 from thaw.training import checkpoint
 from thaw.training.baseline import BASELINE, compare_baseline
 from thaw.training.checkpoint import Checkpoint
-from thaw.training.context import FitCallbacks, FitContext, Pauses, never
+from thaw.training.context import FitCallbacks, FitContext, Pauses, TrainingPaused, never
 from thaw.training.fit import fit
 from thaw.training.gain import PhaseGain, kept_index
 from thaw.training.history import EpochRecord
@@ -76,6 +76,9 @@ def train(trial: Trial, reporter: Reporter, pauses: Pauses = never) -> TrainingR
     plan = trial.folder.read_plan()
     assert plan is not None
     if began := check_files(trial.folder, plan):
+        if pauses(began.records):
+            # A process that was killed had come so far, and had not come to say so.
+            raise TrainingPaused(began.records)
         loggers.skip(len(began.records))
 
     def on_epoch(records: Sequence[EpochRecord], is_best: bool) -> None:

@@ -235,7 +235,7 @@ def _by_section(settings: Mapping[str, Any]) -> str:
     sections: dict[str, list[str]] = {}
     for key, value in settings.items():
         section, _, name = key.rpartition(".")
-        sections.setdefault(section, []).append(f"{name} {_text(value)}".replace(" ", "\N{NO-BREAK SPACE}"))
+        sections.setdefault(section, []).append(f"{name} {_text(value, key)}".replace(" ", "\N{NO-BREAK SPACE}"))
     return "; ".join(f"{name}: {', '.join(items)}" if name else ", ".join(items) for name, items in sections.items())
 
 
@@ -247,12 +247,12 @@ def _recipe(record: TrialRecord, file: SearchFile) -> str:
 
 def _parallel(ranges: Mapping[str, Searched], trials: Sequence[TrialRecord], monitor: str) -> str:
     """The settings of a level as axes, and the value as the last one; empty where there is too little to see."""
-    varied = [key for key in ranges if len({_text(trial.settings.get(key)) for trial in trials}) > 1]
+    varied = [key for key in ranges if len({_text(trial.settings.get(key), key) for trial in trials}) > 1]
     if len(trials) < _LEAST or not varied:
         return ""
     values = [trial.value or 0.0 for trial in trials]
     low, high = min(values), max(values)
-    axes = [charts.Axis(key, _ticks(ranges[key])) for key in varied]
+    axes = [charts.Axis(key, _ticks(ranges[key], key)) for key in varied]
     axes.append(charts.Axis(METRICS[monitor].title, [(0.0, _y_text(monitor)(low)), (1.0, _y_text(monitor)(high))]))
     lines = []
     for trial, value in zip(trials, values, strict=True):
@@ -262,11 +262,11 @@ def _parallel(ranges: Mapping[str, Searched], trials: Sequence[TrialRecord], mon
     return charts.parallel(axes, lines)
 
 
-def _ticks(tried: Searched) -> list[tuple[float, str]]:
+def _ticks(tried: Searched, key: str) -> list[tuple[float, str]]:
     if isinstance(tried, Range):
         return [(0.0, f"{tried.low:g}"), (1.0, f"{tried.high:g}")]
     last = max(1, len(tried.values) - 1)
-    return [(index / last, _text(value)) for index, value in enumerate(tried.values)]
+    return [(index / last, _text(value, key)) for index, value in enumerate(tried.values)]
 
 
 def _place(tried: Searched, value: Any) -> float:
@@ -278,10 +278,11 @@ def _place(tried: Searched, value: Any) -> float:
     return tried.values.index(near) / max(1, len(tried.values) - 1)
 
 
-def _text(value: Any) -> str:
-    """A value as a person writes it."""
+def _text(value: Any, key: str) -> str:
+    """A value of a setting as a person writes it."""
     if value is None:
-        return "as trained"
+        # The augmentation that the plan has chosen is no preset; the image size is that of the pre-training.
+        return "as planned" if key.endswith(".augment") else "as trained"
     if isinstance(value, float):
         return f"{value:.3g}"
     if isinstance(value, list | tuple):

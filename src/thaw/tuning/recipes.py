@@ -8,6 +8,7 @@ from typing import Any
 from thaw.data.augment import PRESETS, preset_of, resolve
 from thaw.recipe import FINE_TUNE_PHASE, HEAD_PHASE, Phase, Preset, Recipe, ResolvedRecipe
 from thaw.recipe.ranges import Searched
+from thaw.settings import value_at
 
 KNOWN: Mapping[str, Mapping[str, Any]] = {
     # The Keras guide to transfer learning: ten epochs of the head at 1e-3, then the top at 1e-5, BatchNorm frozen.
@@ -53,16 +54,21 @@ AS_PLANNED = "as planned"
 """The origin of a trial with the phases of the plan on another head, which is the first one with that head."""
 
 
-def known_settings(origin: str, fixed: Collection[str], given: Mapping[str, Searched]) -> dict[str, Any]:
+def known_settings(origin: str, fixed: Collection[str], given: Mapping[str, Searched], base: Recipe) -> dict[str, Any]:
     """The settings of another tool or guide, but for those that the search keeps; within the ranges that were given.
 
-    A number is moved into its range; for anything else that was not given, such as a cut, the plan's stays.
+    Args:
+        origin: A key of `KNOWN`.
+        fixed: Settings that the search keeps.
+        given: Ranges: a number is moved into its own; for anything else outside of it, such as a cut, it is that of the
+            plan, where the range has it.
+        base: What all trials share.
     """
-    found = {}
-    for key, value in KNOWN[origin].items():
-        nearest = given[key].nearest(value) if key in given else value
-        if key not in fixed and (nearest == value or isinstance(value, int | float)):
-            found[key] = nearest
+    found = {key: value for key, value in KNOWN[origin].items() if key not in fixed}
+    for key in found.keys() & given.keys():
+        nearest = given[key].nearest(found[key])
+        is_moved = nearest == found[key] or isinstance(found[key], int | float)
+        found[key] = nearest if is_moved else given[key].nearest(value_at(base, key))
     return found
 
 
@@ -78,11 +84,12 @@ def base_recipe(requested: Recipe, planned: ResolvedRecipe) -> Recipe:
     Engine, precision and cache are left to each trial's own plan, because they depend on the network and the cut; so
     are solver and inputs, where they were not requested.
     """
-    head, thawed = planned.phases[0], next((phase for phase in planned.phases if phase.cut != "head"), None)
+    head, of_cuts = planned.phases[0], (each for each in enumerate(planned.phases) if each[1].cut != "head")
+    index, thawed = next(of_cuts, (1, FINE_TUNE_PHASE))
     below = {"name": FINE_TUNE_PHASE.name, **({"cut": "head"} if trains_head_only(requested) else {})}
     phases = [
-        HEAD_PHASE if head.cut != "head" else _open_again(head, requested, 0, ("solver", "inputs", "epochs")),
-        _open_again(thawed or FINE_TUNE_PHASE, requested, 1, ("solver", "inputs")).model_copy(update=below),
+        HEAD_PHASE if head.cut != "head" else _open_again(head, requested, 0),
+        _open_again(thawed, requested, index).model_copy(update=below),
     ]
     kept = requested.model_dump(mode="json")
     decided = planned.model_dump(mode="json")
@@ -95,11 +102,24 @@ def base_recipe(requested: Recipe, planned: ResolvedRecipe) -> Recipe:
     return Recipe.from_values(kept)
 
 
-def _open_again(planned: Phase, requested: Recipe, index: int, names: Collection[str]) -> Phase:
-    """A planned phase with some settings as they were requested for the phase at an index."""
+def _open_again(planned: Phase, requested: Recipe, index: int) -> Phase:
+    """A planned phase whose solver and inputs are open again, unless those were requested that are never planned.
+
+    A solved head has as many epochs as there are penalties, so those are as requested too.
+    """
     asked = requested.phases[index] if index < len(requested.phases) else FINE_TUNE_PHASE
-    wanted = {name: requested.phase_settings.get(f"phases.{index}.{name}", getattr(asked, name)) for name in names}
-    return Phase(**{**planned.model_dump(), "optional": False, **wanted})
+
+    def wanted(name: str) -> Any:
+        return requested.phase_settings.get(f"phases.{index}.{name}", getattr(asked, name))
+
+    changes: dict[str, Any] = {
+        "optional": False,
+        "solver": "optimizer" if planned.cut == "head" and wanted("solver") == "optimizer" else "auto",
+        "inputs": "fresh" if wanted("inputs") == "fresh" else "auto",
+    }
+    if planned.solver == "lbfgs":
+        changes["epochs"] = HEAD_PHASE.epochs if wanted("solver") == "lbfgs" else wanted("epochs")
+    return Phase(**{**planned.model_dump(), **changes})
 
 
 def recipe_of(base: Recipe, settings: Mapping[str, Any], weights: Mapping[str, str]) -> Recipe:

@@ -121,10 +121,10 @@ def _begun(search: Search, tried: Tried) -> Asked | str | None:
 def _next_of(search: Search, tried: Tried, level: Level) -> Asked:
     """The next trial of a level: what others recommend, the plan's phases on each new head, and what is sampled."""
     study, number = search.studies[level.name], tried.counts[level.name]
-    if level is SHORT and number <= len(KNOWN):
+    if level is SHORT and number <= len(KNOWN) and search.space.of(SHORT):
         origin = list(KNOWN)[number - 1]
         given = {key: search.space.ranges[key] for key in search.file.given}
-        settings = known_settings(origin, search.file.fixed, given)
+        settings = known_settings(origin, search.file.fixed, given, search.file.base)
         return study.enqueue(origin, settings, TrialName(HEAD.name, 0), search.space)
     parent = parent_of(level, tried, number, search.units)
     if level is SHORT and parent not in study.parents():

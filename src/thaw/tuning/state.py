@@ -20,6 +20,10 @@ from thaw.tuning.workbench import Workbench
 _LONGEST = 1 / 3
 """Of the time that is left, the fraction that one short trial may take."""
 
+_BEYOND = 0.1
+"""Fraction of the limit by which the end may exceed it: time was kept for the best trial, which another one may have
+used up by taking longer than expected."""
+
 
 @dataclass(frozen=True)
 class Search:
@@ -56,7 +60,7 @@ class Search:
     def tried(self) -> Tried:
         """What has been tried so far, by any process."""
         records, of_full = self.records(), self.studies[FULL.name]
-        left = self.clock.left()
+        left = self.clock.left(-_BEYOND * (self.clock.limit or 0.0))
         # One that was skipped for lack of time can be trained to its end once there is more.
         ended = [
             record.parent
@@ -70,10 +74,8 @@ class Search:
             sizes={level.name: self.space.size(level) for level in LEVELS},
             continued={*ended, *going_on},
         )
-        # Whatever is better than the plan is trained afresh in the end, and so is the plan.
-        top = self.winner(records)
-        of_plan = self.seconds_of_plan(records) if top is None or top.origin == "plan" else 0.0
-        return replace(found, longest={SHORT.name: _LONGEST * (self.seconds_left(found) - of_plan), FULL.name: left})
+        for_short = self.clock.left(self._reserved(found, is_compared=True))
+        return replace(found, longest={SHORT.name: _LONGEST * for_short, FULL.name: left})
 
     def promising(self, tried: Tried) -> TrialRecord | None:
         """The best short trial that nobody trains to its end, if it is better than all that were."""
@@ -105,22 +107,25 @@ class Search:
 
     def seconds_left(self, tried: Tried) -> float:
         """Seconds left, but for what the end takes: training the best trial on, it and the plan afresh, and a refit."""
+        return self.clock.left(self._reserved(tried))
+
+    def _reserved(self, tried: Tried, is_compared: bool = False) -> float:
+        """What the end takes; with `is_compared` if a trial still to come is compared with the plan."""
         records = tried.records
         top, found = self.winner(records), self.promising(tried)
         if top is None:
-            return self.clock.left()
-        plan = self.seconds_of_plan(records)
-        winner = found.seconds + rest_of(found) if found else self._whole(top, records)
-        reserved = CONCLUDING_SECONDS
+            return 0.0
         if found:
-            reserved += rest_of(found)
-        if found or top.origin != "plan":
+            return self.seconds_to_end(found)
+        plan, winner = self.seconds_of_plan(records), self._whole(top, records)
+        reserved = CONCLUDING_SECONDS
+        if top.origin != "plan":
             reserved += plan + winner
-        elif self.file.refit:
+        elif self.file.refit or is_compared:
             reserved += plan
         if self.file.refit:
             reserved += max(plan, winner) * self._refit_images
-        return self.clock.left(reserved)
+        return reserved
 
     @property
     def _refit_images(self) -> float:

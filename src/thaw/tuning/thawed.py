@@ -20,7 +20,6 @@ from thaw.planning.measurements import PlannedRecipe
 from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
-from thaw.run_folder.resume import check_files
 from thaw.selection.scores import image_scores, standard_error_of
 from thaw.training.context import TrainingPaused
 from thaw.training.gain import kept_index
@@ -65,13 +64,8 @@ def train_short(trial: Trial, bench: Workbench) -> Measured:
     def is_enough(records: Sequence[EpochRecord]) -> bool:
         return sum(record.phase != first for record in records) >= enough
 
-    plan = trial.folder.read_plan()
-    assert plan is not None
     try:
-        # A process that was killed may have trained enough, and not have come to say so.
-        began = check_files(trial.folder, plan)
-        is_done = began is not None and is_enough(began.records)
-        records = began.records if began and is_done else train(trial, NullReporter(), is_enough).records
+        records = train(trial, NullReporter(), is_enough).records
     except TrainingPaused as paused:
         records = tuple(paused.records)
     top = _best(records, bench)

@@ -57,10 +57,10 @@ def judge(plan: Recipe, winner: Recipe, folder: SearchFolder, manifest: Manifest
         f"{count(found.images, f'{split} image')} that no trial has seen" if split == "test" else "validation images"
     )
     if metric.kind != "fraction":
-        shown, unit = f"{difference.value:+.4f}", f"{difference.low:+.4f} to {difference.high:+.4f}"
+        value, interval = f"{difference.value:+.4f}", f"{difference.low:+.4f} to {difference.high:+.4f}"
     else:
-        shown, unit = f"{points(gain.value)} points", f"{points(gain.low)} to {points(gain.high)}"
-    shown = f"{shown} {metric.title} (95% interval {unit})"
+        value, interval = f"{points(gain.value)} points", f"{points(gain.low)} to {points(gain.high)}"
+    shown = f"{value} {metric.title} (95% interval {interval})"
     if gain.low > 0:
         return Verdict(True, f"The best trial is better than the plan: {shown} on {where}.", found, luck)
     if gain.high < 0:
