@@ -24,9 +24,12 @@ class Losing(NullReporter):
 
     def __init__(self, ray_nodes: TwoNodes, after: int) -> None:
         self._nodes, self._left = ray_nodes, after
+        self.shown: list[str] = []
 
     def say(self, line: str) -> None:
-        self._left -= "; took " in line
+        if "; took " in line:
+            self._left -= 1
+            self.shown.append(line.split(" (")[0].split(":")[0])
         if not self._left:
             self._nodes.lose()
 
@@ -35,11 +38,11 @@ class Losing(NullReporter):
 @on_linux
 def test_a_search_goes_on_when_a_node_is_lost_with_a_trial(ray_nodes: TwoNodes, images: Path, tmp_path: Path) -> None:
     ray_nodes.add()
-    found = search(
-        images, RECIPE, SPACE, tmp_path, Limits(None, 12), reporter=Losing(ray_nodes, 5), cluster=ray_nodes.address
-    )
+    reporter = Losing(ray_nodes, 5)
+    found = search(images, RECIPE, SPACE, tmp_path, Limits(None, 12), reporter=reporter, cluster=ray_nodes.address)
     names = [str(record.name) for record in found.trials]
     assert len(names) == len(set(names)) >= 12
+    assert sorted(reporter.shown) == sorted(names)
     assert {record.level for record in found.trials if record.is_usable} == {"probe", "head", "short", "full"}
     assert SearchFolder(found.folder).recipe.is_file()
 

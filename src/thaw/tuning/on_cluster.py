@@ -11,7 +11,7 @@ from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.device import choose_device
 from thaw.progress import NullReporter
-from thaw.run_folder.search_folder import SearchFolder
+from thaw.run_folder.search_folder import SearchFolder, TrialName
 from thaw.tuning.begin import resume
 from thaw.tuning.schedule import best
 from thaw.tuning.search import SearchResult, carry_on
@@ -46,10 +46,10 @@ def search_on(search: Search, address: str) -> SearchResult:
         pieces = [(str(search.folder.path.absolute()), search.file.storage)] * cluster.places(device)
         with ThreadPoolExecutor(max_workers=1) as waiting:
             nodes = waiting.submit(list, cluster.starmap(join_from_node, pieces, device, sees))
-            shown = len(search.records())
+            shown = {record.name for record in search.records()}
             while not nodes.done():
                 time.sleep(_POLL)
-                shown = _show_new(search, shown)
+                _show_new(search, shown)
             nodes.result()
         _show_new(search, shown)
     result = carry_on(search)
@@ -65,11 +65,14 @@ def join_from_node(folder: str, storage: str) -> int:
     return len(search.records())
 
 
-def _show_new(search: Search, shown: int) -> int:
-    """Show the trials that have ended since; gives how many are shown now."""
+def _show_new(search: Search, shown: set[TrialName]) -> None:
+    """Show the trials that have ended since, and add them to those that are shown.
+
+    Clocks of nodes differ, so one that ended later may come before one that is shown.
+    """
     records = search.records()
-    for number in range(shown, len(records)):
-        record = records[number]
-        top = best(records[: number + 1], record.level)
-        show_trial(record, top, search.clock, search.file.monitor, search.reporter)
-    return len(records)
+    for number, record in enumerate(records):
+        if record.name not in shown:
+            top = best(records[: number + 1], record.level)
+            show_trial(record, top, search.clock, search.file.monitor, search.reporter)
+            shown.add(record.name)
