@@ -72,11 +72,11 @@ def with_selected(planned: PlannedRecipe, selected: Selected) -> PlannedRecipe:
         thaws = any(phase["cut"] != "head" for phase in values["phases"])
         values["augment"] |= of_thawed if thaws else of_head
         if thaws and of_head != of_thawed:
-            heads = [index for index, phase in enumerate(values["phases"]) if phase["cut"] == "head"]
-            own = [index for index in heads if values["phases"][index]["augment"] is None]
-            for index in own:
+            phases = enumerate(values["phases"])
+            heads = [index for index, phase in phases if phase["cut"] == "head" and phase["augment"] is None]
+            for index in heads:
                 values["phases"][index]["augment"] = of_head["preset"]
-            choices = tuple(each for choice in choices for each in _of_each(choice, own, of_thawed))
+            choices = tuple(each for choice in choices for each in _of_each(choice, heads, of_thawed))
     return PlannedRecipe(Recipe.from_values(values), (*planned.choices, *choices))
 
 

@@ -107,6 +107,7 @@ class _Problem:
         self._view_targets = targets.repeat(design.views, 1)[:, None, :]
         # That of heads which know nothing.
         self._value = torch.tensor(self._count * math.log(2 if labels.task == "multilabel" else labels.classes))
+        self._squares = design.matrix.square().mean(dim=0)
         columns = self._count * labels.classes
         self._parameters = torch.zeros(design.matrix.shape[1] + 1, columns)
 
@@ -138,8 +139,7 @@ class _Problem:
 
     def _units(self, penalty: float) -> Tensor:
         """What weights and biases (D + 1, 1) are measured in: the inverse root of the curvature along each."""
-        squares = self._design.matrix.square().mean(dim=0)
-        curvatures = torch.cat([_CURVATURE * squares + penalty, torch.tensor([_CURVATURE])])
+        curvatures = torch.cat([_CURVATURE * self._squares + penalty, torch.tensor([_CURVATURE])])
         return curvatures.rsqrt()[:, None]
 
     def loss(self, probabilities: Tensor) -> Tensor:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from math import inf, prod
+from math import floor, inf, prod
 from pathlib import Path
 from typing import Any, cast
 
@@ -123,7 +122,7 @@ def _check(key: str, value: Any, recipe: Recipe) -> None:
 
 def _check_fractions(key: str, tried: Range, recipe: Recipe) -> None:
     """Raise `RecipeError` where a setting has no values between whole numbers, which a range would try."""
-    between = math.floor(tried.low) + 0.5
+    between = floor(tried.low) + 0.5
     between = between if tried.low < between < tried.high else (tried.low + tried.high) / 2
     try:
         recipe.with_settings({key: between})
