@@ -105,6 +105,44 @@ def test_a_baseline_changes_nothing_that_comes_after_it(
     assert not (tmp_path / "runs-1" / "train-1" / "baseline").exists()
 
 
+@pytest.mark.parametrize("saved_before", [0, 1, 2, 3])
+def test_a_first_phase_that_is_the_baseline_takes_its_head_also_when_killed_meanwhile(
+    saved_before: int, surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draft, "BASELINE_FROM", 0.0)
+    dataset, reporter, folder = Dataset.open(surfaces), Sentences(), RunFolder(tmp_path / "runs" / "train-1")
+    recipe = RECIPE.with_settings({"augment.preset": "none"})
+    save, saved = checkpoint.Checkpoints.save, list[str]()
+
+    def killed(checkpoints: checkpoint.Checkpoints, name: checkpoint.Name, *others: Any) -> None:
+        if checkpoints.folder == folder.checkpoints:
+            if len(saved) == saved_before:
+                raise KeyboardInterrupt
+            saved.append(name)
+        save(checkpoints, name, *others)
+
+    if saved_before < 3:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(checkpoint.Checkpoints, "save", killed)
+            run(dataset, recipe, tmp_path / "runs", reporter)
+        run(dataset, None, tmp_path / "runs", reporter, resumes=True)
+    else:
+        run(dataset, recipe, tmp_path / "runs", reporter)
+
+    assert "phase head is the baseline, which is not trained again" in reporter.said
+    head, kept = (checkpoint.read(folder.checkpoints, name) for name in ("baseline", "best"))
+    assert head is not None and kept is not None
+    assert all(torch.equal(head.weights[name], value) for name, value in kept.weights.items())
+    epochs, before = folder.read_epochs(), head.progress.records
+    assert {each.phase for each in epochs} == {"head"} and len(epochs) == len(before)
+    assert [each.val.loss for each in epochs] == pytest.approx([each.val.loss for each in before], rel=1e-5)
+    plan = folder.read_plan()
+    assert plan is not None and [(gain.phase, gain.is_kept) for gain in plan.gains] == [
+        ("head", True),
+        ("baseline", False),
+    ]
+
+
 @pytest.mark.slow
 def test_a_run_whose_phases_are_worse_keeps_its_baseline_also_when_resumed_or_repeated(
     surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -9,6 +9,7 @@ from thaw.data.augment import PRESETS
 from thaw.recipe import AugmentSettings, ResolvedRecipe
 from thaw.training.baseline import BASELINE
 from thaw.training.head_solver import PENALTIES
+from thaw.training.phases import PLAIN, input_plans
 
 
 def can_have_baseline(recipe: ResolvedRecipe) -> bool:
@@ -38,3 +39,16 @@ def baseline_recipe(recipe: ResolvedRecipe) -> ResolvedRecipe:
             "target": None,
         }
     )
+
+
+def begins_with(recipe: ResolvedRecipe, baseline: ResolvedRecipe | None) -> bool:
+    """Whether the first phase of a run is its baseline: the same head, fitted to the same features for as long.
+
+    Args:
+        recipe: That of the run.
+        baseline: That of the baseline that it has.
+    """
+    planned, first, inputs = baseline_recipe(recipe), recipe.phases[0], input_plans(recipe)[0]
+    is_same_phase = planned.phases == (first.model_copy(update={"name": BASELINE, "augment": None}),)
+    # A run stops where it reaches its target, which a baseline does not have.
+    return planned == baseline and is_same_phase and inputs.augmentation == PLAIN and recipe.target is None

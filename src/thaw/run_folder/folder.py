@@ -162,6 +162,10 @@ class RunFolder(NumberedFolder):
         """Write the resolved recipe of the baseline."""
         atomic.write_text(self.baseline_recipe, recipe.to_yaml())
 
+    def read_baseline_recipe(self) -> ResolvedRecipe | None:
+        """The resolved recipe of the baseline, `None` where there is none; raises `RecipeError`."""
+        return ResolvedRecipe.load(self.baseline_recipe) if self.baseline_recipe.is_file() else None
+
     def read_recipe(self) -> ResolvedRecipe:
         """The resolved recipe; raises `RecipeError`."""
         return ResolvedRecipe.load(self.recipe)

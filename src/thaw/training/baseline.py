@@ -1,6 +1,7 @@
 """The baseline of a run among its phases: trained before all of them, compared after them, by the same rule.
 
-Phases begin as if there were none, so that a run with a baseline and one without train the same weights.
+Phases begin as if there were none, so that a run with a baseline and one without train the same weights. A first phase
+that would only repeat the baseline takes what came of it.
 """
 
 from __future__ import annotations
@@ -13,10 +14,32 @@ from torch import Tensor
 
 from thaw.training.checkpoint import Checkpoint, Progress
 from thaw.training.context import FitContext
-from thaw.training.gain import PhaseGain, gain_text, phase_gain
+from thaw.training.gain import PhaseGain, gain_text, phase_gain, phase_gains
+from thaw.training.history import best_index
 
 BASELINE: Final = "baseline"
 """The name of its only phase."""
+
+
+def begin_with_baseline(run: FitContext, baseline: Checkpoint) -> None:
+    """Let the first phase of a run that has not begun end as its baseline did, whose head and features are the same.
+
+    Args:
+        run: Its phases are not trained; its classifier has the weights of the baseline afterwards.
+        baseline: The head, and the records of its only phase.
+    """
+    name, monitor = run.phases[0].name, run.settings.monitor
+    records = tuple(replace(record, phase=name) for record in baseline.progress.records)
+    done = Progress(phase=1, records=records, gains=phase_gains(records, run.settings.keep_rule))
+    # Killed before the end of this, the run has not begun.
+    run.checkpoints.save("last", Progress())
+    run.classifier.load_state_dict(baseline.weights, strict=False)
+    for number in range(1, len(records) + 1):
+        run.on_epoch(records[:number], best_index(records[:number], monitor) == number - 1)
+    run.on_note(f"phase {name} is the {BASELINE}, which is not trained again")
+    run.checkpoints.save("best", done)
+    run.checkpoints.save("last", done)
+    run.checkpoints.wait()
 
 
 def compare_baseline(

@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from thaw.planning.baseline import begins_with
 from thaw.progress import Reporter
 from thaw.run_folder.resume import check_files
 from thaw.terminal.epochs import EpochTable
 from thaw.terminal.training import kept_line, show_gains
 from thaw.training import checkpoint
-from thaw.training.baseline import BASELINE, compare_baseline
-from thaw.training.checkpoint import Checkpoint
+from thaw.training.baseline import BASELINE, begin_with_baseline, compare_baseline
+from thaw.training.checkpoint import Checkpoint, Progress
 from thaw.training.context import FitCallbacks, FitContext, Pauses, TrainingPaused, never
 from thaw.training.fit import fit
 from thaw.training.gain import PhaseGain, kept_index
@@ -91,6 +92,9 @@ def train(trial: Trial, reporter: Reporter, pauses: Pauses = never) -> TrainingR
     context = FitContext(trial.classifier, recipe.phases, settings, callbacks, process)
     baseline = _read_baseline(trial, reporter)
     untrained = {key: value.clone() for key, value in context.checkpoints.weights().items()} if baseline else {}
+    has_not_begun = began in (None, Progress())
+    if baseline and has_not_begun and begins_with(recipe, trial.folder.read_baseline_recipe()):
+        begin_with_baseline(context, baseline)
     progress = fit(context, times.timed(trial.inputs.sources_of))
     times.stop()
     if baseline:
