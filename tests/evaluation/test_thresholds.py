@@ -13,9 +13,83 @@ from thaw.evaluation.thresholds import (
     threshold_results,
 )
 from thaw.metrics import Scored
-from thaw.recipe import DecisionSettings
+from thaw.recipe import DecisionSettings, Task
 
 PREDICTIONS = st.lists(st.tuples(st.floats(0, 1, width=16), st.booleans()), min_size=2, max_size=60)
+
+
+CLASSES = ("ok", "crack", "dent")
+
+
+def scored_images(seed: int, task: Task, classes: int = 3) -> Scored:
+    """Images whose probabilities say something about their labels."""
+    rng = np.random.default_rng(seed)
+    truth = np.eye(classes, dtype=bool)[rng.integers(classes, size=60)]
+    if task == "multilabel":
+        truth = rng.random((60, classes)) < 0.4
+        probabilities = 1 / (1 + np.exp(-(2.0 * truth - 1.0 + rng.normal(size=truth.shape))))
+    else:
+        powers = np.exp(1.5 * truth + rng.normal(size=truth.shape))
+        probabilities = powers / powers.sum(axis=1, keepdims=True)
+    return Scored(task, probabilities, truth, Decision().labels(probabilities, task))
+
+
+@given(
+    st.integers(0, 10_000),
+    st.sampled_from(["multiclass", "binary", "multilabel"]),
+    st.dictionaries(st.sampled_from(CLASSES[:2]), st.floats(0.1, 1.0)),
+    st.dictionaries(st.sampled_from(CLASSES[:2]), st.floats(0.1, 1.0)),
+    st.sampled_from(
+        [Decision(), Decision(costs=((0, 1), (9, 0))), Decision(((0, 0.7),), reason="recall of ok at least 0.2")]
+    ),
+)
+def test_every_requirement_is_met_on_validation_or_reported(
+    seed: int, task: Task, recall: dict[str, float], precision: dict[str, float], earlier: Decision
+) -> None:
+    scored, classes = scored_images(seed, task, 2), CLASSES[:2]
+    found = choose_decision(DecisionSettings(recall=recall, precision=precision), classes, scored, earlier)
+    predicted = found.decision.labels(scored.probabilities, task)
+    for kind, targets in (("recall", recall), ("precision", precision)):
+        for name, target in targets.items():
+            index = classes.index(name)
+            of, got = (scored.truth, predicted) if kind == "recall" else (predicted, scored.truth)
+            text = f"{kind} of {name} at least {target:g}"
+            if text in found.decision.reason.split("; "):
+                assert got[of[:, index], index].mean() >= target - 1e-6
+            else:
+                assert any(f"reaches a {kind} of {target:g} for {name}" in sentence for sentence in found.unmet)
+
+
+def test_a_requirement_is_met_among_the_images_that_an_earlier_one_leaves() -> None:
+    scored = scored_images(0, "multiclass")
+    settings = DecisionSettings(recall={"crack": 0.9, "dent": 0.5})
+    found = choose_decision(settings, CLASSES, scored)
+    assert not found.unmet and [index for index, _ in found.decision.thresholds] == [1, 2]
+    predicted = found.decision.labels(scored.probabilities, "multiclass")
+    assert predicted[scored.truth[:, 1], 1].mean() >= 0.9 and predicted[scored.truth[:, 2], 2].mean() >= 0.5
+    both = choose_decision(DecisionSettings(recall={"crack": 1.0, "dent": 1.0}), CLASSES, scored)
+    assert (
+        both.decision.reason == "recall of crack at least 1" and "and keeps recall of crack at least 1" in both.unmet[0]
+    )
+
+
+def test_a_requirement_leaves_what_it_does_not_name() -> None:
+    scored = scored_images(0, "multiclass")
+    costs = ((0.0, 5.0, 5.0), (1.0, 0.0, 1.0), (9.0, 9.0, 0.0))
+    earlier = Decision(
+        ((0, 0.9), (1, 0.8)),
+        costs,
+        "precision of ok at least 0.9; recall of crack at least 0.3; lowest expected cost: ok>crack=5",
+    )
+    found = choose_decision(DecisionSettings(recall={"crack": 0.4}), CLASSES, scored, earlier).decision
+    assert found.costs == costs and found.thresholds[0] == (0, 0.9) and len(found.thresholds) == 2
+    assert (
+        found.reason == "precision of ok at least 0.9; lowest expected cost: ok>crack=5; recall of crack at least 0.4"
+    )
+    other = choose_decision(DecisionSettings(costs={"dent": {"ok": 3}}), CLASSES, scored, earlier).decision
+    assert other.thresholds == earlier.thresholds and other.costs[2] == (3.0, 1.0, 0.0)
+    assert other.reason.endswith("recall of crack at least 0.3; lowest expected cost: dent>ok=3")
+    assert choose_decision(DecisionSettings(), CLASSES, scored, earlier).decision == earlier
 
 
 def two_columns(pairs: list[tuple[float, bool]]) -> tuple[np.ndarray, np.ndarray]:
@@ -81,7 +155,12 @@ def test_the_label_of_lowest_expected_cost_is_predicted() -> None:
 )
 def test_an_invalid_requirement_is_refused(settings: DecisionSettings, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        check_requirements(settings, ("ok", "crack"))
+        check_requirements(settings, ("ok", "crack"), "binary")
+
+
+def test_costs_of_an_image_with_several_labels_are_refused() -> None:
+    with pytest.raises(RecipeError, match=r"^decision\.costs: an image has several labels; require a recall"):
+        check_requirements(DecisionSettings(costs={"ok": {"crack": 3}}), ("ok", "crack"), "multilabel")
 
 
 def test_a_requirement_that_validation_cannot_meet_is_reported_and_has_no_effect() -> None:

@@ -22,9 +22,9 @@ class Decision:
 
     Attributes:
         thresholds: (class index, probability) pairs. A class is chosen at or above its threshold, the first pair taking
-            precedence, and never below it.
-        costs: (C, C), `costs[i][j]` is the cost of predicting class j for class i; the class with the lowest expected
-            cost is chosen (Elkan 2001).
+            precedence, and never below it, unless all classes are below theirs.
+        costs: (C, C), `costs[i][j]` is the cost of predicting class j for class i; where no threshold decides, the
+            class with the lowest expected cost is chosen (Elkan 2001). Not for multilabel.
         reason: The requirement behind the rule, for display.
     """
 
@@ -36,13 +36,16 @@ class Decision:
         """(N, C) bool, true for predicted labels; one per row unless multilabel."""
         if task == "multilabel":
             thresholds = np.full(probabilities.shape[1], DEFAULT_THRESHOLD)
-            for index, threshold in self.thresholds:
+            for index, threshold in reversed(self.thresholds):
                 thresholds[index] = threshold
             return np.asarray(probabilities >= thresholds)
-        scores = -(probabilities @ np.asarray(self.costs)) if self.costs else probabilities.astype(np.float64)
+        likely = -(probabilities @ np.asarray(self.costs)) if self.costs else probabilities.astype(np.float64)
+        scores = likely.copy()
         for rank, (index, threshold) in reversed(list(enumerate(self.thresholds))):
             above_all_others = 2.0 + len(self.thresholds) - rank
-            scores[:, index] = np.where(probabilities[:, index] >= threshold, above_all_others, -1.0)
+            scores[:, index] = np.where(probabilities[:, index] >= threshold, above_all_others, -np.inf)
+        is_below_all = np.isneginf(scores).all(axis=1)
+        scores[is_below_all] = likely[is_below_all]
         chosen = scores.argmax(axis=1)
         return np.asarray(chosen[:, None] == np.arange(probabilities.shape[1]))
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from thaw.classifier.decision import Decision
+from thaw.evaluation.thresholds import WEIGHTS
 from thaw.recipe import ClassWeights, Task
 
 
@@ -31,13 +32,21 @@ def without_weights(probabilities: np.ndarray, weights: np.ndarray, task: Task) 
     return np.asarray(scaled / scaled.sum(axis=1, keepdims=True))
 
 
-def weighted_decision(weights: np.ndarray, task: Task, kind: ClassWeights) -> Decision:
+def weighted_decision(weights: np.ndarray, task: Task, kind: ClassWeights, temperature: float = 1.0) -> Decision:
     """The decision by which labels are those of a classifier trained with class weights (C,).
 
     Missing an image of a class costs its weight, which is what training minimised; a label of several is predicted from
-    the probability at which its odds times its weight are even.
+    the probability at which its odds times its weight are even. A temperature divides the logits after the weights were
+    undone, so it takes the root of what they move too.
+
+    Args:
+        weights: (C,) each class's.
+        task: Multiclass, binary or multilabel.
+        kind: Of the weights, for display.
+        temperature: What the logits without the weights were divided by.
     """
-    reason = f"each class counts as in training, with {kind} weights"
+    weights = weights.astype(np.float64) ** (1.0 / temperature)
+    reason = f"{WEIGHTS}, with {kind} weights"
     if task == "multilabel":
         thresholds = tuple((index, float(1.0 / (1.0 + weight))) for index, weight in enumerate(weights))
         return Decision(thresholds, reason=reason)

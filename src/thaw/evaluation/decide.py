@@ -11,7 +11,7 @@ from thaw.errors import RecipeError
 from thaw.evaluation.evaluate import Evaluation, summarise
 from thaw.evaluation.records import Records
 from thaw.evaluation.review import LIMITS, refit_review_policy, unmet_limits
-from thaw.evaluation.thresholds import ChosenDecision, check_requirements, choose_decision, decided
+from thaw.evaluation.thresholds import check_requirements, choose_decision, decided
 from thaw.recipe import DecisionSettings
 
 
@@ -43,10 +43,8 @@ def decide(classifier: Classifier, settings: DecisionSettings, val: Records) -> 
     Raises:
         RecipeError: As `check_requirements` does, or a limit is set of a classifier that flags no images.
     """
-    check_requirements(settings, classifier.classes)
-    chosen = ChosenDecision(classifier.decision)
-    if settings.recall or settings.precision or settings.costs:
-        chosen = choose_decision(settings, classifier.classes, val.scored)
+    check_requirements(settings, classifier.classes, classifier.task)
+    chosen = choose_decision(settings, classifier.classes, val.scored, classifier.decision)
     policy = classifier.review_policy
     if policy:
         policy = refit_review_policy(policy, decided(chosen.decision, val.scored), val.distance, settings)

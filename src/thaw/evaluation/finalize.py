@@ -96,23 +96,21 @@ def finalize(
         seed: Random seed of the choice of training images to remember.
         weights: The class weights that it was trained with; they move from the probabilities to the decision.
     """
-    errors_before = _calibration_errors(classifier, outputs)
-    outputs = _unweighted(classifier, outputs, weights)
-    val = outputs.evaluated["val"]
+    uncalibrated = _unweighted(classifier, outputs, weights)
+    val = uncalibrated.evaluated["val"]
     truth = truth_of(val.targets, len(classifier.classes))
     temperature = fit_temperature(val.probabilities, truth, classifier.task)
-    outputs = _calibrated(classifier, outputs, temperature)
-    errors_after = _calibration_errors(classifier, outputs)
+    outputs = _calibrated(classifier, uncalibrated, temperature)
 
     val = outputs.evaluated["val"]
-    chosen = choose_decision(settings, classifier.classes, _score(classifier, outputs, "val"))
+    trained = weighted_decision(weights.values, classifier.task, weights.kind, temperature) if weights else Decision()
+    chosen = choose_decision(settings, classifier.classes, _score(classifier, outputs, "val"), trained)
     classifier.decision = chosen.decision
-    if weights and chosen.decision == Decision():
-        classifier.decision = weighted_decision(weights.values, classifier.task, weights.kind)
 
     scored = _score(classifier, outputs, "val")
     classifier.review_policy = fit_review_policy(outputs.train, val.features, scored, settings, seed)
 
+    errors_before, errors_after = (_calibration_errors(classifier, each, outputs) for each in (uncalibrated, outputs))
     calibration = Calibration(temperature, len(val.targets), errors_before, errors_after)
     limits = LIMITS if classifier.task != "multilabel" else ("in_distribution",)
     unmet = (
@@ -138,13 +136,13 @@ def finalize_as(
         seed: Random seed of the choice of training images to remember.
         weights: The class weights that it was trained with.
     """
-    errors_before = _calibration_errors(classifier, outputs)
-    outputs = _unweighted(classifier, outputs, weights)
-    outputs = _calibrated(classifier, outputs, earlier.calibration.temperature)
+    uncalibrated = _unweighted(classifier, outputs, weights)
+    outputs = _calibrated(classifier, uncalibrated, earlier.calibration.temperature)
     classifier.decision = earlier.decision
     features = remembered_features(outputs.train, seed)
     classifier.review_policy = replace(earlier.review_policy, train_features=features)
-    calibration = replace(earlier.calibration, before=errors_before, after=_calibration_errors(classifier, outputs))
+    before, after = (_calibration_errors(classifier, each, outputs) for each in (uncalibrated, outputs))
+    calibration = replace(earlier.calibration, before=before, after=after)
     return Finalized(outputs, _evaluations(classifier, outputs), calibration, ())
 
 
@@ -199,5 +197,11 @@ def _score(classifier: Classifier, outputs: SplitOutputs, split: str) -> Scored:
     return score(classifier, part.probabilities, part.targets, outputs.groups[split])
 
 
-def _calibration_errors(classifier: Classifier, outputs: SplitOutputs) -> dict[str, Estimate]:
-    return {split: calibration_error(_score(classifier, outputs, split)) for split in outputs.evaluated}
+def _calibration_errors(classifier: Classifier, outputs: SplitOutputs, calibrated: SplitOutputs) -> dict[str, Estimate]:
+    """The calibration error by split, of the labels that the classifier gives: those for its calibrated outputs."""
+    return {
+        split: calibration_error(
+            replace(_score(classifier, calibrated, split), probabilities=part.probabilities.astype(np.float64))
+        )
+        for split, part in outputs.evaluated.items()
+    }

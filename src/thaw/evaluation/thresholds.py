@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -15,7 +16,13 @@ from thaw import formats
 from thaw.classifier.decision import Decision
 from thaw.errors import RecipeError
 from thaw.metrics import Estimate, Scored, rates_of_class
-from thaw.recipe import DecisionSettings
+from thaw.recipe import DecisionSettings, Task
+
+WEIGHTS = "each class counts as in training"
+"""The reason of a decision that class weights have moved to, and how it begins."""
+
+_COSTS = "lowest expected cost: "
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -37,8 +44,42 @@ class ChosenDecision:
     unmet: tuple[str, ...] = ()
 
 
-def check_requirements(settings: DecisionSettings, classes: Sequence[str]) -> None:
-    """Raise `RecipeError` for a requirement or a cost of an unknown class."""
+@dataclass(frozen=True)
+class _Requirement:
+    """A target recall or precision of a class."""
+
+    kind: Literal["recall", "precision"]
+    name: str
+    index: int
+    target: float
+
+    def text(self) -> str:
+        return f"{self.kind} of {self.name} at least {self.target:g}"
+
+    def is_met(self, decision: Decision, scored: Scored) -> bool:
+        """Whether the labels that a decision predicts meet it, with all thresholds at work."""
+        predicted = decision.labels(scored.probabilities, scored.task)[:, self.index]
+        truth = scored.truth[:, self.index]
+        of, found = (truth, predicted) if self.kind == "recall" else (predicted, truth)
+        return bool(of.any()) and float(found[of].mean()) >= self.target - _ROUNDING
+
+    def threshold(self, decision: Decision, scored: Scored) -> float | None:
+        """The threshold that meets it on the images that no threshold of a decision decides; `None` if none does."""
+        probabilities, truth = scored.probabilities[:, self.index], scored.truth[:, self.index]
+        is_open = np.ones(len(truth), bool)
+        if scored.task != "multilabel":
+            for index, threshold in decision.thresholds:
+                is_open &= scored.probabilities[:, index] < threshold
+        if self.kind == "precision":
+            return threshold_for_precision(probabilities[is_open], truth[is_open], self.target)
+        # Images of the class that another threshold has taken are missed.
+        missed = truth.sum() / max(int(truth[is_open].sum()), 1)
+        target = self.target * missed
+        return threshold_for_recall(probabilities[is_open], truth[is_open], target) if target <= 1 + _ROUNDING else None
+
+
+def check_requirements(settings: DecisionSettings, classes: Sequence[str], task: Task) -> None:
+    """Raise `RecipeError` for a requirement or a cost of an unknown class, and for costs where labels are several."""
     named = {
         "recall": settings.recall,
         "precision": settings.precision,
@@ -51,35 +92,76 @@ def check_requirements(settings: DecisionSettings, classes: Sequence[str]) -> No
                     f"decision.{setting}: there is no class {name!r}; "
                     f"the classes are {formats.listed(classes, formats.MANY)}"
                 )
+    if settings.costs and task == "multilabel":
+        raise RecipeError("decision.costs: an image has several labels; require a recall or a precision of each")
 
 
-def choose_decision(settings: DecisionSettings, classes: Sequence[str], scored: Scored) -> ChosenDecision:
+def choose_decision(
+    settings: DecisionSettings, classes: Sequence[str], scored: Scored, earlier: Decision | None = None
+) -> ChosenDecision:
     """Choose the decision that meets the requirements on scored validation images.
 
-    Raises:
-        RecipeError: As `check_requirements` does.
+    Requirements are met one after the other, those on recall first. One that cannot be met without giving up another
+    before it is not met.
+
+    Args:
+        settings: Requirements that `check_requirements` accepts.
+        classes: The names of the classes.
+        scored: Validation images.
+        earlier: The decision so far, of which all stays that the settings do not name.
     """
-    check_requirements(settings, classes)
+    requirements = _requirements(settings, classes)
+    decision, reasons = _kept(earlier or Decision(), settings, requirements)
     if settings.costs:
-        return ChosenDecision(Decision(costs=_cost_matrix(settings, classes), reason=_describe_costs(settings)))
-    thresholds, reasons, unmet = [], [], []
-    requirements = [
-        *(("recall", threshold_for_recall, name, target) for name, target in settings.recall.items()),
-        *(("precision", threshold_for_precision, name, target) for name, target in settings.precision.items()),
-    ]
-    for kind, choose, name, target in requirements:
-        index = list(classes).index(name)
-        threshold = choose(scored.probabilities[:, index], scored.truth[:, index], target)
-        if threshold is None:
-            images = formats.count(int(scored.truth[:, index].sum()), "image")
-            unmet.append(
-                f"decision.{kind}: no threshold reaches a {kind} of {target:g} for {name} on validation, which has "
-                f"{images} of it"
-            )
+        decision, reasons = (
+            replace(decision, costs=_cost_matrix(settings, classes)),
+            [*reasons, _describe_costs(settings)],
+        )
+    met, unmet, chosen = list[_Requirement](), list[str](), set[int]()
+    for requirement in requirements:
+        found = decision
+        if requirement.index not in chosen:
+            threshold = requirement.threshold(decision, scored)
+            if threshold is not None:
+                found = replace(decision, thresholds=(*decision.thresholds, (requirement.index, threshold)))
+        if all(each.is_met(found, scored) for each in (*met, requirement)):
+            decision = found
+            met.append(requirement)
+            chosen.add(requirement.index)
         else:
-            thresholds.append((index, threshold))
-            reasons.append(f"{kind} of {name} at least {target:g}")
-    return ChosenDecision(Decision(tuple(thresholds), reason="; ".join(reasons)), tuple(unmet))
+            unmet.append(_why_unmet(requirement, scored, met))
+    reasons += [requirement.text() for requirement in met]
+    return ChosenDecision(replace(decision, reason="; ".join(reasons)), tuple(unmet))
+
+
+def _requirements(settings: DecisionSettings, classes: Sequence[str]) -> list[_Requirement]:
+    names = list(classes)
+    return [
+        *(_Requirement("recall", name, names.index(name), target) for name, target in settings.recall.items()),
+        *(_Requirement("precision", name, names.index(name), target) for name, target in settings.precision.items()),
+    ]
+
+
+def _kept(
+    earlier: Decision, settings: DecisionSettings, requirements: Sequence[_Requirement]
+) -> tuple[Decision, list[str]]:
+    """What settings leave of a decision, and the reasons of that."""
+    named = {requirement.index for requirement in requirements}
+    replaced = [f"{kind} of {each.name} at least " for each in requirements for kind in ("recall", "precision")]
+    if settings.costs:
+        replaced += [_COSTS, WEIGHTS]
+    reasons = [text for text in earlier.reason.split("; ") if text and not text.startswith(tuple(replaced))]
+    thresholds = tuple(pair for pair in earlier.thresholds if pair[0] not in named)
+    return Decision(thresholds, () if settings.costs else earlier.costs), reasons
+
+
+def _why_unmet(requirement: _Requirement, scored: Scored, met: Sequence[_Requirement]) -> str:
+    images = formats.count(int(scored.truth[:, requirement.index].sum()), "image")
+    others = f" and keeps {' and '.join(each.text() for each in met)}" if met else ""
+    return (
+        f"decision.{requirement.kind}: no threshold reaches a {requirement.kind} of {requirement.target:g} for "
+        f"{requirement.name}{others} on validation, which has {images} of it"
+    )
 
 
 def threshold_for_recall(probabilities: np.ndarray, truth: np.ndarray, target: float) -> float | None:
@@ -142,4 +224,4 @@ def _cost_matrix(settings: DecisionSettings, classes: Sequence[str]) -> tuple[tu
 
 def _describe_costs(settings: DecisionSettings) -> str:
     pairs = [f"{true}>{predicted}={cost:g}" for true, row in settings.costs.items() for predicted, cost in row.items()]
-    return f"lowest expected cost: {', '.join(pairs)}"
+    return f"{_COSTS}{', '.join(pairs)}"

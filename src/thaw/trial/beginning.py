@@ -114,7 +114,7 @@ def _begin_in(found: RunFolder | None, dataset: Dataset, requested: Recipe, cont
     choose_device(requested.device)
     check_loggers(requested.loggers)
     dataset = dataset.as_task(requested.task)
-    check_requirements(requested.decision, dataset.classes)
+    check_requirements(requested.decision, dataset.classes, dataset.manifest.task)
     if found and found.manifest.is_file():
         previous: Manifest | None = Manifest.read(found.manifest)
     else:
