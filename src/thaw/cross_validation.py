@@ -11,6 +11,7 @@ import numpy as np
 
 from thaw.backbones import build
 from thaw.cache import cache_folder
+from thaw.classifier.decision import Decision
 from thaw.cluster import Cluster, Device
 from thaw.data.dataset import Dataset
 from thaw.data.group_split import with_enough_groups
@@ -19,7 +20,14 @@ from thaw.data.manifest import Manifest
 from thaw.data.prepare import DataPreparation, Prepared
 from thaw.device import choose_device
 from thaw.errors import DataError
-from thaw.evaluation.folds import CrossValidation, FitAll, Fold, FoldedData, repeated_cross_validation
+from thaw.evaluation.folds import (
+    CrossValidation,
+    FitAll,
+    Fold,
+    FoldedData,
+    FoldOutputs,
+    repeated_cross_validation,
+)
 from thaw.evaluation.records import read_records
 from thaw.features.engines import FrozenPart
 from thaw.features.pooled import pooled_features
@@ -90,8 +98,8 @@ def _heads(values: np.ndarray, prepared: Prepared, rows: np.ndarray, cluster: Cl
 
 def head_of_fold(
     values: np.ndarray, targets: np.ndarray, classes: int, train: np.ndarray, test: np.ndarray, seed: int, number: int
-) -> np.ndarray:
-    """Probabilities (N, classes) of the features at positions `test`, by a linear head fitted at `train`.
+) -> FoldOutputs:
+    """Outputs for the features at positions `test`, by a linear head fitted at `train`; the most likely class.
 
     It depends on neither the seed nor the number of the fold.
     """
@@ -99,7 +107,7 @@ def head_of_fold(
         head = linear_probe.fit_head(values[train], targets[train])
         probabilities = np.zeros((len(test), classes))
         probabilities[:, head.classes_] = head.predict_proba(values[test])
-    return probabilities
+    return FoldOutputs(probabilities, Decision().labels(probabilities, "multiclass"))
 
 
 def _whole_runs(
@@ -118,8 +126,8 @@ def _whole_runs(
 
 def run_of_fold(
     recipe: str, runs: str, rows: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int, number: int
-) -> np.ndarray:
-    """Probabilities (N, C) of the rows at positions `test`, by a run on those at `train`.
+) -> FoldOutputs:
+    """Outputs for the rows at positions `test`, by a run on those at `train`, and with its decision.
 
     Validation is split off from `train`. Each fold has a folder of runs to itself: a run gives images the split that
     they had in an earlier one in its folder, and no fold may depend on another.
@@ -142,17 +150,18 @@ def run_of_fold(
     finished = run(dataset, reseeded, Path(runs) / f"seed-{seed}-fold-{number}", NullReporter())
     records = read_records(finished.folder.predictions, "test")
     place = {path: index for index, path in enumerate(records.paths)}
-    return records.scored.probabilities[[place[paths[row]] for row in rows[test]]]
+    tested = [place[paths[row]] for row in rows[test]]
+    return FoldOutputs(records.scored.probabilities[tested], records.scored.predicted[tested])
 
 
 def _on_cluster(
     cluster: Cluster,
-    fit: Callable[..., np.ndarray],
+    fit: Callable[..., FoldOutputs],
     shared: Sequence[object],
     device: Device,
     sees: Sequence[Path],
     folds: Iterable[Fold],
-) -> Iterator[np.ndarray]:
+) -> Iterator[FoldOutputs]:
     """The results of folds that are fitted on a cluster, with what all of them take."""
     cluster.check(sees)
     put = [cluster.put(value) for value in shared]

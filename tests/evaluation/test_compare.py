@@ -92,3 +92,38 @@ def test_runs_with_other_images_classes_or_labels_are_refused() -> None:
         compare(first, replace(first, classes=("ok", "dent")))
     with pytest.raises(DataError, match="different label"):
         compare(first, replace(first, scored=replace(first.scored, truth=~first.scored.truth)))
+
+
+def test_images_that_were_replaced_between_the_runs_are_excluded() -> None:
+    first, second = records(100, 0.9, 1), records(100, 0.9, 2)
+    found = compare(first, second, replaced=first.paths[:40])
+    assert (found.images, found.excluded) == (60, 80)
+    with pytest.raises(DataError, match="no image was tested by both"):
+        compare(first, second, replaced=first.paths)
+
+
+def test_images_that_one_run_knows_to_be_dependent_are_so_in_both_orders() -> None:
+    first, second = records(200, 0.7, 1), records(200, 0.95, 2)
+    grouped = replace(second, scored=replace(second.scored, groups=np.arange(200) // 50))
+    one, other = compare(first, grouped), compare(grouped, first)
+    change, reverse = one.differences["accuracy"], other.differences["accuracy"]
+    assert one.p_value is None and (change.low, change.high) == pytest.approx((-reverse.high, -reverse.low))
+    alone = compare(first, second).differences["accuracy"]
+    assert change.high - change.low > 1.1 * (alone.high - alone.low)
+
+
+def test_images_are_dependent_if_they_are_in_either_run() -> None:
+    first, second = records(12, 0.7, 1), records(12, 0.95, 2)
+    pairs, triples = np.arange(12) // 2, np.arange(12) // 3
+    of_both = [
+        replace(run, scored=replace(run.scored, groups=groups)) for run, groups in ((first, pairs), (second, triples))
+    ]
+    joined = replace(first, scored=replace(first.scored, groups=np.arange(12) // 6))
+    assert compare(*of_both).differences == compare(joined, second).differences
+
+
+def test_a_difference_on_few_images_is_not_significant() -> None:
+    """The bootstrap of three images that all differ has no spread."""
+    found = compare(records(3, 0.0, 1), records(3, 1.0, 2))
+    assert found.p_value == pytest.approx(0.25)
+    assert found.verdict.startswith("No significant difference on 3 images: +100.0 points accuracy")

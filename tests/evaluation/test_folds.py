@@ -4,10 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from thaw.classifier.decision import Decision
 from thaw.data.manifest import Manifest
 from thaw.data.split_units import groups_of
 from thaw.errors import DataError
-from thaw.evaluation.folds import Fold, FoldedData, repeated_cross_validation
+from thaw.evaluation.folds import Fold, FoldedData, FoldOutputs, repeated_cross_validation
+from thaw.metrics import truth_of
 from thaw.pipeline import cross_validate
 from thaw.progress import NullReporter
 from thaw.run_folder import RunFolder
@@ -44,8 +46,10 @@ def test_a_class_with_fewer_images_than_folds_is_named(manifest: Manifest) -> No
 def test_seeds_that_differ_have_a_standard_deviation(manifest: Manifest) -> None:
     rng = np.random.default_rng(0)
 
-    def guess(folds: Iterable[Fold]) -> Iterator[np.ndarray]:
-        return (rng.dirichlet(np.ones(3), len(fold.test)) for fold in folds)
+    def guess(folds: Iterable[Fold]) -> Iterator[FoldOutputs]:
+        for fold in folds:
+            probabilities = rng.dirichlet(np.ones(3), len(fold.test))
+            yield FoldOutputs(probabilities, Decision().labels(probabilities, "multiclass"))
 
     data = FoldedData(manifest, np.arange(len(manifest)), (), 3)
     found = repeated_cross_validation("guesses", guess, data, 4, lambda done, total: None)
@@ -76,3 +80,15 @@ def indices(run: Path) -> np.ndarray:
 def test_one_fold_is_refused(trained: RunFolder) -> None:
     with pytest.raises(DataError, match="at least two folds"):
         cross_validate(trained.path, folds=1, reporter=NullReporter())
+
+
+def test_labels_are_those_that_the_folds_decided_on(manifest: Manifest) -> None:
+    """Such as by class weights or thresholds, under which the most likely class is not always predicted."""
+    rows = np.arange(len(manifest))
+    truth = truth_of(manifest.targets(), len(manifest.classes))
+
+    def decided(folds: Iterable[Fold]) -> Iterator[FoldOutputs]:
+        return (FoldOutputs(np.full((len(fold.test), 3), 1 / 3), truth[fold.test]) for fold in folds)
+
+    found = repeated_cross_validation("known", decided, FoldedData(manifest, rows, (), 3), 1, lambda done, total: None)
+    assert found.mean("accuracy") == 1.0

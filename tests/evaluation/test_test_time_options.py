@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import thaw
+from thaw.errors import DataError
 from thaw.evaluation.test_time_options import compare_test_time_options
 from thaw.features.engines import REFERENCE
 from thaw.pipeline import compare_prediction_options, load
@@ -57,3 +58,11 @@ def test_a_predictor_of_another_size_does_not_change_the_classifier(trained: Run
     predictor = Predictor(classifier, REFERENCE, classifier.device, image_size=128)
     assert predictor.pixel_spec.size == 128
     assert classifier.backbone.facts.pixels.size == 64
+
+
+@pytest.mark.parametrize("gone", [0, -1])
+def test_an_image_that_cannot_be_read_any_more_is_named(trained: RunFolder, images: Path, gone: int) -> None:
+    classifier, files = load(trained.path), sorted(images.rglob("*.png"))[:6]
+    files[gone] = images / "ok" / "gone.png"
+    with pytest.raises(DataError, match=r"gone\.png: .*; the options are compared on all validation images"):
+        compare_test_time_options(classifier, files, np.zeros(6, int), None, REFERENCE, lambda done, total: None)

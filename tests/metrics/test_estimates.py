@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -202,3 +203,37 @@ def test_fractions_lie_between_0_and_1_and_losses_are_negated(seed: int, classes
 def test_an_epoch_without_usable_predictions_has_no_finite_loss() -> None:
     values = MetricValues.undefined()
     assert math.isnan(values.loss) and values["accuracy"] == 0.0
+
+
+def test_a_class_in_few_groups_is_no_better_known_than_they_are() -> None:
+    classes, groups = np.repeat([0, 1], 100), np.concatenate([np.arange(100), np.repeat([100, 101], 50)])
+    truth = np.eye(2, dtype=bool)[classes]
+    perfect = Scored("binary", truth * 0.8 + 0.1, truth, truth, groups)
+    crack = per_class(perfect)[1]
+    low = wilson(1.0, 2)[0]
+    for name in ("precision", "recall", "f1", "average_precision"):
+        assert known(crack, name).low == pytest.approx(low)
+    assert known(overall(perfect), "balanced_accuracy").low == pytest.approx(low)
+    assert known(per_class(perfect)[0], "recall").low == pytest.approx(wilson(1.0, 100)[0])
+
+
+def test_the_interval_of_a_class_in_three_groups_has_about_its_nominal_coverage() -> None:
+    classes, groups = np.repeat([0, 1], [100, 60]), np.concatenate([np.arange(100), np.repeat([100, 101, 102], 20)])
+    truth, covered = np.eye(2, dtype=bool)[classes], {"recall": 0, "balanced_accuracy": 0}
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        # Images of one group are predicted correctly together, more or less.
+        is_correct = rng.random(160) < np.concatenate([np.full(100, 0.9), np.repeat(rng.uniform(0.5, 0.9, 3), 20)])
+        predicted = np.eye(2, dtype=bool)[np.where(is_correct, classes, 1 - classes)]
+        sample = Scored("binary", np.full((160, 2), 0.5), truth, predicted, groups)
+        recall, balanced = known(per_class(sample)[1], "recall"), known(overall(sample), "balanced_accuracy")
+        covered["recall"] += recall.low <= 0.7 <= recall.high
+        covered["balanced_accuracy"] += balanced.low <= 0.8 <= balanced.high
+    assert covered["recall"] >= 88 and covered["balanced_accuracy"] >= 88
+
+
+def test_a_class_that_no_image_has_or_is_predicted_to_have_does_not_lower_macro_f1() -> None:
+    values = measure(np.eye(3)[[0, 1, 0]], np.array([0, 1, 0]), "multiclass")
+    assert values["macro_f1"] == values["balanced_accuracy"] == 1.0
+    missed = measure(np.eye(3)[[0, 0, 0]], np.array([0, 1, 0]), "multiclass")
+    assert missed["macro_f1"] == pytest.approx((0.8 + 0.0) / 2)

@@ -69,8 +69,9 @@ def evaluate(
 
     if (data is not None) + (folds is not None) + options != 1:
         raise RecipeError("evaluate: give either DATA to evaluate on, --folds K to cross-validate, or --options")
-    if cluster and folds is None:
-        raise RecipeError("evaluate: --cluster trains the folds of --folds K elsewhere; give both, or leave it out")
+    needs_folds = {"--cluster": cluster, "--whole": whole, "--seeds": seeds != 1}
+    for option in (option for option, is_given in needs_folds.items() if is_given and folds is None):
+        raise RecipeError(f"evaluate: {option} is for cross-validation; add --folds K, or leave it out")
     if out:
         check_has_folder(out)
         check_new(out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +11,9 @@ from thaw import formats
 from thaw.errors import DataError
 from thaw.evaluation.records import Records
 from thaw.metrics import Estimate, Scored, differences
+
+_SIGNIFICANT = 0.05
+"""The p-value from which a difference is none."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +38,28 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """One sentence: which run is better, by the 95% interval of the difference in accuracy."""
+        """One sentence: which run is better, by the 95% interval of the difference in accuracy.
+
+        Where few images differ, that of the bootstrap is too narrow, so the exact test must agree.
+        """
         change = self.differences["accuracy"]
         value, low, high = change.value, change.low, change.high
-        if low <= 0 <= high:
+        if low <= 0 <= high or (self.p_value is not None and self.p_value >= _SIGNIFICANT):
             return f"No significant difference on {formats.count(self.images, 'image')}: {_points(value, low, high)}"
         if value < 0:
             return f"The first run is better: {_points(-value, -high, -low)}"
         return f"The second run is better: {_points(value, low, high)}"
 
 
-def compare(first: Records, second: Records) -> Comparison:
+def compare(first: Records, second: Records, *, replaced: Collection[str] = ()) -> Comparison:
     """Compare two runs on the images that both were tested on.
+
+    Images count as dependent if they are in either run.
+
+    Args:
+        first: Predictions of one run.
+        second: Predictions of the other one.
+        replaced: Paths at which the runs saw different files; they are excluded.
 
     Raises:
         DataError: If the runs have no such image, other classes, or different labels for an image.
@@ -58,7 +71,7 @@ def compare(first: Records, second: Records) -> Comparison:
             f"the second {second.scored.task} with classes {formats.listed(second.classes)}"
         )
     row_in_second = {path: row for row, path in enumerate(second.paths)}
-    common = [row for row, path in enumerate(first.paths) if path in row_in_second]
+    common = [row for row, path in enumerate(first.paths) if path in row_in_second and path not in replaced]
     if not common:
         raise DataError("the runs cannot be compared: no image was tested by both; train them on the same data")
     paths = [first.paths[row] for row in common]
@@ -67,7 +80,8 @@ def compare(first: Records, second: Records) -> Comparison:
     relabelled = np.flatnonzero((of_first.truth != of_second.truth).any(axis=1))
     if len(relabelled):
         raise DataError(f"{paths[relabelled[0]]}: has a different label in each run; train both on the same labels")
-    of_second = replace(of_second, groups=of_first.groups)
+    groups = _joined(of_first.groups, of_second.groups)
+    of_first, of_second = (replace(scored, groups=groups) for scored in (of_first, of_second))
     only_first = int((of_first.correct & ~of_second.correct).sum())
     only_second = int((of_second.correct & ~of_first.correct).sum())
     return Comparison(
@@ -75,7 +89,7 @@ def compare(first: Records, second: Records) -> Comparison:
         excluded=len(first.paths) + len(second.paths) - 2 * len(common),
         only_first=only_first,
         only_second=only_second,
-        p_value=_mcnemar(only_first, only_second) if of_first.groups is None else None,
+        p_value=_mcnemar(only_first, only_second) if groups is None else None,
         differences=differences(of_first, of_second),
     )
 
@@ -91,6 +105,20 @@ def _select(records: Records, rows: Sequence[int], classes: Sequence[str]) -> Sc
         predicted=scored.predicted[cells],
         groups=None if scored.groups is None else scored.groups[rows],
     )
+
+
+def _joined(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
+    """Groups (N,) int in which images are together if they are so in either of two groupings."""
+    if first is None or second is None:
+        return second if first is None else first
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    # The groups of both are the nodes, and every image connects two of them.
+    (_, one), (_, other) = (np.unique(groups, return_inverse=True) for groups in (first, second))
+    nodes = one.max() + other.max() + 2
+    edges = coo_array((np.ones(len(one)), (one, other + one.max() + 1)), shape=(nodes, nodes))
+    return np.asarray(connected_components(edges, directed=False)[1][one])
 
 
 def _points(value: float, low: float, high: float) -> str:

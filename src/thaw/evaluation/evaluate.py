@@ -205,7 +205,7 @@ def bootstrap_groups(
 
 
 def _groups_of_column(manifest: Manifest, rows: np.ndarray) -> np.ndarray | None:
-    """Groups (N,) int by the data's own column; an image without one is independent."""
+    """Groups (N,) int by their column; an image without one is independent."""
     names = manifest.column("group")
     if not any(names[row] for row in rows):
         return None

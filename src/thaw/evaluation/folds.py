@@ -6,6 +6,7 @@ A single test split of a few hundred images varies by points from seed to seed. 
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thaw.classifier.decision import Decision
 from thaw.data.manifest import Manifest
 from thaw.data.split_units import groups_of
 from thaw.data.stratified import strata_of, stratified_group_folds
@@ -33,8 +33,15 @@ class Fold(NamedTuple):
     number: int
 
 
-FitAll = Callable[[Iterable[Fold]], Iterable[np.ndarray]]
-"""Called with folds; gives the probabilities (N, C) of the positions to test on of each, in order."""
+class FoldOutputs(NamedTuple):
+    """Probabilities (N, C) of the positions to test on, and the predicted labels (N, C) bool."""
+
+    probabilities: np.ndarray
+    predicted: np.ndarray
+
+
+FitAll = Callable[[Iterable[Fold]], Iterable[FoldOutputs]]
+"""Called with folds; gives the outputs of each, in order."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ class CrossValidation:
 def repeated_cross_validation(
     method: str, fit_all: FitAll, data: FoldedData, seeds: int, on_progress: OnProgress
 ) -> CrossValidation:
-    """Test every image once per seed, predicting the most likely class.
+    """Test every image once per seed.
 
     Args:
         method: What `fit_all` trains, in words.
@@ -120,12 +127,12 @@ def repeated_cross_validation(
         for seed in range(seeds)
         for number, (train, test) in enumerate(data.split(seed), start=1)
     ]
-    probabilities = np.zeros((seeds, *truth.shape))
+    probabilities, predicted = np.zeros((seeds, *truth.shape)), np.zeros((seeds, *truth.shape), bool)
     for done, (fold, found) in enumerate(zip(divided, fit_all(divided), strict=True), start=1):
-        probabilities[fold.seed, fold.test] = found
+        probabilities[fold.seed, fold.test], predicted[fold.seed, fold.test] = found
         on_progress(done, seeds * folds)
-    by_seed = []
-    for values in probabilities:
-        predicted = Decision().labels(values, manifest.task)
-        by_seed.append(overall(Scored(manifest.task, values, truth, predicted, groups)))
-    return CrossValidation(method, folds, len(rows), tuple(by_seed))
+    by_seed = tuple(
+        overall(Scored(manifest.task, *of_seed, groups))
+        for of_seed in zip(probabilities, itertools.repeat(truth), predicted, strict=False)
+    )
+    return CrossValidation(method, folds, len(rows), by_seed)

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from thaw.classifier.classifier import Classifier
+from thaw.errors import DataError
 from thaw.evaluation.evaluate import score
 from thaw.metrics import Estimate, differences
-from thaw.prediction.predict import read_files, read_pixels
+from thaw.prediction.predict import read_files
 from thaw.prediction.predictor import BATCH, Predictor
 from thaw.progress import OnProgress
 from thaw.recipe import Engine
@@ -67,9 +68,11 @@ def compare_test_time_options(
 ) -> tuple[Option, ...]:
     """Predict with every combination of image size and mirroring, and compare each with plain prediction.
 
+    Raises `DataError` for an image that cannot be read.
+
     Args:
         classifier: Left unchanged.
-        files: N readable images.
+        files: N images.
         targets: Their targets in the classifier's class order.
         groups: (N,) int, which images are dependent; `None` where all are independent.
         engine: What runs the network.
@@ -95,8 +98,12 @@ def compare_test_time_options(
 def _timed_predictions(classifier: Classifier, files: Sequence[Path], predictor: Predictor) -> tuple[np.ndarray, float]:
     """Probabilities (N, C), and the seconds that the network took for them after one batch to warm up."""
     probabilities, seconds = [], 0.0
-    predictor.probabilities(np.stack([read_pixels(classifier, files[0], predictor.pixel_spec)] * BATCH))
-    for batch in read_files(classifier, files, BATCH, predictor.pixel_spec):
+    for number, batch in enumerate(read_files(classifier, files, BATCH, predictor.pixel_spec)):
+        for file, reason in zip(batch.files, batch.reasons, strict=True):
+            if reason is not None:
+                raise DataError(f"{file}: {reason}; the options are compared on all validation images of the run")
+        if number == 0:
+            predictor.probabilities(batch.pixels)
         started = time.perf_counter()
         probabilities.append(predictor.probabilities(batch.pixels))
         seconds += time.perf_counter() - started

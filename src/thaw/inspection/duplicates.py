@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 
@@ -51,14 +50,21 @@ class Leak:
 
 
 def find_duplicates(manifest: Manifest, pixels: PixelStore, on_progress: OnProgress) -> tuple[DuplicatePair, ...]:
-    """Find identical files and near-duplicates among the readable images, in the order of their rows."""
-    digests = manifest.column("sha256")
-    identical: defaultdict[str, list[int]] = defaultdict(list)
+    """Find identical files and near-duplicates among the readable images, in the order of their rows.
+
+    Of many identical files, each is paired with the first one, and with the first one of every other given split.
+    """
+    digests, splits = manifest.column("sha256"), manifest.column("split")
+    # Of each content, the first row, and that of each split.
+    first_rows: defaultdict[str, dict[str | None, int]] = defaultdict(dict)
+    # Empty images have no near-duplicates, so identical files are collected on their own.
+    pairs: dict[tuple[int, int], float] = {}
     for row, (digest, status) in enumerate(zip(digests, manifest.column("status"), strict=True)):
         if status == "ok":
-            identical[digest].append(row)
-    # Empty images have no near-duplicates, so identical files are collected on their own.
-    pairs = {pair: 1.0 for rows in identical.values() for pair in combinations(rows, 2)}
+            earlier = first_rows[digest]
+            own = next(iter(earlier), None)
+            pairs |= {(first, row): 1.0 for split, first in earlier.items() if split == own or split != splits[row]}
+            earlier.setdefault(splits[row], row)
     for near in pixels.duplicates(worker_count(), on_progress):
         pairs.setdefault((near.first, near.second), near.correlation)
     return tuple(

@@ -167,7 +167,8 @@ def _accuracy(inspection: Inspection) -> list[Finding]:
         listed.append(Finding("good" if is_useful else "warning", text))
     if curve is not None and curve.forecast:
         doubled = curve.forecast[0]
-        gain = doubled.accuracy - curve.measured[-1].accuracy
+        # The curve through all points may lie below the last one.
+        gain = max(doubled.accuracy - curve.measured[-1].accuracy, 0.0)
         text = (
             f"Doubling the number of images would add about {points(gain)} points to a linear head: "
             f"{interval(doubled.accuracy, doubled.low, doubled.high)}."

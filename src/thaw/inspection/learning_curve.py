@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from thaw.inspection.linear_probe import Features, fit_head, stratified_folds
+from thaw.metrics import t95, wilson
 
 _FRACTIONS = (0.1, 0.2, 0.35, 0.55, 0.8, 1.0)
 _MAX_FOLDS = 4
 _FORECAST_FACTORS = (2, 4)
 _RESAMPLES = 100
+_ROUNDING = 1e-9
 _EXPONENTS = np.linspace(0.1, 1.5, 29)
 
 
@@ -66,7 +68,8 @@ def measure_learning_curve(features: Features, seed: int = 0) -> LearningCurve |
         if scores and size not in sizes:
             sizes.append(size)
             accuracies.append(scores)
-    measured = tuple(_point(size, scores) for size, scores in zip(sizes, accuracies, strict=True))
+    tested = sum(len(test) for _, test in folds[:_MAX_FOLDS])
+    measured = tuple(_point(size, scores, tested) for size, scores in zip(sizes, accuracies, strict=True))
     return LearningCurve(measured, _forecast(np.array(sizes, float), accuracies, rng))
 
 
@@ -79,9 +82,12 @@ def _stratified_subset(classes: np.ndarray, rows: np.ndarray, fraction: float, r
     return np.concatenate(parts)
 
 
-def _point(images: int, scores: list[float]) -> CurvePoint:
-    mean = float(np.mean(scores))
-    half = 1.96 * float(np.std(scores, ddof=1)) / len(scores) ** 0.5 if len(scores) > 1 else 0.0
+def _point(images: int, scores: list[float], tested: int) -> CurvePoint:
+    """A point with the interval of a mean over folds (Student's t), or Wilson's where all folds agree."""
+    mean, error = float(np.mean(scores)), float(np.std(scores, ddof=1)) / len(scores) ** 0.5 if len(scores) > 1 else 0.0
+    if error < _ROUNDING:
+        return CurvePoint(images, mean, *wilson(mean, tested))
+    half = t95(len(scores)) * error
     return CurvePoint(images, mean, max(0.0, mean - half), min(1.0, mean + half))
 
 

@@ -9,6 +9,9 @@ import numpy as np
 from thaw.inspection.linear_probe import Features
 
 _NEIGHBOURS = 10
+_MIN_DISTANCE = 1e-6
+"""Below the rounding of cosine distances in fp32."""
+
 _MIN_Z_SCORE = 2.5
 """Ten foreign images among solar cells or steel, under random labels, came first or nearly so (average precision 0.79
 to 1.0); among photographs of waste, which vary as much as the foreign images, they did not (0.14 to 0.35)."""
@@ -31,7 +34,7 @@ def find_outliers(features: Features) -> tuple[Outlier, ...]:
     """Find images far from their nearest neighbours of the same class: foreign objects, or label errors.
 
     The score is the robust z-score, within the class, of the logarithm of the mean cosine distance to the ten nearest
-    neighbours; classes with fewer than twenty images are left out.
+    neighbours; classes with fewer than twenty images are left out, and those that are mostly copies of one image.
 
     Returns:
         The outliers, the farthest first.
@@ -46,7 +49,9 @@ def find_outliers(features: Features) -> tuple[Outlier, ...]:
         values = features.values[members]
         nearest = NearestNeighbors(n_neighbors=_NEIGHBOURS + 1, metric="cosine").fit(values)
         # The first neighbour of every image is the image itself.
-        distances = nearest.kneighbors(values)[0][:, 1:].mean(axis=1).clip(1e-12)
+        distances = nearest.kneighbors(values)[0][:, 1:].mean(axis=1).clip(_MIN_DISTANCE)
+        if np.median(distances) <= _MIN_DISTANCE:
+            continue
         scores[members], ratios[members] = robust_z_scores(np.log(distances)), distances / np.median(distances)
     order = np.argsort(-scores)
     return tuple(Outlier(int(features.rows[i]), float(ratios[i])) for i in order if scores[i] > _MIN_Z_SCORE)

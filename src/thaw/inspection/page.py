@@ -137,6 +137,7 @@ def _galleries(inspection: Inspection, pixels: PixelStore) -> list[Gallery]:
     """Every gallery, the empty ones too, the most severe first."""
     build, classes = _GalleryBuilder(inspection.manifest, pixels), inspection.manifest.classes
     conflicting = inspection.conflicting_labels
+    is_conflicting = set(conflicting)
     return [
         *(
             build.pairs(
@@ -159,7 +160,7 @@ def _galleries(inspection: Inspection, pixels: PixelStore) -> list[Gallery]:
         build.pairs(
             "Near-duplicates",
             "Identical files, and the same image recompressed, resized, brightened, flipped or rotated.",
-            [pair for pair in inspection.duplicates if pair not in set(conflicting)],
+            [pair for pair in inspection.duplicates if pair not in is_conflicting],
         ),
         build.images(
             "Outliers",

@@ -129,5 +129,5 @@ def _estimate(metric: Metric, scored: Scored, values: np.ndarray, trials: int) -
     if metric.is_proportion and trials and scored.groups is None:
         value = float(values[0])
         return Estimate(value, *wilson(value, trials))
-    groups = scored.units if scored.groups is not None else 0
+    groups = 0 if scored.groups is None else trials or scored.units
     return bootstrap_estimate(values, trials, groups, (0.0, 1.0 if metric.kind == "fraction" else np.inf))

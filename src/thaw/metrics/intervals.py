@@ -116,8 +116,11 @@ def bootstrap_estimate(
 
 def widening(groups: int) -> float:
     """The factor by which a bootstrap interval of few groups is too narrow; 1 for independent images."""
-    if groups < 2:
-        return 1.0
+    return t95(groups) / _Z95 * sqrt(groups / (groups - 1)) if groups > 1 else 1.0
+
+
+def t95(values: int) -> float:
+    """Half the width of the 95% interval of a mean of so many values, 2 or more, in standard errors (Student's t)."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(groups - 1, 0.975)) / _Z95 * sqrt(groups / (groups - 1))
+    return float(stdtrit(values - 1, 0.975))

@@ -48,6 +48,21 @@ def values_without_each(scored: Scored, metric: Metric) -> tuple[float, ...]:
     return tuple(np.nan_to_num(np.concatenate(values), nan=0.0).tolist())
 
 
+def influence_scores(scored: Scored, metric: Metric) -> np.ndarray:
+    """Scores (N,) of images whose mean is a metric that is no mean over images, such as mean average precision.
+
+    The value, and what each image moves it: the pseudo-values of the jackknife (Efron and Tibshirani 1993, section
+    11.5), centred, so that the standard error of their mean is that of the metric.
+    """
+    images = len(scored)
+    whole = metric.compute(Weighted(scored, np.ones((1, images))))[0]
+    chunks = np.array_split(np.arange(images), -(-images * images // _CHUNK))
+    without = [metric.compute(Weighted(scored, (np.arange(images) != some[:, None]).astype(float))) for some in chunks]
+    value = float(np.nan_to_num(whole, nan=0.0))
+    moved = value - np.nan_to_num(np.concatenate(without), nan=0.0)
+    return np.asarray(value + (images - 1) * (moved - moved.mean()))
+
+
 def paired_standard_error(first: Sequence[float], second: Sequence[float]) -> float:
     """Standard error of the difference between two classifiers, from their values without each block of images."""
     differences = np.subtract(first, second)

@@ -44,6 +44,12 @@ class Scored:
         """Number of independent units: groups, or images where there are none."""
         return len(self) if self.groups is None else len(np.unique(self.groups))
 
+    def units_of_classes(self, flags: np.ndarray) -> np.ndarray:
+        """Number of independent units (C,) among the images of each column of `flags` (N, C) bool."""
+        if self.groups is None:
+            return np.asarray(flags.sum(axis=0))
+        return np.array([len(np.unique(self.groups[column])) for column in flags.T])
+
     def fraction(self, flags: np.ndarray, where: np.ndarray | None = None) -> Estimate | None:
         """The fraction of `flags` (N,) bool that are true, among all images or those `where` (N,) bool.
 

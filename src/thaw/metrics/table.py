@@ -24,8 +24,9 @@ class Metric:
         title: Name in tables and on pages.
         description: What it measures, in one phrase.
         compute: Values (R,), or (R, C) for a metric of each class; NaN where undefined.
-        trials: Number of trials that the value is a fraction of, an int or one int (C,) per class; `None` for a metric
-            that is no fraction of trials. It sets Wilson's interval where the bootstrap has no spread.
+        trials: Number of independent trials that the value is a fraction of, an int or one int (C,) per class; `None`
+            for a metric that is no fraction of trials. It sets Wilson's interval where the bootstrap has no spread, and
+            for how few groups that of the bootstrap is widened.
         is_proportion: Whether the value is successes / trials, so that Wilson's interval applies to independent images.
         kind: "fraction" for values 0..1 that are written as percentages, "loss" for values 0 and above.
         higher_is_better: Whether a higher value is better.
@@ -79,10 +80,15 @@ def _calibration_error(images: Weighted) -> np.ndarray:
     return np.asarray(np.sum(gaps, axis=0) / images.weights.sum(axis=1))
 
 
-def _images_of_rarest_class(scored: Scored) -> int:
-    """A mean over classes is no better known than the class with the fewest images, nor than the number of groups."""
-    present = scored.truth.sum(axis=0)[scored.truth.any(axis=0)]
-    return min(int(max(1, present.min(initial=len(scored)))), scored.units)
+def _units_of_class(scored: Scored) -> np.ndarray:
+    """Independent images (C,) of each class, or groups that have any."""
+    return scored.units_of_classes(scored.truth)
+
+
+def _units_of_rarest_class(scored: Scored) -> int:
+    """A mean over classes is no better known than the class with the fewest images, or groups of images."""
+    units = _units_of_class(scored)
+    return int(units[units > 0].min(initial=scored.units))
 
 
 def _table(*metrics: Metric) -> dict[str, Metric]:
@@ -104,15 +110,15 @@ METRICS = _table(
         "balanced accuracy",
         "mean recall over the classes (multilabel: mean of recall and specificity over the labels)",
         _balanced_accuracy,
-        trials=_images_of_rarest_class,
+        trials=_units_of_rarest_class,
         per_epoch=True,
     ),
     Metric(
         "macro_f1",
         "macro F1",
         "mean F1 over the classes",
-        lambda images: np.nan_to_num(images.f1).mean(axis=1),
-        trials=_images_of_rarest_class,
+        lambda images: mean_over_classes(images.f1),
+        trials=_units_of_rarest_class,
         per_epoch=True,
     ),
     Metric(
@@ -120,7 +126,7 @@ METRICS = _table(
         "mean average precision",
         "mean over the classes of the area under the precision-recall curve",
         lambda images: mean_over_classes(images.average_precision),
-        trials=_images_of_rarest_class,
+        trials=_units_of_rarest_class,
         per_epoch=True,
     ),
     Metric(
@@ -128,7 +134,7 @@ METRICS = _table(
         "AUROC",
         "mean over the classes of the area under the ROC curve, each class against the rest",
         lambda images: mean_over_classes(images.auroc),
-        trials=_images_of_rarest_class,
+        trials=_units_of_rarest_class,
     ),
     Metric(
         "loss",
@@ -155,7 +161,7 @@ CLASS_METRICS = _table(
         "precision",
         "fraction of the images predicted to be of the class that are",
         lambda images: ratio(images.true_positives, images.predicted_positives),
-        trials=lambda scored: scored.predicted.sum(axis=0),
+        trials=lambda scored: scored.units_of_classes(scored.predicted),
         is_proportion=True,
     ),
     Metric(
@@ -163,7 +169,7 @@ CLASS_METRICS = _table(
         "recall",
         "fraction of the images of the class that are predicted to be",
         lambda images: images.recall,
-        trials=lambda scored: scored.truth.sum(axis=0),
+        trials=_units_of_class,
         is_proportion=True,
     ),
     Metric(
@@ -171,21 +177,21 @@ CLASS_METRICS = _table(
         "F1",
         "harmonic mean of precision and recall",
         lambda images: images.f1,
-        trials=lambda scored: scored.truth.sum(axis=0),
+        trials=_units_of_class,
     ),
     Metric(
         "average_precision",
         "AP",
         "area under the precision-recall curve; threshold-independent",
         lambda images: images.average_precision,
-        trials=lambda scored: scored.truth.sum(axis=0),
+        trials=_units_of_class,
     ),
     Metric(
         "auroc",
         "AUROC",
         "area under the ROC curve against the other classes; threshold-independent",
         lambda images: images.auroc,
-        trials=lambda scored: scored.truth.sum(axis=0),
+        trials=_units_of_class,
     ),
 )
 """Metrics of each class against the rest, by name."""

@@ -14,9 +14,10 @@ from thaw.bundle import golden_of, write_bundle
 from thaw.bundle_path import bundle_of
 from thaw.classifier.classifier import Classifier
 from thaw.data.dataset import Dataset
+from thaw.data.groups import group_images
 from thaw.data.manifest import Manifest
 from thaw.device import keep_freed_memory
-from thaw.errors import DataError, RecipeError
+from thaw.errors import DataError, RecipeError, first_line
 from thaw.evaluation import test_time_options
 from thaw.evaluation.compare import Comparison
 from thaw.evaluation.compare import compare as compare_records
@@ -34,8 +35,7 @@ from thaw.prediction.inputs import files_at
 from thaw.progress import NullReporter, Reporter
 from thaw.recipe import DecisionSettings
 from thaw.remote import mirrored
-from thaw.reports import page
-from thaw.reports.model_card import markdown
+from thaw.reports import model_card, page
 from thaw.run_folder import RunFolder
 from thaw.terminal import results
 from thaw.terminal.console import ConsoleReporter
@@ -69,10 +69,23 @@ def evaluate(model: Model, data: str | Path | Dataset, reporter: Reporter | None
         dataset = data if isinstance(data, Dataset) else Dataset.open(data, classifier.task, classes, bar=shown.bar)
         for note in dataset.notes:
             shown.say(note)
-        manifest, rows, run = dataset.manifest, np.arange(len(dataset)), _run_of(model)
+        rows, run = np.arange(len(dataset)), _run_of(model)
+        manifest = _grouped(dataset.manifest, run, shown)
         files = (manifest.file(int(row)) for row in rows)
         known = count_images_of_run(Manifest.read(run.manifest), files) if run else None
         return replace(evaluate_rows(classifier, manifest, rows, shown.bar("evaluate")), images_of_run=known)
+
+
+def _grouped(manifest: Manifest, run: RunFolder | None, shown: Reporter) -> Manifest:
+    """Images to evaluate on in groups like those of the run, or like a run would find them."""
+    try:
+        grouped = group_images(manifest, run.read_recipe().split.group_by if run else "auto", captures=())
+    except DataError as error:
+        shown.say(f"images count as independent: {first_line(error)}")
+        return manifest
+    for note in grouped.notes:
+        shown.say(note)
+    return grouped.manifest
 
 
 def _run_of(model: Model) -> RunFolder | None:
@@ -141,9 +154,17 @@ def compare(first: str | Path, second: str | Path, split: str = "test", reporter
         0
     """
     folders = [RunFolder.at(Path(path)) for path in (first, second)]
-    found = compare_records(*(read_records(folder.predictions, split) for folder in folders))
+    of_first, of_second = (_digests(folder) for folder in folders)
+    replaced = {path for path, digest in of_first.items() if of_second.get(path, digest) != digest}
+    found = compare_records(*(read_records(folder.predictions, split) for folder in folders), replaced=replaced)
     results.show_comparison(folders[0].path, folders[1].path, found, reporter or ConsoleReporter())
     return found
+
+
+def _digests(run: RunFolder) -> dict[str, str]:
+    """The SHA-256 of each image of a run, by its path."""
+    manifest = Manifest.read(run.manifest)
+    return dict(zip(manifest.column("path"), manifest.column("sha256"), strict=True))
 
 
 def decide(
@@ -181,7 +202,7 @@ def decide(
     after = {split: evaluate_records(classifier, read_records(folder.predictions, split)) for split in before}
     results.show_decided(before, after, shown)
     card = (folder.model / "MODEL_CARD.md").read_text(encoding="utf-8")
-    card += f"\nDecision: {markdown(chosen.summary)}.\n"
+    card = model_card.with_decision(card, chosen.summary, before, after)
     write_bundle(classifier, Path(out), golden_of(folder.model), card)
     shown.say(f"bundle {out}: {chosen.summary}")
     return classifier

@@ -43,8 +43,6 @@ def write(
     """
     facts, size = classifier.backbone.facts, classifier.backbone.facts.pixels.size
     train, validation = formats.count(len(manifest.indices("train")), "image"), _validation(recipe, results)
-    metric_header = ("metric", *(f"{split}, {formats.count(item.images, 'image')}" for split, item in results.items()))
-    class_header = ("class", "images", *(metric.title for metric in CLASS_METRICS.values()))
     phase_header = ("phase", "cut", "maximum epochs", "learning rate", "optimizer", "schedule")
     phases = [(phase.name, phase.cut, f"{phase.epochs}", *training_method(phase)) for phase in recipe.phases]
     return "\n".join(
@@ -60,18 +58,7 @@ def write(
             "",
             f"With 95% confidence intervals; probabilities are calibrated {validation.calibration}.",
             "",
-            *_table(metric_header, metric_rows(list(results.values()))),
-            "",
-            *(
-                line
-                for split, result in results.items()
-                for line in (
-                    f"### Classes on {split}",
-                    "",
-                    *_table(class_header, class_rows(result, CLASS_METRICS)),
-                    "",
-                )
-            ),
+            *_metrics(results),
             *([f"Accuracy of a linear head before training: {estimates.sentence()}.", ""] if estimates else []),
             *([f"Groups: {markdown(manifest.grouping)}.", ""] if manifest.grouping else []),
             "## Training",
@@ -83,6 +70,30 @@ def write(
             "",
         ]
     )
+
+
+def with_decision(card: str, decision: str, before: Mapping[str, Evaluation], after: Mapping[str, Evaluation]) -> str:
+    """A model card with the metrics of another decision.
+
+    Args:
+        card: That of the classifier with the decision that it was trained with.
+        decision: The other one, in words.
+        before, after: The evaluation of each split with either decision.
+    """
+    old, new = ("\n".join(_metrics(results)) for results in (before, after))
+    # One of an earlier release has other tables.
+    changed = card.replace(old, new) if old in card else f"{card}\n## Metrics with this decision\n\n{new}"
+    return f"{changed}\nDecision: {markdown(decision)}.\n"
+
+
+def _metrics(results: Mapping[str, Evaluation]) -> list[str]:
+    """The tables of the metrics, overall and by class."""
+    header = ("metric", *(f"{split}, {formats.count(item.images, 'image')}" for split, item in results.items()))
+    class_header = ("class", "images", *(metric.title for metric in CLASS_METRICS.values()))
+    lines = [*_table(header, metric_rows(list(results.values()))), ""]
+    for split, result in results.items():
+        lines += [f"### Classes on {split}", "", *_table(class_header, class_rows(result, CLASS_METRICS)), ""]
+    return lines
 
 
 @dataclass(frozen=True)

@@ -53,8 +53,11 @@ def verdict(results: Results, decision: Decision, class_of_interest: int | None,
 
 
 def find_class_of_interest(decision: Decision, manifest: Manifest) -> int | None:
-    """The class whose recall and false-positive rate matter: one with a threshold, or the rarer of two classes."""
-    if decision.thresholds:
+    """The class whose recall and false-positive rate matter: one with a threshold, or the rarer of two classes.
+
+    `None` where every label has a threshold, as class weights give them.
+    """
+    if 0 < len(decision.thresholds) < len(manifest.classes):
         return decision.thresholds[0][0]
     if manifest.task != "binary":
         return None

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from thaw.formats import count, percent
+from thaw.metrics import t95, wilson
 from thaw.selection.scores import mean_of
 
-_WIDTH = 1.96
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,14 @@ class Expected:
 
     @classmethod
     def of(cls, correct: np.ndarray, groups: np.ndarray) -> Expected:
-        """The mean of `correct` (N,) with an interval by groups (N,)."""
-        mean = mean_of(correct, groups)
-        half = _WIDTH * mean.standard_error
-        number = len(np.unique(groups))
-        return cls(mean.value, max(0.0, mean.value - half), min(1.0, mean.value + half), len(correct), number)
+        """The mean of `correct` (N,) with an interval by groups (N,): Student's t, or Wilson's if all are alike."""
+        mean, number = mean_of(correct, groups), len(np.unique(groups))
+        if number < 2 or mean.standard_error < _ROUNDING:
+            low, high = wilson(mean.value, number)
+        else:
+            half = t95(number) * mean.standard_error
+            low, high = max(0.0, mean.value - half), min(1.0, mean.value + half)
+        return cls(mean.value, low, high, len(correct), number)
 
 
 @dataclass(frozen=True)

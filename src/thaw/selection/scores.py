@@ -6,8 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from thaw.metrics import METRICS, influence_scores, most_likely
 from thaw.recipe import Monitor, Task
 from thaw.training.gain import exceeds
+
+_MEANS = ("accuracy", "balanced_accuracy", "loss")
+"""Monitored metrics that are means over images."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ def image_scores(probabilities: np.ndarray, targets: np.ndarray, task: Task, mon
     """Scores (N,) of images whose mean is the monitored metric, higher being better.
 
     `accuracy` and `loss`, negated, are means over images. Balanced accuracy is one too when each image counts by the
-    rarity of its class; it also stands for macro F1 and mean average precision, which are none.
+    rarity of its class. Of the others, an image's score is what it moves the metric.
 
     Args:
         probabilities: (N, C).
@@ -35,6 +39,8 @@ def image_scores(probabilities: np.ndarray, targets: np.ndarray, task: Task, mon
         task: The task.
         monitor: Name of the metric.
     """
+    if monitor not in _MEANS:
+        return influence_scores(most_likely(probabilities, targets, task), METRICS[monitor])
     if task == "multilabel":
         truth = targets > 0.5
         if monitor == "loss":
