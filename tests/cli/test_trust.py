@@ -1,10 +1,12 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.cli.running import thaw
 from thaw.bundle import read_bundle
+from thaw.data.manifest import Manifest
 from thaw.run_folder import RunFolder
 
 
@@ -31,6 +33,49 @@ def test_compare_says_who_is_better(
 ) -> None:
     assert thaw(monkeypatch, "compare", trained.path, trained.path) == 0
     assert "No significant difference" in capsys.readouterr().out
+
+
+def test_compare_leaves_out_files_that_were_replaced_between_the_runs(
+    trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = RunFolder(Path(shutil.copytree(trained.path, tmp_path / "train-2")))
+    manifest = Manifest.read(other.manifest)
+    tested = manifest.indices("test")
+    digests = list(manifest.column("sha256"))
+    digests[tested[0]] = "0" * 64
+    manifest.with_columns({"sha256": digests}).write(other.manifest)
+    assert thaw(monkeypatch, "compare", trained.path, other.path) == 0
+    assert f"on {len(tested) - 1} images" in capsys.readouterr().out
+
+
+def test_evaluate_counts_images_of_one_part_as_dependent(
+    trained: RunFolder,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As training finds parts in file names."""
+    for number, file in enumerate(sorted(images.rglob("*.png"))):
+        place = tmp_path / "parts" / file.parent.name / f"part{number // 3}_{number % 3}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, place)
+    out = tmp_path / "metrics.json"
+    assert thaw(monkeypatch, "evaluate", trained.path, tmp_path / "parts", "--out", out) == 0
+    assert "groups found in file names: 12 of 3 images" in capsys.readouterr().out
+    assert json.loads(out.read_text())["groups"] == 12
+
+
+def test_decide_writes_a_model_card_with_the_metrics_of_the_new_decision(
+    trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "model"
+    assert thaw(monkeypatch, "decide", trained.path, "--recall", "scratch=1", "--out", out) == 0
+    card, before = ((folder / "MODEL_CARD.md").read_text() for folder in (out, trained.model))
+    recall = next(line for line in card.splitlines() if line.startswith("| scratch |")).split("|")[4]
+    assert recall.strip().startswith("100.0%")
+    assert "Decision: recall of scratch at least 1." in card
+    assert card.count("### Classes on val") == before.count("### Classes on val") == 1
 
 
 def test_decide_writes_a_bundle_with_the_threshold_and_says_what_it_does(
@@ -86,6 +131,8 @@ def test_decide_on_what_is_flagged_keeps_the_decision(
     [
         (("evaluate", "RUN"), "give either DATA"),
         (("evaluate", "RUN", "DATA", "--options"), "give either DATA"),
+        (("evaluate", "RUN", "DATA", "--whole"), "--whole is for cross-validation; add --folds K"),
+        (("evaluate", "RUN", "DATA", "--seeds", "2"), "--seeds is for cross-validation; add --folds K"),
         (("evaluate", "RUN", "--folds", "1"), "needs at least two folds"),
         (("decide", "RUN", "--out", "OUT"), "name a requirement"),
         (("decide", "RUN", "--recall", "dent=0.9", "--out", "OUT"), "no class 'dent'"),

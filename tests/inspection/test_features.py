@@ -50,6 +50,15 @@ def test_planted_outliers_come_first() -> None:
     assert all(outlier.distance_ratio > 1 for outlier in outliers)
 
 
+def test_a_class_of_mostly_one_image_has_no_outliers() -> None:
+    features = clusters(120)
+    features.values[features.classes == 0] = features.values[0]
+    features.values[:50] += np.random.default_rng(1).normal(0, 1, (50, 40)).astype(np.float32)
+    copies = np.flatnonzero(features.classes == 0)
+    assert len(copies) > 2 * (features.classes[:50] == 0).sum()
+    assert not {outlier.row - 100 for outlier in find_outliers(features)} & set(copies.tolist())
+
+
 @pytest.mark.parametrize("images", [1, 2, 3, 5])
 def test_too_few_images_give_no_result_and_no_error(images: int) -> None:
     features = clusters(images)

@@ -4,6 +4,8 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ from PIL import Image
 
 from tests.vocabulary import offences, text_of
 from thaw.data.dataset import Dataset
+from thaw.data.pixel_store import PixelStore
 from thaw.data.surfaces import write_surfaces
+from thaw.inspection.duplicates import find_duplicates
 from thaw.inspection.findings import Finding, findings
 from thaw.inspection.inspect import Inspection
 from thaw.pipeline import inspect
@@ -164,3 +168,16 @@ def test_images_that_are_all_the_same_are_a_finding_without_a_map(tmp_path: Path
         "alarm", "All images have the same features, so nothing tells them apart; there is no map."
     )
     assert "<h2>Map</h2>" not in (tmp_path / "runs" / "inspect-1" / "inspect.html").read_text()
+
+
+def test_many_identical_files_are_paired_with_the_first_of_each_split(images: Path) -> None:
+    manifest = Dataset.open(images).manifest
+    rows = len(manifest)
+    splits = ["test" if row % 2 else "train" for row in range(rows)]
+    same = manifest.with_columns({"sha256": ["0" * 64] * rows, "status": ["ok"] * rows, "split": splits})
+    pixels = cast(PixelStore, SimpleNamespace(duplicates=lambda workers, on_progress: ()))
+    found = find_duplicates(same, pixels, lambda done, total: None)
+    expected = {(0, row) for row in range(1, rows)} | {(1, row) for row in range(2, rows, 2)}
+    assert {(pair.first, pair.second) for pair in found} == expected and all(pair.exact for pair in found)
+    unsplit = find_duplicates(same.with_columns({"split": [None] * rows}), pixels, lambda done, total: None)
+    assert len(unsplit) == rows - 1

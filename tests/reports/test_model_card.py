@@ -5,7 +5,7 @@ import pytest
 from thaw.data.manifest import Manifest
 from thaw.pipeline import load
 from thaw.recipe import KeepPhase
-from thaw.reports.model_card import markdown, write
+from thaw.reports.model_card import markdown, with_decision, write
 from thaw.run_folder import RunFolder
 from thaw.training.gain import KEPT_FOR
 
@@ -36,3 +36,11 @@ def test_the_rule_by_which_phases_were_kept_is_said(keep: KeepPhase, trained: Ru
     evaluations = trained.read_evaluation().evaluations
     card = write(load(trained.path), recipe, Manifest.read(trained.manifest), evaluations)
     assert f"best epoch of each phase by validation accuracy; a later phase is kept for {KEPT_FOR[keep]}." in card
+
+
+def test_a_card_with_other_tables_gets_those_of_the_decision(trained: RunFolder) -> None:
+    """Such as one of an earlier release."""
+    evaluations = trained.read_evaluation().evaluations
+    card = with_decision("# A card\n", "recall of scratch at least 1", evaluations, evaluations)
+    assert card.startswith("# A card\n\n## Metrics with this decision\n\n| metric |")
+    assert card.endswith("\nDecision: recall of scratch at least 1.\n")

@@ -18,6 +18,7 @@ from thaw.classifier.classifier import Classifier
 from thaw.classifier.decision import Decision
 from thaw.cli import main
 from thaw.data.dataset import Dataset
+from thaw.data.manifest import Manifest
 from thaw.errors import DataError
 from thaw.evaluation.evaluate import Evaluation
 from thaw.evaluation.records import Records, read_records
@@ -31,7 +32,7 @@ from thaw.reports.page import render
 from thaw.reports.results import Results
 from thaw.reports.selection import label_probability, most_confident_errors
 from thaw.reports.thresholds import counts_at, threshold_curves
-from thaw.reports.verdict import verdict
+from thaw.reports.verdict import find_class_of_interest, verdict
 from thaw.run_folder import RunFolder
 from thaw.selection.estimates import Estimates, Expected
 from thaw.training.gain import KEPT_FOR, PhaseGain
@@ -420,3 +421,10 @@ def test_recall_and_false_positive_rate_decrease_with_the_threshold() -> None:
     assert recalls == sorted(recalls, reverse=True)
     assert false_positive_rates == sorted(false_positive_rates, reverse=True)
     assert recalls[0] == false_positive_rates[0] == 1.0
+
+
+def test_a_class_with_a_threshold_is_of_interest_unless_all_have_one(trained: RunFolder) -> None:
+    manifest = Manifest.read(trained.manifest)
+    assert find_class_of_interest(Decision(((1, 0.3),)), manifest) == 1
+    assert find_class_of_interest(Decision(((0, 0.3), (1, 0.3), (2, 0.3))), manifest) is None
+    assert find_class_of_interest(Decision(), manifest) is None

@@ -213,9 +213,15 @@ def test_the_standard_error_decreases_with_the_number_of_images(first: float, se
 
 def test_a_target_is_reached_once_the_lower_bound_reaches_it() -> None:
     (reached,) = records([0.99])
-    assert target_reached(reached, None, 10_000) is None
-    assert target_reached(None, {"accuracy": 0.5}, 100) is None
-    assert target_reached(reached, {"accuracy": 0.97}, 100) is None
-    assert target_reached(reached, {"accuracy": 0.97}, 10_000) == (
+    accuracy = {"accuracy": 10_000}
+    assert target_reached(reached, None, 10_000, {}) is None
+    assert target_reached(None, {"accuracy": 0.5}, 100, accuracy) is None
+    assert target_reached(reached, {"accuracy": 0.97}, 100, {"accuracy": 100}) is None
+    assert target_reached(reached, {"accuracy": 0.97}, 10_000, accuracy) == (
         "target reached on 10,000 validation images: accuracy 99.0% (98.8% to 99.2%)"
     )
+
+
+def test_a_target_rests_on_independent_images_of_the_rarest_class() -> None:
+    (reached,) = records([0.99])
+    assert target_reached(reached, {"accuracy": 0.97}, 10_000, {"accuracy": 40}) is None

@@ -22,8 +22,18 @@ RULES: tuple[KeepPhase, ...] = get_args(KeepPhase)
 def settings(
     keep: KeepPhase = "standard_error", monitor: str = "accuracy", target: Mapping[str, float] | None = None
 ) -> FitSettings:
-    seconds = (5.0, 60.0, 80.0)
-    return FitSettings(0, "fp32", monitor, None, Path(), IMAGES, target, phase_seconds=seconds, keep_phase=keep)
+    return FitSettings(
+        seed=0,
+        precision="fp32",
+        monitor=monitor,
+        class_weights=None,
+        checkpoints=Path(),
+        val_images=IMAGES,
+        target=target,
+        target_trials={"accuracy": IMAGES},
+        phase_seconds=(5.0, 60.0, 80.0),
+        keep_phase=keep,
+    )
 
 
 def history(*correct: range) -> list[EpochRecord]:

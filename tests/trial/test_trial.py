@@ -1,7 +1,10 @@
 """A trial is begun, trained and finished by separate calls, so that a search can stop before the last."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from thaw.data.dataset import Dataset
 from thaw.pipeline import load, predict
@@ -9,7 +12,7 @@ from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run import finish
 from thaw.training.history import best_index
-from thaw.trial import TrainingResult, Trial, TrialContext, begin, train
+from thaw.trial import TrainingResult, Trial, TrialContext, begin, fit_settings, train
 
 
 def best_accuracy(trial: Trial, result: TrainingResult) -> float:
@@ -35,3 +38,21 @@ def test_trials_are_compared_and_only_the_best_is_finished(images: Path, quick: 
     assert best[0].folder.is_finished and best[0].folder.report.is_file() and not other[0].folder.model.exists()
     (prediction,) = predict(best[0].folder.path, [next((images / "ok").iterdir())])
     assert prediction.status == "ok" and load(best[0].folder.path).classes == dataset.classes
+
+
+def test_a_target_rests_on_the_groups_of_validation_and_on_its_rarest_class(
+    images: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    target = {"accuracy": 0.9, "balanced_accuracy": 0.9}
+    trial = begin(
+        Dataset.open(images), quick.model_copy(update={"target": target}), TrialContext(tmp_path, NullReporter())
+    )
+    settings, targets = fit_settings(trial, trial.folder.checkpoints, ""), trial.inputs.val.targets
+    assert settings.val_groups is None
+    assert settings.target_trials == {"accuracy": len(targets), "balanced_accuracy": np.bincount(targets).min()}
+    manifest = trial.prepared.manifest
+    groups = [f"group {row % 3}" for row in range(len(manifest))]
+    grouped = replace(trial, prepared=replace(trial.prepared, manifest=manifest.with_columns({"group": groups})))
+    rests_on = fit_settings(grouped, trial.folder.checkpoints, "")
+    assert rests_on.val_groups is not None
+    assert rests_on.target_trials["accuracy"] == len(np.unique(rests_on.val_groups)) < len(targets)

@@ -77,9 +77,10 @@ def evaluate(model: Model, data: str | Path | Dataset, reporter: Reporter | None
 
 
 def _grouped(manifest: Manifest, run: RunFolder | None, shown: Reporter) -> Manifest:
-    """Images to evaluate on in groups like those of the run, or like a run would find them."""
+    """Images to evaluate on in the groups that a run on them would have, as the classifier's own run was asked to."""
+    plan = run.read_plan() if run else None
     try:
-        grouped = group_images(manifest, run.read_recipe().split.group_by if run else "auto", captures=())
+        grouped = group_images(manifest, plan.requested.split.group_by if plan else "auto", captures=())
     except DataError as error:
         shown.say(f"images count as independent: {first_line(error)}")
         return manifest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -30,7 +30,8 @@ class FitSettings:
     """Settings that hold for every phase of a run.
 
     class_weights: (C,) float32 on the classifier's device, as `make_loss` takes them. val_images: size of the
-    validation split. target: values of metrics at which training stops. run: identity of the run, for its checkpoints.
+    validation split. target: values of metrics at which training stops. target_trials: on how many independent images,
+    or groups, of validation each of these rests. run: identity of the run, for its checkpoints.
     val_groups: (N,) int, validation images with the same number are dependent; `None` where all are independent.
     phase_seconds: predicted duration of all epochs of each phase, empty where it is unknown. keep_phase: the gain for
     which a later phase is kept. steps: how PyTorch runs them. repeated: the epochs of an earlier run, as many of
@@ -44,6 +45,7 @@ class FitSettings:
     checkpoints: Path
     val_images: int
     target: Mapping[Monitor, float] | None = None
+    target_trials: Mapping[Monitor, int] = field(default_factory=dict)
     run: str = ""
     val_groups: np.ndarray | None = None
     phase_seconds: Sequence[float] = ()

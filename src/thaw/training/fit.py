@@ -169,7 +169,8 @@ def _is_over(run: FitContext, phase: ResolvedPhase, progress: Progress) -> bool:
 
 def _target_reached(run: FitContext, records: Sequence[EpochRecord], gains: Sequence[PhaseGain]) -> str | None:
     settings = run.settings
-    return target_reached(kept_record(records, gains, settings.monitor), settings.target, settings.val_images)
+    kept = kept_record(records, gains, settings.monitor)
+    return target_reached(kept, settings.target, settings.val_images, settings.target_trials)
 
 
 def _advice(index: int, phase: ResolvedPhase, record: EpochRecord) -> str:

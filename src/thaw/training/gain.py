@@ -191,20 +191,23 @@ def gain_text(gain: PhaseGain, monitor: Monitor) -> str:
     return f"{text}, standard error {error}" if gain.is_kept else f"{text}, within one standard error ({error})"
 
 
-def target_reached(kept: EpochRecord | None, target: Mapping[Monitor, float] | None, images: int) -> str | None:
+def target_reached(
+    kept: EpochRecord | None, target: Mapping[Monitor, float] | None, images: int, trials: Mapping[Monitor, int]
+) -> str | None:
     """A sentence once the lower bound of the 95% interval of every metric of the target reaches it, else `None`.
 
     Args:
         kept: The epoch that is kept so far.
         target: Fractions 0..1 to reach, by metric.
         images: Number of validation images.
+        trials: On how many independent images, or groups of images, each metric rests.
     """
     if not target or kept is None:
         return None
     reached = []
     for name, wanted in target.items():
         value = kept.val[name]
-        low, high = wilson(value, images)
+        low, high = wilson(value, trials[name])
         if low < wanted:
             return None
         reached.append(f"{METRICS[name].title} {formats.interval(value, low, high)}")

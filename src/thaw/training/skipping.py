@@ -46,7 +46,7 @@ def reason_to_skip(
     """
     phase, monitor = phases[index], settings.monitor
     kept = kept_record(records, gains, monitor)
-    if target_reached(kept, settings.target, settings.val_images):
+    if target_reached(kept, settings.target, settings.val_images, settings.target_trials):
         return "the target is reached"
     if not phase.optional or kept is None:
         return None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from thaw.cache import cache_folder
@@ -16,11 +17,12 @@ from thaw.device import choose_device
 from thaw.evaluation.evaluate import bootstrap_groups
 from thaw.evaluation.finalize import TrainedWeights
 from thaw.features.cache import FeatureCache
+from thaw.metrics import METRICS, Scored, truth_of
 from thaw.planning.baseline import baseline_identity
 from thaw.planning.costs import GIB
 from thaw.processes import ALONE, Process
 from thaw.progress import Reporter
-from thaw.recipe import ResolvedRecipe
+from thaw.recipe import Monitor, ResolvedRecipe
 from thaw.run_folder import RunFolder
 from thaw.seeds import derive_seed
 from thaw.training.context import FitSettings
@@ -83,7 +85,7 @@ def trial_in(
 def fit_settings(trial: Trial, checkpoints: Path, run: str, phase_seconds: Sequence[float] = ()) -> FitSettings:
     """How the phases of a trial are trained, with checkpoints that carry the identity `run`."""
     recipe, prepared, val = trial.recipe, trial.prepared, trial.inputs.val.rows
-    weights = trained_weights(trial)
+    weights, groups = trained_weights(trial), bootstrap_groups(prepared.manifest, val, prepared.duplicates)
     return FitSettings(
         seed=recipe.seed,
         precision=recipe.precision,
@@ -93,11 +95,21 @@ def fit_settings(trial: Trial, checkpoints: Path, run: str, phase_seconds: Seque
         checkpoints=checkpoints,
         val_images=len(val),
         target=recipe.target,
+        target_trials=_trials(recipe.target or {}, trial, groups),
         run=run,
-        val_groups=bootstrap_groups(prepared.manifest, val, prepared.duplicates),
+        val_groups=groups,
         phase_seconds=phase_seconds,
         keep_phase=recipe.keep_phase,
     )
+
+
+def _trials(names: Iterable[Monitor], trial: Trial, groups: np.ndarray | None) -> dict[Monitor, int]:
+    """On how many independent images of validation, or groups (N,) of them, each metric rests."""
+    classifier, targets = trial.classifier, trial.inputs.val.targets
+    truth = truth_of(targets, len(classifier.classes))
+    scored = Scored(classifier.task, truth.astype(float), truth, truth, groups)
+    trials = {name: METRICS[name].trials for name in names}
+    return {name: int(count(scored)) if count else len(scored) for name, count in trials.items()}
 
 
 def trained_weights(trial: Trial) -> TrainedWeights | None:
