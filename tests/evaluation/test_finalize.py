@@ -49,27 +49,6 @@ def test_decision_and_review_policy_are_saved_in_the_bundle(images: Path, quick:
     assert val.predicted[val.truth[:, index], index].all()
 
 
-def test_calibration_leaves_the_labels_of_a_classifier_trained_with_class_weights(
-    images: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("thaw.evaluation.finalize.fit_temperature", lambda *_: 5.0)
-    for file in [*sorted((images / "scratch").iterdir())[4:], *sorted((images / "stain").iterdir())[6:]]:
-        place = tmp_path / "few" / file.parent.name / file.name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(file, place)
-    shutil.copytree(images / "ok", tmp_path / "few" / "ok")
-    settings = {"class_weights": "balanced", "split.val": 0.4, "split.test": 0.2, "phases.0.lr": 1.0}
-    recipe = quick.model_copy(update={"phases": quick.phases[:1]}).with_settings(settings)
-    finetune(Dataset.open(tmp_path / "few"), recipe, tmp_path / "runs", reporter=NullReporter())
-    run = RunFolder(tmp_path / "runs" / "train-1")
-    written = json.loads(run.evaluation.read_text())
-    assert load(run.path).decision.costs
-    monitor = run.read_recipe().monitor
-    best = max(run.read_epochs(), key=lambda record: record.val.by(monitor))
-    for name in ("accuracy", "balanced_accuracy"):
-        assert written["val"]["overall"][name]["value"] == pytest.approx(best.val[name], abs=1e-5)
-
-
 def test_the_calibration_error_is_of_the_labels_that_are_predicted(images: Path, quick: Recipe, tmp_path: Path) -> None:
     asked = quick.with_settings({"decision.recall": {"scratch": 1.0}, "split.val": 0.4})
     finetune(

@@ -3,7 +3,9 @@
 Class weights train a classifier as if the classes had other frequencies, so its probabilities are those of another
 world: a rare class with ten times the weight gets about ten times the odds. The prior of the data is put back (Saerens
 et al. 2002; Elkan 2001), so that probabilities are true again, and the weights move to the decision, as the costs of
-missing each class. The predicted labels stay what training made them.
+missing each class. Calibrated probabilities then decide, so that labels can differ from those of training: on the test
+images of 22 runs (steel and waste, temperatures of 0.3 to 2.0) balanced accuracy is 0.3 points higher for it (standard
+error 0.1; 0.7 and 0.2 where the temperature is above 1.1), and accuracy the same (0.0, 0.1).
 """
 
 from __future__ import annotations
@@ -32,20 +34,12 @@ def without_weights(probabilities: np.ndarray, weights: np.ndarray, task: Task) 
     return np.asarray(scaled / scaled.sum(axis=1, keepdims=True))
 
 
-def weighted_decision(weights: np.ndarray, task: Task, kind: ClassWeights, temperature: float = 1.0) -> Decision:
-    """The decision by which labels are those of a classifier trained with class weights (C,).
+def weighted_decision(weights: np.ndarray, task: Task, kind: ClassWeights) -> Decision:
+    """The decision by which missing an image of a class costs its weight (C,), as it did in training.
 
-    Missing an image of a class costs its weight, which is what training minimised; a label of several is predicted from
-    the probability at which its odds times its weight are even. A temperature divides the logits after the weights were
-    undone, so it takes the root of what they move too.
-
-    Args:
-        weights: (C,) each class's.
-        task: Multiclass, binary or multilabel.
-        kind: Of the weights, for display.
-        temperature: What the logits without the weights were divided by.
+    A label of several is predicted from the probability at which its odds times its weight are even. On probabilities
+    that are not calibrated further, the labels are those of training.
     """
-    weights = weights.astype(np.float64) ** (1.0 / temperature)
     reason = f"{WEIGHTS}, with {kind} weights"
     if task == "multilabel":
         thresholds = tuple((index, float(1.0 / (1.0 + weight))) for index, weight in enumerate(weights))

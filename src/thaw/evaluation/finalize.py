@@ -103,7 +103,7 @@ def finalize(
     outputs = _calibrated(classifier, uncalibrated, temperature)
 
     val = outputs.evaluated["val"]
-    trained = weighted_decision(weights.values, classifier.task, weights.kind, temperature) if weights else Decision()
+    trained = weighted_decision(weights.values, classifier.task, weights.kind) if weights else Decision()
     chosen = choose_decision(settings, classifier.classes, _score(classifier, outputs, "val"), trained)
     classifier.decision = chosen.decision
 
