@@ -1,6 +1,10 @@
+import json
+
 import pytest
 
+from tests.studio.clients import Client
 from thaw.run_folder import RunFolder
+from thaw.studio import training_routes
 from thaw.studio.run_progress import progress
 from thaw.studio.training import Training
 from thaw.studio.training_queue import Begun, Job, Request
@@ -51,3 +55,31 @@ def test_the_time_left_is_that_of_the_epochs_to_come(
 def test_what_is_being_written_is_not_read_yet(training: Training, with_run: RunFolder) -> None:
     with_run.plan.write_text('{"requested"', encoding="utf-8")
     assert progress(training)["plan"] == []
+
+
+def test_a_run_that_diverged_has_epochs_without_values(
+    training: Training, with_run: RunFolder, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header, first, *_ = with_run.metrics.read_text(encoding="utf-8").splitlines()
+    cells = dict(zip(header.split(","), first.split(","), strict=True)) | {"train_loss": "nan", "val_loss": "inf"}
+    with_run.metrics.write_text(f"{header}\n{first}\n{','.join(cells.values())}\n", encoding="utf-8")
+    whole, diverged = progress(training)["epochs"]
+    assert whole["train_loss"] > 0 and (diverged["train_loss"], diverged["val_loss"]) == (None, None)
+    asked = iter([False, True])
+    monkeypatch.setattr(client.workspace, "is_stopping", lambda: next(asked))
+    monkeypatch.setattr(training_routes, "_PAUSE", 0.0)
+    sent = client.http.get("/api/training/events").text.removeprefix("data: ")
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    assert json.loads(sent, parse_constant=refuse)["epochs"] == [whole, diverged]
+
+
+def test_a_monitored_loss_is_lower_the_better_and_no_percentage(training: Training, with_run: RunFolder) -> None:
+    by_accuracy = {"title": "accuracy", "kind": "fraction", "higher_is_better": True}
+    assert progress(training)["monitor"] == by_accuracy
+    recipe = with_run.read_recipe().with_settings({"monitor": "loss"})
+    with_run.recipe.write_text(recipe.to_yaml(), encoding="utf-8")
+    assert progress(training)["monitor"] == {"title": "loss", "kind": "loss", "higher_is_better": False}
+    assert all(one["value"] == one["val_loss"] for one in progress(training)["epochs"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ def _latest(training: Training) -> dict[str, Any]:
         "predicted": found.plan.predicted.seconds if found.plan else None,
         "left": _seconds_left(found, run) if is_running and run and found.plan else None,
         "phases": [{"name": name, "epochs": epochs} for name, epochs in found.phases],
-        "monitor": METRICS[found.monitor].title if found.monitor in METRICS else found.monitor,
+        "monitor": _metric(found.monitor),
         "epochs": [_epoch(record, found.monitor) for record in found.epochs],
         "log": training.log(begun, LOG_LINES),
     }
@@ -124,10 +125,23 @@ def _epoch(record: EpochRecord, monitor: str) -> dict[str, Any]:
     return {
         "phase": record.phase,
         "epoch": record.epoch,
-        "train_loss": record.train_loss,
-        "val_loss": values.get("loss"),
-        "value": values.get(monitor),
+        "train_loss": _finite(record.train_loss),
+        "val_loss": _finite(values.get("loss")),
+        "value": _finite(values.get(monitor)),
     }
+
+
+def _metric(name: str) -> dict[str, Any] | None:
+    """What tells how to show a metric; `None` where it is not known yet."""
+    metric = METRICS.get(name)
+    if metric is None:
+        return None
+    return {"title": metric.title, "kind": metric.kind, "higher_is_better": metric.higher_is_better}
+
+
+def _finite(value: float | None) -> float | None:
+    """The value, `None` for one that JSON has no number for: the loss of a run that diverged."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _seconds_left(found: _Files, run: RunFolder) -> float:

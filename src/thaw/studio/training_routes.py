@@ -155,7 +155,7 @@ async def _events(workspace: Workspace) -> AsyncIterator[bytes]:
     sent, silent = "", 0.0
     while not workspace.is_stopping():
         try:
-            now = json.dumps(await asyncio.to_thread(progress, workspace.training))
+            now = json.dumps(await asyncio.to_thread(progress, workspace.training), allow_nan=False)
         except (DataError, TrainingError) as error:
             now = json.dumps({"state": "failed", "log": [str(error)]})
         if now != sent:

@@ -121,7 +121,7 @@ function Run({ run, call }) {
       <p class="quiet">Training continues when this window, or Studio, is closed.</p>`}
     ${edits > 0 && html`<p class="quiet">${edits === 1 ? "1 edit" : `${edits.toLocaleString("en")} edits`} of labels since it was started.</p>`}
     ${run.state === "failed" && html`<p class="alarm">${run.log.at(-1)}</p>`}
-    ${run.epochs?.length > 0 && html`<${Epochs} run=${run} />`}
+    ${run.monitor && run.epochs.length > 0 && html`<${Epochs} run=${run} />`}
     ${run.plan?.length > 0 && html`<details><summary>The plan and its reasons</summary>
       <${PlanTable} plan=${run.plan} predicted=${run.predicted} /></details>`}
     ${run.log?.length > 0 && html`<details open=${run.state === "failed" || run.state === "starting"}><summary>Console output</summary>
@@ -138,20 +138,28 @@ function done(run) {
 }
 
 function Epochs({ run }) {
+  const { title, kind, higher_is_better } = run.monitor, shown = kind === "loss" ? decimals : percent;
   const last = run.epochs.at(-1), values = run.epochs.map((one) => one.value).filter((value) => value != null);
-  const best = values.length ? Math.max(...values) : null;
+  const best = values.length ? (higher_is_better ? Math.max : Math.min)(...values) : null;
   const breaks = run.epochs.flatMap((one, index) => (index && run.epochs[index - 1].phase !== one.phase ? [index + 0.5] : []));
   return html`<div class="two">
-    <div><h3>${capital(run.monitor)} on validation</h3>
-      <${Curve} points=${run.epochs.map((one, index) => [index + 1, one.value])} format=${(value) => percent(value)}
-        xTitle="epochs" breaks=${breaks} label=${`${run.monitor} on validation`} />
-      <p class="quiet">Phase ${last.phase}, epoch ${last.epoch}: ${percent(last.value)}${best != null && `, best ${percent(best)}`}</p></div>
+    <div><h3>${capital(title)} on validation</h3>
+      <${Curve} points=${points(run.epochs, "value")} format=${(value) => shown(value)}
+        xTitle="epochs" breaks=${breaks} label=${`${title} on validation`} />
+      <p class="quiet">Phase ${last.phase}, epoch ${last.epoch}: ${orDash(last.value, shown)}${best != null && `, best ${shown(best)}`}</p></div>
     <div><h3>Loss on validation</h3>
-      <${Curve} points=${run.epochs.map((one, index) => [index + 1, one.val_loss])} format=${(value) => value.toFixed(3)}
+      <${Curve} points=${points(run.epochs, "val_loss")} format=${decimals}
         xTitle="epochs" breaks=${breaks} label="Loss on validation" />
-      <p class="quiet">On training ${last.train_loss.toFixed(3)}, on validation ${last.val_loss.toFixed(3)}</p></div>
+      <p class="quiet">On training ${orDash(last.train_loss, decimals)}, on validation ${orDash(last.val_loss, decimals)}</p></div>
   </div>`;
 }
+
+// Of the epochs with a value: there is none where the run has diverged.
+const points = (epochs, name) => epochs.map((one, index) => [index + 1, one[name]]).filter(([, value]) => value != null);
+
+const decimals = (value) => value.toFixed(3);
+
+const orDash = (value, format) => (value == null ? "–" : format(value));
 
 function Results({ results }) {
   const damaged = results.filter((one) => one.error), whole = results.filter((one) => !one.error);
@@ -173,7 +181,7 @@ function ResultTable({ results }) {
 const splitOf = (one) => ("test" in one.splits ? "test" : "val");
 
 function Value({ one }) {
-  if (!one) return "–";
+  if (one?.value == null) return "–";
   return html`${percent(one.value)}<br /><small>${one.low != null && `${percent(one.low)} to ${percent(one.high)}`}</small>`;
 }
 
