@@ -8,7 +8,9 @@ from PIL import Image
 from tests.studio.clients import Client
 from tests.studio.waiting import until
 from thaw.data.manifest import Manifest
+from thaw.data.pixel_store import PixelStore
 from thaw.errors import DataError
+from thaw.labelling.label import Extraction
 from thaw.progress import NullReporter
 from thaw.run_folder import RunFolder
 from thaw.studio.images import Images
@@ -16,6 +18,7 @@ from thaw.studio.influence import run_influence
 from thaw.studio.marks import AMBIGUOUS, Mark
 from thaw.studio.mistakes import read_predictions
 from thaw.studio.project import Project
+from thaw.studio.run_classifier import classifier_of
 from thaw.studio.workspace import Workspace
 
 
@@ -88,6 +91,22 @@ def test_images_that_were_replaced_are_not_behind_a_prediction(images: Path, wit
     listed.digests[row] = listed.digests[0][::-1]
     found = run_influence(with_run, listed, NullReporter().bar)
     assert row not in found.train_rows and len(found.train_rows) == len(manifest.indices("train")) - 1
+
+
+def test_evidence_can_be_drawn_while_the_images_behind_a_prediction_are_found(
+    images: Path, with_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = Images.open(Project(with_run.path, images), with_run.path, NullReporter().bar)
+    extract, extracted = Extraction.extract, []
+
+    def extract_elsewhere(extraction: Extraction, pixels: PixelStore, rows: np.ndarray) -> np.ndarray:
+        # Drawing evidence registers hooks on the network, which see every image that runs through it.
+        extracted.append(extraction.backbone is not classifier_of(with_run).backbone)
+        return extract(extraction, pixels, rows)
+
+    monkeypatch.setattr(Extraction, "extract", extract_elsewhere)
+    run_influence(with_run, listed, NullReporter().bar)
+    assert extracted == [True]
 
 
 def test_a_run_whose_images_are_gone_has_no_influences(images: Path, with_run: RunFolder) -> None:

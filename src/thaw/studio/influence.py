@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from thaw.bundle import read_bundle
 from thaw.cache import cache_folder
 from thaw.data.manifest import Manifest
 from thaw.errors import DataError
@@ -15,7 +16,6 @@ from thaw.labelling.label import Extraction
 from thaw.progress import Bar
 from thaw.run_folder import RunFolder
 from thaw.studio.images import Images
-from thaw.studio.run_classifier import classifier_of
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def run_influence(run: RunFolder, images: Images, bar: Bar) -> RunInfluence:
         DataError: Of fewer than two classes training images are left, or none that it was evaluated on.
         WriteError: The disk is full.
     """
-    manifest, recipe, classifier = Manifest.read(run.manifest), run.read_recipe(), classifier_of(run)
+    # Not the one that draws evidence meanwhile, whose hooks would see these images.
+    manifest, recipe, classifier = Manifest.read(run.manifest), run.read_recipe(), read_bundle(run.model)
     known = _rows_in_project(manifest, images)
     splits = [split for split in ("val", "test") if len(manifest.indices(split))]
     train = np.array([row for row in manifest.indices("train") if row in known], int)
