@@ -1,6 +1,7 @@
 """A run of a project learns what was labelled since, as a process of its own."""
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.studio.clients import Client
+from tests.studio.conftest import Opened
 from tests.studio.waiting import until
 from thaw.errors import WriteError
 from thaw.evaluation.class_changes import ClassChange
@@ -73,6 +75,18 @@ def test_only_a_finished_run_is_updated(client: Client, program: Path) -> None:
     for name in ("train-9", "../train-1", ""):
         assert client.post("/api/update", {"run": name}).status_code in (404, 422)
     assert client.get("/api/update") == {"state": "none"}
+
+
+def test_images_that_were_replaced_are_not_learned_with_the_label_of_the_ones_before(
+    opened: Opened, images: Path, trained: RunFolder, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(images, tmp_path / "images")
+    client = Client(opened(folder))
+    shutil.copytree(trained.path, client.workspace.project.runs / "train-1")
+    shutil.copy(folder / "scratch" / "000.png", folder / "stain" / "000.png")
+    reply = client.post("/api/update", {"run": "train-1"})
+    assert reply.status_code == 409 and "1 labelled image replaced or removed" in reply.json()["error"]
+    assert client.get("/api/update") == {"state": "none"} and not client.workspace.project.update_table.exists()
 
 
 def test_none_is_started_that_cannot_be_written_down(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter
@@ -17,6 +17,7 @@ from thaw.errors import DataError, ThawError, TrainingError
 from thaw.formats import listed
 from thaw.recipe.reference import settings as all_settings
 from thaw.run_folder import RunFolder
+from thaw.studio.marks import Mark
 from thaw.studio.run_progress import progress, result
 from thaw.studio.table import label_rows
 from thaw.studio.training import Labelled
@@ -137,8 +138,7 @@ def _labelled(workspace: Workspace) -> Labelled:
     if few := [f"{name} has {images}" for name, images in counts.items() if images < _LEAST]:
         problem = f"each class needs {_LEAST} images, one of them to validate on and one to test on: {listed(few)}"
         raise RequestRefused(422, "bad_request", problem)
-    if problem := workspace.replaced([row for row, mark in enumerate(marks) if mark.label is not None]):
-        raise RequestRefused(409, "changed", problem)
+    check_not_replaced(workspace, marks)
     return Labelled(csv_text(label_rows(workspace.images, marks)), counts.total(), edits)
 
 
@@ -167,6 +167,12 @@ async def _events(workspace: Workspace) -> AsyncIterator[bytes]:
             silent = 0.0
         await asyncio.sleep(_PAUSE)
         silent += _PAUSE
+
+
+def check_not_replaced(workspace: Workspace, marks: Sequence[Mark]) -> None:
+    """Raise `RequestRefused` if the file of an image that has a label is not the one that was labelled."""
+    if problem := workspace.replaced([row for row, mark in enumerate(marks) if mark.label is not None]):
+        raise RequestRefused(409, "changed", problem)
 
 
 def finished_run(workspace: Workspace, name: str) -> RunFolder:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from thaw.csv_text import csv_text
 from thaw.errors import TrainingError
 from thaw.studio.table import label_rows
-from thaw.studio.training_routes import finished_run
+from thaw.studio.training_routes import check_not_replaced, finished_run
 from thaw.studio.workspace import Workspace
 
 
@@ -34,9 +34,11 @@ def router(workspace: Workspace) -> APIRouter:
         run = finished_run(workspace, request.run)
         if workspace.training.is_running or workspace.training.planned.is_running:
             raise TrainingError("a run trains or is planned; stop it, or wait until it has finished")
+        marks = workspace.labels.marks()
+        check_not_replaced(workspace, marks)
         # First: nothing is started that is not written down.
         workspace.note("update", run=request.run)
-        updates.start(run, csv_text(label_rows(workspace.images, workspace.labels.marks())))
+        updates.start(run, csv_text(label_rows(workspace.images, marks)))
         return updates.progress()
 
     return routes
