@@ -27,7 +27,7 @@ while not (folder / "end").exists():
 
 
 def start(training: Training, settings: dict[str, str] | None = None, table: str = "path,label\n") -> None:
-    training.start(Labelled(table, 3, 7), settings or {})
+    training.start(Labelled(table, 3, 7, {}), settings or {})
 
 
 def end(training: Training) -> None:

@@ -13,7 +13,7 @@ from thaw.run_folder import RunFolder
 from thaw.studio.project import Project
 from thaw.studio.training import Labelled, Training
 
-LABELLED = Labelled("path,label\n", 3, 7)
+LABELLED = Labelled("path,label\n", 3, 7, {})
 
 
 def planned(training: Training, project: Project, trained: RunFolder) -> None:
@@ -44,7 +44,7 @@ def test_a_plan_of_other_labels_or_settings_is_not_started(
     trained: RunFolder,
 ) -> None:
     planned(training, project, trained)
-    for labelled, settings in ((LABELLED, {}), (Labelled("path,label\nx,y\n", 3, 7), {"seed": "1"})):
+    for labelled, settings in ((LABELLED, {}), (Labelled("path,label\nx,y\n", 3, 7, {}), {"seed": "1"})):
         with pytest.raises(TrainingError, match="plan again"):
             training.start(labelled, settings, with_plan=True)
     assert not training.waiting and not training.is_running

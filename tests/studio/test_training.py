@@ -23,6 +23,7 @@ from thaw.studio.journal import Journal, Line
 from thaw.studio.project import Project
 from thaw.studio.run_progress import progress
 from thaw.studio.training import Training
+from thaw.studio.training_queue import Begun
 
 
 @contextmanager
@@ -165,6 +166,29 @@ def test_images_that_were_replaced_while_a_run_waited_are_not_trained_on(
     with restarted(training, project) as other:
         other.advance()
         assert not other.is_running and other.refusal == "1 labelled image replaced"
+
+
+@pytest.mark.parametrize("change", ["replaced", "removed", "none"])
+def test_images_that_were_replaced_while_studio_was_closed_are_not_trained_on(
+    opened: Opened, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    begun: list[Begun] = []
+    monkeypatch.setattr(Training, "_launch", lambda _, job: begun.append(job))
+    folder = shutil.copytree(images, tmp_path / "images")
+    workspace = opened(folder)
+    workspace.training.waits_for = lambda: True
+    assert Client(workspace).post("/api/training").json()["queue"]
+    workspace.close()
+    if change == "replaced":
+        shutil.copy(folder / "scratch" / "000.png", folder / "stain" / "000.png")
+    elif change == "removed":
+        (folder / "stain" / "000.png").unlink()
+    again = opened(folder).training
+    again.advance()
+    assert not again.waiting and len(begun) == (change == "none")
+    if change != "none":
+        assert "1 labelled image replaced or removed while the run waited" in again.refusal
+        assert "stain/000.png" in again.refusal
 
 
 def test_a_run_that_does_not_start_is_still_told_when_the_next_one_trains(training: Training, project: Project) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,11 +113,11 @@ class Images:
         """What tells in URLs which content the file of a row had; `None` if it could not be read."""
         return self.digests[row][:_VERSION] if self.is_readable(row) else None
 
-    def changed(self, rows: Sequence[int], cache: Path) -> list[str]:
-        """The paths of those of some rows whose files have been replaced or removed since the images were opened."""
+    def changed(self, expected: Mapping[int, str], cache: Path) -> list[str]:
+        """The paths of those rows whose files have other content now than is expected of them, by row, or none."""
         files = self.manifest.files()
         digests = digest_files(files, memory_of(files, cache), worker_count(), lambda done, total: None)
-        return [self.paths[row] for row in rows if digests[row] != self.digests[row]]
+        return [self.paths[row] for row, digest in expected.items() if digests[row] != digest]
 
     def row_of_file(self, file: str | Path) -> int | None:
         """The row of a file; `None` if it is not of the project."""

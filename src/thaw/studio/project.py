@@ -30,6 +30,11 @@ class QueuedFiles:
         return self.folder / "labels.csv"
 
     @property
+    def digests(self) -> Path:
+        """The SHA-256 of each of these images as it was labelled, by path, JSON."""
+        return self.folder / "digests.json"
+
+    @property
     def recipe(self) -> Path:
         """The recipe that it starts from, YAML."""
         return self.folder / "recipe.yaml"

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, TypeAdapter
@@ -21,7 +20,7 @@ from thaw.run_folder import RunFolder
 from thaw.studio.detached import DetachedProcess, last_lines, terminate
 from thaw.studio.journal import Journal
 from thaw.studio.planned_run import PlannedRun
-from thaw.studio.project import Project
+from thaw.studio.project import Project, QueuedFiles
 from thaw.studio.runs_of_jobs import RunsOfJobs
 from thaw.studio.training_queue import Begun, Job, Request, TrainingQueue
 from thaw.writing import explained
@@ -35,11 +34,19 @@ _LOG = logging.getLogger("thaw.studio")
 
 @dataclass(frozen=True)
 class Labelled:
-    """The labels of a moment: as CSV, how many images have one, and the number of the last edit."""
+    """The labels of a moment.
+
+    Attributes:
+        table: As CSV.
+        images: How many images have one.
+        edits: The number of the last edit.
+        digests: By path, the SHA-256 of each image as it was labelled.
+    """
 
     table: str
     images: int
     edits: int
+    digests: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ class Training:
         project: Project,
         recipe: Recipe,
         actions: Journal,
-        replaced: Callable[[Path], str] = lambda table: "",
+        replaced: Callable[[QueuedFiles], str] = lambda files: "",
     ) -> None:
         """Read which runs wait.
 
@@ -78,7 +85,7 @@ class Training:
             project: Where everything is.
             recipe: Where runs start from.
             actions: Where what is done is written down.
-            replaced: What is wrong with the images of a table, if they are not what was labelled.
+            replaced: What is wrong with the images of a queued run, if they are not what was labelled.
 
         Raises:
             DataError: What is written down is damaged.
@@ -173,6 +180,7 @@ class Training:
             files = self._project.queued(number)
             files.make()
             atomic.write_text(files.table, labelled.table)
+            atomic.write_checked(files.digests, dict(labelled.digests))
             atomic.write_text(files.recipe, self._recipe.to_yaml())
             if with_plan:
                 self.planned.move(files.run)
@@ -251,11 +259,11 @@ class Training:
 
     def _obstacle(self, job: Job) -> str:
         """Why a job cannot be begun; empty if it can."""
-        name, table = job.request.resumes, self._project.queued(job.number).table
-        if not table.is_file():
-            return f"{table} is missing; start the run again"
+        name, files = job.request.resumes, self._project.queued(job.number)
+        if not files.table.is_file():
+            return f"{files.table} is missing; start the run again"
         if not name:
-            return self._replaced(table)
+            return self._replaced(files)
         unfinished = self._runs.unfinished()
         is_newest = unfinished is not None and unfinished.path.name == name
         return "" if is_newest else f"{name} cannot be resumed any more: it has finished, or a later run has not"

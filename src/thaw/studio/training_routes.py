@@ -139,7 +139,9 @@ def _labelled(workspace: Workspace) -> Labelled:
         problem = f"each class needs {_LEAST} images, one of them to validate on and one to test on: {listed(few)}"
         raise RequestRefused(422, "bad_request", problem)
     check_not_replaced(workspace, marks)
-    return Labelled(csv_text(label_rows(workspace.images, marks)), counts.total(), edits)
+    images = workspace.images
+    digests = {str(images.file(row)): images.digests[row] for row, mark in enumerate(marks) if mark.label is not None}
+    return Labelled(csv_text(label_rows(images, marks)), counts.total(), edits, digests)
 
 
 def _result(run: RunFolder) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from thaw import atomic
 from thaw.cache import cache_folder
 from thaw.cores import worker_count
 from thaw.formats import count, listed
@@ -19,7 +20,7 @@ from thaw.studio.background import Background
 from thaw.studio.images import Images
 from thaw.studio.journal import Journal
 from thaw.studio.labels import Labels
-from thaw.studio.project import Project
+from thaw.studio.project import Project, QueuedFiles
 from thaw.studio.promotions import Promotions
 from thaw.studio.table import labelled_paths
 from thaw.studio.thumbnails import Thumbnails
@@ -151,15 +152,24 @@ class Workspace:
 
     def replaced(self, rows: Sequence[int]) -> str:
         """One sentence about those of some images whose files are not what was labelled; empty if there are none."""
-        changed = self.images.changed(rows, cache_folder())
+        changed = self.images.changed({row: self.images.digests[row] for row in rows}, cache_folder())
         if not changed:
             return ""
         problem = "replaced or removed while Studio is open; start Studio again"
         return f"{count(len(changed), 'labelled image')} {problem}: {listed(changed)}"
 
-    def _replaced(self, table: Path) -> str:
-        found = (self.images.row_of_file(path) for path in labelled_paths(table))
-        return self.replaced([row for row in found if row is not None])
+    def _replaced(self, files: QueuedFiles) -> str:
+        """The same of the images of a run that waited, whose files may also have changed while Studio was closed."""
+        rows = {path: self.images.row_of_file(path) for path in labelled_paths(files.table)}
+        # Earlier releases did not write them down.
+        labelled = atomic.read_checked(files.digests) or {}
+        expected = {row: labelled.get(path, self.images.digests[row]) for path, row in rows.items() if row is not None}
+        changed = self.images.changed(expected, cache_folder())
+        changed += [path for path, row in rows.items() if row is None]
+        if not changed:
+            return ""
+        problem = "replaced or removed while the run waited; check their labels and start it again"
+        return f"{count(len(changed), 'labelled image')} {problem}: {listed(changed)}"
 
     def refresh_outlook(self, labels: int) -> None:
         """Estimate in the background what more labels give, if there are so many more that it may have changed."""
