@@ -127,6 +127,20 @@ def test_an_image_that_was_here_before_has_its_label_again(empty: Client, quick:
     assert marks == [UNLABELLED, EXCLUDED]
 
 
+def test_an_image_that_was_here_before_has_its_class_again(empty: Client, quick: Recipe) -> None:
+    empty.upload("a.png", png(1))
+    empty.upload("b.png", png(2))
+    empty.edit([0], "dent")
+    empty.workspace.close()
+    (empty.workspace.project.added / "a.png").unlink()
+    again = Client(Workspace(Project.open(empty.workspace.project.path), quick, NullReporter().bar))
+    assert again.get("/api/state")["classes"] == []
+    again.upload("c.png", png(1))
+    state, marks = again.get("/api/state"), again.workspace.labels.marks()
+    again.workspace.close()
+    assert marks == [UNLABELLED, Mark("dent")] and state["classes"] == [{"name": "dent", "images": 1}]
+
+
 def test_the_images_of_a_zip_file_are_added(empty: Client) -> None:
     files = {f"trash/{label}/{number}.png": png(number) for number, label in enumerate(("glass", "metal") * 2)}
     reply = empty.upload("trash.zip", zipped({**files, "trash/readme.txt": b"x"}))
@@ -182,6 +196,10 @@ NAMES = {
     "a/.git/x.png": "hidden",
     "__MACOSX/._x.png": "hidden",
     "./x.png": "hidden",
+    "@eaDir/x.png": "hidden",
+    "a/lost+found/x.png": "hidden",
+    "#recycle/a/x.png": "hidden",
+    "__pycache__/x.png": "hidden",
     "a//x.png": "a path with an empty name in it",
     "a/ /x.png": "a path with an empty name in it",
     "a\nb.png": "a name with characters that a file name should not have",
@@ -342,6 +360,12 @@ def test_a_link_in_the_project_leads_nowhere(empty: Client, tmp_path: Path) -> N
     (empty.workspace.project.added / "out").symlink_to(tmp_path)
     assert left_out(empty.upload("out/y.png", png(2))) == {"the folder is a link to another place": 1}
     assert not (tmp_path / "y.png").exists()
+    assert left_out(empty.upload("out/new/folder/y.png", png(2))) == {"the folder is a link to another place": 1}
+    (empty.workspace.project.added / "gone").symlink_to(tmp_path / "gone")
+    assert left_out(empty.upload("gone/y.png", png(2))) == {"the folder is a link to another place": 1}
+    assert not (tmp_path / "new").exists() and not (tmp_path / "gone").exists()
+    (empty.workspace.project.added / "loop").symlink_to("loop")
+    assert empty.upload("loop/y.png", png(2)).json()["added"] == 0
 
 
 def test_a_file_in_place_of_a_folder_is_not_replaced(empty: Client) -> None:

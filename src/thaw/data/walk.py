@@ -21,7 +21,7 @@ from thaw.marker import is_written_by_thaw
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp"})
 HIDDEN = "hidden"
 
-_SYSTEM_FOLDERS = frozenset(
+SYSTEM_FOLDERS = frozenset(
     {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__pycache__"}
 )
 """Folders that archives, network drives and operating systems add; like hidden ones they hold no data of the user."""
@@ -177,7 +177,7 @@ def _below(folder: Path, name: str, prefix: str, above: tuple[tuple[int, int], .
 def _name_of(entry: os.DirEntry[str], prefix: str, omitted: Omitted) -> str:
     """The name of a file, or of a folder with a slash appended; "" for what is left out."""
     is_folder = _is_folder(entry)
-    if entry.name.startswith(".") or (is_folder and entry.name in _SYSTEM_FOLDERS):
+    if entry.name.startswith(".") or (is_folder and entry.name in SYSTEM_FOLDERS):
         omitted.files[HIDDEN] += 1
         return ""
     if is_folder and omitted.excludes(prefix + entry.name):

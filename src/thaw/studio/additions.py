@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from thaw import atomic
-from thaw.data.walk import IMAGE_SUFFIXES, suffix_of
+from thaw.data.walk import IMAGE_SUFFIXES, SYSTEM_FOLDERS, suffix_of
 from thaw.errors import WriteError
 from thaw.formats import size as shown_size
 from thaw.studio.archive import Archive, Refused
@@ -143,10 +143,12 @@ class Additions:
         wanted = self._folder.joinpath(*parts)
         try:
             with explained(wanted):
-                wanted.parent.mkdir(parents=True, exist_ok=True)
-                # A link in the folder may lead anywhere.
-                if not wanted.parent.resolve().is_relative_to(self._folder.resolve()):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                # A link in the folder may lead anywhere; no folder is to be made there either.
+                present = next(folder for folder in wanted.parents if os.path.lexists(folder))
+                if not Path(os.path.realpath(present)).is_relative_to(os.path.realpath(self._folder)):
                     raise Refused("the folder is a link to another place")
+                wanted.parent.mkdir(parents=True, exist_ok=True)
                 file = next(place for place in _places(wanted) if not os.path.lexists(place))
             atomic.write_new(file, content)
         except WriteError as error:
@@ -171,7 +173,8 @@ def _checked(path: str) -> tuple[str, ...]:
     parts = tuple(path.split("/"))
     if ".." in parts:
         raise Refused("a path that leads out of its folder")
-    if any(part.startswith(".") or part == "__MACOSX" for part in parts):
+    # What is left out of a folder of images would be gone at the next start.
+    if any(part.startswith(".") for part in parts) or not SYSTEM_FOLDERS.isdisjoint(parts[:-1]):
         raise Refused("hidden")
     if not all(part.strip() for part in parts):
         raise Refused("a path with an empty name in it")

@@ -63,13 +63,17 @@ class _State:
     def apply(self, edit: Edit, undoes: int | None) -> None:
         for row, change in edit.changes:
             self.marks[row] = change.after
-            if change.after.label is not None and change.after.label not in self.classes:
-                self.classes.append(change.after.label)
+            self.take_class(change.after.label)
         self.last = max(self.last, edit.number)
         if undoes is not None:
             self.undoable = [earlier for earlier in self.undoable if earlier.number != undoes]
         elif edit.changes:
             self.undoable.append(edit)
+
+    def take_class(self, label: str | None) -> None:
+        """Append the class of a label that is not there yet."""
+        if label is not None and label not in self.classes:
+            self.classes.append(label)
 
     def forget_unused(self, initial: Collection[str | None]) -> None:
         """Drop the classes that came by an edit and that no image has, such as a name with a typing error."""
@@ -176,6 +180,7 @@ class Labels:
             marks = self._state.marks
             for row in range(len(marks), len(self._images)):
                 marks.append(self._known.get(self._images.digests[row], Mark(self._images.labels[row])))
+                self._state.take_class(marks[row].label)
 
     def undo(self, number: int) -> Edit | None:
         """Take back the last edit, which has to be the one with this number.
