@@ -11,8 +11,8 @@ from tests.studio.projects import png, rows
 from tests.studio.waiting import until
 from thaw.data.dataset import Dataset
 from thaw.errors import DataError, WriteError
-from thaw.studio import class_folders
 from thaw.studio.class_folders import copy_to_class_folders, places_of, renamed_classes
+from thaw.studio.images import Images
 from thaw.studio.marks import EXCLUDED, Mark
 from thaw.studio.workspace import Workspace
 
@@ -93,7 +93,7 @@ def test_a_disk_that_is_full_meanwhile_keeps_no_part(workspace: Workspace, monke
     def full(*_: object) -> bytes:
         raise WriteError("x", "the disk is full")
 
-    monkeypatch.setattr(class_folders, "_content", full)
+    monkeypatch.setattr(Images, "read", full)
     with pytest.raises(WriteError):
         copy_to_class_folders(workspace.project, workspace.images, workspace.labels.marks(), advance)
     assert not list(workspace.project.path.glob("*class-folders*"))

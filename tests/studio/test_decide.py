@@ -111,3 +111,10 @@ def test_columns_that_thaw_uses_are_not_extra(with_columns: Workspace) -> None:
     columns = extra_columns(with_columns.project, with_columns.images)
     assert list(columns) == ["camera", "serial"] and set(columns["camera"]) == {HOSTILE, "b"}
     assert columns["serial"] == [f"n{row}" for row in range(36)]
+
+
+def test_images_that_were_replaced_are_in_no_slice(with_columns: Workspace) -> None:
+    client = Client(with_columns)
+    assert client.get("/api/decide/train-1")["slices"]
+    with_columns.images.digests[:] = reversed(with_columns.images.digests)
+    assert client.get("/api/decide/train-1")["slices"] == []

@@ -1,4 +1,6 @@
+import hashlib
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.studio.clients import Client
+from tests.studio.conftest import Opened
 from tests.studio.waiting import until
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
@@ -60,6 +63,28 @@ def test_images_that_left_the_project_are_counted(images: Path, with_run: RunFol
     listed = Images.open(Project(with_run.path, images / "ok"), with_run.path, NullReporter().bar)
     found = read_predictions(with_run, listed)
     assert found.missing > 0 and all(found.classes[image.truth] == "ok" for image in found.images)
+
+
+def test_an_image_that_was_replaced_has_no_prediction_and_is_counted(workspace: Workspace, with_run: RunFolder) -> None:
+    before = read_predictions(with_run, workspace.images)
+    tested, near = before.images[0].row, before.images[1].nearest[0]
+    for row in (tested, near):
+        workspace.images.digests[row] = hashlib.sha256(b"another image").hexdigest()
+    after = read_predictions(with_run, workspace.images)
+    assert (before.missing, after.missing) == (0, 1)
+    assert {one.row for one in after.images} == {one.row for one in before.images} - {tested}
+    assert not any({tested, near} & set(one.nearest) for one in after.images)
+
+
+def test_evidence_is_not_drawn_on_an_image_that_was_replaced(
+    opened: Opened, images: Path, trained: RunFolder, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(images, tmp_path / "images")
+    client = Client(opened(folder))
+    shutil.copytree(trained.path, client.workspace.project.runs / "train-1")
+    shutil.copy(folder / "scratch" / "000.png", folder / "ok" / "000.png")
+    reply = client.http.get("/evidence/train-1/0", params={"label": "ok"})
+    assert reply.status_code == 422 and "the file was replaced while Studio is open" in reply.json()["error"]
 
 
 def test_the_training_images_behind_a_prediction_are_found_once_they_are_asked_for(

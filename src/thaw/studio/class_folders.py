@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,6 @@ from itertools import count
 from pathlib import Path
 
 from thaw import atomic
-from thaw.data.image_file import read_image_file
 from thaw.errors import DataError, UnreadableImage
 from thaw.progress import OnProgress
 from thaw.studio.disk_room import check_room
@@ -65,7 +63,7 @@ def copy_to_class_folders(project: Project, images: Images, marks: Sequence[Mark
         for done, (row, place) in enumerate(places.items()):
             advance(done, len(places))
             try:
-                content = _content(images, row)
+                content = images.read(row)
             except UnreadableImage:
                 left_out.append(images.paths[row])
                 continue
@@ -84,7 +82,7 @@ def zipped(images: Images, marks: Sequence[Mark]) -> Iterator[bytes]:
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for row, place in places_of(images, marks).items():
             try:
-                archive.writestr(place, _content(images, row))
+                archive.writestr(place, images.read(row))
             except UnreadableImage as error:
                 left_out.append(f"{images.paths[row]}: {error}")
             yield stream.take()
@@ -129,14 +127,6 @@ def _folders(marks: Sequence[Mark]) -> dict[str, str]:
             folder = next(numbered)
         folders[label] = folder
     return folders
-
-
-def _content(images: Images, row: int) -> bytes:
-    """The bytes of an image as they were labelled; raises `UnreadableImage` if its file has others by now."""
-    content = read_image_file(images.file(row))
-    if hashlib.sha256(content).hexdigest() != images.digests[row]:
-        raise UnreadableImage("the file was replaced while Studio is open")
-    return content
 
 
 class _Pieces(io.RawIOBase):

@@ -81,7 +81,8 @@ def foresee(run: RunFolder, settings: DecisionSettings, project: Project, images
     scored = {split: decided(chosen.decision, one.scored) for split, one in records.items()}
     outcomes = {split: _outcome(chosen, records[split], scored[split]) for split in splits}
     last = splits[-1]
-    rows = [images.row_of_file(manifest.root / path) for path in records[last].paths]
+    here = images.rows_of(manifest)
+    rows = [here.get(path) for path in records[last].paths]
     return Foreseen(classifier.classes, chosen, outcomes, slices(extra_columns(project, images), rows, scored[last]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,10 +13,11 @@ import pyarrow as pa
 from thaw.cores import worker_count
 from thaw.data.dataset import Dataset
 from thaw.data.digests import digest_files, memory_of
+from thaw.data.image_file import read_image_file
 from thaw.data.manifest import Manifest, new_table
 from thaw.data.table_cells import SEPARATOR
 from thaw.data.walk import Omitted, images_below
-from thaw.errors import DataError, first_line
+from thaw.errors import DataError, UnreadableImage, first_line
 from thaw.labelling.folder import ImageFolder
 from thaw.progress import Bar
 from thaw.remote import mirrored
@@ -122,6 +124,23 @@ class Images:
     def row_of_file(self, file: str | Path) -> int | None:
         """The row of a file; `None` if it is not of the project."""
         return self._row_of_file.get(os.path.normpath(file))
+
+    def rows_of(self, manifest: Manifest) -> dict[str, int]:
+        """By path in another manifest, the row of each of its images that is here with the same content."""
+        found = {}
+        columns = (manifest.column(name) for name in ("path", "sha256", "status"))
+        for path, digest, status in zip(*columns, strict=True):
+            row = self.row_of_file(manifest.root / path)
+            if row is not None and status == "ok" and self.digests[row] == digest:
+                found[path] = row
+        return found
+
+    def read(self, row: int) -> bytes:
+        """The bytes of an image as it was labelled; raises `UnreadableImage` if its file has others by now."""
+        content = read_image_file(self.file(row))
+        if hashlib.sha256(content).hexdigest() != self.digests[row]:
+            raise UnreadableImage("the file was replaced while Studio is open; start Studio again")
+        return content
 
     def is_readable(self, row: int) -> bool:
         """Whether the file of a row could be read; whether it is an image shows when it is decoded."""

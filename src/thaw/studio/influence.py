@@ -85,18 +85,18 @@ def run_influence(run: RunFolder, images: Images, bar: Bar) -> RunInfluence:
     """
     # Not the one that draws evidence meanwhile, whose hooks would see these images.
     manifest, recipe, classifier = Manifest.read(run.manifest), run.read_recipe(), read_bundle(run.model)
-    known = _rows_in_project(manifest, images)
+    known, paths = images.rows_of(manifest), manifest.column("path")
     splits = [split for split in ("val", "test") if len(manifest.indices(split))]
-    train = np.array([row for row in manifest.indices("train") if row in known], int)
+    train = np.array([row for row in manifest.indices("train") if paths[row] in known], int)
     labels = [manifest.column("labels")[row][0] for row in train]
     if len(set(labels)) < 2:
         raise DataError(f"{run.path.name}: of fewer than two classes training images are still in the project")
-    by_path = {path: row for row, path in enumerate(manifest.column("path"))}
+    by_path = {path: row for row, path in enumerate(paths)}
     evaluated, probabilities = [], []
     for split in splits:
         records = read_records(run.predictions, split)
         for path, of_image in zip(records.paths, records.scored.probabilities, strict=True):
-            if by_path.get(path) in known:
+            if path in known:
                 evaluated.append(by_path[path])
                 probabilities.append(of_image)
     if not evaluated:
@@ -109,16 +109,6 @@ def run_influence(run: RunFolder, images: Images, bar: Bar) -> RunInfluence:
     given, tested = np.array(probabilities), features[len(train) :]
     head = most_similar(features[: len(train)], classes, tested, given)
     agreement = float((head.probabilities(tested).argmax(axis=1) == given.argmax(axis=1)).mean())
-    position = {known[row]: place for place, row in enumerate(evaluated)}
-    return RunInfluence(classifier.classes, head, np.array([known[row] for row in train]), tested, position, agreement)
-
-
-def _rows_in_project(manifest: Manifest, images: Images) -> dict[int, int]:
-    """By row of a manifest, the row in the project of each image that is there with the same content."""
-    found = {}
-    columns = (manifest.column(name) for name in ("path", "sha256", "status"))
-    for row, (path, digest, status) in enumerate(zip(*columns, strict=True)):
-        place = images.row_of_file(manifest.root / path)
-        if place is not None and status == "ok" and images.digests[place] == digest:
-            found[row] = place
-    return found
+    position = {known[paths[row]]: place for place, row in enumerate(evaluated)}
+    train_rows = np.array([known[paths[row]] for row in train])
+    return RunInfluence(classifier.classes, head, train_rows, tested, position, agreement)

@@ -56,7 +56,7 @@ def router(workspace: Workspace) -> APIRouter:
         run, row = finished_run(workspace, name), messages.row_number(workspace, image)
         try:
             with workspace.computing:
-                content = draw(run, workspace.images.manifest.file(row), label)
+                content = draw(run, workspace.images.read(row), label)
         except LookupError as error:
             raise RequestRefused(404, "not_found", str(error)) from error
         return Response(content, media_type="image/png", headers=_KEPT)

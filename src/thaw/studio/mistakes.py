@@ -42,7 +42,7 @@ class RunPredictions:
     Attributes:
         classes: Of the run, in the order of the indices.
         images: Errors first, the most confident one in front; then the rest, the least confident one in front.
-        missing: How many images are no longer in the project.
+        missing: How many images are no longer in the project, or are other images by now.
     """
 
     classes: tuple[str, ...]
@@ -60,7 +60,7 @@ class RunPredictions:
 def read_predictions(run: RunFolder, images: Images) -> RunPredictions:
     """The predictions of a run on validation and test; raises `DataError` if its files are damaged."""
     manifest = Manifest.read(run.manifest)
-    rows = {path: images.row_of_file(manifest.root / path) for path in manifest.column("path")}
+    rows = images.rows_of(manifest)
     splits = {split for split in ("val", "test") if len(manifest.indices(split))}
     classes: tuple[str, ...] = ()
     found: list[PredictedImage] = []
@@ -75,7 +75,7 @@ def read_predictions(run: RunFolder, images: Images) -> RunPredictions:
     return RunPredictions(classes, tuple(found), missing)
 
 
-def _image(records: Records, place: int, split: str, rows: Mapping[str, int | None]) -> PredictedImage | None:
+def _image(records: Records, place: int, split: str, rows: Mapping[str, int]) -> PredictedImage | None:
     row = rows.get(records.paths[place])
     if row is None:
         return None

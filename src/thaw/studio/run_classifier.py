@@ -10,10 +10,10 @@ import numpy as np
 
 from thaw.bundle import read_bundle
 from thaw.classifier.classifier import Classifier
-from thaw.errors import BackboneError, UnreadableImage
+from thaw.errors import BackboneError
 from thaw.evaluation.explain import class_maps
 from thaw.evaluation.overlays import as_png, overlay
-from thaw.prediction.predict import Prediction, read_pixels, to_predictions, view_of
+from thaw.prediction.predict import Prediction, to_predictions, view_of
 from thaw.prediction.predictor import reference_predictor
 from thaw.run_folder import RunFolder
 
@@ -53,16 +53,16 @@ def classify(run: RunFolder, data: bytes) -> TriedImage:
     return TriedImage(classifier.classes, prediction, as_png(pixels[0]), evidence)
 
 
-def evidence(run: RunFolder, file: Path, label: str) -> bytes:
+def evidence(run: RunFolder, data: bytes, label: str) -> bytes:
     """An image with a map of the evidence for a class, as PNG.
 
     Args:
         run: A finished run.
-        file: The image.
+        data: The encoded image.
         label: One of the classes of the run.
 
     Raises:
-        UnreadableImage: The image cannot be read.
+        UnreadableImage: The image cannot be decoded.
         BackboneError: The network has no maps.
         BundleError: The bundle of the run is damaged.
         LookupError: The run has no such class.
@@ -70,10 +70,7 @@ def evidence(run: RunFolder, file: Path, label: str) -> bytes:
     classifier = classifier_of(run)
     if label not in classifier.classes:
         raise LookupError("the run has no such class")
-    pixels = read_pixels(classifier, file)
-    if isinstance(pixels, str):
-        raise UnreadableImage(pixels)
-    return _drawn(classifier, np.stack([pixels]), np.array([classifier.classes.index(label)]))
+    return _drawn(classifier, np.stack([view_of(classifier, data)]), np.array([classifier.classes.index(label)]))
 
 
 def _drawn(classifier: Classifier, pixels: np.ndarray, classes: np.ndarray) -> bytes:

@@ -86,8 +86,8 @@ def export(one: Shippable, to: str, folder: Path) -> Exported:
 
 def _records(one: Shippable, images: Images, marks: Sequence[Mark]) -> Records:
     """Its predictions on test images that have a label now, with this label as the truth."""
-    records, root = read_records(one.run.predictions, "test"), Manifest.read(one.run.manifest).root
-    rows = [images.row_of_file(root / path) for path in records.paths]
+    records, here = read_records(one.run.predictions, "test"), images.rows_of(Manifest.read(one.run.manifest))
+    rows = [here.get(path) for path in records.paths]
     labels = [None if row is None else marks[row].label for row in rows]
     known = [place for place, label in enumerate(labels) if label in records.classes]
     if not known:

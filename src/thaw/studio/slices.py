@@ -58,7 +58,7 @@ def slices(columns: Mapping[str, Sequence[str]], rows: Sequence[int | None], sco
 
     Args:
         columns: As from `extra_columns`.
-        rows: The row of each scored image in the project; `None` where it is no longer there.
+        rows: The row of each scored image in the project; `None` where it is no longer there, or is another image.
         scored: Their labels, true and predicted.
     """
     found = []

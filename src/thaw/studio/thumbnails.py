@@ -5,7 +5,6 @@ The bytes of a file are never sent as they are: whatever is in it, the browser g
 
 from __future__ import annotations
 
-import hashlib
 import io
 from contextlib import suppress
 from pathlib import Path
@@ -15,8 +14,7 @@ from PIL import Image
 
 from thaw.data.decode import decode
 from thaw.data.geometry import PixelSpec
-from thaw.data.image_file import read_image_file
-from thaw.errors import UnreadableImage, WriteError
+from thaw.errors import WriteError
 from thaw.recipe import DecodeSettings
 from thaw.studio.images import Images
 from thaw.temporary import temporary
@@ -62,11 +60,8 @@ class Thumbnails:
 
     def _made(self, row: int, side: int) -> bytes:
         spec = PixelSpec(side, 1.0, "border", "bicubic")
-        data = read_image_file(self._images.file(row))
-        # The page would show it, and the folder keep it, as the image that was there before.
-        if hashlib.sha256(data).hexdigest() != self._images.digests[row]:
-            raise UnreadableImage("the file was replaced while Studio is open; start Studio again")
-        return as_jpeg(decode(data, self._settings, spec).pixels, _QUALITY[side])
+        # The page would show another one, and the folder keep it, as the image that was there before.
+        return as_jpeg(decode(self._images.read(row), self._settings, spec).pixels, _QUALITY[side])
 
 
 def as_jpeg(pixels: np.ndarray, quality: int) -> bytes:
