@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from tests.exports.classifiers import random_classifier
 from thaw.bundle import write_bundle
 from thaw.data.geometry import PixelSpec
 from thaw.exports.certificate import TOLERANCE, certify, reference_cases
-from thaw.exports.deployment import deployment_at_size, resizing_of
+from thaw.exports.deployment import deployment_at_size, deployment_of, resizing_of
+from thaw.recipe import DecodeSettings
 
 
 @pytest.mark.slow
@@ -47,3 +49,14 @@ def test_a_graph_at_the_models_size_gives_thaws_probabilities_for_resized_images
 def test_resizing_is_described_in_words(spec: PixelSpec, expected: str) -> None:
     assert expected in resizing_of(spec)
     assert ("beyond" in resizing_of(spec)) == ("beyond" in expected)
+
+
+@pytest.mark.parametrize("white_level", [None, 4095.0])
+def test_what_is_white_in_16_bit_images_travels_with_an_export(tmp_path: Path, white_level: float | None) -> None:
+    classifier = random_classifier()
+    classifier.decode = DecodeSettings(white_level=white_level)
+    write_bundle(classifier, tmp_path / "bundle")
+    for describe in (deployment_of, deployment_at_size):
+        metadata = describe(classifier, tmp_path / "bundle").metadata
+        assert json.loads(metadata["preprocessing"])["decode"]["white_level"] == white_level
+        assert metadata["input"].endswith("value * 255 / 4095, rounded") == (white_level is not None)

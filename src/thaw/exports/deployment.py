@@ -119,8 +119,10 @@ def metadata_of(classifier: Classifier, bundle: Path, description: str) -> dict[
 
     description: of the images that it takes.
     """
-    facts = classifier.backbone.facts
-    preprocessing = {**asdict(facts.pixels), "mean": facts.mean, "std": facts.std}
+    facts, decode = classifier.backbone.facts, classifier.decode
+    preprocessing = {**asdict(facts.pixels), "mean": facts.mean, "std": facts.std, "decode": decode.model_dump()}
+    if decode.white_level is not None:
+        description += f"; values of 16-bit and float grey images become value * 255 / {decode.white_level:g}, rounded"
     return {
         "thaw_version": __version__,
         "architecture": facts.architecture,

@@ -109,7 +109,8 @@ function Matrix({ found, cell, pick }) {
             aria-label=${`${found.classes[truth]} predicted as ${found.classes[predicted]}: ${images}`}
             onClick=${() => pick(truth, predicted)}>${images}</button>` : html`<span class="quiet">·</span>`}</td>`;
       })}</tr>`)}</tbody></table></div>
-    <p class="quiet note">Rows: the label; columns: the prediction, for images that the run was not trained on.</p>`;
+    <p class="quiet note">Rows: the label; columns: the prediction, for images that the run was not trained on.
+      ${found.missing > 0 && html` ${found.missing === 1 ? "1 image is" : `${found.missing.toLocaleString("en")} images are`} no longer in the project, or replaced.`}</p>`;
 }
 
 function Detail({ image, found, accept, chosen, choose }) {
