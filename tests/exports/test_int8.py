@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -14,13 +16,15 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from thaw import pipeline
 from thaw.cli import app
 from thaw.data.dataset import Dataset
 from thaw.data.surfaces import write_surfaces
 from thaw.errors import ExportError
 from thaw.exports import onnx_target
-from thaw.exports.export import export_bundle, export_int8
-from thaw.exports.int8_cost import Quality, Quantisation, check_accuracy_drop
+from thaw.exports.certificate import Certificate
+from thaw.exports.export import Exported, export_bundle, export_int8
+from thaw.exports.int8_cost import Quality, Quantisation, check_accuracy_drop, measure_quality
 from thaw.exports.labelled_files import split_for_calibration
 from thaw.pipeline import finetune, load
 from thaw.progress import NullReporter
@@ -69,14 +73,17 @@ def test_no_image_is_used_for_both_calibration_and_testing(trained: RunFolder, i
 def test_int8_is_much_smaller_and_reports_its_cost(
     to: str, name: str, share: float, trained: RunFolder, images: Path, tmp_path: Path
 ) -> None:
-    done = export_int8(trained.model, to, tmp_path / name, images, max_drop=100.0)
+    folder = shutil.copytree(images, tmp_path / "images")
+    for part in split_for_calibration(load(trained.path), Dataset.open(folder)):
+        part.files[0].write_bytes(b"damaged")
+    done = export_int8(trained.model, to, tmp_path / name, folder, max_drop=100.0)
     assert done.quantisation is not None
     before, after = done.quantisation.before, done.quantisation.after
     assert after.size < share * before.size
     assert done.size == after.size
-    assert (done.quantisation.calibration_images, done.quantisation.test_images) == (12, 24)
+    assert (done.quantisation.calibration_images, done.quantisation.test_images) == (11, 23)
     assert before.latency_ms > 0.0 < after.latency_ms
-    assert list(tmp_path.iterdir()) == [tmp_path / name]
+    assert sorted(tmp_path.iterdir()) == sorted([folder, tmp_path / name])
 
 
 @pytest.mark.slow
@@ -143,13 +150,30 @@ def test_int8_gives_the_same_probabilities_on_cpus_without_vnni(starter: Int8Sta
 
 
 def test_a_drop_in_accuracy_is_accepted_up_to_the_limit() -> None:
-    before, after = Quality(8, 2.0, 0.95), Quality(2, 1.0, 0.93)
-    worse, better = Quantisation(before, after, 100, 100), Quantisation(after, before, 100, 100)
+    before, after = Quality(8, 2.0, 0.95, 100), Quality(2, 1.0, 0.93, 100)
+    worse, better = Quantisation(before, after, 100), Quantisation(after, before, 100)
     assert worse.accuracy_drop == pytest.approx(2.0) and better.accuracy_drop == pytest.approx(-2.0)
     check_accuracy_drop(worse, max_drop=2.5)
     check_accuracy_drop(better, max_drop=0.0)
     with pytest.raises(ExportError, match=r"2\.0 points on 100 images, from 95\.0% to 93\.0%"):
         check_accuracy_drop(worse, max_drop=1.9)
+    for quantisation in (worse, better):
+        with pytest.raises(ExportError, match="more than --max-drop nan"):
+            check_accuracy_drop(quantisation, max_drop=math.nan)
+
+
+def test_unreadable_images_are_not_among_those_that_an_export_was_measured_on(
+    trained: RunFolder, images: Path, tmp_path: Path
+) -> None:
+    classifier = load(trained.path)
+    _, test = split_for_calibration(classifier, Dataset.open(shutil.copytree(images, tmp_path / "images")))
+    for file in test.files[:3]:
+        file.write_bytes(b"damaged")
+
+    def infer(batch: np.ndarray) -> np.ndarray:
+        return np.full((len(batch), len(classifier.classes)), 1 / len(classifier.classes), np.float32)
+
+    assert measure_quality(infer, 8, classifier, test).images == 21
 
 
 @pytest.mark.slow
@@ -174,6 +198,18 @@ def test_int8_is_refused_for_unsupported_targets_and_too_few_images(
         place.write_bytes(file.read_bytes())
     with pytest.raises(ExportError, match="at least 30"):
         export_int8(trained.model, "onnx", tmp_path / "model.onnx", tmp_path / "few")
+
+
+def test_the_command_says_that_the_certificate_is_that_of_the_fp32_graph(
+    trained: RunFolder, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quality = Quality(2, 1.0, 0.93, 24)
+    done = Exported(tmp_path / "m.onnx", 2, Certificate(11, 1e-7), "hint", Quantisation(quality, quality, 12))
+    monkeypatch.setattr(pipeline, "export", lambda *_: done)
+    words = ["export", str(trained.path), "--to", "onnx", "--out", str(done.path), "--int8", "--images", str(images)]
+    lines = CliRunner().invoke(app, words).output.splitlines()
+    assert lines[1].startswith("the fp32 graph that it was quantised from is certified on 11 images")
+    assert lines[2] == "int8: calibrated on 12 images, compared on 24 images of their own"
 
 
 def test_the_command_requires_images_with_int8(trained: RunFolder, tmp_path: Path) -> None:

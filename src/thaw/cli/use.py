@@ -114,8 +114,10 @@ def export(
         raise ExportError("export: --int8 and --images FOLDER must be used together")
     done = pipeline.export(trained, to, out, images, max_drop)
     print(f"{done.path}: {done.size / 1e6:.1f} MB; {done.hint}")
+    # The certificate does not apply to int8.
+    subject = "the fp32 graph that it was quantised from is certified" if done.quantisation else "certified"
     certified = count(done.certificate.images, "image")
-    print(f"certified on {certified}: probabilities differ by at most {done.certificate.max_difference:.2g}")
+    print(f"{subject} on {certified}: probabilities differ by at most {done.certificate.max_difference:.2g}")
     if int8_cost := done.quantisation:
         calibrated, tested = count(int8_cost.calibration_images, "image"), count(int8_cost.test_images, "image")
         print(f"int8: calibrated on {calibrated}, compared on {tested} of their own")

@@ -182,10 +182,10 @@ def export_int8(bundle: Path, to: str, out: Path, images: Path, max_drop: float 
         infer_fp32 = target.load(fp32_export)
         certificate = certify(infer_fp32, _cases(target, classifier, bundle))
         before = measure_quality(infer_fp32, _size(fp32_export), classifier, test, not target.resizes)
-        int8.quantise(fp32_graph, int8_graph, classifier, calibration)
+        calibrated = int8.quantise(fp32_graph, int8_graph, classifier, calibration)
         int8.package(deployment, int8_graph, place, out.name)
         after = measure_quality(target.load(place), _size(place), classifier, test, not target.resizes)
-        quantisation = Quantisation(before, after, len(calibration.files), len(test.files))
+        quantisation = Quantisation(before, after, calibrated)
         check_accuracy_drop(quantisation, max_drop)
     return Exported(out, after.size, certificate, target.hint, quantisation)
 

@@ -17,11 +17,19 @@ from thaw.metrics import measure
 
 @dataclass(frozen=True)
 class Quality:
-    """Size of an export in bytes, its median latency for one image in milliseconds, and its accuracy in 0..1."""
+    """What an export is like.
+
+    Attributes:
+        size: Its size in bytes.
+        latency_ms: Its median latency for one image in milliseconds.
+        accuracy: Its accuracy in 0..1.
+        images: How many images could be read, on which both were measured.
+    """
 
     size: int
     latency_ms: float
     accuracy: float
+    images: int
 
 
 @dataclass(frozen=True)
@@ -31,14 +39,17 @@ class Quantisation:
     Attributes:
         before: The fp32 export.
         after: The int8 export.
-        calibration_images: Images that the ranges of activations were measured on.
-        test_images: Other images, on which both exports were compared.
+        calibration_images: How many images the ranges of activations were measured on.
     """
 
     before: Quality
     after: Quality
     calibration_images: int
-    test_images: int
+
+    @property
+    def test_images(self) -> int:
+        """How many other images both exports were compared on."""
+        return self.after.images
 
     @property
     def accuracy_drop(self) -> float:
@@ -57,12 +68,13 @@ def measure_quality(
         seconds.append(time.perf_counter() - started)
         rows.append(row)
     accuracy = measure(np.stack(probabilities), images.targets[rows], classifier.task)["accuracy"]
-    return Quality(size, 1000.0 * float(np.median(seconds)), accuracy)
+    return Quality(size, 1000.0 * float(np.median(seconds)), accuracy, len(rows))
 
 
 def check_accuracy_drop(quantisation: Quantisation, max_drop: float) -> None:
     """Raise `ExportError` if accuracy drops by more than `max_drop` percentage points."""
-    if quantisation.accuracy_drop > max_drop:
+    # Written so that NaN fails.
+    if not quantisation.accuracy_drop <= max_drop:
         raise ExportError(
             f"int8 lowers accuracy by {quantisation.accuracy_drop:.1f} points on "
             f"{count(quantisation.test_images, 'image')}, from {percent(quantisation.before.accuracy)} to "

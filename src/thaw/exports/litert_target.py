@@ -47,13 +47,14 @@ def package(deployment: Deployment, graph: Path, place: Path, name: str) -> None
     atomic.write_bytes(place, with_metadata(graph.read_bytes(), deployment, _size(deployment)))
 
 
-def quantise(fp32_graph: Path, int8_graph: Path, classifier: Classifier, images: LabelledFiles) -> None:
-    """Write a .tflite file in int8, calibrated on some images; their labels are not used."""
+def quantise(fp32_graph: Path, int8_graph: Path, classifier: Classifier, images: LabelledFiles) -> int:
+    """Write a .tflite file in int8, calibrated on the readable ones of some images; returns how many these are."""
     from thaw.exports.litert_int8 import quantised
 
     pixels = np.stack([image for image, _ in images.readable(classifier, at_model_size=True)])
     with silenced():
         int8_graph.write_bytes(quantised(fp32_graph.read_bytes(), pixels))
+    return len(pixels)
 
 
 def _size(deployment: Deployment) -> int:

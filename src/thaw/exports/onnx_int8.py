@@ -42,8 +42,8 @@ from thaw.exports.onnx_graph import convolutions, last_layer
 from thaw.exports.onnx_rounding import round_weights, statistics_of
 
 
-def quantise(fp32_graph: Path, int8_graph: Path, classifier: Classifier, images: LabelledFiles) -> None:
-    """Write an .onnx file in int8, calibrated on some images; their labels are not used."""
+def quantise(fp32_graph: Path, int8_graph: Path, classifier: Classifier, images: LabelledFiles) -> int:
+    """Write an .onnx file in int8, calibrated on the readable ones of some images; returns how many these are."""
     import onnx
 
     model = onnx.load(fp32_graph)
@@ -64,6 +64,7 @@ def quantise(fp32_graph: Path, int8_graph: Path, classifier: Classifier, images:
     features = [found[features_name] for found in _activations(int8, {features_name}, classifier, images)]
     correct_head(int8, np.concatenate(features), np.concatenate(logits))
     onnx.save(int8, int8_graph)
+    return len(features)
 
 
 def _insert_quantisation(

@@ -24,8 +24,9 @@ Write = Callable[[Deployment, Path, str], None]
 Package = Callable[[Deployment, Path, Path, str], None]
 """`package(deployment, graph, place, name)` does the same with the graph in an existing file."""
 
-Quantise = Callable[[Path, Path, Classifier, LabelledFiles], None]
-"""`quantise(fp32_graph, int8_graph, classifier, images)` writes a graph in int8, calibrated on some images."""
+Quantise = Callable[[Path, Path, Classifier, LabelledFiles], int]
+"""`quantise(fp32_graph, int8_graph, classifier, images)` writes a graph in int8, calibrated on some images; returns how
+many of them could be read."""
 
 MODEL_VERSION = "1"
 """Folder name of the first version of a model in the model repository of a server."""
