@@ -209,7 +209,10 @@ def test_a_new_class_that_no_image_has_is_gone_when_the_project_is_opened_again(
     assert opened(IMAGES).classes == ("bad", "ok", "crack")
 
 
-@pytest.mark.parametrize("name", ["", "  ", "\u200b", "\U000e0041\u2060", "a|b", "a\nb", "OK", "o\u200bk", "x" * 101])
+@pytest.mark.parametrize(
+    "name",
+    ["", "  ", "\u200b", "\U000e0041\u2060", "a|b", "a\nb", "OK", "o\u200bk", "x" * 101, "1.0", "-3.00", "['a']"],
+)
 def test_what_cannot_name_a_class_is_refused(name: str) -> None:
     with pytest.raises(DataError):
         checked_name(name, ("ok",))

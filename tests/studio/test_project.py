@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,14 @@ def test_several_labels_of_an_image_are_refused(opened: Opened, images: Path, tm
     table.write_text("path,labels\n000.png,good|bad\n", encoding="utf-8")
     with pytest.raises(DataError, match="Studio edits one label an image"):
         opened(images / "ok", table)
+
+
+def test_folders_whose_names_a_table_of_labels_reads_otherwise_are_refused(
+    opened: Opened, images: Path, tmp_path: Path
+) -> None:
+    for label, name in (("ok", "1"), ("stain", "1.0")):
+        shutil.copytree(images / label, tmp_path / "images" / name)
+    with pytest.raises(DataError, match=r"images: the class 1\.0 is read otherwise"):
+        opened(tmp_path / "images")
+    (tmp_path / "images" / "1.0").rename(tmp_path / "images" / "1.1")
+    assert opened(tmp_path / "images").labels.classes == ("1", "1.1")

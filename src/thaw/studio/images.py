@@ -21,6 +21,7 @@ from thaw.errors import DataError, UnreadableImage, first_line
 from thaw.labelling.folder import ImageFolder
 from thaw.progress import Bar
 from thaw.remote import mirrored
+from thaw.studio.marks import is_kept_by_tables
 from thaw.studio.project import Project
 
 _DIGITS, _VERSION = 64, 16
@@ -170,6 +171,9 @@ def _check_one_label(manifest: Manifest, project: Project) -> None:
     if several or joined:
         example, place = joined or SEPARATOR.join(several or ()), project.table or project.images
         raise DataError(f"{place}: an image has the labels {example}; Studio edits one label an image")
+    misread = next((name for name in manifest.classes if not is_kept_by_tables(name)), None)
+    if misread:
+        raise DataError(f"{project.images}: the class {misread} is read otherwise from a table of labels; rename it")
 
 
 def _unlabelled(folder: Path) -> Manifest:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from thaw.data.class_names import normalised, unify
-from thaw.data.table_cells import SEPARATOR
+from thaw.data.table_cells import SEPARATOR, labels_of
 from thaw.errors import DataError
 
 _NOT_SEEN = ("Cf", "Mn", "Zs")
@@ -129,5 +129,17 @@ def checked_name(text: str, classes: tuple[str, ...]) -> str:
         raise DataError(f"the name of a class may have {MAX_NAME} characters")
     if SEPARATOR in name:
         raise DataError(f"the name of a class may not contain {SEPARATOR}, which separates labels in tables")
+    if not is_kept_by_tables(name):
+        raise DataError(
+            f"a class may not be called {name}, which a table of labels reads otherwise; choose another name"
+        )
     unify({name: "new class"}, classes)
     return name
+
+
+def is_kept_by_tables(name: str) -> bool:
+    """Whether a table of labels, which runs train on, is read to have this class name; 1.0 is read as 1."""
+    try:
+        return labels_of(name, may_be_several=False) == [normalised(name)]
+    except ValueError:
+        return False
