@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.responses import StreamingResponse
 
 from thaw.studio import messages
-from thaw.studio.class_folders import copy_to_class_folders, places_of, zipped
+from thaw.studio.class_folders import copy_to_class_folders, zipped
 from thaw.studio.uploads import Part
 from thaw.studio.workspace import COPY, Workspace
 from thaw.web.limits import RequestRefused
@@ -83,5 +83,5 @@ def _add_class_folders(routes: APIRouter, workspace: Workspace) -> None:
 
 
 def _check_labelled(workspace: Workspace) -> None:
-    if not places_of(workspace.images, workspace.labels.marks()):
+    if all(mark.label is None for mark in workspace.labels.marks()):
         raise RequestRefused(422, "bad_request", "label images first: no image has a label")

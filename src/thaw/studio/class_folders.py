@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -94,14 +95,15 @@ def zipped(images: Images, marks: Sequence[Mark]) -> Iterator[bytes]:
 def places_of(images: Images, marks: Sequence[Mark]) -> dict[int, str]:
     """CLASS/NAME of each labelled row; where a name occurs twice in a class, the later file gets a number."""
     folders, taken, places = _folders(marks), set(), {}
+    # Each goes on where it was: cameras call thousands of files alike.
+    numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: count(2))
     for row, mark in enumerate(marks):
         if mark.label is None:
             continue
         name = Path(images.paths[row])
-        numbered = (f"{name.stem}-{number}{name.suffix}" for number in count(2))
-        place = f"{folders[mark.label]}/{name.name}"
+        place = wanted = f"{folders[mark.label]}/{name.name}"
         while place.casefold() in taken:
-            place = f"{folders[mark.label]}/{next(numbered)}"
+            place = f"{folders[mark.label]}/{name.stem}-{next(numbers[wanted.casefold()])}{name.suffix}"
         taken.add(place.casefold())
         places[row] = place
     return places
@@ -115,16 +117,17 @@ def renamed_classes(marks: Sequence[Mark]) -> dict[str, str]:
 def _folders(marks: Sequence[Mark]) -> dict[str, str]:
     """The folder of each class: its name, with another character for each that some system does not allow."""
     folders: dict[str, str] = {}
+    taken: set[str] = set()
     for label in dict.fromkeys(mark.label for mark in marks if mark.label is not None):
         name = "".join("_" if one in _NOT_IN_NAMES or ord(one) < ord(" ") else one for one in label)
         name = name.encode()[:200].decode("utf-8", "ignore").rstrip(". ")
         if not name or name.startswith((".", "~")) or name.partition(".")[0].lower() in _RESERVED:
             name = f"_{name}"
-        taken = {folder.casefold() for folder in folders.values()}
         numbered = (f"{name}-{number}" for number in count(2))
         folder = name
         while folder.casefold() in taken:
             folder = next(numbered)
+        taken.add(folder.casefold())
         folders[label] = folder
     return folders
 
