@@ -101,9 +101,9 @@ def test_the_paired_test_is_that_of_thaw_compare_on_the_labels_of_now(with_two: 
 def exported(client: Client) -> dict[str, Any]:
     """What is said of train-1, exported to torch by the job that a request submits."""
     assert client.post("/api/ship/export", {"name": "train-1", "to": "torch"}).status_code == 200
-    job = client.workspace.background._jobs.get()
-    assert job
-    job()
+    submitted = client.workspace.background._jobs.get()
+    assert submitted
+    submitted[1]()
     found: dict[str, Any] = client.get("/api/ship")["exports"][0]
     return found
 

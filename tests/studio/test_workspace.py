@@ -19,8 +19,8 @@ def test_why_features_cannot_be_extracted_is_said_until_they_are(
 
     monkeypatch.setattr(module, "extract_features", extract)
     client.workspace.start()
-    until(lambda: client.get("/api/state")["background"]["error"] == "cache: the disk is full")
+    until(lambda: client.get("/api/state")["errors"] == {"images": "cache: the disk is full"})
     assert client.http.get("/api/queue").json()["error"] == "cache: the disk is full"
     assert client.post("/api/piles").status_code == 200
     until(lambda: client.get("/api/state")["ready"])
-    assert not results and not client.get("/api/state")["background"]["error"]
+    assert not results and not client.get("/api/state")["errors"]

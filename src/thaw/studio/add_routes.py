@@ -71,7 +71,7 @@ def _add_class_folders(routes: APIRouter, workspace: Workspace) -> None:
     @routes.post("/api/class-folders")
     def make() -> dict[str, Any]:
         _check_labelled(workspace)
-        workspace.background.submit(copy)
+        workspace.background.submit("copy", copy)
         return messages.state(workspace)
 
     @routes.get("/class-folders.zip")

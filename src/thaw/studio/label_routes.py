@@ -83,7 +83,7 @@ class _Strategies:
 def _snapshot(workspace: Workspace) -> Snapshot:
     snapshot = workspace.snapshot()
     if snapshot is None:
-        error = workspace.background.status.error
+        error = workspace.background.errors.get("images")
         raise RequestRefused(503, "not_ready", error or "features are being extracted", retry_after=1)
     return snapshot
 

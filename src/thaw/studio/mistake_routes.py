@@ -93,7 +93,7 @@ class _Influences:
         """Begin to compute it for a run, unless that was done or is being done."""
         if self._name != run.path.name:
             self._name, self._found = run.path.name, None
-            self._workspace.background.submit(lambda: self._compute(run))
+            self._workspace.background.submit("influence", lambda: self._compute(run))
 
     def of(self, name: str) -> RunInfluence | None:
         """What was computed for a run; `None` until it is."""
@@ -111,7 +111,7 @@ class _Influences:
         try:
             found = run_influence(run, self._workspace.images, self._workspace.background.bar)
         except Exception:
-            # What went wrong is the status of the background; it can be asked for again.
+            # What went wrong is among the errors of the background; it can be asked for again.
             self._name = ""
             raise
         if self._name == run.path.name:

@@ -97,7 +97,7 @@ def _add_exports(routes: APIRouter, workspace: Workspace) -> None:
             workspace.note(EXPORT, **facts)
             workspace.exports.append(facts)
 
-        workspace.background.submit(job)
+        workspace.background.submit("export", job)
         return _state(workspace)
 
 

@@ -175,7 +175,7 @@ class Workspace:
         """Estimate in the background what more labels give, if there are so many more that it may have changed."""
         if labels > MORE_LABELS * self._outlook_at:
             self._outlook_at = labels
-            self.background.submit(self._look_ahead)
+            self.background.submit("outlook", self._look_ahead)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -184,7 +184,7 @@ class Workspace:
 
     def refresh_piles(self) -> None:
         """Compute the piles by the labels of now, in the background; before that, features of images without any."""
-        self.background.submit(self._find_piles)
+        self.background.submit("images", self._find_piles)
 
     def pile(self, name: str) -> Pile | None:
         """The pile of a name."""

@@ -30,9 +30,9 @@ export function Filters({ filter, set, total, reload }) {
         onClick=${() => show(one.value)}><span>${one.title}</span><small>${one.images.toLocaleString("en")}</small></button>`)}
     </section>`)}</div>
     <${Choose} />
-    ${state.piles === null && state.background.error && html`<p class="alarm">${state.background.error}</p>
+    ${state.piles === null && state.errors.images && html`<p class="alarm">${state.errors.images}</p>
       <button onClick=${findAgain}>Try again</button>`}
-    ${state.piles === null && !state.background.error && html`<p class="quiet">Piles of near-duplicates, label errors and outliers appear here once they are found.</p>`}
+    ${state.piles === null && !state.errors.images && html`<p class="quiet">Piles of near-duplicates, label errors and outliers appear here once they are found.</p>`}
     ${state.piles !== null && state.piles_at !== state.changed && html`<button onClick=${findAgain}>Find again with the labels of now</button>`}
     ${labelled > 0 && html`<${Take} state=${state} />`}
     ${state.notes.map((note) => html`<p key=${note} class="quiet note">${note}</p>`)}
@@ -42,12 +42,13 @@ export function Filters({ filter, set, total, reload }) {
 
 // The labels, for other tools.
 function Take({ state }) {
-  const { copied, background } = state;
+  const { copied, background, errors } = state;
   const copy = () => copyToFolders().catch((error) => say(error.message, true));
   return html`<h2>To take along</h2>
     <p><a href="/labels.csv" download>Labels as CSV</a></p>
     <p><a href="/class-folders.zip" download>Class folders as a zip file</a></p>
     <button class="to-folders" disabled=${background.title.startsWith("copy")} onClick=${copy}>Copy into class folders</button>
+    ${errors.copy && html`<p class="alarm">${errors.copy}</p>`}
     ${copied && html`<p role="status">${copied.images.toLocaleString("en")} images are copied to <code>${copied.path}</code>.
       ${copied.left_out > 0 && ` ${copied.left_out} were left out: their files have changed.`}
       ${copied.renamed.length > 0 && ` A folder cannot be called like the class: ${copied.renamed.join(", ")}.`}</p>`}`;

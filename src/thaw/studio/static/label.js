@@ -118,7 +118,7 @@ export function Label() {
   });
 
   if (!state.total) return html`<div class="label"><p class="wait">There is nothing to label yet. <a href="#images">Add images</a></p></div>`;
-  if (!state.ready) return html`<div class="label"><p class="quiet wait">${state.background.error
+  if (!state.ready) return html`<div class="label"><p class="quiet wait">${state.errors.images
     || "Every image is being decoded and its features extracted, once. Meanwhile you can label in the screen Images."}</p></div>`;
   if (error) return html`<div class="label"><p class="alarm wait">${error}</p></div>`;
   const found = image && row(image.id);

@@ -43,17 +43,17 @@ function Frame() {
       <strong class="name" title=${state.folder}>${state.name}</strong>
       <nav aria-label="Screens">${SCREENS.map((one) => html`<a key=${one.path} href=${`#${one.path}`}
         aria-current=${one.path === path ? "page" : null}>${one.title}</a>`)}</nav>
-      <${Working} background=${state.background} />
+      <${Working} background=${state.background} error=${Object.values(state.errors).at(-1)} />
       <${Help} />
     </header>
     <${screen} key=${path} />
     <${Message} message=${message} />`;
 }
 
-function Working({ background }) {
-  const { title, done, total, error } = background;
-  if (error) return html`<span class="working alarm" title=${error}>${error}</span>`;
-  if (!title) return null;
+// error: of the job that failed last.
+function Working({ background, error }) {
+  const { title, done, total } = background;
+  if (!title) return error ? html`<span class="working alarm" title=${error}>${error}</span>` : null;
   const percent = total ? Math.round((100 * done) / total) : 0;
   return html`<span class="working quiet" role="status">${title}${total ? ` ${percent}%` : " …"}
     <progress max=${total || null} value=${total ? done : null}></progress></span>`;

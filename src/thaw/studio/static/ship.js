@@ -7,7 +7,7 @@ import { useKeys } from "./classes.js";
 import { Command } from "./command.js";
 
 export function Ship() {
-  const { state } = useStore(), { background } = state;
+  const { state } = useStore(), { background, errors } = state;
   const [found, setFound] = useState(null), [challenger, challenge] = useState(""), [to, choose] = useState("");
   const [exported, chooseExported] = useState(""), [isWorking, working] = useState(false);
   // An export may just have ended.
@@ -53,7 +53,7 @@ export function Ship() {
         <span>to</span><select aria-label="Format" value=${format} onChange=${(event) => choose(event.target.value)}>${options(found.formats)}</select>
         <button disabled=${isWorking} onClick=${exportIt}><kbd>E</kbd> Export</button></div>
       ${background.title.startsWith("export ") && html`<p class="row" role="status">${sentence(background.title)} … <progress></progress></p>`}
-      ${background.error && html`<p class="alarm">${sentence(background.error)}</p>`}
+      ${errors.export && html`<p class="alarm">${sentence(errors.export)}</p>`}
       <p class="quiet note">An export is kept only if it gives the probabilities of Thaw on the images that the bundle keeps for this.
         Formats whose packages are not installed are not listed.</p>
       ${found.exports.map((one) => html`<div key=${one.path} class="of-class"><h2>${one.classifier} <small>${one.to}, ${(one.size / 1e6).toFixed(1)} MB</small></h2>
