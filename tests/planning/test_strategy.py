@@ -113,6 +113,19 @@ def test_settings_of_phases_are_kept_under_every_strategy_and_named(
     assert found.recipe.phase_settings == {}
 
 
+def test_a_list_is_kept_for_a_planned_phase() -> None:
+    recipe = PRETENDED.with_settings({"strategy": "top", "phases.1.freeze_after": [1]})
+    found = apply_strategy(recipe, "top", "as requested", build("mobilenetv3_small_050", "random"), 500)
+    assert found.recipe.phases[1].freeze_after == (1,)
+    assert ("phases.1.freeze_after", "[1]") in [(choice.setting, choice.value) for choice in found.choices]
+
+
+def test_a_setting_that_does_not_fit_the_planned_phase_is_refused() -> None:
+    recipe = PRETENDED.with_settings({"strategy": "scratch", "phases.0.solver": "lbfgs"})
+    with pytest.raises(RecipeError, match="phase scratch: solver lbfgs needs cut head"):
+        apply_strategy(recipe, "scratch", "as requested", build("mobilenetv3_small_050", "random"), 500)
+
+
 @pytest.mark.parametrize(("strategy", "key"), [("head", "phases.1.lr"), ("scratch", "phases.1.epochs")])
 def test_a_setting_of_a_phase_that_a_strategy_does_not_have_is_refused(strategy: Strategy, key: str) -> None:
     recipe = PRETENDED.with_settings({key: 5, "strategy": strategy})

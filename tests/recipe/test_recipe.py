@@ -1,6 +1,8 @@
+import json
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -126,6 +128,59 @@ def test_a_setting_of_a_phase_is_kept_for_the_phases_that_a_strategy_plans(
     assert Recipe.from_values(recipe.model_dump(mode="json")) == recipe
     if not key.startswith("phases.2"):
         assert Recipe().with_settings({key: value, "strategy": "manual"}).phase_settings == {}
+
+
+def test_a_list_among_the_settings_of_a_phase_survives_json() -> None:
+    recipe = Recipe().with_settings({"phases.1.freeze_after": [1, 3], "strategy": "top"})
+    assert recipe.phase_settings == {"phases.1.freeze_after": (1, 3)}
+    assert Recipe.from_values(json.loads(recipe.model_dump_json())) == recipe
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"phases.1.lr": -1}, "phases.1.lr: Input should be greater than 0 (got -1)"),
+        ({"phases.1.lrr": 1}, "phases.1.lrr: unknown key 'lrr'; did you mean 'lr'?"),
+        ({"phases.x.lr": 1e-3}, "phases.x.lr: there is no number x; it counts from 0 to 2"),
+        ({"foo": 1}, "foo: not a setting of a phase; those have names such as phases.1.lr"),
+        ({"phases": 1}, "phases: not a setting of a phase"),
+        ({"phases.1.solver": "lbfgs"}, "phase fine-tune: solver lbfgs needs cut head"),
+    ],
+)
+def test_settings_of_phases_in_a_file_are_checked_as_those_of_the_command_line(
+    tmp_path: Path, settings: dict[str, object], said: str
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({"phase_settings": settings}))
+    with pytest.raises(RecipeError, match=r"mine\.yaml: phase_settings: ") as caught:
+        Recipe.load(file)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_settings_of_phases_that_nothing_plans_are_refused() -> None:
+    with pytest.raises(RecipeError, match=r"strategy manual plans no phases that phases\.1\.lr could change"):
+        Recipe.from_values({"strategy": "manual", "phase_settings": {"phases.1.lr": 1e-4}})
+
+
+def test_a_setting_of_a_phase_joins_those_that_a_recipe_keeps_for_the_plan() -> None:
+    recipe = Recipe(phase_settings={"phases.1.lr": 1e-5}).with_settings({"phases.1.epochs": 2})
+    assert (recipe.strategy, recipe.phase_settings) == ("auto", {"phases.1.lr": 1e-5, "phases.1.epochs": 2})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("preprocessing.mean", [123.675, 116.28, 103.53]),
+        ("preprocessing.mean", [float("nan"), 0.5, 0.5]),
+        ("preprocessing.std", [float("inf"), 1.0, 1.0]),
+        ("preprocessing.std", [58.4, 57.1, 57.4]),
+        ("seed", 2**64),
+        ("split.seed", 2**64),
+    ],
+)
+def test_numbers_that_nothing_can_compute_with_are_refused(key: str, value: object) -> None:
+    with pytest.raises(RecipeError, match=rf"{key}.*: Input should be"):
+        Recipe().with_settings({key: value})
 
 
 def test_without_a_strategy_a_setting_of_a_phase_that_only_the_plan_has_is_refused_with_the_way_to_keep_it() -> None:

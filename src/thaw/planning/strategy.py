@@ -9,8 +9,7 @@ random weights only: pre-trained weights are no worse a start, however different
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -124,21 +123,27 @@ def apply_strategy(
             choices.append(
                 Choice(f"phases.{len(phases) - 1}.cut", cut, f"{fraction:.0%} of the network's multiply-adds{only}")
             )
-    phases = _with_settings(phases, recipe.phase_settings, strategy)
-    if len(phases) > 1:
-        rate, epochs = phases[1].lr, phases[1].epochs
-        choices.append(Choice("phases.1.lr", f"{rate:g}", f"1/{phases[0].lr / rate:.0f} of the head's"))
-        choices.append(Choice("phases.1.epochs", str(epochs), f"{epochs * train_images:,} views at most"))
+    planned = _with_phases(recipe, phases, strategy)
+    if len(planned.phases) > 1:
+        first, second, *_ = planned.phases
+        choices.append(Choice("phases.1.lr", f"{second.lr:g}", f"1/{first.lr / second.lr:.0f} of the head's"))
+        choices.append(Choice("phases.1.epochs", str(second.epochs), f"{second.epochs * train_images:,} views at most"))
     own = [choice for choice in choices if choice.setting not in recipe.phase_settings]
-    requested = [Choice(key, str(value), "as requested") for key, value in recipe.phase_settings.items()]
-    planned = recipe.model_copy(update={"phases": tuple(phases), "phase_settings": {}})
+    requested = [
+        Choice(key, str(list(value) if isinstance(value, tuple) else value), "as requested")
+        for key, value in recipe.phase_settings.items()
+    ]
     return PlannedRecipe(planned, (*own, *requested))
 
 
-def _with_settings(phases: Sequence[Phase], settings: Mapping[str, Any], strategy: Strategy) -> list[Phase]:
-    """The phases of a strategy with the settings that the recipe asks for; raises `RecipeError` for other phases."""
+def _with_phases(recipe: Recipe, phases: Sequence[Phase], strategy: Strategy) -> Recipe:
+    """The recipe with the phases of a strategy, and the settings of these that it asks for.
+
+    Raises:
+        RecipeError: The strategy has no such phase, or a setting does not fit the others of its phase.
+    """
     values = [phase.model_dump(mode="json") for phase in phases]
-    for key, value in settings.items():
+    for key, value in recipe.phase_settings.items():
         number = int(key.split(".")[1])
         if number >= len(values):
             raise RecipeError(
@@ -146,7 +151,7 @@ def _with_settings(phases: Sequence[Phase], settings: Mapping[str, Any], strateg
                 "kept; leave it out, or choose another strategy"
             )
         assign({"phases": values}, key, value)
-    return [Phase.model_validate(value) for value in values]
+    return Recipe.from_values({**recipe.model_dump(mode="json"), "phases": values, "phase_settings": {}})
 
 
 def flops_above(backbone: Backbone) -> tuple[float, ...]:

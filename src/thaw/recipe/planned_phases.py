@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from thaw.errors import RecipeError
+from thaw.recipe.sections import Phase
+from thaw.settings import assign
 
 MOST_PHASES = 3
 """What a strategy plans at most: the head, the top stages, and deeper ones."""
 
 
-def as_many_as_planned(phases: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Plain values of phases, and of others like the last one, up to as many as a strategy plans at most."""
-    return phases + [phases[-1] | {"name": f"phase-{number}"} for number in range(len(phases), MOST_PHASES)]
+def with_planned(phases: Sequence[Phase], settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Plain values of phases, and of others like the last one, as many as a strategy plans at most, with settings.
+
+    Raises:
+        RecipeError: A key is not that of a setting of one of them, such as `phases.1.lr`.
+    """
+    found = [phase.model_dump(mode="json") for phase in phases]
+    found += [found[-1] | {"name": f"phase-{number}"} for number in range(len(found), MOST_PHASES)]
+    for key, value in settings.items():
+        if key.count(".") < 2:
+            raise RecipeError(f"{key}: not a setting of a phase; those have names such as phases.1.lr")
+        assign({"phases": found}, key, value)
+    return found
 
 
 def refuse_planned(keys: Iterable[str], phases: int) -> None:

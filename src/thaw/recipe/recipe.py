@@ -14,7 +14,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from thaw.errors import RecipeError
-from thaw.recipe.planned_phases import as_many_as_planned, refuse_planned
+from thaw.recipe.planned_phases import refuse_planned, with_planned
 from thaw.recipe.ranges import Values
 from thaw.recipe.sections import (
     AugmentSettings,
@@ -28,6 +28,7 @@ from thaw.recipe.sections import (
     PreprocessingSettings,
     Required,
     Seconds,
+    Seed,
     SplitSettings,
 )
 from thaw.recipe.upgrade import upgraded
@@ -100,9 +101,8 @@ class Recipe(Section):
         description="published: the pre-trained weights, cached or downloaded; random; or a .safetensors or .pth file, "
         "for a network of Keras an .h5 or .keras file.",
     )
-    seed: int = Field(
+    seed: Seed = Field(
         0,
-        ge=0,
         description="Random seed; on one machine, equal seed, data, engine, precision and threads give equal weights.",
     )
     device: str = Field(
@@ -185,7 +185,7 @@ class Recipe(Section):
         ("tensorboard",),
         description="Experiment trackers, besides metrics.csv: any of tensorboard, mlflow, wandb, trackio.",
     )
-    phase_settings: Mapping[str, bool | int | float | str | None] = Field(
+    phase_settings: Mapping[str, bool | int | float | str | tuple[int, ...] | None] = Field(
         {},
         description="Settings that replace those of the phases that the strategy plans, as {phases.1.lr: 1e-5}; "
         "`--strategy` together with `--set phases.…` writes them.",
@@ -228,6 +228,28 @@ class Recipe(Section):
                 raise ValueError(f"unknown metric {name!r}; known are {', '.join(known)}")
         return target
 
+    @field_validator("phase_settings")
+    @classmethod
+    def _settings_are_those_of_phases(cls, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Checked on the phases that a recipe plans from, and with the values that these get."""
+        try:
+            planned = Recipe.model_validate({"phases": with_planned((HEAD_PHASE, FINE_TUNE_PHASE), settings)})
+        except RecipeError as error:
+            raise ValueError(str(error)) from error
+        except ValidationError as error:
+            raise ValueError("; ".join(explain(error, cls, _LISTS))) from error
+        return {key: value_at(planned, key) for key in settings}
+
+    @model_validator(mode="after")
+    def _settings_are_of_planned_phases(self) -> Recipe:
+        if self.phase_settings and self.strategy == "manual":
+            keys = ", ".join(self.phase_settings)
+            raise ValueError(
+                f"phase_settings: strategy manual plans no phases that {keys} could change; change the phases of the "
+                "recipe instead, or choose another strategy"
+            )
+        return self
+
     @model_validator(mode="after")
     def _phases_have_distinct_names(self) -> Recipe:
         names = [phase.name for phase in self.phases]
@@ -268,25 +290,24 @@ class Recipe(Section):
             raise RecipeError("\n".join(f"{where}: {line}" for line in explain(error, cls, _LISTS))) from error
 
     def with_settings(self, settings: Mapping[str, Any]) -> Recipe:
-        """A copy with dotted keys changed, for example `{"phases.1.lr": 1e-5}`; raises `RecipeError`."""
+        """A copy with dotted keys changed, for example `{"phases.1.lr": 1e-5}`; raises `RecipeError`.
+
+        Settings of phases that a strategy will plan are kept in `phase_settings`.
+        """
         values = self.model_dump(mode="json")
         strategy = settings.get("strategy", self.strategy)
         of_phases = {key: value for key, value in settings.items() if key.partition(".")[0] == "phases"}
-        if of_phases and strategy == "auto" and "strategy" not in settings:
+        if of_phases and strategy == "auto" and "strategy" not in settings and not self.phase_settings:
             strategy = "manual"
             refuse_planned(of_phases, len(self.phases))
-        elif of_phases and strategy != "manual":
-            values["phases"] = as_many_as_planned(values["phases"])
+        if strategy != "manual":
+            if "phases" in of_phases:
+                raise self.model_copy(update={"strategy": strategy}).phases_are_replaced("phases")
+            values["phase_settings"] |= of_phases
+            settings = {key: value for key, value in settings.items() if key not in of_phases}
         for key, value in {**settings, "strategy": strategy}.items():
             assign(values, key, value)
-        if not of_phases or strategy == "manual":
-            return Recipe.from_values(values)
-        if "phases" in of_phases:
-            raise self.model_copy(update={"strategy": strategy}).phases_are_replaced("phases")
-        # Checked as settings of such phases, and kept for those that the strategy plans.
-        checked = Recipe.from_values(values)
-        given = {**self.phase_settings, **{key: value_at(checked, key) for key in of_phases}}
-        return checked.model_copy(update={"phases": self.phases, "phase_settings": given})
+        return Recipe.from_values(values)
 
     def check_strategy(self) -> None:
         """Raise `RecipeError` where the recipe names phases, and a strategy that would plan others instead."""

@@ -21,10 +21,13 @@ Seconds = Annotated[
     Field(gt=0.0, allow_inf_nan=False, strict=True),
     BeforeValidator(lambda value: seconds_of(value) if isinstance(value, str) else value),
 ]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 USUAL_BATCH = 32
 """Images per step where nothing speaks for another number, and those that a learning rate is for."""
 
 Cost = Annotated[float, Field(ge=0.0)]
+Mean = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+Deviation = Annotated[float, Field(gt=0.0, le=10.0, allow_inf_nan=False)]
 
 
 class FolderSettings(Section):
@@ -61,7 +64,7 @@ class SplitSettings(Section):
 
     val: Fraction = Field(0.15, description="Fraction of the images for validation.")
     test: Fraction = Field(0.15, description="Fraction of the images for the final test; 0 for no test set.")
-    seed: int = Field(0, ge=0, description="Random seed for the split.")
+    seed: Seed = Field(0, description="Random seed for the split.")
     group_by: str = Field(
         "auto",
         min_length=1,
@@ -120,10 +123,10 @@ class PreprocessingSettings(Section):
     interpolation: Literal["bilinear", "bicubic", "lanczos"] | None = Field(
         None, description="Interpolation used to resize images."
     )
-    mean: tuple[float, float, float] | None = Field(
+    mean: tuple[Mean, Mean, Mean] | None = Field(
         None, description="Per-channel mean for normalization, of pixels in 0..1."
     )
-    std: tuple[Positive, Positive, Positive] | None = Field(
+    std: tuple[Deviation, Deviation, Deviation] | None = Field(
         None, description="Per-channel standard deviation for normalization, of pixels in 0..1."
     )
 
