@@ -8,6 +8,7 @@ import torch
 from thaw.backbones.contract import Backbone
 from thaw.backbones.stages import AtCut
 from thaw.backbones.timm_backbone import build
+from thaw.errors import RecipeError
 from thaw.features import engines, probe
 from thaw.features.probe import (
     EngineChoice,
@@ -48,6 +49,11 @@ def test_a_small_job_is_not_probed_and_does_not_decide_for_a_larger_one(backbone
     small = choose(backbone, tmp_path, images=8)
     assert small.engine == "pytorch-fp32" and "too few images for a probe" in small.reason
     assert "openvino" in choose(backbone, tmp_path, images=MANY).reason
+
+
+def test_an_engine_that_cannot_run_here_is_refused_with_the_reason(backbone: Backbone, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"^engine: cuda-graph-fp32 runs on CUDA devices only; use auto$"):
+        choose(backbone, tmp_path, images=8, wanted="cuda-graph-fp32")
 
 
 @pytest.mark.usefixtures("steady")

@@ -134,11 +134,16 @@ def choose_engine(job: ExtractionJob, wanted: Literal["auto"] | Engine, cache: P
         job: What is extracted.
         wanted: `auto`, or the engine to use, which is then only timed.
         cache: Folder in which the result is remembered.
+
+    Raises:
+        RecipeError: The wanted engine cannot run the network on this machine.
     """
     if job.top == 0:
         return EngineChoice(REFERENCE, "nothing is frozen", float("inf"))
+    if wanted != "auto" and (problem := unusable(wanted, job.backbone, job.device)):
+        raise RecipeError(f"engine: {wanted} {problem}; use auto")
     if job.backbone.facts.int8:
-        return _only_engine_for_int8(job, wanted)
+        return _only_engine_for_int8(job)
     if wanted != "auto":
         return EngineChoice(wanted, "as requested", _time_engine(job, wanted, None).images_per_second)
     for_weights, for_architecture = _keys(job)
@@ -158,13 +163,12 @@ def choose_engine(job: ExtractionJob, wanted: Literal["auto"] | Engine, cache: P
     return _choose(timings, "")
 
 
-def _only_engine_for_int8(job: ExtractionJob, wanted: Literal["auto"] | Engine) -> EngineChoice:
-    """The engine of networks in int8, timed; raises `RecipeError` where another one is wanted or it is missing."""
-    engine = INT8 if wanted == "auto" else wanted
-    if problem := unusable(engine, job.backbone, job.device):
-        raise RecipeError(f"engine: {engine} {problem}")
-    rate = _time_engine(job, engine, None).images_per_second
-    return EngineChoice(engine, f"the weights are in int8, which it computes in integers: {rate:.0f}/s", rate)
+def _only_engine_for_int8(job: ExtractionJob) -> EngineChoice:
+    """The engine of networks in int8, timed; raises `RecipeError` where it is missing."""
+    if problem := unusable(INT8, job.backbone, job.device):
+        raise RecipeError(f"engine: {INT8} {problem}")
+    rate = _time_engine(job, INT8, None).images_per_second
+    return EngineChoice(INT8, f"the weights are in int8, which it computes in integers: {rate:.0f}/s", rate)
 
 
 def agrees(timing: EngineTiming) -> bool:
