@@ -68,6 +68,17 @@ def test_what_the_recipe_sets_is_not_asked(surfaces: Path, tmp_path: Path, monke
     assert found.estimates is not None
 
 
+def test_values_of_the_augmentation_that_the_recipe_sets_are_kept_and_not_measured(
+    surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"augment.rotation": 90.0, "augment.vertical_flip": True, "strategy": "top", "head.features": "last"}
+    found = planned(surfaces, tmp_path, monkeypatch, **settings)
+    augment = found.recipe.augment
+    assert (augment.preset, augment.rotation, augment.vertical_flip) == ("standard", 90.0, True)
+    assert all(phase.augment is None for phase in found.recipe.phases)
+    assert reasons(found)["augment.preset"] == "not measured, because rotation, vertical_flip are set"
+
+
 def test_without_time_nothing_is_measured(surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = planned(surfaces, tmp_path, monkeypatch, **{"measure.seconds": 0})
     assert found.estimates is None

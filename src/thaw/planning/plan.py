@@ -94,6 +94,7 @@ def resolve(planned: PlannedRecipe, measured: Measurements, estimates: Estimates
         monitor,
         keep_phase,
         budget_choice,
+        *_augment(recipe),
         *reasons.values(),
         *caching.choices,
         *solvers,
@@ -164,6 +165,15 @@ def _head_features(recipe: Recipe) -> Choice:
     if recipe.head.features != "auto":
         return Choice("head.features", recipe.head.features, "as requested")
     return Choice("head.features", "last", "the last stage is enough for most images")
+
+
+def _augment(recipe: Recipe) -> list[Choice]:
+    """The preset that goes with values of the recipe, which are not measured."""
+    given = [name for name, value in recipe.augment if name != "preset" and value is not None]
+    if recipe.augment.preset != "auto" or not given:
+        return []
+    reason = f"not measured, because {', '.join(given)} {'is' if len(given) == 1 else 'are'} set"
+    return [Choice("augment.preset", augment.DEFAULT_PRESET, reason)]
 
 
 def _class_weights(recipe: Recipe, measured: Measurements) -> Choice:

@@ -70,7 +70,7 @@ class Questions:
     @property
     def seconds_ahead(self) -> float:
         """What comparing augmentations should take, where nothing is remembered."""
-        if self._recipe.augment.preset != "auto" or self._plain is None:
+        if not self._recipe.augment.is_open or self._plain is None:
             return 0.0
         return self._plain.selection.augmentation_seconds
 
@@ -180,7 +180,7 @@ def _ask_of_other_views(
     selection: Selection, recipe: Recipe, features: SampleFeatures, unmeasured_seconds: float
 ) -> None:
     """Ask what needs augmented views, or another preprocessing."""
-    if recipe.augment.preset == "auto":
+    if recipe.augment.is_open:
         selection.ask_augmentation(unmeasured_seconds)
     if recipe.preprocessing.image_size is None:
         ask_image_size(selection, recipe, features)

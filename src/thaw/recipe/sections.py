@@ -185,7 +185,7 @@ class AugmentSettings(Section):
     preset: Literal["auto"] | Preset = Field(
         "auto",
         description="Strength of the data augmentation; auto: measured on the features of the images, and standard "
-        "where it cannot be.",
+        "where it cannot be, or where any other value of augment is set.",
     )
     rotation: float | None = Field(None, ge=0, le=180, description="Maximum rotation in degrees, in either direction.")
     horizontal_flip: bool | None = Field(None, description="Flip half of the views left-right.")
@@ -197,6 +197,11 @@ class AugmentSettings(Section):
     crop: float | None = Field(
         None, gt=0, le=1, description="Minimum fraction of the area that a random crop keeps; 1 for no random crop."
     )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing is set, so that the plan may choose all of it."""
+        return self == AugmentSettings()
 
 
 class Phase(Section):
