@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from thaw.data.dataset import Dataset
+from thaw.data.manifest import Manifest
+from thaw.data.prepare import Prepared
 from thaw.data.surfaces import write_surfaces
 from thaw.planning.plan import Plan
+from thaw.planning.selecting import across_groups
 from thaw.progress import NullReporter
 from thaw.recipe import PreprocessingSettings, Recipe
+from thaw.selection.sample import Sample
 from thaw.trial import plan_trial
 
 BASE = Recipe(
@@ -77,6 +85,16 @@ def test_values_of_the_augmentation_that_the_recipe_sets_are_kept_and_not_measur
     assert (augment.preset, augment.rotation, augment.vertical_flip) == ("standard", 90.0, True)
     assert all(phase.augment is None for phase in found.recipe.phases)
     assert reasons(found)["augment.preset"] == "not measured, because rotation, vertical_flip are set"
+
+
+def test_near_duplicates_of_two_groups_are_in_one_fold_across_groups() -> None:
+    parts = np.arange(40) // 2
+    units = parts % 10
+    manifest = Manifest(pa.table({"group": [f"part {part}" for part in parts]}), ("a", "b"), "multiclass", Path())
+    sample = Sample(np.arange(40), np.arange(40) % 2, units)
+    found = across_groups(cast(Prepared, SimpleNamespace(manifest=manifest)), sample, np.zeros((40, 1)), (1,))
+    assert found is not None and found.grouping == "groups"
+    assert all(len(np.unique(found.numbers[units == unit])) == 1 for unit in np.unique(units))
 
 
 def test_without_time_nothing_is_measured(surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

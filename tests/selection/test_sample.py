@@ -46,6 +46,11 @@ def test_a_class_in_one_group_only_is_not_tested_across_groups() -> None:
         assert len(np.unique(folds[(groups == group) & (targets != 2)])) == 1
 
 
+def test_images_that_must_not_be_divided_are_in_the_group_of_most_of_them() -> None:
+    units, groups = np.array([7, 7, 7, 3, 3, 5]), np.array([1, 2, 2, 0, 0, 1])
+    assert sample(np.zeros(6, int), units).undivided(groups).tolist() == [2, 2, 2, 0, 0, 1]
+
+
 def test_too_few_groups_or_images_of_a_class_give_no_folds() -> None:
     assert sample(np.array([0] * 10 + [1])).folds() is None
     assert sample(np.arange(20) % 2).folds_across(np.arange(20) % 2) is None

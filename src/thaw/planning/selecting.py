@@ -187,16 +187,18 @@ def _ask_of_other_views(
 
 
 def across_groups(prepared: Prepared, sample: Sample, plain: np.ndarray, widths: tuple[int, ...]) -> Folding | None:
-    """Folds across the groups of the data, or across scenes found in the features of early stages."""
-    names = np.array([name or "" for name in prepared.manifest.column("group")])[sample.rows]
-    if (names != "").any():
-        _, groups = np.unique(np.where(names == "", sample.rows.astype(str), names), return_inverse=True)
-        grouping, is_guess = "groups", False
+    """Folds across the groups of the data, or across scenes found in the features of early stages.
+
+    Near-duplicates stay in one fold, also those of different groups or scenes.
+    """
+    names = prepared.manifest.column("group")
+    if any(names[row] for row in sample.rows):
+        groups, grouping, is_guess = sample.units, "groups", False
     elif len(widths) > 1:
         early = sum(widths[: max(1, round(_EARLY * len(widths)))])
         if scene_distance(plain[:, :early], sample.strata) > RECURRING:
             return None
-        groups = scene_clusters(plain[:, :early], sample.strata)
+        groups = sample.undivided(scene_clusters(plain[:, :early], sample.strata))
         grouping, is_guess = "clusters of similar scenes", True
     else:
         return None

@@ -58,6 +58,13 @@ class Sample:
             return None
         return self._numbered(stratified_group_folds(self.strata, groups, number, seed=0))
 
+    def undivided(self, groups: np.ndarray) -> np.ndarray:
+        """(N,) int, the groups (N,) from 0 with each unit in one of them: that of most of its images."""
+        units, unit_of = np.unique(self.units, return_inverse=True)
+        images = np.zeros((len(units), groups.max() + 1), int)
+        np.add.at(images, (unit_of, groups), 1)
+        return images.argmax(axis=1)[unit_of]
+
     def _numbered(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
         """The fold in which each image is tested, of (train, test) positions."""
         folds = np.full(len(self.rows), -1)
