@@ -25,6 +25,7 @@ from thaw.backbones import build
 from thaw.cache import cache_folder
 from thaw.data.prepare import DataPreparation
 from thaw.device import CPU
+from thaw.features.cache import FeatureCache
 from thaw.features.engines import FrozenPart
 from thaw.features.pooled import pooled_features
 from thaw.progress import NullReporter
@@ -41,7 +42,9 @@ def by_clusters(data: Path, seed: int) -> list[tuple[str, str, str]]:
     manifest = prepared.manifest
     rows = np.flatnonzero(np.array(manifest.column("status")) == "ok")
     frozen = FrozenPart(backbone, CPU, "openvino-fp32")
-    values = pooled_features(prepared.pixels, rows, frozen, 0, cache_folder(), lambda done, total: None)
+    values = pooled_features(
+        prepared.pixels, rows, frozen, 0, FeatureCache(cache_folder(), "float16"), lambda done, total: None
+    )
     targets = manifest.targets()[rows]
     values = (values - values.mean(axis=0)) / (values.std(axis=0) + 1e-3)
     for label in np.unique(targets):

@@ -24,6 +24,7 @@ from thaw.backbones.contract import Backbone
 from thaw.backbones.int8 import quantise
 from thaw.data.dataset import Dataset
 from thaw.data.prepare import Prepared
+from thaw.features.cache import FeatureCache
 from thaw.features.engines import FrozenPart, Runner
 from thaw.features.pooled import plain_sample, pooled_features
 from thaw.features.probe import ExtractionJob, choose_engine
@@ -109,7 +110,8 @@ def _rate(runner: Runner, sample: torch.Tensor) -> float:
 def _accuracy(part: FrozenPart, prepared: Prepared, scratch: Path) -> float:
     train, test = prepared.rows("train"), prepared.rows("test")
     values = [
-        pooled_features(prepared.pixels, split.rows, part, 0, scratch, lambda *_: None) for split in (train, test)
+        pooled_features(prepared.pixels, split.rows, part, 0, FeatureCache(scratch, "float16"), lambda *_: None)
+        for split in (train, test)
     ]
     return float(fit_head(values[0], train.targets).score(values[1], test.targets))
 

@@ -29,6 +29,7 @@ from thaw.evaluation.folds import (
     repeated_cross_validation,
 )
 from thaw.evaluation.records import read_records
+from thaw.features.cache import FeatureCache
 from thaw.features.engines import FrozenPart
 from thaw.features.pooled import pooled_features
 from thaw.formats import count, listed
@@ -79,7 +80,8 @@ def cross_validate(
         device = choose_device(recipe.device).device
         frozen = FrozenPart(backbone.to(device), device, recipe.engine)
         bar = reporter.bar("extract features")
-        features = pooled_features(prepared.pixels, rows, frozen, recipe.seed, cache_folder(), bar)
+        cache = FeatureCache(cache_folder(), "float16", recipe.cache_bytes)
+        features = pooled_features(prepared.pixels, rows, frozen, recipe.seed, cache, bar)
         fit_all = _heads(features, prepared, rows, cluster)
     manifest, few = with_enough_groups(prepared.manifest, rows.tolist(), prepared.duplicates, folds)
     if few:

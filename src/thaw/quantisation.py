@@ -22,6 +22,7 @@ from thaw.cache import cache_folder
 from thaw.data.dataset import Dataset
 from thaw.data.prepare import Prepared
 from thaw.errors import RecipeError
+from thaw.features.cache import FeatureCache
 from thaw.features.engines import FrozenPart
 from thaw.features.pooled import PROBE_IMAGES, plain_sample, pooled_features
 from thaw.features.probe import ExtractionJob, choose_engine
@@ -136,6 +137,6 @@ def _measure(backbone: Backbone, prepared: Prepared, compared: Sample, reporter:
         return Measured(chosen.engine, chosen.images_per_second, None)
     frozen = FrozenPart(backbone, cpu, chosen.engine)
     bar = reporter.bar(f"extract features in {'int8' if backbone.facts.int8 else 'float'}")
-    values = pooled_features(prepared.pixels, compared.rows, frozen, 0, cache, bar)
+    values = pooled_features(prepared.pixels, compared.rows, frozen, 0, FeatureCache(cache, "float16"), bar)
     correct = correct_in_folds(values, backbone, backbone.features, compared, folds)
     return Measured(chosen.engine, chosen.images_per_second, correct)

@@ -87,6 +87,14 @@ def test_values_of_the_augmentation_that_the_recipe_sets_are_kept_and_not_measur
     assert reasons(found)["augment.preset"] == "not measured, because rotation, vertical_flip are set"
 
 
+def test_a_plan_without_room_for_features_measures_and_leaves_none(
+    surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = planned(surfaces, tmp_path, monkeypatch, cache_gb=0, **{"augment.preset": "none"})
+    assert "cross-validated" in reasons(found)["head.features"]
+    assert not list((tmp_path / "features").glob("*"))
+
+
 def test_near_duplicates_of_two_groups_are_in_one_fold_across_groups() -> None:
     parts = np.arange(40) // 2
     units = parts % 10

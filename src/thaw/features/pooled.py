@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from thaw.features.engines import FrozenPart
 from thaw.features.extract import extract
 from thaw.features.view_request import ViewRequest
 from thaw.progress import OnProgress
+from thaw.temporary import temporary
 
 PROBE_IMAGES = 16
 """Images that engines and training steps are probed with."""
@@ -27,14 +30,36 @@ def plain_sample(pixels: PixelStore, rows: np.ndarray, most: int) -> Tensor:
 
 
 def pooled_features(
-    pixels: PixelStore, rows: np.ndarray, frozen: FrozenPart, seed: int, cache: Path, on_progress: OnProgress
+    pixels: PixelStore, rows: np.ndarray, frozen: FrozenPart, seed: int, cache: FeatureCache, on_progress: OnProgress
 ) -> np.ndarray:
-    """What the head takes of the plain views of rows (N,), (N, C) float32, from the feature cache in `cache`."""
+    """What the head takes of the plain views of rows (N,), (N, C) float32, as from `features_of_view`."""
     return features_of_view(ViewRequest(pixels, rows, 1, Augmentation(), seed), frozen, cache, on_progress)
 
 
-def features_of_view(request: ViewRequest, frozen: FrozenPart, cache: Path, on_progress: OnProgress) -> np.ndarray:
-    """What the head takes of the first requested view of each row, (N, C) float32, from the cache in `cache`."""
-    top, images = frozen.backbone.head_position, len(request.rows)
-    features = extract(request, frozen, [top], FeatureCache(cache, "float16"), on_progress)[top]
-    return features.batch(np.arange(images), np.zeros(images, int)).for_head().float().numpy()
+def features_of_view(
+    request: ViewRequest,
+    frozen: FrozenPart,
+    cache: FeatureCache,
+    on_progress: OnProgress,
+    chosen: np.ndarray | None = None,
+) -> np.ndarray:
+    """What the head takes of the first requested view of each row, or of some rows.
+
+    Args:
+        request: The images and their views.
+        frozen: The backbone and the engine that runs it.
+        cache: Where features are read from and written to; a temporary one is used where its budget is 0.
+        on_progress: Called with the number of views done, and of all views.
+        chosen: (N,) int, positions among the requested rows of those that are read; by default all.
+
+    Returns:
+        (N, C) float32.
+    """
+    if cache.budget == 0:
+        make = partial(Path.mkdir, parents=True)
+        with temporary(cache.folder / "features" / "uncached", make) as folder:
+            return features_of_view(request, frozen, replace(cache, folder=folder, budget=None), on_progress, chosen)
+    top = frozen.backbone.head_position
+    features = extract(request, frozen, [top], cache, on_progress)[top]
+    positions = np.arange(len(request.rows)) if chosen is None else chosen
+    return features.batch(positions, np.zeros(len(positions), int)).for_head().float().numpy()

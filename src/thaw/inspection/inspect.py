@@ -18,6 +18,7 @@ from thaw.data.manifest import SPLITS, Manifest
 from thaw.data.pixel_store import PixelStore
 from thaw.data.split_units import groups_of
 from thaw.device import choose_device
+from thaw.features.cache import FeatureCache
 from thaw.features.engines import FrozenPart
 from thaw.features.pooled import PROBE_IMAGES, plain_sample, pooled_features
 from thaw.features.probe import ExtractionJob, choose_engine
@@ -105,7 +106,8 @@ def inspect_images(
     job = ExtractionJob(backbone, device, [top], sample[:PROBE_IMAGES], len(rows))
     frozen = FrozenPart(backbone, device, choose_engine(job, recipe.engine, cache).engine)
     title = f"extract features of {formats.count(len(rows), 'image')}"
-    values = pooled_features(pixels, rows, frozen, recipe.seed, cache, bar(title))
+    kept = FeatureCache(cache, "float16", recipe.cache_bytes)
+    values = pooled_features(pixels, rows, frozen, recipe.seed, kept, bar(title))
     features = Features(rows, values, class_indices(manifest, rows), groups)
 
     quality_flags = find_quality_flags(pixels, manifest, rows.tolist(), worker_count())

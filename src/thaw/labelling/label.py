@@ -15,6 +15,7 @@ from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
 from thaw.device import choose_device
 from thaw.errors import DataError
+from thaw.features.cache import FeatureCache
 from thaw.features.engines import FrozenPart
 from thaw.features.pooled import PROBE_IMAGES, plain_sample, pooled_features
 from thaw.features.probe import ExtractionJob, choose_engine
@@ -60,7 +61,8 @@ class Extraction:
         job = ExtractionJob(self.backbone, device, [top], sample, len(rows))
         frozen = FrozenPart(self.backbone, device, choose_engine(job, self.recipe.engine, self.cache).engine)
         advance = self.bar(f"extract features of {formats.count(len(rows), 'image')}")
-        return pooled_features(pixels, rows, frozen, self.recipe.seed, self.cache, advance)
+        kept = FeatureCache(self.cache, "float16", self.recipe.cache_bytes)
+        return pooled_features(pixels, rows, frozen, self.recipe.seed, kept, advance)
 
 
 def make_queue(folder: ImageFolder, number: int, extraction: Extraction) -> LabelQueue:

@@ -24,6 +24,7 @@ from thaw.data.dataset import Dataset
 from thaw.data.geometry import PixelSpec
 from thaw.data.prepare import DataPreparation, Prepared
 from thaw.errors import RecipeError
+from thaw.features.cache import FeatureCache
 from thaw.features.pooled import PROBE_IMAGES, plain_sample, pooled_features
 from thaw.features.probe import timed_part
 from thaw.formats import percent
@@ -133,7 +134,8 @@ def _measure(recipe: Recipe, prepared_for: Callable[[PixelSpec], Prepared], prep
     if folds is None:
         raise RecipeError("backbone auto: needs two training images per class, not counting near-duplicates; name one")
     bar = preparation.bar(f"measure {recipe.backbone}")
-    values = pooled_features(pixels, sample.rows, timed.frozen, recipe.seed, cache, bar)
+    kept = FeatureCache(cache, "float16", recipe.cache_bytes)
+    values = pooled_features(pixels, sample.rows, timed.frozen, recipe.seed, kept, bar)
     taken: tuple[Features, ...] = ("last", "all") if backbone.has_stages else ("last",)
     tested = [correct_in_folds(values, backbone, features, sample, folds) for features in taken]
     best = max(tested, key=lambda correct: float(correct.mean()))

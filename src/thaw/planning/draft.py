@@ -7,6 +7,7 @@ from pathlib import Path
 
 from thaw.classifier.classifier import Classifier
 from thaw.data.prepare import Prepared
+from thaw.features.cache import FeatureCache
 from thaw.features.engines import FrozenPart
 from thaw.features.pooled import PROBE_IMAGES, plain_sample
 from thaw.features.probe import ExtractionJob
@@ -92,7 +93,8 @@ class Draft:
         sample = draw_sample(prepared.manifest, prepared.duplicates, recipe.seed)
         seed = derive_seed(recipe.seed, "views")
         whole = wants_baseline and can_have_baseline(self.plan.recipe) and frozen.all_serve_last
-        features = SampleFeatures(prepared, sample, frozen, seed, self.material.cache, bar, whole)
+        cache = FeatureCache(self.material.cache, "float16", recipe.cache_bytes)
+        features = SampleFeatures(prepared, sample, frozen, seed, cache, bar, whole)
         return Questions(recipe, self.measured, features)
 
     def baseline(self, questions: Questions) -> Plan | None:

@@ -80,6 +80,8 @@ def _other_features(features: SampleFeatures, recipe: Recipe, change: dict[str, 
     manifest = features.prepared.manifest
     part = replace(manifest, table=manifest.table.take(features.sample.rows[chosen]))
     spec = backbone.facts.pixels
-    pixels = PixelStore.open_or_build(part, Decoding(spec, recipe.decode, worker_count()), features.cache, features.bar)
+    pixels = PixelStore.open_or_build(
+        part, Decoding(spec, recipe.decode, worker_count()), features.cache.folder, features.bar
+    )
     bar = features.bar(f"measure {spec.size} px")
     return pooled_features(pixels, np.arange(len(chosen)), frozen, features.seed, features.cache, bar)

@@ -208,8 +208,8 @@ def _keep_phase(recipe: Recipe, estimates: Estimates | None) -> Choice:
 
 
 def _budget(recipe: Recipe, measured: Measurements) -> tuple[int, Choice]:
-    if recipe.cache_gb is not None:
-        return int(recipe.cache_gb * GIB), Choice("cache_gb", f"{recipe.cache_gb:g}", "as requested")
+    if recipe.cache_bytes is not None:
+        return recipe.cache_bytes, Choice("cache_gb", f"{recipe.cache_gb:g}", "as requested")
     budget = int(measured.free_bytes * FREE_DISK_FRACTION)
     return budget, Choice("cache_gb", f"{budget / GIB:.1f}", f"half of the {measured.free_bytes / GIB:.1f} GiB free")
 

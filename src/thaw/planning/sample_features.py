@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from thaw.data.augment import Augmentation
 from thaw.data.prepare import Prepared
+from thaw.features.cache import FeatureCache
 from thaw.features.engines import FrozenPart
 from thaw.features.pooled import features_of_view
 from thaw.features.view_request import ViewRequest
@@ -27,17 +27,14 @@ class SampleFeatures:
     sample: Sample
     frozen: FrozenPart
     seed: int
-    cache: Path
+    cache: FeatureCache
     bar: Bar
     whole: bool = False
 
     def of(self, augmentation: Augmentation) -> np.ndarray:
         """The features (N, D) float32 of the plain view, or of the first view of an augmentation."""
-        if augmentation.changes:
-            return self._view(self.sample.rows, augmentation, 1)
-        rows = self.prepared.manifest.indices("train") if self.whole else self.sample.rows
-        return self._view(rows, augmentation, 0)[np.searchsorted(rows, self.sample.rows)]
-
-    def _view(self, rows: np.ndarray, augmentation: Augmentation, number: int) -> np.ndarray:
-        request = ViewRequest(self.prepared.pixels, rows, 1, augmentation, self.seed, number)
-        return features_of_view(request, self.frozen, self.cache, self.bar("measure settings"))
+        is_whole = self.whole and not augmentation.changes
+        rows = self.prepared.manifest.indices("train") if is_whole else self.sample.rows
+        request = ViewRequest(self.prepared.pixels, rows, 1, augmentation, self.seed, int(augmentation.changes))
+        chosen = np.searchsorted(rows, self.sample.rows)
+        return features_of_view(request, self.frozen, self.cache, self.bar("measure settings"), chosen)

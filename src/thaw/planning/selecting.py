@@ -91,7 +91,7 @@ class Questions:
             _ask_of_other_views(selection, self._recipe, self._features, unmeasured_seconds)
         selected = _answered(selection, self._plain.estimates)
         content = {**selected.to_json(), "seconds": seconds, "refused": budget.refused}
-        remember(self._features.cache, _FILE, self._key, content)
+        remember(self._features.cache.folder, _FILE, self._key, content)
         return selected
 
     @cached_property
@@ -122,7 +122,7 @@ class Questions:
 
     def _remembered(self, seconds: float = 0.0) -> Selected | None:
         """What was measured before, unless questions were left out for want of time and there is more now."""
-        values = recall(self._features.cache, _FILE, self._key)
+        values = recall(self._features.cache.folder, _FILE, self._key)
         try:
             if not values or (values["refused"] and seconds > _MORE_TIME * values["seconds"]):
                 return None

@@ -145,7 +145,10 @@ class Recipe(Section):
         "auto: eight bits where half precision does not fit.",
     )
     cache_gb: float | None = Field(
-        None, ge=0, description="Disk space for cached features in GiB; null for half of the free space; 0 for none."
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Disk space for cached features in GiB; null for half of the free space; 0 for none.",
     )
     class_weights: Annotated[Literal["auto"] | ClassWeights, Values(("none", "sqrt", "balanced"))] = Field(
         "auto",
@@ -265,6 +268,11 @@ class Recipe(Section):
                     f"phase {phase.name}: solver lbfgs needs cut head, no hidden layers in the head, and mixup 0"
                 )
         return self
+
+    @property
+    def cache_bytes(self) -> int | None:
+        """Disk space for cached features in bytes; `None` as long as it is not decided."""
+        return None if self.cache_gb is None else int(self.cache_gb * (1 << 30))
 
     def can_solve(self, phase: Phase) -> bool:
         """Whether a phase trains only a linear head on unmixed features, so that L-BFGS can fit it at once."""

@@ -19,7 +19,6 @@ from thaw.evaluation.finalize import TrainedWeights
 from thaw.features.cache import FeatureCache
 from thaw.metrics import METRICS, Scored, truth_of
 from thaw.planning.baseline import baseline_identity
-from thaw.planning.costs import GIB
 from thaw.processes import ALONE, Process
 from thaw.progress import Reporter
 from thaw.recipe import Monitor, ResolvedRecipe
@@ -73,7 +72,7 @@ def trial_in(
         train=prepared.rows("train"),
         val=prepared.rows("val"),
         test=prepared.rows("test"),
-        cache=FeatureCache(cache_folder(), recipe.cache_dtype, int(recipe.cache_gb * GIB)),
+        cache=FeatureCache(cache_folder(), recipe.cache_dtype, recipe.cache_bytes),
         seed=derive_seed(recipe.seed, "views"),
         device=classifier.device,
         bar=context.reporter.bar,

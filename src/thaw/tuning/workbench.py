@@ -21,6 +21,7 @@ from thaw.data.pixel_store import PixelStore
 from thaw.data.prepare import Prepared
 from thaw.errors import DataError
 from thaw.evaluation.evaluate import bootstrap_groups
+from thaw.features.cache import FeatureCache
 from thaw.features.engines import FrozenPart
 from thaw.features.pooled import PROBE_IMAGES, features_of_view, plain_sample
 from thaw.features.probe import timed_part
@@ -140,10 +141,11 @@ class Workbench:
         if key not in network._views:
             seed, rows = derive_seed(self.base.seed, "views"), network.val_rows if split == "val" else network.rows
             request = ViewRequest(network.pixels, rows, 1, augmentation, seed, view)
+            cache = FeatureCache(self.cache, "float16", self.base.cache_bytes)
             bar = self.reporter.bar("extract features")
             # A trial may be in the middle of a head that takes fewer.
             with network.backbone.taking(network.backbone.widest_features):
-                network._views[key] = features_of_view(request, network.frozen, self.cache, bar)
+                network._views[key] = features_of_view(request, network.frozen, cache, bar)
         return network._views[key]
 
     def prepared_for(self, spec: PixelSpec) -> Prepared:

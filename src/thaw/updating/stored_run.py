@@ -28,7 +28,6 @@ from thaw.features.extract import extract, find_features
 from thaw.features.view_request import ViewDescription, ViewRequest
 from thaw.formats import count
 from thaw.planning.baseline import baseline_recipe
-from thaw.planning.costs import GIB
 from thaw.progress import Reporter
 from thaw.recipe import ResolvedPhase, ResolvedRecipe
 from thaw.run_folder import ImagesPart, PlanFile, RunFolder
@@ -111,7 +110,7 @@ class StoredRun:
     @property
     def cache(self) -> FeatureCache:
         """The feature cache as the run used it."""
-        return FeatureCache(cache_folder(), self.recipe.cache_dtype, int(self.recipe.cache_gb * GIB))
+        return FeatureCache(cache_folder(), self.recipe.cache_dtype, self.recipe.cache_bytes)
 
     def views(self, pixels: str, rows: np.ndarray, split: str) -> ViewDescription:
         """The views of rows (N,) of a pixel store that serve a split: augmented for training, else plain."""
