@@ -6,16 +6,22 @@ import hashlib
 from dataclasses import asdict
 
 from thaw.data.augment import PRESETS
+from thaw.planning.measurements import Measurements
+from thaw.planning.plan import MAX_LBFGS_BYTES
 from thaw.recipe import AugmentSettings, ResolvedRecipe
 from thaw.training.baseline import BASELINE
 from thaw.training.head_solver import PENALTIES
 from thaw.training.phases import PLAIN, input_plans
 
 
-def can_have_baseline(recipe: ResolvedRecipe) -> bool:
-    """Whether a run begins with no more than a linear head on cached features, and no phase takes its name."""
+def can_have_baseline(recipe: ResolvedRecipe, measured: Measurements) -> bool:
+    """Whether a run begins with no more than a linear head on cached features, and no phase takes its name.
+
+    The features of plain views must fit into memory at once.
+    """
     first, names = recipe.phases[0], {phase.name for phase in recipe.phases}
-    return recipe.can_solve(first) and first.inputs == "cached" and BASELINE not in names
+    can_solve = recipe.can_solve(first) and measured.bytes_at_head(views=1) <= MAX_LBFGS_BYTES
+    return can_solve and first.inputs == "cached" and BASELINE not in names
 
 
 def baseline_identity(recipe: ResolvedRecipe, manifest: str) -> str:

@@ -23,7 +23,7 @@ from thaw.planning.selecting import Questions
 from thaw.planning.strategy import SHALLOWER, apply_strategy, choose_strategy, for_int8
 from thaw.planning.time_limit import LEAST_EPOCHS, TimeLimit, shortened
 from thaw.progress import Bar
-from thaw.recipe import Phase, Strategy
+from thaw.recipe import Phase, Recipe, Strategy
 from thaw.seeds import derive_seed
 from thaw.selection.budget import default_seconds
 from thaw.selection.sample import draw_sample
@@ -92,14 +92,14 @@ class Draft:
         frozen = FrozenPart(backbone, self.measured.device.device, self.measured.engine.engine)
         sample = draw_sample(prepared.manifest, prepared.duplicates, recipe.seed)
         seed = derive_seed(recipe.seed, "views")
-        whole = wants_baseline and can_have_baseline(self.plan.recipe) and frozen.all_serve_last
+        whole = wants_baseline and can_have_baseline(self.plan.recipe, self.measured) and frozen.all_serve_last
         cache = FeatureCache(self.material.cache, "float16", recipe.cache_bytes)
         features = SampleFeatures(prepared, sample, frozen, seed, cache, bar, whole)
         return Questions(recipe, self.measured, features)
 
     def baseline(self, questions: Questions) -> Plan | None:
         """The plan of a baseline, where what is left to measure and to train takes longer than a baseline does."""
-        if not can_have_baseline(self.plan.recipe):
+        if not can_have_baseline(self.plan.recipe, self.measured):
             return None
         selected, forecast = questions.of_plain_views(), self.plan.forecast
         if selected is None:
@@ -110,6 +110,8 @@ class Draft:
         if seconds < BASELINE_FROM:
             return None
         plan = self.finished(selected)
+        if not can_have_baseline(plan.recipe, self._measured_for(plan.recipe)):
+            return None
         return replace(plan, recipe=baseline_recipe(plan.recipe))
 
     def timed(self) -> Draft:
@@ -188,10 +190,17 @@ class Draft:
 
     def finished(self, selected: Selected) -> Plan:
         """The plan with what was measured."""
-        plan = resolve(with_selected(self.planned, selected), self.measured, selected.estimates)
+        planned = with_selected(self.planned, selected)
+        plan = resolve(planned, self._measured_for(planned.recipe), selected.estimates)
         if self.limit is None:
             return plan
         return replace(plan, choices=(*plan.choices, self.limit.choice(plan.forecast, self.left_out)))
+
+    def _measured_for(self, recipe: Recipe) -> Measurements:
+        """What was measured, with the sizes for a head that may take other features than the draft assumed."""
+        if recipe.head.taken == self.planned.recipe.head.taken:
+            return self.measured
+        return self.trainable.sized(recipe, self.measured)
 
 
 def draft_plan(material: Material) -> Draft:

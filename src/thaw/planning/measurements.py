@@ -83,6 +83,10 @@ class Measurements:
             trained_bytes=self.trained_bytes[:phases],
         )
 
+    def bytes_at_head(self, views: int) -> int:
+        """Bytes in memory of what the head takes of some views of all training images."""
+        return self.images.train * views * self.pooled_bytes
+
     @property
     def pooled_bytes(self) -> int:
         """Bytes of the features at the head of one view in memory, as float32."""

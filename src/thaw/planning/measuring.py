@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from thaw.backbones.contract import Backbone
 from thaw.backbones.stages import AtCut
-from thaw.classifier.classifier import Classifier
+from thaw.classifier.classifier import Classifier, new_head, outputs_of
+from thaw.classifier.head import Head
 from thaw.data.groups import origin_of_groups
 from thaw.data.prepare import Prepared
 from thaw.device import choose_device, free_bytes
@@ -43,6 +46,22 @@ class Trainable:
         with self.timer.classifier.backbone.taking(recipe.head.taken):
             steps = time_steps(recipe, self.timer, self.head, measured.images.train, measured.processes)
         return replace(measured, steps=steps)
+
+    def sized(self, recipe: Recipe, measured: Measurements) -> Measurements:
+        """What was measured, with the sizes for what the head of a recipe takes."""
+        classifier, backbone = self.timer.classifier, self.timer.classifier.backbone
+        with backbone.taking(recipe.head.taken):
+            head = new_head(backbone, outputs_of(classifier.task, classifier.classes), recipe.head.hidden)
+            at_cuts = [
+                AtCut(at.values, at.values.new_empty(len(at.values), backbone.stage_width(position)))
+                for at, position in zip(self.timer.features, measured.positions, strict=False)
+            ]
+            return replace(
+                measured,
+                sizes=_sizes(at_cuts),
+                trained_bytes=tuple(_bytes_above(backbone, head, position) for position in measured.positions),
+                feature_width=backbone.feature_width,
+            )
 
 
 def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: Path) -> tuple[Measurements, Trainable]:
@@ -78,8 +97,8 @@ def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: P
         steps=assumed_steps(recipe, timer, engine.images_per_second, processes),
         threads=torch.get_num_threads(),
         positions=positions,
-        sizes=tuple(ViewSizes(bytes_of_view(at, "float16"), bytes_of_view(at, "uint8")) for at in at_cuts),
-        trained_bytes=tuple(_bytes_above(classifier, position) for position in positions),
+        sizes=_sizes(at_cuts),
+        trained_bytes=tuple(_bytes_above(backbone, classifier.head, position) for position in positions),
         feature_width=backbone.feature_width,
         free_bytes=shutil.disk_usage(cache).free,
         group_by=Choice("split.group_by", *origin_of_groups(recipe.split, manifest)),
@@ -90,9 +109,14 @@ def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: P
     return measured, Trainable(timer, features[backbone.head_position])
 
 
-def _bytes_above(classifier: Classifier, position: int) -> int:
+def _sizes(at_cuts: Sequence[AtCut]) -> tuple[ViewSizes, ...]:
+    """Of one view of what lies at each cut."""
+    return tuple(ViewSizes(bytes_of_view(at, "float16"), bytes_of_view(at, "uint8")) for at in at_cuts)
+
+
+def _bytes_above(backbone: Backbone, head: Head, position: int) -> int:
     """Of the weights above a position."""
-    weights = (*classifier.backbone.state_from(position).values(), *classifier.head.state_dict().values())
+    weights = (*backbone.state_from(position).values(), *head.state_dict().values())
     return sum(value.nbytes for value in weights)
 
 

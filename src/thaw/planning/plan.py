@@ -219,7 +219,7 @@ def _solvers(
 ) -> tuple[tuple[Phase, ...], tuple[Choice, ...]]:
     """Which phases fit the head by L-BFGS instead of gradient steps."""
     resolved, choices = [], []
-    size = measured.images.train * views * measured.pooled_bytes
+    size = measured.bytes_at_head(views)
     for index, phase in enumerate(phases):
         solver, reason = phase.solver, "as requested"
         if phase.solver == "auto":

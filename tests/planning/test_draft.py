@@ -1,0 +1,75 @@
+"""A draft of the plan on real small images: what it counts before and after features are chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from thaw.data.dataset import Dataset
+from thaw.data.surfaces import write_surfaces
+from thaw.planning import baseline, draft
+from thaw.planning.draft import Draft, Material, draft_plan
+from thaw.planning.measurements import PlannedRecipe
+from thaw.planning.selected import Selected
+from thaw.planning.selecting import Questions
+from thaw.progress import NullReporter
+from thaw.recipe import PreprocessingSettings, Recipe
+from thaw.trial.planning import prepare, with_new_head
+
+BASE = Recipe(
+    backbone="mobilenetv3_small_050",
+    weights="random",
+    engine="pytorch-fp32",
+    precision="fp32",
+    strategy="top",
+    cache_gb=1.0,
+    preprocessing=PreprocessingSettings(image_size=64),
+)
+ALL, LAST = Selected({"head.features": "all"}, ()), Selected({}, ())
+
+
+@pytest.fixture(scope="module")
+def surfaces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "surfaces"
+    write_surfaces(folder, images_per_class=20, size=64, classes=("ok", "scratch", "stain"))
+    return folder
+
+
+def drafted(surfaces: Path, cache: Path, features: str) -> Draft:
+    recipe = BASE.with_settings({"head.features": features})
+    prepared, backbone = prepare(Dataset.open(surfaces), recipe, None, NullReporter())
+    classifier = with_new_head(backbone, prepared, recipe)
+    return draft_plan(Material(PlannedRecipe(recipe, ()), prepared, classifier, cache))
+
+
+def answering(selected: Selected) -> Questions:
+    """Questions whose answers are known."""
+    return cast(Questions, SimpleNamespace(of_plain_views=lambda: selected, seconds_ahead=0.0))
+
+
+def test_a_plan_for_all_stages_counts_the_same_however_they_were_chosen(
+    surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path))
+    requested, chosen = (drafted(surfaces, tmp_path, features) for features in ("all", "auto"))
+    plan = chosen.finished(ALL)
+    assert plan.forecast.disk_bytes == requested.plan.forecast.disk_bytes > chosen.plan.forecast.disk_bytes
+    assert plan.forecast.phase_seconds[0] == requested.plan.forecast.phase_seconds[0]
+    assert chosen.finished(LAST).forecast == chosen.plan.forecast
+
+
+def test_a_head_too_wide_to_be_solved_in_memory_has_no_baseline(
+    surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path))
+    requested, chosen = (drafted(surfaces, tmp_path, features) for features in ("all", "auto"))
+    most = (requested.measured.bytes_at_head(1) + chosen.measured.bytes_at_head(1)) // 2
+    monkeypatch.setattr(baseline, "MAX_LBFGS_BYTES", most)
+    monkeypatch.setattr(draft, "BASELINE_FROM", 0.0)
+    assert requested.baseline(answering(LAST)) is None
+    assert chosen.baseline(answering(ALL)) is None
+    found = chosen.baseline(answering(LAST))
+    assert found is not None and found.recipe.phases[0].solver == "lbfgs"
