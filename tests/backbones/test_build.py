@@ -90,3 +90,14 @@ def test_a_network_of_another_library_is_inspected_fine_tuned_explained_and_ship
 def test_a_bundle_of_an_unknown_library_is_refused_with_advice() -> None:
     with pytest.raises(BackboneError, match="library 'small' is not supported by this version of Thaw; update Thaw"):
         backbones.rebuild(FACTS, "avg")
+
+
+def test_a_size_that_a_network_does_not_take_is_refused() -> None:
+    def sized(size: int) -> Recipe:
+        return Recipe(
+            backbone="hrnet_w18_small", weights="random", preprocessing=PreprocessingSettings(image_size=size)
+        )
+
+    assert backbones.build(sized(64)).facts.pixels.size == 64
+    with pytest.raises(BackboneError, match=r"'hrnet_w18_small': does not take images of 100 px .*another image_size"):
+        backbones.build(sized(100))

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import torch
+
 from thaw.backbones.contract import Backbone
 from thaw.backbones.facts import Facts, Pooling
 from thaw.backbones.keras import is_of_keras
-from thaw.errors import BackboneError
+from thaw.errors import BackboneError, first_line
 from thaw.recipe import PreprocessingSettings, Recipe
 
 
@@ -36,11 +38,14 @@ def build(recipe: Recipe) -> Backbone:
     is decided, the head takes the last stage.
 
     Raises:
-        BackboneError: The network is unknown, or has no stages below the last one that a head could take.
+        BackboneError: The network is unknown, does not take images of the size that the recipe sets, or has no stages
+            below the last one that a head could take.
         WeightsError: The weights are missing, unreachable or do not fit.
     """
     library = _library("keras" if is_of_keras(recipe.backbone) else "timm")
     backbone = library.build(recipe.backbone, recipe.weights, recipe.preprocessing, recipe.head.pooling, recipe.seed)
+    if recipe.preprocessing.image_size is not None:
+        _check_size(backbone, recipe.backbone)
     backbone.use_features(recipe.head.taken)
     return backbone
 
@@ -52,6 +57,18 @@ def rebuild(facts: Facts, pooling: Pooling) -> Backbone:
         BackboneError: The library, or its installed version, does not have it.
     """
     return _library(facts.library).rebuild(facts, pooling)
+
+
+def _check_size(backbone: Backbone, name: str) -> None:
+    """Run an image through a network, because some are too deep for small images, and some add maps that do not fit."""
+    size = backbone.facts.pixels.size
+    try:
+        with torch.no_grad():
+            backbone(torch.zeros(1, 3, size, size))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise BackboneError(
+            f"backbone {name!r}: does not take images of {size} px ({first_line(error)}); choose another image_size"
+        ) from error
 
 
 def _library(name: str) -> Library:
