@@ -7,6 +7,7 @@ import torch
 
 from thaw.backbones.timm_backbone import build
 from thaw.device import DeviceChoice
+from thaw.errors import RecipeError
 from thaw.features.probe import EngineChoice
 from thaw.planning.cache_plan import wanted_views
 from thaw.planning.costs import GIB, Forecast, ImageCounts
@@ -227,10 +228,18 @@ def test_else_it_is_trained_step_by_step(settings: dict[str, object], images: in
 
 
 def test_a_setting_that_l_bfgs_does_not_use_is_named_in_the_reason() -> None:
-    changed = Recipe().with_settings({"phases.0.lr": 1e-2, "phases.0.epochs": 50})
+    changed = Recipe().with_settings({"phases.0.lr": 1e-2, "phases.0.epochs": 50, "phases.0.patience": 1})
     reason = why(planned(changed), "phases.0.solver").reason
-    assert reason.endswith("; lr, epochs above 9 of this phase would need solver optimizer")
+    assert reason.endswith("; lr, patience, epochs above 9 of this phase would need solver optimizer")
     assert "would need" not in why(planned(Recipe()), "phases.0.solver").reason
+
+
+@pytest.mark.parametrize("why_fresh", [{"phases.0.inputs": "fresh"}, {"cache_gb": 0}])
+def test_l_bfgs_is_refused_where_it_would_see_no_augmented_view(why_fresh: dict[str, object]) -> None:
+    asked = Recipe().with_settings({"phases.0.solver": "lbfgs", **why_fresh})
+    with pytest.raises(RecipeError, match=r"^phases\.0\.solver: lbfgs fits cached views"):
+        planned(asked)
+    assert planned(asked.with_settings({"augment.preset": "none"})).recipe.phases[0].solver == "lbfgs"
 
 
 def test_whole_network_training_reads_fresh_pixels() -> None:

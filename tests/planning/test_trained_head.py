@@ -38,7 +38,13 @@ def test_the_head_of_a_model_is_taken_over_with_its_reason(backbone: Backbone) -
     assert (plan.recipe.head.hidden, plan.recipe.head.features, plan.recipe.head.dropout) == ((7,), "last", 0.4)
     (choice,) = plan.choices
     assert (choice.setting, choice.value) == ("head.hidden", "7")
-    assert "model.keras" in choice.reason
+    assert choice.reason == "training goes on from the head of model.keras, with a dropout of 0.4"
+
+
+def test_a_dropout_that_the_recipe_sets_is_kept(backbone: Backbone) -> None:
+    plan = planned(backbone, HeadSettings(dropout=0.05))
+    assert plan.recipe.head.dropout == 0.05
+    assert plan.choices[0].reason.endswith("with a dropout of 0.05 as requested")
 
 
 def test_a_head_of_other_classes_is_not_taken_over_and_the_plan_says_so(backbone: Backbone) -> None:

@@ -53,6 +53,10 @@ def test_one_cycle_rises_and_then_decays() -> None:
     assert 0.25 < top / len(factors) < 0.35
 
 
+def test_one_cycle_has_no_other_warm_up_than_its_own() -> None:
+    assert curve(make_phase(schedule="one_cycle", warmup_epochs=2)) == curve(make_phase(schedule="one_cycle"))
+
+
 def test_warm_up_rises_before_the_schedule_begins() -> None:
     factors = curve(make_phase(schedule="constant", warmup_epochs=2))
     assert factors[:14] == sorted(factors[:14])

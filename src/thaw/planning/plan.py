@@ -9,6 +9,7 @@ from typing import Any
 
 from thaw.backbones.facts import Facts
 from thaw.data import augment
+from thaw.errors import RecipeError
 from thaw.formats import percent
 from thaw.planning.cache_plan import CachePlan, plan_cache, views_of
 from thaw.planning.costs import GIB, Forecast, Sizes, Throughput, forecast
@@ -31,7 +32,16 @@ from thaw.training.loss import IMBALANCE
 FREE_DISK_FRACTION = 0.5
 MAX_LBFGS_BYTES = 2 * GIB
 
-GRADIENT_SETTINGS = ("optimizer", "lr", "weight_decay", "momentum", "schedule", "warmup_epochs", "batch_size")
+GRADIENT_SETTINGS = (
+    "optimizer",
+    "lr",
+    "weight_decay",
+    "momentum",
+    "schedule",
+    "warmup_epochs",
+    "batch_size",
+    "patience",
+)
 """Settings of a phase that only gradient steps use."""
 
 
@@ -217,7 +227,7 @@ def _budget(recipe: Recipe, measured: Measurements) -> tuple[int, Choice]:
 def _solvers(
     recipe: Recipe, measured: Measurements, phases: Sequence[Phase], views: int
 ) -> tuple[tuple[Phase, ...], tuple[Choice, ...]]:
-    """Which phases fit the head by L-BFGS instead of gradient steps."""
+    """Which phases fit the head by L-BFGS instead of gradient steps; raises `RecipeError` where they cannot."""
     resolved, choices = [], []
     size = measured.bytes_at_head(views)
     for index, phase in enumerate(phases):
@@ -231,6 +241,11 @@ def _solvers(
                 solver, reason = "optimizer", f"all views at once would take {size / GIB:.1f} GiB of memory"
             else:
                 solver, reason = "lbfgs", f"a linear head on {size / 1e6:,.0f} MB of features is a convex problem"
+        elif solver == "lbfgs" and phase.inputs == "fresh" and augment.of_phase(recipe.augment, phase.augment).changes:
+            raise RecipeError(
+                f"phases.{index}.solver: lbfgs fits cached views, and would see only plain ones with inputs fresh; "
+                "use solver optimizer, inputs cached and a cache_gb that they fit into, or augment none"
+            )
         epochs = min(phase.epochs, len(PENALTIES)) if solver == "lbfgs" else phase.epochs
         if solver == "lbfgs" and (unused := _unused_by_lbfgs(phase)):
             reason += f"; {', '.join(unused)} of this phase would need solver optimizer"

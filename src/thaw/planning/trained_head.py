@@ -6,6 +6,7 @@ from thaw.backbones.contract import Backbone
 from thaw.classifier.classifier import fits, outputs_of
 from thaw.data.manifest import Manifest
 from thaw.planning.measurements import Choice, PlannedRecipe
+from thaw.recipe import HeadSettings
 
 
 def with_trained_head(planned: PlannedRecipe, backbone: Backbone, manifest: Manifest) -> PlannedRecipe:
@@ -21,9 +22,10 @@ def with_trained_head(planned: PlannedRecipe, backbone: Backbone, manifest: Mani
     if not fits(trained, backbone, outputs):
         why = f"a new head: that of {trained.source} has {trained.outputs} outputs after {trained.pooling} pooling"
         return PlannedRecipe(recipe, (*planned.choices, Choice("head.hidden", "none", why)))
-    head = recipe.head.model_copy(
-        update={"hidden": trained.hidden, "features": "last", "dropout": trained.dropout or recipe.head.dropout}
-    )
+    is_requested = recipe.head.dropout != HeadSettings().dropout
+    dropout = recipe.head.dropout if is_requested else trained.dropout or recipe.head.dropout
+    head = recipe.head.model_copy(update={"hidden": trained.hidden, "features": "last", "dropout": dropout})
     units = ", ".join(str(number) for number in trained.hidden)
-    choice = Choice("head.hidden", units, f"training goes on from the head of {trained.source}")
+    why = f"training goes on from the head of {trained.source}, with a dropout of {dropout:g}"
+    choice = Choice("head.hidden", units, f"{why}{' as requested' if is_requested else ''}")
     return PlannedRecipe(recipe.model_copy(update={"head": head}), (*planned.choices, choice))

@@ -222,7 +222,12 @@ class Phase(Section):
     schedule: Literal["constant", "cosine", "cosine_restarts", "plateau", "one_cycle"] = Field(
         "cosine", description="Learning-rate schedule within the phase."
     )
-    warmup_epochs: float = Field(0.0, ge=0, description="Epochs of linear learning-rate warm-up.")
+    warmup_epochs: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Epochs of linear learning-rate warm-up; not applied to one_cycle, which has a warm-up of its own.",
+    )
     layer_decay: Annotated[float, Range(0.5, 1.0)] = Field(
         1.0, gt=0, le=1, description="Layer-wise learning-rate decay: factor from each stage to the one below it."
     )
@@ -238,7 +243,7 @@ class Phase(Section):
         "auto",
         description="optimizer: gradient steps batch by batch. lbfgs: fit a linear head on all cached views at once, "
         "with the L2 penalty chosen on validation (epochs is then the number of penalties; optimizer, lr, schedule, "
-        "batch_size and weight_decay are ignored). auto: lbfgs where only a linear head trains.",
+        "batch_size, weight_decay and patience are ignored). auto: lbfgs where only a linear head trains.",
     )
     mixup: Annotated[float, Values((0.0, 0.2))] = Field(
         0.0, ge=0, le=10, description="Alpha of mixup, applied at the cut; 0 to disable."

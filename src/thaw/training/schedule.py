@@ -17,7 +17,7 @@ def factor_at(phase: Phase, step: int, steps_per_epoch: int) -> float:
 
     constant, plateau: 1; the plateau schedule is multiplied by `plateau_factor`. cosine: half a wave down to 0
     (Loshchilov & Hutter 2017, SGDR). cosine_restarts: three such half waves of equal length. one_cycle: a cosine rise
-    from 1/25 over the first 30 % of the phase, then a cosine decay (Smith & Topin 2018).
+    from 1/25 over the first 30 % of the phase in place of the warm-up, then a cosine decay (Smith & Topin 2018).
 
     Args:
         phase: Gives the schedule, its length in epochs and the warm-up.
@@ -28,7 +28,8 @@ def factor_at(phase: Phase, step: int, steps_per_epoch: int) -> float:
         A factor in 0..1.
     """
     total = phase.epochs * steps_per_epoch
-    warmup = min(int(phase.warmup_epochs * steps_per_epoch), total - 1)
+    warmup_epochs = 0.0 if phase.schedule == "one_cycle" else phase.warmup_epochs
+    warmup = min(int(warmup_epochs * steps_per_epoch), total - 1)
     if step < warmup:
         return (step + 1) / (warmup + 1)
     progress = (step - warmup) / (total - warmup)
