@@ -236,6 +236,51 @@ def test_new_images_of_an_earlier_group_get_its_split() -> None:
     assert all(found[f"a/{10 * part + 5}.png"] == splits(first)[f"a/{10 * part}.png"] for part in range(12))
 
 
+def test_images_that_belong_together_keep_the_different_splits_of_an_earlier_run_and_new_ones_are_in_train() -> None:
+    first = assign(manifest([*images("a", 20), *images("b", 20)]), USUAL).manifest
+    names = {split: path for path, split in splits(first).items() if path.startswith("a/")}
+    rows = manifest([*images("a", 20), *images("b", 20), *images("a", 1, start=50)])
+    paths = rows.column("path")
+    new = paths.index("a/50.png")
+    pairs = [(paths.index(names["test"]), new), (new, paths.index(names["train"]))]
+    result = assign(rows, SplitSettings(seed=9), first, pairs)
+    assert splits(result.manifest) == {**splits(first), "a/50.png": "train"}
+    divided = "an earlier run has near-duplicates, or images of one group, in different splits"
+    assert result.notes == (
+        f"{divided}; images that keep their split: 2; new images among them, in train: 1",
+        "leak: 1 near-duplicates in train and test",
+    )
+    again = assign(rows, USUAL, result.manifest, pairs)
+    assert again.manifest.column("split") == result.manifest.column("split")
+    assert again.notes[0] == f"{divided}; images that keep their split: 3"
+
+
+def test_groups_that_are_given_later_change_no_split_of_an_earlier_run() -> None:
+    first = assign(manifest(images("a", 24)), USUAL).manifest
+    names = {split: path for path, split in splits(first).items()}
+    grouped = [(path, label, {"group": "g"} if path in names.values() else {}) for path, label, _ in images("a", 24)]
+    result = assign(manifest(grouped), USUAL, first)
+    assert splits(result.manifest) == splits(first)
+    assert result.notes[1:] == tuple(
+        f"leak: 1 groups in {pair}" for pair in ("train and val", "train and test", "val and test")
+    )
+    # The group is in several splits now, whichever of its images are left.
+    left = [row for row in grouped if row[0] != names["train"]]
+    found = split_of([*left, *images("a", 1, start=70, group="g")], 3, result.manifest)
+    assert found == {**{path: splits(first)[path] for path, _, _ in left}, "a/70.png": "train"}
+
+
+def test_a_validation_split_taken_from_train_is_not_changed_by_a_new_near_duplicate() -> None:
+    first = assign(manifest(without_val()), USUAL).manifest
+    names = {split: path for path, split in splits(first).items() if path.startswith("a/")}
+    rows = manifest([*without_val(), *images("a", 1, start=60, split="train")])
+    paths = rows.column("path")
+    pairs = [(paths.index(names[split]), paths.index("a/60.png")) for split in ("val", "train")]
+    result = assign(rows, USUAL, first, pairs)
+    assert splits(result.manifest) == {**splits(first), "a/60.png": "train"}
+    assert "leak: 1 near-duplicates in train and val" in result.notes
+
+
 def test_a_new_class_is_split_while_others_keep_their_split() -> None:
     first = assign(manifest(images("a", 20)), USUAL).manifest
     assigned = assign(manifest([*images("a", 20), *images("b", 20)]), USUAL, first).manifest

@@ -1,6 +1,7 @@
 """The new images of an update: compared with those of the run, decoded and split."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,14 @@ from thaw.updating.new_images import NewImages, open_new, prepare_new
 from thaw.updating.stored_run import StoredRun
 
 Prepare = Callable[[Path], NewImages]
+
+
+class Listening(NullReporter):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +50,38 @@ def test_a_near_duplicate_of_an_old_image_goes_where_that_is(
     for row, split in chosen.items():
         assert found[str(tmp_path / "new" / labels[row][0] / f"copy-{row}.png")] == split
     assert manifest.column("split")[: len(run.manifest)] == old
+
+
+def test_one_that_old_images_of_two_splits_resemble_goes_to_train_and_is_said(
+    run: StoredRun, images: Path, tmp_path: Path
+) -> None:
+    """A group ties an old image of test and one of train to new images, which may not be evaluated then."""
+    write_surfaces(tmp_path / "new", images_per_class=20, size=64, classes=("ok",))
+    paths, labels, old = (run.manifest.column(name) for name in ("path", "labels", "split"))
+    copies = {tmp_path / "new" / labels[row][0] / f"copy-{split}.png": row for split, row in first_rows(old).items()}
+    for place, row in copies.items():
+        place.parent.mkdir(exist_ok=True)
+        Image.open(images / paths[row]).point(lambda value: value * 0.9).save(place)
+    files = sorted((tmp_path / "new").rglob("*.png"))
+    group = {file: "g" if file in copies else file.stem for file in files}
+    table = tmp_path / "new.csv"
+    lines = [f"{file},{file.parent.name},{group[file]}" for file in files]
+    table.write_text("\n".join(["path,label,group", *lines]), encoding="utf-8")
+    split = run.recipe.split.model_copy(update={"group_by": "column"})
+    run = replace(run, recipe=run.recipe.model_copy(update={"split": split}))
+    reporter = Listening()
+    manifest = prepare_new(run, open_new(run, table, reporter), reporter).manifest
+    found = dict(zip(manifest.column("path"), manifest.column("split"), strict=True))
+    assert {found[str(place)] for place in copies} == {"train"}
+    assert manifest.column("split")[: len(run.manifest)] == old
+    assert any(
+        "in different splits; images that keep their split: 2; new images among them" in line for line in reporter.said
+    )
+    assert "leak: 1 near-duplicates in train and test" in reporter.said
+
+
+def first_rows(splits: list[str]) -> dict[str, int]:
+    return {split: splits.index(split) for split in ("train", "test")}
 
 
 def test_one_that_cannot_be_read_is_a_row_with_its_reason(prepare: Prepare, tmp_path: Path) -> None:

@@ -98,17 +98,19 @@ def assign(
     given, rows = _given_splits(manifest), rows_to_split(manifest)
     if not any(given):
         fractions = _Fractions(settings.val, settings.test)
-        units = _units(manifest, rows, settings.seed, earlier_splits(previous), duplicates)
-        return SplitResult(_with_splits(manifest, given, _assign_units(manifest, units, fractions)))
+        units, joined = _units(manifest, rows, settings.seed, earlier_splits(previous), duplicates)
+        kept = _with_splits(manifest, given, _assign_units(manifest, units, fractions))
+        # Only what an earlier run has divided can be in two splits.
+        return SplitResult(kept, (*joined, *leaks(kept, duplicates)))
     if "train" not in given:
         raise DataError(f"{manifest.root}: the data defines splits, but no readable image is in train")
     if "val" in given:
         kept = _with_splits(manifest, given, {})
         return SplitResult(kept, (*_absent_classes(kept), *leaks(kept, duplicates)))
-    units = _units(manifest, rows, settings.seed, earlier_splits(previous, ("train", "val")), duplicates)
+    units, joined = _units(manifest, rows, settings.seed, earlier_splits(previous, ("train", "val")), duplicates)
     kept = _with_splits(manifest, given, _assign_units(manifest, units, _Fractions(settings.val, 0.0)))
     note = f"the data defines no validation split; {percent(settings.val, 0)} of its train images were used for it"
-    return SplitResult(kept, (note, *_absent_classes(kept), *leaks(kept, duplicates)))
+    return SplitResult(kept, (note, *_absent_classes(kept), *joined, *leaks(kept, duplicates)))
 
 
 def rows_to_split(manifest: Manifest) -> list[int]:
@@ -141,21 +143,38 @@ def _units(
     seed: int,
     earlier: dict[str, str],
     duplicates: Sequence[tuple[int, int]],
-) -> list[_Unit]:
-    names, labels = names_of_rows(manifest), manifest.column("labels")
-    units = []
+) -> tuple[list[_Unit], list[str]]:
+    """The units to split, and a note on images that belong together and that an earlier run has in several splits.
+
+    Each of these keeps its split, and what is new among them goes to train: elsewhere it would be evaluated although
+    training has seen its like.
+    """
+    names, labels, digests = names_of_rows(manifest), manifest.column("labels"), manifest.column("sha256")
+    units: list[_Unit] = []
+    kept = added = 0
     for members in split_units(manifest, rows, duplicates):
-        own_names = sorted({name for row in members for name in names[row]})
-        previous = Counter(earlier[name] for name in own_names if name in earlier)
-        units.append(
-            _Unit(
-                rows=tuple(members),
-                classes=frozenset(label for row in members for label in labels[row]),
-                number=_pseudo_random(seed, own_names[0]),
-                previous_split=max(reversed(SPLITS), key=lambda split: previous[split]) if previous else None,
+        found = {earlier[name] for row in members for name in names[row] if name in earlier}
+        parts: dict[str | None, list[int]] = {next(iter(found), None): members}
+        if len(found) > 1:
+            parts = defaultdict(list)
+            for row in members:
+                parts[earlier.get(f"sha256 {digests[row]}", "train")].append(row)
+            known = sum(f"sha256 {digests[row]}" in earlier for row in members)
+            kept, added = kept + known, added + len(members) - known
+        for split, part in parts.items():
+            units.append(
+                _Unit(
+                    rows=tuple(part),
+                    classes=frozenset(label for row in part for label in labels[row]),
+                    number=_pseudo_random(seed, min(name for row in part for name in names[row])),
+                    previous_split=split,
+                )
             )
-        )
-    return units
+    if not kept:
+        return units, []
+    new = f"; new images among them, in train: {added:,}" if added else ""
+    divided = "near-duplicates, or images of one group, in different splits"
+    return units, [f"an earlier run has {divided}; images that keep their split: {kept:,}{new}"]
 
 
 def _pseudo_random(seed: int, name: str) -> float:

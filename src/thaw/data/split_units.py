@@ -52,8 +52,10 @@ def names_of_rows(manifest: Manifest) -> list[tuple[str, ...]]:
 
 
 def earlier_splits(previous: Manifest | None, allowed: Sequence[str] = SPLITS) -> dict[str, str]:
-    """The split of each name, such as `sha256 …`, in an earlier run."""
-    if previous is None:
-        return {}
-    pairs = zip(names_of_rows(previous), previous.column("split"), strict=True)
-    return {name: split for names, split in pairs if split in allowed for name in names}
+    """The split of each name, such as `sha256 …`, in an earlier run; train for one that it has in several."""
+    found: dict[str, str] = {}
+    if previous is not None:
+        for names, split in zip(names_of_rows(previous), previous.column("split"), strict=True):
+            for name in names if split in allowed else ():
+                found[name] = split if found.get(name, split) == split else "train"
+    return found
