@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from thaw.data.split_folders import deeper_hint, spelling_note, split_folders
+from thaw.data.split_folders import deeper_hint, split_folders
+from thaw.data.split_names import spelling_note
 from thaw.errors import DataError
 from thaw.recipe import FolderSettings
 
@@ -35,11 +36,11 @@ def splits(*names: str, classes: tuple[str, ...] = ("crack", "ok")) -> list[str]
 def test_usual_spellings_of_splits_are_splits_and_it_is_said(train: str, other: str, split: str) -> None:
     found = split_folders(ROOT, splits(train, other), AUTO)
     assert found == {train: "train", other: split}
-    assert spelling_note(found) == (f"folders read as splits: {train} as train, {other} as {split}",)
+    assert spelling_note(found, "folders") == (f"folders read as splits: {train} as train, {other} as {split}",)
 
 
 def test_the_documented_spellings_need_no_remark() -> None:
-    assert spelling_note(split_folders(ROOT, splits("Train", "valid", "TEST"), AUTO)) == ()
+    assert spelling_note(split_folders(ROOT, splits("Train", "valid", "TEST"), AUTO), "folders") == ()
 
 
 def test_an_evaluation_folder_is_the_test_split_where_another_is_for_validation() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from thaw.data.split_names import SPLIT_WORDS, is_plain, split_of
+from thaw.data.split_names import SPLIT_WORDS, is_plain, split_of, splits_of
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,11 @@ def test_spellings_of_test(name: str) -> None:
 )
 def test_other_names_are_no_splits(name: str) -> None:
     assert split_of(name) is None
+
+
+def test_evaluation_is_the_test_split_where_another_name_is_for_validation() -> None:
+    assert splits_of(["train", "eval", "ok"]) == {"train": "train", "eval": "val"}
+    assert splits_of(["train", "Evaluation", "dev"]) == {"train": "train", "Evaluation": "test", "dev": "val"}
 
 
 def test_plain_names_are_the_documented_ones() -> None:

@@ -19,8 +19,8 @@ def found(folder: Path, header: str, *rows: str) -> Columns:
 @pytest.mark.parametrize(
     ("header", "cells", "splits", "taken"),
     [
-        ("subset", ["Training", "val", "test_set"], ["train", "val", "test"], "column subset"),
-        ("set", ["train", "dev", "dev"], ["train", "val", "val"], "column set"),
+        ("subset", ["Train", "val", "TEST"], ["train", "val", "test"], "column subset"),
+        ("set", ["train", "valid", "valid"], ["train", "val", "val"], "column set"),
         ("is_valid", ["True", "False", "False"], ["val", "train", "train"], "column is_valid"),
         ("Is_Valid", ["1", "0", "0.0"], ["val", "train", "train"], "column is_valid"),
         ("is_valid,is_test", ["1,0", "0,1", "0,0"], ["val", "test", "train"], "columns is_valid, is_test"),
@@ -35,6 +35,19 @@ def test_usual_names_of_a_split_are_taken_and_told(
     columns = found(tmp_path, header, *cells)
     assert columns.splits == splits
     assert columns.notes == (f"{taken} defines the split",)
+
+
+@pytest.mark.parametrize("column", ["split", "subset"])
+def test_unusual_names_of_splits_are_told_and_evaluation_is_test_where_another_is_for_validation(
+    tmp_path: Path, column: str
+) -> None:
+    columns = found(tmp_path, column, "Training", "val", "evaluation", "val")
+    assert columns.splits == ["train", "val", "test", "val"]
+    told = f"values of column {column} read as splits: Training as train, val as val, evaluation as test"
+    assert columns.notes[-1] == told
+    columns = found(tmp_path, column, "train", "eval")
+    assert columns.splits == ["train", "val"]
+    assert columns.notes[-1] == f"values of column {column} read as splits: train as train, eval as val"
 
 
 def test_two_columns_may_define_the_same_split(tmp_path: Path) -> None:

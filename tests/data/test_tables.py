@@ -281,6 +281,23 @@ def test_metadata_in_the_root_uses_the_first_folder_of_each_path_as_the_split(tm
     assert columns(rows, "split") == [(None,), (None,)]
 
 
+def test_a_folder_called_eval_is_the_test_split_of_metadata_where_another_is_for_validation(tmp_path: Path) -> None:
+    names = ("train", "val", "eval")
+    for name in names:
+        csv_file(tmp_path / "below" / name, "file_name,label\na.png,ok\n", "metadata.csv")
+    lines = "\n".join(f"{name}/a.png,ok" for name in names)
+    csv_file(tmp_path / "above", f"file_name,label\n{lines}\n", "metadata.csv")
+    for root, told in (("below", "eval as test"), ("above", "train as train, val as val, eval as test")):
+        rows = read_metadata(tmp_path / root)
+        assert rows is not None
+        assert set(columns(rows, "path", "split")) == {
+            ("train/a.png", "train"),
+            ("val/a.png", "val"),
+            ("eval/a.png", "test"),
+        }
+        assert rows.notes == (f"folders read as splits: {told}",)
+
+
 def test_a_split_column_of_metadata_takes_precedence_over_folders(tmp_path: Path) -> None:
     csv_file(tmp_path, "file_name,label,split\ntrain/a.png,ok,test\ntest/b.png,ok,train\n", "metadata.csv")
     rows = read_metadata(tmp_path)

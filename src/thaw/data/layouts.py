@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from thaw.data.class_names import normalised
 from thaw.data.manifest import new_table
-from thaw.data.split_folders import deeper_hint, exclude_option, spelling_note, split_folders
-from thaw.data.split_names import split_of
+from thaw.data.split_folders import deeper_hint, exclude_option, split_folders
+from thaw.data.split_names import spelling_note, split_of, splits_of
 from thaw.data.walk import IMAGE_SUFFIXES, Omitted, existing_folder, images_below, kinds_in
 from thaw.errors import DataError
 from thaw.formats import count, listed
@@ -90,7 +90,7 @@ def read_folder(root: Path, settings: FolderSettings = DEFAULTS, known: Sequence
         source=root,
         ignored=tuple(sorted(omitted.files.items())),
         notes=(
-            *spelling_note(splits),
+            *spelling_note(splits, "folders"),
             *omitted.notes(),
             *(f"{folder} has no usable image: {what}" for folder, what in empty.items()),
             *_missing_in_a_split(root, omitted, images, splits),
@@ -111,8 +111,10 @@ def metadata_files(root: Path) -> list[tuple[Path, str | None]]:
     here = [root / name for name in METADATA_FILES if (root / name).is_file()]
     if here:
         return [(file, None) for file in here]
-    splits = [(folder, split) for folder in sorted(existing_folder(root).iterdir()) if (split := split_of(folder.name))]
-    return [(folder / name, split) for folder, split in splits for name in METADATA_FILES if (folder / name).is_file()]
+    below = [folder for folder in sorted(existing_folder(root).iterdir()) if split_of(folder.name)]
+    files = [folder / name for folder in below for name in METADATA_FILES if (folder / name).is_file()]
+    splits = splits_of(file.parent.name for file in files)
+    return [(file, splits[file.parent.name]) for file in files]
 
 
 def _check_excluded(root: Path, settings: FolderSettings, omitted: Omitted) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from thaw.data.class_names import normalised
-from thaw.data.split_names import is_plain, split_of
+from thaw.data.split_names import is_plain, split_of, splits_of
 from thaw.errors import DataError
 from thaw.formats import listed
 from thaw.recipe import FolderSettings
@@ -31,7 +31,7 @@ def split_folders(
         DataError: The folders may be splits or classes, or do not fit the layout.
     """
     folders = _folders(images)
-    splits = {name: split for name in folders if (split := split_of(name))}
+    splits = splits_of(folders)
     others = [name for name in folders if name not in splits]
     if settings.layout == "classes" or {normalised(name) for name in known} & {normalised(name) for name in folders}:
         return {}
@@ -48,14 +48,7 @@ def split_folders(
         return {}
     if settings.layout is None:
         _check_all_are_splits(root, folders, splits)
-    return _with_evaluation_as_test(splits)
-
-
-def spelling_note(splits: Mapping[str, str]) -> tuple[str, ...]:
-    """A remark on the splits that were read from unusual names, if there are any."""
-    if all(is_plain(name) for name in splits):
-        return ()
-    return (f"folders read as splits: {listed([f'{name} as {split}' for name, split in splits.items()], 6)}",)
+    return splits
 
 
 def deeper_hint(root: Path, images: Sequence[str]) -> str:
@@ -143,11 +136,3 @@ def _check_all_are_splits(root: Path, folders: Mapping[str, Set[str]], splits: M
 def _ambiguous(root: Path, names: Sequence[str]) -> str:
     found = listed(names)
     return f"{root}: {found} may be splits or classes; add --layout splits or --layout classes to say which they are"
-
-
-def _with_evaluation_as_test(splits: Mapping[str, str]) -> dict[str, str]:
-    """The splits, where a folder called `eval` is the test split if there is another one for validation."""
-    is_evaluation = {name: "eval" in name.lower() for name in splits}
-    if not any(split == "val" and not is_evaluation[name] for name, split in splits.items()):
-        return dict(splits)
-    return {name: "test" if is_evaluation[name] else split for name, split in splits.items()}

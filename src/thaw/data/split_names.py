@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
+
+from thaw.formats import listed
 
 SPLIT_WORDS = {
     "train": "train",
@@ -42,6 +45,25 @@ def split_of(name: str) -> str | None:
         return None
     joined = _JOINED.fullmatch(rest[0])
     return SPLIT_WORDS.get(joined[1] if joined else rest[0])
+
+
+def splits_of(names: Iterable[str]) -> dict[str, str]:
+    """The split that each of some names means, without the names that mean none.
+
+    What is called `eval` is validation, or the test split if another name is for validation.
+    """
+    found = {name: split for name in names if (split := split_of(name))}
+    is_evaluation = {name: "eval" in name.lower() for name in found}
+    if not any(split == "val" and not is_evaluation[name] for name, split in found.items()):
+        return found
+    return {name: "test" if is_evaluation[name] else split for name, split in found.items()}
+
+
+def spelling_note(splits: Mapping[str, str], what: str) -> tuple[str, ...]:
+    """A remark on splits that were read from unusual names, if there are any; `what` says what has these names."""
+    if all(is_plain(name) for name in splits):
+        return ()
+    return (f"{what} read as splits: {listed([f'{name} as {split}' for name, split in splits.items()], 6)}",)
 
 
 def is_plain(name: str) -> bool:

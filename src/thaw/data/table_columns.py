@@ -14,7 +14,7 @@ from typing import Any
 
 from thaw.data.layouts import METADATA_FILES
 from thaw.data.manifest import SPLITS
-from thaw.data.split_names import split_of
+from thaw.data.split_names import spelling_note, split_of, splits_of
 from thaw.data.table_cells import flag_of, is_empty, text_of
 from thaw.data.table_files import RawTable
 from thaw.errors import DataError
@@ -68,6 +68,8 @@ def columns_of(table: RawTable) -> Columns:
     notes = []
     if split_columns and split_columns != [_SPLIT]:
         notes.append(f"{_column_text(split_columns)} defines the split")
+    for name in split_columns:
+        notes += spelling_note(_meanings(table.columns[name]), f"values of column {name}")
     if group and group != _GROUP:
         notes.append(f"column {group} is the group: images with the same {group} stay in the same split")
     used = {path, label, group, *split_columns}
@@ -98,8 +100,9 @@ def _required(table: RawTable, wanted: tuple[str, str]) -> str:
 
 def _splits(table: RawTable) -> tuple[list[str], Sequence[str] | None]:
     """The columns that define the split, and the split of each row."""
-    if any(named := table.convert(_SPLIT, _named_split)):
-        return [_SPLIT], _complete(named, table, _SPLIT)
+    if any(words := table.convert(_SPLIT, _split_word)):
+        meanings = _meanings(words)
+        return [_SPLIT], _complete([meanings.get(word) for word in words], table, _SPLIT)
     found = [([name], splits) for name in _LIKE_SPLIT if (splits := _splits_of_words(table, name))]
     flags = [name for name in _SPLIT_OF_FLAG if _is_flag(table, name)]
     if flags:
@@ -114,18 +117,24 @@ def _splits(table: RawTable) -> tuple[list[str], Sequence[str] | None]:
     return columns, _complete(first, table, columns[0])
 
 
-def _named_split(cell: Any) -> str | None:
+def _split_word(cell: Any) -> str:
+    """The name of a split in a cell, empty for none."""
     word = text_of(cell)
-    split = split_of(word)
-    if word and split is None:
+    if word and split_of(word) is None:
         raise ValueError(f"unknown split {word!r}; known are {', '.join(SPLITS)} and their usual spellings")
-    return split
+    return word
+
+
+def _meanings(cells: Sequence[Any]) -> dict[str, str]:
+    """The split that each text in a column means, without texts that mean none."""
+    return splits_of(dict.fromkeys(cell for cell in cells if isinstance(cell, str)))
 
 
 def _splits_of_words(table: RawTable, name: str) -> list[str | None] | None:
     """The splits in a column that may be one of splits; `None` where it is something else."""
     cells = table.columns.get(name, ())
-    splits = [split_of(cell) if isinstance(cell, str) else None for cell in cells]
+    meanings = _meanings(cells)
+    splits = [meanings.get(cell) if isinstance(cell, str) else None for cell in cells]
     is_split = any(splits) and all(split or is_empty(cell) for split, cell in zip(splits, cells, strict=True))
     return splits if is_split else None
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from thaw.data.layouts import Rows, metadata_files
 from thaw.data.manifest import SCHEMA, new_table
-from thaw.data.split_names import split_of
+from thaw.data.split_names import spelling_note, splits_of
 from thaw.data.table_cells import SEPARATOR, labels_of, path_of, text_of
 from thaw.data.table_columns import KNOWN, columns_of
 from thaw.data.table_files import read_cells
@@ -123,13 +123,17 @@ def _below(rows: Rows, root: Path, split: str | None) -> Rows:
         for path in table.column("path").to_pylist()
     ]
     table = table.set_column(SCHEMA.get_field_index("path"), SCHEMA.field("path"), pa.array(paths))
+    notes = rows.notes
     if table.column("split").null_count:
-        firsts = [split or split_of(path.partition("/")[0]) for path in paths]
-        if all(firsts):
+        firsts = [path.partition("/")[0] for path in paths]
+        folders = {rows.source.parent.name: split} if split else splits_of(dict.fromkeys(firsts))
+        splits = [split or folders.get(first) for first in firsts]
+        if all(splits):
             position, field = SCHEMA.get_field_index("split"), SCHEMA.field("split")
-            table = table.set_column(position, field, pa.array(firsts))
+            table = table.set_column(position, field, pa.array(splits))
+            notes = (*notes, *spelling_note(folders, "folders"))
     row_names = [f"{rows.source.name} {place}" for place in rows.row_names]
-    return replace(rows, table=table, row_names=row_names)
+    return replace(rows, table=table, row_names=row_names, notes=notes)
 
 
 def _check_contradictions(rows: Rows, labels: Sequence[Sequence[str]]) -> None:
