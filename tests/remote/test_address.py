@@ -5,6 +5,7 @@ import pytest
 from thaw.cache import cache_folder
 from thaw.errors import DataError
 from thaw.remote import address_of, host_of, is_remote, local_path, shown
+from thaw.remote.address import is_file_name, with_password, without_password
 
 
 @pytest.mark.parametrize("place", ["s3://bucket/images", Path("s3://bucket/images"), "gs://b", "https://host:80/a.png"])
@@ -48,3 +49,33 @@ def test_a_name_that_cannot_be_a_path_is_refused(address: str) -> None:
 def test_other_texts_are_shown_as_they_are() -> None:
     for text in ("images/ok/1.png", "/home/remote/x", f"{cache_folder()}/remote"):
         assert shown(text) == text
+
+
+@pytest.mark.parametrize("place", ["ftp://me:se:cr@t@host:21/a b/", Path("ftp://me:se:cr@t@host:21/a b")])
+def test_a_password_is_only_in_what_is_opened(place: str | Path) -> None:
+    address = "ftp://me@host:21/a b"
+    assert (address_of(place), host_of(place), shown(local_path(place))) == (address, "ftp://me@host:21", address)
+    assert "cr" not in str(local_path(place).relative_to(cache_folder().resolve()))
+    assert with_password(address) == "ftp://me:se:cr@t@host:21/a b"
+    assert (
+        without_password(f"no answer of {place} and of https://:x@b/c")
+        == f"no answer of {place}".replace(":se:cr@t", "") + " and of https://@b/c"
+    )
+
+
+@pytest.mark.parametrize(
+    "address", ["https://host:8000/a@2x.png", "github://owner:images@main/a", "abfs://steel@account/a", "s3://b/x:y@z"]
+)
+def test_what_is_no_password_stays(address: str) -> None:
+    assert address_of(address) == with_password(address) == shown(local_path(address)) == address
+
+
+@pytest.mark.parametrize("name", ["..\\..\\a.png", "C:", "C:a.png", "\\\\server\\a.png", "a.png:b", ".. ", "a.", "a?"])
+def test_a_name_that_leads_out_of_a_folder_of_windows_is_refused_there(name: str) -> None:
+    assert not is_file_name(name, "\\") and is_file_name(name, "/")
+
+
+def test_usual_names_are_those_of_files_everywhere() -> None:
+    assert all(
+        is_file_name(name, separator) for name in ("a.png", "ä 1 (2).png", "a.b..c", ".x") for separator in "\\/"
+    )

@@ -49,6 +49,51 @@ def test_what_was_removed_goes_and_nothing_else(bucket: str) -> None:
     assert contents(everything) == {"images/bad/3.png": b"three", "other/4.png": b"four"}
 
 
+@pytest.mark.parametrize("key", ["modify", "modificationTime", "last_modified", "sha", None])
+def test_a_file_of_the_same_size_is_downloaded_again_where_its_version_changed_or_is_unknown(
+    bucket: str, monkeypatch: pytest.MonkeyPatch, key: str | None
+) -> None:
+    """As listings of FTP, WebHDFS and others tell it."""
+    fsspec = pytest.importorskip("fsspec")
+    memory, version = type(fsspec.filesystem("memory")), "1"
+    listed = memory.find
+
+    def find(self: object, path: str, **kwargs: object) -> dict[str, dict[str, object]]:
+        facts = {"type": "file", **({key: version} if key else {})}
+        found = listed(self, path, **kwargs).items()
+        return {name: {**facts, "name": name, "size": about["size"]} for name, about in found}
+
+    with monkeypatch.context() as patch, downloads(monkeypatch) as names:
+        patch.setattr(memory, "find", find)
+        copy = mirrored(f"{bucket}/images")
+        names.clear()
+        mirrored(f"{bucket}/images")
+        assert len(names) == (0 if key else 3)
+        put({"images/ok/1.png": b"ONE"})
+        version = "2"
+        assert contents(mirrored(f"{bucket}/images"))["ok/1.png"] == b"ONE"
+    assert contents(copy) == {**IMAGES, "ok/1.png": b"ONE"}
+
+
+def test_a_file_outside_of_any_folder_leaves_the_mirror_as_it_is(cache: Path) -> None:
+    fsspec = pytest.importorskip("fsspec", reason="needs the extra remote")
+    fsspec.filesystem("memory").pipe("memory://alone.png", b"one")
+    with pytest.raises(DataError, match=r"^memory://alone\.png: is a file outside of any folder; put it into one$"):
+        mirrored("memory://alone.png")
+    fsspec.filesystem("memory").rm("/alone.png")
+    put({"a.png": b"one"}, "memory://alone.png")
+    assert contents(mirrored("memory://alone.png")) == {"a.png": b"one"}
+    fsspec.filesystem("memory").rm("/alone.png", recursive=True)
+
+
+def test_a_file_that_became_a_folder_is_mirrored(bucket: str) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    copy = mirrored(f"{bucket}/images/ok/1.png")
+    fsspec.filesystem("memory").rm("/bucket/images/ok/1.png")
+    put({"images/ok/1.png/a.png": b"one"})
+    assert mirrored(f"{bucket}/images/ok/1.png") == copy and contents(copy) == {"a.png": b"one"}
+
+
 def test_a_file_is_mirrored_alone(bucket: str) -> None:
     copy = mirrored(f"{bucket}/images/ok/1.png")
     assert copy.read_bytes() == b"one" and contents(copy.parents[1]) == {"ok/1.png": b"one"}

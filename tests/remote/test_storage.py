@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import socket
+from base64 import b64encode
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
 from tests.remote.storages import contents, downloads
 from thaw.errors import DataError
-from thaw.remote import mirrored
+from thaw.remote import mirrored, mirrored_files, shown
 from thaw.remote.storage import Storage
 
 
@@ -28,6 +32,15 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
+class Locked(Quiet):
+    """Answers only those who know the password."""
+
+    def send_head(self) -> Any:
+        if self.headers["Authorization"] == f"Basic {b64encode(b'me:secret').decode()}":
+            return super().send_head()
+        return self.send_error(HTTPStatus.UNAUTHORIZED)
+
+
 @pytest.fixture
 def pages(cache: Path, tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """The address of a server, and the folder that it shows."""
@@ -37,12 +50,21 @@ def pages(cache: Path, tmp_path: Path) -> Iterator[tuple[str, Path]]:
     (folder / "images" / "ok").mkdir()
     (folder / "images" / "ok" / "1.png").write_bytes(b"one")
     (folder / "images" / "not ok" / "ä 2.png").write_bytes(b"two")
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+    with served(folder, Quiet) as address:
+        yield address, folder
+
+
+@contextmanager
+def served(folder: Path, handler: type[Quiet]) -> Iterator[str]:
+    """The address of a server that shows a folder."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder))) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", folder
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_the_folders_of_a_web_server_are_mirrored(pages: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,6 +80,35 @@ def test_the_folders_of_a_web_server_are_mirrored(pages: tuple[str, Path], monke
     assert mirrored(f"{address}/images/ok/1.png").read_bytes() == b"other"
     with pytest.raises(DataError, match="there is no such"):
         mirrored(f"{address}/nothing")
+
+
+def test_a_folder_of_a_web_server_may_have_a_dot_in_its_name_or_be_the_whole_server(pages: tuple[str, Path]) -> None:
+    address, folder = pages
+    (folder / "v1.2").mkdir()
+    (folder / "v1.2" / "1.png").write_bytes(b"one")
+    (folder / "labels.csv").write_bytes(b"path,label\n")
+    assert contents(mirrored(f"{address}/v1.2")) == {"1.png": b"one"}
+    assert mirrored(f"{address}/labels.csv").read_bytes() == b"path,label\n"
+    assert "v1.2/1.png" in contents(mirrored(address))
+
+
+def test_a_password_opens_a_server_and_is_written_nowhere(pages: tuple[str, Path], cache: Path) -> None:
+    with served(pages[1], Locked) as server:
+        address = server.replace("//", "//me:secret@")
+        copy = mirrored(f"{address}/images")
+        assert contents(copy) == {"ok/1.png": b"one", "not ok/ä 2.png": b"two"}
+        assert shown(copy) == f"{server}/images".replace("//", "//me@")
+        (copy / "ok" / "1.png").unlink()
+        mirrored_files([copy / "ok" / "1.png"])
+        assert (copy / "ok" / "1.png").is_file()
+        assert not any("secret" in str(file) or "secret" in file.read_text("utf-8") for file in files_below(cache))
+        with pytest.raises(DataError, match=r"//me@127.*/images: access is refused") as caught:
+            mirrored(f"{address}/images".replace("secret", "wrong"))
+        assert "wrong" not in str(caught.value)
+
+
+def files_below(folder: Path) -> list[Path]:
+    return [file for file in folder.rglob("*") if file.is_file()]
 
 
 def test_a_server_that_does_not_answer_is_one_sentence(cache: Path) -> None:

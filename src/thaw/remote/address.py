@@ -1,6 +1,8 @@
 """Addresses on remote storage, and the places of their mirrors in the cache: one follows from the other.
 
 The mirror of scheme://HOST/some/file is CACHE/remote/scheme-HOST/files/some/file, where HOST is a bucket or a server.
+The password in an address such as ftp://user:password@HOST is in no form of it but that of `with_password`: it is kept
+in memory, and never written.
 """
 
 from __future__ import annotations
@@ -16,7 +18,15 @@ from thaw.errors import DataError
 # Two letters at least: C:/images is a folder of Windows. `Path` makes one slash of two.
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.]+):/+(.*)", re.DOTALL)
 _HAS_NO_HOST = frozenset({"file", "local"})
+_HAS_NO_PASSWORD = frozenset({"git", "github"})
+"""Their addresses name a version of a repository, as in github://owner:repository@version."""
+_PASSWORD = re.compile(r"(:/+[^:/@\s]*):[^/\s]*@")
 _FILES = "files"
+_NOT_ON_WINDOWS = re.compile(r'[\\:*?"<>|\x00-\x1f]|[. ]$')
+r"""In no name of a file there; `..\a` and `C:` would lead out of the mirror."""
+
+_hosts_with_password: dict[str, str] = {}
+"""The servers whose passwords this process was given, by their names without it."""
 
 
 def is_remote(place: str | Path) -> bool:
@@ -25,21 +35,44 @@ def is_remote(place: str | Path) -> bool:
 
 
 def address_of(place: str | Path) -> str:
-    """The address in its usual form, without a slash at its end; raises `DataError` if it is none."""
+    """The address in its usual form, without password and slash at its end; raises `DataError` if it is none."""
     match = _ADDRESS.match(_text(place))
     if match is None:
         raise DataError(f"{place}: is not an address such as s3://bucket/images")
     scheme, rest = match[1].lower(), match[2].rstrip("/")
-    return f"{scheme}:///{rest}" if scheme in _HAS_NO_HOST else f"{scheme}://{rest}"
+    address = f"{scheme}:///{rest}" if scheme in _HAS_NO_HOST else f"{scheme}://{rest}"
+    given, _ = _parts(address)
+    host = given if scheme in _HAS_NO_PASSWORD else without_password(given)
+    if host != given:
+        _hosts_with_password[host] = given
+    return address.replace(given, host, 1)
+
+
+def with_password(address: str) -> str:
+    """An address of `address_of` with the password that this process was given for its server, if any; for fsspec."""
+    host, _ = _parts(address)
+    return address.replace(host, _hosts_with_password.get(host, host), 1)
+
+
+def without_password(text: str) -> str:
+    """A text in which no address has a password."""
+    return _PASSWORD.sub(r"\1@", text)
 
 
 def local_path(place: str | Path) -> Path:
     """Where the mirror of a file or folder is, or would be; raises `DataError` for a name that cannot be a path."""
     host, path = _parts(address_of(place))
     names = path.split("/") if path else []
-    if not {"", ".", ".."}.isdisjoint(names) or any("\0" in name for name in names):
+    if not all(map(is_file_name, names)):
         raise DataError(f"{address_of(place)}: has a name that cannot be the path of a file; rename it")
     return mirror_folder(host) / _FILES / Path(*names)
+
+
+def is_file_name(name: str, separator: str = os.sep) -> bool:
+    """Whether a name on a storage can be one of a file, on a system that separates folders by `separator`."""
+    if name in ("", ".", "..") or "\0" in name:
+        return False
+    return separator == "/" or not _NOT_ON_WINDOWS.search(name)
 
 
 def mirror_folder(host: str) -> Path:

@@ -19,7 +19,7 @@ from typing import TextIO
 
 from thaw import atomic
 from thaw.cache import LARGER_DISK, MIRROR_INDEX
-from thaw.errors import WriteError
+from thaw.errors import DataError, WriteError
 from thaw.formats import size
 from thaw.locks import lock
 from thaw.progress import Bar, NullReporter
@@ -53,6 +53,8 @@ def mirrored(place: str | Path, bar: Bar = SILENT) -> Path:
     storage, copy = Storage.at(place), local_path(place)
     with _Mirror.locked(storage.address) as mirror:
         if not storage.is_folder():
+            if copy == local_path(host_of(storage.address)):
+                raise DataError(f"{storage.address}: is a file outside of any folder; put it into one")
             mirror.update(storage, [storage.file()], bar)
             return copy
         files = storage.files()
@@ -129,6 +131,8 @@ class _Mirror:
     def remove_others(self, folder: Path, files: set[Path]) -> None:
         """Remove everything from a folder but some files."""
         with explained(self._folder):
+            # What was a file on the storage may have become a folder.
+            self.remove({place for place in (folder, *folder.parents) if place.is_file()})
             folder.mkdir(parents=True, exist_ok=True)
             self.remove({found for found in folder.rglob("*") if not found.is_dir()} - files)
             for found in sorted(folder.rglob("*"), reverse=True):
@@ -145,7 +149,8 @@ class _Mirror:
             copy.unlink(missing_ok=True)
 
     def _has(self, file: RemoteFile) -> bool:
-        if self._versions.get(self._name(file.place)) != (file.size, file.version):
+        # Without a version nobody knows whether it changed.
+        if not file.version or self._versions.get(self._name(file.place)) != (file.size, file.version):
             return False
         try:
             return file.place.stat().st_size == file.size

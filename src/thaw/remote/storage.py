@@ -12,13 +12,16 @@ from typing import Any
 from urllib.parse import unquote
 
 from thaw.errors import DataError, PackageError, ThawError, first_line
-from thaw.remote.address import address_of, local_path
+from thaw.remote.address import address_of, host_of, local_path, shown, with_password, without_password
 from thaw.writing import is_full
 
 PARALLEL = 16
 """Requests at once: most of the time of a small file is waiting for an answer."""
 
-_VERSIONS = ("ETag", "etag", "md5Hash", "blob_id", "Content-MD5", "LastModified", "Last-Modified", "mtime", "created")
+_VERSIONS = (
+    *("ETag", "etag", "md5Hash", "blob_id", "Content-MD5", "sha", "LastModified", "Last-Modified", "last_modified"),
+    *("mtime", "modify", "modified", "modificationTime", "last_write_time", "updated", "created"),
+)
 """What tells a changed file, in the order of how surely it does; each kind of storage has some of them."""
 
 _IN_EXTRA = frozenset({"fsspec", "s3fs", "aiohttp"})
@@ -34,7 +37,7 @@ class RemoteFile:
         name: What the storage calls it.
         place: Its mirror.
         size: Bytes.
-        version: Changes when the content does.
+        version: Changes when the content does; empty where the storage does not tell.
     """
 
     name: str
@@ -69,7 +72,7 @@ class Storage:
             raise DataError(f"{address}: there is no protocol {protocol}; known are s3, gs, az, https, hf and others")
         try:
             with connection_explained(address):
-                system, name = fsspec.url_to_fs(address)
+                system, name = fsspec.url_to_fs(with_password(address))
                 # Listings of earlier calls may be outdated.
                 system.invalidate_cache()
         except ImportError as error:
@@ -79,10 +82,15 @@ class Storage:
     def is_folder(self) -> bool:
         """Whether there is a folder at the address, not a file; raises `DataError` if there is neither."""
         with connection_explained(self.address):
-            if self._system.info(self.name)["type"] == "directory":
-                return True
-            # A server of web pages does not tell: its folders are pages with links.
-            return self.address.startswith("http") and "." not in self.address.rpartition("/")[2]
+            about = self._system.info(self.name)
+        if about["type"] == "directory":
+            return True
+        if not self.address.startswith("http"):
+            return False
+        # A server of web pages does not tell: its folders are pages with links.
+        if self.address == host_of(self.address) or about.get("mimetype") == "text/html":
+            return True
+        return "mimetype" not in about and "." not in self.address.rpartition("/")[2]
 
     def file(self) -> RemoteFile:
         """The file at the address."""
@@ -108,7 +116,7 @@ class Storage:
         with connection_explained(self.address):
             self._system.get_file(file.name, str(to))
         if to.stat().st_size != file.size:
-            raise DataError(f"{self.address}: {file.name} changed while it was downloaded; run again")
+            raise DataError(f"{shown(file.place)}: changed while it was downloaded; run again")
 
     def _all_described(self, found: Mapping[str, Any]) -> list[RemoteFile]:
         """Files by what the storage calls them, each with its size and version, which some listings lack."""
@@ -138,9 +146,11 @@ def connection_explained(address: str) -> Iterator[None]:
     except (ThawError, ImportError):
         raise
     except FileNotFoundError as error:
-        # That is also what the file system of web pages says where the server is not reached.
-        if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
-            raise DataError(_unreadable(address, error.__cause__)) from error
+        # That is also what the file system of web pages says where the server is not reached, or wants a password.
+        cause = error.__cause__
+        is_other = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
+        if isinstance(cause, Exception) and (is_other or _REFUSED.search(str(cause))):
+            raise DataError(_unreadable(address, cause)) from error
         raise DataError(f"{address}: there is no such bucket, folder or file") from error
     except OSError as error:
         if is_full(error):
@@ -152,13 +162,16 @@ def connection_explained(address: str) -> Iterator[None]:
 
 def _described(name: str, place: Path, about: Mapping[str, Any]) -> RemoteFile:
     if about.get("size") is None:
-        raise DataError(f"{name}: the server does not tell the size of this file, which is needed to see it change")
+        raise DataError(
+            f"{shown(place)}: the server does not tell the size of this file, which is needed to see it change"
+        )
     version = next((str(about[key]) for key in _VERSIONS if about.get(key) is not None), "")
     return RemoteFile(name, place, int(about["size"]), version)
 
 
 def _unreadable(address: str, error: Exception) -> str:
-    reason = f"{type(error).__name__}: {first_line(error)}" if str(error).strip() else type(error).__name__
+    said = f": {without_password(first_line(error))}" if str(error).strip() else ""
+    reason = f"{type(error).__name__}{said}"
     if isinstance(error, PermissionError) or _REFUSED.search(reason):
         return f"{address}: access is refused ({reason}); check the credentials of this storage in the environment"
     return f"{address}: cannot be read ({reason}); what was downloaded is kept, re-run to resume"
