@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from thaw.data.manifest import SPLITS, Manifest
 
@@ -49,6 +52,18 @@ def names_of_rows(manifest: Manifest) -> list[tuple[str, ...]]:
     """The names that identify each row: its group, if it has one, and the SHA-256 of its file."""
     pairs = zip(manifest.column("group"), manifest.column("sha256"), strict=True)
     return [(f"group {group}", f"sha256 {digest}") if group else (f"sha256 {digest}",) for group, digest in pairs]
+
+
+def with_older(known: Manifest, older: Manifest) -> Manifest:
+    """The images of an earlier run, then those that only an older one has in a split.
+
+    The latter are without their groups, whose names may mean something else by now.
+    """
+    digests = known.table.filter(pc.is_valid(known.table.column("split"))).column("sha256")
+    is_known = pc.is_in(older.table.column("sha256"), value_set=digests.combine_chunks())
+    only_older = older.table.filter(pc.and_(pc.is_valid(older.table.column("split")), pc.invert(is_known)))
+    added = replace(older, table=only_older).with_columns({"group": [None] * len(only_older)})
+    return replace(known, table=pa.concat_tables([known.table, added.table]))
 
 
 def earlier_splits(previous: Manifest | None, allowed: Sequence[str] = SPLITS) -> dict[str, str]:

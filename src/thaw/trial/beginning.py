@@ -10,6 +10,7 @@ from thaw.data.dataset import Dataset
 from thaw.data.groups import as_grouped, with_groups_of
 from thaw.data.manifest import Manifest
 from thaw.data.prepare import Prepared
+from thaw.data.split_units import with_older
 from thaw.device import choose_device, describe_machine, use_threads
 from thaw.errors import ThawError, first_line
 from thaw.evaluation.thresholds import check_requirements
@@ -145,7 +146,9 @@ def begin_planned(folder: RunFolder, requested: Recipe, planned: PlannedTrial, c
 
 
 def _earlier_split(dataset: Dataset, requested: Recipe, context: TrialContext) -> Manifest | None:
-    """The manifest of the newest run on the same images with the same split settings: its images keep their split."""
+    """The images of the runs on this folder with the same split settings: each keeps the split that it had last."""
+    known: Manifest | None = None
+    found: list[RunFolder] = []
     for earlier in RunFolder.earlier(context.runs):
         try:
             manifest, split = Manifest.read(earlier.manifest), Recipe.load(earlier.recipe).split
@@ -153,9 +156,12 @@ def _earlier_split(dataset: Dataset, requested: Recipe, context: TrialContext) -
             context.reporter.say(f"images that are in {earlier.path} may not keep their split: {first_line(error)}")
             continue
         if manifest.root == dataset.manifest.root and _is_same_split(split, requested.split):
-            context.reporter.say(f"images that are in {earlier.path} keep their split")
-            return manifest
-    return None
+            known = with_older(known, manifest) if known else manifest
+            found.append(earlier)
+    if found:
+        older = f" or in {count(len(found) - 1, 'older run')}" if len(found) > 1 else ""
+        context.reporter.say(f"images that are in {found[0].path}{older} keep their split")
+    return known
 
 
 def _is_same_split(earlier: SplitSettings, requested: SplitSettings) -> bool:

@@ -1,0 +1,65 @@
+"""What a new trial takes from the runs before it."""
+
+import shutil
+from pathlib import Path
+
+from thaw.data.dataset import Dataset
+from thaw.data.manifest import Manifest
+from thaw.progress import NullReporter
+from thaw.recipe import Recipe
+from thaw.run_folder import RunFolder
+from thaw.trial import TrialContext, begin
+
+
+class Listening(NullReporter):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+
+def splits(run: RunFolder) -> dict[str, str]:
+    manifest = Manifest.read(run.manifest)
+    return dict(zip(manifest.column("path"), manifest.column("split"), strict=True))
+
+
+def test_an_image_that_the_newest_run_lacks_keeps_the_split_of_an_older_one(
+    images: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    data, away, runs = tmp_path / "data", tmp_path / "away", tmp_path / "runs"
+    shutil.copytree(images, data)
+
+    def begun(recipe: Recipe = quick) -> tuple[RunFolder, list[str]]:
+        reporter = Listening()
+        folder = begin(Dataset.open(data), recipe, TrialContext(runs, reporter)).folder
+        return folder, [line for line in reporter.said if " their split" in line]
+
+    first, said = begun()
+    assert not said
+    # Splits that nothing but the manifest tells.
+    manifest = Manifest.read(first.manifest)
+    chosen = [path for path, split in splits(first).items() if split == "train" and path.startswith("ok")][:3]
+    old = splits(first)
+    manifest.with_columns({"split": ["test" if path in chosen else old[path] for path in old]}).write(first.manifest)
+    expected = {path: splits(first)[path] for path in chosen}
+    assert set(expected.values()) == {"test"}
+    for path in chosen:
+        (away / path).parent.mkdir(parents=True, exist_ok=True)
+        (data / path).rename(away / path)
+    second, said = begun()
+    assert said == [f"images that are in {first.path} keep their split"]
+    for path in chosen:
+        (away / path).rename(data / path)
+    begun(quick.model_copy(update={"split": quick.split.model_copy(update={"seed": 5})}))
+    broken = RunFolder(runs / "train-9")
+    shutil.copytree(first.path, broken.path)
+    broken.manifest.write_bytes(b"no manifest")
+    last, said = begun()
+    assert said[0].startswith(
+        f"images that are in {broken.path} may not keep their split: {broken.manifest}: cannot be"
+    )
+    assert said[1:] == [
+        f"images that are in {second.path} or in 1 older run keep their split",
+    ]
+    assert splits(last) == {**splits(second), **expected}
