@@ -278,6 +278,14 @@ def test_16_bit_grey_with_a_transparent_value_is_refused() -> None:
         read(data)
 
 
+@pytest.mark.parametrize("value", [500, 60_000])
+def test_16_bit_colour_with_a_transparent_value_is_refused(value: int) -> None:
+    row = b"\0" + struct.pack(">H", value) * 32 * 3
+    data = raw_png(32, 32, 16, 2, row * 32, png_chunk(b"tRNS", struct.pack(">3H", value, value, value)))
+    with pytest.raises(UnreadableImage, match="16-bit colour with a transparent value"):
+        read(data)
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "MPO"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_rotation_is_applied(kind: str, orientation: int) -> None:

@@ -72,6 +72,7 @@ def test_another_column_may_be_there_twice(tmp_path: Path) -> None:
             r"\.jsonl: line 3, character 19: Unt",
         ),
         ("labels.jsonl", '[{"path": "a.png", "label": "ok"}]', r"line 1 is not an object such as"),
+        ("labels.jsonl", "\n" + "[" * 100_000, r"\.jsonl: line 2: its objects are nested too deeply$"),
         ("labels.jsonl", '[\n{"path": "a.png"},\n]', r"line 1, character 3: Expecting"),
         ("labels.csv", 'path,label\na.png,ok\n"b.png"x,ok\n', r"\.csv: row 3: "),
         ("labels.csv", 'sep=;\npath;label\na.png;ok\n"b.png;ok\n', r"\.csv: row \d: unexpected end"),

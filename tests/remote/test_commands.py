@@ -129,6 +129,21 @@ def test_a_table_may_name_files_by_their_addresses(surfaces: str, cache: Path, t
     assert all(file.is_file() for file in dataset.manifest.files())
 
 
+def test_metadata_of_files_outside_of_its_folder_is_refused_and_read_as_a_table(
+    surfaces: str, cache: Path, tmp_path: Path
+) -> None:
+    text = f"file_name,label\n{surfaces}/ok/000.png,a\n{surfaces}/stain/001.png,b\n"
+    put({"tables/metadata.csv": text.encode()})
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "metadata.csv").write_text(text)
+    for folder in (str(here), f"{BUCKET}/tables"):
+        with pytest.raises(DataError, match=r"metadata\.csv: names files on storage outside of this folder; pass this"):
+            Dataset.open(folder)
+        manifest = Dataset.open(f"{folder}/metadata.csv").manifest
+        assert manifest.root == local_path(surfaces) and all(file.is_file() for file in manifest.files())
+
+
 def test_a_table_of_files_on_several_storages_is_refused(surfaces: str, cache: Path, tmp_path: Path) -> None:
     for other in ("b.png", "memory://elsewhere/b.png", "s3://bucket/b.png"):
         (tmp_path / "labels.csv").write_text(f"path,label\n{surfaces}/ok/000.png,a\n{other},b\n")

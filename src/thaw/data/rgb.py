@@ -41,6 +41,9 @@ def to_rgb(image: Image.Image, rawmode: str, white_level: float | None) -> tuple
         return rgb, "" if white_level else _remark_on_range(image, grey)
     if white_level is not None and is_deep_colour(image, rawmode):
         raise UnreadableImage("decode.white_level does not apply to 16-bit colour; save it as 8-bit or as 16-bit grey")
+    if "transparency" in image.info and is_deep_colour(image, rawmode):
+        # Pillow compares its 16 bits with the high bytes.
+        raise UnreadableImage("16-bit colour with a transparent value; save it without transparency")
     if not image.has_transparency_data:
         return image.convert("RGB"), ""
     if image.mode == "L":

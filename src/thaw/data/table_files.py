@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from thaw import parquet
-from thaw.data.annotations.annotated import Annotations
+from thaw.data.annotations.annotated import AnnotatedImage, Annotations
 from thaw.data.annotations.files import read_annotations
 from thaw.data.annotations.places import found_place
 from thaw.data.layouts import EXPORT_SUFFIXES, TABLE_SUFFIXES
@@ -104,6 +104,14 @@ def _of_annotations(file: Path, annotations: Annotations, folder: Path) -> RawTa
     """The images of an export as a table, with the paths that exist in a folder."""
     images = annotations.images
     paths = [found_place(image.places, lambda place: (folder / place).is_file()) for image in images]
+    first: dict[str, AnnotatedImage] = {}
+    for path, image in zip(paths, images, strict=True):
+        other = first.setdefault(path, image)
+        if other.places[0] != image.places[0]:
+            raise DataError(
+                f"{file}: {other.name} ({other.places[0]}) and {image.name} ({image.places[0]}) would both be {path}; "
+                "keep both images under the names that the export gives them, or remove one from it"
+            )
     columns: dict[str, Sequence[Any]] = {"path": paths, "labels": [list(image.labels) for image in images]}
     if any(image.split for image in images):
         columns["subset"] = [image.split for image in images]
@@ -175,6 +183,8 @@ def _json_object(line: str, number: int) -> dict[str, Any]:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"line {number}, character {error.pos + 1}: {error.msg}") from error
+    except RecursionError as error:
+        raise ValueError(f"line {number}: its objects are nested too deeply") from error
     if not isinstance(row, dict):
         raise ValueError(f'line {number} is not an object such as {{"file_name": …, "label": …}}')
     return row

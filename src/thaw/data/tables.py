@@ -117,6 +117,8 @@ def _images_below(root: Path) -> list[str]:
 
 def _below(rows: Rows, root: Path, split: str | None) -> Rows:
     """Rows of one metadata file with paths relative to the root, and the split that the folders define."""
+    if not rows.root.is_relative_to(root):
+        raise DataError(f"{rows.source}: names files on storage outside of this folder; pass this table instead of it")
     table = rows.table
     paths = [
         path if Path(path).is_absolute() else (rows.root / path).relative_to(root).as_posix()

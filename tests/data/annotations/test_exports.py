@@ -103,6 +103,20 @@ def test_coco_categories_are_labels_each_once(folder: Path) -> None:
     assert Dataset.open(export(folder, coco(annotations=several))).task == "multilabel"
 
 
+@pytest.mark.parametrize(
+    ("one", "other"), [("x/a.png", "y/a.png"), ("x/a.png", "a.png"), ("1f2e3d4c-a.png", "00ff00ff-a.png")]
+)
+def test_two_images_are_not_both_one_file(folder: Path, one: str, other: str) -> None:
+    images = [{"id": 1, "file_name": one}, {"id": 2, "file_name": other}]
+    file = export(folder, coco(images=images))
+    with pytest.raises(DataError, match=rf"\({one}\) and .* \({other}\) would both be a\.png; keep both"):
+        read_table(file)
+    for name in (one, other):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    assert labels(file) == {one: ["ok"], other: ["crack"]}
+
+
 def test_images_may_be_in_another_folder_than_the_export(folder: Path) -> None:
     (folder / "downloads").mkdir()
     file = export(folder / "downloads", [task("/data/upload/1/00ff00ff-b.png", ["ok"])])
