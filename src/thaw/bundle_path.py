@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, get_args
 
 from thaw import hub
 from thaw.errors import BundleError, DataError
+from thaw.formats import count
 from thaw.recipe import Task
 
 FOLDER_IN_RUN = "model"
@@ -47,10 +50,21 @@ def local_bundle(path: Path) -> Path:
     )
 
 
+def labels_in(own: Mapping[str, Any]) -> tuple[Task, tuple[str, ...]]:
+    """The task and the classes of what a bundle's config.json says under `thaw`; raises `ValueError`, `KeyError`."""
+    task, classes = own["task"], own["classes"]
+    if task not in get_args(Task):
+        raise ValueError(f"task {task!r} is none of {', '.join(get_args(Task))}")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise ValueError("classes are not a list of names")
+    if len(set(classes)) < len(classes) or not classes or (task == "binary" and len(classes) != 2):
+        raise ValueError(f"{count(len(classes), 'class name')}, for {task}, are too few, too many or not distinct")
+    return task, tuple(classes)
+
+
 def labels_of(bundle: Path) -> tuple[Task, tuple[str, ...]]:
     """The task of a bundle and its classes in the order of the outputs; raises `BundleError`."""
     try:
-        own = json.loads((bundle / CONFIG).read_bytes())["thaw"]
-        return own["task"], tuple(own["classes"])
+        return labels_in(json.loads((bundle / CONFIG).read_bytes())["thaw"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{bundle / CONFIG}: cannot be read ({error}); the bundle is incomplete") from error

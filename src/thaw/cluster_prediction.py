@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from thaw.bundle import digest_of, files_of, read_bundle
+from thaw.bundle import certified_bundle, digest_of, files_of
 from thaw.classifier.classifier import Classifier
 from thaw.cluster import Cluster, Device, Shipment, Work, sizes_of, unseen_on_node
 from thaw.data.image_file import read_image_file
@@ -128,7 +128,7 @@ def _predictor(bundle: _Bundle, how: _How) -> Predictor:
                 file = Path(folder, name)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(content.tobytes())
-            classifier = read_bundle(Path(folder))
+            classifier = certified_bundle(Path(folder))
         _last.clear()
         _last[how] = Predictor(classifier, engine, torch.device(device), mirrored, image_size)
     return _last[how]

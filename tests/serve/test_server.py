@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from thaw.checksums import sha256_of
+from tests.bundle_files import with_new_sums
 from thaw.cli import main
 from thaw.errors import BundleError, ServeError
 from thaw.serve import server
@@ -91,9 +91,7 @@ def test_a_bundle_that_does_not_reproduce_its_golden_images_is_not_served(bundle
     entries = json.loads(golden.read_text())
     entries[0]["probabilities"] = [1.0 - value for value in entries[0]["probabilities"]]
     golden.write_text(json.dumps(entries))
-    sums = changed / "SHA256SUMS"
-    lines = [line for line in sums.read_text().splitlines() if not line.endswith("golden.json")]
-    sums.write_text("\n".join([*lines, f"{sha256_of(golden)}  golden/golden.json", ""]))
+    with_new_sums(changed)
     with pytest.raises(BundleError, match="does not reproduce the probabilities"):
         service_of(changed, Limits())
 

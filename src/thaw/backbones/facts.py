@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -40,9 +40,19 @@ class Facts:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Facts:
-        """The facts whose fields were written as JSON."""
-        pixels, mean, std = PixelSpec.from_json(values["pixels"]), tuple(values["mean"]), tuple(values["std"])
+        """The facts whose fields were written as JSON; raises `ValueError`, `KeyError` or `TypeError`."""
+        pixels, mean, std = (
+            PixelSpec.from_json(values["pixels"]),
+            per_channel(values["mean"]),
+            per_channel(values["std"]),
+        )
         return cls(**{**values, "pixels": pixels, "mean": mean, "std": std})
+
+
+def per_channel(values: Sequence[float]) -> tuple[float, float, float]:
+    """Three numbers, for red, green and blue; raises `ValueError` where there are more or fewer."""
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from thaw.backbones.catalogue import resolve_name, suggest
 from thaw.backbones.chain import chain_of
 from thaw.backbones.contract import Backbone
 from thaw.backbones.download import fetch
-from thaw.backbones.facts import Facts, Pooling
+from thaw.backbones.facts import Facts, Pooling, per_channel
 from thaw.backbones.int8 import with_int8_convolutions
 from thaw.backbones.preprocessing import fill_colour, with_preprocessing
 from thaw.data.geometry import PixelSpec
 from thaw.errors import BackboneError, WeightsError
+from thaw.formats import listed
 from thaw.recipe import PreprocessingSettings
 from thaw.torch_compiler import compiler_deferred
 
@@ -84,8 +85,13 @@ def rebuild(facts: Facts, pooling: Pooling) -> Backbone:
     """Build the architecture that `facts` describe; the caller loads the weights.
 
     Raises:
-        BackboneError: The installed version of timm does not have it.
+        BackboneError: The installed version of timm does not have it, or its arguments are none that weights come with.
     """
+    if unknown := sorted(set(facts.model_args) - set(weight_files.MODEL_ARGS)):
+        raise BackboneError(
+            f"backbone {facts.architecture!r}: unknown model_args {listed(unknown)}; known are "
+            f"{', '.join(weight_files.MODEL_ARGS)}"
+        )
     configuration = _configuration(facts.architecture)
     network = _create(facts.architecture, pooling, facts.model_args, seed=0)
     if facts.int8:
@@ -190,8 +196,8 @@ def _facts(
             interpolation=data["interpolation"],
             fill=fill_colour(data["mean"]),
         ),
-        mean=_three(data["mean"]),
-        std=_three(data["std"]),
+        mean=per_channel(data["mean"]),
+        std=per_channel(data["std"]),
         width=int(network.head_hidden_size),  # type: ignore[arg-type]
         classifier_name=_classifiers(configuration)[0],
         license=str(configuration.get("license") or "not stated"),
@@ -200,11 +206,6 @@ def _facts(
         model_args=dict(model_args or {}),
         int8=int8,
     )
-
-
-def _three(values: Sequence[float]) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue
 
 
 def _classifiers(configuration: Mapping[str, Any]) -> tuple[str, ...]:

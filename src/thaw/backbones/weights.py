@@ -23,7 +23,8 @@ from thaw.errors import WeightsError
 from thaw.recipe import PreprocessingSettings
 from thaw.tensors import bytes_of_tensors
 
-_MODEL_ARGS = ("pad_type", "bn_eps", "act_layer", "output_stride")
+MODEL_ARGS = ("pad_type", "bn_eps", "act_layer", "output_stride")
+"""Arguments of an architecture that come with weights; others would reach timm as code or addresses of the author."""
 _REPLACED_ARGS = ("global_pool", "num_classes", "in_chans", "drop_rate", "drop_path_rate")
 _PREPROCESSING = ("crop_pct", "crop_mode", "interpolation", "mean", "std")
 _NESTED = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict")
@@ -215,11 +216,11 @@ def _model_args(config: Mapping[str, Any], metadata: Mapping[str, Any], file: Pa
         if not isinstance(args, dict):
             raise WeightsError(f"{file}: model_args must be a mapping, not {args!r}")
         given |= args
-    unknown = [name for name in given if name not in (*_MODEL_ARGS, *_REPLACED_ARGS)]
+    unknown = [name for name in given if name not in (*MODEL_ARGS, *_REPLACED_ARGS)]
     if unknown:
-        raise WeightsError(f"{file}: unknown model_args {_some(unknown)}; known are {', '.join(_MODEL_ARGS)}")
-    given |= {name: metadata[name] for name in _MODEL_ARGS if name in metadata}
-    return {name: value for name, value in given.items() if name in _MODEL_ARGS}
+        raise WeightsError(f"{file}: unknown model_args {_some(unknown)}; known are {', '.join(MODEL_ARGS)}")
+    given |= {name: metadata[name] for name in MODEL_ARGS if name in metadata}
+    return {name: value for name, value in given.items() if name in MODEL_ARGS}
 
 
 def _preprocessing(config: Mapping[str, Any], metadata: Mapping[str, Any], file: Path) -> PreprocessingSettings:

@@ -32,6 +32,11 @@ class Decision:
     costs: tuple[tuple[float, ...], ...] = ()
     reason: str = ""
 
+    def fits(self, classes: int) -> bool:
+        """Whether the thresholds and costs are for so many classes."""
+        costs = (len(self.costs), *map(len, self.costs))
+        return all(0 <= index < classes for index, _ in self.thresholds) and set(costs) <= {0, classes}
+
     def labels(self, probabilities: np.ndarray, task: Task) -> np.ndarray:
         """(N, C) bool, true for predicted labels; one per row unless multilabel."""
         if task == "multilabel":

@@ -27,7 +27,9 @@ class PixelSpec:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> PixelSpec:
-        """The geometry whose fields were written as JSON."""
+        """The geometry whose fields were written as JSON; raises `ValueError`, `KeyError` or `TypeError`."""
+        if type(values["size"]) is not int or values["size"] < 1:
+            raise ValueError(f"the size of images is {values['size']!r}, not a number of pixels")
         return cls(**{**values, "fill": tuple(values["fill"])})
 
     @property

@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from thaw.bundle import golden_of
 from thaw.classifier.classifier import Classifier
 from thaw.errors import ExportError
 from thaw.exports.inputs import decode_at_model_size, decode_full_size
 from thaw.exports.target import Infer
+from thaw.golden import golden_of
 from thaw.prediction.predictor import reference_predictor
 
 TOLERANCE = 1e-3

@@ -10,8 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from thaw import atomic
-from thaw.bundle import certify as certify_bundle
-from thaw.bundle import read_bundle
+from thaw.bundle import certified_bundle
 from thaw.classifier.classifier import Classifier
 from thaw.data.dataset import Dataset
 from thaw.errors import ExportError
@@ -134,7 +133,7 @@ def export_bundle(bundle: Path, to: str, out: Path) -> Exported:
         WriteError: `out` exists or cannot be written.
     """
     target = _target(to, out)
-    classifier = _certified_classifier(bundle)
+    classifier = certified_bundle(bundle)
     if classifier.backbone.facts.int8 and not target.runs_int8:
         supported = ", ".join(name for name, item in TARGETS.items() if item.runs_int8)
         raise ExportError(f"export --to {to}: this classifier was trained on weights in int8; export to {supported}")
@@ -169,7 +168,7 @@ def export_int8(bundle: Path, to: str, out: Path, images: Path, max_drop: float 
         supported = ", ".join(name for name, item in TARGETS.items() if item.int8)
         raise ExportError(f"export --to {to} --int8: int8 is for {supported}")
     require_packages(tuple(dict.fromkeys((*target.packages, *int8.packages))))
-    classifier = _certified_classifier(bundle)
+    classifier = certified_bundle(bundle)
     if classifier.backbone.facts.int8:
         raise ExportError("export --int8: this classifier was trained on weights in int8; omit --int8")
     dataset = Dataset.open(images, classifier.task, classifier.classes)
@@ -202,12 +201,6 @@ def _target(to: str, out: Path) -> Target:
         raise ExportError(f"{out}: servers accept only letters, digits, - . and _ in the name of a model; rename it")
     check_new(out)
     return target
-
-
-def _certified_classifier(bundle: Path) -> Classifier:
-    classifier = read_bundle(bundle)
-    certify_bundle(classifier, bundle)
-    return classifier
 
 
 def _cases(target: Target, classifier: Classifier, bundle: Path) -> list[Case]:

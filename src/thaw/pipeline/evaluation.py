@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from thaw import cross_validation
-from thaw.bundle import golden_of, write_bundle
+from thaw.bundle import write_bundle
 from thaw.bundle_path import bundle_of
 from thaw.classifier.classifier import Classifier
 from thaw.data.dataset import Dataset
@@ -30,6 +30,7 @@ from thaw.evaluation.overlays import Overlay, write_overlays
 from thaw.evaluation.records import read_records
 from thaw.evaluation.test_time_options import Option
 from thaw.features.cluster_pass import extracting_on
+from thaw.golden import golden_of
 from thaw.pipeline.models import Model, load
 from thaw.prediction.inputs import files_at
 from thaw.progress import NullReporter, Reporter

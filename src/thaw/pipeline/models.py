@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from thaw import hub
-from thaw.bundle import certify, read_bundle, write_bundle
+from thaw.bundle import certified_bundle, write_bundle
 from thaw.bundle_path import bundle_of
 from thaw.classifier.classifier import Classifier
 from thaw.device import keep_freed_memory
@@ -32,7 +32,7 @@ def load(model: Model) -> Classifier:
 
     Raises:
         DataError: If there is no run or bundle at that path.
-        BundleError: If the bundle is incomplete or was modified.
+        BundleError: If the bundle is incomplete, was modified or does not reproduce its golden images.
 
     Example:
         >>> thaw.load("runs/train-1").classes
@@ -41,7 +41,7 @@ def load(model: Model) -> Classifier:
     if isinstance(model, Classifier):
         return model
     keep_freed_memory()
-    return read_bundle(bundle_of(Path(model)))
+    return certified_bundle(bundle_of(Path(model)))
 
 
 def save(model: Model, folder: str | Path) -> None:
@@ -133,8 +133,7 @@ def push(model: Model, name: str, private: bool = True) -> str:
         'https://huggingface.co/acme/steel'
     """
     with _bundle_folder(model) as folder:
-        classifier = read_bundle(folder)
-        certify(classifier, folder)
+        classifier = certified_bundle(folder)
         card = folder / "MODEL_CARD.md"
         text = card.read_text(encoding="utf-8") if card.is_file() else ""
         return hub.push(folder, name, model_card.for_hub(classifier, text, name), private)

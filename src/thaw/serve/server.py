@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import uvicorn
 
-from thaw.bundle import certify, golden_of, read_bundle
+from thaw.bundle import certified_bundle
 from thaw.bundle_path import bundle_of
 from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier
 from thaw.device import choose_device, keep_freed_memory
 from thaw.errors import ServeError
+from thaw.golden import golden_of
 from thaw.prediction.predict import read_pixels
 from thaw.prediction.predictor import Predictor, choose_predictor, reference_predictor
 from thaw.serve.access import AccessPolicy
@@ -92,8 +93,7 @@ def access_policy_for(address: Address, token_file: Path | None, environment: Ma
 def service_of(path: Path, limits: Limits, name: str | None = None) -> Service:
     """The classifier of a run or bundle, checked on its golden images, as a service."""
     folder = bundle_of(path)
-    classifier = read_bundle(folder)
-    certify(classifier, folder)
+    classifier = certified_bundle(folder)
     config = json.loads((folder / "config.json").read_bytes())
     whole = folder.resolve()
     chosen = name or (whole.parent.name if whole.name == "model" else whole.name)

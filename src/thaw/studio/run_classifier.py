@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from thaw.bundle import read_bundle
+from thaw.bundle import certified_bundle
 from thaw.classifier.classifier import Classifier
 from thaw.errors import BackboneError
 from thaw.evaluation.explain import class_maps
@@ -85,4 +85,4 @@ def classifier_of(run: RunFolder) -> Classifier:
 
 @lru_cache(maxsize=1)
 def _classifier(bundle: Path) -> Classifier:
-    return read_bundle(bundle)
+    return certified_bundle(bundle)

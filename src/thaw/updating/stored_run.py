@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from thaw.backbones.contract import Backbone
-from thaw.bundle import digest_of, read_bundle
+from thaw.bundle import certified_bundle, digest_of
 from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier
 from thaw.cores import worker_count
@@ -69,7 +69,7 @@ class StoredRun:
         plan, recipe, update = RunFolder.at(folder.path).read_plan(), folder.read_recipe(), folder.read_update()
         if plan is None or not folder.model.is_dir():
             raise DataError(f"{folder.path}: has no plan or no bundle any more; restore the folder")
-        classifier, manifest = read_bundle(folder.model), Manifest.read(folder.manifest)
+        classifier, manifest = certified_bundle(folder.model), Manifest.read(folder.manifest)
         if not len(manifest.indices("val")):
             raise DataError(f"{folder.path}: was trained on its validation images, so no update of it could be judged")
         backbone, kept, phases = classifier.backbone, _kept_phase(folder, plan, recipe), recipe.phases

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from thaw.bundle import golden_of, write_bundle
+from thaw.bundle import write_bundle
 from thaw.checksums import sha256_of
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
@@ -20,6 +20,7 @@ from thaw.evaluation.evaluate import LARGEST_GAP, gap_to_files
 from thaw.evaluation.finalize import Finalized, SplitOutputs, finalize
 from thaw.evaluation.records import write_records
 from thaw.formats import count, listed, percent
+from thaw.golden import golden_of
 from thaw.planning.costs import Forecast
 from thaw.planning.measurements import Choice
 from thaw.progress import Reporter

@@ -1,0 +1,77 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.bundle_files import with_new_sums
+from thaw.bundle import read_bundle
+from thaw.bundle_path import labels_of
+from thaw.errors import BackboneError, BundleError
+from thaw.run_folder import RunFolder
+from thaw.settings import assign
+
+
+@pytest.fixture
+def bundle(trained: RunFolder, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained.model, tmp_path / "bundle"))
+
+
+def changed(bundle: Path, key: str, value: object) -> Path:
+    config = json.loads((bundle / "config.json").read_text())
+    assign(config["thaw"], key, value)
+    (bundle / "config.json").write_text(json.dumps(config))
+    return with_new_sums(bundle)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("task", "regression"),
+        ("task", "binary"),
+        ("classes", []),
+        ("classes", ["ok", "ok", "stain"]),
+        ("classes", "abc"),
+        ("classes", [1, 2, 3]),
+        ("pooling", 7),
+        ("facts.architecture", None),
+        ("facts.pixels.size", "64"),
+        ("facts.pixels.size", -1),
+        ("facts.mean", []),
+        ("decision.thresholds", [[3, 0.5]]),
+        ("decision.thresholds", [[-1, 0.5]]),
+        ("decision.costs", [[0, 1], [1, 0]]),
+        ("decision.costs", [[0, 1, 1], [1, 0, 1], [1, 0]]),
+        ("review.max_distance", "far"),
+        ("review.max_distance", None),
+        ("review.min_probability", []),
+        ("baseline.class_fractions", {"ok": 1.0}),
+    ],
+)
+def test_a_bundle_with_a_malformed_configuration_is_a_clear_error(bundle: Path, key: str, value: object) -> None:
+    with pytest.raises(BundleError, match="cannot be loaded"):
+        read_bundle(changed(bundle, key, value))
+
+
+def test_features_of_another_width_are_a_clear_error(bundle: Path) -> None:
+    other = Path(__file__).parent / "bundles" / "0.1.0" / "model.safetensors"
+    shutil.copyfile(other, bundle / "review.safetensors")
+    with pytest.raises(BundleError, match="cannot be loaded"):
+        read_bundle(with_new_sums(bundle))
+
+
+@pytest.mark.parametrize(("key", "value"), [("task", "regression"), ("classes", [1, 2]), ("classes", "abc")])
+def test_malformed_classes_are_named_before_anything_is_loaded(bundle: Path, key: str, value: object) -> None:
+    with pytest.raises(BundleError, match=r"config\.json: cannot be read"):
+        labels_of(changed(bundle, key, value))
+
+
+@pytest.mark.parametrize("name", ["pretrained_cfg", "norm_layer", "features_only", "graph"])
+def test_a_bundle_gives_timm_no_argument_that_weights_do_not_come_with(bundle: Path, name: str) -> None:
+    with pytest.raises(BackboneError, match=f"unknown model_args {name}; known are pad_type"):
+        read_bundle(changed(bundle, "facts.model_args", {"bn_eps": 1e-3, name: "x"}))
+
+
+def test_a_bundle_keeps_the_arguments_that_its_weights_came_with(bundle: Path) -> None:
+    classifier = read_bundle(changed(bundle, "facts.model_args", {"bn_eps": 1e-3}))
+    assert classifier.backbone.facts.model_args == {"bn_eps": 1e-3}
