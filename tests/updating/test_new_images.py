@@ -1,8 +1,10 @@
 """The new images of an update: compared with those of the run, decoded and split."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -10,6 +12,7 @@ from PIL import Image
 from thaw.data.surfaces import write_surfaces
 from thaw.errors import DataError
 from thaw.progress import NullReporter
+from thaw.recipe import FolderSettings
 from thaw.run_folder import RunFolder
 from thaw.updating.new_images import NewImages, open_new, prepare_new
 from thaw.updating.stored_run import StoredRun
@@ -94,6 +97,37 @@ def test_one_that_cannot_be_read_is_a_row_with_its_reason(prepare: Prepare, tmp_
     assert path.endswith("broken.png") and reason
     row = manifest.column("path").index(path)
     assert manifest.column("split")[row] is None
+
+
+@pytest.fixture
+def of_folders(run: StoredRun) -> Callable[[FolderSettings], StoredRun]:
+    """The run as if it had read its folder with other settings."""
+    return lambda folders: replace(run, recipe=run.recipe.model_copy(update={"folders": folders}))
+
+
+def test_folders_that_the_run_left_out_are_left_out_again(
+    of_folders: Callable[[FolderSettings], StoredRun], tmp_path: Path
+) -> None:
+    run = of_folders(FolderSettings(exclude=("rejects", "absent"), layout="splits"))
+    write_surfaces(tmp_path / "new", images_per_class=4, size=64, classes=("ok", "crack"))
+    shutil.copytree(tmp_path / "new" / "ok", tmp_path / "new" / "rejects")
+    assert open_new(run, tmp_path / "new", NullReporter()).classes == (*run.manifest.classes, "crack")
+    table = tmp_path / "new.csv"
+    table.write_text(f"path,label\n{next((tmp_path / 'new' / 'ok').iterdir())},ok\n", encoding="utf-8")
+    assert len(open_new(run, table, NullReporter())) == 1
+
+
+@pytest.mark.parametrize(("layout", "classes"), [("classes", ("train", "val")), ("splits", ("crack", "pits"))])
+def test_folders_are_read_as_the_run_read_its_own(
+    of_folders: Callable[[FolderSettings], StoredRun], tmp_path: Path, layout: Any, classes: tuple[str, ...]
+) -> None:
+    run = of_folders(FolderSettings(layout=layout))
+    write_surfaces(tmp_path / "flat", images_per_class=4, size=64, classes=("crack", "pits"))
+    for split in ("train", "val"):
+        shutil.copytree(tmp_path / "flat", tmp_path / "new" / split)
+    assert open_new(run, tmp_path / "new", NullReporter()).classes == (*run.manifest.classes, *classes)
+    if layout == "splits":
+        assert open_new(run, tmp_path / "flat", NullReporter()).classes == (*run.manifest.classes, *classes)
 
 
 @pytest.mark.parametrize(

@@ -117,9 +117,25 @@ def metadata_files(root: Path) -> list[tuple[Path, str | None]]:
     return [(file, splits[file.parent.name]) for file in files]
 
 
+def applicable(settings: FolderSettings, place: Path) -> FolderSettings:
+    """What applies to another place of the settings that a folder was read with.
+
+    These are the folders to leave out that it has, and its layout where it can have that; for a table there is none.
+    """
+    if not place.is_dir() or metadata_files(place):
+        return DEFAULTS
+    omitted = Omitted(exclude=settings.exclude)
+    folders = {path.partition("/")[0] for path in images_below(place, omitted)}
+    can_be_splits = all(split_of(name) for name in folders)
+    return FolderSettings(
+        layout=None if settings.layout == "splits" and not can_be_splits else settings.layout,
+        exclude=tuple(name for name in settings.exclude if omitted.has_excluded(name)),
+    )
+
+
 def _check_excluded(root: Path, settings: FolderSettings, omitted: Omitted) -> None:
     for name in settings.exclude:
-        if not any(Omitted(exclude=(name,)).excludes(folder) for folder in omitted.excluded):
+        if not omitted.has_excluded(name):
             raise DataError(f"{root}: exclude names {name}, but there is no such folder in it")
 
 

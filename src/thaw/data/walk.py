@@ -63,6 +63,10 @@ class Omitted:
         path = f"/{unicodedata.normalize('NFC', folder)}"
         return any(path.endswith(f"/{unicodedata.normalize('NFC', name.strip('/'))}") for name in self.exclude)
 
+    def has_excluded(self, name: str) -> bool:
+        """Whether a name of `exclude` has left a folder out."""
+        return any(Omitted(exclude=(name,)).excludes(folder) for folder in self.excluded)
+
 
 def files_below(folder: Path, omitted: Omitted) -> Iterator[str]:
     """Relative paths of all files below a folder, of any kind, in natural order; hidden ones are only counted.

@@ -17,6 +17,7 @@ from thaw.data.digests import digest_files, memory_of
 from thaw.data.duplicates import near_duplicates
 from thaw.data.group_split import assign_groups
 from thaw.data.groups import Grouped, group_images
+from thaw.data.layouts import DEFAULTS, applicable
 from thaw.data.leaks import conflicting_labels, leaks
 from thaw.data.manifest import SCHEMA, Manifest
 from thaw.data.pixel_store import PixelStore
@@ -24,6 +25,7 @@ from thaw.errors import DataError
 from thaw.formats import count, listed
 from thaw.progress import Reporter
 from thaw.recipe import SplitSettings, Task
+from thaw.remote import mirrored
 from thaw.updating.stored_run import StoredRun
 
 
@@ -58,7 +60,13 @@ def open_new(run: StoredRun, data: str | Path | Dataset, reporter: Reporter) -> 
     task, classes = run.manifest.task, run.manifest.classes
     # Two classes may become three.
     wanted: Task = "multilabel" if task == "multilabel" else "multiclass"
-    dataset = data if isinstance(data, Dataset) else Dataset.open(data, wanted, classes, bar=reporter.bar)
+    if isinstance(data, Dataset):
+        dataset = data
+    else:
+        folders = run.recipe.folders
+        if folders != DEFAULTS:
+            folders = applicable(folders, mirrored(data, reporter.bar))
+        dataset = Dataset.open(data, wanted, classes, folders, reporter.bar)
     for note in dataset.notes:
         reporter.say(note)
     found = (*classes, *(name for name in dataset.classes if name not in classes))
