@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -137,6 +138,16 @@ def test_a_pushed_bundle_gives_the_same_predictions_by_its_name(trained: RunFold
     check_sums(bundle_of(Path(f"hub:{NAME}")))
 
 
+def test_only_the_files_of_the_bundle_are_uploaded(trained: RunFolder, hub: Hub, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(trained.model, tmp_path / "copy"))
+    for name in (".env", "notes.txt", "golden/Thumbs.db", ".cache/token"):
+        (copy / name).parent.mkdir(exist_ok=True)
+        (copy / name).write_text("private")
+    push(copy, NAME)
+    own = {file.relative_to(trained.model).as_posix() for file in trained.model.rglob("*") if file.is_file()}
+    assert hub.files.keys() == {*own, "README.md"}
+
+
 def test_the_model_card_has_the_header_of_the_hub(trained: RunFolder, hub: Hub) -> None:
     push(trained.path, f"hub:{NAME}")
     card = hub.files["README.md"].decode()
@@ -172,8 +183,6 @@ def test_malformed_names_and_missing_bundles_are_clear_errors(
 
 
 def test_a_damaged_bundle_is_not_pushed(trained: RunFolder, hub: Hub, tmp_path: Path) -> None:
-    import shutil
-
     copy = Path(shutil.copytree(trained.model, tmp_path / "copy"))
     (copy / "labels.txt").write_text("other\n")
     with pytest.raises(BundleError, match=r"labels\.txt"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,12 @@ def fetch(name: str) -> Path:
         raise BundleError(f"{name}: cannot be downloaded: {first_line(error)}") from error
 
 
-def push(bundle: Path, name: str, card: str, private: bool) -> str:
-    """Upload every file of a bundle as one commit, so that nobody downloads half of it.
+def push(bundle: Path, files: Sequence[str], name: str, card: str, private: bool) -> str:
+    """Upload the files of a bundle as one commit, so that nobody downloads half of it.
 
     Args:
         bundle: Folder of the bundle.
+        files: Names of its files; what else is in the folder is not uploaded.
         name: `hub:OWNER/NAME` or `OWNER/NAME`; the repository is created if needed.
         card: Text of README.md.
         private: Whether a new repository is private.
@@ -60,8 +62,7 @@ def push(bundle: Path, name: str, card: str, private: bool) -> str:
     from huggingface_hub import CommitOperationAdd, HfApi
 
     repository = _repository(name)
-    files = sorted(file for file in bundle.rglob("*") if file.is_file())
-    operations: list[Any] = [CommitOperationAdd(file.relative_to(bundle).as_posix(), str(file)) for file in files]
+    operations: list[Any] = [CommitOperationAdd(file, str(bundle / file)) for file in files]
     operations.append(CommitOperationAdd("README.md", card.encode("utf-8")))
     try:
         api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))

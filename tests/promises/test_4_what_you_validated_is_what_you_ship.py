@@ -128,6 +128,21 @@ def test_a_bundle_that_lists_a_file_elsewhere_is_refused(bundle: Path, place: st
         read_bundle(bundle)
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+def test_a_run_is_saved_with_its_golden_images_model_card_and_provenance(
+    trained: RunFolder, bundle: Path, tmp_path: Path
+) -> None:
+    (bundle / "notes.txt").write_text("not of the bundle")
+    for number, model in enumerate((trained.path, bundle)):
+        thaw.save(model, tmp_path / f"saved-{number}")
+        assert contents(tmp_path / f"saved-{number}") == contents(trained.model)
+    assert {"golden/golden.json", "MODEL_CARD.md"} <= contents(trained.model).keys()
+
+
 def test_saving_over_an_existing_folder_is_refused(trained: RunFolder) -> None:
     with pytest.raises(WriteError, match="already exists"):
         thaw.save(load(trained.path), trained.model)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from thaw import hub
-from thaw.bundle import certified_bundle, write_bundle
+from thaw import atomic, hub
+from thaw.bundle import certified_bundle, check_sums, files_of, write_bundle
 from thaw.bundle_path import bundle_of
 from thaw.classifier.classifier import Classifier
 from thaw.device import keep_freed_memory
 from thaw.exports.export import Exported, export_bundle, export_int8
+from thaw.marker import MARKER, mark
 from thaw.prediction.predict import Prediction, predict_files
 from thaw.remote import mirrored
 from thaw.reports import model_card
@@ -47,20 +49,33 @@ def load(model: Model) -> Classifier:
 def save(model: Model, folder: str | Path) -> None:
     """Save a classifier as a bundle, which `load` reads back.
 
+    The bundle of a run is copied, with its golden images, model card and provenance; a classifier has none of these.
+
     Args:
         model: A run, a bundle or a classifier.
         folder: The folder to write; it must not exist.
 
     Raises:
         WriteError: If the folder already exists or cannot be written.
+        BundleError: If the bundle is incomplete, was modified or does not reproduce its golden images.
 
     Example:
         >>> thaw.save("runs/train-1", "steel-model")
         >>> thaw.load("steel-model").task
         'multiclass'
     """
+    if isinstance(model, Classifier):
+        write_bundle(model, Path(folder))
+        return
     check_new(Path(folder))
-    write_bundle(load(model), Path(folder))
+    bundle = bundle_of(Path(model))
+    load(bundle)
+    with atomic.new_folder(Path(folder)) as building:
+        for file in files_of(bundle):
+            (building / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundle / file, building / file)
+        mark(building)
+        check_sums(building)
 
 
 def predict(model: Model, images: Iterable[str | Path], batch_size: int = 32) -> list[Prediction]:
@@ -136,7 +151,8 @@ def push(model: Model, name: str, private: bool = True) -> str:
         classifier = certified_bundle(folder)
         card = folder / "MODEL_CARD.md"
         text = card.read_text(encoding="utf-8") if card.is_file() else ""
-        return hub.push(folder, name, model_card.for_hub(classifier, text, name), private)
+        files = [*files_of(folder), *([MARKER] if (folder / MARKER).is_file() else [])]
+        return hub.push(folder, files, name, model_card.for_hub(classifier, text, name), private)
 
 
 @contextmanager
