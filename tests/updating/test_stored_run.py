@@ -1,7 +1,10 @@
 """What an update takes from its run."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +28,34 @@ def test_the_pixels_of_a_run_are_known_from_its_plan_and_of_an_older_one_from_it
         (features,) = run.features(split, NullReporter())
         assert len(features.rows) == len(run.manifest.indices(split))
         assert features.views == (run.recipe.views if split == "train" else 1)
+
+
+def test_an_image_that_was_never_readable_is_not_missed(
+    trained: RunFolder, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, folder = RunFolder(tmp_path / "train-1"), Path(shutil.copytree(images, tmp_path / "images"))
+    shutil.copytree(trained.path, run.path)
+    manifest = Manifest.read(run.manifest)
+    gone, damaged = (int(row) for row in manifest.indices("train")[:2])
+    columns: dict[str, list[Any]] = {name: manifest.column(name) for name in ("status", "split", "sha256")}
+    for row in (gone, damaged):
+        columns["status"][row], columns["split"][row] = "error", None
+    columns["sha256"][gone] = None
+    replace(manifest.with_columns(columns), root=folder).write(run.manifest)
+    manifest = Manifest.read(run.manifest)
+    manifest.file(gone).unlink()
+    manifest.file(damaged).write_bytes(b"damaged in another way")
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "empty"))
+    (features,) = StoredRun.read(run).features("train", NullReporter())
+    assert (
+        len(features.rows)
+        == len(manifest.indices("train"))
+        == len(Manifest.read(trained.manifest).indices("train")) - 2
+    )
+    manifest.file(int(manifest.indices("val")[0])).write_bytes(b"changed")
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "empty too"))
+    with pytest.raises(DataError, match="the images were changed"):
+        StoredRun.read(run).features("val", NullReporter())
 
 
 def test_a_run_that_trained_every_layer_has_nothing_to_replay(without_images: Copy, tmp_path: Path) -> None:
