@@ -1,6 +1,8 @@
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,36 @@ def test_clearing_removes_one_kind_or_all(cache: Path) -> None:
     assert len(clear(cache, ("features",))) == 2
     assert [item.kind for item in cache_entries(cache)] == ["pixels"]
     assert len(clear(cache)) == 1 and cache_entries(cache) == []
+
+
+@contextmanager
+def only_readable(folder: Path) -> Iterator[None]:
+    """Others can read what is in a folder, and can remove nothing from it."""
+    places = [folder, *folder.rglob("*"), *folder.parents[:3]]
+    for place in places:
+        place.chmod(0o755 if place.is_dir() else 0o644)
+    folder.chmod(0o555)
+    yield
+    folder.chmod(0o755)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="has other rights")
+def test_what_cannot_be_removed_is_named(cache: Path) -> None:
+    with only_readable(cache / "features"):
+        said = unprivileged(lambda: clear(cache, ("features",)))
+        assert str(cache / "features") in said and "cannot be removed, and 1 other entry of the cache neither" in said
+        assert unprivileged(lambda: make_room(cache, 10, 0)) == "[]"
+    assert len(cache_entries(cache)) == 3
+
+
+def test_what_is_left_of_an_entry_is_named_each_time(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    for _ in range(2):
+        with pytest.raises(WriteError, match=r"features/\.(old|new)\..*\.tmp: cannot be removed, and 1 other entry"):
+            clear(cache, ("features",))
+    monkeypatch.undo()
+    clear(cache)
+    assert not list((cache / "features").iterdir())
 
 
 def test_entries_being_written_are_not_listed(cache: Path) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,13 +90,26 @@ def clear(cache: Path, kinds: tuple[Kind, ...] = KINDS) -> list[CacheEntry]:
 
     Returns:
         The removed entries.
+
+    Raises:
+        WriteError: Some cannot be removed; all others were.
     """
-    removed = [entry for entry in cache_entries(cache) if entry.kind in kinds]
+    entries = [entry for entry in cache_entries(cache) if entry.kind in kinds]
+    left: list[Path] = []
     for kind in kinds:
-        for item in (cache / kind).glob("[!.]*"):
-            discard(item)
-        remove_leftovers(cache / kind)
-    return removed
+        left += remove_leftovers(cache / kind)
+        left += filter(None, map(discard, (cache / kind).glob("[!.]*")))
+    check_removed(left)
+    return entries
+
+
+def check_removed(left: Sequence[Path]) -> None:
+    """Raise `WriteError` that names what is left of entries that were to be removed."""
+    if left:
+        others = (
+            f", and {count(len(left) - 1, 'other entry', 'other entries')} of the cache neither" if left[1:] else ""
+        )
+        raise WriteError(left[0], f"cannot be removed{others}; remove it as the user who wrote it")
 
 
 def recall(cache: Path, name: str, key: str) -> Any | None:
@@ -126,9 +139,9 @@ def make_room(cache: Path, needed: int, budget: int) -> list[CacheEntry]:
     for entry in entries:
         if total + needed <= budget:
             break
-        discard(entry.folder)
-        total -= entry.size
-        removed.append(entry)
+        if discard(entry.folder) is None:
+            total -= entry.size
+            removed.append(entry)
     return removed
 
 

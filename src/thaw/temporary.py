@@ -49,31 +49,41 @@ def temporary(place: Path, make: Callable[[Path], object]) -> Iterator[Path]:
             return
 
 
-def remove_leftovers(folder: Path, name: str | None = None) -> None:
-    """Remove temporary files and folders in `folder`, of all names or one, that killed processes left behind."""
-    pattern = "*" if name is None else glob.escape(_short(name))
+def remove_leftovers(folder: Path, name: str | None = None) -> list[Path]:
+    """Remove temporary files and folders in `folder`, of all names or one, that killed processes left behind.
+
+    Returns:
+        Those that cannot be removed.
+    """
+    pattern, left = "*" if name is None else glob.escape(_short(name)), []
     for path in folder.glob(f".{pattern}.*.tmp"):
         with suppress(OSError), _locked(path) as is_locked:
             # Releases with other names did not lock.
             has_ended = is_locked and _NAME.fullmatch(path.name)
             if has_ended or (is_locked is not False and time.time() - _last_change(path) > LEFT_OVER_AFTER):
                 _remove(path)
+                left += [path] if os.path.lexists(path) else []
+    return left
 
 
-def discard(path: Path, is_kept: Callable[[Path], bool] = lambda _: False) -> None:
+def discard(path: Path, is_kept: Callable[[Path], bool] = lambda _: False) -> Path | None:
     """Remove a file or folder in one step, so that nobody sees a part of it; does nothing where there is none.
 
     Args:
         path: The file or folder.
         is_kept: Whether it must stay, asked while no other process discards it, where the file system has locks. What
             another is discarding is left to that one.
+
+    Returns:
+        What is left of it; `None` where nothing is.
     """
     with suppress(OSError), _locked(path) as is_locked:
-        if is_locked is False or is_kept(path):
-            return
-        hidden = path.with_name(f".{_short(path.name)}.{secrets.token_hex(8)}.tmp")
-        os.replace(path, hidden)
-        _remove(hidden)
+        if is_locked is not False and not is_kept(path):
+            hidden = path.with_name(f".{_short(path.name)}.{secrets.token_hex(8)}.tmp")
+            os.replace(path, hidden)
+            _remove(hidden)
+            return hidden if os.path.lexists(hidden) else None
+    return path if os.path.lexists(path) else None
 
 
 @contextmanager

@@ -16,12 +16,13 @@ from thaw.cache import cache_folder
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.data.surfaces import write_surfaces
-from thaw.errors import DataError, ResumeError, UpdateError
+from thaw.errors import DataError, ResumeError, UpdateError, WriteError
 from thaw.evaluation import class_changes
 from thaw.pipeline import decide, evaluate, finetune, load, predict, report
 from thaw.progress import NullReporter
 from thaw.recipe import DecisionSettings, Recipe
 from thaw.run_folder import RunFolder
+from thaw.updating import cache_of_run
 from thaw.updating.cache_of_run import clear_run
 from thaw.updating.update import update
 
@@ -117,6 +118,10 @@ def test_without_features_the_images_are_needed_and_clearing_removes_those_of_on
     assert not (tmp_path / "runs").exists()
     # The images of this run are still there.
     found = update(trained, new_images, tmp_path / "runs", QUIET)
+    with monkeypatch.context() as patch:
+        patch.setattr(cache_of_run, "discard", lambda path: path)
+        with pytest.raises(WriteError, match="cannot be removed"):
+            clear_run(trained, cache_folder())
     assert {entry.kind for entry in clear_run(trained, cache_folder())} == {"pixels", "features"}
     left = {path.name for path in cache_folder().glob("features/*")}
     assert left and not clear_run(trained, cache_folder())

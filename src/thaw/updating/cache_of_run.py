@@ -12,7 +12,7 @@ from typing import Any
 
 from thaw import parquet
 from thaw.bundle_path import CONFIG
-from thaw.cache import CacheEntry, cache_entries
+from thaw.cache import CacheEntry, cache_entries, check_removed
 from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import ROWS, key_of_store
@@ -38,14 +38,20 @@ def entries_of_run(run: RunFolder, cache: Path) -> list[CacheEntry]:
 
 
 def clear_run(run: RunFolder, cache: Path) -> list[CacheEntry]:
-    """Remove what the cache holds of a run, and nothing else; returns the removed entries."""
-    removed = entries_of_run(run, cache)
-    for entry in removed:
-        discard(entry.folder)
-        # Pairs of rows that are near-duplicates.
-        for file in entry.folder.parent.glob(f"{entry.folder.name}.*.json"):
-            file.unlink(missing_ok=True)
-    return removed
+    """Remove what the cache holds of a run, and nothing else; returns the removed entries.
+
+    Raises:
+        DataError: There is no such run.
+        WriteError: Some entries cannot be removed; all others were.
+    """
+    entries = entries_of_run(run, cache)
+    left: list[Path] = []
+    for entry in entries:
+        # Also the pairs of rows that are near-duplicates.
+        own = [entry.folder, *entry.folder.parent.glob(f"{entry.folder.name}.*.json")]
+        left += filter(None, map(discard, own))
+    check_removed(left)
+    return entries
 
 
 def _has_only(store: Path, digests: set[str]) -> bool:
