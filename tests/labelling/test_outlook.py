@@ -13,23 +13,39 @@ def noisy(labels: int) -> Pool:
     return Pool(values[order], np.where(np.arange(600) < labels, classes[order], UNLABELLED))
 
 
+def gain_of(images: Pool) -> float:
+    outlook = look_ahead(images.values, images)
+    assert outlook is not None and outlook.gain is not None
+    return outlook.gain
+
+
 def test_the_outlook_is_one_sentence_with_the_gain() -> None:
     outlook = look_ahead(noisy(60).values, noisy(60))
-    assert outlook.gain is not None and outlook.changes is not None
+    assert outlook is not None and outlook.gain is not None and outlook.changes is not None
     assert 0 < outlook.gain < outlook.changes < 1
     assert outlook.sentence.startswith("100 more labels: about +") and "of predictions)" in outlook.sentence
 
 
 def test_the_more_labels_there_are_the_less_more_of_them_give() -> None:
-    gains = [look_ahead(noisy(labels).values, noisy(labels)).gain for labels in (30, 100, 400)]
-    assert gains == sorted(gains, reverse=True)  # type: ignore[type-var]
+    gains = [gain_of(noisy(labels)) for labels in (30, 100, 400)]
+    assert gains == sorted(gains, reverse=True)
 
 
 def test_where_no_prediction_changes_more_labels_give_nothing() -> None:
     images = pool(centres=2, each=40, labelled=60)
-    assert look_ahead(images.values, images).gain == pytest.approx(0, abs=1e-3)
+    assert gain_of(images) == pytest.approx(0, abs=1e-3)
 
 
 def test_too_few_labels_are_no_base_for_an_estimate() -> None:
     outlook = look_ahead(noisy(19).values, noisy(19))
-    assert outlook.gain is None and outlook.sentence == "100 more labels: cannot be estimated from 19 labels"
+    assert outlook is not None and outlook.gain is None
+    assert outlook.sentence == "100 more labels: cannot be estimated from 19 labels"
+
+
+def test_no_more_labels_are_promised_than_images_are_left() -> None:
+    outlook = look_ahead(noisy(570).values, noisy(570))
+    assert outlook is not None and outlook.sentence.startswith("30 more labels: about +")
+    assert gain_of(noisy(570)) < gain_of(noisy(400))
+    last = look_ahead(noisy(599).values, noisy(599))
+    assert last is not None and last.sentence.startswith("1 more label: about +") and "it would change" in last.sentence
+    assert look_ahead(noisy(600).values, noisy(600)) is None

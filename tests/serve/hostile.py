@@ -182,6 +182,10 @@ def _forms(png: bytes) -> Iterator[Hostile]:
         f"multipart/form-data; boundary={'z' * 3000}",
     ):
         yield Hostile(f"form: {wrong[:50]}", "/predict", part + png, headers={"Content-Type": wrong})
+    for charset in ("undefined", "punycode", "idna", "no such", "base64"):
+        headers = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
+        field = b'--x\r\nContent-Disposition: form-data; name="\xe9-"\r\n\r\n\xe9-\r\n--x--\r\n'
+        yield Hostile(f"form: charset {charset}", "/predict", field, headers=headers)
 
 
 def _malformed_bodies(infer: str) -> Iterator[Hostile]:

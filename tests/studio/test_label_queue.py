@@ -90,7 +90,7 @@ def test_what_more_labels_give_is_estimated_in_the_background_and_kept(
     while not (found := client.get("/api/outlook"))["curve"]:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    assert "100 more labels" in found["sentence"] and found["curve"][-1]["labels"] == 33
+    assert "3 more labels" in found["sentence"] and found["curve"][-1]["labels"] == 33
     workspace.close()
     assert opened().curve == found["curve"]
 

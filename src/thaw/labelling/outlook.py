@@ -34,7 +34,7 @@ _EXPONENTS = np.linspace(0.1, 1.5, 29)
 
 @dataclass(frozen=True)
 class Outlook:
-    """What `MORE` labels, chosen like the ones before, would give.
+    """What `MORE` labels, or labels of all images that are left, would give, chosen like the ones before.
 
     Attributes:
         gain: What they are expected to add to the accuracy of a linear head, 0..1; `None` where there are too few
@@ -48,22 +48,27 @@ class Outlook:
     sentence: str
 
 
-def look_ahead(values: np.ndarray, pool: Pool) -> Outlook:
-    """Estimate what more labels would give.
+def look_ahead(values: np.ndarray, pool: Pool) -> Outlook | None:
+    """Estimate what more labels would give; `None` where nothing is left to label.
 
     Args:
         values: (N, D) standardised features of the pool.
         pool: The images with the labels so far, of at least two classes.
     """
     labelled = pool.labelled
+    more = min(MORE, len(pool.unlabelled))
+    if more == 0:
+        return None
+    title = count(more, "more label")
     if len(labelled) < _FEWEST:
-        return Outlook(None, None, f"{MORE} more labels: cannot be estimated from {count(len(labelled), 'label')}")
+        return Outlook(None, None, f"{title}: cannot be estimated from {count(len(labelled), 'label')}")
     sizes, changed = _changes(values, pool)
     ratios = sizes / len(labelled)
     factor, exponent = _power_law(ratios, changed)
-    changes = float(factor * (1 - (1 + MORE / len(labelled)) ** -exponent))
+    changes = float(factor * (1 - (1 + more / len(labelled)) ** -exponent))
     gain = _BECOMES_RIGHT * changes
-    sentence = f"{MORE} more labels: about {points(gain)} points (they would change {percent(changes)} of predictions)"
+    would = "they would" if more > 1 else "it would"
+    sentence = f"{title}: about {points(gain)} points ({would} change {percent(changes)} of predictions)"
     return Outlook(gain, changes, sentence)
 
 

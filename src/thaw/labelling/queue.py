@@ -65,7 +65,7 @@ class LabelQueue:
         waiting: How many images without a label could be in the queue.
         duplicates: How many images without a label are left out as near-duplicates of one that is labelled or waiting.
         strategy: Why the images were chosen as they were, for the user.
-        outlook: What more labels would give; `None` without labels of two classes.
+        outlook: What more labels would give; `None` without labels of two classes, or where nothing is left to label.
         notes: Remarks for the user.
     """
 

@@ -202,7 +202,9 @@ def update(run: str | Path, data: Data, runs: str | Path | None = None, reporter
     """
     keep_freed_memory()
     source = RunFolder.at(Path(run))
-    parent = source.path.parent if runs is None else Path(runs)
+    # `.` and `..` do not name the folder that they are in.
+    named = source.path.resolve() if source.path.name in ("", "..") else source.path
+    parent = named.parent if runs is None else Path(runs)
     check_writable(parent)
     with closing(reporter or ConsoleReporter()) as shown:
         return read_bundle(update_run(source, data, parent, shown).model)

@@ -24,6 +24,7 @@ from thaw.web.guard import INTERNAL_ERROR, RequestGuard
 from thaw.web.limits import RequestRefused
 
 MAX_FORM_FIELDS = 8
+FORM_UNREADABLE = "the form cannot be read; send one file, in the field `file`"
 _MESSAGES = {404: "there is no such URL", 405: "this URL does not support that method"}
 
 
@@ -147,11 +148,15 @@ async def _file_of(request: Request) -> bytes:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
         return await request.body()
-    async with request.form(max_files=1, max_fields=MAX_FORM_FIELDS) as form:
-        file = form.get("file")
-        if not isinstance(file, UploadFile):
-            raise RequestRefused(400, "bad_request", "the form has no file in a field called file")
-        return await file.read()
+    try:
+        async with request.form(max_files=1, max_fields=MAX_FORM_FIELDS) as form:
+            file = form.get("file")
+            if not isinstance(file, UploadFile):
+                raise RequestRefused(400, "bad_request", "the form has no file in a field called file")
+            return await file.read()
+    except UnicodeError as error:
+        # Codecs such as `undefined`, which a charset may name.
+        raise RequestRefused(400, "bad_request", FORM_UNREADABLE) from error
 
 
 def _as_json(service: Service, prediction: Prediction) -> dict[str, Any]:
@@ -183,7 +188,7 @@ def _rejected(service: Service, _: Request, error: Exception) -> JSONResponse:
     """Requests that the framework rejects: unknown URL, wrong method, malformed form."""
     assert isinstance(error, HTTPException)
     service.metrics.refused("not_found" if error.status_code in _MESSAGES else "bad_request")
-    message = _MESSAGES.get(error.status_code, "the form cannot be read; send one file, in the field `file`")
+    message = _MESSAGES.get(error.status_code, FORM_UNREADABLE)
     return JSONResponse({"error": message}, error.status_code, error.headers)
 
 
