@@ -16,6 +16,7 @@ from thaw.classifier.classifier import Classifier
 from thaw.classifier.decision import Decision
 from thaw.classifier.outputs import ModelOutputs
 from thaw.serve.limits import Limits
+from thaw.serve.metrics import Baseline, Metrics
 from thaw.serve.server import service_of
 from thaw.serve.service import Service
 
@@ -184,6 +185,15 @@ def test_metrics_count_requests_and_images(bundle: Path, photo: bytes) -> None:
     assert "thaw_batch_images_count 3.0" in text and "thaw_recent_confidence 0." in text
 
 
+def test_images_that_were_classified_are_counted_also_where_another_of_the_request_is_unreadable(
+    bundle: Path, photo: bytes
+) -> None:
+    data = [base64.b64encode(file).decode() for file in (photo, b"nothing", photo)]
+    with running(service_of(bundle, Limits(), NAME)) as url:
+        assert httpx.post(url + INFER, json=infer_body("BYTES", [3], data)).status_code == 422
+        assert "thaw_images_total 2.0" in httpx.get(f"{url}/metrics").text
+
+
 def test_details_of_an_internal_error_are_logged_but_not_in_the_reply(
     bundle: Path, photo: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -267,9 +277,22 @@ def test_replies_have_security_headers(url: str, photo: bytes) -> None:
         assert not any(name.startswith("access-control") for name in reply.headers)
 
 
-def test_drift_is_measured_against_the_validation_baseline_of_the_bundle(bundle: Path, photo: bytes) -> None:
-    from thaw.serve.metrics import Baseline
+@pytest.mark.parametrize(
+    ("task", "fractions", "shift"),
+    [
+        ("multilabel", {"ok": 0.0, "scratch": 0.0, "stain": 0.0}, 1.0),
+        ("multilabel", {"ok": 1.0, "scratch": 1.0, "stain": 0.4}, 0.2),
+        ("multiclass", {"ok": 0.0, "scratch": 0.0, "stain": 1.0}, 1.0),
+    ],
+)
+def test_the_shift_of_classes_is_at_most_one(task: Any, fractions: dict[str, float], shift: float) -> None:
+    metrics = Metrics(tuple(fractions), task, Baseline(0.5, fractions))
+    metrics.predicted(tuple(fractions) if task == "multilabel" else ("ok",), 0.9)
+    (line,) = [line for line in metrics.text().decode().splitlines() if line.startswith("thaw_class_shift ")]
+    assert float(line.split()[1]) == pytest.approx(shift)
 
+
+def test_drift_is_measured_against_the_validation_baseline_of_the_bundle(bundle: Path, photo: bytes) -> None:
     config = json.loads((bundle / "config.json").read_text())
     config["thaw"]["baseline"] = {"confidence": 0.5, "class_fractions": {"ok": 0.0, "scratch": 0.25, "stain": 0.75}}
     service = Service(thaw.load(bundle), NAME, Limits(), baseline=Baseline.read(config))

@@ -12,6 +12,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from thaw.errors import BundleError
+from thaw.recipe import Task
 
 WINDOW = 1000
 """Latest images over which class fractions and mean confidence are computed."""
@@ -44,9 +45,10 @@ class Baseline:
 class Metrics:
     """The metrics of one server, in their own registry."""
 
-    def __init__(self, classes: Sequence[str], baseline: Baseline | None) -> None:
+    def __init__(self, classes: Sequence[str], task: Task, baseline: Baseline | None) -> None:
         self._registry = CollectorRegistry()
         self._classes = classes
+        self._task = task
         self._baseline = baseline
         self._lock = Lock()
         self._latest: deque[tuple[tuple[str, ...], float]] = deque(maxlen=WINDOW)
@@ -120,7 +122,9 @@ class Metrics:
             self._class_fractions.labels(name).set(fraction)
         if self._baseline:
             expected = self._baseline.class_fractions
-            self._shift.set(sum(abs(fraction - expected.get(name, 0.0)) for name, fraction in fractions.items()) / 2)
+            differences = [abs(fraction - expected.get(name, 0.0)) for name, fraction in fractions.items()]
+            # With several labels per image each of them is a distribution of its own.
+            self._shift.set(sum(differences) / (len(differences) if self._task == "multilabel" else 2))
 
     def _set_baseline(self, baseline: Baseline) -> None:
         own = self._registry
@@ -135,6 +139,7 @@ class Metrics:
             fractions.labels(name).set(fraction)
         self._shift = Gauge(
             "thaw_class_shift",
-            "Total variation distance between recent and validation class fractions: 0 equal, 1 disjoint.",
+            "Total variation distance between recent and validation class fractions: 0 equal, 1 disjoint; with several "
+            "labels per image the mean over the labels.",
             registry=own,
         )

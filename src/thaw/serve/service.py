@@ -60,7 +60,7 @@ class Service:
         self.classifier = classifier
         self.name = name
         self.limits = limits
-        self.metrics = Metrics(classifier.classes, baseline)
+        self.metrics = Metrics(classifier.classes, classifier.task, baseline)
         self._infer = infer or reference_predictor(classifier).outputs
         self._explain = explain
         self._batcher: Batcher[Prediction] = Batcher(
@@ -98,15 +98,15 @@ class Service:
             self._pool.submit(self._decode_into, file, future)
         # Gathered with their exceptions, so that accepted images are classified even if another one is unreadable.
         results = await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
-        predictions = []
+        predictions = [result for result in results if not isinstance(result, BaseException)]
+        for prediction in predictions:
+            self.metrics.predicted(prediction.labels, prediction.confidence)
         for number, result in enumerate(results):
             if isinstance(result, UnreadableImage):
                 which = f"image {number}: " if len(files) > 1 else ""
                 raise RequestRefused(422, "unreadable_image", f"{which}{result}") from result
             if isinstance(result, BaseException):
                 raise result
-            self.metrics.predicted(result.labels, result.confidence)
-            predictions.append(result)
         return predictions
 
     async def explain(self, file: bytes, label: str | None) -> bytes:
