@@ -13,13 +13,26 @@ from PIL import Image
 import thaw
 from tests.runs import outcome
 from thaw.data.dataset import Dataset
-from thaw.errors import ResumeError
+from thaw.errors import RecipeError, ResumeError
 from thaw.pipeline import finetune
 from thaw.progress import NullReporter, OnProgress
 from thaw.recipe import Phase, PreprocessingSettings, Recipe, SplitSettings
 from thaw.run_folder import RunFolder
 from thaw.training import epoch
 from thaw.training.head_solver import PENALTIES
+
+
+def test_one_file_is_predicted_like_a_list_of_it_and_a_batch_has_an_image(
+    trained: RunFolder, images: Path, tmp_path: Path
+) -> None:
+    file = images / "ok" / "000.png"
+    listed = thaw.predict(trained.path, [file])
+    assert thaw.predict(trained.path, file) == thaw.predict(trained.path, str(file)) == listed
+    (shown,) = thaw.explain(trained.path, str(file), tmp_path / "why")
+    assert shown.status == "ok"
+    for batch_size in (0, -1):
+        with pytest.raises(RecipeError, match=r"batch_size: .* is less than 1"):
+            thaw.predict(trained.path, [file], batch_size)
 
 
 class Interruption(Exception):

@@ -211,13 +211,13 @@ def decide(
 
 
 def explain(
-    model: Model, images: Sequence[str | Path], out: str | Path, class_name: str | None = None
+    model: Model, images: str | Path | Sequence[str | Path], out: str | Path, class_name: str | None = None
 ) -> list[Overlay]:
     """Show where in each image a classifier sees evidence for a class, as a class activation map over the image.
 
     Args:
         model: A run, a bundle or a classifier.
-        images: Image files, or folders that are searched for them.
+        images: Image files or folders that are searched for them, or one of these.
         out: The folder for the images; nothing in it is overwritten.
         class_name: The class to explain; the predicted one by default.
 
@@ -232,7 +232,8 @@ def explain(
         >>> row.label, row.output.name
         ('scratch', '000.png')
     """
-    return list(write_overlays(load(model), list(files_at([mirrored(path) for path in images])), Path(out), class_name))
+    places = [images] if isinstance(images, str | Path) else images
+    return list(write_overlays(load(model), list(files_at([mirrored(path) for path in places])), Path(out), class_name))
 
 
 def report(run: str | Path, reporter: Reporter | None = None) -> Path:

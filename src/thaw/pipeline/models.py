@@ -13,6 +13,7 @@ from thaw.bundle import certified_bundle, check_sums, files_of, write_bundle
 from thaw.bundle_path import bundle_of
 from thaw.classifier.classifier import Classifier
 from thaw.device import keep_freed_memory
+from thaw.errors import RecipeError
 from thaw.exports.export import Exported, export_bundle, export_int8
 from thaw.marker import MARKER, mark
 from thaw.prediction.predict import Prediction, predict_files
@@ -78,26 +79,31 @@ def save(model: Model, folder: str | Path) -> None:
         check_sums(building)
 
 
-def predict(model: Model, images: Iterable[str | Path], batch_size: int = 32) -> list[Prediction]:
+def predict(model: Model, images: str | Path | Iterable[str | Path], batch_size: int = 32) -> list[Prediction]:
     """Classify image files.
 
     Args:
         model: A run, a bundle or a classifier.
-        images: Image files.
-        batch_size: Images per forward pass.
+        images: Image files, or one.
+        batch_size: Images per forward pass, at least 1.
 
     Returns:
         One prediction per file, in order. A file that cannot be read has status "error" and the reason.
 
     Raises:
         DataError: If there is no run or bundle at that path.
+        BundleError: If the bundle is incomplete, was modified or does not reproduce its golden images.
+        RecipeError: If `batch_size` is wrong.
 
     Example:
         >>> (prediction,) = thaw.predict("runs/train-1", ["images/ok/000.png"])
         >>> prediction.status, len(prediction.probabilities)
         ('ok', 3)
     """
-    return list(predict_files(load(model), [mirrored(path) for path in images], batch_size))
+    if batch_size < 1:
+        raise RecipeError(f"batch_size: {batch_size} is less than 1, the fewest images of a forward pass")
+    files = [images] if isinstance(images, str | Path) else images
+    return list(predict_files(load(model), [mirrored(path) for path in files], batch_size))
 
 
 def export(
