@@ -53,6 +53,9 @@ def test_a_repeated_option_is_one_mapping() -> None:
     [
         ("phases.1.lr", "write it as KEY=VALUE"),
         ("seed={", "seed"),
+        ("weights=2024-02-30", "weights: '2024-02-30' cannot be read as a value: day is out of range"),
+        ("weights=0x_", "weights: '0x_' cannot be read as a value"),
+        ("target={accuracy: 2024-02-30}", "target"),
         ("target=accuracy", "target"),
         ("target=accuracy=97", "target.accuracy"),
         ("decision.recall=scratch", "decision.recall"),

@@ -85,7 +85,7 @@ def test_a_wrong_key_in_a_file_names_file_and_key(tmp_path: Path) -> None:
         Recipe.load(file)
 
 
-@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "\x00"])
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "\x00", "weights: 2024-02-30\n"])
 def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(text)

@@ -64,6 +64,8 @@ def test_malformed_tokens_are_refused(token: str, tmp_path: Path) -> None:
         (("BUNDLE", "--port", "0", "--name", "a/b"), "letters, digits"),
         (("BUNDLE", "--queue", "2", "--batch", "3"), "at most the queue"),
         (("BUNDLE", "--body-mb", "0"), "the size limit of a request"),
+        (("BUNDLE", "--body-mb", "nan"), "--body-mb nan: is no size"),
+        (("BUNDLE", "--body-mb", "inf"), "--body-mb inf: is no size"),
     ],
 )
 def test_a_server_that_cannot_start_gives_the_reason_in_one_sentence(

@@ -61,7 +61,10 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
         read_space(file)
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "no date.yaml").write_text("phases.1.lr: [2024-02-30]\n")
+    with pytest.raises(RecipeError, match=r"no date.yaml: cannot be read as YAML: day is out of range"):
+        read_space(tmp_path / "no date.yaml")
     with pytest.raises(RecipeError, match=r"no.yaml: cannot be read"):
         read_space(tmp_path / "no.yaml")
 

@@ -31,7 +31,7 @@ def parsed(key: str, text: str) -> Any:
         return _scalar(key, text)
     if text.lstrip().startswith(("{", "[")):
         # What is not YAML is a name that begins with a bracket.
-        with suppress(yaml.YAMLError):
+        with suppress(yaml.YAMLError, ValueError):
             return yaml.safe_load(text)
     return parse_setting(key, text)
 
@@ -39,7 +39,8 @@ def parsed(key: str, text: str) -> Any:
 def _scalar(key: str, text: str) -> Any:
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
+        # Such as the date 2024-02-30, which YAML does not see as text.
         reason = " ".join(str(error).split())
         raise RecipeError(f"{key}: {text!r} cannot be read as a value: {reason}") from error
     if isinstance(value, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
@@ -150,6 +151,8 @@ def serve(
         from thaw.web.listening import Address
     except ModuleNotFoundError as error:
         raise ServeError(f"thaw serve needs {error.name}: pip install 'thaw-vision[serve]'") from error
+    if not math.isfinite(body_mb):
+        raise ServeError(f"--body-mb {body_mb}: is no size in megabytes; give a number such as 16")
     limits = Limits(batch=batch, queue=queue, body_bytes=int(body_mb * (1 << 20)))
     listen(trained, Address(host, port), limits, token_file, name)
 

@@ -283,7 +283,7 @@ class Recipe(Section):
         """Read a recipe from YAML; raises `RecipeError` that names the file and the key."""
         try:
             values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, yaml.YAMLError) as error:
             raise RecipeError(f"{file}: cannot be read as a YAML recipe: {error}") from error
         if values is not None and not isinstance(values, dict):
             raise RecipeError(f"{file}: a recipe is a table of `key: value` lines, this is a {type(values).__name__}")

@@ -74,7 +74,7 @@ def read_space(file: Path) -> Mapping[str, Any]:
     """What a file says about the space, by key; raises `RecipeError` that names the file and the key."""
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise RecipeError(f"{file}: cannot be read as YAML: {error}") from error
     if not isinstance(values, dict) or not values:
         raise RecipeError(f"{file}: is empty; write lines such as `phases.1.lr: {{low: 1e-5, high: 1e-3, log: true}}`")
