@@ -106,6 +106,7 @@ def test_a_stream_that_ends_too_early_is_one_sentence(
         (["predict", "m", "i", "--out", "o.csv"], "terminated; re-run the same command to resume"),
         (["predict", "m", "i", "--out=o.csv"], "terminated; re-run the same command to resume"),
         (["predict", "m", "i"], "terminated"),
+        (["update", "r", "i"], "terminated; re-run the same command to resume"),
         (["inspect", "i"], "terminated"),
     ],
 )

@@ -56,7 +56,8 @@ def sentence(stop: KeyboardInterrupt, words: Sequence[str]) -> str:
     if notes := getattr(stop, "__notes__", []):
         again = [*words, *(["--resume"] if "--resume" not in words else [])]
         return f"{stopped}; {'; '.join(notes)}; resume with: {shlex.join(['thaw', *again])}"
-    if words[:1] == ["predict"] and any(word.partition("=")[0] == "--out" for word in words):
+    writes = any(word.partition("=")[0] == "--out" for word in words)
+    if words[:1] == ["update"] or (words[:1] == ["predict"] and writes):
         return f"{stopped}; re-run the same command to resume"
     return stopped
 
