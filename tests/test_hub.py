@@ -2,6 +2,7 @@ import base64
 import hashlib
 import json
 import shutil
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +20,8 @@ from thaw.hub import fetch
 from thaw.pipeline import load, push
 from thaw.reports.model_card import for_hub
 from thaw.run_folder import RunFolder
+from thaw.serve.limits import Limits
+from thaw.serve.server import service_of
 
 NAME = "factory/steel"
 
@@ -30,6 +33,7 @@ class Hub:
         self.files: dict[str, bytes] = {}
         self.created: list[dict[str, Any]] = []
         self.requested: list[str] = []
+        self.is_gone = False
 
     @property
     def revision(self) -> str:
@@ -99,7 +103,7 @@ def handler_of(hub: Hub) -> type[BaseHTTPRequestHandler]:
                     self.reply(data, ETag=f'"{hashlib.sha1(data).hexdigest()}"', X_Repo_Commit=hub.revision)
             elif "/tree/" in path:
                 self.reply(hub.tree())
-            elif path.startswith(f"/api/models/{NAME}"):
+            elif path.startswith(f"/api/models/{NAME}") and not hub.is_gone:
                 self.reply(hub.info())
             else:
                 self.reply({"error": "no such repository"}, 404, X_Error_Code="RepoNotFound")
@@ -163,11 +167,52 @@ def test_the_model_card_says_what_timm_loads_of_a_head_on_all_stages(trained: Ru
     assert "pretrained=True)  # without its head, head.safetensors\n" in for_hub(classifier, "", NAME)
 
 
-def test_a_downloaded_bundle_needs_no_network(trained: RunFolder, hub: Hub) -> None:
+def test_a_newer_revision_is_used_once_it_is_there(
+    trained: RunFolder, hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    push(trained.path, NAME)
+    first = fetch(f"hub:{NAME}")
+    capsys.readouterr()
+    assert fetch(f"hub:{NAME}") == first and capsys.readouterr().err == ""
+    hub.files["notes.txt"] = b"newer"
+    second = fetch(f"hub:{NAME}")
+    assert second != first and (second / "notes.txt").read_bytes() == b"newer"
+
+
+@pytest.mark.parametrize("state", ["away", "gone"])
+def test_without_the_hub_the_downloaded_bundle_is_used_and_a_line_says_so(
+    trained: RunFolder, hub: Hub, state: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    push(trained.path, NAME)
+    first = fetch(f"hub:{NAME}")
+    if state == "away":
+        with socket.create_server(("127.0.0.1", 0)) as unused:
+            port = unused.getsockname()[1]
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port}")
+    else:
+        hub.is_gone = True
+    capsys.readouterr()
+    assert fetch(f"hub:{NAME}") == first
+    said = capsys.readouterr().err
+    assert (
+        f"hub:{NAME}: using revision {first.name[:12]}, which was downloaded before" in said and said.count("\n") == 1
+    )
+
+
+def test_offline_a_downloaded_bundle_needs_no_network(
+    trained: RunFolder, hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     push(trained.path, NAME)
     first = fetch(f"hub:{NAME}")
     hub.requested.clear()
-    assert fetch(f"hub:{NAME}") == first and not hub.requested
+    capsys.readouterr()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert fetch(f"hub:{NAME}") == first and not hub.requested and capsys.readouterr().err == ""
+
+
+def test_a_server_is_named_after_the_repository(trained: RunFolder, hub: Hub) -> None:
+    push(trained.path, NAME)
+    assert service_of(Path(f"hub:{NAME}"), Limits()).name == "steel"
 
 
 def test_malformed_names_and_missing_bundles_are_clear_errors(

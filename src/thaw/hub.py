@@ -1,13 +1,15 @@
 """Bundles on a model hub: `hub:OWNER/NAME` is accepted wherever a bundle is.
 
 Endpoint, token, proxies and offline mode are those of huggingface_hub (`HF_ENDPOINT`, `HF_TOKEN`, ...). The network is
-used only for such a name, and a bundle that was downloaded once is used again offline.
+used only for such a name. The hub is asked for the newest revision each time; where it cannot be reached, the one that
+was downloaded before is used, and a line says so.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from typing import Any
 from thaw.errors import BundleError, first_line
 
 PREFIX = "hub:"
+TIMEOUT_SECONDS = 5.0
+"""How long to wait for the hub to say which revision is the newest."""
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -24,23 +28,42 @@ def is_hub_name(text: str) -> bool:
 
 
 def fetch(name: str) -> Path:
-    """The local folder of the bundle `hub:OWNER/NAME`, downloaded if needed.
+    """The local folder of the newest revision of `hub:OWNER/NAME`, downloaded if needed.
 
     Raises:
         BundleError: The name is malformed or the bundle cannot be downloaded.
     """
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    repository, endpoint = _repository(name), os.environ.get("HF_ENDPOINT")
+    downloaded = _downloaded(repository)
+    if downloaded and constants.HF_HUB_OFFLINE:
+        return downloaded
+    try:
+        newest = HfApi(endpoint=endpoint).model_info(repository, timeout=TIMEOUT_SECONDS).sha
+        if downloaded and downloaded.name == newest:
+            return downloaded
+        return Path(snapshot_download(repository, endpoint=endpoint))
+    except Exception as error:  # The exception depends on the HTTP library that huggingface_hub uses.
+        if downloaded is None:
+            raise BundleError(f"{name}: cannot be downloaded: {first_line(error)}") from error
+        print(
+            f"thaw: {name}: using revision {downloaded.name[:12]}, which was downloaded before, because the newest one "
+            f"cannot be: {first_line(error)}",
+            file=sys.stderr,
+        )
+        return downloaded
+
+
+def _downloaded(repository: str) -> Path | None:
+    """The revision of a repository that was downloaded last, whole; no connection is opened."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    repository = _repository(name)
     try:
         return Path(snapshot_download(repository, local_files_only=True))
     except LocalEntryNotFoundError:
-        pass
-    try:
-        return Path(snapshot_download(repository, endpoint=os.environ.get("HF_ENDPOINT")))
-    except Exception as error:  # The exception depends on the HTTP library that huggingface_hub uses.
-        raise BundleError(f"{name}: cannot be downloaded: {first_line(error)}") from error
+        return None
 
 
 def push(bundle: Path, files: Sequence[str], name: str, card: str, private: bool) -> str:

@@ -67,6 +67,8 @@ def evaluate(
     import json
     from dataclasses import asdict
 
+    from thaw.bundle_path import bundle_of
+
     if (data is not None) + (folds is not None) + options != 1:
         raise RecipeError("evaluate: give either DATA to evaluate on, --folds K to cross-validate, or --options")
     needs_folds = {"--cluster": cluster, "--whole": whole, "--seeds": seeds != 1}
@@ -75,6 +77,9 @@ def evaluate(
     if out:
         check_has_folder(out)
         check_new(out)
+    if data:
+        # A name on the hub is looked up once.
+        trained = bundle_of(trained)
     dataset = _opened(trained, data) if data else None
 
     from thaw import atomic, pipeline
@@ -95,12 +100,12 @@ def evaluate(
         atomic.write_new(out, f"{json.dumps(found, indent=2)}\n".encode())
 
 
-def _opened(trained: Path, data: Path) -> Dataset:
+def _opened(bundle: Path, data: Path) -> Dataset:
     """The data set, before PyTorch is loaded: whatever is wrong with the files is said at once."""
-    from thaw.bundle_path import bundle_of, labels_of
+    from thaw.bundle_path import labels_of
     from thaw.data.dataset import Dataset
 
-    task, classes = labels_of(bundle_of(trained))
+    task, classes = labels_of(bundle)
     with closing(on_stderr()) as reporter:
         return Dataset.open(data, task, classes, bar=reporter.bar)
 

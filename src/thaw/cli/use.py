@@ -67,7 +67,8 @@ def predict(
     settings = Recipe().with_settings({"engine": engine, "device": device})
     job = PredictJob(tuple(images), out, Shard.parse(shard), settings.engine, settings.device, mirrored, size)
     reporter = on_stderr()
-    classifier, bundle = load(trained), bundle_of(trained)
+    bundle = bundle_of(trained)
+    classifier = load(bundle)
     with (
         closing(reporter),
         nullcontext() if cluster is None else _on_cluster(cluster, bundle, classifier, job, reporter) as elsewhere,

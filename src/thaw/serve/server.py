@@ -20,6 +20,7 @@ from thaw.classifier.classifier import Classifier
 from thaw.device import choose_device, keep_freed_memory
 from thaw.errors import ServeError
 from thaw.golden import golden_of
+from thaw.hub import is_hub_name
 from thaw.prediction.predict import read_pixels
 from thaw.prediction.predictor import Predictor, choose_predictor, reference_predictor
 from thaw.serve.access import AccessPolicy
@@ -47,11 +48,11 @@ def serve(
     """Serve a bundle, or the bundle of a run, until interrupted; accepted requests are completed.
 
     Args:
-        path: Folder of the run or bundle.
+        path: Folder of the run or bundle, or `hub:OWNER/NAME`.
         address: Where to listen.
         limits: Bounds on memory and waiting time.
         token_file: File with the token that clients must present.
-        name: Name of the model; by default that of the run.
+        name: Name of the model; by default that of the run, the folder or the repository.
 
     Raises:
         ServeError: The address is not available, or is open to other machines without a token.
@@ -95,12 +96,19 @@ def service_of(path: Path, limits: Limits, name: str | None = None) -> Service:
     folder = bundle_of(path)
     classifier = certified_bundle(folder)
     config = json.loads((folder / "config.json").read_bytes())
-    whole = folder.resolve()
-    chosen = name or (whole.parent.name if whole.name == "model" else whole.name)
+    chosen = name or _name_of(path, folder)
     if not _NAME.fullmatch(chosen):
         raise ServeError(f"{chosen}: the name of a model has only letters, digits and ._-; give another with --name")
     predictor = fastest_predictor(classifier, folder)
     return Service(classifier, chosen, limits, predictor.outputs, baseline=Baseline.read(config))
+
+
+def _name_of(path: Path, bundle: Path) -> str:
+    """The name of a repository on the hub, a run, or the folder of a bundle."""
+    if is_hub_name(str(path)):
+        return path.name
+    whole = bundle.resolve()
+    return whole.parent.name if whole.name == "model" else whole.name
 
 
 def fastest_predictor(classifier: Classifier, folder: Path) -> Predictor:
