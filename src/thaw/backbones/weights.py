@@ -24,7 +24,7 @@ from thaw.recipe import PreprocessingSettings
 from thaw.tensors import bytes_of_tensors
 
 MODEL_ARGS = ("pad_type", "bn_eps", "act_layer", "output_stride")
-"""Arguments of an architecture that come with weights; others would reach timm as code or addresses of the author."""
+"""Arguments of an architecture that weights and bundles may come with; no other reaches timm."""
 _REPLACED_ARGS = ("global_pool", "num_classes", "in_chans", "drop_rate", "drop_path_rate")
 _PREPROCESSING = ("crop_pct", "crop_mode", "interpolation", "mean", "std")
 _NESTED = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict")
