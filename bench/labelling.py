@@ -183,7 +183,8 @@ def simulate(images: LabelledSet, seed: int, name: str, sizes: Sequence[int] = S
         accuracies[len(labelled)] = annotation.accuracy(labelled)
         if len(labelled) in FORECAST_AT and name == "queue":
             pool, _ = annotation.pool(labelled)
-            forecasts[len(labelled)] = look_ahead(standardised(pool.values), pool).gain
+            outlook = look_ahead(standardised(pool.values), pool)
+            forecasts[len(labelled)] = outlook.gain if outlook else None
         if max(accuracies.values()) >= TARGET * full and len(labelled) >= MEASURED_AT_LEAST:
             break
     gains = [

@@ -18,7 +18,7 @@ from bench.gpu.setup import Setup
 from bench.gpu.table import Row, agreement
 from thaw.backbones.contract import Backbone
 from thaw.backbones.timm_backbone import build
-from thaw.bundle import TOLERANCE as GOLDEN_TOLERANCE
+from thaw.golden import TOLERANCE as GOLDEN_TOLERANCE
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.head import Head
 from thaw.data.dataset import Dataset
