@@ -18,7 +18,6 @@ from bench.gpu.setup import Setup
 from bench.gpu.table import Row, agreement
 from thaw.backbones.contract import Backbone
 from thaw.backbones.timm_backbone import build
-from thaw.golden import TOLERANCE as GOLDEN_TOLERANCE
 from thaw.classifier.classifier import Classifier
 from thaw.classifier.head import Head
 from thaw.data.dataset import Dataset
@@ -26,6 +25,7 @@ from thaw.data.surfaces import write_surfaces
 from thaw.features.cache import CachedFeatures
 from thaw.features.engines import REFERENCE, make_runner
 from thaw.features.probe import TOLERANCE, distance_at_cut
+from thaw.golden import TOLERANCE as GOLDEN_TOLERANCE
 from thaw.pipeline import finetune, load
 from thaw.prediction.predict import predict_files
 from thaw.prediction.predictor import Predictor
