@@ -1,13 +1,10 @@
 from collections.abc import Callable
 
 import pytest
-import torch
 
 from thaw.backbones.timm_backbone import build
-from thaw.device import DeviceChoice
 from thaw.errors import RecipeError
 from thaw.inspection.similarity import Similarity, Verdict
-from thaw.planning import strategy as strategy_module
 from thaw.planning.strategy import DEEPER, TABLE, TOP, apply_strategy, choose_strategy, flops_above
 from thaw.recipe import Recipe, Strategy
 from thaw.settings import value_at
@@ -134,33 +131,3 @@ def test_a_setting_of_a_phase_that_a_strategy_does_not_have_is_refused(strategy:
     recipe = PRETENDED.with_settings({key: 5, "strategy": strategy})
     with pytest.raises(RecipeError, match=rf"^{key}: strategy {strategy} plans 1 phase, numbered from 0"):
         apply_strategy(recipe, strategy, "as requested", build("mobilenetv3_small_050", "random"), 500)
-
-
-@pytest.mark.parametrize(
-    ("name", "images", "device", "expected"),
-    [
-        ("mobilenetv3_small_050", 2000, "cpu", (5,)),
-        # So many that there are few epochs.
-        ("mobilenetv3_small_050", 20_000, "cpu", ()),
-        ("mobilenetv3_small_050", 2000, "cuda", ()),
-    ],
-)
-def test_the_lowest_stage_of_the_top_is_frozen_again_after_a_quarter_of_its_epochs(
-    name: str, images: int, device: str, expected: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    chosen = DeviceChoice(torch.device(device), "found")
-    monkeypatch.setattr(strategy_module, "choose_device", lambda wanted: chosen)
-    backbone = build(name, "random")
-    found = apply_strategy(PRETENDED, "top", "", backbone, images)
-    head, top, *deeper = found.recipe.phases
-    assert top.freeze_after == expected and {phase.freeze_after for phase in (head, *deeper)} == {()}
-    assert ("phases.1.freeze_after" in [choice.setting for choice in found.choices]) == bool(expected)
-    asked = apply_strategy(
-        PRETENDED.with_settings({"strategy": "top", "phases.1.freeze_after": []}), "top", "", backbone, images
-    )
-    assert asked.recipe.phases[1].freeze_after == ()
-
-
-def test_a_phase_of_one_stage_freezes_nothing_again() -> None:
-    found = apply_strategy(PRETENDED, "top", "", build("resnet18", "random"), 2000)
-    assert found.recipe.phases[1].cut == "layer4" and found.recipe.phases[1].freeze_after == ()

@@ -125,13 +125,18 @@ def _cached_reason(recipe: Recipe, measured: Measurements, index: int, views: in
 def _disk_bytes(recipe: Recipe, measured: Measurements, cached: Sequence[int], views: int, dtype: CacheDtype) -> int:
     """Bytes of the cached features of some phases; phases with the same cut and views share them.
 
-    Validation images are cached at every cut, test images only at the lowest one.
+    Validation images are cached at every cut, test images only at the lowest one. Those above a stage that is frozen
+    again are taken to be as large as those at the cut, which they hardly ever exceed.
     """
+    frozen_again = {measured.positions[index] for index in cached if recipe.phases[index].freeze_after}
+    plain = {measured.positions[index]: measured.sizes[index].of(dtype) for index in cached}
+    times = {position: 2 if position in frozen_again else 1 for position in plain}
     per_image = {
         (measured.positions[index], recipe.phases[index].augment): measured.sizes[index].of(dtype)
         * views_of(recipe, recipe.phases[index], views)
+        * times[measured.positions[index]]
         for index in cached
     }
-    images, plain = measured.images, {measured.positions[index]: measured.sizes[index].of(dtype) for index in cached}
+    images, validated = measured.images, sum(size * times[position] for position, size in plain.items())
     tested = plain[min(plain)] if plain else 0
-    return sum(per_image.values()) * images.train + sum(plain.values()) * images.val + tested * images.test
+    return sum(per_image.values()) * images.train + validated * images.val + tested * images.test

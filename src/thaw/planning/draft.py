@@ -13,6 +13,7 @@ from thaw.features.pooled import PROBE_IMAGES, plain_sample
 from thaw.features.probe import ExtractionJob
 from thaw.inspection.similarity import Similarity, remembered_similarity
 from thaw.planning.baseline import baseline_recipe, can_have_baseline
+from thaw.planning.freezing import with_freezing
 from thaw.planning.int8_offer import OFFER_FROM, with_int8_offer
 from thaw.planning.measurements import Choice, Measurements, PlannedRecipe
 from thaw.planning.measuring import Trainable, measure
@@ -172,7 +173,12 @@ class Draft:
         ]
         gone = tuple(f"phases.{index}." for index in range(len(phases), len(recipe.phases)))
         choices = [choice for choice in self.planned.choices if not choice.setting.startswith(gone)]
-        planned = PlannedRecipe(recipe.model_copy(update={"phases": phases}), (*choices, *fewer))
+        planned = with_freezing(
+            PlannedRecipe(recipe.model_copy(update={"phases": phases}), (*choices, *fewer)),
+            self.strategy[0] if len(phases) > 1 else "head",
+            self.material.classifier.backbone,
+            requested.phase_settings,
+        )
         measured = self.measured.of_first(len(phases))
         left_out = recipe.phases[len(phases) :]
         return replace(self, planned=planned, measured=measured, plan=resolve(planned, measured), left_out=left_out)
@@ -224,6 +230,7 @@ def _drafted(material: Material, strategy: Strategy, reason: str) -> Draft:
     requested, prepared, classifier = material.requested, material.prepared, material.classifier
     train_images = len(prepared.manifest.indices("train"))
     phased = apply_strategy(requested.recipe, strategy, reason, classifier.backbone, train_images)
+    phased = with_freezing(phased, strategy, classifier.backbone, requested.recipe.phase_settings)
     # A baseline may have taken other features meanwhile.
     with classifier.backbone.taking(phased.recipe.head.taken):
         measured, trainable = measure(phased.recipe, prepared, classifier, material.cache)

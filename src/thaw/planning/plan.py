@@ -14,6 +14,7 @@ from thaw.formats import percent
 from thaw.planning.cache_plan import CachePlan, plan_cache, views_of
 from thaw.planning.costs import GIB, Forecast, Sizes, Throughput, forecast
 from thaw.planning.device_memory import device_memory
+from thaw.planning.freezing import if_it_fits
 from thaw.planning.measurements import Choice, Measurements, PlannedRecipe
 from thaw.planning.step_timings import Chosen
 from thaw.recipe import (
@@ -57,8 +58,9 @@ class Plan:
 
 def resolve(planned: PlannedRecipe, measured: Measurements, estimates: Estimates | None = None) -> Plan:
     """Resolve every "auto" of a recipe whose backbone and phases are planned."""
+    budget, budget_choice = _budget(planned.recipe, measured)
+    planned = if_it_fits(planned, measured, budget)
     recipe, reasons = planned.recipe, {choice.setting: choice for choice in planned.choices}
-    budget, budget_choice = _budget(recipe, measured)
     recipe, batch_choices = _with_batch_sizes(recipe, measured)
     reasons |= {choice.setting: _joined(reasons.get(choice.setting), choice) for choice in batch_choices}
     caching = plan_cache(recipe, measured, budget)

@@ -15,7 +15,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from thaw.backbones.contract import Backbone
-from thaw.device import choose_device
 from thaw.errors import RecipeError
 from thaw.formats import count
 from thaw.inspection.similarity import Similarity, Verdict
@@ -51,10 +50,6 @@ TABLE: dict[tuple[str, Verdict], Strategy] = {
 SHALLOWER: dict[Strategy, Strategy] = {"whole": "top", "top": "head"}
 _DEEPER_EPOCHS, _SCRATCH_EPOCHS = 10, 60
 _SHORTEST_SCHEDULE, _WANTED_STEPS = 6, 3_000
-_FREEZE_FROM = 10
-"""Epochs from which the first thawing phase freezes its lowest stage again after a quarter of them: 0.79 of the phase's
-time, and what a run keeps is as accurate (0.0 points, standard error 0.1; two networks, four sets, four splits each,
-bench/climbing.py). On accelerators steps would be compiled or captured twice."""
 # No fewer epochs on small sets: of 8, 6 and 4 none was clearly as good as 20 with early stopping (bench/epochs.py).
 # Nor epochs on windows of the maps, whose steps take half the time: that they cost no accuracy is not shown, and such a
 # phase is kept less often (bench/windows.py).
@@ -118,16 +113,11 @@ def apply_strategy(
         phases.append(thawed.model_copy(update={"cut": "pixels", "epochs": epochs, "lr": thawed.lr / 3}))
         choices.append(Choice("phases.1.cut", "pixels", "there are enough images to train every layer"))
     elif strategy == "top":
-        is_on_cpu = choose_device(recipe.device).device.type == "cpu"
         for name, cut, fraction in _cuts(backbone):
             deeper = len(phases) > 1
-            changes: dict[str, object] = {"name": name, "cut": cut, "optional": True, "epochs": epochs}
+            changes = {"name": name, "cut": cut, "optional": True, "epochs": epochs}
             if deeper:
                 changes |= {"epochs": min(epochs, _DEEPER_EPOCHS), "lr": thawed.lr / 2}
-            elif epochs >= _FREEZE_FROM and is_on_cpu and _trains_several_stages(backbone, cut):
-                changes |= {"freeze_after": (epochs // 4,)}
-                why_frozen = "the lowest stage of the phase is frozen again then: 0.8 of its time, as accurate"
-                choices.append(Choice("phases.1.freeze_after", f"{epochs // 4}", why_frozen))
             phases.append(thawed.model_copy(update=changes))
             only = ", only if thawing the top gained enough" if deeper else ""
             choices.append(
@@ -162,12 +152,6 @@ def _with_phases(recipe: Recipe, phases: Sequence[Phase], strategy: Strategy) ->
             )
         assign({"phases": values}, key, value)
     return Recipe.from_values({**recipe.model_dump(mode="json"), "phases": values, "phase_settings": {}})
-
-
-def _trains_several_stages(backbone: Backbone, cut: str) -> bool:
-    """Whether more than one stage lies above a cut."""
-    found = backbone.cut(cut)
-    return backbone.raised(found, 1).position != found.position
 
 
 def flops_above(backbone: Backbone) -> tuple[float, ...]:
