@@ -98,7 +98,7 @@ def test_images_that_were_replaced_between_the_runs_are_excluded() -> None:
     first, second = records(100, 0.9, 1), records(100, 0.9, 2)
     found = compare(first, second, replaced=first.paths[:40])
     assert (found.images, found.excluded) == (60, 80)
-    with pytest.raises(DataError, match="no image was tested by both"):
+    with pytest.raises(DataError, match="every image that both tested was replaced between them"):
         compare(first, second, replaced=first.paths)
 
 

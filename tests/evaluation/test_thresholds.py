@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,6 +7,7 @@ from hypothesis import strategies as st
 
 from thaw.classifier.decision import Decision
 from thaw.errors import RecipeError
+from thaw.evaluation.class_prior import weighted_decision
 from thaw.evaluation.thresholds import (
     check_requirements,
     choose_decision,
@@ -73,23 +76,41 @@ def test_a_requirement_is_met_among_the_images_that_an_earlier_one_leaves() -> N
     )
 
 
-def test_a_requirement_leaves_what_it_does_not_name() -> None:
+WEIGHTED = weighted_decision(np.array([0.5, 2.0, 4.0]), "multiclass", "balanced")
+
+
+def test_requirements_replace_earlier_ones_and_leave_class_weights() -> None:
     scored = scored_images(0, "multiclass")
-    costs = ((0.0, 5.0, 5.0), (1.0, 0.0, 1.0), (9.0, 9.0, 0.0))
-    earlier = Decision(
-        ((0, 0.9), (1, 0.8)),
-        costs,
-        "precision of ok at least 0.9; recall of crack at least 0.3; lowest expected cost: ok>crack=5",
-    )
-    found = choose_decision(DecisionSettings(recall={"crack": 0.4}), CLASSES, scored, earlier).decision
-    assert found.costs == costs and found.thresholds[0] == (0, 0.9) and len(found.thresholds) == 2
-    assert (
-        found.reason == "precision of ok at least 0.9; lowest expected cost: ok>crack=5; recall of crack at least 0.4"
-    )
-    other = choose_decision(DecisionSettings(costs={"dent": {"ok": 3}}), CLASSES, scored, earlier).decision
-    assert other.thresholds == earlier.thresholds and other.costs[2] == (3.0, 1.0, 0.0)
-    assert other.reason.endswith("recall of crack at least 0.3; lowest expected cost: dent>ok=3")
-    assert choose_decision(DecisionSettings(), CLASSES, scored, earlier).decision == earlier
+    first = choose_decision(DecisionSettings(recall={"crack": 0.3, "dent": 0.2}), CLASSES, scored, WEIGHTED).decision
+    assert first.costs == WEIGHTED.costs and [index for index, _ in first.thresholds] == [1, 2]
+    assert first.reason == f"{WEIGHTED.reason}; recall of crack at least 0.3; recall of dent at least 0.2"
+    second = choose_decision(DecisionSettings(recall={"crack": 0.4}), CLASSES, scored, first).decision
+    assert second.costs == WEIGHTED.costs and [index for index, _ in second.thresholds] == [1]
+    assert second.reason == f"{WEIGHTED.reason}; recall of crack at least 0.4"
+    costs = choose_decision(DecisionSettings(costs={"dent": {"ok": 3}}), CLASSES, scored, second).decision
+    assert costs == Decision((), ((0, 1, 1), (1, 0, 1), (3, 1, 0)), "lowest expected cost: dent>ok=3")
+    assert choose_decision(DecisionSettings(recall={"crack": 0.3}), CLASSES, scored, costs).decision.costs == ()
+    assert choose_decision(DecisionSettings(), CLASSES, scored, first).decision == first
+
+
+def test_costs_and_requirements_can_be_asked_for_together() -> None:
+    scored = scored_images(0, "multiclass")
+    settings = DecisionSettings(costs={"dent": {"ok": 3}}, recall={"crack": 0.9})
+    found = choose_decision(settings, CLASSES, scored).decision
+    assert found.costs[2] == (3.0, 1.0, 0.0) and [index for index, _ in found.thresholds] == [1]
+    assert found.reason == "lowest expected cost: dent>ok=3; recall of crack at least 0.9"
+
+
+def test_labels_without_a_requirement_keep_the_thresholds_of_their_weights() -> None:
+    scored = scored_images(0, "multilabel")
+    weighted = weighted_decision(np.array([0.5, 2.0, 4.0]), "multilabel", "balanced")
+    first = choose_decision(DecisionSettings(recall={"crack": 0.9}), CLASSES, scored, weighted).decision
+    thresholds, before = dict(first.thresholds), dict(weighted.thresholds)
+    assert (thresholds[0], thresholds[2]) == (before[0], before[2]) and thresholds[1] != before[1]
+    none = scored.truth.copy()
+    none[:, 1] = False
+    unmet = choose_decision(DecisionSettings(recall={"crack": 0.9}), CLASSES, replace(scored, truth=none), weighted)
+    assert unmet.unmet and unmet.decision == weighted
 
 
 def two_columns(pairs: list[tuple[float, bool]]) -> tuple[np.ndarray, np.ndarray]:

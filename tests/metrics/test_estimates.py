@@ -216,6 +216,21 @@ def test_a_class_in_few_groups_is_no_better_known_than_they_are() -> None:
     assert known(per_class(perfect)[0], "recall").low == pytest.approx(wilson(1.0, 100)[0])
 
 
+def test_a_class_in_one_group_or_two_is_hardly_known() -> None:
+    classes, rng = np.repeat([0, 1], [100, 40]), np.random.default_rng(0)
+    truth = np.eye(2, dtype=bool)[classes]
+    predicted = np.eye(2, dtype=bool)[np.where(rng.random(140) < 0.9, classes, 1 - classes)]
+    probabilities = np.where(predicted, 0.8, 0.2) + rng.uniform(-0.1, 0.1, (140, 2))
+
+    def width(groups: int, name: str) -> float:
+        of_images = np.concatenate([np.arange(100), 100 + np.arange(40) % groups])
+        found = known(overall(Scored("binary", probabilities, truth, predicted, of_images)), name)
+        return found.high - found.low
+
+    for name in ("balanced_accuracy", "macro_f1", "auroc", "mean_average_precision"):
+        assert min(width(1, name), width(2, name)) > max(0.3, width(20, name))
+
+
 def test_the_interval_of_a_class_in_three_groups_has_about_its_nominal_coverage() -> None:
     classes, groups = np.repeat([0, 1], [100, 60]), np.concatenate([np.arange(100), np.repeat([100, 101, 102], 20)])
     truth, covered = np.eye(2, dtype=bool)[classes], {"recall": 0, "balanced_accuracy": 0}

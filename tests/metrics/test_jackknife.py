@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.metrics.samples import scored
-from thaw.metrics import METRICS, Scored, differences, paired_standard_error, values_without_each
+from thaw.metrics import METRICS, Scored, differences, influence_scores, paired_standard_error, values_without_each
 from thaw.metrics.jackknife import MAX_BLOCKS, MIN_BLOCKS, jackknife_blocks
+from thaw.metrics.weighted import Weighted
+from thaw.recipe import Task
 
 PER_EPOCH = [metric for metric in METRICS.values() if metric.per_epoch]
 
@@ -90,3 +93,21 @@ def test_a_group_is_never_divided_and_the_numbers_of_groups_mean_nothing(seed: i
     blocks, other = (jackknife_blocks(with_predictions(np.ones(1_500, bool), names)) for names in (groups, renamed))
     assert (blocks == other).all()
     assert len(np.unique(np.stack([groups, blocks]), axis=1)[0]) == len(np.unique(groups))
+
+
+@given(st.integers(0, 10_000), st.integers(2, 30), st.integers(2, 3), st.sampled_from(["multiclass", "multilabel"]))
+def test_the_scores_of_images_are_what_the_metric_loses_without_each(
+    seed: int, images: int, classes: int, task: Task
+) -> None:
+    sample = scored(images, classes, seed, task)
+    # Probabilities that are tied, too.
+    sample = replace(sample, probabilities=sample.probabilities.round(1))
+    for name in ("mean_average_precision", "macro_f1"):
+        metric = METRICS[name]
+        whole = float(np.nan_to_num(metric.compute(Weighted(sample, np.ones((1, images))))[0]))
+        without = [
+            float(np.nan_to_num(metric.compute(Weighted(sample, weights[None]))[0])) for weights in 1 - np.eye(images)
+        ]
+        moved = whole - np.array(without)
+        expected = whole + (images - 1) * (moved - moved.mean())
+        np.testing.assert_allclose(influence_scores(sample, metric), expected, atol=1e-9)

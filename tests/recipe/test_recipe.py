@@ -230,3 +230,10 @@ def test_a_target_is_a_metric_and_a_fraction(wrong: object) -> None:
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1", "xpu", "mps"])
 def test_any_accelerator_can_be_named(device: str) -> None:
     assert Recipe(device=device).device == device
+
+
+def test_settings_of_planned_phases_are_those_for_its_head() -> None:
+    settings = {"strategy": "head", "head.hidden": [64], "phases.0.solver": "lbfgs"}
+    with pytest.raises(RecipeError, match="phase head: solver lbfgs needs"):
+        Recipe().with_settings(settings)
+    assert Recipe().with_settings(settings | {"head.hidden": []}).phase_settings == {"phases.0.solver": "lbfgs"}

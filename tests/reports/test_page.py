@@ -423,8 +423,11 @@ def test_recall_and_false_positive_rate_decrease_with_the_threshold() -> None:
     assert recalls[0] == false_positive_rates[0] == 1.0
 
 
-def test_a_class_with_a_threshold_is_of_interest_unless_all_have_one(trained: RunFolder) -> None:
-    manifest = Manifest.read(trained.manifest)
-    assert find_class_of_interest(Decision(((1, 0.3),)), manifest) == 1
-    assert find_class_of_interest(Decision(((0, 0.3), (1, 0.3), (2, 0.3))), manifest) is None
+def test_a_class_is_of_interest_if_something_is_required_of_it(trained: RunFolder) -> None:
+    manifest, thresholds = Manifest.read(trained.manifest), ((0, 0.3), (2, 0.3), (1, 0.3))
+    required = Decision(thresholds, reason="recall of scratch at least 0.9")
+    assert find_class_of_interest(required, manifest) == manifest.classes.index("scratch")
+    # As class weights give every label one.
+    weighted = Decision(thresholds, reason="each class counts as in training, with balanced weights")
+    assert find_class_of_interest(weighted, manifest) is None
     assert find_class_of_interest(Decision(), manifest) is None

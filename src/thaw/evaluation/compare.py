@@ -72,6 +72,8 @@ def compare(first: Records, second: Records, *, replaced: Collection[str] = ()) 
         )
     row_in_second = {path: row for row, path in enumerate(second.paths)}
     common = [row for row, path in enumerate(first.paths) if path in row_in_second and path not in replaced]
+    if not common and not row_in_second.keys().isdisjoint(first.paths):
+        raise DataError("the runs cannot be compared: every image that both tested was replaced between them")
     if not common:
         raise DataError("the runs cannot be compared: no image was tested by both; train them on the same data")
     paths = [first.paths[row] for row in common]

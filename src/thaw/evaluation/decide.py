@@ -33,7 +33,10 @@ class Decided:
 
 
 def decide(classifier: Classifier, settings: DecisionSettings, val: Records) -> Decided:
-    """Choose decision and limits of review on validation; the classifier keeps whatever the settings do not name.
+    """Choose decision and limits of review on validation.
+
+    Requirements and costs replace those that the classifier has, if any are set; its class weights stay, unless costs
+    are set, and so does every limit that is not.
 
     Args:
         classifier: A trained classifier, which is not changed.

@@ -108,22 +108,21 @@ def choose_decision(
         settings: Requirements that `check_requirements` accepts.
         classes: The names of the classes.
         scored: Validation images.
-        earlier: The decision so far, of which all stays that the settings do not name.
+        earlier: The decision so far. What it required is replaced by what the settings require, if that is anything;
+            class weights stay, but for costs that the settings name.
     """
-    requirements = _requirements(settings, classes)
-    decision, reasons = _kept(earlier or Decision(), settings, requirements)
+    requirements, decision = _requirements(settings, classes), _kept(earlier or Decision(), settings, classes)
+    reasons = [decision.reason] if decision.reason else []
     if settings.costs:
-        decision, reasons = (
-            replace(decision, costs=_cost_matrix(settings, classes)),
-            [*reasons, _describe_costs(settings)],
-        )
+        decision, reasons = replace(decision, costs=_cost_matrix(settings, classes)), [_describe_costs(settings)]
     met, unmet, chosen = list[_Requirement](), list[str](), set[int]()
     for requirement in requirements:
         found = decision
         if requirement.index not in chosen:
             threshold = requirement.threshold(decision, scored)
             if threshold is not None:
-                found = replace(decision, thresholds=(*decision.thresholds, (requirement.index, threshold)))
+                others = (pair for pair in decision.thresholds if pair[0] != requirement.index)
+                found = replace(decision, thresholds=(*others, (requirement.index, threshold)))
         if all(each.is_met(found, scored) for each in (*met, requirement)):
             decision = found
             met.append(requirement)
@@ -134,6 +133,13 @@ def choose_decision(
     return ChosenDecision(replace(decision, reason="; ".join(reasons)), tuple(unmet))
 
 
+def required_classes(decision: Decision, classes: Sequence[str]) -> tuple[int, ...]:
+    """The classes that a decision has a target recall or precision of, by their indices."""
+    reasons = decision.reason.split("; ")
+    starts = [(f"recall of {name} at least ", f"precision of {name} at least ") for name in classes]
+    return tuple(index for index, start in enumerate(starts) if any(text.startswith(start) for text in reasons))
+
+
 def _requirements(settings: DecisionSettings, classes: Sequence[str]) -> list[_Requirement]:
     names = list(classes)
     return [
@@ -142,17 +148,16 @@ def _requirements(settings: DecisionSettings, classes: Sequence[str]) -> list[_R
     ]
 
 
-def _kept(
-    earlier: Decision, settings: DecisionSettings, requirements: Sequence[_Requirement]
-) -> tuple[Decision, list[str]]:
-    """What settings leave of a decision, and the reasons of that."""
-    named = {requirement.index for requirement in requirements}
-    replaced = [f"{kind} of {each.name} at least " for each in requirements for kind in ("recall", "precision")]
-    if settings.costs:
-        replaced += [_COSTS, WEIGHTS]
-    reasons = [text for text in earlier.reason.split("; ") if text and not text.startswith(tuple(replaced))]
-    thresholds = tuple(pair for pair in earlier.thresholds if pair[0] not in named)
-    return Decision(thresholds, () if settings.costs else earlier.costs), reasons
+def _kept(earlier: Decision, settings: DecisionSettings, classes: Sequence[str]) -> Decision:
+    """What settings leave of a decision: the class weights of training, or all of it where they require nothing."""
+    if not (settings.recall or settings.precision or settings.costs):
+        return earlier
+    weights = [text for text in earlier.reason.split("; ") if text.startswith(WEIGHTS)]
+    if not weights:
+        return Decision()
+    required = required_classes(earlier, classes)
+    thresholds = tuple(pair for pair in earlier.thresholds if pair[0] not in required)
+    return Decision(thresholds, earlier.costs, "; ".join(weights))
 
 
 def _why_unmet(requirement: _Requirement, scored: Scored, met: Sequence[_Requirement]) -> str:

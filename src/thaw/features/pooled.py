@@ -17,7 +17,7 @@ from thaw.features.engines import FrozenPart
 from thaw.features.extract import extract
 from thaw.features.view_request import ViewRequest
 from thaw.progress import OnProgress
-from thaw.temporary import temporary
+from thaw.temporary import remove_leftovers, temporary
 
 PROBE_IMAGES = 16
 """Images that engines and training steps are probed with."""
@@ -56,8 +56,10 @@ def features_of_view(
         (N, C) float32.
     """
     if cache.budget == 0:
-        make = partial(Path.mkdir, parents=True)
-        with temporary(cache.folder / "features" / "uncached", make) as folder:
+        place, make = cache.folder / "features" / "uncached", partial(Path.mkdir, parents=True)
+        # Of a process that was killed.
+        remove_leftovers(place.parent, place.name)
+        with temporary(place, make) as folder:
             return features_of_view(request, frozen, replace(cache, folder=folder, budget=None), on_progress, chosen)
     top = frozen.backbone.head_position
     features = extract(request, frozen, [top], cache, on_progress)[top]

@@ -95,7 +95,8 @@ def bootstrap_estimate(
     Args:
         values: (1 + R,), the value on all images first, then one per bootstrap draw; NaN where undefined.
         trials: Number of trials of the Wilson interval that replaces percentiles where no draw differs, as for a
-            perfect score on few images; 0 for a metric that is no fraction of trials.
+            perfect score on few images, and where draws say nothing because all is one group; 0 for a metric that is no
+            fraction of trials.
         groups: Number of groups that were drawn; 0 where the images were.
         limits: The lowest and the highest value of the metric.
 
@@ -106,7 +107,7 @@ def bootstrap_estimate(
     if not np.isfinite(value):
         return None
     low, high = np.percentile(draws, (2.5, 97.5)) if len(draws) else (value, value)
-    if high - low < 1e-9 and trials and 0 <= value <= 1:
+    if (high - low < 1e-9 or groups == 1) and trials and 0 <= value <= 1:
         low, high = wilson(value, trials)
     else:
         factor = widening(groups)

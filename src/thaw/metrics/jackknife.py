@@ -15,7 +15,7 @@ import numpy as np
 
 from thaw.metrics.scored import Scored
 from thaw.metrics.table import Metric
-from thaw.metrics.weighted import Weighted
+from thaw.metrics.weighted import Weighted, mean_over_classes, ratio
 
 MIN_BLOCKS, MAX_BLOCKS = 20, 400
 """For which the standard error is known to 16% and to 4%."""
@@ -56,11 +56,42 @@ def influence_scores(scored: Scored, metric: Metric) -> np.ndarray:
     """
     images = len(scored)
     whole = metric.compute(Weighted(scored, np.ones((1, images))))[0]
-    chunks = np.array_split(np.arange(images), -(-images * images // _CHUNK))
-    without = [metric.compute(Weighted(scored, (np.arange(images) != some[:, None]).astype(float))) for some in chunks]
     value = float(np.nan_to_num(whole, nan=0.0))
-    moved = value - np.nan_to_num(np.concatenate(without), nan=0.0)
+    moved = value - np.nan_to_num(_without_each_image(scored, metric), nan=0.0)
     return np.asarray(value + (images - 1) * (moved - moved.mean()))
+
+
+def _without_each_image(scored: Scored, metric: Metric) -> np.ndarray:
+    """The value of a metric (N,) without each image; NaN where undefined."""
+    if metric.name == "mean_average_precision":
+        columns = zip(scored.probabilities.T, scored.truth.T, strict=True)
+        return mean_over_classes(np.stack([_average_precision_without_each(*column) for column in columns], axis=1))
+    images = np.arange(len(scored))
+    chunks = np.array_split(images, -(-(len(images) ** 2) // _CHUNK))
+    return np.concatenate(
+        [metric.compute(Weighted(scored, (images != some[:, None]).astype(float))) for some in chunks]
+    )
+
+
+def _average_precision_without_each(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Average precision (N,) of scores (N,) without each image, in N log N steps; tied scores form one threshold.
+
+    Thresholds above the image stay as they are. At its own and those below, it is missing among the images that are
+    accepted, and, if it is positive, among the correct ones.
+    """
+    _, of_threshold, sizes = np.unique(-scores, return_inverse=True, return_counts=True)
+    gained = np.bincount(of_threshold, weights=truth, minlength=len(sizes))
+    accepted, correct, positives = np.cumsum(sizes), np.cumsum(gained), float(truth.sum())
+    above = np.cumsum(gained * correct / accepted) - gained * correct / accepted
+    found = np.empty(len(scores))
+    for is_positive in (False, True):
+        own, lost = truth == is_positive, float(is_positive)
+        precision = ratio(correct - lost, accepted - 1.0, 0.0)
+        below = np.cumsum((gained * precision)[::-1])[::-1] - gained * precision
+        at = of_threshold[own]
+        sums = above[at] + (gained[at] - lost) * precision[at] + below[at]
+        found[own] = ratio(sums, np.full(len(at), positives - lost))
+    return found
 
 
 def paired_standard_error(first: Sequence[float], second: Sequence[float]) -> float:

@@ -78,9 +78,9 @@ def evaluate(model: Model, data: str | Path | Dataset, reporter: Reporter | None
 
 
 def _grouped(manifest: Manifest, run: RunFolder | None, shown: Reporter) -> Manifest:
-    """Images to evaluate on in the groups that a run on them would have, as the classifier's own run was asked to."""
-    plan = run.read_plan() if run else None
+    """Images to evaluate on in the groups that a run on them would find in their column, folders and names."""
     try:
+        plan = run.read_plan() if run else None
         grouped = group_images(manifest, plan.requested.split.group_by if plan else "auto", captures=())
     except DataError as error:
         shown.say(f"images count as independent: {first_line(error)}")
@@ -177,7 +177,7 @@ def decide(
     Args:
         run: A finished run, on whose validation predictions the thresholds are chosen.
         settings: Target recall or precision by class, or misclassification costs; coverage and in_distribution where
-            they are set. The classifier keeps what is not named.
+            they are set. Requirements and costs replace those of the classifier, if any are set; all else stays.
         out: The bundle to write; it must not exist.
         reporter: Shows what changes on validation and test; the console by default.
 

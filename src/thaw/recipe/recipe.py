@@ -235,12 +235,7 @@ class Recipe(Section):
     @classmethod
     def _settings_are_those_of_phases(cls, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         """Checked on the phases that a recipe plans from, and with the values that these get."""
-        try:
-            planned = Recipe.model_validate({"phases": with_planned((HEAD_PHASE, FINE_TUNE_PHASE), settings)})
-        except RecipeError as error:
-            raise ValueError(str(error)) from error
-        except ValidationError as error:
-            raise ValueError("; ".join(explain(error, cls, _LISTS))) from error
+        planned = _planned_phases(settings, HeadSettings())
         return {key: value_at(planned, key) for key in settings}
 
     @model_validator(mode="after")
@@ -251,6 +246,9 @@ class Recipe(Section):
                 f"phase_settings: strategy manual plans no phases that {keys} could change; change the phases of the "
                 "recipe instead, or choose another strategy"
             )
+        if self.phase_settings and self.head != HeadSettings():
+            # With this head, for which a phase may be solved or not.
+            _planned_phases(self.phase_settings, self.head)
         return self
 
     @model_validator(mode="after")
@@ -347,3 +345,13 @@ class Recipe(Section):
             for key in keys
             if mine.get(key, absent) != theirs.get(key, absent)
         ]
+
+
+def _planned_phases(settings: Mapping[str, Any], head: HeadSettings) -> Recipe:
+    """A recipe with a head and phases that have the settings of planned ones; raises `ValueError`."""
+    try:
+        return Recipe.model_validate({"phases": with_planned((HEAD_PHASE, FINE_TUNE_PHASE), settings), "head": head})
+    except RecipeError as error:
+        raise ValueError(str(error)) from error
+    except ValidationError as error:
+        raise ValueError("; ".join(explain(error, Recipe, _LISTS))) from error

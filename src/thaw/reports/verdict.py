@@ -9,6 +9,7 @@ import numpy as np
 from thaw.classifier.decision import Decision
 from thaw.data.manifest import Manifest
 from thaw.evaluation.evaluate import ClassResult
+from thaw.evaluation.thresholds import required_classes
 from thaw.formats import count, percent
 from thaw.inspection.findings import Finding, most_severe_first
 from thaw.metrics import METRICS, Estimate, rates_of_class
@@ -53,12 +54,9 @@ def verdict(results: Results, decision: Decision, class_of_interest: int | None,
 
 
 def find_class_of_interest(decision: Decision, manifest: Manifest) -> int | None:
-    """The class whose recall and false-positive rate matter: one with a threshold, or the rarer of two classes.
-
-    `None` where every label has a threshold, as class weights give them.
-    """
-    if 0 < len(decision.thresholds) < len(manifest.classes):
-        return decision.thresholds[0][0]
+    """The class whose recall and false-positive rate matter: one that something is required of, or the rarer of two."""
+    if required := required_classes(decision, manifest.classes):
+        return required[0]
     if manifest.task != "binary":
         return None
     counts = manifest.counts()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thaw.bundle import read_bundle
+from thaw.bundle import certified_bundle
 from thaw.cache import cache_folder
 from thaw.data.manifest import Manifest
 from thaw.errors import DataError
@@ -84,7 +84,7 @@ def run_influence(run: RunFolder, images: Images, bar: Bar) -> RunInfluence:
         WriteError: The disk is full.
     """
     # Not the one that draws evidence meanwhile, whose hooks would see these images.
-    manifest, recipe, classifier = Manifest.read(run.manifest), run.read_recipe(), read_bundle(run.model)
+    manifest, recipe, classifier = Manifest.read(run.manifest), run.read_recipe(), certified_bundle(run.model)
     known, paths = images.rows_of(manifest), manifest.column("path")
     splits = [split for split in ("val", "test") if len(manifest.indices(split))]
     train = np.array([row for row in manifest.indices("train") if paths[row] in known], int)
