@@ -4,6 +4,7 @@ import json
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -34,6 +35,10 @@ class Hub:
         self.created: list[dict[str, Any]] = []
         self.requested: list[str] = []
         self.is_gone = False
+        self.broken: set[str] = set()
+        """Files whose download breaks off."""
+        self.seconds = 0.0
+        """How long it takes to say what is in the repository."""
 
     @property
     def revision(self) -> str:
@@ -97,13 +102,16 @@ def handler_of(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if "/resolve/" in path:
                 name = path.partition("/resolve/")[2].partition("/")[2]
                 data = hub.files.get(name)
-                if data is None:
+                if name in hub.broken:
+                    self.reply({"error": "no space left"}, 507)
+                elif data is None:
                     self.reply({"error": "no such file"}, 404, X_Error_Code="EntryNotFound")
                 else:
                     self.reply(data, ETag=f'"{hashlib.sha1(data).hexdigest()}"', X_Repo_Commit=hub.revision)
             elif "/tree/" in path:
                 self.reply(hub.tree())
             elif path.startswith(f"/api/models/{NAME}") and not hub.is_gone:
+                time.sleep(hub.seconds)
                 self.reply(hub.info())
             else:
                 self.reply({"error": "no such repository"}, 404, X_Error_Code="RepoNotFound")
@@ -197,6 +205,40 @@ def test_without_the_hub_the_downloaded_bundle_is_used_and_a_line_says_so(
     assert (
         f"hub:{NAME}: using revision {first.name[:12]}, which was downloaded before" in said and said.count("\n") == 1
     )
+
+
+def test_an_update_that_breaks_off_leaves_the_bundle_that_was_downloaded_before(
+    trained: RunFolder, hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    push(trained.path, NAME)
+    first = fetch(f"hub:{NAME}")
+    hub.files["notes.txt"], hub.broken = b"newer", {"notes.txt"}
+    for _ in range(2):
+        capsys.readouterr()
+        assert fetch(f"hub:{NAME}") == first
+        assert f"using revision {first.name[:12]}, which was downloaded before" in capsys.readouterr().err
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert fetch(f"hub:{NAME}") == first
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    hub.broken = set()
+    second = fetch(f"hub:{NAME}")
+    assert (second / "notes.txt").read_bytes() == b"newer"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert fetch(f"hub:{NAME}") == second
+
+
+def test_a_downloaded_bundle_that_lacks_a_file_is_downloaded_again(trained: RunFolder, hub: Hub) -> None:
+    push(trained.path, NAME)
+    first = fetch(f"hub:{NAME}")
+    (first / "labels.txt").unlink()
+    check_sums(fetch(f"hub:{NAME}"))
+
+
+def test_the_first_download_waits_for_a_slow_hub(trained: RunFolder, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thaw.hub.TIMEOUT_SECONDS", 0.1)
+    push(trained.path, NAME)
+    hub.seconds = 0.5
+    check_sums(fetch(f"hub:{NAME}"))
 
 
 def test_offline_a_downloaded_bundle_needs_no_network(

@@ -31,7 +31,7 @@ from thaw.backbones import rebuild
 from thaw.backbones.facts import Facts
 from thaw.backbones.int8 import packed, unpacked
 from thaw.bundle_path import CONFIG, MODEL, labels_in
-from thaw.checksums import sha256_of
+from thaw.checksums import SUMS, listed_sums, sha256_of
 from thaw.classifier.classifier import Classifier, new_head, outputs_of
 from thaw.classifier.decision import Decision
 from thaw.classifier.review import ReviewPolicy
@@ -46,7 +46,7 @@ from thaw.writing import check_new
 
 FORMAT, ALL_STAGES_FORMAT, INT8_FORMAT = 1, 2, 3
 """The second is for heads on all stages and the third for networks in int8, which earlier releases would not load."""
-_HEAD, _LABELS, _SUMS = "head.safetensors", "labels.txt", "SHA256SUMS"
+_HEAD, _LABELS = "head.safetensors", "labels.txt"
 _REVIEW = "review.safetensors"
 _REVIEW_0_1 = "familiar.safetensors"
 """The name of `_REVIEW` in release 0.1."""
@@ -140,19 +140,15 @@ def read_bundle(folder: Path) -> Classifier:
 def check_sums(folder: Path) -> None:
     """Compare every file with SHA256SUMS; raises `BundleError` that names the first that differs or is missing."""
     try:
-        lines = (folder / _SUMS).read_text(encoding="utf-8").splitlines()
+        listed = listed_sums(folder)
     except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(f"{folder / _SUMS}: cannot be read; the bundle is incomplete") from error
-    listed = {}
-    for line in lines:
-        digest, _, name = line.partition("  ")
-        listed[name] = digest
+        raise BundleError(f"{folder / SUMS}: cannot be read; the bundle is incomplete") from error
     for name in (MODEL, CONFIG, _LABELS):
         if name not in listed:
-            raise BundleError(f"{folder / _SUMS}: does not list {name}; the bundle is incomplete")
+            raise BundleError(f"{folder / SUMS}: does not list {name}; the bundle is incomplete")
     for name, digest in listed.items():
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise BundleError(f"{folder / _SUMS}: lists {name}, which is not in the bundle; it was made by hand")
+            raise BundleError(f"{folder / SUMS}: lists {name}, which is not in the bundle; it was made by hand")
         file = folder / name
         if not file.is_file():
             raise BundleError(f"{file}: is missing from the bundle")
@@ -162,13 +158,12 @@ def check_sums(folder: Path) -> None:
 
 def digest_of(folder: Path) -> str:
     """SHA-256 of a bundle: that of its SHA256SUMS, which covers every other file."""
-    return sha256_of(folder / _SUMS)
+    return sha256_of(folder / SUMS)
 
 
 def files_of(folder: Path) -> list[str]:
     """The names of the files that make a bundle, as its SHA256SUMS lists them, and that file."""
-    lines = (folder / _SUMS).read_text(encoding="utf-8").splitlines()
-    return [*(line.partition("  ")[2] for line in lines), _SUMS]
+    return [*listed_sums(folder), SUMS]
 
 
 def _head_settings(classifier: Classifier) -> dict[str, Any]:
@@ -293,6 +288,6 @@ def _read_review(own: Mapping[str, Any], folder: Path, width: int) -> ReviewPoli
 
 
 def _write_sums(folder: Path) -> None:
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name not in (_SUMS, MARKER))
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name not in (SUMS, MARKER))
     lines = [f"{sha256_of(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
-    atomic.write_text(folder / _SUMS, "".join(lines))
+    atomic.write_text(folder / SUMS, "".join(lines))

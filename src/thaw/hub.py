@@ -1,8 +1,8 @@
 """Bundles on a model hub: `hub:OWNER/NAME` is accepted wherever a bundle is.
 
 Endpoint, token, proxies and offline mode are those of huggingface_hub (`HF_ENDPOINT`, `HF_TOKEN`, ...). The network is
-used only for such a name. The hub is asked for the newest revision each time; where it cannot be reached, the one that
-was downloaded before is used, and a line says so.
+used only for such a name. The hub is asked for the newest revision each time; where it cannot be downloaded, the one
+that was downloaded before is used, and a line says so.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from thaw import atomic
+from thaw.checksums import listed_sums
 from thaw.errors import BundleError, first_line
 
 PREFIX = "hub:"
 TIMEOUT_SECONDS = 5.0
-"""How long to wait for the hub to say which revision is the newest."""
+"""How long to wait for the hub to say which revision is the newest, where one was downloaded before."""
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -40,10 +42,15 @@ def fetch(name: str) -> Path:
     if downloaded and constants.HF_HUB_OFFLINE:
         return downloaded
     try:
+        if downloaded is None:
+            return Path(snapshot_download(repository, endpoint=endpoint))
         newest = HfApi(endpoint=endpoint).model_info(repository, timeout=TIMEOUT_SECONDS).sha
-        if downloaded and downloaded.name == newest:
+        if downloaded.name == newest:
             return downloaded
-        return Path(snapshot_download(repository, endpoint=endpoint))
+        # By its number, for which the revision that counts as downloaded stays the same until the new one is whole.
+        updated = Path(snapshot_download(repository, revision=newest, endpoint=endpoint))
+        atomic.write_text(updated.parent.parent / "refs" / "main", updated.name)
+        return updated
     except Exception as error:  # The exception depends on the HTTP library that huggingface_hub uses.
         if downloaded is None:
             raise BundleError(f"{name}: cannot be downloaded: {first_line(error)}") from error
@@ -61,9 +68,11 @@ def _downloaded(repository: str) -> Path | None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(repository, local_files_only=True))
-    except LocalEntryNotFoundError:
+        folder = Path(snapshot_download(repository, local_files_only=True))
+        is_whole = all((folder / name).is_file() for name in listed_sums(folder))
+    except (LocalEntryNotFoundError, OSError, UnicodeDecodeError):
         return None
+    return folder if is_whole else None
 
 
 def push(bundle: Path, files: Sequence[str], name: str, card: str, private: bool) -> str:
