@@ -114,6 +114,15 @@ def test_only_what_can_be_resumed_is_said_to_be(words: list[str], end: str) -> N
     assert sentence(Terminated(), words) == end
 
 
+def test_a_password_in_an_address_is_not_repeated() -> None:
+    stop = KeyboardInterrupt()
+    stop.add_note("kept")
+    words = ["tune", "ftp://me:secret@host/images", "--storage=postgresql://me:secret@host/studies"]
+    assert sentence(stop, words) == (
+        "interrupted; kept; resume with: thaw tune ftp://me@host/images --storage=postgresql://me@host/studies --resume"
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.ci
 def test_a_run_that_a_scheduler_terminates_ends_within_its_grace_period_and_resumes_as_it_says(

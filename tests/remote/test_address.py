@@ -67,7 +67,7 @@ def test_a_password_is_only_in_what_is_opened(place: str | Path) -> None:
     "address", ["https://host:8000/a@2x.png", "github://owner:images@main/a", "abfs://steel@account/a", "s3://b/x:y@z"]
 )
 def test_what_is_no_password_stays(address: str) -> None:
-    assert address_of(address) == with_password(address) == address
+    assert address_of(address) == with_password(address) == without_password(address) == address
     assert shown(local_path(host_of(address))) == host_of(address)
 
 

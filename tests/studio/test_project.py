@@ -7,6 +7,7 @@ from tests.studio.conftest import Opened
 from thaw.data.dataset import Dataset
 from thaw.errors import DataError
 from thaw.remote import address_of, local_path
+from thaw.remote.address import with_password
 from thaw.studio.project import Project
 
 
@@ -93,6 +94,16 @@ def test_images_on_remote_storage_are_mirrored(
     workspace = opened(Path(address))
     assert workspace.images.manifest.root == local_path(address) and len(workspace.images) == 12
     assert workspace.thumbnails.small(0) and address_of(Project.open(workspace.project.path).images) == address
+
+
+def test_a_password_in_an_address_opens_the_images_and_is_not_written(tmp_path: Path) -> None:
+    secret = Path("ftp://me:secret@host")
+    project = Project.open(tmp_path / "studio", secret / "images", secret / "labels.csv")
+    project.make()
+    assert not any("secret" in file.read_text("utf-8") for file in project.path.rglob("*") if file.is_file())
+    again = Project.open(project.path)
+    assert again.table and address_of(again.table) == "ftp://me@host/labels.csv"
+    assert with_password(address_of(again.images)) == "ftp://me:secret@host/images"
 
 
 def test_several_labels_of_an_image_are_refused(opened: Opened, images: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from thaw.errors import ThawError, first_line
+from thaw.remote import without_password
 
 INTERRUPTED, TERMINATED = 130, 143
 """Exit codes: 128 and the number of the signal, as shells and schedulers expect."""
@@ -50,11 +51,11 @@ def sentence(stop: KeyboardInterrupt, words: Sequence[str]) -> str:
 
     Args:
         stop: Its notes say what is kept of a run.
-        words: The command line, without `thaw`.
+        words: The command line, without `thaw`; a password in an address is not repeated.
     """
     stopped = "terminated" if isinstance(stop, Terminated) else "interrupted"
     if notes := getattr(stop, "__notes__", []):
-        again = [*words, *(["--resume"] if "--resume" not in words else [])]
+        again = [*map(without_password, words), *(["--resume"] if "--resume" not in words else [])]
         return f"{stopped}; {'; '.join(notes)}; resume with: {shlex.join(['thaw', *again])}"
     writes = any(word.partition("=")[0] == "--out" for word in words)
     if words[:1] == ["update"] or (words[:1] == ["predict"] and writes):

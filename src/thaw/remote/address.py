@@ -18,9 +18,8 @@ from thaw.errors import DataError
 # Two letters at least: C:/images is a folder of Windows. `Path` makes one slash of two.
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.]+):/+(.*)", re.DOTALL)
 _HAS_NO_HOST = frozenset({"file", "local"})
-_HAS_NO_PASSWORD = frozenset({"git", "github"})
-"""Their addresses name a version of a repository, as in github://owner:repository@version."""
-_PASSWORD = re.compile(r"(:/+[^:/@\s]*):[^/\s]*@")
+_PASSWORD = re.compile(r"(?<!\bgit)(?<!\bgithub)(:/+[^:/@\s]*):[^/\s]*@", re.IGNORECASE)
+"""Not in what names a version of a repository, as github://owner:repository@version."""
 _FILES = "files"
 _NOT_ON_WINDOWS = re.compile(r'[\\:*?"<>|\x00-\x1f]|[. ]$')
 r"""In no name of a file there; `..\a` and `C:` would lead out of the mirror."""
@@ -42,7 +41,7 @@ def address_of(place: str | Path) -> str:
     scheme, rest = match[1].lower(), match[2].rstrip("/")
     address = f"{scheme}:///{rest}" if scheme in _HAS_NO_HOST else f"{scheme}://{rest}"
     given, _ = _parts(address)
-    host = given if scheme in _HAS_NO_PASSWORD else without_password(given)
+    host = without_password(given)
     if host != given:
         _hosts_with_password[host] = given
     return address.replace(given, host, 1)

@@ -12,7 +12,7 @@ from thaw import atomic
 from thaw.data.walk import existing_folder
 from thaw.errors import DataError
 from thaw.marker import mark
-from thaw.remote import is_remote
+from thaw.remote import address_of, is_remote
 from thaw.writing import check_writable, explained
 
 _ABOUT, _LABELS, _IMAGES = "project.json", "labels.jsonl", "images"
@@ -289,7 +289,8 @@ class Project:
 
 
 def _absolute(place: Path) -> Path:
-    return place if is_remote(place) else place.absolute()
+    """A place as it is remembered: for remote storage without its password, which only this process knows then."""
+    return Path(address_of(place)) if is_remote(place) else place.absolute()
 
 
 def _read(file: Path) -> dict[str, Any] | None:
