@@ -50,6 +50,13 @@ def test_unusual_names_of_splits_are_told_and_evaluation_is_test_where_another_i
     assert columns.notes[-1] == f"values of column {column} read as splits: train as train, eval as val"
 
 
+@pytest.mark.parametrize("column", ["split", "subset"])
+def test_blanks_around_names_of_splits_do_not_matter(tmp_path: Path, column: str) -> None:
+    columns = found(tmp_path, column, " train", "val  ", "train")
+    assert columns.splits == ["train", "val", "train"]
+    assert not any("read as splits" in note for note in columns.notes)
+
+
 def test_two_columns_may_define_the_same_split(tmp_path: Path) -> None:
     columns = found(tmp_path, "subset,is_valid", "train,0", "val,1")
     assert columns.splits == ["train", "val"]

@@ -305,6 +305,22 @@ def test_a_split_column_of_metadata_takes_precedence_over_folders(tmp_path: Path
     assert columns(rows, "split") == [("test",), ("train",)]
 
 
+@pytest.mark.parametrize("column", ["split", "subset"])
+def test_eval_in_a_column_is_the_test_split_where_another_metadata_file_names_validation(
+    tmp_path: Path, column: str
+) -> None:
+    for folder, split in (("train", "train"), ("valid", "val"), ("test", "eval")):
+        csv_file(tmp_path / folder, f"file_name,label,{column}\na.png,ok,{split}\n", "metadata.csv")
+    rows = read_metadata(tmp_path)
+    assert rows is not None
+    assert set(columns(rows, "path", "split")) == {
+        ("train/a.png", "train"),
+        ("valid/a.png", "val"),
+        ("test/a.png", "test"),
+    }
+    assert f"metadata.csv: values of column {column} read as splits: eval as test" in rows.notes
+
+
 def test_two_metadata_files_for_the_same_images_are_refused(tmp_path: Path) -> None:
     csv_file(tmp_path / "train", "file_name,label\na.png,ok\n", "metadata.csv")
     json_lines(tmp_path / "train", {"file_name": "a.png", "label": "crack"})

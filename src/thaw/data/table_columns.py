@@ -8,7 +8,7 @@ such as `patient_id`.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,17 +59,34 @@ class Columns:
     notes: tuple[str, ...]
 
 
-def columns_of(table: RawTable) -> Columns:
-    """Find the columns of a table; raises `DataError` for a missing, ambiguous or malformed one."""
+@dataclass(frozen=True)
+class _Split:
+    """The columns that define the split, the split of each row, and what the words of each column mean."""
+
+    splits: Sequence[str] | None
+    meanings: Mapping[str, Mapping[str, str]]
+
+
+def columns_of(table: RawTable, words: Iterable[str] = ()) -> Columns:
+    """Find the columns of a table.
+
+    Args:
+        table: The cells.
+        words: Names of splits in other tables of the same data set, on which the meaning of `eval` depends.
+
+    Raises:
+        DataError: A column is missing, ambiguous or malformed.
+    """
     path, label = _required(table, _PATH), _required(table, _LABEL)
-    split_columns, splits = _splits(table)
+    split = _split(table, words)
+    split_columns = list(split.meanings)
     group = _group_column(table)
     groups = [name or None for name in table.convert(group, text_of)] if group else None
     notes = []
     if split_columns and split_columns != [_SPLIT]:
         notes.append(f"{_column_text(split_columns)} defines the split")
-    for name in split_columns:
-        notes += spelling_note(_meanings(table.columns[name]), f"values of column {name}")
+    for name, meanings in split.meanings.items():
+        notes += spelling_note(meanings, f"values of column {name}")
     if group and group != _GROUP:
         notes.append(f"column {group} is the group: images with the same {group} stay in the same split")
     used = {path, label, group, *split_columns}
@@ -77,7 +94,12 @@ def columns_of(table: RawTable) -> Columns:
     unused = [name for name in table.names if name and not name.startswith("unnamed:") and name not in used]
     if unused:
         notes.append(f"{_column_text(unused)} not used")
-    return Columns(path, label, splits, groups, tuple(notes))
+    return Columns(path, label, split.splits, groups, tuple(notes))
+
+
+def split_words(table: RawTable) -> list[str]:
+    """The names of splits in a table; raises `DataError` where its columns contradict each other."""
+    return [word for meanings in _split(table, ()).meanings.values() for word in meanings]
 
 
 def _required(table: RawTable, wanted: tuple[str, str]) -> str:
@@ -98,23 +120,23 @@ def _required(table: RawTable, wanted: tuple[str, str]) -> str:
     raise DataError(f"{table.file}: has no column {wanted[0]!r}, only {found}{hint}")
 
 
-def _splits(table: RawTable) -> tuple[list[str], Sequence[str] | None]:
-    """The columns that define the split, and the split of each row."""
+def _split(table: RawTable, others: Iterable[str]) -> _Split:
+    """The split that a table defines, with the names of splits in other tables."""
     if any(words := table.convert(_SPLIT, _split_word)):
-        meanings = _meanings(words)
-        return [_SPLIT], _complete([meanings.get(word) for word in words], table, _SPLIT)
-    found = [([name], splits) for name in _LIKE_SPLIT if (splits := _splits_of_words(table, name))]
-    flags = [name for name in _SPLIT_OF_FLAG if _is_flag(table, name)]
-    if flags:
-        found.append((flags, _splits_of_flags(table, flags)))
+        meanings = _meanings(words, others)
+        splits = [meanings.get(word) for word in words]
+        return _Split(_complete(splits, table, _SPLIT), {_SPLIT: meanings})
+    found = [read for name in _LIKE_SPLIT if (read := _split_of_words(table, name, others))]
+    if flags := [name for name in _SPLIT_OF_FLAG if _is_flag(table, name)]:
+        found.append((_splits_of_flags(table, flags), {name: {} for name in flags}))
     if not found:
-        return [], None
-    columns, first = found[0]
-    for others, other_splits in found[1:]:
-        if other_splits != first:
-            names = " and ".join((*columns, *others))
+        return _Split(None, {})
+    first, meanings_of = found[0]
+    for other, columns in found[1:]:
+        if other != first:
+            names = " and ".join((*meanings_of, *columns))
             raise DataError(f"{table.file}: {names} define different splits; rename the right column to 'split'")
-    return columns, _complete(first, table, columns[0])
+    return _Split(_complete(first, table, next(iter(meanings_of))), meanings_of)
 
 
 def _split_word(cell: Any) -> str:
@@ -125,18 +147,21 @@ def _split_word(cell: Any) -> str:
     return word
 
 
-def _meanings(cells: Sequence[Any]) -> dict[str, str]:
-    """The split that each text in a column means, without texts that mean none."""
-    return splits_of(dict.fromkeys(cell for cell in cells if isinstance(cell, str)))
+def _meanings(words: Iterable[str], others: Iterable[str]) -> dict[str, str]:
+    """The split that each word in a column means, without words that mean none."""
+    own = dict.fromkeys(words)
+    return {word: split for word, split in splits_of(dict.fromkeys((*own, *others))).items() if word in own}
 
 
-def _splits_of_words(table: RawTable, name: str) -> list[str | None] | None:
-    """The splits in a column that may be one of splits; `None` where it is something else."""
-    cells = table.columns.get(name, ())
-    meanings = _meanings(cells)
+def _split_of_words(
+    table: RawTable, name: str, others: Iterable[str]
+) -> tuple[list[str | None], dict[str, dict[str, str]]] | None:
+    """The splits in a column that may be one of splits, and its words; `None` where it is something else."""
+    cells = [cell.strip() if isinstance(cell, str) else cell for cell in table.columns.get(name, ())]
+    meanings = _meanings((cell for cell in cells if isinstance(cell, str)), others)
     splits = [meanings.get(cell) if isinstance(cell, str) else None for cell in cells]
     is_split = any(splits) and all(split or is_empty(cell) for split, cell in zip(splits, cells, strict=True))
-    return splits if is_split else None
+    return (splits, {name: meanings}) if is_split else None
 
 
 def _is_flag(table: RawTable, name: str) -> bool:

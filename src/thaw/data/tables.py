@@ -21,8 +21,8 @@ from thaw.data.layouts import Rows, metadata_files
 from thaw.data.manifest import SCHEMA, new_table
 from thaw.data.split_names import spelling_note, splits_of
 from thaw.data.table_cells import SEPARATOR, labels_of, path_of, text_of
-from thaw.data.table_columns import KNOWN, columns_of
-from thaw.data.table_files import read_cells
+from thaw.data.table_columns import KNOWN, columns_of, split_words
+from thaw.data.table_files import RawTable, read_cells
 from thaw.data.table_paths import Folders, below_one_folder
 from thaw.data.walk import Omitted, images_below, natural_key, printable
 from thaw.errors import DataError
@@ -45,7 +45,7 @@ def read_table(file: Path, classes: Sequence[str] = (), bar: Bar = SILENT) -> Ro
     Raises:
         DataError: The table cannot be used; the message names the file and the row or column.
     """
-    rows, folders = _read(file, classes, file.parent, bar)
+    rows, folders = _read(read_cells(file, KNOWN), classes, file.parent, bar)
     return _with_unlisted(rows, folders.images_next_to(rows.table.column("path").to_pylist()))
 
 
@@ -55,7 +55,7 @@ def read_labels(file: Path, folder: Path) -> Rows:
     Raises:
         DataError: The table cannot be used; the message names the file and the row or column.
     """
-    return _read(file, (), folder)[0]
+    return _read(read_cells(file, KNOWN, folder), (), folder)[0]
 
 
 def read_metadata(root: Path, classes: Sequence[str] = ()) -> Rows | None:
@@ -71,20 +71,26 @@ def read_metadata(root: Path, classes: Sequence[str] = ()) -> Rows | None:
     if len(set(folders)) < len(folders):
         names = ", ".join(file.relative_to(root).as_posix() for file, _ in files)
         raise DataError(f"{root}: several metadata files for the same images ({names}); keep only one")
-    parts = [_below(_read(file, classes, file.parent)[0], root, split) for file, split in files]
+    tables = [read_cells(file, KNOWN) for file in dict(files)]
+    words = list(chain.from_iterable(map(split_words, tables)))
+    parts = [
+        _below(_read(raw, classes, folder, words=words)[0], root, split)
+        for raw, folder, (_, split) in zip(tables, folders, files, strict=True)
+    ]
     row_names = list(chain.from_iterable(part.row_names for part in parts))
     notes = tuple(dict.fromkeys(chain.from_iterable(part.notes for part in parts)))
     rows = Rows(pa.concat_tables([part.table for part in parts]).combine_chunks(), root, root, row_names, notes=notes)
     return _with_unlisted(rows, _images_below(root))
 
 
-def _read(file: Path, classes: Sequence[str], root: Path, bar: Bar | None = None) -> tuple[Rows, Folders]:
+def _read(
+    raw: RawTable, classes: Sequence[str], root: Path, bar: Bar | None = None, words: Iterable[str] = ()
+) -> tuple[Rows, Folders]:
     """The rows of one file, and the folders that its paths, relative to `root`, name.
 
-    With a `bar`, files on remote storage are mirrored.
+    With a `bar`, files on remote storage are mirrored; `words` are the names of splits in files that belong to it.
     """
-    raw = read_cells(file, KNOWN, root)
-    columns = columns_of(raw)
+    file, columns = raw.file, columns_of(raw, words)
     root, named = below_one_folder(file, root, raw.convert(columns.path, path_of))
     if bar:
         mirrored_files((root / path for path in named), bar)
