@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.remote.storages import BUCKET, downloads, put_folder
+from tests.reporters import Listening
 from thaw.data.surfaces import write_surfaces
 from thaw.errors import DataError
 from thaw.progress import NullReporter
@@ -18,14 +20,6 @@ from thaw.updating.new_images import NewImages, open_new, prepare_new
 from thaw.updating.stored_run import StoredRun
 
 Prepare = Callable[[Path], NewImages]
-
-
-class Listening(NullReporter):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.said.append(line)
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +109,27 @@ def test_folders_that_the_run_left_out_are_left_out_again(
     table = tmp_path / "new.csv"
     table.write_text(f"path,label\n{next((tmp_path / 'new' / 'ok').iterdir())},ok\n", encoding="utf-8")
     assert len(open_new(run, table, NullReporter())) == 1
+
+
+def test_images_on_storage_without_versions_are_downloaded_once(
+    of_folders: Callable[[FolderSettings], StoredRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsspec = pytest.importorskip("fsspec", reason="needs the extra remote")
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
+    write_surfaces(tmp_path / "new", images_per_class=2, size=64, classes=("ok", "crack"))
+    put_folder(tmp_path / "new", to="new")
+    memory = type(fsspec.filesystem("memory"))
+    listed = memory.find
+
+    def find(self: object, path: str, **kwargs: object) -> dict[str, dict[str, object]]:
+        found = listed(self, path, **kwargs).items()
+        return {name: {"type": "file", "name": name, "size": about["size"]} for name, about in found}
+
+    with monkeypatch.context() as patch, downloads(monkeypatch) as names:
+        patch.setattr(memory, "find", find)
+        assert len(open_new(of_folders(FolderSettings(layout="classes")), f"{BUCKET}/new", NullReporter())) == 4
+    assert len(names) == 4
+    fsspec.filesystem("memory").rm("/bucket", recursive=True)
 
 
 @pytest.mark.parametrize(("layout", "classes"), [("classes", ("train", "val")), ("splits", ("crack", "pits"))])

@@ -58,10 +58,7 @@ class Dataset:
         Raises:
             DataError: The folder or table is missing, malformed, or does not fit the task.
         """
-        if is_remote(path) and Path(path).suffix.lower() in EXPORT_SUFFIXES:
-            # An export names its images in ways that are matched to the files that are there.
-            mirrored(str(path).rpartition("/")[0], bar)
-        place = mirrored(path, bar)
+        place = mirrored_images(path, bar)
         if not place.is_dir() and (place.exists() or place.suffix.lower() in TABLE_SUFFIXES + EXPORT_SUFFIXES):
             _check_no_settings(place, folders)
             return cls.from_table(place, task, classes, bar)
@@ -116,6 +113,14 @@ class Dataset:
 
     def __repr__(self) -> str:
         return f"Dataset({len(self):,} images, {len(self.classes)} classes, {self.task}, {self.manifest.root})"
+
+
+def mirrored_images(path: str | Path, bar: Bar = SILENT) -> Path:
+    """The mirror of a folder or table on remote storage, as `Dataset.open` reads it; a local place as it is."""
+    if is_remote(path) and Path(path).suffix.lower() in EXPORT_SUFFIXES:
+        # An export names its images in ways that are matched to the files that are there.
+        mirrored(str(path).rpartition("/")[0], bar)
+    return mirrored(path, bar)
 
 
 def _check_no_settings(place: Path, folders: FolderSettings) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from thaw.cache import cache_folder
 from thaw.cores import worker_count
-from thaw.data.dataset import Dataset
+from thaw.data.dataset import Dataset, mirrored_images
 from thaw.data.decoding import Decoding
 from thaw.data.digests import digest_files, memory_of
 from thaw.data.duplicates import near_duplicates
@@ -25,7 +25,6 @@ from thaw.errors import DataError
 from thaw.formats import count, listed
 from thaw.progress import Reporter
 from thaw.recipe import SplitSettings, Task
-from thaw.remote import mirrored
 from thaw.updating.stored_run import StoredRun
 
 
@@ -63,10 +62,10 @@ def open_new(run: StoredRun, data: str | Path | Dataset, reporter: Reporter) -> 
     if isinstance(data, Dataset):
         dataset = data
     else:
-        folders = run.recipe.folders
+        place, folders = mirrored_images(data, reporter.bar), run.recipe.folders
         if folders != DEFAULTS:
-            folders = applicable(folders, mirrored(data, reporter.bar))
-        dataset = Dataset.open(data, wanted, classes, folders, reporter.bar)
+            folders = applicable(folders, place)
+        dataset = Dataset.open(place, wanted, classes, folders, reporter.bar)
     for note in dataset.notes:
         reporter.say(note)
     found = (*classes, *(name for name in dataset.classes if name not in classes))
