@@ -255,6 +255,21 @@ def test_images_that_belong_together_keep_the_different_splits_of_an_earlier_run
     assert again.notes[0] == f"{divided}; images that keep their split: 3"
 
 
+def test_files_that_were_saved_again_keep_the_splits_of_their_groups_also_where_a_near_duplicate_joins_these() -> None:
+    rows = [row for part in range(24) for row in images("a", 2, start=10 * part, group=f"part {part}")]
+    first = assign(manifest(rows), USUAL).manifest
+    names = {split: path for path, split in splits(first).items()}
+    again = manifest([(path, label, {**others, "content": f"{path} again"}) for path, label, others in rows])
+    paths = again.column("path")
+    result = assign(again, USUAL, first, [(paths.index(names["test"]), paths.index(names["train"]))])
+    assert splits(result.manifest) == splits(first)
+    assert result.notes == (
+        "an earlier run has near-duplicates, or images of one group, in different splits; "
+        "images that keep their split: 4",
+        "leak: 1 near-duplicates in train and test",
+    )
+
+
 def test_groups_that_are_given_later_change_no_split_of_an_earlier_run() -> None:
     first = assign(manifest(images("a", 24)), USUAL).manifest
     names = {split: path for path, split in splits(first).items()}

@@ -146,10 +146,10 @@ def _units(
 ) -> tuple[list[_Unit], list[str]]:
     """The units to split, and a note on images that belong together and that an earlier run has in several splits.
 
-    Each of these keeps its split, and what is new among them goes to train: elsewhere it would be evaluated although
-    training has seen its like.
+    Each of these keeps its split, or where its file is another now that of its group, and what is new among them goes
+    to train: elsewhere it would be evaluated although training has seen its like.
     """
-    names, labels, digests = names_of_rows(manifest), manifest.column("labels"), manifest.column("sha256")
+    names, labels = names_of_rows(manifest), manifest.column("labels")
     units: list[_Unit] = []
     kept = added = 0
     for members in split_units(manifest, rows, duplicates):
@@ -158,9 +158,10 @@ def _units(
         if len(found) > 1:
             parts = defaultdict(list)
             for row in members:
-                parts[earlier.get(f"sha256 {digests[row]}", "train")].append(row)
-            known = sum(f"sha256 {digests[row]}" in earlier for row in members)
-            kept, added = kept + known, added + len(members) - known
+                # The file says more than the group, which comes first.
+                known = next((earlier[name] for name in reversed(names[row]) if name in earlier), None)
+                parts[known or "train"].append(row)
+                kept, added = kept + (known is not None), added + (known is None)
         for split, part in parts.items():
             units.append(
                 _Unit(

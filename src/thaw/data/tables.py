@@ -71,7 +71,7 @@ def read_metadata(root: Path, classes: Sequence[str] = ()) -> Rows | None:
     if len(set(folders)) < len(folders):
         names = ", ".join(file.relative_to(root).as_posix() for file, _ in files)
         raise DataError(f"{root}: several metadata files for the same images ({names}); keep only one")
-    tables = [read_cells(file, KNOWN) for file in dict(files)]
+    tables = [read_cells(file, KNOWN) for file, _ in files]
     words = list(chain.from_iterable(map(split_words, tables)))
     parts = [
         _below(_read(raw, classes, folder, words=words)[0], root, split)
