@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import thaw
+from tests.reporters import Listening
 from tests.runs import outcome
 from thaw.data.dataset import Dataset
 from thaw.errors import RecipeError, ResumeError
@@ -52,16 +53,6 @@ class Unplugged(NullReporter):
                 raise Interruption
 
         return advance
-
-
-class Listening(NullReporter):
-    """Remembers what was said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def test_the_public_names_are_these_and_each_is_there() -> None:
@@ -170,7 +161,7 @@ def test_where_stored_features_do_not_give_what_the_bundle_gives_the_images_are_
     monkeypatch.setattr("thaw.trial_outputs.LARGEST_GAP", -1.0)
     reporter = Listening()
     finetune(Dataset.open(images), quick, tmp_path, reporter=reporter)
-    assert any("evaluating from the images instead" in line for line in reporter.lines)
+    assert any("evaluating from the images instead" in line for line in reporter.said)
     here, there = (pq.read_table(run.predictions) for run in (RunFolder(tmp_path / "train-1"), trained))
     assert here.select(["path", "split", "nearest"]) == there.select(["path", "split", "nearest"])
     for name in ("p_ok", "p_scratch", "p_stain", "distance"):
@@ -230,7 +221,7 @@ def test_out_of_memory_halves_the_batch_says_so_and_goes_on(
     monkeypatch.setattr(epoch, "_train_step", small_memory)
     reporter = Listening()
     finetune(Dataset.open(images), quick, tmp_path, reporter=reporter)
-    assert [line for line in reporter.lines if "out of memory" in line] == [
+    assert [line for line in reporter.said if "out of memory" in line] == [
         f"phase {phase}: out of memory at batch size {size}; continuing with {size // 2}"
         for phase in ("head", "fine-tune")
         for size in (16, 8)
@@ -252,7 +243,7 @@ def test_memory_that_runs_out_while_a_batch_is_prepared_halves_it_too_on_any_dev
     monkeypatch.setattr(epoch, "batches", small_memory)
     reporter = Listening()
     finetune(Dataset.open(images), quick, tmp_path, reporter=reporter)
-    assert len([line for line in reporter.lines if "continuing with 8" in line]) == 2
+    assert len([line for line in reporter.said if "continuing with 8" in line]) == 2
 
 
 def test_a_small_cache_means_fresh_views_and_says_so(images: Path, quick: Recipe, tmp_path: Path) -> None:
@@ -312,8 +303,8 @@ def test_a_run_stops_when_its_target_is_reached_and_says_so(images: Path, quick:
     thaw.finetune(Dataset.open(images), quick.with_settings({"target": {"accuracy": 0.01}}), tmp_path, reporter=heard)
     records = list(csv.DictReader((tmp_path / "train-1" / "metrics.csv").read_text().splitlines()))
     assert {row["phase"] for row in records} == {"head"} and len(records) == 1
-    assert any("fine-tune is skipped: the target is reached" in line for line in heard.lines)
-    assert any("target reached on" in line for line in heard.lines)
+    assert any("fine-tune is skipped: the target is reached" in line for line in heard.said)
+    assert any("target reached on" in line for line in heard.said)
 
 
 def test_an_optional_phase_without_an_error_to_fix_is_skipped_and_the_test_uses_the_trained_cut(
@@ -325,9 +316,9 @@ def test_an_optional_phase_without_an_error_to_fix_is_skipped_and_the_test_uses_
     thaw.finetune(Dataset.open(images), recipe, tmp_path, reporter=heard)
     run = RunFolder(tmp_path / "train-1")
     trained = {row["phase"] for row in csv.DictReader(run.metrics.read_text().splitlines())}
-    left_out = [line for line in heard.lines if "is skipped" in line]
+    left_out = [line for line in heard.said if "is skipped" in line]
     assert trained | {line.split()[1] for line in left_out} == {"head", "fine-tune", "deeper"}
-    assert left_out and any(line.startswith("evaluated from cached features") for line in heard.lines)
+    assert left_out and any(line.startswith("evaluated from cached features") for line in heard.said)
     actual = json.loads(run.plan.read_text())["actual"]
     assert [name for _, name, _ in actual["phases"]] == [name for name in ("head", "fine-tune") if name in trained]
     assert Recipe.load(run.recipe).strategy == "manual"

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.reporters import Listening
 from thaw.data.dataset import Dataset
 from thaw.pipeline import finetune
 from thaw.progress import NullReporter
@@ -11,16 +12,6 @@ from thaw.recipe import Phase, Recipe
 from thaw.run_folder import RunFolder
 
 DIVERGING = Phase(name="diverging", cut="pixels", epochs=2, lr=5.0, optimizer="sgd", batch_size=16, batchnorm="train")
-
-
-class Listening(NullReporter):
-    """Collects the lines of the console."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def test_a_phase_that_diverges_does_not_change_the_result(images: Path, quick: Recipe, tmp_path: Path) -> None:
@@ -37,8 +28,8 @@ def test_a_phase_that_diverges_does_not_change_the_result(images: Path, quick: R
     temperatures = [evaluation["calibration"]["temperature"] for evaluation in evaluations]
     for key in expected.keys() - set(network):
         assert torch.allclose(expected[key] * temperatures[0], kept[key] * temperatures[1], rtol=1e-5)
-    assert any(line.startswith("phase diverging is not kept: ") for line in reporter.lines)
-    assert any(line.startswith("kept: phase head, ") for line in reporter.lines)
+    assert any(line.startswith("phase diverging is not kept: ") for line in reporter.said)
+    assert any(line.startswith("kept: phase head, ") for line in reporter.said)
 
 
 @pytest.mark.parametrize("phase", [0, 1])
@@ -52,5 +43,5 @@ def test_a_loss_that_is_not_finite_stops_the_phase_with_advice_and_keeps_the_bes
     reporter = Listening()
     classifier = finetune(Dataset.open(images), quick.model_copy(update={"phases": order}), tmp_path, reporter=reporter)
     assert all(torch.isfinite(value).all() for value in classifier.state_dict().values())
-    (note,) = [line for line in reporter.lines if "broken stopped" in line]
+    (note,) = [line for line in reporter.said if "broken stopped" in line]
     assert "in epoch" in note and "learning rate" in note and f"--set phases.{phase}.lr=1" in note

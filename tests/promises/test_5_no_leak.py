@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.reporters import Listening
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.data.surfaces import write_surfaces
@@ -14,14 +15,6 @@ from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 from thaw.trial import TrialContext, begin, resume
-
-
-class Listening(NullReporter):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def splits_of(run: RunFolder) -> dict[str, str]:
@@ -90,7 +83,7 @@ def test_groups_found_in_names_are_in_one_split_and_stay_there(
     first = groups_of(begin(Dataset.open(folder), quick, TrialContext(runs, reporter)).folder)
     assert set(first) == {f"part{part}" for part in range(18)}
     assert all(len(splits) == 1 for splits in first.values())
-    assert "groups found in file names: 18 of 2 images, such as part0 (part0_0.png, part0_1.png)" in reporter.lines
+    assert "groups found in file names: 18 of 2 images, such as part0 (part0_0.png, part0_1.png)" in reporter.said
 
     write_surfaces(tmp_path / "more", images_per_class=6, size=64, seed=5, classes=("ok", "scratch", "stain"))
     of_parts(tmp_path / "more", folder, first=2)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.reporters import Listening
 from thaw.data.dataset import Dataset
 from thaw.errors import RecipeError
 from thaw.metrics import MetricValues
@@ -15,14 +16,6 @@ from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 from thaw.training.history import EpochRecord
 from thaw.training.loggers import check_loggers, open_loggers
-
-
-class Listening(NullReporter):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def records(count: int) -> list[EpochRecord]:
@@ -110,7 +103,7 @@ def test_a_logger_that_fails_is_dropped_and_the_others_continue(
     )
     loggers = open_loggers(Recipe.from_values({"loggers": "wandb,trackio"}), tmp_path, reporter)
     loggers.epochs(records(3))
-    assert reporter.lines == ["wandb failed (ConnectionError: no network); training continues without it"]
+    assert reporter.said == ["wandb failed (ConnectionError: no network); training continues without it"]
     assert len(broken) == 2 and len(working) == 4
 
 

@@ -3,20 +3,12 @@
 import shutil
 from pathlib import Path
 
+from tests.reporters import Listening
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
-from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 from thaw.trial import TrialContext, begin
-
-
-class Listening(NullReporter):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.said.append(line)
 
 
 def splits(run: RunFolder) -> dict[str, str]:
