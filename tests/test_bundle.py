@@ -37,7 +37,9 @@ def changed(bundle: Path, key: str, value: object) -> Path:
         ("facts.architecture", None),
         ("facts.pixels.size", "64"),
         ("facts.pixels.size", -1),
+        ("facts.pixels.size", 10**30),
         ("facts.mean", []),
+        ("facts.mean", [10**400, 0.5, 0.5]),
         ("decision.thresholds", [[3, 0.5]]),
         ("decision.thresholds", [[-1, 0.5]]),
         ("decision.costs", [[0, 1], [1, 0]]),
@@ -51,6 +53,14 @@ def changed(bundle: Path, key: str, value: object) -> Path:
 def test_a_bundle_with_a_malformed_configuration_is_a_clear_error(bundle: Path, key: str, value: object) -> None:
     with pytest.raises(BundleError, match="cannot be loaded"):
         read_bundle(changed(bundle, key, value))
+
+
+def test_a_configuration_that_is_nested_without_end_is_a_clear_error(bundle: Path) -> None:
+    (bundle / "config.json").write_text("[" * 100_000)
+    with pytest.raises(BundleError, match="cannot be loaded"):
+        read_bundle(with_new_sums(bundle))
+    with pytest.raises(BundleError, match=r"config\.json: cannot be read"):
+        labels_of(bundle)
 
 
 def test_features_of_another_width_are_a_clear_error(bundle: Path) -> None:

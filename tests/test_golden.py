@@ -67,8 +67,17 @@ def test_a_golden_image_is_a_file_of_its_folder(bundle: Path, name: object) -> N
         golden_of(bundle)
 
 
-@pytest.mark.parametrize("content", [7, {"file": "00.png"}, ["00.png"], [{}], [{"file": "00.png"}]])
+@pytest.mark.parametrize("content", [7, {}, [], {"file": "00.png"}, ["00.png"], [{}], [{"file": "00.png"}]])
 def test_a_malformed_record_is_a_clear_error(bundle: Path, content: object) -> None:
     changed(bundle, lambda _: content)
     with pytest.raises(BundleError, match=r"golden\.json: cannot be read"):
         certified_bundle(bundle)
+
+
+def test_a_record_that_is_nested_without_end_or_has_endless_numbers_is_a_clear_error(bundle: Path) -> None:
+    changed(bundle, put("probabilities", [10**400, 0, 0]))
+    with pytest.raises(BundleError, match=r"golden\.json: cannot be read"):
+        certified_bundle(bundle)
+    (bundle / "golden" / "golden.json").write_text("[" * 100_000)
+    with pytest.raises(BundleError, match=r"golden\.json: cannot be read"):
+        certified_bundle(with_new_sums(bundle))

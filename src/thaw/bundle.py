@@ -51,6 +51,12 @@ _REVIEW = "review.safetensors"
 _REVIEW_0_1 = "familiar.safetensors"
 """The name of `_REVIEW` in release 0.1."""
 
+_MALFORMED = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError),
+    *(ArithmeticError, RuntimeError, SafetensorError),
+)
+"""What is raised where a file of a bundle says something else than it should."""
+
 
 def write_bundle(
     classifier: Classifier,
@@ -132,7 +138,7 @@ def read_bundle(folder: Path) -> Classifier:
                 f"the thresholds or costs of its decision are not for {count(len(classes), 'class', 'classes')}"
             )
         classifier.review_policy = _read_review(own, folder, facts.width)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+    except _MALFORMED as error:
         raise BundleError(f"{folder}: cannot be loaded: {error}") from error
     return classifier
 

@@ -66,5 +66,5 @@ def labels_of(bundle: Path) -> tuple[Task, tuple[str, ...]]:
     """The task of a bundle and its classes in the order of the outputs; raises `BundleError`."""
     try:
         return labels_in(json.loads((bundle / CONFIG).read_bytes())["thaw"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(f"{bundle / CONFIG}: cannot be read ({error}); the bundle is incomplete") from error

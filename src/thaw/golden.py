@@ -87,11 +87,14 @@ def _read(bundle: Path) -> list[_Golden]:
     if not record.is_file():
         return []
     try:
+        entries = json.loads(record.read_bytes())
+        if not isinstance(entries, list) or not entries:
+            raise ValueError("it is not a list of images")
         return [
             _Golden(record.parent / _plain(entry["file"]), tuple(float(value) for value in entry["probabilities"]))
-            for entry in json.loads(record.read_bytes())
+            for entry in entries
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
         raise BundleError(f"{record}: cannot be read: {error}; restore the bundle") from error
 
 

@@ -9,6 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from thaw.formats import shortened
+
+LARGEST = 16384
+"""Pixels of a side: far more than networks take, and few enough for memory."""
+
 
 @dataclass(frozen=True)
 class PixelSpec:
@@ -28,8 +33,8 @@ class PixelSpec:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> PixelSpec:
         """The geometry whose fields were written as JSON; raises `ValueError`, `KeyError` or `TypeError`."""
-        if type(values["size"]) is not int or values["size"] < 1:
-            raise ValueError(f"the size of images is {values['size']!r}, not a number of pixels")
+        if type(values["size"]) is not int or not 1 <= values["size"] <= LARGEST:
+            raise ValueError(f"the size of images is {shortened(str(values['size']))}, not 1 to {LARGEST:,} pixels")
         return cls(**{**values, "fill": tuple(values["fill"])})
 
     @property
