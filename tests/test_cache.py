@@ -9,6 +9,7 @@ from tempfile import gettempdir
 
 import pytest
 
+from tests.locking import locked
 from tests.unprivileged import unprivileged
 from thaw import atomic
 from thaw.cache import cache_entries, cache_folder, clear, configured_folder, make_room
@@ -81,6 +82,14 @@ def test_what_is_left_of_an_entry_is_named_each_time(cache: Path, monkeypatch: p
     monkeypatch.undo()
     clear(cache)
     assert not list((cache / "features").iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs file locks")
+def test_an_entry_that_another_process_has_just_written_stays_and_does_not_count_as_removed(cache: Path) -> None:
+    with locked(cache / "features" / "old"):
+        assert [entry.folder.name for entry in make_room(cache, 0, 0)] == ["new"]
+        assert [entry.folder.name for entry in clear(cache)] == ["images"]
+    assert [entry.folder.name for entry in clear(cache)] == ["old"]
 
 
 def test_entries_being_written_are_not_listed(cache: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.locking import locked
 from thaw.temporary import LEFT_OVER_AFTER, discard, remove_leftovers, temporary
 
 DIES_WHILE_BUILDING = """
@@ -67,3 +68,11 @@ def test_a_discarded_folder_is_gone_and_an_absent_one_is_no_error(tmp_path: Path
     discard(tmp_path / "store")
     discard(tmp_path / "store")
     assert hidden(tmp_path) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs file locks")
+def test_what_another_process_holds_locked_is_left_to_it_and_is_no_remainder(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    with locked(tmp_path / "store"):
+        assert discard(tmp_path / "store") is None and hidden(tmp_path) == ["store"]
+    assert discard(tmp_path / "store") is None and hidden(tmp_path) == []

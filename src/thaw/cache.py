@@ -85,8 +85,8 @@ def cache_entries(cache: Path) -> list[CacheEntry]:
 def clear(cache: Path, kinds: tuple[Kind, ...] = KINDS) -> list[CacheEntry]:
     """Remove every entry of some kinds, and leftovers of killed runs.
 
-    A run goes on: it keeps the files that it reads open (POSIX) and what it is writing, and rebuilds what it needs
-    later.
+    A run goes on: it keeps the files that it reads open (POSIX) and what it is writing or has just written, and
+    rebuilds what it needs later.
 
     Returns:
         The removed entries.
@@ -100,7 +100,7 @@ def clear(cache: Path, kinds: tuple[Kind, ...] = KINDS) -> list[CacheEntry]:
         left += remove_leftovers(cache / kind)
         left += filter(None, map(discard, (cache / kind).glob("[!.]*")))
     check_removed(left)
-    return entries
+    return [entry for entry in entries if not entry.folder.exists()]
 
 
 def check_removed(left: Sequence[Path]) -> None:
@@ -139,7 +139,7 @@ def make_room(cache: Path, needed: int, budget: int) -> list[CacheEntry]:
     for entry in entries:
         if total + needed <= budget:
             break
-        if discard(entry.folder) is None:
+        if discard(entry.folder) is None and not entry.folder.exists():
             total -= entry.size
             removed.append(entry)
     return removed

@@ -71,14 +71,16 @@ def discard(path: Path, is_kept: Callable[[Path], bool] = lambda _: False) -> Pa
 
     Args:
         path: The file or folder.
-        is_kept: Whether it must stay, asked while no other process discards it, where the file system has locks. What
-            another is discarding is left to that one.
+        is_kept: Whether it must stay, asked while no other process discards it, where the file system has locks.
 
     Returns:
-        What is left of it; `None` where nothing is.
+        What is left of it; `None` where nothing is, and where another process is discarding it, or has only just made
+        it: it is left to that one.
     """
     with suppress(OSError), _locked(path) as is_locked:
-        if is_locked is not False and not is_kept(path):
+        if is_locked is False:
+            return None
+        if not is_kept(path):
             hidden = path.with_name(f".{_short(path.name)}.{secrets.token_hex(8)}.tmp")
             os.replace(path, hidden)
             _remove(hidden)

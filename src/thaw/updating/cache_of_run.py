@@ -51,7 +51,7 @@ def clear_run(run: RunFolder, cache: Path) -> list[CacheEntry]:
         own = [entry.folder, *entry.folder.parent.glob(f"{entry.folder.name}.*.json")]
         left += filter(None, map(discard, own))
     check_removed(left)
-    return entries
+    return [entry for entry in entries if not entry.folder.exists()]
 
 
 def _has_only(store: Path, digests: set[str]) -> bool:
