@@ -149,11 +149,12 @@ def _earlier_split(dataset: Dataset, requested: Recipe, context: TrialContext) -
     """The images of the runs on this folder with the same split settings: each keeps the split that it had last."""
     known: Manifest | None = None
     found: list[RunFolder] = []
+    unreadable: list[tuple[RunFolder, ThawError]] = []
     for earlier in RunFolder.earlier(context.runs):
         try:
             manifest, split = Manifest.read(earlier.manifest), Recipe.load(earlier.recipe).split
         except ThawError as error:
-            context.reporter.say(f"images that are in {earlier.path} may not keep their split: {first_line(error)}")
+            unreadable.append((earlier, error))
             continue
         if manifest.root == dataset.manifest.root and _is_same_split(split, requested.split):
             known = with_older(known, manifest) if known else manifest
@@ -161,6 +162,12 @@ def _earlier_split(dataset: Dataset, requested: Recipe, context: TrialContext) -
     if found:
         older = f" or in {count(len(found) - 1, 'older run')}" if len(found) > 1 else ""
         context.reporter.say(f"images that are in {found[0].path}{older} keep their split")
+    if unreadable:
+        (first, problem), others = unreadable[0], len(unreadable) - 1
+        older = f", or in {count(others, 'older run')} that cannot be read either," if others else ""
+        context.reporter.say(
+            f"images that are only in {first.path}{older} may not keep their split: {first_line(problem)}"
+        )
     return known
 
 
