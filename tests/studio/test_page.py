@@ -13,6 +13,7 @@ from thaw.run_folder import RunFolder
 from thaw.studio.features import ImageFeatures, Snapshot
 from thaw.studio.marks import AMBIGUOUS, EXCLUDED, Mark
 from thaw.studio.piles import find_piles
+from thaw.studio.training_queue import Begun, Job, Request
 from thaw.studio.workspace import Workspace
 
 AWAITED = {
@@ -185,6 +186,27 @@ def test_runs_are_planned_and_queued(browser: Any, computed: Workspace, training
         until(lambda: [job.number for job in computed.training.waiting] == [2])
         page.click("button:has-text('Stop')")
         until(lambda: not computed.training.is_running)
+    assert not opened.console
+
+
+@pytest.mark.slow
+def test_a_run_that_diverged_is_shown_and_another_can_be_started(
+    browser: Any, computed: Workspace, with_run: RunFolder
+) -> None:
+    header, first, *others = with_run.metrics.read_text().splitlines()
+    cells = dict(zip(header.split(","), first.split(","), strict=True))
+    diverged = ",".join((cells | {"train_loss": "nan", "val_loss": "inf"}).values())
+    with_run.metrics.write_text("\n".join([header, first, *others, diverged]) + "\n")
+    job = Job(1, "2026-01-01T00:00:00+00:00", Request({}, 36, 2))
+    computed.training._queue.begun.append(Begun(job, job.when, ()))
+    with running(computed) as address, window(browser, 1280, 800) as opened:
+        page = opened.page
+        page.goto(address)
+        page.wait_for_selector("nav")
+        page.evaluate("location.hash = 'train'")
+        page.wait_for_selector("button:has-text('Train again')")
+        page.wait_for_selector("text=/On training ., on validation .$/")
+        assert "NaN" not in page.inner_text("body")
     assert not opened.console
 
 
