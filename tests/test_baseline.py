@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -112,11 +113,18 @@ def test_a_first_phase_that_is_the_baseline_takes_its_head_also_when_killed_mean
     monkeypatch.setattr(draft, "BASELINE_FROM", 0.0)
     dataset, reporter, folder = Dataset.open(surfaces), Sentences(), RunFolder(tmp_path / "runs" / "train-1")
     recipe = RECIPE.with_settings({"augment.preset": "none"})
-    save, saved = checkpoint.Checkpoints.save, list[str]()
+    save, saved, is_killed, written = checkpoint.Checkpoints.save, list[str](), list[bool](), checkpoint._replace
+
+    def slowly(*given: Any) -> None:
+        # What has not been written yet is lost, as in a process that is killed.
+        time.sleep(0.05)
+        if not is_killed:
+            written(*given)
 
     def killed(checkpoints: checkpoint.Checkpoints, name: checkpoint.Name, *others: Any) -> None:
         if checkpoints.folder == folder.checkpoints:
             if len(saved) == saved_before:
+                is_killed.append(True)
                 raise KeyboardInterrupt
             saved.append(name)
         save(checkpoints, name, *others)
@@ -124,6 +132,7 @@ def test_a_first_phase_that_is_the_baseline_takes_its_head_also_when_killed_mean
     if saved_before < 3:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(checkpoint.Checkpoints, "save", killed)
+            patch.setattr(checkpoint, "_replace", slowly)
             run(dataset, recipe, tmp_path / "runs", reporter)
         run(dataset, None, tmp_path / "runs", reporter, resumes=True)
     else:

@@ -33,6 +33,8 @@ def begin_with_baseline(run: FitContext, baseline: Checkpoint) -> None:
     done = Progress(phase=1, records=records, gains=phase_gains(records, run.settings.keep_rule))
     # Killed before the end of this, the run has not begun.
     run.checkpoints.save("last", Progress())
+    # Before any epoch is written, which without a checkpoint would be those of a run that lost it.
+    run.checkpoints.wait()
     run.classifier.load_state_dict(baseline.weights, strict=False)
     for number in range(1, len(records) + 1):
         run.on_epoch(records[:number], best_index(records[:number], monitor) == number - 1)
