@@ -6,7 +6,6 @@ A single test split of a few hundred images varies by points from seed to seed. 
 
 from __future__ import annotations
 
-import itertools
 import statistics
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -132,7 +131,7 @@ def repeated_cross_validation(
         probabilities[fold.seed, fold.test], predicted[fold.seed, fold.test] = found
         on_progress(done, seeds * folds)
     by_seed = tuple(
-        overall(Scored(manifest.task, *of_seed, groups))
-        for of_seed in zip(probabilities, itertools.repeat(truth), predicted, strict=False)
+        overall(Scored(manifest.task, values, truth, labels, groups))
+        for values, labels in zip(probabilities, predicted, strict=True)
     )
     return CrossValidation(method, folds, len(rows), by_seed)

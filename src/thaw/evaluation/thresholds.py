@@ -115,10 +115,11 @@ def choose_decision(
     reasons = [decision.reason] if decision.reason else []
     if settings.costs:
         decision, reasons = replace(decision, costs=_cost_matrix(settings, classes)), [_describe_costs(settings)]
-    met, unmet, chosen = list[_Requirement](), list[str](), set[int]()
+    met, unmet = list[_Requirement](), list[str]()
     for requirement in requirements:
         found = decision
-        if requirement.index not in chosen:
+        # One threshold of a class has to serve both its recall and its precision.
+        if all(each.index != requirement.index for each in met):
             threshold = requirement.threshold(decision, scored)
             if threshold is not None:
                 others = (pair for pair in decision.thresholds if pair[0] != requirement.index)
@@ -126,7 +127,6 @@ def choose_decision(
         if all(each.is_met(found, scored) for each in (*met, requirement)):
             decision = found
             met.append(requirement)
-            chosen.add(requirement.index)
         else:
             unmet.append(_why_unmet(requirement, scored, met))
     reasons += [requirement.text() for requirement in met]

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from thaw.inspection.linear_probe import Features, fit_head, stratified_folds
-from thaw.metrics import t95, wilson
+from thaw.metrics import mean_interval
 
 _FRACTIONS = (0.1, 0.2, 0.35, 0.55, 0.8, 1.0)
 _MAX_FOLDS = 4
 _FORECAST_FACTORS = (2, 4)
 _RESAMPLES = 100
-_ROUNDING = 1e-9
 _EXPONENTS = np.linspace(0.1, 1.5, 29)
 
 
@@ -83,12 +82,9 @@ def _stratified_subset(classes: np.ndarray, rows: np.ndarray, fraction: float, r
 
 
 def _point(images: int, scores: list[float], tested: int) -> CurvePoint:
-    """A point with the interval of a mean over folds (Student's t), or Wilson's where all folds agree."""
+    """A point with the interval of a mean over folds, in which so many images are tested."""
     mean, error = float(np.mean(scores)), float(np.std(scores, ddof=1)) / len(scores) ** 0.5 if len(scores) > 1 else 0.0
-    if error < _ROUNDING:
-        return CurvePoint(images, mean, *wilson(mean, tested))
-    half = t95(len(scores)) * error
-    return CurvePoint(images, mean, max(0.0, mean - half), min(1.0, mean + half))
+    return CurvePoint(images, mean, *mean_interval(mean, error, len(scores), tested))
 
 
 def _forecast(sizes: np.ndarray, accuracies: list[list[float]], rng: np.random.Generator) -> tuple[CurvePoint, ...]:

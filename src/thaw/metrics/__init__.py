@@ -14,7 +14,7 @@ from thaw.metrics.estimates import (
     per_class,
     values_of,
 )
-from thaw.metrics.intervals import Estimate, fraction, paired_difference, t95, wilson
+from thaw.metrics.intervals import Estimate, fraction, mean_interval, paired_difference, wilson
 from thaw.metrics.jackknife import influence_scores, paired_standard_error, values_without_each
 from thaw.metrics.scored import ClassRates, Scored, confidence_of, rates_of_class, truth_of
 from thaw.metrics.table import BINS, CLASS_METRICS, METRICS, MONITORS, Metric, bin_of, per_epoch_metrics
@@ -35,6 +35,7 @@ __all__ = [
     "differences",
     "fraction",
     "influence_scores",
+    "mean_interval",
     "measure",
     "most_likely",
     "overall",
@@ -43,7 +44,6 @@ __all__ = [
     "per_class",
     "per_epoch_metrics",
     "rates_of_class",
-    "t95",
     "truth_of",
     "values_of",
     "values_without_each",

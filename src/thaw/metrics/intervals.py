@@ -17,6 +17,7 @@ import numpy as np
 
 MAX_DRAWS, MIN_DRAWS = 1_000, 100
 _Z95 = 1.959964
+_ROUNDING = 1e-9
 _MAX_OPERATIONS = 2e8
 _CHUNK = 4_000_000
 
@@ -107,7 +108,7 @@ def bootstrap_estimate(
     if not np.isfinite(value):
         return None
     low, high = np.percentile(draws, (2.5, 97.5)) if len(draws) else (value, value)
-    if (high - low < 1e-9 or groups == 1) and trials and 0 <= value <= 1:
+    if (high - low < _ROUNDING or groups == 1) and trials and 0 <= value <= 1:
         low, high = wilson(value, trials)
     else:
         factor = widening(groups)
@@ -118,6 +119,21 @@ def bootstrap_estimate(
 def widening(groups: int) -> float:
     """The factor by which a bootstrap interval of few groups is too narrow; 1 for independent images."""
     return t95(groups) / _Z95 * sqrt(groups / (groups - 1)) if groups > 1 else 1.0
+
+
+def mean_interval(mean: float, standard_error: float, values: int, trials: int) -> tuple[float, float]:
+    """The 95% interval of a mean of fractions 0..1: by Student's t, or Wilson's where there is no spread to go by.
+
+    Args:
+        mean: The mean.
+        standard_error: Of the mean.
+        values: Number of independent values that both are of.
+        trials: Number of trials of Wilson's interval.
+    """
+    if values < 2 or standard_error < _ROUNDING:
+        return wilson(mean, trials)
+    half = t95(values) * standard_error
+    return max(0.0, mean - half), min(1.0, mean + half)
 
 
 def t95(values: int) -> float:

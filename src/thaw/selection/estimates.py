@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 
 from thaw.formats import count, percent
-from thaw.metrics import t95, wilson
+from thaw.metrics import mean_interval
 from thaw.selection.scores import mean_of
-
-_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -62,14 +60,10 @@ class Expected:
 
     @classmethod
     def of(cls, correct: np.ndarray, groups: np.ndarray) -> Expected:
-        """The mean of `correct` (N,) with an interval by groups (N,): Student's t, or Wilson's if all are alike."""
+        """The mean of `correct` (N,) with an interval by groups (N,)."""
         mean, number = mean_of(correct, groups), len(np.unique(groups))
-        if number < 2 or mean.standard_error < _ROUNDING:
-            low, high = wilson(mean.value, number)
-        else:
-            half = t95(number) * mean.standard_error
-            low, high = max(0.0, mean.value - half), min(1.0, mean.value + half)
-        return cls(mean.value, low, high, len(correct), number)
+        interval = mean_interval(mean.value, mean.standard_error, number, number)
+        return cls(mean.value, *interval, len(correct), number)
 
 
 @dataclass(frozen=True)
