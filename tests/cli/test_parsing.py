@@ -53,8 +53,9 @@ def test_a_repeated_option_is_one_mapping() -> None:
     [
         ("phases.1.lr", "write it as KEY=VALUE"),
         ("seed={", "seed"),
-        ("weights=2024-02-30", "weights: '2024-02-30' cannot be read as a value: day is out of range"),
-        ("weights=0x_", "weights: '0x_' cannot be read as a value"),
+        ("seed=0x_", "seed: .*valid integer"),
+        ("seed=", "seed: has no value; null is none"),
+        ("weights={a: 1, a: 2}", "weights: .* cannot be read as a value: 'a' is there twice"),
         ("target={accuracy: 2024-02-30}", "target"),
         ("target=accuracy", "target"),
         ("target=accuracy=97", "target.accuracy"),
@@ -87,6 +88,5 @@ def test_the_time_of_a_run_is_a_duration(text: str, seconds: float | None) -> No
 
 @pytest.mark.parametrize("text", ["0", "1:30", "inf", "", "true", "9" * 400])
 def test_what_is_no_time_of_a_run_is_refused(text: str) -> None:
-    # YAML would read 1:30 as 90.
     with pytest.raises(RecipeError, match="time_limit"):
         Recipe().with_settings(parsed_settings([f"time_limit={text}"]))

@@ -85,12 +85,18 @@ def test_a_wrong_key_in_a_file_names_file_and_key(tmp_path: Path) -> None:
         Recipe.load(file)
 
 
-@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "\x00", "weights: 2024-02-30\n"])
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "\x00", "seed: 1\nseed: 2\n"])
 def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(text)
     with pytest.raises(RecipeError, match="mine"):
         Recipe.load(file)
+
+
+def test_a_file_may_name_any_class(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("decision: {recall: {no: 0.9, 7: 1e-1}}\ntime_limit: 90s\n")
+    assert Recipe.load(file).decision.recall == {"no": 0.9, "7": 0.1}
 
 
 def test_differences_name_each_setting() -> None:

@@ -62,9 +62,9 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "no date.yaml").write_text("phases.1.lr: [2024-02-30]\n")
-    with pytest.raises(RecipeError, match=r"no date.yaml: cannot be read as YAML: day is out of range"):
-        read_space(tmp_path / "no date.yaml")
+    (tmp_path / "twice.yaml").write_text("views: [1]\nviews: [2]\n")
+    with pytest.raises(RecipeError, match=r"twice.yaml: cannot be read as YAML: 'views' is there twice"):
+        read_space(tmp_path / "twice.yaml")
     with pytest.raises(RecipeError, match=r"no.yaml: cannot be read"):
         read_space(tmp_path / "no.yaml")
 

@@ -11,12 +11,10 @@ import yaml
 from thaw.durations import seconds_of
 from thaw.errors import RecipeError
 from thaw.recipe.upgrade import SHORT_FORMS, parse_setting
+from thaw.yaml_text import read_yaml
 
 _VERBATIM = frozenset({"split.group_by"})
 """Settings whose text is their value, whatever YAML would read: a regular expression such as `[a-z]+`."""
-
-_DURATIONS = frozenset({"time_limit"})
-"""Settings whose text is a duration: YAML 1.1 would read `1:30` as 90."""
 
 
 def parsed(key: str, text: str) -> Any:
@@ -25,31 +23,25 @@ def parsed(key: str, text: str) -> Any:
     Mappings and lists have a short form (`crack=0.99`, `tensorboard,mlflow`) and can be YAML (`{crack: 0.99}`); any
     other setting is a YAML scalar, such as `1e-5`, `true` or `null`. Raises `RecipeError`.
     """
-    if key in _VERBATIM or (key in _DURATIONS and text != "null"):
+    if key in _VERBATIM:
         return text
     if key not in SHORT_FORMS or text == "null":
         return _scalar(key, text)
     if text.lstrip().startswith(("{", "[")):
         # What is not YAML is a name that begins with a bracket.
         with suppress(yaml.YAMLError, ValueError):
-            return yaml.safe_load(text)
+            return read_yaml(text)
     return parse_setting(key, text)
 
 
 def _scalar(key: str, text: str) -> Any:
+    if not text:
+        raise RecipeError(f"{key}: has no value; null is none")
     try:
-        value = yaml.safe_load(text)
+        return read_yaml(text)
     except (yaml.YAMLError, ValueError) as error:
-        # Such as the date 2024-02-30, which YAML does not see as text.
         reason = " ".join(str(error).split())
         raise RecipeError(f"{key}: {text!r} cannot be read as a value: {reason}") from error
-    if isinstance(value, str):
-        # YAML 1.1 reads 1e-5 as text.
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def parsed_items(key: str, texts: Iterable[str]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from thaw.recipe.sections import (
 )
 from thaw.recipe.upgrade import upgraded
 from thaw.settings import Section, assign, explain, flatten, value_at
+from thaw.yaml_text import read_yaml, write_yaml
 
 Task = Literal["multiclass", "binary", "multilabel"]
 Engine = Literal[
@@ -280,7 +281,7 @@ class Recipe(Section):
     def load(cls, file: str | Path) -> Self:
         """Read a recipe from YAML; raises `RecipeError` that names the file and the key."""
         try:
-            values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+            values = read_yaml(Path(file).read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise RecipeError(f"{file}: cannot be read as a YAML recipe: {error}") from error
         if values is not None and not isinstance(values, dict):
@@ -333,7 +334,7 @@ class Recipe(Section):
 
     def to_yaml(self) -> str:
         """The whole recipe as YAML that `load` reads back to an equal recipe."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+        return write_yaml(self.model_dump(mode="json"))
 
     def differences(self, other: Recipe) -> list[str]:
         """One line `key: this -> that` for each setting in which two recipes differ."""

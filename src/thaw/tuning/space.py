@@ -15,6 +15,7 @@ from thaw.recipe import HeadSettings, Phase, PreprocessingSettings, Recipe
 from thaw.recipe.ranges import Range, Searched, Values, declared
 from thaw.settings import Section, unknown
 from thaw.tuning.levels import LEVELS, Level
+from thaw.yaml_text import read_yaml
 
 _SECTIONS: Mapping[str, type[Section]] = {
     "preprocessing": PreprocessingSettings,
@@ -73,7 +74,7 @@ def default_space(backbones: Collection[str], planned: Mapping[str, Any]) -> Spa
 def read_space(file: Path) -> Mapping[str, Any]:
     """What a file says about the space, by key; raises `RecipeError` that names the file and the key."""
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        values = read_yaml(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise RecipeError(f"{file}: cannot be read as YAML: {error}") from error
     if not isinstance(values, dict) or not values:
@@ -146,7 +147,7 @@ def _searched(key: str, value: Any) -> Searched:
 
 
 def _are_numbers(*values: Any) -> bool:
-    """Whether all are numbers, also those that YAML 1.1 reads as text, such as 1e-5."""
+    """Whether all are numbers, or text that is one."""
     try:
         return all(not isinstance(value, bool) and float(value) == float(value) for value in values)
     except (TypeError, ValueError):
