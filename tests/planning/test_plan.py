@@ -228,9 +228,9 @@ def test_else_it_is_trained_step_by_step(settings: dict[str, object], images: in
 
 
 def test_a_setting_that_l_bfgs_does_not_use_is_named_in_the_reason() -> None:
-    changed = Recipe().with_settings({"phases.0.lr": 1e-2, "phases.0.epochs": 50, "phases.0.patience": 1})
-    reason = why(planned(changed), "phases.0.solver").reason
-    assert reason.endswith("; lr, patience, epochs above 9 of this phase would need solver optimizer")
+    settings = {"phases.0.lr": 1e-2, "phases.0.epochs": 50, "phases.0.patience": 1, "head.dropout": 0.4}
+    reason = why(planned(Recipe().with_settings(settings)), "phases.0.solver").reason
+    assert reason.endswith("; lr, patience, epochs above 9, head.dropout would need solver optimizer")
     assert "would need" not in why(planned(Recipe()), "phases.0.solver").reason
 
 

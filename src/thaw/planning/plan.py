@@ -21,6 +21,7 @@ from thaw.recipe import (
     HEAD_PHASE,
     USUAL_BATCH,
     AugmentSettings,
+    HeadSettings,
     Phase,
     PreprocessingSettings,
     Recipe,
@@ -249,8 +250,8 @@ def _solvers(
                 "use solver optimizer, inputs cached and a cache_gb that they fit into, or augment none"
             )
         epochs = min(phase.epochs, len(PENALTIES)) if solver == "lbfgs" else phase.epochs
-        if solver == "lbfgs" and (unused := _unused_by_lbfgs(phase)):
-            reason += f"; {', '.join(unused)} of this phase would need solver optimizer"
+        if solver == "lbfgs" and (unused := _unused_by_lbfgs(phase, recipe.head)):
+            reason += f"; {', '.join(unused)} would need solver optimizer"
         resolved.append(phase.model_copy(update={"solver": solver, "epochs": epochs}))
         choices.append(Choice(f"phases.{index}.solver", solver, reason))
     return tuple(resolved), tuple(choices)
@@ -280,8 +281,9 @@ def _joined(first: Choice | None, second: Choice) -> Choice:
     return second if first is None else replace(second, reason=f"{first.reason}; {second.reason}")
 
 
-def _unused_by_lbfgs(phase: Phase) -> list[str]:
-    """The settings of a phase that the recipe changes and L-BFGS does not use."""
+def _unused_by_lbfgs(phase: Phase, head: HeadSettings) -> list[str]:
+    """The settings of a phase and its head that the recipe changes and L-BFGS does not use."""
     usual = HEAD_PHASE.model_copy(update={"batch_size": USUAL_BATCH})
     changed = [name for name in GRADIENT_SETTINGS if getattr(phase, name) != getattr(usual, name)]
-    return changed + [f"epochs above {len(PENALTIES)}"] * (phase.epochs > max(HEAD_PHASE.epochs, len(PENALTIES)))
+    changed += [f"epochs above {len(PENALTIES)}"] * (phase.epochs > max(HEAD_PHASE.epochs, len(PENALTIES)))
+    return changed + ["head.dropout"] * (head.dropout != HeadSettings().dropout)
