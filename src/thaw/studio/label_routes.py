@@ -19,7 +19,7 @@ _NUMBER, _SIMILAR = 10, 8
 _POINTS = 200
 """Of the curve."""
 _STOP_BELOW = 0.005
-"""Gain of a hundred more labels, in accuracy, below which one can stop."""
+"""Gain of up to a hundred more labels, in accuracy, below which one can stop."""
 
 
 def router(workspace: Workspace) -> APIRouter:

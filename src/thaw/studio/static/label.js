@@ -160,8 +160,8 @@ function Progress({ queue, outlook }) {
       ${latest.length > 4 && html` Of the last ${latest.length} suggestions, ${right} were right.`}</p>
     ${outlook?.sentence && html`<p class=${outlook.can_stop ? "good" : ""}>${outlook.can_stop ? html`<b>You can stop here.</b> ` : ""}${capital(outlook.sentence)}.</p>`}
     ${outlook?.curve.length > 1 && html`<${Curve} points=${outlook.curve.map((point) => [point.labels, point.changes])} low=${0}
-      xTitle="labels" format=${(value) => percent(value, 0)} label="Predictions that 100 more labels would change" />
-      <p class="quiet">Predictions that 100 more labels would change</p>`}
+      xTitle="labels" format=${(value) => percent(value, 0)} label="Predictions that up to 100 more labels would change" />
+      <p class="quiet">Predictions that up to 100 more labels would change</p>`}
     <details><summary>Why these images</summary><p class="quiet">${capital(queue.why)}.</p></details>
   </div>`;
 }
