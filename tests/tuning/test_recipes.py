@@ -79,6 +79,15 @@ def test_recipes_of_others_keep_what_is_fixed_and_stay_in_ranges_that_were_given
     assert known_settings("guide", [], {}, Recipe()) == KNOWN["guide"]
 
 
+@pytest.mark.parametrize("origin", KNOWN)
+def test_recipes_of_others_freeze_no_stage_again(origin: str) -> None:
+    # As the plan does on a CPU.
+    base = Recipe().with_settings({"phases.1.freeze_after": [5]})
+    assert recipe_of(base, known_settings(origin, [], {}, base), {}).phases[1].freeze_after == ()
+    kept = known_settings(origin, ["phases.1.freeze_after"], {}, base)
+    assert recipe_of(base, kept, {}).phases[1].freeze_after == (5,)
+
+
 @pytest.mark.parametrize(
     ("cuts", "expected"),
     [

@@ -22,6 +22,7 @@ KNOWN: Mapping[str, Mapping[str, Any]] = {
         "phases.1.lr": 1e-5,
         "phases.1.epochs": 10,
         "phases.1.schedule": "constant",
+        "phases.1.freeze_after": (),
         "phases.1.layer_decay": 1.0,
     },
     # fastai's `fine_tune(4)`: one epoch of the head at 2e-3, then all layers in one cycle, from a hundredth of 1e-3.
@@ -33,6 +34,7 @@ KNOWN: Mapping[str, Mapping[str, Any]] = {
         "phases.1.lr": 1e-3,
         "phases.1.epochs": 4,
         "phases.1.schedule": "one_cycle",
+        "phases.1.freeze_after": (),
         "phases.1.layer_decay": 0.5,
         "phases.1.batchnorm": "train",
     },
@@ -44,6 +46,7 @@ KNOWN: Mapping[str, Mapping[str, Any]] = {
         "phases.1.layer_decay": 0.9,
         "phases.1.weight_decay": 1e-3,
         "phases.1.warmup_epochs": 1.0,
+        "phases.1.freeze_after": (),
         "phases.1.batchnorm": "train",
     },
 }
