@@ -77,11 +77,9 @@ ClusterAddress = Annotated[
 
 def on_stderr() -> ConsoleReporter:
     """A reporter for what a command says besides its output."""
-    from rich.console import Console
+    from thaw.terminal.console import ConsoleReporter, plain_console
 
-    from thaw.terminal.console import ConsoleReporter
-
-    return ConsoleReporter(Console(stderr=True, highlight=False, soft_wrap=True))
+    return ConsoleReporter(plain_console(stderr=True, soft_wrap=True))
 
 
 def local_copies(places: Sequence[Path]) -> list[Path]:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from thaw.cli.app import WIDE, app
 from thaw.errors import RecipeError
 from thaw.formats import count
 from thaw.recipe import Recipe
+from thaw.terminal.console import plain_console
 from thaw.writing import check_new_weights
 
 if TYPE_CHECKING:
@@ -56,9 +56,7 @@ def models_list(
             entry.source,
             "yes" if (of_keras[entry] if entry in of_keras else is_cached(entry.name)) else "no",
         )
-    console = Console(highlight=False)
-    console.width = max(console.width, WIDE)
-    console.print(table)
+    plain_console(WIDE).print(table)
 
 
 @networks.command("fetch")
@@ -109,10 +107,8 @@ def cache_list() -> None:
     for entry in entries:
         last_used = datetime.fromtimestamp(entry.last_used).strftime("%Y-%m-%d %H:%M")
         table.add_row(last_used, f"{entry.size / 1e6:,.1f} MB", entry.kind, entry.description)
-    console = Console(highlight=False)
-    console.width = max(console.width, WIDE)
     if entries:
-        console.print(table)
+        plain_console(WIDE).print(table)
     print(f"{folder}: {_summary(entries)}")
 
 

@@ -17,6 +17,9 @@ ROWS = 20
 MATRIX = 12
 """Most classes of a confusion matrix; of more, the most frequent confusions are listed."""
 
+_NARROW = 80
+"""Columns of a usual terminal; where the names of the classes take more, columns of a confusion matrix have numbers."""
+
 
 def show_counts(title: str, counts: Mapping[str, Mapping[str, int]], splits: Sequence[str], reporter: Reporter) -> None:
     """Images of each class in each split; of many classes, the smallest and the largest ones."""
@@ -58,9 +61,12 @@ def show_confusion(result: Evaluation, reporter: Reporter) -> None:
     if not result.confusion:
         return
     if len(names) <= MATRIX:
+        header: Sequence[str] = names
+        if len(max(names, key=len)) + sum(len(name) + 1 for name in names) > _NARROW:
+            header = [f"{number}" for number, _ in enumerate(names, start=1)]
+            names = [shortened(f"{number} {item.name}") for number, item in zip(header, result.per_class, strict=True)]
         counts = [(name, *map(str, row)) for name, row in zip(names, result.confusion, strict=True)]
-        header = ("", *(shortened(name, 16) for name in names))
-        reporter.table("Confusion matrix, true class in rows, predicted class in columns", header, counts)
+        reporter.table("Confusion matrix, true class in rows, predicted class in columns", ("", *header), counts)
         return
     confusions = sorted(
         (-images, true, predicted)
