@@ -19,6 +19,7 @@ from thaw.pipeline import finetune
 from thaw.progress import NullReporter, OnProgress
 from thaw.recipe import Phase, PreprocessingSettings, Recipe, SplitSettings
 from thaw.run_folder import RunFolder
+from thaw.terminal.training import durations
 from thaw.training import epoch
 from thaw.training.head_solver import PENALTIES
 
@@ -153,6 +154,26 @@ def test_a_run_that_was_cut_off_resumes_to_the_same_weights(
         finetune(Dataset.open(images), quick, tmp_path, reporter=Unplugged(epochs))
     finetune(Dataset.open(images), None, tmp_path, resume=True, reporter=NullReporter())
     assert outcome(RunFolder(tmp_path / "train-1")) == outcome(trained)
+
+
+def test_a_resumed_run_counts_the_epochs_from_before_in_the_time_of_each_phase(
+    images: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    with pytest.raises(Interruption):
+        finetune(Dataset.open(images), quick, tmp_path, reporter=Unplugged(3))
+    heard = Listening()
+    finetune(Dataset.open(images), None, tmp_path, resume=True, reporter=heard)
+    run = RunFolder(tmp_path / "train-1")
+    plan, epochs = run.read_plan(), run.read_epochs()
+    assert plan and plan.actual
+    seconds = {name: sum(one.seconds for one in epochs if one.phase == name) for name in ("head", "fine-tune")}
+    assert {name: taken for _, name, taken in plan.actual.phases} == pytest.approx(seconds, abs=1e-3)
+    assert [part.part for part in durations(plan.predicted, plan.actual)] == [
+        "feature extraction since the run was resumed",
+        "phase head, 2 epochs",
+        "phase fine-tune, 2 epochs",
+    ]
+    assert heard.said[-1].startswith("took ") and heard.said[-1].endswith(" since the run was resumed")
 
 
 def test_where_stored_features_do_not_give_what_the_bundle_gives_the_images_are_judged_anew(

@@ -120,7 +120,7 @@ def finish(trial: Trial, result: TrainingResult, started: float, reporter: Repor
         trained = baseline_recipe(recipe) if keeps_baseline(result.gains) else recipe
         card = model_card.write(classifier, trained, manifest, finalized.evaluations, plan.estimates)
         write_bundle(classifier, folder.model, golden.files, card)
-    passes = trial.inputs.extraction_passes(result.times.training)
+    passes = trial.inputs.extraction_passes(result.times.phases)
     actual = actual_times(recipe, result, passes, time.perf_counter() - started)
     machine = describe_machine(classifier.device)
     concluded = replace(plan, actual=actual, machine=machine, gains=result.gains, skipped=result.skipped)
@@ -154,12 +154,14 @@ def check_same_weights(classifier: Classifier, bundle: Path) -> None:
 
 
 def actual_times(recipe: ResolvedRecipe, result: TrainingResult, passes: int, seconds: float) -> ActualTimes:
-    """What a run took: `seconds` in all, and its phases with so many passes of extraction over all views."""
-    names, times = [phase.name for phase in recipe.phases], result.times
+    """What a run took: `seconds` of this process, with so many passes of extraction over all views, and its phases."""
+    names = [phase.name for phase in recipe.phases]
+    trained = [[record.seconds for record in result.records if record.phase == name] for name in names]
     return ActualTimes(
         seconds=seconds,
-        extraction=times.extraction,
+        extraction=result.times.extraction,
         extraction_passes=passes,
-        phases=tuple((index, names[index], taken) for index, taken in times.training.items()),
-        epochs=tuple(sum(record.phase == name for record in result.records) for name in names),
+        phases=tuple((index, names[index], sum(taken)) for index, taken in enumerate(trained) if taken),
+        epochs=tuple(map(len, trained)),
+        is_resumed=result.is_resumed,
     )

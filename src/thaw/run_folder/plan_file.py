@@ -22,8 +22,9 @@ class ActualTimes:
     """Seconds that a run took.
 
     seconds: from the first image to the bundle. extraction: of all passes that extracted features; extraction_passes:
-    how many there were over the training images. phases: (index, name, seconds) of each phase. epochs: how many of each
-    phase of the recipe were trained, including earlier parts of a resumed run.
+    how many there were over the training images. phases: (index, name, seconds) of the epochs of each phase that was
+    trained. epochs: how many of each phase of the recipe were trained. is_resumed: whether training had begun before
+    the run was resumed; phases and epochs include what came before, seconds and extraction do not.
     """
 
     seconds: float
@@ -31,6 +32,7 @@ class ActualTimes:
     extraction_passes: int
     phases: tuple[tuple[int, str, float], ...]
     epochs: tuple[int, ...]
+    is_resumed: bool = False
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ActualTimes:
@@ -41,6 +43,7 @@ class ActualTimes:
             extraction_passes=values.get("extraction_passes", values.get("looks")),
             phases=tuple((index, name, seconds) for index, name, seconds in values["phases"]),
             epochs=tuple(values["epochs"]),
+            is_resumed=values.get("is_resumed", False),
         )
 
 

@@ -72,13 +72,19 @@ class Duration:
 
 
 def durations(predicted: Forecast, actual: ActualTimes) -> tuple[Duration, ...]:
-    """Predicted and actual time of each part; a phase that stopped early is predicted for the epochs that it had."""
+    """Predicted and actual time of each part; a phase that stopped early is predicted for the epochs that it had.
+
+    Of a resumed run there is no total, because what it took before is not all known.
+    """
     passes = actual.extraction_passes
     extraction = "feature extraction" + (f", {passes} passes" if passes > 1 else "")
+    extraction += " since the run was resumed" if actual.is_resumed else ""
     parts = [Duration(extraction, predicted.extraction_seconds * passes, actual.extraction)]
     for index, name, seconds in actual.phases:
         expected = predicted.epoch_seconds[index] * actual.epochs[index]
         parts.append(Duration(f"phase {name}, {count(actual.epochs[index], 'epoch')}", expected, seconds))
+    if actual.is_resumed:
+        return tuple(parts)
     return (*parts, Duration("total", sum(part.predicted for part in parts), sum(part.took for part in parts)))
 
 
@@ -94,4 +100,5 @@ def show_times(predicted: Forecast, actual: ActualTimes, reporter: Reporter) -> 
         for part in durations(predicted, actual)
     ]
     reporter.table("Time", ("", "predicted", "took", "ratio"), shown)
-    reporter.say(f"took {duration(actual.seconds)} from the first image to the bundle")
+    since = "since the run was resumed" if actual.is_resumed else "from the first image to the bundle"
+    reporter.say(f"took {duration(actual.seconds)} {since}")

@@ -26,44 +26,36 @@ from thaw.trial.trial import Trial, fit_settings, identity_of_baseline
 
 @dataclass
 class Stopwatch:
-    """Seconds of extracting features and of training each phase.
-
-    A phase extracts when it asks for its inputs, and trains from then until the next one asks, or `stop`.
-    """
+    """Seconds of extracting features, and the phases that this process trained, which extract when they begin."""
 
     extraction: float = 0.0
-    training: dict[int, float] = field(default_factory=dict)
-    _phase: int | None = None
-    _since: float = 0.0
+    phases: list[int] = field(default_factory=list)
 
     def timed(self, sources_of: Callable[[int], PhaseSources]) -> Callable[[int], PhaseSources]:
         """The same function, timed."""
 
         def timed_sources_of(index: int) -> PhaseSources:
-            self.stop()
             started = time.perf_counter()
             sources = sources_of(index)
-            self._phase, self._since = index, time.perf_counter()
-            self.extraction += self._since - started
+            self.extraction += time.perf_counter() - started
+            self.phases.append(index)
             return sources
 
         return timed_sources_of
 
-    def stop(self) -> None:
-        """The current phase has ended."""
-        if self._phase is not None:
-            self.training[self._phase] = time.perf_counter() - self._since
-        self._phase = None
-
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What came of each phase and the time that this process took; the classifier holds the weights that are kept."""
+    """What came of each phase; the classifier holds the weights that are kept.
+
+    times: of this process. is_resumed: whether another one had begun to train before.
+    """
 
     records: tuple[EpochRecord, ...]
     gains: tuple[PhaseGain, ...]
     skipped: tuple[SkippedPhase, ...]
     times: Stopwatch
+    is_resumed: bool
 
 
 def train(trial: Trial, reporter: Reporter, pauses: Pauses = never) -> TrainingResult:
@@ -96,7 +88,6 @@ def train(trial: Trial, reporter: Reporter, pauses: Pauses = never) -> TrainingR
     if baseline and has_not_begun and begins_with(recipe, trial.folder.read_baseline_recipe()):
         begin_with_baseline(context, baseline)
     progress = fit(context, times.timed(trial.inputs.sources_of))
-    times.stop()
     if baseline:
         progress = compare_baseline(context, progress, baseline, untrained)
     records, gains = progress.records, progress.gains
@@ -105,7 +96,7 @@ def train(trial: Trial, reporter: Reporter, pauses: Pauses = never) -> TrainingR
     reporter.say(kept_line(records, gains, recipe.monitor))
     skipped = skipped_phases(records, gains, recipe.phases, settings)
     show_gains(gains, skipped, settings.keep_rule, reporter)
-    return TrainingResult(records, gains, skipped, times)
+    return TrainingResult(records, gains, skipped, times, is_resumed=began is not None)
 
 
 def _read_baseline(trial: Trial, reporter: Reporter) -> Checkpoint | None:

@@ -33,6 +33,7 @@ from thaw.terminal.epochs import EpochTable
 from thaw.terminal.planning import forecast_line, show_data
 from thaw.terminal.training import kept_line, show_gains
 from thaw.terminal.updates import show_changes
+from thaw.training import checkpoint
 from thaw.training.context import FitCallbacks, FitContext
 from thaw.training.fit import fit
 from thaw.training.history import EpochRecord
@@ -154,14 +155,14 @@ def _train(learner: Learner, folder: RunFolder, plan: PlanFile, times: Stopwatch
         folder.write_epochs(records)
         table.add(records[-1], is_best)
 
+    is_resumed = checkpoint.check(folder.checkpoints, plan.run) is not None
     settings = replace(learner.fit_settings(plan.run), checkpoints=folder.checkpoints)
     callbacks = FitCallbacks(on_epoch, reporter.say)
     context = FitContext(learner.classifier, recipe.phases, settings, callbacks)
     progress = fit(context, times.timed(learner.phase_sources))
-    times.stop()
     reporter.say(kept_line(progress.records, progress.gains, recipe.monitor))
     show_gains(progress.gains, (), settings.keep_rule, reporter)
-    return TrainingResult(progress.records, progress.gains, (), times)
+    return TrainingResult(progress.records, progress.gains, (), times, is_resumed)
 
 
 def _finish(learner: Learner, folder: RunFolder, result: TrainingResult, started: float, reporter: Reporter) -> None:
