@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,11 +31,12 @@ RECIPE = Recipe(
 
 @dataclass(frozen=True)
 class Start:
-    """How well one initialization did: best validation accuracy of each phase, and test accuracy of the best."""
+    """How well one initialization did: best validation accuracy of each phase, test accuracy of the best, the run."""
 
     name: str
     phases: tuple[float, ...]
     test: float
+    run: Path
 
 
 def run_demo(folder: Path, random_start: bool = False, reporter: Reporter | None = None) -> tuple[Start, ...]:
@@ -57,9 +59,9 @@ def run_demo(folder: Path, random_start: bool = False, reporter: Reporter | None
     rows = [(start.name, *(percent(value) for value in (*start.phases, start.test))) for start in starts]
     header = ("start", *(f"validation, phase {phase.name}" for phase in RECIPE.phases), "test, kept epoch")
     shown.table("Accuracy", header, rows)
-    shown.say(
-        f"next: thaw inspect {images}, thaw predict {folder}/runs/train-1 {images}/scratch, or thaw train YOUR-IMAGES/"
-    )
+    inspects = shlex.join(["thaw", "inspect", str(images)])
+    predicts = shlex.join(["thaw", "predict", str(starts[0].run), str(images / "scratch")])
+    shown.say(f"next: {inspects}, {predicts}, or thaw train YOUR-IMAGES/")
     return tuple(starts)
 
 
@@ -70,4 +72,4 @@ def _train(images: Path, name: str, recipe: Recipe, runs: Path, reporter: Report
     epochs = run.read_epochs()
     best = (max(record.val["accuracy"] for record in epochs if record.phase == phase.name) for phase in recipe.phases)
     assert test is not None
-    return Start(name, tuple(best), test.value)
+    return Start(name, tuple(best), test.value, run.path)

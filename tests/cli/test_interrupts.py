@@ -61,6 +61,35 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on(
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "resume"),
+    [
+        ("--seed 3 --runs 'my runs' --time 1h", "--runs 'my runs' --time 1h --resume"),
+        ("--set seed=3 --refit --cluster local", "--refit --resume"),
+        ("--resume --trials=9", "--trials 9 --resume"),
+        ("--join runs/search-1", "--join runs/search-1"),
+    ],
+)
+def test_a_search_is_resumed_without_the_settings_that_it_began_with(
+    words: str, resume: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("thaw.cli.tuning.Limits", interrupt("every trial is kept"))
+    given = ["search", "my images", *shlex.split(words)]
+    assert thaw(monkeypatch, *given) == 130
+    assert capsys.readouterr().err == (
+        f"\nthaw: interrupted; every trial is kept; resume with: thaw search 'my images' {resume}\n"
+    )
+
+
+def test_a_command_without_resume_is_not_said_to_have_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("thaw.demo.run_demo", interrupt("thaw-demo/runs/train-1 keeps every epoch that was completed"))
+    assert thaw(monkeypatch, "demo") == 130
+    said = capsys.readouterr().err
+    assert said == "\nthaw: interrupted; thaw-demo/runs/train-1 keeps every epoch that was completed\n"
+
+
 def test_before_there_is_a_run_nothing_is_promised(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,9 +146,10 @@ def test_only_what_can_be_resumed_is_said_to_be(words: list[str], end: str) -> N
 def test_a_password_in_an_address_is_not_repeated() -> None:
     stop = KeyboardInterrupt()
     stop.add_note("kept")
-    words = ["tune", "ftp://me:secret@host/images", "--storage=postgresql://me:secret@host/studies"]
-    assert sentence(stop, words) == (
-        "interrupted; kept; resume with: thaw tune ftp://me@host/images --storage=postgresql://me@host/studies --resume"
+    words = ["search", "ftp://me:secret@host/images", "--storage=postgresql://me:secret@host/studies", "--resume"]
+    assert sentence(stop, words, words) == (
+        "interrupted; kept; resume with: thaw search ftp://me@host/images "
+        "--storage=postgresql://me@host/studies --resume"
     )
 
 

@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from thaw.errors import ThawError, first_line
-from thaw.remote import without_password
+from thaw.remote import shown, without_password
 
 INTERRUPTED, TERMINATED = 130, 143
 """Exit codes: 128 and the number of the signal, as shells and schedulers expect."""
@@ -38,7 +38,9 @@ class Commands(TyperGroup):
         except KeyboardInterrupt as stop:
             if ctx.invoked_subcommand in ("serve", "studio"):
                 raise typer.Exit from stop
-            print(f"\nthaw: {sentence(stop, sys.argv[1:])}", file=sys.stderr, flush=True)
+            words = sys.argv[1:]
+            again = words_to_resume(self.get_command(ctx, words[0]), words) if hasattr(stop, "__notes__") else ()
+            print(f"\nthaw: {sentence(stop, words, again)}", file=sys.stderr, flush=True)
             raise typer.Exit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from stop
         except EOFError as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
@@ -46,17 +48,39 @@ class Commands(TyperGroup):
             raise ThawError(f"a file or stream ended too early ({first_line(error)}; {where})") from error
 
 
-def sentence(stop: KeyboardInterrupt, words: Sequence[str]) -> str:
+def words_to_resume(command: Any, words: Sequence[str]) -> list[str]:
+    """The command line, without `thaw`, that resumes a command; empty for one that has no `--resume`.
+
+    Args:
+        command: As click has it.
+        words: The command line that was stopped, without `thaw`.
+    """
+    with command.make_context(words[0], list(words[1:]), resilient_parsing=True) as context:
+        given = context.params
+        named = [name for name in given if context.get_parameter_source(name).name == "COMMANDLINE"]
+    if "resume" not in given:
+        return []
+    if words[0] != "search" or given["join"]:
+        return [*words, *(() if given["resume"] or given.get("join") else ["--resume"])]
+    # It goes on with the settings that it began with, and refuses them.
+    kept = [
+        word for name in ("runs", "time", "trials", "storage") if name in named for word in (f"--{name}", given[name])
+    ]
+    return ["search", shown(given["data"]), *map(str, kept), *(["--refit"] if given["refit"] else []), "--resume"]
+
+
+def sentence(stop: KeyboardInterrupt, words: Sequence[str], again: Sequence[str] = ()) -> str:
     """That a command was stopped, and how to go on.
 
     Args:
         stop: Its notes say what is kept of a run.
-        words: The command line, without `thaw`; a password in an address is not repeated.
+        words: The command line, without `thaw`.
+        again: The one that resumes it, if there is one; a password in an address is not repeated.
     """
     stopped = "terminated" if isinstance(stop, Terminated) else "interrupted"
     if notes := getattr(stop, "__notes__", []):
-        again = [*map(without_password, words), *(["--resume"] if "--resume" not in words else [])]
-        return f"{stopped}; {'; '.join(notes)}; resume with: {shlex.join(['thaw', *again])}"
+        kept = f"{stopped}; {'; '.join(notes)}"
+        return f"{kept}; resume with: {shlex.join(['thaw', *map(without_password, again)])}" if again else kept
     writes = any(word.partition("=")[0] == "--out" for word in words)
     if words[:1] == ["update"] or (words[:1] == ["predict"] and writes):
         return f"{stopped}; re-run the same command to resume"
