@@ -176,6 +176,14 @@ def test_a_resumed_run_counts_the_epochs_from_before_in_the_time_of_each_phase(
     assert heard.said[-1].startswith("took ") and heard.said[-1].endswith(" since the run was resumed")
 
 
+def test_the_command_that_a_plan_suggests_can_be_pasted_where_its_path_has_a_space(
+    images: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    heard, recipe = Listening(), tmp_path / "my recipe.yaml"
+    thaw.plan(Dataset.open(images), quick, recipe, reporter=heard)
+    assert heard.said[-1].endswith(f"run it with `thaw train DATA --recipe '{recipe}'`")
+
+
 def test_where_stored_features_do_not_give_what_the_bundle_gives_the_images_are_judged_anew(
     images: Path, quick: Recipe, trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -139,7 +140,8 @@ def conclude(
     try:
         page.write_page(folder, classifier, reporter)
     except Exception as error:  # A page must not cost the hours that training took.
-        reporter.say(f"{folder.report.name} could not be written ({error}); try again: thaw report {folder.path}")
+        again = shlex.join(["thaw", "report", str(folder.path)])
+        reporter.say(f"{folder.report.name} could not be written ({error}); try again: {again}")
 
 
 def check_same_weights(classifier: Classifier, bundle: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -82,7 +83,7 @@ def models_fetch(
         backbone = build(Recipe(backbone=name))
         digest = write_file(backbone, to)
         print(f"{to}: {backbone.facts.origin}, licence {backbone.facts.license}, sha256 {digest}")
-    print(f"on the other machine: thaw train IMAGES --backbone {name} --weights {to.name}")
+    print(f"on the other machine: thaw train IMAGES --backbone {shlex.quote(name)} --weights {shlex.quote(to.name)}")
 
 
 caches = typer.Typer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import closing
 from pathlib import Path
 
@@ -50,7 +51,8 @@ def quantise(data: Data, out: str | Path, recipe: Recipe | None = None, reporter
         found = quantise_backbone(dataset, named, file, shown)
         shown.say(f"{file}: {found.describe()}")
         if found.speedup > 1.0:
-            shown.say(f"train with it: thaw train DATA --backbone {named.backbone} --weights {file}")
+            again = shlex.join(["--backbone", named.backbone, "--weights", str(file)])
+            shown.say(f"train with it: thaw train DATA {again}")
         else:
             shown.say("it is not faster here: train with the weights in float")
         return found

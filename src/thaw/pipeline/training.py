@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -129,7 +130,7 @@ def plan(
         with threads_restored():
             planned = plan_trial(dataset, requested, None, shown).plan
         atomic.write_new(file, planned.recipe.to_yaml().encode("utf-8"))
-        shown.say(f"recipe {file}: edit it, and run it with `thaw train DATA --recipe {file}`")
+        shown.say(f"recipe {file}: edit it, and run it with `thaw train DATA --recipe {shlex.quote(str(file))}`")
         return planned
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -152,7 +153,7 @@ def _facts(
     facts.append(f"It ended because of this: {conclusion.reason}.")
     if conclusion.refit:
         facts.append(refit_sentence(conclusion.refit, folder, monitor))
-    facts.append(f"Train with {folder.recipe.name}: thaw train DATA --recipe {folder.recipe}")
+    facts.append(f"Train with {folder.recipe.name}: thaw train DATA --recipe {shlex.quote(str(folder.recipe))}")
     return facts
 
 

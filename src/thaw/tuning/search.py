@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 from collections.abc import Sequence
@@ -225,6 +226,7 @@ def _concluded(search: Search, reason: str) -> SearchResult:
     # Last, because a search that has it has ended.
     atomic.write_text(folder.recipe, chosen.to_yaml())
     reporter.say(
-        f"recipe {folder.recipe}: train with it by `thaw train DATA --recipe {folder.recipe}`; page {folder.page}"
+        f"recipe {folder.recipe}: train with it by `thaw train DATA --recipe {shlex.quote(str(folder.recipe))}`; "
+        f"page {folder.page}"
     )
     return SearchResult(folder.path, chosen, verdict, tuple(records), reason, folder.refit.path if refit else None)
