@@ -1,5 +1,10 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+import thaw
+from tests.browsing import window
 from thaw import formats
 
 
@@ -18,6 +23,44 @@ def test_percentages_have_one_format() -> None:
     assert formats.percent(0.84777) == "84.8%"
     assert formats.interval(0.848, 0.718, 0.924) == "84.8% (71.8% to 92.4%)"
     assert formats.points(0.019) == "+1.9" and formats.points(-0.02) == "-2.0"
+
+
+@pytest.mark.parametrize(
+    ("fraction", "digits", "text"),
+    [
+        (0.0, 1, "0.0%"),
+        (1.0, 1, "100.0%"),
+        (1 - 1e-12, 1, "100.0%"),
+        (4999 / 5000, 1, ">99.9%"),
+        (1 / 5000, 1, "<0.1%"),
+        (0.9994, 1, "99.9%"),
+        (0.0006, 1, "0.1%"),
+        (0.997, 0, ">99%"),
+        (0.003, 0, "<1%"),
+        (1.0, 0, "100%"),
+    ],
+)
+def test_only_what_is_perfect_reads_as_perfect(fraction: float, digits: int, text: str) -> None:
+    assert formats.percent(fraction, digits) == text
+
+
+def test_an_interval_of_one_miss_among_thousands_does_not_reach_100() -> None:
+    assert formats.interval(4999 / 5000, 0.9989, 0.99996) == ">99.9% (99.9% to >99.9%)"
+
+
+def test_pages_write_percentages_as_the_console_does(browser: Any) -> None:
+    package = Path(thaw.__file__).parent
+    source = (package / "html" / "templates" / "percent.js").read_text(encoding="utf-8")
+    assert source.replace("\nfunction", "\nexport function") in (package / "studio" / "static" / "charts.js").read_text(
+        encoding="utf-8"
+    )
+    values = [0.0, 1.0, 0.848, 0.99951, 4999 / 5000, 1 / 5000, 0.0006, 0.997, 0.003, 1 - 1e-12]
+    with window(browser, 300, 300) as opened:
+        for digits in (0, 1):
+            found = opened.page.evaluate(
+                f"values => {{ {source}; return values.map(one => percent(one, {digits})) }}", values
+            )
+            assert found == [formats.percent(value, digits) for value in values]
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,21 @@ from collections.abc import Sequence
 MANY = 10
 """Names shown where a person with few classes should see all of them."""
 
+_ROUNDING = 1e-9
+"""How far computing may take a fraction from 0 or 1 that is exactly that."""
+
 
 def percent(fraction: float, digits: int = 1) -> str:
-    """A fraction 0..1 as `84.8%`."""
+    """A fraction 0..1 as `84.8%`; one that is not exactly 0 or 1 never reads as if it were, but as `<0.1%` or `>99.9%`.
+
+    The same is in `percent.js` and in Studio's `charts.js`.
+    """
+    least = 10.0**-digits
+    if _ROUNDING < fraction < 1 - _ROUNDING:
+        if 100 * fraction < least / 2:
+            return f"<{least:.{digits}f}%"
+        if 100 * (1 - fraction) < least / 2:
+            return f">{100 - least:.{digits}f}%"
     return f"{100 * fraction:.{digits}f}%"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from math import log
 
-from thaw.formats import count, interval, percent
+from thaw.formats import count, interval
 from thaw.inspection.learning_curve import CurvePoint, LearningCurve
 from thaw.inspection.similarity import DIFFERENT, SIMILAR, StageShift
 
@@ -58,7 +58,7 @@ def learning_curve(curve: LearningCurve) -> str:
     for step in range(5):
         value = low + (high - low) * step / 4
         parts.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
-        parts.append(f'<text x="{left - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{percent(value, 0)}</text>')
+        parts.append(f'<text x="{left - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{100 * value:.0f}%</text>')
     upper = " ".join(f"{x(point):.1f},{y(point.high):.1f}" for point in points)
     lower = " ".join(f"{x(point):.1f},{y(point.low):.1f}" for point in reversed(points))
     parts.append(f'<polygon class="band" points="{upper} {lower}"/>')
@@ -67,7 +67,9 @@ def learning_curve(curve: LearningCurve) -> str:
     last_label = float("-inf")
     for point in points:
         title = f"{count(point.images, 'image')}: {interval(point.accuracy, point.low, point.high)}"
-        parts.append(f'<circle cx="{x(point):.1f}" cy="{y(point.accuracy):.1f}" r="4"><title>{title}</title></circle>')
+        parts.append(
+            f'<circle cx="{x(point):.1f}" cy="{y(point.accuracy):.1f}" r="4"><title>{escape(title)}</title></circle>'
+        )
         if x(point) - last_label >= _LABEL_WIDTH:
             last_label = x(point)
             position = f'x="{last_label:.1f}" y="{height - bottom + 20}"'

@@ -104,7 +104,7 @@ def reliability(before: Sequence[Bin], after: Sequence[Bin]) -> str:
         points = " ".join(f"{frame.x(item.confidence):.1f},{frame.y(item.accuracy):.1f}" for item in bins)
         parts.append(f'<polyline class="curve thin {css_class}" points="{points}"/>')
         for item in bins:
-            title = (
+            title = escape(
                 f"{name}: {count(item.count, 'prediction')}, confidence {percent(item.confidence)}, "
                 f"accuracy {percent(item.accuracy)}"
             )

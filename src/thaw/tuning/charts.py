@@ -61,7 +61,7 @@ def plane(dots: Sequence[Dot], x_title: str, y_text: Callable[[float], str], x_t
     for value in _round_values(low, high):
         y = _HEIGHT - _BOTTOM - (value - low) / (high - low) * (_HEIGHT - _BOTTOM - _TOP)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{y_text(value)}</text>')
+        parts.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(y_text(value))}</text>')
     for level, colour in COLOURS.items():
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(at, [d for d in dots if d.level == level and d.is_best]))
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2" opacity=".7"/>')

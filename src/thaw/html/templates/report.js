@@ -65,7 +65,7 @@ function moveThreshold({ curves, splits, frame }) {
       row.append(head, ...ratios(counts[split], selected).map(([part, whole]) => {
         const cell = document.createElement("td"), detail = document.createElement("small");
         cell.className = "number";
-        cell.textContent = whole ? `${(100 * part / whole).toFixed(1)}%` : "-";
+        cell.textContent = whole ? percent(part / whole) : "-";
         detail.textContent = `${part} of ${whole}`;
         cell.append(detail);
         return cell;
