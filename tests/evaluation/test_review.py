@@ -86,3 +86,17 @@ def test_the_remembered_training_images_are_few_and_of_every_class() -> None:
     assert len(review_policy.train_features) <= MAX_TRAIN_FEATURES
     rare = train[4900:] / np.linalg.norm(train[4900:], axis=1, keepdims=True)
     assert (review_policy.distances(rare) < 0.5).all()
+
+
+def test_a_limit_that_validation_is_too_small_for_has_no_rate() -> None:
+    (val, val_labels), (test, test_labels) = clouds(30, 1), clouds(50, 2)
+    found = scored(test_labels, 4)
+
+    def rates(requested: DecisionSettings) -> tuple[bool, bool]:
+        policy = fit_review_policy(outputs(clouds(60, 0)), val, scored(val_labels, 3), requested, seed=0)
+        result = review_rates(policy, policy.is_out_of_distribution(test), found)
+        return result.ambiguous is not None, result.out_of_distribution is not None
+
+    assert rates(DecisionSettings(coverage=0.9, in_distribution=0.9)) == (True, True)
+    assert rates(DecisionSettings(coverage=0.9, in_distribution=0.99)) == (True, False)
+    assert rates(DecisionSettings(coverage=0.99, in_distribution=0.9)) == (False, True)

@@ -22,10 +22,11 @@ from thaw.data.manifest import Manifest
 from thaw.errors import DataError
 from thaw.evaluation.evaluate import Evaluation
 from thaw.evaluation.records import Records, read_records
+from thaw.evaluation.review import ReviewRates
 from thaw.metrics import Estimate, Scored
 from thaw.pipeline import finetune, load, report
 from thaw.progress import NullReporter
-from thaw.recipe import DecisionSettings, KeepPhase, Recipe, SplitSettings
+from thaw.recipe import DecisionSettings, KeepPhase, Recipe, SplitSettings, Task
 from thaw.reports.album import Album, common_folder
 from thaw.reports.content import THUMBNAIL_BUDGET, Content, read_content
 from thaw.reports.page import render
@@ -180,6 +181,33 @@ def test_a_difference_between_validation_and_test_beyond_sampling_noise_is_a_war
     notes = verdict(Results(moved, results.records), Decision(), None, "accuracy").notes
     (note,) = [note for note in notes if note.text.startswith("Validation and test")]
     assert note.severity == severity
+
+
+@pytest.mark.parametrize(
+    ("task", "ambiguous", "far", "severity", "text"),
+    [
+        ("multiclass", True, True, "good", ": none is ambiguous or out-of-distribution."),
+        ("multiclass", True, False, "note", "too few images to tell which are out-of-distribution."),
+        ("multiclass", False, True, "note", "too few images to tell which are ambiguous."),
+        ("multiclass", False, False, "note", "too few images to tell which are ambiguous or out-of-distribution."),
+        ("multilabel", False, True, "good", ": none is out-of-distribution."),
+        ("multilabel", False, False, "note", "too few images to tell which are out-of-distribution."),
+    ],
+)
+def test_that_nothing_is_flagged_is_good_only_where_something_could_be(
+    task: Task, ambiguous: bool, far: bool, severity: str, text: str, trained: RunFolder
+) -> None:
+    results, rate = results_of(trained), Estimate(0.0, 0.0, 0.1)
+    review = ReviewRates(None, rate if ambiguous else None, rate if far else None, rate)
+    record, none = results.records["test"], np.zeros(len(results.records["test"].paths), bool)
+    record = replace(record, scored=replace(record.scored, task=task), ambiguous=none, out_of_distribution=none)
+    results = Results(
+        {**results.evaluations, "test": replace(results.evaluations["test"], review=review)},
+        {**results.records, "test": record},
+    )
+    notes = verdict(results, Decision(), None, "accuracy").notes
+    (note,) = [note for note in notes if note.text.startswith("No images are flagged for review")]
+    assert note.severity == severity and note.text.endswith(text)
 
 
 @pytest.mark.parametrize("differ", [True, False])

@@ -17,6 +17,7 @@ from thaw.recipe import DecisionSettings, Task
 from thaw.seeds import derive_seed
 
 MAX_COSINE_DISTANCE = 2.0
+"""The limit where validation has too few images for one: no image is farther from those of training."""
 
 LIMITS = ("coverage", "in_distribution")
 """Settings of what is flagged for review."""
@@ -24,7 +25,9 @@ LIMITS = ("coverage", "in_distribution")
 
 @dataclass(frozen=True)
 class ReviewRates:
-    """What a review policy flags in a set, as fractions of its images; `None` where it does not apply.
+    """What a review policy flags in a set, as fractions of its images.
+
+    `None` where it does not apply, or validation had too few images to set the limit.
 
     Attributes:
         covered: The true class is among the candidates.
@@ -140,11 +143,11 @@ def review_rates(policy: ReviewPolicy, out_of_distribution: np.ndarray, scored: 
     """What a policy flags in a set of which `out_of_distribution` (N,) bool is known."""
     ambiguous = policy.is_ambiguous(scored.probabilities)
     covered = (policy.candidates(scored.probabilities) & scored.truth).any(axis=1)
-    has_candidates = policy.min_probability is not None
+    has_candidates, has_limit = policy.min_probability is not None, policy.max_distance < MAX_COSINE_DISTANCE
     return ReviewRates(
         covered=scored.fraction(covered) if has_candidates else None,
         ambiguous=scored.fraction(ambiguous) if has_candidates else None,
-        out_of_distribution=scored.fraction(out_of_distribution),
+        out_of_distribution=scored.fraction(out_of_distribution) if has_limit else None,
         accuracy_of_rest=scored.fraction(scored.correct, ~(ambiguous | out_of_distribution)),
     )
 

@@ -159,11 +159,14 @@ def _flagged_for_review(results: Results) -> list[Finding]:
     if review is None:
         return []
     flagged, images = int(records.flagged.sum()), len(records.paths)
-    if not flagged and review.ambiguous is None and records.scored.task != "multilabel":
-        text = "No images are flagged for review; validation has too few images to tell which are ambiguous."
-        return [Finding("note", text)]
     if not flagged:
-        return [Finding("good", "No images are flagged for review: none is ambiguous or out-of-distribution.")]
+        # Labels that are decided on each alone have no candidates that could be ambiguous.
+        limits = {} if records.scored.task == "multilabel" else {"ambiguous": review.ambiguous}
+        limits["out-of-distribution"] = review.out_of_distribution
+        if unset := [kind for kind, rate in limits.items() if rate is None]:
+            too_few = f"validation has too few images to tell which are {' or '.join(unset)}"
+            return [Finding("note", f"No images are flagged for review; {too_few}.")]
+        return [Finding("good", f"No images are flagged for review: none is {' or '.join(limits)}.")]
     kinds = [
         f"{int(flags.sum()):,} {kind}"
         for flags, kind in ((records.ambiguous, "ambiguous"), (records.out_of_distribution, "out-of-distribution"))

@@ -151,11 +151,11 @@ def _show_thresholds(split: str, results: Sequence[ThresholdResult], reporter: R
 
 def _show_review(split: str, result: Evaluation, reporter: Reporter) -> None:
     if rates := result.review:
-        ambiguous = f"{fraction_text(rates.ambiguous)} ambiguous, " if rates.ambiguous else ""
-        reporter.say(
-            f"{split}: flagged for review: {ambiguous}{fraction_text(rates.out_of_distribution)} out-of-distribution; "
-            f"accuracy on the rest {fraction_text(rates.accuracy_of_rest)}"
-        )
+        kinds = {"ambiguous": rates.ambiguous, "out-of-distribution": rates.out_of_distribution}
+        flagged = ", ".join(f"{fraction_text(rate)} {kind}" for kind, rate in kinds.items() if rate)
+        rest = f"accuracy on the rest {fraction_text(rates.accuracy_of_rest)}"
+        text = f"{flagged}; {rest}" if flagged else "no images, because validation has too few to set a limit"
+        reporter.say(f"{split}: flagged for review: {text}")
 
 
 def _mean_text(found: CrossValidation, metric: Metric) -> str:
