@@ -9,17 +9,22 @@ from sklearn import metrics as sk
 from tests.metrics.samples import scored, targets_of
 from thaw.classifier.decision import Decision
 from thaw.metrics import (
+    METRICS,
     MONITORS,
     Estimate,
     Estimates,
     MetricValues,
     Scored,
     differences,
+    influence_scores,
     measure,
+    most_likely,
     overall,
     per_class,
     per_epoch_metrics,
     rates_of_class,
+    values_of,
+    values_without_each,
     wilson,
 )
 from thaw.recipe import Task
@@ -179,9 +184,27 @@ def test_multilabel_accuracy_requires_all_labels_of_an_image() -> None:
 
 
 def test_a_class_without_validation_images_is_ignored_in_means_over_classes() -> None:
-    values = measure(np.eye(3)[[0, 2, 0]], np.array([0, 0, 0]), "multiclass")
-    assert values["accuracy"] == values["balanced_accuracy"] == pytest.approx(2 / 3)
-    assert values["mean_average_precision"] == pytest.approx(1.0)
+    values = measure(np.eye(3)[[0, 2, 0, 1]], np.array([0, 0, 0, 1]), "multiclass")
+    assert values["balanced_accuracy"] == pytest.approx((2 / 3 + 1) / 2)
+    assert values["mean_average_precision"] == pytest.approx(((2 + 3 / 4) / 3 + 1) / 2)
+
+
+def test_how_images_that_are_all_of_one_class_are_ordered_says_nothing() -> None:
+    alike = most_likely(np.eye(2)[[0, 1, 0, 0]], np.zeros(4, int), "binary")
+    estimates, classes = overall(alike), per_class(alike)
+    assert estimates["mean_average_precision"] is None and estimates["auroc"] is None
+    assert classes[0]["average_precision"] is None and known(classes[0], "recall").value == 0.75
+    values, metric = values_of(alike), METRICS["mean_average_precision"]
+    assert values.by(metric.name) == 0.0 and not any(values_without_each(alike, metric))
+    # A label that every image has says nothing about the other one.
+    truth = np.array([[1, 1], [1, 0], [1, 1], [1, 0]], float)
+    found = measure(np.array([[0.9, 0.9], [0.2, 0.8], [0.8, 0.3], [0.7, 0.1]]), truth, "multilabel")
+    assert found["mean_average_precision"] == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_each_of_two_images_without_which_a_metric_is_undefined_moves_nothing() -> None:
+    pair = most_likely(np.array([[0.9, 0.1], [0.4, 0.6]]), np.array([0, 1]), "binary")
+    assert influence_scores(pair, METRICS["mean_average_precision"]).tolist() == [1.0, 1.0]
 
 
 def test_a_multilabel_set_without_any_label_has_no_precision() -> None:

@@ -106,7 +106,8 @@ def test_the_scores_of_images_are_what_the_metric_loses_without_each(
         metric = METRICS[name]
         whole = float(np.nan_to_num(metric.compute(Weighted(sample, np.ones((1, images))))[0]))
         without = [
-            float(np.nan_to_num(metric.compute(Weighted(sample, weights[None]))[0])) for weights in 1 - np.eye(images)
+            float(np.nan_to_num(metric.compute(Weighted(sample, weights[None]))[0], nan=whole))
+            for weights in 1 - np.eye(images)
         ]
         moved = whole - np.array(without)
         expected = whole + (images - 1) * (moved - moved.mean())

@@ -52,12 +52,13 @@ def influence_scores(scored: Scored, metric: Metric) -> np.ndarray:
     """Scores (N,) of images whose mean is a metric that is no mean over images, such as mean average precision.
 
     The value, and what each image moves it: the pseudo-values of the jackknife (Efron and Tibshirani 1993, section
-    11.5), centred, so that the standard error of their mean is that of the metric.
+    11.5), centred, so that the standard error of their mean is that of the metric. An image without which
+    the metric is undefined moves nothing.
     """
     images = len(scored)
     whole = metric.compute(Weighted(scored, np.ones((1, images))))[0]
     value = float(np.nan_to_num(whole, nan=0.0))
-    moved = value - np.nan_to_num(_without_each_image(scored, metric), nan=0.0)
+    moved = value - np.nan_to_num(_without_each_image(scored, metric), nan=value)
     return np.asarray(value + (images - 1) * (moved - moved.mean()))
 
 
@@ -90,7 +91,8 @@ def _average_precision_without_each(scores: np.ndarray, truth: np.ndarray) -> np
         below = np.cumsum((gained * precision)[::-1])[::-1] - gained * precision
         at = of_threshold[own]
         sums = above[at] + (gained[at] - lost) * precision[at] + below[at]
-        found[own] = ratio(sums, np.full(len(at), positives - lost))
+        has_others = len(scores) - positives > 1.0 - lost
+        found[own] = ratio(sums, np.full(len(at), positives - lost if has_others else 0.0))
     return found
 
 

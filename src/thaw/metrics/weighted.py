@@ -61,7 +61,7 @@ class Weighted:
 
     @property
     def average_precision(self) -> np.ndarray:
-        """Area under the precision-recall curve of each class, (R, C); NaN for a class without images."""
+        """Area under the precision-recall curve of each class, (R, C); NaN unless there are images of both."""
         return self._areas[0]
 
     @property
@@ -97,7 +97,8 @@ def _areas(scores: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> tuple[
     positives, negatives = true_positives[:, -1], false_positives[:, -1]
     gained = np.diff(true_positives, axis=1, prepend=0.0)
     precision = ratio(true_positives, true_positives + false_positives, 0.0)
-    average_precision = ratio((gained * precision).sum(axis=1), positives)
+    # Every order of images that are all of the class is perfect.
+    average_precision = ratio((gained * precision).sum(axis=1), np.where(negatives > 0, positives, 0.0))
     height = true_positives - gained / 2
     area = (np.diff(false_positives, axis=1, prepend=0.0) * height).sum(axis=1)
     return average_precision, ratio(area, positives * negatives)
