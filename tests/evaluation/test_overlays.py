@@ -126,6 +126,12 @@ def test_nothing_is_overwritten(classifier: Classifier, images: Path, tmp_path: 
     assert (tmp_path / "000.png").read_bytes() == b"mine"
 
 
+def test_a_file_that_is_given_twice_is_explained_once(classifier: Classifier, images: Path, tmp_path: Path) -> None:
+    file, other = images / "ok" / "000.png", images / "ok" / "001.png"
+    (first, second) = write_overlays(classifier, [file, other, file], tmp_path)
+    assert (first.status, first.output) == ("ok", tmp_path / "000.png") and second.output == tmp_path / "001.png"
+
+
 def test_files_that_differ_only_in_their_suffix_keep_it(classifier: Classifier, images: Path, tmp_path: Path) -> None:
     files = [tmp_path / "a.png", tmp_path / "a.bmp"]
     for file in files:

@@ -85,7 +85,8 @@ def write_overlays(
 ) -> Iterator[Overlay]:
     """Write one PNG per image file, and yield the results in the order of the files, in constant memory.
 
-    Nothing is overwritten: an output that exists, like an image that cannot be read, is an error row.
+    A file that is given more than once is explained once. Nothing is overwritten: an output that exists, like an image
+    that cannot be read, is an error row.
 
     Args:
         classifier: A network with spatial maps.
@@ -100,7 +101,8 @@ def write_overlays(
     """
     check_writable(folder)
     class_index = None if class_name is None else _index_of(classifier, class_name)
-    return _write_all(classifier, list(zip(files, _outputs(files, folder), strict=True)), class_index, folder)
+    distinct = list({file.absolute(): file for file in files}.values())
+    return _write_all(classifier, list(zip(distinct, _outputs(distinct, folder), strict=True)), class_index, folder)
 
 
 def _write_all(
