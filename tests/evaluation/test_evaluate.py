@@ -65,8 +65,8 @@ def test_images_of_the_run_are_recognised_by_their_bytes(trained: RunFolder, ima
         assert result.images == 4 and result.images_of_run == {"train": 1, "val": 1, "test": 1}
         assert Evaluation.from_json(result.to_json()) == result
     show_evaluation(result, shown)
-    assert "1 were trained on and 1 were validated on" in shown.titles[0]
-    assert shown.lines[-1].startswith("WARNING: 1 were trained on and 1 were validated on (equal bytes)")
+    assert "1 was trained on and 1 was validated on" in shown.titles[0]
+    assert shown.lines[-1].startswith("WARNING: of these images, 1 was trained on and 1 was validated on (equal bytes)")
 
 
 def test_new_images_give_no_warning(trained: RunFolder, tmp_path: Path) -> None:

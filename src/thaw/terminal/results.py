@@ -23,6 +23,7 @@ NO_TEST_SET = (
     "every threshold, so they are optimistic."
 )
 _UNREADABLE_SHOWN = 5
+_USES = {"train": "trained on", "val": "validated on"}
 
 
 def show_results(run: RunFolder, results: Mapping[str, Evaluation], reporter: Reporter) -> None:
@@ -64,7 +65,10 @@ def show_evaluation(result: Evaluation, reporter: Reporter) -> None:
     if (more := len(result.unreadable) - _UNREADABLE_SHOWN) > 0:
         reporter.say(f"… and {more:,} more; --out FILE lists all")
     if known:
-        reporter.say(f"WARNING: {known} (equal bytes): the metrics are no estimate for new images; evaluate on others")
+        reporter.say(
+            f"WARNING: of these images, {known} (equal bytes): the metrics are no estimate for new images; "
+            "evaluate on others"
+        )
     elif result.images_of_run is None:
         reporter.say("whether the classifier was trained on these images is not known; give its run to find out")
 
@@ -72,8 +76,8 @@ def show_evaluation(result: Evaluation, reporter: Reporter) -> None:
 def _images_of_run_text(result: Evaluation) -> str:
     """How many images the classifier was trained or validated on; empty for none."""
     counts = result.images_of_run or {}
-    texts = {"train": "trained on", "val": "validated on"}
-    return " and ".join(f"{counts[split]:,} were {text}" for split, text in texts.items() if counts.get(split))
+    known = [(number, text) for split, text in _USES.items() if (number := counts.get(split))]
+    return " and ".join(f"{number:,} {'was' if number == 1 else 'were'} {text}" for number, text in known)
 
 
 def metric_rows(results: Sequence[Evaluation]) -> list[tuple[str, ...]]:
