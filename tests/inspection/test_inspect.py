@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.terminal.test_classes import Tables
 from tests.vocabulary import offences, text_of
 from thaw.data.dataset import Dataset
 from thaw.data.pixel_store import PixelStore
@@ -21,6 +22,9 @@ from thaw.inspection.inspect import Inspection
 from thaw.pipeline import inspect
 from thaw.progress import NullReporter
 from thaw.recipe import Recipe
+from thaw.run_folder import InspectionFolder
+from thaw.terminal.inspection import show_inspection
+from thaw.terminal.planning import show_data
 
 CLASSES = ("ok", "scratch", "stain")
 
@@ -55,9 +59,14 @@ def paths(found: Inspection, *rows: int) -> set[str]:
     return {names[row] for row in rows}
 
 
-def test_every_image_is_counted_or_listed_as_unreadable(found: Inspection) -> None:
+def test_every_image_is_counted_or_listed_as_unreadable(found: Inspection, runs: Path) -> None:
     assert found.counts() == {"ok": {"all": 26}, "scratch": {"all": 25}, "stain": {"all": 25}}
     assert [path for path, _ in found.manifest.errors()] == ["stain/truncated.png"]
+    reporter = Tables()
+    show_inspection(found, InspectionFolder(runs / "inspect-1"), reporter)
+    show_data(found.manifest, (), reporter)
+    titles = [title for title, _, _ in reporter.shown]
+    assert titles[0] == titles[-1] == "76 images, 3 classes"
 
 
 def test_groups_found_in_names_are_a_finding_and_in_one_fold(images: Path, runs: Path, quick: Recipe) -> None:
@@ -83,10 +92,12 @@ def test_identical_files_and_near_duplicates_are_distinguished(found: Inspection
     ]
 
 
-def test_images_of_doubtful_quality_are_flagged(found: Inspection) -> None:
+def test_images_of_doubtful_quality_are_flagged(found: Inspection, runs: Path) -> None:
     flags = {(flag.issue, *paths(found, flag.row)) for flag in found.quality_flags}
     assert ("empty", "ok/black.png") in flags
     assert ("odd size", "ok/wide.png") in flags
+    page = (runs / "inspect-1" / "inspect.html").read_text(encoding="utf-8")
+    assert "odd size: pixels 16,384, median 4,096" in page
 
 
 def test_similarity_is_unknown_for_random_weights(found: Inspection) -> None:

@@ -101,6 +101,11 @@ class Manifest:
             for index, name in enumerate(self.classes)
         }
 
+    @property
+    def readable(self) -> int:
+        """Number of readable images."""
+        return self.column("status").count("ok")
+
     def errors(self) -> list[tuple[str, str]]:
         """(path, reason) of each unreadable image."""
         unreadable = self.table.filter(pc.equal(self.table.column("status"), "error"))

@@ -105,7 +105,7 @@ def _page(inspection: Inspection, pixels: PixelStore) -> Page:
     stages, curve = inspection.similarity.stages, inspection.curve
     return Page(
         title=manifest.root.name or str(manifest.root),
-        images=manifest.column("status").count("ok"),
+        images=manifest.readable,
         findings=findings(inspection),
         splits=splits,
         classes=tuple(
@@ -172,11 +172,16 @@ def _galleries(inspection: Inspection, pixels: PixelStore) -> list[Gallery]:
             "Image quality",
             "Images that stand out from the set: dark, bright, blurred, empty or of an odd size.",
             [
-                (flag.row, f"{flag.issue}: {flag.unit} {flag.value:.4g}, median {flag.median:.4g}")
+                (flag.row, f"{flag.issue}: {flag.unit} {_number(flag.value)}, median {_number(flag.median)}")
                 for flag in inspection.quality_flags
             ],
         ),
     ]
+
+
+def _number(value: float) -> str:
+    """A number with four digits, or a large one, such as that of pixels, with all of them."""
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ _MARKS = {"good": "+", "note": "-", "warning": "!", "alarm": "!!"}
 def show_inspection(found: Inspection, folder: InspectionFolder, reporter: Reporter) -> None:
     """Images per class, every finding, the most likely label errors, and where the page is."""
     counts, splits = found.counts(), found.splits
-    title = f"{count(len(found.manifest), 'image')}, {count(len(counts), 'class', 'classes')}"
+    title = f"{count(found.manifest.readable, 'image')}, {count(len(counts), 'class', 'classes')}"
     show_counts(title, counts, splits, reporter)
     reporter.say("")
     for finding in findings(found):

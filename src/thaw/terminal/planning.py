@@ -19,7 +19,7 @@ _KINDS_SHOWN = 8
 def show_data(manifest: Manifest, notes: Sequence[str], reporter: Reporter) -> None:
     """Images per class and split, and everything that was left out."""
     splits = [split for split in SPLITS if len(manifest.indices(split))]
-    title = f"{count(len(manifest), 'image')}, {count(len(manifest.classes), 'class', 'classes')}"
+    title = f"{count(manifest.readable, 'image')}, {count(len(manifest.classes), 'class', 'classes')}"
     show_counts(title, manifest.counts(), splits, reporter)
     for note in notes:
         reporter.say(note)
