@@ -1,21 +1,28 @@
 """The new images of an update: compared with those of the run, decoded and split."""
 
+import hashlib
 import shutil
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from tests.remote.storages import BUCKET, downloads, put_folder
 from tests.reporters import Listening
+from thaw.cache import cache_folder
+from thaw.data.dataset import Dataset
+from thaw.data.groups import origin_of_groups
+from thaw.data.manifest import Manifest
+from thaw.data.prepare import DataPreparation
 from thaw.data.surfaces import write_surfaces
 from thaw.errors import DataError
 from thaw.progress import NullReporter
-from thaw.recipe import FolderSettings
-from thaw.run_folder import RunFolder
+from thaw.recipe import FolderSettings, SplitSettings
+from thaw.run_folder import ImagesPart, RunFolder
 from thaw.updating.new_images import NewImages, open_new, prepare_new
 from thaw.updating.stored_run import StoredRun
 
@@ -166,3 +173,115 @@ def test_splits_that_the_data_give_are_kept(
             prepare(table)
     else:
         assert prepare(table).manifest.column("split")[-4:] == splits
+
+
+@pytest.fixture
+def of_groups(run: StoredRun, tmp_path: Path) -> Callable[..., StoredRun]:
+    """The run as if it had been trained on the images of a folder or table, with the groups that they have."""
+
+    def trained_on(data: Path, group_by: str = "auto") -> StoredRun:
+        split, spec = SplitSettings(group_by=group_by), run.classifier.backbone.facts.pixels
+        preparation = DataPreparation(run.recipe.decode, split, None, cache_folder(), NullReporter().bar)
+        prepared = preparation.prepare(Dataset.open(data), spec)
+        resolved, _ = origin_of_groups(split, prepared.manifest)
+        recipe = run.recipe.model_copy(update={"split": split.model_copy(update={"group_by": resolved})})
+        parts = (ImagesPart(len(prepared.manifest), prepared.pixels.key),)
+        return replace(run, recipe=recipe, manifest=prepared.manifest, parts=parts)
+
+    return trained_on
+
+
+def write_parts(folder: Path, name: str, parts: Iterable[int], each: int, seed: int = 0) -> Path:
+    """Images of two classes, the same number of each part; `name` is a format of class, part and image."""
+    parts = list(parts)
+    write_surfaces(folder / "any", len(parts) * each, 64, seed, ("ok", "stain"))
+    for label in ("ok", "stain"):
+        for number, file in enumerate(sorted((folder / "any" / label).iterdir())):
+            place = folder / name.format(label=label, part=parts[number // each], image=seed * 100 + number % each)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file.rename(place)
+    shutil.rmtree(folder / "any")
+    return folder
+
+
+def splits_of_parts(manifest: Manifest) -> dict[tuple[str, str], set[str]]:
+    """The splits that the images of each part are in, for the class and the part in the names of files."""
+    found = defaultdict[tuple[str, str], set[str]](set)
+    for path, labels, split in zip(*(manifest.column(name) for name in ("path", "labels", "split")), strict=True):
+        found[labels[0], Path(path).stem.rpartition("_")[0]].add(split)
+    return found
+
+
+@pytest.mark.parametrize("name", ["{label}/{label}part{part}_{image}.png", "{label}/part{part}_{image}.png"])
+def test_a_few_new_images_of_a_part_go_where_the_run_has_found_that_part(
+    of_groups: Callable[..., StoredRun], tmp_path: Path, name: str
+) -> None:
+    """Too few to find groups in, and in the second data set numbered anew in each class."""
+    run = of_groups(write_parts(tmp_path / "old", name, range(12), each=3))
+    new = write_parts(tmp_path / "new", name, range(10), each=1, seed=1)
+    shutil.rmtree(new / "stain")
+    reporter = Listening()
+    found = prepare_new(run, open_new(run, new, reporter), reporter)
+    splits = splits_of_parts(found.manifest)
+    assert len(splits) == 24 and all(len(own) == 1 for own in splits.values())
+    assert {"train", "val", "test"} == set.union(*splits.values())
+    assert {*found.manifest.column("group")} == {*run.manifest.column("group")}
+    assert f"new images of groups of {run.folder.path}, which go where their group is: 10" in reporter.said
+    again = replace(run, manifest=found.manifest, parts=(*run.parts, ImagesPart(10, found.pixels.key)))
+    newer = write_parts(tmp_path / "newer", name, range(12), each=1, seed=2)
+    splits = splits_of_parts(prepare_new(again, open_new(again, newer, reporter), reporter).manifest)
+    assert len(splits) == 24 and all(len(own) == 1 for own in splits.values())
+
+
+def test_new_images_of_a_capture_session_go_where_the_run_has_it_although_it_begins_earlier_now(
+    of_groups: Callable[..., StoredRun], tmp_path: Path
+) -> None:
+    def written(folder: Path, seconds: int, seed: int) -> Path:
+        """Images as a camera names them, of sessions that are a day apart."""
+        write_parts(folder, "{label}/{part}_{image}.png", range(6), each=3, seed=seed)
+        for number, label in enumerate(("ok", "stain")):
+            for place in sorted((folder / label).iterdir()):
+                part, image = map(int, place.stem.split("_"))
+                exif = Image.Exif()
+                time = f"2021:03:{10 * number + part + 1:02} 11:20:{seconds + image % 100:02}"
+                exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = time
+                digest = hashlib.sha256(place.name.encode()).hexdigest()
+                Image.open(place).save(folder / label / f"{digest}.jpg", exif=exif)
+                place.unlink()
+        return folder
+
+    run = of_groups(written(tmp_path / "old", 30, seed=0))
+    assert "EXIF" in run.manifest.grouping
+    found = prepare_new(run, open_new(run, written(tmp_path / "new", 10, seed=1), NullReporter()), NullReporter())
+    splits = defaultdict[str, set[str]](set)
+    for group, split in zip(found.manifest.column("group"), found.manifest.column("split"), strict=True):
+        splits[group].add(split)
+    assert splits.keys() == {*run.manifest.column("group")}
+    assert all(len(own) == 1 for own in splits.values())
+
+
+def test_new_images_in_whose_names_the_groups_of_the_run_are_not_are_said_to_be_split_one_by_one(
+    of_groups: Callable[..., StoredRun], tmp_path: Path
+) -> None:
+    run = of_groups(write_parts(tmp_path / "old", "{label}/{label}part{part}_{image}.png", range(12), each=3))
+    new = write_surfaces(tmp_path / "new", images_per_class=4, size=64, seed=1, classes=("ok", "stain"))
+    reporter = Listening()
+    manifest = prepare_new(run, open_new(run, tmp_path / "new", reporter), reporter).manifest
+    assert manifest.column("group")[-8:] == [None] * 8
+    assert sum("cannot be told for 8 of 8 new images, such as ok/" in line for line in reporter.said) == 1
+    assert not any("images of one group stay in the same split" in line for line in reporter.said)
+    assert len(new) == 8
+
+
+def test_new_images_without_the_column_of_groups_that_the_run_had_are_said_to_be_split_one_by_one(
+    of_groups: Callable[..., StoredRun], tmp_path: Path
+) -> None:
+    old = write_parts(tmp_path / "old", "{label}/{label}part{part}_{image}.png", range(12), each=3)
+    lines = [f"{file},{file.parent.name},{file.stem.partition('_')[0]}" for file in sorted(old.rglob("*.png"))]
+    (tmp_path / "old.csv").write_text("\n".join(["path,label,group", *lines]), encoding="utf-8")
+    run = of_groups(tmp_path / "old.csv")
+    assert run.recipe.split.group_by == "column"
+    new = write_parts(tmp_path / "new", "{label}/{label}part{part}_{image}.png", range(4), each=1, seed=1)
+    reporter = Listening()
+    prepare_new(run, open_new(run, new, reporter), reporter)
+    assert sum("cannot be told for 8 of 8 new images" in line for line in reporter.said) == 1

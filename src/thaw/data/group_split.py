@@ -17,7 +17,9 @@ from thaw.errors import DataError
 from thaw.formats import count, listed
 from thaw.recipe import SplitSettings
 
-_KEPT = "images of one group stay in the same split; --group-by none splits them one by one"
+KEPT = "images of one group stay in the same split; --group-by none splits them one by one"
+"""The note on found groups that are used, for commands with this option."""
+
 _EARLIER = "an earlier run, whose images keep their split; to keep groups together, write to another folder with --runs"
 
 
@@ -37,7 +39,7 @@ def assign_groups(
         return assign(manifest, settings, previous, duplicates)
     kept, torn = _without_torn(manifest, rows, previous)
     enough, few = with_enough_groups(kept, rows, duplicates, units_needed(settings, manifest))
-    notes = [_KEPT]
+    notes = [KEPT]
     if torn:
         verb = "is" if torn == 1 else "are"
         notes.append(f"{count(torn, 'group')} of them {verb} divided between splits by {_EARLIER}")

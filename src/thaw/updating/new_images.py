@@ -11,12 +11,13 @@ import pyarrow as pa
 
 from thaw.cache import cache_folder
 from thaw.cores import worker_count
+from thaw.data.capture import NO_CAPTURE
 from thaw.data.dataset import Dataset, mirrored_images
 from thaw.data.decoding import Decoding
 from thaw.data.digests import digest_files, memory_of
 from thaw.data.duplicates import near_duplicates
-from thaw.data.group_split import assign_groups
-from thaw.data.groups import Grouped, group_images
+from thaw.data.group_split import KEPT, assign_groups
+from thaw.data.groups import Grouped, find_groups, group_images, without_groups
 from thaw.data.layouts import DEFAULTS, applicable
 from thaw.data.leaks import conflicting_labels, leaks
 from thaw.data.manifest import SCHEMA, Manifest
@@ -88,9 +89,10 @@ def prepare_new(run: StoredRun, dataset: Dataset, reporter: Reporter) -> NewImag
     manifest = _unknown_images(run, dataset.manifest, reporter)
     cache, workers, spec = cache_folder(), worker_count(), run.classifier.backbone.facts.pixels
     pixels = PixelStore.open_or_build(manifest, Decoding(spec, run.recipe.decode, workers), cache, reporter.bar)
-    grouped = _grouped(run, pixels, manifest)
+    old = run.old_pixels()
+    grouped = _grouped(run, old or [], pixels, manifest)
     joined = _joined(run.manifest, grouped.manifest)
-    duplicates = _near_duplicates(run, pixels, reporter)
+    duplicates = _near_duplicates(run, old, pixels, reporter)
     split = _split(run, joined, duplicates)
     notes = (*pixels.notes(), *conflicting_labels(split.manifest), *grouped.notes, *split.notes)
     for note in notes:
@@ -124,16 +126,59 @@ def _unknown_images(run: StoredRun, manifest: Manifest, reporter: Reporter) -> M
     return replace(manifest, table=manifest.table.take(left))
 
 
-def _grouped(run: StoredRun, pixels: PixelStore, manifest: Manifest) -> Grouped:
+def _grouped(run: StoredRun, old: Sequence[PixelStore], pixels: PixelStore, manifest: Manifest) -> Grouped:
     """The new images with groups as the run has them; where these cannot be told, each image is its own group."""
     setting, described = run.recipe.split.group_by, pixels.describe(manifest)
-    if setting == "column" and not any(manifest.column("group")):
-        setting = "none"
-    try:
-        return group_images(described, setting, pixels.captures())
-    except DataError as error:
-        # A regular expression that matches no path.
-        return Grouped(described, (f"{error}: each new image is its own group",))
+    if setting == "found":
+        grouped = Grouped(described.with_columns({"group": _found_groups(run, old, pixels, described)}))
+    elif setting == "column":
+        grouped = Grouped(described)
+    else:
+        try:
+            return group_images(described, setting, pixels.captures())
+        except DataError as error:
+            # A regular expression that matches no path.
+            return Grouped(without_groups(described), (f"{error}: each new image is its own group",))
+    known, names = {*run.manifest.column("group")} - {None}, grouped.manifest.column("group")
+    notes = []
+    if alone := [path for path, name in zip(described.column("path"), names, strict=True) if known and not name]:
+        notes.append(
+            f"the groups of {run.folder.path} cannot be told for {len(alone):,} of {count(len(names), 'new image')}, "
+            f"such as {alone[0]}: each of these is its own group, so images of one part may be in different splits; to "
+            "keep them together, give the new images as a table with a column split"
+        )
+    if joined := sum(name in known for name in names):
+        notes.append(f"new images of groups of {run.folder.path}, which go where their group is: {joined:,}")
+    return replace(grouped, notes=tuple(notes))
+
+
+def _found_groups(run: StoredRun, old: Sequence[PixelStore], pixels: PixelStore, new: Manifest) -> list[str | None]:
+    """The group of each new image, found in the names or capture times of old and new images together.
+
+    New images of a group of the run get its name, so they go where its images are. There are no groups where those that
+    are found divide the old images otherwise than the run does.
+    """
+    groups, nobody = run.manifest.column("group"), list[str | None]([None] * len(new))
+    # Paths of earlier updates are absolute: of these the folders that the run itself has tell groups.
+    paths = [Path(path) for path in run.manifest.column("path")]
+    depth = max((len(path.parts) for path in paths if not path.is_absolute()), default=0)
+    names = ["/".join(path.parts[-depth:]) if path.is_absolute() else path.as_posix() for path in paths]
+    table = pa.concat_tables([run.manifest.table, new.table.cast(SCHEMA)]).combine_chunks()
+    together = replace(new, table=table).with_columns(
+        {"path": [*names, *new.column("path")], "split": [None] * len(table)}
+    )
+    captures = [capture for store in old for capture in store.captures()] or [NO_CAPTURE] * len(groups)
+    searched = find_groups(together, [*captures, *pixels.captures()])
+    if searched is None:
+        return nobody
+    found, of_new = searched.names[: len(groups)], searched.names[len(groups) :]
+    pairs = {(name, group) for name, group in zip(found, groups, strict=True) if group}
+    found_names = {name for name, _ in pairs}
+    if None in found_names or not len(pairs) == len(found_names) == len({group for _, group in pairs}):
+        return nobody
+    # Images that the run has split one by one, because their class has too few groups, have none.
+    known = {**dict.fromkeys(found), **dict(pairs)}
+    return [known.get(name, name) for name in of_new]
 
 
 def _joined(old: Manifest, new: Manifest) -> Manifest:
@@ -143,17 +188,18 @@ def _joined(old: Manifest, new: Manifest) -> Manifest:
     return replace(new, table=table, root=old.root, grouping=new.grouping or old.grouping)
 
 
-def _near_duplicates(run: StoredRun, pixels: PixelStore, reporter: Reporter) -> tuple[tuple[int, int], ...]:
+def _near_duplicates(
+    run: StoredRun, old: Sequence[PixelStore] | None, pixels: PixelStore, reporter: Reporter
+) -> tuple[tuple[int, int], ...]:
     """Pairs of near-duplicates, also with old images where the cache still has their pixels."""
     first, workers, bar = len(run.manifest), worker_count(), reporter.bar("find near-duplicates")
-    stores = run.old_pixels()
-    if stores is None:
+    if old is None:
         reporter.say(
             "near-duplicates of old images are not found, because the cache no longer has the pixels of these; equal "
             "files are"
         )
         return tuple((first + pair.first, first + pair.second) for pair in pixels.duplicates(workers, bar))
-    parts = [*stores, pixels]
+    parts = [*old, pixels]
     place = [(store, row) for store in parts for row in range(len(store.sizes))]
     readable = [index for index, (store, row) in enumerate(place) if store.sizes[row][0]]
 
@@ -202,7 +248,7 @@ def _assigned(run: StoredRun, joined: Manifest, duplicates: Sequence[tuple[int, 
     classes = tuple(name for name in joined.classes if name in concerned)
     undivided = replace(joined.with_columns({"split": [None] * len(joined)}), classes=classes)
     result = assign_groups(undivided, settings, run.manifest, duplicates)
-    return _Split(result.manifest, result.notes)
+    return _Split(result.manifest, [note for note in result.notes if note != KEPT])
 
 
 def _check_given(run: StoredRun, manifest: Manifest, given: Sequence[str | None]) -> None:
