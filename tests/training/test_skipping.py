@@ -1,4 +1,6 @@
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.test_gain import epoch, right
-from tests.training.test_history import phase, records
+from tests.training.test_history import metrics, phase, records
 from thaw.recipe import KeepPhase, Phase
 from thaw.training.context import FitSettings
 from thaw.training.gain import phase_gains
@@ -82,6 +84,27 @@ def test_thawing_deeper_needs_a_phase_that_was_kept() -> None:
     assert reason("standard_error", range(220), range(77, 300)) == (
         "phase top gained 1.0 points of validation accuracy, within one standard error (4.2)"
     )
+
+
+@pytest.mark.parametrize("keep", RULES)
+def test_no_phase_is_trained_after_one_that_was_not_kept_however_many_were_skipped_between(keep: KeepPhase) -> None:
+    phases = [*PHASES, phase(name="deepest", optional=True)]
+    of_keep = replace(settings(keep), phase_seconds=(5.0, 60.0, 80.0, 90.0))
+    found = history(range(220), range(190))
+    gains = phase_gains(found, of_keep.keep_rule)
+    lost = "phase top lost 10.0 points of validation accuracy"
+    assert [reason_to_skip(found, gains, phases, index, of_keep) for index in (2, 3)] == [lost, lost]
+    skipped = skipped_phases(found, gains, phases, of_keep)
+    assert [(item.phase, item.seconds) for item in skipped] == [("deeper", 80.0), ("deepest", 90.0)]
+
+
+@pytest.mark.parametrize("keep", RULES)
+def test_no_deeper_phase_is_trained_after_one_that_diverged(keep: KeepPhase) -> None:
+    diverged = EpochRecord("top", 1, "top", 0.1, math.nan, metrics(0.8, math.nan), 1.0)
+    found = [*history(range(220)), diverged]
+    assert reason_after(found, settings(keep)) == "phase top diverged"
+    skipped = skipped_phases(found, phase_gains(found, settings(keep).keep_rule), PHASES, settings(keep))
+    assert [item.phase for item in skipped] == ["deeper"]
 
 
 def test_thawing_deeper_needs_a_fifth_of_the_last_gain_to_exceed_one_standard_error_by_either_rule() -> None:

@@ -41,8 +41,8 @@ def reason_to_skip(
     """Why phase `index` is skipped, given the records and gains of the phases before it; `None` where it is trained.
 
     Every phase is skipped once the target is reached. An optional phase is skipped if too few errors are left for any
-    phase to be kept, if the previous phase was not kept, or if the gain to expect from thawing deeper is within one
-    standard error.
+    phase to be kept, if the last phase that was trained was not kept, or if the gain to expect from thawing deeper is
+    within one standard error.
     """
     phase, monitor = phases[index], settings.monitor
     kept = kept_record(records, gains, monitor)
@@ -52,9 +52,12 @@ def reason_to_skip(
         return None
     if reason := _nothing_to_gain(kept, settings):
         return reason
-    name = phases[index - 1].name
+    trained = {record.phase for record in records}
+    name = next(phase.name for phase in reversed(phases[:index]) if phase.name in trained)
     previous = next((gain for gain in gains if gain.phase == name), None)
-    if previous is None or previous.before is None:
+    if previous is None:
+        return f"phase {name} diverged"
+    if previous.before is None:
         return None
     reason, standard_error = f"phase {name} {gain_text(previous, monitor)}", previous.standard_error or 0.0
     if not previous.is_kept or not exceeds(previous.gain, 0.0):
