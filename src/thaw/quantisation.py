@@ -110,10 +110,11 @@ def quantise_backbone(dataset: Dataset, recipe: Recipe, file: Path, reporter: Re
     sample = plain_sample(prepared.pixels, prepared.rows("train").rows, CALIBRATION_IMAGES)
     quantise(integers, _shown(sample.split(_BATCH), reporter.bar("calibrate")))
     compared = draw_sample(prepared.manifest, prepared.duplicates, recipe.seed, COMPARED_IMAGES)
-    before, after = (_measure(backbone, prepared, compared, reporter) for backbone in (floats, integers))
+    folds = None if prepared.manifest.task == "multilabel" else compared.folds()
+    before, after = (_measure(backbone, prepared, compared, folds, reporter) for backbone in (floats, integers))
     gain = None
-    if before.correct is not None and after.correct is not None:
-        gain = compare(after.correct, before.correct, compared.units)
+    if before.correct is not None and after.correct is not None and folds is not None:
+        gain = compare(after.correct, before.correct, compared.units[folds >= 0])
     notes = {"quantised_from": floats.facts.origin, "calibration_images": str(len(sample))}
     write_file(integers, file, notes=notes)
     return Quantised(file, len(sample), before, after, gain)
@@ -127,13 +128,14 @@ def _shown(batches: Sequence[Tensor], on_progress: OnProgress) -> Iterator[Tenso
     on_progress(len(batches), len(batches))
 
 
-def _measure(backbone: Backbone, prepared: Prepared, compared: Sample, reporter: Reporter) -> Measured:
+def _measure(
+    backbone: Backbone, prepared: Prepared, compared: Sample, folds: np.ndarray | None, reporter: Reporter
+) -> Measured:
     """Time a network in its fastest engine on the CPU, and cross-validate a linear head on its features."""
     cpu, cache, head = torch.device("cpu"), cache_folder(), [backbone.head_position]
     pixels = plain_sample(prepared.pixels, compared.rows, PROBE_IMAGES)
     chosen = choose_engine(ExtractionJob(backbone, cpu, head, pixels, _MANY_IMAGES), "auto", cache)
-    manifest, folds = prepared.manifest, compared.folds()
-    if manifest.task == "multilabel" or folds is None:
+    if folds is None:
         return Measured(chosen.engine, chosen.images_per_second, None)
     frozen = FrozenPart(backbone, cpu, chosen.engine)
     bar = reporter.bar(f"extract features in {'int8' if backbone.facts.int8 else 'float'}")

@@ -42,6 +42,21 @@ def test_duplicates_in_one_group_do_not_inflate_accuracy() -> None:
     assert grouped.knn_accuracy < 0.75
 
 
+def test_a_class_with_one_image_is_trained_on_and_not_tested() -> None:
+    features = clusters(150)
+    alone = Features(features.rows, features.values, features.classes.copy(), features.groups)
+    alone.classes[10] = 3
+    known, probe = fit_probe(features), fit_probe(alone)
+    assert known is not None and probe is not None
+    assert probe.untested == {3: 1} and not probe.tested[10] and probe.tested.sum() == 149
+    assert probe.folds == 5 and (probe.probabilities[probe.tested, 3] > 0).all()
+    for name in ("accuracy", "balanced_accuracy", "knn_accuracy", "majority_accuracy"):
+        assert getattr(probe, name) == pytest.approx(getattr(known, name), abs=0.03)
+    assert 110 not in {error.row for error in find_label_errors(alone, probe)}
+    curve = measure_learning_curve(alone)
+    assert curve is not None and curve.measured[-1].accuracy > 0.9
+
+
 def test_planted_outliers_come_first() -> None:
     features = clusters(120)
     features.values[[7, 50]] = np.random.default_rng(1).normal(0, 6, (2, 40))
@@ -59,7 +74,7 @@ def test_a_class_of_mostly_one_image_has_no_outliers() -> None:
     assert not {outlier.row - 100 for outlier in find_outliers(features)} & set(copies.tolist())
 
 
-@pytest.mark.parametrize("images", [1, 2, 3, 5])
+@pytest.mark.parametrize("images", [1, 2, 3, 4])
 def test_too_few_images_give_no_result_and_no_error(images: int) -> None:
     features = clusters(images)
     assert fit_probe(features) is None

@@ -19,6 +19,7 @@ from thaw.data.surfaces import write_surfaces
 from thaw.inspection.duplicates import find_duplicates
 from thaw.inspection.findings import Finding, findings
 from thaw.inspection.inspect import Inspection
+from thaw.inspection.page import to_json
 from thaw.pipeline import inspect
 from thaw.progress import NullReporter
 from thaw.recipe import Recipe
@@ -81,6 +82,28 @@ def test_groups_found_in_names_are_a_finding_and_in_one_fold(images: Path, runs:
     assert "Fewer than 5 groups, so images are divided into folds one by one: ok, scratch, stain." in texts
     ungrouped = quick.with_settings({"split.group_by": "none"})
     assert inspect(Dataset.open(folder), ungrouped, runs, reporter=NullReporter()).groups == ()
+
+
+def test_a_class_with_one_image_is_named_and_the_others_are_measured(
+    images: Path, runs: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    shutil.copytree(images, tmp_path / "images")
+    write_surfaces(tmp_path / "images", images_per_class=1, size=64, classes=("crack",))
+    found = inspect(Dataset.open(tmp_path / "images"), quick, runs, reporter=NullReporter())
+    assert found.probe is not None and found.probe.folds == 5
+    texts = [finding.text for finding in findings(found)]
+    assert "crack has 1 image: not tested by cross-validation." in texts
+    assert to_json(found)["linear_probe"]["untested"] == {"crack": 1}
+
+
+def test_that_too_few_images_are_not_measured_is_a_finding(
+    images: Path, runs: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    write_surfaces(tmp_path / "images", images_per_class=1, size=64, classes=("crack", "stain"))
+    shutil.copytree(images / "ok", tmp_path / "images" / "ok")
+    found = inspect(Dataset.open(tmp_path / "images"), quick, runs, reporter=NullReporter())
+    assert found.probe is None
+    assert sum("not measured: fewer than two classes have two images" in each.text for each in findings(found)) == 1
 
 
 def test_identical_files_and_near_duplicates_are_distinguished(found: Inspection) -> None:

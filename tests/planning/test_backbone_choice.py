@@ -52,6 +52,18 @@ def test_pre_trained_features_win_against_random_ones_and_the_reason_has_the_fig
     assert " ms" in choice.reason and " MB" in choice.reason
 
 
+def test_a_class_with_one_training_image_is_no_reason_to_compare_nothing(tmp_path: Path) -> None:
+    write_surfaces(tmp_path / "images", images_per_class=10, size=64, classes=("ok", "stain"))
+    files = sorted((tmp_path / "images").rglob("*.png"))
+    rows = [(file, file.parent.name, "val" if number % 5 == 0 else "train") for number, file in enumerate(files)]
+    burr = (files[1], "burr", "train")
+    lines = ["path,label,split", *(",".join(map(str, row)) for row in [burr, *rows[:1], *rows[2:]])]
+    (tmp_path / "images.csv").write_text("\n".join(lines), encoding="utf-8")
+    recipe = Recipe(backbone="auto", candidates={"mobilenetv3_small_050": "random"}, preprocessing=SMALL)
+    (choice,) = choose(recipe, tmp_path / "images.csv", tmp_path).choices
+    assert "cross-validated on 15 training images" in choice.reason
+
+
 def test_limits_refuse_and_without_a_candidate_left_the_error_says_what_was_tried(images: Path, tmp_path: Path) -> None:
     candidates = {"mobilenetv3_small_050": "random", "starter": "published"}
     small = Recipe(backbone="auto", candidates=candidates, preprocessing=SMALL, max_size_mb=5)

@@ -67,6 +67,29 @@ def test_open_questions_are_measured_with_their_standard_errors_and_remembered(
     assert (again.recipe, again.estimates) == (first.recipe, first.estimates)
 
 
+def test_a_class_with_one_training_image_is_named_and_the_others_are_measured(
+    surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [*sorted(surfaces.rglob("*.png"))[::2], next((surfaces / "ok").iterdir())]
+    names = [*(file.parent.name for file in files[:-1]), "burr"]
+    splits = ["val" if number % 5 == 0 else "train" for number in range(len(files) - 1)]
+    rows = zip(files, names, [*splits, "train"], strict=True)
+    lines = ["path,label,split", *(f"{file},{name},{split}" for file, name, split in rows)]
+    (tmp_path / "images.csv").write_text("\n".join(lines), encoding="utf-8")
+    plan = planned(tmp_path / "images.csv", tmp_path / "cache", monkeypatch, **{"augment.preset": "none"})
+    assert reasons(plan)["measure"].endswith("burr has 1 image: not tested")
+    assert plan.estimates is not None and "in 5 folds" in reasons(plan)["head.features"]
+
+
+def test_that_too_few_images_are_not_measured_is_a_reason_of_the_plan(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(images, tmp_path, monkeypatch)
+    assert plan.estimates is None
+    assert reasons(plan)["measure"].startswith("not measured, because there are ")
+    assert "measure" not in reasons(planned(images, tmp_path, monkeypatch, **{"measure.seconds": 0}))
+
+
 def test_what_the_recipe_sets_is_not_asked(surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"head.features": "last", "augment.preset": "strong", "class_weights": "balanced"}
     found = planned(surfaces, tmp_path, monkeypatch, **settings)

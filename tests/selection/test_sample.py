@@ -51,9 +51,24 @@ def test_images_that_must_not_be_divided_are_in_the_group_of_most_of_them() -> N
     assert sample(np.zeros(6, int), units).undivided(groups).tolist() == [2, 2, 2, 0, 0, 1]
 
 
-def test_too_few_groups_or_images_of_a_class_give_no_folds() -> None:
-    assert sample(np.array([0] * 10 + [1])).folds() is None
+def test_too_few_groups_or_images_of_all_classes_but_one_give_no_folds() -> None:
+    assert sample(np.array([0] * 10 + [1, 2])).folds() is None
+    assert sample(np.zeros(10, int)).folds() is None
     assert sample(np.arange(20) % 2).folds_across(np.arange(20) % 2) is None
+    assert sample(np.arange(20) % 4).folds_across(np.arange(20) % 4) is None
+
+
+def test_a_class_with_one_image_is_not_tested_and_leaves_the_folds_of_the_others_as_they_are() -> None:
+    targets = np.array([0] * 20 + [1] * 20 + [2] * 3 + [3])
+    folds = sample(targets).folds()
+    assert folds is not None and {*folds[:40]} == {0, 1, 2, 3, 4}
+    assert len({*folds[40:43]}) == 3 and (folds[40:43] >= 0).all() and folds[43] == -1
+
+
+def test_a_class_whose_images_must_not_be_divided_is_not_tested() -> None:
+    targets, units = np.array([0] * 20 + [1] * 20 + [2] * 3), np.array([*range(40), 50, 50, 50])
+    folds = sample(targets, units).folds()
+    assert folds is not None and (folds[:40] >= 0).all() and {*folds[40:]} == {-1}
 
 
 def test_several_labels_are_stratified_by_the_first() -> None:

@@ -42,6 +42,22 @@ def stratified_group_folds(
     return [(np.flatnonzero(tested != fold), np.flatnonzero(tested == fold)) for fold in range(folds)]
 
 
+def tested_in(classes: np.ndarray, groups: np.ndarray, folds: int) -> np.ndarray | None:
+    """(N,) int from 0, the fold of `stratified_group_folds` in which each image is tested.
+
+    An image whose class is in no other fold is in none, -1: it is only trained on, as nothing else tells what its class
+    looks like. `None` where that is every image.
+    """
+    numbers = np.full(len(classes), -1)
+    for number, (train, test) in enumerate(stratified_group_folds(classes, groups, folds, seed=0)):
+        numbers[test[np.isin(classes[test], classes[train])]] = number
+    tested = numbers >= 0
+    if not tested.any():
+        return None
+    numbers[tested] = np.unique(numbers[tested], return_inverse=True)[1]
+    return numbers
+
+
 def strata_of(targets: np.ndarray) -> np.ndarray:
     """What to stratify targets by: the class, or the first label of several plus one, 0 for none."""
     if targets.ndim == 1:

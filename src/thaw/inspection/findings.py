@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from thaw.formats import count, interval, percent, points
 from thaw.inspection.inspect import Inspection
+from thaw.inspection.linear_probe import TOO_FEW, untested_sentence
 from thaw.training.loss import IMBALANCE
 
 _RELIABLE = 0.9
@@ -114,11 +115,13 @@ def _groups(inspection: Inspection) -> list[Finding]:
 
 def _label_errors(inspection: Inspection) -> list[Finding]:
     probe, errors = inspection.probe, len(inspection.label_errors)
+    if probe is None and inspection.manifest.task != "multilabel":
+        return [Finding("warning", f"Accuracy, label errors and the learning curve are not measured: {TOO_FEW}.")]
     if probe is None:
         return []
     if not errors:
         return [Finding("good", "No label errors found.")]
-    fraction, accuracy = errors / len(probe.probabilities), probe.accuracy
+    fraction, accuracy = errors / int(probe.tested.sum()), probe.accuracy
     verb = "is" if errors == 1 else "are"
     text = f"{count(errors, 'label')} ({percent(fraction)}) {verb} probably wrong according to a linear head with "
     if accuracy < _RELIABLE:
@@ -165,6 +168,9 @@ def _accuracy(inspection: Inspection) -> list[Finding]:
         )
         is_useful = probe.accuracy > probe.majority_accuracy + _MIN_GAIN_OVER_MAJORITY
         listed.append(Finding("good" if is_useful else "warning", text))
+        if probe.untested:
+            names = {inspection.manifest.classes[label]: images for label, images in probe.untested.items()}
+            listed.append(Finding("warning", f"{untested_sentence(names)} by cross-validation."))
     if curve is not None and curve.forecast:
         doubled = curve.forecast[0]
         # The curve through all points may lie below the last one.

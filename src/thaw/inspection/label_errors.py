@@ -34,16 +34,17 @@ def find_label_errors(features: Features, probe: LinearProbe) -> tuple[LabelErro
     """
     from cleanlab.filter import find_label_issues
 
+    rows, classes = features.rows[probe.tested], features.classes[probe.tested]
     # cleanlab wants labels 0..n-1 of classes that are all present.
-    present, labels = np.unique(features.classes, return_inverse=True)
-    probabilities = probe.probabilities[:, present]
+    present, labels = np.unique(classes, return_inverse=True)
+    probabilities = probe.probabilities[np.ix_(probe.tested, present)]
     probabilities = probabilities / probabilities.sum(axis=1, keepdims=True).clip(1e-12)
     order = find_label_issues(labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
     suggested = probabilities.argmax(axis=1)
     return tuple(
         LabelError(
-            row=int(features.rows[index]),
-            given=int(features.classes[index]),
+            row=int(rows[index]),
+            given=int(classes[index]),
             given_probability=float(probabilities[index, labels[index]]),
             suggested=int(present[suggested[index]]),
             suggested_probability=float(probabilities[index, suggested[index]]),

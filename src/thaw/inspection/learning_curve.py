@@ -45,17 +45,18 @@ def measure_learning_curve(features: Features, seed: int = 0) -> LearningCurve |
         seed: Random seed for the training subsets and the resampling.
 
     Returns:
-        The curve, or `None` where a class has fewer than two images or groups.
+        The curve, or `None` where fewer than two classes have two images or groups.
     """
     folds = stratified_folds(features.classes, features.groups)
     if folds is None:
         return None
-    rng = np.random.default_rng(seed)
+    rng, number = np.random.default_rng(seed), min(folds.max() + 1, _MAX_FOLDS)
     sizes: list[int] = []
     accuracies: list[list[float]] = []
     for fraction in _FRACTIONS:
         scores, counts = [], []
-        for train, test in folds[:_MAX_FOLDS]:
+        for fold in range(number):
+            train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
             subset = _stratified_subset(features.classes, train, fraction, rng)
             if len(np.unique(features.classes[subset])) < 2:
                 continue
@@ -67,7 +68,7 @@ def measure_learning_curve(features: Features, seed: int = 0) -> LearningCurve |
         if scores and size not in sizes:
             sizes.append(size)
             accuracies.append(scores)
-    tested = sum(len(test) for _, test in folds[:_MAX_FOLDS])
+    tested = int(((folds >= 0) & (folds < number)).sum())
     measured = tuple(_point(size, scores, tested) for size, scores in zip(sizes, accuracies, strict=True))
     return LearningCurve(measured, _forecast(np.array(sizes, float), accuracies, rng))
 

@@ -21,6 +21,7 @@ from thaw.inspection.duplicates import DuplicatePair
 from thaw.inspection.findings import Finding, findings
 from thaw.inspection.inspect import Inspection, class_indices
 from thaw.inspection.label_errors import LabelError
+from thaw.inspection.linear_probe import LinearProbe
 from thaw.remote import shown
 
 MAX_SHOWN, MAX_PAIRS, MAX_MAP_THUMBNAILS, MAX_FILE_KINDS = 24, 12, 500, 6
@@ -88,7 +89,7 @@ def to_json(inspection: Inspection) -> dict[str, Any]:
         "duplicates": pairs(inspection.duplicates),
         "leaks": [{**asdict(leak), "duplicates": pairs(leak.duplicates)} for leak in inspection.leaks],
         "similarity": asdict(inspection.similarity),
-        "linear_probe": {k: v for k, v in vars(probe).items() if k != "probabilities"} if probe else None,
+        "linear_probe": _probe(probe, classes) if probe else None,
         "label_errors": [
             {**with_path(error), "given": classes[error.given], "suggested": classes[error.suggested]}
             for error in inspection.label_errors
@@ -96,6 +97,13 @@ def to_json(inspection: Inspection) -> dict[str, Any]:
         "outliers": [with_path(outlier) for outlier in inspection.outliers],
         "learning_curve": asdict(inspection.curve) if inspection.curve else None,
     }
+
+
+def _probe(probe: LinearProbe, classes: Sequence[str]) -> dict[str, Any]:
+    """The accuracies of a linear head, and the images of each class that are not tested."""
+    left_out = ("probabilities", "tested", "untested")
+    untested = {classes[label]: images for label, images in probe.untested.items()}
+    return {**{key: value for key, value in vars(probe).items() if key not in left_out}, "untested": untested}
 
 
 def _page(inspection: Inspection, pixels: PixelStore) -> Page:

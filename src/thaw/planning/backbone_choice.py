@@ -28,6 +28,7 @@ from thaw.features.cache import FeatureCache
 from thaw.features.pooled import PROBE_IMAGES, plain_sample, pooled_features
 from thaw.features.probe import timed_part
 from thaw.formats import percent
+from thaw.inspection.linear_probe import TOO_FEW
 from thaw.planning.measurements import Choice, PlannedRecipe
 from thaw.recipe import Recipe
 from thaw.selection.heads import Basis, predict_folds
@@ -42,7 +43,7 @@ class Candidate:
     """One network, its latency for one image, and the size of its weights.
 
     Attributes:
-        correct: (N,) 0 or 1, whether each image is predicted correctly without its fold; empty over a limit.
+        correct: (N,) 0 or 1, whether each tested image is predicted correctly without its fold; empty over a limit.
         groups: (N,) int, equal for images that are no independent evidence.
         exceeds: Which limit it exceeds, or empty.
     """
@@ -132,33 +133,33 @@ def _measure(recipe: Recipe, prepared_for: Callable[[PixelSpec], Prepared], prep
         return Candidate(recipe.backbone, recipe.weights, np.empty(0), np.empty(0), timed.latency_ms, size_mb, exceeds)
     folds = sample.folds()
     if folds is None:
-        raise RecipeError("backbone auto: needs two training images per class, not counting near-duplicates; name one")
+        raise RecipeError(f"backbone auto: cannot compare networks, because {TOO_FEW}; name one, or add images")
     bar = preparation.bar(f"measure {recipe.backbone}")
     kept = FeatureCache(cache, "float16", recipe.cache_bytes)
     values = pooled_features(pixels, sample.rows, timed.frozen, recipe.seed, kept, bar)
     taken: tuple[Features, ...] = ("last", "all") if backbone.has_stages else ("last",)
     tested = [correct_in_folds(values, backbone, features, sample, folds) for features in taken]
     best = max(tested, key=lambda correct: float(correct.mean()))
-    return Candidate(recipe.backbone, recipe.weights, best, sample.units, timed.latency_ms, size_mb)
+    return Candidate(recipe.backbone, recipe.weights, best, sample.units[folds >= 0], timed.latency_ms, size_mb)
 
 
 def correct_in_folds(
     values: np.ndarray, backbone: Backbone, features: Features, sample: Sample, folds: np.ndarray
 ) -> np.ndarray:
-    """Whether a linear head that was fitted without the fold of an image predicts it correctly, (N,) 0 or 1.
+    """Whether a linear head that was fitted without the fold of an image predicts it correctly, 0 or 1 for each in one.
 
     Args:
         values: (N, W) float32, what lies at the head: of all stages, or of the last one.
         backbone: What they were extracted with.
         features: What the head takes of them.
         sample: The images, with one label each.
-        folds: (N,) int.
+        folds: (N,) int, -1 for an image that is not tested.
     """
     design = Basis.of(values, backbone.feature_groups, features).design([values])
     classes = int(sample.targets.max()) + 1
     probabilities = predict_folds(design, "none", sample.targets, folds, classes, "multiclass")
-    # An image in no fold has NaN, and is predicted by nobody.
-    return np.asarray((np.nan_to_num(probabilities).argmax(axis=1) == sample.targets).astype(float))
+    tested = folds >= 0
+    return np.asarray((probabilities[tested].argmax(axis=1) == sample.targets[tested]).astype(float))
 
 
 def _exceeded_limit(recipe: Recipe, latency_ms: float, size_mb: float) -> str:

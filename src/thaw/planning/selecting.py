@@ -13,6 +13,8 @@ import numpy as np
 from thaw.cache import recall, remember
 from thaw.data.augment import Augmentation
 from thaw.data.prepare import Prepared
+from thaw.formats import count
+from thaw.inspection.linear_probe import TOO_FEW, untested_images, untested_sentence
 from thaw.inspection.scenes import RECURRING, scene_clusters, scene_distance
 from thaw.planning.image_size import ask_image_size
 from thaw.planning.measurements import Choice, Measurements
@@ -31,7 +33,7 @@ MIN_IMAGES = 40
 """Training images below which nothing can be told apart by cross-validation."""
 
 _FILE = "measured.json"
-_VERSION = 4
+_VERSION = 5
 """Of the questions: increases when their answers can change."""
 
 _MORE_TIME = 1.5
@@ -84,12 +86,12 @@ class Questions:
         if self._is_possible and (remembered := self._remembered(seconds)):
             return remembered
         if self._plain is None:
-            return Selected({}, ())
+            return Selected({}, self._why_unmeasured)
         selection, budget = self._plain.selection, Budget(seconds - self._plain.seconds)
         selection.use(budget)
         with self._widest_features():
             _ask_of_other_views(selection, self._recipe, self._features, unmeasured_seconds)
-        selected = _answered(selection, self._plain.estimates)
+        selected = _answered(selection, self._plain.estimates, self._untested)
         content = {**selected.to_json(), "seconds": seconds, "refused": budget.refused}
         remember(self._features.cache.folder, _FILE, self._key, content)
         return selected
@@ -118,7 +120,30 @@ class Questions:
                 HeadSetting(recipe.head.taken, "none" if recipe.class_weights == "auto" else recipe.class_weights),
             )
             estimates = _ask_of_plain_views(selection, recipe, measured, self._features)
-        return _Plain(selection, estimates, _answered(selection, estimates), time.perf_counter() - started)
+        answered = _answered(selection, estimates, self._untested)
+        return _Plain(selection, estimates, answered, time.perf_counter() - started)
+
+    @property
+    def _why_unmeasured(self) -> tuple[Choice, ...]:
+        """The reason why nothing can be told apart; none where nothing is to be measured."""
+        images = len(self._features.sample.rows)
+        if self._recipe.measure.seconds == 0:
+            return ()
+        few = f"there are {count(images, 'training image')}, fewer than {MIN_IMAGES}"
+        return (Choice("measure", "nothing", f"not measured, because {TOO_FEW if self._is_possible else few}"),)
+
+    @cached_property
+    def _untested(self) -> tuple[Choice, ...]:
+        """Which classes have too few images to be tested, as a reason of the plan."""
+        sample, manifest = self._features.sample, self._features.prepared.manifest
+        folds = sample.folds()
+        if folds is None or not (few := untested_images(sample.strata, folds)):
+            return ()
+        names = manifest.classes
+        if manifest.task == "multilabel":
+            names = ("no label", *(f"{name} as the first label" for name in names))
+        sentence = untested_sentence({names[label]: images for label, images in few.items()})
+        return (Choice("measure", f"{folds.max() + 1} folds", sentence),)
 
     def _remembered(self, seconds: float = 0.0) -> Selected | None:
         """What was measured before, unless questions were left out for want of time and there is more now."""
@@ -151,11 +176,11 @@ class _Plain:
     seconds: float
 
 
-def _answered(selection: Selection, estimates: Estimates) -> Selected:
-    """The answers so far."""
+def _answered(selection: Selection, estimates: Estimates, untested: tuple[Choice, ...]) -> Selected:
+    """The answers so far, and what they say nothing about."""
     changes = {key: value for answer in selection.answers for key, value in answer.changes.items()}
     choices = tuple(Choice(answer.setting, answer.value, answer.reason) for answer in selection.answers)
-    return Selected(changes, choices, estimates)
+    return Selected(changes, (*choices, *untested), estimates)
 
 
 def _ask_of_plain_views(

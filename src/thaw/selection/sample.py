@@ -8,7 +8,7 @@ import numpy as np
 
 from thaw.data.manifest import Manifest
 from thaw.data.split_units import groups_of
-from thaw.data.stratified import strata_of, stratified_group_folds
+from thaw.data.stratified import strata_of, tested_in
 from thaw.inspection.linear_probe import FOLDS, stratified_folds
 from thaw.seeds import derive_seed
 
@@ -42,21 +42,21 @@ class Sample:
     def folds(self) -> np.ndarray | None:
         """(N,) int, the fold of each image: stratified, with images that must not be divided in one fold.
 
-        `None` where a class has fewer than two units.
+        An image whose class is in no other fold is in none, -1: it is only trained on. `None` where fewer than two
+        classes have two units.
         """
-        pairs = stratified_folds(self.strata, self.units)
-        return None if pairs is None else self._numbered(pairs)
+        return stratified_folds(self.strata, self.units)
 
     def folds_across(self, groups: np.ndarray) -> np.ndarray | None:
         """(N,) int, the fold of each image, with the images of a group (N,) in one fold.
 
-        An image whose class is in no other fold is in none, -1: nothing can be learned about it. `None` for fewer than
-        three groups.
+        An image whose class is in no other fold is in none, -1. `None` for fewer than three groups, and where every
+        class is in one fold only.
         """
         number = min(FOLDS, len(np.unique(groups)))
         if number < MIN_GROUPS:
             return None
-        return self._numbered(stratified_group_folds(self.strata, groups, number, seed=0))
+        return tested_in(self.strata, groups, number)
 
     def undivided(self, groups: np.ndarray) -> np.ndarray:
         """(N,) int, the groups (N,) from 0 with each unit in one of them: that of most of its images."""
@@ -64,13 +64,6 @@ class Sample:
         images = np.zeros((len(units), groups.max() + 1), int)
         np.add.at(images, (unit_of, groups), 1)
         return images.argmax(axis=1)[unit_of]
-
-    def _numbered(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-        """The fold in which each image is tested, of (train, test) positions."""
-        folds = np.full(len(self.rows), -1)
-        for number, (train, test) in enumerate(pairs):
-            folds[test[np.isin(self.strata[test], self.strata[train])]] = number
-        return folds
 
     def part(self, chosen: np.ndarray) -> Sample:
         """The images at some positions (M,) int."""

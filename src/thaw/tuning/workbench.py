@@ -26,6 +26,7 @@ from thaw.features.engines import FrozenPart
 from thaw.features.pooled import PROBE_IMAGES, features_of_view, plain_sample
 from thaw.features.probe import timed_part
 from thaw.features.view_request import ViewRequest
+from thaw.inspection.linear_probe import TOO_FEW
 from thaw.planning.selecting import across_groups
 from thaw.progress import Reporter
 from thaw.recipe import Monitor, Recipe
@@ -94,7 +95,7 @@ class Workbench:
         sample = draw_sample(prepared.manifest, prepared.duplicates, base.seed, MAX_IMAGES)
         folds = sample.folds()
         if folds is None:
-            raise DataError("search: needs two training images per class, not counting near-duplicates; add images")
+            raise DataError(f"search: cannot compare recipes, because {TOO_FEW}; add images")
         return cls(base, prepared, weights, monitor, sample, folds, cache_folder(), reporter)
 
     def across_groups(self, recipe: Recipe) -> Workbench:
