@@ -36,6 +36,16 @@ def test_where_no_prediction_changes_more_labels_give_nothing() -> None:
     assert gain_of(images) == pytest.approx(0, abs=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:The number of unique classes")
+def test_no_more_predictions_change_than_there_are_where_features_tell_nothing() -> None:
+    rng = np.random.default_rng(1)
+    values, classes = rng.normal(0, 1, (300, 100)).astype(np.float32), rng.integers(0, 12, 300)
+    images = Pool(values, np.where(np.arange(300) < 24, classes, UNLABELLED), seed=1)
+    outlook = look_ahead(values, images)
+    assert outlook is not None and outlook.gain is not None and outlook.changes is not None
+    assert 0 < outlook.gain < outlook.changes <= 1
+
+
 def test_too_few_labels_are_no_base_for_an_estimate() -> None:
     outlook = look_ahead(noisy(19).values, noisy(19))
     assert outlook is not None and outlook.gain is None

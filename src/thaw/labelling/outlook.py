@@ -94,10 +94,13 @@ def _part(members: np.ndarray, fraction: float, rng: np.random.Generator) -> np.
 
 
 def _power_law(ratios: np.ndarray, changed: np.ndarray) -> tuple[float, float]:
-    """The factor b and exponent c of the least-squares b * (r^-c - 1), over a grid of exponents."""
+    """The factor b and exponent c of the least-squares b * (r^-c - 1), over a grid of exponents.
+
+    With labels without end the fraction b of all predictions would change, so it is at most 1.
+    """
     fits = []
     for exponent in _EXPONENTS:
         powers = ratios**-exponent - 1
-        factor = float((powers * changed).sum() / max((powers**2).sum(), 1e-12))
+        factor = min(float((powers * changed).sum() / max((powers**2).sum(), 1e-12)), 1.0)
         fits.append((float(((factor * powers - changed) ** 2).sum()), factor, float(exponent)))
     return min(fits)[1:]
