@@ -1,6 +1,7 @@
 """The new images of an update: compared with those of the run, decoded and split."""
 
 import hashlib
+import re
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -169,10 +170,20 @@ def test_splits_that_the_data_give_are_kept(
     table = tmp_path / "new.csv"
     table.write_text("\n".join(["path,label,split", *lines]), encoding="utf-8")
     if error:
-        with pytest.raises(error, match=said):
+        with pytest.raises(error, match=f"{re.escape(str(tmp_path))}.*: {said}"):
             prepare(table)
     else:
         assert prepare(table).manifest.column("split")[-4:] == splits
+
+
+def test_that_a_new_class_has_too_few_images_names_their_folder_and_what_an_update_can_do(
+    prepare: Prepare, tmp_path: Path
+) -> None:
+    write_surfaces(tmp_path / "new", images_per_class=2, size=64, classes=("crack",))
+    with pytest.raises(DataError) as caught:
+        prepare(tmp_path / "new")
+    assert str(caught.value).startswith(f"{tmp_path / 'new'}: too few images to split: crack has 2, needs 2 more")
+    assert str(caught.value).endswith("add images or remove the class")
 
 
 @pytest.fixture

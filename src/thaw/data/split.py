@@ -25,6 +25,9 @@ from thaw.recipe import SplitSettings
 MIN_UNITS = {"train": 2, "val": 1, "test": 1}
 """Minimum number of units of each class in each split; 0 for a test split that is not requested."""
 
+WITHOUT_TEST = ", or use no test split (split.test=0)"
+"""The end of an error about too few images, for commands that have settings."""
+
 _LARGE = 2
 """How many times the images of the smallest split a unit has at least that goes to train."""
 
@@ -266,7 +269,7 @@ def _check_enough(manifest: Manifest, counts: Counter[str], fractions: _Fraction
         if counts[name] < needed
     ]
     if few:
-        without_test = ", or use no test split (split.test=0)" if fractions.test else ""
+        without_test = WITHOUT_TEST if fractions.test else ""
         raise DataError(
             f"{manifest.root}: too few images to split: {'; '.join(few)} (near-duplicates, and the images of a "
             f"group, count once); add images or remove the class{without_test}"

@@ -22,6 +22,7 @@ from thaw.data.layouts import DEFAULTS, applicable
 from thaw.data.leaks import conflicting_labels, leaks
 from thaw.data.manifest import SCHEMA, Manifest
 from thaw.data.pixel_store import PixelStore
+from thaw.data.split import WITHOUT_TEST
 from thaw.errors import DataError
 from thaw.formats import count, listed
 from thaw.progress import Reporter
@@ -93,7 +94,7 @@ def prepare_new(run: StoredRun, dataset: Dataset, reporter: Reporter) -> NewImag
     grouped = _grouped(run, old or [], pixels, manifest)
     joined = _joined(run.manifest, grouped.manifest)
     duplicates = _near_duplicates(run, old, pixels, reporter)
-    split = _split(run, joined, duplicates)
+    split = _split(run, joined, manifest.root, duplicates)
     notes = (*pixels.notes(), *conflicting_labels(split.manifest), *grouped.notes, *split.notes)
     for note in notes:
         reporter.say(note)
@@ -216,8 +217,11 @@ class _Split:
     notes: Sequence[str]
 
 
-def _split(run: StoredRun, joined: Manifest, duplicates: Sequence[tuple[int, int]]) -> _Split:
-    """Every image in its split: old ones as they were, new ones as their data say, or by the fractions of the run."""
+def _split(run: StoredRun, joined: Manifest, root: Path, duplicates: Sequence[tuple[int, int]]) -> _Split:
+    """Every image in its split: old ones as they were, new ones as their data say, or by the fractions of the run.
+
+    Errors name `root`, the folder of the new images.
+    """
     first, old = len(run.manifest), run.manifest.column("split")
     status = joined.column("status")[first:]
     given = [
@@ -225,10 +229,10 @@ def _split(run: StoredRun, joined: Manifest, duplicates: Sequence[tuple[int, int
     ]
     if any(given):
         found = joined.with_columns({"split": [*old, *given]})
-        _check_given(run, found, given)
+        _check_given(run, replace(found, root=root), given)
         notes = leaks(found, duplicates)
     else:
-        assigned = _assigned(run, joined, duplicates)
+        assigned = _assigned(run, replace(joined, root=root), duplicates)
         columns = {name: assigned.manifest.column(name)[first:] for name in ("split", "group")}
         groups = [*run.manifest.column("group"), *columns["group"]]
         found = joined.with_columns({"split": [*old, *columns["split"]], "group": groups})
@@ -247,7 +251,11 @@ def _assigned(run: StoredRun, joined: Manifest, duplicates: Sequence[tuple[int, 
     concerned = {name for names in labels[first:] for name in names}
     classes = tuple(name for name in joined.classes if name in concerned)
     undivided = replace(joined.with_columns({"split": [None] * len(joined)}), classes=classes)
-    result = assign_groups(undivided, settings, run.manifest, duplicates)
+    try:
+        result = assign_groups(undivided, settings, run.manifest, duplicates)
+    except DataError as error:
+        # An update has no settings.
+        raise DataError(str(error).removesuffix(WITHOUT_TEST)) from None
     return _Split(result.manifest, [note for note in result.notes if note != KEPT])
 
 
