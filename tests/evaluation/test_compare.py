@@ -1,4 +1,5 @@
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +26,17 @@ def records(count: int, accuracy: float, seed: int, classes: tuple[str, ...] = C
     return Records(
         paths, classes, scored, ((),) * count, ambiguous=none, out_of_distribution=none, distance=np.zeros(count)
     )
+
+
+def of_predictions(labels: Iterable[int], wrong: Iterable[int]) -> Records:
+    """A run on images with labels, the remainder of 2, that predicts all but some rows correctly."""
+    truth = np.array(list(labels)) % 2
+    predicted = truth.copy()
+    predicted[list(wrong)] ^= 1
+    made = records(len(truth), 1.0, 0)
+    probabilities = np.where(predicted[:, None] == np.arange(2), 0.8, 0.2)
+    scored = Scored("binary", probabilities, truth[:, None] == np.arange(2), Decision().labels(probabilities, "binary"))
+    return replace(made, scored=scored)
 
 
 def test_a_better_run_is_recognised() -> None:
@@ -127,3 +139,18 @@ def test_a_difference_on_few_images_is_not_significant() -> None:
     found = compare(records(3, 0.0, 1), records(3, 1.0, 2))
     assert found.p_value == pytest.approx(0.25)
     assert found.verdict.startswith("No significant difference on 3 images: +100.0 points accuracy")
+
+
+def test_in_other_fractions_too_a_few_images_that_differ_are_no_difference() -> None:
+    found = compare(*(of_predictions(range(200), wrong) for wrong in ([0, 1, 2, 3, 4], [])))
+    assert all(found.differences[name].low > 0 for name in ("balanced_accuracy", "macro_f1"))
+    assert found.better_in("balanced_accuracy") is None and found.better_in("macro_f1") is None
+    assert found.better_in("loss") == "second"
+
+
+def test_a_gain_in_a_rare_class_counts_though_as_many_images_of_another_one_are_lost() -> None:
+    labels = [int(row < 40) for row in range(400)]
+    found = compare(of_predictions(labels, range(15)), of_predictions(labels, range(100, 115)))
+    assert found.p_value == 1.0 and found.better_in("accuracy") is None
+    assert found.better_in("balanced_accuracy") == "second"
+    assert compare(of_predictions(labels, []), of_predictions(labels, range(15))).better_in("accuracy") == "first"

@@ -1,11 +1,13 @@
-"""How much of the best of several values is luck."""
+"""Whether the best trial is better than the plan, and how much of the best of several values is luck."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from thaw.evaluation.compare import Comparison
+from thaw.metrics import Estimate
 from thaw.run_folder.search_folder import TrialRecord
-from thaw.tuning.verdict import optimism
+from thaw.tuning.verdict import optimism, verdict_on
 
 
 def trials(scores: np.ndarray) -> list[TrialRecord]:
@@ -34,3 +36,32 @@ def test_copies_of_an_image_are_drawn_together() -> None:
 
 def test_one_trial_was_not_chosen() -> None:
     assert optimism(trials(np.ones((1, 10))), np.arange(10), 0) == 0
+
+
+def compared(name: str, change: Estimate, of_plan: int, of_trial: int, p_value: float | None) -> Comparison:
+    return Comparison(100, 0, of_plan, of_trial, p_value, {name: change})
+
+
+def test_a_best_trial_is_not_better_where_the_comparison_of_two_runs_sees_no_difference() -> None:
+    found = compared("accuracy", Estimate(0.05, 0.01, 0.1), 0, 5, 0.0625)
+    assert found.verdict.startswith("No significant difference")
+    verdict = verdict_on(found, "accuracy", "test", 0.0)
+    assert not verdict.is_better
+    assert verdict.sentence == (
+        "No gain beyond noise: the best trial compared with the plan has +5.0 points accuracy (95% interval +1.0 to "
+        "+10.0) on 100 test images that no trial has seen."
+    )
+    worse = verdict_on(compared("accuracy", Estimate(-0.05, -0.1, -0.01), 5, 0, 0.0625), "accuracy", "test", 0.0)
+    assert worse.sentence.startswith("No gain beyond noise")
+
+
+def test_a_difference_that_the_exact_test_sees_too_is_one() -> None:
+    better = compared("accuracy", Estimate(0.08, 0.03, 0.13), 0, 8, 0.008)
+    assert verdict_on(better, "accuracy", "test", 0.0).is_better
+    worse = verdict_on(compared("accuracy", Estimate(-0.08, -0.13, -0.03), 8, 0, 0.008), "accuracy", "test", 0.0)
+    assert worse.sentence.startswith("The plan is better: the best trial has -8.0 points accuracy")
+
+
+def test_a_lower_loss_is_better() -> None:
+    lower = compared("loss", Estimate(-0.1, -0.15, -0.05), 0, 0, 1.0)
+    assert verdict_on(lower, "loss", "test", 0.0).is_better

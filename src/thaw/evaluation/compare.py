@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from thaw import formats
 from thaw.errors import DataError
 from thaw.evaluation.records import Records
-from thaw.metrics import Estimate, Scored, differences
+from thaw.metrics import METRICS, Estimate, Scored, differences
 
 _SIGNIFICANT = 0.05
 """The p-value from which a difference is none."""
@@ -38,17 +39,36 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """One sentence: which run is better, by the 95% interval of the difference in accuracy.
-
-        Where few images differ, that of the bootstrap is too narrow, so the exact test must agree.
-        """
-        change = self.differences["accuracy"]
+        """One sentence: which run is better in accuracy beyond noise, if any."""
+        change, better = self.differences["accuracy"], self.better_in("accuracy")
         value, low, high = change.value, change.low, change.high
-        if low <= 0 <= high or (self.p_value is not None and self.p_value >= _SIGNIFICANT):
+        if better is None:
             return f"No significant difference on {formats.count(self.images, 'image')}: {_points(value, low, high)}"
-        if value < 0:
+        if better == "first":
             return f"The first run is better: {_points(-value, -high, -low)}"
         return f"The second run is better: {_points(value, low, high)}"
+
+    def better_in(self, metric: str) -> Literal["first", "second"] | None:
+        """Which run is better in a metric, by the 95% interval of the difference; `None` where it contains 0.
+
+        Where few images differ, the interval of the bootstrap is too narrow, so the exact test must agree. That test is
+        of accuracy; of any other fraction, as many images must differ as it needs to find a difference at all.
+
+        Args:
+            metric: A key of `differences`.
+        """
+        change = self.differences[metric]
+        if change.low <= 0 <= change.high or not self._is_possible(metric):
+            return None
+        return "second" if (change.value > 0) == METRICS[metric].higher_is_better else "first"
+
+    def _is_possible(self, metric: str) -> bool:
+        """Whether the exact test allows a difference in a metric."""
+        if self.p_value is None or METRICS[metric].kind != "fraction":
+            return True
+        differ = self.only_first + self.only_second
+        p_value = self.p_value if metric == "accuracy" else _mcnemar(0, differ)
+        return p_value < _SIGNIFICANT
 
 
 def compare(first: Records, second: Records, *, replaced: Collection[str] = ()) -> Comparison:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from thaw.data.manifest import Manifest
 from thaw.evaluation.compare import Comparison, compare
 from thaw.evaluation.records import read_records
 from thaw.formats import count, points
-from thaw.metrics import METRICS, Estimate
+from thaw.metrics import METRICS
 from thaw.recipe import Recipe
 from thaw.run_folder.search_folder import SearchFolder, TrialRecord
 from thaw.seeds import derive_seed
@@ -50,20 +50,31 @@ def judge(plan: Recipe, winner: Recipe, folder: SearchFolder, manifest: Manifest
     runs = [trained_afresh(plan, PLAN, folder, manifest), trained_afresh(winner, WINNER, folder, manifest)]
     first, second = (read_records(run_.predictions, split) for run_ in runs)
     found = compare(first, second)
-    monitor = plan.monitor if plan.monitor in found.differences else "accuracy"
-    difference, metric = found.differences[monitor], METRICS[monitor]
-    gain = _higher_is_better(difference, monitor)
+    return verdict_on(found, plan.monitor, split, luck)
+
+
+def verdict_on(found: Comparison, monitor: str, split: str, luck: float) -> Verdict:
+    """What a comparison of the plan with the best trial says about a search, by the rule of `thaw compare`.
+
+    Args:
+        found: The plan is the first, the best trial the second.
+        monitor: The metric that counts; accuracy where the images do not have it.
+        split: Of the images.
+        luck: The optimism of the best trial's value.
+    """
+    monitor = monitor if monitor in found.differences else "accuracy"
+    difference, metric, better = found.differences[monitor], METRICS[monitor], found.better_in(monitor)
     where = (
         f"{count(found.images, f'{split} image')} that no trial has seen" if split == "test" else "validation images"
     )
     if metric.kind != "fraction":
         value, interval = f"{difference.value:+.4f}", f"{difference.low:+.4f} to {difference.high:+.4f}"
     else:
-        value, interval = f"{points(gain.value)} points", f"{points(gain.low)} to {points(gain.high)}"
+        value, interval = f"{points(difference.value)} points", f"{points(difference.low)} to {points(difference.high)}"
     shown = f"{value} {metric.title} (95% interval {interval})"
-    if gain.low > 0:
+    if better == "second":
         return Verdict(True, f"The best trial is better than the plan: {shown} on {where}.", found, luck)
-    if gain.high < 0:
+    if better == "first":
         return Verdict(False, f"The plan is better: the best trial has {shown} on {where}.", found, luck)
     return Verdict(
         False, f"No gain beyond noise: the best trial compared with the plan has {shown} on {where}.", found, luck
@@ -96,10 +107,3 @@ def optimism(full: Sequence[TrialRecord], units: np.ndarray, seed: int) -> float
             chosen = int((matrix @ weights).argmax())
             tested.append(float(matrix[chosen, weights == 0].mean()))
     return max(0.0, float(matrix.mean(axis=1).max() - np.mean(tested))) if tested else 0.0
-
-
-def _higher_is_better(difference: Estimate, monitor: str) -> Estimate:
-    """A difference of which more is better."""
-    if METRICS[monitor].higher_is_better:
-        return difference
-    return replace(difference, value=-difference.value, low=-difference.high, high=-difference.low)
