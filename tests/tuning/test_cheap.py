@@ -8,7 +8,9 @@ from tests.searches import RECIPE
 from thaw.data.dataset import Dataset
 from thaw.data.surfaces import write_surfaces
 from thaw.progress import NullReporter
+from thaw.selection.scores import compare
 from thaw.trial import prepare
+from thaw.tuning import cheap
 from thaw.tuning.cheap import head
 from thaw.tuning.workbench import Workbench
 
@@ -37,6 +39,34 @@ def test_what_a_head_predicts_does_not_depend_on_the_labels_it_is_tested_on(
         for sample in (bench.sample, swapped)
     ]
     assert sum(values) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("monitor", ["balanced_accuracy", "macro_f1", "mean_average_precision"])
+def test_heads_that_predict_the_same_have_the_same_scores_fitted_in_all_folds_at_once_or_one_by_one(
+    monitor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a class is rarer in one fold than in another one."""
+    write_surfaces(tmp_path / "surfaces", images_per_class=40, size=48, classes=("ok", "scratch"))
+    for file in sorted((tmp_path / "surfaces" / "scratch").iterdir())[17:]:
+        file.unlink()
+    prepared, _ = prepare(Dataset.open(tmp_path / "surfaces"), RECIPE, None, NullReporter())
+    bench = Workbench.of(RECIPE, prepared, {}, monitor, NullReporter())
+    likely = np.random.default_rng(0).random(len(bench.folds))
+    predicted = np.stack([1.0 - likely, likely], axis=1)
+    monkeypatch.setattr(cheap, "predict_folds", lambda *_: predicted)
+    monkeypatch.setattr(cheap, "_fitted", lambda recipe, bench, network, values, trained, tested: predicted[tested])
+    reported: list[float] = []
+
+    def on_fold(fold: int, value: float) -> bool:
+        reported.append(value)
+        return False
+
+    recipe = RECIPE.with_settings({"views": 1, "class_weights": "none"})
+    measured = [head(recipe.with_settings({"head.hidden": hidden}), bench, on_fold) for hidden in ([], [16])]
+    linear, one_by_one = measured
+    assert compare(linear.scores, one_by_one.scores, np.arange(len(linear.scores))).standard_error == 0.0
+    assert (linear.value, linear.standard_error) == (one_by_one.value, one_by_one.standard_error)
+    assert linear.by_fold == one_by_one.by_fold and tuple(reported) == linear.by_fold + one_by_one.by_fold
 
 
 def test_a_head_on_all_stages_can_follow_one_on_the_last_stage(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class Measured:
         value: The monitored metric, higher being better; a loss is negated.
         standard_error: Of the value, by groups of images.
         scores: (N,) scores of the tested images, whose mean is the value.
-        by_fold: The value in each fold.
+        by_fold: The metric in each fold by itself.
         latency_ms: Of one image through the frozen network.
         is_pruned: Whether folds were left out.
     """
@@ -71,9 +71,7 @@ def _linear(recipe: Recipe, bench: Workbench, views: int) -> Measured:
     found = predict_folds(
         basis.design(values), _class_weights(recipe), bench.sample.targets, bench.folds, classes, task
     )
-    tested = bench.tested
-    scores = image_scores(found[tested], bench.sample.targets[tested], task, bench.monitor)
-    return _measured(scores, bench, network)
+    return _measured(found, bench, network)
 
 
 def head(recipe: Recipe, bench: Workbench, on_fold: OnFold) -> Measured:
@@ -97,25 +95,38 @@ def head(recipe: Recipe, bench: Workbench, on_fold: OnFold) -> Measured:
             on_fold(fold, value)
         return linear
     values = np.stack([bench.features(network, *view) for view in _views(recipe, number)])
-    scores, by_fold, folds = np.full(len(bench.folds), np.nan), list[float](), int(bench.folds.max()) + 1
+    folds = int(bench.folds.max()) + 1
+    probabilities = np.full((len(bench.folds), len(manifest.classes)), np.nan)
     for fold in range(folds):
         tested = np.flatnonzero(bench.folds == fold)
         trained = np.flatnonzero(bench.folds != fold)
         with network.backbone.taking(_taken(recipe, network)):
-            found = _fitted(recipe, bench, network, values, trained, tested)
-        scores[tested] = image_scores(found, bench.sample.targets[tested], manifest.task, bench.monitor)
-        by_fold.append(float(scores[tested].mean()))
-        if on_fold(fold, by_fold[-1]) and fold + 1 < folds:
-            part = scores[~np.isnan(scores)]
-            return Measured(float(part.mean()), 0.0, part, tuple(by_fold), network.latency_ms, is_pruned=True)
-    return replace(_measured(scores[bench.tested], bench, network), by_fold=tuple(by_fold))
+            probabilities[tested] = _fitted(recipe, bench, network, values, trained, tested)
+        if on_fold(fold, float(_scores(probabilities, bench, tested).mean())) and fold + 1 < folds:
+            measured = _measured(probabilities, bench, network, fold + 1)
+            return replace(measured, standard_error=0.0, is_pruned=True)
+    return _measured(probabilities, bench, network)
 
 
-def _measured(scores: np.ndarray, bench: Workbench, network: Network) -> Measured:
-    tested = bench.tested
+def _scores(probabilities: np.ndarray, bench: Workbench, tested: np.ndarray) -> np.ndarray:
+    """Scores (T,) of the images at positions `tested` (T,), of probabilities (N, C) of the sample."""
+    targets, task = bench.sample.targets[tested], bench.prepared.manifest.task
+    return image_scores(probabilities[tested], targets, task, bench.monitor)
+
+
+def _measured(probabilities: np.ndarray, bench: Workbench, network: Network, folds: int | None = None) -> Measured:
+    """What probabilities (N, C) of the sample say, in the first folds or in all of them.
+
+    The score of an image depends on the images that it is scored with, so that of all tested images in one go is the
+    only one that two heads can be compared by, however they were fitted.
+    """
+    numbers = range(int(bench.folds.max()) + 1 if folds is None else folds)
+    tested = np.flatnonzero(np.isin(bench.folds, numbers))
+    scores = _scores(probabilities, bench, tested)
     error = standard_error_of(scores, bench.sample.strata[tested], bench.sample.units[tested])
-    numbers = bench.folds[tested]
-    by_fold = tuple(float(scores[numbers == fold].mean()) for fold in np.unique(numbers))
+    by_fold = tuple(
+        float(_scores(probabilities, bench, np.flatnonzero(bench.folds == fold)).mean()) for fold in numbers
+    )
     return Measured(float(scores.mean()), error, scores, by_fold, network.latency_ms)
 
 
