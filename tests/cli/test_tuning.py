@@ -16,7 +16,9 @@ from tests.cli.conftest import Refuse
         (["--join", "nowhere"], "nowhere: there is no such search"),
         (["--resume", "--runs", "nowhere"], "nowhere: there is no unfinished search to resume"),
         (["--resume", "--set", "seed=1"], "it goes on with the settings and ranges that it began with"),
-        (["--refit", "--join", "nowhere"], "--refit is for the process that began the search or resumes it"),
+        (["--refit", "--join", "nowhere"], "--refit are for the process that began the search or resumes it"),
+        (["--time", "5m", "--join", "nowhere"], "--time, --trials and --refit are for the process that began"),
+        (["--trials", "9", "--join", "nowhere"], "--time, --trials and --refit are for the process that began"),
         (
             ["--resume", "--join", "nowhere"],
             "--resume is for a search that nobody works on, --join for one that goes on",

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.reporters import Listening
 from tests.searches import RECIPE, SPACE
 from tests.stopping import done_despite_stops
 from thaw import pipeline
@@ -245,6 +246,19 @@ def test_a_process_that_joins_begins_no_trial_once_the_search_has_ended(surfaces
     page = begun.page.read_bytes()
     assert carry_on(other, is_joined=True) is None
     assert len(begun.read_records()) == TRIALS and begun.page.read_bytes() == page
+
+
+def test_a_process_that_joins_a_search_that_has_ended_leaves_its_answer(
+    surfaces: Path, found: SearchResult, tmp_path: Path
+) -> None:
+    shutil.copytree(found.folder, tmp_path / "search-1")
+    folder, reporter = SearchFolder(tmp_path / "search-1"), Listening()
+    before = {file: file.read_bytes() for file in folder.path.rglob("*") if file.is_file()}
+    assert continue_search(surfaces, folder.path, joins=True, reporter=reporter) is None
+    assert any("there is nothing to help with" in line for line in reporter.said)
+    with pytest.raises(RecipeError, match="limits and a refit are for the process that began"):
+        continue_search(surfaces, folder.path, Limits(None, TRIALS + 1), joins=True, reporter=NullReporter())
+    assert {file: file.read_bytes() for file in folder.path.rglob("*") if file.is_file()} == before
 
 
 def test_a_short_trial_leaves_time_for_the_comparison_and_the_best_one_may_take_a_tenth_more(

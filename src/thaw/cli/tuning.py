@@ -45,8 +45,11 @@ def search(
         raise RecipeError(
             "search: --resume is for a search that nobody works on, --join for one that goes on; omit one"
         )
-    if join and refit:
-        raise RecipeError("search: --refit is for the process that began the search or resumes it; omit it with --join")
+    if join and (time or trials or refit):
+        raise RecipeError(
+            "search: --time, --trials and --refit are for the process that began the search or resumes it; "
+            "omit them with --join"
+        )
     if resume or join:
         if requested or space or cluster:
             raise RecipeError(

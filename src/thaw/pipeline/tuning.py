@@ -11,6 +11,7 @@ from typing import Any
 from thaw.cluster import check_address
 from thaw.data.dataset import Dataset
 from thaw.device import keep_freed_memory, threads_restored
+from thaw.errors import RecipeError
 from thaw.pipeline.training import Data, opened
 from thaw.progress import Reporter
 from thaw.recipe import Recipe
@@ -96,18 +97,28 @@ def continue_search(
         data: The same labelled images.
         folder: The folder of the search.
         limits: New limits; `None` for those that it began with.
-        joins: Only help with trials; the process that began the search compares and writes the result.
+        joins: Only help with trials; the process that began the search compares and writes the result. It has the
+            limits, so none can be given.
         storage: URL of the database for the Optuna studies, where it needs a password; else as the search began.
         reporter: Shows progress; the console by default.
         refit: Train the recipe that it finds on all images but those of test as well; also of a search that has ended.
 
     Returns:
         What was found; `None` for a process that joins.
+
+    Raises:
+        RecipeError: If limits or a refit are asked for by a process that joins.
+        ResumeError: If images have changed.
     """
+    if joins and (limits or refit):
+        raise RecipeError("search: limits and a refit are for the process that began it or resumes it; join without")
     check_installed()
     keep_freed_memory()
     with closing(reporter or ConsoleReporter()) as shown, threads_restored():
         begun = SearchFolder.at(Path(folder))
+        if joins and (reason := begun.read_ended()):
+            shown.say(f"{begun.path}: tries no further trial, so there is nothing to help with: {reason}")
+            return None
         file = begun.read_file()
         if refit and not file.refit:
             file = replace(file, refit=True)
@@ -115,9 +126,8 @@ def continue_search(
         if limits:
             begun.ended.unlink(missing_ok=True)
             file = replace(file, seconds=limits.seconds, trials=limits.trials)
-            if not joins:
-                # For those that join from now on.
-                begun.write_file(file)
+            # For those that join from now on.
+            begun.write_file(file)
         dataset = data if isinstance(data, Dataset) else opened(data, file.requested, shown)
         return carry_on(resume_search(dataset, begun, file, storage, shown), joins)
 
