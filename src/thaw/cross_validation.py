@@ -117,10 +117,12 @@ def _whole_runs(
 ) -> FitAll:
     runs.mkdir(exist_ok=True)
     prepared.manifest.write(runs / "manifest.parquet")
-    shared = recipe.model_dump_json(), str(runs.absolute()), rows
+    place = str(runs.absolute())
     if cluster is None:
-        return partial(starmap, partial(run_of_fold, *shared))
-    device = Device(recipe.threads or cluster.threads, int(choose_device(recipe.device).device.type != "cpu"))
+        return partial(starmap, partial(run_of_fold, recipe.model_dump_json(), place, rows))
+    threads = min(recipe.threads or cluster.threads, cluster.threads)
+    shared = recipe.model_copy(update={"threads": threads}).model_dump_json(), place, rows
+    device = Device(threads, int(choose_device(recipe.device).device.type != "cpu"))
     # A folder whose storage is not mounted on a node is there too, and empty.
     sees = runs.absolute(), prepared.manifest.file(int(rows[0])).absolute()
     return partial(_on_cluster, cluster, run_of_fold, shared, device, sees)

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tests.cluster.two_nodes import TwoNodes
+from tests.reporters import Listening
 from tests.searches import RECIPE, SPACE
+from thaw.cluster import Cluster, Device
+from thaw.data.dataset import Dataset
+from thaw.device import threads_restored
 from thaw.errors import ClusterError
 from thaw.pipeline import search
 from thaw.progress import NullReporter
 from thaw.run_folder.search_folder import SearchFolder
+from thaw.tuning import on_cluster
+from thaw.tuning.begin import Wanted, begin
 from thaw.tuning.limits import Limits
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="Ray clusters are for Linux")
@@ -54,3 +66,76 @@ def test_trials_need_images_that_all_nodes_see(second_is_blind: TwoNodes, images
         search(
             images, RECIPE, SPACE, tmp_path, Limits(None, 12), reporter=NullReporter(), cluster=second_is_blind.address
         )
+
+
+class Pretended(Cluster):
+    """A cluster of nodes with so many CPUs each, which keeps what it is asked for."""
+
+    asked: tuple[list[Sequence[object]], Device]
+
+    @classmethod
+    def of(cls, threads: int, cpus: Sequence[int]) -> Pretended:
+        nodes = [{"Alive": True, "NodeID": str(at), "Resources": {"CPU": float(own)}} for at, own in enumerate(cpus)]
+        return cls("head:6379", threads, SimpleNamespace(nodes=lambda: nodes))  # type: ignore[arg-type]
+
+    def check(self, paths: Iterable[Path]) -> None:
+        pass
+
+    def starmap(  # type: ignore[override]
+        self, function: Callable[..., Any], pieces: list[Sequence[object]], device: Device, sees: Iterable[Path]
+    ) -> Iterator[object]:
+        object.__setattr__(self, "asked", (pieces, device))
+        return iter(())
+
+
+def searched_on(cluster: Cluster, images: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> Listening:
+    """What is said by a search that was begun with two threads, and whose nodes are those of a cluster."""
+
+    @contextmanager
+    def connected(address: str) -> Iterator[Cluster]:
+        yield cluster
+
+    reporter = Listening()
+    monkeypatch.setattr(on_cluster, "connected", connected)
+    monkeypatch.setattr(on_cluster, "carry_on", lambda search: "concluded")
+    with threads_restored():
+        wanted = Wanted(RECIPE.model_copy(update={"threads": 2}), SPACE, [], Limits(None, 4))
+        begun = begin(Dataset.open(images), wanted, runs, reporter)
+        assert on_cluster.search_on(begun, cluster.address) == "concluded"
+    return reporter
+
+
+def test_nodes_with_fewer_cpus_than_the_command_has_threads_take_trials(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Pretended.of(1, [1, 1, 1])
+    reporter = searched_on(cluster, images, tmp_path, monkeypatch)
+    pieces, device = cluster.asked
+    assert len(pieces) == 3 and device == Device(1)
+    assert "computing with 1 thread, as each node does" in reporter.said
+    file = SearchFolder(tmp_path / "search-1").read_file()
+    assert file.planned.threads == file.base.threads == 1
+
+
+def test_a_cluster_without_room_for_a_trial_is_asked_all_the_same(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it says that no node has room, or an autoscaler starts one."""
+    cluster = Pretended.of(2, [1])
+    searched_on(cluster, images, tmp_path, monkeypatch)
+    assert len(cluster.asked[0]) == 1
+
+
+def test_ctrl_c_ends_a_search_whose_nodes_are_at_work(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(Pretended):
+        def starmap(self, *_: object) -> Iterator[object]:  # type: ignore[override]
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(15)
+            yield 1
+
+    started = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        searched_on(Interrupted.of(1, [1]), images, tmp_path, monkeypatch)
+    assert time.perf_counter() - started < 15

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 from thaw.cluster import Device, connected
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
-from thaw.device import choose_device
+from thaw.device import choose_device, use_threads
+from thaw.formats import count
 from thaw.progress import NullReporter
 from thaw.run_folder.search_folder import SearchFolder, TrialName
 from thaw.tuning.begin import resume
@@ -19,7 +23,7 @@ from thaw.tuning.state import Search
 from thaw.tuning.terminal import show_trial
 
 _POLL = 1.0
-"""Seconds after which this process looks for trials that have ended."""
+"""Seconds after which a thread looks for trials that have ended."""
 
 
 def search_on(search: Search, address: str) -> SearchResult:
@@ -41,17 +45,15 @@ def search_on(search: Search, address: str) -> SearchResult:
     with connected(address) as cluster:
         cluster.check(sees)
         search.reporter.say(cluster.description)
+        search = _with_threads(search, min(search.planned.threads or cluster.threads, cluster.threads))
         on_accelerator = choose_device(search.planned.device).device.type != "cpu"
         device = Device(search.planned.threads or cluster.threads, int(on_accelerator))
-        pieces = [(str(search.folder.path.absolute()), search.file.storage)] * cluster.places(device)
-        with ThreadPoolExecutor(max_workers=1) as waiting:
-            nodes = waiting.submit(list, cluster.starmap(join_from_node, pieces, device, sees))
-            shown = {record.name for record in search.records()}
-            while not nodes.done():
-                time.sleep(_POLL)
-                _show_new(search, shown)
-            nodes.result()
-        _show_new(search, shown)
+        # At least one, so that a cluster without room for it is one sentence.
+        places = max(1, cluster.places(device))
+        pieces = [(str(search.folder.path.absolute()), search.file.storage)] * places
+        with _shown(search):
+            list(cluster.starmap(join_from_node, pieces, device, sees))
+    use_threads(search.planned.threads)
     result = carry_on(search)
     assert result is not None
     return result
@@ -63,6 +65,42 @@ def join_from_node(folder: str, storage: str) -> int:
     search = resume(Dataset(Manifest.read(place.manifest)), place, place.read_file(), storage, NullReporter())
     carry_on(search, is_joined=True)
     return len(search.records())
+
+
+def _with_threads(search: Search, threads: int) -> Search:
+    """The same search where the plan, all trials and the comparison compute with so many threads."""
+    if search.planned.threads == threads:
+        return search
+    search.reporter.say(f"computing with {count(threads, 'thread')}, as each node does")
+    planned, base = (
+        recipe.model_copy(update={"threads": threads}) for recipe in (search.file.planned, search.file.base)
+    )
+    file = replace(search.file, planned=planned, base=base)
+    # Nodes read it.
+    search.folder.write_file(file)
+    return replace(search, file=file)
+
+
+@contextmanager
+def _shown(search: Search) -> Iterator[None]:
+    """Within the block, show each trial that has ended.
+
+    By a thread, because Ctrl+C ends what the main one does, which is to wait for nodes.
+    """
+    shown, is_over = {record.name for record in search.records()}, Event()
+
+    def show() -> None:
+        while not is_over.wait(_POLL):
+            _show_new(search, shown)
+        _show_new(search, shown)
+
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        showing = executor.submit(show)
+        try:
+            yield
+        finally:
+            is_over.set()
+        showing.result()
 
 
 def _show_new(search: Search, shown: set[TrialName]) -> None:
