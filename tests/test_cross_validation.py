@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from tests.cli.running import thaw as command
+from tests.cluster.pretended import Pretended
 from tests.cluster.two_nodes import TwoNodes, Watching, threads
+from thaw import cross_validation
 from thaw.data.dataset import Dataset
 from thaw.data.surfaces import write_surfaces
 from thaw.errors import ClusterError
@@ -63,6 +65,24 @@ def test_heads_need_no_shared_storage_and_whole_runs_say_that_they_do(
     assert any(line.startswith("images are sent to the nodes through Ray: node ") for line in watching.said)
     with pytest.raises(ClusterError, match=r"does not see .*: whole runs are not sent to them$"):
         cross_validate(run, 2, 1, True, NullReporter(), second_is_blind.address)
+
+
+def test_whole_runs_compute_with_no_more_threads_than_a_node_has_cpus(
+    trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusing(Pretended):
+        def starmap(self, *arguments: Any) -> Any:
+            super().starmap(*arguments)
+            raise ClusterError("asked")
+
+    run = RunFolder(Path(shutil.copytree(trained.path, tmp_path / "train-1")))
+    recipe = run.read_recipe().model_copy(update={"threads": 8})
+    monkeypatch.setattr(RunFolder, "read_recipe", lambda self: recipe)
+    cluster = Refusing.of(2, [2])
+    with pytest.raises(ClusterError, match="asked"):
+        cross_validation.cross_validate(run, 2, 1, True, NullReporter(), cluster)
+    (first, *_), device = cluster.asked
+    assert device.threads == Recipe.model_validate_json(str(first[0])).threads == 2
 
 
 def test_evaluate_on_a_cluster_needs_folds(

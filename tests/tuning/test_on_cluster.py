@@ -5,14 +5,13 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
+from tests.cluster.pretended import Pretended
 from tests.cluster.two_nodes import TwoNodes
 from tests.reporters import Listening
 from tests.searches import RECIPE, SPACE
@@ -66,26 +65,6 @@ def test_trials_need_images_that_all_nodes_see(second_is_blind: TwoNodes, images
         search(
             images, RECIPE, SPACE, tmp_path, Limits(None, 12), reporter=NullReporter(), cluster=second_is_blind.address
         )
-
-
-class Pretended(Cluster):
-    """A cluster of nodes with so many CPUs each, which keeps what it is asked for."""
-
-    asked: tuple[list[Sequence[object]], Device]
-
-    @classmethod
-    def of(cls, threads: int, cpus: Sequence[int]) -> Pretended:
-        nodes = [{"Alive": True, "NodeID": str(at), "Resources": {"CPU": float(own)}} for at, own in enumerate(cpus)]
-        return cls("head:6379", threads, SimpleNamespace(nodes=lambda: nodes))  # type: ignore[arg-type]
-
-    def check(self, paths: Iterable[Path]) -> None:
-        pass
-
-    def starmap(  # type: ignore[override]
-        self, function: Callable[..., Any], pieces: list[Sequence[object]], device: Device, sees: Iterable[Path]
-    ) -> Iterator[object]:
-        object.__setattr__(self, "asked", (pieces, device))
-        return iter(())
 
 
 def searched_on(cluster: Cluster, images: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> Listening:
