@@ -194,7 +194,10 @@ def test_the_recipe_of_a_search_that_has_ended_can_be_refitted(
     test = RunFolder(result.refit).read_evaluation().evaluations["test"]
     assert f"on {test.images} test images" in folder.page.read_text(encoding="utf-8")
     assert [each.status for each in pipeline.predict(result.refit, [next((surfaces / "ok").iterdir())])] == ["ok"]
-    with pytest.raises(ResumeError, match="no unfinished search"):
+    shutil.copytree(found.folder, tmp_path / "search-0")
+    (tmp_path / "search-1").rename(tmp_path / "search-2")
+    (tmp_path / "search-0").rename(tmp_path / "search-1")
+    with pytest.raises(ResumeError, match=r"search-2: has its refit, .*search-2.refit"):
         SearchFolder.latest_unfinished(tmp_path, refit=True)
 
 
@@ -223,6 +226,20 @@ def begun(found: SearchResult, tmp_path: Path) -> Iterator[SearchFolder]:
     shutil.copytree(found.folder, copy)
     SearchFolder(copy).recipe.unlink()
     yield SearchFolder(copy)
+
+
+def test_what_cannot_be_resumed_as_asked_stays_as_it_was(surfaces: Path, begun: SearchFolder, tmp_path: Path) -> None:
+    shutil.copytree(surfaces, tmp_path / "less")
+    next((tmp_path / "less" / "ok").iterdir()).unlink()
+    before = begun.file.read_bytes()
+    with pytest.raises(ResumeError, match="images have changed"):
+        continue_search(tmp_path / "less", begun.path, Limits(None, 99), reporter=NullReporter(), refit=True)
+    manifest = Manifest.read(begun.manifest)
+    splits = ["val" if split == "test" else split for split in manifest.column("split")]
+    manifest.with_columns({"split": splits}).write(begun.manifest)
+    with pytest.raises(DataError, match="refit: there are no test images"):
+        continue_search(surfaces, begun.path, Limits(None, 99), reporter=NullReporter(), refit=True)
+    assert begun.file.read_bytes() == before and begun.read_ended()
 
 
 def test_more_trials_may_be_asked_for_when_it_is_resumed(surfaces: Path, begun: SearchFolder) -> None:

@@ -108,6 +108,7 @@ def continue_search(
 
     Raises:
         RecipeError: If limits or a refit are asked for by a process that joins.
+        DataError: If it is no search, or with `refit` there are no test images.
         ResumeError: If images have changed.
     """
     if joins and (limits or refit):
@@ -120,16 +121,17 @@ def continue_search(
             shown.say(f"{begun.path}: tries no further trial, so there is nothing to help with: {reason}")
             return None
         file = begun.read_file()
-        if refit and not file.refit:
-            file = replace(file, refit=True)
-            begun.write_file(file)
+        wanted = replace(file, refit=file.refit or refit)
+        if limits:
+            wanted = replace(wanted, seconds=limits.seconds, trials=limits.trials)
+        dataset = data if isinstance(data, Dataset) else opened(data, file.requested, shown)
+        resumed = resume_search(dataset, begun, wanted, storage, shown)
+        # Only now, because what cannot be resumed stays as it was.
+        if wanted != file:
+            begun.write_file(wanted)
         if limits:
             begun.ended.unlink(missing_ok=True)
-            file = replace(file, seconds=limits.seconds, trials=limits.trials)
-            # For those that join from now on.
-            begun.write_file(file)
-        dataset = data if isinstance(data, Dataset) else opened(data, file.requested, shown)
-        return carry_on(resume_search(dataset, begun, file, storage, shown), joins)
+        return carry_on(resumed, joins)
 
 
 def _finished(result: SearchResult | None) -> SearchResult:

@@ -148,13 +148,17 @@ class SearchFolder(NumberedFolder):
 
     @classmethod
     def latest_unfinished(cls, parent: Path, refit: bool = False) -> SearchFolder:
-        """The newest search under `parent` that has not ended, or with `refit` has no refit either.
+        """The newest search under `parent` that has not ended, or with `refit` the newest one.
 
-        Raises `ResumeError` when there is none.
+        Raises `ResumeError` when there is none, or it has its refit.
         """
         for folder in cls.newest_first(parent):
-            has_ended = folder.recipe.is_file() and (folder.refit.is_finished or not refit)
-            if folder.file.is_file() and not has_ended:
+            has_ended = folder.recipe.is_file()
+            if refit and has_ended and folder.refit.is_finished:
+                raise ResumeError(
+                    f"{folder.path}: has its refit, {folder.refit.path}; omit --refit to start a new search"
+                )
+            if folder.file.is_file() and (refit or not has_ended):
                 return folder
         raise ResumeError(f"{parent}: there is no unfinished search to resume; omit --resume to start a new one")
 

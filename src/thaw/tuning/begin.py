@@ -117,7 +117,7 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
 
 
 def resume(dataset: Dataset, folder: SearchFolder, file: SearchFile, storage: str, reporter: Reporter) -> Search:
-    """A search that was begun, to go on with or to join; raises `ResumeError` where images have changed.
+    """A search that was begun, to go on with or to join.
 
     Args:
         dataset: The images that it began with.
@@ -125,10 +125,16 @@ def resume(dataset: Dataset, folder: SearchFolder, file: SearchFile, storage: st
         file: What it began with; the limits may be others.
         storage: URL of the database of the studies with its password; empty for the one of the file.
         reporter: Shows progress.
+
+    Raises:
+        DataError: There are no test images for the refit.
+        ResumeError: Images have changed.
     """
     records = folder.read_records()
     clock = Clock(file.seconds, max((record.ended for record in records), default=0.0))
     manifest, space = Manifest.read(folder.manifest), Space.from_json(file.space)
+    if file.refit:
+        check_has_test(manifest)
     use_threads(file.planned.threads)
     prepared, _ = prepare_again(dataset.as_task(file.planned.task), file.planned, manifest, reporter)
     bench = Workbench.of(file.base, prepared, file.weights, file.monitor, reporter)
