@@ -29,6 +29,7 @@ from thaw.planning.time_limit import LEAST_EPOCHS
 from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
+from thaw.run_folder.lock import held
 from thaw.run_folder.search_folder import SearchFolder, TrialName
 from thaw.trial import training
 from thaw.tuning import search, thawed
@@ -240,6 +241,12 @@ def test_what_cannot_be_resumed_as_asked_stays_as_it_was(surfaces: Path, begun: 
     with pytest.raises(DataError, match="refit: there are no test images"):
         continue_search(surfaces, begun.path, Limits(None, 99), reporter=NullReporter(), refit=True)
     assert begun.file.read_bytes() == before and begun.read_ended()
+
+
+def test_a_search_that_another_process_works_on_is_not_resumed(surfaces: Path, begun: SearchFolder) -> None:
+    said = "another process works on this search; wait until it has ended, or help it by --join"
+    with held(begun.path), pytest.raises(ResumeError, match=said):
+        continue_search(surfaces, begun.path, reporter=NullReporter())
 
 
 def test_more_trials_may_be_asked_for_when_it_is_resumed(surfaces: Path, begun: SearchFolder) -> None:

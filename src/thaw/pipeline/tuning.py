@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from thaw.errors import RecipeError
 from thaw.pipeline.training import Data, opened
 from thaw.progress import Reporter
 from thaw.recipe import Recipe
+from thaw.run_folder.lock import held
 from thaw.run_folder.search_folder import SearchFolder
 from thaw.terminal.console import ConsoleReporter
 from thaw.tuning.begin import Wanted, begin
@@ -24,6 +25,8 @@ from thaw.tuning.on_cluster import search_on
 from thaw.tuning.search import SearchResult, carry_on
 from thaw.tuning.studies import check_installed
 from thaw.writing import check_writable
+
+_TAKEN = "another process works on this search; wait until it has ended, or help it by --join"
 
 
 def search(
@@ -79,7 +82,8 @@ def search(
         dataset = opened(data, requested, shown)
         wanted = Wanted(requested, space or {}, [*changed, *fixed], limits or Limits(), storage, refit)
         search = begin(dataset, wanted, Path(runs), shown)
-        return search_on(search, cluster) if cluster else _finished(carry_on(search))
+        with held(search.folder.path, _TAKEN):
+            return search_on(search, cluster) if cluster else _finished(carry_on(search))
 
 
 def continue_search(
@@ -109,14 +113,16 @@ def continue_search(
     Raises:
         RecipeError: If limits or a refit are asked for by a process that joins.
         DataError: If it is no search, or with `refit` there are no test images.
-        ResumeError: If images have changed.
+        ResumeError: If images have changed, or another process conducts the search.
     """
     if joins and (limits or refit):
         raise RecipeError("search: limits and a refit are for the process that began it or resumes it; join without")
     check_installed()
     keep_freed_memory()
-    with closing(reporter or ConsoleReporter()) as shown, threads_restored():
+    with closing(reporter or ConsoleReporter()) as shown, threads_restored(), ExitStack() as stack:
         begun = SearchFolder.at(Path(folder))
+        if not joins:
+            stack.enter_context(held(begun.path, _TAKEN))
         if joins and (reason := begun.read_ended()):
             shown.say(f"{begun.path}: tries no further trial, so there is nothing to help with: {reason}")
             return None

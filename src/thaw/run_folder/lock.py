@@ -1,4 +1,4 @@
-"""One process at a time trains a run: a lock that the system releases when the process ends, however it ends."""
+"""One process at a time trains a run, or conducts a search: a lock that the system releases when the process ends."""
 
 from __future__ import annotations
 
@@ -12,17 +12,26 @@ from thaw.locks import lock
 
 LOCK = ".lock"
 
+_TRAINING = "another process is training this run; wait until it has ended"
+
 
 @contextmanager
-def held(run: Path) -> Iterator[None]:
-    """Keep other processes from training a run within the block; raises `ResumeError` where one trains it already.
+def held(folder: Path, problem: str = _TRAINING) -> Iterator[None]:
+    """Keep other processes from a run or a search within the block.
 
     Where the file system has no locks, as on some network drives, nothing is kept.
+
+    Args:
+        folder: Of the run or the search.
+        problem: What is wrong where another process has it.
+
+    Raises:
+        ResumeError: Another process has it.
     """
-    file = run / LOCK
+    file = folder / LOCK
     with file.open("ab") as stream:
         if not _is_free(stream.fileno()):
-            raise ResumeError(f"{run}: another process is training this run; wait until it has ended")
+            raise ResumeError(f"{folder}: {problem}")
         try:
             yield
         finally:
