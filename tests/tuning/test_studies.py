@@ -54,6 +54,16 @@ def test_a_trial_that_was_begun_is_found_again_with_its_settings(tmp_path: Path)
         assert study.unfinished() == [] and len(study) == 1
 
 
+def test_a_trial_that_another_process_has_ended_too_keeps_its_value(tmp_path: Path) -> None:
+    with quiet():
+        study = opened(tmp_path / "one")
+        asked = study.ask(None)
+        told(study, asked, 0.5)
+        told(study, asked, 0.6)
+        study.tell(TrialRecord(asked.name.level, asked.name.number, asked.origin, {}, "failed"))
+        assert study.study.best_value == 0.5
+
+
 def test_a_trial_that_was_killed_while_it_was_described_is_described_to_its_end(tmp_path: Path) -> None:
     with quiet():
         expected = opened(tmp_path / "whole").ask(None)

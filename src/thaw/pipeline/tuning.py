@@ -24,6 +24,7 @@ from thaw.tuning.limits import Limits
 from thaw.tuning.on_cluster import search_on
 from thaw.tuning.search import SearchResult, carry_on
 from thaw.tuning.studies import check_installed
+from thaw.tuning.workers import check_locks
 from thaw.writing import check_writable
 
 _TAKEN = "another process works on this search; wait until it has ended, or help it by --join"
@@ -64,7 +65,8 @@ def search(
         RecipeError: If a setting or range is wrong, nothing is left to vary, or the time is too short.
         DataError: If the images or labels cannot be used, or with `refit` there are no test images.
         ClusterError: If the cluster cannot be used, or a trial fails there.
-        WriteError: If `runs` cannot be written, or the disk is full; what was tried can be resumed.
+        WriteError: If `runs` cannot be written, or the disk is full; what was tried can be resumed. With `cluster` also
+            if it is on a drive without file locks.
 
     Example:
         >>> found = thaw.search("images", thaw.Recipe.load("recipe.yaml"), limits=thaw.Limits(trials=5), reporter=quiet)
@@ -114,6 +116,7 @@ def continue_search(
         RecipeError: If limits or a refit are asked for by a process that joins.
         DataError: If it is no search, or with `refit` there are no test images.
         ResumeError: If images have changed, or another process conducts the search.
+        WriteError: If it joins on a drive without file locks.
     """
     if joins and (limits or refit):
         raise RecipeError("search: limits and a refit are for the process that began it or resumes it; join without")
@@ -121,7 +124,9 @@ def continue_search(
     keep_freed_memory()
     with closing(reporter or ConsoleReporter()) as shown, threads_restored(), ExitStack() as stack:
         begun = SearchFolder.at(Path(folder))
-        if not joins:
+        if joins:
+            check_locks(begun)
+        else:
             stack.enter_context(held(begun.path, _TAKEN))
         if joins and (reason := begun.read_ended()):
             shown.say(f"{begun.path}: tries no further trial, so there is nothing to help with: {reason}")

@@ -21,6 +21,7 @@ from thaw.tuning.schedule import best
 from thaw.tuning.search import SearchResult, carry_on
 from thaw.tuning.state import Search
 from thaw.tuning.terminal import show_trial
+from thaw.tuning.workers import check_locks
 
 _POLL = 1.0
 """Seconds after which a thread looks for trials that have ended."""
@@ -37,7 +38,9 @@ def search_on(search: Search, address: str) -> SearchResult:
 
     Raises:
         ClusterError: The cluster cannot be used, a node does not see the folder or the images, or a trial fails there.
+        WriteError: The folder is on a drive without file locks.
     """
+    check_locks(search.folder)
     manifest = search.bench.prepared.manifest
     first = manifest.column("status").index("ok")
     # A folder whose storage is not mounted on a node is there too, and empty.
@@ -62,6 +65,7 @@ def search_on(search: Search, address: str) -> SearchResult:
 def join_from_node(folder: str, storage: str) -> int:
     """Run on a node: trials until none is left; gives how many the search has then."""
     place = SearchFolder(Path(folder))
+    check_locks(place)
     search = resume(Dataset(Manifest.read(place.manifest)), place, place.read_file(), storage, NullReporter())
     carry_on(search, is_joined=True)
     return len(search.records())

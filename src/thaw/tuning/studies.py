@@ -100,15 +100,15 @@ class LevelStudy:
         return {key: value for key, value in found.items() if value == value}
 
     def tell(self, record: TrialRecord) -> None:
-        """End a trial with what it measured."""
+        """End a trial with what it measured; where there are no file locks, another process may have ended it."""
         import optuna
 
         states = optuna.trial.TrialState
         if record.value is None:
-            self.study.tell(record.number, state=states.FAIL)
+            self.study.tell(record.number, state=states.FAIL, skip_if_finished=True)
         else:
             # A pruned trial has the mean of its folds so far, which says more than that it was pruned.
-            self.study.tell(record.number, record.value)
+            self.study.tell(record.number, record.value, skip_if_finished=True)
 
     def _begin(self, origin: str, settings: Mapping[str, Any] | None, parent: TrialName | None) -> Asked:
         """A new trial, or the one that a process which was killed has begun and not described to its end."""

@@ -5,17 +5,30 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
+from thaw.errors import WriteError
 from thaw.locks import lock
 from thaw.run_folder.search_folder import SearchFolder, TrialName
 
 _POLL = 0.05
 
 
+def check_locks(folder: SearchFolder) -> None:
+    """Raise `WriteError` where there are no file locks, without which two processes would take the same trial."""
+    with _choosing_file(folder).open("ab") as stream:
+        if lock(stream.fileno()) is None:
+            raise WriteError(
+                folder.path,
+                "has no file locks, as on Windows and some network drives, without which only one process can work on "
+                "a search; use a drive that has them",
+            )
+
+
 @contextmanager
 def choosing(folder: SearchFolder) -> Iterator[None]:
     """Within the block no other process chooses a trial of this search."""
-    with (folder.path / ".choosing").open("ab") as stream:
+    with _choosing_file(folder).open("ab") as stream:
         while lock(stream.fileno()) is False:
             time.sleep(_POLL)
         yield
@@ -48,3 +61,8 @@ def is_claimed(folder: SearchFolder, name: TrialName) -> bool:
         return False
     with file.open("ab") as stream:
         return lock(stream.fileno()) is False
+
+
+def _choosing_file(folder: SearchFolder) -> Path:
+    """The process that has its lock chooses."""
+    return folder.path / ".choosing"
