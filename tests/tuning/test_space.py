@@ -41,12 +41,26 @@ def test_what_is_fixed_stays_unless_the_file_names_it() -> None:
         ({"phases.1.epochs": {"low": 4, "high": 20}}, "phases.1.epochs: takes whole numbers, so list the values"),
         ({"preprocessing.image_size": {"low": 160, "high": 448}}, "image_size: takes whole numbers"),
         ({"views": {"low": 1, "high": 2}}, "views: takes whole numbers"),
+        ({"phases.1.lr": {"low": 1e-5, "high": float("inf")}}, "neither a list of values nor"),
+        ({"backbone": ["starter", "auto"]}, "space: backbone: auto leaves it to the plan"),
+        ({"backbone": [50]}, "space: backbone: 50 is not allowed"),
+        ({"backbone": {"low": 1, "high": 2}}, "space: backbone: 1.0 is not allowed"),
     ],
 )
 def test_a_wrong_range_is_one_sentence(given: dict, said: str) -> None:
     with pytest.raises(RecipeError, match=said) as error:
         narrowed(SPACE, given, [], Recipe())
     assert "\n" not in str(error.value)
+
+
+def test_values_are_what_a_recipe_makes_of_them() -> None:
+    """So numbers that were given as text are compared with those of the plan and of other recipes."""
+    given = {"phases.1.lr": ["1e-4", 1e-3], "head.hidden": [["64"], []], "views": [1, 1.0, "2"]}
+    found = narrowed(SPACE, given, [], Recipe()).ranges
+    assert found["phases.1.lr"] == Values((1e-4, 1e-3))
+    assert found["phases.1.lr"].nearest(5e-3) == 1e-3
+    assert found["head.hidden"] == Values(((64,), ()))
+    assert found["views"] == Values((1, 2))
 
 
 def test_nothing_to_vary_is_refused() -> None:

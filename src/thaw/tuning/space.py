@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from math import floor, inf, prod
+from math import floor, inf, isfinite, prod
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ import yaml
 from thaw.errors import RecipeError, first_line
 from thaw.recipe import HeadSettings, Phase, PreprocessingSettings, Recipe
 from thaw.recipe.ranges import Range, Searched, Values, declared
-from thaw.settings import Section, unknown
+from thaw.settings import Section, unknown, value_at
 from thaw.tuning.levels import LEVELS, Level
 from thaw.yaml_text import read_yaml
 
@@ -99,24 +99,35 @@ def narrowed(space: Space, given: Mapping[str, Any], fixed: Collection[str], rec
             raise RecipeError(f"space: {key}: {unknown(key, list(KEYS))}")
     replaced = {**space.ranges, **{key: _searched(key, value) for key, value in given.items()}}
     for key in given:
-        tried = replaced[key]
-        for value in tried.values if isinstance(tried, Values) else (tried.low, tried.high):
-            if key != "backbone":
-                _check(key, list(value) if isinstance(value, tuple) else value, recipe)
-        if isinstance(tried, Range):
-            _check_fractions(key, tried, recipe)
+        replaced[key] = _as_set(key, replaced[key], recipe)
     found = {key: tried for key, tried in replaced.items() if key in given or key not in fixed}
     if all(isinstance(tried, Values) and len(tried.values) == 1 for tried in found.values()):
         raise RecipeError("space: is empty: every setting is fixed, so there is nothing to search; use `thaw train`")
     return Space(found)
 
 
-def _check(key: str, value: Any, recipe: Recipe) -> None:
-    """Raise `RecipeError` where a setting does not allow a value, or the plan would decide it anew in each trial."""
+def _as_set(key: str, tried: Searched, recipe: Recipe) -> Searched:
+    """Values as the recipe has them once they are set, each once: `"1e-4"` is a number there; a range as it is.
+
+    Raises `RecipeError` where a value is not allowed.
+    """
+    if isinstance(tried, Values):
+        return Values(tuple(dict.fromkeys(_set(key, value, recipe) for value in tried.values)))
+    for value in (tried.low, tried.high):
+        _set(key, value, recipe)
+    _check_fractions(key, tried, recipe)
+    return tried
+
+
+def _set(key: str, value: Any, recipe: Recipe) -> Any:
+    """A value as the recipe has it once it is set.
+
+    Raises `RecipeError` where the setting does not allow it, or the plan would decide it anew in each trial.
+    """
     if value == "auto":
         raise RecipeError(f"space: {key}: auto leaves it to the plan; name the values to try")
     try:
-        recipe.with_settings({key: value})
+        return value_at(recipe.with_settings({key: list(value) if isinstance(value, tuple) else value}), key)
     except RecipeError as error:
         raise RecipeError(f"space: {key}: {value!r} is not allowed: {first_line(error)}") from error
 
@@ -147,8 +158,8 @@ def _searched(key: str, value: Any) -> Searched:
 
 
 def _are_numbers(*values: Any) -> bool:
-    """Whether all are numbers, or text that is one."""
+    """Whether all are finite numbers, or text that is one."""
     try:
-        return all(not isinstance(value, bool) and float(value) == float(value) for value in values)
+        return all(not isinstance(value, bool) and isfinite(float(value)) for value in values)
     except (TypeError, ValueError):
         return False
