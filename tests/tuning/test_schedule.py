@@ -47,7 +47,7 @@ def test_a_settled_level_gets_no_more() -> None:
     assert next_level(Tried([], counts, SIZES), []) is None
 
 
-@pytest.mark.parametrize("state", ["repeated", "skipped"])
+@pytest.mark.parametrize("state", ["repeated", "skipped", "failed"])
 def test_a_level_whose_trials_are_in_vain_is_exhausted(state: State) -> None:
     repeated = [TrialRecord("probe", number, "sampled", {}, state, value=0.5, predicted=60) for number in range(4)]
     counts: dict[LevelName, int] = {"probe": 9, "head": 1, "short": 1, "full": 1}

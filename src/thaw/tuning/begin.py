@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from thaw.backbones import build
+from thaw.backbones.contract import Backbone
 from thaw.backbones.weights import is_int8
 from thaw.clock import Clock
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.device import use_threads
-from thaw.errors import RecipeError
+from thaw.errors import BackboneError, RecipeError, first_line
 from thaw.formats import count, duration
 from thaw.planning.backbone_choice import candidate_weights
 from thaw.planning.time_limit import TimeLimit
@@ -87,6 +89,7 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
         kept |= {*SHORT.settings}
     base = base_recipe(requested, recipe)
     space = narrowed(default_space(candidates, settings_of_plan(recipe)), wanted.ranges, kept, base)
+    _check_names(space, wanted.ranges, recipe.backbone, planned.classifier.backbone)
     if limits.seconds is not None and limit and (excess := limit.exceeded_by(planned.plan.forecast)) > 0:
         raise RecipeError(
             f"the time of {duration(limits.seconds)} is too short for one trial, which may take "
@@ -142,6 +145,25 @@ def resume(dataset: Dataset, folder: SearchFolder, file: SearchFile, storage: st
     studies = open_studies(folder, file, storage or file.storage, space)
     reporter.say(f"resuming {folder.path}, {count(len(records), 'trial')} done")
     return Search(folder, file, space, bench, studies, clock, reporter, records)
+
+
+def _check_names(space: Space, given: Mapping[str, Any], own: str, planned: Backbone) -> None:
+    """Raise `RecipeError` where every trial with a network or a cut that was given would fail, as there is none.
+
+    Args:
+        space: Their ranges.
+        given: The ranges that were given, by key.
+        own: Name of the network of the plan.
+        planned: That network, in which cuts are looked up where no trial has another one.
+    """
+    networks = space.values("backbone") or (own,)
+    try:
+        for name in networks if "backbone" in given else ():
+            build(Recipe(backbone=name, weights="random"))
+        for cut in space.values("phases.1.cut") if "phases.1.cut" in given and networks == (own,) else ():
+            planned.cut(cut)
+    except BackboneError as error:
+        raise RecipeError(f"space: {first_line(error)}") from error
 
 
 def _workbench(requested: Recipe, planned: Recipe, bench: Workbench) -> Workbench:

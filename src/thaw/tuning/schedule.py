@@ -22,7 +22,7 @@ MAX_SURVIVORS = 3
 """Good trials of a level that trials of the next one go on from, in turn."""
 
 _IN_VAIN = 4
-"""Trials in a row that repeat earlier ones, or would take too long, after which a level has nothing new to try."""
+"""Trials in a row that repeat earlier ones, fail or would take too long, after which a level has nothing to try."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ class Tried:
     longest: Mapping[LevelName, float] = field(default_factory=dict)
 
     def is_in_vain(self, record: TrialRecord) -> bool:
-        """Whether a trial repeats an earlier one, or would take too long; after more time was given it may not."""
+        """Whether a trial repeats an earlier one, failed, or takes too long, which it may not with more time."""
         is_too_long = record.state == "skipped" and record.predicted > self.longest.get(record.level, 0.0)
-        return record.state == "repeated" or is_too_long
+        return record.state in ("repeated", "failed") or is_too_long
 
     def unfinished_best(self) -> TrialRecord | None:
         """The best short trial that nobody has trained, or trains, to its end."""

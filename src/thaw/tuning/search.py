@@ -150,6 +150,9 @@ def _why_settled(tried: Tried, level: Level, found: Outlook | None, monitor: str
         gain, error = gain_text(found.gain, monitor), gain_text(found.standard_error, monitor)
         return f"{level.name}: ten more trials would gain {gain}, within the standard error of {error}"
     assert is_exhausted(level, tried)
+    latest = of_level(tried.records, level.name)[-1:]
+    if latest and latest[0].state == "failed":
+        return f"{level.name}: trial after trial failed: {latest[0].reason}"
     return f"{level.name}: nothing new to try in the time that is left"
 
 

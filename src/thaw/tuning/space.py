@@ -38,6 +38,11 @@ class Space:
         """What is tried at one level."""
         return {key: self.ranges[key] for key in level.settings if key in self.ranges}
 
+    def values(self, key: str) -> tuple[Any, ...]:
+        """The values that are tried for a setting; none where it is not varied, or is a range of numbers."""
+        tried = self.ranges.get(key)
+        return tried.values if isinstance(tried, Values) else ()
+
     def size(self, level: Level) -> float:
         """How many trials of a level differ; infinite where one of its settings is a range of numbers."""
         found = self.of(level).values()
