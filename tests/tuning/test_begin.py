@@ -12,7 +12,7 @@ from thaw.data.dataset import Dataset
 from thaw.device import threads_restored
 from thaw.errors import RecipeError
 from thaw.progress import NullReporter
-from thaw.tuning.begin import Wanted, begin
+from thaw.tuning.begin import Wanted, begin, resume
 from thaw.tuning.limits import Limits
 from thaw.tuning.state import Search
 
@@ -44,3 +44,11 @@ def test_a_network_or_a_cut_that_there_is_not_is_refused(
 def test_a_cut_of_one_of_several_networks_is_tried(images: Path, tmp_path: Path) -> None:
     ranges = {"backbone": [RECIPE.backbone, "resnet18"], "phases.1.cut": ["head", "layer4"]}
     assert begun(images, tmp_path / "runs", ranges).space.values("phases.1.cut") == ("head", "layer4")
+
+
+def test_time_is_counted_from_before_the_plan_by_every_process(images: Path, tmp_path: Path) -> None:
+    """Also by nodes and by those that join before the first trial has ended."""
+    first = begun(images, tmp_path / "runs", {}, limits=Limits(600.0, spent=100.0))
+    joined = resume(Dataset.open(images), first.folder, first.folder.read_file(), "", NullReporter())
+    assert joined.clock.elapsed > 100.0
+    assert abs(joined.clock.elapsed - first.clock.elapsed) < 60.0

@@ -110,6 +110,7 @@ class SearchFile:
         refit: Whether the recipe that it finds is trained on all images but those of test at the end.
         fixed: Settings that no trial changes.
         given: Those whose ranges were given.
+        spent: Seconds that it had taken before its first trial.
     """
 
     requested: Recipe
@@ -126,6 +127,7 @@ class SearchFile:
     refit: bool = False
     fixed: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
+    spent: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Plain values that `from_json` reads."""

@@ -113,6 +113,7 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
         refit=wanted.refit,
         fixed=tuple(sorted(kept)),
         given=tuple(sorted(wanted.ranges)),
+        spent=clock.elapsed,
     )
     studies = open_studies(folder, file, wanted.storage, space)
     folder.write_file(file)
@@ -134,7 +135,7 @@ def resume(dataset: Dataset, folder: SearchFolder, file: SearchFile, storage: st
         ResumeError: Images have changed.
     """
     records = folder.read_records()
-    clock = Clock(file.seconds, max((record.ended for record in records), default=0.0))
+    clock = Clock(file.seconds, max((file.spent, *(record.ended for record in records))))
     manifest, space = Manifest.read(folder.manifest), Space.from_json(file.space)
     if file.refit:
         check_has_test(manifest)
