@@ -52,3 +52,12 @@ def test_time_is_counted_from_before_the_plan_by_every_process(images: Path, tmp
     joined = resume(Dataset.open(images), first.folder, first.folder.read_file(), "", NullReporter())
     assert joined.clock.elapsed > 100.0
     assert abs(joined.clock.elapsed - first.clock.elapsed) < 60.0
+
+
+def test_a_database_that_cannot_be_used_is_refused_before_the_plan(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thaw.tuning.begin.plan_trial", lambda *_, **__: pytest.fail("planned"))
+    with pytest.raises(RecipeError, match="--storage nothing://host/db: cannot be used"):
+        begun(images, tmp_path / "runs", {}, storage="nothing://host/db")
+    assert not (tmp_path / "runs").exists()

@@ -7,7 +7,7 @@ from thaw.errors import RecipeError
 from thaw.recipe import Recipe
 from thaw.run_folder.search_folder import SearchFile, SearchFolder, TrialName, TrialRecord
 from thaw.tuning.space import default_space
-from thaw.tuning.studies import Asked, LevelStudy, open_studies, quiet
+from thaw.tuning.studies import Asked, LevelStudy, open_database, open_studies, quiet
 
 SPACE = default_space(["starter"], {})
 FILE = SearchFile(Recipe(), None, Recipe(), {}, {}, "accuracy", seed=3)  # type: ignore[arg-type]
@@ -15,7 +15,7 @@ FILE = SearchFile(Recipe(), None, Recipe(), {}, {}, "accuracy", seed=3)  # type:
 
 def opened(path: Path, level: str = "short") -> LevelStudy:
     path.mkdir(exist_ok=True)
-    return open_studies(SearchFolder(path), FILE, "", SPACE)[level]  # type: ignore[index]
+    return open_studies(SearchFolder(path), FILE, None, SPACE)[level]  # type: ignore[index]
 
 
 def told(study: LevelStudy, asked: Asked, value: float) -> None:
@@ -101,17 +101,17 @@ def test_a_trial_much_worse_in_every_fold_is_pruned(tmp_path: Path) -> None:
     assert pruned[-1] and not pruned[0]
 
 
-def test_a_database_that_cannot_be_used_is_one_sentence_without_the_password(tmp_path: Path) -> None:
+def test_a_database_that_cannot_be_used_is_one_sentence_without_the_password() -> None:
     with pytest.raises(RecipeError, match="--storage nothing://user@host/db: cannot be used") as error:
-        open_studies(SearchFolder(tmp_path), FILE, "nothing://user:secret@host/db", SPACE)
+        open_database("nothing://user:secret@host/db")
     assert "secret" not in str(error.value)
 
 
 def test_a_database_holds_the_studies_too(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'study.db'}"
     with quiet():
-        studies = open_studies(SearchFolder(tmp_path), FILE, url, SPACE)
+        studies = open_studies(SearchFolder(tmp_path), FILE, open_database(url), SPACE)
         studies["probe"].ask(None)
-        again = open_studies(SearchFolder(tmp_path), FILE, url, SPACE)
-        other = open_studies(SearchFolder(tmp_path), replace(FILE, identity="another"), url, SPACE)
+        again = open_studies(SearchFolder(tmp_path), FILE, open_database(url), SPACE)
+        other = open_studies(SearchFolder(tmp_path), replace(FILE, identity="another"), open_database(url), SPACE)
     assert len(again["probe"]) == 1 and len(other["probe"]) == 0

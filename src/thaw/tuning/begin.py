@@ -30,7 +30,7 @@ from thaw.tuning.limits import Limits
 from thaw.tuning.recipes import base_recipe, settings_of_plan, trains_head_only
 from thaw.tuning.space import Space, default_space, narrowed
 from thaw.tuning.state import Search
-from thaw.tuning.studies import open_studies, without_password
+from thaw.tuning.studies import open_database, open_studies, without_password
 from thaw.tuning.workbench import Workbench
 
 
@@ -58,7 +58,8 @@ class Wanted:
 def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> Search:
     """Plan, and begin a search around the plan in a new folder under `runs`.
 
-    Raises `RecipeError` where nothing is left to vary, or the time is too short for one trial.
+    Raises `RecipeError` where nothing is left to vary, the time is too short for one trial, or the database of the
+    studies cannot be used.
     """
     requested, limits, clock = wanted.recipe, wanted.limits, Clock(wanted.limits.seconds, wanted.limits.spent)
     if limits.trials is not None and limits.trials < len(LEVELS):
@@ -71,6 +72,8 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
                 f"{weights}: is in int8, so only the head can train and a search has no stages to thaw; search with "
                 "weights in float"
             )
+    # Before the plan, which takes a while.
+    database = open_database(wanted.storage)
     # A refit is of a run that was trained afresh.
     limit = TimeLimit(clock, trainings=3 if wanted.refit else 1) if limits.seconds is not None else None
     planned = plan_trial(dataset, requested, None, reporter, limit=limit)
@@ -115,7 +118,7 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
         given=tuple(sorted(wanted.ranges)),
         spent=clock.elapsed,
     )
-    studies = open_studies(folder, file, wanted.storage, space)
+    studies = open_studies(folder, file, database, space)
     folder.write_file(file)
     return Search(folder, file, space, bench, studies, clock, reporter)
 
@@ -143,7 +146,7 @@ def resume(dataset: Dataset, folder: SearchFolder, file: SearchFile, storage: st
     prepared, _ = prepare_again(dataset.as_task(file.planned.task), file.planned, manifest, reporter)
     bench = Workbench.of(file.base, prepared, file.weights, file.monitor, reporter)
     bench = _workbench(file.requested, file.planned, bench)
-    studies = open_studies(folder, file, storage or file.storage, space)
+    studies = open_studies(folder, file, open_database(storage or file.storage), space)
     reporter.say(f"resuming {folder.path}, {count(len(records), 'trial')} done")
     return Search(folder, file, space, bench, studies, clock, reporter, records)
 

@@ -23,6 +23,7 @@ from thaw.tuning.space import Space
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.storages import BaseStorage
 
 STARTUP_TRIALS = 5
 """Trials of a level that are random; the others are by the Tree-structured Parzen Estimator (Bergstra et al. 2011)."""
@@ -150,16 +151,33 @@ class LevelStudy:
         return self._trials()[number]._trial_id
 
 
-def open_studies(folder: SearchFolder, file: SearchFile, storage: str, space: Space) -> dict[LevelName, LevelStudy]:
-    """The study of each level, in a database or in the journal of the folder; begun where there is none.
+def open_database(url: str) -> BaseStorage | None:
+    """The database of studies at a URL; `None` for an empty one, which stands for the journal in the folder.
 
     Raises:
         PackageError: Optuna is not installed.
         RecipeError: The database cannot be used.
     """
+    optuna = _imported()
+    if not url:
+        return None
+    with quiet():
+        try:
+            return optuna.storages.RDBStorage(url)
+        except Exception as error:  # SQLAlchemy raises errors of the driver, which may not even be installed.
+            raise RecipeError(f"--storage {without_password(url)}: cannot be used: {first_line(error)}") from error
+
+
+def open_studies(
+    folder: SearchFolder, file: SearchFile, database: BaseStorage | None, space: Space
+) -> dict[LevelName, LevelStudy]:
+    """The study of each level, in a database or for `None` in the journal of the folder; begun where there is none.
+
+    Raises `PackageError` where Optuna is not installed.
+    """
     with quiet():
         optuna = _imported()
-        backend = _storage(folder, storage)
+        backend = database or _journal(folder)
         found: dict[LevelName, LevelStudy] = {}
         for level in LEVELS:
             study = optuna.create_study(
@@ -195,18 +213,13 @@ def _imported() -> Any:
     return optuna
 
 
-def _storage(folder: SearchFolder, url: str) -> Any:
-    import optuna
+def _journal(folder: SearchFolder) -> BaseStorage:
+    from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-    if url:
-        try:
-            return optuna.storages.RDBStorage(url)
-        except Exception as error:  # SQLAlchemy raises errors of the driver, which may not even be installed.
-            raise RecipeError(f"--storage {without_password(url)}: cannot be used: {first_line(error)}") from error
     lock = JournalFileOpenLock(str(folder.journal))
     _drop_torn_line(folder, lock)
-    return optuna.storages.JournalStorage(JournalFileBackend(str(folder.journal), lock))
+    return JournalStorage(JournalFileBackend(str(folder.journal), lock))
 
 
 def without_password(url: str) -> str:
