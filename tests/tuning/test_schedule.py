@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from thaw.metrics import paired_standard_error
 from thaw.run_folder.search_folder import LevelName, State, TrialName, TrialRecord
 from thaw.tuning.levels import FULL, HEAD, LEVELS, PROBE, SHORT
 from thaw.tuning.schedule import (
@@ -167,6 +168,28 @@ def test_widely_different_values_promise_more_than_noise() -> None:
     records = [record("head", number, 40 * (number + 1), images=400) for number in range(HEAD.enough)]
     found = outlook(HEAD, records, np.arange(400), 1.0)
     assert found is not None and not found.is_settled
+
+
+def short_of(number: int, correct: np.ndarray) -> TrialRecord:
+    """A short trial that is right about these of some images, each of which is a block of its own."""
+    without = (correct.sum() - correct) / (len(correct) - 1)
+    error = paired_standard_error(without.tolist(), [0.0] * len(correct))
+    record = TrialRecord("short", number, "sampled", {}, "complete", value=float(correct.mean()), standard_error=error)
+    return replace(record, without=tuple(without.tolist()))
+
+
+def test_short_trials_that_differ_in_few_images_are_told_apart_better_than_each_is_known() -> None:
+    """As the levels below do, which have a score of each image."""
+    images = np.arange(200)
+    records = [short_of(number, (images < 150 + number).astype(float)) for number in range(SHORT.enough)]
+    found = outlook(SHORT, records, UNITS, 1.0)
+    differ = np.isin(images, range(150, 150 + SHORT.enough - 1)).astype(float)
+    assert found is not None
+    assert found.standard_error == pytest.approx(differ.std(ddof=1) / np.sqrt(200))
+    assert found.standard_error < (records[0].standard_error or 0.0) / 2
+    before = [replace(record, without=()) for record in records]
+    of_older = outlook(SHORT, before, UNITS, 1.0)
+    assert of_older is not None and of_older.standard_error == records[-1].standard_error
 
 
 def test_what_is_right_about_every_image_cannot_be_improved() -> None:

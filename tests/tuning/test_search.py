@@ -305,6 +305,12 @@ def test_a_search_that_is_resumed_computes_with_as_many_threads(surfaces: Path, 
         assert torch.get_num_threads() == RECIPE.threads == 1
 
 
+def test_a_short_trial_keeps_what_it_is_compared_by(found: SearchResult) -> None:
+    short = [record for record in SearchFolder(found.folder).read_records() if record.level == "short"]
+    lengths = {len(record.without) for record in short if record.is_usable and record.state == "complete"}
+    assert len(lengths) == 1 and lengths.pop() > 1
+
+
 def test_a_short_trial_that_was_stopped_after_its_last_epoch_trains_no_other(
     surfaces: Path, begun: SearchFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

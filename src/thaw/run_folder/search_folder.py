@@ -49,6 +49,7 @@ class TrialRecord:
         latency_ms: Of one image through the frozen network; `None` where it was not measured.
         by_fold: Its value in each fold.
         scores: (N,) scores of the images whose mean is the value.
+        without: The value without each block of validation images (`thaw.metrics.jackknife`), where it has no scores.
         reason: Why it was skipped, failed or pruned.
         predicted: Seconds that it would have taken, if it was skipped.
     """
@@ -66,6 +67,7 @@ class TrialRecord:
     latency_ms: float | None = None
     by_fold: tuple[float, ...] = ()
     scores: tuple[float, ...] = field(default=(), repr=False)
+    without: tuple[float, ...] = field(default=(), repr=False)
     reason: str = ""
     predicted: float = 0.0
 
@@ -87,7 +89,7 @@ class TrialRecord:
     def from_json(cls, values: Mapping[str, Any]) -> TrialRecord:
         """What `to_json` gave."""
         parent = TrialName(**values["parent"]) if values["parent"] else None
-        lists = {name: tuple(values[name]) for name in ("by_fold", "scores")}
+        lists = {name: tuple(values.get(name, ())) for name in ("by_fold", "scores", "without")}
         return cls(**{**values, **lists, "parent": parent})
 
 

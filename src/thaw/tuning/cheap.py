@@ -42,6 +42,7 @@ class Measured:
         by_fold: The metric in each fold by itself.
         latency_ms: Of one image through the frozen network.
         is_pruned: Whether folds were left out.
+        without: The value without each block of validation images, where there are no scores.
     """
 
     value: float
@@ -50,6 +51,7 @@ class Measured:
     by_fold: tuple[float, ...] = ()
     latency_ms: float | None = None
     is_pruned: bool = False
+    without: tuple[float, ...] = ()
 
 
 def probe(recipe: Recipe, bench: Workbench) -> Measured:

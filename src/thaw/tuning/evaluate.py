@@ -47,6 +47,7 @@ def evaluated(search: Search, asked: Asked) -> TrialRecord:
         latency_ms=found.latency_ms if found.latency_ms is not None else (parent.latency_ms if parent else None),
         by_fold=found.by_fold,
         scores=tuple(float(score) for score in found.scores),
+        without=found.without,
         reason="worse than the best trial in these folds (Wilcoxon test)" if found.is_pruned else "",
     )
 

@@ -11,6 +11,7 @@ from math import erf, inf, sqrt
 
 import numpy as np
 
+from thaw.metrics import paired_standard_error
 from thaw.run_folder.search_folder import LevelName, TrialName, TrialRecord
 from thaw.selection.scores import compare
 from thaw.tuning.levels import BELOW, FULL, LEVELS, SHORT, Level
@@ -214,8 +215,10 @@ def outlook(level: Level, records: Sequence[TrialRecord], units: np.ndarray, hig
     top, first = best(records, level.name), usable[0]
     assert top is not None and top.value is not None
     error = top.standard_error or 0.0
-    if len(first.scores) == len(top.scores) == len(units) and first is not top:
+    if _are_comparable(first, top, units) and first is not top:
         error = compare(np.array(top.scores), np.array(first.scores), units).standard_error
+    elif len(first.without) == len(top.without) > 0 and first is not top:
+        error = paired_standard_error(top.without, first.without)
     gain = expected_gain(float(values.mean()), float(values.std(ddof=1)), top.value)
     return Outlook(min(gain, highest - top.value), error)
 

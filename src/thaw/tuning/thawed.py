@@ -72,7 +72,7 @@ def train_short(trial: Trial, bench: Workbench) -> Measured:
     if top is None:
         return Measured(-math.inf, 0.0, np.empty(0))
     error = paired_standard_error(top.without, [0.0] * len(top.without)) if top.without else 0.0
-    return Measured(top.val.by(bench.monitor), error, np.empty(0))
+    return Measured(top.val.by(bench.monitor), error, np.empty(0), without=top.without)
 
 
 def train_full(trial: Trial, bench: Workbench) -> Measured:
