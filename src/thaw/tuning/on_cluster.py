@@ -76,9 +76,8 @@ def _with_threads(search: Search, threads: int) -> Search:
     if search.planned.threads == threads:
         return search
     search.reporter.say(f"computing with {count(threads, 'thread')}, as each node does")
-    planned, base = (
-        recipe.model_copy(update={"threads": threads}) for recipe in (search.file.planned, search.file.base)
-    )
+    changed = {"threads": threads}
+    planned, base = search.planned.model_copy(update=changed), search.file.base.model_copy(update=changed)
     file = replace(search.file, planned=planned, base=base)
     # Nodes read it.
     search.folder.write_file(file)
