@@ -30,11 +30,12 @@ from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 from thaw.run_folder.lock import held
-from thaw.run_folder.search_folder import SearchFolder, TrialName
+from thaw.run_folder.search_folder import SearchFolder, TrialName, TrialRecord
 from thaw.trial import training
 from thaw.tuning import search, thawed
 from thaw.tuning.begin import resume
 from thaw.tuning.final import PLAN, trained_afresh
+from thaw.tuning.levels import SHORT
 from thaw.tuning.limits import Limits
 from thaw.tuning.recipes import AS_PLANNED, recipe_of
 from thaw.tuning.schedule import Tried
@@ -333,6 +334,12 @@ def test_where_the_head_alone_was_requested_heads_that_were_found_are_trained_an
     assert [record.origin for record in short][:2] == ["plan", AS_PLANNED]
     assert {record.settings["phases.1.cut"] for record in short} == {"head"}
     assert all(phase.cut == "head" for phase in result.recipe.phases)
+
+
+def test_a_level_whose_trials_fail_one_after_the_other_says_why() -> None:
+    failed = [TrialRecord("short", number, "sampled", {}, "failed", reason="no such cut") for number in range(4)]
+    tried = Tried(failed, {"probe": 1, "head": 1, "short": 4, "full": 0}, {"short": math.inf})
+    assert search._why_settled(tried, SHORT, None, "accuracy") == "short: trial after trial failed: no such cut"
 
 
 def test_images_that_changed_are_refused(surfaces: Path, begun: SearchFolder, tmp_path: Path) -> None:
