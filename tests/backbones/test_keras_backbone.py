@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -18,8 +20,12 @@ from thaw.backbones.normalise import Normalise
 from thaw.errors import BackboneError
 from thaw.recipe import PreprocessingSettings, Recipe
 
-# Not `importorskip`, which would import Keras with whatever backend its configuration names.
-pytestmark = pytest.mark.skipif(find_spec("keras") is None, reason="needs the extra keras")
+pytestmark = [
+    # Not `importorskip`, which would import Keras with whatever backend its configuration names.
+    pytest.mark.skipif(find_spec("keras") is None, reason="needs the extra keras"),
+    # Keras converts its own variables to arrays in a way that NumPy 2 deprecates.
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 SIZE = 80
 QUICK = ["ResNet50", "Xception", "EfficientNetB0", "MobileNetV2", "MobileNetV3Small"]
@@ -28,9 +34,9 @@ SLOW = [
     *(f"EfficientNetB{size}" for size in range(1, 8)),
     *(f"EfficientNetV2{size}" for size in ("B0", "B1", "B2", "B3", "S", "M", "L")),
     "MobileNet", "MobileNetV3Large", "DenseNet121", "DenseNet169", "DenseNet201", "VGG16", "VGG19",
-    *(f"ConvNeXt{size}" for size in ("Tiny", "Small", "Base")),
+    *(f"ConvNeXt{size}" for size in ("Tiny", "Small", "Base")), "NASNetLarge",
 ]  # fmt: skip
-CHOSEN = {"InceptionV3", "DenseNet121"}
+CHOSEN = {"InceptionV3", "DenseNet121", "EfficientNetV2B0", "ConvNeXtTiny"}
 
 
 def _marked(name: str) -> Any:
@@ -43,7 +49,10 @@ def _named(module: str) -> str:
 
 
 class Pair:
-    """A network of Keras and Thaw's backbone with the same weights."""
+    """A network of Keras and Thaw's backbone with the same weights.
+
+    published: what Keras saved the published weights of; model: what it builds to use them.
+    """
 
     def __init__(self, name: str) -> None:
         from thaw.keras_runtime import keras
@@ -52,6 +61,7 @@ class Pair:
         self.backbone = build(Recipe(backbone=f"keras:{name}", weights="random", preprocessing=preprocessing))
         keras.utils.clear_session()
         self.model = getattr(keras.applications, name)(weights=None, include_top=False, input_shape=(SIZE, SIZE, 3))
+        self.published = self.model
         if name.startswith("EfficientNetB"):
             self.model = _as_for_imagenet(keras, self.model)
         random = np.random.default_rng(0)
@@ -60,6 +70,7 @@ class Pair:
             layer.set_weights(arrays)
             module = _module_of(self.backbone, layer.name)
             module.load_keras(arrays)
+        self.published.set_weights(self.model.get_weights())
 
     def _layers(self, keras: Any, model: Any = None) -> Iterator[Any]:
         for layer in (model or self.model).layers:
@@ -119,11 +130,26 @@ def _preprocess_input(name: str) -> Any:
         "ResNet": "resnet", "MobileNetV3": "mobilenet_v3", "MobileNetV2": "mobilenet_v2", "MobileNet": "mobilenet",
         "InceptionResNet": "inception_resnet_v2", "Inception": "inception_v3", "Xception": "xception",
         "EfficientNetB": "efficientnet", "EfficientNetV2": "efficientnet_v2", "DenseNet": "densenet",
-        "VGG16": "vgg16", "VGG19": "vgg19", "ConvNeXt": "convnext",
+        "VGG16": "vgg16", "VGG19": "vgg19", "ConvNeXt": "convnext", "NASNet": "nasnet",
     }  # fmt: skip
     module = next(module for prefix, module in modules.items() if name.startswith(prefix))
     module = "resnet_v2" if name.startswith("ResNet") and name.endswith("V2") else module
     return getattr(keras.applications, module).preprocess_input
+
+
+def test_weights_are_read_from_a_file_such_as_keras_published(pair: Pair, tmp_path: Path) -> None:
+    from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
+
+    with h5py.File(tmp_path / "notop.h5", "w") as file:
+        save_weights_to_hdf5_group(file, pair.published)
+    recipe = Recipe(
+        backbone=pair.backbone.facts.architecture,
+        weights=str(tmp_path / "notop.h5"),
+        preprocessing=PreprocessingSettings(image_size=SIZE),
+    )
+    loaded, expected = build(recipe).named_weights(), pair.backbone.named_weights()
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(loaded[name], value) for name, value in expected.items())
 
 
 @pytest.mark.parametrize("count", [1, 3, 7, 19])

@@ -172,6 +172,23 @@ def test_names_too_long_for_one_attribute_are_read_from_several(tmp_path: Path) 
     _assert_equal(read_weights(read_keras_file(file), _description(model), _shapes(model)), model)
 
 
+@pytest.mark.parametrize("suffix", [".weights.h5", "_notop.h5", ".h5", ".keras"])
+def test_a_layer_without_weights_and_a_weight_that_is_one_number(suffix: str, tmp_path: Path) -> None:
+    image = keras.Input((8, 8, 3))
+    value = layers.Normalization(name="measured")(image)
+    value = layers.Normalization(name="given", mean=[1.0, 2.0, 3.0], variance=[1.0, 4.0, 9.0])(value)
+    value = layers.LayerNormalization(scale=False, center=False, name="plain")(value)
+    model = _randomised(keras.Model(image, layers.Conv2D(2, 3, name="conv")(value)))
+    file = tmp_path / f"model{suffix}"
+    save = {"_notop.h5": lambda: _legacy_weights(model, file), ".weights.h5": lambda: model.save_weights(file)}
+    save.get(suffix, lambda: model.save(file))()
+    wanted = _shapes(model) | {("given",): [], ("plain",): []}
+    arrays = read_weights(read_keras_file(file), _description(model), wanted)
+    assert arrays.pop(("given",)) == arrays.pop(("plain",)) == []
+    assert [array.shape for array in arrays["measured",]] == [(3,), (3,), ()]
+    _assert_equal(arrays, model)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_weights_of_half_precision(dtype: str, tmp_path: Path) -> None:
     image = keras.Input((8, 8, 3))

@@ -67,7 +67,8 @@ class Dataset:
             array = np.asarray(self._dataset[()])
         if stored.kind == "V":
             return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-        return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+        # Not `ascontiguousarray`, which gives a single number an axis.
+        return np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
 
     def _check(self) -> None:
         dataset, source, name = self._dataset, self._source, self._dataset.name

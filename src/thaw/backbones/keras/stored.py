@@ -69,7 +69,8 @@ def read_weights(
         file: The file.
         model: The description of the whole model that was saved, with layers that are not wanted: usually
             `file.config`.
-        wanted: For each layer with weights the shapes of Keras's `layer.weights`, in that order; `None` accepts any.
+        wanted: For each layer the shapes of Keras's `layer.weights`, in that order; `None` accepts any, and a layer
+            without weights, such as a LayerNormalization without scale and center, has none.
 
     Returns:
         The arrays of each wanted layer in the order of Keras's `layer.weights`, such as kernel (height, width, in, out)
@@ -80,6 +81,9 @@ def read_weights(
         WeightsError: The file is damaged, or does not fit the model; it names the layers.
     """
     layers = _layers(model, (), file)
+    # A file says nothing about layers that have no weights.
+    without_weights: dict[LayerPath, list[np.ndarray]] = {path: [] for path, shapes in wanted.items() if not shapes}
+    wanted = {path: shapes for path, shapes in wanted.items() if shapes}
     with open_weights(file) as group:
         if file.layout == "objects":
             candidates: list[_Found] = [dict(_by_class(group, layers))]
@@ -98,7 +102,7 @@ def read_weights(
         if array.dtype.kind == "f"
     }
     check_finite(tensors, str(file.file))
-    return arrays
+    return without_weights | arrays
 
 
 def _problems(found: _Found, wanted: Mapping[LayerPath, Sequence[Shape | None]]) -> list[str]:
