@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from thaw.backbones import build
+from thaw.backbones.normalise import Normalise
 from thaw.classifier.classifier import Classifier, new_head
 from thaw.errors import BackboneError, WeightsError
 from thaw.recipe import DecodeSettings, HeadSettings, Recipe
@@ -176,6 +177,110 @@ def test_a_head_that_thaw_does_not_have_is_left_out_and_the_plan_can_say_why(
     backbone = build(Recipe(backbone=str(saved(tmp_path, "model.keras", model))))
     assert backbone.trained_head is None
     assert f"without its head: {reason}" in backbone.facts.origin
+
+
+def _average_and_maximum(keras: Any, base: Any) -> Any:
+    layers = keras.layers
+    maps = layers.Conv2D(6, 3, name="maps")(base)
+    features = layers.Concatenate()([layers.GlobalAveragePooling2D(name="a")(maps), layers.GlobalMaxPooling2D()(maps)])
+    return layers.Dense(3, activation="softmax")(layers.Dense(4, activation="relu")(features))
+
+
+def _convolutions_on_features(keras: Any, base: Any) -> Any:
+    """As the heads of MobileNet and MobileNetV3."""
+    layers = keras.layers
+    maps = layers.Conv2D(6, 3, name="maps")(base)
+    features = layers.Conv2D(5, 1, activation="relu")(layers.GlobalAveragePooling2D(keepdims=True, name="a")(maps))
+    return layers.Softmax()(layers.Flatten()(layers.Conv2D(3, 1)(features)))
+
+
+def _squeeze_and_excitation(keras: Any, base: Any) -> Any:
+    layers = keras.layers
+    squeezed = layers.GlobalAveragePooling2D()(base)
+    excited = layers.Dense(8, activation="sigmoid")(layers.Reshape((1, 1, 8))(squeezed))
+    maps = layers.Multiply(name="maps")([base, excited])
+    features = layers.BatchNormalization()(layers.GlobalAveragePooling2D(name="a")(maps))
+    return layers.Dense(3, activation="softmax")(features)
+
+
+def _two_scales(keras: Any, base: Any) -> Any:
+    layers = keras.layers
+    maps = layers.Conv2D(6, 3, name="maps")(base)
+    pooled = [layers.GlobalAveragePooling2D(name=name)(value) for name, value in (("b", base), ("a", maps))]
+    return layers.Dense(3, activation="softmax")(layers.Concatenate()(pooled))
+
+
+@pytest.mark.parametrize(
+    ("top", "reason"),
+    [
+        (_average_and_maximum, "its head takes a, "),
+        (_convolutions_on_features, "is of class Conv2D"),
+        (_squeeze_and_excitation, "is of class BatchNormalization"),
+        (_two_scales, "its head takes b, a"),
+    ],
+)
+def test_features_are_the_last_pooled_maps_whatever_is_above_them(
+    top: Callable[[Any, Any], Any], reason: str, tmp_path: Path
+) -> None:
+    from thaw.keras_runtime import keras
+
+    inputs = keras.Input((SIZE, SIZE, 3))
+    base = keras.layers.Conv2D(8, 3, activation="relu")(keras.layers.Rescaling(1 / 255)(inputs))
+    model = keras.Model(inputs, top(keras, base))
+    backbone = build(Recipe(backbone=str(saved(tmp_path, "model.keras", model))))
+    assert backbone.trained_head is None
+    assert reason in backbone.facts.origin
+    pixels = np.random.default_rng(1).integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8)
+    pooled = keras.Model(inputs, model.get_layer("a").output).predict(pixels.astype(np.float32), verbose=0)
+    with torch.no_grad():
+        features = backbone(Normalise(backbone.facts.mean, backbone.facts.std)(torch.from_numpy(pixels)))
+    np.testing.assert_allclose(features.numpy(), pooled.reshape(2, -1), rtol=1e-4, atol=1e-5)
+
+
+def _maps_of_classes(keras: Any, base: Any) -> Any:
+    """As SqueezeNet has them."""
+    return keras.layers.Softmax()(keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(3, 1)(base)))
+
+
+def _segmentation(keras: Any, base: Any) -> Any:
+    return keras.layers.Conv2D(3, 1, activation="softmax")(base)
+
+
+def _two_branches(keras: Any, base: Any) -> Any:
+    layers = keras.layers
+    maps = [layers.Conv2D(4, 3, name=name)(base) for name in ("left", "right")]
+    return layers.Dense(3)(layers.Concatenate()([layers.GlobalAveragePooling2D()(value) for value in maps]))
+
+
+@pytest.mark.parametrize(
+    ("top", "reason"),
+    [
+        (_maps_of_classes, "its last maps are those of its classes; save the part"),
+        (_segmentation, "its last maps are those of its classes; save the part"),
+        (_two_branches, "it pools the maps of several branches, left and right; save the part"),
+    ],
+)
+def test_a_model_without_maps_to_train_on_is_refused(
+    top: Callable[[Any, Any], Any], reason: str, tmp_path: Path
+) -> None:
+    from thaw.keras_runtime import keras
+
+    inputs = keras.Input((SIZE, SIZE, 3))
+    base = keras.layers.Conv2D(8, 3, activation="relu")(keras.layers.Rescaling(1 / 255)(inputs))
+    file = saved(tmp_path, "model.keras", keras.Model(inputs, top(keras, base)))
+    with pytest.raises(BackboneError, match=rf"model\.keras: {reason}"):
+        build(Recipe(backbone=str(file)))
+
+
+@pytest.mark.parametrize(("name", "width"), [("MobileNet", 1024), ("MobileNetV3Small", 576)])
+def test_networks_of_keras_with_their_classes_become_backbones(name: str, width: int, tmp_path: Path) -> None:
+    from thaw.keras_runtime import keras
+
+    model = getattr(keras.applications, name)(weights=None, classes=7)
+    model.save(tmp_path / "model.keras")
+    backbone = build(Recipe(backbone=str(tmp_path / "model.keras")))
+    assert backbone.facts.width == width
+    assert "without its head" in backbone.facts.origin
 
 
 def test_weights_beside_a_model_and_weights_without_a_model_are_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A user's own Keras model, divided into the network below its global pooling and the dense layers above it."""
+"""A user's own Keras model, divided into the network below its global pooling and the head above it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Literal
 from thaw.backbones.keras.graph import Graph, Node
 from thaw.backbones.keras.preprocessing import Mode
 from thaw.errors import BackboneError
+from thaw.formats import listed
 
 _POOLING: dict[str, Literal["avg", "max"]] = {"GlobalAveragePooling2D": "avg", "GlobalMaxPooling2D": "max"}
 _LAST = (("Softmax", "linear"), ("Activation", "linear"), ("Activation", "softmax"))
@@ -70,25 +71,70 @@ class OwnModel:
 
 
 def divide(graph: Graph) -> OwnModel:
-    """Divide a model; raises `BackboneError` where there is no pooling, or no telling how images are preprocessed."""
-    nodes = {node.name: node for node in graph.nodes}
-    above: list[Node] = []
-    node = nodes[graph.output]
-    while node.kind not in (*_POOLING, "Flatten") and node.kind not in _CONVOLUTIONS:
-        if len(node.sources) != 1 or node.sources[0] not in nodes:
-            break
-        above.insert(0, node)
-        node = nodes[node.sources[0]]
-    has_head = node.kind in (*_POOLING, "Flatten") and node.sources and node.sources[0] in nodes
-    output = node.sources[0] if has_head else graph.output
-    base = _below(graph, output)
+    """Divide a model where its last maps are pooled, whatever its head does with them.
+
+    Raises:
+        BackboneError: Its maps or its preprocessing cannot be told, or its maps are those of classes.
+    """
+    nodes = _head_nodes(graph)
+    base = _below(graph, _last_maps(graph, nodes))
+    if _computes_classes(base.nodes[-1:]) or (_computes_classes(nodes) and not _has_weights(nodes)):
+        raise BackboneError(
+            "its last maps are those of its classes; save the part of the model below the layer of these"
+        )
+    head = _head(nodes) if nodes else "it has no global pooling"
     family, mode = _preprocessing(base)
-    if not has_head:
-        return OwnModel(base, None, "it has no global pooling followed by dense layers", family, mode)
-    head = _head(above, node)
     if isinstance(head, str):
         return OwnModel(base, None, head, family, mode)
     return OwnModel(base, head, "", family, mode)
+
+
+def _head_nodes(graph: Graph) -> tuple[Node, ...]:
+    """What is computed from pooled maps, and no maps from it; squeeze-and-excitation pools maps to change maps."""
+    maps = {graph.input}
+    for node in graph.nodes:
+        if not maps.isdisjoint(node.sources) and not _pools(node):
+            maps.add(node.name)
+    leads_to_maps = set(maps)
+    for node in reversed(graph.nodes):
+        if node.name in leads_to_maps:
+            leads_to_maps.update(node.sources)
+    return tuple(node for node in graph.nodes if node.name not in leads_to_maps)
+
+
+def _last_maps(graph: Graph, head: Sequence[Node]) -> str:
+    """The node whose maps the head pools; where it pools those of several layers, the one that depends on the others."""
+    if not head:
+        return graph.output
+    pooled = {source for node in _poolings(head) for source in node.sources}
+    for name in pooled - {graph.input}:
+        if pooled <= {graph.input, *(node.name for node in graph.up_to(name).nodes)}:
+            return name
+    if pooled == {graph.input}:
+        raise BackboneError("the network has no convolution")
+    raise BackboneError(
+        f"it pools the maps of several branches, {' and '.join(sorted(pooled))}; save the part of the model up to the "
+        f"maps of one of them"
+    )
+
+
+def _pools(node: Node) -> bool:
+    """Whether a node makes features of maps."""
+    return node.kind in (*_POOLING, "Flatten") or (node.kind == "Reshape" and len(node.config["target_shape"]) == 1)
+
+
+def _poolings(head: Sequence[Node]) -> list[Node]:
+    """The nodes of a head that are computed from anything but the head."""
+    inside = {node.name for node in head}
+    return [node for node in head if not inside.issuperset(node.sources)]
+
+
+def _computes_classes(nodes: Sequence[Node]) -> bool:
+    return any(node.kind == "Softmax" or node.config.get("activation") in ("softmax", "sigmoid") for node in nodes)
+
+
+def _has_weights(nodes: Sequence[Node]) -> bool:
+    return any(node.kind in (*_CONVOLUTIONS, "Dense") for node in nodes)
 
 
 def _below(graph: Graph, output: str) -> Graph:
@@ -116,13 +162,16 @@ def _has_layer(graph: Graph, pattern: str) -> bool:
     return any(re.match(pattern, node.path[-1]) for node in graph.nodes)
 
 
-def _head(nodes: Sequence[Node], pooling: Node) -> DenseHead | str:
-    """The head of some layers above a pooling, or why there is none."""
+def _head(nodes: Sequence[Node]) -> DenseHead | str:
+    """The head that some layers are, the first of which pools, or why they are none that Thaw has."""
+    pooling, *others = _poolings(nodes)
+    if others:
+        return f"its head takes {listed([node.name for node in (pooling, *others)])}"
     if pooling.kind not in _POOLING:
-        return "its head takes every position of the maps (Flatten)"
+        return f"its head takes every position of the maps ({pooling.kind})"
     dense: list[Node] = []
     dropout = 0.0
-    for node in nodes:
+    for node in nodes[1:]:
         activation = node.config.get("activation", "linear")
         if node.kind == "Dense":
             if dense and dense[-1].config["activation"] != "relu":
