@@ -15,7 +15,7 @@ from PIL import Image
 
 from thaw.backbones import build
 from thaw.backbones.normalise import Normalise
-from thaw.classifier.classifier import Classifier, new_head
+from thaw.classifier.classifier import Classifier, new_head, start_from_trained_head
 from thaw.errors import BackboneError, WeightsError
 from thaw.recipe import DecodeSettings, HeadSettings, Recipe
 
@@ -64,8 +64,14 @@ def guide(keras: Any, rescaling: bool = False, nested: bool = True, hidden: int 
 
 def classifier_of(file: Path, classes: str = "abc", hidden: tuple[int, ...] = ()) -> Classifier:
     backbone = build(Recipe(backbone=str(file)))
-    head = new_head(backbone, len(classes), hidden)
-    return Classifier(backbone, head, list(classes), "multiclass", DecodeSettings())
+    return started(
+        Classifier(backbone, new_head(backbone, len(classes), hidden), classes, "multiclass", DecodeSettings())
+    )
+
+
+def started(classifier: Classifier) -> Classifier:
+    start_from_trained_head(classifier)
+    return classifier
 
 
 def probabilities(classifier: Classifier, pixels: np.ndarray) -> np.ndarray:
@@ -84,7 +90,7 @@ def test_preprocess_input_inside_a_model_is_computed(module: str, name: str, tmp
     outputs = keras.layers.Dense(3, activation="softmax")(keras.layers.GlobalMaxPooling2D()(outputs))
     model = keras.Model(inputs, outputs)
     backbone = build(Recipe(backbone=str(saved(tmp_path, name, model)), head=HeadSettings(pooling="max")))
-    classifier = Classifier(backbone, new_head(backbone, 3), list("abc"), "multiclass", DecodeSettings())
+    classifier = started(Classifier(backbone, new_head(backbone, 3), "abc", "multiclass", DecodeSettings()))
     pixels = np.random.default_rng(1).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
     wanted = model.predict(pixels.astype(np.float32), verbose=0)
     np.testing.assert_allclose(probabilities(classifier, pixels), wanted, atol=1e-5)
@@ -304,7 +310,7 @@ def test_a_head_of_two_outputs_becomes_a_binary_one(tmp_path: Path) -> None:
     model = keras.Model(base.input, outputs)
     file = saved(tmp_path, "model.keras", model)
     backbone = build(Recipe(backbone=str(file)))
-    classifier = Classifier(backbone, new_head(backbone, 1), ["a", "b"], "binary", DecodeSettings())
+    classifier = started(Classifier(backbone, new_head(backbone, 1), "ab", "binary", DecodeSettings()))
     pixels = np.random.default_rng(1).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
     wanted = model.predict(pixels / 127.5 - 1, verbose=0)
     np.testing.assert_allclose(probabilities(classifier, pixels), wanted, atol=1e-5)

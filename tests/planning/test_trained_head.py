@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,11 +10,11 @@ import torch
 from thaw.backbones.contract import Backbone
 from thaw.backbones.facts import TrainedHead
 from thaw.backbones.timm_backbone import build
-from thaw.classifier.classifier import new_head
+from thaw.classifier.classifier import Classifier, new_head, outputs_of, start_from_trained_head
 from thaw.data.manifest import Manifest
 from thaw.planning.measurements import PlannedRecipe
 from thaw.planning.trained_head import with_trained_head
-from thaw.recipe import HeadSettings, Recipe, Task
+from thaw.recipe import DecodeSettings, HeadSettings, Recipe, Task
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +61,36 @@ def test_a_recipe_that_asks_for_another_head_gets_it(backbone: Backbone, head: H
     assert plan.choices == ()
 
 
-def test_a_new_head_begins_as_the_one_of_the_model(backbone: Backbone) -> None:
+def classifier_of(backbone: Backbone, classes: Sequence[str], hidden: tuple[int, ...]) -> Classifier:
+    task: Task = "binary" if len(classes) == 2 else "multiclass"
+    head = new_head(backbone, outputs_of(task, classes), hidden)
+    classifier = Classifier(backbone, head, classes, task, DecodeSettings())
+    start_from_trained_head(classifier)
+    return classifier
+
+
+def test_a_head_starts_as_the_one_of_the_model(backbone: Backbone) -> None:
     features = torch.randn(4, backbone.facts.width, generator=torch.Generator().manual_seed(1))
     (first, first_bias), (last, last_bias) = backbone.trained_head.layers  # type: ignore[union-attr]
     wanted = (features @ first.T + first_bias).relu() @ last.T + last_bias
-    torch.testing.assert_close(new_head(backbone, 3, (7,)).eval()(features), wanted)
-    assert not new_head(backbone, 3).eval()(features).any()
-    assert not new_head(backbone, 4, (7,)).eval()(features).any()
+    torch.testing.assert_close(classifier_of(backbone, "abc", (7,)).head(features), wanted)
+    # Keras sorts names as text: 1, 10, 2.
+    torch.testing.assert_close(classifier_of(backbone, ("1", "2", "10"), (7,)).head(features), wanted[:, [0, 2, 1]])
+    assert not classifier_of(backbone, "abc", ()).head(features).any()
+    assert not classifier_of(backbone, "abcd", (7,)).head(features).any()
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_the_output_of_a_binary_head_stays_that_of_its_class(outputs: int) -> None:
+    backbone = build("mobilenetv3_small_050", "random")
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(outputs, backbone.facts.width, generator=generator)
+    layer = (weight, torch.randn(outputs, generator=generator))
+    backbone.trained_head = TrainedHead((layer,), "avg", 0.0, "model.keras")
+    features = torch.randn(4, backbone.facts.width, generator=generator)
+    found = []
+    for classes in (("a", "b"), ("b", "a"), ("2", "10")):
+        classifier = classifier_of(backbone, classes, ())
+        found.append(classifier.probabilities(classifier.head(features)))
+    torch.testing.assert_close(found[1], found[0].flip(1))
+    torch.testing.assert_close(found[2], found[0].flip(1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from torch import Tensor
@@ -59,7 +59,8 @@ def per_channel(values: Sequence[float]) -> tuple[float, float, float]:
 class TrainedHead:
     """A head that came with a backbone: linear layers with ReLU between them, on the pooled last stage.
 
-    layers: (weight (out, in), bias (out,)) of each. dropout: before the last layer. source: the file.
+    layers: (weight (out, in), bias (out,)) of each; outputs in the order of sorted class names. dropout: before
+    the last layer. source: the file.
     """
 
     layers: tuple[tuple[Tensor, Tensor], ...]
@@ -76,3 +77,15 @@ class TrainedHead:
     def outputs(self) -> int:
         """Units of the last layer."""
         return len(self.layers[-1][1])
+
+    def in_order_of(self, classes: Sequence[str]) -> TrainedHead:
+        """The head with its outputs in the order of `classes`: Keras sorts their names as text, "10" before "2"."""
+        *hidden, (weight, bias) = self.layers
+        order = [sorted(classes).index(name) for name in classes]
+        if self.outputs == 1:
+            # The only output is that of the second class.
+            sign = order[1] - order[0]
+            weight, bias = sign * weight, sign * bias
+        else:
+            weight, bias = weight[order], bias[order]
+        return replace(self, layers=(*hidden, (weight, bias)))

@@ -87,15 +87,18 @@ class Classifier(nn.Module):
 
 
 def new_head(backbone: Backbone, outputs: int, hidden: Sequence[int] = (), dropout: float = 0.0, seed: int = 0) -> Head:
-    """A head on what a backbone gives it; one on all stages standardises its features, whose scales differ.
+    """A new head on what a backbone gives it; one on all stages standardises its features, whose scales differ."""
+    return Head(backbone.feature_width, outputs, hidden, dropout, seed, standardised=backbone.features == "all")
 
-    It is new, or begins as the head that came with the backbone, if that has the same layers.
-    """
-    head = Head(backbone.feature_width, outputs, hidden, dropout, seed, standardised=backbone.features == "all")
+
+def start_from_trained_head(classifier: Classifier) -> None:
+    """Start the head of a classifier as the one that came with its backbone, if that has the same layers."""
+    backbone, head, classes = classifier.backbone, classifier.head, classifier.classes
     trained = backbone.trained_head
-    if trained and backbone.features == "last" and fits(trained, backbone, outputs) and trained.hidden == tuple(hidden):
-        head.start_from(trained.layers)
-    return head
+    if trained is None or backbone.features != "last" or trained.hidden != head.hidden:
+        return
+    if fits(trained, backbone, outputs_of(classifier.task, classes)):
+        head.start_from(trained.in_order_of(classes).layers)
 
 
 def fits(trained: TrainedHead, backbone: Backbone, outputs: int) -> bool:

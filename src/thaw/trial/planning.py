@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from thaw.backbones import build
 from thaw.backbones.contract import Backbone
 from thaw.cache import cache_folder
-from thaw.classifier.classifier import Classifier, new_head, outputs_of
+from thaw.classifier.classifier import Classifier, new_head, outputs_of, start_from_trained_head
 from thaw.clock import Clock
 from thaw.data.ahead import remember_geometry
 from thaw.data.dataset import Dataset
@@ -103,12 +103,14 @@ def prepare(
 
 
 def with_new_head(backbone: Backbone, prepared: Prepared, recipe: Recipe) -> Classifier:
-    """A classifier with a new head on the features that the recipe asks for."""
+    """A classifier on the features that the recipe asks for, with the head that came with them or a new one."""
     manifest = prepared.manifest
     backbone.use_features(recipe.head.taken)
     outputs, seed = outputs_of(manifest.task, manifest.classes), derive_seed(recipe.seed, "head")
     head = new_head(backbone, outputs, recipe.head.hidden, recipe.head.dropout, seed)
-    return Classifier(backbone, head, manifest.classes, manifest.task, recipe.decode)
+    classifier = Classifier(backbone, head, manifest.classes, manifest.task, recipe.decode)
+    start_from_trained_head(classifier)
+    return classifier
 
 
 def _preparation(recipe: Recipe, previous: Manifest | None, reporter: Reporter) -> DataPreparation:

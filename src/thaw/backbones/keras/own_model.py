@@ -103,7 +103,7 @@ def _head_nodes(graph: Graph) -> tuple[Node, ...]:
 
 
 def _last_maps(graph: Graph, head: Sequence[Node]) -> str:
-    """The node whose maps the head pools; where it pools those of several layers, the one that depends on the others."""
+    """The node whose maps a head pools; where it pools those of several layers, the one that depends on the others."""
     if not head:
         return graph.output
     pooled = {source for node in _poolings(head) for source in node.sources}
