@@ -62,7 +62,7 @@ def test_a_probe_gives_its_timings_as_reason_and_is_remembered(backbone: Backbon
     assert first.reason.count("/s") >= 3 and "differs by" in first.reason
     tried, of_architecture = json.loads((tmp_path / "engines.json").read_text()).values()
     assert tried == of_architecture
-    assert {item["engine"] for item in tried} >= {"pytorch-fp32", "openvino-fp32", "openvino-bf16"}
+    assert {item["engine"] for item in tried["timings"]} >= {"pytorch-fp32", "openvino-fp32", "openvino-bf16"}
     again = choose(backbone, tmp_path, images=MANY)
     assert again.engine == first.engine and again.reason == f"remembered from an earlier run: {first.reason}"
 
@@ -103,6 +103,38 @@ def test_a_probe_holds_for_other_weights_as_long_as_the_engine_agrees(
     monkeypatch.setattr(probe, "_time_engine", disagreeing)
     repeated = choose(third, tmp_path, images=MANY)
     assert not repeated.reason.startswith("remembered") and repeated.engine != chosen.engine
+
+
+@pytest.mark.usefixtures("steady")
+def test_a_probe_holds_for_other_images_as_long_as_the_engine_agrees_on_them(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: dict[Engine, float] = {"pytorch-fp32": 10.0, "openvino-fp32": 20.0, "openvino-bf16": 90.0}
+    distances: dict[int, float] = {0: 0.004, 1: 0.021, 2: 0.106}
+
+    def timed(job: ExtractionJob, engine: Engine, _: AtCut | None) -> EngineTiming:
+        asked.append(engine)
+        return EngineTiming(engine, rates[engine], distances[int(job.pixels[0, 0, 0, 0])] if "bf16" in engine else 0.0)
+
+    def chosen(number: int) -> EngineChoice:
+        asked.clear()
+        images = torch.full((4, 64, 64, 3), number, dtype=torch.uint8)
+        return choose_engine(ExtractionJob(backbone, CPU, [3], images, MANY), "auto", tmp_path)
+
+    asked: list[Engine] = []
+    monkeypatch.setattr(probe, "_time_engine", timed)
+    assert chosen(0).engine == "openvino-bf16"
+    others = chosen(1)
+    assert others.engine == "openvino-bf16"
+    assert others.reason.startswith(
+        "remembered from an earlier run with other images: openvino-bf16 90/s (differs by 2.1%)"
+    )
+    again = chosen(1)
+    assert again.reason.startswith("remembered from an earlier run: openvino-bf16 90/s (differs by 2.1%)")
+    # Whether the machine was busy is all that the same images are run for.
+    assert asked == ["pytorch-fp32"]
+    refused = chosen(2)
+    assert refused.engine == "openvino-fp32" and "openvino-bf16 90/s (differs by 10.6%)" in refused.reason
 
 
 def test_a_requested_engine_is_used_and_timed(backbone: Backbone, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 Only engines whose probe pays for itself are tried (`EngineSpec.probe_above`). Results are remembered for this machine
 and architecture as long as they hold: the probe is repeated when the reference runs faster than it did, because the
-machine was busy then, and when the chosen engine does not agree with it for new weights.
+machine was busy then, and when the chosen engine does not agree with it for new weights or on new images.
 """
 
 from __future__ import annotations
@@ -90,6 +90,14 @@ class EngineChoice:
 
 
 @dataclass(frozen=True)
+class _Probe:
+    """What is remembered: timings, and the digest of the images on which the distance of the best engine was found."""
+
+    images: str
+    timings: Sequence[EngineTiming]
+
+
+@dataclass(frozen=True)
 class TimedPart:
     """A network with its engine, and the median time in milliseconds that it takes for one image."""
 
@@ -126,6 +134,11 @@ class ExtractionJob:
         (features,) = make_runner(REFERENCE, self.backbone, self.device, [self.top]).run(self.pixels)
         return features
 
+    @cached_property
+    def digest(self) -> str:
+        """Of the sample images."""
+        return hashlib.sha256(self.pixels.cpu().contiguous().numpy()).hexdigest()[:32]
+
 
 def choose_engine(job: ExtractionJob, wanted: Literal["auto"] | Engine, cache: Path) -> EngineChoice:
     """The fastest engine that agrees with fp32 PyTorch; for a network in int8 the only one.
@@ -147,19 +160,21 @@ def choose_engine(job: ExtractionJob, wanted: Literal["auto"] | Engine, cache: P
     if wanted != "auto":
         return EngineChoice(wanted, "as requested", _time_engine(job, wanted, None).images_per_second)
     for_weights, for_architecture = _keys(job)
-    if remembered := _recalled(cache, for_weights):
-        if not _was_busy(job, remembered):
-            return _choose(remembered, "remembered from an earlier run: ")
-    elif (remembered := _recalled(cache, for_architecture)) and not _was_busy(job, remembered):
-        best = _best(remembered).engine
-        if best == REFERENCE or agrees(_time_engine(job, best, job.reference)):
-            remember(cache, _FILE, for_weights, [asdict(timing) for timing in remembered])
-            return _choose(remembered, "remembered from an earlier run with other weights: ")
+    of_weights = _recalled(cache, for_weights)
+    remembered = of_weights or _recalled(cache, for_architecture)
+    if remembered and not _was_busy(job, remembered.timings):
+        if of_weights and of_weights.images == job.digest:
+            return _choose(of_weights.timings, "remembered from an earlier run: ")
+        if timings := _confirmed(remembered.timings, job):
+            remember(cache, _FILE, for_weights, asdict(_Probe(job.digest, timings)))
+            return _choose(
+                timings, f"remembered from an earlier run with other {'images' if of_weights else 'weights'}: "
+            )
     timings = _probe(job)
     # A job too small for more than plain PyTorch must not decide for a later, larger one.
     if any(ENGINES[timing.engine].kind != "pytorch" for timing in timings):
         for key in (for_weights, for_architecture):
-            remember(cache, _FILE, key, [asdict(timing) for timing in timings])
+            remember(cache, _FILE, key, asdict(_Probe(job.digest, timings)))
     return _choose(timings, "")
 
 
@@ -210,6 +225,16 @@ def timed_part(backbone: Backbone, recipe: Recipe, pixels: Tensor, images: int, 
     return TimedPart(
         frozen, 1000 * statistics.median(_seconds(runner, pixels[:1], device) for _ in range(LATENCY_ROUNDS))
     )
+
+
+def _confirmed(remembered: Sequence[EngineTiming], job: ExtractionJob) -> list[EngineTiming]:
+    """Remembered timings with the distance of the best engine for this job; none where it does not agree."""
+    best = _best(remembered)
+    if best.engine == REFERENCE:
+        return list(remembered)
+    found = _time_engine(job, best.engine, job.reference)
+    confirmed = replace(best, distance=found.distance)
+    return [confirmed if timing is best else timing for timing in remembered] if agrees(found) else []
 
 
 def _was_busy(job: ExtractionJob, remembered: Sequence[EngineTiming]) -> bool:
@@ -308,8 +333,10 @@ def _keys(job: ExtractionJob) -> tuple[str, str]:
     return weights, any_weights
 
 
-def _recalled(cache: Path, key: str) -> list[EngineTiming]:
+def _recalled(cache: Path, key: str) -> _Probe | None:
+    found = recall(cache, _FILE, key)
     try:
-        return [EngineTiming(**item) for item in recall(cache, _FILE, key) or ()]
-    except TypeError:
-        return []
+        # Earlier versions remembered a list of timings, without the images.
+        return _Probe(found["images"], [EngineTiming(**item) for item in found["timings"]])
+    except (TypeError, KeyError):
+        return None
