@@ -302,6 +302,16 @@ def test_weights_beside_a_model_and_weights_without_a_model_are_refused(tmp_path
         build(Recipe(backbone=str(weights)))
 
 
+def test_a_model_with_random_weights_has_neither_its_head_nor_its_origin(tmp_path: Path) -> None:
+    from thaw.keras_runtime import keras
+
+    file = saved(tmp_path, "model.keras", guide(keras, hidden=5))
+    trained, untrained = (build(Recipe(backbone=str(file), weights=weights)) for weights in ("published", "random"))
+    assert trained.trained_head is not None
+    assert untrained.trained_head is None
+    assert untrained.facts.origin == "random weights"
+
+
 def test_a_head_of_two_outputs_becomes_a_binary_one(tmp_path: Path) -> None:
     from thaw.keras_runtime import keras
 

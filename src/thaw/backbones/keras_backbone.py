@@ -28,6 +28,7 @@ from thaw.data.geometry import PixelSpec
 from thaw.errors import BackboneError, WeightsError
 from thaw.recipe import PreprocessingSettings
 
+_RANDOM = "random weights"
 _USUAL_SIZE = 224
 """Pixels of a side where a model takes images of any size."""
 
@@ -62,6 +63,8 @@ def build(
         raise WeightsError(f"--weights {weights}: {name} contains its own weights; leave --weights out")
     if weights == "random":
         randomise(backbone.network, torch.Generator().manual_seed(seed))
+        # A head is worth nothing on other features.
+        backbone.facts, backbone.trained_head = replace(backbone.facts, origin=_RANDOM), None
     return backbone
 
 
@@ -76,7 +79,7 @@ def _application(name: str, weights: str, preprocessing: PreprocessingSettings |
     wanted = preprocessing or PreprocessingSettings()
     application = load_application(published.name, wanted.image_size or published.size, published.mode)
     network = build_network(application.graph, pooling)
-    origin = "random weights"
+    origin = _RANDOM
     if weights != "random":
         file = read_keras_file(fetch(published) if weights == "published" else Path(weights))
         _load(network, file, application.config, {})
