@@ -140,6 +140,25 @@ def test_the_auxiliary_classifier_of_inception_is_dropped(tmp_path: Path, tensor
     build(TINY, saved(tmp_path, {**tensors, "AuxLogits.fc.weight": torch.zeros(1)}))
 
 
+@pytest.mark.parametrize(
+    ("suffix", "tensor", "kind"),
+    [
+        (".safetensors", torch.zeros(3, dtype=torch.float8_e4m3fn), "float8_e4m3fn"),
+        (".pth", torch.zeros(3, dtype=torch.float8_e4m3fn), "float8_e4m3fn"),
+        (".pth", torch.eye(3).to_sparse(), "sparse_coo"),
+        (".pth", torch.zeros(3, device="meta"), "without values"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Validating sparse:UserWarning")
+def test_tensors_that_cannot_be_checked_are_refused(
+    suffix: str, tensor: torch.Tensor, kind: str, tmp_path: Path
+) -> None:
+    file = tmp_path / f"weights{suffix}"
+    save_file({"stem": tensor}, file) if suffix == ".safetensors" else torch.save({"stem": tensor}, file)
+    with pytest.raises(WeightsError, match=rf"{suffix}: tensor stem is {kind}, which Thaw does not read; save it as"):
+        load_file(file)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_values_that_are_not_finite_are_refused(tmp_path: Path, tensors: dict, value: float) -> None:
     damaged = tensors["bn2.bias"].clone()

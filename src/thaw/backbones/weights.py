@@ -30,6 +30,7 @@ _PREPROCESSING = ("crop_pct", "crop_mode", "interpolation", "mean", "std")
 _NESTED = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict")
 # The auxiliary classifier that Inception-v3 was trained with and that torchvision's file still contains.
 _AUXILIARY = ("AuxLogits",)
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _SHOWN = 3
 
 
@@ -151,10 +152,27 @@ def fit_into(network: nn.Module, loaded: LoadedWeights, classifiers: Sequence[st
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
-    """Raise `WeightsError` that names the first tensor with NaN or infinity."""
+    """Raise `WeightsError` that names the first tensor with NaN or infinity, or whose values cannot be read."""
     for name, tensor in tensors.items():
+        if kind := _unreadable(tensor):
+            raise WeightsError(
+                f"{where}: tensor {name} is {kind}, which Thaw does not read; save it as a dense tensor in float32"
+            )
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise WeightsError(f"{where}: tensor {name} contains NaN or infinity; the file is damaged")
+
+
+def _unreadable(tensor: Tensor) -> str:
+    """What kind of tensor, few operations of which PyTorch has, this is; "" for an ordinary one."""
+    if tensor.is_nested:
+        return "nested"
+    if tensor.layout != torch.strided:
+        return str(tensor.layout).removeprefix("torch.")
+    if tensor.is_meta:
+        return "without values"
+    if tensor.is_floating_point() and tensor.dtype not in _FLOATS:
+        return str(tensor.dtype).removeprefix("torch.")
+    return ""
 
 
 def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
