@@ -47,6 +47,18 @@ def test_room_is_made_by_removing_only_the_least_recently_used_features(cache: P
     assert [item.folder.name for item in cache_entries(cache)] == ["images"]
 
 
+def test_making_room_looks_at_features_only_and_reads_none(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror = cache / "remote" / "s3-bucket"
+    (mirror / "files").mkdir(parents=True)
+    (mirror / "index.jsonl").touch()
+    looked_at: list[Path] = []
+    rglob = Path.rglob
+    monkeypatch.setattr(Path, "rglob", lambda self, pattern: (looked_at.append(self), rglob(self, pattern))[1])
+    monkeypatch.setattr(Path, "read_bytes", lambda self: pytest.fail(f"{self} is read"))
+    assert make_room(cache, 10, 100_000) == []
+    assert {folder.parent.name for folder in looked_at} == {"features"}
+
+
 def test_clearing_removes_one_kind_or_all(cache: Path) -> None:
     assert len(clear(cache, ("features",))) == 2
     assert [item.kind for item in cache_entries(cache)] == ["pixels"]

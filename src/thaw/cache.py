@@ -42,14 +42,17 @@ class CacheEntry:
         folder: Where it is.
         size: Bytes on disk.
         last_used: Seconds since 1970.
-        description: What it contains, for display.
     """
 
     kind: Kind
     folder: Path
     size: int
     last_used: float
-    description: str
+
+    @property
+    def description(self) -> str:
+        """What it contains, for display, read from its files."""
+        return _description(self.kind, self.folder)
 
 
 def configured_folder() -> Path:
@@ -77,9 +80,9 @@ def cache_folder() -> Path:
         return _temporary_cache(str(error))
 
 
-def cache_entries(cache: Path) -> list[CacheEntry]:
-    """Every entry of a cache, least recently used first."""
-    return sorted(_find(cache), key=lambda entry: entry.last_used)
+def cache_entries(cache: Path, kinds: Sequence[Kind] = KINDS) -> list[CacheEntry]:
+    """Every entry of some kinds, least recently used first; of other kinds no file is read."""
+    return sorted(_find(cache, kinds), key=lambda entry: entry.last_used)
 
 
 def clear(cache: Path, kinds: tuple[Kind, ...] = KINDS) -> list[CacheEntry]:
@@ -94,7 +97,7 @@ def clear(cache: Path, kinds: tuple[Kind, ...] = KINDS) -> list[CacheEntry]:
     Raises:
         WriteError: Some cannot be removed; all others were.
     """
-    entries = [entry for entry in cache_entries(cache) if entry.kind in kinds]
+    entries = cache_entries(cache, kinds)
     left: list[Path] = []
     for kind in kinds:
         left += remove_leftovers(cache / kind)
@@ -134,7 +137,7 @@ def remember(cache: Path, name: str, key: str, value: Any) -> None:
 
 def make_room(cache: Path, needed: int, budget: int) -> list[CacheEntry]:
     """Remove least recently used features until `needed` more bytes fit into `budget`; returns the removed entries."""
-    entries = [entry for entry in cache_entries(cache) if entry.kind == "features"]
+    entries = cache_entries(cache, ("features",))
     total, removed = sum(entry.size for entry in entries), []
     for entry in entries:
         if total + needed <= budget:
@@ -175,13 +178,13 @@ def _temporary_cache(problem: str) -> Path:
     return Path(folder)
 
 
-def _find(cache: Path) -> Iterator[CacheEntry]:
-    for kind in KINDS:
+def _find(cache: Path, kinds: Sequence[Kind]) -> Iterator[CacheEntry]:
+    for kind in kinds:
         for folder in (cache / kind).glob("*") if (cache / kind).is_dir() else ():
             used = folder / (MIRROR_INDEX if kind == MIRRORS else atomic.SEAL)
             try:
                 size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-                yield CacheEntry(kind, folder, size, used.stat().st_mtime, _description(kind, folder))
+                yield CacheEntry(kind, folder, size, used.stat().st_mtime)
             except OSError:
                 continue
 

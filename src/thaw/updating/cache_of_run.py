@@ -29,7 +29,7 @@ def entries_of_run(run: RunFolder, cache: Path) -> list[CacheEntry]:
     """
     if not run.manifest.is_file():
         raise DataError(f"{run.path}: {'is not a run folder' if run.path.exists() else 'there is no such run'}")
-    manifest, entries = Manifest.read(run.manifest), cache_entries(cache)
+    manifest, entries = Manifest.read(run.manifest), cache_entries(cache, ("pixels", "features"))
     own = set(manifest.column("sha256")) - {None}
     stores = [entry for entry in entries if entry.kind == "pixels" and _has_only(entry.folder, own)]
     keys = {entry.folder.name for entry in stores} | _keys_of_parts(run, manifest)
