@@ -18,7 +18,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -137,7 +137,7 @@ class ExtractionJob:
     @cached_property
     def digest(self) -> str:
         """Of the sample images."""
-        return hashlib.sha256(self.pixels.cpu().contiguous().numpy()).hexdigest()[:32]
+        return hashlib.sha256(self.pixels.cpu().numpy().tobytes()).hexdigest()[:32]
 
 
 def choose_engine(job: ExtractionJob, wanted: Literal["auto"] | Engine, cache: Path) -> EngineChoice:
@@ -334,7 +334,7 @@ def _keys(job: ExtractionJob) -> tuple[str, str]:
 
 
 def _recalled(cache: Path, key: str) -> _Probe | None:
-    found = recall(cache, _FILE, key)
+    found: Any = recall(cache, _FILE, key)
     try:
         # Earlier versions remembered a list of timings, without the images.
         return _Probe(found["images"], [EngineTiming(**item) for item in found["timings"]])
