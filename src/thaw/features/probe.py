@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,20 +25,19 @@ from torch import Tensor
 from thaw.backbones.contract import Backbone
 from thaw.backbones.stages import AtCut
 from thaw.cache import recall, remember
-from thaw.device import choose_device, device_name, synchronize
+from thaw.device import device_name, synchronize
 from thaw.errors import RecipeError
 from thaw.features.engines import (
     ENGINES,
     INT8,
     REFERENCE,
-    FrozenPart,
     Runner,
     make_runner,
     missing,
     unusable,
 )
 from thaw.formats import percent
-from thaw.recipe import Engine, Recipe
+from thaw.recipe import Engine
 
 TOLERANCE = 0.03
 """Largest relative L2 distance of the features of any image from those of fp32 PyTorch."""
@@ -48,7 +46,6 @@ MIN_SPEEDUP = 1.1
 """How many times faster bf16 must be than fp32 to be used in spite of its rounding."""
 
 ROUNDS = 3
-LATENCY_ROUNDS = 5
 
 BUSY = 1.5
 """How many times faster than in a remembered probe the reference may run before the probe is repeated."""
@@ -95,14 +92,6 @@ class _Probe:
 
     images: str
     timings: Sequence[EngineTiming]
-
-
-@dataclass(frozen=True)
-class TimedPart:
-    """A network with its engine, and the median time in milliseconds that it takes for one image."""
-
-    frozen: FrozenPart
-    latency_ms: float
 
 
 @dataclass(frozen=True)
@@ -204,29 +193,6 @@ def distance_at_cut(found: AtCut, reference: AtCut) -> float:
     return max(distance_between(part.float().flatten(1), other.float().flatten(1)) for part, other in pairs)
 
 
-def timed_part(backbone: Backbone, recipe: Recipe, pixels: Tensor, images: int, cache: Path) -> TimedPart:
-    """All of a network below the head, with the features of every stage where it has any, in the fastest engine.
-
-    Args:
-        backbone: The network; it moves to the device of the recipe.
-        recipe: Its device, and its engine or `auto`.
-        pixels: Sample images of the run, (N, S, S, 3) uint8.
-        images: Number of images, or views, whose features will be extracted.
-        cache: Folder in which the choice of the engine is remembered.
-    """
-    device, head = choose_device(recipe.device).device, [backbone.head_position]
-    backbone.to(device)
-    backbone.use_features(backbone.widest_features)
-    job = ExtractionJob(backbone, device, head, pixels, images)
-    frozen = FrozenPart(backbone, device, choose_engine(job, recipe.engine, cache).engine)
-    runner = frozen.runner(head)
-    # The first run takes longer than later ones.
-    runner.run(pixels[:1])
-    return TimedPart(
-        frozen, 1000 * statistics.median(_seconds(runner, pixels[:1], device) for _ in range(LATENCY_ROUNDS))
-    )
-
-
 def _confirmed(remembered: Sequence[EngineTiming], job: ExtractionJob) -> list[EngineTiming]:
     """Remembered timings with the distance of the best engine for this job; none where it does not agree."""
     best = _best(remembered)
@@ -273,7 +239,7 @@ def _time_engine(job: ExtractionJob, engine: Engine, reference: AtCut | None) ->
         features = job.reference if engine == REFERENCE else runner.run(job.pixels)[0]
         # The fastest round is the one that other work on this machine disturbed least.
         rounds = 1 if engine == REFERENCE else ROUNDS
-        rate = len(job.pixels) / min(_seconds(runner, job.pixels, job.device) for _ in range(rounds))
+        rate = len(job.pixels) / min(run_seconds(runner, job.pixels, job.device) for _ in range(rounds))
     # Compilers and engines fail in ways of their own on a network that they do not support; fp32 PyTorch remains.
     except Exception as error:
         if reference is None:
@@ -283,7 +249,8 @@ def _time_engine(job: ExtractionJob, engine: Engine, reference: AtCut | None) ->
     return EngineTiming(engine, rate, 0.0 if reference is None else distance_at_cut(features, reference))
 
 
-def _seconds(runner: Runner, pixels: Tensor, device: torch.device) -> float:
+def run_seconds(runner: Runner, pixels: Tensor, device: torch.device) -> float:
+    """How long an engine takes for some images, (N, S, S, 3) uint8."""
     started = time.perf_counter()
     runner.run(pixels)
     synchronize(device)

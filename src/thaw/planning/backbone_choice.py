@@ -26,7 +26,7 @@ from thaw.data.prepare import DataPreparation, Prepared
 from thaw.errors import RecipeError
 from thaw.features.cache import FeatureCache
 from thaw.features.pooled import PROBE_IMAGES, plain_sample, pooled_features
-from thaw.features.probe import timed_part
+from thaw.features.timed_part import timed_part
 from thaw.formats import percent
 from thaw.inspection.linear_probe import TOO_FEW
 from thaw.planning.measurements import Choice, PlannedRecipe

@@ -24,7 +24,7 @@ from thaw.evaluation.evaluate import bootstrap_groups
 from thaw.features.cache import FeatureCache
 from thaw.features.engines import FrozenPart
 from thaw.features.pooled import PROBE_IMAGES, features_of_view, plain_sample
-from thaw.features.probe import timed_part
+from thaw.features.timed_part import timed_part
 from thaw.features.view_request import ViewRequest
 from thaw.inspection.linear_probe import TOO_FEW
 from thaw.planning.selecting import across_groups
