@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -106,6 +107,31 @@ def test_sigterm_ends_a_command_as_ctrl_c_does_and_its_handler_goes_with_the_com
     assert thaw(monkeypatch, "plan", "images") == 143
     assert capsys.readouterr().err == "\nthaw: terminated\n"
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(("raised", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
+def test_a_signal_that_arrives_where_python_ignores_exceptions_still_ends_the_command(
+    raised: type[KeyboardInterrupt], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Kept:
+        """What a callback waits for the end of."""
+
+    def interrupted(_: object) -> NoReturn:
+        raise raised
+
+    def planning(*_: object, **__: object) -> NoReturn:
+        kept = Kept()
+        _reference = weakref.ref(kept, interrupted)
+        del kept
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            time.sleep(0.01)
+        raise AssertionError("nothing ended the command")
+
+    monkeypatch.setattr(pipeline, "plan", planning)
+    before = sys.unraisablehook
+    assert thaw(monkeypatch, "plan", "images") == code
+    assert sys.unraisablehook == before
 
 
 def test_a_server_that_is_stopped_has_ended_well(

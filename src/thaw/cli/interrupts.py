@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
@@ -21,6 +22,9 @@ from thaw.remote import shown, without_password
 
 INTERRUPTED, TERMINATED = 130, 143
 """Exit codes: 128 and the number of the signal, as shells and schedulers expect."""
+
+_AGAIN = 0.05
+"""Seconds after which a signal that was ignored is sent again."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -96,9 +100,38 @@ def _terminated_by_sigterm() -> Iterator[None]:
         return
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        yield
+        with _sent_again():
+            yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def _sent_again() -> Iterator[None]:
+    """Within the block, a signal whose exception Python ignores is sent again.
+
+    Python ignores what is raised in `__del__` and in callbacks of weak references, of which an export has many.
+    """
+    before = sys.unraisablehook
+    timers: list[threading.Timer] = []
+
+    def hook(ignored: sys.UnraisableHookArgs) -> None:
+        if not isinstance(ignored.exc_value, KeyboardInterrupt):
+            before(ignored)
+            return
+        number = signal.SIGTERM if isinstance(ignored.exc_value, Terminated) else signal.SIGINT
+        # Later: what is raised within this hook is ignored too.
+        timers.append(threading.Timer(_AGAIN, os.kill, (os.getpid(), number)))
+        timers[-1].daemon = True
+        timers[-1].start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+        for timer in timers:
+            timer.cancel()
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
