@@ -15,7 +15,7 @@ from tests.cli.conftest import Refuse
         (["--space", "nowhere.yaml"], "nowhere.yaml: cannot be read as YAML"),
         (["--join", "nowhere"], "nowhere: there is no such search"),
         (["--resume", "--runs", "nowhere"], "nowhere: there is no unfinished search to resume"),
-        (["--resume", "--set", "seed=1"], "it goes on with the settings and ranges that it began with"),
+        (["--resume", "--cluster", "10.0.0.1:6379"], "it is resumed or joined on this machine; omit --cluster"),
         (["--refit", "--join", "nowhere"], "--refit are for the process that began the search or resumes it"),
         (["--time", "5m", "--join", "nowhere"], "--time, --trials and --refit are for the process that began"),
         (["--trials", "9", "--join", "nowhere"], "--time, --trials and --refit are for the process that began"),

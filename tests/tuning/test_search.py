@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -42,6 +43,7 @@ from thaw.tuning.schedule import Tried
 from thaw.tuning.search import SearchResult, carry_on
 from thaw.tuning.state import Search
 from thaw.tuning.studies import Asked
+from thaw.yaml_text import write_yaml
 
 TRIALS = 11
 
@@ -262,6 +264,33 @@ def test_a_limit_that_is_not_given_when_it_is_resumed_stays(surfaces: Path, begu
     file = begun.read_file()
     assert (file.seconds, file.trials) == (3600.0, TRIALS + 1)
     assert len(begun.read_records()) == TRIALS + 1
+
+
+def test_a_search_that_is_interrupted_says_what_is_kept_and_the_same_command_resumes_it(
+    surfaces: Path, begun: SearchFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    ended = begun.read_ended()
+    begun.ended.unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(search, "_choose", interrupted)
+        for joins, notes in ((False, [f"{begun.path} keeps every trial that was completed"]), (True, [])):
+            with pytest.raises(KeyboardInterrupt) as stopped:
+                continue_search(surfaces, begun.path, joins=joins, reporter=NullReporter())
+            assert getattr(stopped.value, "__notes__", []) == notes
+    begun.write_ended(ended)
+    recipe, space = tmp_path / "recipe.yaml", tmp_path / "space.yaml"
+    recipe.write_text(RECIPE.to_yaml())
+    space.write_text(write_yaml(SPACE))
+    words = ["search", str(surfaces), "--recipe", str(recipe), "--runs", str(begun.path.parent), "--resume"]
+    for others in (["--seed", "3"], ["--space", str(tmp_path / "other.yaml")]):
+        (tmp_path / "other.yaml").write_text("views: [1, 2]")
+        with pytest.raises(RecipeError, match="goes on with the settings and ranges that it began with; omit"):
+            app([*words, *others], standalone_mode=False)
+    app([*words, "--space", str(space)], standalone_mode=False)
+    assert begun.recipe.is_file() and len(begun.read_records()) == TRIALS
 
 
 def test_a_process_that_joins_begins_no_trial_once_the_search_has_ended(surfaces: Path, begun: SearchFolder) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +15,10 @@ from thaw.cli.parsing import parsed_seconds
 from thaw.cli.training import RUNS, add_command, changes_from, decoded_ahead, opened, parameter, recipe_from, signature
 from thaw.errors import RecipeError
 from thaw.tuning.limits import DEFAULT_SECONDS, Limits
-from thaw.tuning.space import read_space
+from thaw.tuning.space import Space, read_space
+
+if TYPE_CHECKING:
+    from thaw.run_folder.search_folder import SearchFile
 
 
 def search(
@@ -50,15 +54,18 @@ def search(
             "search: --time, --trials and --refit are for the process that began the search or resumes it; "
             "omit them with --join"
         )
+    ranges = read_space(space) if space else {}
     if resume or join:
-        if requested or space or cluster:
-            raise RecipeError(
-                "search: it goes on with the settings and ranges that it began with, on this machine; omit them"
-            )
+        if cluster:
+            raise RecipeError("search: it is resumed or joined on this machine; omit --cluster")
         from thaw.run_folder.search_folder import SearchFolder
 
         folder = SearchFolder.at(join) if join else SearchFolder.latest_unfinished(runs, refit)
         begun = folder.read_file()
+        if requested not in (None, begun.requested) or not _are_those_of(begun, ranges):
+            raise RecipeError(
+                f"{folder.path}: goes on with the settings and ranges that it began with; omit the others"
+            )
         dataset = opened(data, begun.requested)
         # What is not given stays.
         limits = Limits(limits.seconds if time else begun.seconds, trials or begun.trials)
@@ -69,7 +76,6 @@ def search(
             dataset, folder.path, limits if time or trials else None, join is not None, storage, refit=refit
         )
         return
-    ranges = read_space(space) if space else {}
     dataset = decoded_ahead(opened(data, requested), requested)
 
     from thaw import pipeline
@@ -84,6 +90,14 @@ def search(
         storage,
         cluster=cluster,
         refit=refit,
+    )
+
+
+def _are_those_of(begun: SearchFile, ranges: Mapping[str, Any]) -> bool:
+    """Whether a search began with these ranges; also where none are given."""
+    return not ranges or (
+        sorted(ranges) == sorted(begun.given)
+        and Space.from_json(ranges).to_json() == {key: begun.space[key] for key in begun.given}
     )
 
 
