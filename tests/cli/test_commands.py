@@ -143,6 +143,13 @@ def test_models_can_be_filtered(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         (("train", "IMAGES", "--weights", "absent.safetensors"), "absent.safetensors"),
         (("train", "IMAGES", "--weights", "random", "--set", "phases.1.cut=stages:99"), "stages:99"),
         (("train", "IMAGES", "--resume"), "no unfinished run"),
+        (("train", "IMAGES", "--max-size-mb", "5"), "max_size_mb: is for backbone auto; add --backbone auto"),
+        (
+            ("train", "IMAGES", "--backbone", "resnet50", "--max-latency-ms", "5"),
+            "max_latency_ms: is for backbone auto",
+        ),
+        (("plan", "IMAGES", "--backbone", "resnet50", "--candidates", "resnet18"), "candidates: is for backbone auto"),
+        (("search", "IMAGES", "--max-size-mb", "5"), "max_size_mb: is for a single run with backbone auto"),
         (("train", "IMAGES", "--device", "cuda:7"), "cuda:7"),
         (("evaluate", "nowhere", "IMAGES"), "no such run"),
         (("predict", "IMAGES", "IMAGES"), "neither a finished run nor a bundle"),

@@ -162,6 +162,13 @@ def test_a_drop_in_accuracy_is_accepted_up_to_the_limit() -> None:
             check_accuracy_drop(quantisation, max_drop=math.nan)
 
 
+def test_a_limit_on_the_drop_in_accuracy_is_not_ignored_where_nothing_is_quantised(
+    trained: RunFolder, tmp_path: Path
+) -> None:
+    with pytest.raises(ExportError, match="export --max-drop 3: is for int8; omit it, or add --int8 --images FOLDER"):
+        pipeline.export(trained.path, "torch", tmp_path / "model.pt2", max_drop=3)
+
+
 def test_unreadable_images_are_not_among_those_that_an_export_was_measured_on(
     trained: RunFolder, images: Path, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -243,3 +244,18 @@ def test_settings_of_planned_phases_are_those_for_its_head() -> None:
     with pytest.raises(RecipeError, match="phase head: solver lbfgs needs"):
         Recipe().with_settings(settings)
     assert Recipe().with_settings(settings | {"head.hidden": []}).phase_settings == {"phases.0.solver": "lbfgs"}
+
+
+@pytest.mark.parametrize("settings", [{"max_latency_ms": 5}, {"max_size_mb": 5}, {"candidates": {"starter": "random"}}])
+def test_settings_of_the_choice_of_a_backbone_are_not_ignored(settings: dict[str, Any]) -> None:
+    (key,) = settings
+    said = f"^{key}: is for backbone auto; add --backbone auto"
+    with pytest.raises(RecipeError, match=said):
+        Recipe(**settings).check_choice()
+    named = Recipe(**settings, backbone="resnet50")
+    with pytest.raises(RecipeError, match=said):
+        named.check_choice(settings)
+    # As the recipe of a run has them, whose plan chose.
+    named.check_choice()
+    named.check_choice({"seed"})
+    Recipe(**settings, backbone="auto").check_choice(settings)

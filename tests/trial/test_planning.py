@@ -8,6 +8,7 @@ import pytest
 from tests.searches import RECIPE
 from thaw.clock import Clock
 from thaw.data.dataset import Dataset
+from thaw.errors import RecipeError
 from thaw.planning.measurements import Measurements
 from thaw.planning.measuring import Trainable
 from thaw.planning.plan import Plan
@@ -118,3 +119,8 @@ def test_epochs_that_were_asked_for_stay(images: Path) -> None:
 
 def test_a_plan_is_a_recipe_without_a_limit(images: Path) -> None:
     assert planned(images, RECIPE, SECOND).recipe.time_limit is None
+
+
+def test_a_limit_for_the_choice_of_a_backbone_is_refused_where_none_is_chosen(images: Path) -> None:
+    with pytest.raises(RecipeError, match="max_size_mb: is for backbone auto"):
+        plan_trial(Dataset.open(images), Recipe(max_size_mb=5), None, NullReporter())

@@ -34,7 +34,7 @@ from thaw.run_folder.lock import held
 from thaw.run_folder.search_folder import SearchFolder, TrialName, TrialRecord
 from thaw.trial import training
 from thaw.tuning import search, thawed
-from thaw.tuning.begin import resume
+from thaw.tuning.begin import Wanted, begin, resume
 from thaw.tuning.final import PLAN, trained_afresh
 from thaw.tuning.levels import SHORT
 from thaw.tuning.limits import Limits
@@ -397,6 +397,21 @@ def test_the_time_of_a_single_run_is_refused(surfaces: Path, tmp_path: Path) -> 
     recipe = RECIPE.model_copy(update={"time_limit": 60.0})
     with pytest.raises(RecipeError, match="time_limit: is for a single run"):
         pipeline.search(surfaces, recipe, SPACE, tmp_path / "runs", Limits(60.0), reporter=NullReporter())
+
+
+def test_limits_on_the_choice_of_a_backbone_are_refused(surfaces: Path, tmp_path: Path) -> None:
+    for key in ("max_latency_ms", "max_size_mb"):
+        with pytest.raises(RecipeError, match=f"{key}: is for a single run with backbone auto"):
+            pipeline.search(surfaces, Recipe(backbone="auto", **{key: 5}), runs=tmp_path, reporter=NullReporter())
+
+
+def test_candidates_are_for_the_trials_of_a_search_whose_plan_has_the_default_backbone(
+    surfaces: Path, tmp_path: Path
+) -> None:
+    recipe = RECIPE.model_copy(update={"backbone": "default", "candidates": {"starter": "published"}})
+    wanted = Wanted(recipe, {}, (), Limits(None, TRIALS))
+    begun = begin(Dataset.open(surfaces), wanted, tmp_path, NullReporter())
+    assert "starter" in begun.file.weights
 
 
 def test_a_plan_that_would_take_too_long_is_shortened(

@@ -14,7 +14,7 @@ from pathlib import Path
 from thaw.cli import USER_ERROR, message, prepare
 from thaw.cli.leaving import leave
 from thaw.cli.system_errors import system_errors_explained
-from thaw.cli.training import opened, recipe_from
+from thaw.cli.training import opened, recipe_to_plan
 from thaw.errors import ThawError
 from thaw.marker import mark
 from thaw.recipe import Recipe
@@ -29,7 +29,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--set", action="append", default=[])
     given = parser.parse_args(words)
     try:
-        requested = recipe_from(given.recipe, given.set, {}) or Recipe()
+        requested = recipe_to_plan(given.recipe, given.set, {}) or Recipe()
         dataset = opened(given.data, requested)
 
         from thaw.device import keep_freed_memory

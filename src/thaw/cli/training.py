@@ -51,7 +51,7 @@ def train(
     table with the columns path and label, an export of Label Studio, CVAT or COCO, or a folder with a Hub metadata
     file.
     """
-    requested = recipe_from(recipe, settings, options)
+    requested = recipe_to_plan(recipe, settings, options)
     if resume:
         from thaw.run_folder import RunFolder
 
@@ -93,7 +93,7 @@ def _start_processes(wanted: str, cluster: str | None, data: Path, recipe: Recip
 
 def plan(data: Path, recipe: Path | None, settings: list[str], out: Path, **options: str | bool | None) -> None:
     """Plan what `thaw train` would do, with reasons and a forecast, and write it as a recipe; train nothing."""
-    requested = recipe_from(recipe, settings, options)
+    requested = recipe_to_plan(recipe, settings, options)
     check_has_folder(out)
     check_new(out)
     dataset = decoded_ahead(opened(data, requested), requested)
@@ -175,6 +175,14 @@ def recipe_from(file: Path | None, settings: list[str], options: dict[str, str |
     if file is None and not changes:
         return None
     return (Recipe.load(file) if file else Recipe()).with_settings(changes)
+
+
+def recipe_to_plan(file: Path | None, settings: list[str], options: dict[str, str | bool | None]) -> Recipe | None:
+    """As `recipe_from`, for a plan, which does not ignore what was given for the choice of a backbone."""
+    recipe = recipe_from(file, settings, options)
+    if recipe:
+        recipe.check_choice(changes_from(settings, options))
+    return recipe
 
 
 def changes_from(settings: list[str], options: Mapping[str, str | bool | None]) -> dict[str, Any]:

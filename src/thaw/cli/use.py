@@ -102,7 +102,12 @@ def export(
     ],
     int8: Annotated[bool, typer.Option("--int8", help="Quantise to int8: smaller, often faster.")] = False,
     images: Annotated[Path | None, typer.Option(help="Labelled images to calibrate and test int8 on.")] = None,
-    max_drop: Annotated[float, typer.Option(help="Largest accepted drop in accuracy, in percentage points.")] = 0.5,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest accepted drop in accuracy by int8, in percentage points; by default 0.5.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Export a trained classifier to another inference engine, and certify that it gives the same probabilities.
 

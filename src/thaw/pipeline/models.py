@@ -13,7 +13,7 @@ from thaw.bundle import certified_bundle, check_sums, files_of, write_bundle
 from thaw.bundle_path import bundle_of
 from thaw.classifier.classifier import Classifier
 from thaw.device import keep_freed_memory
-from thaw.errors import RecipeError
+from thaw.errors import ExportError, RecipeError
 from thaw.exports.export import Exported, export_bundle, export_int8
 from thaw.marker import MARKER, mark
 from thaw.prediction.predict import Prediction, predict_files
@@ -107,7 +107,7 @@ def predict(model: Model, images: str | Path | Iterable[str | Path], batch_size:
 
 
 def export(
-    model: Model, to: str, out: str | Path, int8_images: str | Path | None = None, max_drop: float = 0.5
+    model: Model, to: str, out: str | Path, int8_images: str | Path | None = None, max_drop: float | None = None
 ) -> Exported:
     """Export a classifier for another engine, and certify that it gives the same probabilities.
 
@@ -116,23 +116,26 @@ def export(
         to: onnx, openvino, torch, keras, litert or triton.
         out: The file (onnx, torch, keras, litert) or folder (openvino, triton) to write; it must not exist.
         int8_images: Labelled images to quantize to 8-bit integers with, at least 30; `None` exports in float32.
-        max_drop: Accuracy that quantization may cost, in percentage points.
+        max_drop: Accuracy that quantization may cost, in percentage points; `None` for 0.5.
 
     Returns:
         Where the export is, how large, and its certificate.
 
     Raises:
-        ExportError: If a package is missing, or the probabilities differ; nothing is left then.
+        ExportError: If a package is missing, the probabilities differ, or `max_drop` is given without images to
+            quantize with; nothing is left then.
         WriteError: If the place is taken or cannot be written.
 
     Example:
         >>> thaw.export("runs/train-1", "torch", "steel.pt2").certificate.max_difference < 0.001
         True
     """
+    if max_drop is not None and int8_images is None:
+        raise ExportError(f"export --max-drop {max_drop:g}: is for int8; omit it, or add --int8 --images FOLDER")
     with _bundle_folder(model) as bundle:
         if int8_images is None:
             return export_bundle(bundle, to, Path(out))
-        return export_int8(bundle, to, Path(out), Path(int8_images), max_drop)
+        return export_int8(bundle, to, Path(out), Path(int8_images), 0.5 if max_drop is None else max_drop)
 
 
 def push(model: Model, name: str, private: bool = True) -> str:

@@ -6,7 +6,7 @@ a `ResolvedRecipe` has no such value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -64,6 +64,9 @@ FINE_TUNE_PHASE = Phase(name="fine-tune", cut="stages:3", epochs=20, lr=3e-4, wa
 
 
 _LISTS = {"phases": Phase}
+
+_OF_CHOICE: Mapping[str, Any] = {"candidates": {}, "max_latency_ms": None, "max_size_mb": None}
+"""Settings of the choice of a backbone by `auto`, and the values without effect."""
 
 
 def _monitors() -> tuple[str, ...]:
@@ -323,6 +326,20 @@ class Recipe(Section):
         planned = self.model_copy(update={"phases": (HEAD_PHASE, FINE_TUNE_PHASE)})
         if differences := planned.differences(self):
             raise self.phases_are_replaced(differences[0].partition(":")[0])
+
+    def check_choice(self, given: Collection[str] = ()) -> None:
+        """Raise `RecipeError` where settings are for a choice of backbone that this recipe leaves out.
+
+        The recipe of a run has them next to the backbone that its plan has chosen, so with a backbone that is named
+        only those count that were `given` with it, by dotted key.
+        """
+        sections = {key.partition(".")[0] for key in given}
+        if self.backbone == "auto":
+            return
+        for key, default in _OF_CHOICE.items():
+            is_ignored = getattr(self, key) != default and (self.backbone == DEFAULT_BACKBONE or key in sections)
+            if is_ignored:
+                raise RecipeError(f"{key}: is for backbone auto; add --backbone auto, or omit it")
 
     def phases_are_replaced(self, key: str) -> RecipeError:
         """The error for phases that the strategy of this recipe would replace."""

@@ -54,6 +54,7 @@ def plan_trial(
         limit: What the plan has to fit into; by default the time limit of the recipe, from now on.
     """
     requested.check_strategy()
+    requested.check_choice()
     if limit is None and requested.time_limit is not None:
         limit = TimeLimit(Clock(requested.time_limit))
     use_threads(requested.threads)

@@ -66,6 +66,9 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
         raise RecipeError(f"--trials {limits.trials}: is too few; the plan alone is {len(LEVELS)}, one of each level")
     if requested.time_limit is not None:
         raise RecipeError("time_limit: is for a single run; omit it, and give the time of the search by --time")
+    for key in ("max_latency_ms", "max_size_mb"):
+        if getattr(requested, key) is not None:
+            raise RecipeError(f"{key}: is for a single run with backbone auto; omit it, and name the candidates")
     for weights in (requested.weights, *requested.candidates.values()):
         if is_int8(Path(weights)):
             raise RecipeError(
@@ -76,7 +79,9 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
     database = open_database(wanted.storage)
     # A refit is of a run that was trained afresh.
     limit = TimeLimit(clock, trainings=3 if wanted.refit else 1) if limits.seconds is not None else None
-    planned = plan_trial(dataset, requested, None, reporter, limit=limit)
+    # Candidates are for the trials, whatever backbone the plan has.
+    to_plan = requested if requested.backbone == "auto" else requested.model_copy(update={"candidates": {}})
+    planned = plan_trial(dataset, to_plan, None, reporter, limit=limit)
     recipe, manifest = planned.plan.recipe, planned.prepared.manifest
     if wanted.refit:
         check_has_test(manifest)
