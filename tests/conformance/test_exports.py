@@ -15,8 +15,8 @@ from tests.exports.classifiers import random_classifier
 from tests.exports.tracing import traced_once
 from thaw.bundle import write_bundle
 from thaw.classifier.classifier import Classifier
-from thaw.exports.certificate import TOLERANCE
 from thaw.exports.export import export_bundle
+from thaw.exports.target import TOLERANCE
 from thaw.recipe import PreprocessingSettings, Task
 
 FAMILIES = [

@@ -12,8 +12,9 @@ import torch
 from tests.exports.classifiers import random_classifier
 from thaw.bundle import write_bundle
 from thaw.data.geometry import PixelSpec
-from thaw.exports.certificate import TOLERANCE, certify, reference_cases
+from thaw.exports.certificate import certify, reference_cases
 from thaw.exports.deployment import deployment_at_size, deployment_of, resizing_of
+from thaw.exports.target import TOLERANCE
 from thaw.recipe import DecodeSettings
 
 

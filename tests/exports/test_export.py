@@ -22,12 +22,14 @@ from tests.exports.classifiers import CLASSES, random_classifier
 from tests.exports.tracing import traced_once
 from tests.full_disk import files_of_at_most
 from thaw.bundle import read_bundle, write_bundle
+from thaw.classifier.decision import Decision
 from thaw.cli import app
 from thaw.errors import ExportError, WriteError
 from thaw.exports import export, onnx_target, triton_target
-from thaw.exports.certificate import TOLERANCE, Case, certify, reference_cases
+from thaw.exports.certificate import Case, certify, reference_cases
 from thaw.exports.deployment import Deployment, deployment_of
 from thaw.exports.export import TARGETS, Exported, export_bundle
+from thaw.exports.target import TOLERANCE
 
 PLACES = {"onnx": "model.onnx", "openvino": "flowers", "torch": "model.pt2", "triton": "flowers"}
 
@@ -199,6 +201,30 @@ def test_existing_files_are_not_overwritten(bundle: Path, tmp_path: Path) -> Non
     with pytest.raises(WriteError, match="already exists"):
         export_bundle(bundle, "onnx", tmp_path / "model.onnx")
     assert (tmp_path / "model.onnx").read_text() == "mine"
+
+
+def test_only_openvino_may_differ_by_a_pixel_level_and_never_in_the_label() -> None:
+    assert {to: target.tolerance for to, target in TARGETS.items() if target.tolerance != TOLERANCE} == {
+        "openvino": 0.01
+    }
+    clear, near = (
+        Case(name, np.zeros((4, 4, 3), np.uint8), np.array([top, 1 - top], np.float32))
+        for name, top in (("clear", 0.9), ("near", 0.501))
+    )
+
+    def moved(case: Case, by: float) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda images: np.stack([case.expected + np.array([-by, by], np.float32)] * len(images))
+
+    def labels(probabilities: np.ndarray) -> np.ndarray:
+        return Decision().labels(probabilities, "multiclass")
+
+    assert certify(moved(clear, 0.005), [clear], 0.01, labels).max_difference == pytest.approx(0.005, abs=1e-5)
+    with pytest.raises(
+        ExportError, match=r"clear: .* differs by 0\.02 .* more than 0\.01; it was discarded; likely rain"
+    ):
+        certify(moved(clear, 0.02), [clear], 0.01, labels, "rain")
+    with pytest.raises(ExportError, match=r"near: the label of the export differs from Thaw's, .* by 0\.005"):
+        certify(moved(near, 0.005), [near], 0.01, labels)
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from tests.full_disk import files_of_at_most
 from thaw.bundle import read_bundle, write_bundle
 from thaw.errors import ExportError, WriteError
 from thaw.exports import keras_target
-from thaw.exports.certificate import TOLERANCE, Case, certify, reference_cases
+from thaw.exports.certificate import Case, certify, reference_cases
 from thaw.exports.export import Exported, export_bundle
+from thaw.exports.target import TOLERANCE
 from thaw.keras_runtime import keras
 
 # Keras converts tensors in a way that NumPy deprecates.

@@ -22,9 +22,10 @@ from thaw.bundle import read_bundle, write_bundle
 from thaw.cli import app
 from thaw.errors import ExportError
 from thaw.exports import litert_target, target
-from thaw.exports.certificate import TOLERANCE, reference_cases
+from thaw.exports.certificate import reference_cases
 from thaw.exports.export import TARGETS, Exported, export_bundle
 from thaw.exports.litert_conversion import _MeansInTwoSteps
+from thaw.exports.target import TOLERANCE
 from thaw.recipe import Task
 
 is_installed = all(find_spec(name) for name in TARGETS["litert"].packages)

@@ -12,7 +12,7 @@ faster and changes the pixels slightly. An export is fed the full size, and comp
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -23,12 +23,9 @@ from PIL import Image
 from thaw.classifier.classifier import Classifier
 from thaw.errors import ExportError
 from thaw.exports.inputs import decode_at_model_size, decode_full_size
-from thaw.exports.target import Infer
+from thaw.exports.target import TOLERANCE, Infer
 from thaw.golden import golden_of
 from thaw.prediction.predictor import reference_predictor
-
-TOLERANCE = 1e-3
-"""Largest accepted difference between a probability of an export and Thaw's."""
 
 INT8_TOLERANCE = 0.3
 """The same where the network is in int8. Engines then differ by one step in a few values of each layer, which the
@@ -57,22 +54,43 @@ class Certificate:
     max_difference: float
 
 
-def certify(infer: Infer, cases: Sequence[Case], tolerance: float = TOLERANCE) -> Certificate:
-    """Run every case, images of equal size as one batch; raises `ExportError` for the first that differs too much."""
+def certify(
+    infer: Infer,
+    cases: Sequence[Case],
+    tolerance: float = TOLERANCE,
+    labels: Callable[[np.ndarray], np.ndarray] | None = None,
+    likely_cause: str = "",
+) -> Certificate:
+    """Run every case, images of equal size as one batch; raises `ExportError` for the first that differs too much.
+
+    Args:
+        infer: The export in its engine.
+        cases: Images with Thaw's probabilities.
+        tolerance: Largest accepted difference of a probability.
+        labels: (N, classes) labels of probabilities, which must be the same where one differs by more than `TOLERANCE`;
+            `None` where they need not be.
+        likely_cause: Why they would differ, and what to do, for the error.
+    """
+    discarded = f"it was discarded{f'; likely {likely_cause}' if likely_cause else ''}"
     largest = 0.0
     by_shape = sorted(cases, key=lambda case: case.image.shape)
     for _, group in groupby(by_shape, key=lambda case: case.image.shape):
         batch = list(group)
         outputs = infer(np.stack([case.image for case in batch]))
         if outputs.shape != (len(batch), len(batch[0].expected)) or outputs.dtype != np.float32:
-            raise ExportError(f"the export returns {outputs.dtype} of shape {outputs.shape}; it was discarded")
+            raise ExportError(f"the export returns {outputs.dtype} of shape {outputs.shape}; {discarded}")
         for case, row in zip(batch, outputs, strict=True):
             difference = float(np.abs(row - case.expected).max())
             # Written so that NaN fails.
             if not difference <= tolerance:
                 raise ExportError(
                     f"{case.name}: a probability of the export differs by {difference:.2g} from Thaw's, "
-                    f"more than {tolerance:g}; it was discarded"
+                    f"more than {tolerance:g}; {discarded}"
+                )
+            if difference > TOLERANCE and labels and (labels(row[None]) != labels(case.expected[None])).any():
+                raise ExportError(
+                    f"{case.name}: the label of the export differs from Thaw's, and a probability by {difference:.2g}; "
+                    f"{discarded}"
                 )
             largest = max(largest, difference)
     return Certificate(len(cases), largest)

@@ -28,6 +28,9 @@ Quantise = Callable[[Path, Path, Classifier, LabelledFiles], int]
 """`quantise(fp32_graph, int8_graph, classifier, images)` writes a graph in int8, calibrated on some images; returns how
 many of them could be read."""
 
+TOLERANCE = 1e-3
+"""Largest accepted difference between a probability of an export and Thaw's."""
+
 MODEL_VERSION = "1"
 """Folder name of the first version of a model in the model repository of a server."""
 
@@ -65,11 +68,13 @@ class Target:
         packages: Packages that writing and certifying need.
         write: Exports the deployment.
         load: Loads an export into its engine, on the CPU in fp32.
+        likely_cause: Why a probability would differ by more than `tolerance` from Thaw's, and what to do.
         hint: One sentence for whoever deploys the export.
         int8: How it is quantised; `None` where it cannot be.
         linux_only: What to use instead on other systems; empty where the packages exist for every system.
         resizes: Whether the export takes images of any size and resizes them; else it takes them at the model's size.
         supports_branches: Whether the engine computes an `If` node correctly.
+        tolerance: Largest accepted difference of a probability, with the same label where it is above `TOLERANCE`.
         runs_int8: Whether it takes a network that was in int8 before its head was trained.
     """
 
@@ -77,11 +82,13 @@ class Target:
     packages: tuple[str, ...]
     write: Write
     load: Callable[[Path], Infer]
+    likely_cause: str
     hint: str
     int8: Int8 | None = None
     linux_only: str = ""
     resizes: bool = True
     supports_branches: bool = True
+    tolerance: float = TOLERANCE
     runs_int8: bool = True
 
 
