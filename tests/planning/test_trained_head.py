@@ -54,6 +54,17 @@ def test_a_head_of_other_classes_is_not_taken_over_and_the_plan_says_so(backbone
     assert "has 3 outputs" in plan.choices[0].reason
 
 
+def test_of_a_linear_head_the_plan_says_only_where_the_outputs_differ(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = (torch.zeros(3, backbone.facts.width), torch.zeros(3))
+    monkeypatch.setattr(backbone, "trained_head", TrainedHead((layer,), "avg", 0.4, "model.keras"))
+    assert planned(backbone, HeadSettings()).choices == ()
+    (choice,) = planned(backbone, HeadSettings(), "abcd").choices
+    assert (choice.setting, choice.value) == ("head.hidden", "none")
+    assert choice.reason == "a new head: that of model.keras has 3 outputs after avg pooling"
+
+
 @pytest.mark.parametrize("head", [HeadSettings(hidden=(5,)), HeadSettings(features="all")])
 def test_a_recipe_that_asks_for_another_head_gets_it(backbone: Backbone, head: HeadSettings) -> None:
     plan = planned(backbone, head)

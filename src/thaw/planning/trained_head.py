@@ -16,12 +16,14 @@ def with_trained_head(planned: PlannedRecipe, backbone: Backbone, manifest: Mani
     needs no other recipe: it is fitted to its optimum, wherever it begins.
     """
     recipe, trained = planned.recipe, backbone.trained_head
-    if trained is None or not trained.hidden or recipe.head.hidden or recipe.head.features == "all":
+    if trained is None or recipe.head.hidden or recipe.head.features == "all":
         return planned
     outputs = outputs_of(manifest.task, manifest.classes)
     if not fits(trained, backbone, outputs):
         why = f"a new head: that of {trained.source} has {trained.outputs} outputs after {trained.pooling} pooling"
         return PlannedRecipe(recipe, (*planned.choices, Choice("head.hidden", "none", why)))
+    if not trained.hidden:
+        return planned
     is_requested = recipe.head.dropout != HeadSettings().dropout
     dropout = recipe.head.dropout if is_requested else trained.dropout or recipe.head.dropout
     head = recipe.head.model_copy(update={"hidden": trained.hidden, "features": "last", "dropout": dropout})
