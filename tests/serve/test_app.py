@@ -225,6 +225,10 @@ def test_out_of_distribution_images_are_flagged_and_evidence_is_shown(bundle: Pa
         data = [base64.b64encode(file).decode() for file in (photo, black.getvalue())]
         outputs = httpx.post(url + INFER, json=infer_body("BYTES", [2], data)).json()["outputs"]
         assert outputs[1] == {"name": "out_of_distribution", "datatype": "BOOL", "shape": [2], "data": [False, True]}
+        listed = httpx.get(f"{url}/v2/models/{NAME}").json()["outputs"]
+        assert [(each["name"], each["datatype"], each["shape"]) for each in listed] == [
+            (each["name"], each["datatype"], [-1, *each["shape"][1:]]) for each in outputs
+        ]
         for query in ("", "?class=stain"):
             reply = httpx.post(f"{url}/explain{query}", content=photo).raise_for_status()
             assert reply.headers["content-type"] == "image/png"
@@ -255,6 +259,7 @@ def test_without_a_review_policy_there_is_no_out_of_distribution_output(bundle: 
     data = [base64.b64encode(photo).decode()]
     with running(Service(classifier, NAME, Limits())) as url:
         assert "out_of_distribution" not in httpx.post(f"{url}/predict", content=photo).json()
+        assert len(httpx.get(f"{url}/v2/models/{NAME}").json()["outputs"]) == 1
         reply = httpx.post(url + INFER, json=infer_body("BYTES", [1], data, outputs=[{"name": "out_of_distribution"}]))
         assert reply.status_code == 400 and "out_of_distribution" in reply.json()["error"]
 

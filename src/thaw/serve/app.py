@@ -88,7 +88,7 @@ def _add_protocol_routes(app: FastAPI, service: Service) -> None:
     async def model_metadata(request: Request) -> dict[str, Any]:
         _check_model(service, request)
         classes = service.classifier.classes
-        outputs = [{"name": protocol.PROBABILITIES, "datatype": "FP32", "shape": [-1, len(classes)]}]
+        outputs = protocol.outputs(len(classes), service.classifier.review_policy is not None)
         return {
             "name": service.name,
             "versions": [protocol.VERSION],

@@ -113,6 +113,12 @@ def read_images(body: bytes, json_length: str | None, most: int) -> tuple[InferR
     return request, _encoded_files(tensor, data) if tensor.datatype == "BYTES" else _arrays_as_files(tensor, data)
 
 
+def outputs(classes: int, is_reviewed: bool) -> list[dict[str, Any]]:
+    """The outputs in the metadata of a classifier of some classes, with a review policy or without one."""
+    probabilities = {"name": PROBABILITIES, "datatype": "FP32", "shape": [-1, classes]}
+    return [probabilities, *([{"name": OUT_OF_DISTRIBUTION, "datatype": "BOOL", "shape": [-1]}] if is_reviewed else [])]
+
+
 def response(
     request: InferRequest, name: str, predictions: list[Prediction], classes: int
 ) -> tuple[dict[str, Any], list[binary.OutputTensor]]:
