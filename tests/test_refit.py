@@ -13,6 +13,7 @@ from tests.stopping import done_despite_stops
 from thaw.bundle import read_bundle
 from thaw.data.manifest import Manifest
 from thaw.errors import DataError
+from thaw.marker import MARKER
 from thaw.pipeline import compare, compare_prediction_options, decide, evaluate, report
 from thaw.progress import NullReporter
 from thaw.recipe import DecisionSettings
@@ -36,6 +37,10 @@ def test_it_is_trained_on_everything_but_test(trained: RunFolder, refitted: RunF
     assert rows(refitted, "train") == rows(trained, "train") | rows(trained, "val")
     assert rows(refitted, "test") == rows(trained, "test") and not rows(refitted, "val")
     assert set(refitted.read_evaluation().evaluations) == {"test"}
+
+
+def test_its_folder_is_marked_so_that_no_image_in_it_becomes_data(refitted: RunFolder) -> None:
+    assert (refitted.path / MARKER).is_file()
 
 
 def test_each_phase_that_was_kept_is_trained_up_to_its_best_epoch(trained: RunFolder, refitted: RunFolder) -> None:

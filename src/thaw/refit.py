@@ -22,6 +22,7 @@ from thaw.evaluation.evaluate import Evaluation
 from thaw.evaluation.finalize import ValidatedChoices, finalize_as
 from thaw.evaluation.records import write_records
 from thaw.formats import count
+from thaw.marker import mark_if_new
 from thaw.metrics import MetricValues
 from thaw.planning.baseline import baseline_recipe
 from thaw.progress import NullReporter, Reporter
@@ -116,7 +117,7 @@ def refit(finished: RunFolder, folder: RunFolder, reporter: Reporter) -> Evaluat
         TrainingError: The loss is not finite where it was in the first run.
     """
     repeated = Repeated.of(finished)
-    folder.path.mkdir(parents=True, exist_ok=True)
+    mark_if_new(folder.path)
     with threads_restored(), held(folder.path):
         if not folder.is_finished:
             _train(repeated, folder, reporter)
