@@ -26,7 +26,8 @@ def quantise(data: Data, out: str | Path, recipe: Recipe | None = None, reporter
         data: Labelled images: a folder or table, here or at an address such as s3://bucket/images, or a `Dataset`. Of
             a part of the training images the ranges of activations are measured; labels are used for a comparison only.
         out: The .safetensors file to write; it must not exist.
-        recipe: Its backbone, weights and preprocessing are used.
+        recipe: Of its settings, `task`, `folders`, `decode`, `split`, `backbone`, `weights`, `preprocessing` and `seed`
+            are used.
         reporter: Shows progress; the console by default.
 
     Returns:

@@ -141,7 +141,8 @@ def inspect(
 
     Args:
         data: Labelled images: a folder or table, here or at an address such as s3://bucket/images, or a `Dataset`.
-        recipe: Its backbone, weights, image size, device and engine are used.
+        recipe: Of its settings, `task`, `folders`, `decode`, `split.group_by`, `backbone`, `weights`, `preprocessing`,
+            `device`, `engine`, `cache_gb` and `seed` are used.
         runs: The folder in which the inspection makes its own, `inspect-N`, with a page and a JSON file.
         reporter: Shows the findings; the console by default.
 

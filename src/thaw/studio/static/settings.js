@@ -1,4 +1,4 @@
-// Any setting of a run, from the same table as the command line and the documentation.
+// Any setting of a run but those of single phases, from the same table as the command line and the documentation.
 
 import { html, useEffect, useState } from "./vendor/preact.js";
 import { get } from "./api.js";
