@@ -144,7 +144,10 @@ def test_the_protocol_describes_server_and_model(url: str) -> None:
     }
     model = httpx.get(f"{url}/v2/models/{NAME}").json()
     assert model["name"] == NAME and model["parameters"]["classes"] == ["ok", "scratch", "stain"]
-    assert model["outputs"] == [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 3]}]
+    assert model["outputs"] == [
+        {"name": "probabilities", "datatype": "FP32", "shape": [-1, 3]},
+        {"name": "out_of_distribution", "datatype": "BOOL", "shape": [-1]},
+    ]
     for path in ("/health", "/ready", "/v2/health/live", "/v2/health/ready", f"/v2/models/{NAME}/ready"):
         assert httpx.get(url + path).status_code == 200
     versions = httpx.get(f"{url}/v2/models/{NAME}/versions/1")
