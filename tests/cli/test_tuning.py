@@ -15,10 +15,19 @@ from tests.cli.conftest import Refuse
         (["--space", "nowhere.yaml"], "nowhere.yaml: cannot be read as YAML"),
         (["--join", "nowhere"], "nowhere: there is no such search"),
         (["--resume", "--runs", "nowhere"], "nowhere: there is no unfinished search to resume"),
-        (["--resume", "--cluster", "10.0.0.1:6379"], "it is resumed or joined on this machine; omit --cluster"),
-        (["--refit", "--join", "nowhere"], "--refit are for the process that began the search or resumes it"),
-        (["--time", "5m", "--join", "nowhere"], "--time, --trials and --refit are for the process that began"),
-        (["--trials", "9", "--join", "nowhere"], "--time, --trials and --refit are for the process that began"),
+        (["--cluster", "local", "--join", "nowhere"], "--refit and --cluster are for the process that began"),
+        (
+            ["--refit", "--join", "nowhere"],
+            "--refit and --cluster are for the process that began",
+        ),
+        (
+            ["--time", "5m", "--join", "nowhere"],
+            "--refit and --cluster are for the process that began",
+        ),
+        (
+            ["--trials", "9", "--join", "nowhere"],
+            "--refit and --cluster are for the process that began",
+        ),
         (
             ["--resume", "--join", "nowhere"],
             "--resume is for a search that nobody works on, --join for one that goes on",

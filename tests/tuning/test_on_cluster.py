@@ -20,6 +20,7 @@ from thaw.data.dataset import Dataset
 from thaw.device import threads_restored
 from thaw.errors import ClusterError
 from thaw.pipeline import search
+from thaw.pipeline.tuning import continue_search
 from thaw.progress import NullReporter
 from thaw.run_folder.search_folder import SearchFolder
 from thaw.tuning import on_cluster
@@ -94,6 +95,10 @@ def test_nodes_with_fewer_cpus_than_the_command_has_threads_take_trials(
     assert "computing with 1 thread, as each node does" in reporter.said
     file = SearchFolder(tmp_path / "search-1").read_file()
     assert file.planned.threads == file.base.threads == 1
+    # A search that was interrupted goes on there.
+    del cluster.asked
+    assert continue_search(images, tmp_path / "search-1", reporter=reporter, cluster="local") == "concluded"
+    assert len(cluster.asked[0]) == 3
 
 
 def test_a_cluster_without_room_for_a_trial_is_asked_all_the_same(

@@ -310,7 +310,7 @@ def test_a_process_that_joins_a_search_that_has_ended_leaves_its_answer(
     before = {file: file.read_bytes() for file in folder.path.rglob("*") if file.is_file()}
     assert continue_search(surfaces, folder.path, joins=True, reporter=reporter) is None
     assert any("there is nothing to help with" in line for line in reporter.said)
-    with pytest.raises(RecipeError, match="limits and a refit are for the process that began"):
+    with pytest.raises(RecipeError, match="a cluster are for the process that began"):
         continue_search(surfaces, folder.path, Limits(None, TRIALS + 1), joins=True, reporter=NullReporter())
     assert {file: file.read_bytes() for file in folder.path.rglob("*") if file.is_file()} == before
 

@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from thaw.errors import ThawError, first_line
-from thaw.remote import shown, without_password
+from thaw.remote import without_password
 
 INTERRUPTED, TERMINATED = 130, 143
 """Exit codes: 128 and the number of the signal, as shells and schedulers expect."""
@@ -59,18 +59,9 @@ def words_to_resume(command: Any, words: Sequence[str]) -> list[str]:
         command: As click has it.
         words: The command line that was stopped, without `thaw`.
     """
-    with command.make_context(words[0], list(words[1:]), resilient_parsing=True) as context:
-        given = context.params
-        named = [name for name in given if context.get_parameter_source(name).name == "COMMANDLINE"]
-    if "resume" not in given:
+    if all(parameter.name != "resume" for parameter in command.params):
         return []
-    if words[0] != "search" or given["join"]:
-        return [*words, *(() if given["resume"] or given.get("join") else ["--resume"])]
-    # It goes on with the settings that it began with, and refuses them.
-    kept = [
-        word for name in ("runs", "time", "trials", "storage") if name in named for word in (f"--{name}", given[name])
-    ]
-    return ["search", shown(given["data"]), *map(str, kept), *(["--refit"] if given["refit"] else []), "--resume"]
+    return [*words, *(["--resume"] if "--resume" not in words else [])]
 
 
 def sentence(stop: KeyboardInterrupt, words: Sequence[str], again: Sequence[str] = ()) -> str:

@@ -15,7 +15,7 @@ from thaw.cli.parsing import parsed_seconds
 from thaw.cli.training import RUNS, add_command, changes_from, decoded_ahead, opened, parameter, recipe_from, signature
 from thaw.errors import RecipeError
 from thaw.tuning.limits import DEFAULT_SECONDS, Limits
-from thaw.tuning.space import Space, read_space
+from thaw.tuning.space import Space, narrowed, read_space
 
 if TYPE_CHECKING:
     from thaw.run_folder.search_folder import SearchFile
@@ -49,15 +49,13 @@ def search(
         raise RecipeError(
             "search: --resume is for a search that nobody works on, --join for one that goes on; omit one"
         )
-    if join and (time or trials or refit):
+    if join and (time or trials or refit or cluster):
         raise RecipeError(
-            "search: --time, --trials and --refit are for the process that began the search or resumes it; "
+            "search: --time, --trials, --refit and --cluster are for the process that began the search or resumes it; "
             "omit them with --join"
         )
     ranges = read_space(space) if space else {}
     if resume or join:
-        if cluster:
-            raise RecipeError("search: it is resumed or joined on this machine; omit --cluster")
         from thaw.run_folder.search_folder import SearchFolder
 
         folder = SearchFolder.at(join) if join else SearchFolder.latest_unfinished(runs, refit)
@@ -72,9 +70,8 @@ def search(
 
         from thaw.pipeline.tuning import continue_search
 
-        continue_search(
-            dataset, folder.path, limits if time or trials else None, join is not None, storage, refit=refit
-        )
+        new_limits = limits if time or trials else None
+        continue_search(dataset, folder.path, new_limits, join is not None, storage, refit=refit, cluster=cluster)
         return
     dataset = decoded_ahead(opened(data, requested), requested)
 
@@ -95,10 +92,8 @@ def search(
 
 def _are_those_of(begun: SearchFile, ranges: Mapping[str, Any]) -> bool:
     """Whether a search began with these ranges; also where none are given."""
-    return not ranges or (
-        sorted(ranges) == sorted(begun.given)
-        and Space.from_json(ranges).to_json() == {key: begun.space[key] for key in begun.given}
-    )
+    space = Space.from_json(begun.space)
+    return not ranges or narrowed(space, ranges, (), begun.base).to_json() == space.to_json()
 
 
 _TIME = typer.Option(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def search(
         dataset = opened(data, requested, shown)
         wanted = Wanted(requested, space or {}, [*changed, *fixed], limits or Limits(), storage, refit)
         search = begin(dataset, wanted, Path(runs), shown)
-        with held(search.folder.path, _TAKEN):
+        with held(search.folder.path, _TAKEN), _saying_what_is_kept(search.folder):
             return search_on(search, cluster) if cluster else _finished(carry_on(search))
 
 
@@ -96,6 +96,7 @@ def continue_search(
     storage: str = "",
     reporter: Reporter | None = None,
     refit: bool = False,
+    cluster: str | None = None,
 ) -> SearchResult | None:
     """Resume a search that was interrupted, or join one that another process works on.
 
@@ -108,19 +109,25 @@ def continue_search(
         storage: URL of the database for the Optuna studies, where it needs a password; else as the search began.
         reporter: Shows progress; the console by default.
         refit: Train the recipe that it finds on all images but those of test as well; also of a search that has ended.
+        cluster: Go on with trials on a Ray cluster: HOST:PORT of its head, or "local".
 
     Returns:
         What was found; `None` for a process that joins.
 
     Raises:
-        RecipeError: If limits or a refit are asked for by a process that joins.
+        RecipeError: If limits, a refit or a cluster are asked for by a process that joins.
         DataError: If it is no search, or with `refit` there are no test images.
         ResumeError: If images have changed, or another process conducts the search.
-        WriteError: If it joins on a drive without file locks.
+        ClusterError: If the cluster cannot be used, or a trial fails there.
+        WriteError: If it joins, or has a cluster, on a drive without file locks.
     """
-    if joins and (limits or refit):
-        raise RecipeError("search: limits and a refit are for the process that began it or resumes it; join without")
+    if joins and (limits or refit or cluster):
+        raise RecipeError(
+            "search: limits, a refit and a cluster are for the process that began it or resumes it; join without"
+        )
     check_installed()
+    if cluster:
+        check_address(cluster)
     keep_freed_memory()
     with closing(reporter or ConsoleReporter()) as shown, threads_restored(), ExitStack() as stack:
         begun = SearchFolder.at(Path(folder))
@@ -128,6 +135,7 @@ def continue_search(
             check_locks(begun)
         else:
             stack.enter_context(held(begun.path, _TAKEN))
+            stack.enter_context(_saying_what_is_kept(begun))
         if joins and (reason := begun.read_ended()):
             shown.say(f"{begun.path}: tries no further trial, so there is nothing to help with: {reason}")
             return None
@@ -142,7 +150,17 @@ def continue_search(
             begun.write_file(wanted)
         if limits:
             begun.ended.unlink(missing_ok=True)
-        return carry_on(resumed, joins)
+        return search_on(resumed, cluster) if cluster else carry_on(resumed, joins)
+
+
+@contextmanager
+def _saying_what_is_kept(folder: SearchFolder) -> Iterator[None]:
+    """An interruption within the block says that the search can be resumed."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        stop.add_note(f"{folder.path} keeps every trial that was completed")
+        raise
 
 
 def _finished(result: SearchResult | None) -> SearchResult:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -61,7 +61,7 @@ def carry_on(search: Search, is_joined: bool = False) -> SearchResult | None:
 
     With `is_joined` another process does the latter, and there is no result.
     """
-    with threads_restored(), quiet(), _saying_what_is_kept(search, is_joined):
+    with threads_restored(), quiet():
         reason = search.folder.read_ended()
         while not reason:
             with ExitStack() as claims:
@@ -77,17 +77,6 @@ def carry_on(search: Search, is_joined: bool = False) -> SearchResult | None:
         _end(search, reason)
         _write_page(search, search.records())
         return _concluded(search, reason)
-
-
-@contextmanager
-def _saying_what_is_kept(search: Search, is_joined: bool) -> Iterator[None]:
-    """An interruption says what can be resumed; not in a process that joins, without which the search goes on."""
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        if not is_joined:
-            stop.add_note(f"{search.folder.path} keeps every trial that was completed")
-        raise
 
 
 def _choose(search: Search, claims: ExitStack) -> Asked | str | None:
