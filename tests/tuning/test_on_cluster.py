@@ -13,6 +13,7 @@ import pytest
 
 from tests.cluster.pretended import Pretended
 from tests.cluster.two_nodes import TwoNodes
+from tests.interrupting import heard
 from tests.reporters import Listening
 from tests.searches import RECIPE, SPACE
 from thaw.cluster import Cluster, Device
@@ -120,6 +121,6 @@ def test_ctrl_c_ends_a_search_whose_nodes_are_at_work(
             yield 1
 
     started = time.perf_counter()
-    with pytest.raises(KeyboardInterrupt):
+    with heard(), pytest.raises(KeyboardInterrupt):
         searched_on(Interrupted.of(1, [1]), images, tmp_path, monkeypatch)
     assert time.perf_counter() - started < 15
