@@ -302,7 +302,7 @@ def test_the_time_of_a_run_shortens_its_plan(
     planned = Recipe.load(tmp_path / "planned.yaml")
     assert [phase.epochs for phase in planned.phases[1:]] == [LEAST_EPOCHS] and planned.time_limit is None
     said = " ".join(capsys.readouterr().out.split())
-    assert "time_limit 1 s exceeded by up to" in said and "instead of 20, to fit into the time limit" in said
+    assert "time_limit 1 s exceeded by up to" in said and "instead of 10, to fit into the time limit" in said
 
 
 def test_a_plan_is_a_recipe_that_runs_as_it_was_planned(

@@ -36,7 +36,7 @@ def said(found: PlannedRecipe) -> list[str]:
 @pytest.mark.parametrize(
     ("images", "settings", "expected"),
     [
-        (2000, {}, (5,)),
+        (2000, {}, (2,)),
         (2000, {"epochs": 60}, (15,)),
         (2000, {"epochs": 4}, ()),
         # So many images that there are few epochs.

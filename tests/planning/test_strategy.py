@@ -83,6 +83,8 @@ def test_few_epochs_are_enough_for_many_images() -> None:
     few, many = (apply_strategy(PRETENDED, "whole", "", backbone, images) for images in (500, 50_000))
     assert few.recipe.phases[1].epochs == 20 and many.recipe.phases[1].epochs == 6
     assert few.recipe.phases[1].cut == "pixels" and few.recipe.phases[1].batchnorm == "frozen"
+    few, many = (apply_strategy(PRETENDED, "top", "", backbone, images) for images in (500, 50_000))
+    assert few.recipe.phases[1].epochs == 10 and many.recipe.phases[1].epochs == 6
     (scratch,) = apply_strategy(PRETENDED, "scratch", "", backbone, 500).recipe.phases
     assert (scratch.cut, scratch.batchnorm) == ("pixels", "train")
 
