@@ -23,17 +23,26 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from bench.climbing import correct_on
-from bench.schedules import HEAD, PLANNED, Training, means, parser_of, show_differences, trained
+from bench.schedules import (
+    HEAD,
+    PLANNED,
+    Training,
+    correct_on,
+    means,
+    parser_of,
+    show_differences,
+    sources_of_test,
+    trained,
+    with_head,
+)
 from thaw.metrics import MetricValues
 from thaw.recipe import ResolvedPhase
 from thaw.training.checkpoint import Progress
-from thaw.training.context import FitCallbacks, FitContext
+from thaw.training.context import FitContext
 from thaw.training.epoch import begin_phase, fit_epoch, freeze_lowest
-from thaw.training.fit import fit
 from thaw.training.history import should_stop
 from thaw.training.validation import validate
-from thaw.trial import Trial, fit_settings
+from thaw.trial import Trial
 
 State = dict[str, Tensor]
 
@@ -93,18 +102,13 @@ def mean_of(states: Sequence[State]) -> State:
 
 def train(trial: Trial) -> Iterator[Averaged]:
     """The head, then the phase that thaws with each schedule, each from the weights that the head phase has left."""
-    plan = trial.folder.read_plan()
-    assert plan is not None
-    head, thawed = trial.recipe.phases[:2]
-    settings = fit_settings(trial, trial.folder.checkpoints, plan.run)
-    run = FitContext(trial.classifier, (head,), settings, FitCallbacks(lambda *_: None, print))
-    before = fit(run, trial.inputs.sources_of).gains[-1].best
-    start, sources = _state(run), trial.inputs.sources_of(1)
-    test = trial.inputs.evaluation_sources([thawed.name], ("test",))
-    assert test is not None
+    thawed = trial.recipe.phases[1]
+    run, before = with_head(trial, trial.folder.checkpoints)
+    settings, start, sources = run.settings, _state(run), trial.inputs.sources_of(1)
+    test = sources_of_test(trial, thawed.name)
     assert sources.val is not None
     val, cut = sources.val, run.classifier.backbone.cut(thawed.cut)
-    yield Averaged("", settings.seed, HEAD, 0, True, correct_on(test, run))
+    yield Averaged("", settings.seed, HEAD, 0, True, correct_on(run.classifier, test, settings.precision))
 
     def value(one: Candidate) -> tuple[float, float]:
         return one.val.by(settings.monitor), -one.val.loss
@@ -131,7 +135,7 @@ def train(trial: Trial) -> Iterator[Averaged]:
             took = seconds + time.process_time() - started
             run.classifier.load_state_dict(found.state)
             kept = found.val.by(settings.monitor) > before
-            correct = correct_on(test, run)
+            correct = correct_on(run.classifier, test, settings.precision)
             told = f"{schedule.name}{name}"
             yield Averaged("", settings.seed, told, progress.epoch, kept, correct, took, found.members)
 

@@ -29,20 +29,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.schedules import HEAD, PLANNED, Results, Training, means, parser_of, row, show_differences, trained
+from bench.schedules import (
+    HEAD,
+    PLANNED,
+    Results,
+    Training,
+    correct_on,
+    means,
+    parser_of,
+    row,
+    show_differences,
+    sources_of_test,
+    trained,
+    with_head,
+)
 from thaw.backbones.cuts import Cut, lies_in
 from thaw.classifier.classifier import Classifier
 from thaw.metrics import MetricValues
 from thaw.training.checkpoint import Progress
-from thaw.training.context import FitCallbacks, FitContext
 from thaw.training.epoch import ActivePhase, begin_phase, fit_epoch, freeze_lowest
-from thaw.training.fit import fit
 from thaw.training.history import best_index, should_stop
-from thaw.training.outputs import probabilities_at
 from thaw.training.phases import EvaluationSources
 from thaw.training.sources import Source
 from thaw.training.validation import UNUSABLE
-from thaw.trial import Trial, fit_settings
+from thaw.trial import Trial
 
 SAMPLE = 64
 """Validation images on which the outputs of a stage are compared from epoch to epoch."""
@@ -149,17 +159,13 @@ class Stages:
 
 def train(trial: Trial) -> Iterator[ClimbedTraining]:
     """The head, then the phase that thaws with each schedule, each from the weights that the head phase has left."""
-    plan = trial.folder.read_plan()
-    assert plan is not None
-    head, thawed = trial.recipe.phases[:2]
-    settings = fit_settings(trial, trial.folder.checkpoints, plan.run)
-    run = FitContext(trial.classifier, (head,), settings, FitCallbacks(lambda *_: None, print))
-    before = fit(run, trial.inputs.sources_of).gains[-1].best
+    thawed = trial.recipe.phases[1]
+    run, before = with_head(trial, trial.folder.checkpoints)
+    settings = run.settings
     state = {key: value.clone() for key, value in trial.classifier.state_dict().items()}
     sources = trial.inputs.sources_of(1)
-    test = trial.inputs.evaluation_sources([thawed.name], ("test",))
-    assert test is not None
-    yield ClimbedTraining("", settings.seed, HEAD, 0, True, correct_on(test, run))
+    test = sources_of_test(trial, thawed.name)
+    yield ClimbedTraining("", settings.seed, HEAD, 0, True, correct_on(trial.classifier, test, settings.precision))
     for schedule in SCHEDULES:
         trial.classifier.load_state_dict(state)
         phase = thawed.model_copy(update={"freeze_after": schedule.after})
@@ -186,15 +192,9 @@ def _trained(schedule: Schedule, active: ActivePhase, test: EvaluationSources) -
         progress = replace(progress, epoch=progress.epoch + 1, records=(*progress.records, record))
         moves += stages.moves(progress.epoch)
         if best_index(progress.records, run.settings.monitor) == progress.epoch - 1:
-            correct, best = correct_on(test, run), record.val
+            correct, best = correct_on(run.classifier, test, run.settings.precision), record.val
     found = ClimbedTraining("", run.settings.seed, schedule.name, progress.epoch, False, correct)
     return replace(found, seconds=seconds, extracting=extracting, climbed=tuple(climbed), moves=tuple(moves)), best
-
-
-def correct_on(test: EvaluationSources, run: FitContext) -> tuple[int, ...]:
-    """0 or 1 for each test image."""
-    outputs = probabilities_at(run.classifier, test.position, test.of_split["test"], run.settings.precision)
-    return tuple((outputs[0].argmax(axis=1) == outputs[1]).astype(int).tolist())
 
 
 def movements(results: Results[ClimbedTraining]) -> str:

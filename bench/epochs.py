@@ -21,11 +21,20 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from bench.schedules import HEAD, PLANNED, Training, means, parser_of, show_differences, trained
+from bench.schedules import (
+    HEAD,
+    PLANNED,
+    Training,
+    correct_on,
+    means,
+    parser_of,
+    show_differences,
+    sources_of_test,
+    trained,
+)
 from thaw.recipe import ResolvedPhase
 from thaw.training.context import FitCallbacks, FitContext, FitSettings
 from thaw.training.fit import fit
-from thaw.training.outputs import probabilities_at
 from thaw.trial import Trial, fit_settings
 
 
@@ -72,10 +81,7 @@ def _trained(trial: Trial, name: str, phases: Sequence[ResolvedPhase], settings:
     seconds = time.process_time() - started
     # Its best epoch, whether or not it is kept.
     context.checkpoints.load("phase")
-    final = trial.inputs.evaluation_sources([phases[-1].name], ("test",))
-    assert final is not None
-    outputs = probabilities_at(trial.classifier, final.position, final.of_split["test"], settings.precision)
-    correct = tuple((outputs[0].argmax(axis=1) == outputs[1]).astype(int).tolist())
+    correct = correct_on(trial.classifier, sources_of_test(trial, phases[-1].name), settings.precision)
     epochs = sum(record.phase == phases[-1].name for record in progress.records)
     return TimedTraining("", trial.recipe.seed, name, epochs, progress.gains[-1].is_kept, correct, seconds)
 

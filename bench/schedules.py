@@ -21,10 +21,16 @@ import numpy as np
 
 import thaw
 from thaw.cache import cache_folder, clear
+from thaw.classifier.classifier import Classifier
 from thaw.cli.parsing import parsed_settings
+from thaw.features.torch_runner import Precision
 from thaw.progress import NullReporter
 from thaw.recipe import SplitSettings
-from thaw.trial import Trial, TrialContext, begin
+from thaw.training.context import FitCallbacks, FitContext
+from thaw.training.fit import fit
+from thaw.training.outputs import probabilities_at
+from thaw.training.phases import EvaluationSources
+from thaw.trial import Trial, TrialContext, begin, fit_settings
 
 HEAD, PLANNED = "head", "planned"
 
@@ -141,6 +147,28 @@ def begun(data: Path, seed: int, base: thaw.Recipe, runs: Path) -> Trial:
     clear(cache_folder(), ("features",))
     recipe = base.model_copy(update={"seed": seed, "split": SplitSettings(seed=seed), "strategy": "top"})
     return begin(thaw.Dataset.open(data), recipe, TrialContext(runs, NullReporter()))
+
+
+def with_head(trial: Trial, checkpoints: Path) -> tuple[FitContext, float]:
+    """Train the head of a trial: the run of this phase, and the best value of the monitored metric on validation."""
+    plan = trial.folder.read_plan()
+    assert plan is not None
+    settings = fit_settings(trial, checkpoints, plan.run)
+    run = FitContext(trial.classifier, trial.recipe.phases[:1], settings, FitCallbacks(lambda *_: None, print))
+    return run, fit(run, trial.inputs.sources_of).gains[-1].best
+
+
+def sources_of_test(trial: Trial, phase: str) -> EvaluationSources:
+    """The inputs of test images at the cut of a phase."""
+    found = trial.inputs.evaluation_sources([phase], ("test",))
+    assert found is not None
+    return found
+
+
+def correct_on(classifier: Classifier, test: EvaluationSources, precision: Precision) -> tuple[int, ...]:
+    """0 or 1 for each test image."""
+    probabilities, targets = probabilities_at(classifier, test.position, test.of_split["test"], precision)
+    return tuple((probabilities.argmax(axis=1) == targets).astype(int).tolist())
 
 
 def parser_of(description: str | None) -> argparse.ArgumentParser:

@@ -30,7 +30,19 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from bench.scheduled_source import Schedule, ScheduledSource, counted, windows_of
-from bench.schedules import HEAD, PLANNED, Results, Training, means, parser_of, show_differences, trained
+from bench.schedules import (
+    HEAD,
+    PLANNED,
+    Results,
+    Training,
+    correct_on,
+    means,
+    parser_of,
+    show_differences,
+    sources_of_test,
+    trained,
+    with_head,
+)
 from thaw.backbones.stages import AtCut
 from thaw.metrics import MetricValues
 from thaw.planning.step_timer import StepMode, StepTimer
@@ -38,10 +50,9 @@ from thaw.recipe import ResolvedPhase
 from thaw.training.context import FitCallbacks, FitContext, FitSettings, TrainingPaused
 from thaw.training.fit import fit
 from thaw.training.history import EpochRecord, is_better, should_stop
-from thaw.training.outputs import probabilities_at
 from thaw.training.sources import PhaseSources, Source
 from thaw.training.validation import validate
-from thaw.trial import Trial, fit_settings
+from thaw.trial import Trial
 
 AVERAGED, ANY_EPOCH = ", EMA", ", any epoch"
 SHORTER = (2, 3)
@@ -155,10 +166,7 @@ class Watcher:
 
 def correct_on_test(trial: Trial, settings: FitSettings) -> tuple[int, ...]:
     """0 or 1 for each test image."""
-    final = trial.inputs.evaluation_sources([trial.recipe.phases[1].name], ("test",))
-    assert final is not None
-    outputs = probabilities_at(trial.classifier, final.position, final.of_split["test"], settings.precision)
-    return tuple((outputs[0].argmax(axis=1) == outputs[1]).astype(int).tolist())
+    return correct_on(trial.classifier, sources_of_test(trial, trial.recipe.phases[1].name), settings.precision)
 
 
 def step_ratio(trial: Trial, phase: ResolvedPhase, source: Source) -> float:
@@ -173,12 +181,9 @@ def step_ratio(trial: Trial, phase: ResolvedPhase, source: Source) -> float:
 
 def train(trial: Trial) -> Iterator[CountedTraining]:
     """The head, then the phase that thaws with each schedule, each from the weights that the head phase has left."""
-    plan = trial.folder.read_plan()
-    assert plan is not None
     head, thawed = trial.recipe.phases[:2]
-    settings = fit_settings(trial, trial.folder.checkpoints / HEAD, plan.run)
-    context = FitContext(trial.classifier, (head,), settings, FitCallbacks(lambda *_: None, print))
-    before = fit(context, trial.inputs.sources_of).gains[-1].best
+    context, before = with_head(trial, trial.folder.checkpoints / HEAD)
+    settings = context.settings
     state = {key: value.clone() for key, value in trial.classifier.state_dict().items()}
     seed = settings.seed
     yield CountedTraining("", seed, HEAD, 0, True, correct_on_test(trial, settings))

@@ -216,6 +216,15 @@ def _two_scales(keras: Any, base: Any) -> Any:
     return layers.Dense(3, activation="softmax")(layers.Concatenate()(pooled))
 
 
+def _with_top(top: Callable[[Any, Any], Any]) -> Any:
+    """A model of one convolution, with something above its maps."""
+    from thaw.keras_runtime import keras
+
+    inputs = keras.Input((SIZE, SIZE, 3))
+    base = keras.layers.Conv2D(8, 3, activation="relu")(keras.layers.Rescaling(1 / 255)(inputs))
+    return keras.Model(inputs, top(keras, base))
+
+
 @pytest.mark.parametrize(
     ("top", "reason"),
     [
@@ -230,14 +239,12 @@ def test_features_are_the_last_pooled_maps_whatever_is_above_them(
 ) -> None:
     from thaw.keras_runtime import keras
 
-    inputs = keras.Input((SIZE, SIZE, 3))
-    base = keras.layers.Conv2D(8, 3, activation="relu")(keras.layers.Rescaling(1 / 255)(inputs))
-    model = keras.Model(inputs, top(keras, base))
+    model = _with_top(top)
     backbone = build(Recipe(backbone=str(saved(tmp_path, "model.keras", model))))
     assert backbone.trained_head is None
     assert reason in backbone.facts.origin
     pixels = np.random.default_rng(1).integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8)
-    pooled = keras.Model(inputs, model.get_layer("a").output).predict(pixels.astype(np.float32), verbose=0)
+    pooled = keras.Model(model.input, model.get_layer("a").output).predict(pixels.astype(np.float32), verbose=0)
     with torch.no_grad():
         features = backbone(Normalise(backbone.facts.mean, backbone.facts.std)(torch.from_numpy(pixels)))
     np.testing.assert_allclose(features.numpy(), pooled.reshape(2, -1), rtol=1e-4, atol=1e-5)
@@ -269,11 +276,7 @@ def _two_branches(keras: Any, base: Any) -> Any:
 def test_a_model_without_maps_to_train_on_is_refused(
     top: Callable[[Any, Any], Any], reason: str, tmp_path: Path
 ) -> None:
-    from thaw.keras_runtime import keras
-
-    inputs = keras.Input((SIZE, SIZE, 3))
-    base = keras.layers.Conv2D(8, 3, activation="relu")(keras.layers.Rescaling(1 / 255)(inputs))
-    file = saved(tmp_path, "model.keras", keras.Model(inputs, top(keras, base)))
+    file = saved(tmp_path, "model.keras", _with_top(top))
     with pytest.raises(BackboneError, match=rf"model\.keras: {reason}"):
         build(Recipe(backbone=str(file)))
 

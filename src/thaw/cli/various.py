@@ -14,7 +14,6 @@ from thaw.cli.app import WIDE, app
 from thaw.errors import RecipeError
 from thaw.formats import count
 from thaw.recipe import Recipe
-from thaw.terminal.console import plain_console
 from thaw.writing import check_new_weights
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def models_list(
             entry.source,
             "yes" if (of_keras[entry] if entry in of_keras else is_cached(entry.name)) else "no",
         )
-    plain_console(WIDE).print(table)
+    _print(table)
 
 
 @networks.command("fetch")
@@ -109,7 +108,7 @@ def cache_list() -> None:
         last_used = datetime.fromtimestamp(entry.last_used).strftime("%Y-%m-%d %H:%M")
         table.add_row(last_used, f"{entry.size / 1e6:,.1f} MB", entry.kind, entry.description)
     if entries:
-        plain_console(WIDE).print(table)
+        _print(table)
     print(f"{folder}: {_summary(entries)}")
 
 
@@ -147,6 +146,14 @@ def cache_clear(
             raise RecipeError(f"cache clear {kind}: no such kind; known are {', '.join(KINDS)} and all")
         removed = clear(configured_folder(), kinds)
     print(f"removed {_summary(removed)} from {configured_folder()}")
+
+
+def _print(table: Table) -> None:
+    """Print a table as wide as it needs to be."""
+    # Not needed to list the commands.
+    from thaw.terminal.console import plain_console
+
+    plain_console(WIDE).print(table)
 
 
 def _summary(entries: Sequence[CacheEntry]) -> str:

@@ -38,8 +38,17 @@ def stratified_group_folds(
         spread = ((filled + candidates * counts[group]) / class_sizes).std(axis=1).mean(axis=1)
         fold_of[group] = _best(spread.tolist(), filled.sum(axis=1).tolist())
         filled[fold_of[group]] += counts[group]
-    tested = fold_of[place_of]
-    return [(np.flatnonzero(tested != fold), np.flatnonzero(tested == fold)) for fold in range(folds)]
+    return divided(fold_of[place_of], folds)
+
+
+def divided(fold_of: np.ndarray, folds: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each of the first folds the positions of the images outside of it and in it, ascending.
+
+    Args:
+        fold_of: (N,) int, the fold of each image; -1 for one that is in none.
+        folds: How many of the folds.
+    """
+    return [(np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)) for fold in range(folds)]
 
 
 def tested_in(classes: np.ndarray, groups: np.ndarray, folds: int) -> np.ndarray | None:

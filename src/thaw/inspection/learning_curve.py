@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from thaw.data.stratified import divided
 from thaw.inspection.linear_probe import Features, fit_head, stratified_folds
 from thaw.metrics import mean_interval
 
@@ -50,13 +51,12 @@ def measure_learning_curve(features: Features, seed: int = 0) -> LearningCurve |
     folds = stratified_folds(features.classes, features.groups)
     if folds is None:
         return None
-    rng, number = np.random.default_rng(seed), min(folds.max() + 1, _MAX_FOLDS)
+    rng, pairs = np.random.default_rng(seed), divided(folds, min(int(folds.max()) + 1, _MAX_FOLDS))
     sizes: list[int] = []
     accuracies: list[list[float]] = []
     for fraction in _FRACTIONS:
         scores, counts = [], []
-        for fold in range(number):
-            train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        for train, test in pairs:
             subset = _stratified_subset(features.classes, train, fraction, rng)
             if len(np.unique(features.classes[subset])) < 2:
                 continue
@@ -68,7 +68,7 @@ def measure_learning_curve(features: Features, seed: int = 0) -> LearningCurve |
         if scores and size not in sizes:
             sizes.append(size)
             accuracies.append(scores)
-    tested = int(((folds >= 0) & (folds < number)).sum())
+    tested = sum(len(test) for _, test in pairs)
     measured = tuple(_point(size, scores, tested) for size, scores in zip(sizes, accuracies, strict=True))
     return LearningCurve(measured, _forecast(np.array(sizes, float), accuracies, rng))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thaw.data.stratified import tested_in
+from thaw.data.stratified import divided, tested_in
 from thaw.formats import count, listed
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ def fit_probe(features: Features) -> LinearProbe | None:
     values, classes = features.values, features.classes
     probabilities = np.zeros((len(features), int(classes.max()) + 1), np.float32)
     knn_predicted = np.zeros(len(features), int)
-    for fold in range(folds.max() + 1):
-        train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+    number = int(folds.max()) + 1
+    for train, test in divided(folds, number):
         head = fit_head(values[train], classes[train])
         probabilities[np.ix_(test, head.classes_)] = head.predict_proba(values[test])
         knn = KNeighborsClassifier(min(NEIGHBOURS, len(train)), metric="cosine")
@@ -110,7 +110,7 @@ def fit_probe(features: Features) -> LinearProbe | None:
     tested, is_correct = folds >= 0, probabilities.argmax(axis=1) == classes
     recalls = [is_correct[tested & (classes == label)].mean() for label in np.unique(classes[tested])]
     return LinearProbe(
-        folds=int(folds.max()) + 1,
+        folds=number,
         accuracy=float(is_correct[tested].mean()),
         balanced_accuracy=float(np.mean(recalls)),
         knn_accuracy=float((knn_predicted == classes)[tested].mean()),

@@ -91,7 +91,7 @@ class Questions:
         selection.use(budget)
         with self._widest_features():
             _ask_of_other_views(selection, self._recipe, self._features, unmeasured_seconds)
-        selected = _answered(selection, self._plain.estimates, self._untested)
+        selected = _answered(selection, self._plain.estimates, self._plain.untested)
         content = {**selected.to_json(), "seconds": seconds, "refused": budget.refused}
         remember(self._features.cache.folder, _FILE, self._key, content)
         return selected
@@ -120,8 +120,9 @@ class Questions:
                 HeadSetting(recipe.head.taken, "none" if recipe.class_weights == "auto" else recipe.class_weights),
             )
             estimates = _ask_of_plain_views(selection, recipe, measured, self._features)
-        answered = _answered(selection, estimates, self._untested)
-        return _Plain(selection, estimates, answered, time.perf_counter() - started)
+        untested = self._untested(folds)
+        answered = _answered(selection, estimates, untested)
+        return _Plain(selection, estimates, answered, untested, time.perf_counter() - started)
 
     @property
     def _why_unmeasured(self) -> tuple[Choice, ...]:
@@ -132,12 +133,10 @@ class Questions:
         few = f"there are {count(images, 'training image')}, fewer than {MIN_IMAGES}"
         return (Choice("measure", "nothing", f"not measured, because {TOO_FEW if self._is_possible else few}"),)
 
-    @cached_property
-    def _untested(self) -> tuple[Choice, ...]:
-        """Which classes have too few images to be tested, as a reason of the plan."""
-        sample, manifest = self._features.sample, self._features.prepared.manifest
-        folds = sample.folds()
-        if folds is None or not (few := untested_images(sample.strata, folds)):
+    def _untested(self, folds: np.ndarray) -> tuple[Choice, ...]:
+        """Which classes have too few images to be tested in the folds (N,) int, as a reason of the plan."""
+        manifest = self._features.prepared.manifest
+        if not (few := untested_images(self._features.sample.strata, folds)):
             return ()
         names = manifest.classes
         if manifest.task == "multilabel":
@@ -168,11 +167,12 @@ class Questions:
 
 @dataclass(frozen=True)
 class _Plain:
-    """What plain views have answered, and the seconds that it took."""
+    """What plain views have answered, the classes that it says nothing about, and the seconds that it took."""
 
     selection: Selection
     estimates: Estimates
     answered: Selected
+    untested: tuple[Choice, ...]
     seconds: float
 
 

@@ -14,6 +14,7 @@ from thaw.backbones.facts import Features
 from thaw.backbones.stages import AtCut
 from thaw.classifier.classifier import Classifier
 from thaw.data.augment import Augmentation, of_phase
+from thaw.data.stratified import divided
 from thaw.recipe import ClassWeights, Recipe, ResolvedPhase
 from thaw.seeds import derive_seed
 from thaw.selection.heads import Basis, predict_folds
@@ -99,9 +100,7 @@ def head(recipe: Recipe, bench: Workbench, on_fold: OnFold) -> Measured:
     values = np.stack([bench.features(network, *view) for view in _views(recipe, number)])
     folds = int(bench.folds.max()) + 1
     probabilities = np.full((len(bench.folds), len(manifest.classes)), np.nan)
-    for fold in range(folds):
-        tested = np.flatnonzero(bench.folds == fold)
-        trained = np.flatnonzero(bench.folds != fold)
+    for fold, (trained, tested) in enumerate(divided(bench.folds, folds)):
         with network.backbone.taking(_taken(recipe, network)):
             probabilities[tested] = _fitted(recipe, bench, network, values, trained, tested)
         if on_fold(fold, float(_scores(probabilities, bench, tested).mean())) and fold + 1 < folds:

@@ -159,7 +159,7 @@ def _found_groups(run: StoredRun, old: Sequence[PixelStore], pixels: PixelStore,
     New images of a group of the run get its name, so they go where its images are. There are no groups where those that
     are found divide the old images otherwise than the run does.
     """
-    groups, nobody = run.manifest.column("group"), list[str | None]([None] * len(new))
+    groups, untold = run.manifest.column("group"), list[str | None]([None] * len(new))
     # Paths of earlier updates are absolute: of these the folders that the run itself has tell groups.
     paths = [Path(path) for path in run.manifest.column("path")]
     depth = max((len(path.parts) for path in paths if not path.is_absolute()), default=0)
@@ -171,12 +171,12 @@ def _found_groups(run: StoredRun, old: Sequence[PixelStore], pixels: PixelStore,
     captures = [capture for store in old for capture in store.captures()] or [NO_CAPTURE] * len(groups)
     searched = find_groups(together, [*captures, *pixels.captures()])
     if searched is None:
-        return nobody
+        return untold
     found, of_new = searched.names[: len(groups)], searched.names[len(groups) :]
     pairs = {(name, group) for name, group in zip(found, groups, strict=True) if group}
     found_names = {name for name, _ in pairs}
     if None in found_names or not len(pairs) == len(found_names) == len({group for _, group in pairs}):
-        return nobody
+        return untold
     # Images that the run has split one by one, because their class has too few groups, have none.
     known = {**dict.fromkeys(found), **dict(pairs)}
     return [known.get(name, name) for name in of_new]
