@@ -17,9 +17,7 @@ from thaw.errors import DataError
 from thaw.formats import count, listed
 from thaw.recipe import SplitSettings
 
-KEPT = "images of one group stay in the same split; --group-by none splits them one by one"
-"""The note on found groups that are used, for commands with this option."""
-
+_KEPT = "images of one group stay in the same split; --group-by none splits them one by one"
 _EARLIER = "an earlier run, whose images keep their split; to keep groups together, write to another folder with --runs"
 
 
@@ -28,18 +26,21 @@ def assign_groups(
     settings: SplitSettings,
     previous: Manifest | None = None,
     duplicates: Sequence[tuple[int, int]] = (),
+    has_settings: bool = True,
 ) -> SplitResult:
     """As `assign`, but groups that were found are dropped where they conflict with an earlier run or leave too little.
+
+    Without settings (`has_settings`), neither errors nor notes name one as a remedy.
 
     Raises:
         DataError: A class has too few units even without them, or because of groups that were given.
     """
     rows = rows_to_split(manifest)
     if not manifest.grouping or not rows:
-        return assign(manifest, settings, previous, duplicates)
+        return assign(manifest, settings, previous, duplicates, has_settings)
     kept, torn = _without_torn(manifest, rows, previous)
     enough, few = with_enough_groups(kept, rows, duplicates, units_needed(settings, manifest))
-    notes = [KEPT]
+    notes = [_KEPT] if has_settings else []
     if torn:
         verb = "is" if torn == 1 else "are"
         notes.append(f"{count(torn, 'group')} of them {verb} divided between splits by {_EARLIER}")
@@ -48,10 +49,10 @@ def assign_groups(
     if not any(kept.column("group")):
         enough, notes = without_groups(manifest), [f"these groups are not used: they are divided by {_EARLIER}"]
     try:
-        result = assign(enough, settings, previous, duplicates)
+        result = assign(enough, settings, previous, duplicates, has_settings)
     except DataError:
         # Raised again where groups are not the reason.
-        result = assign(without_groups(manifest), settings, previous, duplicates)
+        result = assign(without_groups(manifest), settings, previous, duplicates, has_settings)
         notes = ["these groups are not used: with them a split would have no image of some class"]
     return SplitResult(result.manifest, (*notes, *result.notes))
 

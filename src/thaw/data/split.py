@@ -25,9 +25,6 @@ from thaw.recipe import SplitSettings
 MIN_UNITS = {"train": 2, "val": 1, "test": 1}
 """Minimum number of units of each class in each split; 0 for a test split that is not requested."""
 
-WITHOUT_TEST = ", or use no test split (split.test=0)"
-"""The end of an error about too few images, for commands that have settings."""
-
 _LARGE = 2
 """How many times the images of the smallest split a unit has at least that goes to train."""
 
@@ -84,6 +81,7 @@ def assign(
     settings: SplitSettings,
     previous: Manifest | None = None,
     duplicates: Sequence[tuple[int, int]] = (),
+    has_settings: bool = True,
 ) -> SplitResult:
     """Assign a split to every readable image of a decoded manifest.
 
@@ -94,6 +92,7 @@ def assign(
         settings: Fractions and seed.
         previous: Manifest of an earlier run, whose images keep their split.
         duplicates: Pairs of rows that are near-duplicates.
+        has_settings: Whether an error may name a setting as a remedy.
 
     Raises:
         DataError: A class has too few units; the message lists all such classes.
@@ -102,7 +101,7 @@ def assign(
     if not any(given):
         fractions = _Fractions(settings.val, settings.test)
         units, joined = _units(manifest, rows, settings.seed, earlier_splits(previous), duplicates)
-        kept = _with_splits(manifest, given, _assign_units(manifest, units, fractions))
+        kept = _with_splits(manifest, given, _assign_units(manifest, units, fractions, has_settings))
         # Only what an earlier run has divided can be in two splits.
         return SplitResult(kept, (*joined, *leaks(kept, duplicates)))
     if "train" not in given:
@@ -111,7 +110,8 @@ def assign(
         kept = _with_splits(manifest, given, {})
         return SplitResult(kept, (*_absent_classes(kept), *leaks(kept, duplicates)))
     units, joined = _units(manifest, rows, settings.seed, earlier_splits(previous, ("train", "val")), duplicates)
-    kept = _with_splits(manifest, given, _assign_units(manifest, units, _Fractions(settings.val, 0.0)))
+    fractions = _Fractions(settings.val, 0.0)
+    kept = _with_splits(manifest, given, _assign_units(manifest, units, fractions, has_settings))
     note = f"the data defines no validation split; {percent(settings.val, 0)} of its train images were used for it"
     return SplitResult(kept, (note, *_absent_classes(kept), *joined, *leaks(kept, duplicates)))
 
@@ -187,10 +187,13 @@ def _pseudo_random(seed: int, name: str) -> float:
     return (int.from_bytes(digest) >> 11) / (1 << 53)
 
 
-def _assign_units(manifest: Manifest, units: Sequence[_Unit], fractions: _Fractions) -> dict[int, str]:
+def _assign_units(
+    manifest: Manifest, units: Sequence[_Unit], fractions: _Fractions, has_settings: bool
+) -> dict[int, str]:
     """The split of each row of the units."""
     counts = Counter(name for unit in units for name in unit.classes)
-    _check_enough(manifest, counts, fractions)
+    remedy = ", or use no test split (split.test=0)" if fractions.test and has_settings else ""
+    _check_enough(manifest, counts, fractions, remedy)
     rarest_first = sorted(manifest.classes, key=lambda name: counts[name])
     strata: defaultdict[str | None, list[_Unit]] = defaultdict(list)
     for unit in units:
@@ -261,7 +264,7 @@ def _donor(
     return min(available, key=lambda unit: (fractions.distance(unit.number, split), unit.number), default=None)
 
 
-def _check_enough(manifest: Manifest, counts: Counter[str], fractions: _Fractions) -> None:
+def _check_enough(manifest: Manifest, counts: Counter[str], fractions: _Fractions, remedy: str) -> None:
     needed = sum(fractions.minimum.values())
     few = [
         f"{name} has {counts[name]}, needs {needed - counts[name]} more"
@@ -269,10 +272,9 @@ def _check_enough(manifest: Manifest, counts: Counter[str], fractions: _Fraction
         if counts[name] < needed
     ]
     if few:
-        without_test = WITHOUT_TEST if fractions.test else ""
         raise DataError(
             f"{manifest.root}: too few images to split: {'; '.join(few)} (near-duplicates, and the images of a "
-            f"group, count once); add images or remove the class{without_test}"
+            f"group, count once); add images or remove the class{remedy}"
         )
 
 

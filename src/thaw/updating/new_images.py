@@ -16,13 +16,13 @@ from thaw.data.dataset import Dataset, mirrored_images
 from thaw.data.decoding import Decoding
 from thaw.data.digests import digest_files, memory_of
 from thaw.data.duplicates import near_duplicates
-from thaw.data.group_split import KEPT, assign_groups
+from thaw.data.group_split import assign_groups
 from thaw.data.groups import Grouped, find_groups, group_images, without_groups
 from thaw.data.layouts import DEFAULTS, applicable
 from thaw.data.leaks import conflicting_labels, leaks
 from thaw.data.manifest import SCHEMA, Manifest
 from thaw.data.pixel_store import PixelStore
-from thaw.data.split import WITHOUT_TEST
+from thaw.data.split import SplitResult
 from thaw.errors import DataError
 from thaw.formats import count, listed
 from thaw.progress import Reporter
@@ -211,13 +211,7 @@ def _near_duplicates(
     return tuple((pair.first, pair.second) for pair in near_duplicates(read, readable, workers, bar))
 
 
-@dataclass(frozen=True)
-class _Split:
-    manifest: Manifest
-    notes: Sequence[str]
-
-
-def _split(run: StoredRun, joined: Manifest, root: Path, duplicates: Sequence[tuple[int, int]]) -> _Split:
+def _split(run: StoredRun, joined: Manifest, root: Path, duplicates: Sequence[tuple[int, int]]) -> SplitResult:
     """Every image in its split: old ones as they were, new ones as their data say, or by the fractions of the run.
 
     Errors name `root`, the folder of the new images.
@@ -230,17 +224,17 @@ def _split(run: StoredRun, joined: Manifest, root: Path, duplicates: Sequence[tu
     if any(given):
         found = joined.with_columns({"split": [*old, *given]})
         _check_given(run, replace(found, root=root), given)
-        notes = leaks(found, duplicates)
+        notes = tuple(leaks(found, duplicates))
     else:
         assigned = _assigned(run, replace(joined, root=root), duplicates)
         columns = {name: assigned.manifest.column(name)[first:] for name in ("split", "group")}
         groups = [*run.manifest.column("group"), *columns["group"]]
         found = joined.with_columns({"split": [*old, *columns["split"]], "group": groups})
-        notes = list(assigned.notes)
-    return _Split(found, notes)
+        notes = assigned.notes
+    return SplitResult(found, notes)
 
 
-def _assigned(run: StoredRun, joined: Manifest, duplicates: Sequence[tuple[int, int]]) -> _Split:
+def _assigned(run: StoredRun, joined: Manifest, duplicates: Sequence[tuple[int, int]]) -> SplitResult:
     """The split that new images get when they are added: units with old images go where these are."""
     has_test = len(run.manifest.indices("test")) > 0
     settings: SplitSettings = run.recipe.split
@@ -251,12 +245,7 @@ def _assigned(run: StoredRun, joined: Manifest, duplicates: Sequence[tuple[int, 
     concerned = {name for names in labels[first:] for name in names}
     classes = tuple(name for name in joined.classes if name in concerned)
     undivided = replace(joined.with_columns({"split": [None] * len(joined)}), classes=classes)
-    try:
-        result = assign_groups(undivided, settings, run.manifest, duplicates)
-    except DataError as error:
-        # An update has no settings.
-        raise DataError(str(error).removesuffix(WITHOUT_TEST)) from None
-    return _Split(result.manifest, [note for note in result.notes if note != KEPT])
+    return assign_groups(undivided, settings, run.manifest, duplicates, has_settings=False)
 
 
 def _check_given(run: StoredRun, manifest: Manifest, given: Sequence[str | None]) -> None:
