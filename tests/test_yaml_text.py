@@ -53,3 +53,8 @@ def test_what_is_written_is_read_back(values: object) -> None:
 @given(st.text() | st.sampled_from(["no", "1e5", "010", "2024-01-01", "0x1F", "1_000", "yes"]))
 def test_text_that_is_written_is_text_for_other_readers_too(text: str) -> None:
     assert yaml.safe_load(write_yaml([text])) == [text]
+
+
+def test_what_is_nested_too_deeply_is_refused() -> None:
+    with pytest.raises(ValueError, match="nested too deeply"):
+        read_yaml("[" * 5000)

@@ -70,7 +70,10 @@ def read_yaml(text: str) -> Any:
         >>> read_yaml("{no: 1e-3, 7: on}")
         {'no': 0.001, '7': 'on'}
     """
-    return yaml.load(text, _Loader)
+    try:
+        return yaml.load(text, _Loader)
+    except RecursionError:
+        raise ValueError("values are nested too deeply") from None
 
 
 def write_yaml(values: Any) -> str:

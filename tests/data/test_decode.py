@@ -267,6 +267,12 @@ def test_16_bit_colour_does_not_support_a_white_level() -> None:
         read(deep_colour_png(100), white_level=4095)
 
 
+@pytest.mark.parametrize(("level", "is_told"), [(0x0FFF, True), (0x3FFF, True), (0x4000, False)])
+def test_16_bit_colour_of_a_camera_with_fewer_bits_gets_a_remark(level: int, is_told: bool) -> None:
+    note = read(deep_colour_png(level)).note
+    assert note.startswith("16-bit colour without a value above 16383") == is_told
+
+
 def test_a_white_level_does_not_affect_8_bit_images() -> None:
     assert colour(encoded(plain("RGB", (10, 20, 30)), "PNG"), white_level=4095) == (10, 20, 30)
 

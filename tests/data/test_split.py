@@ -317,6 +317,12 @@ def test_a_class_that_is_too_small_reports_how_many_images_are_missing() -> None
         assign(manifest(rows), USUAL)
 
 
+def test_no_test_split_is_no_remedy_where_it_would_not_help() -> None:
+    with pytest.raises(DataError, match=r"b has 2, needs 2 more") as caught:
+        assign(manifest([*images("a", 20), *images("b", 2)]), USUAL)
+    assert "split.test=0" not in str(caught.value)
+
+
 def test_without_a_test_a_class_needs_fewer_images() -> None:
     without = SplitSettings(test=0.0)
     assign(manifest([*images("a", 20), *images("b", 3)]), without)

@@ -281,6 +281,14 @@ def test_metadata_in_the_root_uses_the_first_folder_of_each_path_as_the_split(tm
     assert columns(rows, "split") == [(None,), (None,)]
 
 
+def test_metadata_with_an_image_outside_of_the_folders_of_the_splits_is_refused(tmp_path: Path) -> None:
+    csv_file(tmp_path, "file_name,label\ntrain/a.png,ok\ntest/b.png,ok\nstray.png,ok\n", "metadata.csv")
+    with pytest.raises(
+        DataError, match=r"metadata\.csv: row 4: stray\.png is outside of the folders of the splits, test"
+    ):
+        read_metadata(tmp_path)
+
+
 def test_a_folder_called_eval_is_the_test_split_of_metadata_where_another_is_for_validation(tmp_path: Path) -> None:
     names = ("train", "val", "eval")
     for name in names:

@@ -1,10 +1,12 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from thaw.backbones.timm_backbone import build
 from thaw.errors import RecipeError
 from thaw.inspection.similarity import Similarity, Verdict
+from thaw.planning.freezing import with_freezing
 from thaw.planning.strategy import DEEPER, TABLE, TOP, apply_strategy, choose_strategy, flops_above
 from thaw.recipe import Recipe, Strategy
 from thaw.settings import value_at
@@ -76,6 +78,14 @@ def test_a_network_that_is_no_chain_thaws_as_a_whole() -> None:
     assert not backbone.is_divisible
     found = apply_strategy(PRETENDED, "top", "", backbone, 2000)
     assert [phase.cut for phase in found.recipe.phases] == ["head", "pixels"]
+
+
+def test_a_network_without_a_stage_that_is_small_enough_thaws_as_a_whole() -> None:
+    backbone = build("mobilenetv3_small_050", "random")
+    backbone.blocks = tuple(replace(block, stage="stem") for block in backbone.blocks)
+    planned = apply_strategy(PRETENDED, "top", "", backbone, 2000)
+    planned = with_freezing(planned, "top", backbone, ())
+    assert [phase.cut for phase in planned.recipe.phases] == ["head", "pixels"]
 
 
 def test_few_epochs_are_enough_for_many_images() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thaw.selection.sample import MIN_PER_CLASS, Sample, stratified_choice
+from thaw.data.manifest import Manifest, new_table
+from thaw.selection.sample import MIN_PER_CLASS, Sample, draw_sample, stratified_choice
 
 
 def sample(targets: np.ndarray, units: np.ndarray | None = None) -> Sample:
@@ -74,3 +77,22 @@ def test_a_class_whose_images_must_not_be_divided_is_not_tested() -> None:
 def test_several_labels_are_stratified_by_the_first() -> None:
     targets = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], dtype=np.float32)
     assert sample(targets).strata.tolist() == [0, 1, 2, 1]
+
+
+def test_images_that_belong_together_through_one_that_is_not_in_the_sample_are_one_unit() -> None:
+    # Bursts of three, of which each image is a near-duplicate of the next only.
+    bursts = 40
+    images = 3 * bursts
+    table = new_table(
+        [f"{number}.png" for number in range(images)],
+        [["ok" if number < images // 2 else "crack"] for number in range(images)],
+        ["train"] * images,
+        [None] * images,
+    )
+    facts = {"status": ["ok"] * images, "sha256": [f"{number:064x}" for number in range(images)]}
+    manifest = Manifest(table, ("crack", "ok"), "multiclass", Path("/images")).with_columns(facts)
+    pairs = tuple((number, number + 1) for number in range(images) if number % 3 < 2)
+    found = draw_sample(manifest, pairs, 0, most=images // 2)
+    assert len(found.rows) == images // 2
+    burst_of = found.rows // 3
+    assert all(len(np.unique(found.units[burst_of == burst])) == 1 for burst in np.unique(burst_of))

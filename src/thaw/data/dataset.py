@@ -190,7 +190,8 @@ def _check_count(task: Task, rows: Rows, classes: Sequence[str]) -> None:
     if not classes:
         raise DataError(f"{rows.source}: no image has a label")
     if len(classes) == 1 and task != "multilabel":
-        hint = rows.hint or table_hint(rows.source)
+        # What was read through a table of the folder needs no other one.
+        hint = rows.hint or ("" if rows.row_names else table_hint(rows.source))
         raise DataError(f"{rows.source}: only one class, {classes[0]}; a classifier needs at least two{hint}")
     if task == "binary" and len(classes) != 2:
         raise DataError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -68,15 +68,21 @@ class DataPreparation:
     cache: Path
     bar: Bar
 
-    def prepare(self, dataset: Dataset, spec: PixelSpec) -> Prepared:
-        """Decode all images, find near-duplicates and groups, and split the readable images."""
+    def prepare(self, dataset: Dataset, spec: PixelSpec, split_as: Prepared | None = None) -> Prepared:
+        """Decode all images, find near-duplicates and groups, and split the readable images.
+
+        With `split_as`, the same images decoded for another geometry, the near-duplicates and the split are those.
+        """
         workers, manifest = worker_count(), dataset.manifest
         if dataset.ahead:
             dataset.ahead.finish(spec, self.decode, self.bar)
         pixels = PixelStore.open_or_build(manifest, Decoding(spec, self.decode, workers), self.cache, self.bar)
+        described = pixels.describe(manifest)
+        if split_as and described.column("status") == split_as.manifest.column("status"):
+            return replace(split_as, pixels=pixels)
         found = pixels.duplicates(workers, self.bar("find near-duplicates"))
         duplicates = tuple((pair.first, pair.second) for pair in found)
-        grouped = group_images(pixels.describe(manifest), self.split.group_by, pixels.captures())
+        grouped = group_images(described, self.split.group_by, pixels.captures())
         split_result = assign_groups(grouped.manifest, self.split, self.previous, duplicates)
         notes = (
             *pixels.notes(),

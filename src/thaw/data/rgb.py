@@ -40,19 +40,22 @@ def to_rgb(image: Image.Image, rawmode: str, white_level: float | None) -> tuple
         rgb = Image.fromarray(_scaled(image, grey)).convert("RGB")
         return rgb, "" if white_level else _remark_on_range(image, grey)
     if white_level is not None and is_deep_colour(image, rawmode):
-        raise UnreadableImage("decode.white_level does not apply to 16-bit colour; save it as 8-bit or as 16-bit grey")
+        raise UnreadableImage(
+            f"decode.white_level does not apply to {_deep(image)}; save it as 8-bit, or as 16-bit grey without alpha"
+        )
     if "transparency" in image.info and is_deep_colour(image, rawmode):
         # Pillow compares its 16 bits with the high bytes.
         raise UnreadableImage("16-bit colour with a transparent value; save it without transparency")
+    remark = _remark_on_deep_colour(image) if is_deep_colour(image, rawmode) else ""
     if not image.has_transparency_data:
-        return image.convert("RGB"), ""
+        return image.convert("RGB"), remark
     if image.mode == "L":
         # Pillow scales the values of the pixels but not the transparent value.
         image.info["transparency"] *= _GREY_STEPS.get(rawmode, 1)
     with_alpha = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
     if with_alpha.getchannel("A").getextrema() == (0, 0):
         return with_alpha.convert("RGB"), "alpha ignored because it is 0 everywhere"
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), with_alpha).convert("RGB"), ""
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), with_alpha).convert("RGB"), remark
 
 
 def is_deep_colour(image: Image.Image, rawmode: str) -> bool:
@@ -85,6 +88,21 @@ def _scaled(image: Image.Image, grey: _Grey) -> np.ndarray:
         )
     scaled = np.rint(values * (255.0 / grey.white)).astype(np.uint8)
     return 255 - scaled if grey.is_inverted else scaled
+
+
+def _deep(image: Image.Image) -> str:
+    return "16-bit grey with alpha" if image.mode.startswith("L") else "16-bit colour"
+
+
+def _remark_on_deep_colour(image: Image.Image) -> str:
+    """As `_remark_on_range`, for channels of which Pillow has kept the high byte."""
+    channels = image.split()[: 1 if image.mode.startswith("L") else 3]
+    if max(channel.getextrema()[1] for channel in channels) > _WHITE_OF_14_BIT >> 8:
+        return ""
+    return (
+        f"{_deep(image)} without a value above {_WHITE_OF_14_BIT}; if the camera has 10, 12 or 14 bits, scale its "
+        "values to 16 bits or save them as 8-bit, or its images lose contrast"
+    )
 
 
 def _remark_on_range(image: Image.Image, grey: _Grey) -> str:

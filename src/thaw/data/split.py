@@ -105,7 +105,10 @@ def assign(
         # Only what an earlier run has divided can be in two splits.
         return SplitResult(kept, (*joined, *leaks(kept, duplicates)))
     if "train" not in given:
-        raise DataError(f"{manifest.root}: the data defines splits, but no readable image is in train")
+        raise DataError(
+            f"{manifest.root}: the data defines splits, but no readable image is in train; put some there, or remove "
+            "the splits"
+        )
     if "val" in given:
         kept = _with_splits(manifest, given, {})
         return SplitResult(kept, (*_absent_classes(kept), *leaks(kept, duplicates)))
@@ -192,8 +195,7 @@ def _assign_units(
 ) -> dict[int, str]:
     """The split of each row of the units."""
     counts = Counter(name for unit in units for name in unit.classes)
-    remedy = ", or use no test split (split.test=0)" if fractions.test and has_settings else ""
-    _check_enough(manifest, counts, fractions, remedy)
+    _check_enough(manifest, counts, fractions, has_settings)
     rarest_first = sorted(manifest.classes, key=lambda name: counts[name])
     strata: defaultdict[str | None, list[_Unit]] = defaultdict(list)
     for unit in units:
@@ -264,14 +266,17 @@ def _donor(
     return min(available, key=lambda unit: (fractions.distance(unit.number, split), unit.number), default=None)
 
 
-def _check_enough(manifest: Manifest, counts: Counter[str], fractions: _Fractions, remedy: str) -> None:
+def _check_enough(manifest: Manifest, counts: Counter[str], fractions: _Fractions, has_settings: bool) -> None:
     needed = sum(fractions.minimum.values())
+    without_test = needed - fractions.minimum["test"]
     few = [
         f"{name} has {counts[name]}, needs {needed - counts[name]} more"
         for name in manifest.classes
         if counts[name] < needed
     ]
     if few:
+        helps = has_settings and any(without_test <= counts[name] < needed for name in manifest.classes)
+        remedy = ", or use no test split (split.test=0)" if helps else ""
         raise DataError(
             f"{manifest.root}: too few images to split: {'; '.join(few)} (near-duplicates, and the images of a "
             f"group, count once); add images or remove the class{remedy}"

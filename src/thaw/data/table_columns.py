@@ -143,7 +143,9 @@ def _split_word(cell: Any) -> str:
     """The name of a split in a cell, empty for none."""
     word = text_of(cell)
     if word and split_of(word) is None:
-        raise ValueError(f"unknown split {word!r}; known are {', '.join(SPLITS)} and their usual spellings")
+        raise ValueError(
+            f"unknown split {word!r}; known are {', '.join(SPLITS)} and their usual spellings; write one of these"
+        )
     return word
 
 

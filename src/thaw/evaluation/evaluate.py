@@ -199,8 +199,7 @@ def bootstrap_groups(
     manifest: Manifest, rows: np.ndarray, duplicates: Sequence[tuple[int, int]] = ()
 ) -> np.ndarray | None:
     """Which of these rows are dependent, (N,) int: groups, near-duplicates; `None` where all are independent."""
-    chosen = set(rows.tolist())
-    groups = groups_of(manifest, rows, [pair for pair in duplicates if chosen.issuperset(pair)])
+    groups = groups_of(manifest, rows, duplicates)
     return groups if len(np.unique(groups)) < len(rows) else None
 
 

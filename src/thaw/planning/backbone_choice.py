@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache as memoized
 
 import numpy as np
 
@@ -80,9 +79,13 @@ def choose_backbone(
     if recipe.backbone != "auto":
         return PlannedRecipe(recipe, (Choice("backbone", recipe.backbone, reason),) if reason else ())
 
-    @memoized
+    prepared: dict[PixelSpec, Prepared] = {}
+
     def prepared_for(spec: PixelSpec) -> Prepared:
-        return preparation.prepare(dataset, spec)
+        # Near-duplicates, and with them the split, depend on the geometry; all networks have that of the first one.
+        if spec not in prepared:
+            prepared[spec] = preparation.prepare(dataset, spec, next(iter(prepared.values()), None))
+        return prepared[spec]
 
     candidates = [
         _measure(recipe.model_copy(update={"backbone": name, "weights": weights}), prepared_for, preparation)

@@ -171,9 +171,10 @@ def flops_above(backbone: Backbone) -> tuple[float, ...]:
 
 
 def _cuts(backbone: Backbone) -> list[tuple[str, str, float]]:
-    """(name, cut, fraction of the multiply-adds) of each phase that thaws stages, the higher cut first."""
-    if not backbone.is_divisible:
-        return [("fine-tune", "pixels", 1.0)]
+    """(name, cut, fraction of the multiply-adds) of each phase that thaws stages, the higher cut first.
+
+    A network without a stage that is small enough is thawed whole.
+    """
     starts: dict[str, float] = {}
     for block, fraction in zip(backbone.blocks, flops_above(backbone), strict=True):
         starts.setdefault(block.stage, fraction)
@@ -182,4 +183,4 @@ def _cuts(backbone: Backbone) -> list[tuple[str, str, float]]:
         fitting = [(stage, fraction) for stage, fraction in starts.items() if 0 < fraction <= most]
         if fitting and fitting[0][0] not in {cut for _, cut, _ in found}:
             found.append((name, *fitting[0]))
-    return found
+    return found or [("fine-tune", "pixels", 1.0)]

@@ -14,7 +14,7 @@ from thaw.settings import Section
 
 Preset = Literal["none", "light", "standard", "strong"]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Required = Annotated[float, Field(gt=0.0, le=1.0)]
 Seconds = Annotated[
     float,
@@ -25,7 +25,7 @@ Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 USUAL_BATCH = 32
 """Images per step where nothing speaks for another number, and those that a learning rate is for."""
 
-Cost = Annotated[float, Field(ge=0.0)]
+Cost = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Mean = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Deviation = Annotated[float, Field(gt=0.0, le=10.0, allow_inf_nan=False)]
 
@@ -49,6 +49,7 @@ class MeasureSettings(Section):
     seconds: float | None = Field(
         None,
         ge=0,
+        allow_inf_nan=False,
         description="Time for the measurements; null for an eighth of the longest predicted training time, which is "
         "about a third of what training takes, and at least 10 s; 0 for none.",
     )
@@ -113,7 +114,7 @@ class PreprocessingSettings(Section):
         None, ge=32, le=1024, description="Input size of the network (square), in pixels."
     )
     crop_pct: float | None = Field(
-        None, gt=0.0, le=1.0, description="Side of the center crop relative to the resized image, at evaluation."
+        None, ge=0.1, le=1.0, description="Side of the center crop relative to the resized image, at evaluation."
     )
     crop_mode: Literal["center", "squash", "border"] | None = Field(
         None,

@@ -76,11 +76,12 @@ def draw_sample(
     """At most `most` training images: of each class the same fraction, but at least `MIN_PER_CLASS`."""
     rows = manifest.indices("train")
     targets = manifest.targets()[rows]
+    # Of all rows: two images of the sample may belong together through one that is not in it.
+    units = groups_of(manifest, rows, duplicates)
     chosen = np.arange(len(rows))
     if len(rows) > most:
         chosen = stratified_choice(strata_of(targets), most, np.random.default_rng(derive_seed(seed, "sample")))
-    rows = rows[chosen]
-    return Sample(rows, targets[chosen], groups_of(manifest, rows, within(rows, duplicates)))
+    return Sample(rows, targets, units).part(chosen)
 
 
 def stratified_choice(strata: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
@@ -91,9 +92,3 @@ def stratified_choice(strata: np.ndarray, most: int, rng: np.random.Generator) -
         rng.permutation(np.flatnonzero(strata == label))[:number] for label, number in zip(classes, wanted, strict=True)
     ]
     return np.sort(np.concatenate(parts))
-
-
-def within(rows: np.ndarray, pairs: tuple[tuple[int, int], ...]) -> list[tuple[int, int]]:
-    """The pairs of rows whose both members are among `rows`."""
-    chosen = set(rows.tolist())
-    return [pair for pair in pairs if chosen.issuperset(pair)]
