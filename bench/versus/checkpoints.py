@@ -84,6 +84,8 @@ def accuracies(
     Each is tested from image files (and their labels), as the classifier of the bundle with its own weights.
     """
     import thaw
+    from thaw.classifier.decision import Decision
+    from thaw.evaluation.thresholds import WEIGHTS
     from thaw.run_folder import RunFolder
     from thaw.training import checkpoint
 
@@ -96,6 +98,9 @@ def accuracies(
     assert plan is not None
     if baseline is not None:
         points.append((baseline, accuracy(thaw.load(folder.baseline))))
+    if classifier.decision.reason.startswith(WEIGHTS):
+        # Class weights are still in the head of a checkpoint; only the finished classifier has them in its decision.
+        classifier.decision = Decision()
     kept_phases = {gain.phase for gain in plan.gains if gain.is_kept}
     for one in checkpoints:
         saved = checkpoint.read(one.folder, NAME)

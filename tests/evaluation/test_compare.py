@@ -134,6 +134,18 @@ def test_images_are_dependent_if_they_are_in_either_run() -> None:
     assert compare(*of_both).differences == compare(joined, second).differences
 
 
+def test_nothing_follows_from_images_that_are_all_of_one_group() -> None:
+    first, second = (
+        replace(run, scored=replace(run.scored, groups=np.zeros(200, int)))
+        for run in (records(200, 0.7, 1), records(200, 0.95, 2))
+    )
+    found = compare(first, second)
+    assert found.verdict.startswith("No significant difference on 200 images")
+    assert not any(found.better_in(metric) for metric in found.differences)
+    one = of_predictions([0], []), of_predictions([0], [0])
+    assert compare(*one).better_in("loss") is None
+
+
 def test_a_difference_on_few_images_is_not_significant() -> None:
     """The bootstrap of three images that all differ has no spread."""
     found = compare(records(3, 0.0, 1), records(3, 1.0, 2))

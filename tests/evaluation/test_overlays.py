@@ -132,6 +132,20 @@ def test_a_file_that_is_given_twice_is_explained_once(classifier: Classifier, im
     assert (first.status, first.output) == ("ok", tmp_path / "000.png") and second.output == tmp_path / "001.png"
 
 
+def test_overlays_of_paths_with_two_dots_stay_in_the_folder(
+    classifier: Classifier, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, project = tmp_path / "data", tmp_path / "project"
+    (project / "sub").mkdir(parents=True)
+    data.mkdir()
+    for file in (data / "a.png", project / "sub" / "b.png"):
+        shutil.copy(images / "ok" / "000.png", file)
+    monkeypatch.chdir(project)
+    given = [Path("../data/a.png"), Path("sub/b.png"), data / "a.png"]
+    rows = list(write_overlays(classifier, given, Path("why")))
+    assert [row.output for row in rows] == [Path("why/data/a.png"), Path("why/project/sub/b.png")]
+
+
 def test_files_that_differ_only_in_their_suffix_keep_it(classifier: Classifier, images: Path, tmp_path: Path) -> None:
     files = [tmp_path / "a.png", tmp_path / "a.bmp"]
     for file in files:

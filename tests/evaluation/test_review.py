@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -35,6 +37,16 @@ def scored(labels: np.ndarray, seed: int) -> Scored:
 def test_a_conformal_quantile_covers_at_least_the_requested_fraction(values: list[float], coverage: float) -> None:
     quantile = conformal_quantile(np.array(values), coverage, 1.0)
     assert (np.array(values) <= quantile).mean() >= coverage - 1e-9
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_the_image_that_sets_the_limit_is_covered(kind: type) -> None:
+    for seed in range(50):
+        val, labels = clouds(59, seed)
+        found = scored(labels, seed)
+        found = replace(found, probabilities=found.probabilities.astype(kind))
+        policy = fit_review_policy(outputs(clouds(60, seed)), val, found, DecisionSettings(coverage=0.95), seed)
+        assert (policy.candidates(found.probabilities) & found.truth).any(axis=1).sum() == 57
 
 
 def test_too_few_images_give_the_maximum() -> None:

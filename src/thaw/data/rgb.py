@@ -96,8 +96,8 @@ def _deep(image: Image.Image) -> str:
 
 def _remark_on_deep_colour(image: Image.Image) -> str:
     """As `_remark_on_range`, for channels of which Pillow has kept the high byte."""
-    channels = image.split()[: 1 if image.mode.startswith("L") else 3]
-    if max(channel.getextrema()[1] for channel in channels) > _WHITE_OF_14_BIT >> 8:
+    values = np.asarray(image)[..., : 1 if image.mode.startswith("L") else 3]
+    if values.max() > _WHITE_OF_14_BIT >> 8:
         return ""
     return (
         f"{_deep(image)} without a value above {_WHITE_OF_14_BIT}; if the camera has 10, 12 or 14 bits, scale its "

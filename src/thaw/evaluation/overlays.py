@@ -101,7 +101,7 @@ def write_overlays(
     """
     check_writable(folder)
     class_index = None if class_name is None else _index_of(classifier, class_name)
-    distinct = list({file.absolute(): file for file in files}.values())
+    distinct = list({_absolute(file): file for file in files}.values())
     return _write_all(classifier, list(zip(distinct, _outputs(distinct, folder), strict=True)), class_index, folder)
 
 
@@ -151,14 +151,19 @@ def _outputs(files: Sequence[Path], folder: Path) -> list[Path]:
     """The output of each file; files that differ only in their suffix keep it."""
     if not files:
         return []
-    parent = os.path.commonpath([file.absolute().parent for file in files])
-    paths = [file.absolute().relative_to(parent) for file in files]
+    parent = os.path.commonpath([_absolute(file).parent for file in files])
+    paths = [_absolute(file).relative_to(parent) for file in files]
     times = Counter(path.with_suffix("") for path in paths)
     is_unique = [times[path.with_suffix("")] == 1 for path in paths]
     return [
         folder / (path.with_suffix(".png") if unique else f"{path}.png")
         for path, unique in zip(paths, is_unique, strict=True)
     ]
+
+
+def _absolute(file: Path) -> Path:
+    """The absolute path without `..`, which would lead out of the folder of the outputs."""
+    return Path(os.path.normpath(file.absolute()))
 
 
 def _index_of(classifier: Classifier, name: str) -> int:

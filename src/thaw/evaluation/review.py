@@ -165,8 +165,9 @@ def _min_probability(scored: Scored, coverage: float) -> float | None:
     """The probability from which a class is a candidate; `None` for multilabel and for too few images."""
     if scored.task == "multilabel":
         return None
-    complement = conformal_quantile(1.0 - scored.probabilities[scored.truth], coverage, np.inf)
-    return None if np.isinf(complement) else 1.0 - complement
+    # Of what is negated, not of complements: those are rounded, and may exclude the very image that sets the limit.
+    limit = conformal_quantile(-scored.probabilities[scored.truth], coverage, np.inf)
+    return None if np.isinf(limit) else -limit
 
 
 def _rows_to_remember(targets: np.ndarray, seed: int) -> np.ndarray:

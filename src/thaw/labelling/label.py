@@ -90,7 +90,7 @@ def make_queue(folder: ImageFolder, number: int, extraction: Extraction) -> Labe
     values = extraction.extract(pixels, rows)
     classes = np.full(len(rows), UNLABELLED)
     labelled = len(candidates.labelled)
-    names = manifest.column("labels")
+    names, paths = manifest.column("labels"), manifest.column("path")
     classes[:labelled] = [manifest.classes.index(names[row][0]) for row in candidates.labelled]
     pool = Pool(values, classes, extraction.recipe.seed)
     with one_thread():
@@ -98,7 +98,7 @@ def make_queue(folder: ImageFolder, number: int, extraction: Extraction) -> Labe
         outlook = look_ahead(standardised(values), pool) if len(pool.present) > 1 else None
     return LabelQueue(
         folder=manifest.root,
-        images=_images(order, [manifest.column("path")[row] for row in rows], manifest.classes),
+        images=_images(order, [paths[row] for row in rows], manifest.classes),
         errors=candidates.errors,
         labelled=labelled,
         waiting=len(candidates.waiting),

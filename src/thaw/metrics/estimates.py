@@ -97,7 +97,7 @@ def differences(first: Scored, second: Scored, seed: int = 0) -> dict[str, Estim
     """Estimates of `second` minus `first` for each metric, on the same images in the same order.
 
     Both are resampled together (paired bootstrap), so images that are hard for both do not widen the interval. Metrics
-    that are undefined for either are omitted.
+    that are undefined for either are omitted. Where all images are one unit, an interval is all that is possible.
     """
 
     def difference(weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -106,8 +106,14 @@ def differences(first: Scored, second: Scored, seed: int = 0) -> dict[str, Estim
 
     values = _concatenate(difference(weights) for weights in _all_weights(first, seed))
     groups = first.units if first.groups is not None else 0
-    estimates = {name: bootstrap_estimate(values[name], 0, groups) for name in METRICS}
-    return {name: estimate for name, estimate in estimates.items() if estimate is not None}
+    found: dict[str, Estimate] = {}
+    for name, metric in METRICS.items():
+        limits = (-1.0, 1.0) if metric.kind == "fraction" else (-np.inf, np.inf)
+        estimate = bootstrap_estimate(values[name], 0, groups, limits)
+        if estimate is not None:
+            # Every draw of one unit is that unit.
+            found[name] = Estimate(estimate.value, *limits) if first.units == 1 else estimate
+    return found
 
 
 def _all_weights(scored: Scored, seed: int) -> Iterator[np.ndarray]:

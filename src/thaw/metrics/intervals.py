@@ -69,7 +69,9 @@ def paired_difference(
     weights = bootstrap_weights(groups, len(change), bootstrap_draws(len(change)), seed)
     draws = [drawn @ change / drawn.sum(axis=1) for drawn in weights]
     units = 0 if groups is None else len(np.unique(groups))
-    return bootstrap_estimate(np.concatenate([[change.mean()], *draws]), 0, units, (-1.0, 1.0))
+    estimate = bootstrap_estimate(np.concatenate([[change.mean()], *draws]), 0, units, (-1.0, 1.0))
+    # Every draw of one unit is that unit.
+    return Estimate(estimate.value, -1.0, 1.0) if estimate and (units or len(change)) == 1 else estimate
 
 
 def bootstrap_draws(cells: int) -> int:

@@ -85,10 +85,10 @@ def run_influence(run: RunFolder, images: Images, bar: Bar) -> RunInfluence:
     """
     # Not the one that draws evidence meanwhile, whose hooks would see these images.
     manifest, recipe, classifier = Manifest.read(run.manifest), run.read_recipe(), certified_bundle(run.model)
-    known, paths = images.rows_of(manifest), manifest.column("path")
+    known, paths, names = images.rows_of(manifest), manifest.column("path"), manifest.column("labels")
     splits = [split for split in ("val", "test") if len(manifest.indices(split))]
     train = np.array([row for row in manifest.indices("train") if paths[row] in known], int)
-    labels = [manifest.column("labels")[row][0] for row in train]
+    labels = [names[row][0] for row in train]
     if len(set(labels)) < 2:
         raise DataError(f"{run.path.name}: of fewer than two classes training images are still in the project")
     by_path = {path: row for row, path in enumerate(paths)}
