@@ -221,7 +221,7 @@ def main() -> None:
     arguments = parser.parse_args()
     base = thaw.Recipe().with_settings(parsed_settings(arguments.set))
     arguments.work.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("THAW_CACHE", str(arguments.work / "cache"))
+    os.environ["THAW_CACHE"] = str(arguments.work / "cache")
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         for data in arguments.data:
             print(train(data, seed, base, arguments.work), flush=True)

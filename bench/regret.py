@@ -139,7 +139,7 @@ def main() -> None:
     arguments = parser.parse_args()
     base = thaw.Recipe().with_settings(parsed_settings(arguments.set))
     arguments.work.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("THAW_CACHE", str(arguments.work / "cache"))
+    os.environ["THAW_CACHE"] = str(arguments.work / "cache")
     log = arguments.work / "regret.jsonl"
     rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     done = {(row["set"], row["recipe"], row["seed"]) for row in rows}

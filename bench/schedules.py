@@ -190,7 +190,7 @@ def trained(
     """
     base = thaw.Recipe().with_settings(parsed_settings(arguments.set))
     arguments.work.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("THAW_CACHE", str(arguments.work / "cache"))
+    os.environ["THAW_CACHE"] = str(arguments.work / "cache")
     file = arguments.work / log
     trainings = [kind(**json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
     done = {(each.data, each.seed) for each in trainings}

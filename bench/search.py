@@ -1,6 +1,6 @@
 """What a search finds, compared with the plan: test accuracy of both, and what a trial of each level costs.
 
-    python -m bench.search cells-{seed}.csv steel-{seed}.csv --seeds 0 1 --seconds 240 --work FOLDER --set seed=3
+    python -m bench.search cells-{seed}.csv --seeds 0 1 --seconds 240 --work FOLDER --set backbone=starter
 
 `{seed}` in a path is replaced, for splits that depend on it (bench.elpv_csv, bench.folder_csv). Each search is a fresh
 process with its own cache, so that its time is that of a person who has computed nothing yet. Searches whose line is
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -58,6 +59,8 @@ def main() -> None:
 def _search(data: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """One search, and a plain training of the recipe that its best trial has."""
     runs = options.work / f"{Path(data).stem}-{seed}-{options.seconds:g}"
+    # Of a search that was interrupted.
+    shutil.rmtree(runs, ignore_errors=True)
     settings = [f"--set={each}" for each in (*options.settings, f"seed={seed}", f"split.seed={seed}")]
     space = ["--space", str(options.space)] if options.space else []
     limit = ["--time", f"{options.seconds:g}s"]

@@ -37,11 +37,13 @@ def server(trained: Path, clients: int) -> Iterator[int]:
     program = "from thaw.cli import main; main()"
     with subprocess.Popen([sys.executable, "-c", program, *words], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
-        port = int(process.stdout.readline().split()[1].rstrip("/").rpartition(":")[2])
-        while not _is_ready(port):
-            time.sleep(0.1)
-        yield port
-        process.terminate()
+        try:
+            port = int(process.stdout.readline().split()[1].rstrip("/").rpartition(":")[2])
+            while not _is_ready(port):
+                time.sleep(0.1)
+            yield port
+        finally:
+            process.terminate()
 
 
 def _is_ready(port: int) -> bool:

@@ -148,12 +148,16 @@ def first_screens(images: Path, project: Path, chromium: Any) -> float:
         began = time.perf_counter()
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
             assert process.stdout
-            page.goto(process.stdout.readline().split()[1])
-            page.wait_for_selector("#cell-0 .mark")
-            page.evaluate("() => Promise.all([...document.querySelectorAll('.cell img')].map((one) => one.decode()))")
-            seconds = time.perf_counter() - began
-            page.close()
-            process.terminate()
+            try:
+                page.goto(process.stdout.readline().split()[1])
+                page.wait_for_selector("#cell-0 .mark")
+                page.evaluate(
+                    "() => Promise.all([...document.querySelectorAll('.cell img')].map((one) => one.decode()))"
+                )
+                seconds = time.perf_counter() - began
+                page.close()
+            finally:
+                process.terminate()
     return seconds
 
 
@@ -192,9 +196,11 @@ def served(workspace: Workspace) -> Iterator[str]:
         thread.start()
         while not server.started:
             time.sleep(0.02)
-        yield f"http://127.0.0.1:{access.port}/?token={access.token}"
-        server.should_exit = True
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{access.port}/?token={access.token}"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ class Step:
             total += 2 * weight.numel() * (output.numel() // weight.shape[0]) * (2 if is_at_the_cut else 3)
 
         with hooked(self.classifier, count), torch.no_grad():
-            self.classifier(self.inputs, self.position)
+            self.classifier(AtCut.above_nothing(self.inputs), self.position)
         return total
 
 

@@ -22,12 +22,12 @@ import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from bench.scheduled_source import Schedule, ScheduledSource, counted, windows_of
 from bench.schedules import (
@@ -47,6 +47,7 @@ from thaw.backbones.stages import AtCut
 from thaw.metrics import MetricValues
 from thaw.planning.step_timer import StepMode, StepTimer
 from thaw.recipe import ResolvedPhase
+from thaw.training import epoch
 from thaw.training.context import FitCallbacks, FitContext, FitSettings, TrainingPaused
 from thaw.training.fit import fit
 from thaw.training.history import EpochRecord, is_better, should_stop
@@ -96,7 +97,7 @@ class Averages:
         self._parameters: list[Tensor] = []
         self._averages: list[Tensor] = []
 
-    def update(self, optimizer: Optimizer, *_: object) -> None:
+    def update(self, optimizer: Optimizer) -> None:
         """After a step of the optimizer."""
         if not self._parameters:
             self._parameters = [each.detach() for group in optimizer.param_groups for each in group["params"]]
@@ -208,10 +209,14 @@ def train(trial: Trial) -> Iterator[CountedTraining]:
 def _fit(context: FitContext, watcher: Watcher, source: ScheduledSource, val: Source) -> None:
     """The last phase of a context, from what the head phase has left in its checkpoints."""
     watched = replace(context, callbacks=FitCallbacks(watcher.on_epoch, print, lambda _: watcher.is_over))
-    hook = register_optimizer_step_post_hook(watcher.averages.update)
-    with counted(context.classifier, source), suppress(TrainingPaused):
+    do_step = epoch.step
+
+    def step(optimizer: Optimizer) -> None:
+        do_step(optimizer)
+        watcher.averages.update(optimizer)
+
+    with patch.object(epoch, "step", step), counted(context.classifier, source), suppress(TrainingPaused):
         fit(watched, lambda _: PhaseSources(source, val))
-    hook.remove()
 
 
 def _epochs(trainings: Sequence[CountedTraining]) -> str:

@@ -129,8 +129,9 @@ def both_phases(
         csv.writer(stream).writerows([("path", "label", "split"), *rows])
     recipe = Recipe(backbone=backbone[0], weights=backbone[1], seed=seed)
     finetune(Dataset.open(folder / "table.csv", "multiclass"), recipe, folder / "runs", reporter=NullReporter())
-    evaluation = json.loads(RunFolder.earlier(folder / "runs")[0].evaluation.read_text(encoding="utf-8"))
-    return 100 * float(evaluation["test"]["metrics"]["accuracy"])
+    accuracy = RunFolder.earlier(folder / "runs")[0].read_evaluation().evaluations["test"].overall["accuracy"]
+    assert accuracy is not None
+    return 100 * accuracy.value
 
 
 def prove(arguments: argparse.Namespace) -> Iterator[Cell]:

@@ -33,7 +33,7 @@ from typing import Any
 from bench.versus import rounds, time_to_accuracy
 from bench.versus.environments import PEERS, NotInstallable, environment_of, python_of
 from bench.versus.jobs import BACKBONES, JOBS, Job
-from bench.versus.table import THAW, draw
+from bench.versus.table import THAW, draw, with_section
 
 OTHERS = ("keras_guide", "torch_guide", "torch_guide@bf16", "fastai_fine_tune", "hf_trainer")
 TIMED_JOBS = ("mobilenetv2_100:both",)
@@ -189,16 +189,13 @@ def main() -> None:
 
 
 def write(records: list[dict], arguments: argparse.Namespace) -> None:
-    """Write and print the page, or its section on time to accuracy."""
+    """Print a section of the page, and write it into the page."""
     out = arguments.out
-    if arguments.time_to_accuracy:
-        text = time_to_accuracy.draw(records, out.parent if out else None)
-        page = out.read_text(encoding="utf-8") if out and out.is_file() else ""
-        whole = time_to_accuracy.with_section(page, text)
-    else:
-        text = whole = draw(records)
+    is_timed = arguments.time_to_accuracy
+    text = time_to_accuracy.draw(records, out.parent if out else None) if is_timed else draw(records)
     if out:
-        out.write_text(whole, encoding="utf-8")
+        page = out.read_text(encoding="utf-8") if out.is_file() else ""
+        out.write_text(with_section(page, text), encoding="utf-8")
     print(text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from operator import itemgetter
 from statistics import median
@@ -54,7 +55,7 @@ def is_scaled(record: Record) -> bool:
 
 
 def draw(records: Sequence[Record]) -> str:
-    """The whole page."""
+    """The section of the page that compares all tools."""
     machines = [record for record in records if record["kind"] == "machine"]
     runs = [_with_current_names(record) for record in records if record["kind"] == "run"]
     jobs = dict.fromkeys(_job(record) for record in runs)
@@ -62,6 +63,15 @@ def draw(records: Sequence[Record]) -> str:
     parts += [_section(job, [record for record in runs if _job(record) == job]) for job in jobs]
     parts.append(versions_line(runs))
     return "\n".join(filter(None, parts))
+
+
+def with_section(page: str, section: str) -> str:
+    """The page with this section in place of the one with the same heading, up to the next, or at its end."""
+    heading = section.partition("\n")[0]
+    pattern = re.compile(rf"^{re.escape(heading)}\n.*?(?=^# |\Z)", re.MULTILINE | re.DOTALL)
+    if pattern.search(page):
+        return pattern.sub(lambda _: f"{section}\n", page).rstrip("\n") + "\n"
+    return f"{page.rstrip()}\n\n{section}".lstrip("\n")
 
 
 def versions_line(runs: Sequence[Record]) -> str:

@@ -46,14 +46,6 @@ def draw(records: Sequence[Record], folder: Path | None) -> str:
     return "\n".join(filter(None, [*parts, versions_line(runs)]))
 
 
-def with_section(page: str, section: str) -> str:
-    """The page with this section in place of the one of the same heading, or at its end."""
-    pattern = re.compile(rf"^{re.escape(HEADING)}\n.*?(?=^# |\Z)", re.MULTILINE | re.DOTALL)
-    if pattern.search(page):
-        return pattern.sub(lambda _: f"{section}\n", page).rstrip("\n") + "\n"
-    return f"{page.rstrip()}\n\n{section}".lstrip("\n")
-
-
 def _summary(sets: dict[Key, list[Record]]) -> str:
     """One row per set: Thaw and the fastest peer."""
     header = ("set", "fastest peer", "its run", "its accuracy", "Thaw reached it", "**ratio**")

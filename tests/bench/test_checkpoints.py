@@ -5,10 +5,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
 
+import thaw
 from bench.versus.checkpoints import NAME, KeepCheckpoints, Kept, accuracies
 from thaw.data.manifest import Manifest
+from thaw.evaluation.class_prior import weighted_decision
 from thaw.run_folder import RunFolder
 from thaw.training import checkpoint
 
@@ -79,3 +83,18 @@ def test_the_baseline_is_the_first_answer(trained: RunFolder, tmp_path: Path) ->
     ((written, accuracy),) = accuracies(folder, images, [], keep.baseline)
     evaluation = trained.read_evaluation().evaluations["test"]
     assert written == keep.baseline and accuracy == evaluation.overall["accuracy"].value
+
+
+def test_a_checkpoint_has_its_class_weights_in_its_head_alone(
+    trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = checkpoint.read(trained.checkpoints, "best")
+    assert head is not None
+    checkpoint.write(tmp_path, NAME, head)
+    manifest = Manifest.read(trained.manifest)
+    images = {manifest.file(int(row)): manifest.column("labels")[int(row)][0] for row in manifest.indices("test")}
+    (plain,) = accuracies(trained.path, images, [Kept(tmp_path, 7.0)])
+    weighted = thaw.load(trained.path)
+    weighted.decision = weighted_decision(np.array([1e-6, 1.0, 1e6]), "multiclass", "balanced")
+    monkeypatch.setattr(thaw, "load", lambda run: weighted)
+    assert accuracies(trained.path, images, [Kept(tmp_path, 7.0)]) == [plain]

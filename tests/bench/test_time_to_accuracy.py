@@ -6,7 +6,8 @@ import pytest
 from bench.versus.curve import Curve, seconds_to
 from bench.versus.curve_drawing import Line, draw_curves
 from bench.versus.rounds import THAW, Round, curves_of, fastest, rounds_of
-from bench.versus.time_to_accuracy import HEADING, draw, with_section
+from bench.versus.table import with_section
+from bench.versus.time_to_accuracy import HEADING, draw
 
 
 class Clock:
