@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import thaw
-from thaw.bundle import read_bundle
+from thaw.bundle import digest_of, read_bundle
 from thaw.data.manifest import Manifest
 from thaw.run_folder import RunFolder
 
@@ -87,6 +87,8 @@ def test_decide_writes_a_bundle_with_the_threshold_and_says_what_it_does(
     assert "val: scratch if p >= " in said and "test: scratch if p >= " in said and "false-positive rate" in said
     decision = read_bundle(out).decision
     assert decision.thresholds[0][0] == 1 and "recall of scratch" in decision.reason
+    written = json.loads((out / "config.json").read_text(encoding="utf-8"))["thaw"]["provenance"]
+    assert written == {"decision_of": trained.path.name, "bundle": digest_of(trained.model)}
     assert thaw(monkeypatch, "decide", trained.path, "--recall", "scratch=0.9", "--out", out) == 2
     assert "already exists" in capsys.readouterr().err
 

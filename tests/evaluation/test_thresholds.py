@@ -11,6 +11,7 @@ from thaw.evaluation.class_prior import weighted_decision
 from thaw.evaluation.thresholds import (
     check_requirements,
     choose_decision,
+    required_classes,
     threshold_for_precision,
     threshold_for_recall,
     threshold_results,
@@ -177,6 +178,12 @@ def test_the_label_of_lowest_expected_cost_is_predicted() -> None:
 def test_an_invalid_requirement_is_refused(settings: DecisionSettings, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         check_requirements(settings, ("ok", "crack"), "binary")
+
+
+def test_the_classes_of_a_requirement_are_found_whatever_their_names_contain() -> None:
+    classes = ("ok", "a; b", "b")
+    decision = Decision(reason="costs; recall of a; b at least 0.9; precision of ok at least 0.5")
+    assert required_classes(decision, classes) == (0, 1)
 
 
 def test_costs_of_an_image_with_several_labels_are_refused() -> None:

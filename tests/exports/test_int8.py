@@ -17,6 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from thaw import pipeline
+from thaw.classifier.decision import Decision
 from thaw.cli import app
 from thaw.data.dataset import Dataset
 from thaw.data.surfaces import write_surfaces
@@ -181,6 +182,22 @@ def test_unreadable_images_are_not_among_those_that_an_export_was_measured_on(
         return np.full((len(batch), len(classifier.classes)), 1 / len(classifier.classes), np.float32)
 
     assert measure_quality(infer, 8, classifier, test).images == 21
+
+
+def test_the_accuracy_of_an_export_is_that_of_the_labels_that_the_classifier_decides_for(
+    trained: RunFolder, images: Path
+) -> None:
+    classifier = load(trained.path)
+    _, test = split_for_calibration(classifier, Dataset.open(images))
+    last = len(classifier.classes) - 1
+    classifier.decision = Decision(thresholds=((last, 0.1),))
+
+    def infer(batch: np.ndarray) -> np.ndarray:
+        probabilities = np.full((len(batch), last + 1), 0.8 / last, np.float32)
+        probabilities[:, last] = 0.2
+        return probabilities
+
+    assert measure_quality(infer, 8, classifier, test).accuracy == pytest.approx((test.targets == last).mean())
 
 
 @pytest.mark.slow

@@ -135,9 +135,10 @@ def choose_decision(
 
 def required_classes(decision: Decision, classes: Sequence[str]) -> tuple[int, ...]:
     """The classes that a decision has a target recall or precision of, by their indices."""
-    reasons = decision.reason.split("; ")
-    starts = [(f"recall of {name} at least ", f"precision of {name} at least ") for name in classes]
-    return tuple(index for index, start in enumerate(starts) if any(text.startswith(start) for text in reasons))
+    # Not split at what separates the reasons, which names of classes may contain.
+    reasons = f"; {decision.reason}"
+    starts = [(f"; recall of {name} at least ", f"; precision of {name} at least ") for name in classes]
+    return tuple(index for index, either in enumerate(starts) if any(start in reasons for start in either))
 
 
 def _requirements(settings: DecisionSettings, classes: Sequence[str]) -> list[_Requirement]:

@@ -9,10 +9,10 @@ import numpy as np
 
 from thaw.classifier.classifier import Classifier
 from thaw.errors import ExportError
+from thaw.evaluation.evaluate import score
 from thaw.exports.labelled_files import LabelledFiles
 from thaw.exports.target import Infer
 from thaw.formats import count, percent
-from thaw.metrics import measure
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ def measure_quality(
         probabilities.append(infer(image[None])[0])
         seconds.append(time.perf_counter() - started)
         rows.append(row)
-    accuracy = measure(np.stack(probabilities), images.targets[rows], classifier.task)["accuracy"]
+    # By the classifier's own decision, as `thaw evaluate` has it.
+    accuracy = float(score(classifier, np.stack(probabilities), images.targets[rows]).correct.mean())
     return Quality(size, 1000.0 * float(np.median(seconds)), accuracy, len(rows))
 
 

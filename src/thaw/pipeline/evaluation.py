@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from thaw import cross_validation
-from thaw.bundle import write_bundle
+from thaw.bundle import digest_of, write_bundle
 from thaw.bundle_path import bundle_of
 from thaw.classifier.classifier import Classifier
 from thaw.data.dataset import Dataset
@@ -23,7 +23,7 @@ from thaw.evaluation.compare import Comparison
 from thaw.evaluation.compare import compare as compare_records
 from thaw.evaluation.decide import decide as decide_by_records
 from thaw.evaluation.decide import evaluate_records
-from thaw.evaluation.evaluate import Evaluation, bootstrap_groups, evaluate_rows
+from thaw.evaluation.evaluate import Evaluation, evaluate_rows
 from thaw.evaluation.folds import CrossValidation
 from thaw.evaluation.images_of_run import count_images_of_run
 from thaw.evaluation.overlays import Overlay, write_overlays
@@ -205,7 +205,8 @@ def decide(
     results.show_decided(before, after, shown)
     card = (folder.model / "MODEL_CARD.md").read_text(encoding="utf-8")
     card = model_card.with_decision(card, chosen.summary, before, after)
-    write_bundle(classifier, Path(out), golden_of(folder.model), card)
+    provenance = {"decision_of": folder.path.name, "bundle": digest_of(folder.model)}
+    write_bundle(classifier, Path(out), golden_of(folder.model), card, provenance)
     shown.say(f"bundle {out}: {chosen.summary}")
     return classifier
 
@@ -282,7 +283,8 @@ def compare_prediction_options(run: str | Path, reporter: Reporter | None = None
         if not len(rows):
             raise DataError(f"{run}: has no validation images to compare on; give a run that was not trained on them")
         files, targets = [manifest.file(int(row)) for row in rows], manifest.targets()[rows]
-        engine, groups = folder.read_recipe().engine, bootstrap_groups(manifest, rows)
+        # One row for each validation image, in the order of the manifest, with near-duplicates in one group.
+        engine, groups = folder.read_recipe().engine, read_records(folder.predictions, "val").scored.groups
         bar = shown.bar("compare prediction options")
         found = test_time_options.compare_test_time_options(classifier, files, targets, groups, engine, bar)
         results.show_options(found, len(rows), shown)
