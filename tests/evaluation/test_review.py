@@ -33,6 +33,11 @@ def scored(labels: np.ndarray, seed: int) -> Scored:
     return Scored("multiclass", probabilities, truth, Decision().labels(probabilities, "multiclass"))
 
 
+def with_scores(count: int, seed: int) -> tuple[np.ndarray, Scored]:
+    val, labels = clouds(count, seed)
+    return val, scored(labels, seed)
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=200), st.floats(0.01, 0.99))
 def test_a_conformal_quantile_covers_at_least_the_requested_fraction(values: list[float], coverage: float) -> None:
     quantile = conformal_quantile(np.array(values), coverage, 1.0)
@@ -47,6 +52,15 @@ def test_the_image_that_sets_the_limit_is_covered(kind: type) -> None:
         found = replace(found, probabilities=found.probabilities.astype(kind))
         policy = fit_review_policy(outputs(clouds(60, seed)), val, found, DecisionSettings(coverage=0.95), seed)
         assert (policy.candidates(found.probabilities) & found.truth).any(axis=1).sum() == 57
+
+
+def test_an_image_with_another_label_than_its_only_candidate_is_ambiguous() -> None:
+    policy = replace(
+        fit_review_policy(outputs(clouds(60, 0)), *with_scores(59, 0), DecisionSettings(), 0), min_probability=0.3
+    )
+    probabilities = np.array([[0.8, 0.2, 0.0], [0.8, 0.1, 0.1], [0.4, 0.4, 0.2], [0.3, 0.25, 0.45]])
+    predicted = Decision(thresholds=((1, 0.15),)).labels(probabilities, "multiclass")
+    assert policy.is_ambiguous(probabilities, predicted).tolist() == [True, False, True, True]
 
 
 def test_too_few_images_give_the_maximum() -> None:

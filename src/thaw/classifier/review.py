@@ -1,9 +1,9 @@
 """Which images are flagged for review: ambiguous ones, and out-of-distribution ones.
 
-An image is ambiguous if its conformal prediction set does not contain exactly one class; the set contains the true
-class for the required fraction of images (Sadinle, Lei and Wasserman 2019), and is empty if no class fits. It is
-out-of-distribution if it is far from its nearest training images in feature space (Sun et al. 2022). Both limits are
-calibrated on validation images, and hold for images from the same distribution.
+An image is ambiguous if its conformal prediction set is anything but its label; the set contains the true class for the
+required fraction of images (Sadinle, Lei and Wasserman 2019), and is empty if no class fits. It is out-of-distribution
+if it is far from its nearest training images in feature space (Sun et al. 2022). Both limits are calibrated on
+validation images, and hold for images from the same distribution.
 """
 
 from __future__ import annotations
@@ -57,11 +57,16 @@ class ReviewPolicy:
             return np.zeros(probabilities.shape, bool)
         return np.asarray(probabilities >= self.min_probability)
 
-    def is_ambiguous(self, probabilities: np.ndarray) -> np.ndarray:
-        """(N,) bool: whether the prediction set does not contain exactly one class."""
+    def is_ambiguous(self, probabilities: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        """(N,) bool: whether the prediction set is anything but the predicted label, which a threshold may decide.
+
+        Args:
+            probabilities: (N, C).
+            predicted: (N, C) bool, the labels.
+        """
         if self.min_probability is None:
             return np.zeros(len(probabilities), bool)
-        return np.asarray(self.candidates(probabilities).sum(axis=1) != 1)
+        return np.asarray((self.candidates(probabilities) != predicted).any(axis=1))
 
 
 def distances(features: np.ndarray, train_features: np.ndarray) -> np.ndarray:

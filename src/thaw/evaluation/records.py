@@ -35,7 +35,7 @@ class Records:
         classes: In the order of the columns of `scored`.
         scored: Probabilities, true and predicted labels, and groups.
         nearest: Paths of the nearest training images of each image, nearest first.
-        ambiguous: (N,) bool, flagged because there is not exactly one candidate class.
+        ambiguous: (N,) bool, flagged because the label is not the only candidate class.
         out_of_distribution: (N,) bool, flagged because the features are far from those of training.
         distance: (N,) cosine distance to the nearest training images, 0..2.
     """
@@ -77,7 +77,7 @@ def write_records(classifier: Classifier, manifest: Manifest, outputs: SplitOutp
         }
         if policy := classifier.review_policy:
             distance = policy.distances(evaluated.features)
-            columns["ambiguous"] = pa.array(policy.is_ambiguous(evaluated.probabilities))
+            columns["ambiguous"] = pa.array(policy.is_ambiguous(evaluated.probabilities, scored.predicted))
             columns["distance"] = pa.array(distance, pa.float32())
             columns["out_of_distribution"] = pa.array(policy.exceeds_max_distance(distance))
         for index, name in enumerate(classifier.classes):

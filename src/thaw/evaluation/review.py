@@ -31,7 +31,7 @@ class ReviewRates:
 
     Attributes:
         covered: The true class is among the candidates.
-        ambiguous: Flagged because there is not exactly one candidate.
+        ambiguous: Flagged because the label is not the only candidate.
         out_of_distribution: Flagged because the features are far from those of training.
         accuracy_of_rest: Accuracy on the images that are not flagged.
     """
@@ -141,7 +141,7 @@ def conformal_quantile(values: np.ndarray, coverage: float, maximum: float) -> f
 
 def review_rates(policy: ReviewPolicy, out_of_distribution: np.ndarray, scored: Scored) -> ReviewRates:
     """What a policy flags in a set of which `out_of_distribution` (N,) bool is known."""
-    ambiguous = policy.is_ambiguous(scored.probabilities)
+    ambiguous = policy.is_ambiguous(scored.probabilities, scored.predicted)
     covered = (policy.candidates(scored.probabilities) & scored.truth).any(axis=1)
     has_candidates, has_limit = policy.min_probability is not None, policy.max_distance < MAX_COSINE_DISTANCE
     return ReviewRates(

@@ -43,7 +43,7 @@ class Prediction:
             label.
         probabilities: One per class, in class order, 0..1.
         candidates: The classes of the prediction set.
-        ambiguous: Whether the prediction set does not contain exactly one class.
+        ambiguous: Whether the prediction set is anything but the label.
         out_of_distribution: Whether the image is far from all training images; `None` if the classifier has no review
             policy.
     """
@@ -108,7 +108,7 @@ def to_predictions(classifier: Classifier, files: Sequence[Path], outputs: Model
     else:
         confidence = probabilities[np.arange(len(files)), predicted.argmax(axis=1)]
     candidates = policy.candidates(probabilities) if policy else np.zeros_like(predicted)
-    ambiguous = policy.is_ambiguous(probabilities) if policy else np.zeros(len(files), bool)
+    ambiguous = policy.is_ambiguous(probabilities, predicted) if policy else np.zeros(len(files), bool)
     out_of_distribution = policy.is_out_of_distribution(outputs.features) if policy else None
     return [
         Prediction(

@@ -171,7 +171,7 @@ class DecisionSettings(Section):
     coverage: Fraction = Field(
         0.95,
         description="Fraction of images whose true class is among the candidate classes (conformal prediction). An "
-        "image with no candidate or several is flagged for review as ambiguous.",
+        "image whose label is not its only candidate is flagged for review as ambiguous.",
     )
     in_distribution: Fraction = Field(
         0.95,

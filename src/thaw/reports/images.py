@@ -144,7 +144,7 @@ def read_images(
     )
     ambiguous_gallery = Gallery(
         "Ambiguous images",
-        "Several classes are likely, or none; the least confident first. Flagged for review.",
+        "Several classes are likely, or none, or another one; the least confident first. Flagged for review.",
         _with_prediction(record, ambiguous[:MAX_FLAGGED], album),
         len(ambiguous),
     )

@@ -90,7 +90,7 @@ def _outcome(chosen: Decided, records: Records, scored: Scored) -> Outcome:
     policy, flagged, review = chosen.review_policy, np.zeros(len(scored), bool), None
     if policy:
         is_far = policy.exceeds_max_distance(records.distance)
-        flagged = policy.is_ambiguous(scored.probabilities) | is_far
+        flagged = policy.is_ambiguous(scored.probabilities, scored.predicted) | is_far
         review = review_rates(policy, is_far, scored)
     return Outcome(
         images=len(scored),

@@ -131,7 +131,7 @@ function Rate({ one, isShort = false }) {
 function Review({ ask, trained, found, change }) {
   if (!splitsOf(found)[0][1].review) return null;
   return html`<section><h2 class="big">Flagged for review</h2>
-    <p class="quiet">An image is ambiguous unless it has exactly one candidate class, and out-of-distribution if it is far from all training images.</p>
+    <p class="quiet">An image is ambiguous unless its label is its only candidate class, and out-of-distribution if it is far from all training images.</p>
     <${Fraction} title="Coverage" about="fraction of images whose true class is among the candidates" value=${ask.coverage ?? trained.coverage}
       set=${(coverage) => change({ coverage })} />
     <${Fraction} title="In-distribution" about="fraction of validation images that are near enough" value=${ask.in_distribution ?? trained.in_distribution}
