@@ -3,10 +3,12 @@ import shutil
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from tests.reporters import Listening
+from tests.runs import outcome
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.data.surfaces import write_surfaces
@@ -126,3 +128,28 @@ def test_near_duplicates_are_in_one_split(images: Path, quick: Recipe, tmp_path:
     named = [(f"{file.parent.name}/{file.name}", f"{file.parent.name}/copy-of-{file.stem}.jpg") for file in originals]
     assert all(split[original] == split[copy] for original, copy in named)
     assert set(split.values()) == {"train", "val", "test"}
+
+
+@pytest.mark.parametrize("inputs", ["cached", "fresh"])
+def test_no_weight_no_epoch_and_no_threshold_depends_on_the_pixels_of_test_images(
+    inputs: str, images: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    recipe = quick.with_settings({f"phases.{index}.inputs": inputs for index in range(2)})
+    finetune(Dataset.open(images), recipe, tmp_path / "runs", reporter=NullReporter())
+    before, after = (RunFolder(tmp_path / "runs" / f"train-{number}") for number in (1, 2))
+    manifest = Manifest.read(before.manifest)
+    assert len(manifest.indices("test")) != len(manifest.indices("val"))
+
+    changed, draws = tmp_path / "changed", np.random.default_rng(0)
+    shutil.copytree(images, changed)
+    for row in manifest.indices("test"):
+        noise = draws.integers(0, 256, size=(64, 64), dtype=np.uint8)
+        Image.fromarray(noise).save(changed / manifest.column("path")[int(row)])
+    same_splits = Dataset.open(changed).manifest.with_columns({"split": manifest.column("split")})
+    finetune(Dataset(same_splits), recipe, tmp_path / "runs", reporter=NullReporter())
+    assert splits_of(after) == splits_of(before)
+    assert outcome(after) == outcome(before)
+    for name in ("config.json", "review.safetensors"):
+        assert (after.model / name).read_bytes() == (before.model / name).read_bytes()
+    tested = [run.read_evaluation().evaluations for run in (before, after)]
+    assert tested[0]["val"] == tested[1]["val"] and tested[0]["test"] != tested[1]["test"]

@@ -56,19 +56,39 @@ def test_one_pass_serves_the_phases_that_are_certain_to_be_trained(
     assert make_inputs(*phases).extraction_passes(trained) == extraction_passes
 
 
-def test_features_above_a_stage_are_extracted_once_from_those_below_it_for_the_rows_and_views_of_the_phase(
-    tmp_path: Path,
-) -> None:
+def inputs_of_images(cache: Path, *phases: Phase) -> PhaseInputs:
+    """Of six images of noise: three are trained on, two validated on, and one is tested on."""
     backbone = build("mobilenetv3_small_050", "random", PreprocessingSettings(image_size=32), "avg", 0)
-    images = np.random.default_rng(0).integers(0, 256, size=(5, 40, 40, 3), dtype=np.uint8)
-    inputs = replace(
-        make_inputs(thawing("top", "stages:2", augment="light")),
+    images = np.random.default_rng(0).integers(0, 256, size=(6, 40, 40, 3), dtype=np.uint8)
+    return replace(
+        make_inputs(*phases),
         pixels=SimpleNamespace(key="pixels", spec=backbone.facts.pixels, read=images.__getitem__),
         backbone=backbone,
         train=LabelledRows(np.array([4, 0, 2]), np.arange(3)),
         val=LabelledRows(np.array([3, 1]), np.arange(2)),
-        cache=FeatureCache(tmp_path, "float32"),
+        test=LabelledRows(np.array([5]), np.array([2])),
+        cache=FeatureCache(cache, "float32"),
     )
+
+
+@pytest.mark.parametrize("inputs", ["cached", "fresh"])
+def test_a_phase_trains_on_the_training_images_and_validates_on_those_of_validation(
+    inputs: str, tmp_path: Path
+) -> None:
+    of_images = inputs_of_images(tmp_path, thawing("top", "stages:1", inputs=inputs))
+    sources = of_images.sources_of(0)
+    assert sources.val
+    for source, labelled in ((sources.train, of_images.train), (sources.val, of_images.val)):
+        assert source.targets.tolist() == labelled.targets.tolist()
+        (values, _), targets = source.batch(np.arange(len(source)), epoch=0)
+        assert len(values) == len(labelled.rows) and targets.tolist() == labelled.targets.tolist()
+
+
+def test_features_above_a_stage_are_extracted_once_from_those_below_it_for_the_rows_and_views_of_the_phase(
+    tmp_path: Path,
+) -> None:
+    inputs = inputs_of_images(tmp_path, thawing("top", "stages:2", augment="light"))
+    backbone = inputs.backbone
     below, low = inputs.sources_of(0), backbone.cut("stages:2")
     high = backbone.raised(low, 1)
     for _ in range(2):
