@@ -7,15 +7,21 @@ import pyarrow.parquet as pq
 import pytest
 
 import thaw
+from thaw.backbones.timm_backbone import build
 from thaw.bundle import read_bundle, write_bundle
+from thaw.classifier.classifier import Classifier, new_head
+from thaw.classifier.outputs import LabelledOutputs
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.errors import DataError, RecipeError
+from thaw.evaluation.calibration import fit_temperature
 from thaw.evaluation.evaluate import Evaluation
+from thaw.evaluation.finalize import SplitOutputs, finalize
 from thaw.evaluation.records import read_records
+from thaw.metrics import truth_of
 from thaw.pipeline import evaluate, finetune, load
 from thaw.progress import NullReporter
-from thaw.recipe import DecisionSettings, Recipe
+from thaw.recipe import DecisionSettings, DecodeSettings, PreprocessingSettings, Recipe
 from thaw.run_folder import RunFolder
 
 
@@ -114,3 +120,33 @@ def test_an_evaluation_of_release_0_1_is_read(trained: RunFolder) -> None:
     for name, before in old.items():
         text = text.replace(f'"{name}":', f'"{before}":')
     assert Evaluation.from_json(json.loads(text)) == Evaluation.from_json(values)
+
+
+def outputs_around(classifier: Classifier, images: int, seed: int, confidence: float) -> LabelledOutputs:
+    """Outputs for images of noise, whose logit of the true class is higher by `confidence`."""
+    draws = np.random.default_rng(seed)
+    targets = np.arange(images) % 3
+    logits = confidence * truth_of(targets, 3) + draws.normal(size=(images, 3))
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    features = draws.normal(size=(images, classifier.backbone.facts.width)) + confidence
+    return LabelledOutputs(features.astype(np.float32), probabilities.astype(np.float32), targets)
+
+
+def test_temperature_decision_and_review_limits_are_fitted_on_validation_whatever_the_outputs_on_test() -> None:
+    settings, found = DecisionSettings(recall={"b": 0.8}, coverage=0.9), []
+    backbone = build("mobilenetv3_small_050", "random", PreprocessingSettings(image_size=32))
+    for confidence in (-6.0, 0.0, 6.0):
+        head = new_head(backbone, 3, dropout=0.0)
+        classifier = Classifier(backbone, head, "abc", "multiclass", DecodeSettings())
+        train, val = (outputs_around(classifier, images, seed=images, confidence=2.0) for images in (30, 45))
+        test = outputs_around(classifier, 27, seed=1, confidence=confidence)
+        outputs = SplitOutputs(train, np.arange(30), {"val": val, "test": test}, {"val": None, "test": None})
+        finalized = finalize(classifier, outputs, settings, seed=0)
+        fitted = fit_temperature(val.probabilities, truth_of(val.targets, 3), "multiclass")
+        assert finalized.calibration.temperature == fitted
+        policy = classifier.review_policy
+        assert policy
+        limits = (policy.max_distance, policy.min_probability, policy.confidence, policy.class_fractions)
+        found.append((classifier.decision, limits, policy.train_features.tolist(), finalized.evaluations["val"]))
+    assert found[0] == found[1] == found[2]
+    assert found[0][0].thresholds
