@@ -28,19 +28,20 @@ from bench.schedules import (
     PLANNED,
     Training,
     correct_on,
+    is_kept,
     means,
     parser_of,
     show_differences,
     sources_of_test,
     trained,
     with_head,
+    with_schedule,
 )
-from thaw.metrics import MetricValues
 from thaw.recipe import ResolvedPhase
 from thaw.training.checkpoint import Progress
 from thaw.training.context import FitContext
 from thaw.training.epoch import begin_phase, fit_epoch, freeze_lowest
-from thaw.training.history import should_stop
+from thaw.training.history import EpochRecord, should_stop
 from thaw.training.validation import validate
 from thaw.trial import Trial
 
@@ -49,7 +50,7 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Schedule:
-    """Epochs and patience of the phase; `None` for those of the plan. It freezes its lowest stage after a quarter."""
+    """Epochs and patience of the phase; `None` for those of the plan."""
 
     name: str
     epochs: int | None = None
@@ -57,9 +58,7 @@ class Schedule:
 
     def of(self, phase: ResolvedPhase) -> ResolvedPhase:
         """The phase with this schedule."""
-        epochs, patience = self.epochs or phase.epochs, self.patience or phase.patience
-        after = (epochs // 4,) if phase.freeze_after else ()
-        return phase.model_copy(update={"epochs": epochs, "patience": patience, "freeze_after": after})
+        return with_schedule(phase, self.epochs or phase.epochs, self.patience or phase.patience)
 
 
 SCHEDULES = (
@@ -84,10 +83,10 @@ class Averaged(Training):
 
 @dataclass(frozen=True)
 class Candidate:
-    """Weights of one epoch, or the mean of several, and what they reach on validation."""
+    """Weights of one epoch, or the mean of several, and the epoch as it would be with these weights."""
 
     state: State
-    val: MetricValues
+    record: EpochRecord
     members: int = 1
 
 
@@ -103,7 +102,7 @@ def mean_of(states: Sequence[State]) -> State:
 def train(trial: Trial) -> Iterator[Averaged]:
     """The head, then the phase that thaws with each schedule, each from the weights that the head phase has left."""
     thawed = trial.recipe.phases[1]
-    run, before = with_head(trial, trial.folder.checkpoints)
+    run, head = with_head(trial, trial.folder.checkpoints)
     settings, start, sources = run.settings, _state(run), trial.inputs.sources_of(1)
     test = sources_of_test(trial, thawed.name)
     assert sources.val is not None
@@ -111,12 +110,14 @@ def train(trial: Trial) -> Iterator[Averaged]:
     yield Averaged("", settings.seed, HEAD, 0, True, correct_on(run.classifier, test, settings.precision))
 
     def value(one: Candidate) -> tuple[float, float]:
-        return one.val.by(settings.monitor), -one.val.loss
+        return one.record.val.by(settings.monitor), -one.record.val.loss
 
     def averaged(members: Sequence[Candidate]) -> Candidate:
         state = mean_of([one.state for one in members])
         run.classifier.load_state_dict(state)
-        return Candidate(state, validate(run.classifier, cut, val, settings).values, len(members))
+        found = validate(run.classifier, cut, val, settings)
+        record = replace(members[0].record, val=found.values, without=found.without)
+        return Candidate(state, record, len(members))
 
     for schedule in SCHEDULES:
         run.classifier.load_state_dict(start)
@@ -127,14 +128,14 @@ def train(trial: Trial) -> Iterator[Averaged]:
             active = freeze_lowest(active, sources, progress.epoch)
             record = fit_epoch(active, progress)
             progress = replace(progress, epoch=progress.epoch + 1, records=(*progress.records, record))
-            epochs.append(Candidate(_state(run), record.val))
+            epochs.append(Candidate(_state(run), record))
         seconds, ranked = time.process_time() - started, sorted(epochs, key=value, reverse=True)
         for name, average in (("", _best), (", mean of 3", _of_three), (", greedy", _greedy)):
             started = time.process_time()
             found = average(ranked, averaged, value)
             took = seconds + time.process_time() - started
             run.classifier.load_state_dict(found.state)
-            kept = found.val.by(settings.monitor) > before
+            kept = is_kept(head, found.record, settings.keep_rule)
             correct = correct_on(run.classifier, test, settings.precision)
             told = f"{schedule.name}{name}"
             yield Averaged("", settings.seed, told, progress.epoch, kept, correct, took, found.members)

@@ -35,6 +35,7 @@ from bench.schedules import (
     Results,
     Training,
     correct_on,
+    is_kept,
     means,
     parser_of,
     row,
@@ -45,13 +46,11 @@ from bench.schedules import (
 )
 from thaw.backbones.cuts import Cut, lies_in
 from thaw.classifier.classifier import Classifier
-from thaw.metrics import MetricValues
 from thaw.training.checkpoint import Progress
 from thaw.training.epoch import ActivePhase, begin_phase, fit_epoch, freeze_lowest
-from thaw.training.history import best_index, should_stop
+from thaw.training.history import EpochRecord, best_index, should_stop
 from thaw.training.phases import EvaluationSources
 from thaw.training.sources import Source
-from thaw.training.validation import UNUSABLE
 from thaw.trial import Trial
 
 SAMPLE = 64
@@ -160,7 +159,7 @@ class Stages:
 def train(trial: Trial) -> Iterator[ClimbedTraining]:
     """The head, then the phase that thaws with each schedule, each from the weights that the head phase has left."""
     thawed = trial.recipe.phases[1]
-    run, before = with_head(trial, trial.folder.checkpoints)
+    run, head = with_head(trial, trial.folder.checkpoints)
     settings = run.settings
     state = {key: value.clone() for key, value in trial.classifier.state_dict().items()}
     sources = trial.inputs.sources_of(1)
@@ -170,16 +169,18 @@ def train(trial: Trial) -> Iterator[ClimbedTraining]:
         trial.classifier.load_state_dict(state)
         phase = thawed.model_copy(update={"freeze_after": schedule.after})
         found, best = _trained(schedule, begin_phase(run, phase, sources), test)
-        yield replace(found, is_kept=best.by(settings.monitor) > before)
+        yield replace(found, is_kept=best is not None and is_kept(head, best, settings.keep_rule))
 
 
-def _trained(schedule: Schedule, active: ActivePhase, test: EvaluationSources) -> tuple[ClimbedTraining, MetricValues]:
-    """One training, and its best epoch's metrics on validation."""
+def _trained(
+    schedule: Schedule, active: ActivePhase, test: EvaluationSources
+) -> tuple[ClimbedTraining, EpochRecord | None]:
+    """One training, and its best epoch; `None` where none has a finite loss."""
     run, phase, sources = active.run, active.phase, active.sources
     assert sources.val is not None
     progress, stages = Progress(phase=1, batch_size=phase.batch_size), Stages(sources.val, active.cut, run.classifier)
     seconds, extracting, climbed, moves = 0.0, 0.0, list[int](), stages.moves(0)
-    correct, best = tuple[int, ...](), UNUSABLE.values
+    correct, best = tuple[int, ...](), None
     while progress.epoch < phase.epochs and not should_stop(progress.records, phase, run.settings.monitor):
         if any(move.output < schedule.below for move in moves if move.at == (active.cut.name, progress.epoch)):
             phase = phase.model_copy(update={"freeze_after": (*phase.freeze_after, progress.epoch)})
@@ -192,7 +193,7 @@ def _trained(schedule: Schedule, active: ActivePhase, test: EvaluationSources) -
         progress = replace(progress, epoch=progress.epoch + 1, records=(*progress.records, record))
         moves += stages.moves(progress.epoch)
         if best_index(progress.records, run.settings.monitor) == progress.epoch - 1:
-            correct, best = correct_on(run.classifier, test, run.settings.precision), record.val
+            correct, best = correct_on(run.classifier, test, run.settings.precision), record
     found = ClimbedTraining("", run.settings.seed, schedule.name, progress.epoch, False, correct)
     return replace(found, seconds=seconds, extracting=extracting, climbed=tuple(climbed), moves=tuple(moves)), best
 

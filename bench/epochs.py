@@ -31,6 +31,7 @@ from bench.schedules import (
     show_differences,
     sources_of_test,
     trained,
+    with_schedule,
 )
 from thaw.recipe import ResolvedPhase
 from thaw.training.context import FitCallbacks, FitContext, FitSettings
@@ -54,7 +55,7 @@ def schedules(phase: ResolvedPhase, epochs: Sequence[int]) -> Iterator[tuple[str
     phase = phase.model_copy(update={"optional": False})
     yield PLANNED, phase
     for number in epochs:
-        yield str(number), phase.model_copy(update={"epochs": number, "patience": None})
+        yield str(number), with_schedule(phase, number, patience=None)
 
 
 def train(trial: Trial, epochs: Sequence[int]) -> Iterator[TimedTraining]:

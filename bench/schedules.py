@@ -24,10 +24,14 @@ from thaw.cache import cache_folder, clear
 from thaw.classifier.classifier import Classifier
 from thaw.cli.parsing import parsed_settings
 from thaw.features.torch_runner import Precision
+from thaw.planning.freezing import FEWEST_EPOCHS
 from thaw.progress import NullReporter
-from thaw.recipe import SplitSettings
+from thaw.recipe import ResolvedPhase, SplitSettings
+from thaw.training.checkpoint import Progress
 from thaw.training.context import FitCallbacks, FitContext
 from thaw.training.fit import fit
+from thaw.training.gain import KeepRule, phase_gain
+from thaw.training.history import EpochRecord
 from thaw.training.outputs import probabilities_at
 from thaw.training.phases import EvaluationSources
 from thaw.trial import Trial, TrialContext, begin, fit_settings
@@ -149,13 +153,27 @@ def begun(data: Path, seed: int, base: thaw.Recipe, runs: Path) -> Trial:
     return begin(thaw.Dataset.open(data), recipe, TrialContext(runs, NullReporter()))
 
 
-def with_head(trial: Trial, checkpoints: Path) -> tuple[FitContext, float]:
-    """Train the head of a trial: the run of this phase, and the best value of the monitored metric on validation."""
+def with_head(trial: Trial, checkpoints: Path) -> tuple[FitContext, Progress]:
+    """Train the head of a trial: the run of this phase, and its progress."""
     plan = trial.folder.read_plan()
     assert plan is not None
     settings = fit_settings(trial, checkpoints, plan.run)
     run = FitContext(trial.classifier, trial.recipe.phases[:1], settings, FitCallbacks(lambda *_: None, print))
-    return run, fit(run, trial.inputs.sources_of).gains[-1].best
+    return run, fit(run, trial.inputs.sources_of)
+
+
+def with_schedule(phase: ResolvedPhase, epochs: int, patience: int | None) -> ResolvedPhase:
+    """A phase with other epochs and patience, which freezes its lowest stage again as the plan does for so many."""
+    after = phase.freeze_after
+    if after and epochs != phase.epochs:
+        after = (epochs // 4,) if epochs >= FEWEST_EPOCHS else ()
+    return phase.model_copy(update={"epochs": epochs, "patience": patience, "freeze_after": after})
+
+
+def is_kept(head: Progress, best: EpochRecord, rule: KeepRule) -> bool:
+    """Whether a run keeps a phase in place of the head, by the best epoch of that phase."""
+    gain = phase_gain((*head.records, best), best.phase, head.gains, rule)
+    return gain is not None and gain.is_kept
 
 
 def sources_of_test(trial: Trial, phase: str) -> EvaluationSources:

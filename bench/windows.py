@@ -3,16 +3,17 @@
     python -m bench.windows ants-{seed}.csv cells-{seed}.csv --work FOLDER --seeds 3 --set weights=model.safetensors
 
 `{seed}` in a path is replaced by each seed. The head is trained, the features at the first thawed cut are extracted
-once, and from that head the phase that thaws is trained with each of `SCHEDULES`. An epoch on windows has one random
-window of each map, `FRACTION` of its side. The statistics of the stages below the cut, which the head may take as well,
-stay those of the whole map, as on validation, which is always on whole maps. Each training ends with its best epoch on
-validation, of those on whole maps. The average of the weights over about one epoch of steps (EMA) is validated and
-tested as well. Trainings that are already in `FOLDER/windows.jsonl` are skipped.
+once, and from that head the phase that thaws is trained as planned and with each of `SCHEDULES`. An epoch on windows
+has one random window of each map, `FRACTION` of its side. The statistics of the stages below the cut, which the head
+may take as well, stay those of the whole map, as on validation, which is always on whole maps. Each training ends with
+its best epoch on validation, of those on whole maps. The average of the weights over about one epoch of steps (EMA) is
+validated and tested as well. Trainings that are already in `FOLDER/windows.jsonl` are skipped.
 
 Prints, for each data set, the mean test accuracy and epochs of each schedule, and how often a run would keep the phase;
 then the differences to the plan on the same test images with their standard errors, and the ratios of the prices. The
 price of a phase is that of its images: 1 for each that is trained on its whole map, the ratio of measured step times
-for one on a window, 0.4 for one that is validated, as the forecast of a run has it.
+for one on a window, 0.4 for one that is validated, as the forecast of a run has it; what freezing the lowest stage
+again saves is not in it.
 """
 
 from __future__ import annotations
@@ -36,15 +37,16 @@ from bench.schedules import (
     Results,
     Training,
     correct_on,
+    is_kept,
     means,
     parser_of,
     show_differences,
     sources_of_test,
     trained,
     with_head,
+    with_schedule,
 )
 from thaw.backbones.stages import AtCut
-from thaw.metrics import MetricValues
 from thaw.planning.step_timer import StepMode, StepTimer
 from thaw.recipe import ResolvedPhase
 from thaw.training import epoch
@@ -62,7 +64,6 @@ VALIDATED = 0.4
 
 
 SCHEDULES = (
-    Schedule(PLANNED, 0, 20, patience=5),
     Schedule("whole 10", 0, 10),
     Schedule("windows 8 + 2", 8, 2),
     Schedule("windows 8 + 2, skipping", 8, 2, skips=True),
@@ -117,8 +118,9 @@ class Averages:
 class Watcher:
     """Ends windows and phases as their schedule says, validates the averages, and tests each best epoch so far.
 
-    best: metrics on validation, and 0 or 1 for each test image, of the weights (""), of their averages, where epochs on
-    windows count as well, and where the plan had less patience. counts: of what that took, where it took less.
+    best: the best epoch on validation, and 0 or 1 for each test image, of the weights (""), of their averages, where
+    epochs on windows count as well, and where the plan had less patience. counts: of what that took, where it took
+    less.
     """
 
     def __init__(self, trial: Trial, settings: FitSettings, source: ScheduledSource, val: Source) -> None:
@@ -127,7 +129,7 @@ class Watcher:
         self._cut = trial.classifier.backbone.cut(self._phase.cut)
         self.averages = Averages(-(-len(source) // self._phase.batch_size))
         self.counts: dict[str, tuple[int, int, int, int]] = {}
-        self.best: dict[str, tuple[MetricValues, tuple[int, ...]]] = {}
+        self.best: dict[str, tuple[EpochRecord, tuple[int, ...]]] = {}
         self.validated, self.is_over = 0, False
 
     def on_epoch(self, records: Sequence[EpochRecord], _: bool) -> None:
@@ -139,19 +141,19 @@ class Watcher:
         if schedule.patience or not was_on_windows:
             self.validated += len(self._val)
         if schedule.patience and schedule.windows:
-            self._offer(ANY_EPOCH, own[-1].val)
+            self._offer(ANY_EPOCH, own[-1])
         if was_on_windows:
             source.whole_from = source.epoch if stalls else source.whole_from
             return
         self.is_over = source.epoch == source.whole_from + schedule.whole if schedule.windows else stalls
-        self._offer("", own[-1].val)
+        self._offer("", own[-1])
         for patience in SHORTER if schedule.name == PLANNED else ():
             name = f", patience {patience}"
             if name not in self.counts and (self._stalls(own, patience) or source.epoch == schedule.epochs):
                 self.best[name], self.counts[name] = self.best[""], self.counted()
         with self.averages.in_place():
             found = validate(self._trial.classifier, self._cut, self._val, self._settings)
-            self._offer(AVERAGED, found.values)
+            self._offer(AVERAGED, replace(own[-1], val=found.values, without=found.without))
 
     def counted(self) -> tuple[int, int, int, int]:
         """Epochs, and images on windows, on whole maps and of validation."""
@@ -160,9 +162,9 @@ class Watcher:
     def _stalls(self, own: Sequence[EpochRecord], patience: int | None) -> bool:
         return should_stop(own, self._phase.model_copy(update={"patience": patience}), self._settings.monitor)
 
-    def _offer(self, name: str, val: MetricValues) -> None:
-        if name not in self.best or is_better(val, self.best[name][0], self._settings.monitor):
-            self.best[name] = val, correct_on_test(self._trial, self._settings)
+    def _offer(self, name: str, epoch: EpochRecord) -> None:
+        if name not in self.best or is_better(epoch.val, self.best[name][0].val, self._settings.monitor):
+            self.best[name] = epoch, correct_on_test(self._trial, self._settings)
 
 
 def correct_on_test(trial: Trial, settings: FitSettings) -> tuple[int, ...]:
@@ -183,7 +185,7 @@ def step_ratio(trial: Trial, phase: ResolvedPhase, source: Source) -> float:
 def train(trial: Trial) -> Iterator[CountedTraining]:
     """The head, then the phase that thaws with each schedule, each from the weights that the head phase has left."""
     head, thawed = trial.recipe.phases[:2]
-    context, before = with_head(trial, trial.folder.checkpoints / HEAD)
+    context, progress = with_head(trial, trial.folder.checkpoints / HEAD)
     settings = context.settings
     state = {key: value.clone() for key, value in trial.classifier.state_dict().items()}
     seed = settings.seed
@@ -191,19 +193,20 @@ def train(trial: Trial) -> Iterator[CountedTraining]:
     sources = trial.inputs.sources_of(1)
     assert sources.val is not None
     ratio = step_ratio(trial, thawed, sources.train)
-    for schedule in SCHEDULES:
+    planned = Schedule(PLANNED, 0, thawed.epochs, thawed.patience)
+    for schedule in (planned, *SCHEDULES):
         trial.classifier.load_state_dict(state)
         own = replace(settings, checkpoints=trial.folder.checkpoints / schedule.name)
         shutil.copytree(settings.checkpoints, own.checkpoints)
-        phase = thawed.model_copy(update={"optional": False, "epochs": schedule.epochs, "patience": None})
+        phase = with_schedule(thawed, schedule.epochs, patience=None).model_copy(update={"optional": False})
         source = ScheduledSource.of(sources.train, schedule, settings.seed)
         watcher = Watcher(trial, own, source, sources.val)
         _fit(FitContext(trial.classifier, (head, phase), own, context.callbacks), watcher, source, sources.val)
-        for name, (val, correct) in watcher.best.items():
-            is_kept = val.by(settings.monitor) > before
+        for name, (epoch, correct) in watcher.best.items():
+            kept = is_kept(progress, epoch, settings.keep_rule)
             epochs, *images = watcher.counts.get(name, watcher.counted())
             title, (windows, whole, validated) = schedule.name + name, images
-            yield CountedTraining("", seed, title, epochs, is_kept, correct, windows, whole, validated, ratio)
+            yield CountedTraining("", seed, title, epochs, kept, correct, windows, whole, validated, ratio)
 
 
 def _fit(context: FitContext, watcher: Watcher, source: ScheduledSource, val: Source) -> None:
