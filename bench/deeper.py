@@ -31,6 +31,7 @@ from thaw.cli.parsing import parsed_settings
 from thaw.metrics import METRICS, measure, most_likely, values_without_each
 from thaw.progress import NullReporter
 from thaw.recipe import KeepPhase, Phase, SplitSettings
+from thaw.training.checkpoint import Progress
 from thaw.training.context import FitCallbacks, FitContext, FitSettings
 from thaw.training.fit import fit
 from thaw.training.gain import PhaseGain, kept_record, phase_gain
@@ -174,7 +175,11 @@ def phase_by_phase(trial: Trial, settings: FitSettings) -> Iterator[tuple[int, i
         started = time.perf_counter()
         sources = trial.inputs.sources_of(index)
         own = replace(settings, checkpoints=settings.checkpoints / phase.name, phase_seconds=())
-        fit(FitContext(classifier, (phase,), own, FitCallbacks(lambda *_: None, print)), partial(_same, sources))
+        context = FitContext(classifier, (phase,), own, FitCallbacks(lambda *_: None, print))
+        if index:
+            # As in a run, only the first phase begins anew, with a standardisation of the head that stays.
+            context.checkpoints.save("best", Progress())
+        fit(context, partial(_same, sources))
         yield index, classifier.backbone.cut(phase.cut).position, sources, time.perf_counter() - started
 
 
