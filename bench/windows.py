@@ -202,8 +202,8 @@ def train(trial: Trial) -> Iterator[CountedTraining]:
         source = ScheduledSource.of(sources.train, schedule, settings.seed)
         watcher = Watcher(trial, own, source, sources.val)
         _fit(FitContext(trial.classifier, (head, phase), own, context.callbacks), watcher, source, sources.val)
-        for name, (epoch, correct) in watcher.best.items():
-            kept = is_kept(progress, epoch, settings.keep_rule)
+        for name, (best, correct) in watcher.best.items():
+            kept = is_kept(progress, best, settings.keep_rule)
             epochs, *images = watcher.counts.get(name, watcher.counted())
             title, (windows, whole, validated) = schedule.name + name, images
             yield CountedTraining("", seed, title, epochs, kept, correct, windows, whole, validated, ratio)
