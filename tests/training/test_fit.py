@@ -94,6 +94,24 @@ def train(
     return classifier.state_dict(), progress
 
 
+def train_one_phase(
+    folder: Path, phase: Phase, dropout: float = 0.0, wrong_by: int = 0, **changes: Any
+) -> tuple[dict[str, Tensor], Progress]:
+    """The weights and the progress of a run of one phase that is validated on its training images.
+
+    wrong_by: added to the class of each validation image; with 1, the better a head fits, the higher is its loss.
+    changes: of the settings of the run.
+    """
+    classifier = make_classifier(dropout)
+    sources = sources_for(classifier, phase)
+    assert isinstance(sources.val, CachedSource)
+    sources = replace(sources, val=replace(sources.val, targets=(sources.val.targets + wrong_by) % 3))
+    settings = replace(FitSettings(0, "fp32", "loss", None, folder, IMAGES), **changes)
+    run = FitContext(classifier, (phase,), settings, FitCallbacks(lambda *_: None, lambda _: None))
+    progress = fit(run, lambda _: sources)
+    return classifier.state_dict(), progress
+
+
 @dataclass(frozen=True)
 class Wrapped(Process):
     """A process whose `wrap` is given."""
@@ -263,6 +281,16 @@ def test_a_stage_that_is_frozen_after_an_epoch_stays_bit_identical_while_those_a
 
     # The first epoch is that of the head.
     assert [changes(epoch) for epoch in range(1, 5)] == [{lowest, middle, top}, {middle, top}, {top}, {top}]
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(1, 2), (3, 4), (None, 9)])
+def test_a_phase_ends_once_validation_has_not_improved_for_as_many_epochs_as_its_patience(
+    patience: int | None, epochs: int, tmp_path: Path
+) -> None:
+    phase = UNBLENDED[0].model_copy(update={"epochs": 9, "patience": patience})
+    _, progress = train_one_phase(tmp_path, phase, wrong_by=1)
+    losses = [record.val.loss for record in progress.records]
+    assert losses == sorted(losses) and len(losses) == epochs
 
 
 def without_seconds(progress: Progress) -> list[EpochRecord]:
