@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thaw.metrics.intervals import Estimate, bootstrap_draws, bootstrap_estimate, bootstrap_weights, wilson
+from thaw.metrics.intervals import (
+    Estimate,
+    bootstrap_draws,
+    bootstrap_estimate,
+    bootstrap_weights,
+    difference_estimate,
+    wilson,
+)
 from thaw.metrics.scored import Scored, truth_of
 from thaw.metrics.table import CLASS_METRICS, METRICS, Metric, per_epoch_metrics
 from thaw.metrics.weighted import Weighted
@@ -97,7 +104,7 @@ def differences(first: Scored, second: Scored, seed: int = 0) -> dict[str, Estim
     """Estimates of `second` minus `first` for each metric, on the same images in the same order.
 
     Both are resampled together (paired bootstrap), so images that are hard for both do not widen the interval. Metrics
-    that are undefined for either are omitted. Where all images are one unit, an interval is all that is possible.
+    that are undefined for either are omitted. Of images that are all one unit, any difference is possible.
     """
 
     def difference(weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -105,15 +112,9 @@ def differences(first: Scored, second: Scored, seed: int = 0) -> dict[str, Estim
         return {name: of_second[name] - of_first[name] for name in METRICS}
 
     values = _concatenate(difference(weights) for weights in _all_weights(first, seed))
-    groups = first.units if first.groups is not None else 0
-    found: dict[str, Estimate] = {}
-    for name, metric in METRICS.items():
-        limits = (-1.0, 1.0) if metric.kind == "fraction" else (-np.inf, np.inf)
-        estimate = bootstrap_estimate(values[name], 0, groups, limits)
-        if estimate is not None:
-            # Every draw of one unit is that unit.
-            found[name] = Estimate(estimate.value, *limits) if first.units == 1 else estimate
-    return found
+    largest = {name: 1.0 if metric.kind == "fraction" else np.inf for name, metric in METRICS.items()}
+    estimates = {name: difference_estimate(values[name], first.groups, len(first), largest[name]) for name in METRICS}
+    return {name: estimate for name, estimate in estimates.items() if estimate is not None}
 
 
 def _all_weights(scored: Scored, seed: int) -> Iterator[np.ndarray]:

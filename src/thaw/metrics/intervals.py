@@ -68,10 +68,7 @@ def paired_difference(
     change = after.astype(float) - before
     weights = bootstrap_weights(groups, len(change), bootstrap_draws(len(change)), seed)
     draws = [drawn @ change / drawn.sum(axis=1) for drawn in weights]
-    units = 0 if groups is None else len(np.unique(groups))
-    estimate = bootstrap_estimate(np.concatenate([[change.mean()], *draws]), 0, units, (-1.0, 1.0))
-    # Every draw of one unit is that unit.
-    return Estimate(estimate.value, -1.0, 1.0) if estimate and (units or len(change)) == 1 else estimate
+    return difference_estimate(np.concatenate([[change.mean()], *draws]), groups, len(change), 1.0)
 
 
 def bootstrap_draws(cells: int) -> int:
@@ -116,6 +113,22 @@ def bootstrap_estimate(
         factor = widening(groups)
         low, high = value - (value - low) * factor, value + (high - value) * factor
     return Estimate(value, min(max(float(low), limits[0]), value), max(min(float(high), limits[1]), value))
+
+
+def difference_estimate(values: np.ndarray, groups: np.ndarray | None, images: int, largest: float) -> Estimate | None:
+    """The estimate of a difference from its value and its bootstrap draws.
+
+    Args:
+        values: As for `bootstrap_estimate`.
+        groups: (N,) that were drawn; `None` where the images were.
+        images: N.
+        largest: Difference that is possible in either direction: the interval where all images are one unit, because
+            every draw of it is the same.
+    """
+    drawn = 0 if groups is None else len(np.unique(groups))
+    estimate = bootstrap_estimate(values, 0, drawn, (-largest, largest))
+    is_one_unit = (drawn or images) == 1
+    return Estimate(estimate.value, -largest, largest) if estimate and is_one_unit else estimate
 
 
 def widening(groups: int) -> float:
