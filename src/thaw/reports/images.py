@@ -144,7 +144,8 @@ def read_images(
     )
     ambiguous_gallery = Gallery(
         "Ambiguous images",
-        "Several classes are likely, or none, or another one; the least confident first. Flagged for review.",
+        "Several classes are likely, or none, or only one that is not predicted; the least confident first. Flagged "
+        "for review.",
         _with_prediction(record, ambiguous[:MAX_FLAGGED], album),
         len(ambiguous),
     )
