@@ -7,6 +7,7 @@ flushes a file (which still has a temporary name), renames one to its final name
 STRIDE-th moment of an uninterrupted run is tried.
 """
 
+import hashlib
 import importlib
 import json
 import os
@@ -25,7 +26,9 @@ from thaw.pipeline import finetune
 from thaw.progress import NullReporter
 from thaw.recipe import AugmentSettings, Phase, PreprocessingSettings, Recipe
 from thaw.run_folder import RunFolder
-from thaw.training import epoch
+from thaw.tensors import bytes_of_tensors
+from thaw.training import checkpoint, epoch
+from thaw.training.history import PLATEAU_PATIENCE
 
 # The engine is fixed: before the plan is written, a resumed run may measure another one as the fastest.
 RECIPE = Recipe(
@@ -43,13 +46,15 @@ RECIPE = Recipe(
         Phase(
             name="head", cut="head", epochs=2, lr=0.3, weight_decay=0.99, batch_size=16, solver="optimizer", mixup=1.0
         ),
+        # No epoch lowers its validation loss, so that the learning rate is lowered and the phase stops early.
         Phase(
             name="top",
             cut="stages:2",
-            epochs=2,
+            epochs=6,
             lr=1e-3,
             batch_size=16,
             schedule="plateau",
+            patience=PLATEAU_PATIENCE + 1,
             optimizer="rmsprop",
             freeze_after=(1,),
         ),
@@ -116,9 +121,12 @@ def outcome(place: Path) -> dict[str, Any]:
     weights, rows = runs.outcome(run)
     plan = run.read_plan()
     assert plan is not None
+    last_phase = checkpoint.read(run.checkpoints, "phase")
+    assert last_phase is not None
     leftovers = [str(file.relative_to(place)) for file in place.rglob("*.tmp")]
     return {
         "weights": weights,
+        "weights_of_last_phase": hashlib.sha256(bytes_of_tensors(last_phase.weights)).hexdigest(),
         "metrics": rows,
         "kept": {gain.phase: gain.is_kept for gain in plan.gains},
         "runs": sorted(folder.name for folder in (place / "runs").iterdir()),
@@ -158,6 +166,7 @@ def main() -> None:
                 "moment": moment,
                 "kind": kinds[moment],
                 "exit_code": exit_code,
+                "was_finished": is_finished,
                 "resumed": resumed,
                 "started_again": started_again,
                 **result,

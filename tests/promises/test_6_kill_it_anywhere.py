@@ -16,6 +16,7 @@ from thaw.pipeline import finetune
 from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
+from thaw.training.history import PLATEAU_FACTOR
 
 ROOT = Path(__file__).parents[2]
 FULL_AT = (5, 14, 25, 40, 60)
@@ -31,12 +32,17 @@ def kill_every(stride: int, images: Path, folder: Path) -> dict[str, Any]:
 
 def check(result: dict[str, Any]) -> None:
     kept = {"solved": True, "head": True, "top": False, "uninterrupted": False}
-    assert result["kills"] and result["uninterrupted"]["kept"] == kept
+    uninterrupted = result["uninterrupted"]
+    assert result["kills"] and uninterrupted["kept"] == kept and uninterrupted["leftovers"] == []
+    plateau = [line.split(",") for line in uninterrupted["metrics"] if line.startswith("top,")]
+    # The learning rate is lowered, and the phase stops before its sixth epoch.
+    assert [float(row[3]) for row in plateau] == pytest.approx([1e-3] * 3 + [1e-3 * PLATEAU_FACTOR])
     for kill in result["kills"]:
         assert kill["exit_code"] == -signal.SIGKILL, kill
         assert kill["resumed"] == 0, kill
-        for key in ("weights", "metrics", "kept", "runs"):
-            assert kill[key] == result["uninterrupted"][key], (kill["moment"], kill["kind"], key)
+        for key in ("weights", "weights_of_last_phase", "metrics", "kept", "runs"):
+            assert kill[key] == uninterrupted[key], (kill["moment"], kill["kind"], key)
+        assert kill["was_finished"] or kill["leftovers"] == [], (kill["moment"], kill["kind"])
 
 
 ONE_OF_EACH_KIND = 200

@@ -17,6 +17,7 @@ from thaw.device import threads_restored
 from thaw.errors import DataError, ResumeError, ThawError
 from thaw.pipeline import finetune
 from thaw.progress import NullReporter
+from thaw.recipe import Recipe
 from thaw.run import check_same_weights
 from thaw.run_folder import PlanFile, RunFolder
 from thaw.run_folder.lock import LOCK, held
@@ -150,6 +151,16 @@ def test_a_run_that_another_process_trains_is_not_resumed(run: RunFolder, images
     (run.path / LOCK).touch()
     with held(run.path):
         pass
+
+
+def test_what_a_run_that_was_killed_while_it_planned_left_half_written_is_removed_when_it_resumes(
+    images: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    half_written = tmp_path / "train-1" / ".plan.json.0123456789abcdef.tmp"
+    half_written.parent.mkdir()
+    half_written.touch()
+    trial = resume(Dataset.open(images), quick, TrialContext(tmp_path, NullReporter()))
+    assert trial.folder.path == half_written.parent and not half_written.exists()
 
 
 def test_a_bundle_of_other_weights_is_refused(trained: RunFolder) -> None:

@@ -43,6 +43,7 @@ def resume(dataset: Dataset, requested: Recipe | None, context: TrialContext, be
         check_same_recipe(began, requested)
     if plan is None:
         check_not_begun(folder)
+        folder.remove_leftovers()
         return _begin_in(folder, dataset, began or requested or Recipe(), context)
     check_files(folder, plan)
     folder.remove_leftovers()
