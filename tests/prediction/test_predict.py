@@ -7,16 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import thaw
-from thaw.classifier.classifier import Classifier
+from thaw.backbones.timm_backbone import build
+from thaw.classifier.classifier import Classifier, new_head
+from thaw.data.decoding import Decoding
+from thaw.data.manifest import Manifest, new_table
+from thaw.data.pixel_store import PixelStore
 from thaw.data.surfaces import write_surfaces
 from thaw.errors import RecipeError
 from thaw.features import probe
 from thaw.features.probe import EngineChoice
 from thaw.pipeline import load
 from thaw.prediction import predict, predictor
-from thaw.prediction.predict import predict_files, read_files
+from thaw.prediction.predict import predict_files, read_files, view_of
 from thaw.prediction.predictor import (
     BATCH,
     MAX_DIFFERENCE,
@@ -25,7 +30,7 @@ from thaw.prediction.predictor import (
     choose_predictor,
     max_difference,
 )
-from thaw.recipe import Engine
+from thaw.recipe import DecodeSettings, Engine, PreprocessingSettings
 from thaw.run_folder import RunFolder
 
 CPU = torch.device("cpu")
@@ -137,6 +142,28 @@ def test_files_are_classified_by_the_given_predictor(classifier: Classifier, ima
     fast = list(predict_files(classifier, files, 4, Predictor(classifier, "openvino-fp32", CPU)))
     for row, other in zip(fast, thaw.predict(classifier, files), strict=True):
         assert row.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
+def test_prediction_reads_the_pixels_that_were_trained_and_validated_on_with_every_geometry(
+    crop_mode: str, interpolation: str, tmp_path: Path
+) -> None:
+    geometry = {"image_size": 32, "crop_pct": 0.8, "crop_mode": crop_mode, "interpolation": interpolation}
+    backbone = build("mobilenetv3_small_050", "random", PreprocessingSettings.model_validate(geometry))
+    classifier = Classifier(backbone, new_head(backbone, 3, dropout=0.0), "abc", "multiclass", DecodeSettings())
+    files = [tmp_path / "wide.png", tmp_path / "wide.jpg", tmp_path / "high.png", tmp_path / "high.jpg"]
+    draws, sizes = np.random.default_rng(0), [(70, 90), (120, 200), (90, 70), (200, 120)]
+    for file, size in zip(files, sizes, strict=True):
+        Image.fromarray(draws.integers(0, 256, (*size, 3), dtype=np.uint8)).save(file)
+
+    manifest = Manifest(new_table([file.name for file in files], [["a"]] * 4), ("a", "b", "c"), "multiclass", tmp_path)
+    decoding = Decoding(backbone.facts.pixels, classifier.decode, workers=2)
+    store = PixelStore.open_or_build(manifest, decoding, tmp_path / "cache")
+    expected = np.stack([store.plain(row) for row in range(4)])
+    (batch,) = read_files(classifier, files, 4)
+    assert np.array_equal(batch.pixels, expected)
+    assert np.array_equal(np.stack([view_of(classifier, file.read_bytes()) for file in files]), expected)
 
 
 def test_files_are_read_only_a_few_batches_ahead_and_pixels_are_released(classifier: Classifier, images: Path) -> None:

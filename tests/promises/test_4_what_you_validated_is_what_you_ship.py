@@ -33,7 +33,12 @@ def test_the_bundle_reproduces_the_evaluation_of_the_run(trained: RunFolder, ima
     classifier = load(trained.path)
     files = [manifest.file(int(row)) for row in manifest.indices("test")]
     truth = [file.parent.name for file in files]
-    right = np.mean([row.label == name for row, name in zip(thaw.predict(classifier, files), truth, strict=True)])
+    predicted = list(thaw.predict(classifier, files))
+    records = read_records(trained.predictions, "test")
+    assert [manifest.root / path for path in records.paths] == files
+    given = np.array([row.probabilities for row in predicted])
+    assert np.allclose(given, records.scored.probabilities, rtol=0, atol=1e-4)
+    right = np.mean([row.label == name for row, name in zip(predicted, truth, strict=True)])
     assert right == pytest.approx(written["overall"]["accuracy"]["value"])
     assert evaluate(classifier, Dataset.open(images)).images == len(manifest)
 
