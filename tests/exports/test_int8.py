@@ -26,7 +26,7 @@ from thaw.exports import onnx_target
 from thaw.exports.certificate import Certificate
 from thaw.exports.export import Exported, export_bundle, export_int8
 from thaw.exports.int8_cost import Quality, Quantisation, check_accuracy_drop, measure_quality
-from thaw.exports.labelled_files import split_for_calibration
+from thaw.exports.labelled_files import LabelledFiles, split_for_calibration
 from thaw.pipeline import finetune, load
 from thaw.progress import NullReporter
 from thaw.recipe import Phase, PreprocessingSettings, Recipe
@@ -75,14 +75,16 @@ def test_int8_is_much_smaller_and_reports_its_cost(
     to: str, name: str, share: float, trained: RunFolder, images: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(images, tmp_path / "images")
-    for part in split_for_calibration(load(trained.path), Dataset.open(folder)):
-        part.files[0].write_bytes(b"damaged")
+    damaged = [part.files[0] for part in split_for_calibration(load(trained.path), Dataset.open(folder))]
+    for file in damaged:
+        file.write_bytes(b"damaged")
     done = export_int8(trained.model, to, tmp_path / name, folder, max_drop=100.0)
     assert done.quantisation is not None
     before, after = done.quantisation.before, done.quantisation.after
     assert after.size < share * before.size
     assert done.size == after.size
     assert (done.quantisation.calibration_images, done.quantisation.test_images) == (11, 23)
+    assert list(done.unreadable) == damaged and "not a JPEG" in done.unreadable[damaged[0]]
     assert before.latency_ms > 0.0 < after.latency_ms
     assert sorted(tmp_path.iterdir()) == sorted([folder, tmp_path / name])
 
@@ -182,6 +184,17 @@ def test_unreadable_images_are_not_among_those_that_an_export_was_measured_on(
         return np.full((len(batch), len(classifier.classes)), 1 / len(classifier.classes), np.float32)
 
     assert measure_quality(infer, 8, classifier, test).images == 21
+    assert list(test.unreadable) == list(test.files[:3])
+
+
+def test_the_accuracy_of_an_export_is_by_the_decision_of_the_classifier(trained: RunFolder, images: Path) -> None:
+    classifier, files = load(trained.path), tuple(sorted(images.rglob("*.png"))[:4])
+    scratch = classifier.classes.index("scratch")
+    classifier.decision = Decision(((scratch, 0.15),))
+    probabilities = np.full((1, 3), 0.6, np.float32)
+    probabilities[:, scratch] = 0.2
+    quality = measure_quality(lambda _: probabilities, 8, classifier, LabelledFiles(files, np.full(4, scratch)))
+    assert quality.accuracy == 1.0
 
 
 def test_the_accuracy_of_an_export_is_that_of_the_labels_that_the_classifier_decides_for(
@@ -228,12 +241,17 @@ def test_the_command_says_that_the_certificate_is_that_of_the_fp32_graph(
     trained: RunFolder, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quality = Quality(2, 1.0, 0.93, 24)
-    done = Exported(tmp_path / "m.onnx", 2, Certificate(11, 1e-7), "hint", Quantisation(quality, quality, 12))
+    unreadable = {tmp_path / f"{number}.png": "the file is empty" for number in range(4)}
+    done = Exported(
+        tmp_path / "m.onnx", 2, Certificate(11, 1e-7), "hint", Quantisation(quality, quality, 12), unreadable
+    )
     monkeypatch.setattr(pipeline, "export", lambda *_: done)
     words = ["export", str(trained.path), "--to", "onnx", "--out", str(done.path), "--int8", "--images", str(images)]
     lines = CliRunner().invoke(app, words).output.splitlines()
     assert lines[1].startswith("the fp32 graph that it was quantised from is certified on 11 images")
     assert lines[2] == "int8: calibrated on 12 images, compared on 24 images of their own"
+    assert lines[3].startswith(f"4 labelled images cannot be read, excluded: {tmp_path / '0.png'}: the file is empty, ")
+    assert lines[3].endswith(" and 1 more")
 
 
 def test_the_command_requires_images_with_int8(trained: RunFolder, tmp_path: Path) -> None:

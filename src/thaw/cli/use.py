@@ -13,7 +13,7 @@ import typer
 
 from thaw.cli.app import ClusterAddress, Trained, app, field_of, local_copies, on_stderr
 from thaw.errors import DataError
-from thaw.formats import count, percent
+from thaw.formats import count, listed, percent
 from thaw.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -128,6 +128,9 @@ def export(
     if int8_cost := done.quantisation:
         calibrated, tested = count(int8_cost.calibration_images, "image"), count(int8_cost.test_images, "image")
         print(f"int8: calibrated on {calibrated}, compared on {tested} of their own")
+        if done.unreadable:
+            reasons = listed([f"{file}: {reason}" for file, reason in sorted(done.unreadable.items())])
+            print(f"{count(len(done.unreadable), 'labelled image')} cannot be read, excluded: {reasons}")
         for title, quality in (("fp32", int8_cost.before), ("int8", int8_cost.after)):
             print(
                 f"  {title}  {quality.size / 1e6:8.1f} MB  {quality.latency_ms:8.1f} ms per image  "

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -123,6 +123,7 @@ class Exported:
         certificate: How closely it reproduces Thaw; for int8, that of the fp32 graph it was quantised from.
         hint: One sentence for whoever deploys it.
         quantisation: What int8 cost; `None` for fp32.
+        unreadable: Why a labelled image cannot be read, which neither calibrated nor tested int8.
     """
 
     path: Path
@@ -130,6 +131,7 @@ class Exported:
     certificate: Certificate
     hint: str
     quantisation: Quantisation | None = None
+    unreadable: Mapping[Path, str] = field(default_factory=dict)
 
 
 def export_bundle(bundle: Path, to: str, out: Path) -> Exported:
@@ -202,7 +204,8 @@ def export_int8(bundle: Path, to: str, out: Path, images: Path, max_drop: float 
         after = measure_quality(target.load(place), _size(place), classifier, test, not target.resizes)
         quantisation = Quantisation(before, after, calibrated)
         check_accuracy_drop(quantisation, max_drop)
-    return Exported(out, after.size, certificate, target.hint, quantisation)
+    unreadable = {**calibration.unreadable, **test.unreadable}
+    return Exported(out, after.size, certificate, target.hint, quantisation, unreadable)
 
 
 def _target(to: str, out: Path) -> Target:

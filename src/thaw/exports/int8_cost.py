@@ -22,7 +22,7 @@ class Quality:
     Attributes:
         size: Its size in bytes.
         latency_ms: Its median latency for one image in milliseconds.
-        accuracy: Its accuracy in 0..1.
+        accuracy: Its accuracy in 0..1, by the decision of the classifier.
         images: How many images could be read, on which both were measured.
     """
 

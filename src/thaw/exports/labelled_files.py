@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +24,20 @@ MIN_IMAGES = 30
 
 @dataclass(frozen=True)
 class LabelledFiles:
-    """Image files, and their targets (N,) or (N, classes) in the classifier's order."""
+    """Labelled image files.
+
+    Attributes:
+        files: N image files.
+        targets: (N,) or (N, classes), in the classifier's order.
+        unreadable: Why a file cannot be read, of those that were found to be so.
+    """
 
     files: tuple[Path, ...]
     targets: np.ndarray
+    unreadable: dict[Path, str] = field(default_factory=dict)
 
     def readable(self, classifier: Classifier, at_model_size: bool = False) -> Iterator[tuple[np.ndarray, int]]:
-        """Each readable image (H, W, 3) uint8 and its row.
+        """Each readable image (H, W, 3) uint8 and its row; the others are noted as `unreadable`.
 
         Args:
             classifier: Whose settings they are decoded with.
@@ -43,7 +50,8 @@ class LabelledFiles:
         for row, file in enumerate(self.files):
             try:
                 pixels = decode(read_image_file(file), classifier)
-            except UnreadableImage:
+            except UnreadableImage as error:
+                self.unreadable[file] = str(error)
                 continue
             has_any = True
             yield pixels, row
