@@ -114,6 +114,31 @@ def test_labels_without_a_requirement_keep_the_thresholds_of_their_weights() -> 
     assert unmet.unmet and unmet.decision == weighted
 
 
+def test_a_label_of_which_nothing_is_required_any_more_has_the_threshold_of_its_weight_again() -> None:
+    scored = scored_images(0, "multilabel")
+    weighted = weighted_decision(np.array([0.5, 2.0, 4.0]), "multilabel", "balanced")
+    first = choose_decision(DecisionSettings(recall={"crack": 0.9}), CLASSES, scored, weighted).decision
+    stored = Decision.from_json(first.to_json())
+    second = choose_decision(DecisionSettings(recall={"dent": 0.9}), CLASSES, scored, stored).decision
+    directly = choose_decision(DecisionSettings(recall={"dent": 0.9}), CLASSES, scored, weighted).decision
+    assert stored == first and second == directly
+    assert dict(second.thresholds)[1] == dict(weighted.thresholds)[1] != dict(first.thresholds)[1]
+    of_earlier_release = {key: value for key, value in first.to_json().items() if key != "weight_thresholds"}
+    second = choose_decision(
+        DecisionSettings(recall={"dent": 0.9}), CLASSES, scored, Decision.from_json(of_earlier_release)
+    ).decision
+    assert {index for index, _ in second.thresholds} == {0, 2}
+
+
+@pytest.mark.parametrize("name", ["crack", "crack; dent", "crack at least; 1"])
+def test_the_classes_of_which_something_is_required_are_known_whatever_their_names(name: str) -> None:
+    classes, scored = (name, "ok", "dent"), scored_images(0, "multiclass")
+    settings = DecisionSettings(recall={name: 0.5}, precision={"dent": 0.3})
+    found = choose_decision(settings, classes, scored)
+    assert not found.unmet and required_classes(found.decision, classes) == (0, 2)
+    assert required_classes(WEIGHTED, classes) == ()
+
+
 def two_columns(pairs: list[tuple[float, bool]]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([value for value, _ in pairs]), np.array([flag for _, flag in pairs])
 
@@ -178,12 +203,6 @@ def test_the_label_of_lowest_expected_cost_is_predicted() -> None:
 def test_an_invalid_requirement_is_refused(settings: DecisionSettings, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         check_requirements(settings, ("ok", "crack"), "binary")
-
-
-def test_the_classes_of_a_requirement_are_found_whatever_their_names_contain() -> None:
-    classes = ("ok", "a; b", "b")
-    decision = Decision(reason="costs; recall of a; b at least 0.9; precision of ok at least 0.5")
-    assert required_classes(decision, classes) == (0, 1)
 
 
 def test_costs_of_an_image_with_several_labels_are_refused() -> None:

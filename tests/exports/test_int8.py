@@ -197,22 +197,6 @@ def test_the_accuracy_of_an_export_is_by_the_decision_of_the_classifier(trained:
     assert quality.accuracy == 1.0
 
 
-def test_the_accuracy_of_an_export_is_that_of_the_labels_that_the_classifier_decides_for(
-    trained: RunFolder, images: Path
-) -> None:
-    classifier = load(trained.path)
-    _, test = split_for_calibration(classifier, Dataset.open(images))
-    last = len(classifier.classes) - 1
-    classifier.decision = Decision(thresholds=((last, 0.1),))
-
-    def infer(batch: np.ndarray) -> np.ndarray:
-        probabilities = np.full((len(batch), last + 1), 0.8 / last, np.float32)
-        probabilities[:, last] = 0.2
-        return probabilities
-
-    assert measure_quality(infer, 8, classifier, test).accuracy == pytest.approx((test.targets == last).mean())
-
-
 @pytest.mark.slow
 def test_int8_beyond_the_accuracy_limit_is_refused_and_nothing_is_left(
     trained: RunFolder, images: Path, tmp_path: Path

@@ -26,16 +26,22 @@ class Decision:
         costs: (C, C), `costs[i][j]` is the cost of predicting class j for class i; where no threshold decides, the
             class with the lowest expected cost is chosen (Elkan 2001). Not for multilabel.
         reason: The requirement behind the rule, for display.
+        weight_thresholds: (class index, probability) pairs, the thresholds that class weights give labels of which
+            nothing is required; multilabel only.
     """
 
     thresholds: tuple[tuple[int, float], ...] = ()
     costs: tuple[tuple[float, ...], ...] = ()
     reason: str = ""
+    weight_thresholds: tuple[tuple[int, float], ...] = ()
 
     def fits(self, classes: int) -> bool:
         """Whether the thresholds and costs are for so many classes."""
         costs = (len(self.costs), *map(len, self.costs))
-        return all(0 <= index < classes for index, _ in self.thresholds) and set(costs) <= {0, classes}
+        return all(0 <= index < classes for index, _ in (*self.thresholds, *self.weight_thresholds)) and set(costs) <= {
+            0,
+            classes,
+        }
 
     def labels(self, probabilities: np.ndarray, task: Task) -> np.ndarray:
         """(N, C) bool, true for predicted labels; one per row unless multilabel."""
@@ -61,17 +67,23 @@ class Decision:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for the bundle."""
-        return {
+        values = {
             "thresholds": [list(pair) for pair in self.thresholds],
             "costs": [list(row) for row in self.costs],
             "reason": self.reason,
         }
+        if self.weight_thresholds:
+            values["weight_thresholds"] = [list(pair) for pair in self.weight_thresholds]
+        return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any] | None) -> Decision:
         """Read what `to_json` returns; the default decision for `None`."""
         if not values:
             return cls()
-        thresholds = tuple((int(index), float(threshold)) for index, threshold in values["thresholds"])
+        thresholds, weight_thresholds = (
+            tuple((int(index), float(threshold)) for index, threshold in pairs)
+            for pairs in (values["thresholds"], values.get("weight_thresholds", ()))
+        )
         costs = tuple(tuple(float(cost) for cost in row) for row in values["costs"])
-        return cls(thresholds, costs, str(values["reason"]))
+        return cls(thresholds, costs, str(values["reason"]), weight_thresholds)

@@ -43,6 +43,6 @@ def weighted_decision(weights: np.ndarray, task: Task, kind: ClassWeights) -> De
     reason = f"{WEIGHTS}, with {kind} weights"
     if task == "multilabel":
         thresholds = tuple((index, float(1.0 / (1.0 + weight))) for index, weight in enumerate(weights))
-        return Decision(thresholds, reason=reason)
+        return Decision(thresholds, reason=reason, weight_thresholds=thresholds)
     costs = np.where(np.eye(len(weights), dtype=bool), 0.0, weights[:, None])
     return Decision(costs=tuple(tuple(float(cost) for cost in row) for row in costs), reason=reason)

@@ -135,10 +135,13 @@ def choose_decision(
 
 def required_classes(decision: Decision, classes: Sequence[str]) -> tuple[int, ...]:
     """The classes that a decision has a target recall or precision of, by their indices."""
-    # Not split at what separates the reasons, which names of classes may contain.
+    # Not split at "; ", which a name may contain.
     reasons = f"; {decision.reason}"
-    starts = [(f"; recall of {name} at least ", f"; precision of {name} at least ") for name in classes]
-    return tuple(index for index, either in enumerate(starts) if any(start in reasons for start in either))
+    return tuple(
+        index
+        for index, name in enumerate(classes)
+        if any(f"; {kind} of {name} at least " in reasons for kind in ("recall", "precision"))
+    )
 
 
 def _requirements(settings: DecisionSettings, classes: Sequence[str]) -> list[_Requirement]:
@@ -156,9 +159,12 @@ def _kept(earlier: Decision, settings: DecisionSettings, classes: Sequence[str])
     weights = [text for text in earlier.reason.split("; ") if text.startswith(WEIGHTS)]
     if not weights:
         return Decision()
-    required = required_classes(earlier, classes)
-    thresholds = tuple(pair for pair in earlier.thresholds if pair[0] not in required)
-    return Decision(thresholds, earlier.costs, "; ".join(weights))
+    thresholds = earlier.weight_thresholds
+    if not thresholds:
+        # A decision of an earlier release, which has those of labels without a requirement only.
+        required = required_classes(earlier, classes)
+        thresholds = tuple(pair for pair in earlier.thresholds if pair[0] not in required)
+    return replace(earlier, thresholds=thresholds, reason="; ".join(weights))
 
 
 def _why_unmet(requirement: _Requirement, scored: Scored, met: Sequence[_Requirement]) -> str:
