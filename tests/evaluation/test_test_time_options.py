@@ -1,7 +1,10 @@
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import thaw
@@ -38,6 +41,16 @@ def test_an_option_pays_if_it_lowers_the_loss_significantly(trained: RunFolder) 
     assert [
         option.pays == (option.loss.high < 0) for option in compare_prediction_options(trained.path, NullReporter())
     ] == [True] * 3
+
+
+def test_no_option_pays_on_images_that_the_run_found_to_be_near_duplicates(trained: RunFolder, tmp_path: Path) -> None:
+    run = RunFolder(Path(shutil.copytree(trained.path, tmp_path / "train-1")))
+    records = pq.read_table(run.predictions)
+    place, one = records.column_names.index("group"), pa.array(np.zeros(len(records), np.int64))
+    pq.write_table(records.set_column(place, "group", one), run.predictions)
+    options = compare_prediction_options(run.path, NullReporter())
+    assert not any(option.pays for option in options)
+    assert {(option.accuracy.low, option.accuracy.high) for option in options} == {(-1.0, 1.0)}
 
 
 @pytest.mark.parametrize("option", [{"mirrored": True}, {"image_size": 96}])

@@ -3,11 +3,13 @@
 import csv
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 import thaw
+from thaw.data.manifest import Manifest
 from thaw.errors import DataError, RecipeError
 from thaw.labelling.queue import LabelQueue
 from thaw.progress import NullReporter
@@ -48,6 +50,20 @@ def test_with_labels_there_are_suggestions_and_an_outlook(images: Path, tmp_path
     assert {image.suggested for image in queue} <= {"ok", "scratch", "stain"}
     assert all(image.confidence is not None and 1 / 3 <= image.confidence <= 1 for image in queue)
     assert queue.outlook is not None and queue.outlook.sentence.startswith("12 more labels: ")
+
+
+def test_columns_of_the_data_are_not_read_once_for_each_image(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, column = list[str](), Manifest.column
+
+    def noted(manifest: Manifest, name: str) -> list[Any]:
+        read.append(name)
+        return column(manifest, name)
+
+    monkeypatch.setattr(Manifest, "column", noted)
+    assert label(images, table(tmp_path / "labels.csv", images)).labelled == 24
+    assert 0 < read.count("path") < 24 and 0 < read.count("labels") < 24
 
 
 def test_names_of_files_do_not_matter(images: Path, tmp_path: Path) -> None:

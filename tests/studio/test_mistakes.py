@@ -2,6 +2,7 @@ import hashlib
 import io
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -132,6 +133,21 @@ def test_evidence_can_be_drawn_while_the_images_behind_a_prediction_are_found(
     monkeypatch.setattr(Extraction, "extract", extract_elsewhere)
     run_influence(with_run, listed, NullReporter().bar)
     assert extracted == [True]
+
+
+def test_labels_are_not_read_once_for_each_image_behind_a_prediction(
+    images: Path, with_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = Images.open(Project(with_run.path, images), with_run.path, NullReporter().bar)
+    read, column = list[str](), Manifest.column
+
+    def noted(manifest: Manifest, name: str) -> list[Any]:
+        read.append(name)
+        return column(manifest, name)
+
+    monkeypatch.setattr(Manifest, "column", noted)
+    found = run_influence(with_run, listed, NullReporter().bar)
+    assert 0 < read.count("labels") < len(found.train_rows)
 
 
 def test_a_run_whose_images_are_gone_has_no_influences(images: Path, with_run: RunFolder) -> None:
