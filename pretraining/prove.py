@@ -6,7 +6,7 @@
 A data set is a folder of class folders or a table with the columns path and label; it must not contain images that the
 starter was distilled on. `few` trains on 10 images per class, `full` on three quarters; the rest is the test set.
 `--training linear` fits logistic regression on standardised features of whole images; `both` runs both phases of Thaw's
-default recipe. Results are stored in WORK/proof.jsonl and not computed again.
+default recipe. Results are stored in WORK/proof.jsonl and not computed again for the same weights.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from thaw.backbones.contract import Backbone
 from thaw.backbones.normalise import Normalise
 from thaw.backbones.timm_backbone import build
+from thaw.checksums import sha256_of
 from thaw.data.dataset import Dataset
 from thaw.data.decode import decode
 from thaw.pipeline import finetune
@@ -44,7 +45,7 @@ _INVERSE_REGULARISATION = 0.01
 
 @dataclass(frozen=True)
 class Cell:
-    """One result: accuracy in percent on the test images."""
+    """One result: accuracy in percent on the test images. weights: as `Weights.identity` gives them."""
 
     data: str
     images: str
@@ -69,6 +70,11 @@ class Weights:
         if kind == "teacher":
             return self.teacher_name, str(self.teacher)
         return self.starter_name, "random" if kind == "random" else str(self.starter)
+
+    def identity(self, kind: str) -> str:
+        """The network and what its weights file contains."""
+        name, weights = self.recipe(kind)
+        return f"{name} {weights if kind == 'random' else sha256_of(Path(weights))}"
 
 
 @dataclass(frozen=True)
@@ -136,8 +142,10 @@ def both_phases(
 
 def prove(arguments: argparse.Namespace) -> Iterator[Cell]:
     """Compute all missing results."""
-    known = {(cell.data, cell.images, cell.training, cell.backbone, cell.seed) for cell in read(arguments.work)}
-    weights = Weights(arguments.teacher_name, arguments.teacher, arguments.starter_name, arguments.starter)
+    weights = weights_of(arguments)
+    known = {
+        (cell.data, cell.images, cell.training, cell.backbone, cell.seed) for cell in read(arguments.work, weights)
+    }
     for name, _, place in (pair.partition("=") for pair in arguments.sets):
         data = LabelledFiles.open(Path(place))
         for kind in arguments.backbones:
@@ -158,13 +166,20 @@ def prove(arguments: argparse.Namespace) -> Iterator[Cell]:
                 else:
                     folder = arguments.work / f"{name}-{images}-{kind}-{seed}"
                     accuracy = both_phases(data, train, test, backbone, seed, folder)
-                yield Cell(name, images, arguments.training, kind, seed, accuracy, Path(backbone[1]).name)
+                yield Cell(name, images, arguments.training, kind, seed, accuracy, weights.identity(kind))
 
 
-def read(work: Path) -> list[Cell]:
-    """The stored results."""
+def weights_of(arguments: argparse.Namespace) -> Weights:
+    """The three backbones of the command line."""
+    return Weights(arguments.teacher_name, arguments.teacher, arguments.starter_name, arguments.starter)
+
+
+def read(work: Path, weights: Weights) -> list[Cell]:
+    """The stored results of these weights."""
     file = work / "proof.jsonl"
-    return [Cell(**json.loads(line)) for line in file.read_text("utf-8").splitlines()] if file.is_file() else []
+    lines = file.read_text("utf-8").splitlines() if file.is_file() else []
+    wanted = {kind: weights.identity(kind) for kind in BACKBONES}
+    return [cell for cell in (Cell(**json.loads(line)) for line in lines) if cell.weights == wanted[cell.backbone]]
 
 
 def table(cells: list[Cell]) -> str:
@@ -218,7 +233,7 @@ def main(words: list[str] | None = None) -> None:
         print(cell, flush=True)
         with (arguments.work / "proof.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(asdict(cell)) + "\n")
-    print(table(read(arguments.work)))
+    print(table(read(arguments.work, weights_of(arguments))))
 
 
 if __name__ == "__main__":

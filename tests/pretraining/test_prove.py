@@ -12,6 +12,8 @@ from safetensors.torch import save_file
 
 from pretraining import prove
 from pretraining.prove import Cell, LabelledFiles, linear, table
+from thaw.recipe import AugmentSettings, Phase, PreprocessingSettings, Recipe
+from thaw.run_folder import RunFolder
 
 TEACHER = "test_efficientnet"
 
@@ -68,3 +70,28 @@ def test_results_are_kept_and_not_computed_again(
     assert "| tiny | few | linear | 1 |" in capsys.readouterr().out
     prove.main(words)
     assert "Cell(" not in capsys.readouterr().out
+    save_file(timm.create_model("mobilenetv2_100").state_dict(), tmp_path / "s.safetensors")
+    prove.main(words)
+    # Neither the teacher nor a random start has changed.
+    said = capsys.readouterr().out
+    assert said.count("Cell(") == said.count("backbone='starter'") == 1
+
+
+def test_both_phases_are_tested_on_the_other_images(
+    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = Recipe(
+        backbone=TEACHER,
+        weights="random",
+        engine="pytorch-fp32",
+        preprocessing=PreprocessingSettings(image_size=64),
+        augment=AugmentSettings(preset="none"),
+        phases=(Phase(name="head", cut="head", epochs=2, lr=1e-2),),
+    )
+    monkeypatch.setattr(prove, "Recipe", lambda **settings: quick.model_copy(update=settings))
+    data = LabelledFiles.open(images)
+    train, test = data.split("few", seed=0)
+    accuracy = prove.both_phases(data, train, test, (TEACHER, "random"), 0, tmp_path / "work")
+    evaluation = RunFolder.earlier(tmp_path / "work" / "runs")[0].read_evaluation().evaluations["test"]
+    assert evaluation.images == len(test)
+    assert accuracy == 100 * evaluation.overall["accuracy"].value
