@@ -1,13 +1,20 @@
 import math
+import re
+import shutil
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from bench.versus.__main__ import main
 from bench.versus.curve import Curve, seconds_to
 from bench.versus.curve_drawing import Line, draw_curves
 from bench.versus.rounds import THAW, Round, curves_of, fastest, rounds_of
-from bench.versus.table import with_section
+from bench.versus.table import INTRODUCTION, with_section
 from bench.versus.time_to_accuracy import HEADING, draw
+
+PAGE = Path(__file__).parents[2] / "docs" / "benchmark.md"
 
 
 class Clock:
@@ -126,6 +133,28 @@ def test_a_page_keeps_its_other_sections(records: list[dict]) -> None:
     middle = f"# Benchmark\n\n{HEADING}\n\nold\n\n## Part\n\n# Growth\n"
     assert with_section(middle, f"{HEADING}\n\nnew\n") == f"# Benchmark\n\n{HEADING}\n\nnew\n\n# Growth\n"
     assert with_section("", f"{HEADING}\n") == f"{HEADING}\n"
+
+
+@pytest.mark.parametrize("words", [[], ["--time-to-accuracy"]])
+def test_writing_a_section_into_the_page_keeps_what_is_below_it(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "benchmark.md"
+    shutil.copy(PAGE, page)
+    sections = re.split("^(?=# )", PAGE.read_text(), flags=re.MULTILINE)
+    monkeypatch.setattr(sys, "argv", ["versus", *words, "--draw", "--envs", str(tmp_path / "envs"), "--out", str(page)])
+    main()
+    written = re.split("^(?=# )", page.read_text(), flags=re.MULTILINE)
+    titles = [section.partition("\n")[0] for section in written]
+    changed = [title for title, one, other in zip(titles, sections, written, strict=True) if one != other]
+    assert changed == [(HEADING if words else INTRODUCTION).partition("\n")[0]]
+    by_hand = {
+        "# Accuracy",
+        "# Where the seconds of a short run go",
+        "# A frozen part in int8",
+        "# Which images to label",
+    }
+    assert by_hand <= {*titles} - {*changed}
 
 
 def test_every_run_is_drawn_with_the_name_of_its_tool() -> None:
