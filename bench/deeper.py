@@ -12,7 +12,6 @@ from the whole one, which costs no training.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import statistics
 import time
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 
 import thaw
+from bench.work_folder import use_work_folder
 from thaw.cache import cache_folder, clear
 from thaw.cli.parsing import parsed_settings
 from thaw.metrics import METRICS, measure, most_likely, values_without_each
@@ -225,8 +225,8 @@ def main() -> None:
     parser.add_argument("--val-images", type=int, nargs="*", default=[200, 100, 50])
     arguments = parser.parse_args()
     base = thaw.Recipe().with_settings(parsed_settings(arguments.set))
-    arguments.work.mkdir(parents=True, exist_ok=True)
-    os.environ["THAW_CACHE"] = str(arguments.work / "cache")
+    if arguments.data:
+        use_work_folder(arguments.work, arguments.set)
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         for data in arguments.data:
             print(train(data, seed, base, arguments.work), flush=True)

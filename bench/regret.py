@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 import time
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import thaw
+from bench.work_folder import use_work_folder
 from thaw import trial
 from thaw.cache import cache_folder, clear
 from thaw.cli.parsing import parsed_settings
@@ -138,8 +138,8 @@ def main() -> None:
     parser.add_argument("--without-planned", action="store_true")
     arguments = parser.parse_args()
     base = thaw.Recipe().with_settings(parsed_settings(arguments.set))
-    arguments.work.mkdir(parents=True, exist_ok=True)
-    os.environ["THAW_CACHE"] = str(arguments.work / "cache")
+    if arguments.data:
+        use_work_folder(arguments.work, arguments.set)
     log = arguments.work / "regret.jsonl"
     rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     done = {(row["set"], row["recipe"], row["seed"]) for row in rows}

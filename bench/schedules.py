@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import shutil
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +19,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 import thaw
+from bench.work_folder import use_work_folder
 from thaw.cache import cache_folder, clear
 from thaw.classifier.classifier import Classifier
 from thaw.cli.parsing import parsed_settings
@@ -207,8 +207,12 @@ def trained(
     `train` gives all trainings of a trial, without the name of the data set.
     """
     base = thaw.Recipe().with_settings(parsed_settings(arguments.set))
-    arguments.work.mkdir(parents=True, exist_ok=True)
-    os.environ["THAW_CACHE"] = str(arguments.work / "cache")
+    if arguments.data:
+        use_work_folder(arguments.work, arguments.set)
+    if arguments.seeds > 1 and (fixed := [each for each in arguments.data if _has_fixed_splits(each)]):
+        raise SystemExit(
+            f"{fixed[0]}: all seeds have its splits, and so the same test images; use --seeds 1 or {{seed}}"
+        )
     file = arguments.work / log
     trainings = [kind(**json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
     done = {(each.data, each.seed) for each in trainings}
@@ -226,7 +230,15 @@ def trained(
     return Results(trainings)
 
 
+def _has_fixed_splits(pattern: str) -> bool:
+    """Whether a data set says itself which images are for testing, whatever the seed."""
+    return "{seed}" not in pattern and any(thaw.Dataset.open(pattern).manifest.column("split"))
+
+
 def show_differences(results: Results[Found]) -> None:
     """Print the tables of differences."""
+    print(
+        "\nStandard errors take test images as independent; those of several splits overlap, so that theirs are larger."
+    )
     print(f"\nThe phase itself:\n\n{differences(results, is_kept=False)}")
     print(f"\nWhat a run keeps, the phase or the head:\n\n{differences(results, is_kept=True)}")

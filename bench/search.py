@@ -1,13 +1,13 @@
 """What a search finds, compared with the plan: test accuracy of both, and what a trial of each level costs.
 
-    python -m bench.search cells-{seed}.csv --seeds 0 1 --seconds 240 --work FOLDER --set backbone=starter
+    python -m bench.search cells-{seed}.csv steel-{seed}.csv --seeds 0 1 --seconds 240 --work FOLDER --set threads=1
 
 `{seed}` in a path is replaced, for splits that depend on it (bench.elpv_csv, bench.folder_csv). Each search is a fresh
-process with its own cache, so that its time is that of a person who has computed nothing yet. Searches whose line is
-in `FOLDER/searches.jsonl` are skipped. Prints for each search the monitored metric on the test images of the plan and
-of the best trial, both trained afresh, their difference with its interval, and the answer; then the median seconds of a
-trial at each level, and how many times cheaper that is than training the same recipe from the images on, which is
-measured once for each search with an empty cache.
+process with its own cache, so that its time is that of a person who has computed nothing yet. Searches whose line is in
+`FOLDER/searches.jsonl` are skipped; a folder is for one `--set` and `--space`. Prints for each search the monitored
+metric on the test images of the plan and of the best trial, both trained afresh, their difference with its interval,
+and the answer; then the median seconds of a trial at each level, and how many times cheaper that is than training the
+same recipe from the images on, which is measured once for each search with an empty cache.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.work_folder import use_work_folder
 from thaw.evaluation.compare import compare
 from thaw.evaluation.records import read_records
 from thaw.run_folder import RunFolder
@@ -41,7 +41,9 @@ def main() -> None:
     parser.add_argument("--set", dest="settings", nargs="*", default=[], metavar="KEY=VALUE")
     parser.add_argument("--space", type=Path, help="ranges (YAML)")
     options = parser.parse_args()
-    options.work.mkdir(parents=True, exist_ok=True)
+    if seeds := [each for each in options.settings if each.partition("=")[0] in ("seed", "split.seed")]:
+        parser.error(f"--set {seeds[0]}: the seed of each search is that of --seeds")
+    use_work_folder(options.work, [*options.settings, *([options.space.read_text("utf-8")] if options.space else [])])
     log = options.work / "searches.jsonl"
     done = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
     for seed in options.seeds:
@@ -59,13 +61,12 @@ def main() -> None:
 def _search(data: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """One search, and a plain training of the recipe that its best trial has."""
     runs = options.work / f"{Path(data).stem}-{seed}-{options.seconds:g}"
-    # Of a search that was interrupted.
-    shutil.rmtree(runs, ignore_errors=True)
     settings = [f"--set={each}" for each in (*options.settings, f"seed={seed}", f"split.seed={seed}")]
     space = ["--space", str(options.space)] if options.space else []
     limit = ["--time", f"{options.seconds:g}s"]
     seconds = _timed(["search", data, *settings, *space, *limit, "--runs", str(runs)])
-    folder = SearchFolder(runs / "search-1")
+    # One that was interrupted has an earlier number.
+    folder = SearchFolder.newest_first(runs)[0]
     records = folder.read_records()
     by_level = defaultdict(list)
     for record in records:

@@ -1,3 +1,4 @@
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -6,7 +7,7 @@ import pytest
 
 from bench import averaging, climbing, schedules, windows
 from bench.epochs import schedules as epochs_of
-from bench.schedules import HEAD, PLANNED, Training, with_schedule
+from bench.schedules import HEAD, PLANNED, Training, trained, with_schedule
 from thaw.data.dataset import Dataset
 from thaw.progress import NullReporter
 from thaw.recipe import Recipe
@@ -20,6 +21,26 @@ def trial(images: Path, quick: Recipe, tmp_path: Path) -> Trial:
     """A head and a phase that thaws, which is kept for more than one standard error."""
     recipe = quick.model_copy(update={"keep_phase": "standard_error"})
     return begin(Dataset.open(images), recipe, TrialContext(tmp_path, NullReporter()))
+
+
+def test_several_seeds_need_several_splits(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(schedules, "begun", lambda data, seed, *_: seed)
+    files = [(file, file.parent.name, "test" if file.stem > "005" else "train") for file in images.rglob("*.png")]
+    for name, columns in (("split-0", 3), ("split-1", 3), ("fixed", 3), ("free", 2)):
+        rows = [("path", "label", "split")[:columns], *(row[:columns] for row in files)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(",".join(map(str, row)) for row in rows))
+
+    def seeds_of(name: str, seeds: int) -> list[object]:
+        found: list[object] = []
+        arguments = argparse.Namespace(data=[str(tmp_path / name)], set=[], work=tmp_path / "work", seeds=seeds)
+        trained(arguments, "log.jsonl", Training, lambda seed: found.append(seed) or [])
+        return found
+
+    assert seeds_of("split-{seed}.csv", 2) == seeds_of("free.csv", 2) == [0, 1]
+    assert seeds_of("fixed.csv", 1) == [0]
+    with pytest.raises(SystemExit, match=r"fixed\.csv: all seeds have its splits"):
+        seeds_of("fixed.csv", 2)
 
 
 def test_a_schedule_freezes_its_lowest_stage_as_the_plan_does_for_its_epochs(trial: Trial) -> None:
