@@ -24,7 +24,7 @@ from thaw.cache import cache_folder, clear
 from thaw.classifier.classifier import Classifier
 from thaw.cli.parsing import parsed_settings
 from thaw.features.torch_runner import Precision
-from thaw.planning.freezing import FEWEST_EPOCHS
+from thaw.planning.freezing import epochs_before_freezing
 from thaw.progress import NullReporter
 from thaw.recipe import ResolvedPhase, SplitSettings
 from thaw.training.checkpoint import Progress
@@ -166,7 +166,7 @@ def with_schedule(phase: ResolvedPhase, epochs: int, patience: int | None) -> Re
     """A phase with other epochs and patience, which freezes its lowest stage again as the plan does for so many."""
     after = phase.freeze_after
     if after and epochs != phase.epochs:
-        after = (epochs // 4,) if epochs >= FEWEST_EPOCHS else ()
+        after = epochs_before_freezing(epochs)
     return phase.model_copy(update={"epochs": epochs, "patience": patience, "freeze_after": after})
 
 

@@ -127,6 +127,7 @@ class Watcher:
         self._trial, self._settings, self._source, self._val = trial, settings, source, val
         self._phase = trial.recipe.phases[1]
         self._cut = trial.classifier.backbone.cut(self._phase.cut)
+        self._test = sources_of_test(trial, self._phase.name)
         self.averages = Averages(-(-len(source) // self._phase.batch_size))
         self.counts: dict[str, tuple[int, int, int, int]] = {}
         self.best: dict[str, tuple[EpochRecord, tuple[int, ...]]] = {}
@@ -164,12 +165,7 @@ class Watcher:
 
     def _offer(self, name: str, epoch: EpochRecord) -> None:
         if name not in self.best or is_better(epoch.val, self.best[name][0].val, self._settings.monitor):
-            self.best[name] = epoch, correct_on_test(self._trial, self._settings)
-
-
-def correct_on_test(trial: Trial, settings: FitSettings) -> tuple[int, ...]:
-    """0 or 1 for each test image."""
-    return correct_on(trial.classifier, sources_of_test(trial, trial.recipe.phases[1].name), settings.precision)
+            self.best[name] = epoch, correct_on(self._trial.classifier, self._test, self._settings.precision)
 
 
 def step_ratio(trial: Trial, phase: ResolvedPhase, source: Source) -> float:
@@ -189,7 +185,8 @@ def train(trial: Trial) -> Iterator[CountedTraining]:
     settings = context.settings
     state = {key: value.clone() for key, value in trial.classifier.state_dict().items()}
     seed = settings.seed
-    yield CountedTraining("", seed, HEAD, 0, True, correct_on_test(trial, settings))
+    correct = correct_on(trial.classifier, sources_of_test(trial, thawed.name), settings.precision)
+    yield CountedTraining("", seed, HEAD, 0, True, correct)
     sources = trial.inputs.sources_of(1)
     assert sources.val is not None
     ratio = step_ratio(trial, thawed, sources.train)

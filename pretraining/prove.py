@@ -16,6 +16,7 @@ import csv
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,8 @@ FEW = 10
 _BATCH = 64
 # Fixed in advance and the same for all backbones and data sets, so that none is favoured; not tuned.
 _INVERSE_REGULARISATION = 0.01
+
+_digest = cache(sha256_of)
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Weights:
     def identity(self, kind: str) -> str:
         """The network and what its weights file contains."""
         name, weights = self.recipe(kind)
-        return f"{name} {weights if kind == 'random' else sha256_of(Path(weights))}"
+        return f"{name} {weights if kind == 'random' else _digest(Path(weights))}"
 
 
 @dataclass(frozen=True)
@@ -178,8 +181,8 @@ def read(work: Path, weights: Weights) -> list[Cell]:
     """The stored results of these weights."""
     file = work / "proof.jsonl"
     lines = file.read_text("utf-8").splitlines() if file.is_file() else []
-    wanted = {kind: weights.identity(kind) for kind in BACKBONES}
-    return [cell for cell in (Cell(**json.loads(line)) for line in lines) if cell.weights == wanted[cell.backbone]]
+    cells = [Cell(**json.loads(line)) for line in lines]
+    return [cell for cell in cells if cell.weights == weights.identity(cell.backbone)]
 
 
 def table(cells: list[Cell]) -> str:

@@ -37,11 +37,9 @@ class Decision:
 
     def fits(self, classes: int) -> bool:
         """Whether the thresholds and costs are for so many classes."""
-        costs = (len(self.costs), *map(len, self.costs))
-        return all(0 <= index < classes for index, _ in (*self.thresholds, *self.weight_thresholds)) and set(costs) <= {
-            0,
-            classes,
-        }
+        indices = {index for index, _ in (*self.thresholds, *self.weight_thresholds)}
+        costs = {len(self.costs), *map(len, self.costs)}
+        return indices <= {*range(classes)} and costs <= {0, classes}
 
     def labels(self, probabilities: np.ndarray, task: Task) -> np.ndarray:
         """(N, C) bool, true for predicted labels; one per row unless multilabel."""

@@ -39,14 +39,15 @@ def to_rgb(image: Image.Image, rawmode: str, white_level: float | None) -> tuple
         grey = _grey_of(image, rawmode, white_level)
         rgb = Image.fromarray(_scaled(image, grey)).convert("RGB")
         return rgb, "" if white_level else _remark_on_range(image, grey)
-    if white_level is not None and is_deep_colour(image, rawmode):
+    is_deep = is_deep_colour(image, rawmode)
+    if white_level is not None and is_deep:
         raise UnreadableImage(
             f"decode.white_level does not apply to {_deep(image)}; save it as 8-bit, or as 16-bit grey without alpha"
         )
-    if "transparency" in image.info and is_deep_colour(image, rawmode):
+    if "transparency" in image.info and is_deep:
         # Pillow compares its 16 bits with the high bytes.
         raise UnreadableImage("16-bit colour with a transparent value; save it without transparency")
-    remark = _remark_on_deep_colour(image) if is_deep_colour(image, rawmode) else ""
+    remark = _remark_on_deep_colour(image) if is_deep else ""
     if not image.has_transparency_data:
         return image.convert("RGB"), remark
     if image.mode == "L":

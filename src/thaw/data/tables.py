@@ -136,13 +136,13 @@ def _below(rows: Rows, root: Path, split: str | None) -> Rows:
         firsts = [path.partition("/")[0] for path in paths]
         folders = {rows.source.parent.name: split} if split else splits_of(dict.fromkeys(firsts))
         splits = [split or folders.get(first) for first in firsts]
-        missing = next((row for row, found in enumerate(splits) if not found), None)
-        if missing is not None and "train" in splits and len({*splits} - {None}) > 1:
+        if {*splits} > {"train", None}:
+            missing = splits.index(None)
             raise DataError(
                 f"{rows.source}: {rows.row_names[missing]}: {paths[missing]} is outside of the folders of the splits, "
                 f"{listed(sorted(set(folders)))}; move it into one of them, or add a column split"
             )
-        if missing is None:
+        if all(splits):
             position, field = SCHEMA.get_field_index("split"), SCHEMA.field("split")
             table = table.set_column(position, field, pa.array(splits))
             notes = (*notes, *spelling_note(folders, "folders"))

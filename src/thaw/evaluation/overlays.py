@@ -151,8 +151,9 @@ def _outputs(files: Sequence[Path], folder: Path) -> list[Path]:
     """The output of each file; files that differ only in their suffix keep it."""
     if not files:
         return []
-    parent = os.path.commonpath([_absolute(file).parent for file in files])
-    paths = [_absolute(file).relative_to(parent) for file in files]
+    absolute = [_absolute(file) for file in files]
+    parent = os.path.commonpath([file.parent for file in absolute])
+    paths = [file.relative_to(parent) for file in absolute]
     times = Counter(path.with_suffix("") for path in paths)
     is_unique = [times[path.with_suffix("")] == 1 for path in paths]
     return [
