@@ -5,12 +5,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from bench.gpu import correctness
 from bench.gpu.jobs import Job, rows_of
-from bench.gpu.setup import TINY, Setup
+from bench.gpu.setup import TINY, Setup, Sizes
 from bench.gpu.table import Row, Table, agreement
+from thaw.recipe import Phase
+from thaw.training.optimizer import Trainable, make_optimizer
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,6 +82,21 @@ def test_a_row_stays_one_row_of_the_table(tmp_path: Path) -> None:
 def test_an_undefined_difference_is_no_agreement() -> None:
     assert agreement("losses", float("nan"), 1.0).note.startswith("**NOT")
     assert agreement("losses", 0.5, 1.0).note == "within 1"
+
+
+@pytest.mark.parametrize("cut", ["stages:3", pytest.param("pixels", marks=pytest.mark.slow)])
+def test_losses_differ_by_more_than_the_tolerance_where_only_the_head_learns(
+    cut: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup, cpu = Setup(Sizes(), torch.device("cpu"), tmp_path), torch.device("cpu")
+    losses = correctness._train(setup, cpu, cut, "eager")
+
+    def of_the_head(parameters: list[Trainable], phase: Phase) -> torch.optim.Optimizer:
+        return make_optimizer([each for each in parameters if each[0].startswith("head.")], phase)
+
+    monkeypatch.setattr("thaw.training.epoch.make_optimizer", of_the_head)
+    others = correctness._train(setup, cpu, cut, "eager")
+    assert np.abs(others / losses - 1).max() > 3 * correctness.LOSS_TOLERANCE
 
 
 @pytest.mark.slow
