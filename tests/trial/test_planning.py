@@ -8,6 +8,9 @@ import pytest
 from tests.searches import RECIPE
 from thaw.clock import Clock
 from thaw.data.dataset import Dataset
+from thaw.data.duplicates import NearDuplicate
+from thaw.data.pixel_store import PixelStore
+from thaw.data.prepare import Prepared
 from thaw.errors import RecipeError
 from thaw.planning.measurements import Measurements
 from thaw.planning.measuring import Trainable
@@ -95,6 +98,29 @@ def test_phases_are_fitted_again_once_settings_are_measured(images: Path, monkey
     plan = planned(images, RECIPE, HOUR)
     assert "of the 5.0 s that are left" in why(plan, "time_limit")
     assert plan.forecast.seconds <= 5.0 or epochs(plan) == [("fine-tune", LEAST_EPOCHS)]
+
+
+def test_the_split_stays_once_another_preprocessing_is_measured(
+    images: Path, auto: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pairs(self: PixelStore, *arguments: Any) -> list[NearDuplicate]:
+        """As where images differ in what only one of the two preprocessings shows."""
+        rows = range(0, len(self.facts) - 1, 2) if self.spec.crop_mode == "center" else ()
+        return [NearDuplicate(row, row + 1, 1.0) for row in rows]
+
+    monkeypatch.setattr(PixelStore, "duplicates", pairs)
+    measured_on = list[Prepared]()
+
+    def squashed(self: Questions, *arguments: Any) -> Selected:
+        measured_on.append(self._features.prepared)
+        return Selected({"preprocessing.crop_mode": "squash"}, ())
+
+    monkeypatch.setattr(Questions, "all", squashed)
+    recipe = auto.with_settings({"preprocessing.crop_mode": "center", "preprocessing.crop_pct": 1.0})
+    found = plan_trial(Dataset.open(images), recipe, None, NullReporter())
+    assert found.plan.recipe.preprocessing.crop_mode == "squash"
+    assert measured_on[0].duplicates and not found.prepared.duplicates
+    assert found.prepared.manifest.column("split") == measured_on[0].manifest.column("split")
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(None, ["head"]), (10 * HOUR, ["head", "fine-tune"])])

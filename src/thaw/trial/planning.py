@@ -80,9 +80,9 @@ def plan_trial(
     fitted = draft.within(limit, questions.spent(draft.measuring_seconds))
     selected = questions.all(fitted.measuring_seconds, fitted.unmeasured_seconds)
     if selected.preprocessing:
-        # Decoded and timed anew for images of another size.
+        # Decoded and timed anew for images of another size, with the split that was measured on.
         chosen = replace(chosen, recipe=chosen.recipe.with_settings(selected.preprocessing))
-        prepared, backbone = prepare(dataset, chosen.recipe, previous, NullReporter())
+        prepared, backbone = prepare(dataset, chosen.recipe, prepared.manifest, NullReporter())
         draft = drafted().timed()
     if selected.preprocessing or limit:
         # With the time that is left now.
