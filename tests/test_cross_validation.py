@@ -42,7 +42,7 @@ def test_cross_validation_gives_what_it_gives_here(
 
     with threads(1):
         assert found(ray_nodes.address) == found(None)
-    assert whole == (run / "folds" / "seed-0-fold-2" / "train-1" / "model").is_dir()
+    assert whole == (run / "folds" / "of-2" / "seed-0-fold-2" / "train-1" / "model").is_dir()
 
 
 @slow

@@ -37,6 +37,10 @@ def test_percentages_have_one_format() -> None:
         (0.0006, 1, "0.1%"),
         (0.997, 0, ">99%"),
         (0.003, 0, "<1%"),
+        (1 / 200, 0, "<1%"),
+        (199 / 200, 0, ">99%"),
+        (1999 / 2000, 1, ">99.9%"),
+        (1 / 2000, 1, "<0.1%"),
         (1.0, 0, "100%"),
     ],
 )
@@ -54,7 +58,8 @@ def test_pages_write_percentages_as_the_console_does(browser: Any) -> None:
     assert source.replace("\nfunction", "\nexport function") in (package / "studio" / "static" / "charts.js").read_text(
         encoding="utf-8"
     )
-    values = [0.0, 1.0, 0.848, 0.99951, 4999 / 5000, 1 / 5000, 0.0006, 0.997, 0.003, 1 - 1e-12]
+    values = [0.0, 1.0, 0.848, 0.99951, 0.997, 0.003, 1 - 1e-12, 0.0006]
+    values += [one / total for total in (200, 2000, 5000) for one in (1, total - 1)]
     with window(browser, 300, 300) as opened:
         for digits in (0, 1):
             found = opened.page.evaluate(

@@ -75,7 +75,9 @@ def cross_validate(
     prepared = preparation.prepare(dataset, backbone.facts.pixels)
     rows = np.flatnonzero(np.array(prepared.manifest.column("status")) == "ok")
     if whole:
-        fit_all = _whole_runs(recipe, prepared, rows, folder.path / "folds", cluster)
+        # A run keeps the validation images of an earlier one, which another number of folds tests elsewhere.
+        runs = folder.path / "folds" / f"of-{folds}"
+        fit_all = _whole_runs(recipe, prepared, rows, runs, cluster)
     else:
         device = choose_device(recipe.device).device
         frozen = FrozenPart(backbone.to(device), device, recipe.engine)
@@ -115,7 +117,7 @@ def head_of_fold(
 def _whole_runs(
     recipe: ResolvedRecipe, prepared: Prepared, rows: np.ndarray, runs: Path, cluster: Cluster | None
 ) -> FitAll:
-    runs.mkdir(exist_ok=True)
+    runs.mkdir(parents=True, exist_ok=True)
     prepared.manifest.write(runs / "manifest.parquet")
     place = str(runs.absolute())
     if cluster is None:

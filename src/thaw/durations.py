@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
-_DURATION = re.compile(rf"(?:({_NUMBER})h)?(?:({_NUMBER})m)?(?:({_NUMBER})s?)?")
+# A number without a unit is seconds, but not right after hours: some write 1h30 for 1h30m.
+_DURATION = re.compile(rf"(?:({_NUMBER})h(?!{_NUMBER}$))?(?:({_NUMBER})m)?(?:({_NUMBER})s?)?")
 
 
 def seconds_of(text: str) -> float:

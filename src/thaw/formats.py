@@ -18,9 +18,9 @@ def percent(fraction: float, digits: int = 1) -> str:
     """
     least = 10.0**-digits
     if _ROUNDING < fraction < 1 - _ROUNDING:
-        if 100 * fraction < least / 2:
+        if 100 * fraction <= least / 2 + _ROUNDING:
             return f"<{least:.{digits}f}%"
-        if 100 * (1 - fraction) < least / 2:
+        if 100 * (1 - fraction) <= least / 2 + _ROUNDING:
             return f">{100 - least:.{digits}f}%"
     return f"{100 * fraction:.{digits}f}%"
 

@@ -75,7 +75,7 @@ def test_a_duration_is_read_as_people_write_it(text: str, seconds: float) -> Non
     assert parsed_seconds("--time", text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "m", "1d", "-5m", "5 minutes", "1m1h", "1:30", "inf", "٣m"])
+@pytest.mark.parametrize("text", ["", "m", "1d", "-5m", "5 minutes", "1m1h", "1h30", "1:30", "inf", "٣m"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(RecipeError, match="write it as 90s, 30m or 1h30m"):
         parsed_seconds("--time", text)

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -67,10 +68,24 @@ def test_heads_on_cached_features_give_the_same_result_again(trained: RunFolder)
 def test_whole_runs_test_every_image_and_are_kept(trained: RunFolder) -> None:
     found = cross_validate(trained.path, folds=2, seeds=1, whole=True, reporter=NullReporter())
     assert found.by_seed[0]["accuracy"] and found.by_seed[0]["accuracy"].high > 0
-    left = sorted((trained.path / "folds").glob("seed-0-fold-*/train-1"))
+    left = sorted((trained.path / "folds").glob("of-2/seed-0-fold-*/train-1"))
     assert len(left) == 2
     tested = [set(np.array(Manifest.read(RunFolder(run).manifest).column("path"))[indices(run)]) for run in left]
     assert not tested[0] & tested[1] and len(tested[0] | tested[1]) == 36
+
+
+@pytest.mark.slow
+def test_whole_runs_do_not_depend_on_those_with_another_number_of_folds(trained: RunFolder, tmp_path: Path) -> None:
+    def runs(*numbers: int) -> list[list[str | None]]:
+        """The splits of the last number of folds."""
+        place = tmp_path / "-".join(map(str, numbers))
+        shutil.copytree(trained.path, place, ignore=shutil.ignore_patterns("folds"))
+        for folds in numbers:
+            cross_validate(place, folds, seeds=1, whole=True, reporter=NullReporter())
+        found = sorted((place / "folds" / f"of-{numbers[-1]}").glob("*/train-1"))
+        return [Manifest.read(RunFolder(each).manifest).column("split") for each in found]
+
+    assert len(runs(2)) == 2 and runs(3, 2) == runs(2, 2)
 
 
 def indices(run: Path) -> np.ndarray:

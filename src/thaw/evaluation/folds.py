@@ -63,17 +63,19 @@ class FoldedData:
         """For each fold, positions in `rows` to train on and to test on; groups and near-duplicates stay together.
 
         Raises:
-            DataError: If a class has fewer images, counting duplicates once, than there are folds.
+            DataError: A class has fewer images than there are folds, where near-duplicates, and the images of a group,
+                count once.
         """
         manifest, rows = self.manifest, self.rows
         strata, groups = strata_of(manifest.targets()[rows]), groups_of(manifest, rows, list(self.duplicates))
+        few = f"too few for {self.folds} folds (near-duplicates, and the images of a group, count once)"
         for label in np.unique(strata):
             images = len(np.unique(groups[strata == label]))
             if images < self.folds and manifest.task != "multilabel":
                 name = manifest.classes[label]
-                raise DataError(f"{manifest.root}: {name} has {images} images, too few for {self.folds} folds")
+                raise DataError(f"{manifest.root}: {name} has {count(images, 'image')}, {few}")
         if (units := len(np.unique(groups))) < self.folds:
-            raise DataError(f"{manifest.root}: has {count(units, 'independent image')}, too few for {self.folds} folds")
+            raise DataError(f"{manifest.root}: has {count(units, 'independent image')}, {few}")
         yield from stratified_group_folds(strata, groups, self.folds, seed)
 
 
