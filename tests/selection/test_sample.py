@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from thaw.data.manifest import Manifest, new_table
+from thaw.inspection.linear_probe import FOLDS
 from thaw.selection.sample import MIN_PER_CLASS, Sample, draw_sample, stratified_choice
 
 
@@ -25,7 +27,14 @@ def test_a_choice_keeps_rare_classes_and_the_proportions_of_the_others(sizes: li
     counts = np.bincount(strata[chosen], minlength=len(sizes))
     assert (np.diff(chosen) > 0).all()
     for size, count in zip(sizes, counts, strict=True):
-        assert count == min(size, max(MIN_PER_CLASS, round(size * most / len(strata))))
+        least = max(FOLDS, min(MIN_PER_CLASS, 2 * most // len(sizes)))
+        assert count == min(size, max(least, round(size * most / len(strata))))
+
+
+@pytest.mark.parametrize(("classes", "images"), [(50, 1000), (100, 2000), (200, 2000), (1000, 5000)])
+def test_many_classes_do_not_make_a_sample_large(classes: int, images: int) -> None:
+    strata = np.arange(classes).repeat(30)
+    assert len(stratified_choice(strata, 1000, np.random.default_rng(0))) == images
 
 
 @given(st.integers(0, 1000))

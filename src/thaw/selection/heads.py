@@ -55,12 +55,14 @@ class Basis:
         deviation, mean = torch.std_mean(taken, dim=0, correction=0)
         scales = feature_scales(deviation, groups)
         values = (taken - mean) / scales
+        images, width = values.shape
         with threads_restored():
             use_threads(1)
+            if width <= images:
+                return cls(mean, scales, torch.linalg.eigh(values.T @ values).eigenvectors)
             squares, vectors = torch.linalg.eigh(values @ values.T)
-        kept = min(values.shape)
-        lengths = squares[-kept:].clamp_min(1e-9 * float(squares[-1]) or 1.0).sqrt()
-        return cls(mean, scales, values.T @ (vectors[:, -kept:] / lengths))
+        lengths = squares.clamp_min(1e-9 * float(squares[-1]) or 1.0).sqrt()
+        return cls(mean, scales, values.T @ (vectors / lengths))
 
     def design(self, views: Sequence[np.ndarray]) -> Design:
         """Views (N, W) of the same images, the plain one first, in this basis."""

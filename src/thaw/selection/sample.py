@@ -17,7 +17,7 @@ MIN_GROUPS = 3
 """Groups below which an estimate across them rests on too little."""
 
 MIN_PER_CLASS = 20
-"""Images of a class that a sample keeps, where it has them, however rare it is."""
+"""Images of a class that a sample keeps, where it has them, however rare it is; fewer where there are many classes."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Sample:
 def draw_sample(
     manifest: Manifest, duplicates: tuple[tuple[int, int], ...], seed: int, most: int = MAX_IMAGES
 ) -> Sample:
-    """At most `most` training images: of each class the same fraction, but at least `MIN_PER_CLASS`."""
+    """All training images, or about `most`, as `stratified_choice` takes them."""
     rows = manifest.indices("train")
     targets = manifest.targets()[rows]
     # Of all rows: two images of the sample may belong together through one that is not in it.
@@ -85,9 +85,13 @@ def draw_sample(
 
 
 def stratified_choice(strata: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    """Positions, ascending, of about `most` images: of each class the same fraction, at least `MIN_PER_CLASS`."""
+    """Positions, ascending, of about `most` images: of each class the same fraction, at least `MIN_PER_CLASS`.
+
+    Classes that are many have at least as many each as would be twice `most` in all, or one for each fold.
+    """
     classes, counts = np.unique(strata, return_counts=True)
-    wanted = np.minimum(counts, np.maximum(MIN_PER_CLASS, np.round(counts * most / len(strata)).astype(int)))
+    least = max(FOLDS, min(MIN_PER_CLASS, 2 * most // len(classes)))
+    wanted = np.minimum(counts, np.maximum(least, np.round(counts * most / len(strata)).astype(int)))
     parts = [
         rng.permutation(np.flatnonzero(strata == label))[:number] for label, number in zip(classes, wanted, strict=True)
     ]

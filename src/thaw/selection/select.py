@@ -125,8 +125,8 @@ class Selection:
         """Which augmentation the head is trained with, and which one thawed stages may be trained with.
 
         A stronger one is kept only if it gains more than one standard error over a milder one. Heads say little about
-        what thawed stages gain, which learn from the pixels: those keep the default, unless it hurts. Where the default
-        hurts, each kind of transformation is left out in turn, since one of them may be to blame; where it does not
+        what thawed stages gain, which learn from the pixels: where the head takes none, those keep the default, unless
+        it hurts. Where the default hurts, each kind of transformation is left out in turn, since one of them may be to blame; where it does not
         even help, a stronger one is not tried.
 
         Args:
