@@ -126,8 +126,8 @@ class Selection:
 
         A stronger one is kept only if it gains more than one standard error over a milder one. Heads say little about
         what thawed stages gain, which learn from the pixels: where the head takes none, those keep the default, unless
-        it hurts. Where the default hurts, each kind of transformation is left out in turn, since one of them may be to blame; where it does not
-        even help, a stronger one is not tried.
+        it hurts. Where the default hurts, each kind of transformation is left out in turn, since one of them may be to
+        blame; where it does not even help, a stronger one is not tried.
 
         Args:
             unmeasured_seconds: What the default takes to train with, if it is not asked about. Asking takes place, in
