@@ -47,6 +47,12 @@ def test_room_is_made_by_removing_only_the_least_recently_used_features(cache: P
     assert [item.folder.name for item in cache_entries(cache)] == ["images"]
 
 
+def test_room_is_not_made_of_what_is_to_be_kept(cache: Path) -> None:
+    (cache / "features" / "old").rename(cache / "features" / "old-part-0-of-2")
+    assert [item.folder.name for item in make_room(cache, 10, 0, ["old"])] == ["new"]
+    assert [item.folder.name for item in make_room(cache, 10, 0, ["new", "other"])] == ["old-part-0-of-2"]
+
+
 def test_making_room_looks_at_features_only_and_reads_none(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mirror = cache / "remote" / "s3-bucket"
     (mirror / "files").mkdir(parents=True)

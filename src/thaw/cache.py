@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,13 +135,18 @@ def remember(cache: Path, name: str, key: str, value: Any) -> None:
         atomic.write_text(cache / name, json.dumps({**known, key: value}, indent=1))
 
 
-def make_room(cache: Path, needed: int, budget: int) -> list[CacheEntry]:
-    """Remove least recently used features until `needed` more bytes fit into `budget`; returns the removed entries."""
-    entries = cache_entries(cache, ("features",))
+def make_room(cache: Path, needed: int, budget: int, kept: Iterable[str] = ()) -> list[CacheEntry]:
+    """Remove least recently used features until `needed` more bytes fit into `budget`; returns the removed entries.
+
+    Those whose names begin with one of `kept` stay, even where they exceed the budget.
+    """
+    entries, names = cache_entries(cache, ("features",)), tuple(kept)
     total, removed = sum(entry.size for entry in entries), []
     for entry in entries:
         if total + needed <= budget:
             break
+        if entry.folder.name.startswith(names):
+            continue
         if discard(entry.folder) is None and not entry.folder.exists():
             total -= entry.size
             removed.append(entry)

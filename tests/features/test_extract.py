@@ -204,6 +204,19 @@ def files(cache: Path) -> dict[str, bytes]:
     return {str(file.relative_to(cache)): file.read_bytes() for file in kept}
 
 
+@pytest.mark.parametrize("views", [2, 3])
+def test_views_that_exceed_the_budget_together_replace_others_and_not_each_other(
+    backbone: Backbone, tmp_path: Path, views: int
+) -> None:
+    wanted, frozen = request(backbone, views=views), FrozenPart(backbone, CPU, "pytorch-fp32")
+    others = request(backbone, PRESETS["strong"], views=2)
+    extract(others, frozen, [3], FeatureCache(tmp_path, "float16"), lambda *_: None)
+    cache, done = FeatureCache(tmp_path, "float16", budget=1), list[int]()
+    found = extract(wanted, frozen, [3], cache, lambda number, _: done.append(number))[3]
+    assert found.views == views and done == sorted(done)
+    assert len(list((tmp_path / "features").iterdir())) == views
+
+
 @pytest.mark.parametrize("count", [2, 4])
 def test_processes_that_extract_together_leave_the_bytes_of_one(
     backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int

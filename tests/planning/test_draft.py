@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
+from thaw import atomic
 from thaw.data.dataset import Dataset
 from thaw.data.surfaces import write_surfaces
 from thaw.planning import baseline, draft
@@ -73,3 +75,20 @@ def test_a_head_too_wide_to_be_solved_in_memory_has_no_baseline(
     assert chosen.baseline(answering(ALL)) is None
     found = chosen.baseline(answering(LAST))
     assert found is not None and found.recipe.phases[0].solver == "lbfgs"
+
+
+def test_features_in_the_cache_leave_the_room_for_features_as_it_is(
+    surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path))
+    free, stored = 3 << 30, 1 << 30
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    before = drafted(surfaces, tmp_path, "last").measured
+    assert before.free_bytes == free
+    entry = tmp_path / "features" / "earlier"
+    entry.mkdir(parents=True)
+    (entry / atomic.SEAL).touch()
+    with (entry / "features.bin").open("wb") as sparse:
+        sparse.truncate(stored)
+    free -= stored
+    assert drafted(surfaces, tmp_path, "last").measured.free_bytes == before.free_bytes

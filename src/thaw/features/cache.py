@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -237,10 +237,10 @@ class FeatureCache:
         with advising(LARGER_DISK), atomic.sealed_folder(self.folder_of(key, part), amount) as entry:
             yield entry
 
-    def make_room(self, needed: int) -> None:
-        """Remove the least recently used features until `needed` more bytes fit the budget."""
+    def make_room(self, needed: int, kept: Iterable[FeatureKey] = ()) -> None:
+        """Remove the least recently used features, but none of `kept`, until `needed` more bytes fit the budget."""
         if self.budget is not None:
-            make_room(self.folder, needed, self.budget)
+            make_room(self.folder, needed, self.budget, [key.digest() for key in kept])
 
     def folder_of(self, key: FeatureKey, part: Part | None = None) -> Path:
         """The folder of a key, or of a part of its rows."""

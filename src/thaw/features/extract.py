@@ -61,12 +61,16 @@ def extract(
 
 @dataclass(frozen=True)
 class _Job:
-    """What is extracted by what, where it is kept, and which process this is."""
+    """What is extracted by what, where it is kept, and which process this is.
+
+    entries: all that the extraction needs, which do not make room for each other.
+    """
 
     request: ViewRequest
     frozen: FrozenPart
     cache: FeatureCache
     process: Process
+    entries: tuple[FeatureKey, ...] = ()
 
     def about(self, position: int) -> dict[str, str]:
         """How the list of cache entries describes features."""
@@ -85,7 +89,7 @@ def _extract(job: _Job, positions: Sequence[int], on_progress: OnProgress) -> di
         if not process.any(len(found) < len(keys)):
             on_progress(total, total)
             return found
-        absent = _absent(keys, request.views, cache, process)
+        absent, job = _absent(keys, request.views, cache, process), replace(job, entries=(*chain(*keys.values()),))
         left = sum(map(bool, absent))
         for index, missing in enumerate(absent):
             if missing:
@@ -168,7 +172,7 @@ def _write_rows(
         first = next(outputs)
         needed = left * sum(bytes_of_view(at, cache.dtype) for at in first)
         if part is None or part.index == 0:
-            cache.make_room(needed)
+            cache.make_room(needed, job.entries)
         writers = []
         for position, key in keys.items():
             writers.append(stack.enter_context(cache.writing(key, job.about(position), needed, part)))

@@ -48,10 +48,10 @@ class Measurements:
 
     images: how many there are in each split. imbalance: the largest class count over the smallest. positions, sizes:
     for each phase, the position of its cut (0 at the pixels) and the bytes of one view there. trained_bytes: for each
-    phase, of the weights above its cut. threads: of the CPU, with
-    which everything was measured. feature_width: features that the head takes. free_bytes: free disk space in the cache
-    folder. group_by: where the groups of the images are from. processes: how many train together; one measured.
-    device_free_bytes: free memory of the accelerator, 0 without one. pixel_bytes: what all images would take there.
+    phase, of the weights above its cut. threads: of the CPU, with which everything was measured. feature_width: of the
+    features that the head takes. free_bytes: disk space in the cache folder that is free or holds features. group_by:
+    where the groups of the images are from. processes: how many train together; one measured. device_free_bytes: free
+    memory of the accelerator, 0 without one. pixel_bytes: what all images would take there.
     """
 
     task: Task

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from thaw.backbones.contract import Backbone
 from thaw.backbones.stages import AtCut
+from thaw.cache import cache_entries
 from thaw.classifier.classifier import Classifier, new_head, outputs_of
 from thaw.classifier.head import Head
 from thaw.data.groups import origin_of_groups
@@ -100,7 +101,7 @@ def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: P
         sizes=_sizes(at_cuts),
         trained_bytes=tuple(_bytes_above(backbone, classifier.head, position) for position in positions),
         feature_width=backbone.feature_width,
-        free_bytes=shutil.disk_usage(cache).free,
+        free_bytes=shutil.disk_usage(cache).free + sum(entry.size for entry in cache_entries(cache, ("features",))),
         group_by=Choice("split.group_by", *origin_of_groups(recipe.split, manifest)),
         processes=processes,
         device_free_bytes=free_bytes(device.device),

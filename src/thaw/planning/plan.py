@@ -224,7 +224,8 @@ def _budget(recipe: Recipe, measured: Measurements) -> tuple[int, Choice]:
     if recipe.cache_bytes is not None:
         return recipe.cache_bytes, Choice("cache_gb", f"{recipe.cache_gb:g}", "as requested")
     budget = int(measured.free_bytes * FREE_DISK_FRACTION)
-    return budget, Choice("cache_gb", f"{budget / GIB:.1f}", f"half of the {measured.free_bytes / GIB:.1f} GiB free")
+    reason = f"half of the {measured.free_bytes / GIB:.1f} GiB that are free or hold cached features"
+    return budget, Choice("cache_gb", f"{budget / GIB:.1f}", reason)
 
 
 def _solvers(

@@ -152,7 +152,8 @@ class Recipe(Section):
         None,
         ge=0,
         allow_inf_nan=False,
-        description="Disk space for cached features in GiB; null for half of the free space; 0 for none.",
+        description="Disk space for cached features in GiB; null for half of what is free or holds features; 0 for "
+        "none.",
     )
     class_weights: Annotated[Literal["auto"] | ClassWeights, Values(("none", "sqrt", "balanced"))] = Field(
         "auto",
