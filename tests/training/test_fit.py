@@ -293,6 +293,20 @@ def test_a_phase_ends_once_validation_has_not_improved_for_as_many_epochs_as_its
     assert losses == sorted(losses) and len(losses) == epochs
 
 
+@pytest.mark.parametrize(("optional", "epochs"), [(True, 3), (False, 7)])
+def test_an_optional_phase_ends_early_where_its_first_epochs_are_worse_than_the_phase_before(
+    optional: bool, epochs: int, tmp_path: Path
+) -> None:
+    head, top = TOP_IS_NO_BETTER
+    # Of a head that is right about all images no optional phase is trained.
+    head = head.model_copy(update={"epochs": 1})
+    phases = (head, top.model_copy(update={"epochs": 7, "patience": 7, "optional": optional}))
+    alone, _ = train(tmp_path / "alone", phases[:1])
+    weights, progress = train(tmp_path / "both", phases)
+    assert [record.phase for record in progress.records].count("top") == epochs
+    assert all(torch.equal(value, weights[key]) for key, value in alone.items())
+
+
 def without_seconds(progress: Progress) -> list[EpochRecord]:
     return [replace(record, seconds=0.0) for record in progress.records]
 

@@ -14,7 +14,7 @@ from thaw.recipe import KeepPhase, Phase
 from thaw.training.context import FitSettings
 from thaw.training.gain import phase_gains
 from thaw.training.history import EpochRecord
-from thaw.training.skipping import SkippedPhase, reason_to_skip, skipped_phases
+from thaw.training.skipping import SkippedPhase, falls_short, reason_to_skip, skipped_phases
 
 PHASES = [phase(name="head"), phase(name="top", optional=True), phase(name="deeper", optional=True)]
 IMAGES = 300
@@ -134,6 +134,34 @@ def test_a_phase_that_could_not_be_kept_is_not_trained_and_any_gain_trains_no_fe
 def test_an_equal_loss_in_records_of_release_0_1_is_no_gain() -> None:
     of_0_1 = records([0.8], phase="head") + records([0.8], phase="top")
     assert reason_after(of_0_1, settings(monitor="loss")) == "phase top lowered validation loss by 0.0000"
+
+
+@pytest.mark.parametrize(
+    ("correct", "epochs", "ends_after"),
+    [
+        # The head predicts 200 correctly.
+        ([199, 199, 199, 250], 10, 3),
+        ([199, 200, 199, 199], 10, None),
+        ([199, 199, 201, 199], 10, None),
+        ([199, 199, 199, 199, 199, 199, 199], 20, 6),
+        ([199, 199, 199, 199], 4, 3),
+    ],
+)
+def test_an_optional_phase_ends_if_none_of_its_first_epochs_is_as_good_as_what_it_would_replace(
+    correct: list[int], epochs: int, ends_after: int | None
+) -> None:
+    top = phase(name="top", optional=True, epochs=epochs, patience=5)
+    head = [epoch("head", right(range(200), IMAGES))]
+    found = [epoch("top", right(range(one), IMAGES), number) for number, one in enumerate(correct, start=1)]
+
+    def ends(number: int, top: Phase) -> bool:
+        gain = phase_gains([*head, *found[:number]], settings().keep_rule)[-1]
+        return falls_short(gain, top)
+
+    numbers = range(1, len(found) + 1)
+    assert next((number for number in numbers if ends(number, top)), None) == ends_after
+    for changes in ({"patience": None}, {"optional": False}):
+        assert not any(ends(number, top.model_copy(update=changes)) for number in numbers)
 
 
 @pytest.mark.parametrize("keep", RULES)

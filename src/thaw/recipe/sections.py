@@ -269,7 +269,8 @@ class Phase(Section):
     optional: bool = Field(
         False,
         description="Skip if the phase before it was not kept, if too few errors are left on validation for it to be "
-        "kept, or if the gain to expect from thawing deeper is within one standard error.",
+        "kept, or if the gain to expect from thawing deeper is within one standard error; end after three epochs, or "
+        "30% if that is more, if none of them is as good as what the phase would replace.",
     )
 
     @property

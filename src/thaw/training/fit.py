@@ -20,7 +20,7 @@ from thaw.training.epoch import ActivePhase, OutOfMemory, begin_phase, fit_epoch
 from thaw.training.gain import PhaseGain, gain_text, kept_record, phase_gain, phase_gains, target_reached
 from thaw.training.head_solver import PENALTIES
 from thaw.training.history import EpochRecord, best_index, divergence, should_stop
-from thaw.training.skipping import reason_to_skip
+from thaw.training.skipping import falls_short, reason_to_skip
 from thaw.training.sources import PhaseSources
 from thaw.training.standardise import fit_standardisation
 
@@ -162,9 +162,9 @@ def _is_over(run: FitContext, phase: ResolvedPhase, progress: Progress) -> bool:
     """Whether the phase stops early, or the run has reached its target."""
     gain = _running_gain(run, progress)
     gains = (*progress.gains, gain) if gain else progress.gains
-    return _target_reached(run, progress.records, gains) is not None or should_stop(
-        progress.records, phase, run.settings.monitor
-    )
+    if _target_reached(run, progress.records, gains) or (gain and falls_short(gain, phase)):
+        return True
+    return should_stop(progress.records, phase, run.settings.monitor)
 
 
 def _target_reached(run: FitContext, records: Sequence[EpochRecord], gains: Sequence[PhaseGain]) -> str | None:
