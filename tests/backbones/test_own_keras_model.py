@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from thaw.backbones import build
+from thaw.backbones import build, rebuild
+from thaw.backbones.facts import Facts
 from thaw.backbones.normalise import Normalise
 from thaw.classifier.classifier import Classifier, new_head, start_from_trained_head
 from thaw.errors import BackboneError, WeightsError
@@ -94,6 +97,11 @@ def test_preprocess_input_inside_a_model_is_computed(module: str, name: str, tmp
     pixels = np.random.default_rng(1).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
     wanted = model.predict(pixels.astype(np.float32), verbose=0)
     np.testing.assert_allclose(probabilities(classifier, pixels), wanted, atol=1e-5)
+    # As a bundle and a node of a cluster rebuild it: features are looked up by the digest.
+    facts = Facts.from_json(json.loads(json.dumps(asdict(backbone.facts))))
+    rebuilt = rebuild(facts, backbone.pooling)
+    rebuilt.load_named_weights(backbone.named_weights())
+    assert rebuilt.digest(1) == backbone.digest(1)
 
 
 @pytest.mark.parametrize("name", ["model.keras", "model.h5"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -62,6 +63,16 @@ def test_an_operation_with_a_number_is_a_node_but_no_layer() -> None:
     assert graph.nodes[0].kind == "ops.Add"
     assert graph.nodes[0].inputs == ("input", 0.5)
     assert graph.layers == (("in",),)
+
+
+def test_a_graph_is_the_same_once_written_as_json_and_read() -> None:
+    means = {"class_name": "__tensor__", "config": {"value": [[[[-103.9, -116.8, -123.7]]]]}}
+    operation = layer("Add", "add", "in", means, 0.5)
+    graph = read_graph(model(INPUT, {**operation, "module": "keras.src.ops.numpy"}))
+    assert graph.nodes[0].inputs == ("input", (-103.9, -116.8, -123.7), 0.5)
+    read = json.loads(json.dumps(graph.to_json()))
+    assert repr(read) == repr(graph.to_json())
+    assert Graph.from_json(read) == graph
 
 
 def test_what_the_output_does_not_depend_on_is_left_out() -> None:

@@ -74,8 +74,17 @@ class Graph:
         return replace(self, nodes=tuple(node for node in self.nodes if node.name in used), output=output)
 
     def to_json(self) -> dict[str, Any]:
-        """The graph as JSON, which `from_json` reads."""
-        nodes = [[list(node.path), node.kind, list(node.inputs), dict(node.config), node.name] for node in self.nodes]
+        """The graph as JSON, which `from_json` reads: lists alone, so that it is the same once written and read."""
+        nodes = [
+            [
+                list(node.path),
+                node.kind,
+                [list(value) if isinstance(value, tuple) else value for value in node.inputs],
+                dict(node.config),
+                node.name,
+            ]
+            for node in self.nodes
+        ]
         return {
             "nodes": nodes,
             "input": self.input,
