@@ -19,7 +19,7 @@ from thaw.backbones.contract import Backbone
 from thaw.backbones.int8 import quantise
 from thaw.backbones.weights import write_file
 from thaw.errors import RecipeError
-from thaw.features import openvino_runner
+from thaw.features import openvino_runner, probe
 from thaw.features.cache import FeatureCache
 from thaw.features.engines import INT8, REFERENCE, FrozenPart, make_runner, reference_of, unusable
 from thaw.features.extract import extract, find_features
@@ -119,7 +119,9 @@ def test_bits_are_the_same_on_cpus_without_vnni(name: str, tmp_path: Path) -> No
     assert np.array_equal(*found)
 
 
-def test_no_other_engine_runs_it_and_it_stays_on_the_cpu(int8: Backbone, tmp_path: Path) -> None:
+def test_no_other_engine_runs_it_and_it_stays_on_the_cpu(
+    int8: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert reference_of(int8) == INT8 and reference_of(network()) == REFERENCE
     assert "cannot run weights in int8" in unusable("pytorch-fp32", int8, CPU)
     assert unusable(INT8, int8, torch.device("cuda")) == ""
@@ -129,5 +131,12 @@ def test_no_other_engine_runs_it_and_it_stays_on_the_cpu(int8: Backbone, tmp_pat
     chosen = choose_engine(job, "auto", tmp_path)
     assert chosen.engine == INT8 and chosen.images_per_second > 0 and "in int8" in chosen.reason
     wanted: Engine = "pytorch-bf16"
+
+    def fails(*_: object) -> object:
+        raise RuntimeError("no such instruction")
+
+    monkeypatch.setattr(probe, "make_runner", fails)
+    with pytest.raises(RecipeError, match=r"^engine: openvino-fp32 fails here \(RuntimeError: no such .*made from$"):
+        choose_engine(job, "auto", tmp_path)
     with pytest.raises(RecipeError, match="engine: pytorch-bf16 cannot run weights in int8; openvino-fp32 can"):
         choose_engine(job, wanted, tmp_path)

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from thaw.backbones.contract import Backbone
 from thaw.backbones.stages import AtCut
 from thaw.backbones.timm_backbone import build
-from thaw.errors import RecipeError
+from thaw.errors import PackageError, RecipeError
 from thaw.features import engines, probe
 from thaw.features.probe import (
     EngineChoice,
@@ -140,6 +141,34 @@ def test_a_probe_holds_for_other_images_as_long_as_the_engine_agrees_on_them(
 def test_a_requested_engine_is_used_and_timed(backbone: Backbone, tmp_path: Path) -> None:
     chosen = choose(backbone, tmp_path, images=8, wanted="openvino-bf16")
     assert (chosen.engine, chosen.reason) == ("openvino-bf16", "as requested") and chosen.images_per_second > 0
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected", "message"),
+    [
+        (RuntimeError("no C++ compiler\n100 lines"), RecipeError, r"RuntimeError: no C\+\+ compiler\); use auto$"),
+        (torch.OutOfMemoryError("out of memory"), torch.OutOfMemoryError, "^out of memory$"),
+        (PackageError("openvino is damaged"), PackageError, "^openvino is damaged$"),
+    ],
+)
+def test_a_requested_engine_that_fails_is_refused_in_one_sentence(
+    raised: Exception,
+    expected: type[Exception],
+    message: str,
+    backbone: Backbone,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(probe, "make_runner", failing(raised))
+    with pytest.raises(expected, match=message):
+        choose(backbone, tmp_path, images=8, wanted="compiled-fp32")
+
+
+def failing(error: Exception) -> Callable[..., object]:
+    def make(*_: object) -> object:
+        raise error
+
+    return make
 
 
 def test_an_engine_that_is_inaccurate_or_hardly_faster_is_not_chosen(

@@ -100,6 +100,22 @@ def test_steps_are_compiled_where_training_is_long(classifier: Classifier) -> No
     assert found.steps.value == "compiled" and "1.33x" in found.steps.reason
 
 
+def test_where_compiling_fails_steps_stay_as_they_are_unless_the_recipe_asks_for_compiled_ones(
+    classifier: Classifier,
+) -> None:
+    def rate(mode: StepMode) -> float:
+        if mode.steps == "compiled":
+            raise RuntimeError("no C++ compiler\n100 lines")
+        return faster_captured_and_in_large_batches(mode)
+
+    found = timings(classifier, rate, two_phases(), 1_000_000).steps
+    assert found.value == "cuda_graph"
+    assert found.reason.endswith("; compiling fails here (RuntimeError: no C++ compiler)")
+    asked = two_phases().model_copy(update={"steps": "compiled"})
+    with pytest.raises(RecipeError, match=r"^steps compiled: fails here \(.*: no C\+\+ compiler\); use auto$"):
+        timings(classifier, rate, asked, 1_000)
+
+
 @pytest.mark.parametrize(("images", "expected"), [(1_000, 32), (4_000, 64), (20_000, 128)])
 def test_a_batch_is_the_smallest_that_is_nearly_as_fast_as_any_and_leaves_enough_steps(
     classifier: Classifier, images: int, expected: int

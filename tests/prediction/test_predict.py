@@ -79,6 +79,19 @@ def test_an_engine_that_cannot_run_here_is_refused(classifier: Classifier) -> No
         Predictor(classifier, "openvino-bf16", torch.device("cuda"))
 
 
+def test_a_requested_engine_that_fails_is_refused_in_one_sentence(
+    classifier: Classifier, pixels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(predictor: Predictor, engine: Engine) -> Predictor:
+        raise RuntimeError("no C++ compiler\n100 lines")
+
+    monkeypatch.setattr(Predictor, "with_engine", fails)
+    with pytest.raises(
+        RecipeError, match=r"^engine: compiled-fp32 fails here \(Run.*r: no C\+\+ compiler\); use auto$"
+    ):
+        choose_predictor(plain(classifier), "compiled-fp32", pixels, 3, tmp_path)
+
+
 def test_for_few_images_no_engine_is_timed(classifier: Classifier, pixels: np.ndarray, tmp_path: Path) -> None:
     chosen = choose_predictor(plain(classifier), "auto", pixels, MIN_IMAGES_TO_PROBE - 1, tmp_path)
     assert chosen.predictor.engine == "pytorch-fp32" and f"from {MIN_IMAGES_TO_PROBE}" in chosen.reason

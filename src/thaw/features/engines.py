@@ -5,7 +5,8 @@ An engine is added by an entry in `ENGINES` and its name in `recipe.Engine`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -17,6 +18,8 @@ from torch import Tensor
 from thaw.backbones.contract import Backbone
 from thaw.backbones.facts import Features
 from thaw.backbones.stages import AtCut
+from thaw.device import ran_out_of_memory
+from thaw.errors import RecipeError, ThawError, first_line
 from thaw.features.torch_runner import Precision, TorchRunner
 from thaw.formats import count
 from thaw.recipe import Engine
@@ -197,11 +200,36 @@ def unusable(engine: Engine, backbone: Backbone, device: torch.device) -> str:
     return missing(engine, torch.device("cpu")) if engine == INT8 else f"cannot run weights in int8; {INT8} can"
 
 
+@contextmanager
+def required(setting: str, advice: str = "use auto") -> Iterator[None]:
+    """Within the block, whatever an engine raises that a setting requires becomes a `RecipeError` with advice.
+
+    Errors of Thaw's own and those about memory are left as they are.
+
+    Args:
+        setting: With its value, such as "engine: compiled-fp32".
+        advice: What to do.
+    """
+    try:
+        yield
+    # Compilers and engines fail in ways of their own on a network or machine that they do not support.
+    except Exception as error:
+        if isinstance(error, ThawError) or ran_out_of_memory(error):
+            raise
+        raise RecipeError(f"{setting} {failure(error)}; {advice}") from error
+
+
+def failure(error: Exception) -> str:
+    """How an engine failed, in a phrase; compilers explain themselves over many lines."""
+    return f"fails here ({type(error).__name__}: {first_line(error)[:_SHOWN]})"
+
+
 def reference_of(backbone: Backbone) -> Engine:
     """The engine that defines the features of a network: fp32 PyTorch, or the only one that runs it in int8."""
     return INT8 if backbone.facts.int8 else REFERENCE
 
 
+_SHOWN = 80
 _DEVICES = {"cpu": "the CPU", "cuda": "CUDA devices"}
 
 

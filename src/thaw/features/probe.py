@@ -27,15 +27,7 @@ from thaw.backbones.stages import AtCut
 from thaw.cache import recall, remember
 from thaw.device import device_name, synchronize
 from thaw.errors import RecipeError
-from thaw.features.engines import (
-    ENGINES,
-    INT8,
-    REFERENCE,
-    Runner,
-    make_runner,
-    missing,
-    unusable,
-)
+from thaw.features.engines import ENGINES, INT8, REFERENCE, Runner, failure, make_runner, missing, required, unusable
 from thaw.formats import percent
 from thaw.recipe import Engine
 
@@ -138,7 +130,7 @@ def choose_engine(job: ExtractionJob, wanted: Literal["auto"] | Engine, cache: P
         cache: Folder in which the result is remembered.
 
     Raises:
-        RecipeError: The wanted engine cannot run the network on this machine.
+        RecipeError: The wanted engine, or the only one, cannot run the network on this machine.
     """
     if job.top == 0:
         return EngineChoice(REFERENCE, "nothing is frozen", float("inf"))
@@ -147,7 +139,8 @@ def choose_engine(job: ExtractionJob, wanted: Literal["auto"] | Engine, cache: P
     if job.backbone.facts.int8:
         return _only_engine_for_int8(job)
     if wanted != "auto":
-        return EngineChoice(wanted, "as requested", _time_engine(job, wanted, None).images_per_second)
+        with required(f"engine: {wanted}"):
+            return EngineChoice(wanted, "as requested", _time_engine(job, wanted, None).images_per_second)
     for_weights, for_architecture = _keys(job)
     of_weights = _recalled(cache, for_weights)
     remembered = of_weights or _recalled(cache, for_architecture)
@@ -168,10 +161,11 @@ def choose_engine(job: ExtractionJob, wanted: Literal["auto"] | Engine, cache: P
 
 
 def _only_engine_for_int8(job: ExtractionJob) -> EngineChoice:
-    """The engine of networks in int8, timed; raises `RecipeError` where it is missing."""
+    """The engine of networks in int8, timed; raises `RecipeError` where it is missing or fails."""
     if problem := unusable(INT8, job.backbone, job.device):
         raise RecipeError(f"engine: {INT8} {problem}")
-    rate = _time_engine(job, INT8, None).images_per_second
+    with required(f"engine: {INT8}", "no other engine runs weights in int8, so use those that they were made from"):
+        rate = _time_engine(job, INT8, None).images_per_second
     return EngineChoice(INT8, f"the weights are in int8, which it computes in integers: {rate:.0f}/s", rate)
 
 
@@ -244,8 +238,7 @@ def _time_engine(job: ExtractionJob, engine: Engine, reference: AtCut | None) ->
     except Exception as error:
         if reference is None:
             raise
-        message = str(error).strip().partition("\n")[0][:80]
-        return EngineTiming(engine, problem=f"fails here ({type(error).__name__}: {message})")
+        return EngineTiming(engine, problem=failure(error))
     return EngineTiming(engine, rate, 0.0 if reference is None else distance_at_cut(features, reference))
 
 

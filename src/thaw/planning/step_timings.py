@@ -10,7 +10,8 @@ import torch
 
 from thaw.backbones.stages import AtCut
 from thaw.device import free_unused
-from thaw.errors import RecipeError, first_line
+from thaw.errors import RecipeError
+from thaw.features.engines import failure, required
 from thaw.features.probe import MIN_SPEEDUP, TOLERANCE, distance_at_cut
 from thaw.features.torch_runner import Precision
 from thaw.planning.step_timer import StepMode, StepTimer
@@ -120,6 +121,15 @@ def time_steps(recipe: Recipe, timer: StepTimer, head: AtCut, train_images: int,
     """
     job = _Job(recipe, timer, train_images // processes, processes, timer.first_thawed())
     _check_steps(job)
+    if recipe.steps in ("auto", "eager"):
+        return _timed(job, head)
+    with required(f"steps {recipe.steps}:"):
+        return _timed(job, head)
+
+
+def _timed(job: _Job, head: AtCut) -> StepTimings:
+    """As `time_steps`, for steps that this run can have."""
+    timer, processes = job.timer, job.processes
     mode = StepMode("fp32", "eager", _first_layout(job))
     steps = _steps(job, mode)
     precision = _precision(job, replace(mode, steps=steps.value), head)
@@ -177,7 +187,7 @@ def _steps(job: _Job, mode: StepMode) -> Chosen[Steps]:
         speedup, distance = timer.speedup(job.deciding, captured, mode), timer.distance(job.deciding, captured)
     # Networks that cannot be captured fail in different forms; eager steps remain.
     except RuntimeError as error:
-        return Chosen("eager", f"a CUDA graph fails here ({first_line(error)})")
+        return Chosen("eager", f"a CUDA graph {failure(error)}")
     measured = f"a CUDA graph trains the thawed stages at {speedup:.2f}x the speed; gradients differ by {distance:.1%}"
     value: Steps = "cuda_graph" if _is_better(speedup, distance) else "eager"
     return Chosen(value, f"{measured}; {_NEEDED}")
@@ -242,7 +252,11 @@ def _compiled(job: _Job, mode: StepMode, chosen: Chosen[Steps]) -> Chosen[Steps]
     if job.deciding is None or not is_open or job.seconds(job.deciding, mode) < _COMPILE_PAYS:
         return chosen
     compiled = replace(mode, steps="compiled")
-    speedup, distance = job.timer.speedup(job.deciding, compiled, mode), job.timer.distance(job.deciding, compiled)
+    try:
+        speedup, distance = job.timer.speedup(job.deciding, compiled, mode), job.timer.distance(job.deciding, compiled)
+    # Compilers are missing or fail in different forms; the chosen steps remain.
+    except RuntimeError as error:
+        return replace(chosen, reason=f"{chosen.reason}; compiling {failure(error)}")
     measured = f"{chosen.reason}; compiled {speedup:.2f}x the speed of that, gradients differ by {distance:.1%}"
     return Chosen("compiled" if _is_better(speedup, distance) else chosen.value, measured)
 

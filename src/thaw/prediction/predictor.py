@@ -14,7 +14,7 @@ from thaw.classifier.classifier import Classifier
 from thaw.classifier.outputs import ModelOutputs
 from thaw.data.geometry import PixelSpec
 from thaw.errors import RecipeError
-from thaw.features.engines import FrozenPart, in_fp32, reference_of, unusable
+from thaw.features.engines import FrozenPart, in_fp32, reference_of, required, unusable
 from thaw.features.pooled import PROBE_IMAGES
 from thaw.features.probe import ExtractionJob, choose_engine
 from thaw.formats import count
@@ -133,7 +133,8 @@ def choose_predictor(
     if wanted in ("auto", reference.engine) and reference.classifier.backbone.facts.int8:
         return PredictorChoice(reference, "the weights are in int8, which it computes in integers")
     if wanted != "auto":
-        return _checked(reference, wanted, "as requested", pixels)
+        with required(f"engine: {wanted}"):
+            return _checked(reference, wanted, "as requested", pixels)
     if images < MIN_IMAGES_TO_PROBE:
         return PredictorChoice(reference, f"{count(images, 'image')}; engines are timed from {MIN_IMAGES_TO_PROBE} on")
     if not len(pixels):
