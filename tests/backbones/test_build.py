@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -90,6 +91,23 @@ def test_a_network_of_another_library_is_inspected_fine_tuned_explained_and_ship
 def test_a_bundle_of_an_unknown_library_is_refused_with_advice() -> None:
     with pytest.raises(BackboneError, match="library 'small' is not supported by this version of Thaw; update Thaw"):
         backbones.rebuild(FACTS, "avg")
+
+
+@pytest.mark.usefixtures("only_the_small_library")
+@pytest.mark.parametrize(
+    ("own", "setting"),
+    [({"size": 28}, "image_size 28"), ({"size": 1536}, "image_size 1536"), ({"crop_pct": 1.15}, "crop_pct 1.15")],
+)
+def test_a_preprocessing_that_no_recipe_can_have_is_refused(
+    own: dict[str, Any], setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "FACTS", replace(FACTS, pixels=replace(FACTS.pixels, **own)))
+    name = setting.partition(" ")[0]
+    with pytest.raises(
+        BackboneError,
+        match=rf"^backbone 'two-convolutions': comes with the {setting}, which Thaw .* another preprocessing\.{name}$",
+    ):
+        backbones.build(Recipe(backbone="two-convolutions", weights="random"))
 
 
 def test_a_size_that_a_network_does_not_take_is_refused() -> None:

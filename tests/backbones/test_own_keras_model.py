@@ -20,7 +20,7 @@ from thaw.backbones.facts import Facts
 from thaw.backbones.normalise import Normalise
 from thaw.classifier.classifier import Classifier, new_head, start_from_trained_head
 from thaw.errors import BackboneError, WeightsError
-from thaw.recipe import DecodeSettings, HeadSettings, Recipe
+from thaw.recipe import DecodeSettings, HeadSettings, PreprocessingSettings, Recipe
 
 pytestmark = [
     pytest.mark.skipif(find_spec("keras") is None, reason="needs the extra keras"),
@@ -142,6 +142,21 @@ def test_a_model_that_does_not_say_how_it_preprocesses_is_refused(tmp_path: Path
         build(Recipe(backbone=str(file)))
 
 
+def test_a_model_for_images_smaller_than_those_of_thaw_is_refused_unless_the_recipe_has_another_size(
+    tmp_path: Path,
+) -> None:
+    from thaw.keras_runtime import keras
+
+    layers = keras.layers
+    inputs = keras.Input((28, 28, 3))
+    maps = layers.Conv2D(4, 3)(layers.Rescaling(1 / 255)(inputs))
+    recipe = Recipe(backbone=str(saved(tmp_path, "model.keras", keras.Model(inputs, maps))))
+    with pytest.raises(BackboneError, match=r"model\.keras': comes with the image_size 28, which Thaw does not take"):
+        build(recipe)
+    larger = recipe.model_copy(update={"preprocessing": PreprocessingSettings(image_size=64)})
+    assert build(larger).facts.pixels.size == 64
+
+
 def _lambda(keras: Any) -> Any:
     inputs = keras.Input((SIZE, SIZE, 3))
     outputs = keras.layers.Lambda(lambda value: value / 2)(keras.layers.Rescaling(1 / 255)(inputs))
@@ -153,8 +168,18 @@ def _rectangular(keras: Any) -> Any:
     return keras.Model(inputs, keras.layers.Conv2D(4, 3)(keras.layers.Rescaling(1 / 255)(inputs)))
 
 
+def _grey(keras: Any) -> Any:
+    inputs = keras.Input((SIZE, SIZE, 1))
+    return keras.Model(inputs, keras.layers.Conv2D(4, 3)(keras.layers.Rescaling(1 / 255)(inputs)))
+
+
 @pytest.mark.parametrize(
-    ("make", "reason"), [(_lambda, "foreign code is never executed"), (_rectangular, "square ones only")]
+    ("make", "reason"),
+    [
+        (_lambda, "foreign code is never executed"),
+        (_rectangular, "square ones only"),
+        (_grey, "it takes images of 1 channel, and Thaw those of 3 only"),
+    ],
 )
 def test_what_thaw_does_not_compute_is_refused(make: Callable[[Any], Any], reason: str, tmp_path: Path) -> None:
     from thaw.keras_runtime import keras

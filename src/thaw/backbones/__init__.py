@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
+from pydantic import ValidationError
 
 from thaw.backbones.contract import Backbone
 from thaw.backbones.facts import Facts, Pooling
 from thaw.backbones.keras import is_of_keras
+from thaw.backbones.preprocessing import settings_of
 from thaw.errors import BackboneError, first_line
 from thaw.recipe import PreprocessingSettings, Recipe
 
@@ -38,12 +40,13 @@ def build(recipe: Recipe) -> Backbone:
     is decided, the head takes the last stage.
 
     Raises:
-        BackboneError: The network is unknown, does not take images of the size that the recipe sets, or has no stages
-            below the last one that a head could take.
+        BackboneError: The network is unknown, comes with a preprocessing that no recipe can have, does not take images
+            of the size that the recipe sets, or has no stages below the last one that a head could take.
         WeightsError: The weights are missing, unreachable or do not fit.
     """
     library = _library("keras" if is_of_keras(recipe.backbone) else "timm")
     backbone = library.build(recipe.backbone, recipe.weights, recipe.preprocessing, recipe.head.pooling, recipe.seed)
+    _check_preprocessing(backbone.facts, recipe.backbone)
     if recipe.preprocessing.image_size is not None:
         _check_size(backbone, recipe.backbone)
     backbone.use_features(recipe.head.taken)
@@ -57,6 +60,19 @@ def rebuild(facts: Facts, pooling: Pooling) -> Backbone:
         BackboneError: The library, or its installed version, does not have it.
     """
     return _library(facts.library).rebuild(facts, pooling)
+
+
+def _check_preprocessing(facts: Facts, name: str) -> None:
+    """Refuse what a plan could not write down, such as images of 28 px, before any image is decoded."""
+    try:
+        settings_of(facts)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        setting = wrong["loc"][0]
+        raise BackboneError(
+            f"backbone {name!r}: comes with the {setting} {wrong['input']}, which Thaw does not take ({wrong['msg']}); "
+            f"set another preprocessing.{setting}"
+        ) from error
 
 
 def _check_size(backbone: Backbone, name: str) -> None:

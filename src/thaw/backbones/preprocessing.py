@@ -32,6 +32,18 @@ def with_preprocessing(facts: Facts, wanted: PreprocessingSettings, source: str)
     )
 
 
+def settings_of(facts: Facts) -> PreprocessingSettings:
+    """The preprocessing of facts as a recipe has it; raises pydantic's `ValidationError` where no recipe can."""
+    return PreprocessingSettings(
+        image_size=facts.pixels.size,
+        crop_pct=facts.pixels.crop_pct,
+        crop_mode=facts.pixels.crop_mode,
+        interpolation=facts.pixels.interpolation,
+        mean=facts.mean,
+        std=facts.std,
+    )
+
+
 def fill_colour(mean: Sequence[float]) -> tuple[int, int, int]:
     """The colour (R, G, B) 0..255 of padding: the mean of the training data as in timm, 0 after normalisation."""
     red, green, blue = (round(255 * value) for value in mean)

@@ -8,6 +8,7 @@ from math import sqrt
 from typing import Any
 
 from thaw.backbones.facts import Facts
+from thaw.backbones.preprocessing import settings_of
 from thaw.data import augment
 from thaw.errors import RecipeError
 from thaw.formats import percent
@@ -23,7 +24,6 @@ from thaw.recipe import (
     AugmentSettings,
     HeadSettings,
     Phase,
-    PreprocessingSettings,
     Recipe,
     ResolvedRecipe,
 )
@@ -129,7 +129,7 @@ def _measured_settings(measured: Measurements) -> dict[str, Any]:
         "steps": measured.steps.steps.value,
         "memory_format": measured.steps.memory_format.value,
         "threads": measured.threads,
-        "preprocessing": _preprocessing(measured.facts),
+        "preprocessing": settings_of(measured.facts),
     }
 
 
@@ -155,17 +155,6 @@ def _where_there_is_a_choice(setting: str, chosen: Chosen[str]) -> list[Choice]:
 def _threads(recipe: Recipe, measured: Measurements) -> Choice:
     reason = "as many as PyTorch takes here" if recipe.threads is None else "as requested"
     return Choice("threads", str(measured.threads), reason)
-
-
-def _preprocessing(facts: Facts) -> PreprocessingSettings:
-    return PreprocessingSettings(
-        image_size=facts.pixels.size,
-        crop_pct=facts.pixels.crop_pct,
-        crop_mode=facts.pixels.crop_mode,
-        interpolation=facts.pixels.interpolation,
-        mean=facts.mean,
-        std=facts.std,
-    )
 
 
 def _describe(facts: Facts) -> str:

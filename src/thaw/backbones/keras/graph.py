@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from thaw.errors import BackboneError
+from thaw.formats import count
 
 MODELS = ("Functional", "Model", "Sequential")
 """Class names of models that consist of layers and nothing else."""
@@ -136,6 +137,8 @@ def _expand(model: Mapping[str, Any], path: tuple[str, ...], source: str) -> Gra
     for entry, inputs in zip(entries, calls, strict=True):
         name = _name(entry)
         shape = entry["config"].get("batch_shape") or entry["config"].get("batch_input_shape")
+        if not path and not nodes:
+            _check_channels(shape)
         size = size or _size(shape)
         if entry["class_name"] == "InputLayer":
             names[name] = source
@@ -260,6 +263,15 @@ def _only(values: tuple[Input, ...], layer: str) -> str:
     if len(values) != 1 or not isinstance(values[0], str):
         raise BackboneError(f"model {layer!r} is called with {len(values)} values, only one is supported")
     return values[0]
+
+
+def _check_channels(shape: Sequence[Any] | None) -> None:
+    """Raise `BackboneError` for images (N, H, W, C) of other channels than 3; a layer refuses (N, 3, H, W)."""
+    if shape and len(shape) == 4 and shape[3] not in (3, None) and shape[1] != 3:
+        raise BackboneError(
+            f"it takes images of {count(shape[3], 'channel')}, and Thaw those of 3 only, red, green and blue; "
+            "begin the model with an input of 3 channels"
+        )
 
 
 def _size(shape: Sequence[Any] | None) -> tuple[int, int] | None:
