@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -129,6 +131,47 @@ def test_probabilities_are_those_of_keras(
     layers = base.layers if base else model.layers[:-4]
     wanted_names = {layer.name for layer in layers[-20:] if layer.weights}
     assert {name.split(".")[-2] for name in classifier.backbone.cut("layers:20").trainable} == wanted_names
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+def test_the_hard_sigmoid_of_a_model_of_keras_2_is_that_of_keras_2(name: str, tmp_path: Path) -> None:
+    from thaw.keras_runtime import keras
+
+    def of_keras_2(value: Any) -> Any:
+        return keras.ops.clip(0.2 * value + 0.5, 0.0, 1.0)
+
+    def model(activation: Any) -> Any:
+        inputs = keras.Input((SIZE, SIZE, 3))
+        maps = keras.layers.Conv2D(4, 3, activation=activation)(keras.layers.Rescaling(1 / 255)(inputs))
+        return keras.Model(inputs, keras.layers.Activation(activation)(maps))
+
+    written = model("hard_sigmoid")
+    file = saved(tmp_path, name, written)
+    pixels = np.random.default_rng(1).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
+    for version, reference in (("3.15.0", written), ("2.15.0", model(of_keras_2))):
+        write_version(file, version)
+        reference.set_weights(written.get_weights())
+        backbone = build(Recipe(backbone=str(file)))
+        rebuilt = rebuild(backbone.facts, backbone.pooling)
+        rebuilt.load_named_weights(backbone.named_weights())
+        with torch.no_grad():
+            found = rebuilt(torch.from_numpy(pixels).permute(0, 3, 1, 2).float())
+        wanted = reference.predict(pixels.astype(np.float32), verbose=0).mean((1, 2))
+        np.testing.assert_allclose(found.numpy(), wanted, atol=1e-5)
+
+
+def write_version(file: Path, version: str) -> None:
+    """Let a file say that a version of Keras wrote it."""
+    if file.suffix == ".h5":
+        with h5py.File(file, "r+") as opened:
+            opened.attrs["keras_version"] = opened["model_weights"].attrs["keras_version"] = version
+        return
+    with zipfile.ZipFile(file) as archive:
+        members = {member: archive.read(member) for member in archive.namelist()}
+    members["metadata.json"] = json.dumps({"keras_version": version}).encode()
+    with zipfile.ZipFile(file, "w") as archive:
+        for member, content in members.items():
+            archive.writestr(member, content)
 
 
 def test_a_model_that_does_not_say_how_it_preprocesses_is_refused(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from thaw.backbones.contract import Backbone
 from thaw.backbones.facts import Facts, Pooling, TrainedHead
 from thaw.backbones.keras import PREFIX, is_application
+from thaw.backbones.keras.activations import as_in_keras_2
 from thaw.backbones.keras.applications import load_application, reverse_channels
 from thaw.backbones.keras.files import KerasFile, read_keras_file
 from thaw.backbones.keras.graph import Graph, read_graph
@@ -97,7 +98,8 @@ def _own_model(path: Path, preprocessing: PreprocessingSettings | None, pooling:
             f"{path}: contains weights without the model; name it, such as --backbone keras:ResNet50 --weights {path}"
         )
     try:
-        model = divide(read_graph(file.config))
+        whole = read_graph(file.config)
+        model = divide(as_in_keras_2(whole) if file.keras_version.startswith("2.") else whole)
         size = _square(model.graph)
         graph = reverse_channels(model.graph) if model.mode == "caffe" else model.graph
         network = build_network(graph, pooling)
