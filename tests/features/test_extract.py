@@ -174,6 +174,11 @@ def test_features_too_large_for_half_precision_are_stored_in_single_precision(
     found = extract(request(backbone), frozen, [3], FeatureCache(tmp_path, "float16"), lambda *_: None)[3]
     features = found.batch(np.array([0]), np.array([0])).values
     assert features.dtype == torch.float32 and features.abs().max() > 1e5
+    # From then on they are found in the cache.
+    counting = Counting(frozen, [3])
+    again = extract(request(backbone), frozen, [3], FeatureCache(tmp_path, "float16"), lambda *_: None)[3]
+    assert counting.views == 0
+    assert torch.equal(again.batch(np.array([0]), np.array([0])).values, features)
 
 
 @pytest.mark.parametrize(("clearings", "succeeds"), [(2, True), (99, False)])

@@ -53,10 +53,14 @@ def extract(
         process: This process, where several of them extract the same features.
     """
     job, wanted = _Job(request, frozen, cache, process), sorted(set(positions))
+    exact = replace(job, cache=replace(cache, dtype="float32"))
+    # Where a value was too large before, the frozen part does not run up to it again.
+    if not _is_cached(job, wanted) and _is_cached(exact, wanted):
+        return _extract(exact, wanted, on_progress)
     try:
         return _extract(job, wanted, on_progress)
     except OverflowError:
-        return _extract(replace(job, cache=replace(cache, dtype="float32")), wanted, on_progress)
+        return _extract(exact, wanted, on_progress)
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,12 @@ class _Job:
         """How the list of cache entries describes features."""
         backbone = self.frozen.backbone
         return {"backbone": backbone.facts.architecture, "cut": (*backbone.block_names, "head")[position]}
+
+
+def _is_cached(job: _Job, positions: Sequence[int]) -> bool:
+    """Whether every process finds all features in the cache."""
+    keys = chain.from_iterable(_keys(job.request.description, job.frozen, at, job.cache) for at in positions)
+    return not job.process.any(not all(map(job.cache.has, keys)))
 
 
 def _extract(job: _Job, positions: Sequence[int], on_progress: OnProgress) -> dict[int, CachedFeatures]:
