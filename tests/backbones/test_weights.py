@@ -187,7 +187,9 @@ def test_a_file_that_is_not_a_dictionary_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_architecture_of_the_file_must_match(tmp_path: Path, tensors: dict) -> None:
-    with pytest.raises(WeightsError, match=r"contains weights of resnet50, not of .*add --backbone resnet50"):
+    with pytest.raises(
+        WeightsError, match=r"w\.safetensors: describes weights of resnet50, not of .*add --backbone resnet50"
+    ):
         build(TINY, saved(tmp_path, tensors, architecture="resnet50.a1_in1k"))
     build(TINY, saved(tmp_path, tensors, architecture=f"{TINY}.r160_in1k"))
 
@@ -265,12 +267,32 @@ def test_a_config_next_to_the_file_is_used(tmp_path: Path, tensors: dict, nested
     facts = build(TINY, saved(tmp_path, tensors, mean="[0.4, 0.4, 0.4]")).facts
     assert (facts.mean, facts.std) == ((0.4, 0.4, 0.4), (0.5, 0.5, 0.5))
     assert (facts.pixels.crop_pct, facts.pixels.size) == (0.7, 96)
+    assert facts.preprocessing_origin.endswith(" from config.json and w.safetensors")
     assert facts.model_args == {"pad_type": "same"}
+
+
+@pytest.mark.parametrize(
+    ("config", "complaint"),
+    [
+        ({"mean": 0.5}, r"config\.json, read because .* weights: contains invalid preprocessing: mean \([^)]*\)$"),
+        ({"model_args": ["a"]}, r"config\.json, read because .*: model_args must be a mapping"),
+        ({"model_args": {"a": 1}}, r"config\.json, read because .*: unknown model_args a"),
+        ({"architecture": "resnet50"}, r"config\.json: describes weights of resnet50"),
+    ],
+)
+def test_what_is_wrong_in_the_config_is_not_said_of_the_weights(
+    tmp_path: Path, tensors: dict, config: dict, complaint: str
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(WeightsError, match=complaint):
+        build(TINY, saved(tmp_path, tensors, std="[0.5, 0.5, 0.5]"))
 
 
 def test_a_config_that_is_not_json_is_an_error(tmp_path: Path, tensors: dict) -> None:
     (tmp_path / "config.json").write_text("{", encoding="utf-8")
-    with pytest.raises(WeightsError, match=r"config\.json: found next to the weights"):
+    with pytest.raises(
+        WeightsError, match=r"config\.json, read because it is next to the weights: cannot be read as JSON"
+    ):
         load_file(Path(saved(tmp_path, tensors)))
 
 

@@ -15,6 +15,7 @@ from thaw.backbones import weights as weight_files
 from thaw.backbones.catalogue import resolve_name, suggest
 from thaw.backbones.chain import chain_of
 from thaw.backbones.contract import Backbone
+from thaw.backbones.descriptions import MODEL_ARGS
 from thaw.backbones.download import fetch
 from thaw.backbones.facts import Facts, Pooling, per_channel
 from thaw.backbones.int8 import with_int8_convolutions
@@ -87,10 +88,9 @@ def rebuild(facts: Facts, pooling: Pooling) -> Backbone:
     Raises:
         BackboneError: The installed version of timm does not have it, or its arguments are none that weights come with.
     """
-    if unknown := sorted(set(facts.model_args) - set(weight_files.MODEL_ARGS)):
+    if unknown := sorted(set(facts.model_args) - set(MODEL_ARGS)):
         raise BackboneError(
-            f"backbone {facts.architecture!r}: unknown model_args {listed(unknown)}; known are "
-            f"{', '.join(weight_files.MODEL_ARGS)}"
+            f"backbone {facts.architecture!r}: unknown model_args {listed(unknown)}; known are {', '.join(MODEL_ARGS)}"
         )
     configuration = _configuration(facts.architecture)
     network = _create(facts.architecture, pooling, facts.model_args, seed=0)
@@ -159,23 +159,23 @@ def _from_file(
     architecture = configuration["architecture"]
     if loaded.architecture not in ("", architecture):
         raise WeightsError(
-            f"{file}: contains weights of {loaded.architecture}, not of {architecture}; "
+            f"{loaded.architecture_from}: describes weights of {loaded.architecture}, not of {architecture}; "
             f"add --backbone {loaded.architecture}"
         )
     network = _create(name, pooling, loaded.model_args, seed)
     if loaded.int8:
         with_int8_convolutions(network)
     weight_files.fit_into(network, loaded, _classifiers(configuration))
-    own_preprocessing = loaded.preprocessing.model_dump(exclude_none=True)
     facts = _facts(
         network,
         configuration,
         f"{file.name}, sha256 {loaded.sha256[:12]}",
-        f"timm's for {name}" + ("" if own_preprocessing else f"; {file.name} contains none"),
+        f"timm's for {name}" + ("" if loaded.preprocessing_from else f"; {file.name} contains none"),
         loaded.model_args,
         loaded.int8,
     )
-    return network, with_preprocessing(facts, loaded.preprocessing, f"from {file.name}")
+    sources = " and ".join(source.name for source in loaded.preprocessing_from)
+    return network, with_preprocessing(facts, loaded.preprocessing, f"from {sources}")
 
 
 def _facts(

@@ -11,22 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from thaw import atomic
 from thaw.backbones.contract import Backbone
+from thaw.backbones.descriptions import Description, model_args_of, preprocessing_of, read_config
 from thaw.backbones.int8 import packed, unpacked
 from thaw.checksums import sha256_of
 from thaw.errors import WeightsError
 from thaw.recipe import PreprocessingSettings
 from thaw.tensors import bytes_of_tensors
 
-MODEL_ARGS = ("pad_type", "bn_eps", "act_layer", "output_stride")
-"""Arguments of an architecture that weights and bundles may come with; no other reaches timm."""
-_REPLACED_ARGS = ("global_pool", "num_classes", "in_chans", "drop_rate", "drop_path_rate")
-_PREPROCESSING = ("crop_pct", "crop_mode", "interpolation", "mean", "std")
 _NESTED = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict")
 # The auxiliary classifier that Inception-v3 was trained with and that torchvision's file still contains.
 _AUXILIARY = ("AuxLogits",)
@@ -36,13 +32,27 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """Content of a weights file; `architecture` is "" if it names none, `model_args` and `int8` rebuild it."""
+    """Content of a weights file, and what it or the `config.json` next to it says about it.
+
+    Attributes:
+        file: The file.
+        tensors: The weights by name.
+        architecture: "" where neither names any.
+        architecture_from: The file that names it.
+        model_args: Arguments of the architecture.
+        preprocessing: As far as it is given.
+        preprocessing_from: The files that give it, none where neither does.
+        sha256: Of the content.
+        int8: Whether convolutions are in eight bits.
+    """
 
     file: Path
     tensors: Mapping[str, Tensor]
     architecture: str
+    architecture_from: Path
     model_args: Mapping[str, Any]
     preprocessing: PreprocessingSettings
+    preprocessing_from: tuple[Path, ...]
     sha256: str
     int8: bool = False
 
@@ -69,13 +79,18 @@ def load_file(file: Path) -> LoadedWeights:
     if _says_int8(metadata):
         tensors = unpacked(tensors)
     check_finite(tensors, str(file))
-    config = _read_config(file.with_name("config.json"))
+    config = read_config(file.with_name("config.json"))
+    own = Description(file, str(file), metadata)
+    named = own if metadata.get("architecture") else config
+    preprocessing, preprocessing_from = preprocessing_of(config, own)
     return LoadedWeights(
         file=file,
         tensors=tensors,
-        architecture=str(metadata.get("architecture") or config.get("architecture") or "").partition(".")[0],
-        model_args=_model_args(config, metadata, file),
-        preprocessing=_preprocessing(config, metadata, file),
+        architecture=str(named.values.get("architecture") or "").partition(".")[0],
+        architecture_from=named.file,
+        model_args=model_args_of(config, own),
+        preprocessing=preprocessing,
+        preprocessing_from=preprocessing_from,
         sha256=sha256_of(file),
         int8=_says_int8(metadata),
     )
@@ -214,47 +229,6 @@ def _read_pickled_tensors(file: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise WeightsError(f"{file}: is not a dictionary of tensors; save the network's state_dict")
     return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
-
-
-def _read_config(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{file}: found next to the weights, but cannot be read as JSON: {error}") from error
-    return content if isinstance(content, dict) else {}
-
-
-def _model_args(config: Mapping[str, Any], metadata: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """Arguments of the architecture; other keys of the metadata are ignored, other arguments are an error."""
-    given: dict[str, Any] = {}
-    for source in (config, metadata):
-        args = source.get("model_args") or {}
-        if not isinstance(args, dict):
-            raise WeightsError(f"{file}: model_args must be a mapping, not {args!r}")
-        given |= args
-    unknown = [name for name in given if name not in (*MODEL_ARGS, *_REPLACED_ARGS)]
-    if unknown:
-        raise WeightsError(f"{file}: unknown model_args {_some(unknown)}; known are {', '.join(MODEL_ARGS)}")
-    given |= {name: metadata[name] for name in MODEL_ARGS if name in metadata}
-    return {name: value for name, value in given.items() if name in MODEL_ARGS}
-
-
-def _preprocessing(config: Mapping[str, Any], metadata: Mapping[str, Any], file: Path) -> PreprocessingSettings:
-    """Preprocessing under timm's names; older Hub files have it at the top level of `config.json`."""
-    given: dict[str, Any] = {}
-    nested = config.get("pretrained_cfg")
-    for source in (nested if isinstance(nested, dict) else config, metadata):
-        given |= {key: source[key] for key in _PREPROCESSING if source.get(key) is not None}
-        if source.get("input_size") is not None:
-            size = source["input_size"]
-            given["image_size"] = size[-1] if isinstance(size, list) and size else size
-    try:
-        return PreprocessingSettings.model_validate(given)
-    except ValidationError as error:
-        wrong = ", ".join(f"{detail['loc'][0]} ({detail['msg']})" for detail in error.errors())
-        raise WeightsError(f"{file}: contains invalid preprocessing: {wrong}") from error
 
 
 def _plain(value: str) -> Any:
