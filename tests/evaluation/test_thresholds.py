@@ -94,6 +94,17 @@ def test_requirements_replace_earlier_ones_and_leave_class_weights() -> None:
     assert choose_decision(DecisionSettings(), CLASSES, scored, first).decision == first
 
 
+@pytest.mark.parametrize("none", [{"recall": {}}, {"precision": {}}, {"costs": {}}])
+def test_requirements_that_are_set_to_none_are_taken_back(none: dict[str, dict[str, float]]) -> None:
+    scored = scored_images(0, "multiclass")
+    for trained in (Decision(), WEIGHTED):
+        with_both = DecisionSettings(recall={"crack": 0.3}, precision={"crack": 0.1})
+        first = choose_decision(with_both, CLASSES, scored, trained).decision
+        assert first.thresholds
+        assert choose_decision(DecisionSettings(**none), CLASSES, scored, first).decision == trained
+        assert choose_decision(DecisionSettings(coverage=0.5), CLASSES, scored, first).decision == first
+
+
 def test_costs_and_requirements_can_be_asked_for_together() -> None:
     scored = scored_images(0, "multiclass")
     settings = DecisionSettings(costs={"dent": {"ok": 3}}, recall={"crack": 0.9})

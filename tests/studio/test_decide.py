@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 
+import thaw
 from tests.studio.clients import Client
 from tests.studio.conftest import Opened
 from thaw.bundle import read_bundle
 from thaw.csv_text import csv_text
+from thaw.progress import NullReporter
+from thaw.recipe import DecisionSettings
 from thaw.run_folder import RunFolder
 from thaw.studio.slices import extra_columns
 from thaw.studio.workspace import Workspace
@@ -53,6 +56,26 @@ def test_a_target_is_met_on_validation_by_a_threshold(client: Client, with_run: 
     costs = client.post("/api/decide/train-1", {"costs": {"scratch": {"ok": 1e6}}}).json()
     assert costs["summary"] == "lowest expected cost: scratch>ok=1e+06"
     assert costs["splits"]["val"]["classes"][index]["rates"]["recall"]["value"] >= 0
+
+
+def test_targets_of_the_run_stay_until_others_or_none_are_given(
+    client: Client, with_run: RunFolder, tmp_path: Path
+) -> None:
+    required = DecisionSettings(recall={"scratch": 0.9}, precision={"scratch": 0.01}, costs={"ok": {"stain": 2}})
+    thaw.decide(with_run.path, required, tmp_path / "required", NullReporter())
+    shutil.rmtree(with_run.model)
+    shutil.move(tmp_path / "required", with_run.model)
+    own = "lowest expected cost: ok>stain=2; recall of scratch at least 0.9; precision of scratch at least 0.01"
+    assert client.get("/api/decide/train-1")["summary"] == own
+    none = {"recall": {}, "precision": {}, "costs": {}}
+    asked = {own: {"coverage": 0.5}, "recall of ok at least 0.2": {**none, "recall": {"ok": 0.2}}, "": none}
+    for summary, body in asked.items():
+        found = client.post("/api/decide/train-1", body).json()
+        assert found["summary"] == summary
+        bundle = Path(client.post("/api/decide/train-1/bundle", body).json()["bundle"])
+        assert read_bundle(bundle).decision.reason == summary
+    assert found["thresholds"] == [None] * 3 and not found["costs"]
+    assert "Decision: no requirement." in (bundle / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
 def test_less_coverage_flags_as_the_new_bundle_does(client: Client, with_run: RunFolder) -> None:

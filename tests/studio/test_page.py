@@ -1,8 +1,10 @@
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from PIL import Image
 
 from tests.browsing import window
@@ -298,6 +300,43 @@ def test_a_classifier_is_decided_on_and_promoted_by_keys(
         page.keyboard.press("r")
         page.wait_for_selector(".verdict:has-text('train-1 is promoted')")
         assert [line["action"] for line in computed.promotions.lines] == ["promote", "promote", "roll back"]
+    assert not opened.console
+
+
+def test_targets_of_a_run_are_replaced_only_once_one_of_them_is_changed(
+    browser: Any, computed: Workspace, with_run: RunFolder
+) -> None:
+    required = {"recall": {"ok": 0.6}, "precision": {"ok": 0.5}, "costs": {"stain": {"ok": 2.0}}}
+    recipe = yaml.safe_load(with_run.recipe.read_text(encoding="utf-8"))
+    recipe["decision"] |= required
+    with_run.recipe.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    with running(computed) as address, window(browser, 1280, 800) as opened:
+        page = opened.page
+
+        def asked(act: Callable[[], object]) -> dict[str, Any]:
+            """What the server is asked for, without what is not given."""
+            with page.expect_request(lambda request: request.method == "POST") as found:
+                act()
+            return {name: value for name, value in found.value.post_data_json.items() if value is not None}
+
+        def fill(label: str, value: str) -> None:
+            page.fill(f"input[aria-label='{label} in percent']", value)
+            page.keyboard.press("Escape")
+
+        page.goto(address)
+        page.wait_for_selector("nav")
+        page.evaluate("location.hash = 'decide'")
+        page.wait_for_selector(".of-class")
+        assert page.is_disabled("button.primary")
+        assert asked(lambda: fill("Coverage", "50")) == {"coverage": 0.5}
+        assert asked(lambda: page.keyboard.press("w")) == {"coverage": 0.5}
+        page.wait_for_selector(".written code")
+        changed = asked(lambda: fill("precision of ok", "40"))
+        assert changed == {"coverage": 0.5, **required, "precision": {"ok": 0.4}}
+        asked(lambda: page.click("button[aria-label=Remove]"))
+        none = asked(lambda: page.select_option("#target-0", ""))
+        assert none == {"coverage": 0.5, "recall": {}, "precision": {}, "costs": {}}
+        page.wait_for_selector("p:has-text('The most likely class is predicted.')")
     assert not opened.console
 
 

@@ -35,8 +35,8 @@ class Decided:
 def decide(classifier: Classifier, settings: DecisionSettings, val: Records) -> Decided:
     """Choose decision and limits of review on validation.
 
-    Requirements and costs replace those that the classifier has, if any are set; its class weights stay, unless costs
-    are set, and so does every limit that is not.
+    Requirements and costs replace those that the classifier has, if any are set, also to none; its class weights stay,
+    unless there are costs, and so does every limit that is not set.
 
     Args:
         classifier: A trained classifier, which is not changed.
@@ -55,9 +55,10 @@ def decide(classifier: Classifier, settings: DecisionSettings, val: Records) -> 
     if named and policy is None:
         names = " and ".join(f"decision.{name}" for name in named)
         raise RecipeError(f"{names}: this classifier flags no images for review; train it again, then set its limits")
-    summary = filter(None, (chosen.decision.reason, *(f"{name} {getattr(settings, name):g}" for name in named)))
+    limits = [f"{name} {getattr(settings, name):g}" for name in named]
+    summary = "; ".join(filter(None, (chosen.decision.reason, *limits))) or "no requirement"
     unmet = (*chosen.unmet, *unmet_limits(settings, classifier.task, len(val.scored), named))
-    return Decided(chosen.decision, policy, "; ".join(summary), unmet)
+    return Decided(chosen.decision, policy, summary, unmet)
 
 
 def evaluate_records(classifier: Classifier, records: Records) -> Evaluation:

@@ -22,6 +22,7 @@ WEIGHTS = "each class counts as in training"
 """The reason of a decision that class weights have moved to, and how it begins."""
 
 _COSTS = "lowest expected cost: "
+_REQUIREMENTS = ("recall", "precision", "costs")
 _ROUNDING = 1e-9
 
 
@@ -108,8 +109,8 @@ def choose_decision(
         settings: Requirements that `check_requirements` accepts.
         classes: The names of the classes.
         scored: Validation images.
-        earlier: The decision so far. What it required is replaced by what the settings require, if that is anything;
-            class weights stay, but for costs that the settings name.
+        earlier: The decision so far. What it required is replaced by what the settings require, if targets or costs are
+            set, also to none; class weights stay, but for costs that the settings name.
     """
     requirements, decision = _requirements(settings, classes), _kept(earlier or Decision(), settings, classes)
     reasons = [decision.reason] if decision.reason else []
@@ -153,8 +154,8 @@ def _requirements(settings: DecisionSettings, classes: Sequence[str]) -> list[_R
 
 
 def _kept(earlier: Decision, settings: DecisionSettings, classes: Sequence[str]) -> Decision:
-    """What settings leave of a decision: the class weights of training, or all of it where they require nothing."""
-    if not (settings.recall or settings.precision or settings.costs):
+    """What settings leave of a decision: the class weights of training, or all of it where they set no requirement."""
+    if settings.model_fields_set.isdisjoint(_REQUIREMENTS):
         return earlier
     weights = [text for text in earlier.reason.split("; ") if text.startswith(WEIGHTS)]
     if not weights:

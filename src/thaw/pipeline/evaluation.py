@@ -177,7 +177,8 @@ def decide(
     Args:
         run: A finished run, on whose validation predictions the thresholds are chosen.
         settings: Target recall or precision by class, or misclassification costs; coverage and in_distribution where
-            they are set. Requirements and costs replace those of the classifier, if any are set; all else stays.
+            they are set. Requirements and costs replace those of the classifier, if any are set, also to none; all else
+            stays.
         out: The bundle to write; it must not exist.
         reporter: Shows what changes on validation and test; the console by default.
 

@@ -23,19 +23,21 @@ _Fractions = Annotated[dict[str, float], Field(max_length=_MAX_CLASSES)]
 
 
 class DecideRequest(BaseModel):
-    """Settings of the section `decision` of a recipe; what is not given stays as the run has it."""
+    """Settings of the section `decision` of a recipe; what is not given stays as the run has it.
+
+    Targets and costs, if any are given, replace all of the run; empty ones are none.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    recall: _Fractions = {}
-    precision: _Fractions = {}
-    costs: Annotated[dict[str, _Fractions], Field(max_length=_MAX_CLASSES)] = {}
+    recall: _Fractions | None = None
+    precision: _Fractions | None = None
+    costs: Annotated[dict[str, _Fractions], Field(max_length=_MAX_CLASSES)] | None = None
     coverage: float | None = None
     in_distribution: float | None = None
 
     def settings(self) -> DecisionSettings:
         """The settings that are given; raises `RecipeError` for one that is not allowed."""
-        given = {name: value for name, value in self.model_dump().items() if value not in (None, {})}
-        return Recipe.from_values({"decision": given}, where="decide").decision
+        return Recipe.from_values({"decision": self.model_dump(exclude_none=True)}, where="decide").decision
 
 
 def router(workspace: Workspace) -> APIRouter:

@@ -1,4 +1,4 @@
-// The screen Decide: targets or costs, what they give on validation and test at once, and the bundle that has them.
+// The screen Decide: targets and costs, what they give on validation and test at once, and the bundle that has them.
 
 import { html, useEffect, useRef, useState } from "./vendor/preact.js";
 import { get, post } from "./api.js";
@@ -23,28 +23,28 @@ export function Decide() {
 
 const fail = (error) => say(`${sentence(error.message)}.`, true);
 
-// What is asked for, as the server takes it. What the run has is not sent, and stays.
-function request({ byCosts, targets, costs, coverage, in_distribution }) {
+// What is asked for, as the server takes it. What the run has is not sent, and stays, until a target or a cost is
+// changed: then all of them are, since they replace those of the run.
+function request({ isChanged, targets, costs, coverage, in_distribution }) {
   const body = { coverage, in_distribution };
-  if (byCosts) {
-    body.costs = {};
-    for (const { truth, predicted, cost } of costs) (body.costs[truth] ??= {})[predicted] = cost;
-  } else {
-    body.recall = {};
-    body.precision = {};
-    for (const [name, { kind, value }] of targets) if (kind) body[kind][name] = value;
-  }
+  if (!isChanged) return body;
+  Object.assign(body, { recall: {}, precision: {}, costs: {} });
+  for (const [name, ofClass] of targets) for (const [kind, value] of Object.entries(ofClass)) body[kind][name] = value;
+  for (const { truth, predicted, cost } of costs) (body.costs[truth] ??= {})[predicted] = cost;
   return body;
 }
 
+// The targets of a class are { recall, precision }, either or both.
 function asked({ recall, precision, costs }) {
   const targets = new Map();
   for (const [kind, values] of Object.entries({ recall, precision })) {
-    for (const [name, value] of Object.entries(values)) targets.set(name, { kind, value });
+    for (const [name, value] of Object.entries(values)) targets.set(name, { ...targets.get(name), [kind]: value });
   }
   const list = Object.entries(costs).flatMap(([truth, row]) => Object.entries(row).map(([predicted, cost]) => ({ truth, predicted, cost })));
-  return { byCosts: list.length > 0, targets, costs: list, coverage: null, in_distribution: null };
+  return { isChanged: false, targets, costs: list, coverage: null, in_distribution: null };
 }
+
+const isAsked = ({ isChanged, coverage, in_distribution }) => isChanged || coverage != null || in_distribution != null;
 
 function Decision({ run, runs, choose }) {
   const [trained, setTrained] = useState(null), [ask, setAsk] = useState(null), [found, setFound] = useState(null);
@@ -82,20 +82,20 @@ function Decision({ run, runs, choose }) {
     return () => removeEventListener("keydown", leave);
   }, []);
   if (!ask || !found) return html`<div class="page"><p class="quiet wait">Loading …</p></div>`;
-  const set = (name, target) => change({ targets: new Map(ask.targets).set(name, target) });
+  const require = (part) => change({ isChanged: true, ...part });
   return html`<div class="page"><div class="column decide">
     <section><h1>Decide</h1>
       <p>How labels follow from the probabilities of <select aria-label="Run" value=${run} onChange=${(event) => choose(event.target.value)}>
         ${runs.map((one) => html`<option key=${one.run} value=${one.run}>${one.run}</option>`)}</select>.
         Thresholds are chosen on validation; whether they hold for new images, only the test images show.</p>
-      <div class="row"><button aria-pressed=${!ask.byCosts} onClick=${() => change({ byCosts: false })}>A target for a class</button>
-        <button aria-pressed=${ask.byCosts} onClick=${() => change({ byCosts: true })}>Costs of mistakes</button></div>
-      ${ask.byCosts && html`<${Costs} classes=${found.classes} costs=${ask.costs} set=${(costs) => change({ costs })} />`}
       <p class=${found.summary ? "" : "quiet"}>${found.summary ? `${sentence(found.summary)}.` : "The most likely class is predicted."}</p>
       ${found.unmet.map((one) => html`<p key=${one} class="flag">${sentence(one)}.</p>`)}
       ${found.classes.map((name, index) => html`<${OfClass} key=${name} name=${name} index=${index} found=${found}>
-        ${!ask.byCosts && html`<${Target} name=${name} index=${index} target=${ask.targets.get(name)} set=${(target) => set(name, target)} />`}<//>`)}
+        <${Target} name=${name} index=${index} target=${ask.targets.get(name)}
+          set=${(target) => require({ targets: new Map(ask.targets).set(name, target) })} /><//>`)}
     </section>
+    <section><h2 class="big">Costs of mistakes</h2>
+      <${Costs} classes=${found.classes} costs=${ask.costs} set=${(costs) => require({ costs })} /></section>
     <${Review} ask=${ask} trained=${trained} found=${found} change=${change} />
     <${Slices} found=${found} />
   </div></div>
@@ -105,9 +105,6 @@ function Decision({ run, runs, choose }) {
     <div class="actions"><button class="primary" disabled=${isWriting || !isAsked(ask)} onClick=${write}>
       <kbd>W</kbd> ${isWriting ? "Writing …" : "Write a bundle with this decision"}</button></div></div>`;
 }
-
-const isAsked = (ask) => ask.coverage != null || ask.in_distribution != null
-  || (ask.byCosts ? ask.costs.length > 0 : [...ask.targets.values()].some((one) => one.kind));
 
 const splitsOf = (found) => Object.entries(found.splits);
 

@@ -1,15 +1,20 @@
-// Fields of the screen Decide: a target for a class, costs of mistakes, and a fraction as a slider with a number.
+// Fields of the screen Decide: targets for a class, costs of mistakes, and a fraction as a slider with a number.
 
 import { html } from "./vendor/preact.js";
 
 const FIRST = 0.95;
 
-export function Target({ name, index, target = { kind: "", value: FIRST }, set }) {
-  const { kind, value } = target;
+// Names of the targets that a class can have, and what they are called.
+const CHOICES = { "": "no target", recall: "recall at least", precision: "precision at least", "recall precision": "recall and precision at least" };
+
+export function Target({ name, index, target = {}, set }) {
+  const kinds = ["recall", "precision"].filter((kind) => kind in target), [value = FIRST] = Object.values(target);
+  const choose = (event) => set(Object.fromEntries(event.target.value.split(" ").filter(Boolean).map((kind) => [kind, target[kind] ?? value])));
   return html`<div class="target">
-    <select id=${`target-${index}`} aria-label=${`Target for ${name}`} value=${kind} onChange=${(event) => set({ kind: event.target.value, value })}>
-      <option value="">no target</option><option value="recall">recall at least</option><option value="precision">precision at least</option></select>
-    ${kind && html`<${Slider} label=${`${kind} of ${name}`} value=${value} set=${(next) => set({ kind, value: next })} max=${100} />`}</div>`;
+    <select id=${`target-${index}`} aria-label=${`Target for ${name}`} value=${kinds.join(" ")} onChange=${choose}>
+      ${Object.entries(CHOICES).map(([one, text]) => html`<option key=${one} value=${one}>${text}</option>`)}</select>
+    ${kinds.map((kind) => html`<${Slider} key=${kind} label=${`${kind} of ${name}`} value=${target[kind]}
+      set=${(next) => set({ ...target, [kind]: next })} max=${100} />`)}</div>`;
 }
 
 export function Fraction({ title, about, value, set }) {
