@@ -41,6 +41,13 @@ def computed(workspace: Workspace, features: ImageFeatures) -> Workspace:
     return workspace
 
 
+@pytest.fixture
+def half_labelled(computed: Workspace) -> Workspace:
+    """The same, where half of the images of each class have no label."""
+    computed.labels.edit({row: Mark(computed.images.labels[row]) for row in range(36) if row % 12 > 5}, Mark())
+    return computed
+
+
 def test_images_are_labelled_by_keys_alone(browser: Any, computed: Workspace) -> None:
     with running(computed) as address, window(browser, 1280, 800) as opened:
         page = opened.page
@@ -87,9 +94,9 @@ def test_a_label_that_another_window_has_changed_is_shown(browser: Any, computed
     assert computed.labels.mark(0) == Mark("scratch")
 
 
-def test_the_queue_by_keys_alone(browser: Any, computed: Workspace) -> None:
-    computed.labels.edit({row: Mark(computed.images.labels[row]) for row in range(36) if row % 12 > 5}, Mark())
-    with running(computed) as address, window(browser, 1280, 800) as opened:
+def test_the_queue_by_keys_alone(browser: Any, half_labelled: Workspace) -> None:
+    labels = half_labelled.labels
+    with running(half_labelled) as address, window(browser, 1280, 800) as opened:
         page = opened.page
         page.goto(address)
         page.wait_for_selector("nav")
@@ -103,14 +110,60 @@ def test_the_queue_by_keys_alone(browser: Any, computed: Workspace) -> None:
         page.wait_for_selector(".progress:has-text('21 labelled')")
         page.keyboard.press("u")
         page.wait_for_selector(f".ask .path:has-text('{asked}')")
-        computed.labels.edit({0: Mark("ok")}, Mark("stain"))
+        labels.edit({0: Mark("ok")}, Mark("stain"))
         skipped = page.inner_text(".ask .path")
         page.keyboard.press("s")
         page.wait_for_selector(f".ask .path:not(:has-text('{skipped}'))")
         page.wait_for_selector(".strip button")
         page.keyboard.press("Shift+Digit2")
         page.wait_for_selector(".message:has-text('labelled scratch')")
-        assert computed.labels.last_edit and len(computed.labels.last_edit.changes) > 1
+        assert labels.last_edit and len(labels.last_edit.changes) > 1
+    assert not opened.console
+
+
+def test_a_label_that_another_window_has_given_meanwhile_is_not_overwritten_unseen(
+    browser: Any, half_labelled: Workspace
+) -> None:
+    labels, paths = half_labelled.labels, half_labelled.images.paths
+    with running(half_labelled) as address, window(browser, 1280, 800) as opened:
+        page = opened.page
+        page.goto(address)
+        page.wait_for_selector("nav")
+        page.evaluate("location.hash = 'label'")
+        page.wait_for_selector(".suggestion .mark")
+        page.wait_for_selector(".strip button")
+        asked = paths.index(page.inner_text(".ask .path"))
+        labels.edit({asked: Mark()}, Mark("stain"))
+        with page.expect_response(lambda reply: "/api/rows" in reply.url):
+            page.evaluate("import('/static/store.js').then((store) => store.refresh())")
+        page.keyboard.press("1")
+        page.wait_for_selector(".message:has-text('image labelled'), .message.alarm:has-text('another window')")
+        assert labels.mark(asked) == Mark("stain")
+        assert page.inner_text(".ask .path") == f"{paths[asked]} stain"
+        page.keyboard.press("1")
+        page.wait_for_selector(".message:has-text('1 image labelled ok')")
+        assert labels.mark(asked) == Mark("ok")
+        page.wait_for_selector(".ask .path:not(:has(.mark))")
+    # The refusal.
+    assert [message for message in opened.console if "409" not in message] == []
+
+
+def test_a_suggestion_whose_answer_is_undone_does_not_count(browser: Any, half_labelled: Workspace) -> None:
+    with running(half_labelled) as address, window(browser, 1280, 800) as opened:
+        page = opened.page
+        page.goto(address)
+        page.wait_for_selector("nav")
+        page.evaluate("location.hash = 'label'")
+        for labelled in range(19, 24):
+            page.wait_for_selector(".suggestion .mark")
+            page.keyboard.press("Enter")
+            page.wait_for_selector(f".progress:has-text('{labelled} labelled')")
+        page.wait_for_selector(".progress:has-text('Of the last 5 suggestions, 5 were right')")
+        page.keyboard.press("u")
+        page.wait_for_selector(".progress:has-text('22 labelled')")
+        page.keyboard.press("1" if page.inner_text(".suggestion .mark") != "ok" else "2")
+        page.wait_for_selector(".progress:has-text('23 labelled')")
+        page.wait_for_selector(".progress:has-text('Of the last 5 suggestions, 4 were right')")
     assert not opened.console
 
 

@@ -9,10 +9,13 @@ import { Thumbnail } from "./grid.js";
 import { Curve, percent } from "./charts.js";
 
 const LATEST = 20;
-// Images that were skipped come again when Studio is opened again, and hits are of this visit.
-const skipped = new Set(), hits = [];
+// Images that were skipped come again when Studio is opened again, and hits are of this visit: by image, whether its
+// suggestion was right.
+const skipped = new Set(), hits = new Map();
 
 const without = (images, ids) => images.filter((one) => !ids.includes(one.id));
+
+const isOpen = (id) => mark(id) === null;
 
 export function Label() {
   const { state } = useStore();
@@ -22,9 +25,11 @@ export function Label() {
   const [, redraw] = useState(0);
   const [nearby, setSimilar] = useState({ of: null, ids: [] });
   const isBusy = useRef(false), answered = useRef(new Map());
+  // What is asked for has no label, unless another window has given it one and it was refused to change this unseen.
+  const refused = useRef(new Set()), seen = (id) => (refused.current.has(id) ? mark(id) : null);
   const image = images[0];
   // Those of the image before must not get this one's label.
-  const similar = nearby.of === image?.id ? nearby.ids : [];
+  const similar = nearby.of === image?.id ? nearby.ids.filter(isOpen) : [];
 
   const load = async () => {
     isBusy.current = true;
@@ -62,8 +67,8 @@ export function Label() {
   }, [image?.id]);
 
   const advance = async (ids) => {
-    const rest = without(images, ids);
-    setImages((now) => without(now, ids));
+    const isLeft = (one) => !ids.includes(one.id) && isOpen(one.id), rest = images.filter(isLeft);
+    setImages((now) => now.filter(isLeft));
     if (!rest.length) return load();
     // The head is fitted to the new label, too.
     const { suggestions } = await get("/api/suggestions", { ids: rest.map((one) => one.id).join(",") });
@@ -74,11 +79,15 @@ export function Label() {
   const give = async (to, ids = [image.id]) => {
     if (!image || isBusy.current) return;
     isBusy.current = true;
-    const done = await need(ids).then(() => edit(ids.map((id) => ({ id, mark: mark(id) })), to), (problem) => void say(problem.message, true));
+    const done = await need(ids).then(() => edit(ids.map((id) => ({ id, mark: seen(id) })), to), (problem) => void say(problem.message, true));
     isBusy.current = false;
-    if (!done) return;
+    if (!done) {
+      if (!isOpen(image.id)) refused.current.add(image.id);
+      return;
+    }
     answered.current.set(image.id, image);
-    if (typeof to === "string" && image.suggested) hits.push(image.suggested === to);
+    hits.delete(image.id);
+    if (typeof to === "string" && image.suggested) hits.set(image.id, image.suggested === to);
     if (to === null) skipped.add(image.id);
     try {
       await advance(ids);
@@ -89,6 +98,7 @@ export function Label() {
   // What was undone is asked again.
   const undone = (ids) => {
     const again = ids.map((id) => answered.current.get(id)).filter(Boolean);
+    for (const id of ids) hits.delete(id);
     setImages((now) => [...again, ...without(now, ids)]);
   };
   const skip = () => {
@@ -129,7 +139,7 @@ export function Label() {
           : !image && !queue.waiting ? html`<p class="wait">Every image has a label, is excluded, was skipped, or is a near-duplicate of one that has a label.</p>`
           : !image ? html`<p class="quiet wait">Choosing the next images …</p>`
           : html`${found?.digest && html`<img key=${image.id} alt="" src=${`/full/${image.id}/${found.digest}`} />`}
-            <p class="path">${found?.path}</p>`}
+            <p class="path">${found?.path} ${found && !isOpen(image.id) && html`<${Mark} mark=${found.mark} />`}</p>`}
       </section>
       <section class="about">
         ${image && html`<div class="suggestion">${image.suggested
@@ -152,7 +162,7 @@ export function Label() {
 function Progress({ queue, outlook }) {
   const { state } = useStore();
   const labelled = state.total - state.unlabelled - state.excluded;
-  const latest = hits.slice(-LATEST), right = latest.filter(Boolean).length;
+  const latest = [...hits.values()].slice(-LATEST), right = latest.filter(Boolean).length;
   return html`<div class="progress">
     <h2>So far</h2>
     <p><b>${labelled.toLocaleString("en")}</b> labelled, <b>${state.unlabelled.toLocaleString("en")}</b> without a label
