@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +26,24 @@ def test_near_duplicates_of_a_labelled_image_and_of_each_other_are_not_asked_for
     found = find_candidates(images, [(0, 1), (3, 4)])
     # Of two that are near-duplicates of each other the content decides, not the name.
     assert (found.labelled, found.waiting, found.duplicates) == ((0,), (4, 2), 2)
+
+
+@pytest.mark.parametrize("digests", ["12", "21"])
+def test_a_near_duplicate_of_an_excluded_image_is_asked_for(digests: str) -> None:
+    images = manifest(("0", "", digests[0]), ("1", "", digests[1]), ("2", "a", "3"))
+    found = find_candidates(images, [(0, 1)], excluded={0})
+    assert (found.labelled, found.waiting, found.duplicates) == ((2,), (1,), 0)
+
+
+@given(st.sets(st.integers(0, 7)), st.sets(st.integers(0, 7)))
+def test_of_identical_images_one_label_is_enough_whichever_has_it(labelled: set[int], near: set[int]) -> None:
+    # Each is paired only with the first one, as `find_duplicates` does; others are near-duplicates of some of them.
+    images = manifest(*((f"{row}", "a" if row in labelled else "", "9") for row in range(8)), ("8", "", "5"))
+    found = find_candidates(images, [(0, row) for row in range(1, 8)] + [(row, 8) for row in sorted(near)])
+    identical = [row for row in found.waiting if row < 8]
+    assert set(found.labelled) == labelled and (8 in found.waiting) == (not near or not labelled)
+    assert len(identical) == (not labelled and not near)
+    assert len(found.labelled) + len(found.waiting) + found.duplicates == 9
 
 
 def test_unreadable_images_and_conflicting_labels_are_errors() -> None:

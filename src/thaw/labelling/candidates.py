@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from thaw.data.manifest import Manifest
@@ -18,7 +18,7 @@ class Candidates:
     Attributes:
         labelled: Rows with a label that is used.
         waiting: Rows without a label that can be asked for.
-        duplicates: How many rows without a label are near-duplicates of one that is labelled or waiting.
+        duplicates: How many rows without a label are identical to one that is labelled or waiting, or near-duplicates.
         errors: Images that cannot be read, and images with equal bytes under different labels.
 
     Labelled and waiting rows are in an order that depends on the content of the files, not on their names.
@@ -30,17 +30,28 @@ class Candidates:
     errors: tuple[FailedImage, ...]
 
 
-def find_candidates(manifest: Manifest, pairs: Sequence[tuple[int, int]]) -> Candidates:
-    """Divide the rows of a decoded manifest; `pairs` are identical images and near-duplicates."""
+def find_candidates(manifest: Manifest, pairs: Sequence[tuple[int, int]], excluded: Collection[int] = ()) -> Candidates:
+    """Divide the rows of a decoded manifest.
+
+    Args:
+        manifest: With labels, and with what decoding found out about each file.
+        pairs: Rows that are near-duplicates; files with equal bytes count as one image in any case.
+        excluded: Rows without a label that are left out, and of which others are no duplicates.
+    """
     paths, labels, digests, status, reasons = (
         manifest.column(name) for name in ("path", "labels", "sha256", "status", "reason")
     )
-    readable = [row for row in range(len(manifest)) if status[row] == "ok"]
+    readable = [row for row in range(len(manifest)) if status[row] == "ok" and row not in excluded]
     # Files with equal bytes have equal features; their names decide.
     readable.sort(key=lambda row: (digests[row], natural_key(paths[row])))
     conflicts = _conflicts(manifest, readable)
     with_label = [row for row in readable if labels[row]]
-    waiting = not_seen(readable, with_label, pairs)
+    # Not every pair of many identical files is among the pairs, so each file counts as the first one of its content.
+    firsts: dict[str, int] = {}
+    for row in readable:
+        firsts.setdefault(digests[row], row)
+    of_contents = [(firsts.get(digests[one], one), firsts.get(digests[other], other)) for one, other in pairs]
+    waiting = not_seen(list(firsts.values()), [firsts[digests[row]] for row in with_label], of_contents)
     unreadable = {row: reasons[row] for row in range(len(manifest)) if status[row] != "ok"}
     failed = sorted((unreadable | conflicts).items())
     return Candidates(

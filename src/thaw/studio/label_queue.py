@@ -36,7 +36,7 @@ class Queue:
         suggestions: By row; empty with labels of fewer than two classes.
         strategy: How they were chosen, and why.
         labelled, waiting: How many images have a label that is used, and how many could be asked for.
-        duplicates: Near-duplicates that are not asked for.
+        duplicates: Identical images and near-duplicates that are not asked for.
     """
 
     rows: tuple[int, ...]
@@ -126,8 +126,9 @@ def similar(snapshot: Snapshot, row: int, number: int) -> list[int]:
 
 def _pool(snapshot: Snapshot, skipped: Collection[int]) -> _Pool:
     features, marks = snapshot.features, snapshot.marks
-    candidates = find_candidates(snapshot.manifest, features.pairs)
-    waiting = [row for row in candidates.waiting if not marks[row].excluded and row not in skipped]
+    excluded = {row for row, mark in enumerate(marks) if mark.excluded}
+    candidates = find_candidates(snapshot.manifest, features.pairs, excluded)
+    waiting = [row for row in candidates.waiting if row not in skipped]
     rows = np.array([*candidates.labelled, *waiting], int)
     classes = np.full(len(rows), UNLABELLED)
     classes[: len(candidates.labelled)] = snapshot.class_indices(candidates.labelled)
