@@ -8,7 +8,7 @@ from thaw.classifier.neighbours import unit_rows
 from thaw.labelling.clusters import MAX_CLUSTERS, cluster
 from thaw.labelling.order import order_images
 from thaw.labelling.pool import UNLABELLED, Pool
-from thaw.labelling.strategy import choose_strategy
+from thaw.labelling.strategy import Strategy, choose_strategy
 from thaw.labelling.typicality import choose_typical, typicality
 from thaw.labelling.uncertainty import choose_uncertain
 
@@ -106,3 +106,14 @@ def test_with_hardly_any_label_images_are_typical(labelled: int) -> None:
 def test_with_enough_labels_images_are_uncertain() -> None:
     images = pool(labelled=40)
     assert choose_strategy(images.values, images).reason == "uncertain"
+
+
+def test_a_measurement_is_named_only_where_there_are_errors_and_correct_predictions() -> None:
+    values, parts = around_centres(2, 6)
+    separate = choose_strategy(values, Pool(values, parts))
+    assert separate == Strategy("uncertain", "uncertain images: the head makes no error on 12 labels so far")
+    alone = np.arange(4)
+    one_each = choose_strategy(values[:4], Pool(values[:4], alone))
+    assert one_each == Strategy("typical", "typical images: the head is wrong on all 4 labels so far")
+    mixed = choose_strategy(values, Pool(values, np.where(np.arange(12) == 5, 1, parts)))
+    assert "area" in mixed.why

@@ -44,6 +44,10 @@ def choose_strategy(values: np.ndarray, pool: Pool) -> Strategy:
         return Strategy("typical", f"typical images: only {count(labelled, 'label')} yet")
     probabilities = out_of_fold(values, pool)
     is_error = pool.present[probabilities.argmax(axis=1)] != pool.classes[pool.labelled]
+    if not is_error.any():
+        return Strategy("uncertain", f"uncertain images: the head makes no error on {count(labelled, 'label')} so far")
+    if is_error.all():
+        return Strategy("typical", f"typical images: the head is wrong on all {count(labelled, 'label')} so far")
     area = _separation(margins(probabilities), is_error)
     measured = f"on {count(labelled, 'label')} so far the margin of the head separates its errors"
     if area > 0.5:
@@ -52,10 +56,8 @@ def choose_strategy(values: np.ndarray, pool: Pool) -> Strategy:
 
 
 def _separation(margin: np.ndarray, is_error: np.ndarray) -> float:
-    """How often an error has a smaller margin than a correct prediction, 0..1; 1 without errors, 0 with only errors."""
+    """How often an error has a smaller margin than a correct prediction, 0..1; there are some of both."""
     errors, correct = margin[is_error], margin[~is_error]
-    if not len(errors) or not len(correct):
-        return 0.0 if len(errors) else 1.0
     smaller = errors[:, None] < correct
     equal = errors[:, None] == correct
     return float(smaller.mean() + equal.mean() / 2)
