@@ -1,10 +1,13 @@
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tests.studio.clients import Client
 from tests.studio.conftest import Opened
+from tests.studio.waiting import until
+from thaw.inspection.duplicates import DuplicatePair
 from thaw.labelling import order
 from thaw.labelling.pool import Pool
 from thaw.labelling.strategy import Strategy
@@ -35,6 +38,17 @@ def test_labelled_excluded_and_skipped_images_are_not_asked_for(features: ImageF
     assert not {0, 1, 2, 3, 4, 5, 6, 7, 8, 9} & set(queue.rows)
     assert queue.labelled == 12 and queue.waiting == len(queue.rows)
     assert set(queue.suggestions) == set(queue.rows) and outlook(Snapshot(features, marks, CLASSES))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_near_duplicate_of_an_excluded_image_is_asked_for(
+    features: ImageFeatures, marks: list[Mark], order: int
+) -> None:
+    marks[4] = EXCLUDED
+    manifest = features.manifest.with_columns({"sha256": [f"{row:02}" for row in range(36)][::order]})
+    near = replace(features, manifest=manifest, duplicates=(DuplicatePair(4, 5, 0.97, exact=False),))
+    queue = make_queue(Snapshot(near, marks, CLASSES), 36)
+    assert 5 in queue.rows and 4 not in queue.rows and queue.duplicates == 0
 
 
 def test_when_every_image_has_a_label_nothing_is_asked_for(features: ImageFeatures, listed: Images) -> None:
@@ -93,6 +107,22 @@ def test_what_more_labels_give_is_estimated_in_the_background_and_kept(
     assert "3 more labels" in found["sentence"] and found["curve"][-1]["labels"] == 33
     workspace.close()
     assert opened().curve == found["curve"]
+
+
+def test_what_more_labels_give_is_not_said_once_every_image_has_one(
+    client: Client, workspace: Workspace, features: ImageFeatures
+) -> None:
+    workspace.features = features
+    workspace.background.start()
+    client.edit([35], None)
+    client.get("/api/queue")
+    until(lambda: "1 more label" in client.get("/api/outlook")["sentence"])
+    client.edit([35], "stain")
+    assert client.get("/api/queue")["waiting"] == 0
+    until(lambda: client.get("/api/outlook")["sentence"] == "")
+    client.edit([35], None)
+    client.get("/api/queue")
+    until(lambda: "1 more label" in client.get("/api/outlook")["sentence"])
 
 
 def test_how_images_are_chosen_is_measured_again_with_a_tenth_more_labels(

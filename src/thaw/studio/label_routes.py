@@ -35,7 +35,7 @@ def router(workspace: Workspace) -> APIRouter:
         with workspace.computing:
             made = make_queue(snapshot, _NUMBER, set(skipped), strategies.known(labels))
         strategies.remember(labels, made.strategy)
-        workspace.refresh_outlook(labels)
+        workspace.refresh_outlook(labels, made.waiting)
         return _queue(made)
 
     @routes.get("/api/outlook")

@@ -65,7 +65,8 @@ class Workspace:
         is_stopping: Whether the server is being stopped, so that endless replies have to end.
         features: What is computed once; `None` until it is.
         computing: To be held by requests that compute, of which one at a time is as fast as several.
-        outlook: What a hundred more labels would give, when it was last estimated.
+        outlook: What a hundred more labels would give, when it was last estimated; `None` until it is, and where
+            nothing is left to label.
         copied: The latest copy of the labelled images in class folders.
         exports: What was exported, with its certificate.
         curve: For numbers of labels, what fraction of the predictions a hundred more would have changed, and their
@@ -171,10 +172,15 @@ class Workspace:
         problem = "replaced or removed while the run waited; check their labels and start it again"
         return f"{count(len(changed), 'labelled image')} {problem}: {listed(changed)}"
 
-    def refresh_outlook(self, labels: int) -> None:
-        """Estimate in the background what more labels give, if there are so many more that it may have changed."""
-        if labels > MORE_LABELS * self._outlook_at:
-            self._outlook_at = labels
+    def refresh_outlook(self, labels: int, waiting: int) -> None:
+        """Estimate in the background what more labels give, if it may have changed.
+
+        Args:
+            labels: How many there are: with so many more than at the last estimate there is another.
+            waiting: How many images could be asked for: without any there is nothing to estimate.
+        """
+        if not waiting or labels > MORE_LABELS * self._outlook_at:
+            self._outlook_at = labels if waiting else 0
             self.background.submit("outlook", self._look_ahead)
 
     @property
@@ -201,11 +207,8 @@ class Workspace:
 
         self.background.bar("estimate what more labels would give")
         snapshot = self.snapshot()
-        found = outlook(snapshot) if snapshot else None
-        if snapshot is None or found is None:
-            return
-        self.outlook = found
-        if found.gain is not None:
+        self.outlook = found = outlook(snapshot) if snapshot else None
+        if snapshot and found and found.gain is not None:
             labels = sum(mark.label is not None for mark in snapshot.marks)
             point = {"labels": labels, "changes": found.changes, "gain": found.gain}
             self.note(OUTLOOK, **point)
