@@ -49,3 +49,24 @@ def test_a_folder_is_added_with_its_classes_and_given_back(browser: Any, empty: 
         assert all(url.startswith((base, "data:", "blob:")) for url in opened.urls)
     assert not opened.console
     assert len(list((workspace.project.path / "class-folders-1").glob("*/*.png"))) == 8
+
+
+def test_images_that_are_dropped_while_an_upload_is_concluded_are_added_too(browser: Any, empty: Client) -> None:
+    workspace = empty.workspace
+    # Features are not needed here.
+    workspace.refresh_piles = lambda: None  # type: ignore[method-assign]
+    held: list[Any] = []
+    with running(workspace) as address, window(browser, 1280, 800) as opened:
+        page = opened.page
+        page.route("**/api/uploads/end", lambda route: route.continue_() if held else held.append(route))
+        page.goto(address)
+        page.wait_for_selector(".invitation")
+        page.evaluate(_DROP, ["first.png", list(png(1))])
+        while not held:
+            page.wait_for_timeout(10)
+        page.evaluate(_DROP, ["second.png", list(png(2))])
+        held[0].continue_()
+        # Of each two with the same content one is left out.
+        page.wait_for_selector(".notice:has-text('2 images added'):has-text('in the project already')")
+        page.wait_for_selector("#cell-1")
+    assert len(workspace.images) == 2 and not opened.console

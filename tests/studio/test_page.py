@@ -356,6 +356,28 @@ def test_a_classifier_is_decided_on_and_promoted_by_keys(
     assert not opened.console
 
 
+def test_a_comparison_that_failed_is_made_again_once_labels_have_changed(
+    browser: Any, computed: Workspace, with_run: RunFolder
+) -> None:
+    shutil.copytree(with_run.path, computed.project.runs / "train-2")
+    computed.promotions.promote("train-1", None, "")
+    computed.labels.edit({row: Mark(label) for row, label in enumerate(computed.images.labels)}, Mark())
+    refresh = "import('/static/store.js').then((store) => store.refresh())"
+    with running(computed) as address, window(browser, 1280, 800) as opened:
+        page = opened.page
+        page.goto(address)
+        page.wait_for_selector("nav")
+        page.evaluate("location.hash = 'ship'")
+        page.wait_for_selector(".flag:has-text('none of its test images has a label now')")
+        assert computed.labels.last_edit
+        computed.labels.undo(computed.labels.last_edit.number)
+        page.evaluate(refresh)
+        page.wait_for_selector("th:has-text('only train-1 is right')")
+        computed.labels.edit({row: Mark(label) for row, label in enumerate(computed.images.labels)}, Mark())
+        page.evaluate(refresh)
+        page.wait_for_selector(".flag:has-text('none of its test images has a label now')")
+
+
 def test_targets_of_a_run_are_replaced_only_once_one_of_them_is_changed(
     browser: Any, computed: Workspace, with_run: RunFolder
 ) -> None:

@@ -36,18 +36,23 @@ export async function add(files) {
   }
   set({ done: 0, total: files.length, isOver: false, stops: false, error: "", added: 0, renamed: [], leftOut: new Map() });
   const timer = setInterval(refresh, EVERY);
-  await Promise.all(Array.from({ length: AT_ONCE }, work));
+  // Again for those that come while the server concludes.
+  do await sendAll(); while (waiting.length && !now.stops);
   clearInterval(timer);
   waiting = [];
+  set({ ...now, isOver: true });
+  refresh();
+}
+
+async function sendAll() {
+  await Promise.all(Array.from({ length: AT_ONCE }, work));
   try {
     const { added, ...found } = await post("/api/uploads/end");
     show(found);
-    set({ ...now, added });
+    set({ ...now, added: now.added + added });
   } catch (error) {
     set({ ...now, error: now.error || error.message });
   }
-  set({ ...now, isOver: true });
-  refresh();
 }
 
 async function work() {

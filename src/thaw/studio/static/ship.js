@@ -73,7 +73,12 @@ const points = (fraction) => `${fraction > 0 ? "+" : fraction < 0 ? "−" : ""}$
 // Again where labels have changed, of which the truth is.
 function Comparison({ first, second, changed }) {
   const [found, setFound] = useState(null), [error, setError] = useState("");
-  useEffect(() => { get("/api/ship/compare", { first, second }).then(setFound, (one) => setError(one.message)); }, [changed]);
+  useEffect(() => {
+    let isOver = false;
+    const show = (one, problem) => { if (!isOver) { setFound(one); setError(problem); } };
+    get("/api/ship/compare", { first, second }).then((one) => show(one, ""), ({ message }) => show(null, message));
+    return () => { isOver = true; };
+  }, [changed]);
   if (error) return html`<p class="flag">${sentence(error)}.</p>`;
   if (!found) return html`<p class="quiet">Comparing …</p>`;
   const { accuracy } = found.differences;
