@@ -28,6 +28,7 @@ from bench.schedules import (
     PLANNED,
     Training,
     correct_on,
+    epochs_of,
     is_kept,
     means,
     parser_of,
@@ -38,10 +39,8 @@ from bench.schedules import (
     with_schedule,
 )
 from thaw.recipe import ResolvedPhase
-from thaw.training.checkpoint import Progress
 from thaw.training.context import FitContext
-from thaw.training.epoch import begin_phase, fit_epoch, freeze_lowest
-from thaw.training.history import EpochRecord, should_stop
+from thaw.training.history import EpochRecord
 from thaw.training.validation import validate
 from thaw.trial import Trial
 
@@ -122,13 +121,7 @@ def train(trial: Trial) -> Iterator[Averaged]:
     for schedule in SCHEDULES:
         run.classifier.load_state_dict(start)
         phase, started = schedule.of(thawed), time.process_time()
-        active, progress = begin_phase(run, phase, sources), Progress(phase=1, batch_size=phase.batch_size)
-        epochs = list[Candidate]()
-        while progress.epoch < phase.epochs and not should_stop(progress.records, phase, settings.monitor):
-            active = freeze_lowest(active, sources, progress.epoch)
-            record = fit_epoch(active, progress)
-            progress = replace(progress, epoch=progress.epoch + 1, records=(*progress.records, record))
-            epochs.append(Candidate(_state(run), record))
+        epochs = [Candidate(_state(run), progress.records[-1]) for progress in epochs_of(run, phase, sources)]
         seconds, ranked = time.process_time() - started, sorted(epochs, key=value, reverse=True)
         for name, average in (("", _best), (", mean of 3", _of_three), (", greedy", _greedy)):
             started = time.process_time()
@@ -138,7 +131,7 @@ def train(trial: Trial) -> Iterator[Averaged]:
             kept = is_kept(head, found.record, settings.keep_rule)
             correct = correct_on(run.classifier, test, settings.precision)
             told = f"{schedule.name}{name}"
-            yield Averaged("", settings.seed, told, progress.epoch, kept, correct, took, found.members)
+            yield Averaged("", settings.seed, told, len(epochs), kept, correct, took, found.members)
 
 
 Average = Callable[[Sequence[Candidate]], Candidate]

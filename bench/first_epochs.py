@@ -14,13 +14,14 @@ test images, with their standard errors, and the ratios of the numbers of epochs
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from bench.schedules import (
     HEAD,
     PLANNED,
     Training,
     correct_on,
+    epochs_of,
     is_kept,
     means,
     parser_of,
@@ -30,9 +31,7 @@ from bench.schedules import (
     with_head,
 )
 from thaw.recipe import Monitor
-from thaw.training.checkpoint import Progress
-from thaw.training.epoch import begin_phase, fit_epoch, freeze_lowest
-from thaw.training.history import EpochRecord, best_index, should_stop
+from thaw.training.history import EpochRecord, best_index
 from thaw.trial import Trial
 
 FIRST = (2, 3, 4, 5)
@@ -62,13 +61,10 @@ def train(trial: Trial) -> Iterator[Ended]:
     settings, sources = run.settings, trial.inputs.sources_of(1)
     test = sources_of_test(trial, thawed.name)
     yield Ended("", settings.seed, HEAD, 0, True, correct_on(run.classifier, test, settings.precision))
-    active, progress = begin_phase(run, thawed, sources), Progress(phase=1, batch_size=thawed.batch_size)
-    epochs = list[Tested]()
-    while progress.epoch < thawed.epochs and not should_stop(progress.records, thawed, settings.monitor):
-        active = freeze_lowest(active, sources, progress.epoch)
-        record = fit_epoch(active, progress)
-        progress = replace(progress, epoch=progress.epoch + 1, records=(*progress.records, record))
-        epochs.append(Tested(record, correct_on(run.classifier, test, settings.precision)))
+    epochs = [
+        Tested(progress.records[-1], correct_on(run.classifier, test, settings.precision))
+        for progress in epochs_of(run, thawed, sources)
+    ]
     before = head.records[best_index(head.records, settings.monitor) or 0].val.by(settings.monitor)
     for name, first in ((PLANNED, len(epochs)), *((f"the first {number}", number) for number in FIRST)):
         ended = epochs[:first] if falls_short(epochs[:first], before, settings.monitor) else epochs

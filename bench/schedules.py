@@ -10,7 +10,7 @@ import json
 import math
 import shutil
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -29,11 +29,13 @@ from thaw.progress import NullReporter
 from thaw.recipe import ResolvedPhase, SplitSettings
 from thaw.training.checkpoint import Progress
 from thaw.training.context import FitCallbacks, FitContext
+from thaw.training.epoch import begin_phase, fit_epoch, freeze_lowest
 from thaw.training.fit import fit
 from thaw.training.gain import KeepRule, phase_gain
-from thaw.training.history import EpochRecord
+from thaw.training.history import EpochRecord, should_stop
 from thaw.training.outputs import probabilities_at
 from thaw.training.phases import EvaluationSources
+from thaw.training.sources import PhaseSources
 from thaw.trial import Trial, TrialContext, begin, fit_settings
 
 HEAD, PLANNED = "head", "planned"
@@ -160,6 +162,16 @@ def with_head(trial: Trial, checkpoints: Path) -> tuple[FitContext, Progress]:
     settings = fit_settings(trial, checkpoints, plan.run)
     run = FitContext(trial.classifier, trial.recipe.phases[:1], settings, FitCallbacks(lambda *_: None, print))
     return run, fit(run, trial.inputs.sources_of)
+
+
+def epochs_of(run: FitContext, phase: ResolvedPhase, sources: PhaseSources) -> Iterator[Progress]:
+    """Train a phase with early stopping alone: its progress after each epoch, whose weights the classifier has."""
+    active, progress = begin_phase(run, phase, sources), Progress(phase=1, batch_size=phase.batch_size)
+    while progress.epoch < phase.epochs and not should_stop(progress.records, phase, run.settings.monitor):
+        active = freeze_lowest(active, sources, progress.epoch)
+        record = fit_epoch(active, progress)
+        progress = replace(progress, epoch=progress.epoch + 1, records=(*progress.records, record))
+        yield progress
 
 
 def with_schedule(phase: ResolvedPhase, epochs: int, patience: int | None) -> ResolvedPhase:

@@ -1,18 +1,23 @@
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench import averaging, climbing, schedules, windows
+from bench import averaging, climbing, first_epochs, phase_settings, schedules, windows
 from bench.epochs import schedules as epochs_of
 from bench.schedules import HEAD, PLANNED, Training, trained, with_schedule
 from thaw.data.dataset import Dataset
+from thaw.metrics import MetricValues
 from thaw.progress import NullReporter
-from thaw.recipe import Recipe
+from thaw.recipe import Recipe, ResolvedPhase
+from thaw.training.checkpoint import Progress
+from thaw.training.context import FitContext
 from thaw.training.gain import KeepRule, PhaseGain, phase_gain
 from thaw.training.history import EpochRecord
+from thaw.training.sources import PhaseSources
 from thaw.trial import Trial, TrialContext, begin
 
 
@@ -57,7 +62,7 @@ def test_a_schedule_freezes_its_lowest_stage_as_the_plan_does_for_its_epochs(tri
     assert with_schedule(phase.model_copy(update={"freeze_after": ()}), 20, None).freeze_after == ()
 
 
-@pytest.mark.parametrize("comparison", [averaging, climbing, windows])
+@pytest.mark.parametrize("comparison", [averaging, climbing, first_epochs, phase_settings, windows])
 def test_a_comparison_keeps_a_phase_as_a_run_does(
     comparison: Any, trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,8 +77,30 @@ def test_a_comparison_keeps_a_phase_as_a_run_does(
         return gain
 
     monkeypatch.setattr(schedules, "phase_gain", observed)
-    monkeypatch.setattr(comparison, "SCHEDULES", [one for one in comparison.SCHEDULES if one.name == PLANNED])
+    monkeypatch.setattr(phase_settings, "SETTINGS", {PLANNED: {}})
+    for module in (averaging, climbing, windows):
+        monkeypatch.setattr(module, "SCHEDULES", [one for one in module.SCHEDULES if one.name == PLANNED])
     trainings: list[Training] = list(comparison.train(trial))
     # The recipe's epochs are those of the plan.
     assert [each.epochs for each in trainings if each.schedule == PLANNED] == [trial.recipe.phases[1].epochs]
     assert found and found == [each.is_kept for each in trainings if each.schedule != HEAD]
+
+
+def test_a_phase_ends_after_its_first_epochs_where_none_is_as_good_as_the_head(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = iter([0.0, 0.1, 0.0, 1.0])
+
+    def records(run: FitContext, phase: ResolvedPhase, sources: PhaseSources) -> Iterator[Progress]:
+        found = Progress()
+        for number, value in enumerate(values, start=1):
+            val = MetricValues({"loss": 1.0, run.settings.monitor: value})
+            record = EpochRecord(phase.name, number, phase.cut, 1e-3, 1.0, val, 1.0)
+            found = replace(found, records=(*found.records, record))
+            yield found
+
+    monkeypatch.setattr(first_epochs, "epochs_of", records)
+    found = {each.schedule: each for each in first_epochs.train(trial)}
+    epochs = {name: each.epochs for name, each in found.items() if name != HEAD}
+    assert epochs == {PLANNED: 4, "the first 2": 2, "the first 3": 3, "the first 4": 4, "the first 5": 4}
+    assert not found["the first 2"].is_kept and not found["the first 3"].is_kept

@@ -302,8 +302,10 @@ def test_an_optional_phase_ends_early_where_its_first_epochs_are_worse_than_the_
     head = head.model_copy(update={"epochs": 1})
     phases = (head, top.model_copy(update={"epochs": 7, "patience": 7, "optional": optional}))
     alone, _ = train(tmp_path / "alone", phases[:1])
-    weights, progress = train(tmp_path / "both", phases)
+    said: list[str] = []
+    weights, progress = train(tmp_path / "both", phases, lambda *args: said.extend(filter(is_note, args)))
     assert [record.phase for record in progress.records].count("top") == epochs
+    assert [note.endswith("(ended after 3 of 7 epochs)") for note in said] == [optional]
     assert all(torch.equal(value, weights[key]) for key, value in alone.items())
 
 

@@ -140,8 +140,9 @@ def _end_phase(run: FitContext, progress: Progress) -> Progress:
     if gain.is_kept and run.checkpoints.load("phase"):
         run.checkpoints.save("best", progress)
     if gain.before is not None:
-        outcome = "kept" if gain.is_kept else "not kept"
-        run.on_note(f"phase {gain.phase} is {outcome}: {gain_text(gain, run.settings.monitor)}")
+        outcome, planned = "kept" if gain.is_kept else "not kept", run.phases[progress.phase].epochs
+        ended = f" (ended after {gain.epochs} of {planned} epochs)" if gain.epochs < planned else ""
+        run.on_note(f"phase {gain.phase} is {outcome}: {gain_text(gain, run.settings.monitor)}{ended}")
     return replace(done, gains=(*progress.gains, gain))
 
 
