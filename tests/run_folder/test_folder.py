@@ -5,8 +5,8 @@ import pytest
 
 from thaw.bundle_path import bundle_of
 from thaw.cache import cache_folder
-from thaw.errors import DataError, ResumeError
-from thaw.run_folder import RunFolder
+from thaw.errors import DataError, ResumeError, WriteError
+from thaw.run_folder import RunFolder, numbered
 
 
 def test_runs_are_numbered_and_never_share_a_folder(tmp_path: Path) -> None:
@@ -28,6 +28,20 @@ def test_a_folder_that_was_filled_elsewhere_becomes_the_next_run(tmp_path: Path)
     (elsewhere / "recipe.yaml").touch()
     adopted = RunFolder.adopt(runs, elsewhere)
     assert adopted.path == runs / "train-2" and adopted.recipe.is_file() and not elsewhere.exists()
+
+
+def test_a_folder_that_was_filled_elsewhere_replaces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the folder that another process has just made either, nor a file."""
+    runs, elsewhere = tmp_path / "runs", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (runs / "train-1").mkdir(parents=True)
+    (runs / "train-2").touch()
+    monkeypatch.setattr(numbered, "_number", lambda *_: 0)
+    assert RunFolder.adopt(runs, elsewhere).path == runs / "train-3"
+    assert (runs / "train-1").is_dir() and (runs / "train-2").is_file()
+    with pytest.raises(WriteError):
+        RunFolder.adopt(runs, tmp_path / "nowhere")
+    assert not (runs / "train-4").exists()
 
 
 def test_the_newest_unfinished_run_is_the_one_to_resume(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -29,16 +31,9 @@ class NumberedFolder:
         check_writable(parent)
         with explained(parent):
             parent.mkdir(parents=True, exist_ok=True)
-            number = max((_number(child, cls.kind) for child in parent.iterdir()), default=0)
-            while True:
-                number += 1
-                folder = cls.numbered(parent, number)
-                try:
-                    folder.path.mkdir()
-                except FileExistsError:
-                    continue
-                mark(folder.path)
-                return folder
+            folder = cls._next(parent)
+            mark(folder.path)
+            return folder
 
     @classmethod
     def numbered(cls, parent: Path, number: int) -> Self:
@@ -64,8 +59,30 @@ class NumberedFolder:
         Raises `WriteError` where it cannot be moved.
         """
         with explained(parent):
-            number = max((_number(child, cls.kind) for child in parent.iterdir()), default=0) + 1
-            return cls(folder.rename(cls.numbered(parent, number).path))
+            adopted = cls._next(parent)
+            try:
+                # Elsewhere the move replaces an empty folder.
+                if sys.platform == "win32":
+                    adopted.path.rmdir()
+                folder.rename(adopted.path)
+            except OSError:
+                with suppress(OSError):
+                    adopted.path.rmdir()
+                raise
+            return adopted
+
+    @classmethod
+    def _next(cls, parent: Path) -> Self:
+        """Make an empty folder with the next free number, which no other process can have made too."""
+        number = max((_number(child, cls.kind) for child in parent.iterdir()), default=0)
+        while True:
+            number += 1
+            folder = cls.numbered(parent, number)
+            try:
+                folder.path.mkdir()
+            except FileExistsError:
+                continue
+            return folder
 
     @classmethod
     def newest_first(cls, parent: Path) -> list[Self]:
