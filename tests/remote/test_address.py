@@ -63,6 +63,10 @@ def test_a_password_is_only_in_what_is_opened(place: str | Path) -> None:
     )
 
 
+def test_a_user_may_have_an_at_sign() -> None:
+    assert without_password("--storage=postgresql://me@server:pw@host/db") == "--storage=postgresql://me@server@host/db"
+
+
 @pytest.mark.parametrize(
     "address", ["https://host:8000/a@2x.png", "github://owner:images@main/a", "abfs://steel@account/a", "s3://b/x:y@z"]
 )

@@ -18,7 +18,7 @@ from thaw.errors import DataError
 # Two letters at least: C:/images is a folder of Windows. `Path` makes one slash of two.
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.]+):/+(.*)", re.DOTALL)
 _HAS_NO_HOST = frozenset({"file", "local"})
-_PASSWORD = re.compile(r"(?<!\bgit)(?<!\bgithub)(:/+[^:/@\s]*):[^/\s]*@", re.IGNORECASE)
+_PASSWORD = re.compile(r"(?<!\bgit)(?<!\bgithub)(:/+[^:/\s]*):[^/\s]*@", re.IGNORECASE)
 """Not in what names a version of a repository, as github://owner:repository@version."""
 _FILES = "files"
 _NOT_ON_WINDOWS = re.compile(r'[\\:*?"<>|\x00-\x1f]|[. ]$')
