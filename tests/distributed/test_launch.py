@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -13,10 +15,18 @@ def test_auto_is_one_process_for_each_gpu_and_one_without_any(monkeypatch: pytes
     assert process_count("3") == 3
 
 
-@pytest.mark.parametrize("wanted", ["0", "-1", "two", "1.5"])
+@pytest.mark.parametrize("wanted", ["", "0", "-1", "two", "1.5"])
 def test_what_is_no_number_of_processes_is_refused(wanted: str) -> None:
     with pytest.raises(RecipeError, match="a number from 1 on, or auto"):
         process_count(wanted)
+
+
+def test_an_empty_number_of_processes_is_not_one_process(
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of a variable that is not set."""
+    assert thaw(monkeypatch, "train", images, "--processes", "") == 2
+    assert "--processes : a number from 1 on, or auto" in capsys.readouterr().err
 
 
 def test_another_number_than_torchrun_has_started_is_refused(

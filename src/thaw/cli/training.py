@@ -56,7 +56,7 @@ def train(
         from thaw.run_folder import RunFolder
 
         RunFolder.latest_unfinished(runs)
-    if processes:
+    if processes is not None:
         _start_processes(processes, cluster, data, requested)
         # One of the processes is where it computes.
         cluster = None
