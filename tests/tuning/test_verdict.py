@@ -62,6 +62,16 @@ def test_a_difference_that_the_exact_test_sees_too_is_one() -> None:
     assert worse.sentence.startswith("The plan is better: the best trial has -8.0 points accuracy")
 
 
+def test_validation_images_that_chose_the_best_trial_do_not_make_it_better_than_the_plan() -> None:
+    better = compared("accuracy", Estimate(0.08, 0.03, 0.13), 0, 8, 0.008)
+    verdict = verdict_on(better, "accuracy", "val", 0.0)
+    assert not verdict.is_better
+    assert verdict.sentence == (
+        "No test images, so the plan stays: the best trial has +8.0 points accuracy (95% interval +3.0 to +13.0) on "
+        "100 validation images that have chosen the best trial."
+    )
+
+
 def test_a_lower_loss_is_better() -> None:
     lower = compared("loss", Estimate(-0.1, -0.15, -0.05), 0, 0, 1.0)
     assert verdict_on(lower, "loss", "test", 0.0).is_better

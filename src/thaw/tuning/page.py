@@ -100,7 +100,7 @@ def _so_far(folder: SearchFolder, records: Sequence[TrialRecord]) -> str:
     """What goes on while there is no answer."""
     trials = count(len(records), "trial")
     if folder.read_ended():
-        return f"{trials} tried; the best one is compared with the plan on the test images."
+        return f"{trials} tried; the best one is compared with the plan."
     return f"Searching: {trials} so far."
 
 

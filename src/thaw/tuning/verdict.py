@@ -13,6 +13,7 @@ from thaw.evaluation.records import read_records
 from thaw.formats import count, points
 from thaw.metrics import METRICS
 from thaw.recipe import Recipe
+from thaw.reports.results import SPLIT_NAMES
 from thaw.run_folder.search_folder import SearchFolder, TrialRecord
 from thaw.seeds import derive_seed
 from thaw.tuning.final import PLAN, WINNER, trained_afresh
@@ -46,15 +47,22 @@ def judge(plan: Recipe, winner: Recipe, folder: SearchFolder, manifest: Manifest
         manifest: The images with their splits.
         luck: The optimism of the winner's value.
     """
-    split = "test" if len(manifest.indices("test")) else "val"
+    split = split_of_comparison(manifest)
     runs = [trained_afresh(plan, PLAN, folder, manifest), trained_afresh(winner, WINNER, folder, manifest)]
     first, second = (read_records(run_.predictions, split) for run_ in runs)
     found = compare(first, second)
     return verdict_on(found, plan.monitor, split, luck)
 
 
+def split_of_comparison(manifest: Manifest) -> str:
+    """The split that plan and best trial are compared on: test, or validation where there are no test images."""
+    return "test" if len(manifest.indices("test")) else "val"
+
+
 def verdict_on(found: Comparison, monitor: str, split: str, luck: float) -> Verdict:
     """What a comparison of the plan with the best trial says about a search, by the rule of `thaw compare`.
+
+    On validation images, which have chosen the best trial, it cannot be better beyond noise.
 
     Args:
         found: The plan is the first, the best trial the second.
@@ -64,14 +72,15 @@ def verdict_on(found: Comparison, monitor: str, split: str, luck: float) -> Verd
     """
     monitor = monitor if monitor in found.differences else "accuracy"
     difference, metric, better = found.differences[monitor], METRICS[monitor], found.better_in(monitor)
-    where = (
-        f"{count(found.images, f'{split} image')} that no trial has seen" if split == "test" else "validation images"
-    )
+    seen = "no trial has seen" if split == "test" else "have chosen the best trial"
+    where = f"{count(found.images, f'{SPLIT_NAMES[split]} image')} that {seen}"
     if metric.kind != "fraction":
         value, interval = f"{difference.value:+.4f}", f"{difference.low:+.4f} to {difference.high:+.4f}"
     else:
         value, interval = f"{points(difference.value)} points", f"{points(difference.low)} to {points(difference.high)}"
     shown = f"{value} {metric.title} (95% interval {interval})"
+    if better == "second" and split != "test":
+        return Verdict(False, f"No test images, so the plan stays: the best trial has {shown} on {where}.", found, luck)
     if better == "second":
         return Verdict(True, f"The best trial is better than the plan: {shown} on {where}.", found, luck)
     if better == "first":
