@@ -13,6 +13,8 @@ from tests.cli.running import thaw as command
 from tests.cluster.pretended import Pretended
 from tests.cluster.two_nodes import TwoNodes, Watching, threads
 from thaw import cross_validation
+from thaw.backbones import build
+from thaw.backbones.weights import write_file
 from thaw.data.dataset import Dataset
 from thaw.data.surfaces import write_surfaces
 from thaw.errors import ClusterError
@@ -83,6 +85,23 @@ def test_whole_runs_compute_with_no_more_threads_than_a_node_has_cpus(
         cross_validation.cross_validate(run, 2, 1, True, NullReporter(), cluster)
     (first, *_), device = cluster.asked
     assert device.threads == Recipe.model_validate_json(str(first[0])).threads == 2
+
+
+def test_nodes_must_see_weights_of_the_users_under_the_path_that_they_are_told(
+    trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(Path(shutil.copytree(trained.path, tmp_path / "train-1")))
+    monkeypatch.chdir(tmp_path)
+    recipe = run.read_recipe()
+    write_file(build(recipe), Path("network.safetensors"))
+    recipe = recipe.model_copy(update={"weights": "network.safetensors"})
+    monkeypatch.setattr(RunFolder, "read_recipe", lambda self: recipe)
+    cluster = Pretended.of(1, [1])
+    with pytest.raises(ValueError):
+        cross_validation.cross_validate(run, 2, 1, True, NullReporter(), cluster)
+    weights = tmp_path / "network.safetensors"
+    assert weights in cluster.checked
+    assert Recipe.model_validate_json(str(cluster.asked[0][0][0])).weights == str(weights)
 
 
 def test_evaluate_on_a_cluster_needs_folds(

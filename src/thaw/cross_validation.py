@@ -36,6 +36,7 @@ from thaw.formats import count, listed
 from thaw.inspection import linear_probe
 from thaw.progress import NullReporter, Reporter
 from thaw.recipe import Recipe, ResolvedRecipe
+from thaw.recipe.network_files import files_of, with_absolute_files
 from thaw.remote import mirrored_files
 from thaw.run import run
 from thaw.run_folder import RunFolder
@@ -123,10 +124,12 @@ def _whole_runs(
     if cluster is None:
         return partial(starmap, partial(run_of_fold, recipe.model_dump_json(), place, rows))
     threads = min(recipe.threads or cluster.threads, cluster.threads)
-    shared = recipe.model_copy(update={"threads": threads}).model_dump_json(), place, rows
+    recipe = with_absolute_files(recipe).model_copy(update={"threads": threads})
+    shared = recipe.model_dump_json(), place, rows
     device = Device(threads, int(choose_device(recipe.device).device.type != "cpu"))
     # A folder whose storage is not mounted on a node is there too, and empty.
-    sees = runs.absolute(), prepared.manifest.file(int(rows[0])).absolute()
+    image, networks = prepared.manifest.file(int(rows[0])), files_of({recipe.backbone: recipe.weights})
+    sees = runs.absolute(), image.absolute(), *networks
     return partial(_on_cluster, cluster, run_of_fold, shared, device, sees)
 
 

@@ -20,8 +20,8 @@ def problem_on_node(version: str, paths: Sequence[str]) -> str:
     for path in paths:
         if not Path(path).exists():
             return (
-                f"{this_node()}: does not see {path}; keep images, runs and the cache (THAW_CACHE) on storage that all "
-                "nodes see under the same path: whole runs are not sent to them"
+                f"{this_node()}: does not see {path}; keep images, runs, your own weights and the cache (THAW_CACHE) "
+                "on storage that all nodes see under the same path: whole runs are not sent to them"
             )
     return ""
 
