@@ -16,6 +16,8 @@ from tests.cluster.two_nodes import TwoNodes
 from tests.interrupting import heard
 from tests.reporters import Listening
 from tests.searches import RECIPE, SPACE
+from thaw.backbones import build
+from thaw.backbones.weights import write_file
 from thaw.cluster import Cluster, Device
 from thaw.data.dataset import Dataset
 from thaw.device import threads_restored
@@ -23,6 +25,7 @@ from thaw.errors import ClusterError
 from thaw.pipeline import search
 from thaw.pipeline.tuning import continue_search
 from thaw.progress import NullReporter
+from thaw.recipe import Recipe
 from thaw.run_folder.search_folder import SearchFolder
 from thaw.tuning import on_cluster
 from thaw.tuning.begin import Wanted, begin
@@ -69,7 +72,9 @@ def test_trials_need_images_that_all_nodes_see(second_is_blind: TwoNodes, images
         )
 
 
-def searched_on(cluster: Cluster, images: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> Listening:
+def searched_on(
+    cluster: Cluster, images: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, recipe: Recipe = RECIPE
+) -> Listening:
     """What is said by a search that was begun with two threads, and whose nodes are those of a cluster."""
 
     @contextmanager
@@ -80,7 +85,7 @@ def searched_on(cluster: Cluster, images: Path, runs: Path, monkeypatch: pytest.
     monkeypatch.setattr(on_cluster, "connected", connected)
     monkeypatch.setattr(on_cluster, "carry_on", lambda search: "concluded")
     with threads_restored():
-        wanted = Wanted(RECIPE.model_copy(update={"threads": 2}), SPACE, [], Limits(None, 4))
+        wanted = Wanted(recipe.model_copy(update={"threads": 2}), SPACE, [], Limits(None, 4))
         begun = begin(Dataset.open(images), wanted, runs, reporter)
         assert on_cluster.search_on(begun, cluster.address) == "concluded"
     return reporter
@@ -100,6 +105,26 @@ def test_nodes_with_fewer_cpus_than_the_command_has_threads_take_trials(
     del cluster.asked
     assert continue_search(images, tmp_path / "search-1", reporter=reporter, cluster="local") == "concluded"
     assert len(cluster.asked[0]) == 3
+
+
+def test_nodes_must_see_weights_of_the_users(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial with weights that a node lacks would fail there, and its network be left out."""
+    monkeypatch.chdir(tmp_path)
+    own, other = Path("own.safetensors"), Path("other") / "other.safetensors"
+    other.parent.mkdir()
+    (other.parent / "config.json").write_text("{}")
+    write_file(build(RECIPE), own)
+    write_file(build(RECIPE.model_copy(update={"backbone": "mobilenetv3_small_075"})), other)
+    candidates = {RECIPE.backbone: str(own), "mobilenetv3_small_075": str(other)}
+    recipe = RECIPE.model_copy(update={"weights": str(own), "candidates": candidates})
+    cluster = Pretended.of(1, [1])
+    searched_on(cluster, images, tmp_path, monkeypatch, recipe)
+    needed = {tmp_path / own, tmp_path / other, tmp_path / "other" / "config.json"}
+    assert needed <= set(cluster.checked)
+    assert set(SearchFolder(tmp_path / "search-1").read_file().weights.values()) == {
+        str(tmp_path / own),
+        str(tmp_path / other),
+    }
 
 
 def test_a_cluster_without_room_for_a_trial_is_asked_all_the_same(

@@ -4,9 +4,11 @@ import csv
 import math
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
+from threading import Timer
 from typing import NoReturn
 
 import numpy as np
@@ -44,6 +46,7 @@ from thaw.tuning.schedule import Tried
 from thaw.tuning.search import SearchResult, carry_on
 from thaw.tuning.state import Search
 from thaw.tuning.studies import Asked
+from thaw.tuning.workers import claimed
 from thaw.yaml_text import write_yaml
 
 TRIALS = 11
@@ -309,6 +312,88 @@ def test_a_process_that_joins_begins_no_trial_once_the_search_has_ended(surfaces
     page = begun.page.read_bytes()
     assert carry_on(other, is_joined=True) is None
     assert len(begun.read_records()) == TRIALS and begun.page.read_bytes() == page
+
+
+def test_a_trial_that_a_process_which_joined_leaves_is_finished_before_the_search_ends(
+    surfaces: Path, begun: SearchFolder
+) -> None:
+    """Until then no other process begins one, however late its clock is."""
+    begun.ended.unlink()
+    begun.write_file(replace(begun.read_file(), trials=TRIALS + 1))
+    conducting, joined = (
+        resume(Dataset.open(surfaces), begun, begun.read_file(), "", NullReporter()) for _ in range(2)
+    )
+    joined = replace(joined, file=replace(joined.file, trials=None))
+    left, claims, said = joined.studies["probe"].ask(None), ExitStack(), list[object]()
+    assert claimed(begun, left.name, claims)
+
+    def is_killed() -> None:
+        said.append(search._choose(joined, ExitStack(), is_joined=True))
+        claims.close()
+
+    killed = Timer(2.0, is_killed)
+    killed.start()
+    result = carry_on(conducting)
+    killed.join()
+    assert result is not None
+    assert said == [result.ended_because] == [f"{TRIALS + 1} trials were asked for"]
+    assert left.name in {record.name for record in result.trials}
+    assert not any(study.unfinished() for study in conducting.studies.values())
+
+
+def test_a_trial_that_another_process_has_is_waited_for(
+    surfaces: Path, begun: SearchFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that this process has just begun."""
+    begun.ended.unlink()
+    other = resume(Dataset.open(surfaces), begun, replace(begun.read_file(), trials=None), "", NullReporter())
+    monkeypatch.setattr(search, "claimed", lambda *_: False)
+    with ExitStack() as claims:
+        assert search._choose(other, claims, is_joined=True) is None
+
+
+def test_a_trial_that_was_interrupted_counts_the_seconds_before_too(
+    surfaces: Path, begun: SearchFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search_ = resume(Dataset.open(surfaces), begun, begun.read_file(), "", NullReporter())
+
+    def measured(_: Search, asked: Asked) -> TrialRecord:
+        return TrialRecord(asked.name.level, asked.name.number, asked.origin, {}, "failed", asked.parent)
+
+    monkeypatch.setattr(search, "evaluated", measured)
+    short = search_.studies["short"].ask(TrialName("head", 0))
+    folder = begun.trial(short.name)
+    folder.path.mkdir()
+    epochs = begun.trial(TrialName("short", 0)).read_epochs()
+    folder.write_epochs([replace(epoch, seconds=100.0) for epoch in epochs[:2]])
+    search._finish_trial(search_, short)
+    record = search_.record(short.name)
+    assert record is not None and 200 <= record.seconds < 210
+    # Those of the short trial are not seconds of the one that trains on.
+    for trained, expected in ((2, 0.0), (3, 100.0)):
+        folder.write_epochs([replace(epoch, seconds=100.0) for epoch in epochs[:trained]])
+        full = search_.studies["full"].ask(short.name)
+        search._finish_trial(search_, full)
+        record = search_.record(full.name)
+        assert record is not None and expected - 10 < record.seconds < expected + 10
+
+
+def test_a_search_that_is_opened_again_has_not_ended(
+    surfaces: Path, found: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it is killed at once; its answer is then that of the trials so far."""
+
+    def killed(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    shutil.copytree(found.folder, tmp_path / "search-1")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("thaw.pipeline.tuning.carry_on", killed)
+        continue_search(surfaces, tmp_path / "search-1", Limits(None, TRIALS), reporter=NullReporter())
+    folder = SearchFolder.latest_unfinished(tmp_path)
+    result = continue_search(surfaces, folder.path, reporter=NullReporter())
+    assert result is not None and result.verdict.sentence == found.verdict.sentence
+    assert folder.recipe.read_bytes() == SearchFolder(found.folder).recipe.read_bytes()
 
 
 def test_a_process_that_joins_a_search_that_has_ended_leaves_its_answer(

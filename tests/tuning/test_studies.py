@@ -2,12 +2,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
-from thaw.errors import RecipeError
+from thaw.errors import RecipeError, ResumeError
 from thaw.recipe import Recipe
 from thaw.run_folder.search_folder import SearchFile, SearchFolder, TrialName, TrialRecord
 from thaw.tuning.space import default_space
-from thaw.tuning.studies import Asked, LevelStudy, open_database, open_studies, quiet
+from thaw.tuning.studies import (
+    Asked,
+    LevelStudy,
+    begin_studies,
+    open_database,
+    open_studies,
+    quiet,
+    with_absolute_path,
+    without_password,
+)
 
 SPACE = default_space(["starter"], {})
 FILE = SearchFile(Recipe(), None, Recipe(), {}, {}, "accuracy", seed=3)  # type: ignore[arg-type]
@@ -15,7 +25,9 @@ FILE = SearchFile(Recipe(), None, Recipe(), {}, {}, "accuracy", seed=3)  # type:
 
 def opened(path: Path, level: str = "short") -> LevelStudy:
     path.mkdir(exist_ok=True)
-    return open_studies(SearchFolder(path), FILE, None, SPACE)[level]  # type: ignore[index]
+    folder = SearchFolder(path)
+    found = (open_studies if folder.journal.exists() else begin_studies)(folder, FILE, None, SPACE)
+    return found[level]  # type: ignore[index]
 
 
 def told(study: LevelStudy, asked: Asked, value: float) -> None:
@@ -110,8 +122,60 @@ def test_a_database_that_cannot_be_used_is_one_sentence_without_the_password() -
 def test_a_database_holds_the_studies_too(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'study.db'}"
     with quiet():
-        studies = open_studies(SearchFolder(tmp_path), FILE, open_database(url), SPACE)
+        other = begin_studies(SearchFolder(tmp_path), replace(FILE, identity="another"), open_database(url), SPACE)
+        studies = begin_studies(SearchFolder(tmp_path), replace(FILE, identity="one"), open_database(url), SPACE)
         studies["probe"].ask(None)
-        again = open_studies(SearchFolder(tmp_path), FILE, open_database(url), SPACE)
-        other = open_studies(SearchFolder(tmp_path), replace(FILE, identity="another"), open_database(url), SPACE)
+        again = open_studies(SearchFolder(tmp_path), replace(FILE, identity="one"), open_database(url), SPACE)
     assert len(again["probe"]) == 1 and len(other["probe"]) == 0
+
+
+@pytest.mark.parametrize("identity", ["", "0123456789ab"])
+def test_a_search_has_its_studies_whatever_its_folder_is_called_now(
+    identity: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Searches of earlier versions have no identity, or the same names of studies."""
+    file, first = replace(FILE, identity=identity), SearchFolder.create(tmp_path)
+    with quiet():
+        asked = begin_studies(first, file, None, SPACE)["probe"].ask(None)
+        first.path.rename(tmp_path / "renamed")
+        (tmp_path / "linked").symlink_to(tmp_path / "renamed")
+        monkeypatch.chdir(tmp_path / "renamed")
+        for path in (Path(), tmp_path / "linked", tmp_path / "renamed"):
+            assert open_studies(SearchFolder(path), file, None, SPACE)["probe"].unfinished() == [asked]
+
+
+def test_a_search_whose_studies_are_elsewhere_gets_no_empty_ones(tmp_path: Path) -> None:
+    """A process that joined would try everything again."""
+    url = f"sqlite:///{tmp_path / 'other.db'}"
+    with quiet():
+        begin_studies(SearchFolder(tmp_path), FILE, None, SPACE)
+        for _ in range(2):
+            with pytest.raises(ResumeError, match="this database has no studies of this search; give the database"):
+                open_studies(SearchFolder(tmp_path), FILE, open_database(url), SPACE)
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("postgresql://me:pw@host/db", "postgresql://me@host/db"),
+        ("postgresql://me@server:pw@host/db", "postgresql://me@server@host/db"),
+        ("postgresql://:pw@host/db", "postgresql://@host/db"),
+        ("mysql+pymysql://me:p/w:x@host:3306/db", "mysql+pymysql://me@host:3306/db"),
+        ("postgresql://host/db?password=pw&connect_timeout=3", "postgresql://host/db?connect_timeout=3"),
+        ("postgresql://host:5432/db?sslpassword=pw", "postgresql://host:5432/db"),
+        ("postgresql://host:5432/db", "postgresql://host:5432/db"),
+        ("sqlite:////data/study.db", "sqlite:////data/study.db"),
+    ],
+)
+def test_a_url_is_kept_without_its_password(url: str, kept: str) -> None:
+    assert without_password(url) == kept
+    assert make_url(kept) == make_url(url)._replace(password=None).difference_update_query(["password", "sslpassword"])
+
+
+def test_the_file_of_a_database_is_the_same_one_for_processes_in_other_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert with_absolute_path("sqlite:///study.db?timeout=3") == f"sqlite:///{tmp_path}/study.db?timeout=3"
+    for url in ("", "sqlite://", "sqlite:///:memory:", "sqlite:////data/study.db", "postgresql://host/db"):
+        assert with_absolute_path(url) == url

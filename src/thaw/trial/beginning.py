@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from pathlib import Path
 
 from thaw.classifier.classifier import Classifier
 from thaw.data.dataset import Dataset
@@ -120,7 +121,7 @@ def _begin_in(found: RunFolder | None, dataset: Dataset, requested: Recipe, cont
     if found and found.manifest.is_file():
         previous: Manifest | None = Manifest.read(found.manifest)
     else:
-        previous = _earlier_split(dataset, requested, context)
+        previous = earlier_split(dataset, requested, context.runs, context.reporter)
     wanted = on_baseline if context.on_baseline else None
     planned = plan_trial(dataset, requested, previous, context.reporter, wanted)
     return begin_planned(folder_of_run(), requested, planned, context)
@@ -146,12 +147,12 @@ def begin_planned(folder: RunFolder, requested: Recipe, planned: PlannedTrial, c
     return trial_in(folder, plan.recipe, planned.prepared, planned.classifier, context)
 
 
-def _earlier_split(dataset: Dataset, requested: Recipe, context: TrialContext) -> Manifest | None:
+def earlier_split(dataset: Dataset, requested: Recipe, runs: Path, reporter: Reporter) -> Manifest | None:
     """The images of the runs on this folder with the same split settings: each keeps the split that it had last."""
     known: Manifest | None = None
     found: list[RunFolder] = []
     unreadable: list[tuple[RunFolder, ThawError]] = []
-    for earlier in RunFolder.earlier(context.runs):
+    for earlier in RunFolder.earlier(runs):
         try:
             manifest, split = Manifest.read(earlier.manifest), Recipe.load(earlier.recipe).split
         except ThawError as error:
@@ -162,13 +163,11 @@ def _earlier_split(dataset: Dataset, requested: Recipe, context: TrialContext) -
             found.append(earlier)
     if found:
         older = f" or in {count(len(found) - 1, 'older run')}" if len(found) > 1 else ""
-        context.reporter.say(f"images that are in {found[0].path}{older} keep their split")
+        reporter.say(f"images that are in {found[0].path}{older} keep their split")
     if unreadable:
         (first, problem), others = unreadable[0], len(unreadable) - 1
         older = f", or in {count(others, 'older run')} that cannot be read either," if others else ""
-        context.reporter.say(
-            f"images that are only in {first.path}{older} may not keep their split: {first_line(problem)}"
-        )
+        reporter.say(f"images that are only in {first.path}{older} may not keep their split: {first_line(problem)}")
     return known
 
 

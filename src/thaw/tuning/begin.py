@@ -21,17 +21,19 @@ from thaw.planning.backbone_choice import candidate_weights
 from thaw.planning.time_limit import TimeLimit
 from thaw.progress import Reporter
 from thaw.recipe import DEFAULT_BACKBONE, Recipe
+from thaw.recipe.network_files import with_absolute_files
 from thaw.refit import check_has_test
 from thaw.run_folder.search_folder import SearchFile, SearchFolder
 from thaw.training.loss import IMBALANCE, imbalance
-from thaw.trial import plan_trial, prepare_again
+from thaw.trial import earlier_split, plan_trial, prepare_again
 from thaw.tuning.levels import LEVELS, SHORT
 from thaw.tuning.limits import Limits
 from thaw.tuning.recipes import base_recipe, settings_of_plan, trains_head_only
 from thaw.tuning.space import Space, default_space, narrowed
 from thaw.tuning.state import Search
-from thaw.tuning.studies import open_database, open_studies, without_password
+from thaw.tuning.studies import begin_studies, open_database, open_studies, with_absolute_path, without_password
 from thaw.tuning.workbench import Workbench
+from thaw.tuning.workers import seconds_so_far
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
     Raises `RecipeError` where nothing is left to vary, the time is too short for one trial, or the database of the
     studies cannot be used.
     """
-    requested, limits, clock = wanted.recipe, wanted.limits, Clock(wanted.limits.seconds, wanted.limits.spent)
+    limits, clock = wanted.limits, Clock(wanted.limits.seconds, wanted.limits.spent)
+    requested = with_absolute_files(wanted.recipe)
     if limits.trials is not None and limits.trials < len(LEVELS):
         raise RecipeError(f"--trials {limits.trials}: is too few; the plan alone is {len(LEVELS)}, one of each level")
     if requested.time_limit is not None:
@@ -81,7 +84,8 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
     limit = TimeLimit(clock, trainings=3 if wanted.refit else 1) if limits.seconds is not None else None
     # Candidates are for the trials, whatever backbone the plan has.
     to_plan = requested if requested.backbone == "auto" else requested.model_copy(update={"candidates": {}})
-    planned = plan_trial(dataset, to_plan, None, reporter, limit=limit)
+    previous = earlier_split(dataset, requested, runs, reporter)
+    planned = plan_trial(dataset, to_plan, previous, reporter, limit=limit)
     recipe, manifest = planned.plan.recipe, planned.prepared.manifest
     if wanted.refit:
         check_has_test(manifest)
@@ -115,7 +119,7 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
         monitor=recipe.monitor,
         seed=requested.seed,
         identity=uuid4().hex[:12],
-        storage=without_password(wanted.storage),
+        storage=without_password(with_absolute_path(wanted.storage)),
         seconds=limits.seconds,
         trials=limits.trials,
         refit=wanted.refit,
@@ -123,7 +127,7 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
         given=tuple(sorted(wanted.ranges)),
         spent=clock.elapsed,
     )
-    studies = open_studies(folder, file, database, space)
+    studies = begin_studies(folder, file, database, space)
     folder.write_file(file)
     return Search(folder, file, space, bench, studies, clock, reporter)
 
@@ -140,10 +144,10 @@ def resume(dataset: Dataset, folder: SearchFolder, file: SearchFile, storage: st
 
     Raises:
         DataError: There are no test images for the refit.
-        ResumeError: Images have changed.
+        ResumeError: Images have changed, or its studies are not in the database.
     """
     records = folder.read_records()
-    clock = Clock(file.seconds, max((file.spent, *(record.ended for record in records))))
+    clock = Clock(file.seconds, max(file.spent, seconds_so_far(folder), *(record.ended for record in records)))
     manifest, space = Manifest.read(folder.manifest), Space.from_json(file.space)
     if file.refit:
         check_has_test(manifest)

@@ -15,13 +15,14 @@ from thaw.data.manifest import Manifest
 from thaw.device import choose_device, use_threads
 from thaw.formats import count
 from thaw.progress import NullReporter
+from thaw.recipe.network_files import files_of
 from thaw.run_folder.search_folder import SearchFolder, TrialName
 from thaw.tuning.begin import resume
 from thaw.tuning.schedule import best
 from thaw.tuning.search import SearchResult, carry_on
 from thaw.tuning.state import Search
 from thaw.tuning.terminal import show_trial
-from thaw.tuning.workers import check_locks
+from thaw.tuning.workers import check_locks, conducted
 
 _POLL = 1.0
 """Seconds after which a thread looks for trials that have ended."""
@@ -37,14 +38,16 @@ def search_on(search: Search, address: str) -> SearchResult:
         address: HOST:PORT of the head of the cluster, or "local".
 
     Raises:
-        ClusterError: The cluster cannot be used, a node does not see the folder or the images, or a trial fails there.
+        ClusterError: The cluster cannot be used, a node does not see the folder, the images or the weights, or a trial
+            fails there.
         WriteError: The folder is on a drive without file locks.
     """
     check_locks(search.folder)
     manifest = search.bench.prepared.manifest
     first = manifest.column("status").index("ok")
     # A folder whose storage is not mounted on a node is there too, and empty.
-    sees = [search.folder.manifest.absolute(), manifest.file(first).absolute()]
+    networks = {**dict.fromkeys(search.space.values("backbone"), ""), **search.file.weights}
+    sees = [search.folder.manifest.absolute(), manifest.file(first).absolute(), *files_of(networks)]
     with connected(address) as cluster:
         cluster.check(sees)
         search.reporter.say(cluster.description)
@@ -54,7 +57,7 @@ def search_on(search: Search, address: str) -> SearchResult:
         # At least one, so that a cluster without room for it is one sentence.
         places = max(1, cluster.places(device))
         pieces = [(str(search.folder.path.absolute()), search.file.storage)] * places
-        with _shown(search):
+        with conducted(search.folder, search.clock), _shown(search):
             list(cluster.starmap(join_from_node, pieces, device, sees))
     use_threads(search.planned.threads)
     result = carry_on(search)

@@ -6,7 +6,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -18,6 +18,7 @@ from thaw.errors import TrainingError
 from thaw.formats import count, duration
 from thaw.metrics import METRICS
 from thaw.recipe import Recipe
+from thaw.reports.results import SPLIT_NAMES
 from thaw.run_folder.search_folder import TrialName, TrialRecord
 from thaw.tuning import page
 from thaw.tuning.evaluate import evaluated
@@ -28,8 +29,8 @@ from thaw.tuning.schedule import Outlook, Tried, best, is_exhausted, next_level,
 from thaw.tuning.state import Search
 from thaw.tuning.studies import Asked, quiet
 from thaw.tuning.terminal import gain_text, refit_sentence, show_trial
-from thaw.tuning.verdict import Verdict, judge, optimism
-from thaw.tuning.workers import choosing, claimed, is_claimed
+from thaw.tuning.verdict import Verdict, judge, optimism, split_of_comparison
+from thaw.tuning.workers import choosing, claimed, conducted
 
 _POLL = 0.2
 """Seconds after which a process that waits for others looks again."""
@@ -61,11 +62,13 @@ def carry_on(search: Search, is_joined: bool = False) -> SearchResult | None:
 
     With `is_joined` another process does the latter, and there is no result.
     """
-    with threads_restored(), quiet():
-        reason = search.folder.read_ended()
+    folder = search.folder
+    # One that has its recipe has ended, and may only lack the refit.
+    reason = folder.read_ended() if folder.recipe.is_file() else ""
+    with threads_restored(), quiet(), nullcontext() if is_joined else conducted(folder, search.clock):
         while not reason:
             with ExitStack() as claims:
-                found = _choose(search, claims)
+                found = _choose(search, claims, is_joined)
                 if isinstance(found, str):
                     reason = found
                 elif found is None:
@@ -74,27 +77,35 @@ def carry_on(search: Search, is_joined: bool = False) -> SearchResult | None:
                     _finish_trial(search, found)
         if is_joined:
             return None
-        _end(search, reason)
         _write_page(search, search.records())
         return _concluded(search, reason)
 
 
-def _choose(search: Search, claims: ExitStack) -> Asked | str | None:
-    """The next trial, which belongs to this process; why there is none; `None` to wait for another process."""
+def _choose(search: Search, claims: ExitStack, is_joined: bool) -> Asked | str | None:
+    """The next trial, which belongs to this process; why there is none; `None` to wait for another process.
+
+    Once the process that conducts the search has said why it ends, others begin no trial, and it finishes what they
+    leave.
+    """
     with choosing(search.folder):
-        if reason := search.folder.read_ended():
-            return reason
-        for study in search.studies.values():
-            for asked in study.unfinished():
-                if claimed(search.folder, asked.name, claims):
-                    return asked
+        ended = search.folder.read_ended()
+        if ended and is_joined:
+            return ended
+        unfinished = [asked for study in search.studies.values() for asked in study.unfinished()]
+        for asked in unfinished:
+            if claimed(search.folder, asked.name, claims):
+                return asked
         tried = search.tried()
-        begun = _reason_to_end(search, tried) or _begun(search, tried)
+        begun = ended or _reason_to_end(search, tried) or _begun(search, tried)
         if isinstance(begun, str) and (found := search.promising(tried)):
             begun = search.studies[FULL.name].ask(found.name)
         if isinstance(begun, Asked):
-            claimed(search.folder, begun.name, claims)
-        return begun
+            return begun if claimed(search.folder, begun.name, claims) else None
+        if begun is None or is_joined:
+            return begun
+        if not ended:
+            search.folder.write_ended(begun)
+        return None if unfinished else begun
 
 
 def _begun(search: Search, tried: Tried) -> Asked | str | None:
@@ -170,11 +181,11 @@ def _reason_to_end(search: Search, tried: Tried) -> str:
 
 def _finish_trial(search: Search, asked: Asked) -> None:
     """Evaluate a trial, write what it measured, and show it."""
-    started = time.perf_counter()
     record = search.record(asked.name)
     if record is None:
+        before, started = _seconds_before(search, asked), time.perf_counter()
         record = evaluated(search, asked)
-        record = replace(record, seconds=time.perf_counter() - started, ended=search.clock.elapsed)
+        record = replace(record, seconds=before + time.perf_counter() - started, ended=search.clock.elapsed)
         search.folder.write_record(record)
     search.studies[asked.name.level].tell(record)
     if record.level == FULL.name and record.parent and record.state != "skipped":
@@ -186,20 +197,19 @@ def _finish_trial(search: Search, asked: Asked) -> None:
     _write_page(search, records)
 
 
+def _seconds_before(search: Search, asked: Asked) -> float:
+    """What the epochs took that a trial had trained when it was interrupted; 0 for one that begins now."""
+    # One that trains to its end goes on where its parent did.
+    parent = search.record(asked.parent) if asked.name.level == FULL.name else None
+    folder = search.folder.trial(parent.name if parent else asked.name)
+    if not folder.metrics.is_file():
+        return 0.0
+    return max(0.0, sum(epoch.seconds for epoch in folder.read_epochs()) - (parent.seconds if parent else 0.0))
+
+
 def _write_page(search: Search, records: Sequence[TrialRecord], conclusion: page.Conclusion | None = None) -> None:
     content = page.content(search.folder, search.file, records, search.studies, conclusion)
     atomic.write_text(search.folder.page, page.render(content))
-
-
-def _end(search: Search, reason: str) -> None:
-    """Let no process begin a trial any more, as soon as no other one works on one."""
-    while True:
-        with choosing(search.folder):
-            unfinished = [asked.name for study in search.studies.values() for asked in study.unfinished()]
-            if not any(is_claimed(search.folder, name) for name in unfinished):
-                search.folder.write_ended(reason)
-                return
-        time.sleep(_POLL)
 
 
 def _concluded(search: Search, reason: str) -> SearchResult:
@@ -215,9 +225,11 @@ def _concluded(search: Search, reason: str) -> SearchResult:
     else:
         assert top.parent is not None
         winner = folder.trial(top.parent).read_recipe()
-        reporter.say("training the best trial and the plan afresh, and comparing them on the test images")
+        manifest = search.bench.prepared.manifest
+        images = f"{SPLIT_NAMES[split_of_comparison(manifest)]} images"
+        reporter.say(f"training the best trial and the plan afresh, and comparing them on the {images}")
         luck = optimism(full, search.bench.val_units, search.planned.seed)
-        verdict = judge(search.planned, winner, folder, search.bench.prepared.manifest, luck)
+        verdict = judge(search.planned, winner, folder, manifest, luck)
         atomic.write_text(folder.winner, winner.model_copy(update={"loggers": loggers}).to_yaml())
     reporter.say(verdict.sentence)
     chosen, refit = winner if verdict.is_better else search.planned, None

@@ -12,6 +12,7 @@ import yaml
 
 from thaw.errors import RecipeError, first_line
 from thaw.recipe import HeadSettings, Phase, PreprocessingSettings, Recipe
+from thaw.recipe.network_files import absolute_file
 from thaw.recipe.ranges import Range, Searched, Values, declared
 from thaw.settings import Section, unknown, value_at
 from thaw.tuning.levels import LEVELS, Level
@@ -132,9 +133,10 @@ def _set(key: str, value: Any, recipe: Recipe) -> Any:
     if value == "auto":
         raise RecipeError(f"space: {key}: auto leaves it to the plan; name the values to try")
     try:
-        return value_at(recipe.with_settings({key: list(value) if isinstance(value, tuple) else value}), key)
+        known = value_at(recipe.with_settings({key: list(value) if isinstance(value, tuple) else value}), key)
     except RecipeError as error:
         raise RecipeError(f"space: {key}: {value!r} is not allowed: {first_line(error)}") from error
+    return absolute_file(known) if key == "backbone" else known
 
 
 def _check_fractions(key: str, tried: Range, recipe: Recipe) -> None:

@@ -12,9 +12,10 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thaw.errors import PackageError, RecipeError, first_line
+from thaw.errors import PackageError, RecipeError, ResumeError, first_line
 from thaw.recipe.ranges import Range, Searched
 from thaw.run_folder.search_folder import LevelName, SearchFile, SearchFolder, TrialName, TrialRecord
 from thaw.seeds import derive_seed
@@ -30,6 +31,9 @@ STARTUP_TRIALS = 5
 
 P_VALUE = 0.1
 """Of the Wilcoxon test over folds below which a trial is pruned."""
+
+_PASSWORDS = ("password", "passwd", "sslpassword")
+"""Parameters of drivers that a URL may have after its `?`."""
 
 _SETTINGS, _ORIGIN, _PARENT = "settings", "origin", "parent"
 
@@ -168,27 +172,67 @@ def open_database(url: str) -> BaseStorage | None:
             raise RecipeError(f"--storage {without_password(url)}: cannot be used: {first_line(error)}") from error
 
 
-def open_studies(
+def begin_studies(
     folder: SearchFolder, file: SearchFile, database: BaseStorage | None, space: Space
 ) -> dict[LevelName, LevelStudy]:
-    """The study of each level, in a database or for `None` in the journal of the folder; begun where there is none.
+    """A new study for each level, in a database or for `None` in the journal of the folder.
 
     Raises `PackageError` where Optuna is not installed.
     """
     with quiet():
         optuna = _imported()
         backend = database or _journal(folder)
-        found: dict[LevelName, LevelStudy] = {}
-        for level in LEVELS:
-            study = optuna.create_study(
-                storage=backend,
-                study_name=f"{folder.path.name} {file.identity} {level.name}",
-                direction="maximize",
-                pruner=optuna.pruners.WilcoxonPruner(p_threshold=P_VALUE),
-                load_if_exists=True,
+        # The folder is for people who read the list of a database.
+        return {
+            level.name: LevelStudy(
+                level,
+                space.of(level),
+                optuna.create_study(
+                    storage=backend,
+                    study_name=f"{folder.path.name} {_ending(file, level)}",
+                    direction="maximize",
+                    pruner=_pruner(),
+                ),
+                file.seed,
             )
+            for level in LEVELS
+        }
+
+
+def open_studies(
+    folder: SearchFolder, file: SearchFile, database: BaseStorage | None, space: Space
+) -> dict[LevelName, LevelStudy]:
+    """The study of each level of a search that was begun, whatever its folder is called now.
+
+    Raises:
+        PackageError: Optuna is not installed.
+        ResumeError: They are not there.
+    """
+    with quiet():
+        optuna = _imported()
+        backend = database or _journal(folder)
+        names, found = optuna.get_all_study_names(backend), {}
+        for level in LEVELS:
+            name = next((name for name in names if name.endswith(_ending(file, level))), None)
+            if name is None:
+                raise ResumeError(
+                    f"{folder.path}: {'this database' if database else folder.journal.name} has no studies of this "
+                    "search; give the database that it began with by --storage, or start a new search"
+                )
+            study = optuna.load_study(study_name=name, storage=backend, pruner=_pruner())
             found[level.name] = LevelStudy(level, space.of(level), study, file.seed)
     return found
+
+
+def _ending(file: SearchFile, level: Level) -> str:
+    """What tells the name of a study from all others; before it is the folder that the search began in."""
+    return f"{file.identity} {level.name}"
+
+
+def _pruner() -> optuna.pruners.BasePruner:
+    import optuna
+
+    return optuna.pruners.WilcoxonPruner(p_threshold=P_VALUE)
 
 
 @contextmanager
@@ -224,7 +268,17 @@ def _journal(folder: SearchFolder) -> BaseStorage:
 
 def without_password(url: str) -> str:
     """The URL of a database without its password, for which drivers have places of their own, such as ~/.pgpass."""
-    return re.sub(r"(://[^:/@]+):[^@]*@", r"\1@", url)
+    # As SQLAlchemy reads it: a user may have an @, and be empty; a password may have a slash.
+    url = re.sub(r"(://[^:/]*):[^@]*@", r"\1@", url, count=1)
+    return re.sub(rf"(?<=[?&])(?:{'|'.join(_PASSWORDS)})=[^&]*&?", "", url).rstrip("?&")
+
+
+def with_absolute_path(url: str) -> str:
+    """The URL of a database whose file, where it has one, is the same one for processes in other folders."""
+    match = re.fullmatch(r"(sqlite(?:\+\w+)?:///)([^?]+)(.*)", url)
+    if match is None or match[2] == ":memory:" or match[2].startswith("file:"):
+        return url
+    return f"{match[1]}{Path(match[2]).absolute()}{match[3]}"
 
 
 def _drop_torn_line(folder: SearchFolder, lock: Any) -> None:

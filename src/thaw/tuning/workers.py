@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from thaw.clock import Clock
 from thaw.errors import WriteError
 from thaw.locks import lock
 from thaw.run_folder.search_folder import SearchFolder, TrialName
@@ -54,13 +55,34 @@ def claimed(folder: SearchFolder, name: TrialName, stack: ExitStack) -> bool:
     return True
 
 
-def is_claimed(folder: SearchFolder, name: TrialName) -> bool:
-    """Whether another process works on a trial."""
-    file = folder.trials / f"{name}.lock"
-    if not file.exists():
-        return False
-    with file.open("ab") as stream:
-        return lock(stream.fileno()) is False
+@contextmanager
+def conducted(folder: SearchFolder, clock: Clock) -> Iterator[None]:
+    """Within the block, processes that join read by `seconds_so_far` how long the search has taken."""
+    with _clock_file(folder).open("a+", encoding="utf-8") as stream:
+        # One that joins has it for an instant.
+        while lock(stream.fileno()) is False:
+            time.sleep(_POLL)
+        stream.truncate(0)
+        stream.write(str(clock.elapsed))
+        stream.flush()
+        yield
+
+
+def seconds_so_far(folder: SearchFolder) -> float:
+    """How long a search has taken by now, by the clock of the process that conducts it; 0 where none does."""
+    file = _clock_file(folder)
+    if not file.is_file():
+        return 0.0
+    with file.open("r+", encoding="utf-8") as stream:
+        if lock(stream.fileno()) is not False:
+            return 0.0
+        began = stream.read()
+        return float(began) + max(0.0, time.time() - file.stat().st_mtime) if began else 0.0
+
+
+def _clock_file(folder: SearchFolder) -> Path:
+    """What a search had taken when the process that has its lock began to conduct it."""
+    return folder.path / ".clock"
 
 
 def _choosing_file(folder: SearchFolder) -> Path:
