@@ -14,10 +14,12 @@ from thaw.cli.app import ClusterAddress
 from thaw.cli.parsing import parsed_seconds
 from thaw.cli.training import RUNS, add_command, changes_from, decoded_ahead, opened, parameter, recipe_from, signature
 from thaw.errors import RecipeError
+from thaw.recipe.network_files import with_absolute_files
 from thaw.tuning.limits import DEFAULT_SECONDS, Limits
 from thaw.tuning.space import Space, narrowed, read_space
 
 if TYPE_CHECKING:
+    from thaw.recipe import Recipe
     from thaw.run_folder.search_folder import SearchFile
 
 
@@ -44,12 +46,12 @@ def search(
     """
     started = perf_counter()
     requested = recipe_from(recipe, settings, options)
-    limits = Limits(parsed_seconds("--time", time) if time else DEFAULT_SECONDS, trials)
+    limits = Limits(DEFAULT_SECONDS if time is None else parsed_seconds("--time", time), trials)
     if join and resume:
         raise RecipeError(
             "search: --resume is for a search that nobody works on, --join for one that goes on; omit one"
         )
-    if join and (time or trials or refit or cluster):
+    if join and (time is not None or trials or refit or cluster):
         raise RecipeError(
             "search: --time, --trials, --refit and --cluster are for the process that began the search or resumes it; "
             "omit them with --join"
@@ -60,17 +62,17 @@ def search(
 
         folder = SearchFolder.at(join) if join else SearchFolder.latest_unfinished(runs, refit)
         begun = folder.read_file()
-        if requested not in (None, begun.requested) or not _are_those_of(begun, ranges):
+        if not _is_that_of(begun, requested) or not _are_those_of(begun, ranges):
             raise RecipeError(
                 f"{folder.path}: goes on with the settings and ranges that it began with; omit the others"
             )
         dataset = opened(data, begun.requested)
         # What is not given stays.
-        limits = Limits(limits.seconds if time else begun.seconds, trials or begun.trials)
+        limits = Limits(begun.seconds if time is None else limits.seconds, trials or begun.trials)
 
         from thaw.pipeline.tuning import continue_search
 
-        new_limits = limits if time or trials else None
+        new_limits = None if time is None and trials is None else limits
         continue_search(dataset, folder.path, new_limits, join is not None, storage, refit=refit, cluster=cluster)
         return
     dataset = decoded_ahead(opened(data, requested), requested)
@@ -88,6 +90,11 @@ def search(
         cluster=cluster,
         refit=refit,
     )
+
+
+def _is_that_of(begun: SearchFile, requested: Recipe | None) -> bool:
+    """Whether a search began with this recipe; also where none is given."""
+    return requested is None or with_absolute_files(requested) == with_absolute_files(begun.requested)
 
 
 def _are_those_of(begun: SearchFile, ranges: Mapping[str, Any]) -> bool:

@@ -149,6 +149,8 @@ def continue_search(
         if wanted != file:
             begun.write_file(wanted)
         if limits:
+            # It has not ended any more. If it is killed now, its answer is computed again.
+            begun.recipe.unlink(missing_ok=True)
             begun.ended.unlink(missing_ok=True)
         return search_on(resumed, cluster) if cluster else carry_on(resumed, joins)
 
