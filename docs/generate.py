@@ -113,10 +113,11 @@ def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
 def _command(name: str, command: Any) -> list[str]:
     arguments = [item for item in command.params if item.param_type_name == "argument"]
     options = [item for item in command.params if item.param_type_name == "option" and item.name != "help"]
-    words = [item.metavar or item.name.upper() for item in arguments]
+    names = [(item.metavar or item.name.upper()).strip("[]") for item in arguments]
+    words = [name if item.required else f"[{name}]" for name, item in zip(names, arguments, strict=True)]
     text = " ".join((command.help or "").split())
     lines = [f"## {name}", "", f"    {' '.join([name, *words, '[OPTIONS]'])}", "", text, ""]
-    rows = [_row_of(word, item) for word, item in zip(words, arguments, strict=True)]
+    rows = [_row_of(name, item) for name, item in zip(names, arguments, strict=True)]
     rows += [_row_of(", ".join(item.opts), item) for item in options]
     return [*lines, "| | | default |", "| --- | --- | --- |", *rows, ""] if rows else lines
 
@@ -125,7 +126,8 @@ def _row_of(name: str, item: Any) -> str:
     """One argument or option as a row of a table."""
     description = " ".join((item.help or "").split()).replace("|", "\\|")
     default = item.default
-    shown = "" if default in (None, False, "", [], ()) or callable(default) else f"`{default}`"
+    is_empty = default is None or default is False or default in ("", [], ()) or callable(default)
+    shown = "" if is_empty else f"`{default}`"
     return f"| `{name}` | {description} | {shown} |"
 
 

@@ -238,7 +238,7 @@ def _recipe_options() -> list[inspect.Parameter]:
 def _default(value: Any) -> str:
     """A default as the end of a help text; nothing for one that is empty."""
     shown = ", ".join(value) if isinstance(value, tuple) else value
-    return "" if shown in (None, False, "") or shown == {} else f" Default: {shown}."
+    return "" if shown is None or shown is False or shown in ("", {}) else f" Default: {shown}."
 
 
 def parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:

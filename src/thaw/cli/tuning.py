@@ -41,8 +41,9 @@ def search(
     """Search for settings that are better than those of the plan: most trials read features that are in the cache.
 
     Cheap trials (cross-validated linear heads) choose the network, image size and augmentation, the next ones the head,
-    and a few train thawed stages. At the end the best trial and the plan are trained afresh and compared on the test
-    images; the recipe is the plan's unless the best trial is better beyond noise. Settings that you give are kept.
+    and a few train thawed stages. At the end a best trial that may be better than the plan is trained afresh, as the
+    plan is, and they are compared on the test images; the recipe is the plan's unless the best trial is better beyond
+    noise. Settings that you give are kept.
     """
     started = perf_counter()
     requested = recipe_from(recipe, settings, options)

@@ -24,8 +24,8 @@ above one standard error.
 _FIRST_EPOCHS, _FIRST_FRACTION = 3, 0.3
 """Epochs after which an optional phase ends if none is as good as what it would replace: three, of long schedules more.
 
-On five splits of four sets, ten epochs each, that took 0.70 of the epochs with MobileNetV2 (224 px) and 0.52 with the
-starter (128 px), and changed the accuracy of what is kept by +0.03 ± 0.04 and +0.10 ± 0.11 points
+On five splits of four sets, ten epochs each, that took 0.71 of the epochs with MobileNetV2 (224 px) and 0.54 with the
+starter (128 px), and changed the accuracy of what is kept by +0.03 ± 0.09 and +0.10 ± 0.11 points
 (bench/first_epochs.py).
 """
 
