@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -29,21 +30,41 @@ ELONGATED = 1.25
 """Median ratio of the sides from which images count as elongated, so that a centre crop may miss the defect."""
 
 
-def ask_image_size(selection: Selection, recipe: Recipe, features: SampleFeatures) -> None:
-    """Compare image sizes and, for elongated images, squashing with the centre crop.
+def ask_crop(selection: Selection, recipe: Recipe, features: SampleFeatures) -> bool:
+    """Compare squashing elongated images with the crop that the network was trained with; gives whether it is better.
 
-    The size that the network was trained at is left only for a gain of more than one standard error.
+    A centre crop may miss the defect: of images of 4:3 and a crop of 0.875 it leaves two thirds of the width.
     """
     trained_at = features.frozen.backbone.facts.pixels
-    chosen = _subset(features, recipe.seed)
-    options: list[tuple[str, dict[str, Any]]] = [
-        (f"{size} px", {"image_size": size}) for size in recipe.measure.image_sizes if size != trained_at.size
-    ]
-    if recipe.preprocessing.crop_mode is None and trained_at.crop_mode != "squash" and _is_elongated(features):
-        options.insert(0, ("squash", {"crop_mode": "squash"}))
-    others = []
-    for name, change in options:
-        pixels_ratio = (change.get("image_size", trained_at.size) / trained_at.size) ** 2
+    if recipe.preprocessing.crop_mode or trained_at.crop_mode == "squash" or not _is_elongated(features):
+        return False
+    options = {"squash": {"crop_mode": "squash"}}
+    return _ask("preprocessing.crop_mode", trained_at.crop_mode, options, selection, recipe, features)
+
+
+def ask_image_size(selection: Selection, recipe: Recipe, features: SampleFeatures) -> bool:
+    """Compare image sizes with the one that the network was trained at; gives whether another one is better."""
+    trained_at = features.frozen.backbone.facts.pixels
+    sizes = [size for size in recipe.measure.image_sizes if size != trained_at.size]
+    options = {f"{size} px": {"image_size": size} for size in sizes}
+    return _ask("preprocessing.image_size", f"{trained_at.size} px", options, selection, recipe, features)
+
+
+def _ask(
+    setting: str,
+    trained_at: str,
+    options: Mapping[str, dict[str, Any]],
+    selection: Selection,
+    recipe: Recipe,
+    features: SampleFeatures,
+) -> bool:
+    """Compare what the network was trained with to other preprocessings that there is time for, by their names.
+
+    It is left only for a gain of more than one standard error.
+    """
+    size, chosen, others = features.frozen.backbone.facts.pixels.size, _subset(features, recipe.seed), []
+    for name, change in options.items():
+        pixels_ratio = (change.get("image_size", size) / size) ** 2
         if not selection.allows_images(len(chosen), pixels_ratio, START_SECONDS):
             continue
         try:
@@ -53,8 +74,7 @@ def ask_image_size(selection: Selection, recipe: Recipe, features: SampleFeature
             continue
         changes = {f"preprocessing.{key}": value for key, value in change.items()}
         others.append(OtherPreprocessing(name, changes, found))
-    if others:
-        selection.ask_preprocessing(f"{trained_at.size} px", others, chosen)
+    return bool(others) and selection.ask_preprocessing(setting, trained_at, others, chosen)
 
 
 def _subset(features: SampleFeatures, seed: int) -> np.ndarray:

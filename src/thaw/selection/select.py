@@ -161,10 +161,13 @@ class Selection:
         """What `ask_augmentation` should take at least."""
         return _LEAST_AUGMENTATIONS * (self._views.seconds + self._tester.seconds_for(2))
 
-    def ask_preprocessing(self, trained_at: str, others: Sequence[OtherPreprocessing], chosen: np.ndarray) -> None:
+    def ask_preprocessing(
+        self, setting: str, trained_at: str, others: Sequence[OtherPreprocessing], chosen: np.ndarray
+    ) -> bool:
         """Whether another preprocessing gains more than one standard error over what the network was trained with.
 
         Args:
+            setting: What is asked about.
             trained_at: What the network was trained with, in words.
             others: The other ones, and the features of the chosen images with them.
             chosen: (M,) int, positions in the sample.
@@ -174,9 +177,10 @@ class Selection:
         for each in named:
             basis = Basis.of(each.features, self._views.widths, self.setting.features)
             contenders.append(Contender(each.name, basis.design([each.features]), self.setting.weights))
-        question = self._tester.part(chosen).compare("preprocessing", contenders)
+        question = self._tester.part(chosen).compare(setting, contenders)
         best = question.better_than(0)
         self._answer(question, best, named[best].changes)
+        return best > 0
 
     def allows_images(self, images: int, pixels_ratio: float, start_seconds: float) -> bool:
         """Whether there is time for one more preprocessing of some images with this many times the pixels."""
