@@ -21,11 +21,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from bench.schedules import (
     HEAD,
     PLANNED,
+    State,
     Training,
     correct_on,
     epochs_of,
@@ -34,17 +34,15 @@ from bench.schedules import (
     parser_of,
     show_differences,
     sources_of_test,
+    state_of,
     trained,
     with_head,
     with_schedule,
 )
 from thaw.recipe import ResolvedPhase
-from thaw.training.context import FitContext
 from thaw.training.history import EpochRecord
 from thaw.training.validation import validate
 from thaw.trial import Trial
-
-State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def train(trial: Trial) -> Iterator[Averaged]:
     """The head, then the phase that thaws with each schedule, each from the weights that the head phase has left."""
     thawed = trial.recipe.phases[1]
     run, head = with_head(trial, trial.folder.checkpoints)
-    settings, start, sources = run.settings, _state(run), trial.inputs.sources_of(1)
+    settings, start, sources = run.settings, state_of(run.classifier), trial.inputs.sources_of(1)
     test = sources_of_test(trial, thawed.name)
     assert sources.val is not None
     val, cut = sources.val, run.classifier.backbone.cut(thawed.cut)
@@ -121,7 +119,9 @@ def train(trial: Trial) -> Iterator[Averaged]:
     for schedule in SCHEDULES:
         run.classifier.load_state_dict(start)
         phase, started = schedule.of(thawed), time.process_time()
-        epochs = [Candidate(_state(run), progress.records[-1]) for progress in epochs_of(run, phase, sources)]
+        epochs = [
+            Candidate(state_of(run.classifier), progress.records[-1]) for progress in epochs_of(run, phase, sources)
+        ]
         seconds, ranked = time.process_time() - started, sorted(epochs, key=value, reverse=True)
         for name, average in (("", _best), (", mean of 3", _of_three), (", greedy", _greedy)):
             started = time.process_time()
@@ -153,10 +153,6 @@ def _greedy(ranked: Sequence[Candidate], averaged: Average, value: Value) -> Can
         if value(found) >= value(best):
             members, best = [*members, one], found
     return best
-
-
-def _state(run: FitContext) -> State:
-    return {key: value.clone() for key, value in run.classifier.state_dict().items()}
 
 
 def _details(found: Sequence[Averaged]) -> str:

@@ -41,6 +41,7 @@ from bench.schedules import (
     row,
     show_differences,
     sources_of_test,
+    state_of,
     trained,
     with_head,
 )
@@ -161,7 +162,7 @@ def train(trial: Trial) -> Iterator[ClimbedTraining]:
     thawed = trial.recipe.phases[1]
     run, head = with_head(trial, trial.folder.checkpoints)
     settings = run.settings
-    state = {key: value.clone() for key, value in trial.classifier.state_dict().items()}
+    state = state_of(trial.classifier)
     sources = trial.inputs.sources_of(1)
     test = sources_of_test(trial, thawed.name)
     yield ClimbedTraining("", settings.seed, HEAD, 0, True, correct_on(trial.classifier, test, settings.precision))

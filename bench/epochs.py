@@ -19,17 +19,18 @@ import shutil
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from bench.schedules import (
     HEAD,
     PLANNED,
-    Training,
+    TimedTraining,
     correct_on,
     means,
     parser_of,
     show_differences,
     sources_of_test,
+    state_of,
     trained,
     with_schedule,
 )
@@ -37,17 +38,6 @@ from thaw.recipe import ResolvedPhase
 from thaw.training.context import FitCallbacks, FitContext, FitSettings
 from thaw.training.fit import fit
 from thaw.trial import Trial, fit_settings
-
-
-@dataclass(frozen=True)
-class TimedTraining(Training):
-    """One training of one phase; a schedule is a number of epochs. seconds: of CPU time."""
-
-    seconds: float
-
-    @property
-    def price(self) -> float:
-        return self.seconds
 
 
 def schedules(phase: ResolvedPhase, epochs: Sequence[int]) -> Iterator[tuple[str, ResolvedPhase]]:
@@ -65,7 +55,7 @@ def train(trial: Trial, epochs: Sequence[int]) -> Iterator[TimedTraining]:
     settings = fit_settings(trial, trial.folder.checkpoints, plan.run)
     head, thawed = trial.recipe.phases[:2]
     yield _trained(trial, HEAD, (head,), settings)
-    state = {key: value.clone() for key, value in trial.classifier.state_dict().items()}
+    state = state_of(trial.classifier)
     trial.inputs.sources_of(1)
     for name, phase in schedules(thawed, epochs):
         trial.classifier.load_state_dict(state)

@@ -14,15 +14,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
-
-from torch import Tensor
 
 from bench.schedules import (
     HEAD,
     PLANNED,
-    Training,
+    TimedTraining,
     correct_on,
     epochs_of,
     is_kept,
@@ -30,6 +27,7 @@ from bench.schedules import (
     parser_of,
     show_differences,
     sources_of_test,
+    state_of,
     trained,
     with_head,
 )
@@ -45,40 +43,25 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class TimedTraining(Training):
-    """One training; seconds: CPU time of its epochs and their validation."""
-
-    seconds: float = 0.0
-
-    @property
-    def price(self) -> float:
-        return self.seconds
-
-
 def train(trial: Trial) -> Iterator[TimedTraining]:
     """The head, then the phase that thaws with each of the settings, from the weights that the head phase has left."""
     thawed = trial.recipe.phases[1]
     run, head = with_head(trial, trial.folder.checkpoints)
-    settings, sources, start = run.settings, trial.inputs.sources_of(1), _state(trial)
+    settings, sources, start = run.settings, trial.inputs.sources_of(1), state_of(run.classifier)
     test = sources_of_test(trial, thawed.name)
-    yield TimedTraining("", settings.seed, HEAD, 0, True, correct_on(run.classifier, test, settings.precision))
+    yield TimedTraining("", settings.seed, HEAD, 0, True, correct_on(run.classifier, test, settings.precision), 0.0)
     for name, changes in SETTINGS.items():
         run.classifier.load_state_dict(start)
         started, best, records = time.process_time(), start, tuple[EpochRecord, ...]()
         for progress in epochs_of(run, thawed.model_copy(update=dict(changes)), sources):
             records = progress.records
             if best_index(records, settings.monitor) == len(records) - 1:
-                best = _state(trial)
+                best = state_of(run.classifier)
         seconds = time.process_time() - started
         run.classifier.load_state_dict(best)
         correct = correct_on(run.classifier, test, settings.precision)
         kept = is_kept(head, records[best_index(records, settings.monitor) or 0], settings.keep_rule)
         yield TimedTraining("", settings.seed, name, len(records), kept, correct, seconds)
-
-
-def _state(trial: Trial) -> dict[str, Tensor]:
-    return {key: value.clone() for key, value in trial.classifier.state_dict().items()}
 
 
 def main() -> None:

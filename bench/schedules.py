@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
+from torch import Tensor
 
 import thaw
 from bench.work_folder import use_work_folder
@@ -67,6 +68,18 @@ class Training:
         raise NotImplementedError
 
 
+@dataclass(frozen=True)
+class TimedTraining(Training):
+    """One training of one phase; seconds: CPU time of its epochs and their validation."""
+
+    seconds: float
+
+    @property
+    def price(self) -> float:
+        return self.seconds
+
+
+State = dict[str, Tensor]
 Found = TypeVar("Found", bound=Training)
 
 
@@ -162,6 +175,11 @@ def with_head(trial: Trial, checkpoints: Path) -> tuple[FitContext, Progress]:
     settings = fit_settings(trial, checkpoints, plan.run)
     run = FitContext(trial.classifier, trial.recipe.phases[:1], settings, FitCallbacks(lambda *_: None, print))
     return run, fit(run, trial.inputs.sources_of)
+
+
+def state_of(classifier: Classifier) -> State:
+    """A copy of its weights."""
+    return {key: value.clone() for key, value in classifier.state_dict().items()}
 
 
 def epochs_of(run: FitContext, phase: ResolvedPhase, sources: PhaseSources) -> Iterator[Progress]:

@@ -42,6 +42,7 @@ from bench.schedules import (
     parser_of,
     show_differences,
     sources_of_test,
+    state_of,
     trained,
     with_head,
     with_schedule,
@@ -183,7 +184,7 @@ def train(trial: Trial) -> Iterator[CountedTraining]:
     head, thawed = trial.recipe.phases[:2]
     context, progress = with_head(trial, trial.folder.checkpoints / HEAD)
     settings = context.settings
-    state = {key: value.clone() for key, value in trial.classifier.state_dict().items()}
+    state = state_of(trial.classifier)
     seed = settings.seed
     correct = correct_on(trial.classifier, sources_of_test(trial, thawed.name), settings.precision)
     yield CountedTraining("", seed, HEAD, 0, True, correct)

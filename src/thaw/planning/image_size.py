@@ -42,12 +42,12 @@ def ask_crop(selection: Selection, recipe: Recipe, features: SampleFeatures) -> 
     return _ask("preprocessing.crop_mode", trained_at.crop_mode, options, selection, recipe, features)
 
 
-def ask_image_size(selection: Selection, recipe: Recipe, features: SampleFeatures) -> bool:
-    """Compare image sizes with the one that the network was trained at; gives whether another one is better."""
+def ask_image_size(selection: Selection, recipe: Recipe, features: SampleFeatures) -> None:
+    """Compare image sizes with the one that the network was trained at."""
     trained_at = features.frozen.backbone.facts.pixels
     sizes = [size for size in recipe.measure.image_sizes if size != trained_at.size]
     options = {f"{size} px": {"image_size": size} for size in sizes}
-    return _ask("preprocessing.image_size", f"{trained_at.size} px", options, selection, recipe, features)
+    _ask("preprocessing.image_size", f"{trained_at.size} px", options, selection, recipe, features)
 
 
 def _ask(
@@ -58,9 +58,9 @@ def _ask(
     recipe: Recipe,
     features: SampleFeatures,
 ) -> bool:
-    """Compare what the network was trained with to other preprocessings that there is time for, by their names.
+    """Whether one of other preprocessings, by their names, is better than what the network was trained with.
 
-    It is left only for a gain of more than one standard error.
+    Those are compared that there is time for; only a gain of more than one standard error makes one better.
     """
     size, chosen, others = features.frozen.backbone.facts.pixels.size, _subset(features, recipe.seed), []
     for name, change in options.items():

@@ -206,8 +206,8 @@ def _ask_of_other_views(
 ) -> None:
     """Ask what needs augmented views, or another preprocessing.
 
-    The crop first: squashing photographs of 4:3 gained two points on waste, more than augmentations ever did
-    (docs/benchmark.md), and took a few seconds to find out.
+    The crop first: it takes a few seconds to find out, and squashing photographs of 4:3 gained two points on waste
+    (docs/benchmark.md), for which there was no time after augmentations.
     """
     squashes = ask_crop(selection, recipe, features)
     if recipe.augment.is_open:
