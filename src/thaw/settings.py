@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -35,6 +35,19 @@ def value_at(section: Any, dotted: str) -> Any:
     for part in dotted.split("."):
         section = section[int(part)] if isinstance(section, Sequence) else getattr(section, part)
     return section
+
+
+def only_set(values: Mapping[str, Any], section: Section, changed: Iterable[str]) -> dict[str, Any]:
+    """The plain values of a section, without those that are neither set nor changed by a dotted key."""
+    below: dict[str, list[str]] = {}
+    for first, _, rest in (key.partition(".") for key in changed):
+        below.setdefault(first, []).append(rest)
+    kept = {name: value for name, value in values.items() if name in section.model_fields_set or name in below}
+    for name in kept:
+        inner = getattr(section, name)
+        if isinstance(inner, Section) and "" not in below.get(name, ()):
+            kept[name] = only_set(kept[name], inner, below.get(name, ()))
+    return kept
 
 
 def _child(values: Any, part: str, dotted: str) -> Any:

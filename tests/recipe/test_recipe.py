@@ -28,6 +28,13 @@ def test_a_recipe_survives_yaml(tmp_path: Path) -> None:
     assert recipe.head.hidden == (256, 64)
 
 
+def test_changing_one_setting_does_not_set_the_others() -> None:
+    changed = Recipe().with_settings({"decision.coverage": 0.9}).with_settings({"seed": 3, "phases.1.lr": 1e-5})
+    assert changed.model_fields_set == {"decision", "seed", "strategy", "phases"}
+    assert changed.decision.model_fields_set == {"coverage"}
+    assert changed == Recipe.from_values(changed.model_dump(mode="json"))
+
+
 @pytest.mark.parametrize("settings", [{"phases.0.cut": "stages:1"}, {"head.hidden": [64]}, {"phases.0.mixup": 0.2}])
 def test_only_a_linear_head_can_be_solved(settings: dict[str, object]) -> None:
     asked = Recipe().with_settings({"phases.0.solver": "lbfgs"})

@@ -32,7 +32,7 @@ from thaw.recipe.sections import (
     SplitSettings,
 )
 from thaw.recipe.upgrade import upgraded
-from thaw.settings import Section, assign, explain, flatten, value_at
+from thaw.settings import Section, assign, explain, flatten, only_set, value_at
 from thaw.yaml_text import read_yaml, write_yaml
 
 Task = Literal["multiclass", "binary", "multilabel"]
@@ -303,7 +303,8 @@ class Recipe(Section):
     def with_settings(self, settings: Mapping[str, Any]) -> Recipe:
         """A copy with dotted keys changed, for example `{"phases.1.lr": 1e-5}`; raises `RecipeError`.
 
-        Settings of phases that a strategy will plan are kept in `phase_settings`.
+        Settings of phases that a strategy will plan are kept in `phase_settings`. What was not set stays so, which
+        counts where a section is used alone, as `thaw.decide` uses `decision`.
         """
         values = self.model_dump(mode="json")
         strategy = settings.get("strategy", self.strategy)
@@ -311,14 +312,15 @@ class Recipe(Section):
         if of_phases and strategy == "auto" and "strategy" not in settings and not self.phase_settings:
             strategy = "manual"
             refuse_planned(of_phases, len(self.phases))
-        if strategy != "manual":
+        if of_phases and strategy != "manual":
             if "phases" in of_phases:
                 raise self.model_copy(update={"strategy": strategy}).phases_are_replaced("phases")
-            values["phase_settings"] |= of_phases
-            settings = {key: value for key, value in settings.items() if key not in of_phases}
-        for key, value in {**settings, "strategy": strategy}.items():
+            others = {key: value for key, value in settings.items() if key not in of_phases}
+            settings = {"phase_settings": {**self.phase_settings, **of_phases}, **others}
+        changed = {**settings, "strategy": strategy}
+        for key, value in changed.items():
             assign(values, key, value)
-        return Recipe.from_values(values)
+        return Recipe.from_values(only_set(values, self, changed))
 
     def check_strategy(self) -> None:
         """Raise `RecipeError` where the recipe names phases, and a strategy that would plan others instead."""
