@@ -19,12 +19,13 @@ from thaw.device import describe_machine, threads_restored
 from thaw.errors import ResumeError
 from thaw.evaluation.finalize import Finalized, finalize
 from thaw.evaluation.records import write_records
+from thaw.memory import measure_memory
 from thaw.planning.baseline import baseline_recipe
 from thaw.processes import ALONE, Process
 from thaw.progress import Reporter
 from thaw.recipe import Recipe, ResolvedRecipe
 from thaw.reports import augmentations, model_card, page
-from thaw.run_folder import ActualTimes, EvaluationFile, PlanFile, RunFolder
+from thaw.run_folder import ActualCosts, EvaluationFile, PlanFile, RunFolder
 from thaw.run_folder.lock import held
 from thaw.terminal.results import show_results
 from thaw.terminal.training import show_times
@@ -122,7 +123,7 @@ def finish(trial: Trial, result: TrainingResult, started: float, reporter: Repor
         card = model_card.write(classifier, trained, manifest, finalized.evaluations, plan.estimates)
         write_bundle(classifier, folder.model, golden.files, card)
     passes = trial.inputs.extraction_passes(result.times.phases)
-    actual = actual_times(recipe, result, passes, time.perf_counter() - started)
+    actual = actual_costs(recipe, result, passes, time.perf_counter() - started)
     machine = describe_machine(classifier.device)
     concluded = replace(plan, actual=actual, machine=machine, gains=result.gains, skipped=result.skipped)
     conclude(folder, concluded, classifier, finalized, reporter)
@@ -155,15 +156,16 @@ def check_same_weights(classifier: Classifier, bundle: Path) -> None:
             raise ResumeError(f"{bundle}: is not the classifier of this run (its weights differ); move it away")
 
 
-def actual_times(recipe: ResolvedRecipe, result: TrainingResult, passes: int, seconds: float) -> ActualTimes:
+def actual_costs(recipe: ResolvedRecipe, result: TrainingResult, passes: int, seconds: float) -> ActualCosts:
     """What a run took: `seconds` of this process, with so many passes of extraction over all views, and its phases."""
     names = [phase.name for phase in recipe.phases]
     trained = [[record.seconds for record in result.records if record.phase == name] for name in names]
-    return ActualTimes(
+    return ActualCosts(
         seconds=seconds,
         extraction=result.times.extraction,
         extraction_passes=passes,
         phases=tuple((index, names[index], sum(taken)) for index, taken in enumerate(trained) if taken),
         epochs=tuple(map(len, trained)),
         is_resumed=result.is_resumed,
+        memory_bytes=measure_memory().peak,
     )

@@ -9,6 +9,7 @@ from thaw.backbones.timm_backbone import build
 from thaw.device import DeviceChoice
 from thaw.errors import RecipeError
 from thaw.features.probe import EngineChoice
+from thaw.memory import MemoryUse
 from thaw.planning.cache_plan import wanted_views
 from thaw.planning.costs import GIB, Forecast, ImageCounts
 from thaw.planning.measurements import Choice, Measurements, PlannedRecipe, ViewSizes
@@ -200,6 +201,22 @@ def test_processes_share_what_is_extracted_and_trained_but_not_what_the_main_one
     assert two.phase_seconds == pytest.approx((one.phase_seconds[0], one.phase_seconds[1] / 2))
     assert two.disk_bytes == one.disk_bytes
     assert Forecast.from_json(asdict(two)) == two
+
+
+@pytest.mark.parametrize(
+    ("now", "peak", "trained", "memory"),
+    [
+        pytest.param(1e9, 3e9, 1e6, 3e9, id="steps that were timed took the most"),
+        pytest.param(3e9, 3e9, 1e6, 3e9 + 2 * 1000 * 4 * 1024, id="L-BFGS holds all views"),
+        pytest.param(3e9, 3e9, 1e8, 3e9 + 4e8, id="AdamW holds its state"),
+    ],
+)
+def test_memory_is_what_was_measured_and_what_the_largest_phase_adds(
+    now: float, peak: float, trained: float, memory: float
+) -> None:
+    measured = replace(MEASURED, memory=MemoryUse(int(now), int(peak)), trained_bytes=(0, int(trained)))
+    found = planned(Recipe(), measured).forecast
+    assert found.memory_bytes == memory and Forecast.from_json(asdict(found)) == found
 
 
 def test_a_head_that_is_one_linear_layer_is_solved_where_its_features_fit_into_memory() -> None:

@@ -32,6 +32,11 @@ def test_predicted_disk_is_what_the_stores_take(
     assert plan["predicted"]["disk_bytes"] == taken > 0
 
 
+def test_memory_is_predicted_before_and_set_beside_what_was_taken(trained: RunFolder) -> None:
+    plan = json.loads(trained.plan.read_text())
+    assert plan["predicted"]["memory_bytes"] == pytest.approx(plan["actual"]["memory_bytes"], rel=0.2)
+
+
 def test_time_is_predicted_before_and_set_beside_what_it_took(trained: RunFolder) -> None:
     plan = json.loads(trained.plan.read_text())
     predicted = plan["predicted"]

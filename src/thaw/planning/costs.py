@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from thaw.memory import UNKNOWN, MemoryUse
 from thaw.recipe import Phase
 
 GIB = 1 << 30
@@ -39,7 +40,7 @@ class Forecast:
 
     extraction_seconds: of one pass over all views. phase_seconds: of all epochs of a phase, which may stop early or be
     skipped. epoch_seconds: of one of them. disk_bytes: of the cached features, which several processes share.
-    processes: how many train together.
+    processes: how many train together. memory_bytes: the most that each of them holds, 0 where it is not known.
     """
 
     extraction_seconds: float
@@ -47,6 +48,7 @@ class Forecast:
     epoch_seconds: tuple[float, ...]
     disk_bytes: int
     processes: int = 1
+    memory_bytes: int = 0
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Forecast:
@@ -58,6 +60,7 @@ class Forecast:
             epoch_seconds=tuple(values["epoch_seconds"]),
             disk_bytes=values["disk_bytes"],
             processes=values.get("processes", 1),
+            memory_bytes=values.get("memory_bytes", 0),
         )
 
     @property
@@ -80,11 +83,12 @@ class Throughput:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes: of the cached features, of the pooled features of one view in memory, of what each phase trains."""
+    """Bytes: of the cached features, of the pooled features of one view, of what each phase trains, of the process."""
 
     cache: int
     pooled: int
     trained: tuple[int, ...]
+    memory: MemoryUse = UNKNOWN
 
     def checkpoints(self, index: int) -> int:
         """Of those of one epoch of a phase: the latest with the state of AdamW, and the best so far.
@@ -124,4 +128,17 @@ def forecast(
             seconds += (images.train + images.val) / extraction_rate
         epochs.append(seconds + sizes.checkpoints(index) / _CHECKPOINT_BYTES_PER_SECOND)
     phase_seconds = tuple(phase.epochs * seconds for phase, seconds in zip(phases, epochs, strict=True))
-    return Forecast(extraction, phase_seconds, tuple(epochs), sizes.cache, throughput.processes)
+    memory = _memory_bytes(phases, images, views, sizes)
+    return Forecast(extraction, phase_seconds, tuple(epochs), sizes.cache, throughput.processes, memory)
+
+
+def _memory_bytes(phases: Sequence[Phase], images: ImageCounts, views: Sequence[int], sizes: Sizes) -> int:
+    """What the process has taken to run the engine and to time steps, or what its phases add to what it holds now.
+
+    L-BFGS holds the features of all views; gradient steps hold gradients, AdamW's state and the best weights.
+    """
+    added = [
+        images.train * views[index] * sizes.pooled if phase.solver == "lbfgs" else 4 * sizes.trained[index]
+        for index, phase in enumerate(phases)
+    ]
+    return max(sizes.memory.peak, sizes.memory.now + max(added))

@@ -8,6 +8,7 @@ from thaw.backbones.facts import Facts
 from thaw.device import DeviceChoice
 from thaw.features.encoding import CacheDtype
 from thaw.features.probe import EngineChoice
+from thaw.memory import UNKNOWN, MemoryUse
 from thaw.planning.costs import ImageCounts
 from thaw.planning.step_timings import StepTimings
 from thaw.recipe import Recipe, Task
@@ -51,7 +52,8 @@ class Measurements:
     phase, of the weights above its cut. threads: of the CPU, with which everything was measured. feature_width: of the
     features that the head takes. free_bytes: disk space in the cache folder that is free or holds features. group_by:
     where the groups of the images are from. processes: how many train together; one measured. device_free_bytes: free
-    memory of the accelerator, 0 without one. pixel_bytes: what all images would take there.
+    memory of the accelerator, 0 without one. pixel_bytes: what all images would take there. memory: of this process,
+    which has run the engine, and training steps where they were timed.
     """
 
     task: Task
@@ -71,6 +73,7 @@ class Measurements:
     processes: int = 1
     device_free_bytes: int = 0
     pixel_bytes: int = 0
+    memory: MemoryUse = UNKNOWN
 
     def of_first(self, phases: int) -> Measurements:
         """What was measured for the first phases alone."""

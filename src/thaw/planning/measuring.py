@@ -23,6 +23,7 @@ from thaw.features.cache import bytes_of_view
 from thaw.features.device_views import bytes_on_device
 from thaw.features.pooled import PROBE_IMAGES, plain_sample
 from thaw.features.probe import ExtractionJob, choose_engine
+from thaw.memory import measure_memory
 from thaw.planning.cache_plan import wanted_views
 from thaw.planning.costs import ImageCounts
 from thaw.planning.measurements import Choice, Measurements, ViewSizes
@@ -46,7 +47,7 @@ class Trainable:
         """What was measured, with training steps, which takes a few seconds."""
         with self.timer.classifier.backbone.taking(recipe.head.taken):
             steps = time_steps(recipe, self.timer, self.head, measured.images.train, measured.processes)
-        return replace(measured, steps=steps)
+        return replace(measured, steps=steps, memory=measure_memory())
 
     def sized(self, recipe: Recipe, measured: Measurements) -> Measurements:
         """What was measured, with the sizes for what the head of a recipe takes."""
@@ -106,6 +107,7 @@ def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: P
         processes=processes,
         device_free_bytes=free_bytes(device.device),
         pixel_bytes=bytes_on_device(prepared.pixels),
+        memory=measure_memory(),
     )
     return measured, Trainable(timer, features[backbone.head_position])
 

@@ -114,7 +114,7 @@ def resolve(planned: PlannedRecipe, measured: Measurements, estimates: Estimates
     )
     throughput = Throughput(measured.engine.images_per_second, measured.steps.rates, measured.processes)
     views = [views_of(recipe, phase, caching.views) for phase in phases]
-    sizes = Sizes(caching.disk_bytes, measured.pooled_bytes, measured.trained_bytes)
+    sizes = Sizes(caching.disk_bytes, measured.pooled_bytes, measured.trained_bytes, measured.memory)
     predicted = forecast(phases, throughput, measured.images, views, sizes)
     return Plan(resolved, choices, predicted, estimates)
 

@@ -2,11 +2,11 @@
 
 from thaw.run_folder.evaluation_file import EvaluationFile
 from thaw.run_folder.folder import InspectionFolder, RunFolder
-from thaw.run_folder.plan_file import ActualTimes, PlanFile
+from thaw.run_folder.plan_file import ActualCosts, PlanFile
 from thaw.run_folder.update_file import ImagesPart, UpdateFile
 
 __all__ = [
-    "ActualTimes",
+    "ActualCosts",
     "EvaluationFile",
     "ImagesPart",
     "InspectionFolder",

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ActualTimes:
-    """Seconds that a run took.
+class ActualCosts:
+    """What a run took.
 
     seconds: from the first image to the bundle. extraction: of all passes that extracted features; extraction_passes:
     how many there were over the training images. phases: (index, name, seconds) of the epochs of each phase that was
     trained. epochs: how many of each phase of the recipe were trained. is_resumed: whether training had begun before
-    the run was resumed; phases and epochs include what came before, seconds and extraction do not.
+    the run was resumed; phases and epochs include what came before, seconds and extraction do not. memory_bytes: the
+    most resident memory that the process has had, 0 in earlier versions.
     """
 
     seconds: float
@@ -33,9 +34,10 @@ class ActualTimes:
     phases: tuple[tuple[int, str, float], ...]
     epochs: tuple[int, ...]
     is_resumed: bool = False
+    memory_bytes: int = 0
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> ActualTimes:
+    def from_json(cls, values: Mapping[str, Any]) -> ActualCosts:
         """What `asdict` gave, or release 0.1, which called extraction a look."""
         return cls(
             seconds=values["seconds"],
@@ -44,6 +46,7 @@ class ActualTimes:
             phases=tuple((index, name, seconds) for index, name, seconds in values["phases"]),
             epochs=tuple(values["epochs"]),
             is_resumed=values.get("is_resumed", False),
+            memory_bytes=values.get("memory_bytes", 0),
         )
 
 
@@ -60,7 +63,7 @@ class PlanFile:
     requested: Recipe
     choices: tuple[Choice, ...]
     predicted: Forecast
-    actual: ActualTimes | None = None
+    actual: ActualCosts | None = None
     machine: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     estimates: Estimates | None = None
@@ -105,7 +108,7 @@ class PlanFile:
             requested=Recipe.from_values(values["asked"] if "asked" in values else values["requested"]),
             choices=tuple(Choice(**choice) for choice in values["choices"]),
             predicted=Forecast.from_json(values["predicted"]),
-            actual=ActualTimes.from_json(values["actual"]) if "actual" in values else None,
+            actual=ActualCosts.from_json(values["actual"]) if "actual" in values else None,
             machine=dict(values.get("machine", {})),
             files=dict(values.get("files", {})),
             estimates=Estimates.from_json(values.get("estimates")),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from thaw.data.manifest import SPLITS, Manifest
-from thaw.formats import count, duration, listed
+from thaw.formats import count, duration, listed, size
+from thaw.memory import obtainable_bytes
 from thaw.planning.costs import Forecast
 from thaw.planning.plan import Plan
 from thaw.progress import Reporter
@@ -47,6 +48,10 @@ def show_plan(plan: Plan, reporter: Reporter) -> None:
     if plan.estimates:
         reporter.say(f"expected accuracy of a linear head: {plan.estimates.sentence()}")
     reporter.say(forecast_line(plan.forecast))
+    if plan.forecast.memory_bytes > (room := obtainable_bytes()):
+        reporter.say(
+            f"WARNING: this process can get {size(room)} of memory now; close other programs, or it will be slow"
+        )
 
 
 def training_method(phase: Phase) -> tuple[str, str, str]:
@@ -57,12 +62,14 @@ def training_method(phase: Phase) -> tuple[str, str, str]:
 
 
 def forecast_line(forecast: Forecast) -> str:
-    """What a run should take: time, and memory on disk."""
+    """What a run should take: time, room on the disk, and memory where it is known."""
     title = f"forecast for {forecast.processes} processes" if forecast.processes > 1 else "forecast"
+    each = " in each process" if forecast.processes > 1 else ""
+    memory = f", {size(forecast.memory_bytes)} of memory{each}" if forecast.memory_bytes else ""
     training = f"at most {duration(sum(forecast.phase_seconds))} to train"
     if not forecast.disk_bytes:
-        return f"{title}: {training}; no features are cached"
+        return f"{title}: {training}; no features are cached{memory}"
     return (
         f"{title}: {duration(forecast.extraction_seconds)} to extract features, {training}, "
-        f"{forecast.disk_bytes / 1e6:,.0f} MB of cached features"
+        f"{forecast.disk_bytes / 1e6:,.0f} MB of cached features{memory}"
     )

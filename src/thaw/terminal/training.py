@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from thaw.formats import count, duration, points
+from thaw.formats import count, duration, points, size
 from thaw.metrics import METRICS, Metric
 from thaw.planning.costs import Forecast
 from thaw.progress import Reporter
 from thaw.recipe import Monitor
-from thaw.run_folder import ActualTimes
+from thaw.run_folder import ActualCosts
 from thaw.terminal.metric_text import value_text
 from thaw.training.gain import KEPT_FOR, KeepRule, PhaseGain, kept_index
 from thaw.training.history import EpochRecord
@@ -71,7 +71,7 @@ class Duration:
     took: float
 
 
-def durations(predicted: Forecast, actual: ActualTimes) -> tuple[Duration, ...]:
+def durations(predicted: Forecast, actual: ActualCosts) -> tuple[Duration, ...]:
     """Predicted and actual time of each part; a phase that stopped early is predicted for the epochs that it had.
 
     Of a resumed run there is no total, because what it took before is not all known.
@@ -88,8 +88,8 @@ def durations(predicted: Forecast, actual: ActualTimes) -> tuple[Duration, ...]:
     return (*parts, Duration("total", sum(part.predicted for part in parts), sum(part.took for part in parts)))
 
 
-def show_times(predicted: Forecast, actual: ActualTimes, reporter: Reporter) -> None:
-    """Predicted and actual time of each part."""
+def show_times(predicted: Forecast, actual: ActualCosts, reporter: Reporter) -> None:
+    """Predicted and actual time of each part, and the memory that the run took."""
     shown = [
         (
             part.part,
@@ -101,4 +101,5 @@ def show_times(predicted: Forecast, actual: ActualTimes, reporter: Reporter) -> 
     ]
     reporter.table("Time", ("", "predicted", "took", "ratio"), shown)
     since = "since the run was resumed" if actual.is_resumed else "from the first image to the bundle"
-    reporter.say(f"took {duration(actual.seconds)} {since}")
+    memory = f", and {size(actual.memory_bytes)} of memory" if actual.memory_bytes else ""
+    reporter.say(f"took {duration(actual.seconds)} {since}{memory}")

@@ -26,4 +26,4 @@ def forecast_update(run: StoredRun, new: NewImages, recipe: ResolvedRecipe) -> F
     phase_seconds = tuple(phase.epochs * seconds for phase, seconds in zip(recipe.phases, epoch_seconds, strict=True))
     extraction = before.extraction_seconds * now / max(1, earlier)
     disk = int(before.disk_bytes * now / max(1, earlier))
-    return Forecast(extraction, phase_seconds, epoch_seconds, disk)
+    return Forecast(extraction, phase_seconds, epoch_seconds, disk, memory_bytes=before.memory_bytes)

@@ -25,7 +25,7 @@ from thaw.planning.costs import Forecast
 from thaw.planning.measurements import Choice
 from thaw.progress import Reporter
 from thaw.reports import model_card
-from thaw.run import actual_times, check_same_weights, conclude
+from thaw.run import actual_costs, check_same_weights, conclude
 from thaw.run_folder import ImagesPart, PlanFile, RunFolder, UpdateFile
 from thaw.run_folder.lock import held
 from thaw.run_folder.resume import check_files, checksums
@@ -184,7 +184,7 @@ def _finish(learner: Learner, folder: RunFolder, result: TrainingResult, started
         write_bundle(classifier, folder.model, golden.files, card, provenance)
     plan = folder.read_plan()
     assert plan is not None
-    actual = actual_times(recipe, result, 1, time.perf_counter() - started)
+    actual = actual_costs(recipe, result, 1, time.perf_counter() - started)
     conclude(folder, replace(plan, actual=actual, gains=result.gains), classifier, finalized, reporter)
 
 
