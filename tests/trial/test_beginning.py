@@ -9,6 +9,7 @@ from thaw.data.manifest import Manifest
 from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
+from thaw.run_folder.search_folder import SearchFile, SearchFolder
 from thaw.trial import TrialContext, begin
 
 
@@ -48,6 +49,22 @@ def test_an_image_that_the_newest_run_lacks_keeps_the_split_of_an_older_one(
     last, said = begun()
     assert said == [f"images that are in {second.path} or in 1 older run keep their split"]
     assert splits(last) == {**splits(second), **expected}
+
+
+def test_an_image_of_an_earlier_search_keeps_its_split(images: Path, quick: Recipe, tmp_path: Path) -> None:
+    begun = begin(Dataset.open(images), quick, TrialContext(tmp_path / "elsewhere", NullReporter())).folder
+    search = SearchFolder.create(tmp_path / "runs")
+    content = SearchFile(quick, begun.read_recipe(), quick, space={}, weights={}, monitor="accuracy", seed=quick.seed)
+    search.write_file(content)
+    manifest, others = Manifest.read(begun.manifest), {"val": "test", "test": "val"}
+    swapped = [others.get(split, split) for split in manifest.column("split")]
+    manifest.with_columns({"split": swapped}).write(search.manifest)
+    reporter = Listening()
+    run = begin(Dataset.open(images), quick, TrialContext(tmp_path / "runs", reporter)).folder
+    assert Manifest.read(run.manifest).column("split") == swapped
+    assert f"images that are in {search.path} keep their split" in reporter.said
+    begin(Dataset.open(images), quick, TrialContext(tmp_path / "runs", reporter))
+    assert f"images that are in {run.path} or in 1 older run or search keep their split" in reporter.said
 
 
 def test_earlier_runs_that_cannot_be_read_are_one_line(images: Path, quick: Recipe, tmp_path: Path) -> None:

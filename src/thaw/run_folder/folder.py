@@ -12,7 +12,7 @@ from thaw import atomic
 from thaw.bundle_path import BASELINE_IN_RUN, FOLDER_IN_RUN
 from thaw.csv_text import csv_text
 from thaw.errors import DataError, ResumeError, ThawError, first_line
-from thaw.recipe import Recipe, ResolvedRecipe
+from thaw.recipe import Recipe, ResolvedRecipe, SplitSettings
 from thaw.run_folder import epochs_file
 from thaw.run_folder.evaluation_file import EvaluationFile
 from thaw.run_folder.numbered import NumberedFolder
@@ -63,6 +63,10 @@ class RunFolder(NumberedFolder):
     def earlier(cls, parent: Path) -> list[RunFolder]:
         """Runs under `parent` that have a manifest and a recipe, newest first."""
         return [run for run in cls.newest_first(parent) if run.manifest.is_file() and run.recipe.is_file()]
+
+    def read_split(self) -> SplitSettings:
+        """The settings that split its images; raises a `ThawError` where they cannot be read."""
+        return Recipe.load(self.recipe).split
 
     @property
     def recipe(self) -> Path:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from thaw import atomic
 from thaw.csv_text import csv_text
 from thaw.errors import DataError, ResumeError, first_line
-from thaw.recipe import Recipe, ResolvedRecipe
+from thaw.recipe import Recipe, ResolvedRecipe, SplitSettings
 from thaw.run_folder.folder import RunFolder
 from thaw.run_folder.numbered import NumberedFolder
 
@@ -165,6 +165,15 @@ class SearchFolder(NumberedFolder):
             if folder.file.is_file() and (refit or not has_ended):
                 return folder
         raise ResumeError(f"{parent}: there is no unfinished search to resume; omit --resume to start a new one")
+
+    @classmethod
+    def earlier(cls, parent: Path) -> list[SearchFolder]:
+        """Searches under `parent` that have a manifest and know what they began with, newest first."""
+        return [found for found in cls.newest_first(parent) if found.manifest.is_file() and found.file.is_file()]
+
+    def read_split(self) -> SplitSettings:
+        """The settings that split its images; raises a `ThawError` where they cannot be read."""
+        return self.read_file().planned.split
 
     @classmethod
     def at(cls, path: Path) -> SearchFolder:

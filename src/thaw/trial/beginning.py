@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,9 +23,12 @@ from thaw.progress import Reporter
 from thaw.recipe import Recipe, ResolvedRecipe, SplitSettings
 from thaw.run_folder import PlanFile, RunFolder
 from thaw.run_folder.resume import check_files, check_not_begun, checksums, machine_differences
+from thaw.run_folder.search_folder import SearchFolder
 from thaw.training.loggers import check_loggers
 from thaw.trial.planning import PlannedTrial, plan_trial, prepare, with_new_head
 from thaw.trial.trial import Trial, TrialContext, trial_in
+
+_Earlier = RunFolder | SearchFolder
 
 
 def begin(dataset: Dataset, requested: Recipe, context: TrialContext) -> Trial:
@@ -148,13 +152,17 @@ def begin_planned(folder: RunFolder, requested: Recipe, planned: PlannedTrial, c
 
 
 def earlier_split(dataset: Dataset, requested: Recipe, runs: Path, reporter: Reporter) -> Manifest | None:
-    """The images of the runs on this folder with the same split settings: each keeps the split that it had last."""
+    """The images of the runs and searches on this folder with the same split settings, each with its newest split.
+
+    That of a run counts before that of a search.
+    """
     known: Manifest | None = None
-    found: list[RunFolder] = []
-    unreadable: list[tuple[RunFolder, ThawError]] = []
-    for earlier in RunFolder.earlier(runs):
+    found: list[_Earlier] = []
+    unreadable: list[tuple[_Earlier, ThawError]] = []
+    folders: list[_Earlier] = [*RunFolder.earlier(runs), *SearchFolder.earlier(runs)]
+    for earlier in folders:
         try:
-            manifest, split = Manifest.read(earlier.manifest), Recipe.load(earlier.recipe).split
+            manifest, split = Manifest.read(earlier.manifest), earlier.read_split()
         except ThawError as error:
             unreadable.append((earlier, error))
             continue
@@ -162,13 +170,19 @@ def earlier_split(dataset: Dataset, requested: Recipe, runs: Path, reporter: Rep
             known = with_older(known, manifest) if known else manifest
             found.append(earlier)
     if found:
-        older = f" or in {count(len(found) - 1, 'older run')}" if len(found) > 1 else ""
+        older = f" or in {_counted(found[1:])}" if len(found) > 1 else ""
         reporter.say(f"images that are in {found[0].path}{older} keep their split")
     if unreadable:
-        (first, problem), others = unreadable[0], len(unreadable) - 1
-        older = f", or in {count(others, 'older run')} that cannot be read either," if others else ""
+        (first, problem), others = unreadable[0], [folder for folder, _ in unreadable[1:]]
+        older = f", or in {_counted(others)} that cannot be read either," if others else ""
         reporter.say(f"images that are only in {first.path}{older} may not keep their split: {first_line(problem)}")
     return known
+
+
+def _counted(older: Sequence[_Earlier]) -> str:
+    if any(isinstance(folder, SearchFolder) for folder in older):
+        return count(len(older), "older run or search", "older runs or searches")
+    return count(len(older), "older run")
 
 
 def _is_same_split(earlier: SplitSettings, requested: SplitSettings) -> bool:
