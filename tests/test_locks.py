@@ -25,6 +25,16 @@ def test_a_lock_keeps_other_processes_out_until_its_own_ends(tmp_path: Path) -> 
         assert lock(ours.fileno()) is True
 
 
+def test_a_file_that_its_last_owner_has_removed_cannot_be_locked(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    with file.open("ab") as late:
+        file.unlink()
+        assert lock(late.fileno(), file) is False
+        with file.open("ab") as new:
+            assert lock(late.fileno(), file) is False
+            assert lock(new.fileno(), file) is True
+
+
 def test_a_file_system_without_locks_is_neither_locked_nor_taken() -> None:
     reading, writing = os.pipe()
     os.close(reading)

@@ -30,7 +30,7 @@ def held(folder: Path, problem: str = _TRAINING) -> Iterator[None]:
     """
     file = folder / LOCK
     with file.open("ab") as stream:
-        if not _is_free(stream.fileno()):
+        if not _is_free(stream.fileno(), file):
             raise ResumeError(f"{folder}: {problem}")
         try:
             yield
@@ -40,10 +40,10 @@ def held(folder: Path, problem: str = _TRAINING) -> Iterator[None]:
                 file.unlink(missing_ok=True)
 
 
-def _is_free(handle: int) -> bool:
+def _is_free(handle: int, file: Path) -> bool:
     """Whether no other process holds the lock, which this one takes."""
     if sys.platform != "win32":
-        return lock(handle) is not False
+        return lock(handle, file) is not False
     import msvcrt
 
     try:

@@ -42,7 +42,7 @@ def claimed(folder: SearchFolder, name: TrialName, stack: ExitStack) -> bool:
     """
     file = folder.trials / f"{name}.lock"
     stream = file.open("ab")
-    if lock(stream.fileno()) is False:
+    if lock(stream.fileno(), file) is False:
         stream.close()
         return False
 
