@@ -13,7 +13,8 @@ from thaw.data.decoding import Decoding
 from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import SPLITS, Manifest, new_table
 from thaw.data.pixel_store import PixelStore
-from thaw.data.split import MIN_UNITS, assign
+from thaw.data.split import assign
+from thaw.data.unit_splits import MIN_UNITS
 from thaw.errors import DataError
 from thaw.recipe import DecodeSettings, SplitSettings, Task
 
