@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from thaw import cross_validation
 from thaw.backbones import build
 from thaw.backbones.weights import write_file
 from thaw.data.dataset import Dataset
+from thaw.data.manifest import Manifest
 from thaw.data.surfaces import write_surfaces
-from thaw.errors import ClusterError
+from thaw.errors import ClusterError, DataError
 from thaw.features import cluster_pass
 from thaw.features.passes import BATCH
 from thaw.pipeline import cross_validate, finetune
@@ -102,6 +104,21 @@ def test_nodes_must_see_weights_of_the_users_under_the_path_that_they_are_told(
     weights = tmp_path / "network.safetensors"
     assert weights in cluster.checked
     assert Recipe.model_validate_json(str(cluster.asked[0][0][0])).weights == str(weights)
+
+
+def test_no_whole_run_is_trained_where_one_would_have_too_few_images_of_a_class(
+    trained: RunFolder, tmp_path: Path
+) -> None:
+    """Four images of a class can be split in three, but in three folds one of them tests two of the four."""
+    run = RunFolder(Path(shutil.copytree(trained.path, tmp_path / "train-1")))
+    manifest = Manifest.read(run.manifest)
+    stains = [row for row, (label,) in enumerate(manifest.column("labels")) if label == "stain"]
+    kept = [row for row in range(len(manifest)) if row not in stains[4:]]
+    replace(manifest, table=manifest.table.take(kept)).write(run.manifest)
+    message = r"too few images to split: stain has 2, needs 1 more .*, or try more folds: these are left .* in fold \d$"
+    with pytest.raises(DataError, match=message):
+        cross_validate(run.path, 3, 1, True, NullReporter())
+    assert not list((run.path / "folds" / "of-3").glob("seed-*"))
 
 
 def test_evaluate_on_a_cluster_needs_folds(

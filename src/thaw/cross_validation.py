@@ -14,7 +14,7 @@ from thaw.cache import cache_folder
 from thaw.classifier.decision import Decision
 from thaw.cluster import Cluster, Device
 from thaw.data.dataset import Dataset
-from thaw.data.group_split import with_enough_groups
+from thaw.data.group_split import assign_groups, with_enough_groups
 from thaw.data.groups import as_grouped
 from thaw.data.manifest import Manifest
 from thaw.data.prepare import DataPreparation, Prepared
@@ -60,7 +60,8 @@ def cross_validate(
         cluster: Where each fold of each seed is trained; in this process for `None`.
 
     Raises:
-        DataError: For too few folds or images, or for a linear head on images with several labels.
+        DataError: For too few folds or images, for a linear head on images with several labels, or where one of the
+            whole runs would have too few images of a class to train and validate on.
     """
     if folds < 2 or seeds < 1:
         raise DataError(f"--folds {folds} --seeds {seeds}: needs at least two folds and one seed")
@@ -121,8 +122,9 @@ def _whole_runs(
     runs.mkdir(parents=True, exist_ok=True)
     prepared.manifest.write(runs / "manifest.parquet")
     place = str(runs.absolute())
+    check = partial(_check_can_train, recipe, prepared, rows)
     if cluster is None:
-        return partial(starmap, partial(run_of_fold, recipe.model_dump_json(), place, rows))
+        return partial(_if_all, check, partial(starmap, partial(run_of_fold, recipe.model_dump_json(), place, rows)))
     threads = min(recipe.threads or cluster.threads, cluster.threads)
     recipe = with_absolute_files(recipe).model_copy(update={"threads": threads})
     shared = recipe.model_dump_json(), place, rows
@@ -130,7 +132,26 @@ def _whole_runs(
     # A folder whose storage is not mounted on a node is there too, and empty.
     image, networks = prepared.manifest.file(int(rows[0])), files_of({recipe.backbone: recipe.weights})
     sees = runs.absolute(), image.absolute(), *networks
-    return partial(_on_cluster, cluster, run_of_fold, shared, device, sees)
+    return partial(_if_all, check, partial(_on_cluster, cluster, run_of_fold, shared, device, sees))
+
+
+def _if_all(check: Callable[[Fold], None], fit_all: FitAll, folds: Iterable[Fold]) -> Iterable[FoldOutputs]:
+    """The results of folds, of which none is trained before all are checked."""
+    divided = list(folds)
+    for fold in divided:
+        check(fold)
+    return fit_all(divided)
+
+
+def _check_can_train(recipe: ResolvedRecipe, prepared: Prepared, rows: np.ndarray, fold: Fold) -> None:
+    """Raise `DataError` for a fold whose run could not split validation off from its training images."""
+    manifest, split = _divided(prepared.manifest, rows, fold.train, fold.test), _with_seed(recipe, fold.seed).split
+    try:
+        assign_groups(manifest, split, None, prepared.duplicates)
+    except DataError as error:
+        raise DataError(
+            f"{error}, or try more folds: these are left to train and validate on in fold {fold.number}"
+        ) from error
 
 
 def run_of_fold(
@@ -147,20 +168,27 @@ def run_of_fold(
         rows: (N,) int, the rows of the manifest that positions stand for.
         train, test, seed, number: As in `Fold`.
     """
-    manifest, requested = Manifest.read(Path(runs) / "manifest.parquet"), Recipe.model_validate_json(recipe)
+    manifest = _divided(Manifest.read(Path(runs) / "manifest.parquet"), rows, train, test)
+    reseeded = _with_seed(Recipe.model_validate_json(recipe), seed)
+    finished = run(Dataset(manifest), reseeded, Path(runs) / f"seed-{seed}-fold-{number}", NullReporter())
+    records = read_records(finished.folder.predictions, "test")
+    place = {path: index for index, path in enumerate(records.paths)}
     paths = manifest.column("path")
+    tested = [place[paths[row]] for row in rows[test]]
+    return FoldOutputs(records.scored.probabilities[tested], records.scored.predicted[tested])
+
+
+def _divided(manifest: Manifest, rows: np.ndarray, train: np.ndarray, test: np.ndarray) -> Manifest:
+    """The manifest with the rows at positions `test` in test, and those at `train` in train."""
     splits: list[str | None] = [None] * len(manifest)
     for positions, name in ((train, "train"), (test, "test")):
         for row in rows[positions]:
             splits[row] = name
-    dataset = Dataset(manifest.with_columns({"split": splits}))
-    split = requested.split.model_copy(update={"seed": seed})
-    reseeded = requested.model_copy(update={"seed": seed, "split": split})
-    finished = run(dataset, reseeded, Path(runs) / f"seed-{seed}-fold-{number}", NullReporter())
-    records = read_records(finished.folder.predictions, "test")
-    place = {path: index for index, path in enumerate(records.paths)}
-    tested = [place[paths[row]] for row in rows[test]]
-    return FoldOutputs(records.scored.probabilities[tested], records.scored.predicted[tested])
+    return manifest.with_columns({"split": splits})
+
+
+def _with_seed(recipe: Recipe, seed: int) -> Recipe:
+    return recipe.model_copy(update={"seed": seed, "split": recipe.split.model_copy(update={"seed": seed})})
 
 
 def _on_cluster(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
-from thaw.data.stratified import stratified_group_folds
+from thaw.data.stratified import strata_of, stratified_group_folds
 
 
 @st.composite
@@ -44,3 +44,13 @@ def test_groups_stay_together_and_classes_are_spread(folds: int) -> None:
     for train, test in found:
         assert not set(groups[train]) & set(groups[test])
         assert max(np.bincount(classes[test])) - min(np.bincount(classes[test])) <= 2
+
+
+def test_a_rare_label_is_spread_over_the_folds_also_where_all_its_images_have_a_common_one_first() -> None:
+    targets = np.zeros((60, 3), np.float32)
+    targets[:40, 0] = targets[36:40, 2] = 1
+    targets[40:50, 1] = 1
+    strata = strata_of(targets)
+    assert np.bincount(strata).tolist() == [10, 36, 10, 4]
+    found = stratified_group_folds(strata, np.arange(60), 5, seed=0)
+    assert sorted(int(targets[test, 2].sum()) for _, test in found) == [0, 1, 1, 1, 1]

@@ -68,10 +68,11 @@ def tested_in(classes: np.ndarray, groups: np.ndarray, folds: int) -> np.ndarray
 
 
 def strata_of(targets: np.ndarray) -> np.ndarray:
-    """What to stratify targets by: the class, or the first label of several plus one, 0 for none."""
+    """What to stratify targets by: the class, or the rarest label of several plus one, 0 for none."""
     if targets.ndim == 1:
         return targets
-    return np.where(targets.any(axis=1), targets.argmax(axis=1) + 1, 0)
+    images = np.where(targets > 0, targets.sum(axis=0), np.inf)
+    return np.where(targets.any(axis=1), images.argmin(axis=1) + 1, 0)
 
 
 def _best(spread: list[float], images: list[float]) -> int:

@@ -140,7 +140,7 @@ class Questions:
             return ()
         names = manifest.classes
         if manifest.task == "multilabel":
-            names = ("no label", *(f"{name} as the first label" for name in names))
+            names = ("no label", *(f"{name} as the rarest label" for name in names))
         sentence = untested_sentence({names[label]: images for label, images in few.items()})
         return (Choice("measure", f"{folds.max() + 1} folds", sentence),)
 

@@ -36,7 +36,7 @@ class Sample:
 
     @property
     def strata(self) -> np.ndarray:
-        """(N,) int, by which folds are stratified: the class, or the first label plus one."""
+        """(N,) int, by which folds are stratified: the class, or the rarest label plus one."""
         return strata_of(self.targets)
 
     def folds(self) -> np.ndarray | None:
