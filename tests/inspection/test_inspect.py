@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -189,6 +190,25 @@ def test_multilabel_data_is_inspected_without_a_linear_head(tmp_path: Path, imag
     assert found.counts()["metal"] == {"all": 36}
     assert found.probe is None
     assert len(found.map_points) == 36
+
+
+def test_images_without_a_label_are_no_images_of_the_first_class(tmp_path: Path, quick: Recipe) -> None:
+    """Thirty images of vertical stripes have no label; ten of horizontal ones do, and are no outliers among them."""
+    rng, rows = np.random.default_rng(0), []
+    for number in range(40):
+        stripes = np.tile(np.repeat([40, 200], 8), 4)[None, :].repeat(64, axis=0) + rng.integers(0, 30, (64, 64))
+        has_label = number >= 30
+        Image.fromarray((stripes.T if has_label else stripes).astype(np.uint8)).save(tmp_path / f"{number}.png")
+        rows.append((f"{number}.png", ("crack|dent" if number % 2 else "crack") if has_label else ""))
+    with (tmp_path / "table.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([("path", "labels"), *rows])
+    found = inspect(Dataset.open(tmp_path / "table.csv"), quick, tmp_path / "runs", reporter=NullReporter())
+    assert not {outlier.row for outlier in found.outliers} & set(range(30, 40))
+    page = (tmp_path / "runs" / "inspect-1" / "inspect.html").read_text(encoding="utf-8")
+    colours = {name: colour for colour, name in re.findall(r'<i style="background:([^"]+)"></i>([^<]+)</span>', page)}
+    assert list(colours) == ["crack", "dent", "no label"] and len(set(colours.values())) == 3
+    assert page.count(f'fill="{colours["no label"]}"') == 30 and page.count(f'fill="{colours["crack"]}"') == 10
+    assert "<title>0.png: no label</title>" in page
 
 
 def test_images_that_are_all_the_same_are_a_finding_without_a_map(tmp_path: Path, quick: Recipe) -> None:

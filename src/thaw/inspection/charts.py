@@ -25,18 +25,26 @@ CLASS_COLOURS = (
 )
 """One colour a class, distinguishable with colour blindness too; they repeat after ten classes."""
 
+NO_LABEL_COLOUR = "#9aa0a6"
+"""The colour of images without a label."""
+
 _LABEL_WIDTH = 60
 
 
 @dataclass(frozen=True)
 class MapDot:
-    """An image on the map: position 0..1, class, title, and a thumbnail as data URL (empty for none)."""
+    """An image on the map: position 0..1, colour, title, and a thumbnail as data URL (empty for none)."""
 
     x: float
     y: float
-    class_index: int
+    colour: str
     title: str
     thumbnail: str
+
+
+def class_colour(index: int) -> str:
+    """The colour of a class by its index; a negative one stands for no label."""
+    return CLASS_COLOURS[index % len(CLASS_COLOURS)] if index >= 0 else NO_LABEL_COLOUR
 
 
 def learning_curve(curve: LearningCurve) -> str:
@@ -109,8 +117,8 @@ def scatter(dots: Sequence[MapDot]) -> str:
     parts = [f'<svg class="map" viewBox="0 0 {side} {side}" role="group" aria-label="map of the images">']
     for dot in dots:
         x, y = (margin + value * (side - 2 * margin) for value in (dot.x, dot.y))
-        colour, title = CLASS_COLOURS[dot.class_index % len(CLASS_COLOURS)], escape(dot.title, quote=True)
-        attributes = f'cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"'
+        title = escape(dot.title, quote=True)
+        attributes = f'cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{dot.colour}"'
         if dot.thumbnail:
             attributes += f' tabindex="{tab_index}" role="img" data-thumbnail="{dot.thumbnail}" data-title="{title}"'
             tab_index = -1

@@ -33,6 +33,9 @@ from thaw.inspection.similarity import SAMPLE, Similarity, remembered_similarity
 from thaw.progress import Bar
 from thaw.recipe import Recipe
 
+NO_LABEL = -1
+"""The class of an image of multilabel data that has no label; such images are compared with each other."""
+
 
 @dataclass(frozen=True)
 class Inspection:
@@ -148,7 +151,7 @@ def _few_groups(classes: tuple[str, ...]) -> str:
 
 
 def class_indices(manifest: Manifest, rows: Iterable[int]) -> np.ndarray:
-    """(N,) int, the class of each row; the first of several labels, and class 0 for none."""
+    """(N,) int, the class of each row; the first of several labels, and `NO_LABEL` for none."""
     index_of = {name: index for index, name in enumerate(manifest.classes)}
     labels = manifest.column("labels")
-    return np.array([index_of[labels[row][0]] if labels[row] else 0 for row in rows])
+    return np.array([index_of[labels[row][0]] if labels[row] else NO_LABEL for row in rows])

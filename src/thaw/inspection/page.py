@@ -19,7 +19,7 @@ from thaw.html.thumbnails import Gallery, Thumbnail, data_url
 from thaw.inspection import charts
 from thaw.inspection.duplicates import DuplicatePair
 from thaw.inspection.findings import Finding, findings
-from thaw.inspection.inspect import Inspection, class_indices
+from thaw.inspection.inspect import NO_LABEL, Inspection, class_indices
 from thaw.inspection.label_errors import LabelError
 from thaw.inspection.linear_probe import LinearProbe
 from thaw.remote import shown
@@ -39,12 +39,21 @@ class ClassRow:
 
 
 @dataclass(frozen=True)
+class LegendEntry:
+    """What the dots of a colour on the map are."""
+
+    name: str
+    colour: str
+
+
+@dataclass(frozen=True)
 class Page:
     """Everything on the page.
 
     Attributes:
         sizes, modes: The most common image sizes and pixel modes, with their number of images.
         unreadable: (path, reason) of each unreadable file.
+        legend: The classes on the map, and images without a label where there are any.
     """
 
     title: str
@@ -59,6 +68,7 @@ class Page:
     stages: Markup
     curve: Markup
     map: Markup
+    legend: tuple[LegendEntry, ...]
     backbone: str
     notes: tuple[str, ...]
 
@@ -119,7 +129,7 @@ def _page(inspection: Inspection, pixels: PixelStore) -> Page:
         classes=tuple(
             ClassRow(
                 name=name,
-                colour=charts.CLASS_COLOURS[index % len(charts.CLASS_COLOURS)],
+                colour=charts.class_colour(index),
                 counts=tuple(counts[name].get(split, 0) for split in splits),
                 fraction_of_largest=totals[name] / (max(totals.values()) or 1),
             )
@@ -132,6 +142,7 @@ def _page(inspection: Inspection, pixels: PixelStore) -> Page:
         stages=Markup(charts.stage_bars(stages) if stages else ""),
         curve=Markup(charts.learning_curve(curve) if curve else ""),
         map=Markup(charts.scatter(_map_dots(inspection, pixels)) if inspection.map_points else ""),
+        legend=_legend(inspection),
         backbone=inspection.backbone,
         notes=inspection.notes,
     )
@@ -145,7 +156,11 @@ def _galleries(inspection: Inspection, pixels: PixelStore) -> list[Gallery]:
     """Every gallery, the empty ones too, the most severe first."""
     build, classes = _GalleryBuilder(inspection.manifest, pixels), inspection.manifest.classes
     conflicting = inspection.conflicting_labels
-    is_conflicting = set(conflicting)
+    is_conflicting, labels = set(conflicting), inspection.manifest.column("labels")
+
+    def like_it(row: int) -> str:
+        return "its class" if labels[row] else "images without a label"
+
     return [
         *(
             build.pairs(
@@ -174,7 +189,10 @@ def _galleries(inspection: Inspection, pixels: PixelStore) -> list[Gallery]:
             "Outliers",
             "Images far from all others of their class: foreign objects, failed exposures, rare variants. The most "
             "unusual for their class come first.",
-            [(one.row, f"{one.distance_ratio:.1f}x the median distance of its class") for one in inspection.outliers],
+            [
+                (one.row, f"{one.distance_ratio:.1f}x the median distance of {like_it(one.row)}")
+                for one in inspection.outliers
+            ],
         ),
         build.images(
             "Image quality",
@@ -208,7 +226,7 @@ class _GalleryBuilder:
         """A gallery of pairs, identical files first, then by agreement."""
         shown = sorted(duplicates, key=lambda pair: (not pair.exact, -pair.correlation))[:MAX_PAIRS]
         thumbnails = tuple(
-            self._thumbnail(row, ", ".join(self._labels[row]) + (" (identical files)" if pair.exact else ""))
+            self._thumbnail(row, _text_of(self._labels[row]) + (" (identical files)" if pair.exact else ""))
             for pair in shown
             for row in (pair.first, pair.second)
         )
@@ -233,6 +251,19 @@ def _contradiction(error: LabelError, classes: Sequence[str]) -> str:
     )
 
 
+def _text_of(labels: Sequence[str]) -> str:
+    return ", ".join(labels) or "no label"
+
+
+def _legend(inspection: Inspection) -> tuple[LegendEntry, ...]:
+    indices = range(len(inspection.manifest.classes))
+    entries = (LegendEntry(inspection.manifest.classes[index], charts.class_colour(index)) for index in indices)
+    labels = inspection.manifest.column("labels")
+    if all(labels[point.row] for point in inspection.map_points):
+        return tuple(entries)
+    return (*entries, LegendEntry("no label", charts.class_colour(NO_LABEL)))
+
+
 def _map_dots(inspection: Inspection, pixels: PixelStore) -> list[charts.MapDot]:
     paths, labels = inspection.manifest.column("path"), inspection.manifest.column("labels")
     points = inspection.map_points
@@ -242,8 +273,8 @@ def _map_dots(inspection: Inspection, pixels: PixelStore) -> list[charts.MapDot]
         charts.MapDot(
             x=point.x,
             y=point.y,
-            class_index=int(classes[number]),
-            title=f"{paths[point.row]}: {', '.join(labels[point.row])}",
+            colour=charts.class_colour(int(classes[number])),
+            title=f"{paths[point.row]}: {_text_of(labels[point.row])}",
             thumbnail=data_url(pixels.read(point.row), _MAP_THUMBNAIL) if number in with_thumbnail else "",
         )
         for number, point in enumerate(points)
