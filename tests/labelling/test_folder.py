@@ -58,6 +58,20 @@ def test_several_labels_of_an_image_are_one_class(folder: Path) -> None:
     assert labels(found) == {"a.png": ["crack|stain"], "below/b.png": ["crack|stain"], "below/c.png": []}
 
 
+def test_an_empty_cell_where_others_have_several_labels_says_that_an_image_shows_none(folder: Path) -> None:
+    """So `thaw train` learns it from the same table."""
+    text = "path,labels\na.png,crack|stain\nbelow/b.png,\n"
+    found = ImageFolder.open(folder, table(folder.parent / "t.csv", text))
+    assert labels(found) == {"a.png": ["crack|stain"], "below/b.png": ["no label"], "below/c.png": []}
+    assert found.manifest.classes == ("crack|stain", "no label")
+
+
+def test_an_empty_cell_where_images_have_one_label_says_nothing_and_is_told(folder: Path) -> None:
+    found = ImageFolder.open(folder, table(folder.parent / "t.csv", "path,label\na.png,ok\nbelow/b.png,\n"))
+    assert labels(found) == {"a.png": ["ok"], "below/b.png": [], "below/c.png": []}
+    assert "t.csv: not used for want of a label: 1 row" in found.notes
+
+
 def test_labels_of_other_images_are_a_remark(folder: Path) -> None:
     found = ImageFolder.open(folder, table(folder.parent / "t.csv", "path,label\na.png,ok\nz.png,ok\n"))
     assert "t.csv: 1 path not in the folder of images, for example z.png" in found.notes

@@ -18,6 +18,9 @@ from thaw.formats import count
 from thaw.progress import Bar
 from thaw.remote import SILENT, mirrored
 
+NO_LABEL = "no label"
+"""The class of images without any label in a table in which others have several."""
+
 
 @dataclass(frozen=True)
 class ImageFolder:
@@ -39,7 +42,7 @@ class ImageFolder:
             folder: The folder of images.
             table: A table with the columns path and label, or an export of an annotation tool; paths are relative to
                 the folder of images or to that of the table. An image with several labels has the class of all of them
-                together.
+                together, and in a table with such images an empty cell means that an image has none of the labels.
             bar: Shows the progress of downloads, where the folder or the table is on remote storage.
 
         Raises:
@@ -63,21 +66,28 @@ def _labels_of(table: Path, root: Path, paths: Sequence[str]) -> tuple[dict[str,
     file = Path(os.path.realpath(table))
     readings = [read_labels(file, folder) for folder in dict.fromkeys((root, file.parent))]
     rows = max(readings, key=lambda rows: sum(_place(rows.root, path) in known for path in _paths(rows)))
+    labels: list[list[str]] = rows.table.column("labels").to_pylist()
     labelled = [
         (path, SEPARATOR.join(sorted(names)), place)
-        for path, names, place in zip(
-            _paths(rows), rows.table.column("labels").to_pylist(), rows.row_names, strict=True
-        )
+        for path, names, place in zip(_paths(rows), labels, rows.row_names, strict=True)
         if names
     ]
     names = unify({label: f"{table}: {place}" for _, label, place in reversed(labelled)})
-    found = {known[_place(rows.root, path)]: label for path, label, _ in labelled if _place(rows.root, path) in known}
+    classes = {path: names.class_of[label] for path, label, _ in labelled}
+    empty = [path for path, own in zip(_paths(rows), labels, strict=True) if not own]
+    notes = [*rows.notes, *names.notes]
+    if any(len(own) > 1 for own in labels):
+        classes |= dict.fromkeys(empty, NO_LABEL)
+    elif empty:
+        notes.append(f"{table.name}: not used for want of a label: {count(len(empty), 'row')}")
     strangers = [path for path in _paths(rows) if _place(rows.root, path) not in known]
     if len(strangers) == len(rows.row_names):
         raise DataError(f"{table}: no path in it is an image in {root}, for example {printable(strangers[0])}")
-    missing = f"{table.name}: {count(len(strangers), 'path')} not in the folder of images, for example "
-    notes = (f"{missing}{printable(strangers[0])}",) if strangers else ()
-    return {path: names.class_of[label] for path, label in found.items()}, (*rows.notes, *names.notes, *notes)
+    if strangers:
+        missing = f"{count(len(strangers), 'path')} not in the folder of images"
+        notes.append(f"{table.name}: {missing}, for example {printable(strangers[0])}")
+    found = {known[place]: name for path, name in classes.items() if (place := _place(rows.root, path)) in known}
+    return found, tuple(notes)
 
 
 def _paths(rows: Rows) -> list[str]:
