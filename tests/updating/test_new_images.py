@@ -157,7 +157,11 @@ def test_folders_are_read_as_the_run_read_its_own(
     ("splits", "error", "said"),
     [
         (["train", "val", "test", "train"], None, ""),
-        (["train", "train", "train", "test"], DataError, "the new class crack has no image in val"),
+        (
+            ["train", "train", "train", "test"],
+            DataError,
+            "the new class crack has no image in val; add one there, or give",
+        ),
         (["val", "val", "test", "test"], DataError, "the new class crack has no image in train"),
     ],
 )

@@ -253,6 +253,9 @@ def _check_given(run: StoredRun, manifest: Manifest, given: Sequence[str | None]
     counts, known = manifest.counts(), run.manifest.classes
     for name in manifest.classes[len(known) :]:
         if absent := [split for split in ("train", "val") if not counts[name][split]]:
-            raise DataError(f"{manifest.root}: the new class {name} has no image in {listed(absent)}")
+            raise DataError(
+                f"{manifest.root}: the new class {name} has no image in {listed(absent)}; add one there, or give the "
+                "new images without splits, and they are divided"
+            )
     if "train" not in given:
         raise DataError(f"{manifest.root}: none of the new images is in train, so there is nothing to learn")
