@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from thaw.data.augment import PRESETS, Augmentation
+from thaw.recipe import Monitor
 from thaw.selection import tester
 from thaw.selection.budget import Budget
 from thaw.selection.estimates import Folding
@@ -54,3 +55,22 @@ def test_the_default_is_asked_about_where_training_with_it_unasked_takes_longer(
     assert asked(helps=False, budget=0.0) == []
     assert asked(helps=False, budget=0.0, unmeasured_seconds=0.5) == []
     assert asked(helps=False, budget=0.0, unmeasured_seconds=60.0) == ["standard"]
+
+
+@pytest.mark.parametrize(("monitor", "differ"), [("accuracy", False), ("balanced_accuracy", True)])
+def test_whether_unseen_groups_do_worse_is_decided_by_the_monitored_metric(monitor: Monitor, differ: bool) -> None:
+    """A rare class that looks different in each group, so that nearly all images are correct, but few of its own."""
+    draws = np.random.default_rng(0)
+    groups, targets = np.arange(1000) // 100, (np.arange(1000) % 100 < 4).astype(int)
+    values = draws.normal(size=(1000, WIDTH)) / 2
+    values[np.arange(1000), groups] += np.where(targets == 1, 10.0, 0.0)
+    foldings = Folding(np.arange(1000) % 2, np.arange(1000)), Folding(groups % 5, groups, "groups")
+    selection = Selection(
+        SampleViews(values.astype(np.float32), lambda each: values.astype(np.float32), (WIDTH,), 1.0),
+        tester.Tester(targets, 2, "multiclass", monitor, foldings[:1]),
+        foldings,
+        HeadSetting("last", "none"),
+    )
+    estimates = selection.estimate()
+    assert estimates.across is not None and estimates.across.accuracy > 0.95
+    assert estimates.differ == differ

@@ -12,6 +12,7 @@ from thaw.backbones.preprocessing import settings_of
 from thaw.data import augment
 from thaw.errors import RecipeError
 from thaw.formats import percent
+from thaw.metrics import METRICS, Metric
 from thaw.planning.cache_plan import CachePlan, plan_cache, views_of
 from thaw.planning.costs import GIB, Forecast, Sizes, Throughput, forecast
 from thaw.planning.device_memory import device_memory
@@ -67,7 +68,8 @@ def resolve(planned: PlannedRecipe, measured: Measurements, estimates: Estimates
     caching = plan_cache(recipe, measured, budget)
     phases, solvers = _solvers(recipe, measured, caching.phases, caching.views)
     class_weights = reasons.pop("class_weights", None) or _class_weights(recipe, measured)
-    monitor, keep_phase = _monitor(recipe, measured), _keep_phase(recipe, estimates)
+    monitor = _monitor(recipe, measured)
+    keep_phase = _keep_phase(recipe, estimates, METRICS[monitor.value])
     features = reasons.pop("head.features", None) or _head_features(recipe)
     resolved = ResolvedRecipe.from_values(
         {
@@ -197,16 +199,20 @@ def _monitor(recipe: Recipe, measured: Measurements) -> Choice:
     return Choice("monitor", "accuracy", "the classes are of similar size")
 
 
-def _keep_phase(recipe: Recipe, estimates: Estimates | None) -> Choice:
+def _keep_phase(recipe: Recipe, estimates: Estimates | None, monitored: Metric) -> Choice:
     if recipe.keep_phase != "auto":
         return Choice("keep_phase", recipe.keep_phase, "as requested")
     if estimates is None or estimates.across is None:
         return Choice("keep_phase", "any_gain", "nothing indicates that validation is too optimistic")
     similar, across = (percent(each.accuracy) for each in (estimates.similar, estimates.across))
-    found = f"a linear head reaches {similar} on images like these, {across} on unseen {estimates.grouping}"
+    found = f"on images like these, {across} on unseen {estimates.grouping}"
+    if monitored.name == "accuracy" or monitored.kind != "fraction":
+        found = f"too optimistic: a linear head reaches {similar} {found}"
+    else:
+        found = f"too optimistic in {monitored.title}: a linear head reaches an accuracy of {similar} {found}"
     if estimates.differ:
-        return Choice("keep_phase", "standard_error", f"validation is too optimistic: {found}")
-    return Choice("keep_phase", "any_gain", f"validation is not clearly too optimistic: {found}")
+        return Choice("keep_phase", "standard_error", f"validation is {found}")
+    return Choice("keep_phase", "any_gain", f"validation is not clearly {found}")
 
 
 def _budget(recipe: Recipe, measured: Measurements) -> tuple[int, Choice]:

@@ -33,7 +33,7 @@ MIN_IMAGES = 40
 """Training images below which nothing can be told apart by cross-validation."""
 
 _FILE = "measured.json"
-_VERSION = 6
+_VERSION = 7
 """Of the questions: increases when their answers can change."""
 
 _MORE_TIME = 1.5

@@ -74,7 +74,7 @@ class Estimates:
         similar: On images like those of training; near-duplicates are in one fold.
         across: On groups that training did not see; `None` where there are no groups.
         grouping: What the groups are, in words.
-        differ: Whether the two differ by more than noise, so that `across` decides.
+        differ: Whether the two differ by more than noise in the monitored metric, so that `across` decides.
     """
 
     similar: Expected
@@ -83,18 +83,25 @@ class Estimates:
     differ: bool = False
 
     @classmethod
-    def of(cls, foldings: Sequence[Folding], correct: Sequence[np.ndarray]) -> Estimates:
-        """From the folds of one or two divisions, the random one first, and whether each tested image was correct."""
-        expected = [
-            Expected.of(values, folding.groups[folding.numbers >= 0])
-            for folding, values in zip(foldings, correct, strict=True)
-        ]
+    def of(
+        cls, foldings: Sequence[Folding], correct: Sequence[np.ndarray], scores: Sequence[np.ndarray] | None = None
+    ) -> Estimates:
+        """From the folds of one or two divisions, the random one first.
+
+        Args:
+            foldings: The divisions.
+            correct: Of each, whether each tested image was correct.
+            scores: Of each, a score of each tested image, whose mean is the monitored metric; by default `correct`.
+        """
+        tested = [folding.groups[folding.numbers >= 0] for folding in foldings]
+        expected = [Expected.of(values, groups) for values, groups in zip(correct, tested, strict=True)]
         if len(expected) == 1:
             return cls(expected[0])
         similar, across = expected
-        noise = float(np.hypot(similar.high - similar.low, across.high - across.low)) / 2
-        differ = similar.accuracy - across.accuracy > noise
-        return cls(similar, across, foldings[1].grouping, differ)
+        monitored = zip(scores or correct, tested, strict=True)
+        own, elsewhere = (Expected.of(values, groups) for values, groups in monitored)
+        noise = float(np.hypot(own.high - own.low, elsewhere.high - elsewhere.low)) / 2
+        return cls(similar, across, foldings[1].grouping, own.accuracy - elsewhere.accuracy > noise)
 
     def sentence(self) -> str:
         """Both, as one sentence."""

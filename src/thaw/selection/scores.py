@@ -76,9 +76,14 @@ def standard_error_of(scores: np.ndarray, strata: np.ndarray, groups: np.ndarray
 
     Images of a class (N,) differ from its mean: that images of rare classes have larger scores is no noise.
     """
+    return mean_of(within_classes(scores, strata), groups).standard_error
+
+
+def within_classes(scores: np.ndarray, strata: np.ndarray) -> np.ndarray:
+    """How far the score (N,) of each image is from the mean of its class (N,)."""
     _, index = np.unique(strata, return_inverse=True)
     means = np.bincount(index, weights=scores) / np.bincount(index)
-    return mean_of(scores - means[index], groups).standard_error
+    return np.asarray(scores - means[index])
 
 
 def mean_of(values: np.ndarray, groups: np.ndarray) -> Gain:

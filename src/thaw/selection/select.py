@@ -109,7 +109,8 @@ class Selection:
         """What to expect of images like these and of other groups; where they differ, the latter decides from here."""
         contender = Contender("", self._design(self.setting.features), self.setting.weights)
         correct = [self._tester.correct(contender, folding) for folding in self._foldings]
-        estimates = Estimates.of(self._foldings, correct)
+        scores = [self._tester.monitored(contender, folding) for folding in self._foldings]
+        estimates = Estimates.of(self._foldings, correct, scores)
         self._tester.deciding = deciding(self._foldings, estimates.differ)
         return estimates
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from thaw.data.stratified import strata_of
 from thaw.formats import count, percent
 from thaw.metrics import METRICS
 from thaw.recipe import ClassWeights, Monitor, Task
@@ -15,7 +16,7 @@ from thaw.selection.estimates import Folding
 from thaw.selection.heads import predict_folds
 from thaw.selection.logistic import Design
 from thaw.selection.options import Option, Question
-from thaw.selection.scores import image_scores
+from thaw.selection.scores import image_scores, within_classes
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,18 @@ class Tester:
         """Whether each image in a fold is predicted correctly, 0 or 1."""
         tested = folding.numbers >= 0
         return image_scores(self._predict(contender, folding)[tested], self.targets[tested], self.task, "accuracy")
+
+    def monitored(self, contender: Contender, folding: Folding) -> np.ndarray:
+        """A score of each image in a fold: their mean is the monitored metric, and their spread that within classes.
+
+        For metrics that are no fraction the same as `correct`.
+        """
+        if self.monitor == "accuracy" or METRICS[self.monitor].kind != "fraction":
+            return self.correct(contender, folding)
+        tested = folding.numbers >= 0
+        targets = self.targets[tested]
+        scores = image_scores(self._predict(contender, folding)[tested], targets, self.task, self.monitor)
+        return scores.mean() + within_classes(scores, strata_of(targets))
 
     def _option(self, contender: Contender, foldings: tuple[Folding, ...], tested: np.ndarray) -> Option:
         predicted = [self._predict(contender, folding)[tested] for folding in foldings]
