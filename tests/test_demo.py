@@ -1,4 +1,6 @@
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -44,4 +46,7 @@ def test_the_commands_that_the_demo_suggests_are_of_its_own_run(
     run = folder / "runs" / "train-2"
     monkeypatch.setattr(demo, "_train", lambda *_: demo.Start("", (0.0, 0.0), 0.0, run))
     demo.run_demo(folder, reporter=heard)
+    monkeypatch.setattr("thaw.formats.os", SimpleNamespace(name="nt", fspath=os.fspath))
+    demo.run_demo(folder, reporter=heard)
+    assert f'thaw inspect "{folder}/images", thaw predict "{run}" "{folder}/images/scratch"' in heard.said.pop()
     assert f"thaw inspect '{folder}/images', thaw predict '{run}' '{folder}/images/scratch'" in heard.said[-1]

@@ -68,6 +68,13 @@ def test_commands_exist_with_their_options(file: Path) -> None:
         assert not hasattr(command, "commands") or options, line
 
 
+def test_what_to_install_is_in_quotes_that_every_shell_knows() -> None:
+    sources = [*DOCUMENTS, *(ROOT / "src" / "thaw").rglob("*.py")]
+    texts = {file.name: file.read_text(encoding="utf-8") for file in sources}
+    # Single quotes are part of the word in cmd.
+    assert not [name for name, text in texts.items() if re.search(r"'thaw-vision\[[^\]']*\][^\s']*'", text)]
+
+
 def commands_in(text: str) -> list[str]:
     """The lines of code blocks that run Thaw, without its prompt and what they are piped into."""
     lines = re.findall(r"^    (?:\$ )?(thaw [^|&\n]*)", text, re.MULTILINE)

@@ -1,4 +1,6 @@
+import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -80,3 +82,35 @@ def test_long_lists_and_texts_are_shortened() -> None:
     assert formats.listed(list("abcdef")) == "a, b, c and 3 more"
     assert formats.shortened("short") == "short"
     assert formats.shortened("abcdefghij", 7) == "abcd…ij"
+
+
+def test_a_command_to_paste_is_quoted_where_the_shell_needs_it() -> None:
+    assert formats.command("thaw", "inspect", Path("runs/train-1")) == "thaw inspect runs/train-1"
+    assert formats.command("thaw", "inspect", Path("my images")) == "thaw inspect 'my images'"
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        (r"C:\Bilder\Größe\1.png", r"C:\Bilder\Größe\1.png"),
+        ("--seed=3", "--seed=3"),
+        (r"my runs\train-1", r'"my runs\train-1"'),
+        ("R&D", '"R&D"'),
+        ("crack,pits", '"crack,pits"'),
+        ("C:\\my images\\", '"C:\\my images\\\\"'),
+        ('say "so"', r'"say \"so\""'),
+        ("", '""'),
+    ],
+)
+def test_on_windows_words_are_quoted_for_cmd_and_powershell(
+    word: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(formats, "os", SimpleNamespace(name="nt", fspath=os.fspath))
+    assert formats.command("thaw", "predict", word) == f"thaw predict {shown}"
+
+
+def test_commands_are_quoted_nowhere_else() -> None:
+    package = Path(thaw.__file__).parent
+    assert [file.name for file in package.rglob("*.py") if "shlex" in file.read_text(encoding="utf-8")] == [
+        "formats.py"
+    ]

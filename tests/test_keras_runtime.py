@@ -43,7 +43,7 @@ def not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["keras", "h5py"])
 def test_a_missing_package_is_an_error_with_the_install_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(PackageError, match=rf"need {name}: pip install 'thaw-vision\[keras\]'"):
+    with pytest.raises(PackageError, match=rf'need {name}: pip install "thaw-vision\[keras\]"'):
         importlib.import_module("thaw.keras_runtime")
 
 

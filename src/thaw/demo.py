@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from thaw import atomic
 from thaw.backbones import starter
 from thaw.data.surfaces import write_surfaces
-from thaw.formats import percent
+from thaw.formats import command, percent
 from thaw.marker import mark_if_new
 from thaw.pipeline import finetune
 from thaw.progress import Reporter
@@ -59,8 +58,8 @@ def run_demo(folder: Path, random_start: bool = False, reporter: Reporter | None
     rows = [(start.name, *(percent(value) for value in (*start.phases, start.test))) for start in starts]
     header = ("start", *(f"validation, phase {phase.name}" for phase in RECIPE.phases), "test, kept epoch")
     shown.table("Accuracy", header, rows)
-    inspects = shlex.join(["thaw", "inspect", str(images)])
-    predicts = shlex.join(["thaw", "predict", str(starts[0].run), str(images / "scratch")])
+    inspects = command("thaw", "inspect", images)
+    predicts = command("thaw", "predict", starts[0].run, images / "scratch")
     shown.say(f"next: {inspects}, {predicts}, or thaw train YOUR-IMAGES/")
     return tuple(starts)
 

@@ -1,7 +1,10 @@
-"""Numbers as text, the same in the console, on pages and in model cards."""
+"""Numbers and commands as text, the same in the console, on pages and in model cards."""
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 from collections.abc import Sequence
 
 MANY = 10
@@ -9,6 +12,9 @@ MANY = 10
 
 _ROUNDING = 1e-9
 """How far computing may take a fraction from 0 or 1 that is exactly that."""
+
+_PLAIN_ON_WINDOWS = re.compile(r"[\w:\\/.=+-]+")
+"""Words that mean themselves in cmd and in PowerShell."""
 
 
 def percent(fraction: float, digits: int = 1) -> str:
@@ -64,6 +70,12 @@ def shortened(text: str, longest: int = 40) -> str:
     return f"{text[:head]}…{text[head + 1 - longest :]}"
 
 
+def command(*words: str | os.PathLike[str]) -> str:
+    """A command line to paste: each word is quoted where the shells of this system would not take it as it is."""
+    texts = [os.fspath(word) for word in words]
+    return " ".join(map(_quoted_on_windows, texts)) if os.name == "nt" else shlex.join(texts)
+
+
 def duration(seconds: float) -> str:
     """A time span as `9.5 s`, `42 s`, `12 min` or `3.1 h`."""
     if seconds < 10:
@@ -73,3 +85,15 @@ def duration(seconds: float) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def _quoted_on_windows(word: str) -> str:
+    """Double quotes, which cmd and PowerShell both know; single ones are part of the word in cmd.
+
+    `subprocess.list2cmdline` quotes only blanks, but both shells also split at signs such as `&`.
+    """
+    if _PLAIN_ON_WINDOWS.fullmatch(word):
+        return word
+    # Programs read a backslash as itself, except before a double quote.
+    doubled = re.sub(r'\\+(?="|\Z)', r"\g<0>\g<0>", word)
+    return '"' + doubled.replace('"', r"\"") + '"'

@@ -40,7 +40,7 @@ try:
         with TemporaryDirectory() as home, _environment({"KERAS_BACKEND": "torch", "KERAS_HOME": home}):
             import keras
 except ModuleNotFoundError as error:
-    raise PackageError(f"Keras models need {error.name}: pip install 'thaw-vision[keras]'") from error
+    raise PackageError(f'Keras models need {error.name}: pip install "thaw-vision[keras]"') from error
 
 if keras.backend.backend() != "torch":
     raise PackageError(

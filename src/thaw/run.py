@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -19,6 +18,7 @@ from thaw.device import describe_machine, threads_restored
 from thaw.errors import ResumeError
 from thaw.evaluation.finalize import Finalized, finalize
 from thaw.evaluation.records import write_records
+from thaw.formats import command
 from thaw.memory import measure_memory
 from thaw.planning.baseline import baseline_recipe
 from thaw.processes import ALONE, Process
@@ -141,7 +141,7 @@ def conclude(
     try:
         page.write_page(folder, classifier, reporter)
     except Exception as error:  # A page must not cost the hours that training took.
-        again = shlex.join(["thaw", "report", str(folder.path)])
+        again = command("thaw", "report", folder.path)
         reporter.say(f"{folder.report.name} could not be written ({error}); try again: {again}")
 
 

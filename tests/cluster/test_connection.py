@@ -63,7 +63,7 @@ def test_something_that_is_not_ray_is_told_in_time(monkeypatch: pytest.MonkeyPat
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with (
-        pytest.raises(PackageError, match=r"--cluster needs ray: pip install 'thaw-vision\[ray\]'"),
+        pytest.raises(PackageError, match=r'--cluster needs ray: pip install "thaw-vision\[ray\]"'),
         connected("local"),
     ):
         pass

@@ -54,7 +54,7 @@ ON_KERAS_OFTEN = ("inception_v3", "tf_efficientnet_b0")
 """Together they have most kinds of padding, pooling, activation and attention of the others."""
 
 needs_litert = pytest.mark.skipif(
-    find_spec("litert_torch") is None, reason="needs pip install 'thaw-vision[litert]', on Linux"
+    find_spec("litert_torch") is None, reason='needs pip install "thaw-vision[litert]", on Linux'
 )
 
 

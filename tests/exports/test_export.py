@@ -248,7 +248,7 @@ def test_a_missing_package_is_an_error_with_the_install_command(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ExportError, match=r"onnxscript: pip install 'thaw-vision\[onnx\]'"):
+    with pytest.raises(ExportError, match=r'onnxscript: pip install "thaw-vision\[onnx\]"'):
         export_bundle(bundle, "triton", tmp_path / "model")
 
 

@@ -20,7 +20,7 @@ TENSOR_FLOAT32, TENSOR_INT8 = 0, 9
 """Numbers of the schema of .tflite files."""
 
 needs_litert = pytest.mark.skipif(
-    find_spec("litert_torch") is None, reason="needs pip install 'thaw-vision[litert]', on Linux"
+    find_spec("litert_torch") is None, reason='needs pip install "thaw-vision[litert]", on Linux'
 )
 
 

@@ -29,7 +29,7 @@ from thaw.exports.target import TOLERANCE
 from thaw.recipe import Task
 
 is_installed = all(find_spec(name) for name in TARGETS["litert"].packages)
-needs_litert = pytest.mark.skipif(not is_installed, reason="needs pip install 'thaw-vision[litert]'")
+needs_litert = pytest.mark.skipif(not is_installed, reason='needs pip install "thaw-vision[litert]"')
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def test_missing_packages_are_one_sentence_with_the_install_command(
     result = CliRunner().invoke(app, ["export", str(bundle), "--to", "litert", "--out", str(tmp_path / "m.tflite")])
     assert isinstance(result.exception, ExportError)
     assert str(result.exception) == (
-        "this export needs litert_torch and ai_edge_litert: pip install 'thaw-vision[litert]'"
+        'this export needs litert_torch and ai_edge_litert: pip install "thaw-vision[litert]"'
     )
     assert not (tmp_path / "m.tflite").exists()
 

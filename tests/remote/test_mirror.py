@@ -226,10 +226,10 @@ def test_two_at_once_download_each_file_once(bucket: str, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("address", "hidden", "message"),
     [
-        ("s3://bucket", "s3fs", r"needs s3fs: pip install 'thaw-vision\[remote\]'"),
+        ("s3://bucket", "s3fs", r'needs s3fs: pip install "thaw-vision\[remote\]"'),
         ("gs://bucket", "gcsfs", "needs gcsfs: pip install gcsfs"),
-        ("https://host/a", "aiohttp", r"needs aiohttp: pip install 'thaw-vision\[remote\]'"),
-        ("s3://bucket", "fsspec", r"needs fsspec: pip install 'thaw-vision\[remote\]'"),
+        ("https://host/a", "aiohttp", r'needs aiohttp: pip install "thaw-vision\[remote\]"'),
+        ("s3://bucket", "fsspec", r'needs fsspec: pip install "thaw-vision\[remote\]"'),
     ],
 )
 def test_a_missing_package_is_named_with_the_command_that_installs_it(

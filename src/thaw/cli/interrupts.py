@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import sys
 import threading
@@ -18,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from thaw.errors import ThawError, first_line
+from thaw.formats import command
 from thaw.remote import without_password
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -75,7 +75,7 @@ def sentence(stop: KeyboardInterrupt, words: Sequence[str], again: Sequence[str]
     stopped = "terminated" if isinstance(stop, Terminated) else "interrupted"
     if notes := getattr(stop, "__notes__", []):
         kept = f"{stopped}; {'; '.join(notes)}"
-        return f"{kept}; resume with: {shlex.join(['thaw', *map(without_password, again)])}" if again else kept
+        return f"{kept}; resume with: {command('thaw', *map(without_password, again))}" if again else kept
     writes = any(word.partition("=")[0] == "--out" for word in words)
     if words[:1] == ["update"] or (words[:1] == ["predict"] and writes):
         return f"{stopped}; re-run the same command to resume"

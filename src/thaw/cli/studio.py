@@ -63,7 +63,7 @@ def studio(
         from thaw.studio.workspace import Workspace
         from thaw.web.listening import Address
     except ModuleNotFoundError as error:
-        raise PackageError(f"thaw studio needs {error.name}: pip install 'thaw-vision[studio]'") from error
+        raise PackageError(f'thaw studio needs {error.name}: pip install "thaw-vision[studio]"') from error
     opened = Project.open(project, images, labels)
     watchable = existing_folder(watch).absolute() if watch else None
     requested = recipe_from(recipe, settings or [], {}) or Recipe()

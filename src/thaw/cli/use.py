@@ -159,7 +159,7 @@ def serve(
         from thaw.serve.server import serve as listen
         from thaw.web.listening import Address
     except ModuleNotFoundError as error:
-        raise ServeError(f"thaw serve needs {error.name}: pip install 'thaw-vision[serve]'") from error
+        raise ServeError(f'thaw serve needs {error.name}: pip install "thaw-vision[serve]"') from error
     if not math.isfinite(body_mb):
         raise ServeError(f"--body-mb {body_mb}: is no size in megabytes; give a number such as 16")
     limits = Limits(batch=batch, queue=queue, body_bytes=int(body_mb * (1 << 20)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +11,7 @@ from rich.table import Table
 
 from thaw.cli.app import WIDE, app
 from thaw.errors import RecipeError
-from thaw.formats import count
+from thaw.formats import command, count
 from thaw.recipe import Recipe
 from thaw.writing import check_new_weights
 
@@ -82,7 +81,8 @@ def models_fetch(
         backbone = build(Recipe(backbone=name))
         digest = write_file(backbone, to)
         print(f"{to}: {backbone.facts.origin}, licence {backbone.facts.license}, sha256 {digest}")
-    print(f"on the other machine: thaw train IMAGES --backbone {shlex.quote(name)} --weights {shlex.quote(to.name)}")
+    trains = command("thaw", "train", "IMAGES", "--backbone", name, "--weights", to.name)
+    print(f"on the other machine: {trains}")
 
 
 caches = typer.Typer(

@@ -220,7 +220,7 @@ class Cluster:
         if "No module named 'thaw" in text or "Can't get attribute" in text:
             return ClusterError(
                 f"{place} of cluster {self.address}: has no Thaw {__version__}; install it on every node: "
-                f"pip install 'thaw-vision[ray]=={__version__}'"
+                f'pip install "thaw-vision[ray]=={__version__}"'
             )
         if isinstance(error, RayTaskError):
             return error

@@ -92,7 +92,7 @@ def _imported(address: str) -> ModuleType:
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise PackageError(f"--cluster needs {error.name}: pip install 'thaw-vision[ray]'") from error
+        raise PackageError(f'--cluster needs {error.name}: pip install "thaw-vision[ray]"') from error
     return ray
 
 

@@ -21,7 +21,7 @@ from thaw.data.split_folders import deeper_hint, exclude_option, split_folders
 from thaw.data.split_names import spelling_note, split_of, splits_of
 from thaw.data.walk import IMAGE_SUFFIXES, Omitted, existing_folder, images_below, kinds_in
 from thaw.errors import DataError
-from thaw.formats import count, listed
+from thaw.formats import command, count, listed
 from thaw.recipe import FolderSettings
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
@@ -190,7 +190,9 @@ def _outside_message(root: Path, images: Sequence[str], outside: Sequence[str], 
         labelled = {path.split("/", 1)[0] for path in images if path.count("/") > depth}
         # Test images are often not labelled.
         hint = (
-            f", or leave them out with --exclude {','.join(folders)}" if folders and not labelled & {*folders} else ""
+            f", or leave them out with {command('--exclude', ','.join(folders))}"
+            if folders and not labelled & {*folders}
+            else ""
         )
         return f"{root}: {found} outside the class folders ({listed(outside)}); move or remove them{hint}"
     where = "split folders have" if depth else "folder has"

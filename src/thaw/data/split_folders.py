@@ -8,7 +8,7 @@ from pathlib import Path
 from thaw.data.class_names import normalised
 from thaw.data.split_names import is_plain, split_of, splits_of
 from thaw.errors import DataError
-from thaw.formats import listed
+from thaw.formats import command, listed
 from thaw.recipe import FolderSettings
 
 _NAMES_IN_OPTION = 5
@@ -61,7 +61,8 @@ def deeper_hint(root: Path, images: Sequence[str]) -> str:
 
 def exclude_option(names: Sequence[str]) -> str:
     """The option that leaves folders out, with the first few of their names."""
-    return f"--exclude {','.join(names[:_NAMES_IN_OPTION])}{',…' if len(names) > _NAMES_IN_OPTION else ''}"
+    option = command("--exclude", ",".join(names[:_NAMES_IN_OPTION]))
+    return f"{option},…" if len(names) > _NAMES_IN_OPTION else option
 
 
 def _first_branching(root: Path, images: Sequence[str]) -> tuple[Path, dict[str, set[str]]]:

@@ -116,5 +116,5 @@ def require_packages(packages: tuple[str, ...]) -> None:
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         extra = next((extra for extra, names in _EXTRAS.items() if set(missing) & set(names)), None)
-        install = f"'thaw-vision[{extra}]'" if extra else " ".join(missing)
+        install = f'"thaw-vision[{extra}]"' if extra else " ".join(missing)
         raise ExportError(f"this export needs {' and '.join(missing)}: pip install {install}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from contextlib import closing
 from pathlib import Path
 
 from thaw.backbones.default import name_backbone
 from thaw.device import keep_freed_memory
+from thaw.formats import command
 from thaw.pipeline.training import Data, opened
 from thaw.progress import Reporter
 from thaw.quantisation import Quantised, quantise_backbone
@@ -52,8 +52,8 @@ def quantise(data: Data, out: str | Path, recipe: Recipe | None = None, reporter
         found = quantise_backbone(dataset, named, file, shown)
         shown.say(f"{file}: {found.describe()}")
         if found.speedup > 1.0:
-            again = shlex.join(["--backbone", named.backbone, "--weights", str(file)])
-            shown.say(f"train with it: thaw train DATA {again}")
+            trains = command("thaw", "train", "DATA", "--backbone", named.backbone, "--weights", file)
+            shown.say(f"train with it: {trains}")
         else:
             shown.say("it is not faster here: train with the weights in float")
         return found

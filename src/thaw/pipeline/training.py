@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from thaw.distributed.joining import joined
 from thaw.distributed.machine import more_devices, use_own_part
 from thaw.errors import RecipeError
 from thaw.features.cluster_pass import extracting_on
+from thaw.formats import command
 from thaw.inspection import page
 from thaw.inspection.inspect import Inspection, inspect_images
 from thaw.planning.plan import Plan
@@ -130,7 +130,8 @@ def plan(
         with threads_restored():
             planned = plan_trial(dataset, requested, None, shown).plan
         atomic.write_new(file, planned.recipe.to_yaml().encode("utf-8"))
-        shown.say(f"recipe {file}: edit it, and run it with `thaw train DATA --recipe {shlex.quote(str(file))}`")
+        trains = command("thaw", "train", "DATA", "--recipe", file)
+        shown.say(f"recipe {file}: edit it, and run it with `{trains}`")
         return planned
 
 

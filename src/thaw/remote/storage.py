@@ -178,5 +178,5 @@ def _unreadable(address: str, error: Exception) -> str:
 
 
 def _missing(address: str, package: str) -> str:
-    needed = "'thaw-vision[remote]'" if package in _IN_EXTRA else package
+    needed = '"thaw-vision[remote]"' if package in _IN_EXTRA else package
     return f"{address}: needs {package}: pip install {needed}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from thaw.classifier.classifier import Classifier
-from thaw.formats import duration, points
+from thaw.formats import command, duration, points
 from thaw.html.environment import environment
 from thaw.metrics import CLASS_METRICS, METRICS
 from thaw.progress import Reporter
@@ -157,7 +156,7 @@ def _gain_rows(training: Training) -> list[GainRow]:
 
 
 def _commands(provenance: Provenance) -> list[Command]:
-    run, recipe = shlex.quote(provenance.run), shlex.quote(f"{provenance.run}/recipe.yaml")
+    run, recipe = command(provenance.run), command(Path(provenance.run) / "recipe.yaml")
     return [
         Command("Classify images", f"thaw predict {run} IMAGES --out predictions.csv"),
         Command("Show the evidence for predictions", f"thaw explain {run} IMAGES --out evidence"),

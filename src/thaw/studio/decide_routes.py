@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from thaw.formats import command
 from thaw.progress import NullReporter
 from thaw.recipe import DecisionSettings, Recipe
 from thaw.studio.training_routes import finished_run
@@ -74,7 +74,7 @@ def router(workspace: Workspace) -> APIRouter:
         )
         return {
             "bundle": str(bundle),
-            "command": f"thaw predict {shlex.quote(str(bundle))} IMAGES --out predictions.csv",
+            "command": command("thaw", "predict", bundle, "IMAGES", "--out", "predictions.csv"),
         }
 
     return routes

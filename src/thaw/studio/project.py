@@ -11,6 +11,7 @@ from typing import Any
 from thaw import atomic
 from thaw.data.walk import existing_folder
 from thaw.errors import DataError
+from thaw.formats import command
 from thaw.marker import mark
 from thaw.remote import address_of, is_remote
 from thaw.writing import check_writable, explained
@@ -99,7 +100,8 @@ class Project:
         own = folder / _IMAGES
         if images is None or (not is_remote(images) and images.resolve() == own):
             if table is not None:
-                raise DataError(f"{table}: say which images these labels are of: thaw studio IMAGES --labels {table}")
+                again = command("thaw", "studio", "IMAGES", "--labels", table)
+                raise DataError(f"{table}: say which images these labels are of: {again}")
             return cls(folder, own)
         return cls(folder, _absolute(images), _absolute(table) if table else None)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from thaw.errors import DataError
+from thaw.formats import command
 from thaw.studio.workspace import EXPORT, Workspace
 from thaw.web.limits import RequestRefused
 
@@ -135,7 +135,14 @@ def _state(workspace: Workspace) -> dict[str, Any]:
 
     project, promotions = workspace.project, workspace.promotions
     champion = shipping.shippable(project, promotions.champion) if promotions.champion else None
-    place = shlex.quote(str(champion.bundle)) if champion else ""
+    commands = (
+        [
+            command("thaw", "predict", champion.bundle, "IMAGES", "--out", "predictions.csv"),
+            command("thaw", "serve", champion.bundle),
+        ]
+        if champion
+        else []
+    )
     return {
         "classifiers": shipping.all_shippable(project, workspace.training.finished_runs()),
         "champion": promotions.champion,
@@ -144,5 +151,5 @@ def _state(workspace: Workspace) -> dict[str, Any]:
         "steps": promotions.lines[::-1],
         "formats": shipping.formats(),
         "exports": workspace.exports[::-1],
-        "commands": [f"thaw predict {place} IMAGES --out predictions.csv", f"thaw serve {place}"] if place else [],
+        "commands": commands,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from thaw.evaluation.evaluate import Evaluation
-from thaw.formats import count, duration, percent
+from thaw.formats import command, count, duration, percent
 from thaw.html.environment import environment
 from thaw.metrics import METRICS
 from thaw.recipe.ranges import Range, Searched
@@ -153,7 +152,7 @@ def _facts(
     facts.append(f"It ended because of this: {conclusion.reason}.")
     if conclusion.refit:
         facts.append(refit_sentence(conclusion.refit, folder, monitor))
-    facts.append(f"Train with {folder.recipe.name}: thaw train DATA --recipe {shlex.quote(str(folder.recipe))}")
+    facts.append(f"Train with {folder.recipe.name}: {command('thaw', 'train', 'DATA', '--recipe', folder.recipe)}")
     return facts
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import time
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from typing import Any
 from thaw import atomic
 from thaw.device import threads_restored
 from thaw.errors import TrainingError
-from thaw.formats import count, duration
+from thaw.formats import command, count, duration
 from thaw.metrics import METRICS
 from thaw.recipe import Recipe
 from thaw.reports.results import SPLIT_NAMES
@@ -240,8 +239,6 @@ def _concluded(search: Search, reason: str) -> SearchResult:
     _write_page(search, records, page.Conclusion(verdict, reason, refit))
     # Last, because a search that has it has ended.
     atomic.write_text(folder.recipe, chosen.to_yaml())
-    reporter.say(
-        f"recipe {folder.recipe}: train with it by `thaw train DATA --recipe {shlex.quote(str(folder.recipe))}`; "
-        f"page {folder.page}"
-    )
+    trains = command("thaw", "train", "DATA", "--recipe", folder.recipe)
+    reporter.say(f"recipe {folder.recipe}: train with it by `{trains}`; page {folder.page}")
     return SearchResult(folder.path, chosen, verdict, tuple(records), reason, folder.refit.path if refit else None)

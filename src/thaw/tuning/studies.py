@@ -252,7 +252,7 @@ def _imported() -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise PackageError("a search needs Optuna; install it: pip install 'thaw-vision[search]'") from error
+        raise PackageError('a search needs Optuna; install it: pip install "thaw-vision[search]"') from error
     optuna.logging.set_verbosity(logging.WARNING)
     return optuna
 

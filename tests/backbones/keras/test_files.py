@@ -304,7 +304,7 @@ def test_without_h5py(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "model.h5"
     file.write_bytes(_hdf5())
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(PackageError, match=r"need h5py: pip install 'thaw-vision\[keras\]'"):
+    with pytest.raises(PackageError, match=r'need h5py: pip install "thaw-vision\[keras\]"'):
         read_keras_file(file)
 
 

@@ -195,7 +195,7 @@ def import_h5py() -> Any:
     try:
         import h5py
     except ModuleNotFoundError as error:
-        raise PackageError(f"files of Keras need {error.name}: pip install 'thaw-vision[keras]'") from error
+        raise PackageError(f'files of Keras need {error.name}: pip install "thaw-vision[keras]"') from error
     return h5py
 
 
