@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable
+from typing import TextIO
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
@@ -19,3 +20,17 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
         cells = ["" if cell is None else str(cell) for cell in row]
         (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
     return text.getvalue()
+
+
+def print_csv(table: bytes, stream: TextIO) -> None:
+    """Write CSV in UTF-8 to a stream such as standard output: as it is into a file or a pipe, as text on a terminal.
+
+    On Windows, text in a file or a pipe would be in another encoding than readers of CSV expect.
+    """
+    if isinstance(stream, io.TextIOWrapper) and not stream.isatty():
+        # Whatever was printed before comes first.
+        stream.flush()
+        stream.buffer.write(table)
+    else:
+        stream.write(table.decode("utf-8"))
+    stream.flush()

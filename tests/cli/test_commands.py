@@ -109,6 +109,17 @@ def test_a_name_that_the_console_lacks_is_escaped(
     assert shown in stdout.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
 
 
+def test_predictions_are_in_utf8_where_the_system_has_another_encoding(
+    trained: RunFolder, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, stdout = tmp_path / "Größe ひ.png", io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    shutil.copy(min(images.rglob("*.png")), file)
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert thaw(monkeypatch, "predict", trained.path, file) == 0
+    lines = stdout.buffer.getvalue().decode("utf-8").splitlines()  # type: ignore[attr-defined]
+    assert lines[0].startswith("path,") and lines[1].startswith(f"{file},ok,")
+
+
 def test_predicting_nothing_is_a_failure_whose_reasons_are_in_the_table(
     trained: RunFolder,
     images: Path,

@@ -1,6 +1,7 @@
 import csv
 import io
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,17 @@ def test_the_queue_is_on_standard_output_and_the_rest_elsewhere(
     rows = list(csv.DictReader(io.StringIO(said.out)))
     assert [row["rank"] for row in rows] == ["1", "2", "3", "4"]
     assert "0 images labelled, 36 to choose from" in said.err and "typical images: no label yet" in said.err
+
+
+def test_the_queue_is_in_utf8_where_the_system_has_another_encoding(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, stdout = tmp_path / "images", io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    folder.mkdir()
+    shutil.copy(min(images.rglob("*.png")), folder / "Größe ひ.png")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert thaw(monkeypatch, "label", folder, *QUICK) == 0
+    assert "Größe ひ.png," in stdout.buffer.getvalue().decode("utf-8")  # type: ignore[attr-defined]
 
 
 def test_hostile_file_names_are_rows_of_their_own(

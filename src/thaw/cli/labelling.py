@@ -11,6 +11,7 @@ import typer
 
 from thaw.cli.app import app, field_of, on_stderr
 from thaw.cli.parsing import parsed
+from thaw.csv_text import print_csv
 from thaw.recipe import Recipe
 from thaw.writing import check_has_folder, check_new
 
@@ -77,4 +78,4 @@ def label(
             queue.write(out)
             reporter.say(f"{out}: {len(queue):,} to label")
         else:
-            sys.stdout.write(queue.to_csv())
+            print_csv(queue.to_csv().encode("utf-8"), sys.stdout)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from thaw.classifier.classifier import Classifier
+from thaw.csv_text import print_csv
 from thaw.device import choose_device
 from thaw.errors import DataError, RecipeError
 from thaw.formats import count
@@ -213,8 +214,7 @@ class _StandardOutput:
 
     def append(self, block: bytes, done: RowsDone) -> None:
         """Print a block."""
-        self._stream.write(block.decode("utf-8"))
-        self._stream.flush()
+        print_csv(block, self._stream)
         self.done = done
 
     def finish(self, make: Callable[[Path, Path], None]) -> None:
