@@ -1,7 +1,9 @@
 import errno
+import io
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,9 +25,38 @@ def test_an_error_about_a_path_is_one_sentence() -> None:
         explain(OSError(errno.EDQUOT, "Disk quota exceeded"))
 
 
-def test_other_errors_pass() -> None:
+def test_other_errors_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BrokenPipeError):
         explain(BrokenPipeError(errno.EPIPE, "Broken pipe"))
+    monkeypatch.setattr("thaw.cli.system_errors.sys.platform", "win32")
+    for error in (OSError(errno.EINVAL, "Invalid argument"), OSError(errno.EINVAL, "Invalid argument", "a?.png")):
+        with pytest.raises(OSError, match="Invalid argument"):
+            explain(error)
+
+
+class PipeOfWindows(io.FileIO):
+    """A pipe that says so in the way of Windows when nobody reads it."""
+
+    def write(self, text: Any) -> int:
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            raise OSError(errno.EINVAL, "Invalid argument") from None
+
+
+@pytest.mark.parametrize("length", [10, 100_000])
+@pytest.mark.parametrize(("platform", "kind"), [("linux", io.FileIO), ("win32", PipeOfWindows)])
+def test_a_command_whose_output_nobody_reads_any_more_ends_without_a_word(
+    platform: str, kind: type[io.FileIO], length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    with io.TextIOWrapper(io.BufferedWriter(kind(writer, "w")), encoding="utf-8") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        monkeypatch.setattr("thaw.cli.system_errors.sys.platform", platform)
+        os.close(reader)
+        with pytest.raises(SystemExit) as ended, system_errors_explained():
+            print("x" * length)
+        assert ended.value.code == 1
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
