@@ -24,7 +24,7 @@ def test_a_start_that_fails_leaves_nothing(opened: Opened, tmp_path: Path) -> No
 
 def test_a_start_that_fails_changes_no_project(opened: Opened, tmp_path: Path, images: Path) -> None:
     opened()
-    for other, problem in ((tmp_path / "imgaes", "no such folder"), (images / "ok", "open in another process")):
+    for other, problem in ((tmp_path / "imgaes", "no such folder"), (images / "ok", "another Studio has this")):
         with pytest.raises(DataError, match=problem):
             opened(other)
         assert Project.open(tmp_path / "studio").images == images

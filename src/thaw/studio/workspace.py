@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from thaw import atomic
 from thaw.cache import cache_folder
 from thaw.cores import worker_count
+from thaw.errors import DataError, ResumeError
 from thaw.formats import count, listed
 from thaw.progress import Bar
 from thaw.recipe import Recipe
+from thaw.run_folder.lock import held
 from thaw.studio.additions import Additions
 from thaw.studio.background import Background
 from thaw.studio.images import Images
@@ -91,6 +94,11 @@ class Workspace:
         self.recipe = recipe
         self.images = Images.open(project, cache_folder(), bar)
         project.make()
+        self._hold = ExitStack()
+        try:
+            self._hold.enter_context(held(project.path, "another Studio has this project open; close it first"))
+        except ResumeError as error:
+            raise DataError(str(error)) from error
         self.labels = Labels(self.images, project.labels)
         # Not before: the images may be unusable, and another Studio may have the project open.
         project.remember()
@@ -136,6 +144,7 @@ class Workspace:
         self.labels.close()
         self.actions.close()
         self.promotions.close()
+        self._hold.close()
 
     def note(self, action: str, **facts: Any) -> None:
         """Write down that something was done."""
