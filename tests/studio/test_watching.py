@@ -120,6 +120,35 @@ def test_nothing_in_the_folder_is_changed(watch: Watch, folder: Path) -> None:
     assert after.keys() == before.keys() and all(after[file].st_mtime_ns == before[file].st_mtime_ns for file in before)
 
 
+def test_one_look_serves_every_file_that_it_finds(watch: Watch, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        write(folder, str(number), f"{number}.png")
+    watch.step(0)
+    looks, versions = [], watch._versions
+    monkeypatch.setattr(watch, "_versions", lambda: looks.append(1) or versions())
+    assert all(watch.step(2) for _ in range(5)) and len(looks) == 1
+    assert not watch.step(2) and watch.classified == 5
+
+
+def test_a_newer_file_does_not_wait_for_all_that_an_earlier_look_found(watch: Watch, folder: Path) -> None:
+    for number in range(3):
+        write(folder, str(number), f"{number}.png")
+    watch.step(0)
+    assert watch.step(2)
+    write(folder, "newer", "newer.png")
+    assert watch.step(2.5) and watch.step(3.5)
+    assert watch.step(3.5 + UNCHANGED_FOR) and labels(watch)[0] == "newer"
+
+
+def test_one_that_is_removed_after_the_look_is_not_called_unreadable(watch: Watch, folder: Path) -> None:
+    for number in range(2):
+        write(folder, str(number), f"{number}.png")
+    watch.step(0)
+    assert watch.step(UNREADABLE_AFTER)
+    (folder / "0.png").unlink()
+    assert not watch.step(UNREADABLE_AFTER) and watch.unreadable == 0
+
+
 def test_few_results_are_kept(watch: Watch, folder: Path) -> None:
     for number in range(module.KEPT + 3):
         write(folder, str(number), f"{number}.png")

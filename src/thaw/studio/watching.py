@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -24,8 +25,13 @@ UNCHANGED_FOR, UNREADABLE_AFTER = 1.0, 5.0
 """Seconds that a file has to stay as it is before it is read, and before it is called unreadable: until then it may be
 half-written."""
 
+_SERVED_FOR = 1.0
+"""Seconds at least for which the files that one look finds are classified before the next look, which takes as long
+as the folder is large: a newer file waits as long, but would not be complete before."""
+
 _PAUSE, _PAUSE_FACTOR = 0.5, 10
-"""Seconds between two looks at the folder, and how many times as long as a look itself they are at least."""
+"""Seconds between two looks at a folder where nothing arrives, and how many times as long as a look they are at
+least."""
 _LOG = logging.getLogger("thaw.studio")
 
 Classify = Callable[[bytes], "TriedImage"]
@@ -76,6 +82,8 @@ class Watch:
         self._folder, self._classify = folder, classify
         self._done = self._versions()
         self._waiting: dict[str, _Waiting] = {}
+        self._ready: list[str] = []
+        self._next_look = self._look_seconds = 0.0
         self.classified = self.flagged = self.unreadable = 0
         self.before = len(self._done)
         self.arrivals: tuple[Arrival, ...] = ()
@@ -86,8 +94,13 @@ class Watch:
         """How many files have arrived that are not classified yet."""
         return len(self._waiting)
 
+    @property
+    def pause(self) -> float:
+        """Seconds to wait after a file was classified, so that looking takes half of the time at most."""
+        return 0.0 if self._ready else self._look_seconds
+
     def step(self, now: float) -> bool:
-        """Look what has arrived, and classify the newest file that is complete.
+        """Classify the newest file that is complete, of those that the last look found, or look what has arrived.
 
         Args:
             now: Seconds of a clock that never goes back.
@@ -98,11 +111,22 @@ class Watch:
         Raises:
             DataError: The folder cannot be listed now.
         """
+        if not self._ready or now >= self._next_look:
+            self._look(now)
+        while self._ready:
+            if self._settle(self._ready.pop(), now):
+                return True
+        return False
+
+    def _look(self, now: float) -> None:
+        """Find what has arrived, and which files are complete, the newest last."""
+        began = time.monotonic()
         versions = self._versions()
         self._note(versions, now)
         ready = [name for name, one in self._waiting.items() if now - one.since >= UNCHANGED_FOR]
-        ready.sort(key=lambda name: (self._waiting[name].since, versions[name][1], name), reverse=True)
-        return any(self._settle(name, now) for name in ready)
+        self._ready = sorted(ready, key=lambda name: (self._waiting[name].since, versions[name][1], name))
+        self._look_seconds = time.monotonic() - began
+        self._next_look = now + self._look_seconds + max(_SERVED_FOR, self._look_seconds)
 
     def _note(self, versions: dict[str, _Version], now: float) -> None:
         """Remember since when each file that is not classified is as it is."""
@@ -128,7 +152,8 @@ class Watch:
             tried = self._classify(data)
         except UnreadableImage as error:
             waiting.problem = first_line(error)
-            if now - waiting.since < UNREADABLE_AFTER:
+            # One that was removed or written again since the look is another, or none.
+            if now - waiting.since < UNREADABLE_AFTER or _version(file) != waiting.version:
                 return False
         self._count(tried)
         number = self.classified + self.unreadable
@@ -150,7 +175,8 @@ class Watch:
     def _versions(self) -> dict[str, _Version]:
         """The files that may be images."""
         names = (name for name in files_below(self._folder, Omitted()) if suffix_of(name) in CANDIDATES)
-        found = {name: _version(self._folder / name) for name in names}
+        # A path as text: making a `Path` takes longer than asking for the file.
+        found = {name: _version(os.path.join(self._folder, name)) for name in names}
         return {name: version for name, version in found.items() if version}
 
 
@@ -205,14 +231,14 @@ def _watch(watch: Watch, ended: threading.Event) -> None:
         except Exception:
             _LOG.exception("a watched image failed")
             is_followed, watch.problem = False, "internal error; see the output of thaw studio"
-        if not is_followed:
-            ended.wait(max(_PAUSE, _PAUSE_FACTOR * (time.monotonic() - began)))
+        pause = watch.pause if is_followed else max(_PAUSE, _PAUSE_FACTOR * (time.monotonic() - began))
+        ended.wait(pause)
 
 
-def _version(file: Path) -> _Version | None:
+def _version(file: str | Path) -> _Version | None:
     """What a file is like now; `None` where it is gone."""
     try:
-        found = file.stat()
+        found = os.stat(file)
     except (OSError, ValueError):
         return None
     return found.st_size, found.st_mtime_ns
