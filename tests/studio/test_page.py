@@ -253,7 +253,7 @@ def test_a_run_that_diverged_is_shown_and_another_can_be_started(
     diverged = ",".join((cells | {"train_loss": "nan", "val_loss": "inf"}).values())
     with_run.metrics.write_text("\n".join([header, first, *others, diverged]) + "\n")
     job = Job(1, "2026-01-01T00:00:00+00:00", Request({}, 36, 2))
-    computed.training._queue.begun.append(Begun(job, job.when, ()))
+    computed.training._queue.begun.append(Begun(job, job.when, 0))
     with running(computed) as address, window(browser, 1280, 800) as opened:
         page = opened.page
         page.goto(address)

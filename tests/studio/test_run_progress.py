@@ -14,7 +14,7 @@ from thaw.studio.workspace import Workspace
 @pytest.fixture
 def training(workspace: Workspace, with_run: RunFolder) -> Training:
     job = Job(1, "2026-01-01T00:00:00+00:00", Request({}, 36, 2))
-    workspace.training._queue.begun.append(Begun(job, job.when, ()))
+    workspace.training._queue.begun.append(Begun(job, job.when, 0))
     workspace.project.training_state.write_text('{"job": 1, "process": 1}', encoding="utf-8")
     return workspace.training
 
@@ -25,6 +25,24 @@ def test_a_finished_run_has_its_plan_and_epochs(training: Training) -> None:
     assert found["plan"][0].keys() == {"setting", "value", "reason"}
     assert found["epochs"][0]["phase"] == "head" and found["left"] is None
     assert all(0 <= one["value"] <= 1 and one["val_loss"] > 0 for one in found["epochs"])
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_earlier_jobs_are_not_searched_for_each_run(
+    training: Training, with_run: RunFolder, is_running: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_run.evaluation.unlink()
+    monkeypatch.setattr(Training, "is_running", is_running)
+    listings, newest_first = [], RunFolder.newest_first
+    monkeypatch.setattr(RunFolder, "newest_first", lambda parent: listings.append(parent) or newest_first(parent))
+    assert progress(training)["resumable"] == ("" if is_running else "train-1")
+    few = len(listings)
+    for number in range(2, 40):
+        RunFolder.create(training._project.runs).evaluation.touch()
+        job = Job(number, "2026-01-01T00:00:00+00:00", Request({}, 36, 2))
+        training._queue.begun.append(Begun(job, job.when, number - 1))
+    assert progress(training)["resumable"] == ("" if is_running else "train-1")
+    assert len(listings) - few < few + 10
 
 
 def test_a_run_without_its_evaluation_was_stopped(training: Training, with_run: RunFolder) -> None:

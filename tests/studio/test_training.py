@@ -306,6 +306,33 @@ def test_a_line_about_another_folder_names_no_run(project: Project, name: str) -
         assert Training(project, Recipe(), actions).run is None
 
 
+def test_a_job_that_an_earlier_release_began_has_its_run(project: Project) -> None:
+    for number in range(1, 6):
+        (project.runs / f"train-{number}").mkdir()
+    job = {"settings": {}, "images": 1, "edits": 1, "resumes": "", "is_planned": False, "when": ""}
+    lines: list[dict[str, object]] = []
+    for number, earlier in enumerate((["train-2", "train-1"], ["train-4", "train-2", "train-1", "train-3"]), 1):
+        lines.append({"action": "queue training", "number": number, **job})
+        lines.append({"action": "train", "number": number, "earlier": earlier, "when": ""})
+    project.actions.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    with closing(Journal(project.actions)) as actions:
+        training = Training(project, Recipe(), actions)
+        assert [training._runs.of(begun) for begun in training._queue.begun] == [
+            RunFolder(project.runs / "train-3"),
+            RunFolder(project.runs / "train-5"),
+        ]
+        assert training.run == RunFolder(project.runs / "train-5")
+
+
+def test_a_job_that_is_begun_notes_only_the_newest_run(training: Training, project: Project) -> None:
+    for number in range(1, 4):
+        (project.runs / f"train-{number}").mkdir()
+    start(training)
+    begun(training)
+    last = json.loads(project.actions.read_text(encoding="utf-8").splitlines()[-1])
+    assert last["earlier"] == ["train-3"] and training.run == RunFolder(project.runs / "train-4")
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -35,6 +35,17 @@ class NumberedFolder:
             mark(folder.path)
             return folder
 
+    @property
+    def number(self) -> int:
+        """The number in its name; 0 for a folder that has another name."""
+        return self.number_of(self.path.name)
+
+    @classmethod
+    def number_of(cls, name: str) -> int:
+        """The number in a name; 0 for one that is not of this kind."""
+        match = _NAME.fullmatch(name)
+        return int(match[2]) if match and match[1] == cls.kind else 0
+
     @classmethod
     def numbered(cls, parent: Path, number: int) -> Self:
         """The folder of a number under a parent, which need not be there yet."""
@@ -50,7 +61,7 @@ class NumberedFolder:
     def named(cls, parent: Path, name: str) -> Self | None:
         """The folder of a name that anybody may have made up; `None` if there is none of this kind."""
         path = parent / name
-        return cls(path) if _number(path, cls.kind) and path.name == name else None
+        return cls(path) if path.name == name and cls.number_of(name) and path.is_dir() else None
 
     @classmethod
     def adopt(cls, parent: Path, folder: Path) -> Self:
@@ -74,7 +85,7 @@ class NumberedFolder:
     @classmethod
     def _next(cls, parent: Path) -> Self:
         """Make an empty folder with the next free number, which no other process can have made too."""
-        number = max((_number(child, cls.kind) for child in parent.iterdir()), default=0)
+        number = max((folder.number for folder in cls._below(parent)), default=0)
         while True:
             number += 1
             folder = cls.numbered(parent, number)
@@ -87,10 +98,9 @@ class NumberedFolder:
     @classmethod
     def newest_first(cls, parent: Path) -> list[Self]:
         """All folders of this kind under a parent."""
-        found = [path for path in parent.iterdir() if _number(path, cls.kind)] if parent.is_dir() else []
-        return [cls(path) for path in sorted(found, key=lambda path: _number(path, cls.kind), reverse=True)]
+        found = cls._below(parent) if parent.is_dir() else []
+        return sorted(found, key=lambda folder: folder.number, reverse=True)
 
-
-def _number(folder: Path, kind: str) -> int:
-    match = _NAME.fullmatch(folder.name)
-    return int(match[2]) if match and match[1] == kind and folder.is_dir() else 0
+    @classmethod
+    def _below(cls, parent: Path) -> list[Self]:
+        return [cls(path) for path in parent.iterdir() if cls.number_of(path.name) and path.is_dir()]

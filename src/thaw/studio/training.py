@@ -141,9 +141,8 @@ class Training:
     @property
     def resumable(self) -> RunFolder | None:
         """The newest run that has not finished, if it can be resumed now."""
-        unfinished = self._runs.unfinished()
-        is_known = unfinished is not None and self._runs.beginning_of(unfinished) is not None
-        return unfinished if is_known and not self.is_running else None
+        unfinished = None if self.is_running else self._runs.unfinished()
+        return unfinished if unfinished and self._runs.beginning_of(unfinished) else None
 
     def finished_runs(self) -> list[RunFolder]:
         """Every run of the project that has finished, the newest first."""
@@ -254,7 +253,7 @@ class Training:
             if reason := self._obstacle(job):
                 self._queue.refuse(job, reason)
                 continue
-            return self._queue.begin(job, [run.path.name for run in self._runs.newest_first()])
+            return self._queue.begin(job, next(iter(self._runs.newest_first()), None))
         return None
 
     def _obstacle(self, job: Job) -> str:

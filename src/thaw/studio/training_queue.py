@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Annotated, Any
@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 
 from thaw.errors import DataError, TrainingError
+from thaw.run_folder import RunFolder
 from thaw.studio.journal import Journal, Line
 
 QUEUE, BEGIN, CANCEL, REFUSE = "queue training", "train", "cancel training", "refuse training"
@@ -45,11 +46,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Begun:
-    """A job that was begun: when, and the names of the runs that were there before."""
+    """A job that was begun: when, and the number of the newest run that was there before, 0 if there was none."""
 
     job: Job
     when: str
-    earlier: tuple[str, ...]
+    after: int
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,9 @@ class TrainingQueue:
         """Put a job at the end; raises `WriteError`, and then it is not there."""
         self._write(QUEUE, self.next_number, **asdict(request))
 
-    def begin(self, job: Job, earlier: Sequence[str]) -> Begun:
-        """Take a job that waits; raises `WriteError`, and then it waits on."""
-        self._write(BEGIN, job.number, earlier=list(earlier))
+    def begin(self, job: Job, newest: RunFolder | None) -> Begun:
+        """Take a job that waits, with the newest run so far; raises `WriteError`, and then it waits on."""
+        self._write(BEGIN, job.number, earlier=[newest.path.name] if newest else [])
         return self.begun[-1]
 
     def cancel(self, number: int) -> None:
@@ -134,7 +135,9 @@ class TrainingQueue:
         job = self._waiting.pop(number)
         self.refused = Refused(job, str(line["reason"])) if action == REFUSE else None
         if action == BEGIN:
-            self.begun.append(Begun(job, str(line["when"]), _NAMES.validate_python(line["earlier"])))
+            # Earlier releases wrote the names of all runs.
+            names = _NAMES.validate_python(line["earlier"])
+            self.begun.append(Begun(job, str(line["when"]), max(map(RunFolder.number_of, names), default=0)))
 
 
 def _now() -> str:

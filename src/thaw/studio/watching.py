@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -175,8 +174,7 @@ class Watch:
     def _versions(self) -> dict[str, _Version]:
         """The files that may be images."""
         names = (name for name in files_below(self._folder, Omitted()) if suffix_of(name) in CANDIDATES)
-        # A path as text: making a `Path` takes longer than asking for the file.
-        found = {name: _version(os.path.join(self._folder, name)) for name in names}
+        found = {name: _version(self._folder / name) for name in names}
         return {name: version for name, version in found.items() if version}
 
 
@@ -235,10 +233,10 @@ def _watch(watch: Watch, ended: threading.Event) -> None:
         ended.wait(pause)
 
 
-def _version(file: str | Path) -> _Version | None:
+def _version(file: Path) -> _Version | None:
     """What a file is like now; `None` where it is gone."""
     try:
-        found = os.stat(file)
+        found = file.stat()
     except (OSError, ValueError):
         return None
     return found.st_size, found.st_mtime_ns
