@@ -13,6 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 
+def read_metadata(file: Path) -> dict[bytes, bytes]:
+    """The metadata of the schema of a Parquet file, without reading a row; raises as `read_table`."""
+    with pq.ParquetFile(file) as opened:
+        return opened.schema_arrow.metadata or {}
+
+
 def read_table(file: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of a Parquet file.
 

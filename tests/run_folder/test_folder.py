@@ -6,7 +6,7 @@ import pytest
 from thaw.bundle_path import bundle_of
 from thaw.cache import cache_folder
 from thaw.errors import DataError, ResumeError, WriteError
-from thaw.run_folder import RunFolder, numbered
+from thaw.run_folder import RunFolder
 
 
 def test_runs_are_numbered_and_never_share_a_folder(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_a_folder_that_was_filled_elsewhere_replaces_nothing(tmp_path: Path, mon
     elsewhere.mkdir()
     (runs / "train-1").mkdir(parents=True)
     (runs / "train-2").touch()
-    monkeypatch.setattr(numbered, "_number", lambda *_: 0)
+    monkeypatch.setattr(RunFolder, "_below", lambda _: [])
     assert RunFolder.adopt(runs, elsewhere).path == runs / "train-3"
     assert (runs / "train-1").is_dir() and (runs / "train-2").is_file()
     with pytest.raises(WriteError):

@@ -1,16 +1,20 @@
 """What a new trial takes from the runs before it."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from tests.reporters import Listening
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
+from thaw.data.split_units import earlier_splits
 from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 from thaw.run_folder.search_folder import SearchFile, SearchFolder
-from thaw.trial import TrialContext, begin
+from thaw.trial import TrialContext, begin, earlier_split
 
 
 def splits(run: RunFolder) -> dict[str, str]:
@@ -65,6 +69,34 @@ def test_an_image_of_an_earlier_search_keeps_its_split(images: Path, quick: Reci
     assert f"images that are in {search.path} keep their split" in reporter.said
     begin(Dataset.open(images), quick, TrialContext(tmp_path / "runs", reporter))
     assert f"images that are in {run.path} or in 1 older run or search keep their split" in reporter.said
+
+
+def test_rows_are_read_of_earlier_runs_that_can_tell_a_new_split_only(
+    images: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = Dataset.open(images)
+    first = begin(dataset, quick, TrialContext(tmp_path, NullReporter())).folder
+    manifest = Manifest.read(first.manifest)
+
+    def later(number: int, manifest: Manifest) -> RunFolder:
+        run = RunFolder(shutil.copytree(first.path, tmp_path / f"train-{number}"))
+        manifest.write(run.manifest)
+        return run
+
+    test = ["test" for _ in manifest.column("split")]
+    changed, same = later(4, manifest.with_columns({"split": test})), later(5, manifest)
+    later(6, manifest)
+    newest = later(7, manifest)
+    later(8, replace(manifest, root=tmp_path / "elsewhere"))
+    read, read_all = [], Manifest.read.__func__  # type: ignore[attr-defined]
+    monkeypatch.setattr(
+        Manifest, "read", lambda file, *columns: read.append(file) or read_all(Manifest, file, *columns)
+    )
+    reporter = Listening()
+    known = earlier_split(dataset, quick, tmp_path, reporter)
+    assert read == [newest.manifest, changed.manifest, first.manifest] and same.manifest not in read
+    assert earlier_splits(known) == earlier_splits(manifest)
+    assert reporter.said == [f"images that are in {newest.path} or in 4 older runs keep their split"]
 
 
 def test_earlier_runs_that_cannot_be_read_are_one_line(images: Path, quick: Recipe, tmp_path: Path) -> None:

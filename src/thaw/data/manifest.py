@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -134,23 +135,50 @@ class Manifest:
         atomic.write_bytes(file, stream.getvalue().to_pybytes())
 
     @classmethod
-    def read(cls, file: Path) -> Manifest:
-        """Read a file written by `write`; raises `DataError` if it is damaged or something else."""
-        try:
-            table = parquet.read_table(file)
+    def read(cls, file: Path, columns: Sequence[str] = SCHEMA.names) -> Manifest:
+        """Read a file written by `write`.
+
+        Args:
+            file: The file.
+            columns: Those that are read; all others are null.
+
+        Raises:
+            DataError: It is damaged or something else.
+        """
+        with _readable(file):
+            table = parquet.read_table(file, columns)
             facts = json.loads(table.schema.metadata[_METADATA])
+            nulls = {name: pa.nulls(len(table)) for name in SCHEMA.names if name not in columns}
+            values = [nulls[name] if name in nulls else table.column(name) for name in SCHEMA.names]
             return cls(
-                table=table.select(SCHEMA.names).cast(SCHEMA),
+                table=pa.table([value.cast(field.type) for value, field in zip(values, SCHEMA, strict=True)], SCHEMA),
                 classes=tuple(facts["classes"]),
                 task=facts["task"],
-                root=local_path(facts["root"]) if is_remote(facts["root"]) else Path(facts["root"]),
+                root=_root(facts),
                 ignored=tuple((suffix, count) for suffix, count in facts["ignored"]),
                 grouping=str(facts.get("grouping", "")),
             )
-        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f"{file}: cannot be read as a manifest ({error}); Thaw writes this file during a run"
-            ) from error
+
+    @classmethod
+    def read_root(cls, file: Path) -> Path:
+        """The root of a file written by `write`, without its rows; raises `DataError` as `read`."""
+        with _readable(file):
+            return _root(json.loads(parquet.read_metadata(file)[_METADATA]))
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """A file that is damaged or something else is a `DataError` that names it."""
+    try:
+        yield
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{file}: cannot be read as a manifest ({error}); Thaw writes this file during a run"
+        ) from error
+
+
+def _root(facts: Mapping[str, Any]) -> Path:
+    return local_path(facts["root"]) if is_remote(facts["root"]) else Path(facts["root"])
 
 
 def new_table(

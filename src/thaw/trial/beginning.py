@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import filecmp
 import functools
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,9 +154,9 @@ def begin_planned(folder: RunFolder, requested: Recipe, planned: PlannedTrial, c
 
 
 def earlier_split(dataset: Dataset, requested: Recipe, runs: Path, reporter: Reporter) -> Manifest | None:
-    """The images of the runs and searches on this folder with the same split settings, each with its newest split.
+    """Content, split and group of the images of the runs and searches on this folder with the same split settings.
 
-    That of a run counts before that of a search.
+    Each image has its newest split; that of a run counts before that of a search.
     """
     known: Manifest | None = None
     found: list[_Earlier] = []
@@ -162,12 +164,16 @@ def earlier_split(dataset: Dataset, requested: Recipe, runs: Path, reporter: Rep
     folders: list[_Earlier] = [*RunFolder.earlier(runs), *SearchFolder.earlier(runs)]
     for earlier in folders:
         try:
-            manifest, split = Manifest.read(earlier.manifest), earlier.read_split()
+            is_same_data = Manifest.read_root(earlier.manifest) == dataset.manifest.root
+            if not is_same_data or not _is_same_split(earlier.read_split(), requested.split):
+                continue
+            # Most runs have the images and splits of the next newer one.
+            if not (found and _are_equal(found[-1].manifest, earlier.manifest)):
+                manifest = Manifest.read(earlier.manifest, ("sha256", "split", "group"))
+                known = with_older(known, manifest) if known else manifest
         except ThawError as error:
             unreadable.append((earlier, error))
-            continue
-        if manifest.root == dataset.manifest.root and _is_same_split(split, requested.split):
-            known = with_older(known, manifest) if known else manifest
+        else:
             found.append(earlier)
     if found:
         older = f" or in {_counted(found[1:])}" if len(found) > 1 else ""
@@ -183,6 +189,13 @@ def _counted(older: Sequence[_Earlier]) -> str:
     if any(isinstance(folder, SearchFolder) for folder in older):
         return count(len(older), "older run or search", "older runs or searches")
     return count(len(older), "older run")
+
+
+def _are_equal(one: Path, other: Path) -> bool:
+    """Whether two files can be read and have the same bytes."""
+    with suppress(OSError):
+        return filecmp.cmp(one, other, shallow=False)
+    return False
 
 
 def _is_same_split(earlier: SplitSettings, requested: SplitSettings) -> bool:
