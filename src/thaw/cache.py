@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ MIRROR_INDEX = "index.jsonl"
 
 ATTEMPTS = 3
 """How often an entry is made that is removed, by `thaw cache clear` or a full budget, before it is opened."""
+_IN_USE = 24 * 3600
+"""Seconds for which decoded images may be read by the run that used them last."""
 LARGER_DISK = ", or set THAW_CACHE to a folder on a larger disk"
 
 
@@ -140,7 +143,29 @@ def make_room(cache: Path, needed: int, budget: int, kept: Iterable[str] = ()) -
 
     Those whose names begin with one of `kept` stay, even where they exceed the budget.
     """
-    entries, names = cache_entries(cache, ("features",)), tuple(kept)
+    return _make_room(cache_entries(cache, ("features",)), needed, budget, tuple(kept))
+
+
+def limit_pixels(cache: Path, kept: str) -> list[CacheEntry]:
+    """Remove least recently used decoded images until they take as many bytes as stay free on the disk at most.
+
+    What was used in the last day stays, as a run may read it, and so does the entry of the name `kept`.
+
+    Returns:
+        The removed entries.
+    """
+    entries = cache_entries(cache, ("pixels",))
+    budget = (shutil.disk_usage(cache).free + sum(entry.size for entry in entries)) // 2
+    in_use = [entry.folder.name for entry in entries if time.time() - entry.last_used < _IN_USE]
+    removed = _make_room(entries, 0, budget, (kept, *in_use))
+    for entry in removed:
+        # Its near-duplicates.
+        for file in entry.folder.parent.glob(f"{entry.folder.name}.*.json"):
+            discard(file)
+    return removed
+
+
+def _make_room(entries: Sequence[CacheEntry], needed: int, budget: int, names: tuple[str, ...]) -> list[CacheEntry]:
     total, removed = sum(entry.size for entry in entries), []
     for entry in entries:
         if total + needed <= budget:

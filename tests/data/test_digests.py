@@ -63,6 +63,28 @@ def test_only_files_that_may_have_changed_are_read_again(
     assert read_again(files, memory, monkeypatch) == []
 
 
+def test_one_more_file_leaves_the_others_known(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, added = tmp_path / "memory.json", tmp_path / "added.png"
+    found(files, memory)
+    added.write_bytes(b"four")
+    assert read_again([added, *files], memory, monkeypatch) == ["added.png"]
+    assert read_again([files[2], added, files[0]], memory, monkeypatch) == []
+    assert found([added, *files], memory)[0] == hashlib.sha256(b"four").hexdigest()
+
+
+def test_what_is_known_of_other_files_stays_while_they_exist(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = tmp_path / "memory.json"
+    found(files[:2], memory)
+    files[0].unlink()
+    found(files[2:], memory)
+    assert read_again(files[1:], memory, monkeypatch) == []
+    assert str(files[0]) not in memory.read_text(encoding="utf-8")
+
+
 def test_a_file_that_was_written_just_before_is_read_again(
     files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,6 +125,7 @@ def test_known_digests_are_those_of_files_that_need_not_be_read(files: list[Path
     assert known_digests(files, memory) is None
     digests_found = found(files, memory)
     assert known_digests(files, memory) == digests_found
-    assert known_digests(files[:2], memory) is None
+    assert known_digests(files[:2], memory) == digests_found[:2]
+    assert known_digests([*files, memory], memory) is None
     files[1].write_bytes(b"other")
     assert known_digests(files, memory) is None

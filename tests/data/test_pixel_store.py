@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 import shutil
+from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,9 @@ from PIL import Image
 
 from thaw import atomic
 from thaw.cache import CacheEntry, clear
+from thaw.data import reader
 from thaw.data.decode import decode
-from thaw.data.decoding import Decoding
+from thaw.data.decoding import Decoding, decode_files
 from thaw.data.geometry import PixelSpec
 from thaw.data.manifest import Manifest, new_table
 from thaw.data.pixel_store import OnProgress, PixelStore
@@ -158,6 +160,64 @@ def test_a_store_is_reused(images: Manifest, tmp_path: Path) -> None:
     assert second.key == first.key
     assert second.facts.equals(first.facts)
     check_equal_to_decoding(second, images)
+
+
+def test_a_data_set_that_has_grown_is_decoded_where_it_is_new(
+    images: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, afresh = tmp_path / "cache", tmp_path / "afresh"
+    (images.root / "broken.png").write_bytes(b"no image")
+    some = manifest(images.root, "large.jpg", "broken.png", "b.jpg", "e.tif")
+    store_of(some, cache)
+    save(images.root / "again.png", 1, (40, 90))
+    names = ["a.png", "b.jpg", "missing.png", "again.png", "broken.png", "below/f.png", "e.tif", "large.jpg"]
+    grown = manifest(images.root, *names)
+    whole = store_of(grown, afresh)
+    decoded: list[str] = []
+    monkeypatch.setattr(
+        reader, "decode_files", lambda files, _: decoded.extend(file.name for file in files) or decode_files(files, _)
+    )
+    store = store_of(grown, cache)
+    assert decoded == ["a.png", "missing.png", "again.png", "broken.png", "f.png"]
+    assert store.key == whole.key and store.captures() == whole.captures() and store.facts.equals(whole.facts)
+    assert content(store.folder) == content(whole.folder)
+
+
+@pytest.mark.parametrize("change", ["geometry", "white level", "damage"])
+def test_images_are_taken_from_intact_stores_of_equal_rules_only(images: Manifest, tmp_path: Path, change: str) -> None:
+    cache, some = tmp_path / "cache", manifest(images.root, "a.png", "b.jpg")
+    if change == "geometry":
+        store_of(some, cache, spec=PixelSpec(32, 1.0, "center", "bilinear"))
+    elif change == "white level":
+        store_of(some, cache, DecodeSettings(white_level=1023))
+    else:
+        pixels = store_of(some, cache).folder / "pixels.bin"
+        pixels.write_bytes(flip_middle(pixels.read_bytes()))
+    check_equal_to_decoding(store_of(images, cache), images)
+
+
+def test_stores_that_no_run_used_for_long_leave_half_of_the_disk_free(
+    images: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, names = tmp_path / "cache", images.column("path")
+    stores = [store_of(manifest(images.root, *names[:number]), cache) for number in (3, 4, 5)]
+    stores[0].duplicates(workers=1)
+    for days, store in enumerate(reversed(stores)):
+        time = store.folder.stat().st_mtime - days * 86400
+        os.utime(store.folder / atomic.SEAL, (time, time))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Namespace(free=0))
+    newest = store_of(images, cache)
+    # The one that was used in the last day stays.
+    assert {folder.name for folder in leftovers(cache)} == {stores[2].key, newest.key}
+    check_equal_to_decoding(stores[0], manifest(images.root, *names[:3]))
+
+
+def test_stores_stay_while_the_disk_has_room(images: Manifest, tmp_path: Path) -> None:
+    cache, names = tmp_path / "cache", images.column("path")
+    old = store_of(manifest(images.root, *names[:3]), cache)
+    os.utime(old.folder / atomic.SEAL, (0, 0))
+    assert {folder.name for folder in leftovers(cache)} == {old.key} and store_of(images, cache).key != old.key
+    assert len(leftovers(cache)) == 2
 
 
 def test_progress_counts_every_image_when_a_store_is_built(images: Manifest, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from thaw import atomic
@@ -32,9 +32,9 @@ _State = tuple[int, int, int, int]
 """Size, modification time and change time in nanoseconds, and inode."""
 
 
-def memory_of(files: Sequence[Path], cache: Path) -> Path:
-    """The file of a cache that remembers the digests of exactly these files."""
-    key = hashlib.sha256("\0".join(map(str, files)).encode()).hexdigest()[:32]
+def memory_of(root: Path, cache: Path) -> Path:
+    """The file of a cache that remembers the digests of the files of a data set, by its root."""
+    key = hashlib.sha256(os.fsencode(root)).hexdigest()[:32]
     return cache / "pixels" / f"{key}.digests.json"
 
 
@@ -43,30 +43,40 @@ def digest_files(files: Sequence[Path], memory: Path, workers: int, on_progress:
 
     Args:
         files: Image files.
-        memory: The file that remembers the digests of exactly these files; it may be missing.
+        memory: The file that remembers the digests of these and other files; it may be missing.
         workers: Threads that read files.
         on_progress: Called with the files done and their total.
     """
     started, devices = time.time_ns(), _devices_that_keep_change_times()
     states = [_state(file, devices) for file in files]
-    remembered = _remembered(memory, len(files))
-    digests = [digest for _, digest in remembered]
-    changed = [row for row, state in enumerate(states) if not state or state != remembered[row][0]]
+    remembered = _remembered(memory)
+    digests = [_known(remembered, file, state) for file, state in zip(files, states, strict=True)]
+    changed = [row for row, digest in enumerate(digests) if not digest]
     done = len(files) - len(changed)
     on_progress(done, len(files))
     for row, digest in zip(changed, current_reader().digests([files[row] for row in changed], workers), strict=True):
         digests[row], done = digest, done + 1
         on_progress(done, len(files))
     if changed:
-        _remember(memory, states, digests, started)
+        _remember(memory, files, states, digests, started)
     return digests
 
 
 def known_digests(files: Sequence[Path], memory: Path) -> list[str] | None:
     """What `digest_files` returns where it need not read any file, else `None`."""
-    devices, remembered = _devices_that_keep_change_times(), _remembered(memory, len(files))
-    is_known = all(state and state == _state(file, devices) for file, (state, _) in zip(files, remembered, strict=True))
-    return [digest for _, digest in remembered] if is_known else None
+    devices, remembered, digests = _devices_that_keep_change_times(), _remembered(memory), []
+    for file in files:
+        digest = _known(remembered, file, _state(file, devices))
+        if not digest:
+            return None
+        digests.append(digest)
+    return digests
+
+
+def _known(remembered: Mapping[str, tuple[_State, str]], file: Path, state: _State | None) -> str:
+    """The digest of a file that is in the state that is remembered; empty for any other."""
+    then, digest = remembered.get(str(file), (None, ""))
+    return digest if state and state == then else ""
 
 
 def _state(file: Path, devices: frozenset[int]) -> _State | None:
@@ -97,18 +107,25 @@ def _devices_that_keep_change_times() -> frozenset[int]:
     return frozenset(devices)
 
 
-def _remembered(memory: Path, files: int) -> list[tuple[_State | None, str]]:
-    """The state and digest of each file at the last time, the state `None` where the file has to be read again."""
+def _remembered(memory: Path) -> dict[str, tuple[_State, str]]:
+    """By path, the state and digest of each file at the last time."""
     rows = atomic.read_checked(memory)
-    if rows is None or len(rows) != files:
-        return [(None, "")] * files
-    return [(state and tuple(state), digest) for state, digest in rows]
+    return {file: (tuple(state), digest) for file, (state, digest) in rows.items()} if isinstance(rows, dict) else {}
 
 
-def _remember(memory: Path, states: Sequence[_State | None], digests: Sequence[str], started: int) -> None:
-    """Write what can be relied on later: not what may change in the same instant, or be readable in the next."""
-    reliable = [
-        state if state and max(state[1:3]) < started - _UNCHANGED_NS and len(digest) == _DIGITS else None
-        for state, digest in zip(states, digests, strict=True)
-    ]
-    atomic.write_checked(memory, list(zip(reliable, digests, strict=True)))
+def _remember(
+    memory: Path, files: Sequence[Path], states: Sequence[_State | None], digests: Sequence[str], started: int
+) -> None:
+    """Write what can be relied on later: not what may change in the same instant, or be readable in the next.
+
+    What is remembered of other files stays, for as long as they exist.
+    """
+    own = set(map(str, files))
+    # Read again: another process may have written meanwhile.
+    others = {file: row for file, row in _remembered(memory).items() if file not in own and Path(file).exists()}
+    reliable = {
+        str(file): (state, digest)
+        for file, state, digest in zip(files, states, digests, strict=True)
+        if state and max(state[1:3]) < started - _UNCHANGED_NS and len(digest) == _DIGITS
+    }
+    atomic.write_checked(memory, others | reliable)

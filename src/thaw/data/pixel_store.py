@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from thaw import atomic, parquet
-from thaw.cache import ATTEMPTS, LARGER_DISK
+from thaw.cache import ATTEMPTS, LARGER_DISK, limit_pixels
 from thaw.data.capture import Capture
 from thaw.data.decoding import DecodedFile, DecodedRow, Decoding
 from thaw.data.digests import digest_files, known_digests, memory_of
@@ -83,7 +83,7 @@ class PixelStore:
         self.spec = spec
         self.key = folder.name
         self.facts = rows.select([*_FACTS, "note"])
-        self._captures = rows.select(["captured", "device"])
+        self._rows = rows.select(_SCHEMA.names)
         self._heights = rows.column("stored_height").to_numpy().astype(np.int64)
         self._widths = rows.column("stored_width").to_numpy().astype(np.int64)
         self._ends = np.cumsum(self._heights * self._widths * 3)
@@ -105,7 +105,7 @@ class PixelStore:
             WriteError: The disk is full, or the cache cannot be written.
         """
         bar, spec = bar or NullReporter().bar, decoding.spec
-        memory = memory_of(manifest.files(), folder)
+        memory = memory_of(manifest.root, folder)
         digests = digest_files(manifest.files(), memory, decoding.workers, bar("check images"))
         place = folder / "pixels" / _key(decoding, digests)
         store = cls._opened(place, spec)
@@ -113,6 +113,7 @@ class PixelStore:
             if store is None:
                 _build(place, manifest, digests, decoding, bar("decode images"))
                 store = cls._opened(place, spec)
+                limit_pixels(folder, place.name)
         if store is None:
             raise WriteError(place, "decoded pixels are removed before they can be used; run again")
         atomic.mark_used(place)
@@ -123,7 +124,7 @@ class PixelStore:
     @classmethod
     def exists(cls, manifest: Manifest, spec: PixelSpec, settings: DecodeSettings, folder: Path) -> bool:
         """Whether `open_or_build` has nothing to decode, as far as can be told without reading an image or pixels."""
-        digests = known_digests(manifest.files(), memory_of(manifest.files(), folder))
+        digests = known_digests(manifest.files(), memory_of(manifest.root, folder))
         if digests is None:
             return False
         key = _key(Decoding(spec, settings, workers=1), digests)
@@ -156,6 +157,10 @@ class PixelStore:
         pixels.flags.writeable = False
         return pixels
 
+    def decoded(self, row: int) -> DecodedFile:
+        """What decoding the file of a readable row gave."""
+        return DecodedRow(**self._rows.slice(row, 1).to_pylist()[0]), self.read(row)
+
     @property
     def sizes(self) -> np.ndarray:
         """(rows, 2) int64: height and width of each resized image, 0 for unreadable ones."""
@@ -175,7 +180,7 @@ class PixelStore:
 
     def captures(self) -> list[Capture]:
         """When and with what each row's image was captured, as far as its EXIF data tell."""
-        columns = (self._captures.column(name).to_pylist() for name in ("captured", "device"))
+        columns = (self._rows.column(name).to_pylist() for name in ("captured", "device"))
         return [Capture(time or "", device or "") for time, device in zip(*columns, strict=True)]
 
     def duplicates(self, workers: int, on_progress: OnProgress | None = None) -> list[NearDuplicate]:
@@ -210,7 +215,7 @@ def _build(
     with advising(LARGER_DISK), atomic.sealed_folder(place) as folder:
         try:
             with (folder / _PIXELS).open("wb") as stream:
-                for row in _written(stream, current_reader().decoded(manifest.files(), decoding)):
+                for row in _written(stream, _decoded(place.parent, manifest, digests, decoding)):
                     if decoding.settings.strict and row.reason:
                         raise _unreadable(manifest.file(len(rows)), row.reason)
                     if (row.sha256 or row.reason) != digests[len(rows)]:
@@ -230,6 +235,41 @@ def _build(
         pq.write_table(pa.Table.from_pylist([vars(row) for row in rows], schema=_SCHEMA), folder / ROWS)
         about = {"root": shown(manifest.root), "images": len(rows), "size": decoding.spec.size}
         (folder / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
+
+
+def _decoded(stores: Path, manifest: Manifest, digests: Sequence[str], decoding: Decoding) -> Iterator[DecodedFile]:
+    """Every row, in order: of images that another store of these rules has from there, of all others from their files.
+
+    So a data set that has grown is not decoded from its beginning.
+    """
+    known = _rows_of_others(stores, set(digests), decoding)
+    files = [file for file, digest in zip(manifest.files(), digests, strict=True) if digest not in known]
+    decoded = iter(current_reader().decoded(files, decoding) if files else ())
+    for digest in digests:
+        if digest in known:
+            store, row = known[digest]
+            yield store.decoded(row)
+        else:
+            yield next(decoded)
+
+
+def _rows_of_others(stores: Path, wanted: set[str], decoding: Decoding) -> dict[str, tuple[PixelStore, int]]:
+    """By its digest, the store and row of each wanted image that a store of the same rules has."""
+    found: dict[str, tuple[PixelStore, int]] = {}
+    for rows in stores.glob(f"*/{ROWS}"):
+        try:
+            facts = parquet.read_table(rows, ["sha256", "reason", "status"]).to_pydict()
+            digests = [digest or reason for digest, reason in zip(facts["sha256"], facts["reason"], strict=True)]
+            if _key(decoding, digests) != rows.parent.name or wanted.isdisjoint(digests):
+                continue
+            store = PixelStore(rows.parent, decoding.spec) if atomic.is_intact(rows.parent) else None
+        except (OSError, ValueError, KeyError):
+            # Damaged, or being removed.
+            continue
+        for row, (digest, status) in enumerate(zip(digests, facts["status"], strict=True)):
+            if store and status == "ok" and digest in wanted:
+                found.setdefault(digest, (store, row))
+    return found
 
 
 def _written(stream: BinaryIO, decoded: Iterable[DecodedFile]) -> Iterator[DecodedRow]:

@@ -78,7 +78,7 @@ class Images:
             added = _unlabelled(project.added)
             manifest = _with_paths(manifest, [str(added.root / path) for path in added.column("path")])
         files = manifest.files()
-        digests = digest_files(files, memory_of(files, cache), worker_count(), bar("check images"))
+        digests = digest_files(files, memory_of(manifest.root, cache), worker_count(), bar("check images"))
         return cls(manifest, digests, notes)
 
     def __len__(self) -> int:
@@ -119,7 +119,7 @@ class Images:
     def changed(self, expected: Mapping[int, str], cache: Path) -> list[str]:
         """The paths of those rows whose files have other content now than is expected of them, by row, or none."""
         files = self.manifest.files()
-        digests = digest_files(files, memory_of(files, cache), worker_count(), lambda done, total: None)
+        digests = digest_files(files, memory_of(self._manifest.root, cache), worker_count(), lambda done, total: None)
         return [self.paths[row] for row, digest in expected.items() if digests[row] != digest]
 
     def row_of_file(self, file: str | Path) -> int | None:

@@ -104,7 +104,9 @@ def prepare_new(run: StoredRun, dataset: Dataset, reporter: Reporter) -> NewImag
 def _unknown_images(run: StoredRun, manifest: Manifest, reporter: Reporter) -> Manifest:
     """The images whose bytes are none of the run's; says how many were left out."""
     files = manifest.files()
-    digests = digest_files(files, memory_of(files, cache_folder()), worker_count(), reporter.bar("check images"))
+    digests = digest_files(
+        files, memory_of(manifest.root, cache_folder()), worker_count(), reporter.bar("check images")
+    )
     columns = (run.manifest.column(name) for name in ("sha256", "labels", "path"))
     known = {digest: (labels, path) for digest, labels, path in zip(*columns, strict=True) if digest}
     places, labels = manifest.column("path"), manifest.column("labels")
