@@ -3,6 +3,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from tests.studio.clients import Client
 from tests.studio.conftest import Opened
 from tests.studio.programs import PROGRAM, begun, end, log_of, start
 from tests.studio.waiting import until
+from thaw.data import digests, reader
+from thaw.data.reader import digest_of
 from thaw.errors import DataError, TrainingError, WriteError
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
@@ -20,7 +23,7 @@ from thaw.studio import training as module
 from thaw.studio import training_routes
 from thaw.studio.detached import DetachedProcess
 from thaw.studio.journal import Journal, Line
-from thaw.studio.project import Project
+from thaw.studio.project import Project, QueuedFiles
 from thaw.studio.run_progress import progress
 from thaw.studio.training import Training
 from thaw.studio.training_queue import Begun
@@ -166,6 +169,45 @@ def test_images_that_were_replaced_while_a_run_waited_are_not_trained_on(
     with restarted(training, project) as other:
         other.advance()
         assert not other.is_running and other.refusal == "1 labelled image replaced"
+
+
+def test_a_run_can_be_cancelled_while_its_images_are_checked(
+    training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, checked = threading.Event(), threading.Event()
+
+    def replaced(files: QueuedFiles) -> str:
+        asked.set()
+        assert checked.wait(30)
+        return ""
+
+    monkeypatch.setattr(training, "_replaced", replaced)
+    starting = threading.Thread(target=start, args=(training,))
+    starting.start()
+    assert asked.wait(30)
+    with pytest.raises(TrainingError, match="no run trains"):
+        training.stop()
+    training.cancel(1)
+    checked.set()
+    starting.join()
+    assert not training.is_running and training.latest is None and not training.problem
+
+
+def test_only_images_that_may_have_changed_are_read_before_a_run(
+    opened: Opened, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also on a file system that does not tell what has changed."""
+    monkeypatch.setattr(digests, "_MOUNTS", tmp_path / "nothing")
+    monkeypatch.setattr(digests, "_UNCHANGED_NS", -(10**12))
+    monkeypatch.setattr(Training, "_launch", lambda *_: None)
+    folder = shutil.copytree(images, tmp_path / "images")
+    client, read = Client(opened(folder)), []
+    monkeypatch.setattr(reader, "digest_of", lambda file: read.append(file.name) or digest_of(file))
+    assert client.post("/api/training").status_code == 200 and read == []
+    (folder / "stain" / "000.png").touch()
+    assert client.post("/api/training").status_code == 200 and read == ["000.png"]
+    shutil.copy(folder / "scratch" / "000.png", folder / "stain" / "000.png")
+    assert client.post("/api/training").status_code == 409 and read == ["000.png"] * 2
 
 
 @pytest.mark.parametrize("change", ["replaced", "removed", "none"])

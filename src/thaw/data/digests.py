@@ -28,7 +28,7 @@ _UNCHANGED_NS = 2_000_000_000
 
 _DIGITS = 64
 
-_State = tuple[int, int, int, int]
+FileState = tuple[int, int, int, int]
 """Size, modification time and change time in nanoseconds, and inode."""
 
 
@@ -73,20 +73,37 @@ def known_digests(files: Sequence[Path], memory: Path) -> list[str] | None:
     return digests
 
 
-def _known(remembered: Mapping[str, tuple[_State, str]], file: Path, state: _State | None) -> str:
+def _known(remembered: Mapping[str, tuple[FileState, str]], file: Path, state: FileState | None) -> str:
     """The digest of a file that is in the state that is remembered; empty for any other."""
     then, digest = remembered.get(str(file), (None, ""))
     return digest if state and state == then else ""
 
 
-def _state(file: Path, devices: frozenset[int]) -> _State | None:
+def state_of(file: Path) -> FileState | None:
+    """What changes when a file does, as far as its file system tells; `None` where there is none."""
+    status = _status(file)
+    return _state_in(status) if status else None
+
+
+def is_settled(state: FileState, read: int) -> bool:
+    """Whether a file in this state before it was read, at a time in nanoseconds, gets another one when it changes."""
+    return max(state[1:3]) < read - _UNCHANGED_NS
+
+
+def _state(file: Path, devices: frozenset[int]) -> FileState | None:
     """What changes when a file does; `None` where that cannot be told."""
+    status = _status(file)
+    return _state_in(status) if status and status.st_dev in devices else None
+
+
+def _status(file: Path) -> os.stat_result | None:
     try:
-        status = file.stat()
+        return file.stat()
     except (OSError, ValueError):
         return None
-    if status.st_dev not in devices:
-        return None
+
+
+def _state_in(status: os.stat_result) -> FileState:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
@@ -107,14 +124,14 @@ def _devices_that_keep_change_times() -> frozenset[int]:
     return frozenset(devices)
 
 
-def _remembered(memory: Path) -> dict[str, tuple[_State, str]]:
+def _remembered(memory: Path) -> dict[str, tuple[FileState, str]]:
     """By path, the state and digest of each file at the last time."""
     rows = atomic.read_checked(memory)
     return {file: (tuple(state), digest) for file, (state, digest) in rows.items()} if isinstance(rows, dict) else {}
 
 
 def _remember(
-    memory: Path, files: Sequence[Path], states: Sequence[_State | None], digests: Sequence[str], started: int
+    memory: Path, files: Sequence[Path], states: Sequence[FileState | None], digests: Sequence[str], started: int
 ) -> None:
     """Write what can be relied on later: not what may change in the same instant, or be readable in the next.
 
@@ -126,6 +143,6 @@ def _remember(
     reliable = {
         str(file): (state, digest)
         for file, state, digest in zip(files, states, digests, strict=True)
-        if state and max(state[1:3]) < started - _UNCHANGED_NS and len(digest) == _DIGITS
+        if state and is_settled(state, started) and len(digest) == _DIGITS
     }
     atomic.write_checked(memory, others | reliable)

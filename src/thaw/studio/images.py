@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow as pa
 
 from thaw.cores import worker_count
 from thaw.data.dataset import Dataset
-from thaw.data.digests import digest_files, memory_of
+from thaw.data.digests import FileState, digest_files, is_settled, memory_of, state_of
 from thaw.data.image_file import read_image_file
 from thaw.data.manifest import Manifest, new_table
 from thaw.data.table_cells import SEPARATOR
@@ -41,9 +42,19 @@ class Images:
         notes: Remarks for the user.
     """
 
-    def __init__(self, manifest: Manifest, digests: Sequence[str], notes: tuple[str, ...] = ()) -> None:
-        """Images as they were listed: one row an image, and the SHA-256 of each file."""
+    def __init__(
+        self,
+        manifest: Manifest,
+        digests: Sequence[str],
+        notes: tuple[str, ...] = (),
+        states: Sequence[FileState | None] | None = None,
+    ) -> None:
+        """Images as they were listed: one row an image, and the SHA-256 of each file.
+
+        `states`: those in which each file was hashed; `None` for one that may be another in the same state.
+        """
         self._manifest = manifest
+        self._states: list[FileState | None] = list(states or [None] * len(digests))
         self.paths: list[str] = manifest.column("path")
         self.labels: list[str | None] = [labels[0] if labels else None for labels in manifest.column("labels")]
         self.splits: list[str | None] = manifest.column("split")
@@ -77,9 +88,10 @@ class Images:
             _check_one_label(manifest, project)
             added = _unlabelled(project.added)
             manifest = _with_paths(manifest, [str(added.root / path) for path in added.column("path")])
-        files = manifest.files()
+        files, began = manifest.files(), time.time_ns()
+        states = [state if (state := state_of(file)) and is_settled(state, began) else None for file in files]
         digests = digest_files(files, memory_of(manifest.root, cache), worker_count(), bar("check images"))
-        return cls(manifest, digests, notes)
+        return cls(manifest, digests, notes, states)
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -98,6 +110,7 @@ class Images:
         self.paths.append(file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file))
         self.labels.append(None)
         self.splits.append(self._split_of_added)
+        self._states.append(None)
         self._row_of_file[os.path.normpath(file)] = row
         self._row_of_content[digest] = row
         # Last: it is their number that others go by.
@@ -117,10 +130,22 @@ class Images:
         return self.digests[row][:_VERSION] if self.is_readable(row) else None
 
     def changed(self, expected: Mapping[int, str], cache: Path) -> list[str]:
-        """The paths of those rows whose files have other content now than is expected of them, by row, or none."""
-        files = self.manifest.files()
-        digests = digest_files(files, memory_of(self._manifest.root, cache), worker_count(), lambda done, total: None)
-        return [self.paths[row] for row, digest in expected.items() if digests[row] != digest]
+        """The paths of those rows whose files have other content now than is expected of them, by row, or none.
+
+        Only files are read whose size, times or inode are not those with which they were read before: reading all
+        would take minutes where the file system does not tell what has changed.
+        """
+        began, states = time.time_ns(), {row: state_of(self.file(row)) for row in expected}
+        rows = [row for row, state in states.items() if state is None or state != self._states[row]]
+        files = [self.file(row) for row in rows]
+        memory = memory_of(self._manifest.root, cache)
+        read = digest_files(files, memory, worker_count(), lambda done, total: None) if rows else []
+        digests = dict(zip(rows, read, strict=True))
+        for row, digest in digests.items():
+            state = states[row]
+            if state and digest == self.digests[row] and is_settled(state, began):
+                self._states[row] = state
+        return [self.paths[row] for row, digest in expected.items() if digests.get(row, self.digests[row]) != digest]
 
     def row_of_file(self, file: str | Path) -> int | None:
         """The row of a file; `None` if it is not of the project."""

@@ -22,7 +22,12 @@ Line = Mapping[str, Any]
 
 
 class Journal:
-    """An open journal, which no other process can open meanwhile; any thread can append. Close it with `close`."""
+    """An open journal, which no other process can open meanwhile; any thread can append. Close it with `close`.
+
+    Attributes:
+        file: Where it is.
+        lines: What was there when it was opened.
+    """
 
     def __init__(self, file: Path) -> None:
         """Open a journal, or make an empty one.
@@ -47,6 +52,10 @@ class Journal:
         except DataError:
             self._stream.close()
             raise
+
+    def forget(self) -> None:
+        """Free the memory of `lines`, which are read."""
+        self.lines = ()
 
     def append(self, lines: Sequence[Line]) -> None:
         """Write lines and wait until they are on disk; raises `WriteError`, and then none of them is kept."""

@@ -217,6 +217,7 @@ class Labels:
     def _replay(self, file: Path) -> tuple[str, ...]:
         """Apply every line of the file; the remarks say which could not be applied."""
         changes = [_change(file, number, line) for number, line in enumerate(self._journal.lines, 1)]
+        self._journal.forget()
         place = _Place(self._images, changes)
         by_edit: defaultdict[int, list[Change]] = defaultdict(list)
         for change in changes:

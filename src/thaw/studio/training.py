@@ -91,7 +91,7 @@ class Training:
             DataError: What is written down is damaged.
         """
         self._project, self._recipe, self._replaced = project, recipe, replaced
-        self._guard = threading.Lock()
+        self._guard, self._advancing = threading.Lock(), threading.Lock()
         self._queue = TrainingQueue(actions)
         self._runs = RunsOfJobs(project.runs, self._queue)
         self._process = DetachedProcess(project.training_lock)
@@ -226,14 +226,10 @@ class Training:
 
     def advance(self) -> None:
         """Begin the next job, if no run trains and none is being planned; sets `problem` where it cannot."""
-        with self._guard:
-            if self.is_running or self.planned.is_running or self.waits_for():
-                return
+        with self._advancing:
             try:
-                begun = self._next()
-                if begun:
-                    self._launch(begun)
-                self.problem = ""
+                while self._begin_or_refuse():
+                    pass
             except ThawError as error:
                 self.problem = first_line(error)
 
@@ -245,16 +241,29 @@ class Training:
                 _LOG.exception("the queue failed")
             self._stops.wait(_PAUSE)
 
-    def _next(self) -> Begun | None:
-        """The job whose process is to be started now."""
-        if self.latest and not self._was_started(self.latest):
-            return self.latest
-        for job in self.waiting:
-            if reason := self._obstacle(job):
+    def _begin_or_refuse(self) -> bool:
+        """Begin the next job, or refuse it, and then return true: another may follow."""
+        job = None if self._is_occupied or self.is_beginning else next(iter(self.waiting), None)
+        # Looking at its images takes a while, in which it can be cancelled and a run be stopped.
+        reason = self._obstacle(job) if job else ""
+        with self._guard:
+            if self._is_occupied:
+                return False
+            if job in self.waiting and reason:
                 self._queue.refuse(job, reason)
-                continue
-            return self._queue.begin(job, next(iter(self._runs.newest_first()), None))
-        return None
+                return True
+            begun = self.latest if self.is_beginning else None
+            if job in self.waiting:
+                begun = self._queue.begin(job, next(iter(self._runs.newest_first()), None))
+            if begun:
+                self._launch(begun)
+            self.problem = ""
+            return False
+
+    @property
+    def _is_occupied(self) -> bool:
+        """Whether no job can begin now."""
+        return self.is_running or self.planned.is_running or self.waits_for()
 
     def _obstacle(self, job: Job) -> str:
         """Why a job cannot be begun; empty if it can."""
