@@ -232,6 +232,25 @@ def test_a_large_file_of_unchanged_size_and_time_is_not_read(tmp_path: Path, mon
     assert atomic.is_intact(tmp_path / "store")
 
 
+def test_a_file_that_is_summed_as_it_is_written_is_not_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checksums: dict[Path, int] = {}
+    read, checksum = [], atomic._checksum
+    monkeypatch.setattr(atomic, "_checksum", lambda file: read.append(file.name) or checksum(file))
+    with atomic.sealed_folder(tmp_path / "store", checksums=checksums) as building:
+        with atomic.summing(building / "data.bin", checksums) as stream:
+            for part in (b"features", memoryview(bytes(range(24))).cast("B", (2, 3, 4)), b""):
+                stream.write(part)
+        (building / "rows.json").write_text("[]", encoding="utf-8")
+    assert read == ["rows.json"]
+    assert atomic.is_intact(tmp_path / "store")
+    data = tmp_path / "store" / "data.bin"
+    assert data.read_bytes() == b"features" + bytes(range(24))
+    data.write_bytes(b"Features" + bytes(range(24)))
+    assert not atomic.is_intact(tmp_path / "store")
+
+
 def test_checked_json_is_read_back_or_absent(tmp_path: Path) -> None:
     file = tmp_path / "folder" / "pairs.json"
     assert atomic.read_checked(file) is None

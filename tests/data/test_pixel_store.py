@@ -148,6 +148,16 @@ def test_stored_pixels_cannot_be_written_to(images: Manifest, tmp_path: Path) ->
         pixels[...] = 0
 
 
+def test_pixels_are_not_read_back_after_they_were_written(
+    images: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, checksum = [], atomic._checksum
+    monkeypatch.setattr(atomic, "_checksum", lambda file: read.append(file) or checksum(file))
+    store = store_of(images, tmp_path / "cache")
+    # When it is opened it is, as it is small; not in the temporary folder that it was written to.
+    assert [file.parent for file in read if file.name == "pixels.bin"] == [store.folder]
+
+
 def test_a_store_is_reused(images: Manifest, tmp_path: Path) -> None:
     first = store_of(images, tmp_path / "cache")
     files = [file for file in the_folder(tmp_path / "cache").iterdir() if file.name != atomic.SEAL]

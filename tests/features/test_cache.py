@@ -145,6 +145,16 @@ def test_damaged_features_count_as_absent(name: str, damage: str, cache: Feature
     assert cache.open(keys_of()) is not None
 
 
+def test_features_are_not_read_back_after_they_were_written(
+    cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, checksum = [], atomic._checksum
+    monkeypatch.setattr(atomic, "_checksum", lambda file: read.append(file.name) or checksum(file))
+    fill(cache, torch.ones(6, 5), stages=torch.ones(6, 2))
+    assert read and not {"features.bin", "stages.bin"} & {*read}
+    assert cache.open(keys_of()) is not None
+
+
 def test_a_copied_entry_is_still_intact(cache: FeatureCache) -> None:
     fill(cache, torch.ones(6, 5))
     for file in cache.folder_of(KEY).iterdir():

@@ -212,9 +212,10 @@ def _build(
     place: Path, manifest: Manifest, digests: Sequence[str], decoding: Decoding, on_progress: OnProgress
 ) -> None:
     rows: list[DecodedRow] = []
-    with advising(LARGER_DISK), atomic.sealed_folder(place) as folder:
+    checksums: dict[Path, int] = {}
+    with advising(LARGER_DISK), atomic.sealed_folder(place, checksums=checksums) as folder:
         try:
-            with (folder / _PIXELS).open("wb") as stream:
+            with atomic.summing(folder / _PIXELS, checksums) as stream:
                 for row in _written(stream, _decoded(place.parent, manifest, digests, decoding)):
                     if decoding.settings.strict and row.reason:
                         raise _unreadable(manifest.file(len(rows)), row.reason)

@@ -197,8 +197,10 @@ class FeatureCache:
         Raises:
             WriteError: The disk is full, or the cache cannot be written.
         """
-        with self._sealing(key, needed, part) as entry:
-            with (entry / _VALUES[0]).open("wb") as values, (entry / _STAGES[0]).open("wb") as stages:
+        sums: dict[Path, int] = {}
+        with self._sealing(key, sums, needed, part) as entry:
+            value_file, stage_file = entry / _VALUES[0], entry / _STAGES[0]
+            with atomic.summing(value_file, sums) as values, atomic.summing(stage_file, sums) as stages:
                 writer = FeatureWriter(values, stages, key.dtype)
                 yield writer
             if not writer.rows:
@@ -218,9 +220,10 @@ class FeatureCache:
         folders = [self.folder_of(key, Part(index, parts)) for index in range(parts)]
         if not all(map(atomic.is_intact, folders)):
             return
-        with self._sealing(key) as entry:
+        sums: dict[Path, int] = {}
+        with self._sealing(key, sums) as entry:
             for data, shape in (_VALUES, _STAGES):
-                with (entry / data).open("wb") as whole:
+                with atomic.summing(entry / data, sums) as whole:
                     for folder in folders:
                         with (folder / data).open("rb") as part:
                             shutil.copyfileobj(part, whole, _COPIED)
@@ -232,9 +235,11 @@ class FeatureCache:
             discard(folder)
 
     @contextmanager
-    def _sealing(self, key: FeatureKey, needed: int = 0, part: Part | None = None) -> Iterator[Path]:
+    def _sealing(
+        self, key: FeatureKey, sums: Mapping[Path, int], needed: int = 0, part: Part | None = None
+    ) -> Iterator[Path]:
         amount = f"the cached features need about {size(needed)}" if needed else ""
-        with advising(LARGER_DISK), atomic.sealed_folder(self.folder_of(key, part), amount) as entry:
+        with advising(LARGER_DISK), atomic.sealed_folder(self.folder_of(key, part), amount, sums) as entry:
             yield entry
 
     def make_room(self, needed: int, kept: Iterable[FeatureKey] = ()) -> None:
