@@ -16,6 +16,7 @@ from thaw.data.dataset import Dataset
 from thaw.data.digests import FileState, digest_files, is_settled, memory_of, state_of
 from thaw.data.image_file import read_image_file
 from thaw.data.manifest import Manifest, new_table
+from thaw.data.reader import current_reader
 from thaw.data.table_cells import SEPARATOR
 from thaw.data.walk import Omitted, images_below
 from thaw.errors import DataError, UnreadableImage, first_line
@@ -129,7 +130,7 @@ class Images:
         """What tells in URLs which content the file of a row had; `None` if it could not be read."""
         return self.digests[row][:_VERSION] if self.is_readable(row) else None
 
-    def changed(self, expected: Mapping[int, str], cache: Path) -> list[str]:
+    def changed(self, expected: Mapping[int, str]) -> list[str]:
         """The paths of those rows whose files have other content now than is expected of them, by row, or none.
 
         Only files are read whose size, times or inode are not those with which they were read before: reading all
@@ -137,9 +138,7 @@ class Images:
         """
         began, states = time.time_ns(), {row: state_of(self.file(row)) for row in expected}
         rows = [row for row, state in states.items() if state is None or state != self._states[row]]
-        files = [self.file(row) for row in rows]
-        memory = memory_of(self._manifest.root, cache)
-        read = digest_files(files, memory, worker_count(), lambda done, total: None) if rows else []
+        read = current_reader().digests([self.file(row) for row in rows], worker_count())
         digests = dict(zip(rows, read, strict=True))
         for row, digest in digests.items():
             state = states[row]

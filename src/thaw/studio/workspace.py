@@ -162,7 +162,7 @@ class Workspace:
 
     def replaced(self, rows: Sequence[int]) -> str:
         """One sentence about those of some images whose files are not what was labelled; empty if there are none."""
-        changed = self.images.changed({row: self.images.digests[row] for row in rows}, cache_folder())
+        changed = self.images.changed({row: self.images.digests[row] for row in rows})
         if not changed:
             return ""
         problem = "replaced or removed while Studio is open; start Studio again"
@@ -174,7 +174,7 @@ class Workspace:
         # Earlier releases did not write them down.
         labelled = atomic.read_checked(files.digests) or {}
         expected = {row: labelled.get(path, self.images.digests[row]) for path, row in rows.items() if row is not None}
-        changed = self.images.changed(expected, cache_folder())
+        changed = self.images.changed(expected)
         changed += [path for path, row in rows.items() if row is None]
         if not changed:
             return ""
