@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.in_use import on_windows
 from thaw import atomic, temporary
 from thaw.errors import WriteError
 
@@ -278,3 +279,46 @@ def test_a_file_with_a_long_name_can_be_written(tmp_path: Path) -> None:
     file = tmp_path / ("n" * 251 + ".png")
     atomic.write_bytes(file, b"whole")
     assert file.read_bytes() == b"whole"
+
+
+def test_on_windows_what_another_program_has_open_for_a_moment_is_replaced_once_it_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    atomic.write_text(tmp_path / "plan.json", "old")
+    moments = iter([True, True] * 2)
+    refused = on_windows(monkeypatch, lambda path: path.parent == tmp_path and next(moments, False))
+    atomic.write_text(tmp_path / "plan.json", "new")
+    with atomic.new_folder(tmp_path / "model") as building:
+        (building / "config.json").write_text("{}")
+    assert (tmp_path / "plan.json").read_text() == "new" and (tmp_path / "model" / "config.json").is_file()
+    assert len(refused) == 4
+    assert sorted(child.name for child in tmp_path.iterdir()) == ["model", "plan.json"]
+
+
+def test_on_windows_an_export_and_a_cache_entry_survive_a_virus_scanner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scanned: set[str] = set()
+
+    def is_scanned(path: Path) -> bool:
+        is_new = path.name not in scanned
+        scanned.add(path.name)
+        return is_new
+
+    refused = on_windows(monkeypatch, is_scanned)
+    with atomic.new_file(tmp_path / "model.onnx") as file:
+        file.write_bytes(b"graph")
+    make_sealed(tmp_path / "store")
+    assert (tmp_path / "model.onnx").read_bytes() == b"graph" and atomic.is_intact(tmp_path / "store")
+    assert "model.onnx" in refused and "store" in refused
+
+
+def test_on_windows_the_entry_of_another_builder_is_taken_without_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_sealed(tmp_path / "store")
+    on_windows(monkeypatch, lambda path: path == tmp_path / "store")
+    pauses: list[float] = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    make_sealed(tmp_path / "store")
+    assert atomic.is_intact(tmp_path / "store") and pauses == []

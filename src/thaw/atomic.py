@@ -11,6 +11,7 @@ import errno
 import io
 import json
 import os
+import sys
 import time
 import zlib
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from thaw.errors import WriteError
 from thaw.formats import size
+from thaw.in_use import when_closed
 from thaw.temporary import discard, remove_leftovers, temporary
 from thaw.writing import FULL, check_new, explained
 
@@ -75,7 +77,7 @@ def replacing(file: Path, needed: str = "") -> Iterator[Path]:
     with explained(file, needed), temporary(file, lambda path: path.touch(exist_ok=False)) as path:
         yield path
         _flush_file(path)
-        os.replace(path, file)
+        when_closed(lambda: os.replace(path, file))
         flush_folder(file.parent)
 
 
@@ -88,7 +90,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         with explained(folder):
             _flush_files(building)
             check_new(folder)
-            os.replace(building, folder)
+            when_closed(lambda: os.replace(building, folder))
             flush_folder(folder.parent)
 
 
@@ -101,7 +103,7 @@ def new_file(file: Path) -> Iterator[Path]:
         with explained(file):
             _flush_files(building)
             check_new(file)
-            os.replace(building / file.name, file)
+            when_closed(lambda: os.replace(building / file.name, file))
             flush_folder(file.parent)
 
 
@@ -200,7 +202,7 @@ def _publish(building: Path, folder: Path) -> None:
     """Rename a finished folder, unless an intact one is there; other processes may do the same at the same time."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            os.replace(building, folder)
+            when_closed(lambda: _rename_to_free(building, folder))
         except OSError as error:
             was_there = error.errno in _OCCUPIED or os.path.lexists(folder)
             if is_intact(folder):
@@ -222,6 +224,13 @@ class _SummingFile(io.BufferedWriter):
     def write(self, data: ReadableBuffer, /) -> int:
         self.checksum = zlib.crc32(data, self.checksum)
         return super().write(data)
+
+
+def _rename_to_free(building: Path, folder: Path) -> None:
+    """Rename a folder; where one is already, Windows would deny access as if a file in it were open elsewhere."""
+    if sys.platform == "win32" and os.path.lexists(folder):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
+    os.replace(building, folder)
 
 
 def _checksum_of(content: Any) -> int:
@@ -246,7 +255,7 @@ def _flush_files(folder: Path) -> list[Path]:
 
 
 def _flush_file(file: Path) -> None:
-    with file.open("rb+") as stream:
+    with when_closed(lambda: file.open("rb+")) as stream:
         os.fsync(stream.fileno())
 
 

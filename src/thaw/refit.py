@@ -30,6 +30,7 @@ from thaw.recipe import ResolvedPhase, ResolvedRecipe
 from thaw.reports import model_card
 from thaw.run import check_same_weights
 from thaw.run_folder import EvaluationFile, PlanFile, RunFolder
+from thaw.run_folder.live_table import LiveTable
 from thaw.run_folder.lock import held
 from thaw.run_folder.resume import check_files, checksums
 from thaw.terminal.results import show_results
@@ -130,7 +131,7 @@ def _train(repeated: Repeated, folder: RunFolder, reporter: Reporter) -> None:
     epochs = Counter(record.phase for record in repeated.epochs)
     shown = ", ".join(f"{count(number, 'epoch')} of {phase}" for phase, number in epochs.items())
     reporter.say(f"training on {count(len(trial.inputs.train.rows), 'image')}, all but those of test: {shown}")
-    _fit(trial, repeated)
+    _fit(trial, repeated, reporter)
     golden = golden_images(trial, "test")
     outputs = trial_outputs(trial, set(epochs), golden, reporter, ("test",))
     finalized = finalize_as(classifier, outputs, repeated.choices, recipe.seed, trained_weights(trial))
@@ -163,20 +164,26 @@ def _trial(repeated: Repeated, folder: RunFolder, reporter: Reporter) -> Trial:
     return trial_in(folder, recipe, replace(prepared, manifest=manifest), classifier, context)
 
 
-def _fit(trial: Trial, repeated: Repeated) -> None:
+def _fit(trial: Trial, repeated: Repeated, reporter: Reporter) -> None:
     """Train the epochs; raises `TrainingError` where they cannot be repeated."""
     folder, plan = trial.folder, trial.folder.read_plan()
     assert plan is not None
 
-    def on_epoch(records: Sequence[EpochRecord], is_best: bool) -> None:
+    metrics = LiveTable(folder.metrics, folder.write_epochs, reporter)
+
+    def repeated_epochs(records: Sequence[EpochRecord]) -> list[EpochRecord]:
         # What the records have of validation is of the first run.
-        folder.write_epochs([replace(record, val=MetricValues({}), without=()) for record in records])
+        return [replace(record, val=MetricValues({}), without=()) for record in records]
+
+    def on_epoch(records: Sequence[EpochRecord], is_best: bool) -> None:
+        metrics.write(repeated_epochs(records))
 
     settings = fit_settings(trial, folder.checkpoints, plan.run)
     images = len(repeated.manifest.indices("val"))
     settings = replace(settings, repeated=repeated.epochs, val_images=images)
     callbacks = FitCallbacks(on_epoch, lambda note: None)
     progress = fit(FitContext(trial.classifier, trial.recipe.phases, settings, callbacks), trial.inputs.sources_of)
+    metrics.finish(repeated_epochs(progress.records))
     losses = [record.train_loss for record in progress.records]
     if len(losses) < len(repeated.epochs) or not all(map(isfinite, losses)):
         notes = " ".join(progress.notes)

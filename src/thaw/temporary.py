@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from thaw.in_use import when_closed
 from thaw.locks import lock
 
 LEFT_OVER_AFTER = 24 * 3600
@@ -82,7 +83,7 @@ def discard(path: Path, is_kept: Callable[[Path], bool] = lambda _: False) -> Pa
             return None
         if not is_kept(path):
             hidden = path.with_name(f".{_short(path.name)}.{secrets.token_hex(8)}.tmp")
-            os.replace(path, hidden)
+            when_closed(lambda: os.replace(path, hidden))
             _remove(hidden)
             return hidden if os.path.lexists(hidden) else None
     return path if os.path.lexists(path) else None
@@ -135,4 +136,4 @@ def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        when_closed(lambda: path.unlink(missing_ok=True))

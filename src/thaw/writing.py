@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thaw.errors import WriteError
+from thaw.in_use import IN_USE, is_in_use
 
 FULL = {
     errno.ENOSPC: "the disk is full",
@@ -97,6 +98,8 @@ def failure(place: Path, error: OSError, needed: str = "") -> WriteError:
         error: The error.
         needed: What needs how much room, such as "features need 1.2 GB".
     """
+    if is_in_use(error) and os.path.lexists(place):
+        return WriteError(place, f"{IN_USE}, or must not be written; close it there, or choose another place")
     reason = FULL.get(error.errno or 0) or REFUSED.get(error.errno or 0) or error.strerror or str(error)
     if not is_full(error):
         return WriteError(place, f"cannot be written: {reason}; choose another place")

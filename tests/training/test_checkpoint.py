@@ -1,4 +1,5 @@
 import math
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.in_use import open_elsewhere
 from thaw.errors import ResumeError
 from thaw.metrics import MetricValues
 from thaw.training import checkpoint
@@ -62,6 +64,25 @@ def test_only_the_newest_checkpoint_of_a_name_is_kept(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("last-*.safetensors"))) == 1
     read = checkpoint.read(tmp_path, "last")
     assert read is not None and read.weights["head.weight"][0, 0] == 3.0
+
+
+def test_on_windows_an_old_checkpoint_that_is_being_read_is_removed_with_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink = os.unlink
+
+    def unlink_unless_read(path: Path) -> None:
+        if path.suffix == ".safetensors":
+            raise open_elsewhere()
+        unlink(path)
+
+    checkpoint.write(tmp_path, "last", state(1.0))
+    with monkeypatch.context() as scanned:
+        scanned.setattr(os, "unlink", unlink_unless_read)
+        checkpoint.write(tmp_path, "last", state(2.0))
+    assert len(list(tmp_path.glob("last-*.safetensors"))) == 2
+    checkpoint.write(tmp_path, "last", state(3.0))
+    assert len(list(tmp_path.glob("last-*.safetensors"))) == 1
 
 
 @given(st.integers(0, 10_000), st.integers(1, 255))

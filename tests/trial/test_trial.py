@@ -5,14 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from tests.in_use import on_windows
+from tests.reporters import Listening
 from thaw.data.dataset import Dataset
+from thaw.errors import WriteError
 from thaw.pipeline import load, predict
 from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run import finish
+from thaw.training import checkpoint
 from thaw.training.history import best_index
-from thaw.trial import TrainingResult, Trial, TrialContext, begin, fit_settings, train
+from thaw.trial import TrainingResult, Trial, TrialContext, begin, fit_settings, resume, train
 
 
 def best_accuracy(trial: Trial, result: TrainingResult) -> float:
@@ -38,6 +43,24 @@ def test_trials_are_compared_and_only_the_best_is_finished(images: Path, quick: 
     assert best[0].folder.is_finished and best[0].folder.report.is_file() and not other[0].folder.model.exists()
     (prediction,) = predict(best[0].folder.path, [next((images / "ok").iterdir())])
     assert prediction.status == "ok" and load(best[0].folder.path).classes == dataset.classes
+
+
+def test_a_table_of_epochs_that_stays_open_in_excel_ends_no_training_and_is_written_when_the_run_is_resumed(
+    images: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, reporter, opened = quick.model_copy(update={"phases": quick.phases[:1]}), Listening(), {"metrics.csv"}
+    trial = begin(Dataset.open(images), recipe, TrialContext(tmp_path, reporter))
+    with monkeypatch.context() as windows:
+        on_windows(windows, lambda path: path.name in opened and path.is_file())
+        with pytest.raises(WriteError, match=r"metrics\.csv: is open in another program"):
+            train(trial, reporter)
+        saved, epochs = checkpoint.read(trial.folder.checkpoints, "last"), recipe.phases[0].epochs
+        assert saved is not None and len(saved.progress.records) == epochs > len(trial.folder.read_epochs())
+        assert sum("is open in another program" in line for line in reporter.said) == 1
+        opened.clear()
+        resumed = resume(Dataset.open(images), recipe, TrialContext(tmp_path, reporter), trial.folder)
+        train(resumed, reporter)
+    assert len(trial.folder.read_epochs()) == epochs
 
 
 def test_a_target_rests_on_the_groups_of_validation_and_on_its_rarest_class(

@@ -22,6 +22,7 @@ import torch
 from thaw.errors import ExportError
 from thaw.exports.deployment import Deployment
 from thaw.exports.target import Infer
+from thaw.in_use import when_closed
 
 METADATA_FILE = "thaw.json"
 """The file inside the .keras that holds the classes and the rest of the metadata."""
@@ -53,7 +54,7 @@ def write(deployment: Deployment, place: Path, name: str) -> None:
         model.save(file)
         with zipfile.ZipFile(file, "a") as archive:
             archive.writestr(METADATA_FILE, metadata)
-        os.replace(file, place)
+        when_closed(lambda: os.replace(file, place))
 
 
 def _metadata(deployment: Deployment) -> dict[str, object]:

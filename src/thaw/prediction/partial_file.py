@@ -18,6 +18,7 @@ from types import TracebackType
 
 from thaw import atomic
 from thaw.errors import DataError
+from thaw.in_use import when_closed
 from thaw.locks import lock
 from thaw.temporary import remove_leftovers
 from thaw.writing import Own, advising, check_new, explained
@@ -104,7 +105,7 @@ class PartialFile:
         self._let_go()
         with advising(_RESUME), explained(self.out):
             make(self.path, self.out)
-        self.record.unlink(missing_ok=True)
+        when_closed(lambda: self.record.unlink(missing_ok=True))
 
     def __enter__(self) -> PartialFile:
         return self
@@ -112,8 +113,8 @@ class PartialFile:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if not self.done.rows:
             self._let_go()
-            self.path.unlink(missing_ok=True)
-            self.record.unlink(missing_ok=True)
+            when_closed(lambda: self.path.unlink(missing_ok=True))
+            when_closed(lambda: self.record.unlink(missing_ok=True))
         self._stream.close()
 
     def _opened(self) -> FileIO:

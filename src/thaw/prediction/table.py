@@ -18,6 +18,7 @@ import pyarrow as pa
 from thaw import atomic
 from thaw.csv_text import csv_text
 from thaw.errors import WriteError
+from thaw.in_use import when_closed
 from thaw.prediction.predict import Prediction
 from thaw.remote import shown
 from thaw.writing import Own, check_has_folder, check_new
@@ -116,7 +117,7 @@ class Csv:
 
     def finish(self, written: Path, out: Path) -> None:
         """Rename the file, which is the table."""
-        os.replace(written, out)
+        when_closed(lambda: os.replace(written, out))
 
 
 class Parquet:
@@ -145,7 +146,7 @@ class Parquet:
         with atomic.replacing(out) as path, path.open("wb") as stream, ParquetWriter(stream, self._schema) as writer:
             for group in _groups(written, self._schema):
                 writer.write_table(group, ROW_GROUP)
-        written.unlink()
+        when_closed(written.unlink)
 
 
 def _groups(written: Path, schema: pa.Schema) -> Iterator[pa.Table]:

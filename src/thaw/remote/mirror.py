@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -21,6 +22,7 @@ from thaw import atomic
 from thaw.cache import LARGER_DISK, MIRROR_INDEX
 from thaw.errors import DataError, WriteError
 from thaw.formats import size
+from thaw.in_use import when_closed
 from thaw.locks import lock
 from thaw.progress import Bar, NullReporter
 from thaw.remote.address import host_of, is_remote, local_path, mirror_folder, shown
@@ -146,7 +148,7 @@ class _Mirror:
             lines = (json.dumps([name, *version]) for name, version in self._versions.items())
             atomic.write_text(self._index_file, "".join(f"{line}\n" for line in lines))
         for copy in copies:
-            copy.unlink(missing_ok=True)
+            when_closed(partial(copy.unlink, missing_ok=True))
 
     def _has(self, file: RemoteFile) -> bool:
         # Without a version nobody knows whether it changed.
@@ -161,7 +163,7 @@ class _Mirror:
         with temporary(self._folder / _PARTS / "part", lambda path: path.touch(exist_ok=False)) as part:
             storage.download(file, part)
             file.place.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(part, file.place)
+            when_closed(lambda: os.replace(part, file.place))
 
     def _note(self, file: RemoteFile, index: TextIO) -> None:
         """Append a file that is complete."""

@@ -12,6 +12,7 @@ from thaw import atomic
 from thaw.bundle_path import BASELINE_IN_RUN, FOLDER_IN_RUN
 from thaw.csv_text import csv_text
 from thaw.errors import DataError, ResumeError, ThawError, first_line
+from thaw.in_use import when_closed
 from thaw.recipe import Recipe, ResolvedRecipe, SplitSettings
 from thaw.run_folder import epochs_file
 from thaw.run_folder.evaluation_file import EvaluationFile
@@ -187,7 +188,7 @@ class RunFolder(NumberedFolder):
     def write_plan(self, plan: PlanFile) -> None:
         """Write the plan; a run that has it resumes with it."""
         atomic.write_text(self.plan, _json_text(plan.to_json()))
-        self.requested.unlink(missing_ok=True)
+        when_closed(lambda: self.requested.unlink(missing_ok=True))
 
     def read_plan(self) -> PlanFile | None:
         """The plan, or `None` where the run was stopped before it was made; raises `DataError` if it is damaged."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
+from thaw.in_use import when_closed
 from thaw.marker import mark
 from thaw.writing import check_writable, explained
 
@@ -75,7 +76,7 @@ class NumberedFolder:
                 # Elsewhere the move replaces an empty folder.
                 if sys.platform == "win32":
                     adopted.path.rmdir()
-                folder.rename(adopted.path)
+                when_closed(lambda: folder.rename(adopted.path))
             except OSError:
                 with suppress(OSError):
                     adopted.path.rmdir()

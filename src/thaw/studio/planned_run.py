@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter
 
 from thaw import atomic
 from thaw.errors import TrainingError
+from thaw.in_use import when_closed
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 from thaw.studio.detached import DetachedProcess, last_lines, terminate
@@ -98,7 +99,7 @@ class PlannedRun:
         """End the process, if it runs, and forget the plan."""
         if self.is_running and (request := self.request):
             terminate(request.process)
-        self._project.plan_request.unlink(missing_ok=True)
+        when_closed(lambda: self._project.plan_request.unlink(missing_ok=True))
 
     def fits(self, table: str, settings: Mapping[str, str]) -> bool:
         """Whether there is a plan of these labels and settings."""
@@ -114,11 +115,11 @@ class PlannedRun:
         """Move the run to where it is started from; there is no plan any more."""
         with explained(folder):
             shutil.rmtree(folder, ignore_errors=True)
-            os.replace(self._project.planned, folder)
+            when_closed(lambda: os.replace(self._project.planned, folder))
         self._forget()
 
     def _forget(self) -> None:
         with explained(self._project.plan):
-            self._project.plan_request.unlink(missing_ok=True)
+            when_closed(lambda: self._project.plan_request.unlink(missing_ok=True))
             shutil.rmtree(self._project.planned, ignore_errors=True)
             self._project.plan.mkdir(exist_ok=True)

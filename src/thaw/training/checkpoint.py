@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -159,7 +159,9 @@ def _replace(folder: Path, name: Name, content: bytes) -> None:
     atomic.write_text(folder / f"{name}.json", json.dumps({"file": file.name, "sha256": digest}))
     for old in folder.glob(f"{name}-*.safetensors"):
         if old != file:
-            old.unlink(missing_ok=True)
+            # What another program has open on Windows is removed with the next one.
+            with suppress(PermissionError):
+                old.unlink(missing_ok=True)
 
 
 def read(folder: Path, name: Name) -> Checkpoint | None:

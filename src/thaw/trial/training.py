@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from thaw.planning.baseline import begins_with
 from thaw.progress import Reporter
+from thaw.run_folder.live_table import LiveTable
 from thaw.run_folder.resume import check_files
 from thaw.terminal.epochs import EpochTable
 from thaw.terminal.training import kept_line, show_gains
@@ -66,6 +67,7 @@ def train(trial: Trial, reporter: Reporter, pauses: Pauses = never) -> TrainingR
     recipe, process, times = trial.recipe, trial.inputs.process, Stopwatch()
     table = EpochTable(recipe.phases, recipe.monitor, reporter)
     loggers = open_loggers(recipe, trial.folder.path, reporter) if process.is_main else Loggers({}, reporter)
+    metrics = LiveTable(trial.folder.metrics, trial.folder.write_epochs, reporter)
     plan = trial.folder.read_plan()
     assert plan is not None
     if began := check_files(trial.folder, plan):
@@ -76,7 +78,7 @@ def train(trial: Trial, reporter: Reporter, pauses: Pauses = never) -> TrainingR
 
     def on_epoch(records: Sequence[EpochRecord], is_best: bool) -> None:
         loggers.epochs(records)
-        trial.folder.write_epochs(records)
+        metrics.write(records)
         table.add(records[-1], is_best)
 
     settings = fit_settings(trial, trial.folder.checkpoints, plan.run, plan.predicted.phase_seconds)
@@ -88,6 +90,8 @@ def train(trial: Trial, reporter: Reporter, pauses: Pauses = never) -> TrainingR
     if baseline and has_not_begun and begins_with(recipe, trial.folder.read_baseline_recipe()):
         begin_with_baseline(context, baseline)
     progress = fit(context, times.timed(trial.inputs.sources_of))
+    if process.is_main:
+        metrics.finish(progress.records)
     if baseline:
         progress = compare_baseline(context, progress, baseline, untrained)
     records, gains = progress.records, progress.gains

@@ -76,6 +76,7 @@ def carry_on(search: Search, is_joined: bool = False) -> SearchResult | None:
                     _finish_trial(search, found)
         if is_joined:
             return None
+        search.table.finish(search.records())
         _write_page(search, search.records())
         return _concluded(search, reason)
 
@@ -191,7 +192,7 @@ def _finish_trial(search: Search, asked: Asked) -> None:
         # What was trained to its end is not resumed.
         shutil.rmtree(search.folder.trial(record.parent).checkpoints, ignore_errors=True)
     records = search.records()
-    search.folder.write_table(records)
+    search.table.write(records)
     show_trial(record, best(records, record.level), search.clock, search.file.monitor, search.reporter)
     _write_page(search, records)
 

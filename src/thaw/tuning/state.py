@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
 from thaw.clock import CONCLUDING_SECONDS, Clock
 from thaw.progress import Reporter
 from thaw.recipe import ResolvedRecipe
+from thaw.run_folder.live_table import LiveTable
 from thaw.run_folder.search_folder import LevelName, SearchFile, SearchFolder, TrialName, TrialRecord
 from thaw.tuning.levels import FULL, LEVELS, SHORT, SHORT_FRACTION
 from thaw.tuning.schedule import Tried, best, of_level, rank, winner
@@ -37,6 +39,11 @@ class Search:
     clock: Clock
     reporter: Reporter
     _known: list[TrialRecord] = field(default_factory=list)
+
+    @cached_property
+    def table(self) -> LiveTable[TrialRecord]:
+        """The table of all trials."""
+        return LiveTable(self.folder.table, self.folder.write_table, self.reporter)
 
     @property
     def planned(self) -> ResolvedRecipe:

@@ -27,6 +27,7 @@ from thaw.progress import Reporter
 from thaw.reports import model_card
 from thaw.run import actual_costs, check_same_weights, conclude
 from thaw.run_folder import ImagesPart, PlanFile, RunFolder, UpdateFile
+from thaw.run_folder.live_table import LiveTable
 from thaw.run_folder.lock import held
 from thaw.run_folder.resume import check_files, checksums
 from thaw.terminal.epochs import EpochTable
@@ -150,9 +151,10 @@ def _train(learner: Learner, folder: RunFolder, plan: PlanFile, times: Stopwatch
     """Train the phases and leave the weights that are kept in the classifier."""
     recipe = learner.recipe
     table = EpochTable(recipe.phases, recipe.monitor, reporter)
+    metrics = LiveTable(folder.metrics, folder.write_epochs, reporter)
 
     def on_epoch(records: Sequence[EpochRecord], is_best: bool) -> None:
-        folder.write_epochs(records)
+        metrics.write(records)
         table.add(records[-1], is_best)
 
     is_resumed = checkpoint.check(folder.checkpoints, plan.run) is not None
@@ -160,6 +162,7 @@ def _train(learner: Learner, folder: RunFolder, plan: PlanFile, times: Stopwatch
     callbacks = FitCallbacks(on_epoch, reporter.say)
     context = FitContext(learner.classifier, recipe.phases, settings, callbacks)
     progress = fit(context, times.timed(learner.phase_sources))
+    metrics.finish(progress.records)
     reporter.say(kept_line(progress.records, progress.gains, recipe.monitor))
     show_gains(progress.gains, (), settings.keep_rule, reporter)
     return TrainingResult(progress.records, progress.gains, (), times, is_resumed)
