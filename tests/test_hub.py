@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import pytest
@@ -255,6 +255,13 @@ def test_offline_a_downloaded_bundle_needs_no_network(
 def test_a_server_is_named_after_the_repository(trained: RunFolder, hub: Hub) -> None:
     push(trained.path, NAME)
     assert service_of(Path(f"hub:{NAME}"), Limits()).name == "steel"
+
+
+def test_a_name_that_windows_takes_for_a_path_is_downloaded(trained: RunFolder, hub: Hub) -> None:
+    push(trained.path, NAME)
+    name = PureWindowsPath(f"hub:{NAME}")
+    assert "\\" in str(name)
+    check_sums(bundle_of(name))  # type: ignore[arg-type]
 
 
 def test_malformed_names_and_missing_bundles_are_clear_errors(

@@ -27,7 +27,8 @@ def bundle_of(path: Path) -> Path:
     Raises `DataError` where there is none, and `BundleError` where it cannot be downloaded.
     """
     if hub.is_hub_name(str(path)):
-        return hub.fetch(str(path))
+        # Windows writes the name with a backslash.
+        return hub.fetch(path.as_posix())
     return local_bundle(path)
 
 
