@@ -1,4 +1,5 @@
 import json
+import ntpath
 import re
 from pathlib import Path
 from typing import Any
@@ -356,6 +357,18 @@ def test_images_that_a_table_does_not_list_are_counted(tmp_path: Path) -> None:
     )
     rows = read_table(csv_file(tmp_path, f"path,label\na/1.png,ok\na/2.png,ok\n{tmp_path}/b/../a/10.png,ok\n"))
     assert rows.notes == ()
+
+
+def test_an_image_on_another_drive_that_a_table_does_not_list_is_named_by_its_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = tmp_path / "D"
+    make_images(images, "1.png", "2.png")
+    file = csv_file(tmp_path / "C", f"path,label\n{images}/1.png,ok\n")
+    # Windows has no path from one drive to another.
+    monkeypatch.setattr("os.path.relpath", lambda *_: ntpath.relpath("D:/2.png", "C:/"))
+    (note,) = read_table(file).notes
+    assert note.endswith(f"are not listed and not used, for example {images}/2.png")
 
 
 def test_images_that_metadata_does_not_list_are_counted(tmp_path: Path) -> None:

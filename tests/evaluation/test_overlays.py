@@ -1,5 +1,5 @@
 import shutil
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import cv2
 import numpy as np
@@ -11,7 +11,7 @@ import thaw
 from thaw.classifier.classifier import Classifier
 from thaw.errors import DataError
 from thaw.evaluation.explain import class_maps
-from thaw.evaluation.overlays import overlay, write_overlays
+from thaw.evaluation.overlays import overlay, without_common_parent, write_overlays
 from thaw.marker import MARKER
 from thaw.pipeline import load
 from thaw.prediction.predict import read_pixels
@@ -144,6 +144,12 @@ def test_overlays_of_paths_with_two_dots_stay_in_the_folder(
     given = [Path("../data/a.png"), Path("sub/b.png"), data / "a.png"]
     rows = list(write_overlays(classifier, given, Path("why")))
     assert [row.output for row in rows] == [Path("why/data/a.png"), Path("why/project/sub/b.png")]
+
+
+def test_overlays_of_images_on_several_drives_have_a_folder_for_each() -> None:
+    names = [r"C:\parts\a.png", r"D:\parts\a.png", r"\\server\share\b.png"]
+    paths = without_common_parent([PureWindowsPath(name) for name in names])
+    assert [path.as_posix() for path in paths] == ["C/parts/a.png", "D/parts/a.png", "server_share/b.png"]
 
 
 def test_files_that_differ_only_in_their_suffix_keep_it(classifier: Classifier, images: Path, tmp_path: Path) -> None:

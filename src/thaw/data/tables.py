@@ -183,11 +183,19 @@ def _with_unlisted(rows: Rows, images: Iterable[str]) -> Rows:
     unused = {_absolute(rows.root, image) for image in images} - used
     if not unused:
         return rows
-    example = printable(os.path.relpath(min(unused, key=natural_key), rows.root))
+    example = printable(_seen_from(rows.root, min(unused, key=natural_key)))
     where = "the folder" if rows.source == rows.root else "the same folders"
     found = f"{len(unused):,} of {count(len(used | unused), 'image')} in {where}"
     note = f"{rows.source.name}: {found} are not listed and not used, for example {example}"
     return replace(rows, notes=(*rows.notes, note))
+
+
+def _seen_from(root: Path, path: str) -> str:
+    """A path relative to a folder; as it is where it lies on another drive of Windows."""
+    try:
+        return os.path.relpath(path, root)
+    except ValueError:
+        return path
 
 
 def _absolute(root: Path, path: str) -> str:

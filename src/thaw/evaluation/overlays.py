@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import cv2
 import numpy as np
@@ -151,15 +152,22 @@ def _outputs(files: Sequence[Path], folder: Path) -> list[Path]:
     """The output of each file; files that differ only in their suffix keep it."""
     if not files:
         return []
-    absolute = [_absolute(file) for file in files]
-    parent = os.path.commonpath([file.parent for file in absolute])
-    paths = [file.relative_to(parent) for file in absolute]
+    paths = without_common_parent([_absolute(file) for file in files])
     times = Counter(path.with_suffix("") for path in paths)
     is_unique = [times[path.with_suffix("")] == 1 for path in paths]
     return [
         folder / (path.with_suffix(".png") if unique else f"{path}.png")
         for path, unique in zip(paths, is_unique, strict=True)
     ]
+
+
+def without_common_parent(files: Sequence[PurePath]) -> list[PurePath]:
+    """The paths below the folder that has all files; those on several drives of Windows below a folder for each."""
+    if len({file.drive.casefold() for file in files}) > 1:
+        drives = [re.sub(r"[^\w.$-]+", "_", file.drive).strip("_") for file in files]
+        return [drive / file.relative_to(file.anchor) for drive, file in zip(drives, files, strict=True)]
+    parent = os.path.commonpath([file.parent for file in files])
+    return [file.relative_to(parent) for file in files]
 
 
 def _absolute(file: Path) -> Path:
