@@ -9,6 +9,7 @@ from tempfile import gettempdir
 
 import pytest
 
+from tests.in_use import on_windows
 from tests.locking import locked
 from tests.unprivileged import unprivileged
 from thaw import atomic
@@ -100,6 +101,16 @@ def test_what_is_left_of_an_entry_is_named_each_time(cache: Path, monkeypatch: p
     monkeypatch.undo()
     clear(cache)
     assert not list((cache / "features").iterdir())
+
+
+def test_on_windows_an_entry_that_cannot_be_removed_may_be_one_that_is_read(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_windows(monkeypatch, lambda path: path.name == "old")
+    with pytest.raises(
+        WriteError, match="old: cannot be removed; a run or Studio may be reading it, else remove it as"
+    ):
+        clear(cache, ("features",))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs file locks")

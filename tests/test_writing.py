@@ -4,16 +4,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.in_use import ACCESS_DENIED, IN_USE, on_windows, open_elsewhere
 from tests.unprivileged import unprivileged
 from thaw.errors import ThawError, WriteError
 from thaw.writing import (
     FULL,
     Own,
     advising,
+    check_closed,
     check_has_folder,
     check_new,
     check_writable,
     explained,
+    failure,
 )
 
 
@@ -95,6 +98,23 @@ def test_an_error_of_the_system_becomes_one_sentence(tmp_path: Path) -> None:
         write(errno.EAGAIN)
     with pytest.raises(PermissionError):
         write(errno.EACCES, FULL)
+
+
+def test_windows_says_of_a_file_that_is_in_use_to_close_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "predictions.csv"
+    file.touch()
+    for number in (ACCESS_DENIED, IN_USE):
+        said = str(failure(file, open_elsewhere(number)))
+        assert said == (
+            f"{file}: is open in another program, such as Excel, or must not be written; close it there, or choose "
+            "another place"
+        )
+        assert "permission denied; choose another place" in str(failure(tmp_path / "none.csv", open_elsewhere(number)))
+    assert "permission denied; choose another place" in str(failure(file, PermissionError(errno.EACCES, "denied")))
+    check_closed(file)
+    on_windows(monkeypatch, lambda path: path == file)
+    with pytest.raises(WriteError, match=r"predictions\.csv: is open in another program"):
+        check_closed(file)
 
 
 def test_advice_is_added_to_the_sentence() -> None:

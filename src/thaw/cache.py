@@ -115,7 +115,8 @@ def check_removed(left: Sequence[Path]) -> None:
         others = (
             f", and {count(len(left) - 1, 'other entry', 'other entries')} of the cache neither" if left[1:] else ""
         )
-        raise WriteError(left[0], f"cannot be removed{others}; remove it as the user who wrote it")
+        reader = "a run or Studio may be reading it, else " if sys.platform == "win32" else ""
+        raise WriteError(left[0], f"cannot be removed{others}; {reader}remove it as the user who wrote it")
 
 
 def recall(cache: Path, name: str, key: str) -> Any | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thaw.errors import WriteError
-from thaw.in_use import IN_USE, is_in_use
+from thaw.in_use import IN_USE, is_in_use, is_open_elsewhere
 
 FULL = {
     errno.ENOSPC: "the disk is full",
@@ -75,6 +75,12 @@ def check_has_folder(file: Path) -> None:
     """Raise `WriteError` unless the folder of a file exists."""
     if not os.path.lexists(file.parent):
         raise WriteError(file, f"there is no folder {file.parent}; create it or choose another place")
+
+
+def check_closed(file: Path) -> None:
+    """Raise `WriteError` where another program has a file open, so that Windows would not replace it."""
+    if is_open_elsewhere(file):
+        raise WriteError(file, f"{IN_USE}; close it there, or choose another place")
 
 
 def check_new_weights(file: Path) -> None:

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.full_disk import files_of_at_most
+from tests.in_use import on_windows
 from thaw.bundle import digest_of
 from thaw.classifier.classifier import Classifier
 from thaw.errors import DataError, RecipeError, ThawError, WriteError
@@ -402,6 +403,38 @@ def test_a_table_of_predictions_is_replaced(name: str, classifier: Classifier, p
     after = job.out.read_bytes()
     write(classifier, job)
     assert job.out.read_bytes() == before != after
+
+
+def test_a_table_that_is_open_in_excel_is_refused_before_any_image_is_classified(
+    classifier: Classifier, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = PredictJob((photos / "ok",), photos.parent / "a.csv")
+    write(classifier, job)
+    before = job.out.read_bytes()
+    on_windows(monkeypatch, lambda path: path == job.out)
+    with pytest.raises(WriteError, match=r"a\.csv: is open in another program, such as Excel; close it there"):
+        write(classifier, PredictJob((photos / "stain",), job.out))
+    assert job.out.read_bytes() == before and not hidden(photos.parent)
+
+
+def test_a_table_that_is_opened_in_excel_meanwhile_is_written_once_it_is_closed(
+    classifier: Classifier, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, opened, append = PredictJob((photos / "ok",), photos.parent / "a.csv"), set[Path](), PartialFile.append
+    write(classifier, PredictJob((photos / "stain",), job.out))
+
+    def meanwhile(self: PartialFile, block: bytes, done: RowsDone) -> None:
+        append(self, block, done)
+        opened.add(job.out)
+
+    on_windows(monkeypatch, lambda path: path in opened)
+    monkeypatch.setattr(PartialFile, "append", meanwhile)
+    with pytest.raises(WriteError, match=r"a\.csv: is open in another program.* then re-run the command to resume"):
+        write(classifier, job)
+    opened.clear()
+    listener = Listener()
+    write(classifier, job, reporter=listener)
+    assert "resuming after 12" in listener.lines[0] and len(rows(job.out)) == 12
 
 
 def test_a_file_that_appeared_while_predicting_stays_and_the_rows_are_kept(

@@ -39,6 +39,7 @@ from thaw.prediction.table import Format, check_output, format_of
 from thaw.progress import NullReporter, OnProgress, Reporter
 from thaw.recipe import Engine
 from thaw.remote import shown
+from thaw.writing import check_closed
 
 BLOCK = 512
 """Rows between two flushes to disk, which is what a kill loses at most: 12 seconds at 43 images per second. A multiple
@@ -146,6 +147,8 @@ def write_predictions(
     """
     if job.out:
         check_output(job.out)
+        # Else all images would be classified before this is found.
+        check_closed(job.out)
     device = choose_device(job.device).device
     left_out = LeftOut()
     total = sum(1 for _ in job.files(left_out))
