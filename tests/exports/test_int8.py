@@ -71,14 +71,21 @@ def test_no_image_is_used_for_both_calibration_and_testing(trained: RunFolder, i
         pytest.param("openvino", "model", 0.9, marks=pytest.mark.slow),
     ],
 )
-def test_int8_is_much_smaller_and_reports_its_cost(
-    to: str, name: str, share: float, trained: RunFolder, images: Path, tmp_path: Path
+def test_int8_is_much_smaller_and_reports_its_cost_and_the_fp32_graph_is_not_read_when_its_folder_is_removed(
+    to: str, name: str, share: float, trained: RunFolder, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    files_read: list[str] = []
+    if sys.platform == "linux":
+        maps = Path("/proc/self/maps")
+        monkeypatch.setattr(
+            "thaw.exports.export.check_accuracy_drop", lambda *_: files_read.append(maps.read_text("utf-8"))
+        )
     folder = shutil.copytree(images, tmp_path / "images")
     damaged = [part.files[0] for part in split_for_calibration(load(trained.path), Dataset.open(folder))]
     for file in damaged:
         file.write_bytes(b"damaged")
     done = export_int8(trained.model, to, tmp_path / name, folder, max_drop=100.0)
+    assert not any("fp32-export" in text for text in files_read)
     assert done.quantisation is not None
     before, after = done.quantisation.before, done.quantisation.after
     assert after.size < share * before.size

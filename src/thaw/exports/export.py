@@ -192,13 +192,15 @@ def export_int8(bundle: Path, to: str, out: Path, images: Path, max_drop: float 
     dataset = Dataset.open(images, classifier.task, classifier.classes)
     calibration, test = split_for_calibration(classifier, dataset)
     deployment = _deployment(target, classifier, bundle)
-    with TemporaryDirectory() as scratch, _destination(target, out) as place:
+    with TemporaryDirectory(ignore_cleanup_errors=True) as scratch, _destination(target, out) as place:
         fp32_graph, int8_graph, fp32_export = (Path(scratch) / name for name in ("fp32", "int8", "fp32-export"))
         int8.write_graph(deployment, fp32_graph, out.name)
         int8.package(deployment, fp32_graph, fp32_export, out.name)
         infer_fp32 = target.load(fp32_export)
         certificate = _certified(target, infer_fp32, _cases(target, classifier, bundle), classifier)
         before = measure_quality(infer_fp32, _size(fp32_export), classifier, test, not target.resizes)
+        # OpenVINO reads the file as long as the model lives, and Windows removes no file that is being read.
+        del infer_fp32
         calibrated = int8.quantise(fp32_graph, int8_graph, classifier, calibration)
         int8.package(deployment, int8_graph, place, out.name)
         after = measure_quality(target.load(place), _size(place), classifier, test, not target.resizes)
