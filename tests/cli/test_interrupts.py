@@ -101,10 +101,17 @@ def test_sigterm_ends_a_command_as_ctrl_c_does_and_its_handler_goes_with_the_com
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.mark.parametrize("system", [sys.platform, "win32"])
 @pytest.mark.parametrize(("raised", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
 def test_a_signal_that_arrives_where_python_ignores_exceptions_still_ends_the_command(
-    raised: type[KeyboardInterrupt], code: int, monkeypatch: pytest.MonkeyPatch
+    raised: type[KeyboardInterrupt], code: int, system: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    kill = os.kill
+
+    def kill_as_there(process: int, number: int) -> None:
+        assert system != "win32", "the process would have ended without a word"
+        kill(process, number)
+
     class Kept:
         """What a callback waits for the end of."""
 
@@ -121,6 +128,8 @@ def test_a_signal_that_arrives_where_python_ignores_exceptions_still_ends_the_co
         raise AssertionError("nothing ended the command")
 
     monkeypatch.setattr(pipeline, "plan", planning)
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(os, "kill", kill_as_there)
     before = sys.unraisablehook
     with heard():
         assert thaw(monkeypatch, "plan", "images") == code

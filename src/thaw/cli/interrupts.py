@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
@@ -112,7 +113,7 @@ def _sent_again() -> Iterator[None]:
             return
         number = signal.SIGTERM if isinstance(ignored.exc_value, Terminated) else signal.SIGINT
         # Later: what is raised within this hook is ignored too.
-        timers.append(threading.Timer(_AGAIN, os.kill, (os.getpid(), number)))
+        timers.append(threading.Timer(_AGAIN, _send, (number,)))
         timers[-1].daemon = True
         timers[-1].start()
 
@@ -123,6 +124,15 @@ def _sent_again() -> Iterator[None]:
         sys.unraisablehook = before
         for timer in timers:
             timer.cancel()
+
+
+def _send(number: int) -> None:
+    """Send a signal to this process."""
+    if sys.platform == "win32":
+        # Its `os.kill` ends the process at once.
+        _thread.interrupt_main(number)
+    else:
+        os.kill(os.getpid(), number)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
