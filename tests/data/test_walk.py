@@ -70,6 +70,13 @@ def test_folders_to_exclude_are_names_or_paths(tmp_path: Path) -> None:
     assert sorted(omitted.excluded) == ["ok/old", "ok/thumbs"]
 
 
+def test_a_folder_to_exclude_may_be_a_path_of_windows_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    omitted = Omitted(exclude=("sub\\raw\\",))
+    assert not omitted.excludes("a/sub/raw")
+    monkeypatch.setattr("os.sep", "\\")
+    assert omitted.excludes("a/sub/raw") and not omitted.excludes("a/raw")
+
+
 def test_links_that_lead_to_themselves_are_files(tmp_path: Path) -> None:
     omitted = Omitted()
     make(tmp_path, "ok/a.png")

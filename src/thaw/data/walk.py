@@ -61,7 +61,8 @@ class Omitted:
     def excludes(self, folder: str) -> bool:
         """Whether a folder is among those to leave out."""
         path = f"/{unicodedata.normalize('NFC', folder)}"
-        return any(path.endswith(f"/{unicodedata.normalize('NFC', name.strip('/'))}") for name in self.exclude)
+        names = (name.replace(os.sep, "/").strip("/") for name in self.exclude)
+        return any(path.endswith(f"/{unicodedata.normalize('NFC', name)}") for name in names)
 
     def has_excluded(self, name: str) -> bool:
         """Whether a name of `exclude` has left a folder out."""
