@@ -2,6 +2,7 @@ import io
 import os
 import stat
 import struct
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -223,6 +224,29 @@ def test_a_hostile_name_is_left_out_with_its_reason(unchanged: Client, name: str
     assert left_out(unchanged.upload(name, png(1))) == {NAMES[name]: 1}
     if name:
         assert left_out(unchanged.upload("x.zip", zipped({name: png(1)}))) == {NAMES[name]: 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("aux.png", "a name that Windows does not allow"),
+        ("a/COM1.raw.png", "a name that Windows does not allow"),
+        ("con/x.png", "a name that Windows does not allow"),
+        ("batch 1./x.png", "a name that Windows does not allow"),
+        ("batch 1 /x.png", "a name that Windows does not allow"),
+        ("a?b.png", "a name with characters that a file name should not have"),
+    ],
+)
+def test_a_name_that_windows_does_not_allow_is_left_out_there_and_ends_no_archive(
+    empty: Client, name: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = zipped({name: png(1), "console.png": png(2)})
+    with monkeypatch.context() as windows:
+        windows.setattr(sys, "platform", "win32")
+        outcome = empty.upload("x.zip", content)
+    assert left_out(outcome) == {reason: 1} and outcome.json()["added"] == 1
+    if os.name != "nt":
+        assert empty.upload("x.zip", content).json()["added"] == 1
 
 
 @pytest.mark.parametrize(

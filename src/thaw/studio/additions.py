@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import threading
 import unicodedata
 from collections import defaultdict
@@ -19,6 +20,7 @@ from thaw.data.walk import IMAGE_SUFFIXES, SYSTEM_FOLDERS, suffix_of
 from thaw.errors import WriteError
 from thaw.formats import size as shown_size
 from thaw.studio.archive import Archive, Refused
+from thaw.studio.file_names import NOT_IN_NAMES, is_device
 from thaw.studio.folder_labels import labels_of_folders
 from thaw.studio.images import Images
 from thaw.studio.labels import Edit, Labels
@@ -31,7 +33,6 @@ _MAX_PATH, _MAX_NAME = 1000, 240
 _EXAMPLES = 3
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")
 """Of the formats that Thaw reads, besides WebP."""
-_NOT_IN_NAMES = '<>:"|?*' if os.name == "nt" else ""
 
 
 @dataclass
@@ -180,8 +181,11 @@ def _checked(path: str) -> tuple[str, ...]:
         raise Refused("a path with an empty name in it")
     if len(path) > _MAX_PATH or any(len(part.encode("utf-8", "replace")) > _MAX_NAME for part in parts):
         raise Refused("too long a name")
-    if any(unicodedata.category(one) in ("Cc", "Cs") or one in _NOT_IN_NAMES for one in path):
+    is_windows = sys.platform == "win32"
+    if any(unicodedata.category(one) in ("Cc", "Cs") or (is_windows and one in NOT_IN_NAMES) for one in path):
         raise Refused("a name with characters that a file name should not have")
+    if is_windows and any(is_device(part) or part.endswith((".", " ")) for part in parts):
+        raise Refused("a name that Windows does not allow")
     return parts
 
 

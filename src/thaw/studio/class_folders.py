@@ -14,13 +14,13 @@ from thaw import atomic
 from thaw.errors import DataError, UnreadableImage
 from thaw.progress import OnProgress
 from thaw.studio.disk_room import check_room
+from thaw.studio.file_names import NOT_IN_NAMES, is_device
 from thaw.studio.images import Images
 from thaw.studio.marks import Mark
 from thaw.studio.project import Project
 
-_NOT_IN_NAMES = '<>:"/\\|?*'
+_NOT_IN_FOLDERS = f"{NOT_IN_NAMES}/\\"
 """On some system, in the name of a folder."""
-_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,9 @@ def _folders(marks: Sequence[Mark]) -> dict[str, str]:
     folders: dict[str, str] = {}
     taken: set[str] = set()
     for label in dict.fromkeys(mark.label for mark in marks if mark.label is not None):
-        name = "".join("_" if one in _NOT_IN_NAMES or ord(one) < ord(" ") else one for one in label)
+        name = "".join("_" if one in _NOT_IN_FOLDERS or ord(one) < ord(" ") else one for one in label)
         name = name.encode()[:200].decode("utf-8", "ignore").rstrip(". ")
-        if not name or name.startswith((".", "~")) or name.partition(".")[0].lower() in _RESERVED:
+        if not name or name.startswith((".", "~")) or is_device(name):
             name = f"_{name}"
         numbered = (f"{name}-{number}" for number in count(2))
         folder = name
