@@ -1,5 +1,6 @@
 import json
 import ntpath
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -395,6 +396,21 @@ def test_conflicting_labels_are_found_for_any_spelling_of_a_path(tmp_path: Path)
         file = csv_file(tmp_path, f"path,label\nimages/a.png,ok\n{other},crack\n")
         with pytest.raises(DataError, match=r"row 2 and row 3: .* has conflicting labels, ok and crack"):
             read_table(file)
+
+
+def test_on_windows_folders_in_another_case_are_the_same_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("OK", "ok"):
+        make_images(tmp_path, f"{folder}/a.png", f"{folder}/B.png")
+    conflicting = csv_file(tmp_path, "path,label\nOK/a.png,ok\nok/a.png,crack\n")
+    if os.name == "posix":
+        assert len(read_table(conflicting).table) == 2
+    monkeypatch.setattr("os.path.normcase", lambda path: os.fspath(path).lower())
+    with pytest.raises(DataError, match=r"row 2 and row 3: ok/a\.png has conflicting labels, ok and crack"):
+        read_table(conflicting)
+    (note,) = read_table(csv_file(tmp_path, "path,label\nOK/a.png,ok\nok/a.png,ok\n")).notes
+    assert "1 of 2 images in the same folders" in note and note.endswith("/B.png")
 
 
 def test_one_and_one_point_zero_are_one_label(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def _check_contradictions(rows: Rows, labels: Sequence[Sequence[str]]) -> None:
     """Raise `DataError` for an image, however its path is spelled, that two rows label differently."""
     first: dict[str, tuple[Sequence[str], str]] = {}
     for path, names, place in zip(rows.table.column("path").to_pylist(), labels, rows.row_names, strict=True):
-        known, where = first.setdefault(_absolute(rows.root, path), (names, place))
+        known, where = first.setdefault(_identity(rows.root, path), (names, place))
         if set(known) != set(names):
             raise DataError(
                 f"{rows.source}: {where} and {place}: {path} has conflicting labels, {SEPARATOR.join(known) or 'none'} "
@@ -179,13 +179,13 @@ def _remarks(labels: Iterable[Sequence[str]]) -> list[str]:
 
 def _with_unlisted(rows: Rows, images: Iterable[str]) -> Rows:
     """The rows with a remark on those of some images that are not among them."""
-    used = {_absolute(rows.root, path) for path in rows.table.column("path").to_pylist()}
-    unused = {_absolute(rows.root, image) for image in images} - used
+    used = {_identity(rows.root, path) for path in rows.table.column("path").to_pylist()}
+    unused = {name: image for image in images if (name := _identity(rows.root, image)) not in used}
     if not unused:
         return rows
-    example = printable(_seen_from(rows.root, min(unused, key=natural_key)))
+    example = printable(_seen_from(rows.root, unused[min(unused, key=natural_key)]))
     where = "the folder" if rows.source == rows.root else "the same folders"
-    found = f"{len(unused):,} of {count(len(used | unused), 'image')} in {where}"
+    found = f"{len(unused):,} of {count(len(used) + len(unused), 'image')} in {where}"
     note = f"{rows.source.name}: {found} are not listed and not used, for example {example}"
     return replace(rows, notes=(*rows.notes, note))
 
@@ -193,10 +193,11 @@ def _with_unlisted(rows: Rows, images: Iterable[str]) -> Rows:
 def _seen_from(root: Path, path: str) -> str:
     """A path relative to a folder; as it is where it lies on another drive of Windows."""
     try:
-        return os.path.relpath(path, root)
+        return os.path.relpath(root / path, root)
     except ValueError:
         return path
 
 
-def _absolute(root: Path, path: str) -> str:
-    return os.path.normpath(root / path)
+def _identity(root: Path, path: str) -> str:
+    """Equal for spellings of the same path, of which Windows also takes those in other cases."""
+    return os.path.normcase(os.path.normpath(root / path))
