@@ -3,12 +3,14 @@
 import csv
 import math
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
 from threading import Timer
+from types import SimpleNamespace
 from typing import NoReturn
 
 import numpy as np
@@ -16,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.in_use import on_windows
 from tests.reporters import Listening
 from tests.runs import outcome
 from tests.searches import RECIPE, SPACE
@@ -27,7 +30,7 @@ from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.data.surfaces import write_surfaces
 from thaw.device import threads_restored, use_threads
-from thaw.errors import DataError, RecipeError, ResumeError
+from thaw.errors import DataError, RecipeError, ResumeError, WriteError
 from thaw.pipeline.tuning import continue_search
 from thaw.planning.time_limit import LEAST_EPOCHS
 from thaw.progress import NullReporter
@@ -267,6 +270,21 @@ def test_a_search_that_another_process_works_on_is_not_resumed(surfaces: Path, b
 def test_more_trials_may_be_asked_for_when_it_is_resumed(surfaces: Path, begun: SearchFolder) -> None:
     result = continue_search(surfaces, begun.path, Limits(None, TRIALS + 1), reporter=NullReporter())
     assert result is not None and len(result.trials) == TRIALS + 1
+
+
+def test_a_table_of_trials_that_stays_open_in_excel_loses_no_trial_and_is_written_when_the_search_is_resumed(
+    surfaces: Path, begun: SearchFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = {begun.table}
+    on_windows(monkeypatch, lambda path: path in opened)
+    monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(LK_NBLCK=2, locking=lambda *_: None))
+    monkeypatch.setattr("thaw.memory._peak", lambda info: info.rss)
+    with pytest.raises(WriteError, match=r"\.csv: is open in another program, such as Excel"):
+        continue_search(surfaces, begun.path, Limits(None, TRIALS + 2), reporter=NullReporter())
+    assert len(begun.read_records()) == TRIALS + 2 and len(rows(begun.path)) == TRIALS
+    opened.clear()
+    result = continue_search(surfaces, begun.path, reporter=NullReporter())
+    assert result is not None and len(result.trials) == len(rows(begun.path)) == TRIALS + 2
 
 
 def test_a_limit_that_is_not_given_when_it_is_resumed_stays(surfaces: Path, begun: SearchFolder) -> None:
