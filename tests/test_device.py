@@ -15,7 +15,9 @@ from thaw.device import (
     describe_machine,
     device_name,
     free_bytes,
+    generators_restored,
     keep_freed_memory,
+    seed_generators,
     synchronize,
     to_device,
 )
@@ -111,6 +113,17 @@ def test_the_stream_is_the_one_before_where_a_capture_fails(monkeypatch: pytest.
     assert streams[-1] == "before" and devices == ["cuda:1"]
     with current_on(torch.device("cpu")):
         assert devices == ["cuda:1"]
+
+
+def test_only_the_generators_of_the_cpu_and_of_the_device_are_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeded: list[int] = []
+    monkeypatch.setattr(torch, "get_device_module", lambda _: SimpleNamespace(manual_seed=seeded.append))
+    monkeypatch.setattr(torch, "manual_seed", lambda _: pytest.fail("seeds all devices"))
+    with generators_restored(torch.device("cpu")):
+        seed_generators(3, torch.device("cpu"))
+        assert not seeded
+        seed_generators(4, torch.device("xpu"))
+        assert seeded == [4] == [torch.initial_seed()]
 
 
 def test_memory_that_a_device_does_not_tell_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

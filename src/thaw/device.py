@@ -182,6 +182,21 @@ def threads_restored() -> Iterator[None]:
         use_threads(before)
 
 
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Seed PyTorch's generators of the CPU and of a device; `torch.manual_seed` seeds those of all devices."""
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        with current_on(device):
+            torch.get_device_module(device).manual_seed(seed)
+
+
+@contextmanager
+def generators_restored(device: torch.device) -> Iterator[None]:
+    """PyTorch's generators of the CPU and of a device are after the block as before it."""
+    with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type):
+        yield
+
+
 def describe_machine(device: torch.device) -> dict[str, str]:
     """What a bit-identical repetition of a run needs: processor, accelerator, operating system and versions."""
     accelerator = {} if device.type == "cpu" else {"accelerator": device_name(device)}

@@ -162,6 +162,15 @@ def test_what_a_mode_draws_while_it_is_prepared_changes_no_dropout(
     assert all(torch.equal(value, weights[key]) for key, value in expected.items())
 
 
+def test_random_numbers_that_are_drawn_after_training_are_those_without_it(tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(5)
+    torch.manual_seed(7)
+    train(tmp_path)
+    assert torch.equal(torch.rand(5), expected)
+    assert torch.initial_seed() == 7
+
+
 def test_each_process_trains_on_its_part_of_every_batch(tmp_path: Path) -> None:
     sizes: list[int] = []
 

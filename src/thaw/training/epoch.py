@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from thaw.backbones.cuts import Cut
 from thaw.backbones.stages import AtCut
 from thaw.classifier.classifier import Classifier
-from thaw.device import ran_out_of_memory, to_device
+from thaw.device import ran_out_of_memory, seed_generators, to_device
 from thaw.formats import count
 from thaw.recipe import ResolvedPhase
 from thaw.seeds import derive_seed
@@ -172,7 +172,7 @@ def _train_epoch(active: ActivePhase, progress: Progress) -> tuple[float, float]
     sizes = (len(process.part(batch)) for batch in wanted)
     active.model.prepare(sizes, lambda images: source.batch(np.arange(images), epoch)[0])
     # After what is captured, which is not in every epoch. Dropout differs between processes, whose images differ.
-    torch.manual_seed(derive_seed(seed, epoch) + process.rank)
+    seed_generators(derive_seed(seed, epoch) + process.rank, active.run.classifier.device)
     plateau = plateau_factor(progress.records, phase) if phase.schedule == "plateau" else 1.0
     total, factor = torch.zeros((), device=active.run.classifier.device), 1.0
     parts = batches(source, batch_size, epoch, seed, process)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from thaw.device import free_unused
+from thaw.device import free_unused, generators_restored
 from thaw.errors import TrainingError
 from thaw.formats import duration
 from thaw.recipe import ResolvedPhase
@@ -28,6 +28,8 @@ from thaw.training.standardise import fit_standardisation
 def fit(run: FitContext, sources_of: Callable[[int], PhaseSources]) -> Progress:
     """Train every phase that is not done yet and leave the weights of the last phase that is kept in the classifier.
 
+    PyTorch's generators, which each epoch seeds, are afterwards as they were.
+
     Args:
         run: What is trained, how, and what is called along the way.
         sources_of: Gives the inputs of a phase by its index. Called when the phase begins, with the classifier holding
@@ -41,7 +43,8 @@ def fit(run: FitContext, sources_of: Callable[[int], PhaseSources]) -> Progress:
         TrainingPaused: `pauses` of the callbacks said so.
     """
     try:
-        return _fit(run, sources_of)
+        with generators_restored(run.classifier.device):
+            return _fit(run, sources_of)
     finally:
         run.checkpoints.wait()
 
