@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.searches import RECIPE, SPACE
+from thaw import pipeline
 from thaw.backbones import build
 from thaw.backbones.weights import write_file
 from thaw.clock import Clock
@@ -57,6 +58,14 @@ def test_a_network_or_a_cut_that_there_is_not_is_refused(
     with pytest.raises(RecipeError, match=said):
         begun(images, tmp_path / "runs", ranges)
     assert not list(tmp_path.glob("runs/*"))
+
+
+@pytest.mark.parametrize("fixed", [["head.dropuot"], "lr", ["views"]])
+def test_what_is_fixed_by_a_wrong_name_is_refused_before_images_are_read(
+    fixed: str | list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError, match=r"^fixed: "):
+        pipeline.search(tmp_path / "nowhere", RECIPE, {"views": [1, 2]}, tmp_path / "runs", fixed=fixed)
 
 
 def test_a_cut_of_one_of_several_networks_is_tried(images: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from thaw.errors import RecipeError
 from thaw.recipe import Recipe
 from thaw.recipe.ranges import Range, Values
 from thaw.tuning.levels import FULL, HEAD, PROBE, SHORT
-from thaw.tuning.space import Space, default_space, narrowed, read_space
+from thaw.tuning.space import Space, default_space, fixed_keys, narrowed, read_space
 
 SPACE = default_space(["starter", "resnet50"], {})
 
@@ -51,6 +51,28 @@ def test_a_wrong_range_is_one_sentence(given: dict, said: str) -> None:
     with pytest.raises(RecipeError, match=said) as error:
         narrowed(SPACE, given, [], Recipe())
     assert "\n" not in str(error.value)
+
+
+def test_what_is_fixed_by_name_is_a_setting_or_all_of_a_section() -> None:
+    assert fixed_keys("head.dropout", [], Recipe()) == ["head.dropout"]
+    assert fixed_keys(["phases.1.lr", "augment.preset"], ["views"], Recipe()) == ["phases.1.lr", "augment.preset"]
+    assert {"head.features", "head.hidden", "head.dropout"} < set(fixed_keys({"head"}, ["views"], Recipe()))
+    assert "phases.1.lr" in fixed_keys(["phases"], [], Recipe())
+
+
+@pytest.mark.parametrize(
+    ("fixed", "said"),
+    [
+        (["head.dropuot"], "fixed: head.dropuot: unknown key 'head.dropuot'; did you mean 'head.dropout'"),
+        (["lr"], "fixed: lr: unknown key 'lr'; known are .*phases.1.lr"),
+        ("dropout", "fixed: dropout: unknown key 'dropout'"),
+        (["phases.2.lr"], "fixed: phases.2.lr: unknown key"),
+        (["views"], "fixed: views: has a range in space as well"),
+    ],
+)
+def test_what_is_fixed_and_is_not_there_or_has_a_range_is_refused(fixed: str | list[str], said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        fixed_keys(fixed, {"views": [1, 2]}, Recipe())
 
 
 def test_values_are_what_a_recipe_makes_of_them() -> None:

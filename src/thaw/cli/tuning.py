@@ -86,7 +86,8 @@ def search(
         ranges,
         runs,
         replace(limits, spent=perf_counter() - started),
-        changes_from(settings, options),
+        # A setting that is given starts a range that is given as well.
+        [key for key in changes_from(settings, options) if key not in ranges],
         storage,
         cluster=cluster,
         refit=refit,

@@ -23,6 +23,7 @@ from thaw.tuning.begin import resume as resume_search
 from thaw.tuning.limits import Limits
 from thaw.tuning.on_cluster import search_on
 from thaw.tuning.search import SearchResult, carry_on
+from thaw.tuning.space import fixed_keys
 from thaw.tuning.studies import check_installed
 from thaw.tuning.workers import check_locks
 from thaw.writing import check_writable
@@ -36,7 +37,7 @@ def search(
     space: Mapping[str, Any] | None = None,
     runs: str | Path = "runs",
     limits: Limits | None = None,
-    fixed: Collection[str] = (),
+    fixed: str | Collection[str] = (),
     storage: str = "",
     reporter: Reporter | None = None,
     cluster: str | None = None,
@@ -46,12 +47,13 @@ def search(
 
     Args:
         data: Labelled images: a folder or table, here or at an address such as s3://bucket/images, or a `Dataset`.
-        recipe: The settings to start from; those in which it differs from the default are not varied.
+        recipe: The settings to start from; those in which it differs from the default are not varied, unless `space`
+            names them.
         space: Ranges that replace the declared ones, by dotted key: a list of values, or {"low", "high", "log"}.
         runs: The folder in which the search makes its own, `search-N`.
         limits: How long it may take, with the comparison at the end, and how many trials there may be; `None` for
             half an hour.
-        fixed: Further settings that are not varied.
+        fixed: Further settings that are not varied, by dotted key; a section, such as `head`, for all of its settings.
         storage: URL of a database for the Optuna studies; empty for a journal file in the folder of the search.
         reporter: Shows progress; the console by default.
         cluster: Try on a Ray cluster: HOST:PORT of its head, or "local".
@@ -79,10 +81,11 @@ def search(
     keep_freed_memory()
     check_writable(Path(runs))
     requested = recipe or Recipe()
+    kept = fixed_keys(fixed, space or (), requested)
     changed = [line.partition(":")[0].removeprefix("phase_settings.") for line in Recipe().differences(requested)]
     with closing(reporter or ConsoleReporter()) as shown, threads_restored():
         dataset = opened(data, requested, shown)
-        wanted = Wanted(requested, space or {}, [*changed, *fixed], limits or Limits(), storage, refit)
+        wanted = Wanted(requested, space or {}, [*changed, *kept], limits or Limits(), storage, refit)
         search = begin(dataset, wanted, Path(runs), shown)
         with held(search.folder.path, _TAKEN), _saying_what_is_kept(search.folder):
             return search_on(search, cluster) if cluster else _finished(carry_on(search))

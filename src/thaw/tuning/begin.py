@@ -95,7 +95,7 @@ def begin(dataset: Dataset, wanted: Wanted, runs: Path, reporter: Reporter) -> S
         kept.add("class_weights")
     if not planned.classifier.backbone.has_stages:
         kept.add("head.features")
-    if any(key.startswith("augment.") for key in wanted.fixed):
+    if any(key.partition(".")[0] == "augment" for key in wanted.fixed):
         kept |= {"phases.0.augment", "phases.1.augment"}
     if trains_head_only(requested):
         kept |= {*SHORT.settings}

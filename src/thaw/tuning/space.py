@@ -14,7 +14,7 @@ from thaw.errors import RecipeError, first_line
 from thaw.recipe import HeadSettings, Phase, PreprocessingSettings, Recipe
 from thaw.recipe.network_files import absolute_file
 from thaw.recipe.ranges import Range, Searched, Values, declared
-from thaw.settings import Section, unknown, value_at
+from thaw.settings import Section, assign, unknown, value_at
 from thaw.tuning.levels import LEVELS, Level
 from thaw.yaml_text import read_yaml
 
@@ -86,6 +86,30 @@ def read_space(file: Path) -> Mapping[str, Any]:
     if not isinstance(values, dict) or not values:
         raise RecipeError(f"{file}: is empty; write lines such as `phases.1.lr: {{low: 1e-5, high: 1e-3, log: true}}`")
     return values
+
+
+def fixed_keys(fixed: str | Collection[str], given: Collection[str], recipe: Recipe) -> list[str]:
+    """The settings that are fixed by name, and those that can be searched of a section that is, such as `head`.
+
+    Args:
+        fixed: Keys of settings or sections, or one of them.
+        given: Keys of the ranges that are given.
+        recipe: Has the settings.
+
+    Raises:
+        RecipeError: A key is unknown, or its range is given.
+    """
+    found: list[str] = []
+    for key in (fixed,) if isinstance(fixed, str) else fixed:
+        if key not in KEYS:
+            try:
+                assign(recipe.model_dump(mode="json"), key, None)
+            except RecipeError as error:
+                raise RecipeError(f"fixed: {key}: {unknown(key, list(KEYS))}") from error
+        if key in given:
+            raise RecipeError(f"fixed: {key}: has a range in space as well; omit it in either")
+        found += [key, *(below for below in KEYS if below.startswith(f"{key}."))]
+    return found
 
 
 def narrowed(space: Space, given: Mapping[str, Any], fixed: Collection[str], recipe: Recipe) -> Space:
