@@ -86,6 +86,45 @@ def test_a_wrong_setting_is_one_clear_sentence(key: str, value: str, said: str) 
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"backbon": "resnet50"},
+        {"monitor": "acc"},
+        {"phases": [{"name": "head", "cut": "head", "epochs": 1, "lr": 1e-3, "lrr": 1}]},
+        {"seed": -1, "views": 100},
+        {"phase_settings": {"phases.1.lrr": 1}},
+        {"strategy": "manual", "phase_settings": {"phases.1.lr": 1e-4}},
+    ],
+    ids=str,
+)
+def test_a_recipe_that_is_made_in_python_is_refused_in_the_words_of_a_file(wrong: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError) as of_file:
+        Recipe.from_values(wrong, where="recipe")
+    with pytest.raises(RecipeError) as of_python:
+        Recipe(**wrong)
+    assert str(of_python.value) == str(of_file.value)
+    assert str(of_python.value).count("recipe: ") == str(of_python.value).count("\n") + 1
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"loggers": "mlflow,wandb"},
+        {"target": "accuracy=0.97"},
+        {"candidates": ["starter"]},
+        {"decision": {"recall": "ok=0.9"}},
+        {"strategy": "as_written"},
+        {"time_limit": "10m"},
+    ],
+    ids=str,
+)
+def test_a_recipe_that_is_made_in_python_takes_the_values_that_a_file_may_have(values: dict[str, Any]) -> None:
+    recipe = Recipe(**values)
+    assert recipe == Recipe.from_values(values) == Recipe.model_validate_json(json.dumps(values))
+    assert recipe.model_fields_set == {*values}
+
+
 def test_a_wrong_key_in_a_file_names_file_and_key(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("head:\n  hiden: [3]\n")

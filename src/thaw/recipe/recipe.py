@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, ValidationInfo, field_validator, model_validator
 
 from thaw.errors import RecipeError
 from thaw.recipe.planned_phases import refuse_planned, with_planned
@@ -77,7 +77,11 @@ def _monitors() -> tuple[str, ...]:
 
 
 class Recipe(Section):
-    """Every choice of one run."""
+    """Every choice of one run.
+
+    Takes its settings as a recipe file has them, also those of earlier releases and in the short forms of the command
+    line. Raises `RecipeError`, with one line per wrong key.
+    """
 
     task: Literal["auto"] | Task = Field(
         "auto", description="multiclass: one label per image; binary: two classes; multilabel: any number of labels."
@@ -272,6 +276,18 @@ class Recipe(Section):
                 )
         return self
 
+    # The last one, so that it is around the others.
+    @model_validator(mode="wrap")
+    @classmethod
+    def _upgraded_and_explained(
+        cls, values: Any, validate: ModelWrapValidatorHandler[Self], info: ValidationInfo
+    ) -> Self:
+        where = (info.context or {}).get("where", "recipe: ")
+        try:
+            return validate(upgraded(values) if isinstance(values, Mapping) else values)
+        except ValidationError as error:
+            raise RecipeError("\n".join(f"{where}{line}" for line in explain(error, cls, _LISTS))) from error
+
     @property
     def cache_bytes(self) -> int | None:
         """Disk space for cached features in bytes; `None` as long as it is not decided."""
@@ -295,10 +311,7 @@ class Recipe(Section):
     @classmethod
     def from_values(cls, values: Mapping[str, Any], where: str = "recipe") -> Self:
         """Check plain values, also those of earlier releases; raises `RecipeError` with one line per wrong key."""
-        try:
-            return cls.model_validate(upgraded(values))
-        except ValidationError as error:
-            raise RecipeError("\n".join(f"{where}: {line}" for line in explain(error, cls, _LISTS))) from error
+        return cls.model_validate(values, context={"where": f"{where}: "})
 
     def with_settings(self, settings: Mapping[str, Any]) -> Recipe:
         """A copy with dotted keys changed, for example `{"phases.1.lr": 1e-5}`; raises `RecipeError`.
@@ -371,8 +384,7 @@ class Recipe(Section):
 def _planned_phases(settings: Mapping[str, Any], head: HeadSettings) -> Recipe:
     """A recipe with a head and phases that have the settings of planned ones; raises `ValueError`."""
     try:
-        return Recipe.model_validate({"phases": with_planned((HEAD_PHASE, FINE_TUNE_PHASE), settings), "head": head})
+        values = {"phases": with_planned((HEAD_PHASE, FINE_TUNE_PHASE), settings), "head": head}
+        return Recipe.model_validate(values, context={"where": ""})
     except RecipeError as error:
-        raise ValueError(str(error)) from error
-    except ValidationError as error:
-        raise ValueError("; ".join(explain(error, Recipe, _LISTS))) from error
+        raise ValueError("; ".join(str(error).splitlines())) from error

@@ -206,7 +206,11 @@ class AugmentSettings(Section):
 
 
 class Phase(Section):
-    """One phase of training, with one cut."""
+    """One phase of training, with one cut.
+
+    Raises pydantic's `ValidationError` where it is made with a wrong setting; a recipe whose phases are plain values
+    raises `RecipeError`.
+    """
 
     name: str = Field(description="Name of the phase in tables and files.", pattern=r"^[a-z0-9_-]{1,32}$")
     cut: Annotated[str, Values(("head", "stages:1", "stages:2", "stages:3", "stages:5", "pixels"))] = Field(
