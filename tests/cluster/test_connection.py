@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -67,3 +69,23 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         connected("local"),
     ):
         pass
+
+
+@pytest.mark.parametrize("address", ["local", "127.0.0.1"])
+def test_a_connection_that_the_process_has_already_is_refused_and_stays(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def init(*_: object, **__: object) -> None:
+        raise RuntimeError("Maybe you called ray.init twice by accident?")
+
+    connected_ray = SimpleNamespace(is_initialized=lambda: True, init=init, shutdown=lambda: calls.append("shutdown"))
+    monkeypatch.setitem(sys.modules, "ray", connected_ray)
+    before = dict(os.environ)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        where = address if address == "local" else f"{address}:{server.getsockname()[1]}"
+        said = "this process is connected to Ray already; call ray.shutdown\\(\\) first"
+        with pytest.raises(ClusterError, match=said), connected(where):
+            pass
+    assert not calls and dict(os.environ) == before

@@ -38,7 +38,8 @@ def connected(address: str) -> Iterator[Cluster]:
 
     Raises:
         PackageError: Ray is not installed.
-        ClusterError: There is no cluster at the address, or it has another version of Ray.
+        ClusterError: There is no cluster at the address, or it has another version of Ray; or this process is connected
+            to Ray already.
     """
     import torch
 
@@ -81,6 +82,13 @@ def check_address(address: str) -> None:
 
 def _imported(address: str) -> ModuleType:
     """Ray, which reports no use; on loopback it does not look for an address that others know."""
+    imported = sys.modules.get("ray")
+    if imported and imported.is_initialized():
+        # A process has one connection, and its end is the end of all that was computed with it.
+        raise ClusterError(
+            f"--cluster {address}: this process is connected to Ray already; call ray.shutdown() first, or use a "
+            "process of its own"
+        )
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     # Tasks without a GPU see no GPU; the default will be to see all of them.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
