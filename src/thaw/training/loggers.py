@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -42,6 +43,10 @@ class Logger(Protocol):
         """Log the final values and close."""
         ...
 
+    def close(self) -> None:
+        """Close without final values, because training was interrupted."""
+        ...
+
 
 class Loggers:
     """All loggers of a run; one that fails is dropped with a message."""
@@ -63,6 +68,12 @@ class Loggers:
     def finish(self, values: Mapping[str, float]) -> None:
         """Log the final values and close all loggers."""
         self._call(lambda logger: logger.finish(values))
+        self._loggers.clear()
+
+    def close(self) -> None:
+        """Close the loggers that have not finished, because training was interrupted."""
+        self._call(lambda logger: logger.close())
+        self._loggers.clear()
 
     def _call(self, log: Callable[..., None]) -> None:
         for name, logger in list(self._loggers.items()):
@@ -118,49 +129,71 @@ class _TensorBoard:
         self._writer.flush()
 
     def finish(self, values: Mapping[str, float]) -> None:
-        self.epoch({f"final/{name}": value for name, value in values.items()}, 0)
+        self.epoch(_final(values), 0)
+        self.close()
+
+    def close(self) -> None:
         self._writer.close()
 
 
 class _MLflow:
-    """A run of the experiment `thaw` at MLflow's configured tracking URI, this machine by default."""
+    """A run of the experiment `thaw` at MLflow's configured tracking URI, this machine by default.
+
+    By a client, not by the functions of the package: these have one open run and one experiment, which are the user's.
+    """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        import mlflow
+        from mlflow import MlflowClient
+        from mlflow.entities import Param
+        from mlflow.tracking.context.registry import resolve_tags
 
-        self._mlflow = mlflow
-        mlflow.set_experiment(_PROJECT)
-        mlflow.start_run(run_name=folder.name)
-        mlflow.log_params({name: str(value)[:500] for name, value in settings.items()})
+        self._client = MlflowClient()
+        known = self._client.get_experiment_by_name(_PROJECT)
+        experiment = known.experiment_id if known else self._client.create_experiment(_PROJECT)
+        self._run = self._client.create_run(experiment, tags=resolve_tags(), run_name=folder.name).info.run_id
+        parameters = [Param(name, str(value)[:500]) for name, value in settings.items()]
+        self._client.log_batch(self._run, params=parameters)
 
     def epoch(self, values: Mapping[str, float], step: int) -> None:
-        self._mlflow.log_metrics(dict(values), step=step)
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self._client.log_batch(self._run, metrics=[Metric(name, value, now, step) for name, value in values.items()])
 
     def finish(self, values: Mapping[str, float]) -> None:
-        self._mlflow.log_metrics({f"final/{name}": value for name, value in values.items()})
-        self._mlflow.end_run()
+        self.epoch(_final(values), 0)
+        self._client.set_terminated(self._run)
+
+    def close(self) -> None:
+        self._client.set_terminated(self._run, status="KILLED")
 
 
 class _Wandb:
-    """A run of the project `thaw`; trackio has the same API."""
+    """A run of the project `thaw`, next to the one that the user may have open."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], package: str = "wandb") -> None:
-        from importlib import import_module
-
-        self._package = import_module(package)
-        self._run = self._package.init(project=_PROJECT, name=folder.name, config=dict(settings))
+    def __init__(self, folder: Path, settings: Mapping[str, Any], package: str = "wandb", **how: str) -> None:
+        self._run = import_module(package).init(project=_PROJECT, name=folder.name, config=dict(settings), **how)
 
     def epoch(self, values: Mapping[str, float], step: int) -> None:
-        self._package.log(dict(values), step=step)
+        self._run.log(dict(values), step=step)
 
     def finish(self, values: Mapping[str, float]) -> None:
-        self._package.log({f"final/{name}": value for name, value in values.items()})
-        self._package.finish()
+        self._run.log(_final(values))
+        self.close()
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def _final(values: Mapping[str, float]) -> dict[str, float]:
+    return {f"final/{name}": value for name, value in values.items()}
 
 
 _LOGGERS: dict[str, Any] = {
     "tensorboard": _TensorBoard,
     "mlflow": _MLflow,
-    "wandb": _Wandb,
+    # Else an open run of the user would be ended, or be taken for this one.
+    "wandb": lambda folder, settings: _Wandb(folder, settings, reinit="create_new"),
+    # It has the same API but for this.
     "trackio": lambda folder, settings: _Wandb(folder, settings, "trackio"),
 }

@@ -64,9 +64,18 @@ def train(trial: Trial, reporter: Reporter, pauses: Pauses = never) -> TrainingR
 
     Raises `TrainingPaused` after an epoch for which `pauses` holds; called again, it goes on from there.
     """
+    is_main = trial.inputs.process.is_main
+    loggers = open_loggers(trial.recipe, trial.folder.path, reporter) if is_main else Loggers({}, reporter)
+    try:
+        return _train(trial, loggers, reporter, pauses)
+    except BaseException:
+        loggers.close()
+        raise
+
+
+def _train(trial: Trial, loggers: Loggers, reporter: Reporter, pauses: Pauses) -> TrainingResult:
     recipe, process, times = trial.recipe, trial.inputs.process, Stopwatch()
     table = EpochTable(recipe.phases, recipe.monitor, reporter)
-    loggers = open_loggers(recipe, trial.folder.path, reporter) if process.is_main else Loggers({}, reporter)
     metrics = LiveTable(trial.folder.metrics, trial.folder.write_epochs, reporter)
     plan = trial.folder.read_plan()
     assert plan is not None
