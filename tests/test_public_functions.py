@@ -5,6 +5,7 @@ import inspect
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,27 @@ def test_the_example_of_a_public_function_runs(name: str, workplace: Path) -> No
     said: list[str] = []
     runner.run(test, out=said.append)
     assert not runner.failures, "".join(said)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_path_that_the_system_refuses_is_an_error_of_thaw(name: str, tmp_path: Path) -> None:
+    """As here a name that is too long, or elsewhere a folder that must not be read."""
+    place, out = str(tmp_path / ("a" * 300)), tmp_path / "out"
+    takes_more: dict[str, tuple[Any, ...]] = {
+        "compare": (place,),
+        "decide": (Recipe().decision, out),
+        "evaluate": (place,),
+        "explain": (place, out),
+        "export": ("torch", out),
+        "predict": (place,),
+        "push": ("acme/steel",),
+        "quantise": (tmp_path / "int8.safetensors",),
+        "save": (out,),
+        "update": (place,),
+    }
+    with pytest.raises(thaw.ThawError) as error:
+        getattr(thaw, name)(place, *takes_more.get(name, ()))
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from thaw.errors import WriteError
+from thaw.errors import ThawError, WriteError
 from thaw.in_use import IN_USE, is_in_use, is_open_elsewhere
 
 FULL = {
@@ -122,6 +122,26 @@ def explained(place: Path, needed: str = "", kinds: Mapping[int, str] = FULL | R
         if error.errno not in kinds:
             raise
         raise failure(place, error, needed) from error
+
+
+@contextmanager
+def path_errors_explained() -> Iterator[None]:
+    """Raise `ThawError` for an error about a path that nothing within has explained; also a decorator.
+
+    Such as that of a folder that must not be read. What an error without a path is about, it cannot say.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL | REFUSED or not error.filename:
+            raise
+        if is_full(error):
+            raise failure(Path(os.fsdecode(error.filename)), error) from error
+        raise ThawError(f"{error.filename}: {REFUSED[error.errno]}") from error
+    except ValueError as error:
+        if "embedded null" not in str(error):
+            raise
+        raise ThawError("a path has a null character in it, which no name of a file or folder can have") from error
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 import json
 import unicodedata
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tests.unprivileged import unprivileged
 from thaw.data.dataset import Dataset, RequestedTask
-from thaw.errors import DataError
+from thaw.errors import DataError, ThawError
 from thaw.recipe import FolderSettings
 
 
@@ -297,3 +300,18 @@ def test_a_data_set_that_is_a_link_to_itself_is_reported(tmp_path: Path) -> None
 def test_one_class_names_the_folder_further_down(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"only one class, images; .*pass .*/images instead"):
         Dataset.open(make(tmp_path, "images/ok/1.png", "images/crack/2.png"))
+
+
+@pytest.mark.parametrize("opening", [Dataset.open, Dataset.from_folder, Dataset.from_table])
+def test_a_path_that_the_system_refuses_is_reported(opening: Callable[[Path | str], Dataset], tmp_path: Path) -> None:
+    with pytest.raises(ThawError, match="null character"):
+        opening("a\0b")
+    closed = tmp_path / "closed"
+    table(closed, "path,label\n")
+    closed.chmod(0)
+    try:
+        for place in (closed, closed / "labels.csv"):
+            said = unprivileged(partial(opening, place))
+            assert said.startswith(str(closed)) and "Errno" not in said
+    finally:
+        closed.chmod(0o700)

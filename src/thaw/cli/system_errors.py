@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from thaw.errors import ThawError
-from thaw.writing import FULL, REFUSED, failure, is_full
+from thaw.writing import FULL, REFUSED, failure, path_errors_explained
 
 
 @contextmanager
@@ -20,19 +19,16 @@ def system_errors_explained() -> Iterator[None]:
     A command whose output nobody reads any more, such as after `q` in `more`, ends without a word.
     """
     try:
-        try:
-            yield
-        finally:
-            sys.stdout.flush()
+        with path_errors_explained():
+            try:
+                yield
+            finally:
+                sys.stdout.flush()
     except OSError as error:
         if _is_closed_pipe(error):
             raise SystemExit(1) from None
         if error.errno not in FULL | REFUSED:
             raise
-        if error.filename and not is_full(error):
-            raise ThawError(f"{error.filename}: {REFUSED[error.errno]}") from error
-        if error.filename:
-            raise failure(Path(os.fsdecode(error.filename)), error) from error
         raise failure(_unnamed(), error) from error
 
 

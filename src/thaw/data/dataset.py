@@ -20,6 +20,7 @@ from thaw.formats import count, listed
 from thaw.progress import Bar
 from thaw.recipe import FolderSettings, Task
 from thaw.remote import SILENT, is_remote, mirrored
+from thaw.writing import path_errors_explained
 
 RequestedTask = Literal["auto"] | Task
 
@@ -38,6 +39,7 @@ class Dataset:
     ahead: DecodingAhead | None = field(default=None, repr=False, compare=False)
 
     @classmethod
+    @path_errors_explained()
     def open(
         cls,
         path: str | Path,
@@ -65,6 +67,7 @@ class Dataset:
         return cls.from_folder(place, task, classes, folders)
 
     @classmethod
+    @path_errors_explained()
     def from_folder(
         cls,
         path: str | Path,
@@ -80,6 +83,7 @@ class Dataset:
         return cls(*_described(rows or read_folder(root, folders, classes), task, classes))
 
     @classmethod
+    @path_errors_explained()
     def from_table(
         cls, path: str | Path, task: RequestedTask = "auto", classes: Sequence[str] = (), bar: Bar = SILENT
     ) -> Dataset:

@@ -40,9 +40,10 @@ from thaw.reports import model_card, page
 from thaw.run_folder import RunFolder
 from thaw.terminal import results
 from thaw.terminal.console import ConsoleReporter
-from thaw.writing import check_new
+from thaw.writing import check_new, path_errors_explained
 
 
+@path_errors_explained()
 def evaluate(model: Model, data: str | Path | Dataset, reporter: Reporter | None = None) -> Evaluation:
     """Evaluate a classifier on labelled images.
 
@@ -99,6 +100,7 @@ def _run_of(model: Model) -> RunFolder | None:
     return run if run.manifest.is_file() else None
 
 
+@path_errors_explained()
 def cross_validate(
     run: str | Path,
     folds: int = 5,
@@ -136,6 +138,7 @@ def cross_validate(
         return found
 
 
+@path_errors_explained()
 def compare(first: str | Path, second: str | Path, split: str = "test", reporter: Reporter | None = None) -> Comparison:
     """Compare two runs on the images that both were tested on.
 
@@ -169,6 +172,7 @@ def _digests(run: RunFolder) -> dict[str, str]:
     return dict(zip(manifest.column("path"), manifest.column("sha256"), strict=True))
 
 
+@path_errors_explained()
 def decide(
     run: str | Path, settings: DecisionSettings, out: str | Path, reporter: Reporter | None = None
 ) -> Classifier:
@@ -212,6 +216,7 @@ def decide(
     return classifier
 
 
+@path_errors_explained()
 def explain(
     model: Model, images: str | Path | Sequence[str | Path], out: str | Path, class_name: str | None = None
 ) -> list[Overlay]:
@@ -238,6 +243,7 @@ def explain(
     return list(write_overlays(load(model), list(files_at([mirrored(path) for path in places])), Path(out), class_name))
 
 
+@path_errors_explained()
 def report(run: str | Path, reporter: Reporter | None = None) -> Path:
     """Write report.html of a finished run again.
 
@@ -263,6 +269,7 @@ def report(run: str | Path, reporter: Reporter | None = None) -> Path:
         return page.write_page(folder, load(folder.path), shown)
 
 
+@path_errors_explained()
 def compare_prediction_options(run: str | Path, reporter: Reporter | None = None) -> tuple[Option, ...]:
     """What test-time augmentation and larger images do on a run's validation images, and what they cost.
 

@@ -17,8 +17,10 @@ from thaw.labelling.queue import LabelQueue
 from thaw.progress import Reporter
 from thaw.recipe import Recipe
 from thaw.terminal.console import ConsoleReporter
+from thaw.writing import path_errors_explained
 
 
+@path_errors_explained()
 def label(
     images: str | Path | ImageFolder,
     labels: str | Path | None = None,

@@ -19,11 +19,12 @@ from thaw.marker import MARKER, mark
 from thaw.prediction.predict import Prediction, predict_files
 from thaw.remote import mirrored
 from thaw.reports import model_card
-from thaw.writing import check_new
+from thaw.writing import check_new, path_errors_explained
 
 Model = str | Path | Classifier
 
 
+@path_errors_explained()
 def load(model: Model) -> Classifier:
     """Load a trained classifier.
 
@@ -47,6 +48,7 @@ def load(model: Model) -> Classifier:
     return certified_bundle(bundle_of(Path(model)))
 
 
+@path_errors_explained()
 def save(model: Model, folder: str | Path) -> None:
     """Save a classifier as a bundle, which `load` reads back.
 
@@ -79,6 +81,7 @@ def save(model: Model, folder: str | Path) -> None:
         check_sums(building)
 
 
+@path_errors_explained()
 def predict(model: Model, images: str | Path | Iterable[str | Path], batch_size: int = 32) -> list[Prediction]:
     """Classify image files.
 
@@ -106,6 +109,7 @@ def predict(model: Model, images: str | Path | Iterable[str | Path], batch_size:
     return list(predict_files(load(model), [mirrored(path) for path in files], batch_size))
 
 
+@path_errors_explained()
 def export(
     model: Model, to: str, out: str | Path, int8_images: str | Path | None = None, max_drop: float | None = None
 ) -> Exported:
@@ -138,6 +142,7 @@ def export(
         return export_int8(bundle, to, Path(out), Path(int8_images), 0.5 if max_drop is None else max_drop)
 
 
+@path_errors_explained()
 def push(model: Model, name: str, private: bool = True) -> str:
     """Upload a bundle to a model hub, after checking it on its golden images.
 

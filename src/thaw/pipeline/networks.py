@@ -13,9 +13,10 @@ from thaw.progress import Reporter
 from thaw.quantisation import Quantised, quantise_backbone
 from thaw.recipe import Recipe
 from thaw.terminal.console import ConsoleReporter
-from thaw.writing import check_new_weights
+from thaw.writing import check_new_weights, path_errors_explained
 
 
+@path_errors_explained()
 def quantise(data: Data, out: str | Path, recipe: Recipe | None = None, reporter: Reporter | None = None) -> Quantised:
     """Write a pre-trained network in int8 as a weights file, calibrated on labelled images.
 

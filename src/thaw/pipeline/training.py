@@ -38,11 +38,12 @@ from thaw.terminal.console import ConsoleReporter
 from thaw.terminal.inspection import show_inspection
 from thaw.trial import plan_trial
 from thaw.updating.update import update as update_run
-from thaw.writing import check_has_folder, check_new, check_writable
+from thaw.writing import check_has_folder, check_new, check_writable, path_errors_explained
 
 Data = str | Path | Dataset
 
 
+@path_errors_explained()
 def finetune(
     data: Data,
     recipe: Recipe | None = None,
@@ -97,6 +98,7 @@ def finetune(
                 return run(dataset, recipe, Path(runs), shown, resume, process).classifier
 
 
+@path_errors_explained()
 def plan(
     data: Data, recipe: Recipe | None = None, out: str | Path = "recipe.yaml", reporter: Reporter | None = None
 ) -> Plan:
@@ -135,6 +137,7 @@ def plan(
         return planned
 
 
+@path_errors_explained()
 def inspect(
     data: Data, recipe: Recipe | None = None, runs: str | Path = "runs", reporter: Reporter | None = None
 ) -> Inspection:
@@ -179,6 +182,7 @@ def inspect(
         return found
 
 
+@path_errors_explained()
 def update(run: str | Path, data: Data, runs: str | Path | None = None, reporter: Reporter | None = None) -> Classifier:
     """Let a finished run learn new images, or new classes, without its old images: from their cached features.
 

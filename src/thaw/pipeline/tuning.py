@@ -26,11 +26,12 @@ from thaw.tuning.search import SearchResult, carry_on
 from thaw.tuning.space import fixed_keys
 from thaw.tuning.studies import check_installed
 from thaw.tuning.workers import check_locks
-from thaw.writing import check_writable
+from thaw.writing import check_writable, path_errors_explained
 
 _TAKEN = "another process works on this search; wait until it has ended, or help it by --join"
 
 
+@path_errors_explained()
 def search(
     data: Data,
     recipe: Recipe | None = None,
@@ -91,6 +92,7 @@ def search(
             return search_on(search, cluster) if cluster else _finished(carry_on(search))
 
 
+@path_errors_explained()
 def continue_search(
     data: Data,
     folder: str | Path,
