@@ -5,8 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.reporters import Listening
+from thaw.backbones import build
+from thaw.backbones.weights import write_file
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.data.split_units import earlier_splits
@@ -14,7 +17,7 @@ from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 from thaw.run_folder.search_folder import SearchFile, SearchFolder
-from thaw.trial import TrialContext, begin, earlier_split
+from thaw.trial import TrialContext, begin, earlier_split, resume
 
 
 def splits(run: RunFolder) -> dict[str, str]:
@@ -112,3 +115,22 @@ def test_earlier_runs_that_cannot_be_read_are_one_line(images: Path, quick: Reci
         f"images that are only in {broken.path}, or in 1 older run that cannot be read either, may not keep their "
         f"split: {broken.manifest}: cannot be"
     )
+
+
+def test_a_run_is_taken_up_with_its_weights_also_in_another_folder(
+    images: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with another file that has the same name there."""
+    for name, seed in (("here", 0), ("elsewhere", 1)):
+        (tmp_path / name).mkdir()
+        recipe = quick.model_copy(update={"seed": seed})
+        write_file(build(recipe), tmp_path / name / "network.safetensors")
+    monkeypatch.chdir(tmp_path / "here")
+    recipe = quick.model_copy(update={"weights": "network.safetensors"})
+    context = TrialContext(tmp_path / "runs", NullReporter())
+    begun = begin(Dataset.open(images), recipe, context)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    resumed = resume(Dataset.open(images), recipe, context)
+    expected, weights = (trial.classifier.backbone.network.state_dict() for trial in (begun, resumed))
+    assert all(torch.equal(value, weights[key]) for key, value in expected.items())
+    assert begun.recipe == resumed.recipe == begun.folder.read_recipe()

@@ -29,6 +29,7 @@ from thaw.data.pixel_store import PixelStore
 from thaw.errors import ThawError
 from thaw.progress import Bar, OnProgress
 from thaw.recipe import DecodeSettings, Recipe
+from thaw.recipe.network_files import with_absolute_files
 
 FEWEST = 100
 """Images from which a process pays: it takes 0.5 s to start, and decodes a few hundred images per second."""
@@ -105,7 +106,8 @@ def _expected(recipe: Recipe, cache: Path) -> PixelSpec:
 
 
 def _key(recipe: Recipe) -> str:
-    return f"{recipe.backbone} {recipe.weights} {recipe.preprocessing.model_dump_json()}"
+    found = with_absolute_files(recipe)
+    return f"{found.backbone} {found.weights} {found.preprocessing.model_dump_json()}"
 
 
 def _reporting(title: str) -> OnProgress:

@@ -23,6 +23,7 @@ from thaw.planning.resume import check_same_data, check_same_recipe
 from thaw.processes import ALONE
 from thaw.progress import Reporter
 from thaw.recipe import Recipe, ResolvedRecipe, SplitSettings
+from thaw.recipe.network_files import with_absolute_files
 from thaw.run_folder import PlanFile, RunFolder
 from thaw.run_folder.resume import check_files, check_not_begun, checksums, machine_differences
 from thaw.run_folder.search_folder import SearchFolder
@@ -129,7 +130,8 @@ def _begin_in(found: RunFolder | None, dataset: Dataset, requested: Recipe, cont
     else:
         previous = earlier_split(dataset, requested, context.runs, context.reporter)
     wanted = on_baseline if context.on_baseline else None
-    planned = plan_trial(dataset, requested, previous, context.reporter, wanted)
+    # Whoever takes the run up later may do so in another folder.
+    planned = plan_trial(dataset, with_absolute_files(requested), previous, context.reporter, wanted)
     return begin_planned(folder_of_run(), requested, planned, context)
 
 
