@@ -3,6 +3,7 @@ import json
 import re
 import time
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,14 @@ def test_one_file_is_predicted_like_a_list_of_it_and_a_batch_has_an_image(
     for batch_size in (0, -1):
         with pytest.raises(RecipeError, match=r"batch_size: .* is less than 1"):
             thaw.predict(trained.path, [file], batch_size)
+
+
+@pytest.mark.parametrize("function", [thaw.inspect, thaw.label])
+def test_a_network_that_only_a_plan_chooses_is_asked_for_before_images_are_read(
+    function: Callable[..., object], tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError, match=r"^backbone auto: is chosen when a run is planned; name the network to "):
+        function(tmp_path / "nowhere", recipe=Recipe(backbone="auto"))
 
 
 class Interruption(Exception):

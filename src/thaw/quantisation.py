@@ -16,12 +16,12 @@ from torch import Tensor
 
 from thaw.backbones import build
 from thaw.backbones.contract import Backbone
+from thaw.backbones.default import check_named
 from thaw.backbones.int8 import quantise
 from thaw.backbones.weights import write_file
 from thaw.cache import cache_folder
 from thaw.data.dataset import Dataset
 from thaw.data.prepare import Prepared
-from thaw.errors import RecipeError
 from thaw.features.cache import FeatureCache
 from thaw.features.engines import FrozenPart
 from thaw.features.pooled import PROBE_IMAGES, plain_sample, pooled_features
@@ -103,8 +103,7 @@ def quantise_backbone(dataset: Dataset, recipe: Recipe, file: Path, reporter: Re
         RecipeError: The recipe names no single network.
         WriteError: The file cannot be written.
     """
-    if recipe.backbone == "auto":
-        raise RecipeError("backbone auto: name the network to quantise")
+    check_named(recipe, "quantise")
     prepared, floats = prepare(dataset, recipe, None, reporter)
     integers = build(recipe)
     sample = plain_sample(prepared.pixels, prepared.rows("train").rows, CALIBRATION_IMAGES)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from thaw.backbones import starter
 from thaw.backbones.catalogue import look_up
 from thaw.backbones.download import fetch, is_cached, is_offline
-from thaw.errors import WeightsError
+from thaw.errors import RecipeError, WeightsError
 from thaw.recipe import DEFAULT_BACKBONE, Recipe
 
 NETWORK = "mobilenetv2_100"
@@ -43,3 +43,14 @@ def name_backbone(recipe: Recipe, say: Callable[[str], None]) -> tuple[Recipe, s
         )
         return recipe.model_copy(update={"backbone": starter.NAME}), reason
     return named, f"the default; its weights were downloaded from {source}"
+
+
+def check_named(recipe: Recipe, purpose: str) -> None:
+    """Raise `RecipeError` for backbone auto, which a plan chooses, where nothing is planned.
+
+    Args:
+        recipe: Names a network, or leaves it at the default.
+        purpose: What the network is for, such as "quantise".
+    """
+    if recipe.backbone == "auto":
+        raise RecipeError(f"backbone auto: is chosen when a run is planned; name the network to {purpose}")

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from thaw.backbones import build
-from thaw.backbones.default import name_backbone
+from thaw.backbones.default import check_named, name_backbone
 from thaw.cache import cache_folder
 from thaw.device import keep_freed_memory
 from thaw.errors import RecipeError
@@ -58,10 +58,12 @@ def label(
     keep_freed_memory()
     if number < 1:
         raise RecipeError(f"number: {number} is less than 1, the fewest images to label")
+    requested = recipe or Recipe()
+    check_named(requested, "compare images with")
     with closing(reporter or ConsoleReporter()) as shown:
         if not isinstance(images, ImageFolder):
             images = ImageFolder.open(Path(images), None if labels is None else Path(labels), shown.bar)
-        requested, _ = name_backbone(recipe or Recipe(), shown.say)
+        requested, _ = name_backbone(requested, shown.say)
         backbone = build(requested)
         # Distances are about what is seen: the last stage, whatever a head would take.
         backbone.use_features("last")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from thaw import atomic
 from thaw.backbones import build
-from thaw.backbones.default import name_backbone
+from thaw.backbones.default import check_named, name_backbone
 from thaw.bundle import read_bundle
 from thaw.cache import cache_folder
 from thaw.classifier.classifier import Classifier
@@ -164,6 +164,7 @@ def inspect(
     """
     keep_freed_memory()
     requested = recipe or Recipe()
+    check_named(requested, "inspect images with")
     check_writable(Path(runs))
     with closing(reporter or ConsoleReporter()) as shown:
         dataset = opened(data, requested, shown).as_task(requested.task)
