@@ -1,3 +1,4 @@
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,6 +81,23 @@ def test_without_its_run_it_is_not_known_what_a_classifier_was_trained_on(traine
     result, shown = evaluate(load(trained.path), images), Listening()
     show_evaluation(result, shown)
     assert result.images_of_run is None and "is not known; give its run" in shown.lines[-1]
+
+
+def test_what_is_remarkable_about_the_images_is_in_the_result_as_evaluation_is_silent(
+    trained: RunFolder, tmp_path: Path
+) -> None:
+    images, run = tmp_path / "images", RunFolder(tmp_path / "run")
+    write_surfaces(images, images_per_class=1, size=64, seed=7, classes=("ok", "scratch", "stain"))
+    silent = evaluate(trained.path, images)
+    assert silent.notes == () and "notes" not in silent.to_json()
+    shutil.copytree(trained.path, run.path)
+    plan = json.loads(run.plan.read_text())
+    plan["requested"]["split"]["group_by"] = r"(part\d+)_"
+    run.plan.write_text(json.dumps(plan))
+    shown = Listening()
+    result = evaluate(run.path, images, shown)
+    assert result.notes == tuple(shown.lines) and result.notes[0].startswith("images count as independent: ")
+    assert Evaluation.from_json(json.loads(json.dumps(result.to_json()))).notes == result.notes
 
 
 def test_an_unknown_class_is_named(trained: RunFolder, images: Path, tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import thaw
+from tests.reporters import Listening
 from thaw.classifier.classifier import Classifier
 from thaw.errors import DataError
 from thaw.evaluation.explain import class_maps
 from thaw.evaluation.overlays import overlay, without_common_parent, write_overlays
 from thaw.marker import MARKER
-from thaw.pipeline import load
+from thaw.pipeline import explain, load
 from thaw.prediction.predict import read_pixels
 from thaw.run_folder import RunFolder
 
@@ -165,3 +166,12 @@ def test_more_files_than_a_batch_are_returned_in_order(classifier: Classifier, i
     assert len(files) > 32
     assert [row.path for row in write_overlays(classifier, files, tmp_path)] == files
     assert len(list(tmp_path.rglob("*.png"))) == len(files)
+
+
+def test_what_is_left_out_of_a_folder_is_said(classifier: Classifier, images: Path, tmp_path: Path) -> None:
+    folder, reporter = tmp_path / "images", Listening()
+    folder.mkdir()
+    shutil.copy(images / "ok" / "000.png", folder)
+    (folder / "notes.txt").write_text("about them")
+    (row,) = explain(classifier, folder, tmp_path / "out", reporter=reporter)
+    assert row.status == "ok" and reporter.said == [f"left out 1 file: 1 .txt ({folder / 'notes.txt'})"]

@@ -49,6 +49,7 @@ class Evaluation:
         unreadable: (path, reason) of each image that could not be read and is excluded.
         images_of_run: Number of images with the bytes of an image of the classifier's own run, by its split there;
             `None` if they were not compared.
+        notes: Remarks on the images, such as folders that were left out.
     """
 
     images: int
@@ -60,10 +61,11 @@ class Evaluation:
     thresholds: tuple[ThresholdResult, ...]
     unreadable: tuple[tuple[str, str], ...]
     images_of_run: Mapping[str, int] | None = None
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values that `from_json` reads."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key != "notes" or value}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Evaluation:
@@ -87,6 +89,7 @@ class Evaluation:
             thresholds=tuple(ThresholdResult(**_with_estimates(item)) for item in values["thresholds"]),
             unreadable=tuple((path, reason) for path, reason in values["unreadable"]),
             images_of_run=values.get("images_of_run"),
+            notes=tuple(values.get("notes", ())),
         )
 
 

@@ -32,7 +32,7 @@ from thaw.evaluation.test_time_options import Option
 from thaw.features.cluster_pass import extracting_on
 from thaw.golden import golden_of
 from thaw.pipeline.models import Model, load
-from thaw.prediction.inputs import files_at
+from thaw.prediction.inputs import LeftOut, files_at
 from thaw.progress import NullReporter, Reporter
 from thaw.recipe import DecisionSettings
 from thaw.remote import mirrored
@@ -55,7 +55,8 @@ def evaluate(model: Model, data: str | Path | Dataset, reporter: Reporter | None
 
     Returns:
         Metrics with 95 % confidence intervals, overall and per class. For a run also how many images it was trained on,
-        in `images_of_run`: metrics on these are no estimate for new images.
+        in `images_of_run`: metrics on these are no estimate for new images. What is remarkable about the images is in
+        `notes`.
 
     Raises:
         DataError: If the images or labels cannot be used, or the classifier does not know a class.
@@ -69,26 +70,25 @@ def evaluate(model: Model, data: str | Path | Dataset, reporter: Reporter | None
     with closing(reporter or NullReporter()) as shown:
         classes = classifier.classes
         dataset = data if isinstance(data, Dataset) else Dataset.open(data, classifier.task, classes, bar=shown.bar)
-        for note in dataset.notes:
-            shown.say(note)
         rows, run = np.arange(len(dataset)), _run_of(model)
-        manifest = _grouped(dataset.manifest, run, shown)
+        manifest, notes = _grouped(dataset.manifest, run)
+        notes = (*dataset.notes, *notes)
+        for note in notes:
+            shown.say(note)
         files = (manifest.file(int(row)) for row in rows)
         known = count_images_of_run(Manifest.read(run.manifest), files) if run else None
-        return replace(evaluate_rows(classifier, manifest, rows, shown.bar("evaluate")), images_of_run=known)
+        found = evaluate_rows(classifier, manifest, rows, shown.bar("evaluate"))
+        return replace(found, images_of_run=known, notes=notes)
 
 
-def _grouped(manifest: Manifest, run: RunFolder | None, shown: Reporter) -> Manifest:
-    """Images to evaluate on in the groups that a run on them would find in their column, folders and names."""
+def _grouped(manifest: Manifest, run: RunFolder | None) -> tuple[Manifest, tuple[str, ...]]:
+    """Images in the groups that a run on them would find in their column, folders and names; and remarks."""
     try:
         plan = run.read_plan() if run else None
         grouped = group_images(manifest, plan.requested.split.group_by if plan else "auto", captures=())
     except DataError as error:
-        shown.say(f"images count as independent: {first_line(error)}")
-        return manifest
-    for note in grouped.notes:
-        shown.say(note)
-    return grouped.manifest
+        return manifest, (f"images count as independent: {first_line(error)}",)
+    return grouped.manifest, tuple(grouped.notes)
 
 
 def _run_of(model: Model) -> RunFolder | None:
@@ -218,7 +218,11 @@ def decide(
 
 @path_errors_explained()
 def explain(
-    model: Model, images: str | Path | Sequence[str | Path], out: str | Path, class_name: str | None = None
+    model: Model,
+    images: str | Path | Sequence[str | Path],
+    out: str | Path,
+    class_name: str | None = None,
+    reporter: Reporter | None = None,
 ) -> list[Overlay]:
     """Show where in each image a classifier sees evidence for a class, as a class activation map over the image.
 
@@ -227,6 +231,7 @@ def explain(
         images: Image files or folders that are searched for them, or one of these.
         out: The folder for the images; nothing in it is overwritten.
         class_name: The class to explain; the predicted one by default.
+        reporter: Shows what is left out of folders; the console by default.
 
     Returns:
         One row per image: its class, the probability, and where the overlay is; or the reason why there is none.
@@ -240,7 +245,12 @@ def explain(
         ('scratch', '000.png')
     """
     places = [images] if isinstance(images, str | Path) else images
-    return list(write_overlays(load(model), list(files_at([mirrored(path) for path in places])), Path(out), class_name))
+    left_out = LeftOut()
+    with closing(reporter or ConsoleReporter()) as shown:
+        files = list(files_at([mirrored(path) for path in places], left_out))
+        for sentence in left_out.sentences:
+            shown.say(sentence)
+        return list(write_overlays(load(model), files, Path(out), class_name))
 
 
 @path_errors_explained()
