@@ -72,6 +72,7 @@ def test_the_public_names_are_these_and_each_is_there() -> None:
         "Classifier",
         "Dataset",
         "Limits",
+        "NullReporter",
         "Phase",
         "Recipe",
         "ThawError",

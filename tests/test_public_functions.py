@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 import thaw
-from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 
@@ -32,8 +31,7 @@ TRACES = pytest.param("export", marks=[pytest.mark.slow, pytest.mark.ci])
 
 @pytest.mark.parametrize("name", [TRACES if name == "export" else name for name in FUNCTIONS])
 def test_the_example_of_a_public_function_runs(name: str, workplace: Path) -> None:
-    names = {"thaw": thaw, "quiet": NullReporter()}
-    (test,) = doctest.DocTestFinder(recurse=False).find(getattr(thaw, name), name, globs=names)
+    (test,) = doctest.DocTestFinder(recurse=False).find(getattr(thaw, name), name, globs={"thaw": thaw})
     assert test.examples, f"thaw.{name} has no example"
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     said: list[str] = []

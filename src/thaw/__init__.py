@@ -19,6 +19,7 @@ __all__ = [
     "Classifier",
     "Dataset",
     "Limits",
+    "NullReporter",
     "Phase",
     "Recipe",
     "ThawError",
@@ -46,6 +47,7 @@ _TYPES = {
     "Classifier": "thaw.classifier.classifier",
     "Dataset": "thaw.data.dataset",
     "Limits": "thaw.tuning.limits",
+    "NullReporter": "thaw.progress",
     "Phase": "thaw.recipe",
     "Recipe": "thaw.recipe",
     "ThawError": "thaw.errors",
@@ -75,6 +77,7 @@ if TYPE_CHECKING:
         search,
         update,
     )
+    from thaw.progress import NullReporter
     from thaw.recipe import Phase, Recipe
     from thaw.tuning.limits import Limits
 

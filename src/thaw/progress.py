@@ -33,7 +33,7 @@ class Reporter(Protocol):
 
 
 class NullReporter:
-    """Shows nothing."""
+    """Shows nothing: the `reporter` for functions that are to be silent."""
 
     def say(self, line: str) -> None:
         """Nothing."""

@@ -1,6 +1,8 @@
+import logging
 from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import pytest
 from sqlalchemy.engine import make_url
 
@@ -12,6 +14,7 @@ from thaw.tuning.studies import (
     Asked,
     LevelStudy,
     begin_studies,
+    check_installed,
     open_database,
     open_studies,
     quiet,
@@ -49,6 +52,19 @@ def sampled(path: Path, reopened_after: int | None, trials: int = 12) -> list[di
 def test_settings_depend_on_the_seed_and_the_trials_before_not_on_the_process(tmp_path: Path) -> None:
     with quiet():
         assert sampled(tmp_path / "one", None) == sampled(tmp_path / "two", 7)
+
+
+def test_optuna_is_quiet_for_a_search_and_not_afterwards(tmp_path: Path) -> None:
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(logging.INFO)
+    try:
+        check_installed()
+        with quiet():
+            sampled(tmp_path / "one", None, 1)
+            assert optuna.logging.get_verbosity() == logging.WARNING
+        assert optuna.logging.get_verbosity() == logging.INFO
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 def test_it_learns_what_is_good(tmp_path: Path) -> None:

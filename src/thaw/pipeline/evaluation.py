@@ -127,7 +127,7 @@ def cross_validate(
         ClusterError: If the cluster cannot be used, or work fails there.
 
     Example:
-        >>> thaw.cross_validate("runs/train-1", folds=3, reporter=quiet).images
+        >>> thaw.cross_validate("runs/train-1", folds=3, reporter=thaw.NullReporter()).images
         36
     """
     keep_freed_memory()
@@ -155,7 +155,7 @@ def compare(first: str | Path, second: str | Path, split: str = "test", reporter
         DataError: If the runs share no image, or disagree on labels.
 
     Example:
-        >>> thaw.compare("runs/train-1", "runs/train-1", reporter=quiet).only_first
+        >>> thaw.compare("runs/train-1", "runs/train-1", reporter=thaw.NullReporter()).only_first
         0
     """
     folders = [RunFolder.at(Path(path)) for path in (first, second)]
@@ -195,7 +195,7 @@ def decide(
 
     Example:
         >>> recipe = thaw.Recipe(decision={"recall": {"scratch": 0.9}})
-        >>> thaw.decide("runs/train-1", recipe.decision, "model-90", reporter=quiet).decision.reason
+        >>> thaw.decide("runs/train-1", recipe.decision, "model-90", reporter=thaw.NullReporter()).decision.reason
         'recall of scratch at least 0.9'
     """
     shown, folder = reporter or ConsoleReporter(), RunFolder.at(Path(run))

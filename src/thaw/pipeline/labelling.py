@@ -50,7 +50,7 @@ def label(
         RecipeError: If a setting or `number` is wrong.
 
     Example:
-        >>> queue = thaw.label("images", number=5, recipe=thaw.Recipe.load("recipe.yaml"), reporter=quiet)
+        >>> queue = thaw.label("images", number=5, recipe=thaw.Recipe.load("recipe.yaml"), reporter=thaw.NullReporter())
         >>> [image.reason for image in queue]
         ['typical', 'typical', 'typical', 'typical', 'typical']
         >>> queue.write("queue.csv")

@@ -40,7 +40,8 @@ def quantise(data: Data, out: str | Path, recipe: Recipe | None = None, reporter
         WriteError: If `out` already exists or cannot be written.
 
     Example:
-        >>> found = thaw.quantise("images", "starter-int8.safetensors", thaw.Recipe(backbone="starter"), quiet)
+        >>> recipe, quiet = thaw.Recipe(backbone="starter"), thaw.NullReporter()
+        >>> found = thaw.quantise("images", "starter-int8.safetensors", recipe, quiet)
         >>> found.file.name, found.speedup > 0
         ('starter-int8.safetensors', True)
     """

@@ -74,7 +74,7 @@ def finetune(
 
     Example:
         >>> recipe = thaw.Recipe.load("recipe.yaml")
-        >>> classifier = thaw.finetune("images", recipe, runs="runs", reporter=quiet)
+        >>> classifier = thaw.finetune("images", recipe, runs="runs", reporter=thaw.NullReporter())
         >>> classifier.classes
         ('ok', 'scratch', 'stain')
     """
@@ -119,7 +119,8 @@ def plan(
         WriteError: If `out` already exists or cannot be written.
 
     Example:
-        >>> found = thaw.plan("images", thaw.Recipe.load("recipe.yaml"), out="planned.yaml", reporter=quiet)
+        >>> recipe, quiet = thaw.Recipe.load("recipe.yaml"), thaw.NullReporter()
+        >>> found = thaw.plan("images", recipe, out="planned.yaml", reporter=quiet)
         >>> found.recipe.task, found.forecast.seconds > 0
         ('multiclass', True)
     """
@@ -158,7 +159,7 @@ def inspect(
         WriteError: If `runs` cannot be written, or the disk is full.
 
     Example:
-        >>> found = thaw.inspect("images", thaw.Recipe.load("recipe.yaml"), runs="runs", reporter=quiet)
+        >>> found = thaw.inspect("images", thaw.Recipe.load("recipe.yaml"), runs="runs", reporter=thaw.NullReporter())
         >>> found.counts()["scratch"]
         {'all': 12}
     """
@@ -205,7 +206,7 @@ def update(run: str | Path, data: Data, runs: str | Path | None = None, reporter
         WriteError: If `runs` cannot be written, or the disk is full.
 
     Example:
-        >>> thaw.update("runs/train-1", "new-images", reporter=quiet).classes  # doctest: +SKIP
+        >>> thaw.update("runs/train-1", "new-images", reporter=thaw.NullReporter()).classes  # doctest: +SKIP
         ('ok', 'scratch', 'stain', 'crack')
     """
     keep_freed_memory()

@@ -72,7 +72,8 @@ def search(
             if it is on a drive without file locks.
 
     Example:
-        >>> found = thaw.search("images", thaw.Recipe.load("recipe.yaml"), limits=thaw.Limits(trials=5), reporter=quiet)
+        >>> recipe, quiet = thaw.Recipe.load("recipe.yaml"), thaw.NullReporter()
+        >>> found = thaw.search("images", recipe, limits=thaw.Limits(trials=5), reporter=quiet)
         >>> len(found.trials)
         5
     """

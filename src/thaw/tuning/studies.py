@@ -238,9 +238,15 @@ def _pruner() -> optuna.pruners.BasePruner:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Optuna says nothing of its own within the block: not which trial ended, nor that pruning is experimental."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    logs = _imported().logging
+    before = logs.get_verbosity()
+    logs.set_verbosity(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logs.set_verbosity(before)
 
 
 def check_installed() -> None:
@@ -253,7 +259,6 @@ def _imported() -> Any:
         import optuna
     except ImportError as error:
         raise PackageError('a search needs Optuna; install it: pip install "thaw-vision[search]"') from error
-    optuna.logging.set_verbosity(logging.WARNING)
     return optuna
 
 
