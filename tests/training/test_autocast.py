@@ -1,3 +1,5 @@
+from collections.abc import Callable, Iterator
+
 import pytest
 import torch
 from torch import nn
@@ -50,3 +52,44 @@ def test_convolutions_in_fp32_are_not_rounded_to_tf32(precision: str, monkeypatc
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     gradients(nn.Conv2d(3, 4, 3), torch.randn(1, 3, 8, 8), precision)
     assert not torch.backends.cudnn.allow_tf32
+
+
+def allow_by_products() -> None:
+    torch.set_float32_matmul_precision("high")
+
+
+def allow_by_all_backends() -> None:
+    torch.backends.fp32_precision = "tf32"
+
+
+@pytest.fixture
+def settings_restored() -> Iterator[None]:
+    yield
+    torch.backends.fp32_precision = "none"
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = True
+
+
+@pytest.mark.usefixtures("settings_restored")
+@pytest.mark.parametrize("allow", [allow_by_products, allow_by_all_backends])
+def test_what_a_user_has_allowed_to_be_rounded_to_tf32_is_not_on_a_gpu(
+    allow: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    backends = torch.backends
+    for _ in range(2):
+        allow()
+        with training_autocast(CPU, "fp32"):
+            rounded = (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul)
+            assert {setting.fp32_precision for setting in rounded} == {"ieee"}
+            # Compiling reads these, which raise where they contradict the ones above.
+            assert not backends.cudnn.allow_tf32 and not backends.cuda.matmul.allow_tf32
+            assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_products_of_matrices_on_a_cpu_have_the_precision_that_the_user_chose() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("for machines without a GPU of NVIDIA")
+    before = torch.get_float32_matmul_precision()
+    with training_autocast(CPU, "fp32"):
+        assert torch.get_float32_matmul_precision() == before
