@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -10,6 +11,7 @@ from typing import cast
 import pytest
 
 from thaw import atomic
+from thaw.clock import Clock
 from thaw.data.dataset import Dataset
 from thaw.data.surfaces import write_surfaces
 from thaw.planning import baseline, draft
@@ -17,6 +19,7 @@ from thaw.planning.draft import Draft, Material, draft_plan
 from thaw.planning.measurements import PlannedRecipe
 from thaw.planning.selected import Selected
 from thaw.planning.selecting import Questions
+from thaw.planning.time_limit import TimeLimit
 from thaw.progress import NullReporter
 from thaw.recipe import PreprocessingSettings, Recipe
 from thaw.trial.planning import prepare, with_new_head
@@ -61,6 +64,18 @@ def test_a_plan_for_all_stages_counts_the_same_however_they_were_chosen(
     assert plan.forecast.disk_bytes == requested.plan.forecast.disk_bytes > chosen.plan.forecast.disk_bytes
     assert plan.forecast.phase_seconds[0] == requested.plan.forecast.phase_seconds[0]
     assert chosen.finished(LAST).forecast == chosen.plan.forecast
+
+
+def test_heads_of_many_classes_may_take_no_more_than_their_share_of_a_time_limit(
+    surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path))
+    short = drafted(surfaces, tmp_path, "last")
+    long = replace(short, plan=replace(short.plan, forecast=replace(short.plan.forecast, phase_seconds=(36_000.0,))))
+    seconds = [
+        long.questions(NullReporter().bar, False, limit).plain_seconds for limit in (None, TimeLimit(Clock(915.0)))
+    ]
+    assert seconds == pytest.approx([4500.0, 100.0], rel=0.01)
 
 
 def test_a_head_too_wide_to_be_solved_in_memory_has_no_baseline(

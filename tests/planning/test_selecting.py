@@ -14,10 +14,11 @@ from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.data.prepare import Prepared
 from thaw.data.surfaces import write_surfaces
+from thaw.planning.across import across_groups
 from thaw.planning.plan import Plan
-from thaw.planning.selecting import across_groups
 from thaw.progress import NullReporter
 from thaw.recipe import PreprocessingSettings, Recipe
+from thaw.selection import head_times
 from thaw.selection.sample import Sample
 from thaw.trial import plan_trial
 
@@ -116,6 +117,26 @@ def test_a_plan_without_room_for_features_measures_and_leaves_none(
     found = planned(surfaces, tmp_path, monkeypatch, cache_gb=0, **{"augment.preset": "none"})
     assert "cross-validated" in reasons(found)["head.features"]
     assert not list((tmp_path / "features").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "left_out", "reason"),
+    [
+        pytest.param(1e-3, False, "", id="time for all"),
+        pytest.param(600.0, True, "no time for head.features", id="time for one head"),
+        pytest.param(4000.0, True, "not measured, because a head for 3 classes would take 67 min of 17 min", id="none"),
+    ],
+)
+def test_heads_of_many_classes_are_measured_as_far_as_there_is_time(
+    surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, left_out: bool, reason: str
+) -> None:
+    monkeypatch.setattr(head_times, "MANY_CLASSES", 2)
+    monkeypatch.setattr(head_times, "predicted_seconds", lambda *_: seconds)
+    monkeypatch.setattr("thaw.planning.selecting.across_groups", lambda *_: None)
+    found = planned(surfaces, tmp_path, monkeypatch, **{"augment.preset": "none", "measure.image_sizes": []})
+    assert reasons(found).get("measure", "") == reason
+    assert ("cross-validated" not in reasons(found)["head.features"]) == left_out
+    assert (found.estimates is None) == reason.startswith("not measured")
 
 
 def test_near_duplicates_of_two_groups_are_in_one_fold_across_groups() -> None:

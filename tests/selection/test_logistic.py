@@ -7,7 +7,10 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from thaw.selection.logistic import Design, Labels, out_of_fold
+from thaw.recipe import Task
+from thaw.selection import logistic
+from thaw.selection.logistic import PENALTIES, Design, Labels, out_of_fold, predicted_seconds
+from thaw.selection.sample import MANY_CLASSES
 
 
 def blobs(images: int, width: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -80,3 +83,34 @@ def test_the_penalty_with_the_lowest_loss_is_taken() -> None:
     labels = Labels(targets, np.arange(60) // 2 % 5, 2, "multiclass")
     # Nothing can be learned from noise, so the strongest penalty is best, and predicts the frequencies.
     np.testing.assert_allclose(out_of_fold(design(features), labels, penalties=(1e4, 1e-3)), 0.5, atol=0.01)
+
+
+def test_progress_is_told_by_penalty_until_the_end() -> None:
+    features, targets = blobs(60, 4, 2)
+    told: list[tuple[int, int]] = []
+    labels = Labels(targets, np.arange(60) // 2 % 2, 2, "multiclass")
+    out_of_fold(design(features), labels, on_progress=lambda done, total: told.append((done, total)))
+    assert told[0] == (0, len(PENALTIES)) and told[-1] == (len(PENALTIES), len(PENALTIES))
+    assert told == sorted(told) and len(told) > 2
+
+
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+def test_heads_of_more_classes_are_predicted_to_take_longer(task: Task) -> None:
+    few, many = (predicted_seconds(400, 50, 1, classes, task) for classes in (4, 2000))
+    assert 0 < 3 * few < many
+
+
+@pytest.mark.parametrize(("classes", "threads"), [(MANY_CLASSES, 1), (MANY_CLASSES + 1, 2)])
+def test_products_of_few_classes_are_computed_by_one_thread(
+    classes: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+    monkeypatch.setattr(logistic._Problem, "solve", lambda *_: used.append(torch.get_num_threads()) or torch.ones(8, 1))
+    monkeypatch.setattr(logistic._Problem, "loss", lambda *_: torch.ones(8))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        out_of_fold(design(np.zeros((8, 2), np.float32)), Labels(np.arange(8), np.arange(8) % 2, classes, "multiclass"))
+    finally:
+        torch.set_num_threads(before)
+    assert used[0] == threads

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thaw.data.manifest import Manifest, new_table
-from thaw.inspection.linear_probe import FOLDS
-from thaw.selection.sample import MIN_PER_CLASS, Sample, draw_sample, stratified_choice
+from thaw.inspection.linear_probe import FOLDS, stratified_folds
+from thaw.selection.sample import MANY_CLASSES, MIN_PER_CLASS, Sample, draw_sample, stratified_choice
 
 
 def sample(targets: np.ndarray, units: np.ndarray | None = None) -> Sample:
@@ -31,10 +31,27 @@ def test_a_choice_keeps_rare_classes_and_the_proportions_of_the_others(sizes: li
         assert count == min(size, max(least, round(size * most / len(strata))))
 
 
-@pytest.mark.parametrize(("classes", "images"), [(50, 1000), (100, 2000), (200, 2000), (1000, 5000)])
+@pytest.mark.parametrize(("classes", "images"), [(50, 1000), (100, 2000), (200, 2000), (1000, 5000), (4000, 8000)])
 def test_many_classes_do_not_make_a_sample_large(classes: int, images: int) -> None:
     strata = np.arange(classes).repeat(30)
     assert len(stratified_choice(strata, 1000, np.random.default_rng(0))) == images
+
+
+@pytest.mark.parametrize(("classes", "each"), [(10, 100), (MANY_CLASSES, 10), (MANY_CLASSES, 15)])
+def test_every_fold_of_up_to_200_classes_is_tested(classes: int, each: int) -> None:
+    found = sample(np.arange(classes).repeat(each))
+    np.testing.assert_array_equal(found.folds(), stratified_folds(found.targets, found.units))
+    assert found.most_folds == FOLDS and not found.why_few_folds and not found.untested
+
+
+@pytest.mark.parametrize(("classes", "tested"), [(400, 3), (500, 2), (600, 1)])
+def test_heads_of_many_classes_have_no_more_logits_than_those_of_200_in_all_folds(classes: int, tested: int) -> None:
+    found = sample(np.tile(np.arange(classes), 5))
+    folds = found.folds()
+    assert folds is not None and {*folds} == {-1, *range(tested)}
+    assert (np.bincount(found.targets[folds >= 0]) == tested).all() and not found.untested
+    verb = "is" if tested == 1 else "are"
+    assert found.why_few_folds == f"{tested} of 5 folds {verb} tested, because there are {classes} classes"
 
 
 @given(st.integers(0, 1000))

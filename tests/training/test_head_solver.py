@@ -9,7 +9,7 @@ from thaw.classifier.classifier import Classifier, new_head, outputs_of
 from thaw.classifier.head import Head
 from thaw.features.cache import CachedFeatures
 from thaw.recipe import DecodeSettings, PreprocessingSettings, Task
-from thaw.training.head_solver import HeadSolver
+from thaw.training.head_solver import HeadSolver, history_size
 from thaw.training.loss import make_loss
 from thaw.training.sources import CachedSource
 from thaw.training.standardise import fit_standardisation
@@ -110,3 +110,10 @@ def test_solving_again_from_the_same_head_is_bit_identical() -> None:
         return model.head.layers[-1].weight.detach()
 
     assert torch.equal(weights(), weights())
+
+
+@pytest.mark.parametrize(
+    ("width", "outputs", "steps"), [(1280, 10, 100), (3904, 200, 100), (1280, 2_000, 52), (3904, 20_000, 10)]
+)
+def test_steps_are_kept_as_far_as_they_fit_into_a_gigabyte(width: int, outputs: int, steps: int) -> None:
+    assert history_size(width * outputs) == steps

@@ -45,6 +45,7 @@ class Candidate:
         correct: (N,) 0 or 1, whether each tested image is predicted correctly without its fold; empty over a limit.
         groups: (N,) int, equal for images that are no independent evidence.
         exceeds: Which limit it exceeds, or empty.
+        remark: Why not all folds are tested; empty where they are.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Candidate:
     latency_ms: float
     size_mb: float
     exceeds: str = ""
+    remark: str = ""
 
     @property
     def accuracy(self) -> float:
@@ -98,6 +100,7 @@ def choose_backbone(
     best = pick(usable)
     others = "; ".join(candidate.describe() for candidate in candidates if candidate is not best)
     reason = f"{best.describe()}, cross-validated on {len(best.correct)} training images"
+    reason += f"; {best.remark}" if best.remark else ""
     reason += f"; compared with {others}" if others else "; the only candidate"
     chosen = recipe.model_copy(update={"backbone": best.name, "weights": best.weights})
     return PlannedRecipe(chosen, (Choice("backbone", best.name, reason),))
@@ -143,7 +146,8 @@ def _measure(recipe: Recipe, prepared_for: Callable[[PixelSpec], Prepared], prep
     taken: tuple[Features, ...] = ("last", "all") if backbone.has_stages else ("last",)
     tested = [correct_in_folds(values, backbone, features, sample, folds) for features in taken]
     best = max(tested, key=lambda correct: float(correct.mean()))
-    return Candidate(recipe.backbone, recipe.weights, best, sample.units[folds >= 0], timed.latency_ms, size_mb)
+    groups, remark = sample.units[folds >= 0], sample.why_few_folds
+    return Candidate(recipe.backbone, recipe.weights, best, groups, timed.latency_ms, size_mb, remark=remark)
 
 
 def correct_in_folds(

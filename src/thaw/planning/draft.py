@@ -86,8 +86,11 @@ class Draft:
             return 0.0
         return recipe.views * measured.images.train / measured.engine.images_per_second / measured.processes
 
-    def questions(self, bar: Bar, wants_baseline: bool) -> Questions:
+    def questions(self, bar: Bar, wants_baseline: bool, limit: TimeLimit | None = None) -> Questions:
         """What the recipe leaves open, to be measured on the features of its training images."""
+        seconds = self.measuring_seconds
+        if limit is not None and self.planned.recipe.measure.seconds is None:
+            seconds = min(seconds, default_seconds(limit.for_training(spent=0.0)))
         prepared, backbone = self.material.prepared, self.material.classifier.backbone
         recipe = self.planned.recipe.model_copy(update={"monitor": self.plan.recipe.monitor})
         frozen = FrozenPart(backbone, self.measured.device.device, self.measured.engine.engine)
@@ -96,7 +99,7 @@ class Draft:
         whole = wants_baseline and can_have_baseline(self.plan.recipe, self.measured) and frozen.all_serve_last
         cache = FeatureCache(self.material.cache, "float16", recipe.cache_bytes)
         features = SampleFeatures(prepared, sample, frozen, seed, cache, bar, whole)
-        return Questions(recipe, self.measured, features)
+        return Questions(recipe, self.measured, features, seconds)
 
     def baseline(self, questions: Questions) -> Plan | None:
         """The plan of a baseline, where what is left to measure and to train takes longer than a baseline does."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,19 +13,20 @@ import numpy as np
 
 from thaw.cache import recall, remember
 from thaw.data.augment import Augmentation
-from thaw.data.prepare import Prepared
-from thaw.formats import count
-from thaw.inspection.linear_probe import TOO_FEW, untested_images, untested_sentence
-from thaw.inspection.scenes import RECURRING, scene_clusters, scene_distance
+from thaw.formats import count, duration, listed
+from thaw.inspection.linear_probe import TOO_FEW, untested_sentence
+from thaw.planning.across import across_groups
 from thaw.planning.image_size import ask_crop, ask_image_size
 from thaw.planning.measurements import Choice, Measurements
 from thaw.planning.sample_features import SampleFeatures
 from thaw.planning.selected import Selected
+from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.selection.budget import Budget
 from thaw.selection.estimates import Estimates, Folding
+from thaw.selection.head_times import HeadTimes
 from thaw.selection.heads import HeadSetting
-from thaw.selection.sample import Sample
+from thaw.selection.sample import MANY_CLASSES
 from thaw.selection.select import SampleViews, Selection
 from thaw.selection.tester import Tester
 from thaw.training.loss import IMBALANCE
@@ -39,22 +41,21 @@ _VERSION = 7
 _MORE_TIME = 1.5
 """How many times the time of a remembered measurement there must be to ask what it left out."""
 
-_EARLY = 0.5
-"""Fraction of the stages, from the pixels up, whose features tell scenes apart: light, background, camera."""
-
 
 class Questions:
     """Every question that a recipe leaves open, asked on the features of a sample: first what plain views answer."""
 
-    def __init__(self, recipe: Recipe, measured: Measurements, features: SampleFeatures) -> None:
+    def __init__(self, recipe: Recipe, measured: Measurements, features: SampleFeatures, plain_seconds: float) -> None:
         """Nothing is asked yet.
 
         Args:
             recipe: What it sets is not asked.
             measured: Device, engine and their speed.
             features: Of a sample of the training images; no others are used.
+            plain_seconds: How long questions about plain views may take, whose heads of many classes take minutes.
         """
         self._recipe, self._measured, self._features = recipe, measured, features
+        self.plain_seconds = plain_seconds
         self._is_possible = recipe.measure.seconds != 0 and len(features.sample.rows) >= MIN_IMAGES
 
     def of_plain_views(self) -> Selected | None:
@@ -91,8 +92,9 @@ class Questions:
         selection.use(budget)
         with self._widest_features():
             _ask_of_other_views(selection, self._recipe, self._features, unmeasured_seconds)
-        selected = _answered(selection, self._plain.estimates, self._plain.untested)
-        content = {**selected.to_json(), "seconds": seconds, "refused": budget.refused}
+        selected = _answered(selection, self._plain.estimates, self._plain.limits)
+        refused = budget.refused or self._plain.refused
+        content = {**selected.to_json(), "seconds": seconds, "refused": refused}
         remember(self._features.cache.folder, _FILE, self._key, content)
         return selected
 
@@ -101,48 +103,86 @@ class Questions:
         """The questions about plain views, asked once; `None` where nothing can be told apart."""
         sample, prepared, measured = self._features.sample, self._features.prepared, self._measured
         started, folds = time.perf_counter(), sample.folds() if self._is_possible else None
-        if folds is None:
+        if folds is None or self._too_slow:
             return None
+        times = self._head_times
         with self._widest_features():
             widths, plain = self._features.frozen.backbone.feature_groups, self._features.of(Augmentation())
-            if self._features.frozen.all_serve_last and len(sample.rows) == measured.images.train:
+            if self._is_whole_training_set:
                 # Training reads the same plain views: they take no time that it would not take.
                 started = time.perf_counter()
+            if self._features.whole or self._is_whole_training_set:
+                times.budget.started = time.perf_counter()
             foldings = [Folding(folds, sample.units)]
-            if across := across_groups(prepared, sample, plain, widths):
+            if (across := across_groups(prepared, sample, plain, widths)) and times.allow(
+                f"folds across {across.grouping}",
+                times.seconds(int(across.numbers.max()) + 1, sum(widths), sum(widths)),
+            ):
                 foldings.append(across)
             classes, recipe = len(prepared.manifest.classes), self._recipe
+            bar = self._features.bar if classes > MANY_CLASSES else NullReporter().bar
             seconds_per_view = len(sample.rows) / measured.engine.images_per_second
             selection = Selection(
                 SampleViews(plain, self._features.of, widths, seconds_per_view),
-                Tester(sample.targets, classes, measured.task, recipe.monitor, (foldings[0],)),
+                Tester(sample.targets, classes, measured.task, recipe.monitor, (foldings[0],), bar),
                 tuple(foldings),
                 HeadSetting(recipe.head.taken, "none" if recipe.class_weights == "auto" else recipe.class_weights),
             )
-            estimates = _ask_of_plain_views(selection, recipe, measured, self._features)
-        untested = self._untested(folds)
-        answered = _answered(selection, estimates, untested)
-        return _Plain(selection, estimates, answered, untested, time.perf_counter() - started)
+            estimates = _ask_of_plain_views(selection, recipe, measured, self._features, times)
+        limits = self._limits(folds, times.left_out)
+        answered = _answered(selection, estimates, limits)
+        seconds = time.perf_counter() - started
+        return _Plain(selection, estimates, answered, limits, seconds, bool(times.left_out))
+
+    @property
+    def _is_whole_training_set(self) -> bool:
+        """Whether training reads the same plain views as the measurements."""
+        is_whole = len(self._features.sample.rows) == self._measured.images.train
+        return self._features.frozen.all_serve_last and is_whole
+
+    @cached_property
+    def _head_times(self) -> HeadTimes:
+        """What heads on the features of plain views take."""
+        width = self._features.frozen.backbone.facts.width
+        return HeadTimes.of(self._features.sample, width, self._measured.task, self.plain_seconds)
+
+    @cached_property
+    def _too_slow(self) -> str:
+        """Why there is no time for a single head; empty where there is."""
+        sample, backbone, times = self._features.sample, self._features.frozen.backbone, self._head_times
+        with backbone.taking(self._recipe.head.taken):
+            seconds = times.seconds(sample.most_folds, backbone.feature_width)
+        if not (self._features.whole or self._is_whole_training_set):
+            seconds += len(sample.rows) / self._measured.engine.images_per_second
+        if times.budget.allows(seconds):
+            return ""
+        classes = count(sample.classes, "class", "classes")
+        return f"a head for {classes} would take {duration(seconds)} of {duration(self.plain_seconds)}"
 
     @property
     def _why_unmeasured(self) -> tuple[Choice, ...]:
         """The reason why nothing can be told apart; none where nothing is to be measured."""
-        images = len(self._features.sample.rows)
+        sample, images = self._features.sample, len(self._features.sample.rows)
         if self._recipe.measure.seconds == 0:
             return ()
-        few = f"there are {count(images, 'training image')}, fewer than {MIN_IMAGES}"
-        return (Choice("measure", "nothing", f"not measured, because {TOO_FEW if self._is_possible else few}"),)
+        why = f"there are {count(images, 'training image')}, fewer than {MIN_IMAGES}"
+        if self._is_possible:
+            why = TOO_FEW if sample.folds() is None else self._too_slow
+        return (Choice("measure", "nothing", f"not measured, because {why}"),)
 
-    def _untested(self, folds: np.ndarray) -> tuple[Choice, ...]:
-        """Which classes have too few images to be tested in the folds (N,) int, as a reason of the plan."""
-        manifest = self._features.prepared.manifest
-        if not (few := untested_images(self._features.sample.strata, folds)):
-            return ()
-        names = manifest.classes
-        if manifest.task == "multilabel":
-            names = ("no label", *(f"{name} as the rarest label" for name in names))
-        sentence = untested_sentence({names[label]: images for label, images in few.items()})
-        return (Choice("measure", f"{folds.max() + 1} folds", sentence),)
+    def _limits(self, folds: np.ndarray, left_out: Sequence[str]) -> tuple[Choice, ...]:
+        """What the folds (N,) int say nothing about and what there was no time for, as a reason of the plan."""
+        manifest, sample, sentences = self._features.prepared.manifest, self._features.sample, []
+        if few := sample.untested:
+            names = manifest.classes
+            if manifest.task == "multilabel":
+                names = ("no label", *(f"{name} as the rarest label" for name in names))
+            sentences.append(untested_sentence({names[label]: images for label, images in few.items()}))
+        if sample.why_few_folds:
+            sentences.append(sample.why_few_folds)
+        if left_out:
+            sentences.append(f"no time for {listed(left_out, len(left_out))}")
+        return (Choice("measure", count(int(folds.max()) + 1, "fold"), "; ".join(sentences)),) if sentences else ()
 
     def _remembered(self, seconds: float = 0.0) -> Selected | None:
         """What was measured before, unless questions were left out for want of time and there is more now."""
@@ -167,28 +207,35 @@ class Questions:
 
 @dataclass(frozen=True)
 class _Plain:
-    """What plain views have answered, the classes that it says nothing about, and the seconds that it took."""
+    """What plain views have answered, what that says nothing about, the seconds that it took, what had no time."""
 
     selection: Selection
     estimates: Estimates
     answered: Selected
-    untested: tuple[Choice, ...]
+    limits: tuple[Choice, ...]
     seconds: float
+    refused: bool
 
 
-def _answered(selection: Selection, estimates: Estimates, untested: tuple[Choice, ...]) -> Selected:
+def _answered(selection: Selection, estimates: Estimates, limits: tuple[Choice, ...]) -> Selected:
     """The answers so far, and what they say nothing about."""
     changes = {key: value for answer in selection.answers for key, value in answer.changes.items()}
     choices = tuple(Choice(answer.setting, answer.value, answer.reason) for answer in selection.answers)
-    return Selected(changes, (*choices, *untested), estimates)
+    return Selected(changes, (*choices, *limits), estimates)
 
 
 def _ask_of_plain_views(
-    selection: Selection, recipe: Recipe, measured: Measurements, features: SampleFeatures
+    selection: Selection, recipe: Recipe, measured: Measurements, features: SampleFeatures, times: HeadTimes
 ) -> Estimates:
-    """Ask about the head; across groups from the start where these do worse than images at random."""
+    """Ask about the head; across groups from the start where these do worse than images at random.
+
+    What heads of many classes leave no time for is left out.
+    """
+    backbone = features.frozen.backbone
+    last, widest = backbone.facts.width, sum(backbone.feature_groups)
     # A head with hidden layers does more with the last stage than a linear one, which is what is measured here.
-    is_open = recipe.head.features == "auto" and not recipe.head.hidden and features.frozen.backbone.has_stages
+    is_open = recipe.head.features == "auto" and not recipe.head.hidden and backbone.has_stages
+    is_open = is_open and times.allow("head.features", times.seconds(selection.folds, last, widest))
     if is_open:
         selection.ask_features()
     estimates = selection.estimate()
@@ -196,7 +243,12 @@ def _ask_of_plain_views(
         selection.answers.clear()
         selection.ask_features()
         estimates = selection.estimate()
-    if recipe.class_weights == "auto" and measured.imbalance > IMBALANCE:
+    width = widest if selection.setting.features == "all" else last
+    if (
+        recipe.class_weights == "auto"
+        and measured.imbalance > IMBALANCE
+        and times.allow("class_weights", times.seconds(selection.folds, width, width))
+    ):
         selection.ask_class_weights()
     return estimates
 
@@ -214,26 +266,6 @@ def _ask_of_other_views(
         selection.ask_augmentation(unmeasured_seconds)
     if recipe.preprocessing.image_size is None and not squashes:
         ask_image_size(selection, recipe, features)
-
-
-def across_groups(prepared: Prepared, sample: Sample, plain: np.ndarray, widths: tuple[int, ...]) -> Folding | None:
-    """Folds across the groups of the data, or across scenes found in the features of early stages.
-
-    Near-duplicates stay in one fold, also those of different groups or scenes.
-    """
-    names = prepared.manifest.column("group")
-    if any(names[row] for row in sample.rows):
-        groups, grouping, is_guess = sample.units, "groups", False
-    elif len(widths) > 1:
-        early = sum(widths[: max(1, round(_EARLY * len(widths)))])
-        if scene_distance(plain[:, :early], sample.strata) > RECURRING:
-            return None
-        groups = sample.undivided(scene_clusters(plain[:, :early], sample.strata))
-        grouping, is_guess = "clusters of similar scenes", True
-    else:
-        return None
-    numbers = sample.folds_across(groups)
-    return None if numbers is None else Folding(numbers, groups, grouping, is_guess)
 
 
 def _key(recipe: Recipe, measured: Measurements, features: SampleFeatures) -> str:

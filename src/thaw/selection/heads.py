@@ -11,8 +11,9 @@ from torch import Tensor
 
 from thaw.backbones.facts import Features
 from thaw.device import threads_restored, use_threads
+from thaw.progress import OnProgress
 from thaw.recipe import ClassWeights, Task
-from thaw.selection.logistic import Design, Labels, out_of_fold
+from thaw.selection.logistic import PENALTIES, Design, Labels, out_of_fold
 from thaw.training.head_solver import feature_scales
 from thaw.training.loss import class_weights
 
@@ -71,8 +72,15 @@ class Basis:
 
 
 def predict_folds(
-    design: Design, weights: ClassWeights, targets: np.ndarray, folds: np.ndarray, classes: int, task: Task
+    design: Design,
+    weights: ClassWeights,
+    targets: np.ndarray,
+    folds: np.ndarray,
+    classes: int,
+    task: Task,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> np.ndarray:
     """Probabilities (N, C) of each image by a head that was fitted without its fold; NaN where it is in none."""
     values = class_weights(targets, classes, task, weights)
-    return out_of_fold(design, Labels(targets, folds, classes, task, None if values is None else values.numpy()))
+    labels = Labels(targets, folds, classes, task, None if values is None else values.numpy())
+    return out_of_fold(design, labels, PENALTIES, on_progress)

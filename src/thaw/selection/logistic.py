@@ -7,6 +7,9 @@ which takes little longer than one fold alone.
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +17,21 @@ import torch
 from torch import Tensor
 
 from thaw.device import threads_restored, use_threads
+from thaw.progress import OnProgress
 from thaw.recipe import Task
+from thaw.selection.sample import MANY_CLASSES
+from thaw.training.head_solver import history_size
 
 PENALTIES = (1.0, 0.1, 0.01, 0.001)
 """L2 penalties that are tried, from strong to weak; each solution is the starting point of the next."""
 
 _MAX_ITERATIONS = 40
+
+_EVALUATIONS = 60
+"""Of the objective, for all penalties: 50 for 100 synthetic classes."""
+
+_TIMED_FRACTION = 1 / 8
+"""Of the images, on which an evaluation is timed."""
 
 _TOLERANCE = 1e-6
 """Change of the objective, as a fraction of its minimum for the stronger penalty before, below which it is solved."""
@@ -60,22 +72,55 @@ class Labels:
     weights: np.ndarray | None = None
 
 
-def out_of_fold(design: Design, labels: Labels, penalties: tuple[float, ...] = PENALTIES) -> np.ndarray:
+def out_of_fold(
+    design: Design,
+    labels: Labels,
+    penalties: tuple[float, ...] = PENALTIES,
+    on_progress: OnProgress = lambda done, total: None,
+) -> np.ndarray:
     """Probabilities (N, C) float32 of each image by a head that was fitted without its fold.
 
     Of the penalties the one with the lowest loss over all tested images is taken, the same for every fold. Images
     that are in no fold have NaN.
     """
     tested = torch.from_numpy(labels.folds >= 0)
+    with _threads_for(labels.classes):
+        return _best_penalty(_Problem(design, labels), tested, penalties, on_progress)
+
+
+def predicted_seconds(images: int, width: int, folds: int, classes: int, task: Task) -> float:
+    """What `out_of_fold` should take for the heads of some folds, by an evaluation on random features of a few images.
+
+    Args:
+        images, width: Rows and columns of the features.
+        folds: How many are tested.
+        classes, task: What the heads tell apart.
+    """
+    timed = max(folds + 1, round(_TIMED_FRACTION * images))
+    random = np.random.default_rng(0)
+    labelled = random.integers(classes, size=timed)
+    targets = np.eye(classes, dtype=np.float32)[labelled] if task == "multilabel" else labelled
+    design = Design(torch.randn(timed, width, generator=torch.Generator().manual_seed(0)), 1)
+    with _threads_for(classes):
+        problem = _Problem(design, Labels(targets, np.arange(timed) % (folds + 1) - 1, classes, task))
+        return _EVALUATIONS * images / timed * min(problem.seconds_of_evaluation() for _ in range(2))
+
+
+@contextmanager
+def _threads_for(classes: int) -> Iterator[None]:
+    """One thread for small products, which take longer on several threads that wait for each other."""
     with threads_restored():
-        # Products this small take longer on several threads, which wait for each other.
-        use_threads(1)
-        return _best_penalty(_Problem(design, labels), tested, penalties)
+        if classes <= MANY_CLASSES:
+            use_threads(1)
+        yield
 
 
-def _best_penalty(problem: _Problem, tested: Tensor, penalties: tuple[float, ...]) -> np.ndarray:
+def _best_penalty(
+    problem: _Problem, tested: Tensor, penalties: tuple[float, ...], on_progress: OnProgress
+) -> np.ndarray:
     best, lowest = None, float("inf")
-    for penalty in penalties:
+    for number, penalty in enumerate(penalties):
+        on_progress(number, len(penalties))
         probabilities = problem.solve(penalty)
         loss = float(problem.loss(probabilities)[tested].mean())
         if loss < lowest:
@@ -83,6 +128,7 @@ def _best_penalty(problem: _Problem, tested: Tensor, penalties: tuple[float, ...
         else:
             break
     assert best is not None
+    on_progress(len(penalties), len(penalties))
     return torch.where(tested[:, None], best, torch.nan).numpy()
 
 
@@ -125,6 +171,7 @@ class _Problem:
             max_iter=_MAX_ITERATIONS,
             tolerance_grad=1e-5,
             tolerance_change=_TOLERANCE * float(self._value),
+            history_size=history_size(scaled.numel()),
             line_search_fn="strong_wolfe",
         )
 
@@ -136,6 +183,12 @@ class _Problem:
         optimizer.step(objective)
         self._parameters = scaled.detach() * units
         return self._tested()
+
+    def seconds_of_evaluation(self) -> float:
+        """What the objective and its gradient take once."""
+        started = time.perf_counter()
+        self._value_and_gradient(self._parameters, PENALTIES[0])
+        return time.perf_counter() - started
 
     def _units(self, penalty: float) -> Tensor:
         """What weights and biases (D + 1, 1) are measured in: the inverse root of the curvature along each."""

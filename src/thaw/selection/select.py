@@ -90,6 +90,11 @@ class Selection:
         """Let the questions from now on take no longer than this."""
         self._budget = budget
 
+    @property
+    def folds(self) -> int:
+        """How many folds each head is fitted in, in all divisions that decide."""
+        return sum(int(folding.numbers.max()) + 1 for folding in self._tester.deciding)
+
     def ask_features(self) -> None:
         """Whether the head takes the last stage or all of them: whichever is better, for they cost the same.
 

@@ -11,6 +11,7 @@ import numpy as np
 from thaw.data.stratified import strata_of
 from thaw.formats import count, percent
 from thaw.metrics import METRICS
+from thaw.progress import Bar, NullReporter
 from thaw.recipe import ClassWeights, Monitor, Task
 from thaw.selection.estimates import Folding
 from thaw.selection.heads import predict_folds
@@ -35,6 +36,7 @@ class Tester:
     Attributes:
         targets, classes, task, monitor: Of the sample and the run.
         deciding: The divisions into folds by which options are compared.
+        bar: Shows how far a head is fitted.
         seconds_per_row: What fitting the heads of one division took last, for each row of the design.
     """
 
@@ -43,6 +45,7 @@ class Tester:
     task: Task
     monitor: Monitor
     deciding: tuple[Folding, ...]
+    bar: Bar = NullReporter().bar
     seconds_per_row: float = 0.0
     _predicted: dict[tuple[int, ClassWeights, int], tuple[Design, Folding, np.ndarray]] = field(default_factory=dict)
 
@@ -101,7 +104,8 @@ class Tester:
         key = (id(design), weights, id(folding))
         if key not in self._predicted:
             started = time.perf_counter()
-            found = predict_folds(design, weights, self.targets, folding.numbers, self.classes, self.task)
+            on_progress = self.bar("fit a head")
+            found = predict_folds(design, weights, self.targets, folding.numbers, self.classes, self.task, on_progress)
             self.seconds_per_row = (time.perf_counter() - started) / len(design.matrix)
             # With the objects themselves, so that no other one can get their identity.
             self._predicted[key] = (design, folding, found)

@@ -73,7 +73,7 @@ def plan_trial(
         return PlannedTrial(plan, prepared, with_new_head(backbone, prepared, plan.recipe))
 
     draft = drafted()
-    questions = draft.questions(reporter.bar, wants_baseline=on_baseline is not None)
+    questions = draft.questions(reporter.bar, on_baseline is not None, limit)
     if on_baseline and (baseline := draft.baseline(questions)):
         on_baseline(planned(baseline))
     draft = draft.timed()

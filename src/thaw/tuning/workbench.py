@@ -27,7 +27,7 @@ from thaw.features.pooled import PROBE_IMAGES, features_of_view, plain_sample
 from thaw.features.timed_part import timed_part
 from thaw.features.view_request import ViewRequest
 from thaw.inspection.linear_probe import TOO_FEW
-from thaw.planning.selecting import across_groups
+from thaw.planning.across import across_groups
 from thaw.progress import Reporter
 from thaw.recipe import Monitor, Recipe
 from thaw.seeds import derive_seed
@@ -96,6 +96,8 @@ class Workbench:
         folds = sample.folds()
         if folds is None:
             raise DataError(f"search: cannot compare recipes, because {TOO_FEW}; add images")
+        if sample.why_few_folds:
+            reporter.say(f"trials of heads: {sample.why_few_folds}")
         return cls(base, prepared, weights, monitor, sample, folds, cache_folder(), reporter)
 
     def across_groups(self, recipe: Recipe) -> Workbench:
