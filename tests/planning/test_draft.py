@@ -83,13 +83,23 @@ def test_a_head_too_wide_to_be_solved_in_memory_has_no_baseline(
 ) -> None:
     monkeypatch.setenv("THAW_CACHE", str(tmp_path))
     requested, chosen = (drafted(surfaces, tmp_path, features) for features in ("all", "auto"))
-    most = (requested.measured.bytes_at_head(1) + chosen.measured.bytes_at_head(1)) // 2
+    most = (requested.measured.bytes_to_solve(1) + chosen.measured.bytes_to_solve(1)) // 2
     monkeypatch.setattr(baseline, "MAX_LBFGS_BYTES", most)
     monkeypatch.setattr(draft, "BASELINE_FROM", 0.0)
     assert requested.baseline(answering(LAST)) is None
     assert chosen.baseline(answering(ALL)) is None
     found = chosen.baseline(answering(LAST))
     assert found is not None and found.recipe.phases[0].solver == "lbfgs"
+
+
+def test_a_head_that_takes_long_for_its_many_outputs_has_no_baseline(
+    surfaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path))
+    monkeypatch.setattr(draft, "BASELINE_FROM", 0.0)
+    few = drafted(surfaces, tmp_path, "last")
+    many = replace(few, measured=replace(few.measured, outputs=2000, solving=1e6))
+    assert few.baseline(answering(LAST)) is not None and many.baseline(answering(LAST)) is None
 
 
 def test_features_in_the_cache_leave_the_room_for_features_as_it_is(

@@ -227,6 +227,35 @@ def test_memory_is_what_was_measured_and_what_the_largest_phase_adds(
     assert found.memory_bytes == memory and Forecast.from_json(asdict(found)) == found
 
 
+def test_logits_and_steps_of_many_outputs_take_memory() -> None:
+    head = 1024 * 2000 * 4
+    measured = replace(MEASURED, memory=MemoryUse(1, 1), trained_bytes=(head, 0))
+    without, found = (
+        planned(Recipe(), replace(measured, outputs=outputs)).forecast.memory_bytes for outputs in (0, 2000)
+    )
+    assert without == 1 + 2000 * 4 * 1024 + 2 * 39 * head
+    assert found - without == 3 * 2000 * 2000 * 4
+
+
+def test_a_head_of_many_outputs_takes_as_long_as_its_products_and_one_of_few_as_its_features_take_to_read() -> None:
+    def seconds(measured: Measurements) -> float:
+        return planned(Recipe(), measured).forecast.phase_seconds[0]
+
+    few, many = replace(MEASURED, outputs=10), replace(MEASURED, outputs=2000, solving=1e11)
+    assert seconds(few) == seconds(MEASURED)
+    products = 39 * 4 * 2000 * MEASURED.feature_width * 2000 / 1e11
+    assert seconds(many) == pytest.approx(len(PENALTIES) * (products + 200 / 25_000))
+    assert seconds(replace(many, outputs=1)) == seconds(MEASURED)
+
+
+@pytest.mark.parametrize(("outputs", "solver"), [(200, "lbfgs"), (2000, "optimizer")])
+def test_a_head_whose_features_fit_is_solved_unless_its_many_logits_do_not(outputs: int, solver: str) -> None:
+    measured = replace(MEASURED, images=ImageCounts(90_000, 200, 100), outputs=outputs)
+    plan = planned(Recipe(cache_gb=10_000), measured)
+    assert plan.recipe.phases[0].solver == solver
+    assert ("GiB of memory" in why(plan, "phases.0.solver").reason) == (solver == "optimizer")
+
+
 def test_a_head_that_is_one_linear_layer_is_solved_where_its_features_fit_into_memory() -> None:
     plan = planned(Recipe(), MEASURED)
     assert [phase.solver for phase in plan.recipe.phases] == ["lbfgs", "optimizer"]

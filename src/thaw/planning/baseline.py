@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict
+from math import isinf
 
 from thaw.data.augment import PRESETS
+from thaw.planning.costs import seconds_of_penalty
 from thaw.planning.measurements import Measurements
 from thaw.planning.plan import MAX_LBFGS_BYTES
 from thaw.recipe import AugmentSettings, ResolvedRecipe
@@ -17,11 +19,18 @@ from thaw.training.phases import PLAIN, input_plans
 def can_have_baseline(recipe: ResolvedRecipe, measured: Measurements) -> bool:
     """Whether a run begins with no more than a linear head on cached features, and no phase takes its name.
 
-    The features of plain views must fit into memory at once.
+    The features of plain views must fit into memory at once, with logits where those are many.
     """
     first, names = recipe.phases[0], {phase.name for phase in recipe.phases}
-    can_solve = recipe.can_solve(first) and measured.bytes_at_head(views=1) <= MAX_LBFGS_BYTES
+    can_solve = recipe.can_solve(first) and measured.bytes_to_solve(views=1) <= MAX_LBFGS_BYTES
     return can_solve and first.inputs == "cached" and BASELINE not in names
+
+
+def baseline_seconds(measured: Measurements) -> float:
+    """What a baseline of many outputs takes to multiply features; 0 for few, of which it takes two or three seconds."""
+    if isinf(measured.solving):
+        return 0.0
+    return len(PENALTIES) * seconds_of_penalty(measured.images.train, measured.stored(0), measured.solving)
 
 
 def baseline_identity(recipe: ResolvedRecipe, manifest: str) -> str:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from thaw.memory import UNKNOWN, MemoryUse
 from thaw.recipe import Phase
+from thaw.training.head_solver import history_size
 
 GIB = 1 << 30
 # L-BFGS: 39 evaluations for each penalty (solar cells, MobileNetV2, mean of five penalties), each of which reads all
 # features twice, from memory that delivers at least 4 GB/s.
 _EVALUATIONS_PER_PENALTY, _BYTES_PER_SECOND = 39, 4e9
+LOGIT_BYTES = 3 * 4
+"""Of each output for each row of the features that L-BFGS solves: logarithms of the softmax and two gradients."""
 _CHECKPOINT_BYTES_PER_SECOND = 100e6
 """Copied, hashed and synchronised with the disk: MobileNetV2's top with AdamW's state, 20 MB, takes 0.2 s on two cores;
 all of ResNet50, 283 MB, 2.4 s."""
@@ -73,22 +77,28 @@ class Forecast:
 class Throughput:
     """Images per second through the frozen backbone, and through a training step of each phase.
 
-    Of one process, with its own cores or GPU; `processes` of them share the work.
+    Of one process, with its own cores or GPU; `processes` of them share the work. solving: floating-point operations
+    per second in which L-BFGS evaluates a head of many outputs; infinite for few, where reading features takes longer.
     """
 
     extraction: float
     steps: tuple[float, ...]
     processes: int = 1
+    solving: float = inf
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes: of the cached features, of the pooled features of one view, of what each phase trains, of the process."""
+    """Bytes: of the cached features, of the pooled features of one view, of what each phase trains, of the process.
+
+    outputs: how many logits a head gives for each view.
+    """
 
     cache: int
     pooled: int
     trained: tuple[int, ...]
     memory: MemoryUse = UNKNOWN
+    outputs: int = 0
 
     def checkpoints(self, index: int) -> int:
         """Of those of one epoch of a phase: the latest with the state of AdamW, and the best so far.
@@ -119,7 +129,7 @@ def forecast(
     for index, (phase, step_rate, number) in enumerate(zip(phases, throughput.steps, views, strict=True)):
         if phase.solver == "lbfgs":
             # By the main process alone.
-            seconds = _EVALUATIONS_PER_PENALTY * 2 * images.train * number * sizes.pooled / _BYTES_PER_SECOND
+            seconds = seconds_of_penalty(images.train * number, sizes, throughput.solving)
             seconds += images.val / (_VALIDATION_SPEEDUP * step_rate)
         else:
             rate = throughput.processes * step_rate
@@ -132,13 +142,32 @@ def forecast(
     return Forecast(extraction, phase_seconds, tuple(epochs), sizes.cache, throughput.processes, memory)
 
 
+def seconds_of_penalty(rows: int, sizes: Sizes, solving: float) -> float:
+    """What L-BFGS takes for one penalty: to read the features, or for many outputs to multiply them.
+
+    Args:
+        rows: Views of training images.
+        sizes: Of a row and of the outputs.
+        solving: As `Throughput` has it.
+    """
+    reading = 2 * rows * sizes.pooled / _BYTES_PER_SECOND
+    # Logits and the gradient of the weights: two operations for each number of float32 and each output, twice.
+    multiplying = rows * sizes.pooled * sizes.outputs / solving
+    return _EVALUATIONS_PER_PENALTY * max(reading, multiplying)
+
+
 def _memory_bytes(phases: Sequence[Phase], images: ImageCounts, views: Sequence[int], sizes: Sizes) -> int:
     """What the process has taken to run the engine and to time steps, or what its phases add to what it holds now.
 
-    L-BFGS holds the features of all views; gradient steps hold gradients, AdamW's state and the best weights.
+    L-BFGS holds the features of all views, their logits and its steps; gradient steps hold gradients, AdamW's state and
+    the best weights.
     """
-    added = [
-        images.train * views[index] * sizes.pooled if phase.solver == "lbfgs" else 4 * sizes.trained[index]
-        for index, phase in enumerate(phases)
-    ]
-    return max(sizes.memory.peak, sizes.memory.now + max(added))
+
+    def added(index: int) -> int:
+        trained = sizes.trained[index]
+        if phases[index].solver != "lbfgs":
+            return 4 * trained
+        steps = min(_EVALUATIONS_PER_PENALTY, history_size(max(1, trained // 4)))
+        return images.train * views[index] * (sizes.pooled + LOGIT_BYTES * sizes.outputs) + 2 * steps * trained
+
+    return max(sizes.memory.peak, sizes.memory.now + max(map(added, range(len(phases)))))

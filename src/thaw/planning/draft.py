@@ -12,7 +12,7 @@ from thaw.features.engines import FrozenPart
 from thaw.features.pooled import PROBE_IMAGES, plain_sample
 from thaw.features.probe import ExtractionJob
 from thaw.inspection.similarity import Similarity, remembered_similarity
-from thaw.planning.baseline import baseline_recipe, can_have_baseline
+from thaw.planning.baseline import baseline_recipe, baseline_seconds, can_have_baseline
 from thaw.planning.freezing import with_freezing
 from thaw.planning.int8_offer import OFFER_FROM, with_int8_offer
 from thaw.planning.measurements import Choice, Measurements, PlannedRecipe
@@ -34,8 +34,9 @@ MAX_PHASE_SECONDS = 2 * 3600.0
 
 SIMILARITY_IMAGES = 32
 
-BASELINE_FROM = 8.0
-"""Predicted seconds of measuring and training from which there is a baseline before them; it costs two or three."""
+BASELINE_FROM, BASELINE_FRACTION = 8.0, 1 / 4
+"""Predicted seconds of measuring and training from which there is a baseline before them. It costs two or three; for
+many outputs it costs more, and no more than this fraction of them."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Draft:
         seconds = sum(forecast.phase_seconds)
         if not selected.is_remembered:
             seconds += forecast.extraction_seconds + min(questions.seconds_ahead, self.measuring_seconds)
-        if seconds < BASELINE_FROM:
+        if seconds < BASELINE_FROM or baseline_seconds(self.measured) > BASELINE_FRACTION * seconds:
             return None
         plan = self.finished(selected)
         if not can_have_baseline(plan.recipe, self._measured_for(plan.recipe)):

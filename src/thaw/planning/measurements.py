@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 
 from thaw.backbones.facts import Facts
 from thaw.device import DeviceChoice
 from thaw.features.encoding import CacheDtype
 from thaw.features.probe import EngineChoice
 from thaw.memory import UNKNOWN, MemoryUse
-from thaw.planning.costs import ImageCounts
+from thaw.planning.costs import LOGIT_BYTES, ImageCounts, Sizes
 from thaw.planning.step_timings import StepTimings
 from thaw.recipe import Recipe, Task
+from thaw.selection.sample import MANY_CLASSES
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Measurements:
     features that the head takes. free_bytes: disk space in the cache folder that is free or holds features. group_by:
     where the groups of the images are from. processes: how many train together; one measured. device_free_bytes: free
     memory of the accelerator, 0 without one. pixel_bytes: what all images would take there. memory: of this process,
-    which has run the engine, and training steps where they were timed.
+    which has run the engine, and training steps where they were timed. outputs: of the head. solving: floating-point
+    operations per second of L-BFGS on the head, measured for many outputs only.
     """
 
     task: Task
@@ -74,6 +77,8 @@ class Measurements:
     device_free_bytes: int = 0
     pixel_bytes: int = 0
     memory: MemoryUse = UNKNOWN
+    outputs: int = 0
+    solving: float = inf
 
     def of_first(self, phases: int) -> Measurements:
         """What was measured for the first phases alone."""
@@ -89,6 +94,15 @@ class Measurements:
     def bytes_at_head(self, views: int) -> int:
         """Bytes in memory of what the head takes of some views of all training images."""
         return self.images.train * views * self.pooled_bytes
+
+    def bytes_to_solve(self, views: int) -> int:
+        """Bytes in memory that L-BFGS needs for some views: those at the head and, for many outputs, of the logits."""
+        logits = LOGIT_BYTES * self.outputs if self.outputs > MANY_CLASSES else 0
+        return self.bytes_at_head(views) + self.images.train * views * logits
+
+    def stored(self, cache_bytes: int) -> Sizes:
+        """What is stored, with that many bytes of cached features."""
+        return Sizes(cache_bytes, self.pooled_bytes, self.trained_bytes, self.memory, self.outputs)
 
     @property
     def pooled_bytes(self) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 
 import torch
@@ -30,10 +32,14 @@ from thaw.planning.measurements import Choice, Measurements, ViewSizes
 from thaw.planning.step_timer import StepTimer
 from thaw.planning.step_timings import assumed_steps, time_steps
 from thaw.recipe import Recipe
-from thaw.training.loss import imbalance
+from thaw.selection.sample import MANY_CLASSES
+from thaw.training.loss import imbalance, make_loss
 
 STEP_IMAGES = 8
 """Images with which training steps are timed."""
+
+SOLVED_ROWS = 512
+"""Rows of features on which an evaluation of L-BFGS is timed."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +114,32 @@ def measure(recipe: Recipe, prepared: Prepared, classifier: Classifier, cache: P
         device_free_bytes=free_bytes(device.device),
         pixel_bytes=bytes_on_device(prepared.pixels),
         memory=measure_memory(),
+        outputs=outputs_of(manifest.task, classifier.classes),
+        solving=solving_rate(classifier),
     )
     return measured, Trainable(timer, features[backbone.head_position])
+
+
+def solving_rate(classifier: Classifier) -> float:
+    """Floating-point operations per second of the loss of a linear head and its gradient; infinite for few outputs.
+
+    Few outputs take no longer than the features take to read.
+    """
+    outputs, width = outputs_of(classifier.task, classifier.classes), classifier.backbone.feature_width
+    if outputs <= MANY_CLASSES:
+        return inf
+    device, loss, rate = classifier.device, make_loss(classifier.task, None, 0.0), 0.0
+    features = torch.zeros(SOLVED_ROWS, width, device=device)
+    weight = torch.zeros(outputs, width, device=device, requires_grad=True)
+    shape = (SOLVED_ROWS, outputs) if classifier.task == "multilabel" else (SOLVED_ROWS,)
+    targets = torch.zeros(shape, device=device, dtype=torch.float32 if classifier.task == "multilabel" else torch.int64)
+    for _ in range(3):
+        started, weight.grad = time.perf_counter(), None
+        loss(features @ weight.T, targets).backward()
+        assert weight.grad is not None
+        float(weight.grad[0, 0])
+        rate = max(rate, 4 * SOLVED_ROWS * width * outputs / (time.perf_counter() - started))
+    return rate
 
 
 def _sizes(at_cuts: Sequence[AtCut]) -> tuple[ViewSizes, ...]:

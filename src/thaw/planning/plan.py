@@ -14,7 +14,7 @@ from thaw.errors import RecipeError
 from thaw.formats import percent
 from thaw.metrics import METRICS, Metric
 from thaw.planning.cache_plan import CachePlan, plan_cache, views_of
-from thaw.planning.costs import GIB, Forecast, Sizes, Throughput, forecast
+from thaw.planning.costs import GIB, Forecast, Throughput, forecast
 from thaw.planning.device_memory import device_memory
 from thaw.planning.freezing import if_it_fits
 from thaw.planning.measurements import Choice, Measurements, PlannedRecipe
@@ -114,10 +114,10 @@ def resolve(planned: PlannedRecipe, measured: Measurements, estimates: Estimates
         *caching.choices,
         *solvers,
     )
-    throughput = Throughput(measured.engine.images_per_second, measured.steps.rates, measured.processes)
+    rates = (measured.engine.images_per_second, measured.steps.rates)
+    throughput = Throughput(*rates, measured.processes, measured.solving)
     views = [views_of(recipe, phase, caching.views) for phase in phases]
-    sizes = Sizes(caching.disk_bytes, measured.pooled_bytes, measured.trained_bytes, measured.memory)
-    predicted = forecast(phases, throughput, measured.images, views, sizes)
+    predicted = forecast(phases, throughput, measured.images, views, measured.stored(caching.disk_bytes))
     return Plan(resolved, choices, predicted, estimates)
 
 
@@ -228,7 +228,7 @@ def _solvers(
 ) -> tuple[tuple[Phase, ...], tuple[Choice, ...]]:
     """Which phases fit the head by L-BFGS instead of gradient steps; raises `RecipeError` where they cannot."""
     resolved, choices = [], []
-    size = measured.bytes_at_head(views)
+    size = measured.bytes_to_solve(views)
     for index, phase in enumerate(phases):
         solver, reason = phase.solver, "as requested"
         if phase.solver == "auto":
@@ -239,7 +239,8 @@ def _solvers(
             elif size > MAX_LBFGS_BYTES:
                 solver, reason = "optimizer", f"all views at once would take {size / GIB:.1f} GiB of memory"
             else:
-                solver, reason = "lbfgs", f"a linear head on {size / 1e6:,.0f} MB of features is a convex problem"
+                features = measured.bytes_at_head(views) / 1e6
+                solver, reason = "lbfgs", f"a linear head on {features:,.0f} MB of features is a convex problem"
         elif solver == "lbfgs" and phase.inputs == "fresh" and augment.of_phase(recipe.augment, phase.augment).changes:
             raise RecipeError(
                 f"phases.{index}.solver: lbfgs fits cached views, and would see only plain ones with inputs fresh; "

@@ -35,7 +35,7 @@ class HeadSolver:
 
     The penalty applies to weights of standardised features (mean 0, every stage with the same total variance over all
     views), which gives it the same meaning for every backbone and makes the search short; the solution is converted
-    back, so the head still takes plain features. Holds images * views * width * 4 bytes.
+    back, so the head still takes plain features. Holds images * views * (width + 3 * outputs) * 4 bytes.
 
     Args:
         classifier: Its head is modified by `solve`.
