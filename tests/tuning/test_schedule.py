@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -82,6 +83,22 @@ def on_heads(correct: dict[int, int], heads: dict[int, int]) -> list[TrialRecord
 def test_of_trials_that_are_equal_on_validation_the_one_with_the_better_head_is_first(level: LevelName) -> None:
     records = on_heads({0: 40, 1: 40, 2: 39}, {0: 30, 1: 35, 2: 39})
     assert [each.number for each in ranked(records, level)] == [1, 0, 2]
+
+
+@pytest.mark.parametrize("level", ["probe", "head", "short", "full"])
+def test_trials_are_ranked_without_going_through_all_of_them_for_each(level: LevelName) -> None:
+    class Counted(list[TrialRecord]):
+        passes = 0
+
+        def __iter__(self) -> Iterator[TrialRecord]:
+            Counted.passes += 1
+            return super().__iter__()
+
+    numbers = dict.fromkeys(range(30), 20)
+    assert (
+        len(ranked(Counted(on_heads(numbers, numbers) + [record("probe", each, 20) for each in numbers]), level)) == 30
+    )
+    assert Counted.passes <= 2
 
 
 @pytest.mark.parametrize(("of_others", "expected"), [(40, 2), (39, 2), (30, 0)])

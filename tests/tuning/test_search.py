@@ -11,7 +11,7 @@ from itertools import chain, count
 from pathlib import Path
 from threading import Timer
 from types import SimpleNamespace
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 from thaw.run_folder.lock import held
-from thaw.run_folder.search_folder import SearchFolder, TrialName, TrialRecord
+from thaw.run_folder.search_folder import LevelName, SearchFolder, TrialName, TrialRecord
 from thaw.trial import training
 from thaw.tuning import search, thawed
 from thaw.tuning.begin import Wanted, begin, resume
@@ -47,7 +47,7 @@ from thaw.tuning.limits import Limits
 from thaw.tuning.recipes import AS_PLANNED, recipe_of
 from thaw.tuning.schedule import Tried
 from thaw.tuning.search import SearchResult, carry_on
-from thaw.tuning.state import Search
+from thaw.tuning.state import PageState, Search
 from thaw.tuning.studies import Asked
 from thaw.tuning.workers import claimed
 from thaw.yaml_text import write_yaml
@@ -105,6 +105,45 @@ def test_the_page_has_the_answer_and_every_trial(found: SearchResult) -> None:
     assert found.verdict.sentence in page
     assert all(str(record.name) in page for record in found.trials)
     assert "http-equiv" not in page and "https://" not in page
+
+
+@pytest.mark.parametrize(
+    ("seconds", "level", "pages"),
+    [
+        pytest.param(0.0, "probe", 3, id="after each trial, where it is quick to write"),
+        pytest.param(60.0, "probe", 1, id="at times, where it takes long"),
+        pytest.param(60.0, "short", 2, id="before stages train"),
+    ],
+)
+def test_the_page_is_written_as_long_as_that_takes_a_fraction_of_the_time(
+    seconds: float, level: LevelName, pages: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = [0.0]
+
+    def render(_: object) -> str:
+        written.append(written[-1] + seconds)
+        return ""
+
+    monkeypatch.setattr(search.time, "perf_counter", lambda: written[-1])
+    monkeypatch.setattr(search.page, "content", lambda *_: None)
+    monkeypatch.setattr(search.page, "render", render)
+    folder = SearchFolder.create(tmp_path)
+    record = TrialRecord(level, 0, "sampled", {}, "complete", value=0.5)
+    of_level = {level: SimpleNamespace(tell=lambda _: None)}
+    asked = Asked(record.name, "sampled", {}, None)
+    state = SimpleNamespace(
+        folder=folder,
+        file=SimpleNamespace(monitor="accuracy"),
+        studies=of_level,
+        clock=Clock(None),
+        page=PageState(),
+        reporter=NullReporter(),
+        record=lambda _: record,
+        records=lambda: [record],
+    )
+    for _ in range(3):
+        search._finish_trial(cast(Search, state), asked)
+    assert len(written) - 1 == pages
 
 
 def test_a_trial_goes_on_from_one_of_the_level_below(found: SearchResult) -> None:

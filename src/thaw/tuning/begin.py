@@ -29,6 +29,7 @@ from thaw.trial import earlier_split, plan_trial, prepare_again
 from thaw.tuning.levels import LEVELS, SHORT
 from thaw.tuning.limits import Limits
 from thaw.tuning.recipes import base_recipe, settings_of_plan, trains_head_only
+from thaw.tuning.schedule import named
 from thaw.tuning.space import Space, default_space, narrowed
 from thaw.tuning.state import Search
 from thaw.tuning.studies import begin_studies, open_database, open_studies, with_absolute_path, without_password
@@ -157,7 +158,7 @@ def resume(dataset: Dataset, folder: SearchFolder, file: SearchFile, storage: st
     bench = _workbench(file.requested, file.planned, bench)
     studies = open_studies(folder, file, open_database(storage or file.storage), space)
     reporter.say(f"resuming {folder.path}, {count(len(records), 'trial')} done")
-    return Search(folder, file, space, bench, studies, clock, reporter, records)
+    return Search(folder, file, space, bench, studies, clock, reporter, _known=dict(named(records)))
 
 
 def _check_names(space: Space, given: Mapping[str, Any], own: str, planned: Backbone) -> None:

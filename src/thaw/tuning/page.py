@@ -13,7 +13,7 @@ from thaw.formats import command, count, duration, percent
 from thaw.html.environment import environment
 from thaw.metrics import METRICS
 from thaw.recipe.ranges import Range, Searched
-from thaw.run_folder.search_folder import LevelName, SearchFile, SearchFolder, TrialRecord
+from thaw.run_folder.search_folder import LevelName, SearchFile, SearchFolder, TrialName, TrialRecord
 from thaw.tuning import charts
 from thaw.tuning.levels import LEVELS, Level
 from thaw.tuning.recipes import recipe_of, settings_of_plan
@@ -109,6 +109,7 @@ def content(
     records: Sequence[TrialRecord],
     studies: Mapping[LevelName, LevelStudy],
     conclusion: Conclusion | None = None,
+    recipes: dict[TrialName, str] | None = None,
 ) -> SearchPage:
     """What the page says.
 
@@ -118,8 +119,9 @@ def content(
         records: All trials that have ended.
         studies: The studies, for the importances.
         conclusion: How it ended; `None` while it goes on.
+        recipes: Those of trials as YAML, to which missing ones are added.
     """
-    monitor = file.monitor
+    monitor, recipes = file.monitor, {} if recipes is None else recipes
     dots = [dot for level in LEVELS for dot in _dots(of_level(records, level.name), monitor)]
     return SearchPage(
         title=folder.path.name,
@@ -129,7 +131,7 @@ def content(
         history=Markup(charts.plane(dots, "time of the search", _y_text(monitor), duration)),
         latency=_latency_chart(records, monitor),
         levels=tuple(
-            _level_part(level, records, studies[level.name], file)
+            _level_part(level, records, studies[level.name], file, recipes)
             for level in reversed(LEVELS)
             if of_level(records, level.name)
         ),
@@ -193,12 +195,19 @@ def _frontier(records: Sequence[TrialRecord], monitor: str) -> list[charts.Dot]:
     return dots
 
 
-def _level_part(level: Level, records: Sequence[TrialRecord], study: LevelStudy, file: SearchFile) -> LevelPart:
+def _level_part(
+    level: Level,
+    records: Sequence[TrialRecord],
+    study: LevelStudy,
+    file: SearchFile,
+    recipes: dict[TrialName, str],
+) -> LevelPart:
     trials, top = of_level(records, level.name), best(records, level.name)
     ranked = sorted(trials, key=lambda record: (not record.is_usable, -(record.value or 0.0), record.number))
     taken = sorted(record.seconds for record in trials if record.is_usable)
     importances = study.importances() if sum(record.is_usable for record in trials) >= _LEAST else {}
-    rows = tuple(_row(record, level, file, record is top) for record in ranked)
+    recipes |= {record.name: _recipe(record, file) for record in trials if record.name not in recipes}
+    rows = tuple(_row(record, level, file, recipes[record.name], record is top) for record in ranked)
     return LevelPart(
         name=level.name,
         colour=charts.COLOURS[level.name],
@@ -212,7 +221,7 @@ def _level_part(level: Level, records: Sequence[TrialRecord], study: LevelStudy,
     )
 
 
-def _row(record: TrialRecord, level: Level, file: SearchFile, is_best: bool) -> Row:
+def _row(record: TrialRecord, level: Level, file: SearchFile, recipe: str, is_best: bool) -> Row:
     if level.settings:
         own = {key: value for key, value in record.settings.items() if key in level.settings}
     else:
@@ -225,7 +234,7 @@ def _row(record: TrialRecord, level: Level, file: SearchFile, is_best: bool) -> 
         settings=_by_section(own) or "as planned",
         outcome=outcome(record, file.monitor),
         seconds=duration(record.seconds),
-        recipe=_recipe(record, file),
+        recipe=recipe,
         is_best=is_best,
     )
 

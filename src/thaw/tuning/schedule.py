@@ -22,6 +22,9 @@ NEXT_TRIALS = 10
 MAX_SURVIVORS = 3
 """Good trials of a level that trials of the next one go on from, in turn."""
 
+_THAWED = (SHORT.name, FULL.name)
+"""Levels whose trials go on from a head."""
+
 _IN_VAIN = 4
 """Trials in a row that repeat earlier ones, fail or would take too long, after which a level has nothing to try."""
 
@@ -81,27 +84,36 @@ def of_level(records: Sequence[TrialRecord], level: LevelName) -> list[TrialReco
 def ranked(records: Sequence[TrialRecord], level: LevelName) -> list[TrialRecord]:
     """The usable trials of a level, the best first; of equal ones those with the better head, then the earliest."""
     usable = [record for record in of_level(records, level) if record.is_usable]
-    return sorted(usable, key=lambda record: rank(record, records), reverse=True)
+    by_name = named(records) if level in _THAWED else {}
+    return sorted(usable, key=lambda record: rank(record, by_name), reverse=True)
 
 
-def rank(record: TrialRecord, records: Sequence[TrialRecord]) -> tuple[float, float]:
+def named(records: Sequence[TrialRecord]) -> Mapping[TrialName, TrialRecord]:
+    """The trials by their names."""
+    return {record.name: record for record in records}
+
+
+def rank(record: TrialRecord, by_name: Mapping[TrialName, TrialRecord]) -> tuple[float, float]:
     """What trials of a level are ordered by, higher being better."""
-    return record.value or 0.0, value_of_head(record, records)
+    return record.value or 0.0, value_of_head(record, by_name)
 
 
-def value_of_head(record: TrialRecord, records: Sequence[TrialRecord]) -> float:
+def value_of_head(record: TrialRecord, by_name: Mapping[TrialName, TrialRecord]) -> float:
     """The cross-validated value of the head that a trial of thawed stages goes on from; below all others without one.
 
     It is measured on all training images, of which there are several times as many as for validation.
+
+    Args:
+        record: The trial; one of a head is its own.
+        by_name: All trials, for those of thawed stages.
     """
-    head = _head_of(record, records)
+    head = _head_of(record, by_name)
     return head.value if head and head.value is not None else -inf
 
 
-def _head_of(record: TrialRecord, records: Sequence[TrialRecord]) -> TrialRecord | None:
-    by_name = {each.name: each for each in records}
+def _head_of(record: TrialRecord, by_name: Mapping[TrialName, TrialRecord]) -> TrialRecord | None:
     below: TrialRecord | None = record
-    while below and below.level in (SHORT.name, FULL.name):
+    while below and below.level in _THAWED:
         below = by_name.get(below.parent) if below.parent else None
     return below
 
@@ -118,21 +130,25 @@ def winner(records: Sequence[TrialRecord], val_units: np.ndarray, units: np.ndar
         val_units: (N,) int, equal for validation images that are no independent evidence.
         units: (M,) int, the same of the images of cross-validation.
     """
-    good = ranked(records, FULL.name)
+    good, by_name = ranked(records, FULL.name), named(records)
     plan = next((record for record in good if record.origin == "plan"), None)
     if plan:
-        good = [record for record in good if _beats(record, plan, records, val_units, units)] or [plan]
+        good = [record for record in good if _beats(record, plan, by_name, val_units, units)] or [plan]
     equal = [record for record in good if record is good[0] or not _is_worse(record, good[0], val_units)]
-    return max(equal, key=lambda record: value_of_head(record, records), default=None)
+    return max(equal, key=lambda record: value_of_head(record, by_name), default=None)
 
 
 def _beats(
-    record: TrialRecord, plan: TrialRecord, records: Sequence[TrialRecord], val_units: np.ndarray, units: np.ndarray
+    record: TrialRecord,
+    plan: TrialRecord,
+    by_name: Mapping[TrialName, TrialRecord],
+    val_units: np.ndarray,
+    units: np.ndarray,
 ) -> bool:
     """Whether a trial is better than the plan: on validation or, where that does not tell, by its head."""
     if _exceeds(record, plan, val_units):
         return True
-    head, head_of_plan = _head_of(record, records), _head_of(plan, records)
+    head, head_of_plan = _head_of(record, by_name), _head_of(plan, by_name)
     has_better_head = head is not None and head_of_plan is not None and _exceeds(head, head_of_plan, units)
     return has_better_head and not _exceeds(plan, record, val_units)
 

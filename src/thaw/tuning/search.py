@@ -31,6 +31,9 @@ from thaw.tuning.terminal import gain_text, refit_sentence, show_trial
 from thaw.tuning.verdict import Verdict, judge, optimism, split_of_comparison
 from thaw.tuning.workers import choosing, claimed, conducted
 
+_PAGE_FACTOR = 10.0
+"""How many times the time that the page took to write passes before it is written again."""
+
 _POLL = 0.2
 """Seconds after which a process that waits for others looks again."""
 
@@ -182,6 +185,9 @@ def _reason_to_end(search: Search, tried: Tried) -> str:
 def _finish_trial(search: Search, asked: Asked) -> None:
     """Evaluate a trial, write what it measured, and show it."""
     record = search.record(asked.name)
+    if search.page.is_behind and asked.name.level in (SHORT.name, FULL.name):
+        # It would be behind for as long as stages train.
+        _write_page(search, search.records())
     if record is None:
         before, started = _seconds_before(search, asked), time.perf_counter()
         record = evaluated(search, asked)
@@ -194,7 +200,9 @@ def _finish_trial(search: Search, asked: Asked) -> None:
     records = search.records()
     search.table.write(records)
     show_trial(record, best(records, record.level), search.clock, search.file.monitor, search.reporter)
-    _write_page(search, records)
+    search.page.is_behind = True
+    if time.perf_counter() >= search.page.due:
+        _write_page(search, records)
 
 
 def _seconds_before(search: Search, asked: Asked) -> float:
@@ -208,8 +216,11 @@ def _seconds_before(search: Search, asked: Asked) -> float:
 
 
 def _write_page(search: Search, records: Sequence[TrialRecord], conclusion: page.Conclusion | None = None) -> None:
-    content = page.content(search.folder, search.file, records, search.studies, conclusion)
+    started = time.perf_counter()
+    content = page.content(search.folder, search.file, records, search.studies, conclusion, search.page.recipes)
     atomic.write_text(search.folder.page, page.render(content))
+    now = time.perf_counter()
+    search.page.is_behind, search.page.due = False, now + _PAGE_FACTOR * (now - started)
 
 
 def _concluded(search: Search, reason: str) -> SearchResult:

@@ -14,7 +14,7 @@ from thaw.recipe import ResolvedRecipe
 from thaw.run_folder.live_table import LiveTable
 from thaw.run_folder.search_folder import LevelName, SearchFile, SearchFolder, TrialName, TrialRecord
 from thaw.tuning.levels import FULL, LEVELS, SHORT, SHORT_FRACTION
-from thaw.tuning.schedule import Tried, best, of_level, rank, winner
+from thaw.tuning.schedule import Tried, best, named, of_level, rank, winner
 from thaw.tuning.space import Space
 from thaw.tuning.studies import LevelStudy
 from thaw.tuning.workbench import Workbench
@@ -25,6 +25,21 @@ _LONGEST = 1 / 3
 _BEYOND = 0.1
 """Fraction of the limit by which the end may exceed it: time was kept for the best trial, which another one may have
 used up by taking longer than expected."""
+
+
+@dataclass
+class PageState:
+    """What is known of the page of a search that goes on.
+
+    Attributes:
+        recipes: Those of trials that are on it, as YAML.
+        due: When it is to be written next, by `time.perf_counter`.
+        is_behind: Whether a trial has ended since it was written.
+    """
+
+    recipes: dict[TrialName, str] = field(default_factory=dict)
+    due: float = 0.0
+    is_behind: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,7 +53,8 @@ class Search:
     studies: Mapping[LevelName, LevelStudy]
     clock: Clock
     reporter: Reporter
-    _known: list[TrialRecord] = field(default_factory=list)
+    page: PageState = field(default_factory=PageState)
+    _known: dict[TrialName, TrialRecord] = field(default_factory=dict)
 
     @cached_property
     def table(self) -> LiveTable[TrialRecord]:
@@ -52,12 +68,15 @@ class Search:
 
     def records(self) -> list[TrialRecord]:
         """All trials that have ended, of this process or another one; each file is read once."""
-        self._known[:] = self.folder.read_records(self._known)
-        return list(self._known)
+        found = self.folder.read_records(list(self._known.values()))
+        self._known.update(named(found))
+        return found
 
     def record(self, name: TrialName | None) -> TrialRecord | None:
         """What a trial measured, or `None` before it ended."""
-        return next((record for record in self.records() if record.name == name), None)
+        if name is not None and name not in self._known and (found := self.folder.read_record(name)):
+            self._known[name] = found
+        return self._known.get(name) if name is not None else None
 
     @property
     def units(self) -> np.ndarray:
@@ -89,7 +108,8 @@ class Search:
         found, top = tried.unfinished_best(), best(tried.records, FULL.name)
         if found is None or top is None:
             return found
-        return found if rank(found, tried.records) > rank(top, tried.records) else None
+        by_name = named(tried.records)
+        return found if rank(found, by_name) > rank(top, by_name) else None
 
     def seconds_of_plan(self, records: Sequence[TrialRecord]) -> float:
         """What training the plan to its end took; 0 before it has been."""
