@@ -1,8 +1,16 @@
+import json
+from pathlib import Path
+from typing import Any, get_args
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from thaw.classifier.decision import Decision
 from thaw.recipe import Task
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "export.md"
 
 
 @pytest.mark.parametrize(
@@ -41,3 +49,28 @@ def test_of_two_thresholds_of_a_label_the_first_holds() -> None:
     twice = Decision(((0, 0.3), (0, 0.9)))
     assert twice.labels(np.array([[0.5, 0.1]]), "multilabel").tolist() == [[True, False]]
     assert twice.labels(np.array([[0.4, 0.6]]), "multiclass").tolist() == [[True, False]]
+
+
+@given(st.integers(0, 10**6), st.sampled_from(get_args(Task)), st.integers(0, 3), st.booleans())
+def test_the_function_of_the_documentation_gives_the_same_labels(
+    seed: int, task: Task, thresholds: int, has_costs: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    classes = 2 if task == "binary" else 3
+    pairs = zip(rng.permutation(classes)[:thresholds].tolist(), rng.random(thresholds).tolist(), strict=False)
+    costs = rng.integers(0, 9, (classes, classes)) * ~np.eye(classes, dtype=bool)
+    is_single = task != "multilabel"
+    decision = Decision(tuple(pairs), tuple(map(tuple, costs.tolist())) if has_costs and is_single else ())
+    probabilities = rng.dirichlet(np.ones(classes), 20) if is_single else rng.random((20, classes))
+    names: dict[str, Any] = {}
+    exec(DOCUMENT.read_text(encoding="utf-8").split("```python\n")[1].partition("```")[0], names)
+    stored = json.loads(json.dumps(decision.to_json()))
+    found = [names["predicted_classes"](row, stored, task) for row in probabilities]
+    assert found == [np.flatnonzero(row).tolist() for row in decision.labels(probabilities, task)]
+
+
+def test_a_decision_says_what_it_replaces_unless_it_is_the_default_one() -> None:
+    rare = Decision(((1, 0.03),), reason="recall of crack at least 0.99")
+    assert rare.describe("binary") == "recall of crack at least 0.99; labels are not always the most likely class"
+    assert rare.describe("multilabel").endswith("labels are not always all labels at 0.5 or more")
+    assert Decision().describe("multiclass") == ""

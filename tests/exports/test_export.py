@@ -255,8 +255,20 @@ def test_a_missing_package_is_an_error_with_the_install_command(
 def test_the_command_writes_and_reports_the_certificate(bundle: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["export", str(bundle), "--to", "torch", "--out", str(tmp_path / "model.pt2")])
     assert result.exit_code == 0, result.output
-    assert "certified on 11 images" in result.output
+    assert "certified on 11 images" in result.output and "decision" not in result.output
     assert (tmp_path / "model.pt2").is_file()
+
+
+def test_the_command_says_that_labels_follow_from_a_decision_that_is_not_the_default_one(
+    bundle: Path, tmp_path: Path
+) -> None:
+    classifier, decided, out = read_bundle(bundle), tmp_path / "decided", tmp_path / "model.pt2"
+    classifier.decision = Decision(((1, 0.03),), reason="recall of scratch at least 0.99")
+    write_bundle(classifier, decided, golden=sorted((bundle / "golden").glob("*.png")))
+    result = CliRunner().invoke(app, ["export", str(decided), "--to", "torch", "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert "decision: recall of scratch at least 0.99; labels are not always the most likely class" in result.output
+    assert json.loads(_metadata("torch", out)["decision"]) == classifier.decision.to_json()
 
 
 @pytest.mark.slow

@@ -106,7 +106,7 @@ def test_the_example_of_the_documentation_runs(
     Image.new("RGB", (90, 70), "red").save(tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
     examples = [part.partition("```")[0] for part in DOCUMENT.read_text(encoding="utf-8").split("```python\n")[1:]]
-    assert len(examples) == 3
+    assert len(examples) == 4
     names: dict[str, Any] = {"images": np.zeros((4, 64, 64, 3), np.uint8), "labels": np.array([0, 1, 2, 0])}
     for example in examples:
         exec(compile(example, str(DOCUMENT), "exec"), names)

@@ -2,6 +2,7 @@ from typing import get_args
 
 import pytest
 
+from thaw.classifier.decision import Decision
 from thaw.data.manifest import Manifest
 from thaw.pipeline import load
 from thaw.recipe import KeepPhase
@@ -44,3 +45,14 @@ def test_a_card_with_other_tables_gets_those_of_the_decision(trained: RunFolder)
     card = with_decision("# A card\n", "recall of scratch at least 1", evaluations, evaluations)
     assert card.startswith("# A card\n\n## Metrics with this decision\n\n| metric |")
     assert card.endswith("\nDecision: recall of scratch at least 1.\n")
+
+
+def test_a_decision_that_is_not_the_default_one_is_said_until_another_replaces_it(trained: RunFolder) -> None:
+    classifier, evaluations = load(trained.path), trained.read_evaluation().evaluations
+    inputs = trained.read_recipe(), Manifest.read(trained.manifest), evaluations
+    assert "Decision: " not in write(classifier, *inputs)
+    classifier.decision = Decision(((1, 0.03),), reason="recall of scratch at least 1")
+    card = write(classifier, *inputs)
+    assert "\nDecision: recall of scratch at least 1; labels are not always the most likely class.\n" in card
+    changed = with_decision(card, "no requirement", evaluations, evaluations)
+    assert "recall of scratch at least 1" not in changed and changed.endswith("\nDecision: no requirement.\n")

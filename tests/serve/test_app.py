@@ -241,6 +241,14 @@ def test_out_of_distribution_images_are_flagged_and_evidence_is_shown(bundle: Pa
         assert httpx.post(f"{url}/explain", content=b"nothing").status_code == 422
 
 
+def test_the_protocol_says_how_labels_follow_from_probabilities(bundle: Path) -> None:
+    classifier = thaw.load(bundle)
+    classifier.decision = Decision(((1, 0.03),), reason="recall of scratch at least 0.99")
+    with running(Service(classifier, NAME, Limits())) as url:
+        about = httpx.get(f"{url}/v2/models/{NAME}").json()["parameters"]
+    assert about["task"] == "multiclass" and Decision.from_json(about["decision"]) == classifier.decision
+
+
 @pytest.mark.parametrize("rare", [0, 1, 2])
 def test_the_evidence_is_that_of_the_predicted_class(rare: int, bundle: Path, photo: bytes) -> None:
     classifier, shown = thaw.load(bundle), list[int]()

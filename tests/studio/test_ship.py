@@ -111,12 +111,13 @@ def exported(client: Client) -> dict[str, Any]:
 def test_an_export_is_a_job_that_is_written_down(with_two: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     def export_bundle(bundle: Path, to: str, out: Path) -> Exported:
         assert (bundle.parent.name, to) == ("train-1", "torch")
-        return Exported(out, 5, Certificate(images=3, max_difference=1e-7), "hint")
+        return Exported(out, 5, Certificate(images=3, max_difference=1e-7), "hint", decision="recall of ok at least 1")
 
     monkeypatch.setattr(shipping, "export_bundle", export_bundle)
     assert "torch" in with_two.get("/api/ship")["formats"]
     found = exported(with_two)
     assert found["certificate"] == {"images": 3, "max_difference": 1e-7}
+    assert found["decision"] == "recall of ok at least 1"
     assert found["path"] == str(with_two.workspace.project.exports / "train-1.pt2")
     line = json.loads(with_two.workspace.actions.file.read_text(encoding="utf-8").splitlines()[-1])
     assert line["action"] == "export" and line["certificate"] == found["certificate"]

@@ -63,6 +63,13 @@ class Decision:
         predicted = self.labels(probabilities, task)
         return np.asarray((probabilities + 2.0 * predicted).argmax(axis=1))
 
+    def describe(self, task: Task) -> str:
+        """The requirement behind the rule and what it replaces, for display; empty for the default rule."""
+        if self == Decision():
+            return ""
+        default = "all labels at 0.5 or more" if task == "multilabel" else "the most likely class"
+        return f"{self.reason or 'own thresholds or costs'}; labels are not always {default}"
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for the bundle."""
         values = {

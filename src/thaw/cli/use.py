@@ -121,6 +121,8 @@ def export(
         raise ExportError("export: --int8 and --images FOLDER must be used together")
     done = pipeline.export(trained, to, out, images, max_drop)
     print(f"{done.path}: {done.size / 1e6:.1f} MB; {done.hint}")
+    if done.decision:
+        print(f"decision: {done.decision}, so apply `decision` of its metadata to the probabilities (docs/export.md)")
     # The certificate does not apply to int8.
     subject = "the fp32 graph that it was quantised from is certified" if done.quantisation else "certified"
     certified = count(done.certificate.images, "image")

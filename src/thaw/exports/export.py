@@ -124,6 +124,7 @@ class Exported:
         hint: One sentence for whoever deploys it.
         quantisation: What int8 cost; `None` for fp32.
         unreadable: Why a labelled image cannot be read, which neither calibrated nor tested int8.
+        decision: How labels follow from the probabilities, in words; empty for the default decision.
     """
 
     path: Path
@@ -132,6 +133,7 @@ class Exported:
     hint: str
     quantisation: Quantisation | None = None
     unreadable: Mapping[Path, str] = field(default_factory=dict)
+    decision: str = ""
 
 
 def export_bundle(bundle: Path, to: str, out: Path) -> Exported:
@@ -163,7 +165,8 @@ def export_bundle(bundle: Path, to: str, out: Path) -> Exported:
     with _destination(target, out) as place:
         target.write(deployment, place, out.name)
         certificate = _certified(target, target.load(place), cases, classifier)
-    return Exported(out, _size(out), certificate, target.hint)
+    decision = classifier.decision.describe(classifier.task)
+    return Exported(out, _size(out), certificate, target.hint, decision=decision)
 
 
 def export_int8(bundle: Path, to: str, out: Path, images: Path, max_drop: float = 0.5) -> Exported:
@@ -206,8 +209,9 @@ def export_int8(bundle: Path, to: str, out: Path, images: Path, max_drop: float 
         after = measure_quality(target.load(place), _size(place), classifier, test, not target.resizes)
         quantisation = Quantisation(before, after, calibrated)
         check_accuracy_drop(quantisation, max_drop)
+    decision = classifier.decision.describe(classifier.task)
     unreadable = {**calibration.unreadable, **test.unreadable}
-    return Exported(out, after.size, certificate, target.hint, quantisation, unreadable)
+    return Exported(out, after.size, certificate, target.hint, quantisation, unreadable, decision)
 
 
 def _target(to: str, out: Path) -> Target:

@@ -23,6 +23,7 @@ from thaw.training.gain import KEPT_FOR
 
 # An underscore within a word means nothing in Markdown.
 _SPECIAL = re.compile(r"([\\`*|<&\[\]~]|(?<!\w)_|_(?!\w))")
+_DECISION = "Decision: "
 
 
 def write(
@@ -43,6 +44,7 @@ def write(
     """
     facts, size = classifier.backbone.facts, classifier.backbone.facts.pixels.size
     train, validation = formats.count(len(manifest.indices("train")), "image"), _validation(recipe, results)
+    decision = classifier.decision.describe(classifier.task)
     phase_header = ("phase", "cut", "maximum epochs", "learning rate", "optimizer", "schedule")
     phases = [(phase.name, phase.cut, f"{phase.epochs}", *training_method(phase)) for phase in recipe.phases]
     return "\n".join(
@@ -57,6 +59,7 @@ def write(
             "## Metrics",
             "",
             f"With 95% confidence intervals; probabilities are calibrated {validation.calibration}.",
+            *([_decision(decision)] if decision else []),
             "",
             *_metrics(results),
             *([f"Accuracy of a linear head before training: {estimates.sentence()}.", ""] if estimates else []),
@@ -81,9 +84,15 @@ def with_decision(card: str, decision: str, before: Mapping[str, Evaluation], af
         before, after: The evaluation of each split with either decision.
     """
     old, new = ("\n".join(_metrics(results)) for results in (before, after))
+    card = "\n".join(line for line in card.split("\n") if not line.startswith(_DECISION))
     # One of an earlier release has other tables.
     changed = card.replace(old, new) if old in card else f"{card}\n## Metrics with this decision\n\n{new}"
-    return f"{changed}\nDecision: {markdown(decision)}.\n"
+    return f"{changed}\n{_decision(decision)}\n"
+
+
+def _decision(text: str) -> str:
+    """The line about the decision, in words."""
+    return f"{_DECISION}{markdown(text)}."
 
 
 def _metrics(results: Mapping[str, Evaluation]) -> list[str]:

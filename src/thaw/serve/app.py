@@ -87,15 +87,19 @@ def _add_protocol_routes(app: FastAPI, service: Service) -> None:
     @app.get("/v2/models/{name}/versions/{version}")
     async def model_metadata(request: Request) -> dict[str, Any]:
         _check_model(service, request)
-        classes = service.classifier.classes
-        outputs = protocol.outputs(len(classes), service.classifier.review_policy is not None)
+        classifier = service.classifier
+        outputs = protocol.outputs(len(classifier.classes), classifier.review_policy is not None)
         return {
             "name": service.name,
             "versions": [protocol.VERSION],
             "platform": "thaw",
             "inputs": protocol.INPUTS,
             "outputs": outputs,
-            "parameters": {"task": service.classifier.task, "classes": classes},
+            "parameters": {
+                "task": classifier.task,
+                "classes": classifier.classes,
+                "decision": classifier.decision.to_json(),
+            },
         }
 
     @app.get("/v2/models/{name}/ready")

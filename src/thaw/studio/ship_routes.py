@@ -92,6 +92,7 @@ def _add_exports(routes: APIRouter, workspace: Workspace) -> None:
                 "path": str(done.path),
                 "size": done.size,
                 "hint": done.hint,
+                "decision": done.decision,
                 "certificate": asdict(done.certificate),
             }
             workspace.note(EXPORT, **facts)

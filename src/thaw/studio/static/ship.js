@@ -58,7 +58,8 @@ export function Ship() {
         Formats whose packages are not installed are not listed.</p>
       ${found.exports.map((one) => html`<div key=${one.path} class="of-class"><h2>${one.classifier} <small>${one.to}, ${(one.size / 1e6).toFixed(1)} MB</small></h2>
         <p class="path">${one.path}</p><p class="quiet note">Certified on ${one.certificate.images} images: probabilities differ by at most
-        ${" "}${one.certificate.max_difference.toExponential(1)}; ${one.hint}.</p></div>`)}
+        ${" "}${one.certificate.max_difference.toExponential(1)}; ${one.hint}.
+        ${one.decision && ` Decision: ${one.decision}, so apply \`decision\` of its metadata to the probabilities.`}</p></div>`)}
     </section>
     ${found.steps.length > 0 && html`<section><h2 class="big">What was promoted</h2><div class="scroll"><table><tbody>
       ${found.steps.map((one) => html`<tr key=${one.when}><td class="when">${one.when.slice(0, 16).replace("T", " ")}</td>
