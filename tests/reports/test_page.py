@@ -29,6 +29,7 @@ from thaw.progress import NullReporter
 from thaw.recipe import DecisionSettings, KeepPhase, Recipe, SplitSettings, Task
 from thaw.reports.album import Album, common_folder
 from thaw.reports.content import THUMBNAIL_BUDGET, Content, read_content
+from thaw.reports.images import read_images
 from thaw.reports.page import render
 from thaw.reports.results import Results
 from thaw.reports.selection import label_probability, most_confident_errors
@@ -88,6 +89,20 @@ def multilabel(images: Path, short: Recipe, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="module")
 def content(trained: RunFolder) -> Content:
     return read_content(trained, load(trained.path))
+
+
+def records_of(task: Task, probabilities: np.ndarray, truth: np.ndarray, decision: Decision) -> Records:
+    """Records of images that are flagged for nothing, in classes that are called by their numbers."""
+    images, classes = probabilities.shape
+    return Records(
+        paths=("",) * images,
+        classes=tuple(map(str, range(classes))),
+        scored=Scored(task, probabilities, truth, decision.labels(probabilities, task)),
+        nearest=((),) * images,
+        ambiguous=np.zeros(images, bool),
+        out_of_distribution=np.zeros(images, bool),
+        distance=np.zeros(images),
+    )
 
 
 def results_of(run: RunFolder) -> Results:
@@ -371,23 +386,54 @@ def test_threshold_counts_agree_with_the_decision_rule(seed: int, images: int, w
     probabilities = np.stack([1 - second, second], axis=1)
     truth = np.eye(2, dtype=bool)[rng.integers(0, 2, images)]
     decision = Decision(((1, wanted),))
-    records = Records(
-        paths=("",) * images,
-        classes=("no", "yes"),
-        scored=Scored("binary", probabilities, truth, decision.labels(probabilities, "binary")),
-        nearest=((),) * images,
-        ambiguous=np.zeros(images, bool),
-        out_of_distribution=np.zeros(images, bool),
-        distance=np.zeros(images),
-    )
+    records = records_of("binary", probabilities, truth, decision)
     curve, other = threshold_curves(Results({}, {"val": records}), decision, 1)
-    assert (curve.class_name, other.in_use) == ("yes", None) and curve.in_use is not None
+    assert (curve.class_name, other.in_use) == ("1", None) and curve.in_use is not None
     counts = curve.splits["val"]
     for index in (0, curve.in_use, 100, len(curve.thresholds) - 1):
         predicted = second >= curve.thresholds[index]
         assert counts.true_positives[index] == (predicted & truth[:, 1]).sum()
         assert counts.false_positives[index] == (predicted & ~truth[:, 1]).sum()
     assert counts.true_positives[curve.in_use] == (records.scored.predicted & truth)[:, 1].sum()
+
+
+@given(st.integers(0, 10**6), st.integers(1, 80), st.floats(0.1, 50), st.floats(0.1, 50))
+def test_costs_of_two_classes_have_a_threshold(seed: int, images: int, missed: float, alarm: float) -> None:
+    rng = np.random.default_rng(seed)
+    second = rng.random(images)
+    probabilities = np.stack([1 - second, second], axis=1)
+    truth = np.eye(2, dtype=bool)[rng.integers(0, 2, images)]
+    decision = Decision(costs=((0.0, alarm), (missed, 0.0)))
+    records = records_of("binary", probabilities, truth, decision)
+    for index, curve in enumerate(threshold_curves(Results({}, {"val": records}), decision, None)):
+        assert curve.in_use is not None
+        found = curve.splits["val"].true_positives[curve.in_use]
+        assert found == (records.scored.predicted & truth)[:, index].sum()
+
+
+@pytest.mark.parametrize(
+    ("task", "decision", "own"),
+    [
+        # By default, whatever has a likelier label than its own.
+        ("multiclass", Decision(), ["labelled b (20.0%), most likely a (70.0%)"]),
+        # Costs that predict the own label do not contradict it.
+        ("multiclass", Decision(costs=((0, 1, 1), (9, 0, 9), (1, 1, 0))), []),
+        # Neither do those by which another label is predicted than the likelier one.
+        ("multiclass", Decision(((2, 0.05),)), ["labelled b (20.0%), most likely a (70.0%)"]),
+        ("multilabel", Decision(), ["labelled b (20.0%)"]),
+        ("multilabel", Decision(((1, 0.1),)), []),
+        # Predicted, but not as likely as not.
+        ("multilabel", Decision(((1, 0.1), (2, 0.05))), []),
+    ],
+)
+def test_probable_label_errors_are_predicted_otherwise(
+    task: Task, decision: Decision, own: list[str], images: Path, trained: RunFolder
+) -> None:
+    first = 0.7 if task == "multiclass" else 0.1
+    records = records_of(task, np.array([[first, 0.2, 0.1]]), np.eye(3, dtype=bool)[[1]], decision)
+    found = Results({}, {"val": replace(records, paths=("ok/000.png",), classes=("a", "b", "c"))})
+    shown = read_images(found, Manifest.read(trained.manifest), Album(load(trained.path), images, "", THUMBNAIL_BUDGET))
+    assert [thumbnail.caption for thumbnail in shown.label_errors.thumbnails] == own
 
 
 def test_the_common_folder_of_all_paths_ends_with_a_slash() -> None:

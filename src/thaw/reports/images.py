@@ -66,7 +66,10 @@ class ConfusionMatrix:
 
 @dataclass(frozen=True)
 class ConfidentError:
-    """A wrong prediction: the image, the evidence for the predicted class, and its nearest training images."""
+    """A wrong prediction: the image, the evidence, and its nearest training images.
+
+    The evidence is that for the predicted class; for multilabel for the label that is predicted most wrongly.
+    """
 
     image: Thumbnail
     evidence: Thumbnail
@@ -130,8 +133,8 @@ def read_images(
     confident_errors = _confident_errors(record, shown_errors, manifest, album)
     label_error_gallery = Gallery(
         "Probable label errors",
-        "Images of validation and test whose label the classifier finds unlikely, the least likely first. Some are "
-        "errors of the classifier; where the label is wrong, fix it.",
+        "Images of validation and test that are predicted wrongly and whose label the classifier finds unlikely, the "
+        "least likely first. Some are errors of the classifier; where the label is wrong, fix it.",
         tuple(_label_error(results.records[item.split], item, album) for item in shown_label_errors),
         len(label_errors),
     )
@@ -187,13 +190,13 @@ def _label_error(record: Records, item: SplitRow, album: Album) -> Thumbnail:
     scored, classes = record.scored, record.classes
     probabilities, truth = scored.probabilities[item.row], scored.truth[item.row]
     if scored.task == "multilabel":
-        least = int(np.where(truth, probabilities, 1.0 - probabilities).argmin())
+        least = int(wrong_label_scores(scored)[item.row].argmax())
         caption = f"{'' if truth[least] else 'not '}labelled {classes[least]} ({percent(probabilities[least])})"
     else:
-        given, suggested = int(truth.argmax()), int(probabilities.argmax())
+        given, likely = int(truth.argmax()), int(probabilities.argmax())
         caption = (
             f"labelled {classes[given]} ({percent(probabilities[given])}), "
-            f"predicted {classes[suggested]} ({percent(probabilities[suggested])})"
+            f"most likely {classes[likely]} ({percent(probabilities[likely])})"
         )
     return album.thumbnail(record.paths[item.row], _SMALL, caption, SPLIT_NAMES[item.split])
 

@@ -43,9 +43,9 @@ def most_confident_errors(scored: Scored) -> np.ndarray:
 
 
 def label_probability(scored: Scored) -> np.ndarray:
-    """(N,) probability of the label that an image has; for multilabel of its least likely label, present or absent."""
+    """(N,) probability of the label that an image has; for multilabel of its least likely wrongly predicted one."""
     if scored.task == "multilabel":
-        return np.asarray(np.where(scored.truth, scored.probabilities, 1.0 - scored.probabilities).min(axis=1))
+        return np.asarray(1.0 - wrong_label_scores(scored).max(axis=1))
     return np.asarray((scored.probabilities * scored.truth).sum(axis=1))
 
 
@@ -67,12 +67,16 @@ def least_confident_first(record: Records) -> np.ndarray:
 
 
 def probable_label_errors(results: Results) -> list[SplitRow]:
-    """Images with a likelier label than their own, the least likely own label first."""
+    """Wrongly predicted images with a likelier label than their own, the least likely own label first.
+
+    A decision may predict a label that is not the most likely one; where it is the own one, nothing contradicts it.
+    """
     found = []
     for split, record in results.records.items():
-        probability = label_probability(record.scored)
-        limit = 0.5 if record.scored.task == "multilabel" else record.scored.probabilities.max(axis=1)
-        found += [(float(probability[row]), split, int(row)) for row in np.flatnonzero(probability < limit)]
+        scored, probability = record.scored, label_probability(record.scored)
+        limit = 0.5 if scored.task == "multilabel" else scored.probabilities.max(axis=1)
+        rows = np.flatnonzero(~scored.correct & (probability < limit))
+        found += [(float(probability[row]), split, int(row)) for row in rows]
     return [SplitRow(split, row) for _, split, row in sorted(found)]
 
 

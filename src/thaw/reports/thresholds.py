@@ -37,7 +37,7 @@ class ThresholdCurve:
     Attributes:
         thresholds: Increasing, 0..1.
         splits: Counts on each split.
-        in_use: Index of the threshold in use; `None` where the class is predicted as the most likely one instead.
+        in_use: Index of the threshold in use; `None` where the class has none, such as the most likely one of several.
     """
 
     class_name: str
@@ -69,11 +69,24 @@ def counts_at(probabilities: np.ndarray, truth: np.ndarray, thresholds: np.ndarr
 
 
 def _threshold_in_use(decision: Decision, task: Task, index: int) -> float | None:
-    """The threshold of a class: its own, else one half for two classes and for each label of a multilabel task."""
+    """The threshold of a class: its own, else that of each label of a multilabel task, or of the costs of two classes.
+
+    `None` where other classes decide too.
+    """
     if index in (thresholds := dict(decision.thresholds)):
         return thresholds[index]
-    is_even_binary = task == "binary" and not decision.thresholds and not decision.costs
-    return DEFAULT_THRESHOLD if task == "multilabel" or is_even_binary else None
+    if task == "multilabel":
+        return DEFAULT_THRESHOLD
+    if task != "binary" or thresholds:
+        return None
+    return _threshold_of_costs(decision.costs, index) if decision.costs else DEFAULT_THRESHOLD
+
+
+def _threshold_of_costs(costs: tuple[tuple[float, ...], ...], index: int) -> float | None:
+    """The probability of one of two classes at which both cost the same; `None` where they always do."""
+    other = 1 - index
+    saved, lost = costs[index][other] - costs[index][index], costs[other][index] - costs[other][other]
+    return lost / (saved + lost) if saved + lost > 0 else None
 
 
 def _curve(results: Results, index: int, in_use: float | None) -> ThresholdCurve:
