@@ -150,3 +150,9 @@ def test_a_plan_is_a_recipe_without_a_limit(images: Path) -> None:
 def test_a_limit_for_the_choice_of_a_backbone_is_refused_where_none_is_chosen(images: Path) -> None:
     with pytest.raises(RecipeError, match="max_size_mb: is for backbone auto"):
         plan_trial(Dataset.open(images), Recipe(max_size_mb=5), None, NullReporter())
+
+
+def test_a_decision_for_a_class_that_there_is_not_is_refused_by_a_plan(images: Path) -> None:
+    recipe = RECIPE.with_settings({"decision": {"recall": {"scrath": 0.99}}})
+    with pytest.raises(RecipeError, match="there is no class 'scrath'"):
+        plan_trial(Dataset.open(images), recipe, None, NullReporter())

@@ -68,6 +68,21 @@ def test_what_is_fixed_by_a_wrong_name_is_refused_before_images_are_read(
         pipeline.search(tmp_path / "nowhere", RECIPE, {"views": [1, 2]}, tmp_path / "runs", fixed=fixed)
 
 
+@pytest.mark.parametrize(
+    ("decision", "said"),
+    [
+        ({"recall": {"scrath": 0.99}}, "decision.recall: there is no class 'scrath'; the classes are ok, scratch"),
+        ({"costs": {"stain": {"no": 5.0}}}, "decision.costs: there is no class 'no'"),
+    ],
+)
+def test_a_decision_for_a_class_that_there_is_not_is_refused_before_anything_is_tried(
+    decision: dict[str, Any], said: str, images: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError, match=said):
+        begun(images, tmp_path / "runs", {}, recipe=RECIPE.with_settings({"decision": decision}))
+    assert not list(tmp_path.glob("runs/*"))
+
+
 def test_a_cut_of_one_of_several_networks_is_tried(images: Path, tmp_path: Path) -> None:
     ranges = {"backbone": [RECIPE.backbone, "resnet18"], "phases.1.cut": ["head", "layer4"]}
     assert begun(images, tmp_path / "runs", ranges).space.values("phases.1.cut") == ("head", "layer4")

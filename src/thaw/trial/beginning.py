@@ -17,7 +17,6 @@ from thaw.data.prepare import Prepared
 from thaw.data.split_units import with_older
 from thaw.device import choose_device, describe_machine, use_threads
 from thaw.errors import ThawError, first_line
-from thaw.evaluation.thresholds import check_requirements
 from thaw.formats import count
 from thaw.planning.resume import check_same_data, check_same_recipe
 from thaw.processes import ALONE
@@ -124,7 +123,6 @@ def _begin_in(found: RunFolder | None, dataset: Dataset, requested: Recipe, cont
     choose_device(requested.device)
     check_loggers(requested.loggers)
     dataset = dataset.as_task(requested.task)
-    check_requirements(requested.decision, dataset.classes, dataset.manifest.task)
     if found and found.manifest.is_file():
         previous: Manifest | None = Manifest.read(found.manifest)
     else:

@@ -15,6 +15,7 @@ from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.data.prepare import DataPreparation, Prepared
 from thaw.device import use_threads
+from thaw.evaluation.thresholds import check_requirements
 from thaw.planning.backbone_choice import choose_backbone
 from thaw.planning.draft import Draft, Material, draft_plan
 from thaw.planning.plan import Plan
@@ -52,9 +53,13 @@ def plan_trial(
         reporter: Shows progress and the plan.
         on_baseline: Called once with a linear head on plain views, where measuring and training will take much longer.
         limit: What the plan has to fit into; by default the time limit of the recipe, from now on.
+
+    Raises:
+        RecipeError: Settings contradict each other, or the decision is for a class that the images do not have.
     """
     requested.check_strategy()
     requested.check_choice()
+    check_requirements(requested.decision, dataset.classes, dataset.task)
     if limit is None and requested.time_limit is not None:
         limit = TimeLimit(Clock(requested.time_limit))
     use_threads(requested.threads)
