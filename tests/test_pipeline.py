@@ -16,7 +16,7 @@ import thaw
 from tests.reporters import Listening
 from tests.runs import outcome
 from thaw.data.dataset import Dataset
-from thaw.errors import RecipeError, ResumeError
+from thaw.errors import DataError, RecipeError, ResumeError
 from thaw.pipeline import finetune
 from thaw.progress import NullReporter, OnProgress
 from thaw.recipe import Phase, PreprocessingSettings, Recipe, SplitSettings
@@ -155,6 +155,12 @@ def test_the_task_of_the_recipe_holds_from_python_too(images: Path, quick: Recip
         csv.writer(stream).writerows([("path", "label"), *rows])
     asked = quick.model_copy(update={"task": "multiclass", "phases": quick.phases[:1]})
     assert finetune(Dataset.open(pair), asked, tmp_path / "runs", reporter=NullReporter()).task == "multiclass"
+    binary = quick.model_copy(update={"task": "binary"})
+    for begin in (finetune, thaw.search):
+        with pytest.raises(DataError, match="3 classes, but task binary needs two"):
+            begin(Dataset.open(images), binary, runs=tmp_path / "others", reporter=NullReporter())
+    with pytest.raises(DataError, match="3 classes, but task binary needs two"):
+        thaw.plan(Dataset.open(images), binary, tmp_path / "recipe.yaml", NullReporter())
 
 
 @pytest.mark.parametrize("epochs", [1, 3])

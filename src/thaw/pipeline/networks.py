@@ -49,7 +49,7 @@ def quantise(data: Data, out: str | Path, recipe: Recipe | None = None, reporter
     requested, file = recipe or Recipe(), Path(out)
     check_new_weights(file)
     with closing(reporter or ConsoleReporter()) as shown:
-        dataset = opened(data, requested, shown).as_task(requested.task)
+        dataset = opened(data, requested, shown)
         named, _ = name_backbone(requested, shown.say)
         found = quantise_backbone(dataset, named, file, shown)
         shown.say(f"{file}: {found.describe()}")

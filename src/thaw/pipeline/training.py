@@ -129,7 +129,7 @@ def plan(
     check_has_folder(file)
     check_new(file)
     with closing(reporter or ConsoleReporter()) as shown:
-        dataset = opened(data, requested, shown).as_task(requested.task)
+        dataset = opened(data, requested, shown)
         with threads_restored():
             planned = plan_trial(dataset, requested, None, shown).plan
         atomic.write_new(file, planned.recipe.to_yaml().encode("utf-8"))
@@ -168,7 +168,7 @@ def inspect(
     check_named(requested, "inspect images with")
     check_writable(Path(runs))
     with closing(reporter or ConsoleReporter()) as shown:
-        dataset = opened(data, requested, shown).as_task(requested.task)
+        dataset = opened(data, requested, shown)
         requested, _ = name_backbone(requested, shown.say)
         backbone, cache = build(requested), cache_folder()
         # Distances and outliers are about what is seen: the last stage, whatever a head would take.
@@ -244,9 +244,9 @@ def _begun(runs: Path) -> Recipe:
 
 
 def opened(data: Data, recipe: Recipe, shown: Reporter) -> Dataset:
-    """A data set as it is, or opened; says what is remarkable about it."""
+    """A data set for the task of the recipe, as it is or opened; says what is remarkable about it."""
     if isinstance(data, Dataset):
-        dataset = data
+        dataset = data.as_task(recipe.task)
     else:
         dataset = Dataset.open(data, recipe.task, folders=recipe.folders, bar=shown.bar)
     for note in dataset.notes:
