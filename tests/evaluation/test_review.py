@@ -1,16 +1,27 @@
 from dataclasses import replace
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.exports.classifiers import random_classifier
 from thaw.classifier.decision import Decision
-from thaw.classifier.outputs import LabelledOutputs
+from thaw.classifier.outputs import LabelledOutputs, ModelOutputs
 from thaw.classifier.review import MAX_TRAIN_FEATURES
-from thaw.evaluation.review import LIMITS, conformal_quantile, fit_review_policy, review_rates, unmet_limits
+from thaw.evaluation.review import (
+    LIMITS,
+    conformal_quantile,
+    fit_review_policy,
+    refit_review_policy,
+    review_rates,
+    unmet_limits,
+)
 from thaw.metrics import Scored
-from thaw.recipe import DecisionSettings
+from thaw.prediction.predict import to_predictions
+from thaw.recipe import DecisionSettings, Task
 
 
 def clouds(count: int, seed: int, centres: tuple[int, ...] = (0, 1, 2)) -> tuple[np.ndarray, np.ndarray]:
@@ -126,3 +137,21 @@ def test_a_limit_that_validation_is_too_small_for_has_no_rate() -> None:
     assert rates(DecisionSettings(coverage=0.9, in_distribution=0.9)) == (True, True)
     assert rates(DecisionSettings(coverage=0.9, in_distribution=0.99)) == (True, False)
     assert rates(DecisionSettings(coverage=0.99, in_distribution=0.9)) == (False, True)
+
+
+@pytest.mark.parametrize("task", get_args(Task))
+def test_the_confidence_that_drift_is_measured_against_is_that_of_predictions(task: Task) -> None:
+    classifier = random_classifier(task=task)
+    classifier.decision = Decision(((1, 0.3),))
+    rng, classes = np.random.default_rng(0), len(classifier.classes)
+    probabilities = rng.random((50, classes)) if task == "multilabel" else rng.dirichlet(np.ones(classes), 50)
+    truth = np.eye(classes, dtype=bool)[rng.integers(0, classes, 50)]
+    validation = Scored(task, probabilities, truth, classifier.decision.labels(probabilities, task))
+    features = np.ones((50, 16))
+    policy = fit_review_policy(outputs(clouds(60, 0)), features, validation, DecisionSettings(), 0)
+    predicted = to_predictions(classifier, [Path()] * 50, ModelOutputs(features, probabilities))
+    expected = np.mean([prediction.confidence for prediction in predicted])
+    assert policy.confidence == pytest.approx(expected)
+    stale = replace(policy, confidence=0.0)
+    again = refit_review_policy(stale, validation, np.zeros(50), DecisionSettings())
+    assert again.confidence == pytest.approx(expected)

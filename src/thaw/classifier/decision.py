@@ -14,6 +14,21 @@ DEFAULT_THRESHOLD = 0.5
 """Threshold of a label of a multilabel task without a requirement."""
 
 
+def confidences(probabilities: np.ndarray, predicted: np.ndarray, task: Task) -> np.ndarray:
+    """How certain the labels of each image are, (N,) 0..1: the probability of the predicted class.
+
+    For multilabel that of the least certain label, which may be one that is not predicted.
+
+    Args:
+        probabilities: (N, C).
+        predicted: (N, C) bool, the labels.
+        task: Of the classifier.
+    """
+    if task == "multilabel":
+        return np.asarray(np.where(predicted, probabilities, 1.0 - probabilities).min(axis=1))
+    return np.asarray((probabilities * predicted).sum(axis=1))
+
+
 @dataclass(frozen=True)
 class Decision:
     """How labels follow from the probabilities of C classes.

@@ -29,7 +29,8 @@ class ReviewPolicy:
             out-of-distribution.
         min_probability: Probability, 0..1, from which a class is a candidate; `None` for multilabel, where each label
             is decided independently.
-        confidence: Mean confidence on validation.
+        confidence: Mean confidence of predictions on validation. Release 0.1 took the mean over all labels of a
+            multilabel task, not the least certain one of each image.
         class_fractions: Fraction of validation images that each class was predicted for.
     """
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from thaw import formats
+from thaw.classifier.decision import confidences
 from thaw.classifier.neighbours import unit_rows
 from thaw.classifier.outputs import LabelledOutputs
 from thaw.classifier.review import MAX_TRAIN_FEATURES, ReviewPolicy, distances
-from thaw.metrics import Estimate, Scored, confidence_of
+from thaw.metrics import Estimate, Scored
 from thaw.recipe import DecisionSettings, Task
 from thaw.seeds import derive_seed
 
@@ -59,12 +60,11 @@ def fit_review_policy(
     """
     train_features = remembered_features(train, seed)
     val_distances = distances(val_features, train_features)
-    confidence, _ = confidence_of(scored)
     return ReviewPolicy(
         train_features=train_features,
         max_distance=conformal_quantile(val_distances, settings.in_distribution, MAX_COSINE_DISTANCE),
         min_probability=_min_probability(scored, settings.coverage),
-        confidence=float(confidence.mean()),
+        confidence=float(confidences(scored.probabilities, scored.predicted, scored.task).mean()),
         class_fractions=tuple(scored.predicted.mean(axis=0).tolist()),
     )
 
@@ -85,7 +85,6 @@ def refit_review_policy(
         distances: (M,) of these images to their nearest training images.
         settings: Their coverage and in_distribution count where they are set.
     """
-    confidence, _ = confidence_of(scored)
     max_distance, min_probability = policy.max_distance, policy.min_probability
     if "in_distribution" in settings.model_fields_set:
         max_distance = conformal_quantile(distances, settings.in_distribution, MAX_COSINE_DISTANCE)
@@ -95,7 +94,7 @@ def refit_review_policy(
         policy,
         max_distance=max_distance,
         min_probability=min_probability,
-        confidence=float(confidence.mean()),
+        confidence=float(confidences(scored.probabilities, scored.predicted, scored.task).mean()),
         class_fractions=tuple(scored.predicted.mean(axis=0).tolist()),
     )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from thaw.classifier.classifier import Classifier
+from thaw.classifier.decision import confidences
 from thaw.classifier.outputs import ModelOutputs
 from thaw.cores import worker_count
 from thaw.data.decode import decode
@@ -103,10 +104,7 @@ def to_predictions(classifier: Classifier, files: Sequence[Path], outputs: Model
     """Predictions for N files from the network's outputs for them."""
     policy, classes, probabilities = classifier.review_policy, classifier.classes, outputs.probabilities
     predicted = classifier.decision.labels(probabilities, classifier.task)
-    if classifier.task == "multilabel":
-        confidence = np.where(predicted, probabilities, 1.0 - probabilities).min(axis=1)
-    else:
-        confidence = probabilities[np.arange(len(files)), predicted.argmax(axis=1)]
+    confidence = confidences(probabilities, predicted, classifier.task)
     candidates = policy.candidates(probabilities) if policy else np.zeros_like(predicted)
     ambiguous = policy.is_ambiguous(probabilities, predicted) if policy else np.zeros(len(files), bool)
     out_of_distribution = policy.is_out_of_distribution(outputs.features) if policy else None
