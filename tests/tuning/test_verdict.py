@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-import numpy as np
+import shutil
+from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from thaw.data.manifest import Manifest
 from thaw.evaluation.compare import Comparison
 from thaw.metrics import Estimate
-from thaw.run_folder.search_folder import TrialRecord
-from thaw.tuning.verdict import optimism, verdict_on
+from thaw.recipe import Monitor
+from thaw.run_folder import RunFolder
+from thaw.run_folder.search_folder import SearchFolder, TrialRecord
+from thaw.tuning import verdict as module
+from thaw.tuning.verdict import judge, optimism, verdict_on
 
 
 def trials(scores: np.ndarray) -> list[TrialRecord]:
@@ -75,3 +84,26 @@ def test_validation_images_that_chose_the_best_trial_do_not_make_it_better_than_
 def test_a_lower_loss_is_better() -> None:
     lower = compared("loss", Estimate(-0.1, -0.15, -0.05), 0, 0, 1.0)
     assert verdict_on(lower, "loss", "test", 0.0).is_better
+
+
+@pytest.mark.parametrize(
+    ("monitor", "is_required", "is_said"),
+    [("accuracy", True, True), ("accuracy", False, False), ("mean_average_precision", True, False)],
+)
+def test_a_comparison_by_decisions_is_called_that_where_it_changes_the_metric(
+    monitor: Monitor,
+    is_required: bool,
+    is_said: bool,
+    trained: RunFolder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = RunFolder(Path(shutil.copytree(trained.path, tmp_path / "train-1")))
+    table = pq.read_table(run.predictions)
+    index = table.column_names.index("predicted")
+    pq.write_table(table.set_column(index, "predicted", table.column("labels")), run.predictions)
+    monkeypatch.setattr(module, "trained_afresh", lambda *_: run)
+    decision = {"decision": {"recall": {"scratch": 1.0}}} if is_required else {}
+    plan = run.read_recipe().with_settings({"monitor": monitor, **decision})
+    found = judge(plan, plan, SearchFolder(tmp_path), Manifest.read(run.manifest), 0.0)
+    assert found.sentence.endswith("trials are ranked without one.") == is_said

@@ -22,7 +22,8 @@ WEIGHTS = "each class counts as in training"
 """The reason of a decision that class weights have moved to, and how it begins."""
 
 _COSTS = "lowest expected cost: "
-_REQUIREMENTS = ("recall", "precision", "costs")
+REQUIREMENTS = ("recall", "precision", "costs")
+"""Settings of the decision."""
 _ROUNDING = 1e-9
 
 
@@ -155,7 +156,7 @@ def _requirements(settings: DecisionSettings, classes: Sequence[str]) -> list[_R
 
 def _kept(earlier: Decision, settings: DecisionSettings, classes: Sequence[str]) -> Decision:
     """What settings leave of a decision: the class weights of training, or all of it where they set no requirement."""
-    if settings.model_fields_set.isdisjoint(_REQUIREMENTS):
+    if settings.model_fields_set.isdisjoint(REQUIREMENTS):
         return earlier
     weights = [text for text in earlier.reason.split("; ") if text.startswith(WEIGHTS)]
     if not weights:

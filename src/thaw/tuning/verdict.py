@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from thaw.classifier.decision import Decision
 from thaw.data.manifest import Manifest
 from thaw.evaluation.compare import Comparison, compare
-from thaw.evaluation.records import read_records
+from thaw.evaluation.records import Records, read_records
+from thaw.evaluation.thresholds import REQUIREMENTS, decided
 from thaw.formats import count, points
-from thaw.metrics import METRICS
+from thaw.metrics import METRICS, values_of
 from thaw.recipe import Recipe
 from thaw.reports.results import SPLIT_NAMES
 from thaw.run_folder.search_folder import SearchFolder, TrialRecord
@@ -19,6 +21,7 @@ from thaw.seeds import derive_seed
 from thaw.tuning.final import PLAN, WINNER, trained_afresh
 
 _ROUNDS = 1_000
+_BY_DECISION = "Labels are those of the decision of each, chosen on validation; trials are ranked without one."
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,18 @@ def judge(plan: Recipe, winner: Recipe, folder: SearchFolder, manifest: Manifest
     split = split_of_comparison(manifest)
     runs = [trained_afresh(plan, PLAN, folder, manifest), trained_afresh(winner, WINNER, folder, manifest)]
     first, second = (read_records(run_.predictions, split) for run_ in runs)
-    found = compare(first, second)
-    return verdict_on(found, plan.monitor, split, luck)
+    verdict = verdict_on(compare(first, second), plan.monitor, split, luck)
+    if _is_by_decision(plan, (first, second)):
+        return replace(verdict, sentence=f"{verdict.sentence} {_BY_DECISION}")
+    return verdict
+
+
+def _is_by_decision(plan: Recipe, compared: Sequence[Records]) -> bool:
+    """Whether what is required of the decision changes the metric that counts, without which trials are ranked."""
+    if not any(getattr(plan.decision, name) for name in REQUIREMENTS):
+        return False
+    pairs = [(records.scored, decided(Decision(), records.scored)) for records in compared]
+    return any(values_of(own)[plan.monitor] != values_of(default)[plan.monitor] for own, default in pairs)
 
 
 def split_of_comparison(manifest: Manifest) -> str:
