@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ from PIL import Image
 
 import thaw
 from tests.browsing import OpenPage, window
+from tests.exports.classifiers import random_classifier
 from tests.serve.conftest import NAME, policy_rejecting, running
+from thaw.classifier.decision import Decision
 from thaw.serve.access import AccessPolicy
 from thaw.serve.limits import Limits
 from thaw.serve.service import Service
@@ -55,6 +58,26 @@ def test_a_chosen_image_shows_label_probabilities_and_evidence(
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert all(one.startswith((f"{url}/", f"blob:{url}/", "data:,")) for one in opened.urls)
     assert not opened.console
+
+
+@pytest.mark.parametrize("threshold", [2.0, 0.0])
+def test_the_evidence_is_named_by_the_likeliest_label_also_where_there_is_none_or_several(
+    threshold: float, images: Path, opened: OpenPage
+) -> None:
+    classifier = random_classifier(task="multilabel")
+    classifier.decision = Decision(tuple((index, threshold) for index in range(3)))
+    with running(Service(classifier, NAME, Limits())) as url:
+        page = opened.page
+        page.goto(url)
+        page.set_input_files("#file", images / "scratch" / "000.png")
+        page.wait_for_selector("#bars li")
+        assert (page.inner_text("#label") == "No label") == (threshold > 1)
+        page.click("#why")
+        page.wait_for_selector("#map img")
+        likeliest = page.inner_text("#bars li:first-child span")
+        assert page.inner_text("#explained") == likeliest
+    (asked,) = [one for one in opened.urls if "/explain" in one]
+    assert parse_qs(urlsplit(asked).query)["class"] == [likeliest]
 
 
 def test_an_image_can_be_dropped_or_pasted(url: str, opened: OpenPage, photo: bytes) -> None:

@@ -21,7 +21,7 @@ def classify(data: bytes) -> TriedImage:
     """The label is the content; whatever begins with a question mark cannot be read."""
     if data.startswith(b"?"):
         raise UnreadableImage("not an image")
-    return TriedImage(("a",), Prediction(Path(), "ok", labels=(data.decode(),), probabilities=(1.0,)), b"", b"")
+    return TriedImage(("a",), Prediction(Path(), "ok", labels=(data.decode(),), probabilities=(1.0,)), b"", "a", b"")
 
 
 @pytest.fixture

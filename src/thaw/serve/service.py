@@ -110,7 +110,7 @@ class Service:
         return predictions
 
     async def explain(self, file: bytes, label: str | None) -> bytes:
-        """The network's input with a map of the evidence for a class, by default the predicted one, as PNG.
+        """The network's input with a map of the evidence for a class, by default the likeliest label, as PNG.
 
         Raises:
             RequestRefused: The class is unknown, the image cannot be read, or too many explanations are waiting.

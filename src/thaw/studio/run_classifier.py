@@ -26,12 +26,15 @@ class TriedImage:
         classes: Of the run.
         prediction: Label, probabilities, and whether it is flagged for review.
         view: What the network sees, PNG.
-        evidence: The same with a map of the evidence for the label, PNG; empty for a network without maps.
+        explained: The class that the evidence is for: the likeliest label, or the most likely class where none is
+            predicted.
+        evidence: The same with a map of the evidence for this class, PNG; empty for a network without maps.
     """
 
     classes: tuple[str, ...]
     prediction: Prediction
     view: bytes
+    explained: str
     evidence: bytes
 
 
@@ -46,11 +49,12 @@ def classify(run: RunFolder, data: bytes) -> TriedImage:
     pixels = np.stack([view_of(classifier, data)])
     outputs = reference_predictor(classifier).outputs(pixels)
     (prediction,) = to_predictions(classifier, [Path()], outputs)
+    top = classifier.decision.top_labels(outputs.probabilities, classifier.task)
     try:
-        evidence = _drawn(classifier, pixels, classifier.decision.top_labels(outputs.probabilities, classifier.task))
+        evidence = _drawn(classifier, pixels, top)
     except BackboneError:
         evidence = b""
-    return TriedImage(classifier.classes, prediction, as_png(pixels[0]), evidence)
+    return TriedImage(classifier.classes, prediction, as_png(pixels[0]), classifier.classes[int(top[0])], evidence)
 
 
 def evidence(run: RunFolder, data: bytes, label: str) -> bytes:

@@ -101,6 +101,7 @@ def _message(tried: TriedImage) -> dict[str, Any]:
         "review": tried.prediction.review,
         "probabilities": [{"name": name, "probability": probability} for name, probability in likely],
         "view": _data_url(tried.view),
+        "explained": tried.explained,
         "evidence": _data_url(tried.evidence),
     }
 
