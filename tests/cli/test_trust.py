@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import thaw
+from tests.runs import without_test
 from thaw.bundle import digest_of, read_bundle
 from thaw.data.manifest import Manifest
 from thaw.run_folder import RunFolder
@@ -33,6 +34,15 @@ def test_compare_says_who_is_better(
 ) -> None:
     assert thaw(monkeypatch, "compare", trained.path, trained.path) == 0
     assert "No significant difference" in capsys.readouterr().out
+
+
+def test_compare_on_a_split_that_a_run_lacks_says_which_one_there_is(
+    trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = without_test(shutil.copytree(trained.path, tmp_path / "train-2"))
+    assert thaw(monkeypatch, "compare", trained.path, other.path) == 2
+    assert f"{other.path}: has no predictions on test; use --split val" in capsys.readouterr().err
+    assert thaw(monkeypatch, "compare", trained.path, other.path, "--split", "val") == 0
 
 
 def test_compare_leaves_out_files_that_were_replaced_between_the_runs(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.runs import without_test
 from tests.studio.clients import Client
 from thaw.errors import DataError, TrainingError, WriteError
 from thaw.evaluation.compare import compare
@@ -96,6 +97,16 @@ def test_the_paired_test_is_that_of_thaw_compare_on_the_labels_of_now(with_two: 
     assert other is not None
     workspace.images.digests[other] = workspace.images.digests[row]
     assert with_two.get("/api/ship/compare", first="train-1", second=name)["images"] == found.images - 2
+
+
+def test_a_run_without_test_images_is_promoted_without_a_comparison(with_two: Client) -> None:
+    without_test(with_two.workspace.project.runs / "train-2")
+    reply = with_two.http.get("/api/ship/compare", params={"first": "train-1", "second": "train-2"})
+    assert reply.status_code == 422 and reply.json()["error"].startswith("train-2: has no test images to compare on")
+    with_two.post("/api/ship/promote", {"name": "train-1", "champion": None})
+    state = with_two.post("/api/ship/promote", {"name": "train-2", "champion": "train-1"}).json()
+    assert state["champion"] == "train-2"
+    assert state["steps"][0]["verdict"].startswith("not compared: train-2: has no test images")
 
 
 def exported(client: Client) -> dict[str, Any]:

@@ -152,18 +152,29 @@ def compare(first: str | Path, second: str | Path, split: str = "test", reporter
         The difference of each metric, second minus first, with its 95 % confidence interval.
 
     Raises:
-        DataError: If the runs share no image, or disagree on labels.
+        DataError: If a run has no predictions on the split, or the runs share no image, or disagree on labels.
 
     Example:
         >>> thaw.compare("runs/train-1", "runs/train-1", reporter=thaw.NullReporter()).only_first
         0
     """
     folders = [RunFolder.at(Path(path)) for path in (first, second)]
+    _check_split(folders, split)
     of_first, of_second = (_digests(folder) for folder in folders)
     replaced = {path for path, digest in of_first.items() if of_second.get(path, digest) != digest}
     found = compare_records(*(read_records(folder.predictions, split) for folder in folders), replaced=replaced)
     results.show_comparison(folders[0].path, folders[1].path, found, reporter or ConsoleReporter())
     return found
+
+
+def _check_split(runs: Sequence[RunFolder], split: str) -> None:
+    """Raise `DataError` for a run that has no predictions on a split, with the splits of which all runs have some."""
+    known = [run.read_evaluation().evaluations for run in runs]
+    common = [name for name in known[0] if all(name in splits for splits in known)]
+    instead = f"; use --split {' or '.join(common)}" if common else ""
+    for run, splits in zip(runs, known, strict=True):
+        if split not in splits:
+            raise DataError(f"{run.path}: has no predictions on {split}{instead}")
 
 
 def _digests(run: RunFolder) -> dict[str, str]:

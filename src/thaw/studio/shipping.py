@@ -86,6 +86,11 @@ def export(one: Shippable, to: str, folder: Path) -> Exported:
 
 def _records(one: Shippable, images: Images, marks: Sequence[Mark]) -> Records:
     """Its predictions on test images that have a label now, with this label as the truth."""
+    if "test" not in one.run.read_evaluation().evaluations:
+        raise DataError(
+            f"{one.name}: has no test images to compare on; promote it without a comparison, or compare its run on "
+            "validation with `thaw compare --split val`"
+        )
     records, here = read_records(one.run.predictions, "test"), images.rows_of(Manifest.read(one.run.manifest))
     rows = [here.get(path) for path in records.paths]
     labels = [None if row is None else marks[row].label for row in rows]
