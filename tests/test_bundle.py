@@ -2,12 +2,17 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.bundle_files import with_new_sums
-from thaw.bundle import read_bundle
+from tests.exports.classifiers import random_classifier
+from thaw.bundle import read_bundle, write_bundle
 from thaw.bundle_path import labels_of
+from thaw.classifier.classifier import Classifier, new_head
 from thaw.errors import BackboneError, BundleError
+from thaw.evaluation.class_prior import weighted_decision
+from thaw.recipe import DecodeSettings
 from thaw.run_folder import RunFolder
 from thaw.settings import assign
 
@@ -44,6 +49,8 @@ def changed(bundle: Path, key: str, value: object) -> Path:
         ("decision.thresholds", [[-1, 0.5]]),
         ("decision.costs", [[0, 1], [1, 0]]),
         ("decision.costs", [[0, 1, 1], [1, 0, 1], [1, 0]]),
+        ("decision.costs", {"of_missing": [1.0, 2.0], "other": []}),
+        ("decision.costs", {"of_missing": [1.0, 2.0, 3.0], "other": [[0, 3, 1.0]]}),
         ("review.max_distance", "far"),
         ("review.max_distance", None),
         ("review.min_probability", []),
@@ -53,6 +60,18 @@ def changed(bundle: Path, key: str, value: object) -> Path:
 def test_a_bundle_with_a_malformed_configuration_is_a_clear_error(bundle: Path, key: str, value: object) -> None:
     with pytest.raises(BundleError, match="cannot be loaded"):
         read_bundle(changed(bundle, key, value))
+
+
+def test_a_bundle_holds_costs_of_many_classes_in_little_room(tmp_path: Path) -> None:
+    small = random_classifier()
+    classes = [f"class {index}" for index in range(200)]
+    classifier = Classifier(small.backbone, new_head(small.backbone, 200), classes, "multiclass", DecodeSettings())
+    classifier.decision = weighted_decision(np.geomspace(0.1, 9.0, 200), "multiclass", "balanced")
+    write_bundle(classifier, tmp_path / "bundle")
+    config = tmp_path / "bundle" / "config.json"
+    assert read_bundle(config.parent).decision == classifier.decision
+    # Earlier releases say that they cannot read it; 40,000 costs would take 800 kB.
+    assert json.loads(config.read_text())["thaw"]["format"] == 4 and config.stat().st_size < 50_000
 
 
 def test_a_configuration_that_is_nested_without_end_is_a_clear_error(bundle: Path) -> None:

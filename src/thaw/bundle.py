@@ -44,8 +44,9 @@ from thaw.tensors import bytes_of_tensors
 from thaw.version import __version__
 from thaw.writing import check_new
 
-FORMAT, ALL_STAGES_FORMAT, INT8_FORMAT = 1, 2, 3
-"""The second is for heads on all stages and the third for networks in int8, which earlier releases would not load."""
+FORMAT, ALL_STAGES_FORMAT, INT8_FORMAT, MANY_COSTS_FORMAT = 1, 2, 3, 4
+"""The second is for heads on all stages, the third for networks in int8 and the fourth for costs of many classes, which
+earlier releases would not load."""
 _HEAD, _LABELS = "head.safetensors", "labels.txt"
 _REVIEW = "review.safetensors"
 _REVIEW_0_1 = "familiar.safetensors"
@@ -119,7 +120,7 @@ def read_bundle(folder: Path) -> Classifier:
     try:
         config = json.loads((folder / CONFIG).read_bytes())
         own = config["thaw"]
-        if own["format"] > INT8_FORMAT:
+        if own["format"] > MANY_COSTS_FORMAT:
             raise BundleError(
                 f"{folder}: written by a newer Thaw ({own['version']}); this is {__version__}; update Thaw"
             )
@@ -132,7 +133,7 @@ def read_bundle(folder: Path) -> Classifier:
         decode = DecodeSettings.model_validate(own["decode"])
         classifier = Classifier(backbone, head, classes, task, decode)
         _load_weights(classifier, folder)
-        classifier.decision = Decision.from_json(own.get("decision"))
+        classifier.decision = Decision.from_json(own.get("decision"), len(classes))
         if not classifier.decision.fits(len(classes)):
             raise ValueError(
                 f"the thresholds or costs of its decision are not for {count(len(classes), 'class', 'classes')}"
@@ -253,6 +254,8 @@ def _config(classifier: Classifier, provenance: Mapping[str, Any] | None) -> dic
 
 def _format_of(classifier: Classifier) -> int:
     """The lowest format that can hold a classifier."""
+    if classifier.decision.has_many_costs:
+        return MANY_COSTS_FORMAT
     if classifier.backbone.facts.int8:
         return INT8_FORMAT
     return FORMAT if classifier.backbone.features == "last" else ALL_STAGES_FORMAT

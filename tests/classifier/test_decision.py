@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thaw.classifier.decision import Decision
+from thaw.classifier.decision import Decision, cost_matrix
 from thaw.recipe import Task
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "export.md"
@@ -74,3 +74,40 @@ def test_a_decision_says_what_it_replaces_unless_it_is_the_default_one() -> None
     assert rare.describe("binary") == "recall of crack at least 0.99; labels are not always the most likely class"
     assert rare.describe("multilabel").endswith("labels are not always all labels at 0.5 or more")
     assert Decision().describe("multiclass") == ""
+
+
+def test_files_have_the_costs_of_many_classes_by_what_is_unusual() -> None:
+    weights = np.random.default_rng(0).uniform(0.2, 9.0, 300)
+    costs = cost_matrix(weights.tolist(), [(0, 5, 70.0), (7, 0, 0.5), (299, 298, 0.0)])
+    decision = Decision(((3, 0.2),), costs, reason="costs")
+    written = json.dumps(decision.to_json())
+    read = Decision.from_json(json.loads(written))
+    assert read == decision and len(written) < 10_000
+    probabilities = np.random.default_rng(1).dirichlet(np.ones(300), 50)
+    assert np.array_equal(read.labels(probabilities, "multiclass"), decision.labels(probabilities, "multiclass"))
+
+
+def test_files_have_the_costs_of_few_classes_as_a_table() -> None:
+    costs = cost_matrix(np.arange(1.0, 101.0).tolist())
+    assert Decision(costs=costs).to_json()["costs"] == [list(row) for row in costs]
+
+
+def test_costs_of_more_classes_than_there_are_take_no_memory() -> None:
+    values = {"thresholds": [], "reason": "", "costs": {"of_missing": [1.0] * 100_000, "other": []}}
+    with pytest.raises(ValueError, match="not for 3 classes"):
+        Decision.from_json(values, 3)
+
+
+def test_costs_become_an_array_once_and_not_for_every_batch() -> None:
+    converted = []
+
+    class Row(tuple[float, ...]):
+        def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+            converted.append(self)
+            return np.array(tuple(self))
+
+    decision = Decision(costs=(Row((0.0, 1.0)), Row((9.0, 0.0))))
+    first = decision.labels(np.array([[0.6, 0.4]]), "multiclass")
+    before = len(converted)
+    again = decision.labels(np.array([[0.6, 0.4]]), "multiclass")
+    assert first.tolist() == again.tolist() == [[False, True]] and len(converted) == before > 0

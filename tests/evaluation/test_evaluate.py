@@ -1,15 +1,22 @@
 import json
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sklearn.metrics import confusion_matrix
 
+from tests.exports.classifiers import random_classifier
+from tests.metrics.samples import scored
+from thaw.classifier.classifier import Classifier
 from thaw.data.dataset import Dataset
 from thaw.data.manifest import Manifest
 from thaw.data.surfaces import write_surfaces
 from thaw.errors import DataError
-from thaw.evaluation.evaluate import Evaluation
+from thaw.evaluation import evaluate as evaluating
+from thaw.evaluation.evaluate import Evaluation, summarise
 from thaw.pipeline import evaluate, load
 from thaw.progress import NullReporter
 from thaw.run_folder import RunFolder
@@ -105,3 +112,35 @@ def test_an_unknown_class_is_named(trained: RunFolder, images: Path, tmp_path: P
         (tmp_path / f"new-{name}").symlink_to(images / name)
     with pytest.raises(DataError, match="does not know new-scratch, new-stain"):
         evaluate(load(trained.path), Dataset.open(tmp_path, "multiclass"))
+
+
+@pytest.mark.parametrize("classes", [3, 100, 101])
+def test_evaluations_survive_json_and_only_those_of_many_classes_list_the_cells_with_images(classes: int) -> None:
+    sample = scored(150, classes, 0)
+    result = summarise(_with_classes(classes), sample, None, ())
+    written = json.loads(json.dumps(result.to_json()))
+    assert Evaluation.from_json(written) == result
+    truth, predicted = sample.truth.argmax(axis=1), sample.predicted.argmax(axis=1)
+    expected = confusion_matrix(truth, predicted, labels=range(classes)).tolist()
+    assert [list(row) for row in result.confusion] == expected
+    if classes <= 100:
+        assert written["confusion"] == expected
+    else:
+        assert len(written["confusion"]["cells"]) <= 150
+
+
+def test_counting_the_confusions_of_a_thousand_classes_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    classes = 1_000
+    without_metrics: Any = ({}, ({},) * classes)
+    monkeypatch.setattr(evaluating, "overall_and_per_class", lambda _: without_metrics)
+    sample = scored(8_000, classes, 0)
+    classifier, started = _with_classes(classes), time.process_time()
+    result = summarise(classifier, sample, None, ())
+    assert time.process_time() - started < 3 and sum(map(sum, result.confusion)) == 8_000
+
+
+def _with_classes(classes: int) -> Classifier:
+    """A classifier with so many classes, which is not asked for predictions."""
+    classifier = random_classifier()
+    classifier.classes = tuple(f"class {index}" for index in range(classes))
+    return classifier

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from thaw.formats import count
 from thaw.recipe import Task
 
 DEFAULT_THRESHOLD = 0.5
 """Threshold of a label of a multilabel task without a requirement."""
+
+MANY_CLASSES = 100
+"""Files of more have no tables of classes by classes, which take a hundred megabytes for two thousand: of these, only
+what is not as it usually is."""
 
 
 def confidences(probabilities: np.ndarray, predicted: np.ndarray, task: Task) -> np.ndarray:
@@ -56,6 +62,15 @@ class Decision:
         costs = {len(self.costs), *map(len, self.costs)}
         return indices <= {*range(classes)} and costs <= {0, classes}
 
+    @property
+    def has_many_costs(self) -> bool:
+        """Whether there are costs of so many classes that files have only the unusual ones."""
+        return len(self.costs) > MANY_CLASSES
+
+    @cached_property
+    def _costs(self) -> np.ndarray:
+        return np.asarray(self.costs)
+
     def labels(self, probabilities: np.ndarray, task: Task) -> np.ndarray:
         """(N, C) bool, true for predicted labels; one per row unless multilabel."""
         if task == "multilabel":
@@ -63,7 +78,7 @@ class Decision:
             for index, threshold in reversed(self.thresholds):
                 thresholds[index] = threshold
             return np.asarray(probabilities >= thresholds)
-        likely = -(probabilities @ np.asarray(self.costs)) if self.costs else probabilities.astype(np.float64)
+        likely = -(probabilities @ self._costs) if self.costs else probabilities.astype(np.float64)
         scores = likely.copy()
         for rank, (index, threshold) in reversed(list(enumerate(self.thresholds))):
             above_all_others = 2.0 + len(self.thresholds) - rank
@@ -87,9 +102,9 @@ class Decision:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for the bundle."""
-        values = {
+        values: dict[str, Any] = {
             "thresholds": [list(pair) for pair in self.thresholds],
-            "costs": [list(row) for row in self.costs],
+            "costs": _without_usual(self._costs) if self.has_many_costs else [list(row) for row in self.costs],
             "reason": self.reason,
         }
         if self.weight_thresholds:
@@ -97,13 +112,53 @@ class Decision:
         return values
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any] | None) -> Decision:
-        """Read what `to_json` returns; the default decision for `None`."""
+    def from_json(cls, values: Mapping[str, Any] | None, classes: int | None = None) -> Decision:
+        """Read what `to_json` returns; the default decision for `None`.
+
+        Args:
+            values: Of this or an earlier release.
+            classes: How many there are, so that a file cannot ask for the memory of more; `None` to trust it.
+        """
         if not values:
             return cls()
         thresholds, weight_thresholds = (
             tuple((int(index), float(threshold)) for index, threshold in pairs)
             for pairs in (values["thresholds"], values.get("weight_thresholds", ()))
         )
-        costs = tuple(tuple(float(cost) for cost in row) for row in values["costs"])
+        found = values["costs"]
+        if isinstance(found, Mapping):
+            if classes is not None and classes != len(found["of_missing"]):
+                raise ValueError(f"its costs are not for {count(classes, 'class', 'classes')}")
+            costs = cost_matrix(found["of_missing"], found["other"])
+        else:
+            costs = tuple(tuple(float(cost) for cost in row) for row in found)
         return cls(thresholds, costs, str(values["reason"]), weight_thresholds)
+
+
+def cost_matrix(
+    of_missing: Sequence[float], other: Iterable[tuple[int, int, float]] = ()
+) -> tuple[tuple[float, ...], ...]:
+    """Costs (C, C) of predicting the class of the column for that of the row.
+
+    Args:
+        of_missing: (C,), what predicting any other class costs.
+        other: (row, column, cost) of what costs something else.
+    """
+    # Rows of one object, not of one for each cost: there are millions for two thousand classes.
+    rows = [[float(cost)] * len(of_missing) for cost in of_missing]
+    for index, row in enumerate(rows):
+        row[index] = 0.0
+    for true, predicted, cost in other:
+        rows[true][predicted] = float(cost)
+    return tuple(map(tuple, rows))
+
+
+def _without_usual(costs: np.ndarray) -> dict[str, list[Any]]:
+    """Costs (C, C) as the arguments of `cost_matrix`: for each class its usual cost, and whatever differs from that."""
+    classes = len(costs)
+    usual = np.sort(costs[~np.eye(classes, dtype=bool)].reshape(classes, classes - 1), axis=1)[:, classes // 2]
+    differ = np.argwhere(costs != np.asarray(cost_matrix(usual.tolist())))
+    return {
+        "of_missing": usual.tolist(),
+        "other": [[int(true), int(predicted), float(costs[true, predicted])] for true, predicted in differ],
+    }

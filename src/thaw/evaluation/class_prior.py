@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thaw.classifier.decision import Decision
+from thaw.classifier.decision import Decision, cost_matrix
 from thaw.evaluation.thresholds import WEIGHTS
 from thaw.recipe import ClassWeights, Task
 
@@ -44,5 +44,4 @@ def weighted_decision(weights: np.ndarray, task: Task, kind: ClassWeights) -> De
     if task == "multilabel":
         thresholds = tuple((index, float(1.0 / (1.0 + weight))) for index, weight in enumerate(weights))
         return Decision(thresholds, reason=reason, weight_thresholds=thresholds)
-    costs = np.where(np.eye(len(weights), dtype=bool), 0.0, weights[:, None])
-    return Decision(costs=tuple(tuple(float(cost) for cost in row) for row in costs), reason=reason)
+    return Decision(costs=cost_matrix(weights.tolist()), reason=reason)

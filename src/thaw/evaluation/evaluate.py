@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from thaw.classifier.classifier import Classifier
+from thaw.classifier.decision import MANY_CLASSES
 from thaw.classifier.outputs import LabelledOutputs
 from thaw.data.manifest import Manifest
 from thaw.data.split_units import groups_of
@@ -17,7 +18,7 @@ from thaw.errors import DataError
 from thaw.evaluation.review import ReviewRates, review_rates
 from thaw.evaluation.thresholds import ThresholdResult, threshold_results
 from thaw.formats import MANY, listed
-from thaw.metrics import Estimate, Estimates, Scored, overall, per_class, truth_of
+from thaw.metrics import Estimate, Estimates, Scored, overall_and_per_class, truth_of
 from thaw.prediction.predict import Prediction, predict_files
 from thaw.progress import OnProgress
 
@@ -64,8 +65,14 @@ class Evaluation:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values that `from_json` reads."""
-        return {key: value for key, value in asdict(self).items() if key != "notes" or value}
+        """Plain values that `from_json` reads; of many classes only the cells of the confusion matrix with images."""
+        is_large = len(self.confusion) > MANY_CLASSES
+        values = asdict(replace(self, confusion=()) if is_large else self)
+        if is_large:
+            counts = np.asarray(self.confusion)
+            cells = zip(*np.nonzero(counts), counts[counts != 0], strict=True)
+            values["confusion"] = {"cells": [[int(number) for number in cell] for cell in cells]}
+        return {key: value for key, value in values.items() if key != "notes" or value}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Evaluation:
@@ -84,7 +91,7 @@ class Evaluation:
                 ClassResult(item["name"], item["images"], _with_estimates(item["metrics"]))
                 for item in values["per_class"]
             ),
-            confusion=tuple(tuple(row) for row in values["confusion"]),
+            confusion=_confusion_of_json(values["confusion"], len(values["per_class"])),
             review=ReviewRates(**_with_estimates(review)) if review else None,
             thresholds=tuple(ThresholdResult(**_with_estimates(item)) for item in values["thresholds"]),
             unreadable=tuple((path, reason) for path, reason in values["unreadable"]),
@@ -101,14 +108,18 @@ def evaluate_rows(classifier: Classifier, manifest: Manifest, rows: np.ndarray, 
     """
     targets = targets_for(classifier, manifest)[rows]
     predictions: list[Prediction] = []
+    found: list[np.ndarray] = []
     for prediction in predict_files(classifier, (manifest.file(int(row)) for row in rows)):
-        predictions.append(prediction)
+        if prediction.status == "ok":
+            # Of many classes, tuples of numbers would take four times the memory.
+            found.append(np.array(prediction.probabilities))
+        predictions.append(replace(prediction, probabilities=(), candidates=()))
         on_progress(len(predictions), len(rows))
     is_readable = np.array([prediction.status == "ok" for prediction in predictions], dtype=bool)
     if not is_readable.any():
         raise DataError(f"{manifest.root}: none of the {len(rows)} images can be read")
     readable = [prediction for prediction in predictions if prediction.status == "ok"]
-    probabilities = np.array([prediction.probabilities for prediction in readable])
+    probabilities = np.stack(found)
     scored = score(classifier, probabilities, targets[is_readable], _groups_of_column(manifest, rows[is_readable]))
     out_of_distribution = np.array([prediction.out_of_distribution for prediction in readable], dtype=bool)
     unreadable = tuple((str(item.path), item.reason) for item in predictions if item.status == "error")
@@ -130,26 +141,38 @@ def summarise(
     unreadable: tuple[tuple[str, str], ...],
 ) -> Evaluation:
     """The evaluation of scored images; `out_of_distribution` (N,) bool, `None` without a review policy."""
-    confusion: tuple[tuple[int, ...], ...] = ()
-    if classifier.task != "multilabel":
-        counts = scored.truth.astype(int).T @ scored.predicted.astype(int)
-        confusion = tuple(tuple(int(count) for count in row) for row in counts)
     review = None
     if classifier.review_policy and out_of_distribution is not None:
         review = review_rates(classifier.review_policy, out_of_distribution, scored)
+    of_all, of_classes = overall_and_per_class(scored)
+    images = scored.truth.sum(axis=0).tolist()
     return Evaluation(
         images=len(scored),
         groups=scored.units,
-        overall=overall(scored),
-        per_class=tuple(
-            ClassResult(name, int(scored.truth[:, index].sum()), estimates)
-            for index, (name, estimates) in enumerate(zip(classifier.classes, per_class(scored), strict=True))
-        ),
-        confusion=confusion,
+        overall=of_all,
+        per_class=tuple(ClassResult(*values) for values in zip(classifier.classes, images, of_classes, strict=True)),
+        confusion=_confusion(scored) if classifier.task != "multilabel" else (),
         review=review,
         thresholds=threshold_results(classifier.decision, classifier.classes, scored),
         unreadable=unreadable,
     )
+
+
+def _confusion(scored: Scored) -> tuple[tuple[int, ...], ...]:
+    """The confusion matrix (C, C) of images that have one label each."""
+    classes = scored.truth.shape[1]
+    pairs = scored.truth.argmax(axis=1) * classes + scored.predicted.argmax(axis=1)
+    return tuple(map(tuple, np.bincount(pairs, minlength=classes**2).reshape(classes, classes).tolist()))
+
+
+def _confusion_of_json(found: Any, classes: int) -> tuple[tuple[int, ...], ...]:
+    """The matrix (C, C) itself, or of its cells: [true class, predicted class, images] of each that has any."""
+    if not isinstance(found, Mapping):
+        return tuple(tuple(row) for row in found)
+    rows = [[0] * classes for _ in range(classes)]
+    for true, predicted, images in found["cells"]:
+        rows[true][predicted] = images
+    return tuple(map(tuple, rows))
 
 
 def score(

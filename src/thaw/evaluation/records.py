@@ -129,7 +129,11 @@ def _labels(flags: np.ndarray, classes: tuple[str, ...]) -> pa.Array:
 
 
 def _flags(labels: list[list[str]], classes: tuple[str, ...]) -> np.ndarray:
-    return np.array([[name in names for name in classes] for names in labels], dtype=bool).reshape(-1, len(classes))
+    index_of = {name: index for index, name in enumerate(classes)}
+    flags = np.zeros((len(labels), len(classes)), dtype=bool)
+    for row, names in enumerate(labels):
+        flags[row, [index_of[name] for name in names if name in index_of]] = True
+    return flags
 
 
 def _column_or_zeros(table: pa.Table, name: str) -> np.ndarray:

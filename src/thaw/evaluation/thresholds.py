@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from thaw import formats
-from thaw.classifier.decision import Decision
+from thaw.classifier.decision import Decision, cost_matrix
 from thaw.errors import RecipeError
 from thaw.metrics import Estimate, Scored, rates_of_class
 from thaw.recipe import DecisionSettings, Task
@@ -116,7 +116,7 @@ def choose_decision(
     requirements, decision = _requirements(settings, classes), _kept(earlier or Decision(), settings, classes)
     reasons = [decision.reason] if decision.reason else []
     if settings.costs:
-        decision, reasons = replace(decision, costs=_cost_matrix(settings, classes)), [_describe_costs(settings)]
+        decision, reasons = replace(decision, costs=_costs(settings, classes)), [_describe_costs(settings)]
     met, unmet = list[_Requirement](), list[str]()
     for requirement in requirements:
         found = decision
@@ -225,15 +225,16 @@ def threshold_results(decision: Decision, classes: Sequence[str], scored: Scored
     return tuple(results)
 
 
-def _cost_matrix(settings: DecisionSettings, classes: Sequence[str]) -> tuple[tuple[float, ...], ...]:
+def _costs(settings: DecisionSettings, classes: Sequence[str]) -> tuple[tuple[float, ...], ...]:
     """Costs (C, C) of predicting the class of the column for that of the row: 0 if correct, 1 unless listed."""
-    return tuple(
-        tuple(
-            0.0 if predicted == true else float(settings.costs.get(true, {}).get(predicted, 1.0))
-            for predicted in classes
-        )
-        for true in classes
-    )
+    index_of = {name: index for index, name in enumerate(classes)}
+    listed = [
+        (index_of[true], index_of[predicted], cost)
+        for true, row in settings.costs.items()
+        for predicted, cost in row.items()
+        if predicted != true
+    ]
+    return cost_matrix([1.0] * len(classes), listed)
 
 
 def _describe_costs(settings: DecisionSettings) -> str:

@@ -11,6 +11,7 @@ from thaw.metrics.estimates import (
     measure,
     most_likely,
     overall,
+    overall_and_per_class,
     per_class,
     values_of,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "measure",
     "most_likely",
     "overall",
+    "overall_and_per_class",
     "paired_difference",
     "paired_standard_error",
     "per_class",

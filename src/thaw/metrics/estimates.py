@@ -79,25 +79,20 @@ def most_likely(probabilities: np.ndarray, targets: np.ndarray, task: Task, grou
 
 def overall(scored: Scored, metrics: Mapping[str, Metric] = METRICS, seed: int = 0) -> dict[str, Estimate | None]:
     """Estimates of the metrics of the whole set, by default of all."""
-    values = _concatenate(_compute(metrics, Weighted(scored, weights)) for weights in _all_weights(scored, seed))
-    return {
-        name: _estimate(metric, scored, values[name], int(metric.trials(scored)) if metric.trials else 0)
-        for name, metric in metrics.items()
-    }
+    return _overall(scored, metrics, *_values(scored, seed, metrics))
 
 
 def per_class(scored: Scored, seed: int = 0) -> tuple[dict[str, Estimate | None], ...]:
     """Estimates of the metrics of each class."""
-    values = _concatenate(_compute(CLASS_METRICS, Weighted(scored, weights)) for weights in _all_weights(scored, seed))
-    classes = scored.truth.shape[1]
-    trials = {name: metric.trials(scored) if metric.trials else [0] * classes for name, metric in CLASS_METRICS.items()}
-    return tuple(
-        {
-            name: _estimate(metric, scored, values[name][:, index], int(trials[name][index]))
-            for name, metric in CLASS_METRICS.items()
-        }
-        for index in range(classes)
-    )
+    return _per_class(scored, *_values(scored, seed, CLASS_METRICS))
+
+
+def overall_and_per_class(
+    scored: Scored, seed: int = 0
+) -> tuple[dict[str, Estimate | None], tuple[dict[str, Estimate | None], ...]]:
+    """What `overall` and `per_class` give, in half their time: on the same draws, from the same sums."""
+    of_all, of_classes = _values(scored, seed, METRICS, CLASS_METRICS)
+    return _overall(scored, METRICS, of_all), _per_class(scored, of_classes)
 
 
 def differences(first: Scored, second: Scored, seed: int = 0) -> dict[str, Estimate]:
@@ -121,6 +116,36 @@ def _all_weights(scored: Scored, seed: int) -> Iterator[np.ndarray]:
     """Weights of one (1, N), which give the value itself, then bootstrap weights (R, N) in chunks."""
     yield np.ones((1, len(scored)))
     yield from bootstrap_weights(scored.groups, len(scored), bootstrap_draws(scored.truth.size), seed)
+
+
+def _values(scored: Scored, seed: int, *tables: Mapping[str, Metric]) -> list[dict[str, np.ndarray]]:
+    """For each table, by metric: the value itself, then that of every draw, (1 + R,) or (1 + R, C)."""
+    parts = []
+    for weights in _all_weights(scored, seed):
+        images = Weighted(scored, weights)
+        parts.append([_compute(metrics, images) for metrics in tables])
+    return [_concatenate(of_table) for of_table in zip(*parts, strict=True)]
+
+
+def _overall(
+    scored: Scored, metrics: Mapping[str, Metric], values: Mapping[str, np.ndarray]
+) -> dict[str, Estimate | None]:
+    return {
+        name: _estimate(metric, scored, values[name], int(metric.trials(scored)) if metric.trials else 0)
+        for name, metric in metrics.items()
+    }
+
+
+def _per_class(scored: Scored, values: Mapping[str, np.ndarray]) -> tuple[dict[str, Estimate | None], ...]:
+    classes = scored.truth.shape[1]
+    trials = {name: metric.trials(scored) if metric.trials else [0] * classes for name, metric in CLASS_METRICS.items()}
+    return tuple(
+        {
+            name: _estimate(metric, scored, values[name][:, index], int(trials[name][index]))
+            for name, metric in CLASS_METRICS.items()
+        }
+        for index in range(classes)
+    )
 
 
 def _compute(metrics: Mapping[str, Metric], images: Weighted) -> dict[str, np.ndarray]:

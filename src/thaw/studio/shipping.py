@@ -17,6 +17,7 @@ from thaw.evaluation.records import Records, read_records
 from thaw.evaluation.thresholds import decided
 from thaw.exports.export import TARGETS, Exported, export_bundle
 from thaw.exports.target import require_packages, require_system
+from thaw.metrics import truth_of
 from thaw.run_folder import RunFolder
 from thaw.studio.images import Images
 from thaw.studio.marks import Mark
@@ -94,11 +95,12 @@ def _records(one: Shippable, images: Images, marks: Sequence[Mark]) -> Records:
     records, here = read_records(one.run.predictions, "test"), images.rows_of(Manifest.read(one.run.manifest))
     rows = [here.get(path) for path in records.paths]
     labels = [None if row is None else marks[row].label for row in rows]
-    known = [place for place, label in enumerate(labels) if label in records.classes]
+    index_of: dict[str | None, int] = {name: index for index, name in enumerate(records.classes)}
+    known = [place for place, label in enumerate(labels) if label in index_of]
     if not known:
         raise DataError(f"{one.name}: none of its test images has a label now")
     scored = decided(read_bundle(one.bundle).decision, records.scored)
-    truth = np.array([[labels[place] == name for name in records.classes] for place in known])
+    truth = truth_of(np.array([index_of[labels[place]] for place in known]), len(records.classes))
     return replace(
         records,
         paths=tuple(images.paths[rows[place] or 0] for place in known),
