@@ -1,9 +1,10 @@
 """Before and after, class by class: what counts as a fall."""
 
 import numpy as np
+import pytest
 
 from thaw.evaluation.class_changes import class_changes
-from thaw.metrics import Scored, truth_of
+from thaw.metrics import Scored, intervals, paired_difference, truth_of
 
 CLASSES = ("ok", "crack", "dent")
 
@@ -44,3 +45,14 @@ def test_a_new_class_has_no_before_and_one_without_images_is_left_out() -> None:
         ("dent", None, 1.0),
         ("", 0.5, 1.0),
     ]
+
+
+def test_all_labels_of_the_same_images_are_compared_on_one_set_of_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, draw, drawn = np.random.default_rng(0), intervals._drawn, []
+    truth, before, after = (rng.random((60, 8)) < 0.4 for _ in range(3))
+    expected = [paired_difference(*columns) for columns in zip((before == truth).T, (after == truth).T, strict=True)]
+    monkeypatch.setattr(intervals, "_drawn", lambda *args: drawn.append(1) or draw(*args))
+    scores = [Scored("multilabel", labels.astype(float), truth, labels) for labels in (before, after)]
+    *labels, _ = class_changes(*scores, [f"label {index}" for index in range(8)], 8)
+    # No image has all labels right, before or after, so nothing is drawn for these.
+    assert [change.difference for change in labels] == expected and len(drawn) == 1

@@ -18,6 +18,7 @@ from thaw.cache import cache_folder
 from thaw.data.dataset import Dataset
 from thaw.data.groups import origin_of_groups
 from thaw.data.manifest import Manifest
+from thaw.data.pixel_store import PixelStore
 from thaw.data.prepare import DataPreparation
 from thaw.data.surfaces import write_surfaces
 from thaw.errors import DataError
@@ -55,6 +56,17 @@ def test_a_near_duplicate_of_an_old_image_goes_where_that_is(
     for row, split in chosen.items():
         assert found[str(tmp_path / "new" / labels[row][0] / f"copy-{row}.png")] == split
     assert manifest.column("split")[: len(run.manifest)] == old
+
+
+def test_sizes_of_old_images_are_read_once_and_not_for_each_image(
+    prepare: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_surfaces(tmp_path / "new", images_per_class=20, size=64, classes=("ok",))
+    sizes, read = PixelStore.sizes.fget, []
+    assert sizes
+    monkeypatch.setattr(PixelStore, "sizes", property(lambda store: read.append(store) or sizes(store)))
+    prepare(tmp_path / "new")
+    assert 0 < len(read) <= 5
 
 
 def test_one_that_old_images_of_two_splits_resemble_goes_to_train_and_is_said(

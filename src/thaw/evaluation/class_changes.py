@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from thaw.metrics import Estimate, Scored, paired_difference
+from thaw.metrics import Estimate, Scored, paired_difference, paired_differences
 
 SIGNIFICANCE = 0.05
 """Probability that chance gives such a fall, below which it counts."""
@@ -61,27 +61,36 @@ def class_changes(before: Scored, after: Scored, classes: Sequence[str], known: 
         classes: Names of the columns.
         known: How many of the classes, the first ones, were known before.
     """
+    first, second = recognised = [scored.predicted == scored.truth for scored in (before, after)]
+    every = np.ones(len(after), bool)
+    # Each label is one of all images, which are drawn once for all labels.
+    of_labels = paired_differences(first, second, after.groups) if after.task == "multilabel" else []
     found = []
     for index, name in enumerate(classes):
-        rows = np.ones(len(after), bool) if after.task == "multilabel" else after.truth[:, index]
-        recognised = [(scored.predicted == scored.truth)[rows, index] for scored in (before, after)]
-        found.append(_change(name, recognised, after.groups, rows, is_new=index >= known))
-    every = np.ones(len(after), bool)
+        rows = every if of_labels else after.truth[:, index]
+        own = [flags[rows, index] for flags in recognised]
+        difference = of_labels[index] if of_labels else None
+        found.append(_change(name, own, after.groups, rows, difference, is_new=index >= known))
     found.append(_change("", [before.correct, after.correct], after.groups, every))
     return tuple(change for change in found if change.images)
 
 
 def _change(
-    name: str, recognised: Sequence[np.ndarray], groups: np.ndarray | None, rows: np.ndarray, is_new: bool = False
+    name: str,
+    recognised: Sequence[np.ndarray],
+    groups: np.ndarray | None,
+    rows: np.ndarray,
+    difference: Estimate | None = None,
+    is_new: bool = False,
 ) -> ClassChange:
-    """The change of what is recognised, before and after, on some rows."""
+    """The change of what is recognised, before and after, on some rows, and its difference where that is known."""
     before, after = recognised
     if not len(after):
         return ClassChange(name, 0, None, 0.0)
     if is_new:
         return ClassChange(name, len(after), None, float(after.mean()))
     own = None if groups is None else groups[rows]
-    difference, p_value = paired_difference(before, after, own), _probability_of_fall(before, after, own)
+    difference, p_value = difference or paired_difference(before, after, own), _probability_of_fall(before, after, own)
     return ClassChange(name, len(after), float(before.mean()), float(after.mean()), difference, p_value)
 
 

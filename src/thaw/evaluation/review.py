@@ -143,10 +143,11 @@ def review_rates(policy: ReviewPolicy, out_of_distribution: np.ndarray, scored: 
     ambiguous = policy.is_ambiguous(scored.probabilities, scored.predicted)
     covered = (policy.candidates(scored.probabilities) & scored.truth).any(axis=1)
     has_candidates, has_limit = policy.min_probability is not None, policy.max_distance < MAX_COSINE_DISTANCE
+    of_covered, of_ambiguous, of_distribution = scored.fractions(covered, ambiguous, out_of_distribution)
     return ReviewRates(
-        covered=scored.fraction(covered) if has_candidates else None,
-        ambiguous=scored.fraction(ambiguous) if has_candidates else None,
-        out_of_distribution=scored.fraction(out_of_distribution) if has_limit else None,
+        covered=of_covered if has_candidates else None,
+        ambiguous=of_ambiguous if has_candidates else None,
+        out_of_distribution=of_distribution if has_limit else None,
         accuracy_of_rest=scored.fraction(scored.correct, ~(ambiguous | out_of_distribution)),
     )
 

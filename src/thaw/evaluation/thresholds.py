@@ -15,7 +15,7 @@ import numpy as np
 from thaw import formats
 from thaw.classifier.decision import Decision, cost_matrix
 from thaw.errors import RecipeError
-from thaw.metrics import Estimate, Scored, rates_of_class
+from thaw.metrics import Estimate, Scored, rates_of_classes
 from thaw.recipe import DecisionSettings, Task
 
 WEIGHTS = "each class counts as in training"
@@ -215,14 +215,11 @@ def decided(decision: Decision, scored: Scored) -> Scored:
 
 def threshold_results(decision: Decision, classes: Sequence[str], scored: Scored) -> tuple[ThresholdResult, ...]:
     """What each threshold of a decision gives on scored images, whose own predicted labels are ignored."""
-    labelled = decided(decision, scored)
-    results = []
-    for index, threshold in decision.thresholds:
-        rates = rates_of_class(labelled, index)
-        results.append(
-            ThresholdResult(classes[index], threshold, rates.recall, rates.false_positive_rate, rates.precision)
-        )
-    return tuple(results)
+    rates = rates_of_classes(decided(decision, scored), [index for index, _ in decision.thresholds])
+    return tuple(
+        ThresholdResult(classes[index], threshold, of_class.recall, of_class.false_positive_rate, of_class.precision)
+        for (index, threshold), of_class in zip(decision.thresholds, rates, strict=True)
+    )
 
 
 def _costs(settings: DecisionSettings, classes: Sequence[str]) -> tuple[tuple[float, ...], ...]:

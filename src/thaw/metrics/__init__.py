@@ -15,9 +15,10 @@ from thaw.metrics.estimates import (
     per_class,
     values_of,
 )
-from thaw.metrics.intervals import Estimate, fraction, mean_interval, paired_difference, wilson
+from thaw.metrics.intervals import Estimate, fraction, mean_interval, paired_difference, paired_differences, wilson
 from thaw.metrics.jackknife import influence_scores, paired_standard_error, values_without_each
-from thaw.metrics.scored import ClassRates, Scored, confidence_of, rates_of_class, truth_of
+from thaw.metrics.rates import ClassRates, rates_of_class, rates_of_classes
+from thaw.metrics.scored import Scored, confidence_of, truth_of
 from thaw.metrics.table import BINS, CLASS_METRICS, METRICS, MONITORS, Metric, bin_of, per_epoch_metrics
 
 __all__ = [
@@ -42,10 +43,12 @@ __all__ = [
     "overall",
     "overall_and_per_class",
     "paired_difference",
+    "paired_differences",
     "paired_standard_error",
     "per_class",
     "per_epoch_metrics",
     "rates_of_class",
+    "rates_of_classes",
     "truth_of",
     "values_of",
     "values_without_each",

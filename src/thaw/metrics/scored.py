@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thaw.metrics.intervals import Estimate, fraction
+from thaw.metrics.intervals import Estimate, fraction, fractions
 
 if TYPE_CHECKING:
     from thaw.recipe import Task
@@ -48,7 +48,8 @@ class Scored:
         """Number of independent units (C,) among the images of each column of `flags` (N, C) bool."""
         if self.groups is None:
             return np.asarray(flags.sum(axis=0))
-        return np.array([len(np.unique(self.groups[column])) for column in flags.T])
+        members = np.unique(self.groups, return_inverse=True)[1]
+        return np.array([np.count_nonzero(np.bincount(members[column])) for column in flags.T])
 
     def fraction(self, flags: np.ndarray, where: np.ndarray | None = None) -> Estimate | None:
         """The fraction of `flags` (N,) bool that are true, among all images or those `where` (N,) bool.
@@ -59,24 +60,9 @@ class Scored:
             return fraction(flags, self.groups)
         return fraction(flags[where], None if self.groups is None else self.groups[where])
 
-
-@dataclass(frozen=True)
-class ClassRates:
-    """How well one class is detected; `None` where undefined, such as the recall of a class without images."""
-
-    recall: Estimate | None
-    false_positive_rate: Estimate | None
-    precision: Estimate | None
-
-
-def rates_of_class(scored: Scored, index: int) -> ClassRates:
-    """Recall, false-positive rate and precision of the class with this index."""
-    truth, predicted = scored.truth[:, index], scored.predicted[:, index]
-    return ClassRates(
-        recall=scored.fraction(predicted, truth),
-        false_positive_rate=scored.fraction(predicted, ~truth),
-        precision=scored.fraction(truth, predicted),
-    )
+    def fractions(self, *flags: np.ndarray) -> list[Estimate | None]:
+        """What `fraction` gives for each of `flags` (N,) bool among all images, which are drawn once for all."""
+        return fractions(np.stack(flags, axis=1), self.groups)
 
 
 def truth_of(targets: np.ndarray, classes: int) -> np.ndarray:

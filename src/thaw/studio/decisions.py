@@ -11,7 +11,7 @@ from thaw.evaluation.decide import Decided, decide
 from thaw.evaluation.records import Records, read_records
 from thaw.evaluation.review import ReviewRates, review_rates
 from thaw.evaluation.thresholds import decided
-from thaw.metrics import ClassRates, Estimate, Scored, rates_of_class
+from thaw.metrics import ClassRates, Estimate, Scored, rates_of_classes
 from thaw.recipe import DecisionSettings
 from thaw.run_folder import RunFolder
 from thaw.studio.images import Images
@@ -92,16 +92,14 @@ def _outcome(chosen: Decided, records: Records, scored: Scored) -> Outcome:
         is_far = policy.exceeds_max_distance(records.distance)
         flagged = policy.is_ambiguous(scored.probabilities, scored.predicted) | is_far
         review = review_rates(policy, is_far, scored)
+    accuracy, flagged_rate = scored.fractions(scored.correct, flagged)
+    images, false_positives = scored.truth.sum(axis=0), (scored.predicted & ~scored.truth).sum(axis=0)
+    rates = rates_of_classes(scored, list(range(len(images))))
     return Outcome(
         images=len(scored),
-        accuracy=scored.fraction(scored.correct),
-        classes=tuple(_of_class(scored, index) for index in range(len(records.classes))),
+        accuracy=accuracy,
+        classes=tuple(map(ClassOutcome, images.tolist(), false_positives.tolist(), rates)),
         flagged=int(flagged.sum()),
-        flagged_rate=scored.fraction(flagged),
+        flagged_rate=flagged_rate,
         review=review,
     )
-
-
-def _of_class(scored: Scored, index: int) -> ClassOutcome:
-    truth, predicted = scored.truth[:, index], scored.predicted[:, index]
-    return ClassOutcome(int(truth.sum()), int((predicted & ~truth).sum()), rates_of_class(scored, index))

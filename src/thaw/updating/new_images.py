@@ -203,8 +203,9 @@ def _near_duplicates(
         )
         return tuple((first + pair.first, first + pair.second) for pair in pixels.duplicates(workers, bar))
     parts = [*old, pixels]
-    place = [(store, row) for store in parts for row in range(len(store.sizes))]
-    readable = [index for index, (store, row) in enumerate(place) if store.sizes[row][0]]
+    heights = [store.sizes[:, 0] for store in parts]
+    place = [(store, row) for store, own in zip(parts, heights, strict=True) for row in range(len(own))]
+    readable = np.flatnonzero(np.concatenate(heights)).tolist()
 
     def read(index: int) -> np.ndarray:
         store, row = place[index]
