@@ -1,5 +1,6 @@
 import hashlib
 import io
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from PIL import Image
 
 from tests.studio.clients import Client
 from tests.studio.conftest import Opened
+from tests.studio.predictions import of_many_classes
 from tests.studio.waiting import until
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
@@ -17,6 +19,7 @@ from thaw.errors import DataError
 from thaw.labelling.label import Extraction
 from thaw.progress import NullReporter
 from thaw.run_folder import RunFolder
+from thaw.studio import mistakes as studio_mistakes
 from thaw.studio.images import Images
 from thaw.studio.influence import run_influence
 from thaw.studio.marks import AMBIGUOUS, Mark
@@ -40,6 +43,18 @@ def test_errors_come_first_and_the_confusion_matrix_counts_every_image(
         assert len(image.nearest) == 3 and image.row not in image.nearest
     evaluations = with_run.read_evaluation().evaluations.values()
     assert np.array_equal(matrix, sum(np.array(one.confusion) for one in evaluations))
+
+
+@pytest.mark.parametrize(("classes", "has_matrix"), [(40, True), (41, False), (2_000, False)])
+def test_of_many_classes_the_most_frequent_confusions_are_sent(
+    client: Client, with_run: RunFolder, classes: int, has_matrix: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = of_many_classes(classes, errors=38)
+    monkeypatch.setattr(studio_mistakes, "read_predictions", lambda *_: found)
+    message = client.get("/api/mistakes/train-1")
+    assert (message["confusion"] is not None) == has_matrix
+    assert message["confusions"][0] == [1, 0, 2] and len(message["confusions"]) == 24
+    assert message["all_confusions"] == 37 and len(json.dumps(message)) < 50_000
 
 
 def test_evidence_is_drawn_on_the_image_for_a_class(client: Client, with_run: RunFolder) -> None:

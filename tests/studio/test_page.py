@@ -10,8 +10,10 @@ from PIL import Image
 from tests.browsing import window
 from tests.studio.conftest import Opened
 from tests.studio.pages import running
+from tests.studio.predictions import of_many_classes
 from tests.studio.waiting import until
 from thaw.run_folder import RunFolder
+from thaw.studio import mistakes as studio_mistakes
 from thaw.studio.features import ImageFeatures, Snapshot
 from thaw.studio.marks import AMBIGUOUS, EXCLUDED, Mark
 from thaw.studio.piles import find_piles
@@ -195,6 +197,23 @@ def test_curves_have_round_ends_that_differ(browser: Any, computed: Workspace) -
         assert found == expected
         assert opened.page.evaluate(bounds, [(0, 0), 0]) == [0, 0.01]
         assert opened.page.evaluate(bounds, [(0.1, 0.34), 0]) == [0, 0.4]
+
+
+@pytest.mark.slow
+def test_mistakes_of_many_classes_are_a_list_of_the_most_frequent_ones(
+    browser: Any, computed: Workspace, with_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = of_many_classes(1_000, errors=38)
+    monkeypatch.setattr(studio_mistakes, "read_predictions", lambda *_: many)
+    with running(computed) as address, window(browser, 1280, 800) as opened:
+        page = opened.page
+        page.goto(address)
+        page.wait_for_selector("nav")
+        page.evaluate("location.hash = 'mistakes'")
+        page.wait_for_selector("p:has-text('The 24 most frequent of 37 confusions of 1,000 classes')")
+        page.click("button[aria-label='class 1 predicted as class 0: 2']")
+        page.wait_for_selector("h2:has-text('class 1, predicted as class 0')")
+        assert page.locator(".confusions tbody tr").count() == 24 and page.locator(".error").count() == 2
 
 
 @pytest.mark.slow

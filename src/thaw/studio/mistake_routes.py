@@ -27,13 +27,16 @@ def router(workspace: Workspace) -> APIRouter:
 
     @routes.get("/api/mistakes/{name}")
     def mistakes(name: str) -> dict[str, Any]:
-        from thaw.studio.mistakes import read_predictions
+        from thaw.studio.mistakes import MAX_CONFUSIONS, MAX_MATRIX_CLASSES, read_predictions
 
         found = read_predictions(finished_run(workspace, name), workspace.images)
+        has_matrix, confusions = len(found.classes) <= MAX_MATRIX_CLASSES, found.confusions()
         return {
             "run": name,
             "classes": found.classes,
-            "confusion": found.confusion().tolist(),
+            "confusion": found.confusion().tolist() if has_matrix else None,
+            "confusions": confusions[:MAX_CONFUSIONS],
+            "all_confusions": len(confusions),
             "missing": found.missing,
             "images": [
                 {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,6 +12,9 @@ from thaw.data.manifest import Manifest
 from thaw.evaluation.records import Records, read_records
 from thaw.run_folder import RunFolder
 from thaw.studio.images import Images
+
+MAX_MATRIX_CLASSES, MAX_CONFUSIONS = 40, 24
+"""Classes of a confusion matrix that can be read; of more, so many of the most frequent confusions are shown."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,11 @@ class RunPredictions:
         for image in self.images:
             matrix[image.truth, image.predicted] += 1
         return matrix
+
+    def confusions(self) -> list[tuple[int, int, int]]:
+        """(label, predicted class, number of images) of errors, the most frequent ones first."""
+        counts = Counter((image.truth, image.predicted) for image in self.images if image.truth != image.predicted)
+        return [(*pair, images) for pair, images in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
 
 
 def read_predictions(run: RunFolder, images: Images) -> RunPredictions:

@@ -67,7 +67,7 @@ export function Mistakes() {
         <div class="row"><select aria-label="Run" value=${run} onChange=${(event) => choose(event.target.value)}>
           ${runs.map((one) => html`<option key=${one.run} value=${one.run}>${one.run}</option>`)}</select>
           <${Changed} found=${found} /></div>
-        <${Matrix} found=${found} cell=${cell} pick=${pick} />
+        <${found.confusion ? Matrix : Confusions} found=${found} cell=${cell} pick=${pick} />
         <h2>${cell ? html`${found.classes[cell[0]]}, predicted as ${found.classes[cell[1]]} <button onClick=${() => { setCell(null); setCursor(0); }}>all errors</button>`
           : "Errors, the most confident ones first"}</h2>
         ${images.length === 0 && html`<p class="quiet">None.</p>`}
@@ -97,7 +97,7 @@ function Changed({ found }) {
 }
 
 function Matrix({ found, cell, pick }) {
-  const most = Math.max(1, ...found.confusion.flatMap((counts, truth) => counts.filter((_, predicted) => predicted !== truth)));
+  const most = found.confusions.length ? found.confusions[0][2] : 1;
   return html`<div class="scroll"><table class="matrix">
     <thead><tr><th>label</th>${found.classes.map((one) => html`<th key=${one} class="number" title=${`predicted ${one}`}>${one}</th>`)}</tr></thead>
     <tbody>${found.confusion.map((counts, truth) => html`<tr key=${truth}><th>${found.classes[truth]}</th>
@@ -110,7 +110,28 @@ function Matrix({ found, cell, pick }) {
             onClick=${() => pick(truth, predicted)}>${images}</button>` : html`<span class="quiet">·</span>`}</td>`;
       })}</tr>`)}</tbody></table></div>
     <p class="quiet note">Rows: the label; columns: the prediction, for images that the run was not trained on.
-      ${found.missing > 0 && html` ${found.missing === 1 ? "1 image is" : `${found.missing.toLocaleString("en")} images are`} no longer in the project, or replaced.`}</p>`;
+      <${Missing} found=${found} /></p>`;
+}
+
+// Of many classes, what a matrix has besides its diagonal.
+function Confusions({ found, cell, pick }) {
+  const { confusions, all_confusions: all } = found;
+  const which = confusions.length < all ? `The ${confusions.length} most frequent of ${all.toLocaleString("en")} confusions` : "All confusions";
+  return html`<div class="scroll"><table class="matrix confusions">
+    <thead><tr><th>label</th><th>predicted</th><th class="number">images</th></tr></thead>
+    <tbody>${confusions.map(([truth, predicted, images]) => html`<tr key=${`${truth} ${predicted}`}>
+      <td>${found.classes[truth]}</td><td>${found.classes[predicted]}</td>
+      <td class="number"><button class=${cell && cell[0] === truth && cell[1] === predicted ? "chosen" : ""}
+        style=${{ "--strength": `${Math.round(60 * images / confusions[0][2])}%` }}
+        aria-label=${`${found.classes[truth]} predicted as ${found.classes[predicted]}: ${images}`}
+        onClick=${() => pick(truth, predicted)}>${images}</button></td></tr>`)}</tbody></table></div>
+    <p class="quiet note">${which} of ${found.classes.length.toLocaleString("en")} classes, for images that the run was not trained on.
+      <${Missing} found=${found} /></p>`;
+}
+
+function Missing({ found }) {
+  if (!found.missing) return null;
+  return html` ${found.missing === 1 ? "1 image is" : `${found.missing.toLocaleString("en")} images are`} no longer in the project, or replaced.`;
 }
 
 function Detail({ image, found, accept, chosen, choose }) {
