@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 import warnings
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
+from thaw.data import stratified
 from thaw.data.stratified import strata_of, stratified_group_folds
 
 
@@ -36,8 +38,13 @@ def test_the_folds_are_those_of_scikit_learn(case: tuple[np.ndarray, np.ndarray,
         np.testing.assert_array_equal(train, expected_train)
 
 
+@pytest.mark.parametrize("are_many", [False, True])
 @pytest.mark.parametrize("folds", [2, 5])
-def test_groups_stay_together_and_classes_are_spread(folds: int) -> None:
+def test_groups_stay_together_and_classes_are_spread(
+    folds: int, are_many: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if are_many:
+        monkeypatch.setattr(stratified, "_MANY_COUNTS", 0)
     classes, groups = np.repeat(np.arange(4), 50), np.arange(200) // 2
     found = stratified_group_folds(classes, groups, folds, seed=1)
     assert sorted(np.concatenate([test for _, test in found])) == list(range(200))
@@ -54,3 +61,15 @@ def test_a_rare_label_is_spread_over_the_folds_also_where_all_its_images_have_a_
     assert np.bincount(strata).tolist() == [10, 36, 10, 4]
     found = stratified_group_folds(strata, np.arange(60), 5, seed=0)
     assert sorted(int(targets[test, 2].sum()) for _, test in found) == [0, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("are_grouped", [False, True])
+def test_many_images_of_many_classes_are_divided_in_seconds(are_grouped: bool) -> None:
+    classes = np.random.default_rng(0).permutation(np.arange(20_000) % 2_000)
+    groups = np.arange(20_000) // 2 if are_grouped else np.arange(20_000)
+    started = time.process_time()
+    found = stratified_group_folds(classes, groups, 5, seed=0)
+    assert time.process_time() - started < 3
+    for train, test in found:
+        assert not set(groups[train]) & set(groups[test]) and abs(len(test) - 4_000) < 40
+        assert np.bincount(classes[test], minlength=2_000).max() <= (5 if are_grouped else 2)

@@ -1,11 +1,16 @@
 """Measurements on synthetic features with known structure: probe, label errors, outliers, learning curve, map."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
+from thaw.inspection import learning_curve, linear_probe
+from thaw.inspection import outliers as finding_outliers
 from thaw.inspection.label_errors import find_label_errors
 from thaw.inspection.learning_curve import measure_learning_curve
-from thaw.inspection.linear_probe import Features, fit_probe
+from thaw.inspection.linear_probe import Features, fit_probe, most_images
 from thaw.inspection.outliers import find_outliers
 from thaw.inspection.projection import project
 
@@ -109,3 +114,49 @@ def test_a_few_distinct_features_make_a_map(distinct: int) -> None:
     points = project(Features(np.arange(24), values, np.arange(24) % 2, np.arange(24)))
     assert len(points) == 24
     assert all(0 <= point.x <= 1 and 0 <= point.y <= 1 for point in points)
+
+
+def counting(fitted: list[int]) -> Callable[..., Any]:
+    """Fits a head, and notes on how many images."""
+    fit = linear_probe.fit_head
+
+    def fit_and_note(values: np.ndarray, classes: np.ndarray) -> Any:
+        fitted.append(len(values))
+        return fit(values, classes)
+
+    return fit_and_note
+
+
+def test_of_many_images_heads_are_fitted_on_a_sample_and_all_images_are_still_tested(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    features, fitted = clusters(900), list[int]()
+    features.classes[500] = (features.classes[500] + 1) % 3
+    for module in (linear_probe, learning_curve):
+        monkeypatch.setattr(module, "fit_head", counting(fitted))
+    all_of_them = fit_probe(features)
+    assert all_of_them and all_of_them.sample is None and set(fitted) == {720}
+    fitted.clear()
+    monkeypatch.setattr(linear_probe, "MOST_IMAGES", 300)
+    steps = list[int]()
+    probe = fit_probe(features, lambda: steps.append(1))
+    assert probe is not None and probe.sample == 300 and len(steps) == 5
+    assert len(fitted) == 5 and all(count == pytest.approx(240, abs=3) for count in fitted)
+    assert probe.tested.all() and {error.row for error in find_label_errors(features, probe)} == {600}
+    curve = measure_learning_curve(features, on_step=lambda: steps.append(1))
+    assert curve is not None and curve.measured[-1].images == pytest.approx(240, abs=3)
+    assert len(steps) == 5 + learning_curve.STEPS == 29
+
+
+@pytest.mark.parametrize(("classes", "images"), [(2, 10_000), (200, 10_000), (500, 4_000), (2_000, 10_000)])
+def test_a_sample_of_many_classes_is_smaller_but_has_images_of_each(classes: int, images: int) -> None:
+    assert most_images(np.arange(classes)) == images
+
+
+def test_outliers_of_a_large_class_are_found_from_a_sample_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, steps = clusters(600), list[int]()
+    features.values[[11, 300]] *= -1
+    everything = [outlier.row for outlier in find_outliers(features)]
+    monkeypatch.setattr(finding_outliers, "MOST_IMAGES", 60)
+    found = [outlier.row for outlier in find_outliers(features, lambda: steps.append(1))]
+    assert set(found[:2]) == set(everything[:2]) == {111, 400} and len(steps) == 3

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -20,9 +21,9 @@ from thaw.data.surfaces import write_surfaces
 from thaw.inspection.duplicates import find_duplicates
 from thaw.inspection.findings import Finding, findings
 from thaw.inspection.inspect import Inspection
-from thaw.inspection.page import to_json
+from thaw.inspection.page import to_json, write_page
 from thaw.pipeline import inspect
-from thaw.progress import NullReporter
+from thaw.progress import NullReporter, OnProgress
 from thaw.recipe import Recipe
 from thaw.run_folder import InspectionFolder
 from thaw.terminal.inspection import show_inspection
@@ -137,6 +138,31 @@ def test_learning_curve_is_measured_and_extrapolated(found: Inspection) -> None:
     sizes = [point.images for point in (*found.curve.measured, *found.curve.forecast)]
     assert sizes == sorted(sizes)
     assert all(0 <= point.low <= point.accuracy <= point.high <= 1 for point in found.curve.forecast)
+
+
+def test_that_a_sample_was_measured_is_said_on_terminal_and_page_and_in_json(found: Inspection, faulty: Path) -> None:
+    assert found.probe and "sample" not in to_json(found)["linear_probe"]
+    assert not any("sample" in finding.text for finding in findings(found))
+    sampled = replace(found, probe=replace(found.probe, sample=10_000))
+    texts = [finding.text for finding in findings(sampled)]
+    fitted = "heads, neighbours and the learning curve are fitted on a random sample of 10,000 images."
+    assert any(text.endswith(fitted) for text in texts)
+    assert any(text.startswith("Doubling a random sample of 10,000 images would add") for text in texts)
+    assert to_json(sampled)["linear_probe"]["sample"] == 10_000
+    pixels = cast(PixelStore, SimpleNamespace(read=lambda _: np.zeros((8, 8, 3), np.uint8)))
+    assert "Measured on a random sample of 10,000 images." in write_page(sampled, pixels)
+
+
+def test_the_bar_of_the_analysis_moves_with_every_head(images: Path, runs: Path, quick: Recipe) -> None:
+    moved = list[tuple[int, int]]()
+
+    class Watching(NullReporter):
+        def bar(self, title: str) -> OnProgress:
+            return lambda done, total: moved.append((done, total)) if title == "analyse features" else None
+
+    inspect(Dataset.open(images), quick, runs, reporter=Watching())
+    # Outliers of three classes, the map, five folds, 24 heads of the learning curve, and the end.
+    assert moved == [(done, 34) for done in range(1, 35)]
 
 
 def test_page_and_json_are_written_and_load_nothing_from_the_network(found: Inspection, runs: Path) -> None:

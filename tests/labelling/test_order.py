@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,6 +7,7 @@ from hypothesis import strategies as st
 
 from tests.labelling.pools import around_centres, pool
 from thaw.classifier.neighbours import unit_rows
+from thaw.labelling import strategy
 from thaw.labelling.clusters import MAX_CLUSTERS, cluster
 from thaw.labelling.order import order_images
 from thaw.labelling.pool import UNLABELLED, Pool
@@ -95,6 +98,25 @@ def test_a_head_suggests_labels_once_there_are_two_classes() -> None:
     assert ((order.confidence > 1 / 4) & (order.confidence <= 1)).all()
     one_class = order_images(Pool(values, np.where(known == 2, known, UNLABELLED)), 10)
     assert one_class.suggested is None and "4 labels of only one class" in one_class.strategy.why
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 1000))
+def test_the_separation_is_the_fraction_of_pairs_in_which_the_error_has_the_smaller_margin(
+    errors: int, correct: int, seed: int
+) -> None:
+    margin = np.random.default_rng(seed).random(errors + correct).round(1)
+    is_error = np.arange(len(margin)) < errors
+    first, second = margin[is_error][:, None], margin[~is_error]
+    expected = float((first < second).mean() + (first == second).mean() / 2)
+    assert strategy._separation(margin, is_error) == expected
+
+
+def test_the_separation_of_many_images_takes_no_memory_for_all_pairs() -> None:
+    margin = np.random.default_rng(0).random(12_000)
+    tracemalloc.start()
+    assert strategy._separation(margin, np.arange(12_000) % 2 == 0) == pytest.approx(0.5, abs=0.02)
+    (_, peak), _ = tracemalloc.get_traced_memory(), tracemalloc.stop()
+    assert peak < 5_000_000
 
 
 @pytest.mark.parametrize("labelled", [0, 1, 3])

@@ -12,7 +12,7 @@ from thaw.cores import worker_count
 from thaw.data.leaks import pairs_across_splits
 from thaw.data.manifest import Manifest
 from thaw.data.pixel_store import PixelStore
-from thaw.inspection.linear_probe import Features, fit_head
+from thaw.inspection.linear_probe import Features, fit_head, sample_of
 from thaw.progress import OnProgress
 
 
@@ -102,7 +102,8 @@ def _accuracies(
     clean = test & ~np.isin(features.rows, list(leaked))
     if not clean.any() or len(np.unique(features.classes[train])) < 2:
         return None, None
-    head = fit_head(features.values[train], features.classes[train])
+    fitted = sample_of(features, np.flatnonzero(train))
+    head = fit_head(features.values[fitted], features.classes[fitted])
     return (
         float(head.score(features.values[test], features.classes[test])),
         float(head.score(features.values[clean], features.classes[clean])),

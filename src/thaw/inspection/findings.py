@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from thaw.formats import count, interval, percent, points
 from thaw.inspection.inspect import Inspection
-from thaw.inspection.linear_probe import TOO_FEW, untested_sentence
+from thaw.inspection.linear_probe import MOST_IMAGES, TOO_FEW, LinearProbe, untested_sentence
 from thaw.training.loss import IMBALANCE
 
 _RELIABLE = 0.9
@@ -91,7 +91,10 @@ def _spread(inspection: Inspection) -> list[Finding]:
 def _outliers(inspection: Inspection) -> list[Finding]:
     if not inspection.outliers:
         return []
-    return [Finding("note", f"{count(len(inspection.outliers), 'outlier')}, far from all other images of their class.")]
+    text = f"{count(len(inspection.outliers), 'outlier')}, far from all other images of their class"
+    if max(sum(counts.values()) for counts in inspection.counts().values()) > MOST_IMAGES:
+        text += f"; of larger classes, from a random sample of {MOST_IMAGES:,} of them"
+    return [Finding("note", f"{text}.")]
 
 
 def _duplicates(inspection: Inspection) -> list[Finding]:
@@ -164,7 +167,7 @@ def _accuracy(inspection: Inspection) -> list[Finding]:
         text = (
             f"A linear head on frozen features reaches {percent(probe.accuracy)} accuracy in {probe.folds}-fold "
             f"cross-validation (nearest neighbours {percent(probe.knn_accuracy)}, majority class "
-            f"{percent(probe.majority_accuracy)})."
+            f"{percent(probe.majority_accuracy)}){_of_sample(probe)}."
         )
         is_useful = probe.accuracy > probe.majority_accuracy + _MIN_GAIN_OVER_MAJORITY
         listed.append(Finding("good" if is_useful else "warning", text))
@@ -175,9 +178,18 @@ def _accuracy(inspection: Inspection) -> list[Finding]:
         doubled = curve.forecast[0]
         # The curve through all points may lie below the last one.
         gain = max(doubled.accuracy - curve.measured[-1].accuracy, 0.0)
+        images = "the number of images"
+        if probe is not None and probe.sample is not None:
+            images = f"a random sample of {count(probe.sample, 'image')}"
         text = (
-            f"Doubling the number of images would add about {points(gain)} points to a linear head: "
+            f"Doubling {images} would add about {points(gain)} points to a linear head: "
             f"{interval(doubled.accuracy, doubled.low, doubled.high)}."
         )
         listed.append(Finding("note", text))
     return listed
+
+
+def _of_sample(probe: LinearProbe) -> str:
+    if probe.sample is None:
+        return ""
+    return f"; heads, neighbours and the learning curve are fitted on a random sample of {count(probe.sample, 'image')}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,12 +25,12 @@ from thaw.features.probe import ExtractionJob, choose_engine
 from thaw.inspection.duplicates import DuplicatePair, Leak, find_duplicates, find_leaks
 from thaw.inspection.image_quality import QualityFlag, find_quality_flags
 from thaw.inspection.label_errors import LabelError, find_label_errors
-from thaw.inspection.learning_curve import LearningCurve, measure_learning_curve
+from thaw.inspection.learning_curve import STEPS, LearningCurve, measure_learning_curve
 from thaw.inspection.linear_probe import FOLDS, Features, LinearProbe, fit_probe, one_thread
 from thaw.inspection.outliers import Outlier, find_outliers
 from thaw.inspection.projection import MapPoint, project
 from thaw.inspection.similarity import SAMPLE, Similarity, remembered_similarity
-from thaw.progress import Bar
+from thaw.progress import Bar, OnProgress
 from thaw.recipe import Recipe
 
 NO_LABEL = -1
@@ -115,19 +115,17 @@ def inspect_images(
 
     quality_flags = find_quality_flags(pixels, manifest, rows.tolist(), worker_count())
     similarity = remembered_similarity(backbone, sample, cache)
-    advance = bar("analyse features")
+    step = _steps(len(np.unique(features.classes)) + 1 + FOLDS + STEPS + 1, bar("analyse features"))
     with one_thread():
-        outliers = find_outliers(features)
-        advance(1, 4)
+        outliers = find_outliers(features, step)
         map_points = project(features)
-        advance(2, 4)
+        step()
         # A linear head needs exactly one label an image.
-        probe = fit_probe(features) if manifest.task != "multilabel" else None
-        advance(3, 4)
+        probe = fit_probe(features, step) if manifest.task != "multilabel" else None
         label_errors = find_label_errors(features, probe) if probe else ()
-        curve = measure_learning_curve(features) if probe else None
+        curve = measure_learning_curve(features, on_step=step) if probe else None
         leaks = find_leaks(duplicates, manifest.column("split"), features if probe else None)
-        advance(4, 4)
+        step(last=True)
 
     return Inspection(
         manifest=manifest,
@@ -144,6 +142,18 @@ def inspect_images(
         curve=curve,
         map_points=map_points,
     )
+
+
+def _steps(total: int, on_progress: OnProgress) -> Callable[..., None]:
+    """Counts the steps of an analysis; what is left out is done with the last."""
+    done = 0
+
+    def step(last: bool = False) -> None:
+        nonlocal done
+        done = total if last else done + 1
+        on_progress(done, total)
+
+    return step
 
 
 def _few_groups(classes: tuple[str, ...]) -> str:

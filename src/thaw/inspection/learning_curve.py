@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from thaw.data.stratified import divided
-from thaw.inspection.linear_probe import Features, fit_head, stratified_folds
+from thaw.inspection.linear_probe import Features, fit_head, nothing, sample_of, stratified_folds, stratified_subset
 from thaw.metrics import mean_interval
 
 _FRACTIONS = (0.1, 0.2, 0.35, 0.55, 0.8, 1.0)
 _MAX_FOLDS = 4
+STEPS = len(_FRACTIONS) * _MAX_FOLDS
+"""Heads that are fitted, at most."""
+
 _FORECAST_FACTORS = (2, 4)
 _RESAMPLES = 100
 _EXPONENTS = np.linspace(0.1, 1.5, 29)
@@ -35,15 +39,18 @@ class LearningCurve:
     forecast: tuple[CurvePoint, ...]
 
 
-def measure_learning_curve(features: Features, seed: int = 0) -> LearningCurve | None:
+def measure_learning_curve(
+    features: Features, seed: int = 0, on_step: Callable[[], None] = nothing
+) -> LearningCurve | None:
     """Measure the accuracy of a linear head on growing training sets, and extrapolate it.
 
     The forecast follows a - b * n^-c (Cortes et al. 1993); its interval comes from curves fitted to resampled
-    measurements.
+    measurements. Of many images, the curve is that of a sample, as `sample_of` takes it.
 
     Args:
         features: Features of the data set.
         seed: Random seed for the training subsets and the resampling.
+        on_step: Called after each head.
 
     Returns:
         The curve, or `None` where fewer than two classes have two images or groups.
@@ -52,17 +59,19 @@ def measure_learning_curve(features: Features, seed: int = 0) -> LearningCurve |
     if folds is None:
         return None
     rng, pairs = np.random.default_rng(seed), divided(folds, min(int(folds.max()) + 1, _MAX_FOLDS))
+    pairs = [(sample_of(features, train), test) for train, test in pairs]
     sizes: list[int] = []
     accuracies: list[list[float]] = []
     for fraction in _FRACTIONS:
         scores, counts = [], []
         for train, test in pairs:
-            subset = _stratified_subset(features.classes, train, fraction, rng)
+            subset = stratified_subset(features.classes, train, fraction, rng)
             if len(np.unique(features.classes[subset])) < 2:
                 continue
             head = fit_head(features.values[subset], features.classes[subset])
             scores.append(float(head.score(features.values[test], features.classes[test])))
             counts.append(len(subset))
+            on_step()
         size = round(float(np.mean(counts))) if counts else 0
         # With few images of each class, several fractions are one and the same number of images.
         if scores and size not in sizes:
@@ -71,15 +80,6 @@ def measure_learning_curve(features: Features, seed: int = 0) -> LearningCurve |
     tested = sum(len(test) for _, test in pairs)
     measured = tuple(_point(size, scores, tested) for size, scores in zip(sizes, accuracies, strict=True))
     return LearningCurve(measured, _forecast(np.array(sizes, float), accuracies, rng))
-
-
-def _stratified_subset(classes: np.ndarray, rows: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
-    """A random fraction of the rows of each class, at least one."""
-    parts = []
-    for label in np.unique(classes[rows]):
-        members = rng.permutation(rows[classes[rows] == label])
-        parts.append(members[: max(1, round(fraction * len(members)))])
-    return np.concatenate(parts)
 
 
 def _point(images: int, scores: list[float], tested: int) -> CurvePoint:

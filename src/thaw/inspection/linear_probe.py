@@ -5,7 +5,7 @@ Every prediction is made for images that the model was not fitted on; near-dupli
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 FOLDS = 5
 TOO_FEW = "fewer than two classes have two images (near-duplicates, and images of one group, count once)"
 """Why nothing can be cross-validated."""
+
+MOST_IMAGES = 10_000
+"""Images that heads and nearest neighbours are fitted on; of more, on a sample."""
+
+_MOST_PROBABILITIES = 200 * MOST_IMAGES
+"""Images times classes; of more than 200 classes the sample is smaller, down to one image for each fold."""
 
 NEIGHBOURS = 5
 INVERSE_REGULARISATION = 0.003
@@ -62,6 +68,7 @@ class LinearProbe:
         probabilities: (N, classes) float32, each row from a head fitted without it and without its group.
         tested: (N,) bool, whether there are such; the other images are of classes that are in one fold only.
         untested: The images of each class, by its index, that are not tested.
+        sample: How many images heads and neighbours are fitted on, all folds together; `None` for all of them.
     """
 
     folds: int
@@ -72,11 +79,12 @@ class LinearProbe:
     probabilities: np.ndarray
     tested: np.ndarray
     untested: Mapping[int, int]
+    sample: int | None = None
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Limit BLAS and OpenMP to one thread within the block: with matrices this small, more threads mostly wait."""
+    """Limit BLAS and OpenMP to one thread within the block: with samples this small, more threads mostly wait."""
     # Only libraries that are already loaded can be limited.
     import sklearn.linear_model  # noqa: F401
     import sklearn.manifold  # noqa: F401
@@ -87,8 +95,19 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-def fit_probe(features: Features) -> LinearProbe | None:
+def nothing() -> None:
+    """Ignore that a step is done."""
+
+
+def fit_probe(features: Features, on_step: Callable[[], None] = nothing) -> LinearProbe | None:
     """Fit and test a linear head and nearest neighbours on every fold.
+
+    Of many images they are fitted on a sample, as `sample_of` takes it. The head is tested on all images all the same,
+    nearest neighbours on a sample.
+
+    Args:
+        features: Features of the data set.
+        on_step: Called after each fold.
 
     Returns:
         The accuracies, or `None` where fewer than two classes have two images or groups.
@@ -100,25 +119,53 @@ def fit_probe(features: Features) -> LinearProbe | None:
         return None
     values, classes = features.values, features.classes
     probabilities = np.zeros((len(features), int(classes.max()) + 1), np.float32)
-    knn_predicted = np.zeros(len(features), int)
+    knn_correct: list[np.ndarray] = []
     number = int(folds.max()) + 1
     for train, test in divided(folds, number):
-        head = fit_head(values[train], classes[train])
+        fitted, asked = sample_of(features, train), sample_of(features, test)
+        head = fit_head(values[fitted], classes[fitted])
         probabilities[np.ix_(test, head.classes_)] = head.predict_proba(values[test])
-        knn = KNeighborsClassifier(min(NEIGHBOURS, len(train)), metric="cosine")
-        knn_predicted[test] = knn.fit(values[train], classes[train]).predict(values[test])
+        knn = KNeighborsClassifier(min(NEIGHBOURS, len(fitted)), metric="cosine")
+        knn_correct.append(knn.fit(values[fitted], classes[fitted]).predict(values[asked]) == classes[asked])
+        on_step()
     tested, is_correct = folds >= 0, probabilities.argmax(axis=1) == classes
     recalls = [is_correct[tested & (classes == label)].mean() for label in np.unique(classes[tested])]
     return LinearProbe(
         folds=number,
         accuracy=float(is_correct[tested].mean()),
         balanced_accuracy=float(np.mean(recalls)),
-        knn_accuracy=float((knn_predicted == classes)[tested].mean()),
+        knn_accuracy=float(np.concatenate(knn_correct).mean()),
         majority_accuracy=float(np.bincount(classes[tested]).max() / tested.sum()),
         probabilities=probabilities,
         tested=tested,
         untested=untested_images(classes, folds),
+        sample=most_images(classes) if len(features) > most_images(classes) else None,
     )
+
+
+def most_images(classes: np.ndarray) -> int:
+    """About how many images of these classes (N,) heads are fitted on: fewer where there are many classes."""
+    number = len(np.unique(classes))
+    return max(min(MOST_IMAGES, _MOST_PROBABILITIES // number), FOLDS * number)
+
+
+def sample_of(features: Features, rows: np.ndarray) -> np.ndarray:
+    """Of the positions (M,): all, or a random part of each class that would make `most_images` of all images."""
+    fraction = most_images(features.classes) / len(features)
+    if fraction >= 1:
+        return rows
+    return stratified_subset(features.classes, rows, fraction, np.random.default_rng(0), least=FOLDS)
+
+
+def stratified_subset(
+    classes: np.ndarray, rows: np.ndarray, fraction: float, rng: np.random.Generator, least: int = 1
+) -> np.ndarray:
+    """A random fraction of the rows (M,) of each class of `classes` (N,), at least so many where there are."""
+    parts = []
+    for label in np.unique(classes[rows]):
+        members = rng.permutation(rows[classes[rows] == label])
+        parts.append(members[: max(least, round(fraction * len(members)))])
+    return np.concatenate(parts)
 
 
 def fit_head(values: np.ndarray, classes: np.ndarray) -> Pipeline:

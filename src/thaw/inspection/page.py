@@ -53,6 +53,7 @@ class Page:
     Attributes:
         sizes, modes: The most common image sizes and pixel modes, with their number of images.
         unreadable: (path, reason) of each unreadable file.
+        sample: How many images the learning curve is measured on; `None` for all of them.
         legend: The classes on the map, and images without a label where there are any.
     """
 
@@ -66,6 +67,7 @@ class Page:
     unreadable: tuple[tuple[str, str], ...]
     galleries: tuple[Gallery, ...]
     stages: Markup
+    sample: int | None
     curve: Markup
     map: Markup
     legend: tuple[LegendEntry, ...]
@@ -111,7 +113,7 @@ def to_json(inspection: Inspection) -> dict[str, Any]:
 
 def _probe(probe: LinearProbe, classes: Sequence[str]) -> dict[str, Any]:
     """The accuracies of a linear head, and the images of each class that are not tested."""
-    left_out = ("probabilities", "tested", "untested")
+    left_out = ("probabilities", "tested", "untested", *(("sample",) if probe.sample is None else ()))
     untested = {classes[label]: images for label, images in probe.untested.items()}
     return {**{key: value for key, value in vars(probe).items() if key not in left_out}, "untested": untested}
 
@@ -140,6 +142,7 @@ def _page(inspection: Inspection, pixels: PixelStore) -> Page:
         unreadable=tuple(manifest.errors()),
         galleries=tuple(gallery for gallery in _galleries(inspection, pixels) if gallery.thumbnails),
         stages=Markup(charts.stage_bars(stages) if stages else ""),
+        sample=inspection.probe.sample if inspection.probe else None,
         curve=Markup(charts.learning_curve(curve) if curve else ""),
         map=Markup(charts.scatter(_map_dots(inspection, pixels)) if inspection.map_points else ""),
         legend=_legend(inspection),

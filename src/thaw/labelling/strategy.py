@@ -57,7 +57,9 @@ def choose_strategy(values: np.ndarray, pool: Pool) -> Strategy:
 
 def _separation(margin: np.ndarray, is_error: np.ndarray) -> float:
     """How often an error has a smaller margin than a correct prediction, 0..1; there are some of both."""
-    errors, correct = margin[is_error], margin[~is_error]
-    smaller = errors[:, None] < correct
-    equal = errors[:, None] == correct
-    return float(smaller.mean() + equal.mean() / 2)
+    errors, correct = margin[is_error], np.sort(margin[~is_error])
+    above, at_least = (
+        len(correct) - np.searchsorted(correct, errors, side).astype(float) for side in ("right", "left")
+    )
+    pairs = len(errors) * len(correct)
+    return float(above.sum() / pairs + (at_least - above).sum() / pairs / 2)

@@ -10,7 +10,7 @@ import numpy as np
 
 from thaw.data.manifest import Manifest
 from thaw.data.split_units import groups_of
-from thaw.formats import percent
+from thaw.formats import count, percent
 from thaw.inspection.image_quality import QualityFlag
 from thaw.inspection.label_errors import find_label_errors
 from thaw.inspection.linear_probe import Features, fit_probe, one_thread
@@ -110,11 +110,13 @@ def _by_features(snapshot: Snapshot) -> list[Pile]:
         probe = fit_probe(found)
         errors = find_label_errors(found, probe) if probe else ()
         outliers = find_outliers(found)
+    fitted_on = f" It is fitted on a random sample of {count(probe.sample, 'image')}." if probe and probe.sample else ""
     wrong = Pile(
         "label-errors",
         "Label errors",
         "A linear head that was fitted without these images gives them another label, the most certain ones first. "
-        f"It agrees with {percent(probe.accuracy if probe else 0)} of all labels, so some of these may be right.",
+        f"It agrees with {percent(probe.accuracy if probe else 0)} of all labels, so some of these may be right."
+        f"{fitted_on}",
         tuple(error.row for error in errors),
         {
             error.row: f"{manifest.classes[error.suggested]} {percent(error.suggested_probability, 0)}, "
