@@ -1,4 +1,5 @@
 import json
+import time
 from pathlib import Path
 from typing import Any, get_args
 
@@ -111,3 +112,19 @@ def test_costs_become_an_array_once_and_not_for_every_batch() -> None:
     before = len(converted)
     again = decision.labels(np.array([[0.6, 0.4]]), "multiclass")
     assert first.tolist() == again.tolist() == [[False, True]] and len(converted) == before > 0
+
+
+def test_class_weights_of_many_classes_decide_as_their_table_of_costs_does_in_no_time() -> None:
+    weights = np.random.default_rng(0).uniform(0.2, 9.0, 1_000)
+    decision = Decision(((5, 0.3),), cost_matrix(weights.tolist()))
+    probabilities = np.random.default_rng(1).dirichlet(np.full(1_000, 0.02), 500).astype(np.float32)
+    costs, started = np.array(decision.costs), time.process_time()
+    expected = (-(probabilities @ costs)).argmax(axis=1)
+    product = time.process_time() - started
+    expected[probabilities[:, 5] >= 0.3] = 5
+    is_open = (expected != 5) | (probabilities[:, 5] >= 0.3)
+    decision.labels(probabilities[:1], "multiclass")
+    started = time.process_time()
+    found = decision.labels(probabilities, "multiclass").argmax(axis=1)
+    assert time.process_time() - started < product / 2
+    assert is_open.sum() > 400 and (found == expected)[is_open].all()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thaw.clock import Clock
+from thaw.clock import CONCLUDING_SECONDS, Clock, concluding_seconds
 from thaw.planning.costs import Forecast
 from thaw.planning.time_limit import LEAST_EPOCHS, TimeLimit, shortened
 from thaw.recipe import FINE_TUNE_PHASE, HEAD_PHASE, Phase
@@ -98,6 +98,13 @@ def test_measurements_and_the_end_come_out_of_the_limit() -> None:
     assert limit(115.0).for_training(spent=9.0, given=40.0) == 69.0
     assert limit(115.0).for_training(spent=90.0, given=40.0) == 100.0
     assert limit(115.0, trainings=3).for_training(0.0, given=40.0) == 20.0
+
+
+@pytest.mark.usefixtures("still")
+def test_more_is_left_for_the_end_where_many_images_of_many_classes_are_evaluated() -> None:
+    assert concluding_seconds(3_000, 200) == concluding_seconds(400, 10) == CONCLUDING_SECONDS
+    seconds = concluding_seconds(30_000, 2_000)
+    assert 60 < seconds < 120 and TimeLimit(Clock(600.0), concluding=seconds).left == 600.0 - seconds
 
 
 @given(seconds=st.floats(20, 10_000), trainings=st.integers(1, 3))

@@ -71,6 +71,18 @@ class Decision:
     def _costs(self) -> np.ndarray:
         return np.asarray(self.costs)
 
+    @cached_property
+    def _without_usual(self) -> dict[str, list[Any]]:
+        return _without_usual(self._costs)
+
+    def _expected_costs(self, probabilities: np.ndarray) -> np.ndarray:
+        """Expected cost (N, C) of predicting each class, float64."""
+        if not self.has_many_costs or self._without_usual["other"]:
+            return np.asarray(probabilities @ self._costs)
+        # What class weights cost: a product with all costs would take as long as a small network.
+        missed = probabilities * np.array(self._without_usual["of_missing"])
+        return np.asarray(missed.sum(axis=1, keepdims=True) - missed)
+
     def labels(self, probabilities: np.ndarray, task: Task) -> np.ndarray:
         """(N, C) bool, true for predicted labels; one per row unless multilabel."""
         if task == "multilabel":
@@ -78,7 +90,7 @@ class Decision:
             for index, threshold in reversed(self.thresholds):
                 thresholds[index] = threshold
             return np.asarray(probabilities >= thresholds)
-        likely = -(probabilities @ self._costs) if self.costs else probabilities.astype(np.float64)
+        likely = -self._expected_costs(probabilities) if self.costs else probabilities.astype(np.float64)
         scores = likely.copy()
         for rank, (index, threshold) in reversed(list(enumerate(self.thresholds))):
             above_all_others = 2.0 + len(self.thresholds) - rank
@@ -104,7 +116,7 @@ class Decision:
         """Plain values for the bundle."""
         values: dict[str, Any] = {
             "thresholds": [list(pair) for pair in self.thresholds],
-            "costs": _without_usual(self._costs) if self.has_many_costs else [list(row) for row in self.costs],
+            "costs": self._without_usual if self.has_many_costs else [list(row) for row in self.costs],
             "reason": self.reason,
         }
         if self.weight_thresholds:

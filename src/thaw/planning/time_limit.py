@@ -10,7 +10,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from thaw.clock import CONCLUDING_SECONDS, Clock
+from thaw.clock import CONCLUDING_SECONDS, Clock, concluding_seconds
+from thaw.data.manifest import Manifest
 from thaw.formats import duration
 from thaw.planning.costs import Forecast
 from thaw.planning.measurements import Choice
@@ -35,15 +36,17 @@ class TimeLimit:
     Attributes:
         clock: Of the run that is planned, or of the search.
         trainings: How many trainings of the plan have to fit into it.
+        concluding: Seconds for what no forecast has.
     """
 
     clock: Clock
     trainings: int = 1
+    concluding: float = CONCLUDING_SECONDS
 
     @property
     def left(self) -> float:
         """Seconds that are left for measuring settings and for training."""
-        return self.clock.left(CONCLUDING_SECONDS)
+        return self.clock.left(self.concluding)
 
     def for_training(self, spent: float | None, given: float | None = None) -> float:
         """Seconds for each training, after what settings are still to be measured.
@@ -80,6 +83,12 @@ class TimeLimit:
         for phase in left_out:
             reason += f"; phase {phase.name} is left out"
         return Choice("time_limit", f"{limit:.0f} s" if limit < _IN_SECONDS else duration(limit), reason)
+
+
+def concluding_seconds_of(manifest: Manifest) -> float:
+    """Seconds for what no forecast has of a training on these images, such as the evaluation."""
+    evaluated = sum(len(manifest.indices(split)) for split in ("val", "test"))
+    return concluding_seconds(evaluated, len(manifest.classes))
 
 
 def shortened(

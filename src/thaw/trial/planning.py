@@ -19,7 +19,7 @@ from thaw.evaluation.thresholds import check_requirements
 from thaw.planning.backbone_choice import choose_backbone
 from thaw.planning.draft import Draft, Material, draft_plan
 from thaw.planning.plan import Plan
-from thaw.planning.time_limit import TimeLimit
+from thaw.planning.time_limit import TimeLimit, concluding_seconds_of
 from thaw.planning.trained_head import with_trained_head
 from thaw.progress import NullReporter, Reporter
 from thaw.recipe import Recipe
@@ -66,6 +66,8 @@ def plan_trial(
     chosen = choose_backbone(requested, dataset, _preparation(requested, previous, reporter), reporter.say)
     prepared, backbone = prepare(dataset, chosen.recipe, previous, reporter)
     chosen = with_trained_head(chosen, backbone, prepared.manifest)
+    if limit:
+        limit = replace(limit, concluding=concluding_seconds_of(prepared.manifest))
     cache = cache_folder()
     remember_geometry(requested, backbone.facts.pixels, cache)
 

@@ -8,7 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
-from thaw.clock import CONCLUDING_SECONDS, Clock
+from thaw.clock import Clock
+from thaw.planning.time_limit import concluding_seconds_of
 from thaw.progress import Reporter
 from thaw.recipe import ResolvedRecipe
 from thaw.run_folder.live_table import LiveTable
@@ -120,7 +121,7 @@ class Search:
         """Seconds that a short trial takes to its end, with the comparison that follows if it is better."""
         whole, plan = short.seconds + rest_of(short), self.seconds_of_plan(self.records())
         refit = max(plan, whole) * self._refit_images if self.file.refit else 0.0
-        return rest_of(short) + plan + whole + refit + CONCLUDING_SECONDS
+        return rest_of(short) + plan + whole + refit + self._concluding
 
     @staticmethod
     def _whole(record: TrialRecord, records: Sequence[TrialRecord]) -> float:
@@ -145,7 +146,7 @@ class Search:
         if found:
             return self.seconds_to_end(found)
         plan, winner = self.seconds_of_plan(records), self._whole(top, records)
-        reserved = CONCLUDING_SECONDS
+        reserved = self._concluding
         if top.origin != "plan":
             reserved += plan + winner
         elif self.file.refit or is_compared:
@@ -153,6 +154,11 @@ class Search:
         if self.file.refit:
             reserved += max(plan, winner) * self._refit_images
         return reserved
+
+    @property
+    def _concluding(self) -> float:
+        """Seconds for what no trial takes, such as the evaluation of the best one."""
+        return concluding_seconds_of(self.bench.prepared.manifest)
 
     @property
     def _refit_images(self) -> float:
