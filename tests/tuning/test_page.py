@@ -4,7 +4,8 @@ from typing import Any, cast
 
 import pytest
 
-from thaw.run_folder.search_folder import SearchFile, SearchFolder, TrialName, TrialRecord
+from thaw.run_folder.search_folder import SearchFile, SearchFolder
+from thaw.run_folder.trial_record import TrialName, TrialRecord
 from thaw.tuning import page
 from thaw.tuning.page import _latency_chart, _so_far
 

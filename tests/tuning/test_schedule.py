@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from thaw.metrics import paired_standard_error
-from thaw.run_folder.search_folder import LevelName, State, TrialName, TrialRecord
+from thaw.run_folder.trial_record import LevelName, State, TrialName, TrialRecord
 from thaw.tuning.levels import FULL, HEAD, LEVELS, PROBE, SHORT
 from thaw.tuning.schedule import (
     Tried,

@@ -37,7 +37,8 @@ from thaw.progress import NullReporter
 from thaw.recipe import Recipe
 from thaw.run_folder import RunFolder
 from thaw.run_folder.lock import held
-from thaw.run_folder.search_folder import LevelName, SearchFolder, TrialName, TrialRecord
+from thaw.run_folder.search_folder import SearchFolder
+from thaw.run_folder.trial_record import LevelName, TrialName, TrialRecord
 from thaw.trial import training
 from thaw.tuning import search, thawed
 from thaw.tuning.begin import Wanted, begin, resume

@@ -8,7 +8,8 @@ import pytest
 
 from thaw.clock import Clock
 from thaw.progress import NullReporter
-from thaw.run_folder.search_folder import SearchFile, SearchFolder, TrialName, TrialRecord
+from thaw.run_folder.search_folder import SearchFile, SearchFolder
+from thaw.run_folder.trial_record import TrialName, TrialRecord
 from thaw.tuning.space import Space
 from thaw.tuning.state import Search
 from thaw.tuning.workbench import Workbench

@@ -8,7 +8,8 @@ from sqlalchemy.engine import make_url
 
 from thaw.errors import RecipeError, ResumeError
 from thaw.recipe import Recipe
-from thaw.run_folder.search_folder import SearchFile, SearchFolder, TrialName, TrialRecord
+from thaw.run_folder.search_folder import SearchFile, SearchFolder
+from thaw.run_folder.trial_record import TrialName, TrialRecord
 from thaw.tuning.space import default_space
 from thaw.tuning.studies import (
     Asked,

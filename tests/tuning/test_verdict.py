@@ -14,7 +14,8 @@ from thaw.evaluation.compare import Comparison
 from thaw.metrics import Estimate
 from thaw.recipe import Monitor
 from thaw.run_folder import RunFolder
-from thaw.run_folder.search_folder import SearchFolder, TrialRecord
+from thaw.run_folder.search_folder import SearchFolder
+from thaw.run_folder.trial_record import TrialRecord
 from thaw.tuning import verdict as module
 from thaw.tuning.verdict import judge, optimism, verdict_on
 

@@ -1,10 +1,11 @@
 """Every setting of a run, declared once: the field is the YAML key, the command-line option, the check and the docs.
 
-`sections` has the groups of settings and the phases, `recipe` the whole, `resolved` what a plan makes of it, and
-`upgrade` reads recipes of earlier releases.
+`sections` has the groups of settings and the phases, and `recipe_settings` all of them; `recipe` reads, changes and
+compares recipes; `resolved` is what a plan makes of one, and `upgrade` reads recipes of earlier releases.
 """
 
-from thaw.recipe.recipe import (
+from thaw.recipe.recipe import Recipe
+from thaw.recipe.recipe_settings import (
     DEFAULT_BACKBONE,
     FINE_TUNE_PHASE,
     HEAD_PHASE,
@@ -14,7 +15,6 @@ from thaw.recipe.recipe import (
     LoggerName,
     MemoryFormat,
     Monitor,
-    Recipe,
     Steps,
     Strategy,
     Task,

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from thaw.recipe.recipe import ClassWeights, Engine, KeepPhase, MemoryFormat, Monitor, Recipe, Steps, Task
+from thaw.recipe.recipe import Recipe
+from thaw.recipe.recipe_settings import ClassWeights, Engine, KeepPhase, MemoryFormat, Monitor, Steps, Task
 from thaw.recipe.sections import USUAL_BATCH, HeadSettings, Phase
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, log, log10
 
-from thaw.run_folder.search_folder import LevelName
+from thaw.run_folder.trial_record import LevelName
 
 COLOURS: Mapping[LevelName, str] = {"probe": "#8aa02c", "head": "#1a9aa8", "short": "#c79a12", "full": "#2f6fde"}
 """One colour a level, distinguishable with colour blindness too."""

@@ -10,7 +10,7 @@ from typing import Any
 from thaw.errors import BackboneError, RecipeError, TrainingError, first_line
 from thaw.formats import duration
 from thaw.recipe import Recipe
-from thaw.run_folder.search_folder import TrialRecord
+from thaw.run_folder.trial_record import TrialRecord
 from thaw.tuning import thawed
 from thaw.tuning.cheap import Measured, head, probe
 from thaw.tuning.levels import FULL, HEAD, PROBE, SHORT

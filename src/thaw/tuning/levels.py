@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from thaw.run_folder.search_folder import LevelName
+    from thaw.run_folder.trial_record import LevelName
 
 SHORT_FRACTION = 1 / 3
 """Fraction of the epochs of thawed stages after which trials are compared for the first time."""

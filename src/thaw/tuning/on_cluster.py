@@ -16,7 +16,8 @@ from thaw.device import choose_device, use_threads
 from thaw.formats import count
 from thaw.progress import NullReporter
 from thaw.recipe.network_files import files_of
-from thaw.run_folder.search_folder import SearchFolder, TrialName
+from thaw.run_folder.search_folder import SearchFolder
+from thaw.run_folder.trial_record import TrialName
 from thaw.tuning.begin import resume
 from thaw.tuning.schedule import best
 from thaw.tuning.search import SearchResult, carry_on

@@ -13,7 +13,8 @@ from thaw.formats import command, count, duration, percent
 from thaw.html.environment import environment
 from thaw.metrics import METRICS
 from thaw.recipe.ranges import Range, Searched
-from thaw.run_folder.search_folder import LevelName, SearchFile, SearchFolder, TrialName, TrialRecord
+from thaw.run_folder.search_folder import SearchFile, SearchFolder
+from thaw.run_folder.trial_record import LevelName, TrialName, TrialRecord
 from thaw.tuning import charts
 from thaw.tuning.levels import LEVELS, Level
 from thaw.tuning.recipes import recipe_of, settings_of_plan

@@ -12,7 +12,7 @@ from math import erf, inf, sqrt
 import numpy as np
 
 from thaw.metrics import paired_standard_error
-from thaw.run_folder.search_folder import LevelName, TrialName, TrialRecord
+from thaw.run_folder.trial_record import LevelName, TrialName, TrialRecord
 from thaw.selection.scores import compare
 from thaw.tuning.levels import BELOW, FULL, LEVELS, SHORT, Level
 

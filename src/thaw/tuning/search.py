@@ -18,7 +18,7 @@ from thaw.formats import command, count, duration
 from thaw.metrics import METRICS
 from thaw.recipe import Recipe
 from thaw.reports.results import SPLIT_NAMES
-from thaw.run_folder.search_folder import TrialName, TrialRecord
+from thaw.run_folder.trial_record import TrialName, TrialRecord
 from thaw.tuning import page
 from thaw.tuning.evaluate import evaluated
 from thaw.tuning.final import PLAN, WINNER, refitted

@@ -13,7 +13,8 @@ from thaw.planning.time_limit import concluding_seconds_of
 from thaw.progress import Reporter
 from thaw.recipe import ResolvedRecipe
 from thaw.run_folder.live_table import LiveTable
-from thaw.run_folder.search_folder import LevelName, SearchFile, SearchFolder, TrialName, TrialRecord
+from thaw.run_folder.search_folder import SearchFile, SearchFolder
+from thaw.run_folder.trial_record import LevelName, TrialName, TrialRecord
 from thaw.tuning.levels import FULL, LEVELS, SHORT, SHORT_FRACTION
 from thaw.tuning.schedule import Tried, best, named, of_level, rank, winner
 from thaw.tuning.space import Space

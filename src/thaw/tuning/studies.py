@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from thaw.errors import PackageError, RecipeError, ResumeError, first_line
 from thaw.recipe.ranges import Range, Searched
-from thaw.run_folder.search_folder import LevelName, SearchFile, SearchFolder, TrialName, TrialRecord
+from thaw.run_folder.search_folder import SearchFile, SearchFolder
+from thaw.run_folder.trial_record import LevelName, TrialName, TrialRecord
 from thaw.seeds import derive_seed
 from thaw.tuning.levels import LEVELS, Level
 from thaw.tuning.space import Space

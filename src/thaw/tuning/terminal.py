@@ -9,7 +9,8 @@ from thaw.evaluation.evaluate import Evaluation
 from thaw.formats import count, duration, percent
 from thaw.metrics import METRICS
 from thaw.progress import Reporter
-from thaw.run_folder.search_folder import SearchFolder, TrialRecord
+from thaw.run_folder.search_folder import SearchFolder
+from thaw.run_folder.trial_record import TrialRecord
 from thaw.terminal.metric_text import estimate_text
 
 _SHOWN = 5

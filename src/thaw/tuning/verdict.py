@@ -16,7 +16,8 @@ from thaw.formats import count, points
 from thaw.metrics import METRICS, values_of
 from thaw.recipe import Recipe
 from thaw.reports.results import SPLIT_NAMES
-from thaw.run_folder.search_folder import SearchFolder, TrialRecord
+from thaw.run_folder.search_folder import SearchFolder
+from thaw.run_folder.trial_record import TrialRecord
 from thaw.seeds import derive_seed
 from thaw.tuning.final import PLAN, WINNER, trained_afresh
 

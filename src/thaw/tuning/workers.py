@@ -10,7 +10,8 @@ from pathlib import Path
 from thaw.clock import Clock
 from thaw.errors import WriteError
 from thaw.locks import lock
-from thaw.run_folder.search_folder import SearchFolder, TrialName
+from thaw.run_folder.search_folder import SearchFolder
+from thaw.run_folder.trial_record import TrialName
 
 _POLL = 0.05
 
