@@ -93,14 +93,14 @@ def divided(fold_of: np.ndarray, folds: int) -> list[tuple[np.ndarray, np.ndarra
     return [(np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)) for fold in range(folds)]
 
 
-def tested_in(classes: np.ndarray, groups: np.ndarray, folds: int) -> np.ndarray | None:
+def tested_in(classes: np.ndarray, groups: np.ndarray, folds: int, seed: int = 0) -> np.ndarray | None:
     """(N,) int from 0, the fold of `stratified_group_folds` in which each image is tested.
 
     An image whose class is in no other fold is in none, -1: it is only trained on, as nothing else tells what its class
     looks like. `None` where that is every image.
     """
     numbers = np.full(len(classes), -1)
-    for number, (train, test) in enumerate(stratified_group_folds(classes, groups, folds, seed=0)):
+    for number, (train, test) in enumerate(stratified_group_folds(classes, groups, folds, seed)):
         numbers[test[np.isin(classes[test], classes[train])]] = number
     tested = numbers >= 0
     if not tested.any():

@@ -178,7 +178,7 @@ def fit_head(values: np.ndarray, classes: np.ndarray) -> Pipeline:
     return make_pipeline(StandardScaler(), model).fit(values, classes)
 
 
-def stratified_folds(classes: np.ndarray, groups: np.ndarray) -> np.ndarray | None:
+def stratified_folds(classes: np.ndarray, groups: np.ndarray, seed: int = 0) -> np.ndarray | None:
     """The fold in which each image is tested, (N,) int: stratified, with groups kept together.
 
     There are as many folds as two classes can fill, at most `FOLDS`. Images of a class that is in one fold only are in
@@ -187,13 +187,14 @@ def stratified_folds(classes: np.ndarray, groups: np.ndarray) -> np.ndarray | No
     Args:
         classes: (N,) int.
         groups: (N,) int, equal for images that must be in the same fold.
+        seed: Of the order of equally suitable images.
 
     Returns:
         The folds; `None` where fewer than two classes have two groups.
     """
     per_class = sorted(len(np.unique(groups[classes == label])) for label in np.unique(classes))
     number = min(FOLDS, per_class[-2]) if len(per_class) > 1 else 0
-    return tested_in(classes, groups, number) if number > 1 else None
+    return tested_in(classes, groups, number, seed) if number > 1 else None
 
 
 def untested_images(classes: np.ndarray, folds: np.ndarray) -> dict[int, int]:

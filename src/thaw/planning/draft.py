@@ -87,8 +87,17 @@ class Draft:
             return 0.0
         return recipe.views * measured.images.train / measured.engine.images_per_second / measured.processes
 
-    def questions(self, bar: Bar, wants_baseline: bool, limit: TimeLimit | None = None) -> Questions:
-        """What the recipe leaves open, to be measured on the features of its training images."""
+    def explained(self, choice: Choice) -> Draft:
+        """The draft with one more reason, for a setting that stays as it is."""
+        return replace(self, planned=replace(self.planned, choices=(*self.planned.choices, choice)))
+
+    def questions(
+        self, bar: Bar, wants_baseline: bool, limit: TimeLimit | None = None, spent: float = 0.0
+    ) -> Questions:
+        """What the recipe leaves open, to be measured on the features of its training images.
+
+        `spent`: what finding the crop has taken of the time for it.
+        """
         seconds = self.measuring_seconds
         if limit is not None and self.planned.recipe.measure.seconds is None:
             seconds = min(seconds, default_seconds(limit.for_training(spent=0.0)))
@@ -100,7 +109,7 @@ class Draft:
         whole = wants_baseline and can_have_baseline(self.plan.recipe, self.measured) and frozen.all_serve_last
         cache = FeatureCache(self.material.cache, "float16", recipe.cache_bytes)
         features = SampleFeatures(prepared, sample, frozen, seed, cache, bar, whole)
-        return Questions(recipe, self.measured, features, seconds)
+        return Questions(recipe, self.measured, features, seconds, spent)
 
     def baseline(self, questions: Questions) -> Plan | None:
         """The plan of a baseline, where what is left to measure and to train takes longer than a baseline does."""

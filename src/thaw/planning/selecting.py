@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -16,7 +15,9 @@ from thaw.data.augment import Augmentation
 from thaw.formats import count, duration, listed
 from thaw.inspection.linear_probe import TOO_FEW, untested_sentence
 from thaw.planning.across import across_groups
-from thaw.planning.image_size import ask_crop, ask_image_size
+from thaw.planning.crop import Crop, ask_crop
+from thaw.planning.image_size import ask_image_size
+from thaw.planning.measured_key import MEASURED, key_of
 from thaw.planning.measurements import Choice, Measurements
 from thaw.planning.sample_features import SampleFeatures
 from thaw.planning.selected import Selected
@@ -34,10 +35,6 @@ from thaw.training.loss import IMBALANCE
 MIN_IMAGES = 40
 """Training images below which nothing can be told apart by cross-validation."""
 
-_FILE = "measured.json"
-_VERSION = 7
-"""Of the questions: increases when their answers can change."""
-
 _MORE_TIME = 1.5
 """How many times the time of a remembered measurement there must be to ask what it left out."""
 
@@ -45,7 +42,14 @@ _MORE_TIME = 1.5
 class Questions:
     """Every question that a recipe leaves open, asked on the features of a sample: first what plain views answer."""
 
-    def __init__(self, recipe: Recipe, measured: Measurements, features: SampleFeatures, plain_seconds: float) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        measured: Measurements,
+        features: SampleFeatures,
+        plain_seconds: float,
+        spent: float = 0.0,
+    ) -> None:
         """Nothing is asked yet.
 
         Args:
@@ -53,10 +57,18 @@ class Questions:
             measured: Device, engine and their speed.
             features: Of a sample of the training images; no others are used.
             plain_seconds: How long questions about plain views may take, whose heads of many classes take minutes.
+            spent: What finding the crop has taken of the time for all questions.
         """
         self._recipe, self._measured, self._features = recipe, measured, features
-        self.plain_seconds = plain_seconds
+        self.plain_seconds, self._spent = plain_seconds, spent
         self._is_possible = recipe.measure.seconds != 0 and len(features.sample.rows) >= MIN_IMAGES
+
+    def crop(self) -> Crop | None:
+        """How elongated images are cropped, to be asked before all others; `None` where that is not open."""
+        if not self._is_possible:
+            return None
+        with self._widest_features():
+            return ask_crop(self._recipe, self._measured, self._features, self._head_times, self.plain_seconds)
 
     def of_plain_views(self) -> Selected | None:
         """What plain views answer, which is all about the head; `None` where nothing is measured."""
@@ -95,7 +107,7 @@ class Questions:
         selected = _answered(selection, self._plain.estimates, self._plain.limits)
         refused = budget.refused or self._plain.refused
         content = {**selected.to_json(), "seconds": seconds, "refused": refused}
-        remember(self._features.cache.folder, _FILE, self._key, content)
+        remember(self._features.cache.folder, MEASURED, self._key, content)
         return selected
 
     @cached_property
@@ -131,7 +143,7 @@ class Questions:
             estimates = _ask_of_plain_views(selection, recipe, measured, self._features, times)
         limits = self._limits(folds, times.left_out)
         answered = _answered(selection, estimates, limits)
-        seconds = time.perf_counter() - started
+        seconds = self._spent + time.perf_counter() - started
         return _Plain(selection, estimates, answered, limits, seconds, bool(times.left_out))
 
     @property
@@ -186,7 +198,7 @@ class Questions:
 
     def _remembered(self, seconds: float = 0.0) -> Selected | None:
         """What was measured before, unless questions were left out for want of time and there is more now."""
-        values = recall(self._features.cache.folder, _FILE, self._key)
+        values = recall(self._features.cache.folder, MEASURED, self._key)
         try:
             if not values or (values["refused"] and seconds > _MORE_TIME * values["seconds"]):
                 return None
@@ -198,7 +210,7 @@ class Questions:
     def _key(self) -> str:
         """Hash of everything that the answers depend on but the time for them."""
         with self._widest_features():
-            return _key(self._recipe, self._measured, self._features)
+            return key_of(self._recipe, self._measured, self._features)
 
     def _widest_features(self) -> AbstractContextManager[None]:
         backbone = self._features.frozen.backbone
@@ -256,31 +268,8 @@ def _ask_of_plain_views(
 def _ask_of_other_views(
     selection: Selection, recipe: Recipe, features: SampleFeatures, unmeasured_seconds: float
 ) -> None:
-    """Ask what needs augmented views, or another preprocessing.
-
-    The crop first: it takes a few seconds to find out, and squashing photographs of 4:3 gained two points on waste
-    (docs/benchmark.md), for which there was no time after augmentations.
-    """
-    squashes = ask_crop(selection, recipe, features)
+    """Ask what needs augmented views, or images of another size."""
     if recipe.augment.is_open:
         selection.ask_augmentation(unmeasured_seconds)
-    if recipe.preprocessing.image_size is None and not squashes:
+    if recipe.preprocessing.image_size is None:
         ask_image_size(selection, recipe, features)
-
-
-def _key(recipe: Recipe, measured: Measurements, features: SampleFeatures) -> str:
-    """Hash of everything that the answers depend on but the time for them."""
-    sample, frozen = features.sample, features.frozen
-    arrays = [np.ascontiguousarray(array).tobytes() for array in (sample.rows, sample.targets, sample.units)]
-    groups = features.prepared.manifest.column("group")
-    facts = (
-        _VERSION,
-        features.prepared.pixels.key,
-        [hashlib.sha256(array).hexdigest() for array in arrays],
-        hashlib.sha256(repr(groups).encode()).hexdigest(),
-        frozen.digest(frozen.backbone.head_position),
-        frozen.label,
-        (measured.task, recipe.monitor, recipe.seed, recipe.class_weights),
-        (recipe.head, recipe.augment, recipe.preprocessing, recipe.measure.image_sizes),
-    )
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]

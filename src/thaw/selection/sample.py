@@ -60,13 +60,13 @@ class Sample:
             return FOLDS
         return int(np.clip(_MAX_LOGITS // (len(self.rows) * self.classes), 1, FOLDS))
 
-    def folds(self) -> np.ndarray | None:
+    def folds(self, seed: int = 0) -> np.ndarray | None:
         """(N,) int, the fold of each image: stratified, with images that must not be divided in one fold.
 
         An image whose class is in no other fold is in none, -1: it is only trained on; so are those of all folds but
         the first `most_folds`. `None` where fewer than two classes have two units.
         """
-        folds = self._all_folds
+        folds = self._all_folds if seed == 0 else stratified_folds(self.strata, self.units, seed)
         return None if folds is None else np.where(folds < self.most_folds, folds, -1)
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -66,7 +67,8 @@ class Tester:
         foldings, metric = foldings or self.deciding, METRICS[self.monitor]
         tested = np.all([folding.numbers >= 0 for folding in foldings], axis=0)
         options = tuple(self._option(contender, foldings, tested) for contender in contenders)
-        folds = " and ".join(folding.described for folding in foldings)
+        times = Counter(folding.described for folding in foldings)
+        folds = " and ".join(text if number == 1 else f"{text}, drawn {number} times" for text, number in times.items())
         how = f"cross-validated on {count(int(tested.sum()), 'image')} in {folds}"
         groups = foldings[-1].groups[tested]
         return Question(setting, metric.title, options, groups, how, metric.kind == "fraction")

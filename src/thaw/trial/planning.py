@@ -18,6 +18,7 @@ from thaw.device import use_threads
 from thaw.evaluation.thresholds import check_requirements
 from thaw.planning.backbone_choice import choose_backbone
 from thaw.planning.draft import Draft, Material, draft_plan
+from thaw.planning.measurements import PlannedRecipe
 from thaw.planning.plan import Plan
 from thaw.planning.time_limit import TimeLimit, concluding_seconds_of
 from thaw.planning.trained_head import with_trained_head
@@ -81,6 +82,15 @@ def plan_trial(
 
     draft = drafted()
     questions = draft.questions(reporter.bar, on_baseline is not None, limit)
+    if crop := questions.crop():
+        if crop.squashes:
+            squashing = chosen.recipe.with_settings({crop.choice.setting: crop.choice.value})
+            chosen = PlannedRecipe(squashing, (*chosen.choices, crop.choice))
+            prepared, backbone = prepare(dataset, squashing, prepared.manifest, NullReporter())
+            draft = drafted()
+        else:
+            draft = draft.explained(crop.choice)
+        questions = draft.questions(reporter.bar, on_baseline is not None, limit, crop.seconds)
     if on_baseline and (baseline := draft.baseline(questions)):
         on_baseline(planned(baseline))
     draft = draft.timed()
