@@ -26,8 +26,7 @@ ELONGATED = 1.25
 """Median ratio of the sides from which images count as elongated, so that a centre crop may miss the defect."""
 
 DRAWS = 5
-"""How often the folds are drawn. On 400 images of waste another draw moves the difference by 1.5 points: of ten splits of
-which nine gain on test images, one draw finds four and the mean of six draws nine (docs/benchmark.md)."""
+"""How often the folds are drawn: another draw moves the difference on 400 images by 1.5 points (docs/benchmark.md)."""
 
 
 @dataclass(frozen=True)
