@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from thaw.data.dataset import Dataset
+from tests.striped_images import at_the_ends, striped
 from thaw.planning.sample_features import SampleFeatures
 from thaw.planning.selected import Selected
 from thaw.planning.selecting import Questions
@@ -43,23 +41,10 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     return settings
 
 
-def striped(folder: Path, width: int) -> Dataset:
-    """Images of grey noise, of which one class has white stripes at both ends."""
-    rng = np.random.default_rng(0)
-    for name in ("plain", "striped"):
-        (folder / name).mkdir(parents=True)
-        for number in range(45):
-            pixels = rng.integers(80, 120, (64, width, 3), dtype=np.uint8)
-            if name == "striped":
-                pixels[::6, : width // 6] = pixels[::6, -width // 6 :] = 250
-            Image.fromarray(pixels).save(folder / name / f"{number}.png")
-    return Dataset.open(folder)
-
-
 def test_elongated_images_are_squashed_where_their_ends_tell_the_classes_apart(
     asked: list[str], tmp_path: Path
 ) -> None:
-    plan = plan_trial(striped(tmp_path / "images", width=160), RECIPE, None, NullReporter()).plan
+    plan = plan_trial(striped(tmp_path / "images", 160, at_the_ends(160)), RECIPE, None, NullReporter()).plan
     assert plan.recipe.preprocessing.crop_mode == "squash"
     (choice,) = (each for each in plan.choices if each.setting == "preprocessing.crop_mode")
     assert choice.value == "squash" and "center -" in choice.reason
@@ -72,7 +57,7 @@ def test_everything_after_the_crop_is_found_out_on_squashed_images(
     monkeypatch.setattr("thaw.planning.draft.BASELINE_FROM", 0.0)
     monkeypatch.setattr(Questions, "all", lambda self, *_: measured_on.append(self._features) or Selected({}, ()))
     measured_on, baselines = list[SampleFeatures](), list[PlannedTrial]()
-    dataset = striped(tmp_path / "images", width=160)
+    dataset = striped(tmp_path / "images", 160, at_the_ends(160))
     plan_trial(dataset, RECIPE, None, NullReporter(), baselines.append)
     assert [each.prepared.pixels.spec.crop_mode for each in measured_on] == ["squash"]
     assert [each.classifier.backbone.facts.pixels.crop_mode for each in baselines] == ["squash"]
@@ -82,7 +67,7 @@ def test_everything_after_the_crop_is_found_out_on_squashed_images(
 def test_a_crop_that_was_found_out_is_remembered(
     asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dataset = striped(tmp_path / "images", width=160)
+    dataset = striped(tmp_path / "images", 160, at_the_ends(160))
     first = plan_trial(dataset, RECIPE, None, NullReporter()).plan
     asked.clear()
     again = plan_trial(dataset, RECIPE, None, NullReporter()).plan
@@ -92,15 +77,7 @@ def test_a_crop_that_was_found_out_is_remembered(
 
 
 def test_a_crop_that_stays_says_why(asked: list[str], tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    for name in ("plain", "striped"):
-        (tmp_path / "images" / name).mkdir(parents=True)
-        for number in range(45):
-            pixels = rng.integers(80, 120, (64, 160, 3), dtype=np.uint8)
-            if name == "striped":
-                pixels[::6, 60:100] = 250
-            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
-    plan = plan_trial(Dataset.open(tmp_path / "images"), RECIPE, None, NullReporter()).plan
+    plan = plan_trial(striped(tmp_path / "images", 160, [slice(60, 100)]), RECIPE, None, NullReporter()).plan
     (choice,) = (each for each in plan.choices if each.setting == "preprocessing.crop_mode")
     assert plan.recipe.preprocessing.crop_mode == choice.value == "center" and "squash" in choice.reason
 
@@ -110,5 +87,5 @@ def test_nothing_is_asked_of_square_images_or_where_the_recipe_says_it(
     width: int, changes: dict[str, Any], asked: list[str], tmp_path: Path
 ) -> None:
     recipe = RECIPE.with_settings(changes)
-    plan = plan_trial(striped(tmp_path / "images", width), recipe, None, NullReporter()).plan
+    plan = plan_trial(striped(tmp_path / "images", width, at_the_ends(width)), recipe, None, NullReporter()).plan
     assert plan.recipe.preprocessing.crop_mode == "center" and "preprocessing.crop_mode" not in asked
