@@ -137,6 +137,7 @@ def test_the_page_is_written_as_long_as_that_takes_a_fraction_of_the_time(
         file=SimpleNamespace(monitor="accuracy"),
         studies=of_level,
         clock=Clock(None),
+        table=SimpleNamespace(write=lambda _: None),
         page=PageState(),
         reporter=NullReporter(),
         record=lambda _: record,
