@@ -130,7 +130,7 @@ def _send(number: int) -> None:
     """Send a signal to this process."""
     if sys.platform == "win32":
         # Its `os.kill` ends the process at once.
-        _thread.interrupt_main(number)
+        _thread.interrupt_main(signal.Signals(number))
     else:
         os.kill(os.getpid(), number)
 
