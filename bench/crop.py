@@ -31,7 +31,7 @@ from thaw.planning.image_size import part_of
 from thaw.progress import NullReporter
 from thaw.recipe import Engine, Recipe, Task
 from thaw.selection.estimates import Folding
-from thaw.selection.heads import Basis
+from thaw.selection.heads import HeadSetting
 from thaw.selection.sample import Sample, draw_sample
 from thaw.selection.scores import Gain
 from thaw.selection.tester import Contender, Tester
@@ -51,8 +51,7 @@ class Features:
 
     def contender(self, name: str, rows: np.ndarray) -> Contender:
         """A head on those of some images."""
-        values = self.values[rows]
-        return Contender(name, Basis.of(values, self.widths, "all").design([values]), "none")
+        return Contender.of(name, self.values[rows], self.widths, HeadSetting("all", "none"))
 
 
 def main() -> None:

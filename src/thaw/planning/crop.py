@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from thaw.backbones.contract import Backbone
 from thaw.cache import recall, remember
 from thaw.data.augment import Augmentation
 from thaw.inspection.linear_probe import FOLDS
@@ -14,10 +15,10 @@ from thaw.planning.image_size import START_SECONDS, other_features, part_of
 from thaw.planning.measured_key import MEASURED, key_of
 from thaw.planning.measurements import Choice, Measurements
 from thaw.planning.sample_features import SampleFeatures
-from thaw.recipe import Recipe
+from thaw.recipe import ClassWeights, Recipe
 from thaw.selection.estimates import Folding
 from thaw.selection.head_times import HeadTimes
-from thaw.selection.heads import Basis
+from thaw.selection.heads import HeadSetting
 from thaw.selection.tester import Contender, Tester
 
 SETTING = "preprocessing.crop_mode"
@@ -79,7 +80,9 @@ def ask_crop(
     }
     classes = len(features.prepared.manifest.classes)
     tester = Tester(part.targets, classes, measured.task, recipe.monitor, tuple(foldings))
-    question = tester.compare(SETTING, [_contender(name, values, recipe, features) for name, values in views.items()])
+    backbone = features.frozen.backbone
+    widths, setting = backbone.feature_groups, _setting(recipe, backbone)
+    question = tester.compare(SETTING, [Contender.of(*view, widths, setting) for view in views.items()])
     best = question.best()
     choice = Choice(SETTING, question.options[best].value, question.reason(best))
     remember(features.cache.folder, MEASURED, key, {"value": choice.value, "reason": choice.reason})
@@ -92,10 +95,8 @@ def _are_elongated(features: SampleFeatures) -> bool:
     return bool(np.median(sides.max(axis=0) / sides.min(axis=0)) > ELONGATED)
 
 
-def _contender(name: str, values: np.ndarray, recipe: Recipe, features: SampleFeatures) -> Contender:
-    """A head on what the recipe's head takes of features (N, W) of all stages, or on all of them where that is open."""
-    backbone, head = features.frozen.backbone, recipe.head
-    is_open = head.features == "auto" and not head.hidden and backbone.has_stages
-    basis = Basis.of(values, backbone.feature_groups, "all" if is_open else head.taken)
-    weights = "none" if recipe.class_weights == "auto" else recipe.class_weights
-    return Contender(name, basis.design([values]), weights)
+def _setting(recipe: Recipe, backbone: Backbone) -> HeadSetting:
+    """The recipe's head, on all stages where that is open, before anything is measured."""
+    is_open = recipe.head.is_open and backbone.has_stages
+    weights: ClassWeights = "none" if recipe.class_weights == "auto" else recipe.class_weights
+    return HeadSetting("all" if is_open else recipe.head.taken, weights)

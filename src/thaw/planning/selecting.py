@@ -245,8 +245,7 @@ def _ask_of_plain_views(
     """
     backbone = features.frozen.backbone
     last, widest = backbone.facts.width, sum(backbone.feature_groups)
-    # A head with hidden layers does more with the last stage than a linear one, which is what is measured here.
-    is_open = recipe.head.features == "auto" and not recipe.head.hidden and backbone.has_stages
+    is_open = recipe.head.is_open and backbone.has_stages
     is_open = is_open and times.allow("head.features", times.seconds(selection.folds, last, widest))
     if is_open:
         selection.ask_features()

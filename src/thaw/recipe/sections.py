@@ -153,6 +153,14 @@ class HeadSettings(Section):
         """What the head takes; the last stage until that is decided."""
         return "last" if self.features == "auto" else self.features
 
+    @property
+    def is_open(self) -> bool:
+        """Whether what it takes is to be measured.
+
+        That is measured by linear heads, and one with hidden layers does more with the last stage.
+        """
+        return self.features == "auto" and not self.hidden
+
 
 class DecisionSettings(Section):
     """From probabilities to labels: decision thresholds, costs, and what is flagged for review."""

@@ -179,10 +179,7 @@ class Selection:
             chosen: (M,) int, positions in the sample.
         """
         named = [OtherPreprocessing(trained_at, {}, self._views.plain[chosen]), *others]
-        contenders = []
-        for each in named:
-            basis = Basis.of(each.features, self._views.widths, self.setting.features)
-            contenders.append(Contender(each.name, basis.design([each.features]), self.setting.weights))
+        contenders = [Contender.of(each.name, each.features, self._views.widths, self.setting) for each in named]
         question = self._tester.part(chosen).compare(setting, contenders)
         best = question.better_than(0)
         self._answer(question, best, named[best].changes)

@@ -15,7 +15,7 @@ from thaw.metrics import METRICS
 from thaw.progress import Bar, NullReporter
 from thaw.recipe import ClassWeights, Monitor, Task
 from thaw.selection.estimates import Folding
-from thaw.selection.heads import predict_folds
+from thaw.selection.heads import Basis, HeadSetting, predict_folds
 from thaw.selection.logistic import Design
 from thaw.selection.options import Option, Question
 from thaw.selection.scores import image_scores, within_classes
@@ -28,6 +28,11 @@ class Contender:
     value: str
     design: Design
     weights: ClassWeights
+
+    @classmethod
+    def of(cls, value: str, plain: np.ndarray, widths: Sequence[int], setting: HeadSetting) -> Contender:
+        """The head of a setting on features (N, W) of all stages of plain views; widths: how many each stage has."""
+        return cls(value, Basis.of(plain, widths, setting.features).design([plain]), setting.weights)
 
 
 @dataclass
